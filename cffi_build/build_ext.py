@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+"""Let setuptools compile a cffi build script named as an extension's source.
+
+cffi has no pyproject.toml key of its own; this is the few lines its setup.py keyword would have been.
+"""
+
+import runpy
+from pathlib import Path
+
+from setuptools import Extension
+from setuptools.command.build_ext import build_ext as setuptools_build_ext
+
+
+class build_ext(setuptools_build_ext):
+    """`build_ext` that turns a `.py` source into the C which its `ffibuilder` emits."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """Emit the C for *ext* below the build directory, then compile it."""
+        script = Path(ext.sources[0])
+        ffibuilder = runpy.run_path(str(script))["ffibuilder"]
+        generated = Path(self.build_temp) / f"{ext.name}.c"
+        generated.parent.mkdir(parents=True, exist_ok=True)
+        ffibuilder.emit_c_code(str(generated))
+        csrc = script.parent.resolve() / "csrc"
+        ext.sources = [str(generated), *(str(csrc / name) for name in ("uapi.c", "bench.c"))]
+        ext.include_dirs = [str(script.parent.resolve() / "abi"), str(csrc)]
+        ext.extra_compile_args = ["-std=gnu11", "-Wall", "-Wextra"]
+        super().build_extension(ext)

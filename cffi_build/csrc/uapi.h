@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: MIT */
+/* The one way into the kernel. A variadic ioctl() in a cdef would go through libffi at twice the cost. */
+
+/* Returns ioctl()'s result, or -errno. */
+int iommufd_uapi_ioctl(int fd, unsigned long request, void *arg);
