@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: MIT
+"""Devices bound to an iommufd: what all have in common, and VFIO's character device."""
+
+import errno
+import os
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from iommufd_py.context import Iommufd
+from iommufd_py.enums import DeviceFlags, HwCapabilities, HwInfoType, HwptAllocFlags
+from iommufd_py.errors import DeviceError
+from iommufd_py.hwpt import Coherency, CoherencyEvidence, Hwpt
+from iommufd_py.ioas import Ioas
+from iommufd_py.resource import Resource
+from iommufd_py.uapi import iommufd as uapi
+from iommufd_py.uapi import vfio
+
+__all__ = ["Attachment", "BoundDevice", "HwInfo", "VfioDevice", "find_cdev", "normalize_bdf"]
+
+_PCI_DEVICES = Path("/sys/bus/pci/devices")
+_BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class HwInfo:
+    """The IOMMU in front of a device (IOMMU_GET_HW_INFO).
+
+    Attributes:
+        type: whose structure *data* is; an int that :class:`HwInfoType` does not name on a newer kernel.
+        data: that structure, raw.
+        capabilities: what the IOMMU and the device can do together.
+        max_pasid_log2: width of the PASIDs the device may use, 0 for none.
+    """
+
+    type: HwInfoType | int
+    data: bytes
+    capabilities: HwCapabilities
+    max_pasid_log2: int
+
+    @property
+    def vtd_registers(self) -> tuple[int, int] | None:
+        """CAP and ECAP of a VT-d unit (struct iommu_hw_info_vtd), None for another IOMMU."""
+        if self.type != HwInfoType.INTEL_VTD:
+            return None
+        cap, ecap = struct.unpack_from("=8xQQ", self.data)
+        return cap, ecap
+
+
+class BoundDevice(Resource):
+    """A device bound to an iommufd, attached to at most one IOAS or HWPT at a time."""
+
+    def __init__(self, iommufd: Iommufd) -> None:
+        super().__init__(iommufd)
+        self.iommufd = iommufd
+        self.dev_id = 0
+        self.attachment: Attachment | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call the device."""
+        raise NotImplementedError
+
+    def _attach(self, pt_id: int) -> None:
+        raise NotImplementedError
+
+    def _detach(self) -> None:
+        raise NotImplementedError
+
+    def hw_info(self) -> HwInfo:
+        """Ask which IOMMU stands in front of the device."""
+        self._check_open()
+        answer = uapi.get_hw_info(self.iommufd.fileno(), self.dev_id)
+        known = answer.data_type in HwInfoType.__members__.values()
+        return HwInfo(
+            type=HwInfoType(answer.data_type) if known else answer.data_type,
+            data=answer.data,
+            capabilities=answer.capabilities,
+            max_pasid_log2=answer.max_pasid_log2,
+        )
+
+    def alloc_hwpt(
+        self,
+        ioas: Ioas,
+        *,
+        flags: HwptAllocFlags = HwptAllocFlags(0),
+        coherency: Coherency = Coherency.ANY,
+    ) -> Hwpt:
+        """Make a HWPT for this device over *ioas*, of the coherency asked for and with the evidence in it.
+
+        Raises:
+            CoherencyError: the HWPT came out otherwise, and is destroyed again; the text says which evidence
+                disagrees and what to do.
+        """
+        self._check_open()
+        # An IOAS that answered "coherent" before is decided by the new HWPT alone. One that did not cannot tell.
+        ioas_decides = ioas.dma_cc()
+        hwpt = Hwpt(ioas, self.dev_id, flags)
+        try:
+            dma_cc = ioas.dma_cc() if ioas_decides else self._dma_cc_alone(flags)
+            registers = self.hw_info().vtd_registers
+            hwpt.evidence = CoherencyEvidence(dma_cc, registers[1] if registers else None)
+            hwpt.evidence.require(coherency, self.name)
+        except BaseException:
+            hwpt.close()
+            raise
+        return hwpt
+
+    def _dma_cc_alone(self, flags: HwptAllocFlags) -> bool:
+        """Ask of an equal HWPT on an IOAS of its own."""
+        with self.iommufd.alloc_ioas() as alone, Hwpt(alone, self.dev_id, flags):
+            return alone.dma_cc()
+
+    def attach(self, target: Ioas | Hwpt) -> "Attachment":
+        """Attach the device, in place of what it is attached to now; an IOAS gets a HWPT of the kernel's choice.
+
+        Closing the attachment, or anything it stands on, detaches the device.
+        """
+        self._check_open()
+        target._check_open()
+        self._attach(target.id)
+        if self.attachment is not None:
+            self.attachment._forget()
+        self.attachment = Attachment(self, target)
+        return self.attachment
+
+    def detach(self) -> None:
+        """Detach the device; without effect if it is not attached."""
+        self._check_open()
+        if self.attachment is not None:
+            self.attachment.close()
+
+
+class Attachment(Resource):
+    """That a device is attached to an IOAS or HWPT."""
+
+    def __init__(self, device: BoundDevice, target: Ioas | Hwpt) -> None:
+        super().__init__(device, target)
+        self.device = device
+        self.target = target
+        self._opened()
+
+    def __repr__(self) -> str:
+        return f"Attachment({self.device!r}, {self.target!r})"
+
+    def _release(self) -> None:
+        self.device.attachment = None
+        self.device._detach()
+
+
+class VfioDevice(BoundDevice):
+    """A PCI device bound to vfio-pci, through /dev/vfio/devices/vfioN.
+
+    Args:
+        iommufd: what to bind the device to.
+        bdf: PCI address, with or without the domain: ``0000:3b:00.0``, ``3b:00.0``.
+
+    Raises:
+        DeviceError: no such device, another driver has it, or the cdev may not be opened.
+        IommufdError: VFIO_DEVICE_BIND_IOMMUFD failed.
+
+    Source: Documentation/driver-api/vfio.rst, "VFIO Device cdev".
+    """
+
+    def __init__(self, iommufd: Iommufd, bdf: str) -> None:
+        super().__init__(iommufd)
+        self.bdf = normalize_bdf(bdf)
+        self.cdev = find_cdev(self.bdf)
+        self._fd = _open_cdev(self.cdev, self.bdf)
+        try:
+            self.dev_id = vfio.device_bind_iommufd(self._fd, iommufd.fileno())
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._opened()
+
+    def __repr__(self) -> str:
+        return f"VfioDevice({self.bdf})"
+
+    @property
+    def name(self) -> str:
+        """The PCI address."""
+        return self.bdf
+
+    def fileno(self) -> int:
+        """Return the cdev's file descriptor."""
+        self._check_open()
+        return self._fd
+
+    def _attach(self, pt_id: int) -> None:
+        vfio.device_attach_iommufd_pt(self._fd, pt_id)
+
+    def _detach(self) -> None:
+        vfio.device_detach_iommufd_pt(self._fd)
+
+    def _release(self) -> None:
+        # Closing the cdev is what unbinds the device from the iommufd.
+        os.close(self._fd)
+
+    def info(self) -> vfio.DeviceInfo:
+        """Ask what the device is and has."""
+        return vfio.device_get_info(self.fileno())
+
+    def reset(self) -> None:
+        """Reset the device.
+
+        Raises:
+            DeviceError: it has no reset that VFIO may use.
+        """
+        if not self.info().flags & DeviceFlags.RESET:
+            raise DeviceError(
+                f"{self.bdf} cannot be reset through VFIO: it has no function-level, power-management or other reset "
+                f"method (see {_PCI_DEVICES / self.bdf}/reset_method)"
+            )
+        vfio.device_reset(self.fileno())
+
+
+def normalize_bdf(text: str) -> str:
+    """Return a PCI address as sysfs writes it: ``3b:00.0`` becomes ``0000:3b:00.0``.
+
+    Raises:
+        DeviceError: *text* is no PCI address.
+    """
+    match = _BDF.fullmatch(text)
+    if match is None:
+        raise DeviceError(f"{text!r} is not a PCI address: write domain:bus:device.function, as in 0000:3b:00.0")
+    domain, bus, slot, function = match.groups()
+    return f"{domain or '0000'}:{bus}:{slot}.{function}".lower()
+
+
+def find_cdev(bdf: str) -> Path:
+    """Return the VFIO cdev of the PCI device at the normalized address *bdf*.
+
+    Raises:
+        DeviceError: no such device, not bound to vfio-pci, or a kernel without VFIO cdevs.
+    """
+    device = _PCI_DEVICES / bdf
+    if not device.exists():
+        raise DeviceError(f"there is no PCI device {bdf}: 'iommufd device list' shows those there are")
+    nodes = sorted((device / "vfio-dev").glob("vfio*"))
+    if nodes:
+        return Path("/dev/vfio/devices") / nodes[0].name
+    driver = device / "driver"
+    if not driver.exists():
+        raise DeviceError(f"{bdf} is bound to no driver, not to vfio-pci: 'iommufd device bind {bdf}' does that")
+    name = driver.resolve().name
+    if not name.startswith("vfio"):
+        raise DeviceError(
+            f"{bdf} is bound to {name}, not to vfio-pci: 'iommufd device bind {bdf}' takes it from that driver"
+        )
+    raise DeviceError(
+        f"{bdf} is bound to {name}, but this kernel gives it no cdev: CONFIG_VFIO_DEVICE_CDEV and an IOMMU group are "
+        "needed (is the IOMMU on? intel_iommu=on)"
+    )
+
+
+def _open_cdev(cdev: Path, bdf: str) -> int:
+    try:
+        return os.open(cdev, os.O_RDWR | os.O_CLOEXEC)
+    except PermissionError:
+        raise DeviceError(f"{cdev} of {bdf} may not be opened: run as root, or with sudo") from None
+    except OSError as failure:
+        if failure.errno == errno.EBUSY:
+            raise DeviceError(f"{bdf} is in use: another process has it open (fuser -v {cdev})") from None
+        raise DeviceError(f"{cdev} of {bdf} cannot be opened: {failure.strerror}") from failure

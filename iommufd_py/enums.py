@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""Flags and types of the uAPI. Every value comes from the compiled ABI, none is typed here."""
+
+from enum import IntEnum, IntFlag
+
+from iommufd_py.ffi import lib
+
+__all__ = [
+    "DeviceFlags",
+    "HwCapabilities",
+    "HwInfoType",
+    "HwptAllocFlags",
+    "HwptDataType",
+    "IommuOption",
+    "MapFlags",
+    "MockDeviceFlags",
+    "VfioExtension",
+    "VfioIoasOp",
+]
+
+
+class MapFlags(IntFlag):
+    """What DMA may do through a mapping (enum iommufd_ioas_map_flags; FIXED_IOVA follows from giving an IOVA)."""
+
+    WRITEABLE = lib.IOMMU_IOAS_MAP_WRITEABLE
+    READABLE = lib.IOMMU_IOAS_MAP_READABLE
+    READ_WRITE = lib.IOMMU_IOAS_MAP_WRITEABLE | lib.IOMMU_IOAS_MAP_READABLE
+
+
+class HwptAllocFlags(IntFlag):
+    """What a new HWPT must be able to do (enum iommufd_hwpt_alloc_flags)."""
+
+    NEST_PARENT = lib.IOMMU_HWPT_ALLOC_NEST_PARENT
+    DIRTY_TRACKING = lib.IOMMU_HWPT_ALLOC_DIRTY_TRACKING
+    FAULT_ID_VALID = lib.IOMMU_HWPT_FAULT_ID_VALID
+    PASID = lib.IOMMU_HWPT_ALLOC_PASID
+
+
+class HwptDataType(IntEnum):
+    """Kind of the driver's own data given to IOMMU_HWPT_ALLOC (enum iommu_hwpt_data_type)."""
+
+    NONE = lib.IOMMU_HWPT_DATA_NONE
+    VTD_S1 = lib.IOMMU_HWPT_DATA_VTD_S1
+    ARM_SMMUV3 = lib.IOMMU_HWPT_DATA_ARM_SMMUV3
+    AMD_GUEST = lib.IOMMU_HWPT_DATA_AMD_GUEST
+    SELFTEST = lib.IOMMU_HWPT_DATA_SELFTEST
+
+
+class HwInfoType(IntEnum):
+    """Which IOMMU answered IOMMU_GET_HW_INFO (enum iommu_hw_info_type)."""
+
+    NONE = lib.IOMMU_HW_INFO_TYPE_NONE
+    INTEL_VTD = lib.IOMMU_HW_INFO_TYPE_INTEL_VTD
+    ARM_SMMUV3 = lib.IOMMU_HW_INFO_TYPE_ARM_SMMUV3
+    TEGRA241_CMDQV = lib.IOMMU_HW_INFO_TYPE_TEGRA241_CMDQV
+    AMD = lib.IOMMU_HW_INFO_TYPE_AMD
+    SELFTEST = lib.IOMMU_HW_INFO_TYPE_SELFTEST
+
+
+class HwCapabilities(IntFlag):
+    """What the IOMMU and the device can do together (enum iommufd_hw_capabilities)."""
+
+    DIRTY_TRACKING = lib.IOMMU_HW_CAP_DIRTY_TRACKING
+    PCI_PASID_EXEC = lib.IOMMU_HW_CAP_PCI_PASID_EXEC
+    PCI_PASID_PRIV = lib.IOMMU_HW_CAP_PCI_PASID_PRIV
+    PCI_ATS_NOT_SUPPORTED = lib.IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED
+
+
+class IommuOption(IntEnum):
+    """Options of an iommufd or an IOAS (enum iommufd_option)."""
+
+    RLIMIT_MODE = lib.IOMMU_OPTION_RLIMIT_MODE
+    HUGE_PAGES = lib.IOMMU_OPTION_HUGE_PAGES
+
+
+class VfioIoasOp(IntEnum):
+    """What to do with the compatibility IOAS (enum iommufd_vfio_ioas_op)."""
+
+    GET = lib.IOMMU_VFIO_IOAS_GET
+    SET = lib.IOMMU_VFIO_IOAS_SET
+    CLEAR = lib.IOMMU_VFIO_IOAS_CLEAR
+
+
+class VfioExtension(IntEnum):
+    """Questions for VFIO_CHECK_EXTENSION."""
+
+    TYPE1_IOMMU = lib.VFIO_TYPE1_IOMMU
+    TYPE1V2_IOMMU = lib.VFIO_TYPE1v2_IOMMU
+    DMA_CC_IOMMU = lib.VFIO_DMA_CC_IOMMU
+    NOIOMMU_IOMMU = lib.VFIO_NOIOMMU_IOMMU
+    UNMAP_ALL = lib.VFIO_UNMAP_ALL
+    UPDATE_VADDR = lib.VFIO_UPDATE_VADDR
+
+
+class DeviceFlags(IntFlag):
+    """What VFIO_DEVICE_GET_INFO says of a device."""
+
+    RESET = lib.VFIO_DEVICE_FLAGS_RESET
+    PCI = lib.VFIO_DEVICE_FLAGS_PCI
+    CAPS = lib.VFIO_DEVICE_FLAGS_CAPS
+
+
+class MockDeviceFlags(IntFlag):
+    """Properties of a mock device of CONFIG_IOMMUFD_TEST."""
+
+    NO_DIRTY = lib.MOCK_FLAGS_DEVICE_NO_DIRTY
+    PASID = lib.MOCK_FLAGS_DEVICE_PASID

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: MIT
+"""What can go wrong, by meaning.
+
+An ioctl that failed keeps its errno: every :class:`IommufdError` is an :class:`OSError`. Everything else that this
+package refuses is a :class:`ToolError`, whose text is one sentence with the cause and the remedy.
+"""
+
+import errno as _errno
+import os
+from collections.abc import Mapping
+
+__all__ = [
+    "AlreadyMappedError",
+    "BackingError",
+    "BusyError",
+    "ClosedError",
+    "CoherencyError",
+    "DeviceError",
+    "InvalidFieldError",
+    "IommufdError",
+    "NotSupportedError",
+    "ObjectNotFoundError",
+    "SkipError",
+    "TooNewError",
+    "ToolError",
+    "UnsupportedIoctlError",
+    "check",
+]
+
+
+class ToolError(Exception):
+    """This package refuses, or cannot go on: one sentence with the cause and the remedy."""
+
+
+class SkipError(ToolError):
+    """What was asked for cannot be observed on this machine; nothing is said about whether it holds."""
+
+
+class ClosedError(ToolError):
+    """An object was used after it, or something it stands on, was closed."""
+
+
+class DeviceError(ToolError):
+    """A device is not there, not bound as it must be, or in use by somebody else."""
+
+
+class BackingError(ToolError):
+    """Memory of the kind asked for cannot be had, or the kernel gave another kind."""
+
+
+class CoherencyError(ToolError):
+    """A HWPT is not what was asked for; the text names the evidence that disagrees."""
+
+
+class IommufdError(OSError):
+    """An ioctl of iommufd or VFIO failed.
+
+    Attributes:
+        errno: as the kernel returned it.
+        ioctl: name of the ioctl, e.g. ``IOMMU_IOAS_MAP``.
+        arguments: its in-fields by name.
+
+    Source: "General ioctl format" in include/uapi/linux/iommufd.h for the general meaning of each errno.
+    """
+
+    def __init__(self, number: int, ioctl: str, arguments: Mapping[str, object]) -> None:
+        super().__init__(number, os.strerror(number))
+        self.ioctl = ioctl
+        self.arguments = dict(arguments)
+
+    @property
+    def errno_name(self) -> str:
+        """The errno as C spells it, e.g. ``EEXIST``."""
+        return _errno.errorcode.get(self.errno or 0, str(self.errno))
+
+    @property
+    def meaning(self) -> str:
+        """What this errno means for this ioctl, and what to do about it; the kernel's general meaning otherwise."""
+        number = self.errno or 0
+        return _MEANINGS.get((self.ioctl, number)) or _GENERAL.get(number) or os.strerror(number)
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{name}={_show(name, value)}" for name, value in self.arguments.items())
+        return f"{self.ioctl}({shown}): {self.errno_name}: {self.meaning}"
+
+
+class UnsupportedIoctlError(IommufdError):
+    """ENOTTY: this kernel does not have the ioctl."""
+
+
+class NotSupportedError(IommufdError):
+    """EOPNOTSUPP: the kernel knows the field but not this value of it, or the hardware cannot do it."""
+
+
+class TooNewError(IommufdError):
+    """E2BIG: a part of the structure that this kernel does not know is not zero."""
+
+
+class ObjectNotFoundError(IommufdError):
+    """ENOENT: no such object id or no such IOVA."""
+
+
+class BusyError(IommufdError):
+    """EBUSY: something else still uses the object."""
+
+
+class AlreadyMappedError(IommufdError):
+    """EEXIST: the IOVA is taken."""
+
+
+class InvalidFieldError(IommufdError):
+    """EINVAL: a field is wrong."""
+
+
+_CLASSES: dict[int, type[IommufdError]] = {
+    _errno.ENOTTY: UnsupportedIoctlError,
+    _errno.EOPNOTSUPP: NotSupportedError,
+    _errno.E2BIG: TooNewError,
+    _errno.ENOENT: ObjectNotFoundError,
+    _errno.EBUSY: BusyError,
+    _errno.EEXIST: AlreadyMappedError,
+    _errno.EINVAL: InvalidFieldError,
+}
+
+_GENERAL: dict[int, str] = {
+    _errno.ENOTTY: "this kernel does not have the ioctl; a newer kernel or another configuration is needed",
+    _errno.E2BIG: "a field that this kernel does not know is set; leave it out or use a newer kernel",
+    _errno.EOPNOTSUPP: "the kernel or the hardware does not support this value of a field",
+    _errno.EINVAL: "a field is not correct",
+    _errno.ENOENT: "no object with this id, or nothing at this IOVA",
+    _errno.EBUSY: "still in use by another object; close what depends on it first",
+    _errno.ENOMEM: "the kernel is out of memory",
+    _errno.EPERM: "not permitted; run as root",
+    _errno.EFAULT: "a pointer given to the kernel is not valid memory of this process",
+}
+
+_MEMLOCK = (
+    "the pages cannot be pinned: RLIMIT_MEMLOCK is too low for this length, or memory is short; raise the limit "
+    "(ulimit -l, /etc/security/limits.conf) or map less"
+)
+_NOT_IN_RANGE = (
+    "the IOVA or the length is zero, misaligned or outside the IOAS's allowed ranges; see Ioas.iova_ranges() for both "
+    "the ranges and the alignment"
+)
+_TAKEN = "part of this IOVA range is mapped already; unmap it first or choose another IOVA"
+_NO_ROOM = "no free IOVA range of this length is left in the allowed ranges; unmap something"
+
+# What an errno means for one ioctl, where that says more than the general meaning.
+_MEANINGS: dict[tuple[str, int], str] = {
+    ("IOMMU_IOAS_MAP", _errno.EINVAL): _NOT_IN_RANGE,
+    ("IOMMU_IOAS_MAP", _errno.EEXIST): _TAKEN,
+    ("IOMMU_IOAS_MAP", _errno.ENOSPC): _NO_ROOM,
+    ("IOMMU_IOAS_MAP", _errno.ENOMEM): _MEMLOCK,
+    ("IOMMU_IOAS_MAP", _errno.EOVERFLOW): "the IOVA plus the length goes past the end of the 64-bit space",
+    ("IOMMU_IOAS_MAP", _errno.EFAULT): (
+        "part of the user memory is not mapped, or not writable as the mapping asks; device memory (BARs) cannot be "
+        "mapped from a pointer"
+    ),
+    ("IOMMU_IOAS_MAP_FILE", _errno.EINVAL): _NOT_IN_RANGE,
+    ("IOMMU_IOAS_MAP_FILE", _errno.EEXIST): _TAKEN,
+    ("IOMMU_IOAS_MAP_FILE", _errno.ENOSPC): _NO_ROOM,
+    ("IOMMU_IOAS_MAP_FILE", _errno.ENOMEM): _MEMLOCK,
+    ("IOMMU_IOAS_MAP_FILE", _errno.EBADF): "the file descriptor is not an open memfd or dma-buf",
+    ("IOMMU_IOAS_COPY", _errno.EINVAL): _NOT_IN_RANGE,
+    ("IOMMU_IOAS_COPY", _errno.EEXIST): _TAKEN,
+    ("IOMMU_IOAS_COPY", _errno.ENOSPC): _NO_ROOM,
+    ("IOMMU_IOAS_COPY", _errno.ENOENT): "no IOAS with this id, or the source range is not wholly mapped",
+    ("IOMMU_IOAS_UNMAP", _errno.ENOENT): (
+        "nothing is mapped in this range, or a mapping reaches past its ends; unmap whole mappings only"
+    ),
+    ("IOMMU_IOAS_UNMAP", _errno.EINVAL): "the length is zero",
+    ("IOMMU_IOAS_UNMAP", _errno.EOVERFLOW): "the IOVA plus the length goes past the end of the 64-bit space",
+    ("IOMMU_IOAS_UNMAP", _errno.EBUSY): "a hardware queue or another thread's map or unmap still uses the range",
+    ("IOMMU_IOAS_ALLOW_IOVAS", _errno.EADDRINUSE): "part of the range is reserved by an attached device",
+    ("IOMMU_DESTROY", _errno.EBUSY): (
+        "the object is still used: detach the devices of a HWPT, destroy the HWPTs of an IOAS first"
+    ),
+    ("IOMMU_DESTROY", _errno.ENOENT): "no object with this id; it may be destroyed already",
+    ("IOMMU_OPTION", _errno.EBUSY): "the accounting mode can only change before any object is made on the iommufd",
+    ("IOMMU_OPTION", _errno.EPERM): "changing the accounting mode needs CAP_SYS_RESOURCE; run as root",
+    ("IOMMU_HWPT_ALLOC", _errno.EOPNOTSUPP): "this IOMMU does not support a HWPT with these flags or this data type",
+    ("IOMMU_HWPT_ALLOC", _errno.EADDRINUSE): (
+        "a mapping of the IOAS lies in a range the device reserves or cannot reach; unmap it first"
+    ),
+    ("IOMMU_GET_HW_INFO", _errno.EOPNOTSUPP): "this kernel cannot answer for this type of IOMMU or these flags",
+    ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EINVAL): (
+        "the device is bound already, its IOMMU is not cache coherent for the CPU, or interrupts cannot be isolated"
+    ),
+    ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EBADF): "the descriptor is not an iommufd",
+    ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EBUSY): (
+        "the device's group is in use, by another driver or through /dev/vfio/<group>; free every device of the group"
+    ),
+    (
+        "VFIO_DEVICE_BIND_IOMMUFD",
+        _errno.EPERM,
+    ): "the group is not viable or the interrupts are unsafe; see the kernel log",
+    (
+        "VFIO_DEVICE_ATTACH_IOMMUFD_PT",
+        _errno.ENOENT,
+    ): "no IOAS or HWPT with this id on the iommufd the device is bound to",
+    ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _errno.EADDRINUSE): (
+        "a mapping of the IOAS lies in a range the device reserves or cannot reach; unmap it first"
+    ),
+    ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _errno.EINVAL): "the HWPT was made for another IOMMU or other capabilities",
+    ("VFIO_DEVICE_RESET", _errno.EINVAL): "the device has no reset method that VFIO may use",
+    ("IOMMU_VFIO_IOAS", _errno.ENODEV): "no compatibility IOAS is set on this iommufd",
+}
+
+_HEX = ("iova", "user_va", "addr", "flags", "_uptr", "vaddr")
+
+
+def _show(name: str, value: object) -> str:
+    if isinstance(value, int) and name.endswith(_HEX):
+        return hex(value)
+    return str(int(value)) if isinstance(value, int) else repr(value)
+
+
+def check(result: int, ioctl: str, arguments: Mapping[str, object]) -> int:
+    """Return *result* unless it is a negative errno, which is raised as the :class:`IommufdError` of its meaning."""
+    if result < 0:
+        raise _CLASSES.get(-result, IommufdError)(-result, ioctl, arguments)
+    return result

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+"""An IO address space and what is mapped in it."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from iommufd_py.enums import IommuOption, MapFlags
+from iommufd_py.iova import IovaRange, IovaRanges
+from iommufd_py.memory import DmaBuffer
+from iommufd_py.resource import Resource
+from iommufd_py.uapi import iommufd as uapi
+from iommufd_py.units import format_size
+
+if TYPE_CHECKING:
+    from iommufd_py.context import Iommufd
+
+__all__ = ["DmaMapping", "Ioas"]
+
+_EVERYTHING = (1 << 64) - 1
+
+
+class Ioas(Resource):
+    """An IOAS: IOVA to user memory, for all HWPTs that are made on it.
+
+    Source: IOMMU_IOAS_* in include/uapi/linux/iommufd.h.
+    """
+
+    def __init__(self, iommufd: "Iommufd") -> None:
+        super().__init__(iommufd)
+        self.iommufd = iommufd
+        self.id = uapi.ioas_alloc(iommufd.fileno())
+        self._opened()
+
+    def __repr__(self) -> str:
+        return f"Ioas(id={self.id})"
+
+    def _release(self) -> None:
+        uapi.destroy(self.iommufd.fileno(), self.id)
+
+    def _fd(self) -> int:
+        self._check_open()
+        return self.iommufd.fileno()
+
+    def map(
+        self,
+        buffer: DmaBuffer,
+        iova: int | None = None,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        flags: MapFlags = MapFlags.READ_WRITE,
+    ) -> "DmaMapping":
+        """Map *length* bytes of *buffer* from *offset* (default: all of it) at *iova*, or where the kernel likes.
+
+        Raises:
+            AlreadyMappedError: the IOVA range is taken.
+            InvalidFieldError: the range is misaligned, empty or not allowed.
+            IommufdError: ENOSPC without room for the kernel's choice, ENOMEM over RLIMIT_MEMLOCK.
+        """
+        length = buffer.length - offset if length is None else length
+        buffer.check_range(offset, length)
+        iova = self.map_user_va(buffer.user_va + offset, length, iova, flags=flags)
+        return DmaMapping(self, buffer, iova, length, offset, flags)
+
+    def map_user_va(
+        self, user_va: int, length: int, iova: int | None = None, *, flags: MapFlags = MapFlags.READ_WRITE
+    ) -> int:
+        """Map memory this package does not own, and return its IOVA; the caller keeps it there and unmaps it."""
+        return uapi.ioas_map(self._fd(), self.id, user_va, length, iova or 0, _with_iova(flags, iova))
+
+    def map_file(
+        self, buffer: DmaBuffer, iova: int | None = None, *, flags: MapFlags = MapFlags.READ_WRITE
+    ) -> "DmaMapping":
+        """Map a memfd buffer through its descriptor, not its address (IOMMU_IOAS_MAP_FILE, since Linux 6.13)."""
+        if buffer.fd is None:
+            raise ValueError(f"{buffer!r} has no file descriptor: map_file needs a memfd backing")
+        chosen = uapi.ioas_map_file(
+            self._fd(), self.id, buffer.fd, 0, buffer.length, iova or 0, _with_iova(flags, iova)
+        )
+        return DmaMapping(self, buffer, chosen, buffer.length, 0, flags)
+
+    def copy(
+        self,
+        source: "DmaMapping",
+        iova: int | None = None,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        flags: MapFlags = MapFlags.READ_WRITE,
+    ) -> "DmaMapping":
+        """Map here what *source*, of any IOAS of this iommufd, maps; the pages are shared and pinned once."""
+        source._check_open()
+        length = source.length - offset if length is None else length
+        chosen = uapi.ioas_copy(
+            self._fd(),
+            self.id,
+            source.ioas.id,
+            length,
+            source.iova + offset,
+            iova or 0,
+            _with_iova(flags, iova),
+        )
+        return DmaMapping(self, source.buffer, chosen, length, source.offset + offset, flags)
+
+    def unmap(self, iova: int, length: int) -> int:
+        """Unmap all mappings that lie wholly in the range; returns the bytes unmapped.
+
+        Raises:
+            ObjectNotFoundError: nothing is mapped there, or a mapping reaches past an end.
+        """
+        unmapped = uapi.ioas_unmap(self._fd(), self.id, iova, length)
+        self._forget_mappings(IovaRange(iova, iova + length - 1))
+        return unmapped
+
+    def unmap_all(self) -> int:
+        """Unmap everything; returns the bytes unmapped."""
+        unmapped = uapi.ioas_unmap(self._fd(), self.id, 0, _EVERYTHING)
+        self._forget_mappings(IovaRange(0, _EVERYTHING))
+        return unmapped
+
+    def _forget_mappings(self, gone: IovaRange) -> None:
+        for mapping in [one for one in self._dependents if isinstance(one, DmaMapping)]:
+            if gone.contains(mapping.iova, mapping.length):
+                mapping._forget()
+
+    def iova_ranges(self) -> IovaRanges:
+        """Return where this IOAS may map; attaching a device narrows it."""
+        ranges, alignment = uapi.ioas_iova_ranges(self._fd(), self.id)
+        return IovaRanges(tuple(IovaRange(start, last) for start, last in ranges), alignment)
+
+    def allow_iovas(self, ranges: Iterable[IovaRange]) -> None:
+        """Keep *ranges* available: a device that would narrow them cannot be attached; replaces those given before."""
+        uapi.ioas_allow_iovas(self._fd(), self.id, [(one.start, one.last) for one in ranges])
+
+    @property
+    def huge_pages(self) -> bool:
+        """Whether contiguous pages may become larger IOMMU pages (IOMMU_OPTION_HUGE_PAGES)."""
+        return bool(uapi.option_get(self._fd(), IommuOption.HUGE_PAGES, self.id))
+
+    @huge_pages.setter
+    def huge_pages(self, allowed: bool) -> None:
+        uapi.option_set(self._fd(), IommuOption.HUGE_PAGES, int(allowed), self.id)
+
+    def dma_cc(self) -> bool:
+        """Tell whether every HWPT of this IOAS enforces cache coherency (VFIO_DMA_CC_IOMMU)."""
+        self._check_open()
+        return self.iommufd.dma_cc(self)
+
+
+class DmaMapping(Resource):
+    """One mapped range. Closing it unmaps it; it keeps its buffer, and goes with it and with its IOAS.
+
+    Attributes:
+        iova: first IOVA.
+        length: bytes.
+        offset: where the mapping starts in its buffer, in bytes.
+        flags: what DMA may do.
+    """
+
+    def __init__(self, ioas: Ioas, buffer: DmaBuffer, iova: int, length: int, offset: int, flags: MapFlags) -> None:
+        super().__init__(ioas, buffer)
+        self.ioas = ioas
+        self.buffer = buffer
+        self.iova = iova
+        self.length = length
+        self.offset = offset
+        self.flags = flags
+        self._opened()
+
+    def __repr__(self) -> str:
+        return f"DmaMapping(iova={self.iova:#x}, length={format_size(self.length)})"
+
+    @property
+    def user_va(self) -> int:
+        """Where the mapped memory starts in this process."""
+        return self.buffer.user_va + self.offset
+
+    def _release(self) -> None:
+        uapi.ioas_unmap(self.ioas.iommufd.fileno(), self.ioas.id, self.iova, self.length)
+
+
+def _with_iova(flags: MapFlags, iova: int | None) -> int:
+    return flags | (uapi.FIXED_IOVA if iova is not None else 0)

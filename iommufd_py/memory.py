@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""User memory to map for DMA, of a kind that is asked for and checked."""
+
+import errno
+import mmap
+import os
+import re
+from enum import StrEnum
+from pathlib import Path
+
+from iommufd_py.errors import BackingError
+from iommufd_py.resource import Resource
+from iommufd_py.uapi.call import address_of_buffer
+from iommufd_py.units import format_size
+
+__all__ = ["Backing", "DmaBuffer"]
+
+_SMALL = mmap.PAGESIZE
+_HUGE_2M = 2 << 20
+_HUGE_1G = 1 << 30
+# From <linux/mman.h> and <linux/memfd.h>; Python's mmap module has no names for them before 3.14.
+_MAP_HUGETLB = 0x40000
+_MAP_HUGE_SHIFT = 26
+_MADV_POPULATE_WRITE = 23
+
+_THP = Path("/sys/kernel/mm/transparent_hugepage")
+_VMA = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ")
+
+
+class Backing(StrEnum):
+    """What stands behind a buffer."""
+
+    ANON_4K = "4k"
+    """Anonymous memory in base pages, with transparent huge pages forbidden."""
+    THP = "thp"
+    """Anonymous memory in transparent 2M pages."""
+    HUGETLB_2M = "hugetlb-2m"
+    HUGETLB_1G = "hugetlb-1g"
+    MEMFD = "memfd"
+    """A memfd in base pages, shared; its descriptor can be mapped with IOMMU_IOAS_MAP_FILE."""
+
+    @property
+    def page_bytes(self) -> int:
+        """Size of the pages; lengths are multiples of it."""
+        return {Backing.THP: _HUGE_2M, Backing.HUGETLB_2M: _HUGE_2M, Backing.HUGETLB_1G: _HUGE_1G}.get(self, _SMALL)
+
+
+class DmaBuffer(Resource):
+    """User memory of one kind of page, aligned to it, present before it is used.
+
+    Closing it first closes every mapping made from it, so the memory cannot go while a device can reach it.
+
+    Args:
+        length: bytes, a multiple of the backing's page.
+        backing: what must stand behind the memory.
+        prefault: whether to have the kernel supply all pages now; only then can what it gave be checked.
+
+    Raises:
+        BackingError: the kernel has no such memory, or gave pages of another size.
+    """
+
+    def __init__(self, length: int, backing: Backing = Backing.ANON_4K, *, prefault: bool = True) -> None:
+        super().__init__()
+        if length <= 0 or length % backing.page_bytes:
+            raise BackingError(
+                f"a {backing} buffer of {length} bytes is impossible: the length must be a multiple of "
+                f"{format_size(backing.page_bytes)}"
+            )
+        self.length = length
+        self.backing = backing
+        self.fd: int | None = None
+        self._offset = 0
+        self._memory = self._reserve()
+        self._opened()
+        try:
+            self.user_va = address_of_buffer(self._memory) + self._offset
+            if prefault:
+                self._populate()
+                self._check_pages()
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"DmaBuffer({format_size(self.length)}, {self.backing})"
+
+    @property
+    def view(self) -> memoryview:
+        """The memory, writable; release the view before the buffer is closed."""
+        self._check_open()
+        return memoryview(self._memory)[self._offset : self._offset + self.length]
+
+    def check_range(self, offset: int, length: int) -> None:
+        """Refuse, with ValueError, a range that is not inside the buffer."""
+        self._check_open()
+        if offset < 0 or length < 0 or offset + length > self.length:
+            raise ValueError(f"{length} bytes from offset {offset} are not inside {self!r}")
+
+    def huge_bytes(self) -> int:
+        """Return how many bytes are in transparent huge pages now (AnonHugePages in /proc/self/smaps)."""
+        return self._smaps("AnonHugePages")
+
+    def _reserve(self) -> mmap.mmap:
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        try:
+            if self.backing is Backing.MEMFD:
+                self.fd = os.memfd_create("iommufd-py", os.MFD_CLOEXEC)
+                os.ftruncate(self.fd, self.length)
+                return mmap.mmap(self.fd, self.length, flags=mmap.MAP_SHARED)
+            if self.backing in (Backing.HUGETLB_2M, Backing.HUGETLB_1G):
+                size_code = self.backing.page_bytes.bit_length() - 1
+                return mmap.mmap(-1, self.length, flags=private | _MAP_HUGETLB | size_code << _MAP_HUGE_SHIFT)
+            if self.backing is Backing.THP:
+                return self._reserve_thp(private)
+            memory = mmap.mmap(-1, self.length, flags=private)
+            if _THP.exists():
+                memory.madvise(mmap.MADV_NOHUGEPAGE)
+            return memory
+        except OSError as failure:
+            if self.fd is not None:
+                os.close(self.fd)
+            raise BackingError(self._refusal(failure)) from failure
+
+    def _reserve_thp(self, flags: int) -> mmap.mmap:
+        enabled = _THP / "enabled"
+        if not enabled.exists() or "[never]" in enabled.read_text():
+            raise BackingError(f"transparent huge pages are off: echo madvise > {enabled}")
+        # Python cannot choose the address, so take one huge page more and use the aligned part.
+        memory = mmap.mmap(-1, self.length + _HUGE_2M, flags=flags)
+        self._offset = -address_of_buffer(memory) % _HUGE_2M
+        memory.madvise(mmap.MADV_HUGEPAGE, self._offset, self.length)
+        return memory
+
+    def _refusal(self, failure: OSError) -> str:
+        size = format_size(self.backing.page_bytes)
+        directory = f"/sys/kernel/mm/hugepages/hugepages-{self.backing.page_bytes >> 10}kB"
+        if self.backing.page_bytes != _SMALL and not Path(directory).exists():
+            return f"this kernel has no {size} huge pages; choose another backing"
+        if self.backing.page_bytes == _SMALL or failure.errno != errno.ENOMEM:
+            return f"no {self.backing} memory of {format_size(self.length)}: {failure.strerror}"
+        pages = self.length // self.backing.page_bytes
+        return (
+            f"{pages} free {size} huge pages are needed for {format_size(self.length)}: "
+            f"echo {pages} > {directory}/nr_hugepages"
+        )
+
+    def _populate(self) -> None:
+        try:
+            self._memory.madvise(_MADV_POPULATE_WRITE, self._offset, self.length)
+        except OSError as failure:
+            raise BackingError(
+                f"the kernel cannot supply {format_size(self.length)} of {self.backing} memory: {failure.strerror}; "
+                "ask for less or free some"
+            ) from failure
+
+    def _check_pages(self) -> None:
+        if self.backing is Backing.THP and self.huge_bytes() < self.length:
+            raise BackingError(
+                f"only {format_size(self.huge_bytes())} of {format_size(self.length)} came as transparent huge pages, "
+                "memory is fragmented: echo 1 > /proc/sys/vm/compact_memory, or use hugetlb-2m"
+            )
+        if self.backing is Backing.ANON_4K and self.huge_bytes():
+            raise BackingError("the kernel gave huge pages although they were forbidden; this is a kernel bug")
+        if self.backing.page_bytes != _SMALL and self.backing is not Backing.THP:
+            page = self._smaps("KernelPageSize")
+            if page != self.backing.page_bytes:
+                raise BackingError(f"the pages are {format_size(page)}, not {format_size(self.backing.page_bytes)}")
+
+    def _smaps(self, field: str) -> int:
+        """Sum *field* of the VMAs that overlap the buffer, in bytes."""
+        total, inside = 0, False
+        for line in Path("/proc/self/smaps").read_text().splitlines():
+            vma = _VMA.match(line)
+            if vma:
+                start, end = (int(bound, 16) for bound in vma.groups())
+                inside = start < self.user_va + self.length and self.user_va < end
+            elif inside and line.startswith(field + ":"):
+                total += int(line.split()[1]) << 10
+        return total
+
+    def _release(self) -> None:
+        self._memory.close()
+        if self.fd is not None:
+            os.close(self.fd)

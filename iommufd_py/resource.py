@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""Open and closed, what stands on what, and the order in which things are given back."""
+
+import warnings
+from types import TracebackType
+from typing import Self
+
+from iommufd_py.errors import ClosedError
+
+__all__ = ["Resource"]
+
+
+class Resource:
+    """Something of the kernel's that is held until :meth:`close`.
+
+    A resource names those it stands on; closing one of them closes first whatever stands on it, newest first, so the
+    kernel never sees an order that it refuses. Closing twice is no error; using it after that raises
+    :class:`~iommufd_py.errors.ClosedError`. ``__del__`` only warns: it never closes anything, since the garbage
+    collector knows no order.
+
+    Synchronization: one thread at a time for a resource and all it stands on.
+    """
+
+    def __init__(self, *stands_on: "Resource") -> None:
+        self._open = False
+        for lower in stands_on:
+            lower._check_open()
+        self._stands_on = stands_on
+        self._dependents: list[Resource] = []
+
+    def _opened(self) -> None:
+        """Say, at the end of a constructor, that there now is something to close."""
+        self._open = True
+        for lower in self._stands_on:
+            lower._dependents.append(self)
+
+    def _release(self) -> None:
+        """Give the kernel's object back. Called once, with all dependents closed."""
+        raise NotImplementedError
+
+    def _forget(self) -> None:
+        """Become closed without asking the kernel, which has dropped the object already."""
+        self._open = False
+        for lower in self._stands_on:
+            lower._dependents.remove(self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether there is nothing left to close."""
+        return not self._open
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise ClosedError(f"{self!r} is closed; open a new one")
+
+    def close(self) -> None:
+        """Close what stands on this, newest first, then this.
+
+        What fails does not keep the rest open: everything is tried, then the first failure is raised.
+        """
+        if not self._open:
+            return
+        failures: list[OSError] = []
+        for dependent in reversed(self._dependents.copy()):
+            try:
+                dependent.close()
+            except OSError as failure:
+                failures.append(failure)
+        try:
+            self._release()
+        except OSError as failure:
+            failures.append(failure)
+        self._forget()
+        if failures:
+            raise failures[0]
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_open", False):
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)

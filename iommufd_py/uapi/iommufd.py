@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: MIT
+"""The ioctls of /dev/iommu (include/uapi/linux/iommufd.h), in the order of that header's numbers."""
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from iommufd_py.enums import HwCapabilities, IommuOption, VfioIoasOp
+from iommufd_py.errors import check
+from iommufd_py.ffi import ffi, lib
+from iommufd_py.uapi.call import address_of, issue, request
+
+__all__ = [
+    "FIXED_IOVA",
+    "IOCTLS",
+    "EventQueueIds",
+    "HwInfoAnswer",
+    "destroy",
+    "fault_queue_alloc",
+    "get_hw_info",
+    "hw_queue_alloc",
+    "hwpt_alloc",
+    "hwpt_get_dirty_bitmap",
+    "hwpt_invalidate",
+    "hwpt_set_dirty_tracking",
+    "ioas_alloc",
+    "ioas_allow_iovas",
+    "ioas_change_process",
+    "ioas_copy",
+    "ioas_iova_ranges",
+    "ioas_map",
+    "ioas_map_file",
+    "ioas_noiommu_get_pa",
+    "ioas_unmap",
+    "option_get",
+    "option_set",
+    "probe",
+    "vdevice_alloc",
+    "veventq_alloc",
+    "vfio_ioas",
+    "viommu_alloc",
+]
+
+FIXED_IOVA: int = lib.IOMMU_IOAS_MAP_FIXED_IOVA
+
+# Every ioctl that probe() asks for.
+IOCTLS = (
+    "IOMMU_DESTROY",
+    "IOMMU_IOAS_ALLOC",
+    "IOMMU_IOAS_ALLOW_IOVAS",
+    "IOMMU_IOAS_COPY",
+    "IOMMU_IOAS_IOVA_RANGES",
+    "IOMMU_IOAS_MAP",
+    "IOMMU_IOAS_UNMAP",
+    "IOMMU_OPTION",
+    "IOMMU_VFIO_IOAS",
+    "IOMMU_HWPT_ALLOC",
+    "IOMMU_GET_HW_INFO",
+    "IOMMU_HWPT_SET_DIRTY_TRACKING",
+    "IOMMU_HWPT_GET_DIRTY_BITMAP",
+    "IOMMU_HWPT_INVALIDATE",
+    "IOMMU_FAULT_QUEUE_ALLOC",
+    "IOMMU_IOAS_MAP_FILE",
+    "IOMMU_VIOMMU_ALLOC",
+    "IOMMU_VDEVICE_ALLOC",
+    "IOMMU_IOAS_CHANGE_PROCESS",
+    "IOMMU_VEVENTQ_ALLOC",
+    "IOMMU_HW_QUEUE_ALLOC",
+    "IOMMU_IOAS_NOIOMMU_GET_PA",
+    "IOMMU_TEST_CMD",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HwInfoAnswer:
+    """What IOMMU_GET_HW_INFO answered: the type's own structure as bytes, and the common fields."""
+
+    data_type: int
+    data: bytes
+    max_pasid_log2: int
+    capabilities: HwCapabilities
+
+
+@dataclass(frozen=True, slots=True)
+class EventQueueIds:
+    """A fault or event queue: its object id and the file descriptor to read."""
+
+    object_id: int
+    fd: int
+
+
+def probe(fd: int) -> dict[str, bool]:
+    """Tell which ioctls this kernel has, without changing anything.
+
+    Each is issued with a structure said to be no bytes long. A kernel that has the ioctl refuses that before it looks
+    at any field (EINVAL); one that has not answers ENOTTY. So nothing is ever executed, not even IOAS_ALLOC.
+    """
+    empty = ffi.new("uint64_t *")
+    return {name: lib.iommufd_uapi_ioctl(fd, request(name), empty) != -errno.ENOTTY for name in IOCTLS}
+
+
+def destroy(fd: int, object_id: int) -> None:
+    """Destroy any object of the iommufd."""
+    issue(fd, "IOMMU_DESTROY", "iommu_destroy", id=object_id)
+
+
+def ioas_alloc(fd: int) -> int:
+    """Return the id of a new, empty IOAS."""
+    return int(issue(fd, "IOMMU_IOAS_ALLOC", "iommu_ioas_alloc").out_ioas_id)
+
+
+def ioas_allow_iovas(fd: int, ioas_id: int, ranges: Sequence[tuple[int, int]]) -> None:
+    """Keep *ranges* of (start, last) available in the IOAS, in place of those given before."""
+    array = ffi.new("struct iommu_iova_range[]", list(ranges))
+    issue(
+        fd,
+        "IOMMU_IOAS_ALLOW_IOVAS",
+        "iommu_ioas_allow_iovas",
+        ioas_id=ioas_id,
+        num_iovas=len(ranges),
+        allowed_iovas=address_of(array),
+    )
+
+
+def ioas_copy(
+    fd: int, dst_ioas_id: int, src_ioas_id: int, length: int, src_iova: int, dst_iova: int, flags: int
+) -> int:
+    """Map into one IOAS what another has mapped, and return the destination's IOVA."""
+    arg = issue(
+        fd,
+        "IOMMU_IOAS_COPY",
+        "iommu_ioas_copy",
+        flags=flags,
+        dst_ioas_id=dst_ioas_id,
+        src_ioas_id=src_ioas_id,
+        length=length,
+        dst_iova=dst_iova,
+        src_iova=src_iova,
+    )
+    return int(arg.dst_iova)
+
+
+def ioas_iova_ranges(fd: int, ioas_id: int) -> tuple[list[tuple[int, int]], int]:
+    """Return the allowed ranges as (start, last), and the alignment which IOVA and length must have."""
+    count = 16
+    while True:
+        array = ffi.new("struct iommu_iova_range[]", count)
+        arg = ffi.new("struct iommu_ioas_iova_ranges *")
+        arg.size = ffi.sizeof(arg[0])
+        arg.ioas_id = ioas_id
+        arg.num_iovas = count
+        arg.allowed_iovas = address_of(array)
+        result = lib.iommufd_uapi_ioctl(fd, lib.IOMMU_IOAS_IOVA_RANGES, arg)
+        if result != -errno.EMSGSIZE:
+            break
+        # The kernel says how many there are; there may be more by the next call, so ask until it fits.
+        count = arg.num_iovas
+    check(result, "IOMMU_IOAS_IOVA_RANGES", {"ioas_id": ioas_id})
+    ranges = [(int(array[i].start), int(array[i].last)) for i in range(arg.num_iovas)]
+    return ranges, int(arg.out_iova_alignment)
+
+
+def ioas_map(fd: int, ioas_id: int, user_va: int, length: int, iova: int, flags: int) -> int:
+    """Map user memory and return its IOVA; *iova* counts only with IOMMU_IOAS_MAP_FIXED_IOVA among the *flags*."""
+    arg = issue(
+        fd,
+        "IOMMU_IOAS_MAP",
+        "iommu_ioas_map",
+        flags=flags,
+        ioas_id=ioas_id,
+        user_va=user_va,
+        length=length,
+        iova=iova,
+    )
+    return int(arg.iova)
+
+
+def ioas_map_file(fd: int, ioas_id: int, file: int, start: int, length: int, iova: int, flags: int) -> int:
+    """Map a memfd or dma-buf from byte *start* and return its IOVA."""
+    arg = issue(
+        fd,
+        "IOMMU_IOAS_MAP_FILE",
+        "iommu_ioas_map_file",
+        flags=flags,
+        ioas_id=ioas_id,
+        fd=file,
+        start=start,
+        length=length,
+        iova=iova,
+    )
+    return int(arg.iova)
+
+
+def ioas_unmap(fd: int, ioas_id: int, iova: int, length: int) -> int:
+    """Unmap every mapping that lies wholly in the range, and return the bytes unmapped; 0 and 2^64-1 mean all."""
+    return int(issue(fd, "IOMMU_IOAS_UNMAP", "iommu_ioas_unmap", ioas_id=ioas_id, iova=iova, length=length).length)
+
+
+def option_get(fd: int, option: IommuOption, object_id: int = 0) -> int:
+    """Return an option's value."""
+    arg = issue(fd, "IOMMU_OPTION", "iommu_option", option_id=option, op=lib.IOMMU_OPTION_OP_GET, object_id=object_id)
+    return int(arg.val64)
+
+
+def option_set(fd: int, option: IommuOption, value: int, object_id: int = 0) -> None:
+    """Set an option."""
+    issue(
+        fd,
+        "IOMMU_OPTION",
+        "iommu_option",
+        option_id=option,
+        op=lib.IOMMU_OPTION_OP_SET,
+        object_id=object_id,
+        val64=value,
+    )
+
+
+def vfio_ioas(fd: int, op: VfioIoasOp, ioas_id: int = 0) -> int:
+    """Get, set or clear the compatibility IOAS; returns its id for GET."""
+    return int(issue(fd, "IOMMU_VFIO_IOAS", "iommu_vfio_ioas", ioas_id=ioas_id, op=op).ioas_id)
+
+
+def hwpt_alloc(
+    fd: int, dev_id: int, pt_id: int, flags: int = 0, data_type: int = 0, data: bytes = b"", fault_id: int = 0
+) -> int:
+    """Return the id of a new HWPT for a device, over an IOAS, a parent HWPT or a vIOMMU."""
+    buffer = ffi.from_buffer(data)
+    arg = issue(
+        fd,
+        "IOMMU_HWPT_ALLOC",
+        "iommu_hwpt_alloc",
+        flags=flags,
+        dev_id=dev_id,
+        pt_id=pt_id,
+        data_type=data_type,
+        data_len=len(data),
+        data_uptr=address_of(buffer) if data else 0,
+        fault_id=fault_id,
+    )
+    return int(arg.out_hwpt_id)
+
+
+# Longer than any type's structure; the kernel fills what it has and zeroes the rest.
+_HW_INFO_BYTES = 256
+
+
+def get_hw_info(fd: int, dev_id: int) -> HwInfoAnswer:
+    """Ask what IOMMU stands in front of a bound device."""
+    data = ffi.new("uint8_t[]", _HW_INFO_BYTES)
+    arg = issue(
+        fd,
+        "IOMMU_GET_HW_INFO",
+        "iommu_hw_info",
+        dev_id=dev_id,
+        data_len=_HW_INFO_BYTES,
+        data_uptr=address_of(data),
+    )
+    return HwInfoAnswer(
+        data_type=int(arg.out_data_type),
+        data=bytes(ffi.buffer(data, min(int(arg.data_len), _HW_INFO_BYTES))),
+        max_pasid_log2=int(arg.out_max_pasid_log2),
+        capabilities=HwCapabilities(int(arg.out_capabilities)),
+    )
+
+
+def hwpt_set_dirty_tracking(fd: int, hwpt_id: int, enable: bool) -> None:
+    """Switch dirty tracking of a HWPT."""
+    issue(
+        fd,
+        "IOMMU_HWPT_SET_DIRTY_TRACKING",
+        "iommu_hwpt_set_dirty_tracking",
+        flags=lib.IOMMU_HWPT_DIRTY_TRACKING_ENABLE if enable else 0,
+        hwpt_id=hwpt_id,
+    )
+
+
+def hwpt_get_dirty_bitmap(
+    fd: int, hwpt_id: int, iova: int, length: int, page_size: int, bitmap: bytearray, flags: int = 0
+) -> None:
+    """Or the dirty bits of an IOVA range into *bitmap*, one bit per *page_size* bytes, low bit first."""
+    buffer = ffi.from_buffer(bitmap, require_writable=True)
+    issue(
+        fd,
+        "IOMMU_HWPT_GET_DIRTY_BITMAP",
+        "iommu_hwpt_get_dirty_bitmap",
+        hwpt_id=hwpt_id,
+        flags=flags,
+        iova=iova,
+        length=length,
+        page_size=page_size,
+        data=address_of(buffer),
+    )
+
+
+def hwpt_invalidate(fd: int, hwpt_id: int, data_type: int, entries: bytes, entry_bytes: int) -> int:
+    """Invalidate the cache of a nested HWPT or vIOMMU and return how many of the entries the kernel took."""
+    buffer = ffi.from_buffer(entries)
+    arg = issue(
+        fd,
+        "IOMMU_HWPT_INVALIDATE",
+        "iommu_hwpt_invalidate",
+        hwpt_id=hwpt_id,
+        data_uptr=address_of(buffer),
+        data_type=data_type,
+        entry_len=entry_bytes,
+        entry_num=len(entries) // entry_bytes,
+    )
+    return int(arg.entry_num)
+
+
+def fault_queue_alloc(fd: int) -> EventQueueIds:
+    """Return a new queue for IO page faults."""
+    arg = issue(fd, "IOMMU_FAULT_QUEUE_ALLOC", "iommu_fault_alloc")
+    return EventQueueIds(int(arg.out_fault_id), int(arg.out_fault_fd))
+
+
+def viommu_alloc(fd: int, viommu_type: int, dev_id: int, hwpt_id: int, data: bytearray | None = None) -> int:
+    """Return the id of a new vIOMMU on a nest-parent HWPT; the type's *data* is read and written in place."""
+    buffer: Any = ffi.from_buffer(data, require_writable=True) if data else ffi.NULL
+    arg = issue(
+        fd,
+        "IOMMU_VIOMMU_ALLOC",
+        "iommu_viommu_alloc",
+        type=viommu_type,
+        dev_id=dev_id,
+        hwpt_id=hwpt_id,
+        data_len=len(data or b""),
+        data_uptr=address_of(buffer),
+    )
+    return int(arg.out_viommu_id)
+
+
+def vdevice_alloc(fd: int, viommu_id: int, dev_id: int, virt_id: int) -> int:
+    """Return the id of a new virtual device on a vIOMMU."""
+    arg = issue(fd, "IOMMU_VDEVICE_ALLOC", "iommu_vdevice_alloc", viommu_id=viommu_id, dev_id=dev_id, virt_id=virt_id)
+    return int(arg.out_vdevice_id)
+
+
+def ioas_change_process(fd: int) -> None:
+    """Charge the pinned memory of the whole iommufd to the calling process."""
+    issue(fd, "IOMMU_IOAS_CHANGE_PROCESS", "iommu_ioas_change_process")
+
+
+def veventq_alloc(fd: int, viommu_id: int, event_type: int, depth: int) -> EventQueueIds:
+    """Return a new queue for a vIOMMU's events, *depth* events long."""
+    arg = issue(
+        fd, "IOMMU_VEVENTQ_ALLOC", "iommu_veventq_alloc", viommu_id=viommu_id, type=event_type, veventq_depth=depth
+    )
+    return EventQueueIds(int(arg.out_veventq_id), int(arg.out_veventq_fd))
+
+
+def hw_queue_alloc(fd: int, viommu_id: int, queue_type: int, index: int, iova: int, length: int) -> int:
+    """Return the id of a new hardware queue whose ring lies at *iova* of the nesting parent."""
+    arg = issue(
+        fd,
+        "IOMMU_HW_QUEUE_ALLOC",
+        "iommu_hw_queue_alloc",
+        viommu_id=viommu_id,
+        type=queue_type,
+        index=index,
+        nesting_parent_iova=iova,
+        length=length,
+    )
+    return int(arg.out_hw_queue_id)
+
+
+def ioas_noiommu_get_pa(fd: int, ioas_id: int, iova: int, length: int) -> tuple[int, int]:
+    """Return the physical address behind *iova* and how many bytes from there are contiguous, *length* at most."""
+    arg = issue(fd, "IOMMU_IOAS_NOIOMMU_GET_PA", "iommu_ioas_noiommu_get_pa", ioas_id=ioas_id, iova=iova, length=length)
+    return int(arg.out_phys), int(arg.length)

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: MIT
+"""The ioctls of VFIO (include/uapi/linux/vfio.h): device cdev, legacy group and container, type1."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from iommufd_py.errors import check
+from iommufd_py.ffi import ffi, lib
+from iommufd_py.uapi.call import address_of, issue_argsz, issue_value, request
+
+__all__ = [
+    "DeviceInfo",
+    "IrqInfo",
+    "RegionInfo",
+    "Type1Info",
+    "check_extension",
+    "device_attach_iommufd_pt",
+    "device_bind_iommufd",
+    "device_detach_iommufd_pt",
+    "device_feature",
+    "device_get_info",
+    "device_get_irq_info",
+    "device_get_region_info",
+    "device_reset",
+    "device_set_irqs",
+    "get_api_version",
+    "group_get_device_fd",
+    "group_get_status",
+    "group_set_container",
+    "group_unset_container",
+    "iommu_get_info",
+    "iommu_map_dma",
+    "iommu_unmap_dma",
+    "set_iommu",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """VFIO_DEVICE_GET_INFO: flags, how many regions and interrupt indexes, capabilities by id."""
+
+    flags: int
+    num_regions: int
+    num_irqs: int
+    capabilities: Mapping[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionInfo:
+    """VFIO_DEVICE_GET_REGION_INFO: where a region lies in the device's file, in bytes; capabilities by id."""
+
+    index: int
+    flags: int
+    size: int
+    offset: int
+    capabilities: Mapping[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class IrqInfo:
+    """VFIO_DEVICE_GET_IRQ_INFO: how many interrupts an index has."""
+
+    index: int
+    flags: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Type1Info:
+    """VFIO_IOMMU_GET_INFO: page sizes as a bit mask, IOVA ranges as (start, last), mappings left (None: unknown)."""
+
+    flags: int
+    iova_page_sizes: int
+    iova_ranges: tuple[tuple[int, int], ...]
+    dma_avail: int | None
+
+
+# --- container and group -----------------------------------------------------------------------------------------
+
+
+def get_api_version(fd: int) -> int:
+    """Return the version of the container API."""
+    return issue_value(fd, "VFIO_GET_API_VERSION")
+
+
+def check_extension(fd: int, extension: int) -> int:
+    """Ask a container, or an iommufd with a compatibility IOAS, whether it has an extension; zero means no."""
+    return issue_value(fd, "VFIO_CHECK_EXTENSION", extension)
+
+
+def set_iommu(fd: int, iommu_type: int) -> None:
+    """Choose the IOMMU model of a container."""
+    issue_value(fd, "VFIO_SET_IOMMU", iommu_type)
+
+
+def group_get_status(fd: int) -> int:
+    """Return the flags of a group: viable, container set."""
+    return int(issue_argsz(fd, "VFIO_GROUP_GET_STATUS", "vfio_group_status").flags)
+
+
+def group_set_container(fd: int, container_fd: int) -> None:
+    """Put a group into a container (or an iommufd)."""
+    value = ffi.new("int32_t *", container_fd)
+    check(
+        lib.iommufd_uapi_ioctl(fd, request("VFIO_GROUP_SET_CONTAINER"), value),
+        "VFIO_GROUP_SET_CONTAINER",
+        {"container_fd": container_fd},
+    )
+
+
+def group_unset_container(fd: int) -> None:
+    """Take a group out of its container."""
+    issue_value(fd, "VFIO_GROUP_UNSET_CONTAINER")
+
+
+def group_get_device_fd(fd: int, name: str) -> int:
+    """Open a device of a group by its name and return the descriptor."""
+    text = ffi.new("char[]", name.encode())
+    return check(
+        lib.iommufd_uapi_ioctl(fd, request("VFIO_GROUP_GET_DEVICE_FD"), text),
+        "VFIO_GROUP_GET_DEVICE_FD",
+        {"name": name},
+    )
+
+
+# --- device ------------------------------------------------------------------------------------------------------
+
+
+def device_bind_iommufd(fd: int, iommufd: int, token: bytes | None = None) -> int:
+    """Bind a device to an iommufd and return its object id there; *token* is the 16-byte VF token, if one is needed."""
+    buffer: Any = ffi.from_buffer(token) if token else ffi.NULL
+    arg = issue_argsz(
+        fd,
+        "VFIO_DEVICE_BIND_IOMMUFD",
+        "vfio_device_bind_iommufd",
+        flags=lib.VFIO_DEVICE_BIND_FLAG_TOKEN if token else 0,
+        iommufd=iommufd,
+        token_uuid_ptr=address_of(buffer),
+    )
+    return int(arg.out_devid)
+
+
+def device_attach_iommufd_pt(fd: int, pt_id: int, pasid: int | None = None) -> int:
+    """Attach a device, or one PASID of it, to an IOAS or HWPT in place of any before; returns the HWPT's id."""
+    arg = issue_argsz(
+        fd,
+        "VFIO_DEVICE_ATTACH_IOMMUFD_PT",
+        "vfio_device_attach_iommufd_pt",
+        flags=0 if pasid is None else lib.VFIO_DEVICE_ATTACH_PASID,
+        pt_id=pt_id,
+        pasid=pasid or 0,
+    )
+    return int(arg.pt_id)
+
+
+def device_detach_iommufd_pt(fd: int, pasid: int | None = None) -> None:
+    """Detach a device, or one PASID of it."""
+    issue_argsz(
+        fd,
+        "VFIO_DEVICE_DETACH_IOMMUFD_PT",
+        "vfio_device_detach_iommufd_pt",
+        flags=0 if pasid is None else lib.VFIO_DEVICE_DETACH_PASID,
+        pasid=pasid or 0,
+    )
+
+
+def device_get_info(fd: int) -> DeviceInfo:
+    """Ask what a device is and has."""
+    arg, memory = _issue_with_capabilities(fd, "VFIO_DEVICE_GET_INFO", "vfio_device_info")
+    has_caps = bool(arg.flags & lib.VFIO_DEVICE_FLAGS_CAPS)
+    return DeviceInfo(
+        flags=int(arg.flags),
+        num_regions=int(arg.num_regions),
+        num_irqs=int(arg.num_irqs),
+        capabilities=dict(_capabilities(memory, int(arg.cap_offset) if has_caps else 0)),
+    )
+
+
+def device_get_region_info(fd: int, index: int) -> RegionInfo:
+    """Ask where a region of a device lies and what may be done with it."""
+    arg, memory = _issue_with_capabilities(fd, "VFIO_DEVICE_GET_REGION_INFO", "vfio_region_info", index=index)
+    has_caps = bool(arg.flags & lib.VFIO_REGION_INFO_FLAG_CAPS)
+    return RegionInfo(
+        index=index,
+        flags=int(arg.flags),
+        size=int(arg.size),
+        offset=int(arg.offset),
+        capabilities=dict(_capabilities(memory, int(arg.cap_offset) if has_caps else 0)),
+    )
+
+
+def device_get_irq_info(fd: int, index: int) -> IrqInfo:
+    """Ask how many interrupts an index of a device has."""
+    arg = issue_argsz(fd, "VFIO_DEVICE_GET_IRQ_INFO", "vfio_irq_info", index=index)
+    return IrqInfo(index, int(arg.flags), int(arg.count))
+
+
+def device_set_irqs(fd: int, flags: int, index: int, start: int, count: int, data: bytes = b"") -> None:
+    """Mask, unmask, trigger or wire interrupts; *data* is what the DATA_* flag says, empty for DATA_NONE."""
+    size = ffi.sizeof("struct vfio_irq_set") + len(data)
+    memory = ffi.new("uint64_t[]", (size + 7) // 8)
+    arg = ffi.cast("struct vfio_irq_set *", memory)
+    arg.argsz, arg.flags, arg.index, arg.start, arg.count = size, flags, index, start, count
+    ffi.memmove(arg.data, data, len(data))
+    check(
+        lib.iommufd_uapi_ioctl(fd, request("VFIO_DEVICE_SET_IRQS"), arg),
+        "VFIO_DEVICE_SET_IRQS",
+        {"flags": flags, "index": index, "start": start, "count": count},
+    )
+
+
+def device_reset(fd: int) -> None:
+    """Reset a device."""
+    issue_value(fd, "VFIO_DEVICE_RESET")
+
+
+def device_feature(fd: int, flags: int, data: bytes = b"") -> bytes:
+    """Get, set or probe a feature (its index and VFIO_DEVICE_FEATURE_{GET,SET,PROBE} in *flags*); returns its data."""
+    header = ffi.sizeof("struct vfio_device_feature")
+    memory = ffi.new("uint64_t[]", (header + len(data) + 7) // 8)
+    arg = ffi.cast("struct vfio_device_feature *", memory)
+    arg.argsz, arg.flags = header + len(data), flags
+    ffi.memmove(arg.data, data, len(data))
+    check(lib.iommufd_uapi_ioctl(fd, request("VFIO_DEVICE_FEATURE"), arg), "VFIO_DEVICE_FEATURE", {"flags": flags})
+    return bytes(ffi.buffer(arg.data, len(data)))
+
+
+# --- type1 -------------------------------------------------------------------------------------------------------
+
+
+def iommu_get_info(fd: int) -> Type1Info:
+    """Ask a type1 container for its page sizes, IOVA ranges and limits."""
+    arg, memory = _issue_with_capabilities(fd, "VFIO_IOMMU_GET_INFO", "vfio_iommu_type1_info")
+    has_caps = bool(arg.flags & lib.VFIO_IOMMU_INFO_CAPS)
+    capabilities = dict(_capabilities(memory, int(arg.cap_offset) if has_caps else 0))
+    return Type1Info(
+        flags=int(arg.flags),
+        iova_page_sizes=int(arg.iova_pgsizes),
+        iova_ranges=_type1_iova_ranges(capabilities.get(lib.VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE)),
+        dma_avail=_type1_dma_avail(capabilities.get(lib.VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)),
+    )
+
+
+def iommu_map_dma(fd: int, vaddr: int, iova: int, size: int, flags: int) -> None:
+    """Map user memory at *iova* of a type1 container."""
+    issue_argsz(fd, "VFIO_IOMMU_MAP_DMA", "vfio_iommu_type1_dma_map", flags=flags, vaddr=vaddr, iova=iova, size=size)
+
+
+def iommu_unmap_dma(fd: int, iova: int, size: int, flags: int = 0) -> int:
+    """Unmap a range of a type1 container and return the bytes unmapped."""
+    arg = issue_argsz(fd, "VFIO_IOMMU_UNMAP_DMA", "vfio_iommu_type1_dma_unmap", flags=flags, iova=iova, size=size)
+    return int(arg.size)
+
+
+# --- capability chains -------------------------------------------------------------------------------------------
+
+
+def _issue_with_capabilities(fd: int, ioctl: str, structure: str, **fields: object) -> tuple[Any, Any]:
+    """Issue *ioctl* with room for the capability chain the kernel appends; returns the structure and its memory."""
+    size = ffi.sizeof(f"struct {structure}")
+    while True:
+        memory = ffi.new("uint64_t[]", (size + 7) // 8)
+        arg = ffi.cast(f"struct {structure} *", memory)
+        arg.argsz = size
+        for name, value in fields.items():
+            setattr(arg, name, value)
+        check(lib.iommufd_uapi_ioctl(fd, request(ioctl), arg), ioctl, fields)
+        # A larger argsz coming back is how the kernel asks for more room.
+        if arg.argsz <= size:
+            return arg, memory
+        size = int(arg.argsz)
+
+
+def _capabilities(memory: Any, offset: int) -> Iterator[tuple[int, bytes]]:
+    """Walk the chain from *offset* (0: none) and yield each capability's id and whole bytes."""
+    raw = bytes(ffi.buffer(memory))
+    while offset:
+        header = ffi.from_buffer("struct vfio_info_cap_header *", raw[offset:], require_writable=False)
+        identity, following = int(header.id), int(header.next)
+        yield identity, raw[offset : following or len(raw)]
+        offset = following
+
+
+def _type1_iova_ranges(raw: bytes | None) -> tuple[tuple[int, int], ...]:
+    if raw is None:
+        return ()
+    capability: Any = ffi.from_buffer("struct vfio_iommu_type1_info_cap_iova_range *", raw)
+    ranges = capability.iova_ranges
+    return tuple((int(ranges[i].start), int(ranges[i].end)) for i in range(capability.nr_iovas))
+
+
+def _type1_dma_avail(raw: bytes | None) -> int | None:
+    if raw is None:
+        return None
+    capability: Any = ffi.from_buffer("struct vfio_iommu_type1_info_dma_avail *", raw)
+    return int(capability.avail)

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""Intel VT-d: the leaf sizes that a mapping really got, from debugfs."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+__all__ = ["leaf_sizes", "parse_leaf_sizes"]
+
+_DEBUGFS = Path("/sys/kernel/debug/iommu/intel")
+_PFN_SHIFT = 12
+# domain_translation_struct shows PML5E, PML4E, PDPE, then PDE and PTE only where the walk goes on: a line's columns
+# behind the IOVA tell the level of its leaf (drivers/iommu/intel/debugfs.c, dump_page_info()).
+_BYTES_BY_COLUMNS = {3: 1 << 30, 4: 2 << 20, 5: 4 << 10}
+
+
+def parse_leaf_sizes(lines: Iterable[str], iova: int, length: int) -> dict[int, int]:
+    """Count the leaves of a dumped page table by their size in bytes, within an IOVA range.
+
+    Args:
+        lines: of a device's ``domain_translation_struct``.
+        iova: first IOVA of the range.
+        length: bytes.
+    """
+    sizes: Counter[int] = Counter()
+    for line in lines:
+        if not line.startswith("0x"):
+            continue
+        pfn, _, entries = line.partition("|")
+        if iova <= int(pfn, 16) << _PFN_SHIFT < iova + length:
+            sizes[_BYTES_BY_COLUMNS[len(entries.split())]] += 1
+    return dict(sorted(sizes.items()))
+
+
+def leaf_sizes(bdf: str, iova: int, length: int) -> dict[int, int] | None:
+    """Return how many leaves of which size map a range for a device, None where the kernel does not show it.
+
+    Needs CONFIG_INTEL_IOMMU_DEBUGFS, debugfs mounted, root. The kernel holds the IOMMU's lock while it prints.
+    """
+    dump = _DEBUGFS / bdf / "domain_translation_struct"
+    try:
+        with dump.open() as lines:
+            return parse_leaf_sizes(lines, iova, length)
+    except (FileNotFoundError, PermissionError):
+        return None
