@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The `iommufd` command. Installed as iommufd_py.cli."""

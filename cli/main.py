@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""The command group, and the one place where an error becomes a message and an exit status."""
+
+import importlib
+import json
+import os
+import sys
+from typing import Any
+
+import click
+
+from iommufd_py.errors import IommufdError, SkipError, ToolError
+
+__all__ = ["main"]
+
+_FAILED, _SKIPPED, _INTERRUPTED = 1, 4, 130
+
+# Loaded when used: `iommufd lab run` must not pay for what a benchmark needs.
+_COMMANDS = ("bench", "device", "lab")
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f".{cmd_name}", __package__), cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="iommufd-py")
+def iommufd() -> None:
+    """VFIO and iommufd at the command line: devices, DMA map/unmap timing, and a lab for machines without VT-d.
+
+    Exit status: 0 good, 1 failed, 2 wrong usage, 4 cannot be observed here.
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        sys.exit(iommufd.main(standalone_mode=False))
+    except click.ClickException as failure:
+        failure.show()
+        sys.exit(failure.exit_code)
+    except SkipError as failure:
+        _report(failure, "skipped")
+        sys.exit(_SKIPPED)
+    except (ToolError, IommufdError) as failure:
+        _report(failure, "error")
+        sys.exit(_FAILED)
+    except BrokenPipeError:
+        # The reader of our output is gone; give the interpreter nothing to flush into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_FAILED)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(_INTERRUPTED)
+
+
+def _report(failure: Exception, kind: str) -> None:
+    if "--json" in sys.argv[1:]:
+        click.echo(json.dumps({"schema": "iommufd-error/1", kind: _document(failure)}), err=True)
+    else:
+        click.echo(f"iommufd: {kind}: {failure}", err=True)
+
+
+def _document(failure: Exception) -> dict[str, Any]:
+    document: dict[str, Any] = {"message": str(failure)}
+    if isinstance(failure, IommufdError):
+        document |= {"ioctl": failure.ioctl, "errno": failure.errno_name, "arguments": failure.arguments}
+    return document

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""Data to stdout, all else to stderr."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+import click
+
+__all__ = ["emit_json", "emit_table", "note"]
+
+_GAP = "  "
+
+
+def emit_json(document: object) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def emit_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table: drawn on a terminal, aligned text when piped. The first column is a name, figures stand right."""
+    if not sys.stdout.isatty():
+        _emit_plain(headings, rows)
+        return
+    from rich import box  # here, as it costs 50 ms and nothing needs it when piped
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if _is_numeric(rows, index) else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _emit_plain(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[index]) for row in (headings, *rows)) for index in range(len(headings))]
+    right = [_is_numeric(rows, index) for index in range(len(headings))]
+    for row in (headings, *rows):
+        texts = (
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(row, widths, right, strict=True)
+        )
+        click.echo(_GAP.join(texts).rstrip())
+
+
+def _is_numeric(rows: Sequence[Sequence[str]], index: int) -> bool:
+    return bool(rows) and all(row[index][:1].isdigit() or row[index] == "-" for row in rows) and index > 0
+
+
+def note(text: str) -> None:
+    """Print a remark on stderr."""
+    click.echo(text, err=True)
