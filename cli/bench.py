@@ -12,7 +12,7 @@ from iommufd_py.hwpt import Coherency
 from iommufd_py.memory import Backing
 
 from .output import emit_json, emit_table, note
-from .types import SIZES
+from .types import IOVA, SIZES
 
 __all__ = ["bench"]
 
@@ -40,6 +40,7 @@ def bench() -> None:
     default=str(Backing.ANON_4K),
     help="What stands behind the buffer.",
 )
+@click.option("--iova", type=IOVA, metavar="ADDRESS", help="Where to map.  [default: an aligned place from 4 GiB on]")
 @click.option("--rounds", type=click.IntRange(min=1), help="Samples a row.  [default: a second or two of them]")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Keep the run, samples and all."
@@ -50,6 +51,7 @@ def run(
     sizes: tuple[int, ...],
     coherency: str,
     backing: str,
+    iova: int | None,
     rounds: int | None,
     json_file: Path | None,
 ) -> None:
@@ -57,7 +59,7 @@ def run(
 
     The buffer is present and its cache lines are dirty before each map. The clock is read in C around the ioctl alone.
     """
-    plan = runner.Plan(device, sizes, Coherency(coherency), Backing(backing), rounds)
+    plan = runner.Plan(device, sizes, Coherency(coherency), Backing(backing), iova, rounds)
 
     def keep(so_far: model.BenchResult) -> None:
         if json_file is not None:

@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: MIT
 """Parameters as people type them."""
 
+from collections.abc import Callable
+
 import click
 
-from iommufd_py.units import parse_size
+from iommufd_py.units import parse_iova, parse_size
 
-__all__ = ["SIZE", "SIZES"]
+__all__ = ["IOVA", "SIZE", "SIZES"]
 
 
-class _Size(click.ParamType[int]):
-    name = "size"
+class _Number(click.ParamType[int]):
+    def __init__(self, name: str, parse: Callable[[str], int]) -> None:
+        self.name = name
+        self._parse = parse
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
         try:
-            return parse_size(str(value))
+            return self._parse(str(value))
         except ValueError as failure:
             self.fail(str(failure), param, ctx)
 
@@ -29,5 +33,6 @@ class _Sizes(click.ParamType[tuple[int, ...]]):
         return tuple(SIZE.convert(part, param, ctx) for part in str(value).split(","))
 
 
-SIZE = _Size()
+SIZE = _Number("size", parse_size)
+IOVA = _Number("iova", parse_iova)
 SIZES = _Sizes()

@@ -71,6 +71,9 @@ class IommufdError(OSError):
     @property
     def errno_name(self) -> str:
         """The errno as C spells it, e.g. ``EEXIST``."""
+        # Linux has two names for 95; the uAPI speaks of this one.
+        if self.errno == _errno.EOPNOTSUPP:
+            return "EOPNOTSUPP"
         return _errno.errorcode.get(self.errno or 0, str(self.errno))
 
     @property

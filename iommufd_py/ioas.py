@@ -180,4 +180,4 @@ class DmaMapping(Resource):
 
 
 def _with_iova(flags: MapFlags, iova: int | None) -> int:
-    return flags | (uapi.FIXED_IOVA if iova is not None else 0)
+    return int(flags) | (uapi.FIXED_IOVA if iova is not None else 0)

@@ -69,11 +69,11 @@ def comparison(results: Sequence[BenchResult]) -> tuple[tuple[str, ...], list[tu
     """
     by_run = [{(c.row.size_bytes, c.row.backing, c.operation): c for c in cells(result)} for result in results]
     shared = [key for key in by_run[0] if all(key in run for run in by_run)]
-    rows = [
-        (format_size(size), backing, operation)
-        + tuple(format_ns(run[size, backing, operation].summary.median_ns) for run in by_run)
-        for size, backing, operation in shared
-    ]
+    rows = []
+    for key in shared:
+        size, backing, operation = key
+        medians = (format_ns(run[key].summary.median_ns) for run in by_run)
+        rows.append((format_size(size), backing, operation, *medians))
     return ("size", "backing", "operation", *(result.label for result in results)), rows
 
 

@@ -50,6 +50,7 @@ class Plan:
         sizes: bytes of one IOAS_MAP, a row each.
         coherency: what the domain must be.
         backing: what must stand behind the buffer.
+        iova: where to map; None takes an aligned place that is allowed.
         rounds: samples a row; None takes as many as fit into a second or two.
     """
 
@@ -57,6 +58,7 @@ class Plan:
     sizes: Sequence[int] = DEFAULT_SIZES
     coherency: Coherency = Coherency.ANY
     backing: Backing = Backing.ANON_4K
+    iova: int | None = None
     rounds: int | None = None
 
 
@@ -104,13 +106,7 @@ def _target(device: BoundDevice, hwpt: Hwpt) -> Target:
 
 
 def _row(device: BoundDevice, ioas: Ioas, size: int, plan: Plan) -> Row:
-    ranges = ioas.iova_ranges()
-    # Aligned like the largest leaf that could map it, so that the address never forbids one.
-    alignment = max(1 << (size.bit_length() - 1), ranges.alignment)
-    iova = ranges.first_fit(size, alignment, lowest=_LOWEST_IOVA) or ranges.first_fit(size, alignment)
-    if iova is None:
-        allowed = ", ".join(map(str, ranges.ranges))
-        raise ToolError(f"no allowed IOVA range holds {format_size(size)}: {device.name} allows {allowed}; map less")
+    iova = _choose_iova(device, ioas, size) if plan.iova is None else plan.iova
     with DmaBuffer(size, plan.backing) as buffer:
         pinned_before = pinned_bytes()
         with ioas.map(buffer, iova):
@@ -128,6 +124,18 @@ def _row(device: BoundDevice, ioas: Ioas, size: int, plan: Plan) -> Row:
         map_ns=tuple(map_ns),
         unmap_ns=tuple(unmap_ns),
     )
+
+
+def _choose_iova(device: BoundDevice, ioas: Ioas, size: int) -> int:
+    """Return an allowed IOVA, aligned like the largest leaf that could map *size*, so that it never forbids one."""
+    ranges = ioas.iova_ranges()
+    alignment = max(1 << (size.bit_length() - 1), ranges.alignment)
+    for lowest in (_LOWEST_IOVA, 0):
+        iova = ranges.first_fit(size, alignment, lowest=lowest)
+        if iova is not None:
+            return iova
+    allowed = ", ".join(map(str, ranges.ranges))
+    raise ToolError(f"no allowed IOVA range holds {format_size(size)}: {device.name} allows {allowed}; map less")
 
 
 def _samples(ioas: Ioas, buffer: DmaBuffer, iova: int, rounds: int | None) -> tuple[list[int], list[int]]:

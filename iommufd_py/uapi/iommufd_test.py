@@ -14,9 +14,9 @@ def command(fd: int, operation: str, object_id: int = 0, member: str = "", /, **
     """Issue ``IOMMU_TEST_OP_<operation>`` on *object_id* with *fields* in the union's *member*.
 
     Returns:
-        The whole ``struct iommu_command`` as the kernel left it; its members only live as long as it does.
+        The whole ``struct iommu_test_cmd`` as the kernel left it; its members only live as long as it does.
     """
-    arg = ffi.new("struct iommu_command *")
+    arg = ffi.new("struct iommu_test_cmd *")
     arg.size = ffi.sizeof(arg[0])
     arg.op = getattr(lib, f"IOMMU_TEST_OP_{operation}")
     arg.id = object_id

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""What all tests share. tests/unit, tests/cli and tests/lab run anywhere; tests/mock and tests/vtd need a kernel."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from iommufd_py import Ioas, Iommufd
+from iommufd_py.context import DEV_IOMMU
+
+IN_LAB = "IOMMUFD_LAB_MACHINE" in os.environ
+
+
+def need(condition: bool, reason: str) -> None:
+    """Skip with *reason*; but in the lab, which has everything, fail."""
+    if condition:
+        return
+    if IN_LAB:
+        pytest.fail(f"in the lab: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def iommufd() -> Iterator[Iommufd]:
+    need(DEV_IOMMU.exists(), "needs /dev/iommu: run 'iommufd lab run -- pytest tests/mock tests/vtd'")
+    need(os.access(DEV_IOMMU, os.R_OK | os.W_OK), "needs root, to open /dev/iommu")
+    with Iommufd() as opened:
+        yield opened
+
+
+@pytest.fixture
+def ioas(iommufd: Iommufd) -> Ioas:
+    return iommufd.alloc_ioas()
+
+
+@pytest.fixture
+def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `iommufd` as a user does, in a process of its own."""
+
+    def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).parent / "iommufd"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+    return run

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: MIT
+"""IOAS and mappings, on a bare IOAS and on one with a mock domain; the kernel compares the page tables for us."""
+
+import errno
+from collections.abc import Iterator
+
+import pytest
+
+from iommufd_py import (
+    AlreadyMappedError,
+    Backing,
+    ClosedError,
+    DmaBuffer,
+    InvalidFieldError,
+    Ioas,
+    Iommufd,
+    IommufdError,
+    IovaRange,
+    MapFlags,
+    MockDevice,
+    ObjectNotFoundError,
+)
+from iommufd_py.sysinfo import pinned_bytes
+from iommufd_py.uapi import iommufd_test
+from tests.conftest import need
+
+PAGE = 4096
+# The mock domain's aperture starts here (MOCK_APERTURE_START).
+BASE = 1 << 24
+ALL = (1 << 64) - 1
+
+
+@pytest.fixture(params=["no_domain", "mock_domain"])
+def target(request: pytest.FixtureRequest, iommufd: Iommufd, ioas: Ioas) -> Ioas:
+    if request.param == "mock_domain":
+        request.getfixturevalue("mock").attach(ioas)
+    return ioas
+
+
+@pytest.fixture
+def buffer() -> Iterator[DmaBuffer]:
+    with DmaBuffer(16 * PAGE) as memory:
+        yield memory
+
+
+def check_map(ioas: Ioas, hwpt_id: int, iova: int, user_va: int, length: int) -> None:
+    """Have the kernel compare the domain's pages with those of user memory; raises EINVAL where they differ."""
+    iommufd_test.command(
+        ioas.iommufd.fileno(), "MD_CHECK_MAP", hwpt_id, "check_map", iova=iova, length=length, uptr=user_va
+    )
+
+
+def test_map_unmap_at_a_fixed_iova(target: Ioas, buffer: DmaBuffer) -> None:
+    mapping = target.map(buffer, BASE)
+    assert (mapping.iova, mapping.length, mapping.user_va) == (BASE, buffer.length, buffer.user_va)
+    assert target.unmap(BASE, buffer.length) == buffer.length
+    assert mapping.closed
+    mapping.close()
+
+
+def test_map_where_the_kernel_likes(target: Ioas, buffer: DmaBuffer) -> None:
+    first, second = target.map(buffer), target.map(buffer, offset=PAGE, length=PAGE)
+    assert first.iova % PAGE == second.iova % PAGE == 0
+    assert not IovaRange(first.iova, first.iova + first.length - 1).contains(second.iova)
+    assert any(one.contains(first.iova, first.length) for one in target.iova_ranges().ranges)
+
+
+def test_the_domain_holds_the_pages_of_the_buffer(mock: MockDevice, ioas: Ioas, buffer: DmaBuffer) -> None:
+    hwpt = mock.alloc_hwpt(ioas)
+    ioas.map(buffer, BASE)
+    check_map(ioas, hwpt.id, BASE, buffer.user_va, buffer.length)
+    # The oracle can say no: other memory is not what the domain holds.
+    with DmaBuffer(buffer.length) as other, pytest.raises(IommufdError) as caught:
+        check_map(ioas, hwpt.id, BASE, other.user_va, other.length)
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_pages_are_pinned_while_a_domain_has_them(mock: MockDevice, ioas: Ioas, buffer: DmaBuffer) -> None:
+    before = pinned_bytes()
+    mapping = ioas.map(buffer, BASE)
+    assert pinned_bytes() == before  # no domain yet: nothing is pinned
+    with mock.alloc_hwpt(ioas):
+        assert pinned_bytes() == before + buffer.length
+    assert pinned_bytes() == before
+    mapping.close()
+
+
+def test_overlap(target: Ioas, buffer: DmaBuffer) -> None:
+    taken = BASE + buffer.length
+    target.map(buffer, taken)
+    for iova in (taken, taken + PAGE, taken - PAGE):
+        with pytest.raises(AlreadyMappedError, match="is mapped already; unmap it first") as caught:
+            target.map(buffer, iova)
+        assert caught.value.errno == errno.EEXIST
+
+
+@pytest.mark.parametrize(("iova", "length"), [(BASE + 1, PAGE), (BASE, PAGE + 1), (BASE, 0)])
+def test_misaligned_or_empty(mock: MockDevice, ioas: Ioas, buffer: DmaBuffer, iova: int, length: int) -> None:
+    mock.attach(ioas)
+    with pytest.raises(InvalidFieldError, match="zero, misaligned or outside") as caught:
+        ioas.map(buffer, iova, length=length)
+    assert caught.value.errno == errno.EINVAL
+    assert pinned_bytes() == 0
+
+
+def test_outside_the_allowed_ranges(mock: MockDevice, ioas: Ioas, buffer: DmaBuffer) -> None:
+    mock.attach(ioas)
+    allowed = ioas.iova_ranges()
+    assert (allowed.ranges, allowed.alignment) == ((IovaRange(BASE, (1 << 31) - 1),), 2048)
+    with pytest.raises(InvalidFieldError):
+        ioas.map(buffer, 1 << 31)
+    with pytest.raises(IommufdError) as caught:
+        ioas.map_user_va(buffer.user_va, 2 * PAGE, ALL - PAGE + 1)
+    assert caught.value.errno == errno.EOVERFLOW
+
+
+def test_no_memory_behind_the_pointer(mock: MockDevice, ioas: Ioas) -> None:
+    mock.attach(ioas)
+    buffer = DmaBuffer(PAGE)
+    gone = buffer.user_va
+    buffer.close()
+    with pytest.raises(IommufdError, match="part of the user memory is not mapped") as caught:
+        ioas.map_user_va(gone, PAGE, BASE)
+    assert caught.value.errno == errno.EFAULT
+    with pytest.raises(ClosedError):
+        ioas.map(buffer)
+
+
+def test_unmap_of_nothing_and_of_a_part(target: Ioas, buffer: DmaBuffer) -> None:
+    with pytest.raises(ObjectNotFoundError, match="nothing is mapped in this range") as caught:
+        target.unmap(BASE, PAGE)
+    assert caught.value.errno == errno.ENOENT
+    mapping = target.map(buffer, BASE)
+    with pytest.raises(ObjectNotFoundError):
+        target.unmap(BASE, PAGE)
+    with pytest.raises(InvalidFieldError, match="the length is zero"):
+        target.unmap(BASE, 0)
+    assert not mapping.closed
+
+
+def test_unmap_of_several(target: Ioas, buffer: DmaBuffer) -> None:
+    mappings = [target.map(buffer, BASE + i * 4 * PAGE, offset=i * PAGE, length=PAGE) for i in range(4)]
+    assert target.unmap(BASE, 5 * PAGE) == 2 * PAGE
+    assert [one.closed for one in mappings] == [True, True, False, False]
+    assert target.unmap_all() == 2 * PAGE
+    assert all(one.closed for one in mappings)
+    assert target.unmap_all() == 0
+
+
+def test_a_buffer_cannot_go_under_a_mapping(target: Ioas) -> None:
+    buffer = DmaBuffer(PAGE)
+    mapping = target.map(buffer, BASE)
+    buffer.close()
+    assert mapping.closed
+    with pytest.raises(ObjectNotFoundError):
+        target.unmap(BASE, PAGE)
+
+
+def test_a_mapping_keeps_a_dropped_buffer(mock: MockDevice, ioas: Ioas) -> None:
+    hwpt = mock.alloc_hwpt(ioas)
+    mapping = ioas.map(DmaBuffer(PAGE), BASE)
+    mapping.buffer.view[:4] = b"kept"
+    check_map(ioas, hwpt.id, BASE, mapping.user_va, PAGE)
+    assert bytes(mapping.buffer.view[:4]) == b"kept"
+
+
+def test_read_only(mock: MockDevice, ioas: Ioas, buffer: DmaBuffer) -> None:
+    hwpt = mock.alloc_hwpt(ioas)
+    assert ioas.map(buffer, BASE, flags=MapFlags.READABLE).flags == MapFlags.READABLE
+    check_map(ioas, hwpt.id, BASE, buffer.user_va, buffer.length)
+    with pytest.raises(InvalidFieldError):
+        ioas.map(buffer, flags=MapFlags(0))
+
+
+def test_copy_shares_the_pages(mock: MockDevice, iommufd: Iommufd, ioas: Ioas, buffer: DmaBuffer) -> None:
+    source = ioas.map(buffer, BASE)
+    other = iommufd.alloc_ioas()
+    hwpt = mock.alloc_hwpt(other)
+    copied = other.copy(source, BASE, offset=PAGE, length=2 * PAGE)
+    check_map(other, hwpt.id, BASE, buffer.user_va + PAGE, 2 * PAGE)
+    source.close()
+    check_map(other, hwpt.id, BASE, buffer.user_va + PAGE, 2 * PAGE)
+    assert copied.user_va == buffer.user_va + PAGE
+    with pytest.raises(ClosedError):
+        other.copy(source)
+
+
+def test_copy_of_what_is_not_mapped(iommufd: Iommufd, ioas: Ioas, buffer: DmaBuffer) -> None:
+    source = ioas.map(buffer, BASE, length=PAGE)
+    with pytest.raises(ObjectNotFoundError, match="source range is not wholly mapped") as caught:
+        iommufd.alloc_ioas().copy(source, length=2 * PAGE)
+    assert caught.value.errno == errno.ENOENT
+
+
+def test_map_file(mock: MockDevice, ioas: Ioas, iommufd: Iommufd) -> None:
+    if not iommufd.probe()["IOMMU_IOAS_MAP_FILE"]:
+        pytest.skip("this kernel has no IOMMU_IOAS_MAP_FILE (since Linux 6.13)")
+    hwpt = mock.alloc_hwpt(ioas)
+    with DmaBuffer(4 * PAGE, Backing.MEMFD) as memory:
+        ioas.map_file(memory, BASE)
+        check_map(ioas, hwpt.id, BASE, memory.user_va, memory.length)
+    with DmaBuffer(PAGE) as anonymous, pytest.raises(ValueError, match="memfd"):
+        ioas.map_file(anonymous)
+
+
+def test_allow_iovas(mock: MockDevice, ioas: Ioas, buffer: DmaBuffer) -> None:
+    allowed = IovaRange(BASE, BASE + 64 * PAGE - 1)
+    ioas.allow_iovas([allowed])
+    assert allowed.contains(ioas.map(buffer).iova, buffer.length)
+    mock.attach(ioas)
+    with pytest.raises(IommufdError) as caught:
+        ioas.allow_iovas([IovaRange(0, PAGE - 1)])
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_huge_pages_option(mock: MockDevice, ioas: Ioas) -> None:
+    assert ioas.huge_pages
+    ioas.huge_pages = False
+    assert not ioas.huge_pages
+
+
+def test_many_ranges_are_all_returned(ioas: Ioas, iommufd: Iommufd) -> None:
+    need(iommufd.probe()["IOMMU_TEST_CMD"], "needs a kernel with CONFIG_IOMMUFD_TEST: run it in the lab")
+    holes = 40
+    for i in range(holes):
+        iommufd_test.command(
+            iommufd.fileno(), "ADD_RESERVED", ioas.id, "add_reserved", start=(2 * i + 1) * PAGE, length=PAGE
+        )
+    ranges = ioas.iova_ranges().ranges
+    assert ranges[0] == IovaRange(0, PAGE - 1)
+    assert ranges[-1] == IovaRange(2 * holes * PAGE, ALL)
+    assert len(ranges) == holes + 1
+
+
+def test_range_outside_the_buffer(ioas: Ioas, buffer: DmaBuffer) -> None:
+    with pytest.raises(ValueError, match="not inside"):
+        ioas.map(buffer, offset=PAGE, length=buffer.length)

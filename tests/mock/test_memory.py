@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Buffers of every backing, on a kernel that has huge pages reserved."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from iommufd_py import Backing, BackingError, DmaBuffer
+from tests.conftest import need
+
+MIB = 1 << 20
+FREE_2M = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
+
+
+def page_frames(buffer: DmaBuffer) -> list[int]:
+    with Path("/proc/self/pagemap").open("rb") as pagemap:
+        pagemap.seek(buffer.user_va // 4096 * 8)
+        raw = pagemap.read(buffer.length // 4096 * 8)
+    return [int.from_bytes(raw[i : i + 8], "little") & ((1 << 55) - 1) for i in range(0, len(raw), 8)]
+
+
+@pytest.fixture(autouse=True)
+def _huge_pages() -> None:
+    need(
+        FREE_2M.exists() and int(FREE_2M.read_text()) >= 4,
+        f"needs 4 free 2M huge pages (nr_hugepages beside {FREE_2M})",
+    )
+
+
+@pytest.mark.parametrize("backing", [Backing.ANON_4K, Backing.THP, Backing.HUGETLB_2M, Backing.MEMFD])
+def test_backing_is_what_was_asked_for(backing: Backing) -> None:
+    free = int(FREE_2M.read_text())
+    with DmaBuffer(4 * MIB, backing) as buffer:
+        assert buffer.user_va % backing.page_bytes == 0
+        assert buffer.huge_bytes() == (4 * MIB if backing is Backing.THP else 0)
+        assert free - int(FREE_2M.read_text()) == (2 if backing is Backing.HUGETLB_2M else 0)
+        assert (buffer.fd is not None) == (backing is Backing.MEMFD)
+        frames = page_frames(buffer)
+        assert all(frames), "a page is not present"
+        if backing.page_bytes > 4096:
+            for start in range(0, len(frames), 512):
+                assert frames[start : start + 512] == list(range(frames[start], frames[start] + 512))
+        with buffer.view as view:
+            view[0], view[-1] = 1, 2
+            assert len(view) == 4 * MIB
+    assert int(FREE_2M.read_text()) == free
+
+
+def test_too_many_huge_pages_says_how_to_get_them() -> None:
+    with pytest.raises(BackingError, match=r"free 2M huge pages are needed for 64G: echo 32768 > .*/nr_hugepages"):
+        DmaBuffer(64 << 30, Backing.HUGETLB_2M)
+
+
+def test_huge_pages_the_kernel_does_not_have() -> None:
+    if Path("/sys/kernel/mm/hugepages/hugepages-1048576kB").exists():
+        pytest.skip("this CPU has 1G pages")
+    with pytest.raises(BackingError, match="no 1G huge pages; choose another backing"):
+        DmaBuffer(1 << 30, Backing.HUGETLB_1G)
+
+
+def test_thp_switched_off_says_how_to_switch_it_on() -> None:
+    switch = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    before = re.search(r"\[(\w+)\]", switch.read_text())
+    assert before
+    switch.write_text("never")
+    try:
+        with pytest.raises(BackingError, match=f"echo madvise > {switch}"):
+            DmaBuffer(2 * MIB, Backing.THP)
+    finally:
+        switch.write_text(before[1])
+
+
+@pytest.mark.parametrize(("length", "backing"), [(0, Backing.ANON_4K), (4097, Backing.ANON_4K), (3 * MIB, Backing.THP)])
+def test_impossible_lengths(length: int, backing: Backing) -> None:
+    with pytest.raises(BackingError, match="must be a multiple of"):
+        DmaBuffer(length, backing)
+
+
+def test_more_than_there_is() -> None:
+    with pytest.raises(BackingError, match=r"no 4k memory of 128T|cannot supply 128T"):
+        DmaBuffer(128 << 40)
+
+
+def test_without_prefault_no_page_is_present() -> None:
+    with DmaBuffer(4 * MIB, prefault=False) as buffer:
+        assert not any(page_frames(buffer))

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+import pytest
+
+from iommufd_py import Coherency, CoherencyError, CoherencyEvidence
+
+SNOOPS, DOES_NOT = 0xF00FCA, 0xF00F4A  # ECAP of QEMU's intel-iommu with snoop-control=on and =off
+
+
+@pytest.mark.parametrize(
+    ("evidence", "finding"),
+    [
+        (CoherencyEvidence(dma_cc=False, ecap=DOES_NOT), Coherency.NON_COHERENT),
+        (CoherencyEvidence(dma_cc=True, ecap=SNOOPS), Coherency.COHERENT),
+        (CoherencyEvidence(dma_cc=False, ecap=None), Coherency.NON_COHERENT),
+        # The IOMMU could, the kernel does not: the domain counts, not the hardware.
+        (CoherencyEvidence(dma_cc=False, ecap=SNOOPS), Coherency.NON_COHERENT),
+    ],
+)
+def test_finding_and_what_it_satisfies(evidence: CoherencyEvidence, finding: Coherency) -> None:
+    assert evidence.coherency is finding
+    evidence.require(finding, "device")
+    evidence.require(Coherency.ANY, "device")
+    other = Coherency.COHERENT if finding is Coherency.NON_COHERENT else Coherency.NON_COHERENT
+    with pytest.raises(CoherencyError, match=f"is {finding}, not {other}: VFIO_DMA_CC_IOMMU={int(evidence.dma_cc)}"):
+        evidence.require(other, "device")
+
+
+def test_contradiction_is_refused_even_without_a_wish() -> None:
+    with pytest.raises(CoherencyError, match="contradicts itself"):
+        CoherencyEvidence(dma_cc=True, ecap=DOES_NOT).require(Coherency.ANY, "device")

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iommufd_py.lab.kernellog import scan_kernel_log
+
+LOGS = Path(__file__).parent / "lab_logs"
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("boot.log", []),
+        ("sysrq-crash.log", ["panic"]),
+        ("warning-7.3.log", ["WARNING"]),
+        ("warning-6.12.log", ["WARNING"]),
+        ("null-dereference.log", ["BUG", "panic"]),
+        ("lockdep.log", ["lockdep"]),
+        ("kasan.log", ["KASAN"]),
+        ("fault-injection.log", []),
+    ],
+)
+def test_recorded_logs(name: str, kinds: list[str]) -> None:
+    splats = scan_kernel_log((LOGS / name).read_text())
+    assert [splat.kind for splat in splats] == kinds
+
+
+def test_a_report_is_whole_and_no_more() -> None:
+    (splat,) = scan_kernel_log((LOGS / "warning-7.3.log").read_text())
+    lines = splat.text.splitlines()
+    assert "[ cut here ]" in lines[0]
+    assert splat.title.startswith("WARNING: ")
+    assert "---[ end trace" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Spectre V2 : WARNING: Unprivileged eBPF is enabled",
+        "udevd[12]: BUG: this is what somebody says",
+        "FAULT_INJECTION: forcing a failure.",
+        "clocksource: Long readout interval, skipping watchdog check",
+        "x86/cpu: SGX disabled or unsupported by BIOS. BUG: no",
+        "INFO: nothing to see",
+    ],
+)
+def test_words_further_right_are_no_report(message: str) -> None:
+    assert scan_kernel_log(f"[    1.000000] {message}\n") == ()
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "[    1.234567] ", "[   12.345678] [   T71] ", "[    1.2] [ C0] ", "<4>[    1.000000] "]
+)
+def test_every_prefix_of_printk_is_understood(prefix: str) -> None:
+    (splat,) = scan_kernel_log(f"{prefix}quiet\r\n{prefix}WARNING: CPU: 0 PID: 1 at a.c:1 f+0x1\r\n")
+    assert splat.title == "WARNING: CPU: 0 PID: 1 at a.c:1 f+0x1"
+
+
+@given(st.text())
+def test_no_text_breaks_it(text: str) -> None:
+    for splat in scan_kernel_log(text):
+        assert splat.title
+        assert splat.title in splat.text
+
+
+@given(st.integers(0, 5))
+def test_every_report_is_counted(count: int) -> None:
+    one = "------------[ cut here ]------------\nWARNING: a.c:1 at f+0x1, CPU#0: x/1\nRIP: 0010:f\n---[ end trace 0 ]---\n"
+    assert len(scan_kernel_log(("between\n" + one) * count)) == count

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iommufd_py.lab.machine import TEST_DEVICES, Machine
+
+machines = st.builds(
+    Machine,
+    coherent=st.booleans(),
+    scalable=st.booleans(),
+    memory_bytes=st.integers(1 << 30, 64 << 30),
+    cpus=st.integers(1, 64),
+    hugepages=st.integers(0, 256),
+    accel=st.sampled_from(["kvm", "tcg"]),
+)
+
+
+def iommu_of(machine: Machine) -> dict[str, str]:
+    (iommu,) = [arg for arg in machine.qemu_args() if arg.startswith("intel-iommu")]
+    return dict(option.split("=") for option in iommu.split(",")[1:])
+
+
+@given(machines)
+def test_every_machine_has_a_usable_iommu_and_both_test_devices(machine: Machine) -> None:
+    iommu = iommu_of(machine)
+    # Without these the guest has no interrupt remapping, or VFIO refuses the device.
+    assert iommu["intremap"] == iommu["caching-mode"] == "on"
+    assert "q35,kernel-irqchip=split" in machine.qemu_args()
+    assert sum(arg.startswith("edu") for arg in machine.qemu_args()) == len(TEST_DEVICES)
+    assert any(arg.startswith("intel_iommu=on") for arg in machine.kernel_args())
+
+
+@given(machines)
+def test_coherency_is_one_option_and_nothing_else(machine: Machine) -> None:
+    iommu = iommu_of(machine)
+    assert iommu["snoop-control"] == ("on" if machine.coherent else "off")
+    assert f"snoop-control={iommu['snoop-control']}" in str(machine)
+
+
+def test_scalable_mode_is_asked_for_on_both_sides() -> None:
+    legacy, scalable = Machine(), Machine(scalable=True)
+    assert "x-scalable-mode" not in iommu_of(legacy)
+    assert iommu_of(scalable)["x-scalable-mode"] == "on"
+    assert "intel_iommu=on,sm_on" in scalable.kernel_args()
+    assert "intel_iommu=on,sm_on" not in legacy.kernel_args()
+    assert str(legacy) != str(scalable)
+
+
+def test_the_test_devices_are_where_they_are_said_to_be() -> None:
+    assert [arg for arg in Machine().qemu_args() if arg.startswith("edu")] == ["edu,addr=0x10.0", "edu,addr=0x11.0"]
+    assert TEST_DEVICES == ("0000:00:10.0", "0000:00:11.0")
+
+
+@pytest.mark.parametrize(("field", "value"), [("cpus", 0), ("memory_bytes", 512 << 20)])
+def test_a_machine_that_cannot_boot_is_refused(field: str, value: int) -> None:
+    with pytest.raises(ValueError, match="at least one CPU|too little"):
+        Machine(**{field: value})

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""What a user gets wrong on a machine that has everything: one sentence, status 1, and nothing left behind."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from iommufd_py import pci
+from tests.conftest import IN_LAB
+
+pytestmark = pytest.mark.skipif(not IN_LAB, reason="changes limits and huge pages; run it in the lab")
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def _devices_are_left_as_they_were(bdf: str) -> Iterator[None]:
+    before = pci.list_devices()
+    yield
+    assert pci.list_devices() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        (("--device", "0000:ff:1f.7"), ("no PCI device 0000:ff:1f.7", "iommufd device list")),
+        (("--device", "0000:00:1f.0"), ("is bound to no driver, not to vfio-pci", "iommufd device bind 0000:00:1f.0")),
+        (("--device", "0000:ff:1f.7", "--bind"), ("no PCI device 0000:ff:1f.7",)),
+        (("--device", "{bdf}", "--iova", "0xfee00000"), ("EINVAL", "outside the IOAS's allowed ranges")),
+        (("--device", "{bdf}", "--iova", "0x100000800"), ("EINVAL", "misaligned")),
+        (("--device", "{bdf}", "--iova", "0xffffffffffffffff"), ("EOVERFLOW", "past the end")),
+        (("--device", "{bdf}", "--size", "4097"), ("4097 bytes", "multiple of 4K")),
+        (("--device", "{bdf}", "--size", "512G"), ("no allowed IOVA range holds 512G", "map less")),
+        (("--device", "{bdf}", "--size", "64G"), ("64G", "4k memory")),
+        (("--device", "{bdf}", "--size", "4G", "--backing", "hugetlb-2m"), ("2048 free 2M huge pages", "nr_hugepages")),
+        (("--device", "mock", "--coherency", "coherent"), ("is non-coherent, not coherent", "VFIO_DMA_CC_IOMMU=0")),
+    ],
+)
+def test_one_sentence_and_status_1(cli: Cli, bdf: str, arguments: tuple[str, ...], texts: tuple[str, ...]) -> None:
+    done = cli("bench", "run", *(argument.format(bdf=bdf) for argument in arguments))
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    for text in texts:
+        assert text in done.stderr
+
+
+def without_privilege(command: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell command without CAP_IPC_LOCK, so that RLIMIT_MEMLOCK counts as it does for a user's process."""
+    shell = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "sh", "-c", command]
+    return subprocess.run(shell, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_memlock_too_low(bdf: str) -> None:
+    iommufd = Path(sys.executable).parent / "iommufd"
+    run = f"exec {iommufd} bench run --device {bdf} --size 1M --rounds 2"
+    done = without_privilege(f"ulimit -l 512; {run}")
+    assert done.returncode == 1
+    assert "ENOMEM: the pages cannot be pinned: RLIMIT_MEMLOCK is too low" in done.stderr
+    assert without_privilege(f"ulimit -l 2048; {run}").returncode == 0
+
+
+def test_not_root(bdf: str) -> None:
+    iommufd = Path(sys.executable).parent / "iommufd"
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", iommufd, "bench", "run", "--device", bdf],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "/dev/iommu may not be opened: run as root" in done.stderr
