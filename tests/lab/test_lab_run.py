@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: MIT
+"""Boots guests. What is asserted here is what a user of `iommufd lab run` relies on."""
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from iommufd_py.lab import kernel, vm
+from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.machine import TEST_DEVICES, Machine
+from iommufd_py.lab.progress import Silent
+
+IOMMUFD = str(Path(sys.prefix, "bin/iommufd"))
+
+
+@pytest.fixture(scope="session")
+def image() -> Path:
+    return kernel.image("stock", Silent())
+
+
+@pytest.fixture(autouse=True)
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current directory of the test, shared with the guest; no QEMU that has it may be left afterwards."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert qemus(tmp_path) == []
+
+
+def qemus(shared: Path) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
+        if b"qemu-system" in words and str(shared).encode() in words:
+            found.append(int(path.parent.name))
+    return found
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+class Guest:
+    """A run with its output."""
+
+    def __init__(self, image: Path, *command: str, machine: Machine | None = None, timeout: float = 120) -> None:
+        out, err = BytesIO(), BytesIO()
+        self.result = vm.run(image, command, machine, timeout=timeout, stdout=out, stderr=err)
+        self.stdout, self.stderr = out.getvalue().decode(), err.getvalue().decode()
+
+
+ECAP = "cat /sys/class/iommu/dmar0/intel-iommu/ecap"
+
+
+def test_a_command_runs_as_it_would_here(image: Path, shared: Path) -> None:
+    script = f"""
+        echo to stdout; echo to stderr >&2
+        pwd; command -v python; id -u
+        echo $IOMMUFD_LAB_ACCEL / $IOMMUFD_LAB_MACHINE / $IOMMUFD_LAB_KERNEL
+        {ECAP}
+        cat /proc/sys/vm/nr_hugepages
+        for device in {" ".join(TEST_DEVICES)}; do
+            echo $(cat /sys/bus/pci/devices/$device/device) $(ls -1 /sys/bus/pci/devices/$device/iommu_group/devices)
+        done
+        ls -d /dev/iommu /sys/kernel/debug/iommu /sys/kernel/tracing/kprobe_events
+        echo result > written; echo lost > /tmp/iommufd-lab-lost
+        touch /usr/refused
+        exit 7
+    """
+    guest = Guest(image, "sh", "-c", script)
+    ecap = guest.stdout.splitlines()[5]
+    assert guest.stdout.splitlines() == [
+        "to stdout",
+        str(shared),
+        str(Path(sys.prefix, "bin/python")),
+        "0",
+        f"{guest.result.accel} / q35 intel-iommu snoop-control=off / {image}",
+        ecap,
+        "192",
+        *[f"0x11e8 {device}" for device in TEST_DEVICES],
+        "/dev/iommu",
+        "/sys/kernel/debug/iommu",
+        "/sys/kernel/tracing/kprobe_events",
+    ]
+    assert int(ecap, 16) >> 7 & 1 == 0
+    assert guest.stderr.splitlines()[0] == "to stderr"
+    assert "Read-only file system" in guest.stderr
+    assert (shared / "written").read_text() == "result\n"
+    assert not Path("/tmp/iommufd-lab-lost").exists()
+    assert guest.result.status == 7
+    assert guest.result.problem is None
+    assert "Linux version" in guest.result.kernel_log.read_text()
+
+
+@pytest.mark.parametrize("scalable", [False, True])
+def test_a_coherent_machine_says_so_in_ecap(image: Path, scalable: bool) -> None:
+    guest = Guest(image, "sh", "-c", ECAP, machine=Machine(coherent=True, scalable=scalable))
+    ecap = int(guest.stdout, 16)
+    assert ecap >> 7 & 1 == 1
+    assert ecap >> 43 & 1 == scalable
+
+
+def test_a_panic_is_a_failure_and_its_log_is_kept(image: Path) -> None:
+    guest = Guest(image, "sh", "-c", "echo before; echo c > /proc/sysrq-trigger")
+    assert guest.stdout == "before\n"
+    assert guest.result.status is None
+    assert guest.result.problem is not None
+    assert "Kernel panic - not syncing: sysrq triggered crash" in guest.result.problem
+    assert str(guest.result.kernel_log) in guest.result.problem
+    assert "sysrq_handle_crash" in guest.result.log_excerpt()
+
+
+def test_a_warning_fails_a_command_that_succeeded(shared: Path, image: Path) -> None:
+    warning = "WARNING: drivers/iommu/x.c:1 at f+0x1/0x2, CPU#0: x/1"
+    done = subprocess.run(
+        [IOMMUFD, "lab", "run", "--kernel", str(image), "--", "sh", "-c", f"echo done; echo {warning!r} > /dev/kmsg"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == "done\n"
+    assert f"iommufd: error: the guest's kernel reported: {warning}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_guest_that_hangs_is_stopped(image: Path) -> None:
+    guest = Guest(image, "sleep", "1000", timeout=15)
+    assert guest.result.timed_out
+    assert guest.result.status is None
+    assert guest.result.problem is not None
+    assert "was stopped after 15 s" in guest.result.problem
+    assert "iommufd-lab: run: sleep 1000" in guest.result.log_excerpt()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_qemu_is_left_behind(image: Path, shared: Path, number: int) -> None:
+    child = subprocess.Popen(
+        [IOMMUFD, "lab", "run", "--kernel", str(image), "--", "sh", "-c", "touch running; sleep 1000"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    wait_until((shared / "running").exists, 60)
+    assert len(qemus(shared)) == 1
+    child.send_signal(number)
+    _, errors = child.communicate(timeout=20)
+    assert child.returncode != 0
+    assert b"Traceback" not in errors
+    wait_until(lambda: qemus(shared) == [], 5)
+
+
+def test_two_at_once_do_not_meet(image: Path) -> None:
+    children = [
+        subprocess.Popen(
+            [IOMMUFD, "lab", "run", "--kernel", str(image), "--", "sh", "-c", f"echo {index}; exit {index}"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for index in (3, 4)
+    ]
+    outputs = [child.communicate(timeout=120)[0] for child in children]
+    assert outputs == ["3\n", "4\n"]
+    assert [child.returncode for child in children] == [3, 4]
+
+
+def test_input_arrives_and_no_output_is_lost_to_a_slow_reader(image: Path, shared: Path) -> None:
+    text = "".join(f"{number}\n" for number in range(100_000))
+    (shared / "input").write_text(text)
+    # Appending to a file: QEMU would truncate one that it were given directly.
+    (shared / "output").write_text("first\n")
+    pipeline = f"{IOMMUFD} lab run --kernel {image} -- cat < input | (sleep 10; cat) >> output"
+    subprocess.run(["bash", "-o", "pipefail", "-c", pipeline], check=True)
+    assert (shared / "output").read_text() == "first\n" + text
+
+
+def test_what_cannot_be_booted_is_refused(shared: Path) -> None:
+    (shared / "text").write_text("this is no kernel")
+    with pytest.raises(LabError, match="text is not a bzImage"):
+        kernel.image(str(shared / "text"), Silent())
+    done = subprocess.run(
+        [IOMMUFD, "lab", "run", "--kernel", "no/such", "--", "true"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "iommufd: error: there is no kernel no/such: give stock, patched, or the path of a bzImage\n"
+
+
+def test_a_shell_on_a_terminal(image: Path, shared: Path) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(IOMMUFD, [IOMMUFD, "lab", "shell", "--kernel", str(image)])
+    seen = b""
+
+    def read_until(pattern: bytes) -> None:
+        nonlocal seen
+        deadline = time.monotonic() + 60
+        while re.search(pattern, seen) is None:
+            assert time.monotonic() < deadline, seen
+            if select.select([terminal], [], [], 1)[0]:
+                seen += os.read(terminal, 4096)
+
+    read_until(rb"lab:\S+# ")
+    os.write(terminal, b"echo $((6 * 7)) $PWD\n")
+    read_until(rf"42 {shared}\r".encode())
+    os.write(terminal, b"exit\n")
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""The cache, the choice of a kernel and the build, with a source tree of one Makefile instead of a kernel."""
+
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iommufd_py.lab import build, cache, kernel, paths, source
+from iommufd_py.lab.cache import Recipe
+from iommufd_py.lab.config import fragment
+from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.progress import Silent
+from iommufd_py.lab.runs import KEPT_RUNS, new_run_directory
+from iommufd_py.lab.source import SourceTree
+
+# What a kernel's Makefile does, in a second: it writes what a build leaves, and can be made slow or to fail.
+MAKEFILE = """
+VERSION = 7
+PATCHLEVEL = 3
+allnoconfig:
+\t@mkdir -p $(O)/include/config $(O)/arch/x86/boot
+\t@cp $$KCONFIG_ALLCONFIG $(O)/.config
+\t@echo 7.3.4-test > $(O)/include/config/kernel.release
+bzImage:
+\t@echo '  CC      a.o'
+\t@echo half > $(O)/arch/x86/boot/bzImage
+\t@cat $(CURDIR)/hook | sh
+\t@cat $(CURDIR)/a.c > $(O)/arch/x86/boot/bzImage
+\t@touch $(O)/System.map $(O)/vmlinux
+\t@echo built >> $(O)/count
+"""
+
+RECIPE = Recipe("stock", "7.3", "linux-source-7.3 1", cache.digest(fragment().read_bytes()), "", "gcc")
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> SourceTree:
+    path = tmp_path / "linux"
+    path.mkdir()
+    (path / "Makefile").write_text(MAKEFILE)
+    (path / "Kbuild").touch()
+    (path / "hook").touch()
+    (path / "a.c").write_text("one\n")
+    return SourceTree(path, "7.3", "linux-source-7.3 1")
+
+
+def publish(tmp_path: Path, recipe: Recipe) -> cache.Kernel:
+    image = tmp_path / "image"
+    image.write_bytes(b"kernel")
+    return cache.publish(recipe, {"bzImage": image}, release="7.3.4", built_at=recipe.source)
+
+
+@given(st.data())
+def test_a_change_of_any_ingredient_changes_the_key(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(["series", "source", "config", "patches", "compiler", "arch"]))
+    value = data.draw(st.text().filter(lambda text: text != getattr(RECIPE, name)))
+    assert replace(RECIPE, **{name: value}).key != RECIPE.key
+
+
+def test_what_is_published_is_found_again_with_all_that_is_known_about_it(tmp_path: Path) -> None:
+    published = publish(tmp_path, RECIPE)
+    assert cache.find(RECIPE) == published
+    assert cache.kernels() == [published]
+    assert published.image.read_bytes() == b"kernel"
+    assert cache.find(replace(RECIPE, compiler="another")) is None
+
+
+def test_the_newest_series_is_chosen_and_never_a_kernel_of_another_configuration(tmp_path: Path) -> None:
+    assert kernel.cached_kernel("stock") is None
+    publish(tmp_path, replace(RECIPE, config="old"))
+    assert kernel.cached_kernel("stock") is None
+    publish(tmp_path, replace(RECIPE, series="6.12", source="linux-source-6.12 9"))
+    newest = publish(tmp_path, RECIPE)
+    publish(tmp_path, replace(RECIPE, source="/home/me/linux 0123"))
+    assert kernel.cached_kernel("stock") == newest
+    chosen = kernel.cached_kernel("stock", "6.12")
+    assert chosen is not None
+    assert chosen.recipe.series == "6.12"
+    assert kernel.cached_kernel("patched") is None
+
+
+def test_a_path_is_taken_as_it_is_and_an_unknown_name_is_refused(tmp_path: Path) -> None:
+    image = tmp_path / "bzImage"
+    image.write_bytes(bytes(0x202) + b"HdrS")
+    assert kernel.image(str(image), Silent()) == image
+    with pytest.raises(LabError, match="no kernel nonsense: give stock, patched, or the path"):
+        kernel.image("nonsense", Silent())
+
+
+def test_a_build_is_published_and_the_source_is_not_written_to(tree: SourceTree) -> None:
+    before = sorted(tree.path.rglob("*"))
+    made = build.build(RECIPE, tree, [], Silent())
+    assert made.image.read_text() == "one\n"
+    assert made.release == "7.3.4-test"
+    assert sorted(tree.path.rglob("*")) == before
+    assert build.build(RECIPE, tree, [], Silent()) == made
+
+
+def test_a_patched_build_starts_from_the_objects_of_stock(tree: SourceTree, tmp_path: Path) -> None:
+    patch = tmp_path / "0001.patch"
+    patch.write_text("--- a/a.c\n+++ b/a.c\n@@ -1 +1 @@\n-one\n+two\n")
+    build.build(RECIPE, tree, [], Silent())
+    made = build.build(replace(RECIPE, variant="patched", patches="p"), tree, [patch], Silent())
+    assert made.image.read_text() == "two\n"
+    assert (tree.path / "a.c").read_text() == "one\n"
+    (count,) = paths.work_dir().glob("build/*/patched-p/obj/count")
+    assert count.read_text() == "built\nbuilt\n"
+
+
+def test_a_patch_that_does_not_apply_is_named(tree: SourceTree, tmp_path: Path) -> None:
+    patch = tmp_path / "0001-wrong.patch"
+    patch.write_text("--- a/a.c\n+++ b/a.c\n@@ -1 +1 @@\n-three\n+two\n")
+    with pytest.raises(LabError, match=r"0001-wrong\.patch does not apply"):
+        build.build(replace(RECIPE, variant="patched", patches="p"), tree, [patch], Silent())
+    assert cache.kernels() == []
+
+
+def test_a_failed_build_says_why_and_publishes_nothing(tree: SourceTree) -> None:
+    (tree.path / "hook").write_text("echo 'a.c:1:2: error: no such thing'; exit 1\n")
+    with pytest.raises(LabError, match=r"a\.c:1:2: error: no such thing\n.*the whole log is"):
+        build.build(RECIPE, tree, [], Silent())
+    assert cache.kernels() == []
+
+
+def test_a_full_disk_is_one_sentence(tree: SourceTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree.path / "hook").write_text("echo 'a.c: write error: No space left on device'; exit 1\n")
+    with pytest.raises(LabError, match="no space left on the disk; free some, or set XDG_CACHE_HOME"):
+        build.build(RECIPE, tree, [], Silent())
+    monkeypatch.setattr(build, "BUILD_BYTES", 1 << 60)
+    with pytest.raises(LabError, match=r"GiB free and .* GiB are needed to build a kernel"):
+        build.build(RECIPE, tree, [], Silent())
+
+
+def test_no_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(LabError, match=r"cannot be built without gcc, make, .*apt-get install gcc make"):
+        build.compiler()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_build_leaves_nothing_that_counts(tree: SourceTree, number: int) -> None:
+    flag = tree.path.parent / "compiling"
+    (tree.path / "hook").write_text(f"touch {flag}; sleep 60\n")
+    child = multiprocessing.get_context("fork").Process(target=build.build, args=(RECIPE, tree, [], Silent()))
+    child.start()
+    deadline = time.monotonic() + 10
+    while not flag.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert child.pid is not None
+    os.kill(child.pid, number)
+    child.join(10)
+    assert child.exitcode != 0
+    assert cache.kernels() == []
+    # The half-written image is there, and must not be taken for good.
+    (tree.path / "hook").write_text("")
+    assert build.build(RECIPE, tree, [], Silent()).image.read_text() == "one\n"
+
+
+def test_an_own_tree_is_told_by_its_content(tree: SourceTree) -> None:
+    first = source.own_tree(tree.path)
+    assert first.series == "7.3"
+    assert source.own_tree(tree.path) == first
+    (tree.path / "a.c").write_text("other\n")
+    assert source.own_tree(tree.path).identity != first.identity
+    (tree.path / ".config").touch()
+    with pytest.raises(LabError, match="mrproper"):
+        source.own_tree(tree.path)
+
+
+def test_an_own_tree_must_be_one(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="is not a kernel source tree"):
+        source.own_tree(tmp_path)
+
+
+def test_without_a_source_the_remedy_is_named() -> None:
+    with pytest.raises(LabError, match=r"iommufd lab kernel build --series 6\.12"):
+        source.source_tree("6.12")
+
+
+def test_unpacked_trees_are_newest_first() -> None:
+    for name in ("linux-source-6.12_6.12.117-1", "linux-source-7.3_7.3.4-1", "linux-source-7.3_7.3.10-1", ".unpack-x"):
+        (paths.sources_dir() / name).mkdir(parents=True)
+    assert [tree.identity for tree in source.unpacked_trees()] == [
+        "linux-source-7.3 7.3.10-1",
+        "linux-source-7.3 7.3.4-1",
+        "linux-source-6.12 6.12.117-1",
+    ]
+    assert source.source_tree("6.12").name == "linux-source-6.12_6.12.117-1"
+
+
+def test_old_runs_go_and_those_of_living_processes_stay() -> None:
+    ours = new_run_directory()
+    for index in range(KEPT_RUNS + 5):
+        # No process has such an id.
+        (paths.runs_dir() / f"20000101-000000-{index:03}-99999999").mkdir()
+    latest = new_run_directory()
+    left = sorted(paths.runs_dir().iterdir())
+    assert len(left) == KEPT_RUNS + 2
+    assert ours in left
+    assert latest in left
