@@ -17,9 +17,8 @@ ROOT = Path(__file__).parents[2]
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the sdist from a copy without artefacts, and the wheel from the sdist alone."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
-    )
+    list_files = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(list_files, cwd=ROOT, capture_output=True, check=True)
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +41,7 @@ def test_wheel_is_abi3_and_carries_the_labs_data(built: Path) -> None:
     assert "-cp311-abi3-linux_" in wheel.name
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    assert {"iommufd_py/_uapi.abi3.so", "iommufd_py/_uapi.pyi", "iommufd_py/py.typed", "iommufd_py/cli/main.py"} <= names
+    assert {f"iommufd_py/{name}" for name in ("_uapi.abi3.so", "_uapi.pyi", "py.typed", "cli/main.py")} <= names
     data = [*(ROOT / "iommufd_py/lab/configs").iterdir(), *(ROOT / "iommufd_py/lab/patches").rglob("*.*")]
     assert {str(path.relative_to(ROOT)) for path in data if path.is_file()} <= names
     assert not any(name.startswith(("tests/", "cffi_build/", "cli/")) for name in names)

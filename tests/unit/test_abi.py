@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py._uapi import ffi, lib
+from iommufd_py.ffi import ffi, lib
+from iommufd_py.lab.source import source_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 IOMMUFD = "include/uapi/linux/iommufd.h"
@@ -27,10 +28,9 @@ def check_abi(*arguments: str | Path, **environment: str) -> subprocess.Complete
 
 @pytest.fixture(scope="session")
 def kernel_tree() -> Path:
+    """IOMMUFD_KERNEL_TREE, or the source of the lab's kernel; without either, LabError says how to get it."""
     tree = os.environ.get("IOMMUFD_KERNEL_TREE")
-    if not tree:
-        pytest.fail("no kernel headers to compare with: set IOMMUFD_KERNEL_TREE to a kernel source tree")
-    return Path(tree)
+    return Path(tree) if tree else source_tree()
 
 
 @pytest.fixture
