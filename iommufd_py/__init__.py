@@ -42,7 +42,7 @@ from iommufd_py.hwpt import Coherency, CoherencyEvidence, Hwpt
 from iommufd_py.ioas import DmaMapping, Ioas
 from iommufd_py.iova import IovaRange, IovaRanges
 from iommufd_py.memory import Backing, DmaBuffer
-from iommufd_py.mock import MockDevice
+from iommufd_py.mock import FlushCount, MockDevice, flush_count
 
 __all__ = [
     "AlreadyMappedError",
@@ -59,6 +59,7 @@ __all__ = [
     "DeviceFlags",
     "DmaBuffer",
     "DmaMapping",
+    "FlushCount",
     "HwCapabilities",
     "HwInfo",
     "HwInfoType",
@@ -81,4 +82,5 @@ __all__ = [
     "ToolError",
     "UnsupportedIoctlError",
     "VfioDevice",
+    "flush_count",
 ]

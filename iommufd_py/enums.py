@@ -105,3 +105,5 @@ class MockDeviceFlags(IntFlag):
 
     NO_DIRTY = lib.MOCK_FLAGS_DEVICE_NO_DIRTY
     PASID = lib.MOCK_FLAGS_DEVICE_PASID
+    COHERENT = lib.MOCK_FLAGS_DEVICE_COHERENT
+    """Its IOMMU enforces cache coherency; only kernels with our flush series know it."""

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: MIT
 """Devices of the kernel's own mock driver (CONFIG_IOMMUFD_TEST): real iommufd, real page tables, no hardware."""
 
+from dataclasses import dataclass
+from typing import Self
+
 from iommufd_py.context import Iommufd
 from iommufd_py.device import BoundDevice
 from iommufd_py.enums import MockDeviceFlags
-from iommufd_py.errors import ToolError, UnsupportedIoctlError
+from iommufd_py.errors import NotSupportedError, ToolError, UnsupportedIoctlError
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import iommufd_test
 
-__all__ = ["MockDevice"]
+__all__ = ["FlushCount", "MockDevice", "flush_count"]
 
 
 class MockDevice(BoundDevice):
@@ -61,3 +64,29 @@ class MockDevice(BoundDevice):
         """Close what stands on the device, the device, and its parking IOAS."""
         super().close()
         self._parking.close()
+
+
+@dataclass(frozen=True, slots=True)
+class FlushCount:
+    """How often iommufd flushed the CPU caches for DMA pages, and how many pages by that.
+
+    Contiguous pages are flushed by one call.
+    """
+
+    calls: int
+    pages: int
+
+    def __sub__(self, earlier: Self) -> "FlushCount":
+        return FlushCount(self.calls - earlier.calls, self.pages - earlier.pages)
+
+
+def flush_count(iommufd: Iommufd) -> FlushCount | None:
+    """Return what the kernel flushed for all iommufds so far, None if it does not count, as a stock kernel.
+
+    Source: IOMMU_TEST_OP_CACHE_FLUSH_COUNT, iommufd_py/lab/patches/README.md; counts for real devices too.
+    """
+    try:
+        answer = iommufd_test.command(iommufd.fileno(), "CACHE_FLUSH_COUNT", 0, "cache_flush_count", flags=0)
+    except (NotSupportedError, UnsupportedIoctlError):
+        return None
+    return FlushCount(int(answer.cache_flush_count.out_calls), int(answer.cache_flush_count.out_pages))

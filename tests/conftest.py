@@ -24,6 +24,15 @@ def need(condition: bool, reason: str) -> None:
     pytest.skip(reason)
 
 
+def need_flush_count(iommufd: Iommufd) -> FlushCount:
+    """Return what the kernel flushed so far; skip on one that does not flush, but fail on the lab's patched one."""
+    count = flush_count(iommufd)
+    if count is None:
+        assert os.environ.get("IOMMUFD_LAB_KERNEL") != "patched", "the patched kernel does not count its flushes"
+        pytest.skip("needs a kernel with the flush series: run 'iommufd lab run --kernel patched -- pytest ...'")
+    return count
+
+
 @pytest.fixture
 def iommufd() -> Iterator[Iommufd]:
     need(DEV_IOMMU.exists(), "needs /dev/iommu: run 'iommufd lab run -- pytest tests/mock tests/vtd'")

@@ -36,6 +36,7 @@ enum {
 	IOMMU_TEST_OP_PASID_CHECK_HWPT = 21,
 	IOMMU_TEST_OP_DMABUF_GET = 22,
 	IOMMU_TEST_OP_DMABUF_REVOKE = 23,
+	IOMMU_TEST_OP_CACHE_FLUSH_COUNT = 24, /* added by iommufd_py/lab/patches */
 };
 
 /* id names what the operation acts on: an IOAS, HWPT, access or mock device (stdev), as the operation needs. */
@@ -148,6 +149,12 @@ struct iommu_test_cmd {
 			__s32 dmabuf_fd;
 			__u32 revoked;
 		} dmabuf_revoke;
+		struct {
+			__u32 flags; /* MOCK_CACHE_FLUSH_COUNT_... */
+			__u32 __reserved;
+			__aligned_u64 out_calls;
+			__aligned_u64 out_pages;
+		} cache_flush_count;
 	};
 	__u32 last;
 }; /* 72 bytes */
@@ -170,6 +177,11 @@ enum {
 enum {
 	MOCK_FLAGS_DEVICE_NO_DIRTY = 1 << 0,
 	MOCK_FLAGS_DEVICE_PASID = 1 << 2,
+	MOCK_FLAGS_DEVICE_COHERENT = 1 << 3, /* added by iommufd_py/lab/patches */
+};
+
+enum {
+	MOCK_CACHE_FLUSH_COUNT_RESET = 1 << 0, /* added by iommufd_py/lab/patches */
 };
 
 enum {

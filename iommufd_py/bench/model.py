@@ -9,6 +9,7 @@ from typing import Any
 
 from iommufd_py.errors import ToolError
 from iommufd_py.hwpt import CoherencyEvidence
+from iommufd_py.mock import FlushCount
 from iommufd_py.sysinfo import Environment
 
 __all__ = ["SCHEMA", "BenchResult", "Row", "Target", "load", "save"]
@@ -45,6 +46,8 @@ class Row:
         iova: where it was mapped.
         pinned_bytes: how much VmPin grew by one map.
         leaves: number of page-table leaves by size in bytes, None where the kernel does not show them.
+        map_flush, unmap_flush: what the kernel flushed from the CPU caches during one map and one unmap, None where it
+            does not count (a stock kernel flushes nothing).
         warmup_rounds: rounds before the first sample.
         map_ns, unmap_ns: samples.
     """
@@ -54,6 +57,8 @@ class Row:
     iova: int
     pinned_bytes: int
     leaves: Mapping[int, int] | None
+    map_flush: FlushCount | None
+    unmap_flush: FlushCount | None
     warmup_rounds: int
     map_ns: tuple[int, ...]
     unmap_ns: tuple[int, ...]
@@ -142,6 +147,8 @@ def _row(row: Any) -> Row:
         **{
             **row,
             "leaves": None if leaves is None else {int(size): count for size, count in leaves.items()},
+            "map_flush": row["map_flush"] and FlushCount(**row["map_flush"]),
+            "unmap_flush": row["unmap_flush"] and FlushCount(**row["unmap_flush"]),
             "map_ns": tuple(row["map_ns"]),
             "unmap_ns": tuple(row["unmap_ns"]),
         }

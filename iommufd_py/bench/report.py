@@ -7,6 +7,7 @@ from typing import Any
 
 from iommufd_py.bench.model import BenchResult, Row
 from iommufd_py.bench.stats import Summary, summarize
+from iommufd_py.mock import FlushCount
 from iommufd_py.units import PAGE_BYTES, format_ns, format_size
 
 __all__ = ["HEADINGS", "Cell", "cells", "comparison", "document", "facts", "table", "warnings"]
@@ -21,6 +22,18 @@ class Cell:
     row: Row
     operation: str
     summary: Summary
+
+    @property
+    def flush(self) -> FlushCount | None:
+        """What the kernel flushed from the CPU caches in one such operation."""
+        return self.row.map_flush if self.operation == "map" else self.row.unmap_flush
+
+    @property
+    def flush_text(self) -> str:
+        """Flush calls, and flushed pages for each page of the mapping."""
+        if self.flush is None:
+            return "-"
+        return f"{self.flush.calls}, {self.flush.pages * PAGE_BYTES / self.row.size_bytes:.2f}"
 
     @property
     def page_ns(self) -> float:
@@ -40,7 +53,7 @@ def cells(result: BenchResult) -> Iterator[Cell]:
             yield Cell(row, operation, summarize(row.map_ns if operation == "map" else row.unmap_ns))
 
 
-HEADINGS = ("size", "backing", "leaves", "operation", "n", "min", "median", "p99", "ns/4K page", "GiB/s")
+HEADINGS = ("size", "backing", "leaves", "operation", "n", "min", "median", "p99", "ns/4K page", "GiB/s", "flush")
 
 
 def table(result: BenchResult) -> list[tuple[str, ...]]:
@@ -57,6 +70,7 @@ def table(result: BenchResult) -> list[tuple[str, ...]]:
             format_ns(cell.summary.p99_ns),
             f"{cell.page_ns:.1f}",
             f"{cell.gib_per_s:.3g}",
+            cell.flush_text,
         )
         for cell in cells(result)
     ]
@@ -65,16 +79,23 @@ def table(result: BenchResult) -> list[tuple[str, ...]]:
 def comparison(results: Sequence[BenchResult]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Put the medians of several runs side by side; returns headings and rows.
 
-    Sizes that not every run has are left out. No ratio is formed: runs that were not interleaved support none.
+    Beside each median stand the flush calls and the flushed pages per mapped page of one such operation, or ``-`` where
+    the kernel does not count them. Sizes that not every run has are left out. No ratio is formed: runs that were not
+    interleaved support none.
     """
     by_run = [{(c.row.size_bytes, c.row.backing, c.operation): c for c in cells(result)} for result in results]
     shared = [key for key in by_run[0] if all(key in run for run in by_run)]
+    headings = ["size", "backing", "operation"]
+    for result in results:
+        headings += [result.label, "flush"]
     rows = []
     for key in shared:
         size, backing, operation = key
-        medians = (format_ns(run[key].summary.median_ns) for run in by_run)
-        rows.append((format_size(size), backing, operation, *medians))
-    return ("size", "backing", "operation", *(result.label for result in results)), rows
+        row = [format_size(size), backing, operation]
+        for run in by_run:
+            row += [format_ns(run[key].summary.median_ns), run[key].flush_text]
+        rows.append(tuple(row))
+    return tuple(headings), rows
 
 
 def document(results: Sequence[BenchResult]) -> dict[str, Any]:
@@ -93,6 +114,7 @@ def document(results: Sequence[BenchResult]) -> dict[str, Any]:
                         "operation": cell.operation,
                         **asdict(cell.summary),
                         "page_ns": cell.page_ns,
+                        "flush": asdict(cell.flush) if cell.flush else None,
                     }
                     for cell in cells(result)
                 ],

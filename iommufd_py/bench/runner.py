@@ -17,7 +17,7 @@ from iommufd_py.errors import ToolError
 from iommufd_py.hwpt import Coherency, Hwpt
 from iommufd_py.ioas import Ioas
 from iommufd_py.memory import Backing, DmaBuffer
-from iommufd_py.mock import MockDevice
+from iommufd_py.mock import FlushCount, MockDevice, flush_count
 from iommufd_py.sysinfo import environment, pinned_bytes
 from iommufd_py.uapi.bench import clock_ns, empty_ioctl, map_unmap
 from iommufd_py.units import format_size
@@ -109,10 +109,13 @@ def _row(device: BoundDevice, ioas: Ioas, size: int, plan: Plan) -> Row:
     iova = _choose_iova(device, ioas, size) if plan.iova is None else plan.iova
     with DmaBuffer(size, plan.backing) as buffer:
         pinned_before = pinned_bytes()
+        flushes = [flush_count(ioas.iommufd)]
         with ioas.map(buffer, iova):
+            flushes.append(flush_count(ioas.iommufd))
             pinned = pinned_bytes() - pinned_before
             shows_leaves = isinstance(device, VfioDevice) and size <= _MAX_LEAF_DUMP_BYTES
             leaves = vtd.leaf_sizes(device.name, iova, size) if shows_leaves else None
+        flushes.append(flush_count(ioas.iommufd))
         map_ns, unmap_ns = _samples(ioas, buffer, iova, plan.rounds)
     return Row(
         size_bytes=size,
@@ -120,10 +123,16 @@ def _row(device: BoundDevice, ioas: Ioas, size: int, plan: Plan) -> Row:
         iova=iova,
         pinned_bytes=pinned,
         leaves=leaves,
+        map_flush=_difference(flushes[0], flushes[1]),
+        unmap_flush=_difference(flushes[1], flushes[2]),
         warmup_rounds=_WARMUP_ROUNDS,
         map_ns=tuple(map_ns),
         unmap_ns=tuple(unmap_ns),
     )
+
+
+def _difference(before: FlushCount | None, after: FlushCount | None) -> FlushCount | None:
+    return None if before is None or after is None else after - before
 
 
 def _choose_iova(device: BoundDevice, ioas: Ioas, size: int) -> int:

@@ -14,6 +14,7 @@ from iommufd_py.ffi import ffi, lib
 from iommufd_py.lab.source import source_tree
 
 ROOT = Path(__file__).resolve().parents[2]
+PATCHES = ROOT / "iommufd_py" / "lab" / "patches"
 IOMMUFD = "include/uapi/linux/iommufd.h"
 VFIO = "include/uapi/linux/vfio.h"
 TEST = "drivers/iommu/iommufd/iommufd_test.h"
@@ -106,7 +107,7 @@ def test_every_ioctl_of_iommufd() -> None:
 
 def test_every_operation_of_the_mock() -> None:
     operations = sorted(getattr(lib, name) for name in dir(lib) if name.startswith("IOMMU_TEST_OP_"))
-    assert operations == list(range(1, 24))
+    assert operations == list(range(1, 25))
 
 
 def test_kernel_tree_agrees(kernel_tree: Path) -> None:
@@ -114,6 +115,17 @@ def test_kernel_tree_agrees(kernel_tree: Path) -> None:
     result = check_abi(kernel_tree, *(["--require-all"] if complete else []))
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("\n") == 1
+
+
+def test_patched_tree_agrees(kernel_tree: Path, altered_tree: Callable[[str, str, str], Path]) -> None:
+    tree = altered_tree(TEST, r"\A", "")
+    version = dict(re.findall(r"^(VERSION|PATCHLEVEL) = (\d+)$", (kernel_tree / "Makefile").read_text(), re.MULTILINE))
+    patches = sorted((PATCHES / f"{version['VERSION']}.{version['PATCHLEVEL']}").glob("*.patch"))
+    assert patches
+    subprocess.run(["git", "apply", f"--include={TEST}", *patches], cwd=tree, check=True)
+    assert "CACHE_FLUSH_COUNT" in (tree / TEST).read_text()
+    result = check_abi(tree)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iommufd_py import CoherencyEvidence, ToolError
+from iommufd_py import CoherencyEvidence, FlushCount, ToolError
 from iommufd_py.bench import model, report
 from iommufd_py.bench.stats import quantile, summarize
 from iommufd_py.sysinfo import Environment
 
 
-def result(*, dma_cc: bool = False, platform: str = "tcg", pinned: int = 8192) -> model.BenchResult:
+def result(
+    *, dma_cc: bool = False, platform: str = "tcg", pinned: int = 8192, counts: bool = False
+) -> model.BenchResult:
+    flushes = (FlushCount(1, 2), FlushCount(2, 2)) if counts else (None, None)
     return model.BenchResult(
         tool_version="0",
         command=("iommufd", "bench", "run"),
@@ -21,7 +24,7 @@ def result(*, dma_cc: bool = False, platform: str = "tcg", pinned: int = 8192) -
         environment=Environment("7.3.0", "stock", platform, "q35", "CPU", 2, "quiet", ("KASAN",)),
         target=model.Target("0000:00:10.0", "INTEL_VTD", 0xD2, CoherencyEvidence(dma_cc, None), 1),
         floor_ns=(100, 110, 120),
-        rows=(model.Row(8192, "4k", 1 << 32, pinned, {4096: 2}, 3, (1000, 3000, 2000), (500, 400, 600)),),
+        rows=(model.Row(8192, "4k", 1 << 32, pinned, {4096: 2}, *flushes, 3, (1000, 3000, 2000), (500, 400, 600)),),
     )
 
 
@@ -45,10 +48,11 @@ def test_summary_takes_samples_in_any_order() -> None:
     assert (summary.count, summary.min_ns, summary.median_ns) == (3, 1000, 2000)
 
 
-def test_run_survives_its_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("counts", [False, True])
+def test_run_survives_its_file(tmp_path: Path, counts: bool) -> None:
     file = tmp_path / "run.json"
-    model.save(result(), file)
-    assert model.load(file) == result()
+    model.save(result(counts=counts), file)
+    assert model.load(file) == result(counts=counts)
     document = json.loads(file.read_text())
     assert document["schema"] == "iommufd-bench/1"
     assert document["target"]["coherency"] == "non-coherent"
@@ -57,14 +61,17 @@ def test_run_survives_its_file(tmp_path: Path) -> None:
 
 def test_table_shows_each_operation_per_page() -> None:
     rows = report.table(result())
-    assert rows[0] == ("8K", "4k", "2x4K", "map", "3", "1 us", "2 us", "2.98 us", "1000.0", "3.81")
+    assert rows[0] == ("8K", "4k", "2x4K", "map", "3", "1 us", "2 us", "2.98 us", "1000.0", "3.81", "-")
     assert [row[3] for row in rows] == ["map", "unmap"]
 
 
 def test_comparison_keeps_shared_sizes_only() -> None:
-    headings, rows = report.comparison([result(), result(dma_cc=True)])
-    assert headings == ("size", "backing", "operation", "stock non-coherent", "stock coherent")
-    assert rows == [("8K", "4k", "map", "2 us", "2 us"), ("8K", "4k", "unmap", "500 ns", "500 ns")]
+    headings, rows = report.comparison([result(counts=True), result(dma_cc=True)])
+    assert headings == ("size", "backing", "operation", "stock non-coherent", "flush", "stock coherent", "flush")
+    assert rows == [
+        ("8K", "4k", "map", "2 us", "1, 1.00", "2 us", "-"),
+        ("8K", "4k", "unmap", "500 ns", "2, 1.00", "500 ns", "-"),
+    ]
 
 
 def test_warnings_name_what_spoils_the_figures() -> None:
