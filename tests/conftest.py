@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py import Ioas, Iommufd
+from iommufd_py import FlushCount, Ioas, Iommufd, flush_count
 from iommufd_py.context import DEV_IOMMU
 
 IN_LAB = "IOMMUFD_LAB_MACHINE" in os.environ
