@@ -86,7 +86,7 @@ def show(files: tuple[Path, ...], as_json: bool) -> None:
         click.echo(f"{result.label}: {result.target.evidence}, kernel {result.environment.kernel_release}")
     click.echo()
     emit_table(*report.comparison(results))
-    _warn(results)
+    _warn(results, *report.comparison_warnings(results))
 
 
 def _show(result: model.BenchResult) -> None:
@@ -97,6 +97,6 @@ def _show(result: model.BenchResult) -> None:
     _warn([result])
 
 
-def _warn(results: list[model.BenchResult]) -> None:
-    for warning in dict.fromkeys(text for result in results for text in report.warnings(result)):
+def _warn(results: list[model.BenchResult], *further: str) -> None:
+    for warning in dict.fromkeys([*(text for result in results for text in report.warnings(result)), *further]):
         note(f"note: {warning}")

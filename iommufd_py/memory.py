@@ -5,7 +5,9 @@ import errno
 import mmap
 import os
 import re
+from array import array
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 
 from iommufd_py.errors import BackingError
@@ -22,6 +24,9 @@ _HUGE_1G = 1 << 30
 _MAP_HUGETLB = 0x40000
 _MAP_HUGE_SHIFT = 26
 _MADV_POPULATE_WRITE = 23
+
+# Documentation/admin-guide/mm/pagemap.rst: bits 0 to 54 are the frame number of a present page, 0 without privilege.
+_PAGEMAP_PFN = (1 << 55) - 1
 
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
 _VMA = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ")
@@ -99,6 +104,20 @@ class DmaBuffer(Resource):
     def huge_bytes(self) -> int:
         """Return how many bytes are in transparent huge pages now (AnonHugePages in /proc/self/smaps)."""
         return self._smaps("AnonHugePages")
+
+    def physical_runs(self) -> int | None:
+        """Return in how many physically contiguous runs the pages lie, None where the kernel does not tell (not root).
+
+        The kernel maps and flushes run by run, so that equal sizes in unequal runs are not the same work.
+        """
+        frames = array("Q")
+        with Path("/proc/self/pagemap").open("rb") as pagemap:
+            pagemap.seek(self.user_va // _SMALL * frames.itemsize)
+            frames.frombytes(pagemap.read(self.length // _SMALL * frames.itemsize))
+        numbers = [frame & _PAGEMAP_PFN for frame in frames]
+        if not all(numbers):
+            return None
+        return 1 + sum(after != before + 1 for before, after in pairwise(numbers))
 
     def _reserve(self) -> mmap.mmap:
         private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS

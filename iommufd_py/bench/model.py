@@ -45,6 +45,7 @@ class Row:
         backing: what stood behind the buffer.
         iova: where it was mapped.
         pinned_bytes: how much VmPin grew by one map.
+        physical_runs: physically contiguous runs in which the buffer's pages lie, None where the kernel does not tell.
         leaves: number of page-table leaves by size in bytes, None where the kernel does not show them.
         map_flush, unmap_flush: what the kernel flushed from the CPU caches during one map and one unmap, None where it
             does not count (a stock kernel flushes nothing).
@@ -56,6 +57,7 @@ class Row:
     backing: str
     iova: int
     pinned_bytes: int
+    physical_runs: int | None
     leaves: Mapping[int, int] | None
     map_flush: FlushCount | None
     unmap_flush: FlushCount | None

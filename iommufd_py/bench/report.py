@@ -10,8 +10,10 @@ from iommufd_py.bench.stats import Summary, summarize
 from iommufd_py.mock import FlushCount
 from iommufd_py.units import PAGE_BYTES, format_ns, format_size
 
-__all__ = ["HEADINGS", "Cell", "cells", "comparison", "document", "facts", "table", "warnings"]
+__all__ = ["HEADINGS", "Cell", "cells", "comparison", "comparison_warnings", "document", "facts", "table", "warnings"]
 
+# Buffers whose numbers of runs differ by more than this factor are not the same work.
+_UNEQUAL_RUNS = 1.5
 _OPERATIONS = ("map", "unmap")
 
 
@@ -53,7 +55,20 @@ def cells(result: BenchResult) -> Iterator[Cell]:
             yield Cell(row, operation, summarize(row.map_ns if operation == "map" else row.unmap_ns))
 
 
-HEADINGS = ("size", "backing", "leaves", "operation", "n", "min", "median", "p99", "ns/4K page", "GiB/s", "flush")
+HEADINGS = (
+    "size",
+    "backing",
+    "runs",
+    "leaves",
+    "operation",
+    "n",
+    "min",
+    "median",
+    "p99",
+    "ns/4K page",
+    "GiB/s",
+    "flush",
+)
 
 
 def table(result: BenchResult) -> list[tuple[str, ...]]:
@@ -62,6 +77,7 @@ def table(result: BenchResult) -> list[tuple[str, ...]]:
         (
             format_size(cell.row.size_bytes),
             cell.row.backing,
+            _runs(cell.row),
             _leaves(cell.row),
             cell.operation,
             str(cell.summary.count),
@@ -96,6 +112,17 @@ def comparison(results: Sequence[BenchResult]) -> tuple[tuple[str, ...], list[tu
             row += [format_ns(run[key].summary.median_ns), run[key].flush_text]
         rows.append(tuple(row))
     return tuple(headings), rows
+
+
+def comparison_warnings(results: Sequence[BenchResult]) -> list[str]:
+    """Return which rows of a comparison were not the same work in each run."""
+    found = []
+    for rows in zip(*(result.rows for result in results), strict=False):
+        runs = [row.physical_runs or 0 for row in rows]
+        if len({row.size_bytes for row in rows}) == 1 and max(runs) > _UNEQUAL_RUNS * min(runs):
+            listed = ", ".join(map(_runs, rows))
+            found.append(f"{format_size(rows[0].size_bytes)}: the buffers lay in {listed} physical runs: unequal work")
+    return found
 
 
 def document(results: Sequence[BenchResult]) -> dict[str, Any]:
@@ -154,6 +181,10 @@ def warnings(result: BenchResult) -> list[str]:
         if row.pinned_bytes < row.size_bytes
     ]
     return found
+
+
+def _runs(row: Row) -> str:
+    return "?" if row.physical_runs is None else str(row.physical_runs)
 
 
 def _leaves(row: Row) -> str:

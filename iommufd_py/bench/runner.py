@@ -108,6 +108,7 @@ def _target(device: BoundDevice, hwpt: Hwpt) -> Target:
 def _row(device: BoundDevice, ioas: Ioas, size: int, plan: Plan) -> Row:
     iova = _choose_iova(device, ioas, size) if plan.iova is None else plan.iova
     with DmaBuffer(size, plan.backing) as buffer:
+        runs = buffer.physical_runs()
         pinned_before = pinned_bytes()
         flushes = [flush_count(ioas.iommufd)]
         with ioas.map(buffer, iova):
@@ -122,6 +123,7 @@ def _row(device: BoundDevice, ioas: Ioas, size: int, plan: Plan) -> Row:
         backing=str(plan.backing),
         iova=iova,
         pinned_bytes=pinned,
+        physical_runs=runs,
         leaves=leaves,
         map_flush=_difference(flushes[0], flushes[1]),
         unmap_flush=_difference(flushes[1], flushes[2]),

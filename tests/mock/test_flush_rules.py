@@ -6,7 +6,6 @@ Rule 2: a non-coherent domain that joins a populated IOAS flushes each page befo
 Rule 3: pages that were ever marked so are flushed before they are unpinned, and at no other time.
 """
 
-import mmap
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,12 +21,10 @@ from iommufd_py import (
     HwptAllocFlags,
     Ioas,
     Iommufd,
-    IommufdError,
     MockDevice,
     MockDeviceFlags,
 )
 from iommufd_py.uapi import iommufd_test
-from iommufd_py.uapi.call import address_of_buffer
 from tests.conftest import need_flush_count
 
 PAGE = 4096
@@ -254,30 +251,6 @@ def test_nest_parent(non_coherent: MockDevice, ioas: Ioas, buffer: DmaBuffer, fl
     assert flushed() == PAGES
     parent.close()
     assert flushed() == 0
-
-
-def test_map_that_fails_half_way_flushes_what_it_unpins(
-    non_coherent: MockDevice, ioas: Ioas, flushed: Callable[[], int]
-) -> None:
-    non_coherent.alloc_hwpt(ioas)
-    memory = mmap.mmap(-1, 2 * PAGES * PAGE)
-    start = address_of_buffer(memory)
-    memory.resize(PAGES * PAGE)  # what follows it is not mapped any more
-    limit_batches(ioas.iommufd, 12)  # few pages at a time, so that some are mapped when the first absent one comes
-    try:
-        with pytest.raises(IommufdError, match="EFAULT"):
-            ioas.map_user_va(start, 2 * PAGES * PAGE, BASE)
-    finally:
-        limit_batches(ioas.iommufd, 65536)
-    pages = flushed()
-    # As many at unpin as at map. Pages that were pinned but had not come to be mapped need neither.
-    assert 0 < pages <= 2 * PAGES
-    assert pages % 2 == 0
-
-
-def limit_batches(iommufd: Iommufd, limit_bytes: int) -> None:
-    """Bound the memory in which the kernel collects pages before it maps them; 65536 is the default."""
-    iommufd_test.command(iommufd.fileno(), "SET_TEMP_MEMORY_LIMIT", 0, "memory_limit", limit=limit_bytes)
 
 
 @pytest.mark.parametrize("backing", [Backing.HUGETLB_2M, Backing.THP])

@@ -2,6 +2,7 @@
 """Buffers of every backing, on a kernel that has huge pages reserved."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def test_backing_is_what_was_asked_for(backing: Backing) -> None:
         assert (buffer.fd is not None) == (backing is Backing.MEMFD)
         frames = page_frames(buffer)
         assert all(frames), "a page is not present"
+        assert buffer.physical_runs() == 1 + sum(b != a + 1 for a, b in pairwise(frames))
         if backing.page_bytes > 4096:
             for start in range(0, len(frames), 512):
                 assert frames[start : start + 512] == list(range(frames[start], frames[start] + 512))
@@ -85,3 +87,4 @@ def test_more_than_there_is() -> None:
 def test_without_prefault_no_page_is_present() -> None:
     with DmaBuffer(4 * MIB, prefault=False) as buffer:
         assert not any(page_frames(buffer))
+        assert buffer.physical_runs() is None

@@ -14,7 +14,12 @@ from iommufd_py.sysinfo import Environment
 
 
 def result(
-    *, dma_cc: bool = False, platform: str = "tcg", pinned: int = 8192, counts: bool = False
+    *,
+    dma_cc: bool = False,
+    platform: str = "tcg",
+    pinned: int = 8192,
+    counts: bool = False,
+    runs: int | None = 2,
 ) -> model.BenchResult:
     flushes = (FlushCount(1, 2), FlushCount(2, 2)) if counts else (None, None)
     return model.BenchResult(
@@ -24,7 +29,9 @@ def result(
         environment=Environment("7.3.0", "stock", platform, "q35", "CPU", 2, "quiet", ("KASAN",)),
         target=model.Target("0000:00:10.0", "INTEL_VTD", 0xD2, CoherencyEvidence(dma_cc, None), 1),
         floor_ns=(100, 110, 120),
-        rows=(model.Row(8192, "4k", 1 << 32, pinned, {4096: 2}, *flushes, 3, (1000, 3000, 2000), (500, 400, 600)),),
+        rows=(
+            model.Row(8192, "4k", 1 << 32, pinned, runs, {4096: 2}, *flushes, 3, (1000, 3000, 2000), (500, 400, 600)),
+        ),
     )
 
 
@@ -61,8 +68,8 @@ def test_run_survives_its_file(tmp_path: Path, counts: bool) -> None:
 
 def test_table_shows_each_operation_per_page() -> None:
     rows = report.table(result())
-    assert rows[0] == ("8K", "4k", "2x4K", "map", "3", "1 us", "2 us", "2.98 us", "1000.0", "3.81", "-")
-    assert [row[3] for row in rows] == ["map", "unmap"]
+    assert rows[0] == ("8K", "4k", "2", "2x4K", "map", "3", "1 us", "2 us", "2.98 us", "1000.0", "3.81", "-")
+    assert [row[4] for row in rows] == ["map", "unmap"]
 
 
 def test_comparison_keeps_shared_sizes_only() -> None:
@@ -72,6 +79,14 @@ def test_comparison_keeps_shared_sizes_only() -> None:
         ("8K", "4k", "map", "2 us", "1, 1.00", "2 us", "-"),
         ("8K", "4k", "unmap", "500 ns", "2, 1.00", "500 ns", "-"),
     ]
+
+
+def test_comparison_of_unequal_work_says_so() -> None:
+    assert report.comparison_warnings([result(), result()]) == []
+    assert report.comparison_warnings([result(runs=1), result(runs=2)]) == [
+        "8K: the buffers lay in 1, 2 physical runs: unequal work"
+    ]
+    assert len(report.comparison_warnings([result(), result(runs=None)])) == 1
 
 
 def test_warnings_name_what_spoils_the_figures() -> None:
