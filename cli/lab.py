@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""`iommufd lab`: build kernels and run commands in a guest behind an emulated VT-d."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.machine import Machine
+
+from .output import emit_json, emit_table, note
+from .types import SIZE
+
+__all__ = ["lab"]
+
+_DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.group()
+def lab() -> None:
+    """Run commands on a kernel of the lab, behind an emulated VT-d."""
+
+
+@lab.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def doctor(as_json: bool) -> None:
+    """Say what the lab needs and does not find, and the command that mends it.
+
+    Exit status 1 when the lab cannot run.
+    """
+    from iommufd_py.lab.doctor import examine
+
+    findings = examine()
+    if as_json:
+        emit_json({"schema": "iommufd-lab-doctor/1", "findings": [finding.as_dict() for finding in findings]})
+    else:
+        rows = [(finding.subject, finding.state, finding.text) for finding in findings]
+        emit_table(("subject", "state", "what"), rows)
+        for remedy in dict.fromkeys(finding.remedy for finding in findings if finding.remedy):
+            click.echo(f"to mend: {remedy}")
+    sys.exit(any(finding.state == "missing" for finding in findings))
+
+
+@lab.group()
+def kernel() -> None:
+    """Build the lab's kernels and list them."""
+
+
+@kernel.command("build")
+@click.argument("variant", type=click.Choice(["stock", "patched"]), default="stock")
+@click.option("--series", help="Kernel series, e.g. 6.12; the newest that can be fetched by default.")
+@click.option("--source", type=_DIRECTORY, help="Build this tree as it is, again after every change, instead.")
+def build_kernel(variant: Any, series: str | None, source: Path | None) -> None:
+    """Build a kernel unless it is in the cache, and print the path of its image.
+
+    `stock` is a kernel source of the distribution with the lab's configuration, `patched` the same with the project's
+    patches.
+    """
+    from iommufd_py.lab import kernel
+    from iommufd_py.lab.process import terminable
+    from iommufd_py.lab.source import SERIES
+
+    from .lab_progress import shown_progress
+
+    if series not in (None, *SERIES):
+        raise click.BadParameter(f"{series} is not supported; choose from {', '.join(SERIES)}", param_hint="--series")
+    if source is not None and (variant == "patched" or series is not None):
+        raise click.UsageError("--source builds a tree as it is: apply patches to it yourself and give no series")
+    with shown_progress() as progress, terminable():
+        built = kernel.build_kernel(variant, progress, series=series, own=source)
+    click.echo(built.image)
+
+
+@kernel.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def list_kernels(as_json: bool) -> None:
+    """List the kernels in the cache."""
+    from iommufd_py.lab.cache import kernels
+
+    found = kernels()
+    if as_json:
+        emit_json({"schema": "iommufd-lab-kernels/1", "kernels": [one.as_dict() for one in found]})
+        return
+    rows = [(one.recipe.key, one.recipe.variant, one.release, one.recipe.source, one.built_at) for one in found]
+    emit_table(("key", "variant", "release", "source", "built"), rows)
+
+
+def _machine_options(function: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(
+        (
+            click.option("--coherent/--non-coherent", default=False, help="Can the IOMMU enforce snooping (ECAP.SC)?"),
+            click.option("--scalable", is_flag=True, help="VT-d scalable mode."),
+            click.option("--kernel", default="stock", metavar="stock|patched|PATH", help="Built when it is not there."),
+            click.option("--memory", type=SIZE, default="2G", help="Memory of the guest."),
+            click.option("--cpus", type=click.IntRange(min=1), default=2, help="CPUs of the guest."),
+            click.option("--rw", type=_DIRECTORY, multiple=True, help="Share this directory read-write, too."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def _machine(coherent: bool, scalable: bool, memory: int, cpus: int) -> Machine:
+    try:
+        return Machine(coherent=coherent, scalable=scalable, memory_bytes=memory, cpus=cpus)
+    except ValueError as failure:
+        raise click.UsageError(str(failure)) from None
+
+
+def _image(name: str) -> Path:
+    from iommufd_py.lab.kernel import image
+    from iommufd_py.lab.process import terminable
+
+    from .lab_progress import shown_progress
+
+    with shown_progress() as progress, terminable():
+        return image(name, progress)
+
+
+@lab.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@_machine_options
+@click.option(
+    "--timeout", type=click.FloatRange(min=1), default=600.0, help="Seconds after which the guest is stopped."
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(
+    coherent: bool,
+    scalable: bool,
+    kernel: str,
+    memory: int,
+    cpus: int,
+    rw: tuple[Path, ...],
+    timeout: float,
+    command: tuple[str, ...],
+) -> None:
+    """Boot a kernel and run COMMAND in it, in this directory and this Python environment.
+
+    The guest sees this machine's files. The current directory is shared read-write; what is written to /etc, /tmp and
+    /var is gone afterwards; all else is read-only. The exit status is that of COMMAND, or 1 when the guest's kernel
+    panicked, warned or hung.
+    """
+    from iommufd_py.lab import vm
+
+    machine = _machine(coherent, scalable, memory, cpus)
+    result = vm.run(_image(kernel), command, machine, kernel_name=kernel, rw=rw, timeout=timeout)
+    if result.problem is not None:
+        note(result.log_excerpt())
+        raise LabError(result.problem)
+    if sys.stderr.isatty():
+        note(f"{machine} on {'KVM' if result.accel == 'kvm' else 'an emulated CPU (TCG)'}, {result.seconds:.1f} s")
+    sys.exit(result.status)
+
+
+@lab.command()
+@_machine_options
+def shell(coherent: bool, scalable: bool, kernel: str, memory: int, cpus: int, rw: tuple[Path, ...]) -> None:
+    """Boot a kernel and give a root shell in it, in this directory; end it with Ctrl-D."""
+    from iommufd_py.lab import vm
+
+    if not sys.stdin.isatty():
+        raise LabError("a shell needs a terminal; run a command with: iommufd lab run -- COMMAND")
+    sys.exit(vm.shell(_image(kernel), _machine(coherent, scalable, memory, cpus), kernel_name=kernel, rw=rw))

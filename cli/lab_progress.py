@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""Shows on stderr what a build is doing: a bar on a terminal, a line per step elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from iommufd_py.lab.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+__all__ = ["shown_progress"]
+
+
+class _Lines:
+    def step(self, text: str, total: int | None = None) -> None:
+        click.echo(f"{time.strftime('%H:%M:%S')} {text}", err=True)
+
+    def advance(self, done: int) -> None:
+        """A log has no use for it."""
+
+    def note(self, text: str) -> None:
+        click.echo(f"iommufd: {text}", err=True)
+
+
+class _Bar:
+    """Becomes visible with the first step: most calls find everything in the cache and show nothing."""
+
+    def __init__(self) -> None:
+        self._bar: RichProgress | None = None
+
+    def step(self, text: str, total: int | None = None) -> None:
+        if self._bar is None:
+            self._bar = _make_bar()
+            self._bar.start()
+        self._bar.reset(self._bar.task_ids[0], description=text, total=total)
+
+    def advance(self, done: int) -> None:
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done)
+
+    def note(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(f"iommufd: {text}", markup=False, highlight=False)
+        else:
+            click.echo(f"iommufd: {text}", err=True)
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _make_bar() -> "RichProgress":
+    # Imported here, as it costs more time than most commands take.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
+    bar.add_task("")
+    return bar
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """Show progress on stderr while the block runs."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    bar = _Bar()
+    try:
+        yield bar
+    finally:
+        bar.stop()

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: MIT
+"""A private apt: packages of any suite of the machine's own mirror, signatures checked, its apt set-up untouched.
+
+It needs no root. Its lists and downloads live under the lab's cache; its keys are those of the machine.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.process import run_tool, start, stop
+from iommufd_py.lab.progress import Progress
+
+__all__ = ["Archive", "PrivateApt", "mirror", "parse_deb822", "parse_one_line", "system_archives"]
+
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+# Suites that the main archive has under these very names; -security and third parties live elsewhere.
+_MAIN_SUITES = re.compile(r"(?:old)*stable|testing|unstable|sid|bookworm|trixie|forky|duke")
+_DEBIAN_SUITES = re.compile(rf"(?:{_MAIN_SUITES.pattern})(?:-security|-updates|-backports)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """One suite of one mirror, as an apt source names it."""
+
+    uri: str
+    suite: str
+    signed_by: str = _KEYRING
+
+    def line(self) -> str:
+        """This archive in the one-line format of sources.list(5)."""
+        return f"deb [signed-by={self.signed_by}] {self.uri} {self.suite} main"
+
+
+def parse_one_line(text: str) -> Iterator[Archive]:
+    """Yield the binary archives with the component main in *text*, a ``sources.list``."""
+    for line in text.splitlines():
+        match = re.match(
+            r"\s*deb\s+(?:\[(?P<options>[^]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)(?P<components>[^#]*)", line
+        )
+        if match is None or "main" not in match["components"].split():
+            continue
+        options = dict(option.partition("=")[::2] for option in (match["options"] or "").split())
+        yield Archive(match["uri"], match["suite"], options.get("signed-by") or _KEYRING)
+
+
+def parse_deb822(text: str) -> Iterator[Archive]:
+    """Yield the binary archives with the component main in *text*, a ``*.sources`` file."""
+    text = re.sub(r"^#.*\n?", "", text, flags=re.MULTILINE)
+    for stanza in re.split(r"\n\s*\n", text):
+        unfolded = re.sub(r"\n[ \t]+", " ", stanza)
+        fields = {
+            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in unfolded.splitlines())
+        }
+        if fields.get("enabled", "yes").lower() in ("no", "false", "off", "0"):
+            continue
+        if "deb" not in fields.get("types", "").split() or "main" not in fields.get("components", "").split():
+            continue
+        signed_by = fields.get("signed-by", "")
+        for uri in fields.get("uris", "").split():
+            for suite in fields.get("suites", "").split():
+                # A key may also be given in the file itself; the distribution's keyring has it.
+                yield Archive(uri, suite, signed_by if signed_by.startswith("/") else _KEYRING)
+
+
+def system_archives(directory: Path = Path("/etc/apt")) -> list[Archive]:
+    """Return Debian's own archives among the machine's apt sources."""
+    found: list[Archive] = []
+    for path in (directory / "sources.list", *sorted((directory / "sources.list.d").glob("*"))):
+        if path.suffix in (".list", ".sources") and path.is_file():
+            parse = parse_one_line if path.suffix == ".list" else parse_deb822
+            found += parse(path.read_text(encoding="utf-8", errors="replace"))
+    return [archive for archive in dict.fromkeys(found) if _DEBIAN_SUITES.fullmatch(archive.suite)]
+
+
+def mirror(archives: list[Archive], suite: str) -> Archive | None:
+    """Return *suite* on the mirror that the main archive of *archives* comes from."""
+    main = next((archive for archive in archives if _MAIN_SUITES.fullmatch(archive.suite)), None)
+    return None if main is None else replace(main, suite=suite)
+
+
+class PrivateApt:
+    """apt over *archives* only, with all its state below *directory*."""
+
+    def __init__(self, directory: Path, archives: list[Archive]) -> None:
+        self._directory = directory
+        for name in ("state/lists/partial", "cache/archives/partial"):
+            (directory / name).mkdir(parents=True, exist_ok=True)
+        (directory / "sources.list").write_text(
+            "".join(f"{archive.line()}\n" for archive in archives), encoding="utf-8"
+        )
+        (directory / "apt.conf").write_text(self._configuration(), encoding="utf-8")
+
+    def _configuration(self) -> str:
+        directory = self._directory
+        lines = [
+            f'Dir::Etc::SourceList "{directory}/sources.list";',
+            f'Dir::State "{directory}/state";',
+            f'Dir::Cache "{directory}/cache";',
+            # Nothing of /etc/apt: hooks, pins and further indexes there are made for the real system. Only the way
+            # to the network is taken over from it, below.
+            *(f'Dir::Etc::{name} "-";' for name in ("SourceParts", "Main", "Parts", "Preferences", "PreferencesParts")),
+            'Acquire::Languages "none";',
+            'Acquire::PDiffs "false";',
+            'APT::Update::Error-Mode "any";',
+        ]
+        if os.geteuid() == 0:
+            # The sandbox user may not enter root's cache directory.
+            lines.append('APT::Sandbox::User "root";')
+        dump = run_tool(["apt-config", "dump", "Acquire"], "cannot read apt's configuration")
+        lines += [line for line in dump.splitlines() if re.match(r"Acquire::(?:https?|Force|Retries)\b", line)]
+        return "\n".join(lines) + "\n"
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {"APT_CONFIG": str(self._directory / "apt.conf"), "LC_ALL": "C.UTF-8"}
+
+    def update(self) -> None:
+        """Fetch the package lists.
+
+        Raises:
+            LabError: a list cannot be had, or its signature cannot be verified with the keys of this machine.
+        """
+        run_tool(["apt-get", "update", "-q"], "apt-get update", env=self._environment)
+
+    def newest(self, package: str) -> str | None:
+        """Return the newest version of *package*, or None where there is none."""
+        output = run_tool(["apt-cache", "madison", package], "apt-cache", env=self._environment)
+        versions = [line.split("|")[1].strip() for line in output.splitlines() if line.count("|") >= 2]
+        return versions[0] if versions else None
+
+    def download(self, package: str, version: str, directory: Path, progress: Progress) -> Path:
+        """Download *package* into *directory* and return the file; apt has checked it against the signed lists."""
+        reading, writing = os.pipe()
+        argv = ["apt-get", "download", "-q", "-o", f"APT::Status-Fd={writing}", f"{package}={version}"]
+        child = start(
+            argv,
+            cwd=directory,
+            env=self._environment,
+            pass_fds=[writing],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        os.close(writing)
+        try:
+            with open(reading, encoding="utf-8", errors="replace") as status:
+                for line in status:
+                    if line.startswith("dlstatus:"):
+                        progress.advance(int(float(line.split(":")[2])))
+            errors = child.stderr.read().decode(errors="replace").strip() if child.stderr else ""
+            child.wait()
+        finally:
+            stop(child, grace=5)
+        files = list(directory.glob(f"{package}_*.deb"))
+        if child.returncode != 0 or len(files) != 1:
+            raise LabError(f"cannot download {package} {version}: {(errors or 'apt-get failed').splitlines()[-1]}")
+        return files[0]

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+"""Configure and compile a kernel, out of tree and incrementally."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from iommufd_py.lab import cache, paths
+from iommufd_py.lab.cache import Kernel, Recipe
+from iommufd_py.lab.config import check_config, fragment
+from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.process import SPACE_REMEDY, locked, out_of_space, run_tool, start, stop
+from iommufd_py.lab.progress import Progress
+from iommufd_py.lab.source import SourceTree, require_space
+
+__all__ = ["BUILD_BYTES", "TOOLS", "build", "compiler"]
+
+TOOLS = {"gcc": "gcc", "make": "make", "flex": "flex", "bison": "bison", "bc": "bc", "patch": "patch"}
+"""Programs that a build needs, with the Debian packages they are in."""
+
+BUILD_BYTES = 600 << 20
+"""Disk space for the objects of one kernel."""
+
+_KEPT_OWN = 5  # kernels of one developer's tree, which change with every edit
+
+_FULL_BUILD_STEPS = 1790  # lines of CC, AS, LD and AR in a build of 7.3 from nothing, for the progress bar
+_STEP = re.compile(rb"  (?:CC|AS|LD|AR) ")
+
+
+def compiler() -> str:
+    """Return the first line of the compiler's version.
+
+    Raises:
+        LabError: a program that a build needs is not installed.
+    """
+    missing = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
+    if missing:
+        raise LabError(
+            f"a kernel cannot be built without {', '.join(missing)}; run: sudo apt-get install {' '.join(missing)}"
+        )
+    return run_tool(["gcc", "--version"], "cannot run the compiler").splitlines()[0]
+
+
+def build(recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: Progress) -> Kernel:
+    """Return the kernel of *recipe*, built from *tree* with *patches* unless it is in the cache.
+
+    Raises:
+        LabError: it does not build; the sentence names the log.
+    """
+    base = paths.work_dir() / "build" / hashlib.sha256(str(tree.path).encode()).hexdigest()[:16]
+    with locked(base / "lock", lambda: progress.step("waiting for another build")):
+        kernel = cache.find(recipe)
+        if kernel is not None:
+            return kernel
+        require_space(base, BUILD_BYTES, "build a kernel")
+        try:
+            if tree.own:
+                with _workspace(base, "own", lambda path: (path / "obj").mkdir()) as place:
+                    kernel = _make(recipe, str(tree.path), tree.path, place / "obj", base / "own.log", progress)
+                cache.prune(lambda other: other.recipe.source.startswith(f"{tree.path} "), keep=_KEPT_OWN)
+                return kernel
+            name = recipe.variant + (f"-{recipe.patches}" if recipe.patches else "")
+            for old in base.glob(f"{recipe.variant}-*/"):
+                if old.name != name:
+                    _discard(old)
+            with _workspace(base, name, lambda path: _clone(tree.path, path, base, patches, progress)) as place:
+                label = f"{recipe.series} {recipe.variant}"
+                return _make(recipe, label, place, place / "obj", base / f"{name}.log", progress)
+        except OSError as error:
+            if out_of_space(str(error)):
+                raise LabError(f"no space left on the disk of {base}; {SPACE_REMEDY}") from error
+            raise
+
+
+@contextmanager
+def _workspace(base: Path, name: str, create: Callable[[Path], object]) -> Iterator[Path]:
+    """Lend the directory *name* of *base* under the name ``current``; make it with *create* when there is none.
+
+    Kbuild records absolute paths, so every variant is built under the same path: then a copy of one's objects serves
+    the other. And a ``current`` that is there when we come is what a killed process left: objects in it may be cut off
+    with a fresh date, which make would take for good, so it is thrown away.
+    """
+    parked, current, staging = base / name, base / "current", base / "staging"
+    for leftover in (current, staging):
+        if leftover.exists():
+            _discard(leftover)
+    if not parked.exists():
+        staging.mkdir()
+        create(staging)
+        staging.rename(parked)
+    parked.rename(current)
+    try:
+        yield current
+    finally:
+        current.rename(parked)
+
+
+def _discard(directory: Path) -> None:
+    # A compiler orphaned by a kill may still write into it: out of the way first.
+    doomed = directory.with_name(f"{directory.name}.old")
+    if doomed.exists():
+        shutil.rmtree(doomed)
+    directory.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _clone(source: Path, target: Path, base: Path, patches: Sequence[Path], progress: Progress) -> None:
+    """Make *target* a copy of *source* by hard links, patched, with the stock build's objects to start from.
+
+    ``patch`` writes new files and renames them, so the source stays as it is.
+    """
+    progress.step("preparing the source")
+    run_tool(["cp", "-al", f"{source}/.", str(target)], "cannot copy the kernel source")
+    for patch in patches:
+        run_tool(
+            ["patch", "--batch", "--forward", "--fuzz=0", "-p1", "-d", str(target), "-i", str(patch)],
+            f"{patch.name} does not apply to {source.name}",
+        )
+    objects = base / "stock" / "obj"
+    if objects.exists():
+        run_tool(["cp", "-a", str(objects), str(target)], "cannot copy the stock kernel's objects")
+    else:
+        (target / "obj").mkdir()
+
+
+def _make(recipe: Recipe, label: str, tree: Path, objects: Path, log: Path, progress: Progress) -> Kernel:
+    config = fragment()
+    incremental = (objects / "vmlinux").exists()
+    make = [
+        "make",
+        "--no-print-directory",
+        "-C",
+        str(tree),
+        f"O={objects}",
+        "ARCH=x86_64",
+        f"-j{len(os.sched_getaffinity(0))}",
+    ]
+    # An empty LOCALVERSION keeps the state of a git tree out of the name, and with it a relinking.
+    make += ["LOCALVERSION=", "KBUILD_BUILD_USER=iommufd", "KBUILD_BUILD_HOST=lab"]
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "KBUILD_OUTPUT")
+    }
+    environment |= {"LC_ALL": "C", "KCONFIG_ALLCONFIG": str(config), "KCONFIG_WARN_UNKNOWN_SYMBOLS": "1"}
+    with log.open("wb", buffering=0) as output:
+        progress.step(f"configuring {label}")
+        if not _run_make([*make, "allnoconfig"], environment, output, lambda line: None):
+            raise LabError(f"the kernel cannot be configured: {_explain(log)}")
+        wanted, got = config.read_text(encoding="utf-8"), (objects / ".config").read_text(encoding="utf-8")
+        check = check_config(wanted, got, log.read_text(encoding="utf-8", errors="replace"))
+        if check.missing:
+            raise LabError(
+                f"the source {recipe.source} cannot be configured for the lab: it has no {', '.join(check.missing)}"
+            )
+        if check.dropped:
+            progress.note(f"not in effect in {recipe.series}: {', '.join(check.dropped)}")
+        progress.step(f"compiling {label}", None if incremental else _FULL_BUILD_STEPS)
+        done = 0
+
+        def count(line: bytes) -> None:
+            nonlocal done
+            if _STEP.match(line):
+                done += 1
+                progress.advance(min(done, _FULL_BUILD_STEPS))
+
+        if not _run_make([*make, "bzImage"], environment, output, count):
+            raise LabError(f"the kernel does not build: {_explain(log)}")
+    files = {
+        "bzImage": objects / "arch/x86/boot/bzImage",
+        "System.map": objects / "System.map",
+        "config": objects / ".config",
+        "build.log": log,
+    }
+    release = (objects / "include/config/kernel.release").read_text(encoding="utf-8").strip()
+    cache.remove_stale()
+    return cache.publish(recipe, files, release=release, built_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+
+
+def _run_make(
+    argv: Sequence[str], environment: dict[str, str], log: IO[bytes], line_seen: Callable[[bytes], None]
+) -> bool:
+    child = start(argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert child.stdout is not None
+    try:
+        for line in child.stdout:
+            log.write(line)
+            line_seen(line)
+        return child.wait() == 0
+    finally:
+        # Asked to stop, make deletes the targets it was working on.
+        stop(child, grace=20)
+
+
+def _explain(log: Path) -> str:
+    """Return the lines of a build log that say why it failed, and where the rest is."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if out_of_space(text):
+        return f"no space left on the disk; {SPACE_REMEDY}"
+    lines = text.splitlines()
+    errors = [line for line in lines if re.search(r"\b(?:error|undefined reference)\b", line) or line.startswith("***")]
+    shown = errors[:5] or deque(lines, 5)
+    return "\n  ".join(["", *shown, f"the whole log is {log}"])

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Finished kernels, by what went into them. A kernel is here completely or not at all."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from iommufd_py.lab import paths
+
+__all__ = ["Kernel", "Recipe", "Variant", "digest", "find", "kernels", "prune", "publish", "remove_stale"]
+
+Variant = Literal["stock", "patched"]
+
+_SCHEMA = "iommufd-lab-kernel/1"
+
+
+def digest(*contents: bytes) -> str:
+    """Return a short name for *contents*."""
+    together = hashlib.sha256()
+    for content in contents:
+        together.update(hashlib.sha256(content).digest())
+    return together.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that a kernel is made from.
+
+    Attributes:
+        variant: ``stock``, or ``patched`` with the project's series.
+        series: kernel series, e.g. ``7.3``.
+        source: identity of the source tree.
+        config: digest of the configuration fragment.
+        patches: digest of the patches, empty for stock.
+        compiler: first line of the compiler's version.
+        arch: machine of the kernel.
+    """
+
+    variant: Variant
+    series: str
+    source: str
+    config: str
+    patches: str
+    compiler: str
+    arch: str = "x86_64"
+
+    @property
+    def key(self) -> str:
+        """Name of the kernel in the cache."""
+        return digest(json.dumps(asdict(self), sort_keys=True).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A finished kernel in the cache."""
+
+    directory: Path
+    recipe: Recipe
+    release: str
+    built_at: str
+
+    @property
+    def image(self) -> Path:
+        """The bzImage."""
+        return self.directory / "bzImage"
+
+    def as_dict(self) -> dict[str, object]:
+        """This kernel as a JSON object."""
+        facts = {"key": self.recipe.key, "release": self.release, "built_at": self.built_at, "image": str(self.image)}
+        return facts | asdict(self.recipe)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self | None:
+        """Return the kernel in *directory*, or None when it is of another version of this tool."""
+        meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
+        if meta.get("schema") != _SCHEMA:
+            return None
+        return cls(directory, Recipe(**meta["recipe"]), meta["release"], meta["built_at"])
+
+
+def kernels() -> list[Kernel]:
+    """Return the finished kernels, the last built first."""
+    found = [Kernel.load(path.parent) for path in paths.kernels_dir().glob("[!.]*/meta.json")]
+    return sorted((kernel for kernel in found if kernel is not None), key=lambda kernel: kernel.built_at, reverse=True)
+
+
+def find(recipe: Recipe) -> Kernel | None:
+    """Return the kernel made by *recipe*."""
+    directory = paths.kernels_dir() / recipe.key
+    return Kernel.load(directory) if directory.exists() else None
+
+
+def publish(recipe: Recipe, files: Mapping[str, Path], *, release: str, built_at: str) -> Kernel:
+    """Put a kernel into the cache: *files* by the names they get there. Complete or not at all."""
+    parent = paths.kernels_dir()
+    parent.mkdir(parents=True, exist_ok=True)
+    final = parent / recipe.key
+    with tempfile.TemporaryDirectory(prefix=".publish-", dir=parent) as name:
+        staging = Path(name, "kernel")
+        staging.mkdir()
+        for target, source in files.items():
+            shutil.copyfile(source, staging / target)
+        meta = {"schema": _SCHEMA, "recipe": asdict(recipe), "release": release, "built_at": built_at}
+        (staging / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+        if final.exists():
+            # Made by somebody else at the same time, or of another version of this tool.
+            shutil.rmtree(final)
+        staging.rename(final)
+    return Kernel(final, recipe, release, built_at)
+
+
+def prune(which: Callable[[Kernel], bool], *, keep: int) -> None:
+    """Remove all but the last built *keep* of the kernels that *which* is true of."""
+    for kernel in [kernel for kernel in kernels() if which(kernel)][keep:]:
+        shutil.rmtree(kernel.directory)
+
+
+def remove_stale() -> None:
+    """Remove what a publisher that was killed left behind; only for who holds the lock of the builds."""
+    for path in paths.kernels_dir().glob(".publish-*"):
+        shutil.rmtree(path)

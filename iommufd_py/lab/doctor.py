@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""What the lab needs, whether it is here, and the command that mends what is not."""
+
+import importlib.metadata
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from iommufd_py.lab import paths
+from iommufd_py.lab.build import BUILD_BYTES, TOOLS
+from iommufd_py.lab.host import kvm_problem
+from iommufd_py.lab.kernel import cached_kernel
+from iommufd_py.lab.machine import Machine
+from iommufd_py.lab.process import SPACE_REMEDY, run_tool
+from iommufd_py.lab.qemu import QEMU, UDEVD
+from iommufd_py.lab.source import UNPACK_BYTES, unpacked_trees
+
+__all__ = ["Finding", "examine"]
+
+State = Literal["ok", "note", "missing"]
+
+_VIRTME = "virtme-ng"
+_OLDEST_VIRTME = (1, 42)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that the lab needs or would like to have.
+
+    Attributes:
+        subject: what it is about.
+        state: ``ok``; ``note`` when the lab does without; ``missing`` when it cannot run.
+        text: what was found.
+        remedy: the command that mends it, empty where nothing has to be done.
+    """
+
+    subject: str
+    state: State
+    text: str
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """This finding as a JSON object."""
+        return asdict(self)
+
+
+def examine() -> list[Finding]:
+    """Look at everything the lab needs. Nothing is changed and nothing is fetched."""
+    kernel = cached_kernel("stock")
+    return [*_boot(), *_build(needed=kernel is None), *_kernels()]
+
+
+def _boot() -> Iterator[Finding]:
+    try:
+        version = importlib.metadata.version(_VIRTME)
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding(_VIRTME, "missing", "not in this Python environment", "pip install 'iommufd-py[lab]'")
+    else:
+        new_enough = tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= _OLDEST_VIRTME
+        remedy = "" if new_enough else "pip install --upgrade virtme-ng"
+        yield Finding(_VIRTME, "ok" if new_enough else "missing", version, remedy)
+    if shutil.which(QEMU) is None:
+        yield Finding("QEMU", "missing", f"no {QEMU}", "sudo apt-get install qemu-system-x86")
+    else:
+        yield Finding("QEMU", "ok", run_tool([QEMU, "--version"], "cannot run QEMU").splitlines()[0])
+    if not any(Path(path).exists() for path in UDEVD):
+        yield Finding("udev", "missing", "without it a guest loses its output", "sudo apt-get install udev")
+    if shutil.which("setpriv") is None:
+        yield Finding("setpriv", "missing", "guests could outlive the tool", "sudo apt-get install util-linux")
+    problem = kvm_problem()
+    yield Finding(
+        "KVM", "note" if problem else "ok", f"{problem}: guests run on an emulated CPU" if problem else "usable"
+    )
+    wanted, available = Machine().memory_bytes, _available_memory()
+    text = f"{available >> 20} MiB available, a guest takes up to {wanted >> 20} MiB"
+    yield Finding("memory", "ok" if available > wanted else "note", text)
+
+
+def _build(*, needed: bool) -> Iterator[Finding]:
+    absent: State = "missing" if needed else "note"
+    packages = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
+    if not Path("/usr/include/libelf.h").exists():
+        packages.append("libelf-dev")
+    if packages:
+        yield Finding(
+            "build tools", absent, f"not installed: {', '.join(packages)}", f"sudo apt-get install {' '.join(packages)}"
+        )
+    else:
+        yield Finding("build tools", "ok", "all installed")
+    root = paths.cache_root()
+    existing = next(path for path in (root, *root.parents) if path.exists())
+    free, gib = shutil.disk_usage(existing).free, 1 << 30
+    wanted = (BUILD_BYTES if unpacked_trees() else BUILD_BYTES + UNPACK_BYTES) if needed else BUILD_BYTES
+    text = f"{free / gib:.1f} GiB free for {root}, a kernel takes {wanted / gib:.1f} GiB"
+    enough = free >= wanted
+    yield Finding("disk", "ok" if enough else absent, text, "" if enough else SPACE_REMEDY)
+
+
+def _kernels() -> Iterator[Finding]:
+    for variant in ("stock", "patched"):
+        kernel = cached_kernel(variant)
+        if kernel is None:
+            command = f"iommufd lab kernel build {variant}"
+            yield Finding(f"{variant} kernel", "note", "not built yet, is built when it is wanted", command)
+        else:
+            yield Finding(f"{variant} kernel", "ok", f"{kernel.release} from {kernel.recipe.source}")
+
+
+def _available_memory() -> int:
+    match = re.search(r"^MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE)
+    return int(match[1]) << 10 if match else 0

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: MIT
+"""What this host can do for the lab."""
+
+import os
+from pathlib import Path
+
+__all__ = ["kvm_problem"]
+
+
+def kvm_problem() -> str | None:
+    """Return why guests run on an emulated CPU here, or None where KVM can be used.
+
+    An openable /dev/kvm is not enough: inside some virtual machines it opens, makes a virtual CPU and dies on the first
+    instruction of a guest. Such hosts do not show the CPU flag.
+    """
+    flags = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\nflags", 1)[-1].split("\n", 1)[0]
+    )
+    if not {"vmx", "svm"} & set(flags.split()):
+        return "the CPU shows neither vmx nor svm in /proc/cpuinfo"
+    if not os.path.exists("/dev/kvm"):
+        return "there is no /dev/kvm; load kvm_intel or kvm_amd"
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "/dev/kvm may not be opened; add yourself to the group kvm"
+    return None

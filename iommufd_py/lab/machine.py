@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""The virtual machine as data: which IOMMU, which devices, how large. Nothing here runs anything."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["TEST_DEVICES", "Accel", "Machine"]
+
+Accel = Literal["kvm", "tcg"]
+
+TEST_DEVICES = ("0000:00:10.0", "0000:00:11.0")
+"""PCI addresses of the two ``edu`` devices (1234:11e8), each in an IOMMU group of its own.
+
+``edu`` is QEMU's educational device: one BAR, one interrupt and a DMA engine that reads and writes 4 KiB at a time.
+Source: docs/specs/edu.rst of QEMU.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A q35 machine whose PCI devices are behind an emulated Intel VT-d.
+
+    Attributes:
+        coherent: what ECAP.SC says, that is whether the IOMMU can force DMA to snoop the CPU caches. Without it every
+            domain is non-coherent. (ECAP.C, whether the page walk snoops, is 0 in either case.)
+        scalable: VT-d scalable mode, with first-stage page tables.
+        memory_bytes: memory of the guest.
+        cpus: virtual CPUs.
+        hugepages: 2 MiB pages reserved at boot. The kernel's iommufd selftests want 128.
+        accel: ``kvm``, or ``tcg`` for an emulated CPU.
+    """
+
+    coherent: bool = False
+    scalable: bool = False
+    memory_bytes: int = 2 << 30
+    cpus: int = 2
+    hugepages: int = 192
+    accel: Accel = "tcg"
+
+    def __post_init__(self) -> None:
+        if self.cpus < 1:
+            raise ValueError(f"a machine needs at least one CPU, not {self.cpus}")
+        if self.memory_bytes < (self.hugepages << 21) + (512 << 20):
+            raise ValueError(
+                f"{self.memory_bytes >> 20} MiB are too little: {self.hugepages} hugepages of 2 MiB are reserved and "
+                "the rest of the guest needs 512 MiB"
+            )
+
+    def __str__(self) -> str:
+        mode = " x-scalable-mode=on" if self.scalable else ""
+        return f"q35 intel-iommu snoop-control={'on' if self.coherent else 'off'}{mode}"
+
+    def qemu_args(self) -> tuple[str, ...]:
+        """Arguments that describe the IOMMU and the test devices, to be added to a QEMU command line.
+
+        Interrupt remapping needs the split irqchip. Caching mode makes the guest tell the IOMMU about every new
+        mapping, which is how real hardware is programmed through a hypervisor and costs the same on every machine here.
+        """
+        iommu = ["intel-iommu", "intremap=on", "caching-mode=on", f"snoop-control={'on' if self.coherent else 'off'}"]
+        if self.scalable:
+            iommu += ["x-scalable-mode=on", "aw-bits=48"]
+        args = ["-machine", "q35,kernel-irqchip=split", "-device", ",".join(iommu)]
+        for address in TEST_DEVICES:
+            args += ["-device", f"edu,addr=0x{address.rpartition(':')[2]}"]
+        return tuple(args)
+
+    def kernel_args(self) -> tuple[str, ...]:
+        """Arguments for the guest kernel's command line."""
+        return (
+            "intel_iommu=on,sm_on" if self.scalable else "intel_iommu=on",
+            f"hugepages={self.hugepages}",
+            # An emulated CPU on a busy host misses the ticks that the kernel counts at boot; it would panic over that.
+            "no_timer_check",
+            # The watchdog takes the pauses of a busy host for an unstable TSC and falls back to a clock that costs
+            # an I/O port access per reading.
+            "tsc=reliable",
+            # After an oops nothing that is measured or asserted means anything: end the run there.
+            "oops=panic",
+        )

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+"""Where the lab keeps things: one directory under the user's cache, safe to delete at any time."""
+
+import os
+from pathlib import Path
+
+__all__ = ["cache_root", "kernels_dir", "runs_dir", "sources_dir", "work_dir"]
+
+
+def cache_root() -> Path:
+    """``$XDG_CACHE_HOME/iommufd-py``, or ``~/.cache/iommufd-py``."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification says to ignore a relative path.
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "iommufd-py"
+
+
+def kernels_dir() -> Path:
+    """Finished kernels, one directory per key. What is here is complete."""
+    return cache_root() / "kernels"
+
+
+def sources_dir() -> Path:
+    """Unpacked kernel sources, never written to after they were unpacked."""
+    return cache_root() / "sources"
+
+
+def work_dir() -> Path:
+    """Object directories, patched trees and downloads: things that may be half done."""
+    return cache_root() / "work"
+
+
+def runs_dir() -> Path:
+    """One directory per run of a guest, with its kernel log. Old ones are removed."""
+    return cache_root() / "runs"

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""Compose a QEMU command line with virtme-ng, and run it so that nothing of it outlives this process."""
+
+import importlib.util
+import os
+import selectors
+import shlex
+import shutil
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.machine import Machine
+from iommufd_py.lab.process import start, stop
+
+__all__ = ["QEMU", "UDEVD", "compose", "interact", "supervise"]
+
+QEMU = "qemu-system-x86_64"
+UDEVD = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd")
+
+# Copy on write in the guest: where programs expect to be able to write. The rest of the root file system is read-only,
+# so that a result written to a wrong place is an error and not lost in silence.
+_OVERLAYS = ("/etc", "/tmp", "/var")
+
+# The guest's root does not change while it runs: let the guest cache names and pages.
+_ROOT_FLAGS = "rootflags=version=9p2000.L,trans=virtio,access=any,msize=512000,cache=loose"
+
+
+def compose(kernel: Path, machine: Machine, virtme_args: Sequence[str], qemu_args: Sequence[str]) -> list[str]:
+    """Return the QEMU command line for *machine*, as virtme-ng would start it.
+
+    virtme-ng contributes the host's root file system as the guest's root, its small init, and the channels for output
+    and exit status. ``virtme-run`` is asked and not ``vng``: a user's ``vng`` configuration would change the machine.
+
+    Raises:
+        LabError: virtme-ng, QEMU or udev is not installed, or virtme-ng refuses.
+    """
+    if importlib.util.find_spec("virtme") is None:
+        raise LabError("virtme-ng is not installed in this Python environment; run: pip install 'iommufd-py[lab]'")
+    if shutil.which(QEMU) is None:
+        raise LabError(f"{QEMU} is not installed; run: sudo apt-get install qemu-system-x86")
+    if not any(map(os.path.exists, UDEVD)):
+        raise LabError("udev is not installed, and a guest without it loses all output; run: sudo apt-get install udev")
+    argv = [sys.executable, "-m", "virtme.commands.run", "--dry-run", "--show-command", "--kimg", str(kernel)]
+    argv += ["--mods", "none", "--disable-microvm", "--force-9p", "--name", "iommufd-lab"]
+    argv += ["--memory", f"{machine.memory_bytes >> 20}M", "--cpus", str(machine.cpus)]
+    if machine.accel == "tcg":
+        argv.append("--disable-kvm")
+    for directory in _OVERLAYS:
+        argv += ["--overlay-rwdir", directory]
+    for arg in (*machine.kernel_args(), _ROOT_FLAGS, "loglevel=7", "printk.time=1", "printk.devkmsg=on"):
+        argv += ["--kopt", arg]
+    argv += [*virtme_args, "--qemu-opts", *machine.qemu_args(), *qemu_args]
+    # It looks at its standard streams to choose the guest's channels: give it pipes, as QEMU will get.
+    done = subprocess.run(argv, input="", capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not done.stdout.strip():
+        why = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        raise LabError(f"virtme-ng cannot compose the virtual machine: {why}")
+    return shlex.split(done.stdout)
+
+
+def supervise(argv: Sequence[str], timeout: float, stdout: BinaryIO, stderr: BinaryIO) -> bool:
+    """Run *argv* to its end, passing its output on as it comes; return False when it was killed after *timeout* s.
+
+    Its output goes through pipes, as QEMU opens its standard streams again by path: given a file directly it would
+    truncate it, and two of its channels would overwrite one another.
+    """
+    deadline = time.monotonic() + timeout
+    stdin = subprocess.DEVNULL if os.isatty(0) else None
+    child = start(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(child.stdout, selectors.EVENT_READ, stdout)  # type: ignore[arg-type]
+            selector.register(child.stderr, selectors.EVENT_READ, stderr)  # type: ignore[arg-type]
+            while selector.get_map():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                for key, _ in selector.select(left):
+                    data = os.read(key.fd, 1 << 16)
+                    if not data:
+                        selector.unregister(key.fileobj)
+                    key.data.write(data)
+                    key.data.flush()
+        child.wait()
+        return True
+    finally:
+        stop(child)
+
+
+def interact(argv: Sequence[str]) -> int:
+    """Run *argv* on this terminal to its end and return its exit status; the terminal is as before afterwards."""
+    settings = termios.tcgetattr(0)
+    child = start(argv)
+    try:
+        return child.wait()
+    finally:
+        stop(child)
+        termios.tcsetattr(0, termios.TCSAFLUSH, settings)

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""Boot a kernel under QEMU and run one command in it."""
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.guest import forwarded_environment, guest_script, share_args
+from iommufd_py.lab.host import kvm_problem
+from iommufd_py.lab.kernellog import Splat, scan_kernel_log
+from iommufd_py.lab.machine import Accel, Machine
+from iommufd_py.lab.qemu import compose, interact, supervise
+from iommufd_py.lab.runs import new_run_directory
+
+__all__ = ["RunResult", "run", "shell"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What came of one run.
+
+    Attributes:
+        status: exit status of the command, None when the guest ended before the command did.
+        accel: ``kvm`` or ``tcg``, what the guest really ran on.
+        seconds: wall time of the virtual machine.
+        timed_out: the guest was stopped because its time was over.
+        splats: reports of the guest's kernel: warnings, oopses, panics.
+        kernel_log: file with everything the guest's kernel said.
+    """
+
+    status: int | None
+    accel: Accel
+    seconds: float
+    timed_out: bool
+    splats: tuple[Splat, ...]
+    kernel_log: Path
+
+    @property
+    def problem(self) -> str | None:
+        """Why this run does not count, whatever the command's exit status; None when it does."""
+        log = f"the guest's kernel log is {self.kernel_log}"
+        if self.splats:
+            more = f" (and {len(self.splats) - 1} more)" if len(self.splats) > 1 else ""
+            return f"the guest's kernel reported: {self.splats[0].title}{more}; {log}"
+        if self.timed_out:
+            return f"the guest was stopped after {self.seconds:.0f} s; raise the timeout if it needs longer; {log}"
+        if self.status is None:
+            return f"the guest ended before the command did; {log}"
+        return None
+
+    def log_excerpt(self) -> str:
+        """The part of the kernel log that explains :attr:`problem`."""
+        if self.splats:
+            return "\n\n".join(splat.text for splat in self.splats[:3])
+        return "\n".join(self.kernel_log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:])
+
+
+def run(
+    kernel: Path,
+    command: Sequence[str],
+    machine: Machine | None = None,
+    *,
+    kernel_name: str = "",
+    rw: Sequence[Path] = (),
+    timeout: float = 600,
+    stdout: BinaryIO | None = None,
+    stderr: BinaryIO | None = None,
+) -> RunResult:
+    """Boot *kernel* on *machine*, run *command* in it and wait for the end.
+
+    The guest's root is the host's: /etc, /tmp and /var copy on write, the rest read-only. The current directory and
+    the directories of *rw* are shared read-write under the same paths (the file system's root is not). KVM is used
+    where a guest really runs on it.
+
+    Args:
+        kernel: a bzImage.
+        command: the command and its arguments; it runs as root, in this Python environment and this directory.
+        machine: the virtual machine; which accelerator it runs on is decided here.
+        kernel_name: what the guest is told it runs (``IOMMUFD_LAB_KERNEL``); the path of the kernel by default.
+        rw: further directories to share.
+        timeout: seconds after which the guest is stopped.
+        stdout: receives the command's output as it comes; ``sys.stdout`` by default.
+        stderr: the same for its errors.
+
+    Raises:
+        LabError: the guest could not be started.
+    """
+    shares = _shares([Path.cwd(), *rw])
+    for accel in _accelerators():
+        guest = _Guest.prepare(command, replace(machine or Machine(), accel=accel), kernel_name or str(kernel), shares)
+        argv = guest.compose(
+            kernel,
+            ["--script-sh", f"sh {shlex.quote(str(guest.script))}"],
+            # virtme-ng throws the console away and keeps the status in a temporary file: put both here.
+            {"console": guest.log, "ret": guest.status},
+        )
+        start = time.monotonic()
+        finished = supervise(argv, timeout, stdout or sys.stdout.buffer, stderr or sys.stderr.buffer)
+        seconds = time.monotonic() - start
+        if guest.said_something() or not finished:
+            break
+    status = guest.status.read_text(encoding="ascii").strip() if finished and guest.status.exists() else ""
+    return RunResult(
+        status=int(status) if status else None,
+        accel=accel,
+        seconds=seconds,
+        timed_out=not finished,
+        splats=scan_kernel_log(guest.log.read_text(encoding="utf-8", errors="replace")),
+        kernel_log=guest.log,
+    )
+
+
+def shell(kernel: Path, machine: Machine | None = None, *, kernel_name: str = "", rw: Sequence[Path] = ()) -> int:
+    """Boot *kernel* and give a shell in it on this terminal; return the exit status of QEMU when it is over.
+
+    Arguments as for :func:`run`.
+    """
+    columns, rows = os.get_terminal_size(0)
+    prompt = f"stty rows {rows} cols {columns}; PS1='lab:\\w# ' exec bash --norc -i"
+    shares = _shares([Path.cwd(), *rw])
+    for accel in _accelerators():
+        machine = replace(machine or Machine(), accel=accel)
+        guest = _Guest.prepare(["sh", "-c", prompt], machine, kernel_name or str(kernel), shares)
+        guest.script.chmod(0o700)
+        status = interact(guest.compose(kernel, ["--shell", str(guest.script)], {"dmesg": guest.log}))
+        if guest.said_something():
+            break
+    return status
+
+
+@dataclass(frozen=True, slots=True)
+class _Guest:
+    """A guest about to be started: its machine, what is shared with it, and the files of its run."""
+
+    machine: Machine
+    shares: Sequence[Path]
+    directory: Path
+
+    @property
+    def script(self) -> Path:
+        return self.directory / "guest.sh"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "kernel.log"
+
+    @property
+    def status(self) -> Path:
+        return self.directory / "status"
+
+    @classmethod
+    def prepare(cls, command: Sequence[str], machine: Machine, kernel_name: str, shares: Sequence[Path]) -> Self:
+        guest = cls(machine, shares, new_run_directory())
+        environment = _environment(machine, kernel_name)
+        guest.script.write_text(
+            guest_script(command, cwd=Path.cwd(), environment=environment, shares=shares, cached=[Path(sys.prefix)]),
+            encoding="utf-8",
+        )
+        guest.log.touch()
+        return guest
+
+    def compose(self, kernel: Path, virtme_args: Sequence[str], channels: Mapping[str, Path]) -> list[str]:
+        """Return the QEMU command line, with each of virtme-ng's *channels* going to a file; keep it for a reader."""
+        settings = [arg for name, path in channels.items() for arg in ("-set", f"chardev.{name}.path={path}")]
+        argv = compose(kernel, self.machine, virtme_args, [*settings, *share_args(self.shares)])
+        (self.directory / "qemu.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
+        return argv
+
+    def said_something(self) -> bool:
+        """Whether the guest's kernel came as far as its first line; one that KVM cannot run does not."""
+        return self.log.stat().st_size > 0
+
+
+def _accelerators() -> tuple[Accel, ...]:
+    """Return what to try: an emulated CPU after KVM, in case a guest dies on KVM before its kernel's first line."""
+    return ("tcg",) if kvm_problem() else ("kvm", "tcg")
+
+
+def _shares(directories: Sequence[Path]) -> list[Path]:
+    """Return what to share: absolute, each once, outermost first, without the root of the file system."""
+    for directory in directories:
+        if not directory.is_dir():
+            raise LabError(f"{directory} is not a directory and cannot be shared with the guest")
+    shares: list[Path] = []
+    for directory in sorted({directory.resolve() for directory in directories}):
+        if directory != Path("/") and not any(directory.is_relative_to(outer) for outer in shares):
+            shares.append(directory)
+    return shares
+
+
+def _environment(machine: Machine, kernel_name: str) -> dict[str, str]:
+    search = [f"{sys.prefix}/bin", *os.get_exec_path(), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+    return forwarded_environment(os.environ) | {
+        "PATH": os.pathsep.join(dict.fromkeys(search)),
+        "VIRTUAL_ENV": sys.prefix,
+        "IOMMUFD_LAB_ACCEL": machine.accel,
+        "IOMMUFD_LAB_MACHINE": str(machine),
+        "IOMMUFD_LAB_KERNEL": kernel_name,
+    }
