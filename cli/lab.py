@@ -2,7 +2,8 @@
 """`iommufd lab`: build kernels and run commands in a guest behind an emulated VT-d."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import Machine
+from iommufd_py.lab.tap import TapReport
 
 from .output import emit_json, emit_table, note
 from .types import SIZE
@@ -163,3 +165,42 @@ def shell(coherent: bool, scalable: bool, kernel: str, memory: int, cpus: int, r
     if not sys.stdin.isatty():
         raise LabError("a shell needs a terminal; run a command with: iommufd lab run -- COMMAND")
     sys.exit(vm.shell(_image(kernel), _machine(coherent, scalable, memory, cpus), kernel_name=kernel, rw=rw))
+
+
+@lab.command()
+@click.option("--kernel", type=click.Choice(["stock", "patched"]), default="stock", help="Built when it is not there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def selftest(kernel: Any, as_json: bool) -> None:
+    """Run the kernel's own iommu selftests, tools/testing/selftests/iommu, in a guest and count the cases.
+
+    Exit status 1 when a case failed or was never reported, or when the guest's kernel complained meanwhile.
+    """
+    from iommufd_py.lab.kernel import build_kernel, selftests
+    from iommufd_py.lab.process import terminable
+    from iommufd_py.lab.selftest import run_selftests
+
+    from .lab_progress import shown_progress
+
+    with shown_progress() as progress, terminable():
+        built = build_kernel(kernel, progress)
+        programs = selftests(built, progress)
+    reports = run_selftests(built.image, programs, kernel)
+    if as_json:
+        emit_json({"schema": "iommufd-lab-selftest/1", "kernel": built.as_dict(), "programs": _as_dicts(reports)})
+    else:
+        rows = [
+            (name, *map(str, (one.planned, len(one.passed), len(one.failed), len(one.skipped), one.lost)))
+            for name, one in reports.items()
+        ]
+        click.echo(f"{built.release} {kernel}, {built.recipe.source}")
+        emit_table(("program", "cases", "passed", "failed", "skipped", "lost"), rows)
+        for one in reports.values():
+            for name in one.failed:
+                note(f"failed: {name}")
+            for name, reason in one.skipped:
+                note(f"skipped: {name}: {reason}")
+    sys.exit(not all(one.good for one in reports.values()))
+
+
+def _as_dicts(reports: Mapping[str, TapReport]) -> dict[str, Any]:
+    return {name: asdict(one) | {"lost": one.lost, "good": one.good} for name, one in reports.items()}

@@ -6,10 +6,12 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -21,7 +23,7 @@ from iommufd_py.lab.process import SPACE_REMEDY, locked, out_of_space, run_tool,
 from iommufd_py.lab.progress import Progress
 from iommufd_py.lab.source import SourceTree, require_space
 
-__all__ = ["BUILD_BYTES", "TOOLS", "build", "compiler"]
+__all__ = ["BUILD_BYTES", "TOOLS", "build", "compiler", "selftests"]
 
 TOOLS = {"gcc": "gcc", "make": "make", "flex": "flex", "bison": "bison", "bc": "bc", "patch": "patch"}
 """Programs that a build needs, with the Debian packages they are in."""
@@ -55,25 +57,73 @@ def build(recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: P
     Raises:
         LabError: it does not build; the sentence names the log.
     """
+    with _place(recipe, tree, patches, progress) as place:
+        kernel = cache.find(recipe)
+        if kernel is None:
+            kernel = _make(recipe, place, progress)
+            if tree.own:
+                cache.prune(lambda other: other.recipe.source.startswith(f"{tree.path} "), keep=_KEPT_OWN)
+        return kernel
+
+
+def selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], progress: Progress) -> Path:
+    """Return the directory of *kernel*'s own iommu selftests, compiled from the source it was built from.
+
+    Raises:
+        LabError: they do not compile, as those of Debian's 6.12 do not against their own headers.
+    """
+    programs = kernel.directory / "selftests"
+    if programs.exists():
+        return programs
+    with _place(kernel.recipe, tree, patches, progress) as place, place.log.open("wb", buffering=0) as output:
+        progress.step("compiling the selftests")
+        suite = ["-C", str(place.tree / "tools/testing/selftests/iommu")]
+        headers = f"KHDR_INCLUDES=-isystem {place.objects / 'usr/include'}"
+        with tempfile.TemporaryDirectory(prefix="selftests-", dir=place.objects.parent) as directory:
+            for arguments in ([*place.make, "headers"], ["make", *suite, f"OUTPUT={directory}", headers]):
+                if not _run_make(arguments, _environment(), output, lambda line: None):
+                    raise LabError(f"the selftests of {kernel.recipe.source} do not compile: {_explain(place.log)}")
+            with cache.staging(kernel) as staged:
+                shutil.copytree(directory, staged / "selftests")
+                (staged / "selftests").rename(programs)
+    return programs
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where one kernel is built: its source, its objects and the log of it."""
+
+    label: str
+    tree: Path
+    objects: Path
+    log: Path
+
+    @property
+    def make(self) -> list[str]:
+        """The command that builds in it, up to the target."""
+        jobs = f"-j{len(os.sched_getaffinity(0))}"
+        make = ["make", "--no-print-directory", "-C", str(self.tree), f"O={self.objects}", "ARCH=x86_64", jobs]
+        # An empty LOCALVERSION keeps the state of a git tree out of the name, and with it a relinking.
+        return [*make, "LOCALVERSION=", "KBUILD_BUILD_USER=iommufd", "KBUILD_BUILD_HOST=lab"]
+
+
+@contextmanager
+def _place(recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: Progress) -> Iterator[_Place]:
+    """Hold the place where the kernel of *recipe* is built; nobody else has it meanwhile."""
     base = paths.work_dir() / "build" / hashlib.sha256(str(tree.path).encode()).hexdigest()[:16]
     with locked(base / "lock", lambda: progress.step("waiting for another build")):
-        kernel = cache.find(recipe)
-        if kernel is not None:
-            return kernel
         require_space(base, BUILD_BYTES, "build a kernel")
         try:
             if tree.own:
-                with _workspace(base, "own", lambda path: (path / "obj").mkdir()) as place:
-                    kernel = _make(recipe, str(tree.path), tree.path, place / "obj", base / "own.log", progress)
-                cache.prune(lambda other: other.recipe.source.startswith(f"{tree.path} "), keep=_KEPT_OWN)
-                return kernel
+                with _workspace(base, "own", lambda path: (path / "obj").mkdir()) as own:
+                    yield _Place(str(tree.path), tree.path, own / "obj", base / "own.log")
+                return
             name = recipe.variant + (f"-{recipe.patches}" if recipe.patches else "")
             for old in base.glob(f"{recipe.variant}-*/"):
                 if old.name != name:
                     _discard(old)
-            with _workspace(base, name, lambda path: _clone(tree.path, path, base, patches, progress)) as place:
-                label = f"{recipe.series} {recipe.variant}"
-                return _make(recipe, label, place, place / "obj", base / f"{name}.log", progress)
+            with _workspace(base, name, lambda path: _clone(tree.path, path, base, patches, progress)) as copy:
+                yield _Place(f"{recipe.series} {recipe.variant}", copy, copy / "obj", base / f"{name}.log")
         except OSError as error:
             if out_of_space(str(error)):
                 raise LabError(f"no space left on the disk of {base}; {SPACE_REMEDY}") from error
@@ -131,27 +181,21 @@ def _clone(source: Path, target: Path, base: Path, patches: Sequence[Path], prog
         (target / "obj").mkdir()
 
 
-def _make(recipe: Recipe, label: str, tree: Path, objects: Path, log: Path, progress: Progress) -> Kernel:
-    config = fragment()
-    incremental = (objects / "vmlinux").exists()
-    make = [
-        "make",
-        "--no-print-directory",
-        "-C",
-        str(tree),
-        f"O={objects}",
-        "ARCH=x86_64",
-        f"-j{len(os.sched_getaffinity(0))}",
-    ]
-    # An empty LOCALVERSION keeps the state of a git tree out of the name, and with it a relinking.
-    make += ["LOCALVERSION=", "KBUILD_BUILD_USER=iommufd", "KBUILD_BUILD_HOST=lab"]
-    environment = {
+def _environment() -> dict[str, str]:
+    """What make sees: nothing of a make that we were started from."""
+    mine = {
         name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "KBUILD_OUTPUT")
     }
-    environment |= {"LC_ALL": "C", "KCONFIG_ALLCONFIG": str(config), "KCONFIG_WARN_UNKNOWN_SYMBOLS": "1"}
+    return mine | {"LC_ALL": "C"}
+
+
+def _make(recipe: Recipe, place: _Place, progress: Progress) -> Kernel:
+    config, objects, log = fragment(), place.objects, place.log
+    incremental = (objects / "vmlinux").exists()
+    environment = _environment() | {"KCONFIG_ALLCONFIG": str(config), "KCONFIG_WARN_UNKNOWN_SYMBOLS": "1"}
     with log.open("wb", buffering=0) as output:
-        progress.step(f"configuring {label}")
-        if not _run_make([*make, "allnoconfig"], environment, output, lambda line: None):
+        progress.step(f"configuring {place.label}")
+        if not _run_make([*place.make, "allnoconfig"], environment, output, lambda line: None):
             raise LabError(f"the kernel cannot be configured: {_explain(log)}")
         wanted, got = config.read_text(encoding="utf-8"), (objects / ".config").read_text(encoding="utf-8")
         check = check_config(wanted, got, log.read_text(encoding="utf-8", errors="replace"))
@@ -161,7 +205,7 @@ def _make(recipe: Recipe, label: str, tree: Path, objects: Path, log: Path, prog
             )
         if check.dropped:
             progress.note(f"not in effect in {recipe.series}: {', '.join(check.dropped)}")
-        progress.step(f"compiling {label}", None if incremental else _FULL_BUILD_STEPS)
+        progress.step(f"compiling {place.label}", None if incremental else _FULL_BUILD_STEPS)
         done = 0
 
         def count(line: bytes) -> None:
@@ -170,7 +214,7 @@ def _make(recipe: Recipe, label: str, tree: Path, objects: Path, log: Path, prog
                 done += 1
                 progress.advance(min(done, _FULL_BUILD_STEPS))
 
-        if not _run_make([*make, "bzImage"], environment, output, count):
+        if not _run_make([*place.make, "bzImage"], environment, output, count):
             raise LabError(f"the kernel does not build: {_explain(log)}")
     files = {
         "bzImage": objects / "arch/x86/boot/bzImage",

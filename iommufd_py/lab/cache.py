@@ -5,14 +5,15 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 from iommufd_py.lab import paths
 
-__all__ = ["Kernel", "Recipe", "Variant", "digest", "find", "kernels", "prune", "publish", "remove_stale"]
+__all__ = ["Kernel", "Recipe", "Variant", "digest", "find", "kernels", "prune", "publish", "remove_stale", "staging"]
 
 Variant = Literal["stock", "patched"]
 
@@ -112,6 +113,13 @@ def publish(recipe: Recipe, files: Mapping[str, Path], *, release: str, built_at
             shutil.rmtree(final)
         staging.rename(final)
     return Kernel(final, recipe, release, built_at)
+
+
+@contextmanager
+def staging(kernel: Kernel) -> Iterator[Path]:
+    """Lend a directory on the disk of *kernel*, from which what is complete can be renamed to it."""
+    with tempfile.TemporaryDirectory(prefix=".publish-", dir=kernel.directory.parent) as name:
+        yield Path(name)
 
 
 def prune(which: Callable[[Kernel], bool], *, keep: int) -> None:

@@ -11,7 +11,7 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.progress import Progress
 from iommufd_py.lab.source import SERIES, SourceTree
 
-__all__ = ["build_kernel", "cached_kernel", "image", "patches_for"]
+__all__ = ["build_kernel", "cached_kernel", "image", "patches_for", "selftests"]
 
 
 def patches_for(series: str) -> list[Path]:
@@ -99,3 +99,14 @@ def image(name: str, progress: Progress) -> Path:
         if file.read(4) != b"HdrS":
             raise LabError(f"{name} is not a bzImage; of a kernel build directory give arch/x86/boot/bzImage")
     return path.resolve()
+
+
+def selftests(kernel: Kernel, progress: Progress) -> Path:
+    """Return the directory of the iommu selftests that belong to *kernel*, compiled now when they are not there yet.
+
+    Raises:
+        LabError: they do not compile.
+    """
+    series = kernel.recipe.series
+    patches = patches_for(series) if kernel.recipe.variant == "patched" else []
+    return build.selftests(kernel, source.obtain(series, progress), patches, progress)

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+"""The kernel's own iommu selftests, run on the kernel they belong to."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from iommufd_py.lab import vm
+from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.machine import Machine
+from iommufd_py.lab.tap import TapReport, parse_tap
+
+__all__ = ["PROGRAMS", "run_selftests"]
+
+PROGRAMS = ("iommufd", "iommufd_fail_nth")
+"""tools/testing/selftests/iommu: the cases of the uAPI, and the same with every allocation failing in turn."""
+
+_MARK = "# program "
+
+
+def run_selftests(image: Path, programs: Path, kernel_name: str, *, timeout: float = 900) -> Mapping[str, TapReport]:
+    """Boot *image*, run the selftests in *programs*, and return what each reported.
+
+    Raises:
+        LabError: the guest was lost, or its kernel complained of itself meanwhile.
+    """
+    output, diagnostics = io.BytesIO(), io.BytesIO()
+    script = "; ".join(f"echo '{_MARK}{name}'; {programs}/{name}" for name in PROGRAMS)
+    command = ["sh", "-c", f"{script}; true"]
+    result = vm.run(
+        image, command, Machine(), kernel_name=kernel_name, timeout=timeout, stdout=output, stderr=diagnostics
+    )
+    if result.problem is not None:
+        raise LabError(f"{result.problem}\n{result.log_excerpt()}")
+    _, *parts = output.getvalue().decode(errors="replace").split(_MARK)
+    return {part.partition("\n")[0].strip(): parse_tap(part.splitlines()) for part in parts}

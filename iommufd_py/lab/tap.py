@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""What a kernel selftest says of its cases, in the Test Anything Protocol. Pure."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["TapReport", "parse_tap"]
+
+_PLAN = re.compile(r"^1\.\.(\d+)")
+_CASE = re.compile(r"^(not )?ok \d+ (\S+)(?:.*# (SKIP)\s*(.*))?")
+
+
+@dataclass(frozen=True, slots=True)
+class TapReport:
+    """The cases of one test program, by name and in the order they ran.
+
+    Attributes:
+        planned: how many the program said it has; 0 if it never said.
+        skipped: those that said so, each with its reason.
+    """
+
+    planned: int
+    passed: tuple[str, ...]
+    failed: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+    @property
+    def lost(self) -> int:
+        """Cases that were planned and never reported: the program died."""
+        return self.planned - len(self.passed) - len(self.failed) - len(self.skipped)
+
+    @property
+    def good(self) -> bool:
+        """Whether all planned cases reported, there were any, and none failed."""
+        return self.planned > 0 and not self.failed and self.lost == 0
+
+
+def parse_tap(lines: Iterable[str]) -> TapReport:
+    """Read the output of one test program."""
+    planned = 0
+    passed, failed, skipped = [], [], []
+    for line in lines:
+        if plan := _PLAN.match(line):
+            planned = int(plan[1])
+        elif case := _CASE.match(line):
+            failure, name, skip, reason = case.groups()
+            if failure:
+                failed.append(name)
+            elif skip:
+                skipped.append((name, reason))
+            else:
+                passed.append(name)
+    return TapReport(planned, tuple(passed), tuple(failed), tuple(skipped))

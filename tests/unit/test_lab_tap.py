@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iommufd_py.lab.tap import parse_tap
+
+OUTPUT = """\
+TAP version 13
+1..4
+# Starting 4 tests from 2 test cases.
+#  RUN           iommufd.simple_close ...
+#            OK  iommufd.simple_close
+ok 1 iommufd.simple_close
+#  RUN           iommufd_viommu.no_viommu.hw_queue ...
+#      SKIP      Skipping test for variant no_viommu
+ok 2 iommufd_viommu.no_viommu.hw_queue # SKIP Skipping test for variant no_viommu
+# iommufd.c:77:cmd_fail:Expected 0 (0) == ret (-1)
+not ok 3 iommufd.cmd_fail
+"""
+
+
+def test_cases_by_what_became_of_them() -> None:
+    report = parse_tap([*OUTPUT.splitlines(), "ok 4 iommufd.cmd_length"])
+    assert report.planned == 4
+    assert report.passed == ("iommufd.simple_close", "iommufd.cmd_length")
+    assert report.failed == ("iommufd.cmd_fail",)
+    assert report.skipped == (("iommufd_viommu.no_viommu.hw_queue", "Skipping test for variant no_viommu"),)
+    assert report.lost == 0
+    assert not report.good
+
+
+def test_a_program_that_dies_has_lost_cases() -> None:
+    report = parse_tap(OUTPUT.replace("not ok 3 iommufd.cmd_fail", "").splitlines())
+    assert report.lost == 2
+    assert not report.failed
+    assert not report.good
+
+
+@pytest.mark.parametrize("output", ["", "sh: iommufd: not found", "1..0"])
+def test_nothing_is_not_good(output: str) -> None:
+    assert not parse_tap(output.splitlines()).good
+
+
+@given(st.lists(st.sampled_from(["ok {} a.b", "not ok {} a.c", "ok {} a.d # SKIP why", "# noise"])))
+def test_every_case_is_counted_once(lines: list[str]) -> None:
+    numbered = [line.format(index) for index, line in enumerate(lines, 1)]
+    cases = sum(not line.startswith("#") for line in lines)
+    report = parse_tap([f"1..{cases}", *numbered])
+    assert len(report.passed) + len(report.failed) + len(report.skipped) == cases
+    assert report.lost == 0
+    assert report.good == (cases > 0 and "not ok {} a.c" not in lines)
