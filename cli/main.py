@@ -4,6 +4,7 @@
 import importlib
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -39,8 +40,15 @@ def iommufd() -> None:
     """
 
 
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """Run the command line."""
+    # As Ctrl-C does: end through the `finally` clauses, which give devices back and stop guests.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
     try:
         sys.exit(iommufd.main(standalone_mode=False))
     except click.ClickException as failure:

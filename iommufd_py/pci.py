@@ -3,9 +3,10 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from iommufd_py.device import normalize_bdf
 from iommufd_py.errors import DeviceError
@@ -62,9 +63,9 @@ def pci_device(bdf: str) -> PciDevice:
         raise DeviceError(f"there is no PCI device {address}: 'iommufd device list' shows those there are") from None
 
 
-def _describe(device: "object") -> PciDevice:
-    path = Path(device.sys_path)  # type: ignore[attr-defined]  # pyudev has no types
-    properties: dict[str, str] = device.properties  # type: ignore[attr-defined]
+def _describe(device: Any) -> PciDevice:
+    path = Path(device.sys_path)
+    properties: Mapping[str, str] = device.properties
     group = path / "iommu_group"
     cdevs = sorted((path / "vfio-dev").glob("vfio*"))
     vendor, model = (properties.get(key, "") for key in ("ID_VENDOR_FROM_DATABASE", "ID_MODEL_FROM_DATABASE"))

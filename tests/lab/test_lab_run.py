@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from iommufd_py.lab import kernel, vm
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import TEST_DEVICES, Machine
 from iommufd_py.lab.progress import Silent
+from iommufd_py.lab.qemu import QEMU
 
 IOMMUFD = str(Path(sys.prefix, "bin/iommufd"))
 
@@ -197,6 +199,25 @@ def test_what_cannot_be_booted_is_refused(shared: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr == "iommufd: error: there is no kernel no/such: give stock, patched, or the path of a bzImage\n"
+
+
+def test_a_guest_that_dies_on_kvm_runs_on_an_emulated_cpu(
+    image: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.which(QEMU)
+    stub = shared / QEMU
+    stub.write_text(f"""#!/bin/sh
+        if [ "$1" != --version ] && [ ! -e {shared}/died ]; then touch {shared}/died; exit 1; fi
+        exec {real} "$@"
+    """)
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", str(shared), prepend=os.pathsep)
+    monkeypatch.setattr(vm, "kvm_problem", lambda: None)
+    guest = Guest(image, "sh", "-c", "echo $IOMMUFD_LAB_ACCEL")
+    assert (shared / "died").exists()
+    assert guest.result.accel == "tcg"
+    assert guest.stdout == "tcg\n"
+    assert guest.result.status == 0
 
 
 def test_a_shell_on_a_terminal(image: Path, shared: Path) -> None:

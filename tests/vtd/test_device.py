@@ -3,6 +3,9 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,4 +178,18 @@ class TestBinding:
         assert cli("device", "bind", self.SPARE).returncode == 0
         assert pci.pci_device(self.SPARE).driver == "vfio-pci"
         assert cli("device", "restore", self.SPARE).returncode == 0
+        assert self.state() == before
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+    def test_given_back_by_a_benchmark_that_is_killed(self, cli, number: signal.Signals) -> None:
+        before = self.state()
+        command = [Path(sys.executable).parent / "iommufd", "bench", "run", "--device", self.SPARE, "--bind"]
+        with subprocess.Popen([*command, "--size", "2M", "--rounds", "1000000"], stderr=subprocess.DEVNULL) as bench:
+            while pci.pci_device(self.SPARE).driver != "vfio-pci":
+                assert bench.poll() is None
+            bench.send_signal(number)
+        assert bench.returncode != 0
+        if number == signal.SIGKILL:  # which nothing can catch: a later process gives the device back
+            assert pci.pci_device(self.SPARE).driver == "vfio-pci"
+            assert cli("device", "restore", self.SPARE).returncode == 0
         assert self.state() == before
