@@ -38,7 +38,9 @@ class _Bar:
         if self._bar is None:
             self._bar = _make_bar()
             self._bar.start()
-        self._bar.reset(self._bar.task_ids[0], description=text, total=total)
+        for task in self._bar.task_ids:
+            self._bar.remove_task(task)
+        self._bar.add_task(text, total=total)
 
     def advance(self, done: int) -> None:
         if self._bar is not None:
@@ -58,19 +60,17 @@ class _Bar:
 def _make_bar() -> "RichProgress":
     # Imported here, as it costs more time than most commands take.
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
 
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeElapsedColumn(),
     )
-    bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
-    bar.add_task("")
-    return bar
+    return RichProgress(*columns, console=Console(stderr=True), transient=True)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Literal
 
 from iommufd_py.lab import paths
 from iommufd_py.lab.build import BUILD_BYTES, TOOLS
+from iommufd_py.lab.cache import Kernel
 from iommufd_py.lab.host import kvm_problem
 from iommufd_py.lab.kernel import cached_kernel
 from iommufd_py.lab.machine import Machine
@@ -49,8 +50,8 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything the lab needs. Nothing is changed and nothing is fetched."""
-    kernel = cached_kernel("stock")
-    return [*_boot(), *_build(needed=kernel is None), *_kernels()]
+    stock = cached_kernel("stock")
+    return [*_boot(), *_build(needed=stock is None), *_kernels(stock)]
 
 
 def _boot() -> Iterator[Finding]:
@@ -99,9 +100,9 @@ def _build(*, needed: bool) -> Iterator[Finding]:
     yield Finding("disk", "ok" if enough else absent, text, "" if enough else SPACE_REMEDY)
 
 
-def _kernels() -> Iterator[Finding]:
-    for variant in ("stock", "patched"):
-        kernel = cached_kernel(variant)
+def _kernels(stock: Kernel | None) -> Iterator[Finding]:
+    series = stock.recipe.series if stock else None
+    for variant, kernel in (("stock", stock), ("patched", cached_kernel("patched", series))):
         if kernel is None:
             command = f"iommufd lab kernel build {variant}"
             yield Finding(f"{variant} kernel", "note", "not built yet, is built when it is wanted", command)

@@ -9,7 +9,7 @@ from iommufd_py.lab.cache import Kernel, Recipe, Variant
 from iommufd_py.lab.config import fragment
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.progress import Progress
-from iommufd_py.lab.source import SERIES, SourceTree
+from iommufd_py.lab.source import SERIES
 
 __all__ = ["build_kernel", "cached_kernel", "image", "patches_for", "selftests"]
 
@@ -56,12 +56,16 @@ def build_kernel(variant: Variant, progress: Progress, *, series: str | None = N
     Raises:
         LabError: there is no source, no compiler, no space, no patch for the series, or it does not build.
     """
+    if variant == "patched" and series is None:
+        # Patched is for comparing with stock: of the same series.
+        stock = cached_kernel("stock")
+        series = stock.recipe.series if stock else None
     if own is None:
         kernel = cached_kernel(variant, series)
         if kernel is not None:
             return kernel
     compiler = build.compiler()
-    tree = source.own_tree(own.resolve()) if own else _source_for(variant, series, progress)
+    tree = source.own_tree(own.resolve()) if own else source.obtain(series, progress)
     patches = patches_for(tree.series) if variant == "patched" else []
     if variant == "patched" and not patches:
         raise LabError(f"there are no patches for {tree.series}; choose a series that has some with --series")
@@ -74,14 +78,6 @@ def build_kernel(variant: Variant, progress: Progress, *, series: str | None = N
         compiler=compiler,
     )
     return build.build(recipe, tree, patches, progress)
-
-
-def _source_for(variant: Variant, series: str | None, progress: Progress) -> SourceTree:
-    """Return the source to build; patched without a series goes with the stock kernel that is here, to compare."""
-    if variant == "patched" and series is None:
-        stock = cached_kernel("stock")
-        series = stock.recipe.series if stock else None
-    return source.obtain(series, progress)
 
 
 def image(name: str, progress: Progress) -> Path:

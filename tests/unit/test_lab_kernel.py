@@ -91,6 +91,18 @@ def test_the_newest_series_is_chosen_and_never_a_kernel_of_another_configuration
     assert kernel.cached_kernel("patched") is None
 
 
+def test_patched_is_of_the_series_that_stock_is_of(
+    tmp_path: Path, tree: SourceTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path, replace(RECIPE, source="linux-source-7.3 1"))
+    older = replace(RECIPE, variant="patched", series="6.12", source="linux-source-6.12 1")
+    publish(tmp_path, replace(older, patches=kernel._patches_digest("patched", "6.12")))
+    monkeypatch.setattr(source, "obtain", lambda series, progress: replace(tree, series=series))
+    monkeypatch.setattr(kernel, "patches_for", lambda series: [])
+    with pytest.raises(LabError, match=r"no patches for 7\.3"):
+        kernel.build_kernel("patched", Silent())
+
+
 def test_a_path_is_taken_as_it_is_and_an_unknown_name_is_refused(tmp_path: Path) -> None:
     image = tmp_path / "bzImage"
     image.write_bytes(bytes(0x202) + b"HdrS")

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from iommufd_py.cli.lab import lab
+from iommufd_py.lab.doctor import Finding, examine
+from iommufd_py.lab.errors import LabError
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(lab, arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["run"], "Missing argument"),
+        (["run", "--memory", "256M", "--", "true"], "256 MiB are too little"),
+        (["run", "--memory", "lots", "--", "true"], "is not a size"),
+        (["run", "--cpus", "0", "--", "true"], "0 is not in the range"),
+        (["run", "--rw", "/no/such", "--", "true"], "does not exist"),
+        (["kernel", "build", "patchd"], "is not one of 'stock', 'patched'"),
+        (["kernel", "build", "--series", "5.0"], "5.0"),
+        (["kernel", "build", "patched", "--source", "/"], "--source builds a tree as it is"),
+    ],
+)
+def test_wrong_usage_is_said_and_exits_with_2(arguments: list[str], text: str) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert text in result.stderr
+    assert result.stdout == ""
+
+
+def test_options_after_the_command_are_its_own() -> None:
+    result = invoke("run", "--kernel", "no/such", "some", "--kernel", "other", "--json")
+    assert isinstance(result.exception, LabError)
+    assert "no kernel no/such" in str(result.exception)
+
+
+def test_a_shell_without_a_terminal_names_the_alternative() -> None:
+    result = invoke("shell")
+    assert isinstance(result.exception, LabError)
+    assert "iommufd lab run -- COMMAND" in str(result.exception)
+
+
+def test_the_list_of_no_kernels_is_a_document() -> None:
+    assert json.loads(invoke("kernel", "list", "--json").stdout) == {"schema": "iommufd-lab-kernels/1", "kernels": []}
+
+
+def test_doctor_names_the_command_for_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    result = invoke("doctor", "--json")
+    document = json.loads(result.stdout)
+    assert result.exit_code == 1
+    found = {finding["subject"]: finding for finding in document["findings"]}
+    assert found["QEMU"]["state"] == "missing"
+    assert found["QEMU"]["remedy"] == "sudo apt-get install qemu-system-x86"
+    assert found["build tools"]["remedy"].startswith("sudo apt-get install gcc make")
+    assert "to mend: sudo apt-get install qemu-system-x86\n" in invoke("doctor").stdout
+
+
+def test_every_finding_that_is_missing_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    findings: list[Finding] = examine()
+    assert all(finding.remedy for finding in findings if finding.state == "missing")
