@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-
 from iommufd_py.cli.lab import lab
+
 from iommufd_py.lab.doctor import Finding, examine
 from iommufd_py.lab.errors import LabError
 
