@@ -66,13 +66,12 @@ def build_kernel(variant: Any, series: str | None, source: Path | None) -> None:
     patches.
     """
     from iommufd_py.lab import kernel
-    from iommufd_py.lab.process import terminable
 
     from .lab_progress import shown_progress
 
     if source is not None and (variant == "patched" or series is not None):
         raise click.UsageError("--source builds a tree as it is: apply patches to it yourself and give no series")
-    with shown_progress() as progress, terminable():
+    with shown_progress() as progress:
         built = kernel.build_kernel(variant, progress, series=series, own=source)
     click.echo(built.image)
 
@@ -115,11 +114,10 @@ def _machine(coherent: bool, scalable: bool, memory: int, cpus: int) -> Machine:
 
 def _image(name: str) -> Path:
     from iommufd_py.lab.kernel import image
-    from iommufd_py.lab.process import terminable
 
     from .lab_progress import shown_progress
 
-    with shown_progress() as progress, terminable():
+    with shown_progress() as progress:
         return image(name, progress)
 
 
@@ -178,12 +176,11 @@ def selftest(kernel: Any, series: str | None, as_json: bool) -> None:
     Exit status 1 when a case failed or was never reported, or when the guest's kernel complained meanwhile.
     """
     from iommufd_py.lab.kernel import build_kernel, selftests
-    from iommufd_py.lab.process import terminable
     from iommufd_py.lab.selftest import run_selftests
 
     from .lab_progress import shown_progress
 
-    with shown_progress() as progress, terminable():
+    with shown_progress() as progress:
         built = build_kernel(kernel, progress, series=series)
         programs = selftests(built, progress)
     reports = run_selftests(built.image, programs, kernel)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The iommufd: an open /dev/iommu, and all that lives in it."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Self
@@ -77,7 +78,9 @@ class Iommufd(Resource):
         fd = self.fileno()
         try:
             before: int | None = uapi.vfio_ioas(fd, VfioIoasOp.GET)
-        except IommufdError:
+        except IommufdError as failure:
+            if failure.errno != errno.ENODEV:
+                raise
             before = None
         uapi.vfio_ioas(fd, VfioIoasOp.SET, ioas.id)
         try:

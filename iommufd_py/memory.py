@@ -198,6 +198,9 @@ class DmaBuffer(Resource):
         return total
 
     def _release(self) -> None:
-        self._memory.close()
+        try:
+            self._memory.close()
+        except BufferError:
+            raise BackingError(f"{self!r} cannot go while a view of it is held: release the view first") from None
         if self.fd is not None:
             os.close(self.fd)

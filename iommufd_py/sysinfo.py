@@ -5,6 +5,7 @@ import gzip
 import os
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 __all__ = ["Environment", "Platform", "environment", "pinned_bytes"]
@@ -13,10 +14,11 @@ __all__ = ["Environment", "Platform", "environment", "pinned_bytes"]
 _COSTLY_CONFIG = ("IOMMUFD_TEST", "KASAN", "PROVE_LOCKING", "DEBUG_PAGEALLOC", "FAULT_INJECTION", "DEBUG_LIST")
 
 
-class Platform:
-    """Where a kernel runs, as one word."""
+class Platform(StrEnum):
+    """Where a kernel runs."""
 
     TCG = "tcg"
+    """On QEMU's emulated CPU, instruction by instruction."""
     KVM = "kvm"
     VIRTUAL = "virtual machine"
     BARE_METAL = "bare metal"
@@ -27,7 +29,7 @@ class Environment:
     """The machine, as far as it matters for DMA mapping times.
 
     Attributes:
-        platform: ``tcg`` (every instruction emulated), ``kvm``, another ``virtual machine``, or ``bare metal``.
+        platform: one of :class:`Platform`.
         machine: what the lab says of the machine it built, empty outside of it.
         kernel_variant: ``stock``, ``patched`` or a path, as the lab says; empty outside of it.
         costly_config: options of the running kernel that slow the measured paths; None if /proc/config.gz is absent.

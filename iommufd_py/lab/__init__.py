@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The lab: a real kernel, built here, booted under QEMU behind an emulated VT-d.
 
-Modules, each standing on those before it:
-
-* ``machine``: the virtual machine as data.
-* ``kernellog``: finds panics, oopses and warnings in a kernel log.
-* ``paths`` and ``host``: where things are kept; what this host can do.
-* ``source``, ``config``, ``build``, ``kernel``: from an apt package or a tree to a cached, bootable image.
-* ``guest`` and ``vm``: boot that image and run a command in it.
+* Data and text: ``machine`` (the virtual machine), ``guest`` (the script it runs), ``config`` (the kernel's
+  configuration), ``kernellog`` (panics and warnings in a log), ``tap`` (reports of selftests).
+* The host: ``paths``, ``host``, ``process`` (children that do not outlive us, locks), ``progress``.
+* From a package or a tree to an image: ``apt``, ``source``, ``build``, ``cache``, and ``kernel`` in front of them.
+* From an image to a result: ``qemu``, ``runs``, and ``vm`` in front of them; ``selftest`` on top.
 * ``doctor``: what is missing, and the command that mends it.
 """

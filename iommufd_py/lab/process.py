@@ -12,7 +12,7 @@ from typing import Any
 
 from iommufd_py.lab.errors import LabError
 
-__all__ = ["SPACE_REMEDY", "locked", "out_of_space", "run_tool", "start", "stop", "terminable"]
+__all__ = ["SPACE_REMEDY", "locked", "out_of_space", "run_tool", "start", "stop"]
 
 SPACE_REMEDY = "free some, or set XDG_CACHE_HOME to a directory on another disk"
 
@@ -85,18 +85,3 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
             waiting()
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end this process through its ``finally`` clauses, as Ctrl-C does."""
-
-    def leave(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    previous = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

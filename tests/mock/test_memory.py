@@ -88,3 +88,13 @@ def test_without_prefault_no_page_is_present() -> None:
     with DmaBuffer(4 * MIB, prefault=False) as buffer:
         assert not any(page_frames(buffer))
         assert buffer.physical_runs() is None
+
+
+def test_a_view_holds_the_buffer() -> None:
+    buffer = DmaBuffer(4096)
+    view = buffer.view
+    with pytest.raises(BackingError, match="release the view first"):
+        buffer.close()
+    assert not buffer.closed
+    view.release()
+    buffer.close()

@@ -181,6 +181,20 @@ def test_an_interrupted_build_leaves_nothing_that_counts(tree: SourceTree, numbe
     assert build.build(RECIPE, tree, [], Silent()).image.read_text() == "one\n"
 
 
+def test_two_builds_of_the_same_kernel_build_it_once(tree: SourceTree) -> None:
+    (tree.path / "hook").write_text("sleep 1\n")
+    fork = multiprocessing.get_context("fork")
+    children = [fork.Process(target=build.build, args=(RECIPE, tree, [], Silent())) for _ in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(20)
+    assert [child.exitcode for child in children] == [0, 0]
+    (count,) = paths.work_dir().glob("build/*/stock/obj/count")
+    assert count.read_text() == "built\n"
+    assert len(cache.kernels()) == 1
+
+
 def test_an_own_tree_is_told_by_its_content(tree: SourceTree) -> None:
     first = source.own_tree(tree.path)
     assert first.series == "7.3"
