@@ -2,6 +2,7 @@
 """The command group, and the one place where an error becomes a message and an exit status."""
 
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -69,7 +70,8 @@ def main() -> None:
 
 
 def _report(failure: Exception, kind: str) -> None:
-    if "--json" in sys.argv[1:]:
+    ours = itertools.takewhile(lambda word: word != "--", sys.argv[1:])  # the rest is a guest's command
+    if "--json" in ours:
         click.echo(json.dumps({"schema": "iommufd-error/1", kind: _document(failure)}), err=True)
     else:
         click.echo(f"iommufd: {kind}: {failure}", err=True)

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -57,10 +57,11 @@ def build(recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: P
     Raises:
         LabError: it does not build; the sentence names the log.
     """
-    with _place(recipe, tree, patches, progress) as place:
+    with _locked(tree, progress):
         kernel = cache.find(recipe)
         if kernel is None:
-            kernel = _make(recipe, place, progress)
+            with _place(recipe, tree, patches, progress) as place:
+                kernel = _make(recipe, place, progress)
             if tree.own:
                 cache.prune(lambda other: other.recipe.source.startswith(f"{tree.path} "), keep=_KEPT_OWN)
         return kernel
@@ -75,7 +76,11 @@ def selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], progres
     programs = kernel.directory / "selftests"
     if programs.exists():
         return programs
-    with _place(kernel.recipe, tree, patches, progress) as place, place.log.open("wb", buffering=0) as output:
+    with (
+        _locked(tree, progress),
+        _place(kernel.recipe, tree, patches, progress) as place,
+        place.log.open("wb", buffering=0) as output,
+    ):
         progress.step("compiling the selftests")
         suite = ["-C", str(place.tree / "tools/testing/selftests/iommu")]
         headers = f"KHDR_INCLUDES=-isystem {place.objects / 'usr/include'}"
@@ -107,27 +112,36 @@ class _Place:
         return [*make, "LOCALVERSION=", "KBUILD_BUILD_USER=iommufd", "KBUILD_BUILD_HOST=lab"]
 
 
+def _base(tree: SourceTree) -> Path:
+    """Directory of all that is built from *tree*."""
+    return paths.work_dir() / "build" / hashlib.sha256(str(tree.path).encode()).hexdigest()[:16]
+
+
+def _locked(tree: SourceTree, progress: Progress) -> AbstractContextManager[None]:
+    """Hold :func:`_base` alone."""
+    return locked(_base(tree) / "lock", lambda: progress.step("waiting for another build"))
+
+
 @contextmanager
 def _place(recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: Progress) -> Iterator[_Place]:
-    """Hold the place where the kernel of *recipe* is built; nobody else has it meanwhile."""
-    base = paths.work_dir() / "build" / hashlib.sha256(str(tree.path).encode()).hexdigest()[:16]
-    with locked(base / "lock", lambda: progress.step("waiting for another build")):
-        require_space(base, BUILD_BYTES, "build a kernel")
-        try:
-            if tree.own:
-                with _workspace(base, "own", lambda path: (path / "obj").mkdir()) as own:
-                    yield _Place(str(tree.path), tree.path, own / "obj", base / "own.log")
-                return
-            name = recipe.variant + (f"-{recipe.patches}" if recipe.patches else "")
-            for old in base.glob(f"{recipe.variant}-*/"):
-                if old.name != name:
-                    _discard(old)
-            with _workspace(base, name, lambda path: _clone(tree.path, path, base, patches, progress)) as copy:
-                yield _Place(f"{recipe.series} {recipe.variant}", copy, copy / "obj", base / f"{name}.log")
-        except OSError as error:
-            if out_of_space(str(error)):
-                raise LabError(f"no space left on the disk of {base}; {SPACE_REMEDY}") from error
-            raise
+    """Lend the place where the kernel of *recipe* is built; only for who holds the lock."""
+    base = _base(tree)
+    require_space(base, BUILD_BYTES, "build a kernel")
+    try:
+        if tree.own:
+            with _workspace(base, "own", lambda path: (path / "obj").mkdir()) as own:
+                yield _Place(str(tree.path), tree.path, own / "obj", base / "own.log")
+            return
+        name = recipe.variant + (f"-{recipe.patches}" if recipe.patches else "")
+        for old in base.glob(f"{recipe.variant}-*/"):
+            if old.name != name:
+                _discard(old)
+        with _workspace(base, name, lambda path: _clone(tree.path, path, base, patches, progress)) as copy:
+            yield _Place(f"{recipe.series} {recipe.variant}", copy, copy / "obj", base / f"{name}.log")
+    except OSError as error:
+        if out_of_space(str(error)):
+            raise LabError(f"no space left on the disk of {base}; {SPACE_REMEDY}") from error
+        raise
 
 
 @contextmanager
