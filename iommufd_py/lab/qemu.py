@@ -3,7 +3,6 @@
 
 import importlib.util
 import os
-import selectors
 import shlex
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ import termios
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import BinaryIO
 
 from iommufd_py.lab.errors import LabError
@@ -73,24 +74,39 @@ def supervise(argv: Sequence[str], timeout: float, stdout: BinaryIO, stderr: Bin
     deadline = time.monotonic() + timeout
     stdin = subprocess.DEVNULL if os.isatty(0) else None
     child = start(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    chunks: SimpleQueue[tuple[BinaryIO, bytes]] = SimpleQueue()
     try:
-        with selectors.DefaultSelector() as selector:
-            selector.register(child.stdout, selectors.EVENT_READ, stdout)  # type: ignore[arg-type]
-            selector.register(child.stderr, selectors.EVENT_READ, stderr)  # type: ignore[arg-type]
-            while selector.get_map():
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                for key, _ in selector.select(left):
-                    data = os.read(key.fd, 1 << 16)
-                    if not data:
-                        selector.unregister(key.fileobj)
-                    key.data.write(data)
-                    key.data.flush()
+        sources = ((child.stdout, stdout), (child.stderr, stderr))
+        for source, sink in sources:
+            assert source is not None
+            Thread(target=_drain, args=(os.dup(source.fileno()), sink, chunks), daemon=True).start()
+        flowing = len(sources)
+        while flowing:
+            try:
+                sink, data = chunks.get(timeout=max(deadline - time.monotonic(), 0))
+            except Empty:
+                return False
+            if data:
+                sink.write(data)
+                sink.flush()
+            else:
+                flowing -= 1
         child.wait()
         return True
     finally:
         stop(child)
+
+
+def _drain(source: int, sink: BinaryIO, chunks: "SimpleQueue[tuple[BinaryIO, bytes]]") -> None:
+    """Queue what comes from *source*, and at its end nothing.
+
+    However slow the reader of our output is, QEMU must never wait for it: a guest's command may end, and the guest
+    power off, with megabytes still in a virtqueue that QEMU then has no time to empty.
+    """
+    with open(source, "rb", buffering=0) as stream:
+        while data := stream.read(1 << 16):
+            chunks.put((sink, data))
+    chunks.put((sink, b""))
 
 
 def interact(argv: Sequence[str]) -> int:

@@ -185,7 +185,7 @@ def test_input_arrives_and_no_output_is_lost_to_a_slow_reader(image: Path, share
     (shared / "input").write_text(text)
     # Appending to a file: QEMU would truncate one that it were given directly.
     (shared / "output").write_text("first\n")
-    pipeline = f"{IOMMUFD} lab run --kernel {image} -- cat < input | (sleep 10; cat) >> output"
+    pipeline = f"{IOMMUFD} lab run --kernel {image} -- cat < input | (sleep 20; cat) >> output"
     subprocess.run(["bash", "-o", "pipefail", "-c", pipeline], check=True)
     assert (shared / "output").read_text() == "first\n" + text
 
