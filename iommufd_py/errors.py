@@ -206,6 +206,10 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ),
     ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _errno.EINVAL): "the HWPT was made for another IOMMU or other capabilities",
     ("VFIO_DEVICE_RESET", _errno.EINVAL): "the device has no reset method that VFIO may use",
+    ("IOMMU_TEST_CMD MOCK_DOMAIN_FLAGS", _errno.EINVAL): (
+        "the kernel does not know a flag of the mock device, or is one that makes none beside another IOMMU driver, as "
+        "6.12: boot that with intel_iommu=off"
+    ),
     ("IOMMU_VFIO_IOAS", _errno.ENODEV): "no compatibility IOAS is set on this iommufd",
 }
 

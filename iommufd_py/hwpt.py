@@ -70,7 +70,8 @@ class CoherencyEvidence:
         if wanted is Coherency.NON_COHERENT:
             remedy = (
                 "the kernel always enforces coherency where the IOMMU can: use a device behind a unit with ECAP.SC=0 "
-                "(the DMAR unit of an integrated GPU, or 'iommufd lab run --non-coherent')"
+                "(the DMAR unit of an integrated GPU, or 'iommufd lab run --non-coherent'), or a kernel with our flush "
+                "series and its iommufd.test_noncoherent_hwpt=1"
             )
         else:
             remedy = "use a device behind another DMAR unit with ECAP.SC=1, or 'iommufd lab run --coherent'"

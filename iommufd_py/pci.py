@@ -109,13 +109,16 @@ def bind_vfio(bdf: str) -> None:
         _STATE.mkdir(parents=True, exist_ok=True)
         # Written before anything changes, so that a crash in between can be undone.
         (_STATE / address).write_text(f"{previous}\n{override}\n")
-        _rebind(address, _VFIO_PCI)
-    if _driver(address) != _VFIO_PCI:
-        restore(address)
-        raise DeviceError(
-            f"vfio-pci did not take {address}: is its driver there ('modprobe vfio-pci') and the IOMMU on "
-            "(intel_iommu=on)? The kernel log says more"
-        )
+        try:
+            _rebind(address, _VFIO_PCI)
+            if _driver(address) != _VFIO_PCI:
+                raise DeviceError(
+                    f"vfio-pci did not take {address}: is its driver there ('modprobe vfio-pci') and the IOMMU on "
+                    "(intel_iommu=on)? The kernel log says more"
+                )
+        except BaseException:
+            restore(address)
+            raise
 
 
 def restore(bdf: str) -> None:
@@ -140,14 +143,16 @@ def restore(bdf: str) -> None:
 @contextlib.contextmanager
 def vfio_bound(bdf: str) -> Iterator[None]:
     """Hold a function on vfio-pci and give it back to its driver, whatever happens; one already there stays there."""
-    already = pci_device(bdf).driver == _VFIO_PCI
-    if not already:
-        bind_vfio(bdf)
+    address = pci_device(bdf).bdf
+    already = _driver(address) == _VFIO_PCI
     try:
+        # Inside, as a signal can end it when the device is taken and before anybody knows.
+        if not already:
+            bind_vfio(address)
         yield
     finally:
-        if not already:
-            restore(bdf)
+        if not already and (_STATE / address).exists():
+            restore(address)
 
 
 def _rebind(address: str, driver: str) -> None:

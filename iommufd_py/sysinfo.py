@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-__all__ = ["Environment", "Platform", "environment", "pinned_bytes"]
+__all__ = ["NONCOHERENT_KNOB", "Environment", "Platform", "environment", "pinned_bytes"]
+
+NONCOHERENT_KNOB = Path("/sys/module/iommufd/parameters/test_noncoherent_hwpt")
 
 # Options that make a kernel unfit for absolute figures, with what they cost.
 _COSTLY_CONFIG = ("IOMMUFD_TEST", "KASAN", "PROVE_LOCKING", "DEBUG_PAGEALLOC", "FAULT_INJECTION", "DEBUG_LIST")
@@ -32,6 +34,8 @@ class Environment:
         platform: one of :class:`Platform`.
         machine: what the lab says of the machine it built, empty outside of it.
         kernel_variant: ``stock``, ``patched`` or a path, as the lab says; empty outside of it.
+        noncoherent_knob: whether HWPTs are made non-coherent although the IOMMU could enforce coherency, by the test
+            parameter of our flush series; None on a kernel without it.
         costly_config: options of the running kernel that slow the measured paths; None if /proc/config.gz is absent.
     """
 
@@ -42,6 +46,7 @@ class Environment:
     cpu: str
     cpus: int
     command_line: str
+    noncoherent_knob: bool | None
     costly_config: tuple[str, ...] | None
 
     @property
@@ -62,6 +67,7 @@ def environment() -> Environment:
         cpu=model[1] if model else os.uname().machine,
         cpus=len(os.sched_getaffinity(0)),
         command_line=Path("/proc/cmdline").read_text().strip(),
+        noncoherent_knob=NONCOHERENT_KNOB.read_text().strip() == "Y" if NONCOHERENT_KNOB.exists() else None,
         costly_config=_costly_config(),
     )
 

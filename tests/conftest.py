@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py import FlushCount, Ioas, Iommufd, flush_count
+from iommufd_py import FlushCount, InvalidFieldError, Ioas, Iommufd, MockDevice, flush_count
 from iommufd_py.context import DEV_IOMMU
 
 IN_LAB = "IOMMUFD_LAB_MACHINE" in os.environ
@@ -22,6 +22,19 @@ def need(condition: bool, reason: str) -> None:
     if IN_LAB:
         pytest.fail(f"in the lab: {reason}")
     pytest.skip(reason)
+
+
+def need_mock_driver(iommufd: Iommufd) -> None:
+    """Go on only where mock devices can be made."""
+    ioctls = iommufd.probe()
+    need(ioctls["IOMMU_TEST_CMD"], "needs a kernel with CONFIG_IOMMUFD_TEST: run it in the lab")
+    # 6.12 gives every device without a firmware node to the first IOMMU driver that registered. What it lacks besides
+    # tells it from kernels on which a refused mock device is a failure.
+    if not ioctls["IOMMU_IOAS_MAP_FILE"]:
+        try:
+            MockDevice(iommufd).close()
+        except InvalidFieldError:
+            pytest.skip("this kernel makes no mock device beside another IOMMU driver: boot it with intel_iommu=off")
 
 
 def need_flush_count(iommufd: Iommufd) -> FlushCount:

@@ -129,6 +129,7 @@ def document(results: Sequence[BenchResult]) -> dict[str, Any]:
     """Return the summaries of several runs, without their samples, as one JSON document."""
     return {
         "schema": "iommufd-bench-summary/1",
+        "notes": comparison_warnings(results),
         "runs": [
             {
                 "label": result.label,
@@ -172,6 +173,10 @@ def warnings(result: BenchResult) -> list[str]:
     found = []
     if environment.emulated:
         found.append("emulated: compare within this table only")
+    if environment.noncoherent_knob:
+        found.append(
+            "iommufd.test_noncoherent_hwpt is set: coherency was not enforced although the IOMMU may be able to"
+        )
     if environment.costly_config:
         options = ", ".join(f"CONFIG_{option}" for option in environment.costly_config)
         found.append(f"the kernel was built with {options}, which slows these paths")

@@ -2,10 +2,10 @@
 import pytest
 
 from iommufd_py import Iommufd, MockDevice
-from tests.conftest import need
+from tests.conftest import need_mock_driver
 
 
 @pytest.fixture
 def mock(iommufd: Iommufd) -> MockDevice:
-    need(iommufd.probe()["IOMMU_TEST_CMD"], "needs a kernel with CONFIG_IOMMUFD_TEST: run it in the lab")
+    need_mock_driver(iommufd)
     return MockDevice(iommufd)

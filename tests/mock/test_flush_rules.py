@@ -17,6 +17,7 @@ from iommufd_py import (
     Coherency,
     CoherencyError,
     DmaBuffer,
+    DmaMapping,
     FlushCount,
     HwptAllocFlags,
     Ioas,
@@ -25,7 +26,7 @@ from iommufd_py import (
     MockDeviceFlags,
 )
 from iommufd_py.uapi import iommufd_test
-from tests.conftest import need_flush_count
+from tests.conftest import need_flush_count, need_mock_driver
 
 PAGE = 4096
 BASE = 1 << 24
@@ -36,6 +37,7 @@ PAGES = 16
 def flushed(iommufd: Iommufd) -> Callable[[], int]:
     """Return the pages flushed since the last call."""
     last = need_flush_count(iommufd)
+    need_mock_driver(iommufd)
 
     def since() -> int:
         nonlocal last
@@ -56,9 +58,16 @@ def coherent(iommufd: Iommufd, flushed: Callable[[], int]) -> MockDevice:
 
 
 @pytest.fixture(params=[Backing.ANON_4K, Backing.MEMFD])
-def buffer(request: pytest.FixtureRequest) -> Iterator[DmaBuffer]:
+def buffer(request: pytest.FixtureRequest, iommufd: Iommufd) -> Iterator[DmaBuffer]:
+    if request.param is Backing.MEMFD and not iommufd.probe()["IOMMU_IOAS_MAP_FILE"]:
+        pytest.skip("this kernel has no IOMMU_IOAS_MAP_FILE (since Linux 6.13)")
     with DmaBuffer(PAGES * PAGE, request.param) as memory:
         yield memory
+
+
+def mapped(ioas: Ioas, buffer: DmaBuffer) -> DmaMapping:
+    """Map a memfd as a file, so that its folios are pinned, anonymous memory by its address."""
+    return ioas.map(buffer, BASE) if buffer.fd is None else ioas.map_file(buffer, BASE)
 
 
 def test_coherency_of_the_mocks(coherent: MockDevice, non_coherent: MockDevice, ioas: Ioas) -> None:
@@ -77,7 +86,7 @@ def test_coherent_never_flushes(
     coherent: MockDevice, ioas: Ioas, buffer: DmaBuffer, flushed: Callable[[], int]
 ) -> None:
     hwpt = coherent.alloc_hwpt(ioas)
-    with ioas.map(buffer, BASE):
+    with mapped(ioas, buffer):
         second = coherent.alloc_hwpt(ioas)
         hwpt.close()
         second.close()
@@ -85,13 +94,13 @@ def test_coherent_never_flushes(
 
 
 def test_no_domain_never_flushes(ioas: Ioas, buffer: DmaBuffer, flushed: Callable[[], int]) -> None:
-    ioas.map(buffer, BASE).close()
+    mapped(ioas, buffer).close()
     assert flushed() == 0
 
 
 def test_map_and_unmap(non_coherent: MockDevice, ioas: Ioas, buffer: DmaBuffer, flushed: Callable[[], int]) -> None:
     non_coherent.attach(ioas)
-    mapping = ioas.map(buffer, BASE)
+    mapping = mapped(ioas, buffer)
     assert flushed() == PAGES
     mapping.close()
     assert flushed() == PAGES
@@ -103,7 +112,7 @@ def test_map_flushes_once_however_many_domains(
 ) -> None:
     for _ in range(domains):
         non_coherent.alloc_hwpt(ioas)
-    mapping = ioas.map(buffer, BASE)
+    mapping = mapped(ioas, buffer)
     assert flushed() == PAGES
     mapping.close()
     assert flushed() == PAGES
@@ -114,7 +123,7 @@ def test_one_of_each(
 ) -> None:
     coherent.alloc_hwpt(ioas)
     non_coherent.alloc_hwpt(ioas)
-    with ioas.map(buffer, BASE):
+    with mapped(ioas, buffer):
         assert flushed() == PAGES
     assert flushed() == PAGES
 
@@ -122,7 +131,7 @@ def test_one_of_each(
 def test_non_coherent_joins_pages_from_nowhere(
     non_coherent: MockDevice, ioas: Ioas, buffer: DmaBuffer, flushed: Callable[[], int]
 ) -> None:
-    ioas.map(buffer, BASE)
+    mapped(ioas, buffer)
     hwpt = non_coherent.alloc_hwpt(ioas)
     assert flushed() == PAGES
     hwpt.close()  # the last holder unpins
@@ -133,7 +142,7 @@ def test_non_coherent_joins_a_coherent_one_and_leaves_first(
     coherent: MockDevice, non_coherent: MockDevice, ioas: Ioas, buffer: DmaBuffer, flushed: Callable[[], int]
 ) -> None:
     keeps = coherent.alloc_hwpt(ioas)
-    ioas.map(buffer, BASE)
+    mapped(ioas, buffer)
     assert flushed() == 0
     joins = non_coherent.alloc_hwpt(ioas)
     assert flushed() == PAGES
@@ -147,7 +156,7 @@ def test_coherent_joins_a_non_coherent_one(
     coherent: MockDevice, non_coherent: MockDevice, ioas: Ioas, buffer: DmaBuffer, flushed: Callable[[], int]
 ) -> None:
     non_coherent.alloc_hwpt(ioas)
-    ioas.map(buffer, BASE)
+    mapped(ioas, buffer)
     assert flushed() == PAGES
     coherent.alloc_hwpt(ioas)
     assert flushed() == 0
@@ -157,7 +166,7 @@ def test_second_non_coherent_joins_and_flushes_again(
     non_coherent: MockDevice, ioas: Ioas, buffer: DmaBuffer, flushed: Callable[[], int]
 ) -> None:
     non_coherent.alloc_hwpt(ioas)
-    ioas.map(buffer, BASE)
+    mapped(ioas, buffer)
     assert flushed() == PAGES
     non_coherent.alloc_hwpt(ioas)  # marked already: no reason to skip
     assert flushed() == PAGES
@@ -223,7 +232,7 @@ def test_replace_detach_and_close(
     buffer: DmaBuffer,
     flushed: Callable[[], int],
 ) -> None:
-    ioas.map(buffer, BASE)
+    mapped(ioas, buffer)
     hwpt = non_coherent.alloc_hwpt(ioas)
     assert flushed() == PAGES
     non_coherent.attach(hwpt)
@@ -246,7 +255,7 @@ def test_close_of_the_iommufd(flushed: Callable[[], int]) -> None:
 
 def test_nest_parent(non_coherent: MockDevice, ioas: Ioas, buffer: DmaBuffer, flushed: Callable[[], int]) -> None:
     parent = non_coherent.alloc_hwpt(ioas, flags=HwptAllocFlags.NEST_PARENT)
-    with ioas.map(buffer, BASE):
+    with mapped(ioas, buffer):
         assert flushed() == PAGES
     assert flushed() == PAGES
     parent.close()

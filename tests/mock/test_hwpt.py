@@ -98,7 +98,7 @@ def test_attaching_elsewhere_replaces(mock: MockDevice, iommufd: Iommufd, ioas: 
 
 
 @pytest.mark.parametrize("order", ["device first", "ioas first", "iommufd only"])
-def test_whatever_the_caller_forgot(order: str) -> None:
+def test_whatever_the_caller_forgot(mock: MockDevice, order: str) -> None:
     before = pinned_bytes()
     iommufd = Iommufd()
     device = MockDevice(iommufd)

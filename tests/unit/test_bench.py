@@ -20,13 +20,14 @@ def result(
     pinned: int = 8192,
     counts: bool = False,
     runs: int | None = 2,
+    knob: bool | None = None,
 ) -> model.BenchResult:
     flushes = (FlushCount(1, 2), FlushCount(2, 2)) if counts else (None, None)
     return model.BenchResult(
         tool_version="0",
         command=("iommufd", "bench", "run"),
         started="2026-01-01T00:00:00+00:00",
-        environment=Environment("7.3.0", "stock", platform, "q35", "CPU", 2, "quiet", ("KASAN",)),
+        environment=Environment("7.3.0", "stock", platform, "q35", "CPU", 2, "quiet", knob, ("KASAN",)),
         target=model.Target("0000:00:10.0", "INTEL_VTD", 0xD2, CoherencyEvidence(dma_cc, None), 1),
         floor_ns=(100, 110, 120),
         rows=(
@@ -94,6 +95,8 @@ def test_warnings_name_what_spoils_the_figures() -> None:
         "emulated: compare within this table only",
         "the kernel was built with CONFIG_KASAN, which slows these paths",
     ]
+    assert "test_noncoherent_hwpt" in report.warnings(result(knob=True))[1]
+    assert len(report.warnings(result(knob=False))) == 2
     assert report.warnings(result(platform="bare metal", pinned=4096))[-1] == "8K: only 4K were pinned by the map"
 
 

@@ -13,7 +13,7 @@ import pytest
 from iommufd_py import Backing, DmaBuffer, Iommufd, MockDevice
 from iommufd_py.bench import model, runner
 from iommufd_py.uapi.bench import map_unmap
-from tests.conftest import need
+from tests.conftest import need_mock_driver
 
 HERE = Path(__file__).parent
 SIZES = (4 << 10, 2 << 20)
@@ -61,7 +61,7 @@ def test_loop_is_as_fast_as_plain_c(iommufd: Iommufd, tmp_path: Path, size: int,
     percent by where its pages lie, in either direction. Blocks go in the order ABBA and are compared with their
     neighbour only, so that a busy host, or a slow drift, cannot favour one of the two.
     """
-    need(iommufd.probe()["IOMMU_TEST_CMD"], "needs a kernel with CONFIG_IOMMUFD_TEST: run it in the lab")
+    need_mock_driver(iommufd)
     library, abi = tmp_path / "loop.so", HERE.parents[1] / "cffi_build" / "abi"
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, HERE / "loop.c", "-I", abi], check=True)
     loop = ctypes.CDLL(str(library)).loop

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py import pci
-from tests.conftest import IN_LAB
+from iommufd_py import Iommufd, pci
+from tests.conftest import IN_LAB, need_mock_driver
 
 pytestmark = pytest.mark.skipif(not IN_LAB, reason="changes limits and huge pages; run it in the lab")
 
@@ -36,7 +36,6 @@ def _devices_are_left_as_they_were(bdf: str) -> Iterator[None]:
         (("--device", "{bdf}", "--size", "512G"), ("no allowed IOVA range holds 512G", "map less")),
         (("--device", "{bdf}", "--size", "64G"), ("64G", "4k memory")),
         (("--device", "{bdf}", "--size", "4G", "--backing", "hugetlb-2m"), ("2048 free 2M huge pages", "nr_hugepages")),
-        (("--device", "mock", "--coherency", "coherent"), ("is non-coherent, not coherent", "VFIO_DMA_CC_IOMMU=0")),
     ],
 )
 def test_one_sentence_and_status_1(cli: Cli, bdf: str, arguments: tuple[str, ...], texts: tuple[str, ...]) -> None:
@@ -46,6 +45,13 @@ def test_one_sentence_and_status_1(cli: Cli, bdf: str, arguments: tuple[str, ...
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     for text in texts:
         assert text in done.stderr
+
+
+def test_coherency_that_cannot_be_had(cli: Cli, iommufd: Iommufd) -> None:
+    need_mock_driver(iommufd)
+    done = cli("bench", "run", "--device", "mock", "--coherency", "coherent")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is non-coherent, not coherent: VFIO_DMA_CC_IOMMU=0; use a device" in done.stderr
 
 
 def without_privilege(command: str) -> subprocess.CompletedProcess[str]:
