@@ -11,7 +11,7 @@ from iommufd_py.bench import model, report, runner
 from iommufd_py.hwpt import Coherency
 from iommufd_py.memory import Backing
 
-from .output import emit_json, emit_table, note
+from .output import emit_json, emit_table
 from .types import IOVA, SIZES
 
 __all__ = ["bench"]
@@ -86,7 +86,7 @@ def show(files: tuple[Path, ...], as_json: bool) -> None:
         click.echo(f"{result.label}: {result.target.evidence}, kernel {result.environment.kernel_release}")
     click.echo()
     emit_table(*report.comparison(results))
-    _warn(results, *report.comparison_warnings(results))
+    _caution(results, *report.comparison_warnings(results))
 
 
 def _show(result: model.BenchResult) -> None:
@@ -94,9 +94,13 @@ def _show(result: model.BenchResult) -> None:
         click.echo(f"{name + ':':11}{value}")
     click.echo()
     emit_table(report.HEADINGS, report.table(result))
-    _warn([result])
+    _caution([result])
 
 
-def _warn(results: list[model.BenchResult], *further: str) -> None:
-    for warning in dict.fromkeys([*(text for result in results for text in report.warnings(result)), *further]):
-        note(f"note: {warning}")
+def _caution(results: list[model.BenchResult], *further: str) -> None:
+    """Print what limits the figures, on stdout: whoever copies the table copies that too."""
+    warnings = [*(text for result in results for text in report.warnings(result)), *further]
+    if warnings:
+        click.echo()
+    for warning in dict.fromkeys(warnings):
+        click.echo(warning)
