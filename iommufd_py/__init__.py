@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """A userspace VFIO/iommufd driver tool: the objects of /dev/iommu as Python objects.
 
-    with Iommufd() as iommufd:
+    with Iommufd() as iommufd, DmaBuffer(2 << 20, Backing.THP) as buffer:
         device = VfioDevice(iommufd, "0000:3b:00.0")
         ioas = iommufd.alloc_ioas()
         hwpt = device.alloc_hwpt(ioas, coherency=Coherency.NON_COHERENT)
         device.attach(hwpt)
-        mapping = ioas.map(DmaBuffer(2 << 20, Backing.THP))
+        mapping = ioas.map(buffer)
 
 Importing it opens nothing and needs no /dev/iommu.
 """
