@@ -2,6 +2,7 @@
 """Data to stdout, all else to stderr."""
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ import click
 __all__ = ["emit_json", "emit_table", "note"]
 
 _GAP = "  "
+# Blanks and rules that drawing a column costs beyond its text.
+_DRAWN_MARGIN = 3
 
 
 def emit_json(document: object) -> None:
@@ -18,8 +21,12 @@ def emit_json(document: object) -> None:
 
 
 def emit_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: drawn on a terminal, aligned text when piped. The first column is a name, figures stand right."""
-    if not sys.stdout.isatty():
+    """Print a table: drawn on a terminal, aligned text when piped or where a drawn one would be cut off.
+
+    The first column is a name, figures stand right.
+    """
+    drawn = sum(_widths(headings, rows)) + _DRAWN_MARGIN * (len(headings) + 1)
+    if not sys.stdout.isatty() or drawn > shutil.get_terminal_size().columns:
         _emit_plain(headings, rows)
         return
     from rich import box  # here, as it costs 50 ms and nothing needs it when piped
@@ -35,7 +42,7 @@ def emit_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _emit_plain(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[index]) for row in (headings, *rows)) for index in range(len(headings))]
+    widths = _widths(headings, rows)
     right = [_is_numeric(rows, index) for index in range(len(headings))]
     for row in (headings, *rows):
         texts = (
@@ -43,6 +50,10 @@ def _emit_plain(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             for text, width, to_right in zip(row, widths, right, strict=True)
         )
         click.echo(_GAP.join(texts).rstrip())
+
+
+def _widths(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(row[index]) for row in (headings, *rows)) for index in range(len(headings))]
 
 
 def _is_numeric(rows: Sequence[Sequence[str]], index: int) -> bool:
