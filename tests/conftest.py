@@ -24,6 +24,12 @@ def need(condition: bool, reason: str) -> None:
     pytest.skip(reason)
 
 
+def need_ioctl(iommufd: Iommufd, name: str, since: str) -> None:
+    """Skip on a kernel from before the ioctl *name* came, in Linux *since*."""
+    if not iommufd.probe()[name]:
+        pytest.skip(f"this kernel has no {name} (since Linux {since})")
+
+
 def need_mock_driver(iommufd: Iommufd) -> None:
     """Go on only where mock devices can be made."""
     ioctls = iommufd.probe()

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Running a benchmark on the real thing."""
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -86,10 +85,8 @@ def run(plan: Plan, on_row: Callable[[BenchResult], None] = lambda result: None)
     return result
 
 
-@contextlib.contextmanager
-def _open(iommufd: Iommufd, name: str) -> Iterator[BoundDevice]:
-    with MockDevice(iommufd) if name == MOCK else VfioDevice(iommufd, name) as device:
-        yield device
+def _open(iommufd: Iommufd, name: str) -> BoundDevice:
+    return MockDevice(iommufd) if name == MOCK else VfioDevice(iommufd, name)
 
 
 def _target(device: BoundDevice, hwpt: Hwpt) -> Target:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """How every ioctl is issued."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from iommufd_py.errors import check
 from iommufd_py.ffi import ffi, lib
 
-__all__ = ["address_of", "address_of_buffer", "issue", "issue_argsz", "issue_value", "request"]
+__all__ = ["address_of", "address_of_buffer", "issue", "issue_argsz", "issue_pointer", "issue_value", "request"]
 
 
 def request(ioctl: str) -> int:
@@ -30,16 +31,20 @@ def issue_argsz(fd: int, ioctl: str, structure: str, /, **fields: object) -> Any
     return _issue(fd, ioctl, structure, "argsz", fields)
 
 
+def issue_pointer(fd: int, ioctl: str, pointer: Any, arguments: Mapping[str, object]) -> int:
+    """Issue *ioctl* with C data of any type and return its result; *arguments* are what an error shows."""
+    return check(lib.iommufd_uapi_ioctl(fd, request(ioctl), pointer), ioctl, arguments)
+
+
 def issue_value(fd: int, ioctl: str, value: int = 0) -> int:
     """Issue an ioctl whose argument is a number, not a pointer, and return its result."""
-    result = lib.iommufd_uapi_ioctl(fd, request(ioctl), ffi.cast("void *", value))
-    return check(result, ioctl, {"argument": value})
+    return issue_pointer(fd, ioctl, ffi.cast("void *", value), {"argument": value})
 
 
 def _issue(fd: int, ioctl: str, structure: str, size_field: str, fields: dict[str, object]) -> Any:
     arg = ffi.new(f"struct {structure} *", fields)
     setattr(arg, size_field, ffi.sizeof(arg[0]))
-    check(lib.iommufd_uapi_ioctl(fd, request(ioctl), arg), ioctl, fields)
+    issue_pointer(fd, ioctl, arg, fields)
     return arg
 
 

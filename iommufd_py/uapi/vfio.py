@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from iommufd_py.errors import check
 from iommufd_py.ffi import ffi, lib
-from iommufd_py.uapi.call import address_of, issue_argsz, issue_value, request
+from iommufd_py.uapi.call import address_of, issue_argsz, issue_pointer, issue_value
 
 __all__ = [
     "DeviceInfo",
@@ -102,9 +101,10 @@ def group_get_status(fd: int) -> int:
 def group_set_container(fd: int, container_fd: int) -> None:
     """Put a group into a container (or an iommufd)."""
     value = ffi.new("int32_t *", container_fd)
-    check(
-        lib.iommufd_uapi_ioctl(fd, request("VFIO_GROUP_SET_CONTAINER"), value),
+    issue_pointer(
+        fd,
         "VFIO_GROUP_SET_CONTAINER",
+        value,
         {"container_fd": container_fd},
     )
 
@@ -117,9 +117,10 @@ def group_unset_container(fd: int) -> None:
 def group_get_device_fd(fd: int, name: str) -> int:
     """Open a device of a group by its name and return the descriptor."""
     text = ffi.new("char[]", name.encode())
-    return check(
-        lib.iommufd_uapi_ioctl(fd, request("VFIO_GROUP_GET_DEVICE_FD"), text),
+    return issue_pointer(
+        fd,
         "VFIO_GROUP_GET_DEVICE_FD",
+        text,
         {"name": name},
     )
 
@@ -203,9 +204,10 @@ def device_set_irqs(fd: int, flags: int, index: int, start: int, count: int, dat
     arg = ffi.cast("struct vfio_irq_set *", memory)
     arg.argsz, arg.flags, arg.index, arg.start, arg.count = size, flags, index, start, count
     ffi.memmove(arg.data, data, len(data))
-    check(
-        lib.iommufd_uapi_ioctl(fd, request("VFIO_DEVICE_SET_IRQS"), arg),
+    issue_pointer(
+        fd,
         "VFIO_DEVICE_SET_IRQS",
+        arg,
         {"flags": flags, "index": index, "start": start, "count": count},
     )
 
@@ -222,7 +224,7 @@ def device_feature(fd: int, flags: int, data: bytes = b"") -> bytes:
     arg = ffi.cast("struct vfio_device_feature *", memory)
     arg.argsz, arg.flags = header + len(data), flags
     ffi.memmove(arg.data, data, len(data))
-    check(lib.iommufd_uapi_ioctl(fd, request("VFIO_DEVICE_FEATURE"), arg), "VFIO_DEVICE_FEATURE", {"flags": flags})
+    issue_pointer(fd, "VFIO_DEVICE_FEATURE", arg, {"flags": flags})
     return bytes(ffi.buffer(arg.data, len(data)))
 
 
@@ -265,7 +267,7 @@ def _issue_with_capabilities(fd: int, ioctl: str, structure: str, **fields: obje
         arg.argsz = size
         for name, value in fields.items():
             setattr(arg, name, value)
-        check(lib.iommufd_uapi_ioctl(fd, request(ioctl), arg), ioctl, fields)
+        issue_pointer(fd, ioctl, arg, fields)
         # A larger argsz coming back is how the kernel asks for more room.
         if arg.argsz <= size:
             return arg, memory

@@ -26,7 +26,7 @@ from iommufd_py import (
     MockDeviceFlags,
 )
 from iommufd_py.uapi import iommufd_test
-from tests.conftest import need_flush_count, need_mock_driver
+from tests.conftest import need_flush_count, need_ioctl, need_mock_driver
 
 PAGE = 4096
 BASE = 1 << 24
@@ -59,8 +59,8 @@ def coherent(iommufd: Iommufd, flushed: Callable[[], int]) -> MockDevice:
 
 @pytest.fixture(params=[Backing.ANON_4K, Backing.MEMFD])
 def buffer(request: pytest.FixtureRequest, iommufd: Iommufd) -> Iterator[DmaBuffer]:
-    if request.param is Backing.MEMFD and not iommufd.probe()["IOMMU_IOAS_MAP_FILE"]:
-        pytest.skip("this kernel has no IOMMU_IOAS_MAP_FILE (since Linux 6.13)")
+    if request.param is Backing.MEMFD:
+        need_ioctl(iommufd, "IOMMU_IOAS_MAP_FILE", "6.13")
     with DmaBuffer(PAGES * PAGE, request.param) as memory:
         yield memory
 

@@ -22,7 +22,7 @@ from iommufd_py import (
 )
 from iommufd_py.sysinfo import pinned_bytes
 from iommufd_py.uapi import iommufd_test
-from tests.conftest import need
+from tests.conftest import need, need_ioctl
 
 PAGE = 4096
 # The mock domain's aperture starts here (MOCK_APERTURE_START).
@@ -193,8 +193,7 @@ def test_copy_of_what_is_not_mapped(iommufd: Iommufd, ioas: Ioas, buffer: DmaBuf
 
 
 def test_map_file(mock: MockDevice, ioas: Ioas, iommufd: Iommufd) -> None:
-    if not iommufd.probe()["IOMMU_IOAS_MAP_FILE"]:
-        pytest.skip("this kernel has no IOMMU_IOAS_MAP_FILE (since Linux 6.13)")
+    need_ioctl(iommufd, "IOMMU_IOAS_MAP_FILE", "6.13")
     hwpt = mock.alloc_hwpt(ioas)
     with DmaBuffer(4 * PAGE, Backing.MEMFD) as memory:
         ioas.map_file(memory, BASE)

@@ -14,6 +14,7 @@ from iommufd_py.ffi import lib
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import iommufd_test
 from iommufd_py.uapi.call import address_of_buffer
+from tests.conftest import need_ioctl
 
 PAGE = 4096
 BASE = 1 << 24
@@ -31,8 +32,7 @@ def parent(mock: MockDevice, ioas: Ioas) -> int:
 
 @pytest.fixture
 def viommu(fd: int, mock: MockDevice, parent: int) -> Iterator[int]:
-    if not mock.iommufd.probe()["IOMMU_VIOMMU_ALLOC"]:
-        pytest.skip("this kernel has no IOMMU_VIOMMU_ALLOC (since Linux 6.13)")
+    need_ioctl(mock.iommufd, "IOMMU_VIOMMU_ALLOC", "6.13")
     data = bytearray(struct.pack("=IIQQ", 0xBEEF, 0, 0, 0))
     made = uapi.viommu_alloc(fd, lib.IOMMU_VIOMMU_TYPE_SELFTEST, mock.dev_id, parent, data)
     assert struct.unpack("=II", data[:8]) == (0xBEEF, 0xBEEF), "the driver echoes in_data to out_data"
@@ -94,8 +94,7 @@ def test_fault_queue(fd: int, mock: MockDevice, ioas: Ioas) -> None:
 
 
 def test_vdevice_and_event_queue(fd: int, mock: MockDevice, viommu: int) -> None:
-    if not mock.iommufd.probe()["IOMMU_VEVENTQ_ALLOC"]:
-        pytest.skip("this kernel has no IOMMU_VEVENTQ_ALLOC (since Linux 6.15)")
+    need_ioctl(mock.iommufd, "IOMMU_VEVENTQ_ALLOC", "6.15")
     data = struct.pack("=II", lib.IOMMU_TEST_IOTLB_DEFAULT, 0)
     nested = uapi.hwpt_alloc(fd, mock.dev_id, viommu, data_type=HwptDataType.SELFTEST, data=data)
     vdevice = uapi.vdevice_alloc(fd, viommu, mock.dev_id, 0x99)
@@ -111,8 +110,7 @@ def test_vdevice_and_event_queue(fd: int, mock: MockDevice, viommu: int) -> None
 
 
 def test_hw_queue(fd: int, mock: MockDevice, ioas: Ioas, viommu: int) -> None:
-    if not mock.iommufd.probe()["IOMMU_HW_QUEUE_ALLOC"]:
-        pytest.skip("this kernel has no IOMMU_HW_QUEUE_ALLOC (since Linux 6.17)")
+    need_ioctl(mock.iommufd, "IOMMU_HW_QUEUE_ALLOC", "6.17")
     with DmaBuffer(PAGE) as buffer:
         mapping = ioas.map(buffer, BASE)
         queue = uapi.hw_queue_alloc(fd, viommu, lib.IOMMU_HW_QUEUE_TYPE_SELFTEST, 0, BASE, PAGE)
@@ -123,14 +121,12 @@ def test_hw_queue(fd: int, mock: MockDevice, ioas: Ioas, viommu: int) -> None:
 
 
 def test_change_process(fd: int, iommufd: Iommufd) -> None:
-    if not iommufd.probe()["IOMMU_IOAS_CHANGE_PROCESS"]:
-        pytest.skip("this kernel has no IOMMU_IOAS_CHANGE_PROCESS (since Linux 6.13)")
+    need_ioctl(iommufd, "IOMMU_IOAS_CHANGE_PROCESS", "6.13")
     uapi.ioas_change_process(fd)
 
 
 def test_noiommu_get_pa_of_an_ioas_with_an_iommu(fd: int, iommufd: Iommufd, mock: MockDevice, ioas: Ioas) -> None:
-    if not iommufd.probe()["IOMMU_IOAS_NOIOMMU_GET_PA"]:
-        pytest.skip("this kernel has no IOMMU_IOAS_NOIOMMU_GET_PA (since Linux 7.3)")
+    need_ioctl(iommufd, "IOMMU_IOAS_NOIOMMU_GET_PA", "7.3")
     mock.attach(ioas)
     with DmaBuffer(PAGE) as buffer, ioas.map(buffer, BASE), pytest.raises(IommufdError) as caught:
         uapi.ioas_noiommu_get_pa(fd, ioas.id, BASE, PAGE)
