@@ -13,14 +13,22 @@ Importing it opens nothing and needs no /dev/iommu.
 
 from iommufd_py.context import Iommufd
 from iommufd_py.device import Attachment, BoundDevice, HwInfo, VfioDevice
+from iommufd_py.dirty import DirtyBitmap, DirtyTracking
 from iommufd_py.enums import (
     DeviceFlags,
     HwCapabilities,
     HwInfoType,
     HwptAllocFlags,
+    HwptDataType,
+    HwptInvalidateType,
     IommuOption,
     MapFlags,
     MockDeviceFlags,
+    PageFaultPermission,
+    PageResponse,
+    VEventQueueType,
+    VIommuType,
+    VtdStage1Flags,
 )
 from iommufd_py.errors import (
     AlreadyMappedError,
@@ -38,13 +46,24 @@ from iommufd_py.errors import (
     TooNewError,
     UnsupportedIoctlError,
 )
-from iommufd_py.hwpt import Coherency, CoherencyEvidence, Hwpt
+from iommufd_py.fault import EventQueue, FaultQueue, PageFault
+from iommufd_py.hwpt import (
+    Coherency,
+    CoherencyEvidence,
+    Hwpt,
+    HwptData,
+    NestedHwpt,
+    vtd_stage1,
+    vtd_stage1_invalidation,
+)
 from iommufd_py.ioas import DmaMapping, Ioas
 from iommufd_py.iova import IovaRange, IovaRanges
 from iommufd_py.memory import Backing, DmaBuffer
-from iommufd_py.mock import FlushCount, MockDevice, flush_count
+from iommufd_py.mock import AccessPin, FlushCount, MockAccess, MockDevice, flush_count
+from iommufd_py.viommu import HwQueue, VDevice, VEvent, VEventQueue, VIommu, VIommuMemory
 
 __all__ = [
+    "AccessPin",
     "AlreadyMappedError",
     "Attachment",
     "Backing",
@@ -57,14 +76,22 @@ __all__ = [
     "CoherencyEvidence",
     "DeviceError",
     "DeviceFlags",
+    "DirtyBitmap",
+    "DirtyTracking",
     "DmaBuffer",
     "DmaMapping",
+    "EventQueue",
+    "FaultQueue",
     "FlushCount",
     "HwCapabilities",
     "HwInfo",
     "HwInfoType",
+    "HwQueue",
     "Hwpt",
     "HwptAllocFlags",
+    "HwptData",
+    "HwptDataType",
+    "HwptInvalidateType",
     "InvalidFieldError",
     "Ioas",
     "IommuOption",
@@ -73,14 +100,29 @@ __all__ = [
     "IovaRange",
     "IovaRanges",
     "MapFlags",
+    "MockAccess",
     "MockDevice",
     "MockDeviceFlags",
+    "NestedHwpt",
     "NotSupportedError",
     "ObjectNotFoundError",
+    "PageFault",
+    "PageFaultPermission",
+    "PageResponse",
     "SkipError",
     "TooNewError",
     "ToolError",
     "UnsupportedIoctlError",
+    "VDevice",
+    "VEvent",
+    "VEventQueue",
+    "VEventQueueType",
+    "VIommu",
+    "VIommuMemory",
+    "VIommuType",
     "VfioDevice",
+    "VtdStage1Flags",
     "flush_count",
+    "vtd_stage1",
+    "vtd_stage1_invalidation",
 ]

@@ -57,6 +57,14 @@ class Iommufd(Resource):
         """Make an empty IOAS."""
         return Ioas(self)
 
+    def change_process(self) -> None:
+        """Charge what is pinned to this process, after the iommufd was passed on to it.
+
+        Raises:
+            InvalidFieldError: something is mapped that is no file mapping (:meth:`Ioas.map_file`).
+        """
+        uapi.ioas_change_process(self.fileno())
+
     def probe(self) -> dict[str, bool]:
         """Tell by name which ioctls this kernel has; nothing is changed."""
         return uapi.probe(self.fileno())

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.context import Iommufd
-from iommufd_py.enums import DeviceFlags, HwCapabilities, HwInfoType, HwptAllocFlags
+from iommufd_py.enums import DeviceFlags, HwCapabilities, HwInfoType, HwptAllocFlags, VIommuType
 from iommufd_py.errors import DeviceError
-from iommufd_py.hwpt import Coherency, CoherencyEvidence, Hwpt
+from iommufd_py.fault import FaultQueue
+from iommufd_py.hwpt import Coherency, CoherencyEvidence, Hwpt, HwptData, NestedHwpt
 from iommufd_py.ioas import Ioas
 from iommufd_py.resource import Resource
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
+from iommufd_py.viommu import VIommu
 
 __all__ = ["Attachment", "BoundDevice", "HwInfo", "VfioDevice", "find_cdev", "normalize_bdf"]
 
@@ -49,23 +51,29 @@ class HwInfo:
 
 
 class BoundDevice(Resource):
-    """A device bound to an iommufd, attached to at most one IOAS or HWPT at a time."""
+    """A device bound to an iommufd, attached to at most one IOAS or HWPT at a time, and so is each of its PASIDs.
+
+    Attributes:
+        dev_id: its object id in the iommufd.
+        attachments: what it is attached to now, by PASID; None is the device itself.
+    """
 
     def __init__(self, iommufd: Iommufd) -> None:
         super().__init__(iommufd)
         self.iommufd = iommufd
         self.dev_id = 0
-        self.attachment: Attachment | None = None
+        self.attachments: dict[int | None, Attachment] = {}
 
     @property
     def name(self) -> str:
         """What messages call the device."""
         raise NotImplementedError
 
-    def _attach(self, pt_id: int) -> None:
+    def _attach(self, pt_id: int, pasid: int | None) -> int:
+        """Attach in place of any attachment before, and return the id of the HWPT."""
         raise NotImplementedError
 
-    def _detach(self) -> None:
+    def _detach(self, pasid: int | None) -> None:
         raise NotImplementedError
 
     def hw_info(self) -> HwInfo:
@@ -86,8 +94,12 @@ class BoundDevice(Resource):
         *,
         flags: HwptAllocFlags = HwptAllocFlags(0),
         coherency: Coherency = Coherency.ANY,
+        data: HwptData | None = None,
+        fault_queue: FaultQueue | None = None,
     ) -> Hwpt:
         """Make a HWPT for this device over *ioas*, of the coherency asked for and with the evidence in it.
+
+        Its IO page faults go to *fault_queue*; *data* is for the IOMMU's driver.
 
         Raises:
             CoherencyError: the HWPT came out otherwise, and is destroyed again; the text says which evidence
@@ -96,9 +108,9 @@ class BoundDevice(Resource):
         self._check_open()
         # An IOAS that answered "coherent" before is decided by the new HWPT alone. One that did not cannot tell.
         ioas_decides = ioas.dma_cc()
-        hwpt = Hwpt(ioas, self.dev_id, flags)
+        hwpt = Hwpt(ioas, self.dev_id, flags, data=data, fault_queue=fault_queue)
         try:
-            dma_cc = ioas.dma_cc() if ioas_decides else self._dma_cc_alone(flags)
+            dma_cc = ioas.dma_cc() if ioas_decides else self._dma_cc_alone(flags, data)
             registers = self.hw_info().vtd_registers
             hwpt.evidence = CoherencyEvidence(dma_cc, registers[1] if registers else None)
             hwpt.evidence.require(coherency, self.name)
@@ -107,46 +119,71 @@ class BoundDevice(Resource):
             raise
         return hwpt
 
-    def _dma_cc_alone(self, flags: HwptAllocFlags) -> bool:
+    def _dma_cc_alone(self, flags: HwptAllocFlags, data: HwptData | None) -> bool:
         """Ask of an equal HWPT on an IOAS of its own."""
-        with self.iommufd.alloc_ioas() as alone, Hwpt(alone, self.dev_id, flags):
+        with self.iommufd.alloc_ioas() as alone, Hwpt(alone, self.dev_id, flags, data=data):
             return alone.dma_cc()
 
-    def attach(self, target: Ioas | Hwpt) -> "Attachment":
-        """Attach the device, in place of what it is attached to now; an IOAS gets a HWPT of the kernel's choice.
+    def alloc_nested(
+        self,
+        parent: Hwpt | VIommu,
+        data: HwptData,
+        *,
+        flags: HwptAllocFlags = HwptAllocFlags(0),
+        fault_queue: FaultQueue | None = None,
+    ) -> NestedHwpt:
+        """Make a HWPT for this device whose page table, described by *data*, is translated again by *parent*."""
+        self._check_open()
+        return NestedHwpt(parent, self.dev_id, data, flags, fault_queue)
 
-        Closing the attachment, or anything it stands on, detaches the device.
+    def alloc_viommu(self, parent: Hwpt, viommu_type: VIommuType | int, data: bytes = b"") -> VIommu:
+        """Make a vIOMMU of the IOMMU before this device, over *parent*; *data* is the type's own structure."""
+        self._check_open()
+        return VIommu(self, parent, viommu_type, data)
+
+    def attach(self, target: Ioas | Hwpt | NestedHwpt, pasid: int | None = None) -> "Attachment":
+        """Attach the device, or one *pasid* of it, in place of what it is attached to now.
+
+        An IOAS gets a HWPT of the kernel's choice. Closing the attachment, or anything it stands on, detaches.
         """
         self._check_open()
         target._check_open()
-        self._attach(target.id)
-        if self.attachment is not None:
-            self.attachment._forget()
-        self.attachment = Attachment(self, target)
-        return self.attachment
+        hwpt_id = self._attach(target.id, pasid)
+        replaced = self.attachments.get(pasid)
+        if replaced is not None:
+            replaced._forget()
+        attachment = self.attachments[pasid] = Attachment(self, target, pasid, hwpt_id)
+        return attachment
 
-    def detach(self) -> None:
-        """Detach the device; without effect if it is not attached."""
+    def detach(self, pasid: int | None = None) -> None:
+        """Detach the device, or one *pasid* of it; without effect if it is not attached."""
         self._check_open()
-        if self.attachment is not None:
-            self.attachment.close()
+        if pasid in self.attachments:
+            self.attachments[pasid].close()
 
 
 class Attachment(Resource):
-    """That a device is attached to an IOAS or HWPT."""
+    """That a device, or one PASID of it, is attached to an IOAS or HWPT.
 
-    def __init__(self, device: BoundDevice, target: Ioas | Hwpt) -> None:
+    Attributes:
+        pasid: None for the device itself.
+        hwpt_id: the HWPT in use; of an attached IOAS the one that the kernel chose.
+    """
+
+    def __init__(self, device: BoundDevice, target: Ioas | Hwpt | NestedHwpt, pasid: int | None, hwpt_id: int) -> None:
         super().__init__(device, target)
         self.device = device
         self.target = target
+        self.pasid = pasid
+        self.hwpt_id = hwpt_id
         self._opened()
 
     def __repr__(self) -> str:
         return f"Attachment({self.device!r}, {self.target!r})"
 
     def _release(self) -> None:
-        self.device.attachment = None
-        self.device._detach()
+        del self.device.attachments[self.pasid]
+        self.device._detach(self.pasid)
 
 
 class VfioDevice(BoundDevice):
@@ -188,11 +225,11 @@ class VfioDevice(BoundDevice):
         self._check_open()
         return self._fd
 
-    def _attach(self, pt_id: int) -> None:
-        vfio.device_attach_iommufd_pt(self._fd, pt_id)
+    def _attach(self, pt_id: int, pasid: int | None) -> int:
+        return vfio.device_attach_iommufd_pt(self._fd, pt_id, pasid)
 
-    def _detach(self) -> None:
-        vfio.device_detach_iommufd_pt(self._fd)
+    def _detach(self, pasid: int | None) -> None:
+        vfio.device_detach_iommufd_pt(self._fd, pasid)
 
     def _release(self) -> None:
         # Closing the cdev is what unbinds the device from the iommufd.

@@ -11,11 +11,19 @@ __all__ = [
     "HwInfoType",
     "HwptAllocFlags",
     "HwptDataType",
+    "HwptInvalidateType",
     "IommuOption",
     "MapFlags",
     "MockDeviceFlags",
+    "MockPageTable",
+    "PageFaultPermission",
+    "PageResponse",
+    "VEventQueueType",
+    "VIommuType",
     "VfioExtension",
     "VfioIoasOp",
+    "VtdInvalidateFlags",
+    "VtdStage1Flags",
 ]
 
 
@@ -44,6 +52,66 @@ class HwptDataType(IntEnum):
     ARM_SMMUV3 = lib.IOMMU_HWPT_DATA_ARM_SMMUV3
     AMD_GUEST = lib.IOMMU_HWPT_DATA_AMD_GUEST
     SELFTEST = lib.IOMMU_HWPT_DATA_SELFTEST
+
+
+class HwptInvalidateType(IntEnum):
+    """Kind of the entries given to IOMMU_HWPT_INVALIDATE (enum iommu_hwpt_invalidate_data_type)."""
+
+    VTD_S1 = lib.IOMMU_HWPT_INVALIDATE_DATA_VTD_S1
+    VIOMMU_ARM_SMMUV3 = lib.IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3
+    SELFTEST = lib.IOMMU_HWPT_INVALIDATE_DATA_SELFTEST
+
+
+class VtdStage1Flags(IntFlag):
+    """How VT-d is to walk a stage-1 table (enum iommu_hwpt_vtd_s1_flags)."""
+
+    SRE = lib.IOMMU_VTD_S1_SRE
+    """Supervisor requests are allowed."""
+    EAFE = lib.IOMMU_VTD_S1_EAFE
+    """Set the extended accessed bit."""
+    WPE = lib.IOMMU_VTD_S1_WPE
+    """Supervisor writes respect read-only pages."""
+
+
+class VtdInvalidateFlags(IntFlag):
+    """What of a VT-d stage-1 table changed (enum iommu_hwpt_vtd_s1_invalidate_flags)."""
+
+    LEAF = lib.IOMMU_VTD_INV_FLAGS_LEAF
+
+
+class PageFaultPermission(IntFlag):
+    """What a device wanted of a page that faulted (enum iommu_hwpt_pgfault_perm)."""
+
+    READ = lib.IOMMU_PGFAULT_PERM_READ
+    WRITE = lib.IOMMU_PGFAULT_PERM_WRITE
+    EXEC = lib.IOMMU_PGFAULT_PERM_EXEC
+    PRIV = lib.IOMMU_PGFAULT_PERM_PRIV
+
+
+class PageResponse(IntEnum):
+    """The answer to an IO page fault (enum iommufd_page_response_code)."""
+
+    SUCCESS = lib.IOMMUFD_PAGE_RESP_SUCCESS
+    """The page is there now: try again."""
+    INVALID = lib.IOMMUFD_PAGE_RESP_INVALID
+    """It will not come: fail the access."""
+
+
+class VIommuType(IntEnum):
+    """Kind of a vIOMMU (enum iommu_viommu_type)."""
+
+    DEFAULT = lib.IOMMU_VIOMMU_TYPE_DEFAULT
+    ARM_SMMUV3 = lib.IOMMU_VIOMMU_TYPE_ARM_SMMUV3
+    TEGRA241_CMDQV = lib.IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV
+    SELFTEST = lib.IOMMU_VIOMMU_TYPE_SELFTEST
+
+
+class VEventQueueType(IntEnum):
+    """Kind of the events of a vEVENTQ (enum iommu_veventq_type)."""
+
+    ARM_SMMUV3 = lib.IOMMU_VEVENTQ_TYPE_ARM_SMMUV3
+    TEGRA241_CMDQV = lib.IOMMU_VEVENTQ_TYPE_TEGRA241_CMDQV
+    SELFTEST = lib.IOMMU_VEVENTQ_TYPE_SELFTEST
 
 
 class HwInfoType(IntEnum):
@@ -98,6 +166,15 @@ class DeviceFlags(IntFlag):
     RESET = lib.VFIO_DEVICE_FLAGS_RESET
     PCI = lib.VFIO_DEVICE_FLAGS_PCI
     CAPS = lib.VFIO_DEVICE_FLAGS_CAPS
+
+
+class MockPageTable(IntEnum):
+    """Page table format of a paging HWPT of the mock driver."""
+
+    DEFAULT = lib.MOCK_IOMMUPT_DEFAULT
+    """2K pages and all larger powers of two."""
+    HUGE = lib.MOCK_IOMMUPT_HUGE
+    """1M pages beside those."""
 
 
 class MockDeviceFlags(IntFlag):

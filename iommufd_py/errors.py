@@ -148,6 +148,10 @@ _NOT_IN_RANGE = (
 _TAKEN = "part of this IOVA range is mapped already; unmap it first or choose another IOVA"
 _NO_ROOM = "no free IOVA range of this length is left in the allowed ranges; unmap something"
 
+_NO_MOCK_DEVICE = (
+    "this kernel makes no mock device beside another IOMMU driver, as 6.12: boot that with intel_iommu=off"
+)
+
 # What an errno means for one ioctl, where that says more than the general meaning.
 _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_IOAS_MAP", _errno.EINVAL): _NOT_IN_RANGE,
@@ -206,10 +210,22 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ),
     ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _errno.EINVAL): "the HWPT was made for another IOMMU or other capabilities",
     ("VFIO_DEVICE_RESET", _errno.EINVAL): "the device has no reset method that VFIO may use",
-    ("IOMMU_TEST_CMD MOCK_DOMAIN_FLAGS", _errno.EINVAL): (
-        "the kernel does not know a flag of the mock device, or is one that makes none beside another IOMMU driver, as "
-        "6.12: boot that with intel_iommu=off"
+    ("IOMMU_TEST_CMD MOCK_DOMAIN", _errno.EINVAL): _NO_MOCK_DEVICE,
+    (
+        "IOMMU_TEST_CMD MOCK_DOMAIN_FLAGS",
+        _errno.EINVAL,
+    ): f"the kernel does not know a flag of the device, or {_NO_MOCK_DEVICE}",
+    ("IOMMU_IOAS_CHANGE_PROCESS", _errno.EINVAL): (
+        "something is mapped that is no file mapping: only what IOMMU_IOAS_MAP_FILE mapped can change its process"
     ),
+    ("IOMMU_VDEVICE_ALLOC", _errno.EEXIST): "the vIOMMU has a device with this virtual id, or the device has a vDevice",
+    ("IOMMU_VEVENTQ_ALLOC", _errno.EEXIST): "the vIOMMU has a queue for events of this type",
+    ("IOMMU_HW_QUEUE_ALLOC", _errno.EEXIST): "the vIOMMU has a hardware queue with this index",
+    ("IOMMU_HW_QUEUE_ALLOC", _errno.EIO): "hardware queues are made in the order of their indices, from 0",
+    ("IOMMU_HWPT_SET_DIRTY_TRACKING", _errno.EOPNOTSUPP): (
+        "the HWPT was not made with IOMMU_HWPT_ALLOC_DIRTY_TRACKING; ask for it when allocating it"
+    ),
+    ("IOMMU_IOAS_MAP_FILE", _errno.ENODEV): "the dma-buf's exporter has revoked its memory",
     ("IOMMU_VFIO_IOAS", _errno.ENODEV): "no compatibility IOAS is set on this iommufd",
 }
 

@@ -1,19 +1,33 @@
 # SPDX-License-Identifier: MIT
 """Hardware page tables, and the evidence for whether one enforces cache coherency."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from iommufd_py.enums import HwptAllocFlags
+from iommufd_py.enums import HwptAllocFlags, HwptDataType, HwptInvalidateType, VtdInvalidateFlags, VtdStage1Flags
 from iommufd_py.errors import CoherencyError
-from iommufd_py.resource import Resource
+from iommufd_py.resource import IommufdObject
 from iommufd_py.uapi import iommufd as uapi
+from iommufd_py.uapi.call import pack
 
 if TYPE_CHECKING:
+    from iommufd_py.context import Iommufd
+    from iommufd_py.fault import FaultQueue
     from iommufd_py.ioas import Ioas
+    from iommufd_py.viommu import VIommu
 
-__all__ = ["Coherency", "CoherencyEvidence", "Hwpt"]
+__all__ = [
+    "Coherency",
+    "CoherencyEvidence",
+    "Hwpt",
+    "HwptData",
+    "NestedHwpt",
+    "invalidate",
+    "vtd_stage1",
+    "vtd_stage1_invalidation",
+]
 
 # VT-d specification 11.4.3, Extended Capability Register.
 _ECAP_SC = 1 << 7
@@ -78,7 +92,34 @@ class CoherencyEvidence:
         raise CoherencyError(f"the HWPT for {device} is {self.coherency}, not {wanted}: {self}; {remedy}")
 
 
-class Hwpt(Resource):
+@dataclass(frozen=True, slots=True)
+class HwptData:
+    """What the IOMMU's driver is told about a HWPT beyond what all IOMMUs have in common.
+
+    Attributes:
+        type: which structure *content* is.
+        content: that structure, raw.
+
+    Source: enum iommu_hwpt_data_type in include/uapi/linux/iommufd.h.
+    """
+
+    type: HwptDataType | int
+    content: bytes
+
+
+def vtd_stage1(page_table: int, address_width: int, flags: VtdStage1Flags = VtdStage1Flags(0)) -> HwptData:
+    """Describe a VT-d stage-1 page table, for a nested HWPT (struct iommu_hwpt_vtd_s1).
+
+    Args:
+        page_table: address of its root in the guest's physical memory, which is the parent HWPT's IOVA.
+        address_width: bits that it translates, 48 or 57.
+        flags: how the IOMMU is to walk it.
+    """
+    content = pack("iommu_hwpt_vtd_s1", pgtbl_addr=page_table, addr_width=address_width, flags=flags)
+    return HwptData(HwptDataType.VTD_S1, content)
+
+
+class Hwpt(IommufdObject):
     """A paging HWPT: one IOMMU domain filled with the mappings of its IOAS. Made by ``device.alloc_hwpt()``.
 
     Attributes:
@@ -87,16 +128,96 @@ class Hwpt(Resource):
     Source: IOMMU_HWPT_ALLOC in include/uapi/linux/iommufd.h.
     """
 
-    def __init__(self, ioas: "Ioas", dev_id: int, flags: HwptAllocFlags) -> None:
-        super().__init__(ioas)
+    def __init__(
+        self,
+        ioas: "Ioas",
+        dev_id: int,
+        flags: HwptAllocFlags,
+        *,
+        data: HwptData | None = None,
+        fault_queue: "FaultQueue | None" = None,
+    ) -> None:
+        super().__init__(ioas.iommufd, *_stands_on(ioas, fault_queue))
         self.ioas = ioas
         self.flags = flags
         self.evidence: CoherencyEvidence | None = None
-        self.id = uapi.hwpt_alloc(ioas.iommufd.fileno(), dev_id, ioas.id, flags)
+        self.id = _alloc(self.iommufd, dev_id, ioas.id, flags, data, fault_queue)
         self._opened()
 
     def __repr__(self) -> str:
         return f"Hwpt(id={self.id}, ioas={self.ioas.id})"
 
-    def _release(self) -> None:
-        uapi.destroy(self.ioas.iommufd.fileno(), self.id)
+
+class NestedHwpt(IommufdObject):
+    """A HWPT whose page table is the guest's, translated again by its parent. Made by ``device.alloc_nested()``.
+
+    Attributes:
+        parent: a HWPT made with :attr:`HwptAllocFlags.NEST_PARENT`, or a vIOMMU over one.
+    """
+
+    def __init__(
+        self,
+        parent: "Hwpt | VIommu",
+        dev_id: int,
+        data: HwptData,
+        flags: HwptAllocFlags,
+        fault_queue: "FaultQueue | None" = None,
+    ) -> None:
+        super().__init__(parent.iommufd, *_stands_on(parent, fault_queue))
+        self.parent = parent
+        self.flags = flags
+        self.id = _alloc(self.iommufd, dev_id, parent.id, flags, data, fault_queue)
+        self._opened()
+
+    def __repr__(self) -> str:
+        return f"NestedHwpt(id={self.id}, parent={self.parent.id})"
+
+    def invalidate(self, data_type: HwptInvalidateType | int, *entries: bytes) -> int:
+        """Drop what the IOMMU has cached of the guest's page table; returns how many *entries* were handled.
+
+        Each entry is the structure of *data_type*, such as :func:`vtd_stage1_invalidation` makes.
+
+        Raises:
+            IommufdError: an entry is refused; its ``arguments["handled"]`` says how many before it were done.
+        """
+        return invalidate(self, data_type, entries)
+
+
+def vtd_stage1_invalidation(iova: int, pages: int, *, leaf_only: bool = False) -> bytes:
+    """Say which 4K pages of a VT-d stage-1 table changed (struct iommu_hwpt_vtd_s1_invalidate).
+
+    0 and 2^64 - 1 pages are the whole table. *leaf_only*: no table above the leaves changed.
+    """
+    flags = VtdInvalidateFlags.LEAF if leaf_only else 0
+    return pack("iommu_hwpt_vtd_s1_invalidate", addr=iova, npages=pages, flags=flags)
+
+
+def invalidate(target: IommufdObject, data_type: int, entries: Sequence[bytes]) -> int:
+    """Issue IOMMU_HWPT_INVALIDATE on a nested HWPT or a vIOMMU."""
+    lengths = {len(entry) for entry in entries}
+    if len(lengths) > 1:
+        raise ValueError(f"the entries are of {len(lengths)} different sizes; one call takes entries of one kind")
+    return uapi.hwpt_invalidate(target._fd(), target.id, data_type, b"".join(entries), lengths.pop() if lengths else 0)
+
+
+def _stands_on(parent: IommufdObject, fault_queue: "FaultQueue | None") -> tuple[IommufdObject, ...]:
+    return (parent,) if fault_queue is None else (parent, fault_queue)
+
+
+def _alloc(
+    iommufd: "Iommufd",
+    dev_id: int,
+    pt_id: int,
+    flags: HwptAllocFlags,
+    data: HwptData | None,
+    fault_queue: "FaultQueue | None",
+) -> int:
+    return uapi.hwpt_alloc(
+        iommufd.fileno(),
+        dev_id,
+        pt_id,
+        flags | (HwptAllocFlags.FAULT_ID_VALID if fault_queue else 0),
+        data.type if data else HwptDataType.NONE,
+        data.content if data else b"",
+        fault_queue.id if fault_queue else 0,
+    )

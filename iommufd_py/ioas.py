@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from iommufd_py.enums import IommuOption, MapFlags
 from iommufd_py.iova import IovaRange, IovaRanges
 from iommufd_py.memory import DmaBuffer
-from iommufd_py.resource import Resource
+from iommufd_py.resource import IommufdObject, Resource
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.units import format_size
 
@@ -19,7 +19,7 @@ __all__ = ["DmaMapping", "Ioas"]
 _EVERYTHING = (1 << 64) - 1
 
 
-class Ioas(Resource):
+class Ioas(IommufdObject):
     """An IOAS: IOVA to user memory, for all HWPTs that are made on it.
 
     Source: IOMMU_IOAS_* in include/uapi/linux/iommufd.h.
@@ -27,19 +27,8 @@ class Ioas(Resource):
 
     def __init__(self, iommufd: "Iommufd") -> None:
         super().__init__(iommufd)
-        self.iommufd = iommufd
         self.id = uapi.ioas_alloc(iommufd.fileno())
         self._opened()
-
-    def __repr__(self) -> str:
-        return f"Ioas(id={self.id})"
-
-    def _release(self) -> None:
-        uapi.destroy(self.iommufd.fileno(), self.id)
-
-    def _fd(self) -> int:
-        self._check_open()
-        return self.iommufd.fileno()
 
     def map(
         self,
@@ -69,15 +58,27 @@ class Ioas(Resource):
         return uapi.ioas_map(self._fd(), self.id, user_va, length, iova or 0, _with_iova(flags, iova))
 
     def map_file(
-        self, buffer: DmaBuffer, iova: int | None = None, *, flags: MapFlags = MapFlags.READ_WRITE
+        self,
+        buffer: DmaBuffer,
+        iova: int | None = None,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        flags: MapFlags = MapFlags.READ_WRITE,
     ) -> "DmaMapping":
-        """Map a memfd buffer through its descriptor, not its address (IOMMU_IOAS_MAP_FILE, since Linux 6.13)."""
+        """Map a memfd buffer, but through its descriptor, not its address (IOMMU_IOAS_MAP_FILE, since Linux 6.13)."""
         if buffer.fd is None:
             raise ValueError(f"{buffer!r} has no file descriptor: map_file needs a memfd backing")
-        chosen = uapi.ioas_map_file(
-            self._fd(), self.id, buffer.fd, 0, buffer.length, iova or 0, _with_iova(flags, iova)
-        )
-        return DmaMapping(self, buffer, chosen, buffer.length, 0, flags)
+        length = buffer.length - offset if length is None else length
+        buffer.check_range(offset, length)
+        iova = self.map_fd(buffer.fd, offset, length, iova, flags=flags)
+        return DmaMapping(self, buffer, iova, length, offset, flags)
+
+    def map_fd(
+        self, fd: int, start: int, length: int, iova: int | None = None, *, flags: MapFlags = MapFlags.READ_WRITE
+    ) -> int:
+        """Map a memfd or dma-buf from byte *start*, and return its IOVA; the caller unmaps it."""
+        return uapi.ioas_map_file(self._fd(), self.id, fd, start, length, iova or 0, _with_iova(flags, iova))
 
     def copy(
         self,

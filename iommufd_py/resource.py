@@ -3,11 +3,15 @@
 
 import warnings
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from iommufd_py.errors import ClosedError
+from iommufd_py.uapi import iommufd as uapi
 
-__all__ = ["Resource"]
+if TYPE_CHECKING:
+    from iommufd_py.context import Iommufd
+
+__all__ = ["IommufdObject", "Resource"]
 
 
 class Resource:
@@ -86,3 +90,31 @@ class Resource:
     def __del__(self) -> None:
         if getattr(self, "_open", False):
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
+
+
+class IommufdObject(Resource):
+    """An object with an id of its own in an iommufd; closing it destroys it (IOMMU_DESTROY).
+
+    Args:
+        iommufd: where it lives.
+        stands_on: what must outlive it besides; each of these lives in *iommufd* itself.
+
+    Attributes:
+        iommufd: where it lives.
+        id: its number there, for use in ioctls.
+    """
+
+    def __init__(self, iommufd: "Iommufd", *stands_on: Resource) -> None:
+        super().__init__(*(stands_on or (iommufd,)))
+        self.iommufd = iommufd
+        self.id = 0
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(id={self.id})"
+
+    def _fd(self) -> int:
+        self._check_open()
+        return self.iommufd.fileno()
+
+    def _release(self) -> None:
+        uapi.destroy(self.iommufd.fileno(), self.id)

@@ -7,7 +7,18 @@ from typing import Any
 from iommufd_py.errors import check
 from iommufd_py.ffi import ffi, lib
 
-__all__ = ["address_of", "address_of_buffer", "issue", "issue_argsz", "issue_pointer", "issue_value", "request"]
+__all__ = [
+    "address_of",
+    "address_of_buffer",
+    "issue",
+    "issue_argsz",
+    "issue_pointer",
+    "issue_value",
+    "pack",
+    "request",
+    "size_of",
+    "unpack",
+]
 
 
 def request(ioctl: str) -> int:
@@ -51,3 +62,27 @@ def _issue(fd: int, ioctl: str, structure: str, size_field: str, fields: dict[st
 def address_of_buffer(buffer: Any) -> int:
     """Return where the memory of a writable Python buffer lies; whoever uses the address keeps the buffer alive."""
     return address_of(ffi.from_buffer(buffer, require_writable=True))
+
+
+def size_of(structure: str) -> int:
+    """Return how many bytes a ``struct structure`` has."""
+    return ffi.sizeof(f"struct {structure}")
+
+
+def pack(structure: str, /, **fields: object) -> bytes:
+    """Return the bytes of a ``struct structure`` with *fields* set and the rest zero."""
+    return bytes(ffi.buffer(ffi.new(f"struct {structure} *", fields)))
+
+
+def unpack(structure: str, data: bytes, offset: int = 0) -> Any:
+    """Return the ``struct structure`` that starts at *offset* of *data*, as a copy.
+
+    Raises:
+        ValueError: it is not all there.
+    """
+    size = size_of(structure)
+    if len(data) < offset + size:
+        raise ValueError(f"{len(data) - offset} bytes are no struct {structure}, which has {size}")
+    copy = ffi.new(f"struct {structure} *")
+    ffi.memmove(copy, data[offset : offset + size], size)
+    return copy

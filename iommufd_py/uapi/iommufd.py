@@ -12,8 +12,12 @@ from iommufd_py.ffi import ffi, lib
 from iommufd_py.uapi.call import address_of, issue, request
 
 __all__ = [
+    "DIRTY_BITMAP_NO_CLEAR",
     "FIXED_IOVA",
     "IOCTLS",
+    "PGFAULT_LAST_PAGE",
+    "PGFAULT_PASID_VALID",
+    "VEVENT_LOST_EVENTS",
     "EventQueueIds",
     "HwInfoAnswer",
     "destroy",
@@ -43,6 +47,10 @@ __all__ = [
 ]
 
 FIXED_IOVA: int = lib.IOMMU_IOAS_MAP_FIXED_IOVA
+DIRTY_BITMAP_NO_CLEAR: int = lib.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR
+PGFAULT_PASID_VALID: int = lib.IOMMU_PGFAULT_FLAGS_PASID_VALID
+PGFAULT_LAST_PAGE: int = lib.IOMMU_PGFAULT_FLAGS_LAST_PAGE
+VEVENT_LOST_EVENTS: int = lib.IOMMU_VEVENTQ_FLAG_LOST_EVENTS
 
 # Every ioctl that probe() asks for.
 IOCTLS = (
@@ -294,18 +302,24 @@ def hwpt_get_dirty_bitmap(
 
 
 def hwpt_invalidate(fd: int, hwpt_id: int, data_type: int, entries: bytes, entry_bytes: int) -> int:
-    """Invalidate the cache of a nested HWPT or vIOMMU and return how many of the entries the kernel took."""
+    """Invalidate the cache of a nested HWPT or vIOMMU and return how many of the entries the kernel handled.
+
+    An error's arguments say under ``handled`` how many came before the one that failed.
+    """
     buffer = ffi.from_buffer(entries)
-    arg = issue(
-        fd,
-        "IOMMU_HWPT_INVALIDATE",
-        "iommu_hwpt_invalidate",
-        hwpt_id=hwpt_id,
-        data_uptr=address_of(buffer),
-        data_type=data_type,
-        entry_len=entry_bytes,
-        entry_num=len(entries) // entry_bytes,
-    )
+    arg = ffi.new("struct iommu_hwpt_invalidate *")
+    arg.size = ffi.sizeof(arg[0])
+    fields = {
+        "hwpt_id": hwpt_id,
+        "data_uptr": address_of(buffer) if entries else 0,
+        "data_type": data_type,
+        "entry_len": entry_bytes,
+        "entry_num": len(entries) // entry_bytes if entry_bytes else 0,
+    }
+    for name, value in fields.items():
+        setattr(arg, name, value)
+    result = lib.iommufd_uapi_ioctl(fd, lib.IOMMU_HWPT_INVALIDATE, arg)
+    check(result, "IOMMU_HWPT_INVALIDATE", {**fields, "handled": int(arg.entry_num)})
     return int(arg.entry_num)
 
 

@@ -7,7 +7,41 @@ from iommufd_py.errors import check
 from iommufd_py.ffi import ffi, lib
 from iommufd_py.uapi.call import request
 
-__all__ = ["command"]
+__all__ = [
+    "ACCESS_NEEDS_PIN",
+    "ACCESS_RW_SLOW_PATH",
+    "ACCESS_RW_WRITE",
+    "ACCESS_WRITE",
+    "APERTURE_LAST",
+    "APERTURE_START",
+    "DEVICE_CACHE_DEFAULT",
+    "DEVICE_CACHE_ENTRIES",
+    "HUGE_PAGE_BYTES",
+    "INVALIDATE_ALL",
+    "IOTLB_DEFAULT",
+    "IOTLB_ENTRIES",
+    "PAGE_BYTES",
+    "PASID_RESERVED",
+    "PASID_WIDTH",
+    "command",
+    "command_result",
+]
+
+APERTURE_START: int = lib.MOCK_APERTURE_START
+APERTURE_LAST: int = lib.MOCK_APERTURE_LAST
+PAGE_BYTES: int = lib.MOCK_PAGE_SIZE
+HUGE_PAGE_BYTES: int = lib.MOCK_HUGE_PAGE_SIZE
+PASID_WIDTH: int = lib.MOCK_PASID_WIDTH
+PASID_RESERVED: int = lib.IOMMU_TEST_PASID_RESERVED
+IOTLB_ENTRIES: int = lib.MOCK_NESTED_DOMAIN_IOTLB_NUM
+IOTLB_DEFAULT: int = lib.IOMMU_TEST_IOTLB_DEFAULT
+DEVICE_CACHE_ENTRIES: int = lib.MOCK_DEV_CACHE_NUM
+DEVICE_CACHE_DEFAULT: int = lib.IOMMU_TEST_DEV_CACHE_DEFAULT
+INVALIDATE_ALL: int = lib.IOMMU_TEST_INVALIDATE_FLAG_ALL
+ACCESS_NEEDS_PIN: int = lib.MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES
+ACCESS_WRITE: int = lib.MOCK_FLAGS_ACCESS_WRITE
+ACCESS_RW_WRITE: int = lib.MOCK_ACCESS_RW_WRITE
+ACCESS_RW_SLOW_PATH: int = lib.MOCK_ACCESS_RW_SLOW_PATH
 
 
 def command(fd: int, operation: str, object_id: int = 0, member: str = "", /, **fields: object) -> Any:
@@ -16,6 +50,15 @@ def command(fd: int, operation: str, object_id: int = 0, member: str = "", /, **
     Returns:
         The whole ``struct iommu_test_cmd`` as the kernel left it; its members only live as long as it does.
     """
+    return _issue(fd, operation, object_id, member, fields)[1]
+
+
+def command_result(fd: int, operation: str, object_id: int, member: str, /, **fields: object) -> int:
+    """The same for an operation whose answer is what ioctl() returns."""
+    return _issue(fd, operation, object_id, member, fields)[0]
+
+
+def _issue(fd: int, operation: str, object_id: int, member: str, fields: dict[str, object]) -> tuple[int, Any]:
     arg = ffi.new("struct iommu_test_cmd *")
     arg.size = ffi.sizeof(arg[0])
     arg.op = getattr(lib, f"IOMMU_TEST_OP_{operation}")
@@ -23,5 +66,4 @@ def command(fd: int, operation: str, object_id: int = 0, member: str = "", /, **
     for name, value in fields.items():
         setattr(getattr(arg, member), name, value)
     result = lib.iommufd_uapi_ioctl(fd, request("IOMMU_TEST_CMD"), arg)
-    check(result, f"IOMMU_TEST_CMD {operation}", {"id": object_id, **fields})
-    return arg
+    return check(result, f"IOMMU_TEST_CMD {operation}", {"id": object_id, **fields}), arg

@@ -7,10 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py import ClosedError, Iommufd, IommufdError, NotSupportedError, ToolError
+from iommufd_py import (
+    ClosedError,
+    DmaBuffer,
+    InvalidFieldError,
+    Ioas,
+    Iommufd,
+    IommufdError,
+    NotSupportedError,
+    ToolError,
+)
 from iommufd_py.context import DEV_IOMMU
 from iommufd_py.enums import VfioIoasOp
 from iommufd_py.uapi import iommufd as uapi
+from tests.conftest import need_ioctl
 
 # What the oldest supported kernel, 6.12, has without any option.
 BASIC = {
@@ -99,3 +109,10 @@ def test_unknown_option(iommufd: Iommufd) -> None:
     with pytest.raises(NotSupportedError, match="EOPNOTSUPP") as caught:
         uapi.option_get(iommufd.fileno(), 99, object_id=0)
     assert caught.value.errno == errno.EOPNOTSUPP
+
+
+def test_change_process(iommufd: Iommufd, ioas: Ioas) -> None:
+    need_ioctl(iommufd, "IOMMU_IOAS_CHANGE_PROCESS", "6.14")
+    iommufd.change_process()
+    with DmaBuffer(4096) as buffer, ioas.map(buffer), pytest.raises(InvalidFieldError, match="no file mapping"):
+        iommufd.change_process()

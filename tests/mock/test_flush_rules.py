@@ -6,9 +6,7 @@ Rule 2: a non-coherent domain that joins a populated IOAS flushes each page befo
 Rule 3: pages that were ever marked so are flushed before they are unpinned, and at no other time.
 """
 
-import os
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
@@ -22,10 +20,10 @@ from iommufd_py import (
     HwptAllocFlags,
     Ioas,
     Iommufd,
+    MockAccess,
     MockDevice,
     MockDeviceFlags,
 )
-from iommufd_py.uapi import iommufd_test
 from tests.conftest import need_flush_count, need_ioctl, need_mock_driver
 
 PAGE = 4096
@@ -209,18 +207,15 @@ def test_copy_into_a_non_coherent_ioas(
 def test_access_keeps_the_pages_after_the_domain(
     non_coherent: MockDevice, ioas: Ioas, flushed: Callable[[], int]
 ) -> None:
-    def test_op(operation: str, object_id: int, member: str, **fields: int) -> Any:
-        return getattr(iommufd_test.command(ioas.iommufd.fileno(), operation, object_id, member, **fields), member)
-
     with DmaBuffer(PAGES * PAGE) as buffer:
         ioas.map(buffer, BASE)
         hwpt = non_coherent.alloc_hwpt(ioas)
-        access = test_op("CREATE_ACCESS", ioas.id, "create_access", flags=1).out_access_fd
-        test_op("ACCESS_PAGES", access, "access_pages", iova=BASE, length=4 * PAGE, uptr=buffer.user_va)
+        access = MockAccess(ioas, pins=True)
+        access.pin(BASE, 4 * PAGE, buffer.user_va)
         assert flushed() == PAGES
         hwpt.close()
         assert flushed() == PAGES - 4  # the access still pins the others
-        os.close(access)
+        access.close()
         assert flushed() == 4
 
 

@@ -79,7 +79,7 @@ def test_closing_an_ioas_detaches_and_destroys_in_order(mock: MockDevice, ioas: 
     assert attachment.closed
     assert hwpt.closed
     assert mapping.closed
-    assert mock.attachment is None
+    assert mock.attachments == {}
     assert not mock.closed
     with pytest.raises(ClosedError):
         mock.attach(hwpt)

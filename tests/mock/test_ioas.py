@@ -20,8 +20,9 @@ from iommufd_py import (
     MockDevice,
     ObjectNotFoundError,
 )
+from iommufd_py.mock import add_reserved, check_map
 from iommufd_py.sysinfo import pinned_bytes
-from iommufd_py.uapi import iommufd_test
+from iommufd_py.uapi import iommufd as uapi
 from tests.conftest import need, need_ioctl
 
 PAGE = 4096
@@ -43,13 +44,6 @@ def buffer() -> Iterator[DmaBuffer]:
         yield memory
 
 
-def check_map(ioas: Ioas, hwpt_id: int, iova: int, user_va: int, length: int) -> None:
-    """Have the kernel compare the domain's pages with those of user memory; raises EINVAL where they differ."""
-    iommufd_test.command(
-        ioas.iommufd.fileno(), "MD_CHECK_MAP", hwpt_id, "check_map", iova=iova, length=length, uptr=user_va
-    )
-
-
 def test_map_unmap_at_a_fixed_iova(target: Ioas, buffer: DmaBuffer) -> None:
     mapping = target.map(buffer, BASE)
     assert (mapping.iova, mapping.length, mapping.user_va) == (BASE, buffer.length, buffer.user_va)
@@ -68,10 +62,10 @@ def test_map_where_the_kernel_likes(target: Ioas, buffer: DmaBuffer) -> None:
 def test_the_domain_holds_the_pages_of_the_buffer(mock: MockDevice, ioas: Ioas, buffer: DmaBuffer) -> None:
     hwpt = mock.alloc_hwpt(ioas)
     ioas.map(buffer, BASE)
-    check_map(ioas, hwpt.id, BASE, buffer.user_va, buffer.length)
+    check_map(ioas.iommufd, hwpt.id, BASE, buffer.length, buffer.user_va)
     # The oracle can say no: other memory is not what the domain holds.
     with DmaBuffer(buffer.length) as other, pytest.raises(IommufdError) as caught:
-        check_map(ioas, hwpt.id, BASE, other.user_va, other.length)
+        check_map(ioas.iommufd, hwpt.id, BASE, other.length, other.user_va)
     assert caught.value.errno == errno.EINVAL
 
 
@@ -160,14 +154,14 @@ def test_a_mapping_keeps_a_dropped_buffer(mock: MockDevice, ioas: Ioas) -> None:
     hwpt = mock.alloc_hwpt(ioas)
     mapping = ioas.map(DmaBuffer(PAGE), BASE)
     mapping.buffer.view[:4] = b"kept"
-    check_map(ioas, hwpt.id, BASE, mapping.user_va, PAGE)
+    check_map(ioas.iommufd, hwpt.id, BASE, PAGE, mapping.user_va)
     assert bytes(mapping.buffer.view[:4]) == b"kept"
 
 
 def test_read_only(mock: MockDevice, ioas: Ioas, buffer: DmaBuffer) -> None:
     hwpt = mock.alloc_hwpt(ioas)
     assert ioas.map(buffer, BASE, flags=MapFlags.READABLE).flags == MapFlags.READABLE
-    check_map(ioas, hwpt.id, BASE, buffer.user_va, buffer.length)
+    check_map(ioas.iommufd, hwpt.id, BASE, buffer.length, buffer.user_va)
     with pytest.raises(InvalidFieldError):
         ioas.map(buffer, flags=MapFlags(0))
 
@@ -177,9 +171,9 @@ def test_copy_shares_the_pages(mock: MockDevice, iommufd: Iommufd, ioas: Ioas, b
     other = iommufd.alloc_ioas()
     hwpt = mock.alloc_hwpt(other)
     copied = other.copy(source, BASE, offset=PAGE, length=2 * PAGE)
-    check_map(other, hwpt.id, BASE, buffer.user_va + PAGE, 2 * PAGE)
+    check_map(other.iommufd, hwpt.id, BASE, 2 * PAGE, buffer.user_va + PAGE)
     source.close()
-    check_map(other, hwpt.id, BASE, buffer.user_va + PAGE, 2 * PAGE)
+    check_map(other.iommufd, hwpt.id, BASE, 2 * PAGE, buffer.user_va + PAGE)
     assert copied.user_va == buffer.user_va + PAGE
     with pytest.raises(ClosedError):
         other.copy(source)
@@ -197,7 +191,7 @@ def test_map_file(mock: MockDevice, ioas: Ioas, iommufd: Iommufd) -> None:
     hwpt = mock.alloc_hwpt(ioas)
     with DmaBuffer(4 * PAGE, Backing.MEMFD) as memory:
         ioas.map_file(memory, BASE)
-        check_map(ioas, hwpt.id, BASE, memory.user_va, memory.length)
+        check_map(ioas.iommufd, hwpt.id, BASE, memory.length, memory.user_va)
     with DmaBuffer(PAGE) as anonymous, pytest.raises(ValueError, match="memfd"):
         ioas.map_file(anonymous)
 
@@ -222,9 +216,7 @@ def test_many_ranges_are_all_returned(ioas: Ioas, iommufd: Iommufd) -> None:
     need(iommufd.probe()["IOMMU_TEST_CMD"], "needs a kernel with CONFIG_IOMMUFD_TEST: run it in the lab")
     holes = 40
     for i in range(holes):
-        iommufd_test.command(
-            iommufd.fileno(), "ADD_RESERVED", ioas.id, "add_reserved", start=(2 * i + 1) * PAGE, length=PAGE
-        )
+        add_reserved(ioas, (2 * i + 1) * PAGE, PAGE)
     ranges = ioas.iova_ranges().ranges
     assert ranges[0] == IovaRange(0, PAGE - 1)
     assert ranges[-1] == IovaRange(2 * holes * PAGE, ALL)
@@ -234,3 +226,11 @@ def test_many_ranges_are_all_returned(ioas: Ioas, iommufd: Iommufd) -> None:
 def test_range_outside_the_buffer(ioas: Ioas, buffer: DmaBuffer) -> None:
     with pytest.raises(ValueError, match="not inside"):
         ioas.map(buffer, offset=PAGE, length=buffer.length)
+
+
+def test_noiommu_get_pa_of_an_ioas_with_an_iommu(mock: MockDevice, ioas: Ioas) -> None:
+    need_ioctl(mock.iommufd, "IOMMU_IOAS_NOIOMMU_GET_PA", "7.3")
+    mock.attach(ioas)
+    with DmaBuffer(PAGE) as buffer, ioas.map(buffer, BASE), pytest.raises(IommufdError) as caught:
+        uapi.ioas_noiommu_get_pa(mock.iommufd.fileno(), ioas.id, BASE, PAGE)
+    assert caught.value.errno == errno.EOPNOTSUPP

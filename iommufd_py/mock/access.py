@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""An in-kernel user of an IOAS, as a mediated device is one: it reads, writes and pins user memory by IOVA."""
+
+import os
+
+from iommufd_py.errors import ObjectNotFoundError
+from iommufd_py.ioas import Ioas
+from iommufd_py.resource import Resource
+from iommufd_py.uapi import iommufd_test
+from iommufd_py.uapi.call import address_of_buffer
+from iommufd_py.uapi.iommufd_test import command
+
+__all__ = ["AccessPin", "MockAccess"]
+
+
+class MockAccess(Resource):
+    """An access to *ioas*, which either pins pages or reads and writes.
+
+    Args:
+        ioas: whose mappings it sees.
+        pins: whether it is one that pins.
+
+    Source: iommufd_access_*() in include/linux/iommufd.h, used by drivers/iommu/iommufd/selftest.c.
+    """
+
+    def __init__(self, ioas: Ioas, *, pins: bool = False) -> None:
+        super().__init__(ioas)
+        self.ioas = ioas
+        flags = iommufd_test.ACCESS_NEEDS_PIN if pins else 0
+        answer = command(ioas._fd(), "CREATE_ACCESS", ioas.id, "create_access", flags=flags)
+        self._access_fd = int(answer.create_access.out_access_fd)
+        self._opened()
+
+    def __repr__(self) -> str:
+        return f"MockAccess(ioas={self.ioas.id})"
+
+    def _release(self) -> None:
+        os.close(self._access_fd)
+
+    def _fd(self) -> int:
+        self._check_open()
+        return self.ioas.iommufd.fileno()
+
+    def pin(self, iova: int, length: int, user_va: int, *, write: bool = False) -> "AccessPin":
+        """Pin the pages of a mapped range, and have the kernel confirm that they are those of *user_va*."""
+        return AccessPin(self, iova, length, user_va, write)
+
+    def read(self, iova: int, length: int, *, slow_path: bool = False) -> bytes:
+        """Read memory by IOVA; *slow_path* makes the kernel go page by page as for memory of another process."""
+        data = bytearray(length)
+        self._copy(iova, data, iommufd_test.ACCESS_RW_SLOW_PATH if slow_path else 0)
+        return bytes(data)
+
+    def write(self, iova: int, data: bytes, *, slow_path: bool = False) -> None:
+        """Write memory by IOVA."""
+        slow = iommufd_test.ACCESS_RW_SLOW_PATH if slow_path else 0
+        self._copy(iova, bytearray(data), iommufd_test.ACCESS_RW_WRITE | slow)
+
+    def _copy(self, iova: int, data: bytearray, flags: int) -> None:
+        command(
+            self._fd(),
+            "ACCESS_RW",
+            self._access_fd,
+            "access_rw",
+            iova=iova,
+            length=len(data),
+            uptr=address_of_buffer(data),
+            flags=flags,
+        )
+
+    def replace(self, ioas: Ioas) -> None:
+        """See the mappings of another IOAS from now on; the kernel drops the pins in the old one."""
+        ioas._check_open()
+        command(self._fd(), "ACCESS_REPLACE_IOAS", self._access_fd, "access_replace_ioas", ioas_id=ioas.id)
+        self._stands_on[0]._dependents.remove(self)
+        ioas._dependents.append(self)
+        self._stands_on = (ioas,)
+        self.ioas = ioas
+
+
+class AccessPin(Resource):
+    """Pages pinned by an access. An unmap of the range unpins them first, after which closing this does nothing."""
+
+    def __init__(self, access: MockAccess, iova: int, length: int, user_va: int, write: bool) -> None:
+        super().__init__(access)
+        self.access = access
+        self.iova = iova
+        self.length = length
+        answer = command(
+            access._fd(),
+            "ACCESS_PAGES",
+            access._access_fd,
+            "access_pages",
+            flags=iommufd_test.ACCESS_WRITE if write else 0,
+            iova=iova,
+            length=length,
+            uptr=user_va,
+        )
+        self._pages_id = int(answer.access_pages.out_access_pages_id)
+        self._opened()
+
+    def __repr__(self) -> str:
+        return f"AccessPin(iova={self.iova:#x}, length={self.length})"
+
+    def unpin(self) -> None:
+        """Unpin the pages.
+
+        Raises:
+            ObjectNotFoundError: an unmap has unpinned them.
+        """
+        self._check_open()
+        self._forget()
+        self._unpin()
+
+    def _unpin(self) -> None:
+        command(
+            self.access._fd(),
+            "DESTROY_ACCESS_PAGES",
+            self.access._access_fd,
+            "destroy_access_pages",
+            access_pages_id=self._pages_id,
+        )
+
+    def _release(self) -> None:
+        try:
+            self._unpin()
+        except ObjectNotFoundError:
+            return

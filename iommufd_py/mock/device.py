@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""Mock devices."""
+
+from typing import Any
+
+from iommufd_py.context import Iommufd
+from iommufd_py.device import Attachment, BoundDevice
+from iommufd_py.enums import MockDeviceFlags, PageFaultPermission
+from iommufd_py.errors import ToolError, UnsupportedIoctlError
+from iommufd_py.hwpt import Hwpt, NestedHwpt
+from iommufd_py.ioas import Ioas
+from iommufd_py.uapi import iommufd as uapi
+from iommufd_py.uapi.iommufd_test import command
+
+__all__ = ["MockDevice"]
+
+
+class MockDevice(BoundDevice):
+    """A mock device, attached to *target*, and to an IOAS of its own when it is detached: the kernel knows none that
+    is not attached.
+
+    Raises:
+        ToolError: the running kernel is built without CONFIG_IOMMUFD_TEST.
+    """
+
+    def __init__(
+        self,
+        iommufd: Iommufd,
+        flags: MockDeviceFlags = MockDeviceFlags(0),
+        *,
+        target: Ioas | Hwpt | NestedHwpt | None = None,
+    ) -> None:
+        super().__init__(iommufd)
+        self._parking = iommufd.alloc_ioas()
+        self._stands_on = (iommufd, self._parking)
+        try:
+            made = _make(iommufd, (target or self._parking).id, flags)
+        except UnsupportedIoctlError:
+            self._parking.close()
+            raise ToolError(
+                "this kernel has no mock driver: it needs CONFIG_IOMMUFD_TEST, as in 'iommufd lab run -- ...'"
+            ) from None
+        except BaseException:
+            self._parking.close()
+            raise
+        self.id = int(made.out_stdev_id)
+        self.dev_id = int(made.out_idev_id)
+        self._opened()
+        if target:
+            self.attachments[None] = Attachment(self, target, None, int(made.out_hwpt_id))
+
+    def __repr__(self) -> str:
+        return f"MockDevice(id={self.id})"
+
+    @property
+    def name(self) -> str:
+        """Always ``mock``."""
+        return "mock"
+
+    def _attach(self, pt_id: int, pasid: int | None) -> int:
+        fd = self.iommufd.fileno()
+        if pasid is None:
+            answer = command(fd, "MOCK_DOMAIN_REPLACE", self.id, "mock_domain_replace", pt_id=pt_id)
+            return int(answer.mock_domain_replace.pt_id)
+        if pasid in self.attachments:
+            answer = command(fd, "PASID_REPLACE", self.id, "pasid_replace", pasid=pasid, pt_id=pt_id)
+            return int(answer.pasid_replace.pt_id)
+        answer = command(fd, "PASID_ATTACH", self.id, "pasid_attach", pasid=pasid, pt_id=pt_id)
+        return int(answer.pasid_attach.pt_id)
+
+    def _detach(self, pasid: int | None) -> None:
+        if pasid is None:
+            self._attach(self._parking.id, None)
+        else:
+            command(self.iommufd.fileno(), "PASID_DETACH", self.id, "pasid_detach", pasid=pasid)
+
+    def _release(self) -> None:
+        uapi.destroy(self.iommufd.fileno(), self.id)
+
+    def close(self) -> None:
+        """Close what stands on the device, the device, and its parking IOAS."""
+        # The kernel detaches a device that it destroys.
+        attachment = self.attachments.pop(None, None)
+        if attachment is not None:
+            attachment._forget()
+        super().close()
+        self._parking.close()
+
+    def check_pasid(self, pasid: int, hwpt_id: int) -> None:
+        """Have the kernel confirm that *pasid* is attached to the HWPT, or with 0 to none; EINVAL if not."""
+        command(self.iommufd.fileno(), "PASID_CHECK_HWPT", self.id, "pasid_check", pasid=pasid, hwpt_id=hwpt_id)
+
+    def check_cache(self, index: int, value: int) -> None:
+        """Have the kernel confirm that an entry of the device's cache holds *value*; EINVAL if not."""
+        command(self.iommufd.fileno(), "DEV_CHECK_CACHE", self.dev_id, "check_dev_cache", id=index, cache=value)
+
+    def trigger_fault(
+        self, address: int, permission: PageFaultPermission, *, pasid: int | None = None, group: int = 0
+    ) -> None:
+        """Have the device touch a page that is not there."""
+        command(
+            self.iommufd.fileno(),
+            "TRIGGER_IOPF",
+            0,
+            "trigger_iopf",
+            dev_id=self.dev_id,
+            pasid=pasid or 0,
+            grpid=group,
+            perm=permission,
+            addr=address,
+        )
+
+    def trigger_event(self) -> None:
+        """Have the device send an event to its vIOMMU."""
+        command(self.iommufd.fileno(), "TRIGGER_VEVENT", 0, "trigger_vevent", dev_id=self.dev_id)
+
+
+def _make(iommufd: Iommufd, pt_id: int, flags: MockDeviceFlags) -> Any:
+    fd = iommufd.fileno()
+    if flags:
+        return command(fd, "MOCK_DOMAIN_FLAGS", pt_id, "mock_domain_flags", dev_flags=flags).mock_domain_flags
+    return command(fd, "MOCK_DOMAIN", pt_id).mock_domain

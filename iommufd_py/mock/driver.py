@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""What the mock driver can be asked to do or to confirm beyond what hardware can."""
+
+import os
+from dataclasses import dataclass
+from typing import Self
+
+from iommufd_py.context import Iommufd
+from iommufd_py.dirty import DirtyBitmap
+from iommufd_py.errors import NotSupportedError, UnsupportedIoctlError
+from iommufd_py.hwpt import Hwpt, NestedHwpt
+from iommufd_py.ioas import Ioas
+from iommufd_py.resource import Resource
+from iommufd_py.uapi.call import address_of_buffer
+from iommufd_py.uapi.iommufd_test import command, command_result
+
+__all__ = [
+    "FlushCount",
+    "MockDmabuf",
+    "add_reserved",
+    "check_iotlb",
+    "check_map",
+    "check_refs",
+    "flush_count",
+    "limit_memory",
+    "set_dirty",
+]
+
+# TEMP_MEMORY_LIMIT in drivers/iommu/iommufd/pages.c.
+_MEMORY_LIMIT = 65536
+
+
+def add_reserved(ioas: Ioas, start: int, length: int) -> None:
+    """Take a range out of what *ioas* may map, as a device's reserved region does."""
+    command(ioas._fd(), "ADD_RESERVED", ioas.id, "add_reserved", start=start, length=length)
+
+
+def check_map(iommufd: Iommufd, hwpt_id: int, iova: int, length: int, user_va: int) -> None:
+    """Have the kernel confirm that a mock HWPT translates each page to that of *user_va*; EINVAL if not."""
+    command(iommufd.fileno(), "MD_CHECK_MAP", hwpt_id, "check_map", iova=iova, length=length, uptr=user_va)
+
+
+def check_refs(iommufd: Iommufd, user_va: int, length: int, pins: int) -> None:
+    """Have the kernel confirm that each page from *user_va* is pinned *pins* times; EIO if not.
+
+    It does not look at the pages of huge pages.
+    """
+    command(iommufd.fileno(), "MD_CHECK_REFS", 0, "check_refs", length=length, uptr=user_va, refs=pins)
+
+
+def check_iotlb(nested: NestedHwpt, index: int, value: int) -> None:
+    """Have the kernel confirm that an entry of the HWPT's IOTLB holds *value*; EINVAL if not."""
+    command(nested._fd(), "MD_CHECK_IOTLB", nested.id, "check_iotlb", id=index, iotlb=value)
+
+
+def limit_memory(iommufd: Iommufd, byte_limit: int | None) -> None:
+    """Limit the batches in which the kernel handles pages, *of all iommufds*, to *byte_limit*; None: back to normal."""
+    limit = _MEMORY_LIMIT if byte_limit is None else byte_limit
+    command(iommufd.fileno(), "SET_TEMP_MEMORY_LIMIT", 0, "memory_limit", limit=limit)
+
+
+def set_dirty(hwpt: Hwpt, pages: DirtyBitmap) -> int:
+    """Have the mock IOMMU write the pages that are dirty in *pages*; returns how many it did."""
+    bits = bytearray(pages.bits)
+    answer = command(
+        hwpt._fd(),
+        "DIRTY",
+        hwpt.id,
+        "dirty",
+        iova=pages.iova,
+        length=pages.length,
+        page_size=pages.page_bytes,
+        uptr=address_of_buffer(bits),
+    )
+    return int(answer.dirty.out_nr_dirty)
+
+
+class MockDmabuf(Resource):
+    """A dma-buf whose exporter can take its memory away.
+
+    Attributes:
+        length: bytes.
+    """
+
+    def __init__(self, iommufd: Iommufd, length: int) -> None:
+        super().__init__(iommufd)
+        self._iommufd = iommufd
+        self.length = length
+        # 7.3.4 makes the descriptor and returns 0: then it is the lowest number that was free.
+        lowest_free = os.dup(iommufd.fileno())
+        os.close(lowest_free)
+        made = command_result(iommufd.fileno(), "DMABUF_GET", 0, "dmabuf_get", length=length, open_flags=os.O_CLOEXEC)
+        self._fd = made or lowest_free
+        self._opened()
+
+    def fileno(self) -> int:
+        """Return the file descriptor, for :meth:`Ioas.map_fd`."""
+        self._check_open()
+        return self._fd
+
+    def revoke(self, revoked: bool = True) -> None:
+        """Take the memory away, or give it back."""
+        command(self._iommufd.fileno(), "DMABUF_REVOKE", 0, "dmabuf_revoke", dmabuf_fd=self.fileno(), revoked=revoked)
+
+    def _release(self) -> None:
+        os.close(self._fd)
+
+
+@dataclass(frozen=True, slots=True)
+class FlushCount:
+    """How often iommufd flushed the CPU caches for DMA pages, and how many pages by that.
+
+    Contiguous pages are flushed by one call.
+    """
+
+    calls: int
+    pages: int
+
+    def __sub__(self, earlier: Self) -> "FlushCount":
+        return FlushCount(self.calls - earlier.calls, self.pages - earlier.pages)
+
+
+def flush_count(iommufd: Iommufd) -> FlushCount | None:
+    """Return what the kernel flushed for all iommufds so far, None if it does not count, as a stock kernel.
+
+    Source: IOMMU_TEST_OP_CACHE_FLUSH_COUNT, iommufd_py/lab/patches/README.md; counts for real devices too.
+    """
+    try:
+        answer = command(iommufd.fileno(), "CACHE_FLUSH_COUNT", 0, "cache_flush_count", flags=0)
+    except (NotSupportedError, UnsupportedIoctlError):
+        return None
+    return FlushCount(int(answer.cache_flush_count.out_calls), int(answer.cache_flush_count.out_pages))
