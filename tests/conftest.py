@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """What all tests share. tests/unit, tests/cli and tests/lab run anywhere; tests/mock and tests/vtd need a kernel."""
 
+import errno
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,14 @@ def need_flush_count(iommufd: Iommufd) -> FlushCount:
         assert os.environ.get("IOMMUFD_LAB_KERNEL") != "patched", "the patched kernel does not count its flushes"
         pytest.skip("needs a kernel with the flush series: run 'iommufd lab run --kernel patched -- pytest ...'")
     return count
+
+
+@contextmanager
+def fails(number: int) -> Iterator[None]:
+    """Expect the kernel to answer with this errno."""
+    with pytest.raises(OSError) as caught:
+        yield
+    assert caught.value.errno == number, f"{errno.errorcode[number]} was expected: {caught.value}"
 
 
 @pytest.fixture

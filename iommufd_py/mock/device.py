@@ -31,6 +31,8 @@ class MockDevice(BoundDevice):
         target: Ioas | Hwpt | NestedHwpt | None = None,
     ) -> None:
         super().__init__(iommufd)
+        if target:
+            target._check_open()
         self._parking = iommufd.alloc_ioas()
         self._stands_on = (iommufd, self._parking)
         try:

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""Fixture `iommufd_dirty_tracking` of the kernel's selftests: which pages a device wrote, from 8K to 128M."""
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from iommufd_py import (
+    Backing,
+    DirtyBitmap,
+    DirtyTracking,
+    DmaBuffer,
+    HwCapabilities,
+    HwptAllocFlags,
+    Ioas,
+    Iommufd,
+    MockDevice,
+    MockDeviceFlags,
+)
+from iommufd_py.enums import MockPageTable
+from iommufd_py.mock import APERTURE, HUGE_PAGE_BYTES, PAGE_BYTES, hwpt_data, set_dirty
+from iommufd_py.uapi import iommufd as uapi
+from iommufd_py.uapi.call import issue
+from tests.conftest import fails, need_mock_driver
+
+PAGE = 4096
+PASID = 100
+
+
+@dataclass(frozen=True)
+class Variant:
+    buffer_bytes: int
+    hugepages: bool = False
+
+    @property
+    def leaf_bytes(self) -> int:
+        """The page of the IOMMU, which has one dirty bit."""
+        return HUGE_PAGE_BYTES if self.hugepages else PAGE
+
+
+VARIANTS = {
+    "domain_dirty8k": Variant(8 << 10),  # half a byte of bits
+    "domain_dirty16k": Variant(16 << 10),
+    "domain_dirty64k": Variant(64 << 10),
+    "domain_dirty128k": Variant(128 << 10),  # one 64-bit word
+    "domain_dirty320k": Variant(320 << 10),  # two and a half
+    "domain_dirty64M": Variant(64 << 20),  # one page
+    "domain_dirty64M_huge": Variant(64 << 20, hugepages=True),
+    "domain_dirty128M": Variant(128 << 20),
+    "domain_dirty128M_huge": Variant(128 << 20, hugepages=True),
+}
+
+
+@pytest.fixture(params=VARIANTS)
+def variant(request: pytest.FixtureRequest) -> Variant:
+    return VARIANTS[request.param]
+
+
+@pytest.fixture(autouse=True)
+def device(variant: Variant, iommufd: Iommufd, ioas: Ioas) -> MockDevice:
+    need_mock_driver(iommufd)
+    if not variant.hugepages:
+        # Else contiguous pages would become leaves of any size.
+        ioas.huge_pages = False
+    return MockDevice(iommufd, target=ioas)
+
+
+def test_enforce_dirty(device: MockDevice, iommufd: Iommufd, ioas: Ioas) -> None:
+    hwpt = device.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING)
+    MockDevice(iommufd, target=hwpt)
+    with fails(errno.EINVAL):
+        MockDevice(iommufd, MockDeviceFlags.NO_DIRTY, target=hwpt)
+    hwpt.close()
+    cannot = MockDevice(iommufd, MockDeviceFlags.NO_DIRTY, target=iommufd.alloc_ioas())
+    with fails(errno.EOPNOTSUPP):
+        cannot.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING)
+
+
+def test_set_dirty_tracking(device: MockDevice, iommufd: Iommufd, ioas: Ioas) -> None:
+    hwpt = device.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING)
+    MockDevice(iommufd, target=hwpt)
+    DirtyTracking(hwpt).close()
+
+
+def test_pasid_set_dirty_tracking(device: MockDevice, iommufd: Iommufd, ioas: Ioas) -> None:
+    if not iommufd.probe()["IOMMU_VEVENTQ_ALLOC"]:
+        pytest.skip("this kernel attaches no PASIDs (since Linux 6.15)")
+    hwpt = device.alloc_hwpt(ioas, flags=HwptAllocFlags.PASID | HwptAllocFlags.DIRTY_TRACKING)
+    with MockDevice(iommufd, MockDeviceFlags.PASID, target=hwpt) as with_pasids:
+        with_pasids.attach(hwpt, PASID)
+        DirtyTracking(hwpt).close()
+        with_pasids.detach(PASID)
+    cannot = MockDevice(iommufd, MockDeviceFlags.PASID | MockDeviceFlags.NO_DIRTY, target=iommufd.alloc_ioas())
+    with fails(errno.EINVAL):
+        cannot.attach(hwpt, PASID)
+
+
+def test_device_dirty_capability(device: MockDevice, iommufd: Iommufd, ioas: Ioas) -> None:
+    MockDevice(iommufd, target=device.alloc_hwpt(ioas))
+    assert device.hw_info().capabilities & HwCapabilities.DIRTY_TRACKING
+
+
+# --- the bitmap --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tracked(variant: Variant, device: MockDevice, ioas: Ioas) -> Iterator[DirtyTracking]:
+    """A tracked HWPT with the buffer in it, in leaves of the variant's size."""
+    backing = Backing.HUGETLB_2M if variant.hugepages else Backing.ANON_4K
+    with DmaBuffer(variant.buffer_bytes, backing) as buffer:
+        ioas.map(buffer, APERTURE.start)
+        format_ = MockPageTable.HUGE if variant.hugepages else MockPageTable.DEFAULT
+        hwpt = device.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING, data=hwpt_data(page_table=format_))
+        yield DirtyTracking(hwpt)
+
+
+def written_and_dirty(variant: Variant) -> tuple[DirtyBitmap, DirtyBitmap]:
+    """Return the first page of every other leaf, which the device writes, and all that is dirty by that."""
+
+    def bitmap(pages: int) -> DirtyBitmap:
+        bits = ("1" * pages).ljust(2 * variant.leaf_bytes // PAGE_BYTES, "0")
+        count = variant.buffer_bytes // PAGE_BYTES
+        every = (bits * (count // len(bits) + 1))[:count]
+        content = int(every[::-1], 2).to_bytes(-(-count // 8), "little")
+        return DirtyBitmap(APERTURE.start, variant.buffer_bytes, PAGE_BYTES, content)
+
+    return bitmap(1), bitmap(variant.leaf_bytes // PAGE_BYTES)
+
+
+def read_at(tracking: DirtyTracking, variant: Variant, offset: int, flags: int) -> bytes:
+    """Read the bitmap to memory *offset* bytes past the start of a page; what lies around it must stay as it is."""
+    size = -(-variant.buffer_bytes // PAGE_BYTES // 8)
+    with DmaBuffer(-(-(offset + size + 8) // PAGE) * PAGE) as memory, memory.view as view:
+        view[offset : offset + size] = bytes(size)
+        issue(
+            tracking.hwpt.iommufd.fileno(),
+            "IOMMU_HWPT_GET_DIRTY_BITMAP",
+            "iommu_hwpt_get_dirty_bitmap",
+            hwpt_id=tracking.hwpt.id,
+            flags=flags,
+            iova=APERTURE.start,
+            length=variant.buffer_bytes,
+            page_size=PAGE_BYTES,
+            data=memory.user_va + offset,
+        )
+        return bytes(view[offset : offset + size])
+
+
+@pytest.mark.parametrize("flags", [0, uapi.DIRTY_BITMAP_NO_CLEAR], ids=["", "no_clear"])
+def test_get_dirty_bitmap(variant: Variant, tracked: DirtyTracking, flags: int) -> None:
+    written, dirty = written_and_dirty(variant)
+    # At the start of a page, in the middle of one, and at an address that no 64-bit word can have.
+    for offset in (0, PAGE_BYTES, 0xFF1):
+        assert set_dirty(tracked.hwpt, written) == len(written)
+        assert read_at(tracked, variant, offset, flags) == dirty.bits
+        assert read_at(tracked, variant, offset, flags) == (dirty.bits if flags else bytes(len(dirty.bits)))
