@@ -15,18 +15,26 @@ from iommufd_py.context import Iommufd
 from iommufd_py.device import Attachment, BoundDevice, HwInfo, VfioDevice
 from iommufd_py.dirty import DirtyBitmap, DirtyTracking
 from iommufd_py.enums import (
+    DeviceFeature,
     DeviceFlags,
+    FeatureOperation,
+    GroupFlags,
     HwCapabilities,
     HwInfoType,
     HwptAllocFlags,
     HwptDataType,
     HwptInvalidateType,
     IommuOption,
+    IrqFlags,
+    IrqIndex,
     MapFlags,
     MockDeviceFlags,
     PageFaultPermission,
     PageResponse,
+    RegionFlags,
+    RegionIndex,
     VEventQueueType,
+    VfioExtension,
     VIommuType,
     VtdStage1Flags,
 )
@@ -56,10 +64,13 @@ from iommufd_py.hwpt import (
     vtd_stage1,
     vtd_stage1_invalidation,
 )
+from iommufd_py.interrupt import Interrupts
 from iommufd_py.ioas import DmaMapping, Ioas
 from iommufd_py.iova import IovaRange, IovaRanges
 from iommufd_py.memory import Backing, DmaBuffer
 from iommufd_py.mock import AccessPin, FlushCount, MockAccess, MockDevice, flush_count
+from iommufd_py.region import Region, RegionMapping
+from iommufd_py.vfio_pci import VfioPciDevice
 from iommufd_py.viommu import HwQueue, VDevice, VEvent, VEventQueue, VIommu, VIommuMemory
 
 __all__ = [
@@ -75,6 +86,7 @@ __all__ = [
     "CoherencyError",
     "CoherencyEvidence",
     "DeviceError",
+    "DeviceFeature",
     "DeviceFlags",
     "DirtyBitmap",
     "DirtyTracking",
@@ -82,7 +94,9 @@ __all__ = [
     "DmaMapping",
     "EventQueue",
     "FaultQueue",
+    "FeatureOperation",
     "FlushCount",
+    "GroupFlags",
     "HwCapabilities",
     "HwInfo",
     "HwInfoType",
@@ -92,6 +106,7 @@ __all__ = [
     "HwptData",
     "HwptDataType",
     "HwptInvalidateType",
+    "Interrupts",
     "InvalidFieldError",
     "Ioas",
     "IommuOption",
@@ -99,6 +114,8 @@ __all__ = [
     "IommufdError",
     "IovaRange",
     "IovaRanges",
+    "IrqFlags",
+    "IrqIndex",
     "MapFlags",
     "MockAccess",
     "MockDevice",
@@ -109,6 +126,10 @@ __all__ = [
     "PageFault",
     "PageFaultPermission",
     "PageResponse",
+    "Region",
+    "RegionFlags",
+    "RegionIndex",
+    "RegionMapping",
     "SkipError",
     "TooNewError",
     "ToolError",
@@ -121,6 +142,8 @@ __all__ = [
     "VIommuMemory",
     "VIommuType",
     "VfioDevice",
+    "VfioExtension",
+    "VfioPciDevice",
     "VtdStage1Flags",
     "flush_count",
     "vtd_stage1",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.context import Iommufd
-from iommufd_py.enums import DeviceFlags, HwCapabilities, HwInfoType, HwptAllocFlags, VIommuType
+from iommufd_py.enums import HwCapabilities, HwInfoType, HwptAllocFlags, VIommuType
 from iommufd_py.errors import DeviceError
 from iommufd_py.fault import FaultQueue
 from iommufd_py.hwpt import Coherency, CoherencyEvidence, Hwpt, HwptData, NestedHwpt
@@ -17,11 +17,11 @@ from iommufd_py.ioas import Ioas
 from iommufd_py.resource import Resource
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
+from iommufd_py.vfio_pci import PCI_DEVICES, VfioPciDevice
 from iommufd_py.viommu import VIommu
 
-__all__ = ["Attachment", "BoundDevice", "HwInfo", "VfioDevice", "find_cdev", "normalize_bdf"]
+__all__ = ["Attachment", "BoundDevice", "HwInfo", "VfioDevice", "find_cdev", "normalize_bdf", "vfio_driver"]
 
-_PCI_DEVICES = Path("/sys/bus/pci/devices")
 _BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
 
 
@@ -186,8 +186,8 @@ class Attachment(Resource):
         self.device._detach(self.pasid)
 
 
-class VfioDevice(BoundDevice):
-    """A PCI device bound to vfio-pci, through /dev/vfio/devices/vfioN.
+class VfioDevice(VfioPciDevice, BoundDevice):
+    """A PCI device bound to vfio-pci, through /dev/vfio/devices/vfioN. Closing it unbinds it from the iommufd.
 
     Args:
         iommufd: what to bind the device to.
@@ -212,45 +212,11 @@ class VfioDevice(BoundDevice):
             raise
         self._opened()
 
-    def __repr__(self) -> str:
-        return f"VfioDevice({self.bdf})"
-
-    @property
-    def name(self) -> str:
-        """The PCI address."""
-        return self.bdf
-
-    def fileno(self) -> int:
-        """Return the cdev's file descriptor."""
-        self._check_open()
-        return self._fd
-
     def _attach(self, pt_id: int, pasid: int | None) -> int:
         return vfio.device_attach_iommufd_pt(self._fd, pt_id, pasid)
 
     def _detach(self, pasid: int | None) -> None:
         vfio.device_detach_iommufd_pt(self._fd, pasid)
-
-    def _release(self) -> None:
-        # Closing the cdev is what unbinds the device from the iommufd.
-        os.close(self._fd)
-
-    def info(self) -> vfio.DeviceInfo:
-        """Ask what the device is and has."""
-        return vfio.device_get_info(self.fileno())
-
-    def reset(self) -> None:
-        """Reset the device.
-
-        Raises:
-            DeviceError: it has no reset that VFIO may use.
-        """
-        if not self.info().flags & DeviceFlags.RESET:
-            raise DeviceError(
-                f"{self.bdf} cannot be reset through VFIO: it has no function-level, power-management or other reset "
-                f"method (see {_PCI_DEVICES / self.bdf}/reset_method)"
-            )
-        vfio.device_reset(self.fileno())
 
 
 def normalize_bdf(text: str) -> str:
@@ -272,24 +238,34 @@ def find_cdev(bdf: str) -> Path:
     Raises:
         DeviceError: no such device, not bound to vfio-pci, or a kernel without VFIO cdevs.
     """
-    device = _PCI_DEVICES / bdf
-    if not device.exists():
-        raise DeviceError(f"there is no PCI device {bdf}: 'iommufd device list' shows those there are")
-    nodes = sorted((device / "vfio-dev").glob("vfio*"))
+    driver = vfio_driver(bdf)
+    nodes = sorted((PCI_DEVICES / bdf / "vfio-dev").glob("vfio*"))
     if nodes:
         return Path("/dev/vfio/devices") / nodes[0].name
+    raise DeviceError(
+        f"{bdf} is bound to {driver}, but this kernel gives it no cdev: CONFIG_VFIO_DEVICE_CDEV and an IOMMU group are "
+        "needed (is the IOMMU on? intel_iommu=on)"
+    )
+
+
+def vfio_driver(bdf: str) -> str:
+    """Return the name of the VFIO driver that the PCI device at the normalized address *bdf* is bound to.
+
+    Raises:
+        DeviceError: no such device, or it is not bound to one.
+    """
+    device = PCI_DEVICES / bdf
+    if not device.exists():
+        raise DeviceError(f"there is no PCI device {bdf}: 'iommufd device list' shows those there are")
     driver = device / "driver"
     if not driver.exists():
         raise DeviceError(f"{bdf} is bound to no driver, not to vfio-pci: 'iommufd device bind {bdf}' does that")
     name = driver.resolve().name
-    if not name.startswith("vfio"):
+    if not name.startswith("vfio") and not (device / "vfio-dev").exists():
         raise DeviceError(
             f"{bdf} is bound to {name}, not to vfio-pci: 'iommufd device bind {bdf}' takes it from that driver"
         )
-    raise DeviceError(
-        f"{bdf} is bound to {name}, but this kernel gives it no cdev: CONFIG_VFIO_DEVICE_CDEV and an IOMMU group are "
-        "needed (is the IOMMU on? intel_iommu=on)"
-    )
+    return name
 
 
 def _open_cdev(cdev: Path, bdf: str) -> int:

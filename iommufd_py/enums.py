@@ -6,18 +6,28 @@ from enum import IntEnum, IntFlag
 from iommufd_py.ffi import lib
 
 __all__ = [
+    "DeviceFeature",
     "DeviceFlags",
+    "FeatureOperation",
+    "GroupFlags",
     "HwCapabilities",
     "HwInfoType",
     "HwptAllocFlags",
     "HwptDataType",
     "HwptInvalidateType",
     "IommuOption",
+    "IrqFlags",
+    "IrqIndex",
+    "IrqSetFlags",
     "MapFlags",
     "MockDeviceFlags",
     "MockPageTable",
     "PageFaultPermission",
     "PageResponse",
+    "RegionFlags",
+    "RegionIndex",
+    "Type1MapFlags",
+    "Type1UnmapFlags",
     "VEventQueueType",
     "VIommuType",
     "VfioExtension",
@@ -175,6 +185,107 @@ class MockPageTable(IntEnum):
     """2K pages and all larger powers of two."""
     HUGE = lib.MOCK_IOMMUPT_HUGE
     """1M pages beside those."""
+
+
+class RegionIndex(IntEnum):
+    """The regions of a VFIO PCI device."""
+
+    BAR0 = lib.VFIO_PCI_BAR0_REGION_INDEX
+    BAR1 = lib.VFIO_PCI_BAR1_REGION_INDEX
+    BAR2 = lib.VFIO_PCI_BAR2_REGION_INDEX
+    BAR3 = lib.VFIO_PCI_BAR3_REGION_INDEX
+    BAR4 = lib.VFIO_PCI_BAR4_REGION_INDEX
+    BAR5 = lib.VFIO_PCI_BAR5_REGION_INDEX
+    ROM = lib.VFIO_PCI_ROM_REGION_INDEX
+    CONFIG = lib.VFIO_PCI_CONFIG_REGION_INDEX
+    VGA = lib.VFIO_PCI_VGA_REGION_INDEX
+
+
+class RegionFlags(IntFlag):
+    """What may be done with a region (VFIO_DEVICE_GET_REGION_INFO)."""
+
+    READ = lib.VFIO_REGION_INFO_FLAG_READ
+    WRITE = lib.VFIO_REGION_INFO_FLAG_WRITE
+    MMAP = lib.VFIO_REGION_INFO_FLAG_MMAP
+    CAPS = lib.VFIO_REGION_INFO_FLAG_CAPS
+
+
+class IrqIndex(IntEnum):
+    """The kinds of interrupts of a VFIO PCI device."""
+
+    INTX = lib.VFIO_PCI_INTX_IRQ_INDEX
+    MSI = lib.VFIO_PCI_MSI_IRQ_INDEX
+    MSIX = lib.VFIO_PCI_MSIX_IRQ_INDEX
+    ERR = lib.VFIO_PCI_ERR_IRQ_INDEX
+    REQ = lib.VFIO_PCI_REQ_IRQ_INDEX
+
+
+class IrqFlags(IntFlag):
+    """What may be done with the interrupts of one index (VFIO_DEVICE_GET_IRQ_INFO)."""
+
+    EVENTFD = lib.VFIO_IRQ_INFO_EVENTFD
+    MASKABLE = lib.VFIO_IRQ_INFO_MASKABLE
+    AUTOMASKED = lib.VFIO_IRQ_INFO_AUTOMASKED
+    NORESIZE = lib.VFIO_IRQ_INFO_NORESIZE
+
+
+class IrqSetFlags(IntFlag):
+    """What VFIO_DEVICE_SET_IRQS does (ACTION) and to which of the interrupts (DATA); one of each."""
+
+    DATA_NONE = lib.VFIO_IRQ_SET_DATA_NONE
+    DATA_BOOL = lib.VFIO_IRQ_SET_DATA_BOOL
+    DATA_EVENTFD = lib.VFIO_IRQ_SET_DATA_EVENTFD
+    ACTION_MASK = lib.VFIO_IRQ_SET_ACTION_MASK
+    ACTION_UNMASK = lib.VFIO_IRQ_SET_ACTION_UNMASK
+    ACTION_TRIGGER = lib.VFIO_IRQ_SET_ACTION_TRIGGER
+
+
+class DeviceFeature(IntEnum):
+    """Features for VFIO_DEVICE_FEATURE; each has a structure of its own in <linux/vfio.h>, or no data."""
+
+    PCI_VF_TOKEN = lib.VFIO_DEVICE_FEATURE_PCI_VF_TOKEN
+    MIGRATION = lib.VFIO_DEVICE_FEATURE_MIGRATION
+    MIG_DEVICE_STATE = lib.VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE
+    LOW_POWER_ENTRY = lib.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY
+    LOW_POWER_ENTRY_WITH_WAKEUP = lib.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP
+    LOW_POWER_EXIT = lib.VFIO_DEVICE_FEATURE_LOW_POWER_EXIT
+    DMA_LOGGING_START = lib.VFIO_DEVICE_FEATURE_DMA_LOGGING_START
+    DMA_LOGGING_STOP = lib.VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP
+    DMA_LOGGING_REPORT = lib.VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT
+    MIG_DATA_SIZE = lib.VFIO_DEVICE_FEATURE_MIG_DATA_SIZE
+    BUS_MASTER = lib.VFIO_DEVICE_FEATURE_BUS_MASTER
+    DMA_BUF = lib.VFIO_DEVICE_FEATURE_DMA_BUF
+    MIG_PRECOPY_INFOV2 = lib.VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2
+    ZPCI_ERROR = lib.VFIO_DEVICE_FEATURE_ZPCI_ERROR
+
+
+class FeatureOperation(IntFlag):
+    """What to do with a device feature."""
+
+    GET = lib.VFIO_DEVICE_FEATURE_GET
+    SET = lib.VFIO_DEVICE_FEATURE_SET
+    PROBE = lib.VFIO_DEVICE_FEATURE_PROBE
+    """With one of the others: only tell whether the device could."""
+
+
+class GroupFlags(IntFlag):
+    """The state of a VFIO group (VFIO_GROUP_GET_STATUS)."""
+
+    VIABLE = lib.VFIO_GROUP_FLAGS_VIABLE
+    CONTAINER_SET = lib.VFIO_GROUP_FLAGS_CONTAINER_SET
+
+
+class Type1MapFlags(IntFlag):
+    """What DMA may do through a mapping of a type1 container."""
+
+    READ = lib.VFIO_DMA_MAP_FLAG_READ
+    WRITE = lib.VFIO_DMA_MAP_FLAG_WRITE
+
+
+class Type1UnmapFlags(IntFlag):
+    """How VFIO_IOMMU_UNMAP_DMA unmaps."""
+
+    ALL = lib.VFIO_DMA_UNMAP_FLAG_ALL
 
 
 class MockDeviceFlags(IntFlag):

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from iommufd_py.enums import GroupFlags, IrqFlags, RegionFlags
 from iommufd_py.ffi import ffi, lib
 from iommufd_py.uapi.call import address_of, issue_argsz, issue_pointer, issue_value
 
@@ -47,12 +48,21 @@ class DeviceInfo:
 
 @dataclass(frozen=True, slots=True)
 class RegionInfo:
-    """VFIO_DEVICE_GET_REGION_INFO: where a region lies in the device's file, in bytes; capabilities by id."""
+    """One region of a device (VFIO_DEVICE_GET_REGION_INFO).
+
+    Attributes:
+        size: bytes, 0 for a region the device does not have.
+        offset: where the region lies in the device's file, in bytes.
+        mmap_areas: (offset, size) in the region of what can be mapped: the sparse mmap areas where the kernel names
+            them, else all of it; empty for a region that cannot be mapped.
+        capabilities: raw, by id.
+    """
 
     index: int
-    flags: int
+    flags: RegionFlags
     size: int
     offset: int
+    mmap_areas: tuple[tuple[int, int], ...]
     capabilities: Mapping[int, bytes]
 
 
@@ -61,7 +71,7 @@ class IrqInfo:
     """VFIO_DEVICE_GET_IRQ_INFO: how many interrupts an index has."""
 
     index: int
-    flags: int
+    flags: IrqFlags
     count: int
 
 
@@ -93,9 +103,9 @@ def set_iommu(fd: int, iommu_type: int) -> None:
     issue_value(fd, "VFIO_SET_IOMMU", iommu_type)
 
 
-def group_get_status(fd: int) -> int:
+def group_get_status(fd: int) -> GroupFlags:
     """Return the flags of a group: viable, container set."""
-    return int(issue_argsz(fd, "VFIO_GROUP_GET_STATUS", "vfio_group_status").flags)
+    return GroupFlags(int(issue_argsz(fd, "VFIO_GROUP_GET_STATUS", "vfio_group_status").flags))
 
 
 def group_set_container(fd: int, container_fd: int) -> None:
@@ -181,30 +191,37 @@ def device_get_info(fd: int) -> DeviceInfo:
 def device_get_region_info(fd: int, index: int) -> RegionInfo:
     """Ask where a region of a device lies and what may be done with it."""
     arg, memory = _issue_with_capabilities(fd, "VFIO_DEVICE_GET_REGION_INFO", "vfio_region_info", index=index)
-    has_caps = bool(arg.flags & lib.VFIO_REGION_INFO_FLAG_CAPS)
+    flags = RegionFlags(int(arg.flags))
+    capabilities = dict(_capabilities(memory, int(arg.cap_offset) if flags & RegionFlags.CAPS else 0))
+    sparse = capabilities.get(lib.VFIO_REGION_INFO_CAP_SPARSE_MMAP)
+    whole = ((0, int(arg.size)),) if flags & RegionFlags.MMAP else ()
     return RegionInfo(
         index=index,
-        flags=int(arg.flags),
+        flags=flags,
         size=int(arg.size),
         offset=int(arg.offset),
-        capabilities=dict(_capabilities(memory, int(arg.cap_offset) if has_caps else 0)),
+        mmap_areas=whole if sparse is None else _sparse_mmap_areas(sparse),
+        capabilities=capabilities,
     )
 
 
 def device_get_irq_info(fd: int, index: int) -> IrqInfo:
     """Ask how many interrupts an index of a device has."""
     arg = issue_argsz(fd, "VFIO_DEVICE_GET_IRQ_INFO", "vfio_irq_info", index=index)
-    return IrqInfo(index, int(arg.flags), int(arg.count))
+    return IrqInfo(index, IrqFlags(int(arg.flags)), int(arg.count))
 
 
-def device_set_irqs(fd: int, flags: int, index: int, start: int, count: int, data: bytes = b"") -> None:
-    """Mask, unmask, trigger or wire interrupts; *data* is what the DATA_* flag says, empty for DATA_NONE."""
+def device_set_irqs(fd: int, flags: int, index: int, start: int, count: int, data: bytes = b"") -> int:
+    """Mask, unmask, trigger or wire interrupts; *data* is what the DATA_* flag says, empty for DATA_NONE.
+
+    Returns 0; or, where fewer MSI vectors can be had than were to be wired, how many, with none wired.
+    """
     size = ffi.sizeof("struct vfio_irq_set") + len(data)
     memory = ffi.new("uint64_t[]", (size + 7) // 8)
     arg = ffi.cast("struct vfio_irq_set *", memory)
     arg.argsz, arg.flags, arg.index, arg.start, arg.count = size, flags, index, start, count
     ffi.memmove(arg.data, data, len(data))
-    issue_pointer(
+    return issue_pointer(
         fd,
         "VFIO_DEVICE_SET_IRQS",
         arg,
@@ -282,6 +299,11 @@ def _capabilities(memory: Any, offset: int) -> Iterator[tuple[int, bytes]]:
         identity, following = int(header.id), int(header.next)
         yield identity, raw[offset : following or len(raw)]
         offset = following
+
+
+def _sparse_mmap_areas(raw: bytes) -> tuple[tuple[int, int], ...]:
+    capability: Any = ffi.from_buffer("struct vfio_region_info_cap_sparse_mmap *", raw)
+    return tuple((int(capability.areas[i].offset), int(capability.areas[i].size)) for i in range(capability.nr_areas))
 
 
 def _type1_iova_ranges(raw: bytes | None) -> tuple[tuple[int, int], ...]:
