@@ -11,6 +11,7 @@
 Importing it opens nothing and needs no /dev/iommu.
 """
 
+from iommufd_py.container import Container, ContainerMode, IoasContainer, Type1Container, Type1Mapping, open_container
 from iommufd_py.context import Iommufd
 from iommufd_py.device import Attachment, BoundDevice, HwInfo, VfioDevice
 from iommufd_py.dirty import DirtyBitmap, DirtyTracking
@@ -55,6 +56,7 @@ from iommufd_py.errors import (
     UnsupportedIoctlError,
 )
 from iommufd_py.fault import EventQueue, FaultQueue, PageFault
+from iommufd_py.group import VfioGroup, VfioGroupDevice
 from iommufd_py.hwpt import (
     Coherency,
     CoherencyEvidence,
@@ -85,6 +87,8 @@ __all__ = [
     "Coherency",
     "CoherencyError",
     "CoherencyEvidence",
+    "Container",
+    "ContainerMode",
     "DeviceError",
     "DeviceFeature",
     "DeviceFlags",
@@ -109,6 +113,7 @@ __all__ = [
     "Interrupts",
     "InvalidFieldError",
     "Ioas",
+    "IoasContainer",
     "IommuOption",
     "Iommufd",
     "IommufdError",
@@ -133,6 +138,8 @@ __all__ = [
     "SkipError",
     "TooNewError",
     "ToolError",
+    "Type1Container",
+    "Type1Mapping",
     "UnsupportedIoctlError",
     "VDevice",
     "VEvent",
@@ -143,9 +150,12 @@ __all__ = [
     "VIommuType",
     "VfioDevice",
     "VfioExtension",
+    "VfioGroup",
+    "VfioGroupDevice",
     "VfioPciDevice",
     "VtdStage1Flags",
     "flush_count",
+    "open_container",
     "vtd_stage1",
     "vtd_stage1_invalidation",
 ]

@@ -146,6 +146,19 @@ _NOT_IN_RANGE = (
     "the ranges and the alignment"
 )
 _TAKEN = "part of this IOVA range is mapped already; unmap it first or choose another IOVA"
+_PAST_THE_END = "the IOVA plus the length goes past the end of the 64-bit space"
+_NOT_MAPPED = "nothing is mapped in this range, or a mapping reaches past its ends; unmap whole mappings only"
+_PAST_THE_RANGE = "a mapping reaches past the ends of the range; unmap whole mappings only"
+_BAD_MEMORY = (
+    "part of the user memory is not mapped, or not writable as the mapping asks; device memory (BARs) cannot be "
+    "mapped from a pointer, except in a container of VFIO's own"
+)
+_RESERVED = "a mapping of the IOAS lies in a range the device reserves or cannot reach; unmap it first"
+_OTHER_DRIVER = (
+    "the device's group is in use, by another driver or through the other of /dev/vfio/<group> and /dev/vfio/devices; "
+    "free every device of the group"
+)
+_UNSAFE_INTERRUPTS = "the group is not viable or the interrupts are unsafe; see the kernel log"
 _NO_ROOM = "no free IOVA range of this length is left in the allowed ranges; unmap something"
 
 _NO_MOCK_DEVICE = (
@@ -158,11 +171,8 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_IOAS_MAP", _errno.EEXIST): _TAKEN,
     ("IOMMU_IOAS_MAP", _errno.ENOSPC): _NO_ROOM,
     ("IOMMU_IOAS_MAP", _errno.ENOMEM): _MEMLOCK,
-    ("IOMMU_IOAS_MAP", _errno.EOVERFLOW): "the IOVA plus the length goes past the end of the 64-bit space",
-    ("IOMMU_IOAS_MAP", _errno.EFAULT): (
-        "part of the user memory is not mapped, or not writable as the mapping asks; device memory (BARs) cannot be "
-        "mapped from a pointer"
-    ),
+    ("IOMMU_IOAS_MAP", _errno.EOVERFLOW): _PAST_THE_END,
+    ("IOMMU_IOAS_MAP", _errno.EFAULT): _BAD_MEMORY,
     ("IOMMU_IOAS_MAP_FILE", _errno.EINVAL): _NOT_IN_RANGE,
     ("IOMMU_IOAS_MAP_FILE", _errno.EEXIST): _TAKEN,
     ("IOMMU_IOAS_MAP_FILE", _errno.ENOSPC): _NO_ROOM,
@@ -172,11 +182,9 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_IOAS_COPY", _errno.EEXIST): _TAKEN,
     ("IOMMU_IOAS_COPY", _errno.ENOSPC): _NO_ROOM,
     ("IOMMU_IOAS_COPY", _errno.ENOENT): "no IOAS with this id, or the source range is not wholly mapped",
-    ("IOMMU_IOAS_UNMAP", _errno.ENOENT): (
-        "nothing is mapped in this range, or a mapping reaches past its ends; unmap whole mappings only"
-    ),
+    ("IOMMU_IOAS_UNMAP", _errno.ENOENT): _NOT_MAPPED,
     ("IOMMU_IOAS_UNMAP", _errno.EINVAL): "the length is zero",
-    ("IOMMU_IOAS_UNMAP", _errno.EOVERFLOW): "the IOVA plus the length goes past the end of the 64-bit space",
+    ("IOMMU_IOAS_UNMAP", _errno.EOVERFLOW): _PAST_THE_END,
     ("IOMMU_IOAS_UNMAP", _errno.EBUSY): "a hardware queue or another thread's map or unmap still uses the range",
     ("IOMMU_IOAS_ALLOW_IOVAS", _errno.EADDRINUSE): "part of the range is reserved by an attached device",
     ("IOMMU_DESTROY", _errno.EBUSY): (
@@ -186,28 +194,19 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_OPTION", _errno.EBUSY): "the accounting mode can only change before any object is made on the iommufd",
     ("IOMMU_OPTION", _errno.EPERM): "changing the accounting mode needs CAP_SYS_RESOURCE; run as root",
     ("IOMMU_HWPT_ALLOC", _errno.EOPNOTSUPP): "this IOMMU does not support a HWPT with these flags or this data type",
-    ("IOMMU_HWPT_ALLOC", _errno.EADDRINUSE): (
-        "a mapping of the IOAS lies in a range the device reserves or cannot reach; unmap it first"
-    ),
+    ("IOMMU_HWPT_ALLOC", _errno.EADDRINUSE): _RESERVED,
     ("IOMMU_GET_HW_INFO", _errno.EOPNOTSUPP): "this kernel cannot answer for this type of IOMMU or these flags",
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EINVAL): (
         "the device is bound already, its IOMMU is not cache coherent for the CPU, or interrupts cannot be isolated"
     ),
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EBADF): "the descriptor is not an iommufd",
-    ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EBUSY): (
-        "the device's group is in use, by another driver or through /dev/vfio/<group>; free every device of the group"
-    ),
-    (
-        "VFIO_DEVICE_BIND_IOMMUFD",
-        _errno.EPERM,
-    ): "the group is not viable or the interrupts are unsafe; see the kernel log",
+    ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EBUSY): _OTHER_DRIVER,
+    ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EPERM): _UNSAFE_INTERRUPTS,
     (
         "VFIO_DEVICE_ATTACH_IOMMUFD_PT",
         _errno.ENOENT,
     ): "no IOAS or HWPT with this id on the iommufd the device is bound to",
-    ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _errno.EADDRINUSE): (
-        "a mapping of the IOAS lies in a range the device reserves or cannot reach; unmap it first"
-    ),
+    ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _errno.EADDRINUSE): _RESERVED,
     ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _errno.EINVAL): "the HWPT was made for another IOMMU or other capabilities",
     ("VFIO_DEVICE_RESET", _errno.EINVAL): "the device has no reset method that VFIO may use",
     ("IOMMU_TEST_CMD MOCK_DOMAIN", _errno.EINVAL): _NO_MOCK_DEVICE,
@@ -218,6 +217,56 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_IOAS_CHANGE_PROCESS", _errno.EINVAL): (
         "something is mapped that is no file mapping: only what IOMMU_IOAS_MAP_FILE mapped can change its process"
     ),
+    ("VFIO_DEVICE_GET_INFO", _errno.EINVAL): "the device is not bound to an iommufd yet; bind it first",
+    ("VFIO_DEVICE_GET_REGION_INFO", _errno.EINVAL): "the device has no region of this index",
+    ("VFIO_DEVICE_GET_IRQ_INFO", _errno.EINVAL): "the device has no interrupts of this index",
+    ("VFIO_DEVICE_SET_IRQS", _errno.EINVAL): (
+        "the device has not that many interrupts of this index, cannot do this with them, or another index is enabled; "
+        "disable that first"
+    ),
+    ("VFIO_DEVICE_SET_IRQS", _errno.EBUSY): "the device's line is shared and it cannot mask INTx; use MSI",
+    ("VFIO_DEVICE_FEATURE", _errno.ENOTTY): "the device or this kernel does not have the feature",
+    (
+        "VFIO_DEVICE_FEATURE",
+        _errno.EINVAL,
+    ): "the feature has not this operation, or its data is not as long as it must be",
+    ("VFIO_GROUP_SET_CONTAINER", _errno.EINVAL): "the group is in a container already; close that first",
+    ("VFIO_GROUP_SET_CONTAINER", _errno.EBUSY): _OTHER_DRIVER,
+    ("VFIO_GROUP_SET_CONTAINER", _errno.EBADFD): "the descriptor is neither a VFIO container nor an iommufd",
+    ("VFIO_GROUP_UNSET_CONTAINER", _errno.EINVAL): "the group is in no container",
+    ("VFIO_GROUP_UNSET_CONTAINER", _errno.EBUSY): "a device of the group is still open; close it first",
+    ("VFIO_GROUP_GET_DEVICE_FD", _errno.EINVAL): (
+        "the group is in no container, or that has no IOMMU type yet (VFIO_SET_IOMMU)"
+    ),
+    ("VFIO_GROUP_GET_DEVICE_FD", _errno.ENODEV): "the group has no device of this name that is bound to vfio-pci",
+    ("VFIO_GROUP_GET_DEVICE_FD", _errno.EBUSY): _OTHER_DRIVER,
+    ("VFIO_GROUP_GET_DEVICE_FD", _errno.EADDRINUSE): _RESERVED,
+    ("VFIO_SET_IOMMU", _errno.EINVAL): (
+        "the container has no group yet, has an IOMMU type already, or does not know this one"
+    ),
+    ("VFIO_SET_IOMMU", _errno.ENODEV): "this kernel has no such IOMMU type, or the container has no group yet",
+    ("VFIO_SET_IOMMU", _errno.EPERM): _UNSAFE_INTERRUPTS,
+    ("VFIO_CHECK_EXTENSION", _errno.ENODEV): "no compatibility IOAS is set on this iommufd",
+    ("VFIO_IOMMU_GET_INFO", _errno.ENODEV): "no compatibility IOAS is set on this iommufd",
+    ("VFIO_IOMMU_GET_INFO", _errno.EINVAL): "the container has no IOMMU type yet; put a group into it first",
+    ("VFIO_IOMMU_MAP_DMA", _errno.EINVAL): (
+        "the IOVA, the address or the length is zero, misaligned or outside the allowed ranges (see "
+        "Container.iova_ranges()), or the container has no group"
+    ),
+    ("VFIO_IOMMU_MAP_DMA", _errno.EEXIST): _TAKEN,
+    ("VFIO_IOMMU_MAP_DMA", _errno.ENOSPC): (
+        "the container has no mapping left: unmap something, or raise dma_entry_limit "
+        "(/sys/module/vfio_iommu_type1/parameters/dma_entry_limit)"
+    ),
+    ("VFIO_IOMMU_MAP_DMA", _errno.ENOMEM): _MEMLOCK,
+    ("VFIO_IOMMU_MAP_DMA", _errno.EOVERFLOW): _PAST_THE_END,
+    ("VFIO_IOMMU_MAP_DMA", _errno.EFAULT): _BAD_MEMORY,
+    ("VFIO_IOMMU_UNMAP_DMA", _errno.EINVAL): (
+        "a mapping reaches past the ends of the range, the IOVA or the length is zero or misaligned, or the container "
+        "has no group; unmap whole mappings only"
+    ),
+    ("VFIO_IOMMU_UNMAP_DMA", _errno.ENOENT): _PAST_THE_RANGE,
+    ("VFIO_IOMMU_UNMAP_DMA", _errno.EOVERFLOW): _PAST_THE_END,
     ("IOMMU_VDEVICE_ALLOC", _errno.EEXIST): "the vIOMMU has a device with this virtual id, or the device has a vDevice",
     ("IOMMU_VEVENTQ_ALLOC", _errno.EEXIST): "the vIOMMU has a queue for events of this type",
     ("IOMMU_HW_QUEUE_ALLOC", _errno.EEXIST): "the vIOMMU has a hardware queue with this index",
