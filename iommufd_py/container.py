@@ -125,7 +125,7 @@ class IoasContainer(Container):
         self._opened()
         try:
             self.ioas = self.iommufd.alloc_ioas()
-            self.device: VfioPciDevice = self.open_device(bdf)
+            self.device = self.open_device(bdf)
         except BaseException:
             self.close()
             raise
@@ -215,7 +215,7 @@ class Type1Container(Container):
                     f"{path} offers no {iommu_type.name}: CONFIG_VFIO_IOMMU_TYPE1 is off or its module is not loaded; "
                     "try 'modprobe vfio_iommu_type1'"
                 )
-            self.device: VfioPciDevice = self.open_device(bdf)
+            self.device = self.open_device(bdf)
         except BaseException:
             self.close()
             raise
@@ -251,11 +251,15 @@ class Type1Container(Container):
         self._groups[number] = group
         return group
 
-    def _group_left(self, group: VfioGroup) -> None:
+    def _leaving(self, group: VfioGroup) -> None:
         self._groups.pop(group.number, None)
-        # With the last group VFIO's own type1 drops all mappings; iommufd keeps its IOAS.
-        if not self._groups and self.path == DEV_VFIO:
-            self._forget_mappings(IovaRange(0, (1 << 64) - 1))
+        # VFIO drops all mappings with the last group. iommufd would keep them; here it does the same.
+        if not self._groups:
+            for mapping in self._mappings():
+                mapping.close()
+
+    def _mappings(self) -> list["Type1Mapping"]:
+        return [one for one in self._dependents if isinstance(one, Type1Mapping)]
 
     def info(self) -> vfio.Type1Info:
         """Ask for page sizes, IOVA ranges and how many mappings are left (VFIO_IOMMU_GET_INFO)."""
@@ -293,7 +297,7 @@ class Type1Container(Container):
         return unmapped
 
     def _forget_mappings(self, gone: IovaRange) -> None:
-        for mapping in [one for one in self._dependents if isinstance(one, Type1Mapping)]:
+        for mapping in self._mappings():
             if gone.contains(mapping.iova, mapping.length):
                 mapping._forget()
 

@@ -20,7 +20,7 @@ __all__ = ["VfioGroup", "VfioGroupDevice", "iommu_group"]
 
 
 class VfioGroup(Resource):
-    """An IOMMU group in a container. Made by ``container.open_device()``, closed with the container.
+    """An IOMMU group in a container. Made by ``container.open_device()``; the last group takes the mappings with it.
 
     Attributes:
         number: of the group.
@@ -56,9 +56,11 @@ class VfioGroup(Resource):
         return vfio.group_get_status(self.fileno())
 
     def _release(self) -> None:
-        # Closing the group, with its devices closed, is what takes it out of the container.
-        os.close(self._fd)
-        self.container._group_left(self)
+        try:
+            self.container._leaving(self)
+        finally:
+            # Closing the group, with its devices closed, is what takes it out of the container.
+            os.close(self._fd)
 
 
 class VfioGroupDevice(VfioPciDevice):

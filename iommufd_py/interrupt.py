@@ -30,7 +30,7 @@ class Interrupts(Resource):
         eventfds: one descriptor per vector, non-blocking, for an event loop of the user's.
 
     Raises:
-        DeviceError: the device, or the machine, has not that many.
+        DeviceError: the device, or the machine, has not that many, or they are enabled already.
         IommufdError: another kind is enabled.
 
     Source: VFIO_DEVICE_SET_IRQS in include/uapi/linux/vfio.h.
@@ -40,6 +40,8 @@ class Interrupts(Resource):
         super().__init__(device)
         self.device = device
         self.index = index
+        if any(isinstance(one, Interrupts) and one.index is index for one in device._dependents):
+            raise DeviceError(f"the {index.name} interrupts of {device.name} are enabled already; close those first")
         available = device.irq_info(index).count
         self.count = available if count is None else count
         if not 0 < self.count <= available:

@@ -116,18 +116,15 @@ class RegionMapping(Resource):
         self.offset = offset
         self.length = length
         areas = region.info.mmap_areas
+        if not areas:
+            raise DeviceError(f"{region!r} cannot be mapped: use its read() and write()")
         if not any(start <= offset < offset + length <= start + size for start, size in areas):
-            allowed = ", ".join(f"{start:#x}-{start + size - 1:#x}" for start, size in areas) or "nothing"
-            raise DeviceError(
-                f"{length} bytes at {offset:#x} of {region!r} cannot be mapped, only {allowed} of it; use its read() "
-                "and write()"
-            )
+            allowed = ", ".join(f"{start:#x}-{start + size - 1:#x}" for start, size in areas)
+            raise DeviceError(f"{length} bytes at {offset:#x} of {region!r} cannot be mapped, only {allowed} of it")
         try:
             self._memory = mmap.mmap(region.device.fileno(), length, offset=region.info.offset + offset)
         except OSError as failure:
-            raise DeviceError(
-                f"{region!r} cannot be mapped: {failure.strerror}; use its read() and write()"
-            ) from failure
+            raise DeviceError(f"{region!r} cannot be mapped: {failure.strerror}") from failure
         self.user_va = address_of_buffer(self._memory)
         self._bytes = memoryview(self._memory)
         self._registers: dict[int, memoryview[int]] = {

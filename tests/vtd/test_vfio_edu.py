@@ -3,7 +3,16 @@
 
 import pytest
 
-from iommufd_py import Container, DeviceFeature, FeatureOperation, InvalidFieldError, IrqIndex, RegionIndex, pci
+from iommufd_py import (
+    Container,
+    DeviceError,
+    DeviceFeature,
+    FeatureOperation,
+    InvalidFieldError,
+    IrqIndex,
+    RegionIndex,
+    pci,
+)
 from tests.conftest import need
 
 EDU = "1234:11e8"
@@ -36,6 +45,8 @@ def test_accesses_outside_are_refused(edu: Container) -> None:
         bar.read(bar.info.size, 4)
     with pytest.raises(ValueError, match="1, 2, 4 or 8"):
         bar.read_int(0, 3)
+    with pytest.raises(DeviceError, match="cannot be mapped, only 0x0-"):
+        bar.mmap(length=2 * bar.info.size)
     with bar.mmap() as mapping, pytest.raises(ValueError, match="no 4-byte register at offset 0x2"):
         mapping.read_int(2, 4)
 
@@ -69,8 +80,13 @@ def test_intx_is_masked_when_it_fires(edu: Container) -> None:
 
 
 def test_kinds_of_interrupts_exclude_each_other(edu: Container) -> None:
-    with edu.device.enable_irqs(IrqIndex.MSI), pytest.raises(InvalidFieldError, match="another index is enabled"):
-        edu.device.enable_irqs(IrqIndex.INTX)
+    with edu.device.enable_irqs(IrqIndex.MSI):
+        with pytest.raises(InvalidFieldError, match="another index is enabled"):
+            edu.device.enable_irqs(IrqIndex.INTX)
+        with pytest.raises(DeviceError, match=r"MSI interrupts of .* are enabled already"):
+            edu.device.enable_irqs(IrqIndex.MSI)
+    with pytest.raises(DeviceError, match="has 1 INTX interrupts, 2 cannot be enabled"):
+        edu.device.enable_irqs(IrqIndex.INTX, 2)
     edu.device.enable_irqs(IrqIndex.INTX).close()
 
 
