@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Containers of all five modes: what they answer, in which order they close, and how they refuse."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from iommufd_py import (
@@ -30,12 +33,13 @@ from iommufd_py.context import DEV_IOMMU
 from iommufd_py.group import VfioGroupDevice
 from iommufd_py.lab.machine import TEST_DEVICES
 from tests.conftest import IN_LAB
-from tests.vtd.conftest import opened
+from tests.vtd.conftest import KERNEL_MODES, opened
 
 IOVA = 1 << 32
 PAGE = 4096
 MSI_DOORBELL = 0xFEE0_0000
 VFIO_MODES = (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2)
+DMA_ENTRY_LIMIT = Path("/sys/module/vfio_iommu_type1/parameters/dma_entry_limit")
 
 
 def test_iova_ranges(container: Container, device_ranges: tuple[object, ...]) -> None:
@@ -74,6 +78,23 @@ def test_mappings_left(container: Container, mode: ContainerMode) -> None:
     assert container.mappings_left() == before
 
 
+@pytest.fixture
+def one_mapping_allowed() -> Iterator[None]:
+    before = DMA_ENTRY_LIMIT.read_text()
+    DMA_ENTRY_LIMIT.write_text("1")
+    yield
+    DMA_ENTRY_LIMIT.write_text(before)
+
+
+@pytest.mark.parametrize("mode", [name for name, mode in KERNEL_MODES.items() if mode in VFIO_MODES], indirect=True)
+def test_dma_entry_limit(one_mapping_allowed: None, container: Container) -> None:
+    with DmaBuffer(2 * PAGE) as buffer:
+        assert container.mappings_left() == 1
+        container.map(buffer, IOVA, length=PAGE)
+        with pytest.raises(IommufdError, match=r"ENOSPC: the container has no mapping left: .* raise dma_entry_limit"):
+            container.map(buffer, IOVA + PAGE, length=PAGE)
+
+
 def test_closing_a_buffer_unmaps_it(container: Container) -> None:
     with DmaBuffer(2 * PAGE) as buffer:
         first = container.map(buffer, IOVA, length=PAGE)
@@ -100,11 +121,10 @@ def test_closing_a_container_closes_all(mode: ContainerMode, bdf: str) -> None:
                 device.info()
 
 
-def test_closing_the_last_group_closes_the_mappings(container: Container) -> None:
-    bdf = container.device.bdf
+@pytest.mark.parametrize("mode", [name for name in KERNEL_MODES if name != "iommufd"], indirect=True)
+def test_closing_the_last_group_closes_the_mappings(container: Container, bdf: str) -> None:
     with DmaBuffer(PAGE) as buffer:
-        if not isinstance(container.device, VfioGroupDevice):
-            pytest.skip("an iommufd has no groups")
+        assert isinstance(container.device, VfioGroupDevice)
         mapping = container.map(buffer, IOVA)
         assert container.device.group.status() == GroupFlags.VIABLE | GroupFlags.CONTAINER_SET
         container.device.group.close()
