@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from iommufd_py.lab.config import Configuration
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import Machine
 from iommufd_py.lab.source import SERIES
@@ -22,6 +23,7 @@ __all__ = ["lab"]
 _SERIES = click.option(
     "--series", type=click.Choice(SERIES), help="Kernel series; the newest that can be fetched by default."
 )
+_DEBUG = click.option("--debug", is_flag=True, help="The configuration with lockdep and KASAN: slow, finds faults.")
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -58,8 +60,9 @@ def kernel() -> None:
 @kernel.command("build")
 @click.argument("variant", type=click.Choice(["stock", "patched"]), default="stock")
 @_SERIES
+@_DEBUG
 @click.option("--source", type=_DIRECTORY, help="Build this tree as it is, again after every change, instead.")
-def build_kernel(variant: Any, series: str | None, source: Path | None) -> None:
+def build_kernel(variant: Any, series: str | None, debug: bool, source: Path | None) -> None:
     """Build a kernel unless it is in the cache, and print the path of its image.
 
     `stock` is a kernel source of the distribution with the lab's configuration, `patched` the same with the project's
@@ -71,8 +74,9 @@ def build_kernel(variant: Any, series: str | None, source: Path | None) -> None:
 
     if source is not None and (variant == "patched" or series is not None):
         raise click.UsageError("--source builds a tree as it is: apply patches to it yourself and give no series")
+    configuration = Configuration(debug=debug)
     with shown_progress() as progress:
-        built = kernel.build_kernel(variant, progress, series=series, own=source)
+        built = kernel.build_kernel(variant, progress, series=series, configuration=configuration, own=source)
     click.echo(built.image)
 
 
@@ -86,8 +90,8 @@ def list_kernels(as_json: bool) -> None:
     if as_json:
         emit_json({"schema": "iommufd-lab-kernels/1", "kernels": [one.as_dict() for one in found]})
         return
-    rows = [(one.recipe.key, one.recipe.variant, one.release, one.recipe.source, one.built_at) for one in found]
-    emit_table(("key", "variant", "release", "source", "built"), rows)
+    rows = [(one.recipe.key, one.name, one.release, one.recipe.source, one.built_at) for one in found]
+    emit_table(("key", "kernel", "release", "source", "built"), rows)
 
 
 def _machine_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -96,6 +100,7 @@ def _machine_options(function: Callable[..., None]) -> Callable[..., None]:
             click.option("--coherent/--non-coherent", default=False, help="Can the IOMMU enforce snooping (ECAP.SC)?"),
             click.option("--scalable", is_flag=True, help="VT-d scalable mode."),
             click.option("--kernel", default="stock", metavar="stock|patched|PATH", help="Built when it is not there."),
+            _DEBUG,
             click.option("--memory", type=SIZE, default="2G", help="Memory of the guest."),
             click.option("--cpus", type=click.IntRange(min=1), default=2, help="CPUs of the guest."),
             click.option("--rw", type=_DIRECTORY, multiple=True, help="Share this directory read-write, too."),
@@ -112,13 +117,18 @@ def _machine(coherent: bool, scalable: bool, memory: int, cpus: int) -> Machine:
         raise click.UsageError(str(failure)) from None
 
 
-def _image(name: str) -> Path:
+def _image(name: str, debug: bool) -> tuple[Path, str]:
+    """Return the image of a kernel, and what the guest is told it is."""
     from iommufd_py.lab.kernel import image
 
     from .lab_progress import shown_progress
 
+    named = name in ("stock", "patched")
+    if debug and not named:
+        raise click.UsageError("--debug is for stock and patched; a kernel given by its path is what it is")
+    configuration = Configuration(debug=debug)
     with shown_progress() as progress:
-        return image(name, progress)
+        return image(name, progress, configuration), configuration.label(name) if named else name
 
 
 @lab.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -131,6 +141,7 @@ def run(
     coherent: bool,
     scalable: bool,
     kernel: str,
+    debug: bool,
     memory: int,
     cpus: int,
     rw: tuple[Path, ...],
@@ -146,7 +157,8 @@ def run(
     from iommufd_py.lab import vm
 
     machine = _machine(coherent, scalable, memory, cpus)
-    result = vm.run(_image(kernel), command, machine, kernel_name=kernel, rw=rw, timeout=timeout)
+    image, name = _image(kernel, debug)
+    result = vm.run(image, command, machine, kernel_name=name, rw=rw, timeout=timeout)
     if result.problem is not None:
         note(result.log_excerpt())
         raise LabError(result.problem)
@@ -157,20 +169,24 @@ def run(
 
 @lab.command()
 @_machine_options
-def shell(coherent: bool, scalable: bool, kernel: str, memory: int, cpus: int, rw: tuple[Path, ...]) -> None:
+def shell(
+    coherent: bool, scalable: bool, kernel: str, debug: bool, memory: int, cpus: int, rw: tuple[Path, ...]
+) -> None:
     """Boot a kernel and give a root shell in it, in this directory; end it with Ctrl-D."""
     from iommufd_py.lab import vm
 
     if not sys.stdin.isatty():
         raise LabError("a shell needs a terminal; run a command with: iommufd lab run -- COMMAND")
-    sys.exit(vm.shell(_image(kernel), _machine(coherent, scalable, memory, cpus), kernel_name=kernel, rw=rw))
+    image, name = _image(kernel, debug)
+    sys.exit(vm.shell(image, _machine(coherent, scalable, memory, cpus), kernel_name=name, rw=rw))
 
 
 @lab.command()
 @click.option("--kernel", type=click.Choice(["stock", "patched"]), default="stock", help="Built when it is not there.")
 @_SERIES
+@_DEBUG
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def selftest(kernel: Any, series: str | None, as_json: bool) -> None:
+def selftest(kernel: Any, series: str | None, debug: bool, as_json: bool) -> None:
     """Run the kernel's own iommu selftests, tools/testing/selftests/iommu, in a guest and count the cases.
 
     Exit status 1 when a case failed or was never reported, or when the guest's kernel complained meanwhile.
@@ -181,9 +197,9 @@ def selftest(kernel: Any, series: str | None, as_json: bool) -> None:
     from .lab_progress import shown_progress
 
     with shown_progress() as progress:
-        built = build_kernel(kernel, progress, series=series)
+        built = build_kernel(kernel, progress, series=series, configuration=Configuration(debug=debug))
         programs = selftests(built, progress)
-    reports = run_selftests(built.image, programs, kernel)
+    reports = run_selftests(built.image, programs, built.name)
     if as_json:
         emit_json({"schema": "iommufd-lab-selftest/1", "kernel": built.as_dict(), "programs": _as_dicts(reports)})
     else:
@@ -191,7 +207,7 @@ def selftest(kernel: Any, series: str | None, as_json: bool) -> None:
             (name, *map(str, (one.planned, len(one.passed), len(one.failed), len(one.skipped), one.lost)))
             for name, one in reports.items()
         ]
-        click.echo(f"{built.release} {kernel}, {built.recipe.source}")
+        click.echo(f"{built.release} {built.name}, {built.recipe.source}")
         emit_table(("program", "cases", "passed", "failed", "skipped", "lost"), rows)
         for one in reports.values():
             for name in one.failed:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from iommufd_py.lab import cache, paths
-from iommufd_py.lab.cache import Kernel, Recipe
-from iommufd_py.lab.config import check_config, fragment
+from iommufd_py.lab.cache import IMAGES, Kernel, Recipe
+from iommufd_py.lab.config import CONFIGS, Arch, check_config
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.process import SPACE_REMEDY, locked, out_of_space, run_tool, start, stop
 from iommufd_py.lab.progress import Progress
@@ -83,9 +83,11 @@ def selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], progres
     ):
         progress.step("compiling the selftests")
         suite = ["-C", str(place.tree / "tools/testing/selftests/iommu")]
-        headers = f"KHDR_INCLUDES=-isystem {place.objects / 'usr/include'}"
+        suite.append(f"KHDR_INCLUDES=-isystem {place.objects / 'usr/include'}")
+        if kernel.recipe.configuration.debug:
+            suite.append(f"USERCFLAGS=-include {CONFIGS / 'selftest-timeout.h'}")
         with tempfile.TemporaryDirectory(prefix="selftests-", dir=place.objects.parent) as directory:
-            for arguments in ([*place.make, "headers"], ["make", *suite, f"OUTPUT={directory}", headers]):
+            for arguments in ([*place.make, "headers"], ["make", *suite, f"OUTPUT={directory}"]):
                 if not _run_make(arguments, _environment(), output, lambda line: None):
                     raise LabError(f"the selftests of {kernel.recipe.source} do not compile: {_explain(place.log)}")
             with cache.staging(kernel) as staged:
@@ -99,6 +101,7 @@ class _Place:
     """Where one kernel is built: its source, its objects and the log of it."""
 
     label: str
+    arch: Arch
     tree: Path
     objects: Path
     log: Path
@@ -107,7 +110,7 @@ class _Place:
     def make(self) -> list[str]:
         """The command that builds in it, up to the target."""
         jobs = f"-j{len(os.sched_getaffinity(0))}"
-        make = ["make", "--no-print-directory", "-C", str(self.tree), f"O={self.objects}", "ARCH=x86_64", jobs]
+        make = ["make", "--no-print-directory", "-C", str(self.tree), f"O={self.objects}", f"ARCH={self.arch}", jobs]
         # An empty LOCALVERSION keeps the state of a git tree out of the name, and with it a relinking.
         return [*make, "LOCALVERSION=", "KBUILD_BUILD_USER=iommufd", "KBUILD_BUILD_HOST=lab"]
 
@@ -128,16 +131,21 @@ def _place(recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: 
     base = _base(tree)
     require_space(base, BUILD_BYTES, "build a kernel")
     try:
+        # The configuration comes first: then no name is the beginning of that of another configuration.
+        prefix = recipe.configuration.name and f"{recipe.configuration.name}-"
         if tree.own:
-            with _workspace(base, "own", lambda path: (path / "obj").mkdir()) as own:
-                yield _Place(str(tree.path), tree.path, own / "obj", base / "own.log")
+            name = f"{prefix}own"
+            with _workspace(base, name, lambda path: (path / "obj").mkdir()) as own:
+                yield _Place(str(tree.path), recipe.arch, tree.path, own / "obj", base / f"{name}.log")
             return
-        name = recipe.variant + (f"-{recipe.patches}" if recipe.patches else "")
-        for old in base.glob(f"{recipe.variant}-*/"):
+        name = f"{prefix}{recipe.variant}" + (f"-{recipe.patches}" if recipe.patches else "")
+        for old in base.glob(f"{prefix}{recipe.variant}-*/"):
             if old.name != name:
                 _discard(old)
-        with _workspace(base, name, lambda path: _clone(tree.path, path, base, patches, progress)) as copy:
-            yield _Place(f"{recipe.series} {recipe.variant}", copy, copy / "obj", base / f"{name}.log")
+        start_from = next(base.glob(f"{prefix}stock*/obj"), None)
+        with _workspace(base, name, lambda path: _clone(tree.path, path, start_from, patches, progress)) as copy:
+            label = f"{recipe.series} {recipe.configuration.label(recipe.variant)}"
+            yield _Place(label, recipe.arch, copy, copy / "obj", base / f"{name}.log")
     except OSError as error:
         if out_of_space(str(error)):
             raise LabError(f"no space left on the disk of {base}; {SPACE_REMEDY}") from error
@@ -176,8 +184,8 @@ def _discard(directory: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _clone(source: Path, target: Path, base: Path, patches: Sequence[Path], progress: Progress) -> None:
-    """Make *target* a copy of *source* by hard links, patched, with the stock build's objects to start from.
+def _clone(source: Path, target: Path, objects: Path | None, patches: Sequence[Path], progress: Progress) -> None:
+    """Make *target* a copy of *source* by hard links, patched, with the stock build's *objects* to start from.
 
     ``patch`` writes new files and renames them, so the source stays as it is.
     """
@@ -188,8 +196,7 @@ def _clone(source: Path, target: Path, base: Path, patches: Sequence[Path], prog
             ["patch", "--batch", "--forward", "--fuzz=0", "-p1", "-d", str(target), "-i", str(patch)],
             f"{patch.name} does not apply to {source.name}",
         )
-    objects = base / "stock" / "obj"
-    if objects.exists():
+    if objects is not None:
         run_tool(["cp", "-a", str(objects), str(target)], "cannot copy the stock kernel's objects")
     else:
         (target / "obj").mkdir()
@@ -204,18 +211,21 @@ def _environment() -> dict[str, str]:
 
 
 def _make(recipe: Recipe, place: _Place, progress: Progress) -> Kernel:
-    config, objects, log = fragment(), place.objects, place.log
+    configuration, objects, log = recipe.configuration, place.objects, place.log
     incremental = (objects / "vmlinux").exists()
-    environment = _environment() | {"KCONFIG_ALLCONFIG": str(config), "KCONFIG_WARN_UNKNOWN_SYMBOLS": "1"}
+    fragment = objects / "lab.config"
+    fragment.write_text(configuration.fragment, encoding="utf-8")
+    environment = _environment() | {"KCONFIG_ALLCONFIG": str(fragment), "KCONFIG_WARN_UNKNOWN_SYMBOLS": "1"}
     with log.open("wb", buffering=0) as output:
         progress.step(f"configuring {place.label}")
         if not _run_make([*place.make, "allnoconfig"], environment, output, lambda line: None):
             raise LabError(f"the kernel cannot be configured: {_explain(log)}")
-        wanted, got = config.read_text(encoding="utf-8"), (objects / ".config").read_text(encoding="utf-8")
-        check = check_config(wanted, got, log.read_text(encoding="utf-8", errors="replace"))
-        if check.missing:
+        got = (objects / ".config").read_text(encoding="utf-8")
+        check = check_config(configuration.fragment, got, log.read_text(encoding="utf-8", errors="replace"))
+        missing = check.missing(configuration.required)
+        if missing:
             raise LabError(
-                f"the source {recipe.source} cannot be configured for the lab: it has no {', '.join(check.missing)}"
+                f"the source {recipe.source} cannot be configured for the lab: it has no {', '.join(missing)}"
             )
         if check.dropped:
             progress.note(f"not in effect in {recipe.series}: {', '.join(check.dropped)}")
@@ -228,10 +238,11 @@ def _make(recipe: Recipe, place: _Place, progress: Progress) -> Kernel:
                 done += 1
                 progress.advance(min(done, _FULL_BUILD_STEPS))
 
-        if not _run_make([*place.make, "bzImage"], environment, output, count):
+        image = IMAGES[recipe.arch]
+        if not _run_make([*place.make, image.name], environment, output, count):
             raise LabError(f"the kernel does not build: {_explain(log)}")
     files = {
-        "bzImage": objects / "arch/x86/boot/bzImage",
+        image.name: objects / image,
         "System.map": objects / "System.map",
         "config": objects / ".config",
         "build.log": log,

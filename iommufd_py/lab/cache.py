@@ -12,12 +12,35 @@ from pathlib import Path
 from typing import Literal, Self
 
 from iommufd_py.lab import paths
+from iommufd_py.lab.config import Arch, Configuration
 
-__all__ = ["Kernel", "Recipe", "Variant", "digest", "find", "kernels", "prune", "publish", "remove_stale", "staging"]
+__all__ = [
+    "IMAGES",
+    "Kernel",
+    "Recipe",
+    "Variant",
+    "config_digest",
+    "digest",
+    "find",
+    "kernels",
+    "prune",
+    "publish",
+    "remove_stale",
+    "staging",
+]
 
 Variant = Literal["stock", "patched"]
 
+IMAGES: dict[Arch, Path] = {"x86_64": Path("arch/x86/boot/bzImage"), "um": Path("linux")}
+"""Where a build leaves what is booted; the last part is its name in the cache."""
+
 _SCHEMA = "iommufd-lab-kernel/1"
+_DEBUG = "debug-"
+
+
+def config_digest(configuration: Configuration) -> str:
+    """Return the name that *configuration* has in a recipe."""
+    return f"{_DEBUG if configuration.debug else ''}{digest(configuration.fragment.encode())}"
 
 
 def digest(*contents: bytes) -> str:
@@ -36,8 +59,8 @@ class Recipe:
         variant: ``stock``, or ``patched`` with the project's series.
         series: kernel series, e.g. ``7.3``.
         source: identity of the source tree.
-        config: digest of the configuration fragment.
-        patches: digest of the patches, empty for stock.
+        config: digest of the configuration's fragments, after ``debug-`` for a debug configuration.
+        patches: digest of the patches, empty without any.
         compiler: first line of the compiler's version.
         arch: machine of the kernel.
     """
@@ -48,12 +71,17 @@ class Recipe:
     config: str
     patches: str
     compiler: str
-    arch: str = "x86_64"
+    arch: Arch = "x86_64"
 
     @property
     def key(self) -> str:
         """Name of the kernel in the cache."""
         return digest(json.dumps(asdict(self), sort_keys=True).encode())
+
+    @property
+    def configuration(self) -> Configuration:
+        """Which of the lab's configurations it is."""
+        return Configuration(self.arch, debug=self.config.startswith(_DEBUG))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +95,13 @@ class Kernel:
 
     @property
     def image(self) -> Path:
-        """The bzImage."""
-        return self.directory / "bzImage"
+        """What is booted: a bzImage, or the program that a User-Mode Linux is."""
+        return self.directory / IMAGES[self.recipe.arch].name
+
+    @property
+    def name(self) -> str:
+        """What a reader calls it: ``stock``, ``patched-debug``, ``patched-um``, ..."""
+        return self.recipe.configuration.label(self.recipe.variant)
 
     def as_dict(self) -> dict[str, object]:
         """This kernel as a JSON object."""

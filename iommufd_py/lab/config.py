@@ -1,31 +1,81 @@
 # SPDX-License-Identifier: MIT
-"""The kernel configuration: a fragment over allnoconfig, and whether it took effect."""
+"""The kernel configurations: fragments over allnoconfig, and whether they took effect."""
 
 import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
-__all__ = ["REQUIRED", "Check", "check_config", "fragment", "parse_config"]
+__all__ = ["CONFIGS", "Arch", "Check", "Configuration", "check_config", "parse_config"]
 
-REQUIRED = frozenset(
-    {
-        "CONFIG_9P_FS",
-        "CONFIG_DEVTMPFS_MOUNT",
-        "CONFIG_INTEL_IOMMU",
-        "CONFIG_IOMMUFD",
-        "CONFIG_IOMMUFD_TEST",
-        "CONFIG_IRQ_REMAP",
-        "CONFIG_NET_9P_VIRTIO",
-        "CONFIG_OVERLAY_FS",
-        "CONFIG_SERIAL_8250_CONSOLE",
-        "CONFIG_VFIO_DEVICE_CDEV",
-        "CONFIG_VFIO_PCI",
-        "CONFIG_VIRTIO_CONSOLE",
-        "CONFIG_VIRTIO_PCI",
-    }
+Arch = Literal["x86_64", "um"]
+
+CONFIGS = Path(str(resources.files("iommufd_py.lab") / "configs"))
+"""Directory of the fragments."""
+
+_FRAGMENTS: dict[Arch, str] = {"x86_64": "vtd.config", "um": "uml.config"}
+
+_REQUIRED: dict[Arch, frozenset[str]] = {
+    "x86_64": frozenset(
+        {
+            "CONFIG_9P_FS",
+            "CONFIG_DEVTMPFS_MOUNT",
+            "CONFIG_INTEL_IOMMU",
+            "CONFIG_IOMMUFD",
+            "CONFIG_IOMMUFD_TEST",
+            "CONFIG_IRQ_REMAP",
+            "CONFIG_NET_9P_VIRTIO",
+            "CONFIG_OVERLAY_FS",
+            "CONFIG_SERIAL_8250_CONSOLE",
+            "CONFIG_VFIO_DEVICE_CDEV",
+            "CONFIG_VFIO_PCI",
+            "CONFIG_VIRTIO_CONSOLE",
+            "CONFIG_VIRTIO_PCI",
+        }
+    ),
+    "um": frozenset(
+        {"CONFIG_DEVTMPFS", "CONFIG_HOSTFS", "CONFIG_IOMMUFD", "CONFIG_IOMMUFD_TEST", "CONFIG_STDERR_CONSOLE"}
+    ),
+}
+
+_DEBUG_REQUIRED = frozenset(
+    {"CONFIG_DEBUG_ATOMIC_SLEEP", "CONFIG_DEBUG_LIST", "CONFIG_KASAN", "CONFIG_PROVE_LOCKING", "CONFIG_STACKTRACE"}
 )
-"""Symbols without which a kernel does not boot in the lab, or has nothing to show there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """One of the lab's kernel configurations.
+
+    Attributes:
+        arch: ``x86_64`` for the virtual machine with VT-d; ``um`` for User-Mode Linux, a kernel that is a process of
+            this machine and has the mock driver alone.
+        debug: with lockdep, KASAN and the like, which find faults and make a kernel slow.
+    """
+
+    arch: Arch = "x86_64"
+    debug: bool = False
+
+    @property
+    def name(self) -> str:
+        """What tells its kernels from others of the same source: ``um``, ``debug``, ``um-debug``, or nothing."""
+        return "-".join([*(["um"] if self.arch == "um" else []), *(["debug"] if self.debug else [])])
+
+    def label(self, variant: str) -> str:
+        """Return what a reader calls one of its kernels: ``stock``, ``patched-debug``, ``patched-um``, ..."""
+        return "-".join(filter(None, (variant, self.name)))
+
+    @property
+    def fragment(self) -> str:
+        """The text of its fragments; what stands further down wins."""
+        names = [_FRAGMENTS[self.arch], *(["debug.config"] if self.debug else [])]
+        return "".join((CONFIGS / name).read_text(encoding="utf-8") for name in names)
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Symbols without which a kernel does not boot in the lab, or has nothing to show there."""
+        return _REQUIRED[self.arch] | (_DEBUG_REQUIRED if self.debug else frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +90,9 @@ class Check:
     dropped: tuple[str, ...]
     unknown: tuple[str, ...]
 
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The required symbols among both."""
-        return tuple(sorted(REQUIRED & {*self.dropped, *self.unknown}))
-
-
-def fragment() -> Path:
-    """Return the fragment for the machine with VT-d."""
-    return Path(str(resources.files("iommufd_py.lab") / "configs/vtd.config"))
+    def missing(self, required: frozenset[str]) -> tuple[str, ...]:
+        """Those of *required* among both."""
+        return tuple(sorted(required & {*self.dropped, *self.unknown}))
 
 
 def parse_config(text: str) -> dict[str, str]:

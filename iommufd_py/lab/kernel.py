@@ -1,99 +1,139 @@
 # SPDX-License-Identifier: MIT
-"""Which kernel to boot: by name from the cache, built when it is not there yet, or any bzImage by path."""
+"""Which kernel to boot: by name from the cache, built when it is not there yet, or any image by path.
 
+A kernel of the lab is a variant (stock or patched) of a series in a configuration, which says the architecture, too.
+"""
+
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from iommufd_py.lab import build, cache, source
 from iommufd_py.lab.cache import Kernel, Recipe, Variant
-from iommufd_py.lab.config import fragment
+from iommufd_py.lab.config import Arch, Configuration
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.progress import Progress
 from iommufd_py.lab.source import SERIES
 
 __all__ = ["build_kernel", "cached_kernel", "image", "patches_for", "selftests"]
 
-
-def patches_for(series: str) -> list[Path]:
-    """Return the project's patches for a kernel series, in order; none when it has no series for it."""
-    return sorted(Path(str(resources.files("iommufd_py.lab") / "patches" / series)).glob("*.patch"))
+_PATCHES = Path(str(resources.files("iommufd_py.lab") / "patches"))
 
 
-def _patches_digest(variant: Variant, series: str) -> str:
-    if variant == "stock":
-        return ""
-    return cache.digest(*(patch.read_bytes() for patch in patches_for(series)))
+def patches_for(variant: Variant, series: str, arch: Arch = "x86_64") -> list[Path]:
+    """Return the project's patches for a kernel, in order.
+
+    Raises:
+        LabError: there are none for this series, and the kernel cannot be without.
+    """
+    directories = [_PATCHES / series] if variant == "patched" else []
+    if arch == "um":
+        # What makes it boot under both, and what the series needs there besides.
+        directories = [_PATCHES / "um" / series / "stock", *directories]
+        if variant == "patched":
+            directories.append(_PATCHES / "um" / series / "patched")
+    for directory in directories:
+        if not directory.is_dir():
+            native = " as User-Mode Linux" if arch == "um" else ""
+            raise LabError(f"there are no patches for {series}{native}; choose a series that has some with --series")
+    return [patch for directory in directories for patch in sorted(directory.glob("*.patch"))]
 
 
-def cached_kernel(variant: Variant, series: str | None = None) -> Kernel | None:
+def _digest(patches: Sequence[Path]) -> str:
+    return cache.digest(*(patch.read_bytes() for patch in patches)) if patches else ""
+
+
+def _fits(kernel: Kernel, variant: Variant, series: str | None, configuration: Configuration) -> bool:
+    recipe = kernel.recipe
+    if (recipe.variant, recipe.arch, recipe.config) != (
+        variant,
+        configuration.arch,
+        cache.config_digest(configuration),
+    ):
+        return False
+    if recipe.series not in ([series] if series else SERIES) or not recipe.source.startswith("linux-source-"):
+        return False
+    try:
+        return recipe.patches == _digest(patches_for(variant, recipe.series, recipe.arch))
+    except LabError:
+        return False  # the project no longer has a series for it
+
+
+def cached_kernel(
+    variant: Variant, series: str | None = None, configuration: Configuration | None = None
+) -> Kernel | None:
     """Return the newest finished kernel of *variant* that the present configuration and patches give.
 
     The compiler and the release of the source do not matter here: what was built once serves until the
     project's own part of the recipe changes.
     """
-    config = cache.digest(fragment().read_bytes())
-    fitting = [
-        kernel
-        for kernel in cache.kernels()
-        if kernel.recipe.variant == variant
-        and kernel.recipe.series in ([series] if series else SERIES)
-        and kernel.recipe.source.startswith("linux-source-")
-        and kernel.recipe.config == config
-        and kernel.recipe.patches == _patches_digest(variant, kernel.recipe.series)
-    ]
+    configuration = configuration or Configuration()
+    fitting = [kernel for kernel in cache.kernels() if _fits(kernel, variant, series, configuration)]
     return min(fitting, key=lambda kernel: SERIES.index(kernel.recipe.series), default=None)
 
 
-def build_kernel(variant: Variant, progress: Progress, *, series: str | None = None, own: Path | None = None) -> Kernel:
+def build_kernel(
+    variant: Variant,
+    progress: Progress,
+    *,
+    series: str | None = None,
+    configuration: Configuration | None = None,
+    own: Path | None = None,
+) -> Kernel:
     """Return a finished kernel, built now when there is none.
 
     Args:
         variant: ``stock``, or ``patched`` with the project's patches.
         progress: told what goes on.
         series: kernel series; the newest that can be had by default.
+        configuration: the one for the machine with VT-d by default.
         own: a developer's own tree, built as it is and again after every change.
 
     Raises:
         LabError: there is no source, no compiler, no space, no patch for the series, or it does not build.
     """
+    configuration = configuration or Configuration()
     if variant == "patched" and series is None:
         # Patched is for comparing with stock: of the same series.
-        stock = cached_kernel("stock")
+        stock = cached_kernel("stock", None, configuration)
         series = stock.recipe.series if stock else None
     if own is None:
-        kernel = cached_kernel(variant, series)
+        kernel = cached_kernel(variant, series, configuration)
         if kernel is not None:
             return kernel
     compiler = build.compiler()
     tree = source.own_tree(own.resolve()) if own else source.obtain(series, progress)
-    patches = patches_for(tree.series) if variant == "patched" else []
-    if variant == "patched" and not patches:
-        raise LabError(f"there are no patches for {tree.series}; choose a series that has some with --series")
+    patches = [] if tree.own else patches_for(variant, tree.series, configuration.arch)
     recipe = Recipe(
         variant=variant,
         series=tree.series,
         source=tree.identity,
-        config=cache.digest(fragment().read_bytes()),
-        patches=_patches_digest(variant, tree.series),
+        config=cache.config_digest(configuration),
+        patches=_digest(patches),
         compiler=compiler,
+        arch=configuration.arch,
     )
     return build.build(recipe, tree, patches, progress)
 
 
-def image(name: str, progress: Progress) -> Path:
-    """Return the bzImage that *name* stands for: ``stock``, ``patched``, or the path of one."""
+def image(name: str, progress: Progress, configuration: Configuration | None = None) -> Path:
+    """Return the image that *name* stands for: ``stock``, ``patched``, or the path of one."""
+    configuration = configuration or Configuration()
     if name == "stock":
-        return build_kernel("stock", progress).image
+        return build_kernel("stock", progress, configuration=configuration).image
     if name == "patched":
-        return build_kernel("patched", progress).image
-    path = Path(name)
+        return build_kernel("patched", progress, configuration=configuration).image
+    path, arch = Path(name), configuration.arch
     if not path.is_file():
-        raise LabError(f"there is no kernel {name}: give stock, patched, or the path of a bzImage")
+        kind = "a bzImage" if arch == "x86_64" else "a User-Mode Linux"
+        raise LabError(f"there is no kernel {name}: give stock, patched, or the path of {kind}")
     with path.open("rb") as file:
-        # Source: "The Real-Mode Kernel Header" in Documentation/arch/x86/boot.rst.
-        file.seek(0x202)
-        if file.read(4) != b"HdrS":
-            raise LabError(f"{name} is not a bzImage; of a kernel build directory give arch/x86/boot/bzImage")
+        head = file.read(0x206)
+    # Sources: "The Real-Mode Kernel Header" in Documentation/arch/x86/boot.rst; elf(5).
+    if arch == "x86_64" and head[0x202:] != b"HdrS":
+        raise LabError(f"{name} is not a bzImage; of a kernel build directory give arch/x86/boot/bzImage")
+    if arch == "um" and not head.startswith(b"\x7fELF"):
+        raise LabError(f"{name} is not a User-Mode Linux; of a build directory with ARCH=um give linux")
     return path.resolve()
 
 
@@ -103,6 +143,6 @@ def selftests(kernel: Kernel, progress: Progress) -> Path:
     Raises:
         LabError: they do not compile.
     """
-    series = kernel.recipe.series
-    patches = patches_for(series) if kernel.recipe.variant == "patched" else []
-    return build.selftests(kernel, source.obtain(series, progress), patches, progress)
+    recipe = kernel.recipe
+    patches = patches_for(recipe.variant, recipe.series, recipe.arch)
+    return build.selftests(kernel, source.obtain(recipe.series, progress), patches, progress)

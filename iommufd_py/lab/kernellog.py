@@ -18,6 +18,7 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("KASAN", re.compile(r"BUG: K[A-Z]*SAN: ")),
     ("soft lockup", re.compile(r"(?:watchdog: )?BUG: (?:soft|workqueue) lockup")),
     ("hard lockup", re.compile(r"(?:NMI )?watchdog: (?:Watchdog detected )?hard LOCKUP", re.IGNORECASE)),
+    ("lockdep", re.compile(r"\[ BUG: |BUG: \S+ too (?:low|small)!|INFO: trying to register non-static key")),
     ("BUG", re.compile(r"(?:BUG: |kernel BUG at )")),
     ("oops", re.compile(r"(?:Oops: |Oops\[|general protection fault|Unable to handle kernel |divide error: )")),
     (

@@ -27,6 +27,7 @@ def invoke(*arguments: str) -> Result:
         (["run", "--memory", "lots", "--", "true"], "is not a size"),
         (["run", "--cpus", "0", "--", "true"], "0 is not in the range"),
         (["run", "--rw", "/no/such", "--", "true"], "does not exist"),
+        (["run", "--kernel", "some/bzImage", "--debug", "--", "true"], "--debug is for stock and patched"),
         (["kernel", "build", "patchd"], "is not one of 'stock', 'patched'"),
         (["kernel", "build", "--series", "5.0"], "5.0"),
         (["kernel", "build", "patched", "--source", "/"], "--source builds a tree as it is"),

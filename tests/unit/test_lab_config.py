@@ -1,12 +1,40 @@
 # SPDX-License-Identifier: MIT
-from iommufd_py.lab.config import REQUIRED, check_config, fragment, parse_config
+import re
+from typing import Any
+
+import pytest
+
+from iommufd_py.lab.config import CONFIGS, Configuration, check_config, parse_config
 
 
-def test_the_fragment_has_every_required_symbol_once() -> None:
-    lines = [line for line in fragment().read_text().splitlines() if line.startswith("CONFIG_")]
-    names = [line.partition("=")[0] for line in lines]
-    assert len(names) == len(set(names))
-    assert {name for name in REQUIRED if parse_config("\n".join(lines)).get(name) == "y"} == REQUIRED
+@pytest.mark.parametrize("arch", ["x86_64", "um"])
+@pytest.mark.parametrize("debug", [False, True])
+def test_the_fragments_have_every_required_symbol(arch: Any, debug: bool) -> None:
+    configuration = Configuration(arch, debug)
+    symbols = parse_config(configuration.fragment)
+    assert {name for name in configuration.required if symbols.get(name) == "y"} == configuration.required
+
+
+def test_a_fragment_has_every_symbol_once() -> None:
+    for fragment in CONFIGS.glob("*.config"):
+        names = re.findall(r"^(CONFIG_\w+)=", fragment.read_text(), re.MULTILINE)
+        assert len(names) == len(set(names)), fragment
+
+
+def test_every_configuration_has_a_name_of_its_own() -> None:
+    assert [Configuration(arch, debug).label("stock") for arch in ("x86_64", "um") for debug in (False, True)] == [
+        "stock",
+        "stock-debug",
+        "stock-um",
+        "stock-um-debug",
+    ]
+
+
+def test_debug_is_the_same_and_more() -> None:
+    plain, debug = Configuration().fragment, Configuration(debug=True).fragment
+    assert debug.startswith(plain)
+    assert parse_config(debug)["CONFIG_KASAN"] == "y"
+    assert "CONFIG_KASAN" not in parse_config(plain)
 
 
 def test_what_did_not_take_effect_is_told_from_what_is_not_known() -> None:
@@ -15,10 +43,10 @@ def test_what_did_not_take_effect_is_told_from_what_is_not_known() -> None:
     check = check_config(wanted, got, "frag:7:warning: unknown symbol: GONE\n")
     assert check.dropped == ("CONFIG_B", "CONFIG_E")
     assert check.unknown == ("CONFIG_GONE",)
-    assert check.missing == ()
+    assert check.missing(frozenset({"CONFIG_A"})) == ()
 
 
 def test_a_required_symbol_is_missing_either_way() -> None:
     wanted = "CONFIG_IOMMUFD=y\nCONFIG_VFIO_PCI=y\n"
     check = check_config(wanted, "# CONFIG_VFIO_PCI is not set\n", "x:1:warning: unknown symbol: IOMMUFD")
-    assert check.missing == ("CONFIG_IOMMUFD", "CONFIG_VFIO_PCI")
+    assert check.missing(Configuration().required) == ("CONFIG_IOMMUFD", "CONFIG_VFIO_PCI")

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iommufd_py.lab import build, cache, kernel, paths, source
+from iommufd_py.lab.apt import Archive
 from iommufd_py.lab.cache import Recipe
-from iommufd_py.lab.config import fragment
-from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.config import Configuration
+from iommufd_py.lab.errors import LabError, NoSourceError
 from iommufd_py.lab.progress import Silent
 from iommufd_py.lab.runs import KEPT_RUNS, new_run_directory
 from iommufd_py.lab.source import SourceTree
@@ -37,7 +38,8 @@ bzImage:
 \t@echo built >> $(O)/count
 """
 
-RECIPE = Recipe("stock", "7.3", "linux-source-7.3 1", cache.digest(fragment().read_bytes()), "", "gcc")
+RECIPE = Recipe("stock", "7.3", "linux-source-7.3 1", cache.config_digest(Configuration()), "", "gcc")
+DEBUG = replace(RECIPE, config=cache.config_digest(Configuration(debug=True)))
 
 
 @pytest.fixture(autouse=True)
@@ -96,17 +98,42 @@ def test_patched_is_of_the_series_that_stock_is_of(
 ) -> None:
     publish(tmp_path, replace(RECIPE, source="linux-source-7.3 1"))
     older = replace(RECIPE, variant="patched", series="6.12", source="linux-source-6.12 1")
-    publish(tmp_path, replace(older, patches=kernel._patches_digest("patched", "6.12")))
+    publish(tmp_path, replace(older, patches=kernel._digest(kernel.patches_for("patched", "6.12"))))
     monkeypatch.setattr(source, "obtain", lambda series, progress: replace(tree, series=series))
-    monkeypatch.setattr(kernel, "patches_for", lambda series: [])
-    with pytest.raises(LabError, match=r"no patches for 7\.3"):
+    with pytest.raises(LabError, match=r"0001-.* does not apply to linux"):
         kernel.build_kernel("patched", Silent())
+    assert kernel.cached_kernel("patched") is not None
+
+
+def test_a_series_without_patches_says_so() -> None:
+    with pytest.raises(LabError, match=r"no patches for 5\.10; choose"):
+        kernel.patches_for("patched", "5.10")
+    with pytest.raises(LabError, match=r"no patches for 5\.10 as User-Mode Linux"):
+        kernel.patches_for("stock", "5.10", "um")
+
+
+@pytest.mark.parametrize("series", source.SERIES)
+def test_stock_is_without_patches_and_patched_has_the_series(series: str) -> None:
+    assert kernel.patches_for("stock", series) == []
+    names = [patch.name[:4] for patch in kernel.patches_for("patched", series)]
+    assert names == [f"{number:04}" for number in range(1, len(names) + 1)]
+    assert len(names) >= 7
+
+
+def test_a_debug_kernel_is_never_taken_for_the_other(tmp_path: Path) -> None:
+    debug = publish(tmp_path, DEBUG)
+    assert debug.name == "stock-debug"
+    assert kernel.cached_kernel("stock") is None
+    assert kernel.cached_kernel("stock", configuration=Configuration(debug=True)) == debug
+    assert [one.recipe.configuration.debug for one in cache.kernels()] == [True]
 
 
 def test_a_path_is_taken_as_it_is_and_an_unknown_name_is_refused(tmp_path: Path) -> None:
     image = tmp_path / "bzImage"
     image.write_bytes(bytes(0x202) + b"HdrS")
     assert kernel.image(str(image), Silent()) == image
+    with pytest.raises(LabError, match="is not a User-Mode Linux"):
+        kernel.image(str(image), Silent(), Configuration("um"))
     with pytest.raises(LabError, match="no kernel nonsense: give stock, patched, or the path"):
         kernel.image("nonsense", Silent())
 
@@ -129,6 +156,34 @@ def test_a_patched_build_starts_from_the_objects_of_stock(tree: SourceTree, tmp_
     assert (tree.path / "a.c").read_text() == "one\n"
     (count,) = paths.work_dir().glob("build/*/patched-p/obj/count")
     assert count.read_text() == "built\nbuilt\n"
+
+
+def test_configurations_are_built_apart(tree: SourceTree, tmp_path: Path) -> None:
+    patch = tmp_path / "0001.patch"
+    patch.write_text("--- a/a.c\n+++ b/a.c\n@@ -1 +1 @@\n-one\n+two\n")
+    patched = replace(RECIPE, variant="patched", patches="p")
+    for recipe, patches in ((RECIPE, []), (patched, [patch]), (DEBUG, [])):
+        build.build(recipe, tree, patches, Silent())
+    build.build(replace(DEBUG, variant="patched", patches="p"), tree, [patch], Silent())
+    build.build(replace(DEBUG, variant="patched", patches="q"), tree, [patch], Silent())
+    counts = {path.parts[-3]: path.read_text() for path in paths.work_dir().glob("build/*/*/obj/count")}
+    assert counts == {
+        "stock": "built\n",
+        "patched-p": "built\n" * 2,
+        "debug-stock": "built\n",
+        "debug-patched-q": "built\n" * 2,
+    }
+    (config,) = paths.work_dir().glob("build/*/debug-stock/obj/.config")
+    assert config.read_text() == Configuration(debug=True).fragment
+
+
+def test_a_source_that_is_not_to_be_had_is_told_from_other_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "system_archives", lambda: [Archive("file:/nonexistent", "sid")])
+    with pytest.raises(NoSourceError, match=r"linux-source-7\.2 cannot be fetched"):
+        source.obtain("7.2", Silent())
+    with pytest.raises(LabError) as caught:
+        source.obtain(None, Silent())
+    assert not isinstance(caught.value, NoSourceError)
 
 
 def test_a_patch_that_does_not_apply_is_named(tree: SourceTree, tmp_path: Path) -> None:

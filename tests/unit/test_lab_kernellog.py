@@ -29,6 +29,30 @@ def test_recorded_logs(name: str, kinds: list[str]) -> None:
     assert [splat.kind for splat in splats] == kinds
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "BUG: KASAN: slab-out-of-bounds in pages_to_xarray+0x1a2/0x2e0",
+        "BUG: KASAN: null-ptr-deref in iopt_unmap_iova_range+0x91/0x200",
+        "WARNING: possible recursive locking detected",
+        "WARNING: inconsistent lock state",
+        "WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected",
+        "WARNING: bad unlock balance detected!",
+        "WARNING: held lock freed!",
+        "WARNING: lock held when returning to user space!",
+        "WARNING: suspicious RCU usage",
+        "[ BUG: Invalid wait context ]",
+        "INFO: trying to register non-static key.",
+        "BUG: MAX_LOCKDEP_CHAINS too low!",
+        "BUG: sleeping function called from invalid context at mm/gup.c:1",
+    ],
+)
+def test_what_a_debug_kernel_has_to_say_is_a_report(message: str) -> None:
+    """Source: kernel/locking/lockdep.c, mm/kasan/report.c, kernel/sched/core.c."""
+    (splat,) = scan_kernel_log(f"[    1.000000] [   T71] {message}\n[    1.000001] [   T71] Call Trace:\n")
+    assert splat.title == message
+
+
 def test_a_report_is_whole_and_no_more() -> None:
     (splat,) = scan_kernel_log((LOGS / "warning-7.3.log").read_text())
     lines = splat.text.splitlines()
