@@ -12,7 +12,7 @@ from pathlib import Path
 
 from iommufd_py.lab import paths
 from iommufd_py.lab.apt import PrivateApt, mirror, system_archives
-from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.errors import LabError, NoSourceError
 from iommufd_py.lab.process import SPACE_REMEDY, locked, run_tool
 from iommufd_py.lab.progress import Progress
 
@@ -118,7 +118,8 @@ def obtain(series: str | None, progress: Progress) -> SourceTree:
     """Return an unpacked source of *series*, or of the newest series that can be had; fetch it when it is not here.
 
     Raises:
-        LabError: there is no source here and none can be fetched.
+        NoSourceError: *series* is neither here nor in an archive that can be reached.
+        LabError: there is no source of any series here and none can be fetched.
     """
     with locked(paths.sources_dir() / "lock", lambda: progress.step("waiting for another download")):
         here = [tree for tree in unpacked_trees() if series in (None, tree.series)]
@@ -171,7 +172,8 @@ def _fetch(wanted: tuple[str, ...], progress: Progress) -> SourceTree:
     if best is None:
         why = problems[-1] if problems else "no suite has it"
         names = " or ".join(f"linux-source-{series}" for series in wanted)
-        raise LabError(
+        # One certain series may have left the archives; without any, there is no lab.
+        raise (NoSourceError if len(wanted) == 1 else LabError)(
             f"{names} cannot be fetched: {why}; check the network and the apt sources, or give a kernel source of your "
             "own with --source DIR"
         )
