@@ -14,6 +14,8 @@ import pytest
 from iommufd_py import FlushCount, InvalidFieldError, Ioas, Iommufd, MockDevice, flush_count
 from iommufd_py.context import DEV_IOMMU
 
+FREE_2M = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
+
 IN_LAB = "IOMMUFD_LAB_MACHINE" in os.environ
 
 
@@ -43,6 +45,18 @@ def need_mock_driver(iommufd: Iommufd) -> None:
             MockDevice(iommufd).close()
         except InvalidFieldError:
             pytest.skip("this kernel makes no mock device beside another IOMMU driver: boot it with intel_iommu=off")
+
+
+def free_huge_pages() -> int:
+    """Return how many 2M pages are free."""
+    return int(FREE_2M.read_text()) if FREE_2M.exists() else 0
+
+
+def need_huge_pages() -> None:
+    """Skip on a kernel that has none, as User-Mode Linux; on others they must have been reserved."""
+    if not FREE_2M.exists():
+        pytest.skip("this kernel has no huge pages")
+    need(free_huge_pages() >= 4, f"needs 4 free 2M huge pages (nr_hugepages beside {FREE_2M})")
 
 
 def need_flush_count(iommufd: Iommufd) -> FlushCount:

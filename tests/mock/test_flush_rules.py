@@ -24,7 +24,7 @@ from iommufd_py import (
     MockDevice,
     MockDeviceFlags,
 )
-from tests.conftest import need_flush_count, need_ioctl, need_mock_driver
+from tests.conftest import need_flush_count, need_huge_pages, need_ioctl, need_mock_driver
 
 PAGE = 4096
 BASE = 1 << 24
@@ -261,6 +261,7 @@ def test_nest_parent(non_coherent: MockDevice, ioas: Ioas, buffer: DmaBuffer, fl
 def test_a_huge_page_is_one_call(
     iommufd: Iommufd, non_coherent: MockDevice, ioas: Ioas, backing: Backing, flushed: Callable[[], int]
 ) -> None:
+    need_huge_pages()
     non_coherent.attach(ioas)
     with DmaBuffer(2 << 20, backing) as buffer:
         before = need_flush_count(iommufd)

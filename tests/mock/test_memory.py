@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Buffers of every backing, on a kernel that has huge pages reserved."""
+"""Buffers of every backing."""
 
 import re
 from itertools import pairwise
@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from iommufd_py import Backing, BackingError, DmaBuffer
-from tests.conftest import need
+from tests.conftest import free_huge_pages, need_huge_pages
 
 MIB = 1 << 20
-FREE_2M = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
 
 
 def page_frames(buffer: DmaBuffer) -> list[int]:
@@ -21,21 +20,15 @@ def page_frames(buffer: DmaBuffer) -> list[int]:
     return [int.from_bytes(raw[i : i + 8], "little") & ((1 << 55) - 1) for i in range(0, len(raw), 8)]
 
 
-@pytest.fixture(autouse=True)
-def _huge_pages() -> None:
-    need(
-        FREE_2M.exists() and int(FREE_2M.read_text()) >= 4,
-        f"needs 4 free 2M huge pages (nr_hugepages beside {FREE_2M})",
-    )
-
-
 @pytest.mark.parametrize("backing", [Backing.ANON_4K, Backing.THP, Backing.HUGETLB_2M, Backing.MEMFD])
 def test_backing_is_what_was_asked_for(backing: Backing) -> None:
-    free = int(FREE_2M.read_text())
+    if backing.page_bytes > 4096:
+        need_huge_pages()
+    free = free_huge_pages()
     with DmaBuffer(4 * MIB, backing) as buffer:
         assert buffer.user_va % backing.page_bytes == 0
         assert buffer.huge_bytes() == (4 * MIB if backing is Backing.THP else 0)
-        assert free - int(FREE_2M.read_text()) == (2 if backing is Backing.HUGETLB_2M else 0)
+        assert free - free_huge_pages() == (2 if backing is Backing.HUGETLB_2M else 0)
         assert (buffer.fd is not None) == (backing is Backing.MEMFD)
         frames = page_frames(buffer)
         assert all(frames), "a page is not present"
@@ -46,10 +39,11 @@ def test_backing_is_what_was_asked_for(backing: Backing) -> None:
         with buffer.view as view:
             view[0], view[-1] = 1, 2
             assert len(view) == 4 * MIB
-    assert int(FREE_2M.read_text()) == free
+    assert free_huge_pages() == free
 
 
 def test_too_many_huge_pages_says_how_to_get_them() -> None:
+    need_huge_pages()
     with pytest.raises(BackingError, match=r"free 2M huge pages are needed for 64G: echo 32768 > .*/nr_hugepages"):
         DmaBuffer(64 << 30, Backing.HUGETLB_2M)
 
@@ -62,6 +56,7 @@ def test_huge_pages_the_kernel_does_not_have() -> None:
 
 
 def test_thp_switched_off_says_how_to_switch_it_on() -> None:
+    need_huge_pages()
     switch = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     before = re.search(r"\[(\w+)\]", switch.read_text())
     assert before
