@@ -5,13 +5,14 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+from click.core import ParameterSource
 
-from iommufd_py.lab.config import Configuration
+from iommufd_py.lab.config import Arch, Configuration
 from iommufd_py.lab.errors import LabError
-from iommufd_py.lab.machine import Machine
+from iommufd_py.lab.machine import Machine, NativeMachine
 from iommufd_py.lab.source import SERIES
 from iommufd_py.lab.tap import TapReport
 
@@ -60,9 +61,15 @@ def kernel() -> None:
 @kernel.command("build")
 @click.argument("variant", type=click.Choice(["stock", "patched"]), default="stock")
 @_SERIES
+@click.option(
+    "--arch",
+    type=click.Choice(get_args(Arch)),
+    default="x86_64",
+    help="For the machine with VT-d, or User-Mode Linux for `lab run --native`.",
+)
 @_DEBUG
 @click.option("--source", type=_DIRECTORY, help="Build this tree as it is, again after every change, instead.")
-def build_kernel(variant: Any, series: str | None, debug: bool, source: Path | None) -> None:
+def build_kernel(variant: Any, series: str | None, arch: Any, debug: bool, source: Path | None) -> None:
     """Build a kernel unless it is in the cache, and print the path of its image.
 
     `stock` is a kernel source of the distribution with the lab's configuration, `patched` the same with the project's
@@ -74,7 +81,7 @@ def build_kernel(variant: Any, series: str | None, debug: bool, source: Path | N
 
     if source is not None and (variant == "patched" or series is not None):
         raise click.UsageError("--source builds a tree as it is: apply patches to it yourself and give no series")
-    configuration = Configuration(debug=debug)
+    configuration = Configuration(arch, debug)
     with shown_progress() as progress:
         built = kernel.build_kernel(variant, progress, series=series, configuration=configuration, own=source)
     click.echo(built.image)
@@ -117,22 +124,35 @@ def _machine(coherent: bool, scalable: bool, memory: int, cpus: int) -> Machine:
         raise click.UsageError(str(failure)) from None
 
 
-def _image(name: str, debug: bool) -> tuple[Path, str]:
+def _native_machine(memory: int) -> NativeMachine:
+    given = click.get_current_context().get_parameter_source
+    for option in ("coherent", "scalable", "cpus"):
+        if given(option) is not ParameterSource.DEFAULT:
+            raise click.UsageError(
+                "--native has one CPU and no VT-d; its mock devices choose their coherency themselves"
+            )
+    try:
+        return NativeMachine(memory_bytes=memory)
+    except ValueError as failure:
+        raise click.UsageError(str(failure)) from None
+
+
+def _image(name: str, configuration: Configuration) -> tuple[Path, str]:
     """Return the image of a kernel, and what the guest is told it is."""
     from iommufd_py.lab.kernel import image
 
     from .lab_progress import shown_progress
 
     named = name in ("stock", "patched")
-    if debug and not named:
+    if configuration.debug and not named:
         raise click.UsageError("--debug is for stock and patched; a kernel given by its path is what it is")
-    configuration = Configuration(debug=debug)
     with shown_progress() as progress:
         return image(name, progress, configuration), configuration.label(name) if named else name
 
 
 @lab.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @_machine_options
+@click.option("--native", is_flag=True, help="On User-Mode Linux, a process: native speed, mock devices only, no root.")
 @click.option(
     "--timeout", type=click.FloatRange(min=1), default=600.0, help="Seconds after which the guest is stopped."
 )
@@ -145,25 +165,33 @@ def run(
     memory: int,
     cpus: int,
     rw: tuple[Path, ...],
+    native: bool,
     timeout: float,
     command: tuple[str, ...],
 ) -> None:
-    """Boot a kernel and run COMMAND in it, in this directory and this Python environment.
+    """Boot a kernel and run COMMAND on it, in this directory and this Python environment.
 
     The guest sees this machine's files. The current directory is shared read-write; what is written to /etc, /tmp and
     /var is gone afterwards; all else is read-only. The exit status is that of COMMAND, or 1 when the guest's kernel
     panicked, warned or hung.
     """
-    from iommufd_py.lab import vm
+    machine = _native_machine(memory) if native else _machine(coherent, scalable, memory, cpus)
+    image, name = _image(kernel, Configuration("um" if native else "x86_64", debug))
+    where = str(machine)
+    if isinstance(machine, NativeMachine):
+        from iommufd_py.lab.native import run as run_natively
 
-    machine = _machine(coherent, scalable, memory, cpus)
-    image, name = _image(kernel, debug)
-    result = vm.run(image, command, machine, kernel_name=name, rw=rw, timeout=timeout)
+        result = run_natively(image, command, machine, kernel_name=name, rw=rw, timeout=timeout)
+    else:
+        from iommufd_py.lab.vm import run as run_in_vm
+
+        result = run_in_vm(image, command, machine, kernel_name=name, rw=rw, timeout=timeout)
+        where += " on KVM" if result.accel == "kvm" else " on an emulated CPU (TCG)"
     if result.problem is not None:
         note(result.log_excerpt())
         raise LabError(result.problem)
     if sys.stderr.isatty():
-        note(f"{machine} on {'KVM' if result.accel == 'kvm' else 'an emulated CPU (TCG)'}, {result.seconds:.1f} s")
+        note(f"{where}, {result.seconds:.1f} s")
     sys.exit(result.status)
 
 
@@ -177,7 +205,7 @@ def shell(
 
     if not sys.stdin.isatty():
         raise LabError("a shell needs a terminal; run a command with: iommufd lab run -- COMMAND")
-    image, name = _image(kernel, debug)
+    image, name = _image(kernel, Configuration(debug=debug))
     sys.exit(vm.shell(image, _machine(coherent, scalable, memory, cpus), kernel_name=name, rw=rw))
 
 

@@ -23,6 +23,8 @@ class Platform(StrEnum):
     """On QEMU's emulated CPU, instruction by instruction."""
     KVM = "kvm"
     VIRTUAL = "virtual machine"
+    UML = "uml"
+    """User-Mode Linux: a kernel as a process, with the CPU and the caches of its host. It has no IOMMU of its own."""
     BARE_METAL = "bare metal"
 
 
@@ -64,7 +66,7 @@ def environment() -> Environment:
         kernel_variant=os.environ.get("IOMMUFD_LAB_KERNEL", ""),
         platform=os.environ.get("IOMMUFD_LAB_ACCEL") or _platform(cpuinfo),
         machine=os.environ.get("IOMMUFD_LAB_MACHINE", ""),
-        cpu=model[1] if model else os.uname().machine,
+        cpu=os.environ.get("IOMMUFD_LAB_CPU") or (model[1] if model else os.uname().machine),
         cpus=len(os.sched_getaffinity(0)),
         command_line=Path("/proc/cmdline").read_text().strip(),
         noncoherent_knob=NONCOHERENT_KNOB.read_text().strip() == "Y" if NONCOHERENT_KNOB.exists() else None,
@@ -76,6 +78,8 @@ def _platform(cpuinfo: str) -> str:
     # QEMU names its software CPU so; under KVM the model is the host's or a real CPU's.
     if "QEMU TCG" in cpuinfo:
         return Platform.TCG
+    if re.search(r"^vendor_id\s*: User Mode Linux$", cpuinfo, re.MULTILINE):
+        return Platform.UML
     flags = re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo, re.MULTILINE)
     return Platform.VIRTUAL if flags else Platform.BARE_METAL
 

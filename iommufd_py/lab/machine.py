@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The virtual machine as data: which IOMMU, which devices, how large. Nothing here runs anything."""
+"""The machines as data: which IOMMU, which devices, how large. Nothing here runs anything."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["TEST_DEVICES", "Accel", "Machine"]
+__all__ = ["TEST_DEVICES", "Accel", "Machine", "NativeMachine"]
 
 Accel = Literal["kvm", "tcg"]
 
@@ -76,4 +76,45 @@ class Machine:
             "tsc=reliable",
             # After an oops nothing that is measured or asserted means anything: end the run there.
             "oops=panic",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeMachine:
+    """User-Mode Linux: this machine's CPU and caches, no device, and the IOMMU of the kernel's mock driver.
+
+    It has one CPU.
+
+    Attributes:
+        memory_bytes: memory of the guest.
+    """
+
+    memory_bytes: int = 2 << 30
+
+    def __post_init__(self) -> None:
+        if self.memory_bytes < 256 << 20:
+            raise ValueError(f"{self.memory_bytes >> 20} MiB are too little: the guest needs 256 MiB")
+
+    def __str__(self) -> str:
+        return "native CPU and caches, mock IOMMU"
+
+    def kernel_args(self) -> tuple[str, ...]:
+        """Arguments for the kernel, which is started as a program."""
+        return (
+            f"mem={self.memory_bytes >> 20}M",
+            "rootfstype=hostfs",
+            "rootflags=/",
+            "ro",
+            # System calls of the guest are caught by seccomp, which takes half the time that ptrace takes.
+            "seccomp=on",
+            # The console is the log; terminals 1 and 2 are the command's output and errors.
+            "con=null",
+            "con0=fd:0,fd:1",
+            "con1=fd:5,fd:3",
+            "con2=fd:6,fd:4",
+            "loglevel=7",
+            "printk.time=1",
+            "printk.devkmsg=on",
+            "oops=panic",
+            "panic=-1",
         )

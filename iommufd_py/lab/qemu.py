@@ -16,6 +16,7 @@ from threading import Thread
 from typing import BinaryIO
 
 from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.guest import OVERLAYS
 from iommufd_py.lab.machine import Machine
 from iommufd_py.lab.process import start, stop
 
@@ -23,10 +24,6 @@ __all__ = ["QEMU", "UDEVD", "compose", "interact", "supervise"]
 
 QEMU = "qemu-system-x86_64"
 UDEVD = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd")
-
-# Copy on write in the guest: where programs expect to be able to write. The rest of the root file system is read-only,
-# so that a result written to a wrong place is an error and not lost in silence.
-_OVERLAYS = ("/etc", "/tmp", "/var")
 
 # The guest's root does not change while it runs: let the guest cache names and pages.
 _ROOT_FLAGS = "rootflags=version=9p2000.L,trans=virtio,access=any,msize=512000,cache=loose"
@@ -52,7 +49,7 @@ def compose(kernel: Path, machine: Machine, virtme_args: Sequence[str], qemu_arg
     argv += ["--memory", f"{machine.memory_bytes >> 20}M", "--cpus", str(machine.cpus)]
     if machine.accel == "tcg":
         argv.append("--disable-kvm")
-    for directory in _OVERLAYS:
+    for directory in OVERLAYS:
         argv += ["--overlay-rwdir", directory]
     for arg in (*machine.kernel_args(), _ROOT_FLAGS, "loglevel=7", "printk.time=1", "printk.devkmsg=on"):
         argv += ["--kopt", arg]
@@ -65,8 +62,10 @@ def compose(kernel: Path, machine: Machine, virtme_args: Sequence[str], qemu_arg
     return shlex.split(done.stdout)
 
 
-def supervise(argv: Sequence[str], timeout: float, stdout: BinaryIO, stderr: BinaryIO) -> bool:
-    """Run *argv* to its end, passing its output on as it comes; return False when it was killed after *timeout* s.
+def supervise(argv: Sequence[str], timeout: float, stdout: BinaryIO, stderr: BinaryIO) -> int | None:
+    """Run *argv* to its end, passing its output on as it comes.
+
+    Return its exit status, or None when it was killed after *timeout* seconds.
 
     Its output goes through pipes, as QEMU opens its standard streams again by path: given a file directly it would
     truncate it, and two of its channels would overwrite one another.
@@ -85,14 +84,13 @@ def supervise(argv: Sequence[str], timeout: float, stdout: BinaryIO, stderr: Bin
             try:
                 sink, data = chunks.get(timeout=max(deadline - time.monotonic(), 0))
             except Empty:
-                return False
+                return None
             if data:
                 sink.write(data)
                 sink.flush()
             else:
                 flowing -= 1
-        child.wait()
-        return True
+        return child.wait()
     finally:
         stop(child)
 

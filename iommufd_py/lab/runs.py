@@ -1,20 +1,71 @@
 # SPDX-License-Identifier: MIT
-"""Directories of runs: what a guest was started with and what its kernel said, kept for a look afterwards."""
+"""What every run of a guest has, whatever it runs on: a directory, shares, an environment, a result."""
 
 import os
 import shutil
+import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from iommufd_py.lab import paths
+from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.guest import forwarded_environment
+from iommufd_py.lab.kernellog import Splat
+from iommufd_py.lab.machine import Accel
 
-__all__ = ["KEPT_RUNS", "new_run_directory"]
+__all__ = ["KEPT_RUNS", "RunResult", "guest_environment", "new_run_directory", "shared_directories"]
 
 KEPT_RUNS = 20
 
 
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What came of one run.
+
+    Attributes:
+        status: exit status of the command, None when the guest ended before the command did.
+        accel: what the guest really ran on: ``kvm``, ``tcg``, or ``uml`` where its kernel was a process.
+        seconds: wall time of the guest.
+        timed_out: the guest was stopped because its time was over.
+        splats: reports of the guest's kernel: warnings, oopses, panics.
+        kernel_log: file with everything the guest's kernel said.
+    """
+
+    status: int | None
+    accel: Accel | Literal["uml"]
+    seconds: float
+    timed_out: bool
+    splats: tuple[Splat, ...]
+    kernel_log: Path
+
+    @property
+    def problem(self) -> str | None:
+        """Why this run does not count, whatever the command's exit status; None when it does."""
+        log = f"the guest's kernel log is {self.kernel_log}"
+        if self.splats:
+            more = f" (and {len(self.splats) - 1} more)" if len(self.splats) > 1 else ""
+            return f"the guest's kernel reported: {self.splats[0].title}{more}; {log}"
+        if self.timed_out:
+            return f"the guest was stopped after {self.seconds:.0f} s; raise the timeout if it needs longer; {log}"
+        if self.status is None:
+            return f"the guest ended before the command did; {log}"
+        return None
+
+    def log_excerpt(self) -> str:
+        """The part of the kernel log that explains :attr:`problem`."""
+        if self.splats:
+            return "\n\n".join(splat.text for splat in self.splats[:3])
+        return "\n".join(self.kernel_log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:])
+
+
 def new_run_directory() -> Path:
-    """Make the directory of a new run and remove the oldest ones beyond :data:`KEPT_RUNS`."""
+    """Make the directory of a new run and remove the oldest ones beyond :data:`KEPT_RUNS`.
+
+    It gets what the guest is started with and what its kernel says, for a look afterwards.
+    """
     parent = paths.runs_dir()
     directory = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9 // 10**6:03}-{os.getpid()}"
     directory.mkdir(parents=True, mode=0o700)
@@ -27,3 +78,31 @@ def new_run_directory() -> Path:
 
 def _in_use(directory: Path) -> bool:
     return Path("/proc", directory.name.rpartition("-")[2]).exists()
+
+
+def shared_directories(directories: Sequence[Path]) -> list[Path]:
+    """Return what to share: absolute, each once, outermost first, without the root of the file system.
+
+    Raises:
+        LabError: one of *directories* is none.
+    """
+    for directory in directories:
+        if not directory.is_dir():
+            raise LabError(f"{directory} is not a directory and cannot be shared with the guest")
+    shares: list[Path] = []
+    for directory in sorted({directory.resolve() for directory in directories}):
+        if directory != Path("/") and not any(directory.is_relative_to(outer) for outer in shares):
+            shares.append(directory)
+    return shares
+
+
+def guest_environment(accel: str, machine: str, kernel_name: str) -> dict[str, str]:
+    """Return the environment of a command in a guest: some of ours, this Python environment, and where it runs."""
+    search = [f"{sys.prefix}/bin", *os.get_exec_path(), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+    return forwarded_environment(os.environ) | {
+        "PATH": os.pathsep.join(dict.fromkeys(search)),
+        "VIRTUAL_ENV": sys.prefix,
+        "IOMMUFD_LAB_ACCEL": accel,
+        "IOMMUFD_LAB_MACHINE": machine,
+        "IOMMUFD_LAB_KERNEL": kernel_name,
+    }

@@ -10,55 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from iommufd_py.lab.errors import LabError
-from iommufd_py.lab.guest import forwarded_environment, guest_script, share_args
+from iommufd_py.lab.guest import guest_script, share_args
 from iommufd_py.lab.host import kvm_problem
-from iommufd_py.lab.kernellog import Splat, scan_kernel_log
+from iommufd_py.lab.kernellog import scan_kernel_log
 from iommufd_py.lab.machine import Accel, Machine
 from iommufd_py.lab.qemu import compose, interact, supervise
-from iommufd_py.lab.runs import new_run_directory
+from iommufd_py.lab.runs import RunResult, guest_environment, new_run_directory, shared_directories
 
-__all__ = ["RunResult", "run", "shell"]
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What came of one run.
-
-    Attributes:
-        status: exit status of the command, None when the guest ended before the command did.
-        accel: ``kvm`` or ``tcg``, what the guest really ran on.
-        seconds: wall time of the virtual machine.
-        timed_out: the guest was stopped because its time was over.
-        splats: reports of the guest's kernel: warnings, oopses, panics.
-        kernel_log: file with everything the guest's kernel said.
-    """
-
-    status: int | None
-    accel: Accel
-    seconds: float
-    timed_out: bool
-    splats: tuple[Splat, ...]
-    kernel_log: Path
-
-    @property
-    def problem(self) -> str | None:
-        """Why this run does not count, whatever the command's exit status; None when it does."""
-        log = f"the guest's kernel log is {self.kernel_log}"
-        if self.splats:
-            more = f" (and {len(self.splats) - 1} more)" if len(self.splats) > 1 else ""
-            return f"the guest's kernel reported: {self.splats[0].title}{more}; {log}"
-        if self.timed_out:
-            return f"the guest was stopped after {self.seconds:.0f} s; raise the timeout if it needs longer; {log}"
-        if self.status is None:
-            return f"the guest ended before the command did; {log}"
-        return None
-
-    def log_excerpt(self) -> str:
-        """The part of the kernel log that explains :attr:`problem`."""
-        if self.splats:
-            return "\n\n".join(splat.text for splat in self.splats[:3])
-        return "\n".join(self.kernel_log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:])
+__all__ = ["run", "shell"]
 
 
 def run(
@@ -91,7 +50,7 @@ def run(
     Raises:
         LabError: the guest could not be started.
     """
-    shares = _shares([Path.cwd(), *rw])
+    shares = shared_directories([Path.cwd(), *rw])
     for accel in _accelerators():
         guest = _Guest.prepare(command, replace(machine or Machine(), accel=accel), kernel_name or str(kernel), shares)
         argv = guest.compose(
@@ -101,16 +60,16 @@ def run(
             {"console": guest.log, "ret": guest.status},
         )
         start = time.monotonic()
-        finished = supervise(argv, timeout, stdout or sys.stdout.buffer, stderr or sys.stderr.buffer)
+        exited = supervise(argv, timeout, stdout or sys.stdout.buffer, stderr or sys.stderr.buffer)
         seconds = time.monotonic() - start
-        if guest.said_something() or not finished:
+        if guest.said_something() or exited is None:
             break
-    status = guest.status.read_text(encoding="ascii").strip() if finished and guest.status.exists() else ""
+    status = guest.status.read_text(encoding="ascii").strip() if exited is not None and guest.status.exists() else ""
     return RunResult(
         status=int(status) if status else None,
         accel=accel,
         seconds=seconds,
-        timed_out=not finished,
+        timed_out=exited is None,
         splats=scan_kernel_log(guest.log.read_text(encoding="utf-8", errors="replace")),
         kernel_log=guest.log,
     )
@@ -123,7 +82,7 @@ def shell(kernel: Path, machine: Machine | None = None, *, kernel_name: str = ""
     """
     columns, rows = os.get_terminal_size(0)
     prompt = f"stty rows {rows} cols {columns}; PS1='lab:\\w# ' exec bash --norc -i"
-    shares = _shares([Path.cwd(), *rw])
+    shares = shared_directories([Path.cwd(), *rw])
     for accel in _accelerators():
         machine = replace(machine or Machine(), accel=accel)
         guest = _Guest.prepare(["sh", "-c", prompt], machine, kernel_name or str(kernel), shares)
@@ -157,7 +116,7 @@ class _Guest:
     @classmethod
     def prepare(cls, command: Sequence[str], machine: Machine, kernel_name: str, shares: Sequence[Path]) -> Self:
         guest = cls(machine, shares, new_run_directory())
-        environment = _environment(machine, kernel_name)
+        environment = guest_environment(machine.accel, str(machine), kernel_name)
         guest.script.write_text(
             guest_script(command, cwd=Path.cwd(), environment=environment, shares=shares, cached=[Path(sys.prefix)]),
             encoding="utf-8",
@@ -180,26 +139,3 @@ class _Guest:
 def _accelerators() -> tuple[Accel, ...]:
     """Return what to try: an emulated CPU after KVM, in case a guest dies on KVM before its kernel's first line."""
     return ("tcg",) if kvm_problem() else ("kvm", "tcg")
-
-
-def _shares(directories: Sequence[Path]) -> list[Path]:
-    """Return what to share: absolute, each once, outermost first, without the root of the file system."""
-    for directory in directories:
-        if not directory.is_dir():
-            raise LabError(f"{directory} is not a directory and cannot be shared with the guest")
-    shares: list[Path] = []
-    for directory in sorted({directory.resolve() for directory in directories}):
-        if directory != Path("/") and not any(directory.is_relative_to(outer) for outer in shares):
-            shares.append(directory)
-    return shares
-
-
-def _environment(machine: Machine, kernel_name: str) -> dict[str, str]:
-    search = [f"{sys.prefix}/bin", *os.get_exec_path(), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-    return forwarded_environment(os.environ) | {
-        "PATH": os.pathsep.join(dict.fromkeys(search)),
-        "VIRTUAL_ENV": sys.prefix,
-        "IOMMUFD_LAB_ACCEL": machine.accel,
-        "IOMMUFD_LAB_MACHINE": str(machine),
-        "IOMMUFD_LAB_KERNEL": kernel_name,
-    }

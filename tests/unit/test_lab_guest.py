@@ -2,14 +2,15 @@
 import subprocess
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iommufd_py.lab.guest import forwarded_environment, guest_script, share_args
+from iommufd_py.lab.guest import forwarded_environment, guest_script, native_init, share_args
 
 words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 
+@settings(deadline=None)  # a process each
 @given(arguments=st.lists(words, max_size=4), value=words)
 def test_the_script_is_a_valid_shell_script_whatever_the_words(arguments: list[str], value: str) -> None:
     script = guest_script(
@@ -55,6 +56,26 @@ def test_only_directories_under_a_share_need_to_be_held_back() -> None:
     )
     assert "/w/venv" in script
     assert "/opt/venv" not in script
+
+
+def test_shares_are_mounted_as_the_machine_wants_it() -> None:
+    script = guest_script(
+        ["true"],
+        cwd=Path("/w"),
+        environment={},
+        shares=[Path("/a b"), Path("/w")],
+        mount_share=lambda index, path: ["mount", "-t", "hostfs", "-o", str(path), f"n{index}", str(path)],
+    )
+    assert "mount -t hostfs -o '/a b' n0 '/a b' || fail " in script
+    assert "mount -t hostfs -o /w n1 /w || fail " in script
+    assert "9p" not in script
+
+
+@settings(deadline=None)
+@given(words)
+def test_the_first_process_of_user_mode_linux_is_a_valid_shell_script(name: str) -> None:
+    init = native_init(Path("/a b", name), f"/it's/{name}")
+    subprocess.run(["sh", "-n"], input=init.encode(), check=True)
 
 
 def test_a_comma_in_a_path_is_doubled_for_qemu() -> None:

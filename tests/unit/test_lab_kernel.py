@@ -112,6 +112,12 @@ def test_a_series_without_patches_says_so() -> None:
         kernel.patches_for("stock", "5.10", "um")
 
 
+@pytest.mark.parametrize("series", ["7.3", "7.2"])
+def test_user_mode_linux_differs_from_stock_by_one_patch(series: str) -> None:
+    (stock,) = kernel.patches_for("stock", series, "um")
+    assert kernel.patches_for("patched", series, "um")[:-1] == [stock, *kernel.patches_for("patched", series)]
+
+
 @pytest.mark.parametrize("series", source.SERIES)
 def test_stock_is_without_patches_and_patched_has_the_series(series: str) -> None:
     assert kernel.patches_for("stock", series) == []

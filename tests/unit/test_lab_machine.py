@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iommufd_py.lab.machine import TEST_DEVICES, Machine
+from iommufd_py.lab.machine import TEST_DEVICES, Machine, NativeMachine
 
 machines = st.builds(
     Machine,
@@ -56,3 +56,13 @@ def test_the_test_devices_are_where_they_are_said_to_be() -> None:
 def test_a_machine_that_cannot_boot_is_refused(field: str, value: int) -> None:
     with pytest.raises(ValueError, match=r"at least one CPU|too little"):
         Machine(**{field: value})
+
+
+def test_the_native_machine_has_the_memory_that_was_asked_for() -> None:
+    assert "mem=3072M" in NativeMachine(memory_bytes=3 << 30).kernel_args()
+    with pytest.raises(ValueError, match="64 MiB are too little"):
+        NativeMachine(memory_bytes=64 << 20)
+
+
+def test_the_native_machine_is_labelled() -> None:
+    assert str(NativeMachine()) == "native CPU and caches, mock IOMMU"

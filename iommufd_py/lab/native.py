@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""Run one command on User-Mode Linux: a kernel that is a process of this machine, at the speed of its CPU and caches.
+
+It has iommufd and the kernel's mock driver, but no device and no IOMMU. Nothing here needs root.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.guest import END_MARK, guest_script, native_init
+from iommufd_py.lab.kernellog import scan_kernel_log
+from iommufd_py.lab.machine import NativeMachine
+from iommufd_py.lab.qemu import supervise
+from iommufd_py.lab.runs import RunResult, guest_environment, new_run_directory, shared_directories
+
+__all__ = ["MEMORY_DIRECTORY", "run"]
+
+MEMORY_DIRECTORY = Path("/dev/shm")
+"""The guest's memory is an unlinked file here."""
+
+# The console, which is the kernel log, is standard output of the process; the command's two streams are passed on as
+# further descriptors, so that the supervisor finds them where those of any child are.
+_WITH_CHANNELS = 'exec 3>&1 4>&2 >>"$0" 2>&1 </dev/null 5</dev/null 6</dev/null; exec "$@"'
+
+
+def run(
+    kernel: Path,
+    command: Sequence[str],
+    machine: NativeMachine | None = None,
+    *,
+    kernel_name: str = "",
+    rw: Sequence[Path] = (),
+    timeout: float = 600,
+    stdout: BinaryIO | None = None,
+    stderr: BinaryIO | None = None,
+) -> RunResult:
+    """Start *kernel*, run *command* on it and wait for the end.
+
+    The guest's root is the host's: /etc, /tmp and /var copy on write, the rest read-only, and with the rights of the
+    caller. The current directory and the directories of *rw* are shared read-write. Standard input is empty.
+
+    Args:
+        kernel: the program ``linux`` of a build with ARCH=um.
+        command: the command and its arguments; it runs as root of the guest, in this Python environment and directory.
+        machine: how much memory.
+        kernel_name: what the guest is told it runs (``IOMMUFD_LAB_KERNEL``); the path of the kernel by default.
+        rw: further directories to share.
+        timeout: seconds after which the guest is stopped.
+        stdout: receives the command's output as it comes; ``sys.stdout`` by default.
+        stderr: the same for its errors.
+
+    Raises:
+        LabError: the guest could not be started.
+    """
+    machine = machine or NativeMachine()
+    _require_memory(machine.memory_bytes)
+    shares = shared_directories([Path.cwd(), *rw])
+    directory = new_run_directory()
+    log, script, init = (directory / name for name in ("kernel.log", "guest.sh", "init.sh"))
+    environment = guest_environment("uml", str(machine), kernel_name or str(kernel)) | {"IOMMUFD_LAB_CPU": _cpu()}
+    script.write_text(
+        guest_script(
+            command,
+            cwd=Path.cwd(),
+            environment=environment,
+            shares=shares,
+            mount_share=lambda index, path: ["mount", "-t", "hostfs", "-o", str(path), "none", str(path)],
+        ),
+        encoding="utf-8",
+    )
+    init.write_text(native_init(script, sys.executable), encoding="utf-8")
+    init.chmod(0o700)
+    log.touch()
+    argv = [str(kernel.resolve()), *machine.kernel_args(), f"init={init}", f"uml_dir={directory}/", "umid=uml"]
+    argv = ["env", f"TMPDIR={MEMORY_DIRECTORY}", "sh", "-c", _WITH_CHANNELS, str(log), *argv]
+    (directory / "uml.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
+    start = time.monotonic()
+    status = supervise(argv, timeout, stdout or sys.stdout.buffer, stderr or sys.stderr.buffer)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return RunResult(
+        status=status if END_MARK in text else None,
+        accel="uml",
+        seconds=time.monotonic() - start,
+        timed_out=status is None,
+        splats=scan_kernel_log(text),
+        kernel_log=log,
+    )
+
+
+def _require_memory(size_bytes: int) -> None:
+    """Refuse what cannot be backed: the guest would be killed by SIGBUS at the first page that is not there."""
+    if not os.access(MEMORY_DIRECTORY, os.W_OK) or os.statvfs(MEMORY_DIRECTORY).f_flag & os.ST_NOEXEC:
+        raise LabError(
+            f"the guest's memory cannot be a file in {MEMORY_DIRECTORY}; run: sudo mount -o remount,exec,mode=1777 "
+            f"{MEMORY_DIRECTORY}"
+        )
+    free = shutil.disk_usage(MEMORY_DIRECTORY).free
+    if free < size_bytes:
+        raise LabError(
+            f"{MEMORY_DIRECTORY} has {free >> 20} MiB free and the guest's memory is {size_bytes >> 20} MiB; ask for "
+            f"less with --memory, or run: sudo mount -o remount,size=100% {MEMORY_DIRECTORY}"
+        )
+
+
+def _cpu() -> str:
+    """Name this machine's CPU; User-Mode Linux does not."""
+    match = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    return match[1] if match else os.uname().machine

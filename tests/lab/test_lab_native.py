@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: MIT
+"""Boots User-Mode Linux. What is asserted here is what a user of `iommufd lab run --native` relies on."""
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from iommufd_py.lab import kernel, native
+from iommufd_py.lab.config import Configuration
+from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.machine import NativeMachine
+from iommufd_py.lab.progress import Silent
+from iommufd_py.lab.runs import RunResult
+
+IOMMUFD = str(Path(sys.prefix, "bin/iommufd"))
+
+
+@pytest.fixture(scope="session")
+def image() -> Path:
+    return kernel.image("stock", Silent(), Configuration("um"))
+
+
+@pytest.fixture(autouse=True)
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current directory of the test, shared with the guest."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+
+
+def run(
+    image: Path, *command: str, machine: NativeMachine | None = None, timeout: float = 60
+) -> tuple[RunResult, str, str]:
+    out, err = BytesIO(), BytesIO()
+    result = native.run(image, command, machine, timeout=timeout, stdout=out, stderr=err)
+    return result, out.getvalue().decode(), err.getvalue().decode()
+
+
+def descendants(pid: int) -> set[int]:
+    """Return *pid* and the processes below it."""
+    found = {pid}
+    for path in Path("/proc").glob("[0-9]*/task/*/children"):
+        try:
+            parent, children = int(path.parts[2]), path.read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
+        if parent == pid:
+            found |= {one for child in children for one in descendants(int(child))}
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_command_runs_as_it_would_here(image: Path, shared: Path) -> None:
+    script = """
+        echo to stdout; echo to stderr >&2
+        pwd; command -v python; id -u
+        echo $IOMMUFD_LAB_ACCEL / $IOMMUFD_LAB_MACHINE / $IOMMUFD_LAB_KERNEL
+        ls -d /dev/iommu /sys/kernel/debug/iommu
+        if [ -t 1 ]; then echo terminal; fi
+        cat
+        echo result > written; echo lost > /tmp/iommufd-lab-lost; echo lost > /etc/iommufd-lab-lost
+        exit 7
+    """
+    result, stdout, stderr = run(image, "sh", "-c", script)
+    assert stdout.splitlines() == [
+        "to stdout",
+        str(shared),
+        str(Path(sys.prefix, "bin/python")),
+        "0",
+        f"uml / native CPU and caches, mock IOMMU / {image}",
+        "/dev/iommu",
+        "/sys/kernel/debug/iommu",
+    ]
+    assert stderr == "to stderr\n"
+    assert (shared / "written").read_text() == "result\n"
+    assert not Path("/tmp/iommufd-lab-lost").exists()
+    assert not Path("/etc/iommufd-lab-lost").exists()
+    assert result.status == 7
+    assert result.problem is None
+    assert "Linux version" in result.kernel_log.read_text()
+
+
+def test_nothing_of_this_machine_can_be_written_but_the_current_directory(
+    image: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    script = f"touch {Path.home()}/iommufd-lab-lost; touch {outside}/lost; touch inside"
+    _, _, stderr = run(image, "sh", "-c", script)
+    assert f"{Path.home()}/iommufd-lab-lost': Read-only file system" in stderr
+    assert not (Path.home() / "iommufd-lab-lost").exists()
+    assert list(outside.iterdir()) == []  # below /tmp, where the guest has a copy
+    assert (shared / "inside").exists()
+
+
+def test_no_privilege_is_needed(image: Path, shared: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("every test here shows it")
+    # Nobody gets what he may not be able to reach where it is: the interpreter, this package, and what that imports.
+    sources = {"base": sys.base_prefix, "site": sysconfig.get_path("platlib"), "code": Path(kernel.__file__).parents[2]}
+    for name in sources:
+        (shared / name).mkdir()
+    mounts = [shlex.join(["mount", "--bind", str(source), str(shared / name)]) for name, source in sources.items()]
+    shutil.copy(image, shared / "linux")
+    os.chown(shared, 65534, 65534)
+    for directory in (shared, *shared.parents):
+        if "pytest" in directory.name:
+            directory.chmod(0o755)
+    program = """
+from pathlib import Path
+from iommufd_py.lab.native import run
+result = run(Path("linux"), ["sh", "-c", "id -u; ls /dev/iommu; touch made; cat /etc/shadow; echo > /etc/shadow"])
+assert result.problem is None, result
+"""
+    python = str(
+        shared / "base" / Path(os.path.realpath(sys.executable)).relative_to(os.path.realpath(sys.base_prefix))
+    )
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--inh-caps=-all"]
+    script = "; ".join([*mounts, shlex.join(["exec", *nobody, "--bounding-set=-all", python, "-c", program])])
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-ec", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.defpath, "HOME": str(shared), "PYTHONPATH": f"{shared}/code:{shared}/site"},
+    )
+    assert done.stdout == "0\n/dev/iommu\n", done.stderr
+    assert "shadow: Permission denied" in done.stderr
+    assert (shared / "made").stat().st_uid == 65534
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("memory", [512 << 20, 1 << 30])
+def test_memory_is_what_was_asked_for(image: Path, memory: int) -> None:
+    _, stdout, _ = run(image, "sh", "-c", "grep MemTotal /proc/meminfo", machine=NativeMachine(memory_bytes=memory))
+    assert 0.9 * memory < int(stdout.split()[1]) << 10 <= memory
+
+
+def test_more_memory_than_there_is_is_refused_at_once(image: Path) -> None:
+    too_much = shutil.disk_usage(native.MEMORY_DIRECTORY).free + (1 << 30)
+    with pytest.raises(LabError, match=r"MiB free and the guest's memory is .* ask for less with --memory"):
+        run(image, "true", machine=NativeMachine(memory_bytes=too_much))
+
+
+def test_the_mock_driver_maps(image: Path) -> None:
+    script = """
+from iommufd_py import DmaBuffer, Iommufd, MockDevice
+with Iommufd() as iommufd, DmaBuffer(64 << 20) as buffer:
+    device, ioas = MockDevice(iommufd), iommufd.alloc_ioas()
+    device.attach(ioas)
+    with ioas.map(buffer, 1 << 24):
+        print("mapped")
+"""
+    result, stdout, stderr = run(image, "python", "-c", script)
+    assert (result.problem, result.status, stdout, stderr) == (None, 0, "mapped\n", "")
+
+
+def test_a_warning_fails_a_command_that_succeeded(image: Path) -> None:
+    warning = "WARNING: drivers/iommu/x.c:1 at f+0x1/0x2, CPU#0: x/1"
+    script = f"echo done; echo {warning!r} > /dev/kmsg"
+    done = subprocess.run(
+        [IOMMUFD, "lab", "run", "--native", "--kernel", str(image), "--", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == "done\n"
+    assert f"iommufd: error: the guest's kernel reported: {warning}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_panic_is_a_failure_and_its_log_is_kept(image: Path) -> None:
+    # The first process cannot power off, and no kernel goes on without that process.
+    python = os.path.realpath(sys.executable)
+    result, stdout, _ = run(image, "sh", "-c", f"mount --bind /bin/false {python}; echo before")
+    assert stdout == "before\n"
+    assert result.problem is not None
+    assert "Kernel panic - not syncing: Attempted to kill init!" in result.problem
+    assert str(result.kernel_log) in result.problem
+    assert "do_exit" in result.log_excerpt()
+
+
+def test_a_guest_that_ends_before_its_command_is_a_failure(image: Path) -> None:
+    result, _, _ = run(image, "python", "-c", "import ctypes; ctypes.CDLL(None).reboot(0x4321FEDC)")
+    assert result.status is None
+    assert result.problem is not None
+    assert "ended before the command did" in result.problem
+
+
+def test_a_guest_that_hangs_is_stopped(image: Path) -> None:
+    result, _, _ = run(image, "sleep", "1000", timeout=5)
+    assert result.timed_out
+    assert result.status is None
+    assert result.problem is not None
+    assert "was stopped after 5 s" in result.problem
+    assert "iommufd-lab: run: sleep 1000" in result.log_excerpt()
+
+
+def test_what_runs_on_in_the_background_does_not_hold_it(image: Path) -> None:
+    result, stdout, _ = run(image, "sh", "-c", "sleep 1000 & echo done")
+    assert result.status == 0
+    assert stdout == "done\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_is_left_behind(image: Path, shared: Path, number: int) -> None:
+    child = subprocess.Popen(
+        [IOMMUFD, "lab", "run", "--native", "--kernel", str(image), "--", "sh", "-c", "touch running; sleep 1000"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 30
+    while not (shared / "running").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    family = descendants(child.pid)
+    assert len(family) > 2  # the tool, the kernel, and a process for each address space in the guest
+    child.send_signal(number)
+    _, errors = child.communicate(timeout=20)
+    assert child.returncode != 0
+    assert b"Traceback" not in errors
+    deadline = time.monotonic() + 5
+    while any(map(alive, family)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_no_output_is_lost(image: Path) -> None:
+    _, stdout, _ = run(image, "seq", "200000")
+    assert stdout == "".join(f"{number}\n" for number in range(1, 200001))
+
+
+def test_two_at_once_do_not_meet(image: Path) -> None:
+    children = [
+        subprocess.Popen(
+            [
+                IOMMUFD,
+                "lab",
+                "run",
+                "--native",
+                "--kernel",
+                str(image),
+                "--",
+                "sh",
+                "-c",
+                f"echo {index}; exit {index}",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for index in (3, 4)
+    ]
+    outputs = [child.communicate(timeout=60)[0] for child in children]
+    assert outputs == ["3\n", "4\n"]
+    assert [child.returncode for child in children] == [3, 4]
