@@ -18,7 +18,7 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import END_MARK, guest_script, native_init
 from iommufd_py.lab.kernellog import scan_kernel_log
 from iommufd_py.lab.machine import NativeMachine
-from iommufd_py.lab.qemu import supervise
+from iommufd_py.lab.process import supervise
 from iommufd_py.lab.runs import RunResult, guest_environment, new_run_directory, shared_directories
 
 __all__ = ["MEMORY_DIRECTORY", "run"]

@@ -5,14 +5,17 @@ import fcntl
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, BinaryIO
 
 from iommufd_py.lab.errors import LabError
 
-__all__ = ["SPACE_REMEDY", "locked", "out_of_space", "run_tool", "start", "stop"]
+__all__ = ["SPACE_REMEDY", "locked", "out_of_space", "run_tool", "start", "stop", "supervise"]
 
 SPACE_REMEDY = "free some, or set XDG_CACHE_HOME to a directory on another disk"
 
@@ -43,6 +46,51 @@ def stop(child: subprocess.Popen[bytes], *, grace: float = 0) -> None:
     for stream in (child.stdin, child.stdout, child.stderr):
         if stream is not None:
             stream.close()
+
+
+def supervise(argv: Sequence[str], timeout: float, stdout: BinaryIO, stderr: BinaryIO) -> int | None:
+    """Run *argv* to its end, passing its output on as it comes.
+
+    Return its exit status, or None when it was killed after *timeout* seconds.
+
+    Its output goes through pipes, as QEMU opens its standard streams again by path: given a file directly it would
+    truncate it, and two of its channels would overwrite one another.
+    """
+    deadline = time.monotonic() + timeout
+    stdin = subprocess.DEVNULL if os.isatty(0) else None
+    child = start(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    chunks: SimpleQueue[tuple[BinaryIO, bytes]] = SimpleQueue()
+    try:
+        sources = ((child.stdout, stdout), (child.stderr, stderr))
+        for source, sink in sources:
+            assert source is not None
+            Thread(target=_drain, args=(os.dup(source.fileno()), sink, chunks), daemon=True).start()
+        flowing = len(sources)
+        while flowing:
+            try:
+                sink, data = chunks.get(timeout=max(deadline - time.monotonic(), 0))
+            except Empty:
+                return None
+            if data:
+                sink.write(data)
+                sink.flush()
+            else:
+                flowing -= 1
+        return child.wait()
+    finally:
+        stop(child)
+
+
+def _drain(source: int, sink: BinaryIO, chunks: "SimpleQueue[tuple[BinaryIO, bytes]]") -> None:
+    """Queue what comes from *source*, and at its end nothing.
+
+    However slow the reader of our output is, QEMU must never wait for it: a guest's command may end, and the guest
+    power off, with megabytes still in a virtqueue that QEMU then has no time to empty.
+    """
+    with open(source, "rb", buffering=0) as stream:
+        while data := stream.read(1 << 16):
+            chunks.put((sink, data))
+    chunks.put((sink, b""))
 
 
 def run_tool(argv: Sequence[str], doing: str, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:

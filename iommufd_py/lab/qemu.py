@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Compose a QEMU command line with virtme-ng, and run it so that nothing of it outlives this process."""
+"""Compose a QEMU command line with virtme-ng, or run one on this terminal."""
 
 import importlib.util
 import os
@@ -8,19 +8,15 @@ import shutil
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import BinaryIO
 
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import OVERLAYS
 from iommufd_py.lab.machine import Machine
 from iommufd_py.lab.process import start, stop
 
-__all__ = ["QEMU", "UDEVD", "compose", "interact", "supervise"]
+__all__ = ["QEMU", "UDEVD", "compose", "interact"]
 
 QEMU = "qemu-system-x86_64"
 UDEVD = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd")
@@ -60,51 +56,6 @@ def compose(kernel: Path, machine: Machine, virtme_args: Sequence[str], qemu_arg
         why = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
         raise LabError(f"virtme-ng cannot compose the virtual machine: {why}")
     return shlex.split(done.stdout)
-
-
-def supervise(argv: Sequence[str], timeout: float, stdout: BinaryIO, stderr: BinaryIO) -> int | None:
-    """Run *argv* to its end, passing its output on as it comes.
-
-    Return its exit status, or None when it was killed after *timeout* seconds.
-
-    Its output goes through pipes, as QEMU opens its standard streams again by path: given a file directly it would
-    truncate it, and two of its channels would overwrite one another.
-    """
-    deadline = time.monotonic() + timeout
-    stdin = subprocess.DEVNULL if os.isatty(0) else None
-    child = start(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    chunks: SimpleQueue[tuple[BinaryIO, bytes]] = SimpleQueue()
-    try:
-        sources = ((child.stdout, stdout), (child.stderr, stderr))
-        for source, sink in sources:
-            assert source is not None
-            Thread(target=_drain, args=(os.dup(source.fileno()), sink, chunks), daemon=True).start()
-        flowing = len(sources)
-        while flowing:
-            try:
-                sink, data = chunks.get(timeout=max(deadline - time.monotonic(), 0))
-            except Empty:
-                return None
-            if data:
-                sink.write(data)
-                sink.flush()
-            else:
-                flowing -= 1
-        return child.wait()
-    finally:
-        stop(child)
-
-
-def _drain(source: int, sink: BinaryIO, chunks: "SimpleQueue[tuple[BinaryIO, bytes]]") -> None:
-    """Queue what comes from *source*, and at its end nothing.
-
-    However slow the reader of our output is, QEMU must never wait for it: a guest's command may end, and the guest
-    power off, with megabytes still in a virtqueue that QEMU then has no time to empty.
-    """
-    with open(source, "rb", buffering=0) as stream:
-        while data := stream.read(1 << 16):
-            chunks.put((sink, data))
-    chunks.put((sink, b""))
 
 
 def interact(argv: Sequence[str]) -> int:

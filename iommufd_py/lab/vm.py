@@ -14,7 +14,8 @@ from iommufd_py.lab.guest import guest_script, share_args
 from iommufd_py.lab.host import kvm_problem
 from iommufd_py.lab.kernellog import scan_kernel_log
 from iommufd_py.lab.machine import Accel, Machine
-from iommufd_py.lab.qemu import compose, interact, supervise
+from iommufd_py.lab.process import supervise
+from iommufd_py.lab.qemu import compose, interact
 from iommufd_py.lab.runs import RunResult, guest_environment, new_run_directory, shared_directories
 
 __all__ = ["run", "shell"]
