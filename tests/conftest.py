@@ -2,6 +2,7 @@
 """What all tests share. tests/unit, tests/cli and tests/lab run anywhere; tests/mock and tests/vtd need a kernel."""
 
 import errno
+import gzip
 import os
 import subprocess
 import sys
@@ -57,6 +58,13 @@ def need_huge_pages() -> None:
     if not FREE_2M.exists():
         pytest.skip("this kernel has no huge pages")
     need(free_huge_pages() >= 4, f"needs 4 free 2M huge pages (nr_hugepages beside {FREE_2M})")
+
+
+def need_page_faults() -> None:
+    """Skip on a kernel in which no device can fault, as User-Mode Linux: no driver there selects CONFIG_IOMMU_IOPF."""
+    config = Path("/proc/config.gz")
+    if config.exists() and b"CONFIG_IOMMU_IOPF=y" not in gzip.decompress(config.read_bytes()):
+        pytest.skip("this kernel has no IO page faults (CONFIG_IOMMU_IOPF)")
 
 
 def need_flush_count(iommufd: Iommufd) -> FlushCount:

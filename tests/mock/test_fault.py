@@ -20,7 +20,7 @@ from iommufd_py import (
 )
 from iommufd_py.mock import hwpt_data
 from iommufd_py.uapi import iommufd as uapi
-from tests.conftest import need_ioctl
+from tests.conftest import need_ioctl, need_page_faults
 
 ADDRESS = 0xDEAD_B000
 READ_WRITE = PageFaultPermission.READ | PageFaultPermission.WRITE
@@ -35,6 +35,7 @@ def queue(iommufd: Iommufd) -> FaultQueue:
 @pytest.fixture
 def faulting(mock: MockDevice, ioas: Ioas, queue: FaultQueue) -> MockDevice:
     """A device attached to a HWPT that can fault."""
+    need_page_faults()
     parent = mock.alloc_hwpt(ioas, flags=HwptAllocFlags.NEST_PARENT)
     mock.attach(mock.alloc_nested(parent, hwpt_data(), fault_queue=queue))
     return mock

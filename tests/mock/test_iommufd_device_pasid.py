@@ -17,7 +17,7 @@ from iommufd_py import (
 )
 from iommufd_py.mock import PASID_RESERVED, hwpt_data
 from iommufd_py.uapi.iommufd_test import command
-from tests.conftest import fails, need_ioctl, need_mock_driver
+from tests.conftest import fails, need_ioctl, need_mock_driver, need_page_faults
 
 FOR_PASIDS = HwptAllocFlags.PASID
 
@@ -26,6 +26,7 @@ FOR_PASIDS = HwptAllocFlags.PASID
 def test_pasid_attach(iommufd: Iommufd, ioas: Ioas, variant: str) -> None:
     need_mock_driver(iommufd)
     need_ioctl(iommufd, "IOMMU_VEVENTQ_ALLOC", "6.15, as PASIDs")
+    need_page_faults()
     device = MockDevice(iommufd, MockDeviceFlags.PASID, target=ioas)
     parent = device.alloc_hwpt(ioas, flags=HwptAllocFlags.NEST_PARENT)
     first, second = (device.alloc_nested(parent, hwpt_data(), flags=FOR_PASIDS) for _ in range(2))

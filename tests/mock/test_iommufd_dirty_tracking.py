@@ -23,7 +23,7 @@ from iommufd_py.enums import MockPageTable
 from iommufd_py.mock import APERTURE, HUGE_PAGE_BYTES, PAGE_BYTES, hwpt_data, set_dirty
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import issue
-from tests.conftest import fails, need_mock_driver
+from tests.conftest import fails, need_huge_pages, need_mock_driver
 
 PAGE = 4096
 PASID = 100
@@ -108,6 +108,8 @@ def test_device_dirty_capability(device: MockDevice, iommufd: Iommufd, ioas: Ioa
 @pytest.fixture
 def tracked(variant: Variant, device: MockDevice, ioas: Ioas) -> Iterator[DirtyTracking]:
     """A tracked HWPT with the buffer in it, in leaves of the variant's size."""
+    if variant.hugepages:
+        need_huge_pages()
     backing = Backing.HUGETLB_2M if variant.hugepages else Backing.ANON_4K
     with DmaBuffer(variant.buffer_bytes, backing) as buffer:
         ioas.map(buffer, APERTURE.start)

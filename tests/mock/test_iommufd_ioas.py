@@ -50,7 +50,7 @@ from iommufd_py.mock import (
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import address_of_buffer, issue
 from iommufd_py.uapi.iommufd_test import command
-from tests.conftest import fails, need_ioctl, need_mock_driver
+from tests.conftest import fails, need_huge_pages, need_ioctl, need_mock_driver, need_page_faults
 from tests.mock.processes import fork, in_child, wait
 
 PAGE = 4096
@@ -234,6 +234,7 @@ def test_alloc_hwpt_nested(devices: list[MockDevice], iommufd: Iommufd, ioas: Io
     assert second.invalidate(selftest, hwpt_invalidation(everything=True)) == 1
     check_iotlb_all(second, 0, 0, 0, 0)
 
+    need_page_faults()
     # A device goes from one to the next, and holds the one it is at.
     queue = FaultQueue(iommufd)
     faulting = device.alloc_nested(parent, hwpt_data(), fault_queue=queue)
@@ -349,6 +350,7 @@ def test_unmap_fully_contained_areas(ioas: Ioas, shared_buffer: DmaBuffer, base:
 @pytest.fixture
 def aligned_va(iommufd: Iommufd) -> Iterator[int]:
     """Where 2M begin whose address is aligned to that: the kernel gives no IOVA a better alignment than its memory."""
+    need_huge_pages()
     with DmaBuffer(2 << 20, Backing.THP) as buffer:
         yield buffer.user_va
         iommufd.close()
@@ -453,6 +455,7 @@ def test_iova_ranges(devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas) ->
 
 def test_access_domain_destory(devices: list[MockDevice], ioas: Ioas, base: int) -> None:
     """[sic] The domain goes while an access pins one page in the middle of a huge page."""
+    need_huge_pages()
     with DmaBuffer(4 << 20, Backing.HUGETLB_2M) as buffer:
         ioas.map(buffer, base)
         with MockAccess(ioas, pins=True) as access:

@@ -15,7 +15,7 @@ from iommufd_py.mock import APERTURE, DEVICE_CACHE_DEFAULT, DEVICE_CACHE_ENTRIES
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import address_of_buffer
 from iommufd_py.uapi.iommufd_test import command
-from tests.conftest import fails, need_ioctl, need_mock_driver
+from tests.conftest import fails, need_huge_pages, need_ioctl, need_mock_driver
 
 PAGE = 4096
 
@@ -64,6 +64,11 @@ def devices(variant: Variant, iommufd: Iommufd, ioas: Ioas) -> list[MockDevice]:
     return made
 
 
+def need_backing(variant: Variant) -> None:
+    if variant.hugepages:
+        need_huge_pages()
+
+
 def map_it(variant: Variant, ioas: Ioas, buffer: DmaBuffer, offset: int, length: int) -> DmaMapping:
     return (ioas.map_file if variant.file else ioas.map)(buffer, offset=offset, length=length)
 
@@ -79,6 +84,7 @@ def test_basic(variant: Variant, devices: list[MockDevice], ioas: Ioas, shared_b
     check_domains(devices, mapping.iova, PAGE, shared_buffer.user_va)
 
     # Memory that ends half way, then memory that is all gone: pages past the end of their file cannot be had.
+    need_backing(variant)
     length, huge = variant.buffer_bytes, variant.backing is Backing.HUGETLB_2M
     fd = os.memfd_create("iommufd-py", os.MFD_CLOEXEC | (os.MFD_HUGETLB | os.MFD_HUGE_2MB if huge else 0))
     os.ftruncate(fd, length)
@@ -125,6 +131,7 @@ def check_pins(iommufd: Iommufd, buffer: DmaBuffer, offset: int, length: int) ->
 
 
 def test_all_aligns(variant: Variant, devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas) -> None:
+    need_backing(variant)
     with DmaBuffer(variant.buffer_bytes, variant.backing) as buffer:
         check_refs(iommufd, buffer.user_va, buffer.length, 0)
         for offset, length in alignments(variant):
@@ -136,6 +143,7 @@ def test_all_aligns(variant: Variant, devices: list[MockDevice], iommufd: Iommuf
 
 def test_all_aligns_copy(variant: Variant, devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas) -> None:
     """The same with a domain that comes and goes while the area is there, and takes its pages from the first."""
+    need_backing(variant)
     with DmaBuffer(variant.buffer_bytes, variant.backing) as buffer:
         for offset, length in alignments(variant):
             with map_it(variant, ioas, buffer, offset, length) as mapping, MockDevice(iommufd, target=ioas) as late:

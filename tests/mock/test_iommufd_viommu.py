@@ -38,7 +38,7 @@ from iommufd_py.mock import (
 )
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import issue, size_of
-from tests.conftest import fails, need_ioctl, need_mock_driver
+from tests.conftest import fails, need_ioctl, need_mock_driver, need_page_faults
 
 PAGE = 4096
 ALL = (1 << 64) - 1
@@ -98,6 +98,7 @@ def test_viommu_negative_tests(setup: Setup | None, iommufd: Iommufd, ioas: Ioas
 
 
 def test_viommu_alloc_nested_iopf(there: Setup, iommufd: Iommufd, ioas: Ioas) -> None:
+    need_page_faults()
     queue, data = FaultQueue(iommufd), hwpt_data()
     for number, flags, fault_id in (
         (errno.ENOENT, HwptAllocFlags.FAULT_ID_VALID, (1 << 32) - 1),

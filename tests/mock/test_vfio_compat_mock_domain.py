@@ -14,7 +14,7 @@ from iommufd_py.mock import APERTURE
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.call import issue_pointer, size_of
-from tests.conftest import fails, need_mock_driver
+from tests.conftest import fails, need_huge_pages, need_mock_driver
 
 PAGE = 4096
 READ_WRITE: int = lib.VFIO_DMA_MAP_FLAG_READ | lib.VFIO_DMA_MAP_FLAG_WRITE
@@ -104,6 +104,7 @@ def test_map(fd: int, shared_buffer: DmaBuffer) -> None:
 
 
 def test_huge_map(version: VfioExtension, fd: int, iommufd: Iommufd) -> None:
+    need_huge_pages()
     base = APERTURE.start
     with DmaBuffer(4 << 20, Backing.HUGETLB_2M) as buffer:
         vfio.iommu_map_dma(fd, buffer.user_va, base, buffer.length, READ_WRITE)
