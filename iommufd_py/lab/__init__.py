@@ -3,7 +3,8 @@
 
 * Data and text: ``machine`` (the machines), ``guest`` (the script it runs), ``config`` (the kernel's
   configuration), ``kernellog`` (panics and warnings in a log), ``tap`` (reports of selftests).
-* The host: ``paths``, ``host``, ``process`` (children that do not outlive us, locks), ``progress``.
+* The host: ``paths``, ``host``, ``process`` (children that do not outlive us, locks), ``confine``
+  (what they may write), ``progress``.
 * From a package or a tree to an image: ``apt``, ``source``, ``build``, ``cache``, and ``kernel`` in front of them.
 * From an image to a result: ``qemu`` and ``vm`` behind VT-d, ``native`` without one, ``runs`` for what both have;
   ``selftest`` on top.

@@ -11,9 +11,11 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from iommufd_py.lab.confine import can_confine, confine
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import END_MARK, guest_script, native_init
 from iommufd_py.lab.kernellog import scan_kernel_log
@@ -25,6 +27,9 @@ __all__ = ["MEMORY_DIRECTORY", "run"]
 
 MEMORY_DIRECTORY = Path("/dev/shm")
 """The guest's memory is an unlinked file here."""
+
+# The guest's memory, and what any process opens.
+_WRITABLE = (MEMORY_DIRECTORY, Path("/dev/null"), Path("/dev/ptmx"), Path("/dev/pts"))
 
 # The console, which is the kernel log, is standard output of the process; the command's two streams are passed on as
 # further descriptors, so that the supervisor finds them where those of any child are.
@@ -45,7 +50,8 @@ def run(
     """Start *kernel*, run *command* on it and wait for the end.
 
     The guest's root is the host's: /etc, /tmp and /var copy on write, the rest read-only, and with the rights of the
-    caller. The current directory and the directories of *rw* are shared read-write. Standard input is empty.
+    caller. The current directory and the directories of *rw* are shared read-write. Where this machine's kernel has
+    Landlock, not even the guest's root can write elsewhere. Standard input is empty.
 
     Args:
         kernel: the program ``linux`` of a build with ARCH=um.
@@ -82,8 +88,10 @@ def run(
     argv = [str(kernel.resolve()), *machine.kernel_args(), f"init={init}", f"uml_dir={directory}/", "umid=uml"]
     argv = ["env", f"TMPDIR={MEMORY_DIRECTORY}", "sh", "-c", _WITH_CHANNELS, str(log), *argv]
     (directory / "uml.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
+    writable = [*shares, directory, *filter(Path.exists, _WRITABLE)]
+    prepare = partial(confine, writable) if can_confine() else None
     start = time.monotonic()
-    status = supervise(argv, timeout, stdout or sys.stdout.buffer, stderr or sys.stderr.buffer)
+    status = supervise(argv, timeout, stdout or sys.stdout.buffer, stderr or sys.stderr.buffer, prepare=prepare)
     text = log.read_text(encoding="utf-8", errors="replace")
     return RunResult(
         status=status if END_MARK in text else None,

@@ -17,6 +17,7 @@ import pytest
 
 from iommufd_py.lab import kernel, native
 from iommufd_py.lab.config import Configuration
+from iommufd_py.lab.confine import can_confine
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import NativeMachine
 from iommufd_py.lab.progress import Silent
@@ -99,11 +100,19 @@ def test_nothing_of_this_machine_can_be_written_but_the_current_directory(
     image: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     outside = tmp_path_factory.mktemp("outside")
-    script = f"touch {Path.home()}/iommufd-lab-lost; touch {outside}/lost; touch inside"
+    script = f"""
+        touch {Path.home()}/iommufd-lab-lost; touch {outside}/lost; touch inside
+        mount -o remount,rw / && mount -t hostfs -o / none /mnt
+        touch {Path.home()}/iommufd-lab-lost; cd /mnt{outside} && touch lost; echo lost > kept; rm kept
+    """
+    (outside / "kept").write_text("kept")
     _, _, stderr = run(image, "sh", "-c", script)
     assert f"{Path.home()}/iommufd-lab-lost': Read-only file system" in stderr
-    assert not (Path.home() / "iommufd-lab-lost").exists()
-    assert list(outside.iterdir()) == []  # below /tmp, where the guest has a copy
+    if can_confine():
+        assert f"{Path.home()}/iommufd-lab-lost': Permission denied" in stderr
+        assert not (Path.home() / "iommufd-lab-lost").exists()
+        assert [path.name for path in outside.iterdir()] == ["kept"]
+        assert (outside / "kept").read_text() == "kept"
     assert (shared / "inside").exists()
 
 
