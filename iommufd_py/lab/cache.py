@@ -138,7 +138,8 @@ def publish(recipe: Recipe, files: Mapping[str, Path], *, release: str, built_at
         staging = Path(name, "kernel")
         staging.mkdir()
         for target, source in files.items():
-            shutil.copyfile(source, staging / target)
+            # With its mode: a User-Mode Linux is a program.
+            shutil.copy(source, staging / target)
         meta = {"schema": _SCHEMA, "recipe": asdict(recipe), "release": release, "built_at": built_at}
         (staging / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
         if final.exists():
