@@ -121,7 +121,7 @@ class IoasContainer(Container):
 
     def __init__(self, bdf: str) -> None:
         super().__init__()
-        self.iommufd = Iommufd()
+        self.iommufd = Iommufd.adopt(_open(DEV_IOMMU))
         self._opened()
         try:
             self.ioas = self.iommufd.alloc_ioas()
