@@ -109,7 +109,7 @@ def test_attach_replace_detach(device: VfioDevice, iommufd: Iommufd) -> None:
 
 def test_attach_to_nothing(device: VfioDevice) -> None:
     with pytest.raises(IommufdError, match="ENOENT: no IOAS or HWPT with this id") as caught:
-        device._attach(4242)
+        device._attach(4242, None)
     assert caught.value.errno == errno.ENOENT
 
 
