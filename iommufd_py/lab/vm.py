@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from iommufd_py.kernellog import scan_kernel_log
 from iommufd_py.lab.guest import guest_script, share_args
 from iommufd_py.lab.host import kvm_problem
-from iommufd_py.lab.kernellog import scan_kernel_log
 from iommufd_py.lab.machine import Accel, Machine
 from iommufd_py.lab.process import supervise
 from iommufd_py.lab.qemu import compose, interact

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iommufd_py.lab.kernellog import scan_kernel_log
+from iommufd_py.kernellog import scan_dma_faults, scan_kernel_log
 
 LOGS = Path(__file__).parent / "lab_logs"
 
@@ -95,3 +95,23 @@ def test_no_text_breaks_it(text: str) -> None:
 def test_every_report_is_counted(count: int) -> None:
     one = "------------[ cut here ]------------\nWARNING: a.c:1 at f+0x1, CPU#0: x\nRIP: f\n---[ end trace 0 ]---\n"
     assert len(scan_kernel_log(("between\n" + one) * count)) == count
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "DMAR: [DMA Write NO_PASID] Request device [0000:00:10.0] fault addr 0x1000 [fault reason 0x05] PTE Write",
+        "DMAR: [DMA Read PASID 0x2] Request device [00:10.0] fault addr 0x1000 [fault reason 0x06] PTE Read access",
+        "DMAR: [INTR-REMAP] Request device [00:10.0] fault index 0x0 [fault reason 0x25] Blocked a compatibility",
+        "vfio-pci 0000:00:10.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0001 address=0x1000 flags=0x0000]",
+    ],
+)
+def test_dma_faults(message: str) -> None:
+    text = f"[    1.000000] DMAR: DRHD: handling fault status reg 2\n[    1.000001] {message}\n"
+    (fault,) = scan_dma_faults(text)
+    assert (fault.kind, fault.title) == ("DMA fault", message)
+    assert scan_kernel_log(text) == ()
+
+
+def test_a_boot_has_no_dma_fault() -> None:
+    assert scan_dma_faults((LOGS / "boot.log").read_text()) == ()

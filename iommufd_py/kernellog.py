@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Find what went wrong in a kernel log: panics, oopses, BUGs, warnings, lockdep and KASAN reports, stalls."""
+"""Find what went wrong in a kernel log: panics, oopses, BUGs, warnings, lockdep and KASAN reports, stalls, DMA faults.
+
+Pure: where the log comes from is the caller's business.
+"""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Splat", "scan_kernel_log"]
+__all__ = ["Splat", "scan_dma_faults", "scan_kernel_log"]
 
 _MAX_LINES = 80
 
@@ -33,6 +36,8 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("stall", re.compile(r"(?:rcu: )?INFO: rcu_\w+ (?:self-)?detected .*stall")),
     ("leak", re.compile(r"kmemleak: \d+ new suspected memory leaks")),
 )
+# One line each. drivers/iommu/intel/dmar.c, dmar_fault_do_one(); drivers/iommu/amd/iommu.c, iommu_print_event().
+_DMA_FAULT = re.compile(r"DMAR: ?\[.*\] Request device \[|.*Event logged \[\w+_(?:FAULT|ENTRY|ERROR|REQUEST)\b")
 _CUT_HERE = "[ cut here ]"
 _END = ("---[ end trace", "---[ end Kernel panic")
 
@@ -42,7 +47,7 @@ class Splat:
     """One report in a kernel log.
 
     Attributes:
-        kind: ``panic``, ``oops``, ``BUG``, ``WARNING``, ``KASAN``, ``lockdep``, ...
+        kind: ``panic``, ``oops``, ``BUG``, ``WARNING``, ``KASAN``, ``lockdep``, ``DMA fault``, ...
         title: its first line, without timestamp.
         text: the whole report as it stands in the log.
     """
@@ -84,3 +89,13 @@ def scan_kernel_log(text: str) -> tuple[Splat, ...]:
     the words do not stand at the start of the message.
     """
     return tuple(_reports(text.replace("\r", "").split("\n")))
+
+
+def scan_dma_faults(text: str) -> tuple[Splat, ...]:
+    """Return the faults that an Intel or AMD IOMMU reported in *text*, in order.
+
+    They are apart from :func:`scan_kernel_log`, as they tell of a device, not of a broken kernel.
+    """
+    lines = text.replace("\r", "").split("\n")
+    messages = ((line, _PREFIX.sub("", line).strip()) for line in lines)
+    return tuple(Splat("DMA fault", message, line) for line, message in messages if _DMA_FAULT.match(message))
