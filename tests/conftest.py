@@ -12,40 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py import FlushCount, InvalidFieldError, Ioas, Iommufd, MockDevice, flush_count
-from iommufd_py.context import DEV_IOMMU
+from iommufd_py import FlushCount, Iommufd, flush_count
+from iommufd_py.testing.needs import IN_LAB, need, need_ioctl, need_mock_driver
+
+__all__ = ["IN_LAB", "fails", "need", "need_flush_count", "need_ioctl", "need_mock_driver"]
 
 FREE_2M = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
-
-IN_LAB = "IOMMUFD_LAB_MACHINE" in os.environ
-
-
-def need(condition: bool, reason: str) -> None:
-    """Skip with *reason*; but in the lab, which has everything, fail."""
-    if condition:
-        return
-    if IN_LAB:
-        pytest.fail(f"in the lab: {reason}")
-    pytest.skip(reason)
-
-
-def need_ioctl(iommufd: Iommufd, name: str, since: str) -> None:
-    """Skip on a kernel from before the ioctl *name* came, in Linux *since*."""
-    if not iommufd.probe()[name]:
-        pytest.skip(f"this kernel has no {name} (since Linux {since})")
-
-
-def need_mock_driver(iommufd: Iommufd) -> None:
-    """Go on only where mock devices can be made."""
-    ioctls = iommufd.probe()
-    need(ioctls["IOMMU_TEST_CMD"], "needs a kernel with CONFIG_IOMMUFD_TEST: run it in the lab")
-    # 6.12 gives every device without a firmware node to the first IOMMU driver that registered. What it lacks besides
-    # tells it from kernels on which a refused mock device is a failure.
-    if not ioctls["IOMMU_IOAS_MAP_FILE"]:
-        try:
-            MockDevice(iommufd).close()
-        except InvalidFieldError:
-            pytest.skip("this kernel makes no mock device beside another IOMMU driver: boot it with intel_iommu=off")
 
 
 def free_huge_pages() -> int:
@@ -84,19 +56,6 @@ def fails(number: int) -> Iterator[None]:
     with pytest.raises(OSError) as caught:
         yield
     assert caught.value.errno == number, f"{errno.errorcode[number]} was expected: {caught.value}"
-
-
-@pytest.fixture
-def iommufd() -> Iterator[Iommufd]:
-    need(DEV_IOMMU.exists(), "needs /dev/iommu: run 'iommufd lab run -- pytest tests/mock tests/vtd'")
-    need(os.access(DEV_IOMMU, os.R_OK | os.W_OK), "needs root, to open /dev/iommu")
-    with Iommufd() as opened:
-        yield opened
-
-
-@pytest.fixture
-def ioas(iommufd: Iommufd) -> Ioas:
-    return iommufd.alloc_ioas()
 
 
 @pytest.fixture

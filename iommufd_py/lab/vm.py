@@ -13,7 +13,7 @@ from typing import BinaryIO, Self
 from iommufd_py.kernellog import scan_kernel_log
 from iommufd_py.lab.guest import guest_script, share_args
 from iommufd_py.lab.host import kvm_problem
-from iommufd_py.lab.machine import Accel, Machine
+from iommufd_py.lab.machine import TEST_DEVICES, Accel, Machine
 from iommufd_py.lab.process import supervise
 from iommufd_py.lab.qemu import compose, interact
 from iommufd_py.lab.runs import RunResult, guest_environment, new_run_directory, shared_directories
@@ -117,7 +117,10 @@ class _Guest:
     @classmethod
     def prepare(cls, command: Sequence[str], machine: Machine, kernel_name: str, shares: Sequence[Path]) -> Self:
         guest = cls(machine, shares, new_run_directory())
-        environment = guest_environment(machine.accel, str(machine), kernel_name)
+        environment = {
+            "IOMMUFD_BDFS": " ".join(TEST_DEVICES),
+            **guest_environment(machine.accel, str(machine), kernel_name),
+        }
         guest.script.write_text(
             guest_script(command, cwd=Path.cwd(), environment=environment, shares=shares, cached=[Path(sys.prefix)]),
             encoding="utf-8",

@@ -2,57 +2,22 @@
 """A device behind a real or emulated VT-d: the lab's, or IOMMUFD_BDF=0000:3b:00.0 on hardware."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from iommufd_py import Backing, Container, ContainerMode, Iommufd, SkipError, VfioDevice, open_container, pci
-from iommufd_py.lab.machine import TEST_DEVICES
-from tests.conftest import IN_LAB, need
-
-# The modes by the names of their variants in tools/testing/selftests/vfio.
-KERNEL_MODES = {
-    "vfio_type1_iommu": ContainerMode.VFIO_TYPE1,
-    "vfio_type1v2_iommu": ContainerMode.VFIO_TYPE1V2,
-    "iommufd_compat_type1": ContainerMode.COMPAT_TYPE1,
-    "iommufd_compat_type1v2": ContainerMode.COMPAT_TYPE1V2,
-    "iommufd": ContainerMode.IOMMUFD,
-}
-
-
-@pytest.fixture(scope="session")
-def bdf() -> Iterator[str]:
-    address = os.environ.get("IOMMUFD_BDF") or (TEST_DEVICES[0] if IN_LAB else "")
-    need(bool(address), "needs a device: run 'iommufd lab run -- pytest tests/vtd', or set IOMMUFD_BDF to one to spare")
-    with pci.vfio_bound(address):
-        yield address
+from iommufd_py import Backing, ContainerMode, VfioDevice
 
 
 @pytest.fixture
-def device(iommufd: Iommufd, bdf: str) -> VfioDevice:
-    return VfioDevice(iommufd, bdf)
-
-
-@pytest.fixture(params=KERNEL_MODES)
-def mode(request: pytest.FixtureRequest) -> ContainerMode:
-    return KERNEL_MODES[request.param]
+def device(vfio_device: VfioDevice) -> VfioDevice:
+    return vfio_device
 
 
 @pytest.fixture
-def container(mode: ContainerMode, bdf: str) -> Iterator[Container]:
-    """A container of each of the five modes in turn, with the device in it."""
-    with opened(mode, bdf) as one:
-        yield one
-
-
-def opened(mode: ContainerMode, bdf: str) -> Container:
-    try:
-        return open_container(mode, bdf)
-    except SkipError as reason:
-        need(False, str(reason))
-        raise
+def mode(container_mode: ContainerMode) -> ContainerMode:
+    return container_mode
 
 
 @contextlib.contextmanager

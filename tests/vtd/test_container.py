@@ -32,24 +32,26 @@ from iommufd_py.container import DEV_VFIO
 from iommufd_py.context import DEV_IOMMU
 from iommufd_py.group import VfioGroupDevice
 from iommufd_py.lab.machine import TEST_DEVICES
+from iommufd_py.testing.needs import need_container as opened
+from iommufd_py.testing.plugin import CONTAINER_MODES
 from tests.conftest import IN_LAB
-from tests.vtd.conftest import KERNEL_MODES, opened
 
 IOVA = 1 << 32
 PAGE = 4096
 MSI_DOORBELL = 0xFEE0_0000
 VFIO_MODES = (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2)
+VFIO_VARIANTS = [name for name, mode in CONTAINER_MODES.items() if mode in VFIO_MODES]
 DMA_ENTRY_LIMIT = Path("/sys/module/vfio_iommu_type1/parameters/dma_entry_limit")
 
 
-def test_iova_ranges(container: Container, device_ranges: tuple[object, ...]) -> None:
+def test_iova_ranges(device_ranges: tuple[object, ...], container: Container) -> None:
     ranges = container.iova_ranges()
     assert ranges.alignment == PAGE
     assert not any(one.contains(MSI_DOORBELL) for one in ranges.ranges)
     assert ranges.ranges == device_ranges
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def device_ranges(bdf: str) -> tuple[object, ...]:
     with opened(ContainerMode.IOMMUFD, bdf) as container:
         return container.iova_ranges().ranges
@@ -79,14 +81,16 @@ def test_mappings_left(container: Container, mode: ContainerMode) -> None:
 
 
 @pytest.fixture
-def one_mapping_allowed() -> Iterator[None]:
+def one_mapping_allowed(bdf: str) -> Iterator[None]:
     before = DMA_ENTRY_LIMIT.read_text()
     DMA_ENTRY_LIMIT.write_text("1")
     yield
     DMA_ENTRY_LIMIT.write_text(before)
 
 
-@pytest.mark.parametrize("mode", [name for name, mode in KERNEL_MODES.items() if mode in VFIO_MODES], indirect=True)
+@pytest.mark.parametrize(
+    "container_mode", [name for name, mode in CONTAINER_MODES.items() if mode in VFIO_MODES], indirect=True
+)
 def test_dma_entry_limit(one_mapping_allowed: None, container: Container) -> None:
     with DmaBuffer(2 * PAGE) as buffer:
         assert container.mappings_left() == 1
@@ -121,7 +125,7 @@ def test_closing_a_container_closes_all(mode: ContainerMode, bdf: str) -> None:
                 device.info()
 
 
-@pytest.mark.parametrize("mode", [name for name in KERNEL_MODES if name != "iommufd"], indirect=True)
+@pytest.mark.parametrize("container_mode", [name for name in CONTAINER_MODES if name != "iommufd"], indirect=True)
 def test_closing_the_last_group_closes_the_mappings(container: Container, bdf: str) -> None:
     with DmaBuffer(PAGE) as buffer:
         assert isinstance(container.device, VfioGroupDevice)

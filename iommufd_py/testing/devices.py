@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Which device a test gets: one of those the user gave away, that has what the test asks for."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from iommufd_py import pci
+from iommufd_py.device import normalize_bdf
+from iommufd_py.errors import SkipError
+
+__all__ = ["Candidate", "DevicePool", "Wanted", "candidate", "pool_addresses"]
+
+_DEVICES = Path("/sys/bus/pci/devices")
+# VT-d specification 11.4.3, Extended Capability Register.
+_ECAP_SC = 1 << 7
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What can be told of a device without touching it.
+
+    Attributes:
+        bdf: its address.
+        ids: ``vendor:device``, hexadecimal.
+        ecap: extended capability register of the VT-d unit in front of it, None for another IOMMU or none.
+        group: all devices of its IOMMU group, empty without an IOMMU.
+    """
+
+    bdf: str
+    ids: str
+    ecap: int | None
+    group: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a test asks of a device; None where it does not care.
+
+    Attributes:
+        vtd: whether it is behind an Intel VT-d.
+        snoop_control: ECAP.SC, whether its IOMMU can force DMA to snoop the CPU caches.
+        own_group: whether it is alone in its IOMMU group.
+        ids: ``vendor:device``, hexadecimal.
+    """
+
+    vtd: bool | None = None
+    snoop_control: bool | None = None
+    own_group: bool | None = None
+    ids: str | None = None
+
+    def misfits(self, device: Candidate) -> list[str]:
+        """Say what *device* has otherwise than it is wanted; nothing where it fits."""
+        has = {
+            "vtd": device.ecap is not None,
+            "snoop_control": None if device.ecap is None else bool(device.ecap & _ECAP_SC),
+            "own_group": device.group == (device.bdf,),
+            "ids": device.ids,
+        }
+        asked = {field.name: getattr(self, field.name) for field in fields(self)}
+        return [f"{name} is {has[name]}" for name, value in asked.items() if value is not None and has[name] != value]
+
+
+def pool_addresses(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the devices that the user gave away: IOMMUFD_BDF, or else IOMMUFD_BDFS with commas or spaces.
+
+    Raises:
+        DeviceError: one of them is no PCI address.
+    """
+    given = environ.get("IOMMUFD_BDF") or environ.get("IOMMUFD_BDFS") or ""
+    return tuple(normalize_bdf(text) for text in re.split(r"[,\s]+", given.strip()) if text)
+
+
+def candidate(bdf: str) -> Candidate:
+    """Look at a device.
+
+    Raises:
+        DeviceError: it is not there.
+    """
+    device = pci.pci_device(bdf)
+    path = _DEVICES / device.bdf
+    ecap, group = path / "iommu/intel-iommu/ecap", path / "iommu_group/devices"
+    return Candidate(
+        bdf=device.bdf,
+        ids=device.ids,
+        ecap=int(ecap.read_text(), 16) if ecap.exists() else None,
+        group=tuple(sorted(entry.name for entry in group.iterdir())) if group.exists() else (),
+    )
+
+
+class DevicePool:
+    """The devices that the user gave away, bound to vfio-pci when a test takes one, and given back at the end."""
+
+    def __init__(self, addresses: Iterable[str] | None = None) -> None:
+        self.addresses = tuple(pool_addresses(os.environ) if addresses is None else addresses)
+        self._bound = contextlib.ExitStack()
+        self._taken: set[str] = set()
+
+    def take(self, wanted: Wanted) -> str:
+        """Return the address of the first device that fits, now on vfio-pci.
+
+        Raises:
+            SkipError: none fits; the text has the reason for each.
+            DeviceError: one is not there, or cannot be bound.
+        """
+        reasons = []
+        for bdf in self.addresses:
+            misfits = wanted.misfits(candidate(bdf))
+            if not misfits:
+                self._bind(bdf)
+                return bdf
+            reasons.append(f"{bdf}: {', '.join(misfits)}")
+        raise SkipError(f"no device given fits ({'; '.join(reasons)}): add one to IOMMUFD_BDFS")
+
+    def _bind(self, bdf: str) -> None:
+        if bdf not in self._taken:
+            self._bound.enter_context(pci.vfio_bound(bdf))
+            self._taken.add(bdf)
+
+    def close(self) -> None:
+        """Give every device back to the driver it had."""
+        self._taken.clear()
+        self._bound.close()

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""The outcome of a test run as KTAP, for what collects the results of kernel tests.
+
+Source: Documentation/dev-tools/ktap.rst, version 1; one level, one line per test in the order they ran.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+__all__ = ["Ktap", "file_writer", "terminal_writer"]
+
+_RANK = ("pass", "xfail", "skip", "fail")
+
+
+class Ktap:
+    """A pytest plugin that writes each line through *write* as soon as it is known."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._number = 0
+        self._totals: Counter[str] = Counter()
+        self._broken: list[pytest.CollectReport] = []
+        self._phases: list[pytest.TestReport] = []
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep a file that cannot be read: it counts as a test that failed."""
+        if report.failed:
+            self._broken.append(report)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Say how many tests there will be."""
+        self._write("KTAP version 1")
+        self._write(f"1..{len(session.items) + len(self._broken)}")
+        for report in self._broken:
+            self._case("fail", report.nodeid, report.longreprtext)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Report a test when its last phase is over."""
+        self._phases.append(report)
+        if report.when == "teardown":
+            outcomes = [_outcome(phase) for phase in self._phases]
+            worst = max(outcomes, key=_RANK.index)
+            decisive = self._phases[outcomes.index(worst)]
+            texts = [phase.longreprtext for phase in self._phases if phase.failed]
+            self._case(worst, report.nodeid, "\n".join(texts), _reason(decisive))
+            self._phases = []
+
+    def pytest_sessionfinish(self) -> None:
+        """Add the totals, as the kernel's own programs do."""
+        counts = [f"{name}:{self._totals[name]}" for name in ("pass", "fail", "xfail", "skip")]
+        self._write(f"# Totals: {' '.join(counts)}")
+
+    def _case(self, outcome: str, nodeid: str, text: str = "", reason: str = "") -> None:
+        self._number += 1
+        self._totals[outcome] += 1
+        for line in text.splitlines():
+            self._write(f"# {line}")
+        directive = {"skip": " # SKIP ", "xfail": " # XFAIL "}.get(outcome, "")
+        status = "not ok" if outcome == "fail" else "ok"
+        self._write(f"{status} {self._number} {_name(nodeid)}{directive}{reason if directive else ''}".rstrip())
+
+
+def file_writer(config: pytest.Config, path: str) -> Callable[[str], None]:
+    """Return a function that writes a line to the file *path* at once."""
+    file = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - for the whole run
+    config.add_cleanup(file.close)
+    return lambda line: print(line, file=file)
+
+
+def terminal_writer(config: pytest.Config) -> Callable[[str], None]:
+    """Return a function that writes a line to the terminal, among pytest's own."""
+
+    def write(line: str) -> None:
+        terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+        terminal.ensure_newline()
+        terminal.write_line(line)
+
+    return write
+
+
+def _outcome(report: pytest.TestReport) -> str:
+    if hasattr(report, "wasxfail"):
+        return "xfail" if report.skipped else "pass"
+    return {"passed": "pass", "failed": "fail", "skipped": "skip"}[report.outcome]
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Return why a test was skipped or expected to fail, on one line."""
+    if hasattr(report, "wasxfail"):
+        return " ".join(report.wasxfail.split())
+    if isinstance(report.longrepr, tuple):
+        return " ".join(report.longrepr[2].removeprefix("Skipped: ").split())
+    return ""
+
+
+def _name(nodeid: str) -> str:
+    # A '#' would start a directive, and parsers take the name up to a blank.
+    return re.sub(r"[\s#]+", "_", nodeid)

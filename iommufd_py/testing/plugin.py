@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""What pytest loads: markers, options and fixtures.
+
+It changes nothing for tests that use none of the fixtures. The markers count on tests that use one, and on all tests of
+a project that says ``required_plugins = "iommufd-py"`` in its pytest configuration.
+"""
+
+import signal
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from iommufd_py.container import Container, ContainerMode
+    from iommufd_py.context import Iommufd
+    from iommufd_py.device import VfioDevice
+    from iommufd_py.ioas import Ioas
+    from iommufd_py.memory import DmaBuffer
+    from iommufd_py.mock import MockDevice
+    from iommufd_py.testing.devices import DevicePool
+    from iommufd_py.testing.watch import KernelWatch
+
+_DISTRIBUTION = "iommufd-py"
+
+_MARKERS = {
+    "mock": "needs the kernel's mock driver (CONFIG_IOMMUFD_TEST), as in 'iommufd lab run -- pytest ...'",
+    "vtd(snoop_control=None, own_group=None, ids=None)": (
+        "needs a device behind an Intel VT-d, from IOMMUFD_BDF or the pool IOMMUFD_BDFS, that is as the arguments say"
+    ),
+    "hw": "needs bare metal; IOMMUFD_FORCE=1 runs it on an emulated machine too",
+    "disruptive": "disturbs whatever else runs on the machine; runs in the lab, elsewhere with IOMMUFD_FORCE=1",
+    "expect_kernel_log(regex)": "the kernel must report this (a warning, a DMA fault), which would fail another test",
+}
+# Of iommufd_py.container.ContainerMode, by the names of their variants in tools/testing/selftests/vfio.
+CONTAINER_MODES = {
+    "vfio_type1_iommu": "vfio_type1",
+    "vfio_type1v2_iommu": "vfio_type1v2",
+    "iommufd_compat_type1": "compat_type1",
+    "iommufd_compat_type1v2": "compat_type1v2",
+    "iommufd": "iommufd",
+}
+
+_GATES = tuple(marker.partition("(")[0] for marker in _MARKERS)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--ktap``."""
+    group = parser.getgroup("reporting")
+    group.addoption("--ktap", metavar="FILE", help="write the outcomes as KTAP too; - is the terminal")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the markers; load the rest only where it is asked for."""
+    for marker, meaning in _MARKERS.items():
+        config.addinivalue_line("markers", f"{marker}: {meaning}")
+    if any(one.startswith(_DISTRIBUTION) for one in config.getini("required_plugins")):
+        config.pluginmanager.register(_MarkersCount())
+    target = config.getoption("--ktap")
+    if target:
+        from iommufd_py.testing.ktap import Ktap, file_writer, terminal_writer
+
+        write = terminal_writer(config) if target == "-" else file_writer(config, target)
+        config.pluginmanager.register(Ktap(write))
+
+
+class _MarkersCount:
+    """Puts the watch, and so the markers, on tests that have a marker and use no fixture."""
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        names = getattr(item, "fixturenames", None)
+        if names is not None and "kernel_watch" not in names and any(map(item.get_closest_marker, _GATES)):
+            names.insert(0, "kernel_watch")
+
+
+@pytest.fixture
+def kernel_watch(request: pytest.FixtureRequest) -> "Iterator[KernelWatch]":
+    """Fail the test for what it leaves behind (descriptors, pinned memory) and for what the kernel reports meanwhile.
+
+    Every other fixture stands on this one, so it looks when they have closed what is theirs.
+    """
+    from iommufd_py.testing.watch import KernelWatch
+
+    _check_markers(request)
+    expected = [str(marker.args[0]) for marker in request.node.iter_markers("expect_kernel_log")]
+    failed_before = request.session.testsfailed
+    watch = KernelWatch(expected)
+    yield watch
+    if watch.unwatched:
+        warnings.warn(watch.unwatched, stacklevel=1)
+    complaints = watch.complaints(leaks=request.session.testsfailed == failed_before)
+    if complaints:
+        pytest.fail("\n".join(complaints), pytrace=False)
+
+
+def _check_markers(request: pytest.FixtureRequest) -> None:
+    from iommufd_py.testing import needs
+
+    marked = {name for name in _GATES if request.node.get_closest_marker(name)}
+    if "hw" in marked:
+        needs.need_hardware()
+    if "disruptive" in marked:
+        needs.need_disruption()
+    if marked & {"mock", "vtd"}:
+        needs.need_iommufd()
+    if "mock" in marked:
+        from iommufd_py.context import Iommufd
+
+        with Iommufd() as iommufd:
+            needs.need_mock_driver(iommufd)
+    if "vtd" in marked:
+        _choose_device(request)
+
+
+@pytest.fixture
+def iommufd(kernel_watch: "KernelWatch") -> "Iterator[Iommufd]":
+    """An open /dev/iommu; closing it closes all that was made on it."""
+    from iommufd_py.context import Iommufd
+    from iommufd_py.testing import needs
+
+    needs.need_iommufd()
+    with Iommufd() as opened:
+        yield opened
+
+
+@pytest.fixture
+def ioas(iommufd: "Iommufd") -> "Ioas":
+    """An empty IOAS."""
+    return iommufd.alloc_ioas()
+
+
+@pytest.fixture
+def mock_device(iommufd: "Iommufd") -> "MockDevice":
+    """A device of the kernel's mock driver, not attached yet."""
+    from iommufd_py.mock import MockDevice
+    from iommufd_py.testing import needs
+
+    needs.need_mock_driver(iommufd)
+    return MockDevice(iommufd)
+
+
+@pytest.fixture(scope="session")
+def device_pool() -> "Iterator[DevicePool]":
+    """The devices of IOMMUFD_BDF or IOMMUFD_BDFS; what was bound to vfio-pci gets its driver back at the end."""
+    from iommufd_py.testing.devices import DevicePool
+
+    pool = DevicePool()
+    # What stops a CI job would otherwise end the process with the devices still taken.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield pool
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        pool.close()
+
+
+@pytest.fixture
+def bdf(request: pytest.FixtureRequest, kernel_watch: "KernelWatch") -> str:
+    """Address of a device that is as the test's ``vtd`` marker asks, bound to vfio-pci; of the first without one."""
+    return _choose_device(request)
+
+
+def _choose_device(request: pytest.FixtureRequest) -> str:
+    from iommufd_py.errors import SkipError
+    from iommufd_py.testing import needs
+    from iommufd_py.testing.devices import Wanted
+
+    pool: DevicePool = request.getfixturevalue("device_pool")
+    needs.need(
+        bool(pool.addresses),
+        "needs a device to spare: set IOMMUFD_BDF=0000:3b:00.0 or a pool IOMMUFD_BDFS, or run it in the lab, "
+        "'iommufd lab run -- pytest ...'",
+    )
+    asked: dict[str, Any] = {}
+    for marker in request.node.iter_markers("vtd"):  # the closest first
+        asked = {"vtd": True, **marker.kwargs, **asked}
+    try:
+        return pool.take(Wanted(**asked))
+    except SkipError as misfit:
+        pytest.skip(str(misfit))
+
+
+@pytest.fixture
+def vfio_device(iommufd: "Iommufd", bdf: str) -> "VfioDevice":
+    """A device that is as the test's ``vtd`` marker asks, bound to the iommufd and not attached yet."""
+    from iommufd_py.device import VfioDevice
+
+    return VfioDevice(iommufd, bdf)
+
+
+@pytest.fixture(params=CONTAINER_MODES)
+def container_mode(request: pytest.FixtureRequest) -> "ContainerMode":
+    """Each of the five ways to an IO address space in turn, by the kernel's selftests' names for them."""
+    from iommufd_py.container import ContainerMode
+
+    return ContainerMode(CONTAINER_MODES[request.param])
+
+
+@pytest.fixture
+def container(container_mode: "ContainerMode", bdf: str) -> "Iterator[Container]":
+    """A container of each of the five modes in turn, with a device in it that is as the ``vtd`` marker asks."""
+    from iommufd_py.testing import needs
+
+    with needs.need_container(container_mode, bdf) as opened:
+        yield opened
+
+
+@pytest.fixture
+def dma_buffer(kernel_watch: "KernelWatch") -> "Callable[..., DmaBuffer]":
+    """Make a :class:`DmaBuffer`: ``dma_buffer(2 << 20, Backing.THP)``; at the end none of its pages may be pinned."""
+    return kernel_watch.buffer

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""The watch around kernel tests, shown by tests that misbehave, in a process of their own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from iommufd_py import Iommufd
+from iommufd_py.lab.tap import TapReport, parse_tap
+from iommufd_py.testing.needs import need_iommufd, need_mock_driver
+from iommufd_py.testing.watch import KernelLog
+
+FAULT = "DMAR: [DMA Write NO_PASID] Request device [0000:00:1f.0] fault addr 0x1000 [fault reason 0x05] provoked"
+
+MISBEHAVING = f"""
+import os
+
+import pytest
+
+from iommufd_py import Backing, DmaBuffer, MapFlags
+from iommufd_py.uapi import iommufd as uapi
+from iommufd_py.uapi import iommufd_test
+
+pytestmark = pytest.mark.mock
+FOREIGN = os.open("/dev/null", os.O_RDONLY)
+
+def say(text):
+    # At a level that no console shows, so that the guest's own watch does not take it for real.
+    with open("/dev/kmsg", "w") as log:
+        log.write("<7>" + text + "\\n")
+
+def test_good(mock_device, ioas, dma_buffer):
+    mock_device.attach(ioas)
+    ioas.map(dma_buffer(1 << 16))
+
+def test_marked_only():
+    os.dup(0)
+
+def test_descriptor(iommufd):
+    os.dup(iommufd.fileno())
+
+def test_memfd():
+    DmaBuffer(4096, Backing.MEMFD)._open = False  # dropped without a close, and without a warning
+
+def test_foreign_descriptor(iommufd):
+    os.close(FOREIGN)
+
+def test_pin(iommufd, dma_buffer):
+    left_open = os.open("/dev/iommu", os.O_RDWR)
+    ioas_id, buffer = uapi.ioas_alloc(left_open), dma_buffer(1 << 16)
+    iommufd_test.command(left_open, "MOCK_DOMAIN", ioas_id)
+    uapi.ioas_map(left_open, ioas_id, buffer.user_va, buffer.length, 0, MapFlags.READ_WRITE)
+
+def test_warning(iommufd):
+    say("WARNING: CPU: 0 PID: 1 at provoked.c:1 provoked+0x0/0x10")
+
+def test_fault(iommufd):
+    say("{FAULT}")
+
+@pytest.mark.expect_kernel_log("DMAR: .* fault addr 0x1000")
+def test_expected_fault():
+    say("{FAULT}")
+
+@pytest.mark.expect_kernel_log("DMAR: .* fault addr 0x2000")
+def test_other_fault():
+    say("{FAULT}")
+
+def test_failing_is_not_asked_for_leaks(iommufd):
+    kept = os.open("/dev/null", os.O_RDONLY)
+    raise AssertionError("this is its failure")
+
+def test_after_all(iommufd, dma_buffer):
+    dma_buffer(4096)
+"""
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[TapReport, dict[str, str]]:
+    """What became of the misbehaving tests, and what was said of each that failed."""
+    need_iommufd()
+    with Iommufd() as iommufd:
+        need_mock_driver(iommufd)
+    directory = tmp_path_factory.mktemp("misbehaving")
+    (directory / "test_it.py").write_text(MISBEHAVING)
+    (directory / "pytest.ini").write_text("[pytest]\nrequired_plugins = iommufd-py\n")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--ktap", "out.ktap"]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stdout
+    lines = (directory / "out.ktap").read_text().splitlines()
+    said: dict[str, str] = {}
+    pending: list[str] = []
+    for line in lines:
+        if line.startswith("# "):
+            pending.append(line.removeprefix("# "))
+            continue
+        if line.startswith("not ok"):
+            said[line.rpartition("::")[2]] = "\n".join(pending)
+        pending = []
+    return parse_tap(lines), said
+
+
+def test_only_who_misbehaves_fails(outcome: tuple[TapReport, dict[str, str]]) -> None:
+    report, _ = outcome
+    assert [name.rpartition("::")[2] for name in report.passed] == [
+        "test_good",
+        "test_expected_fault",
+        "test_after_all",
+    ]
+    assert len(report.failed) == 9
+    assert report.lost == len(report.skipped) == 0
+
+
+@pytest.mark.parametrize(
+    ("test", "complaints"),
+    [
+        ("test_marked_only", ["was left open"]),
+        ("test_descriptor", ["was left open: /dev/iommu"]),
+        ("test_memfd", ["was left open: /memfd:iommufd-py"]),
+        ("test_foreign_descriptor", ["was closed, which is not the test's: /dev/null"]),
+        (
+            "test_pin",
+            ["pages of DmaBuffer(64K, 4k) at 0x", "are still pinned", "+65536 bytes stay pinned", "/dev/iommu"],
+        ),
+        ("test_warning", ["the kernel reported a WARNING meanwhile:", "provoked.c:1 provoked+0x0/0x10"]),
+        ("test_fault", ["the kernel reported a DMA fault meanwhile:", FAULT]),
+        ("test_other_fault", [FAULT, "was expected to report 'DMAR: .* fault addr 0x2000' and did not"]),
+        ("test_failing_is_not_asked_for_leaks", ["this is its failure"]),
+    ],
+)
+def test_a_complaint_says_what_is_wrong(
+    outcome: tuple[TapReport, dict[str, str]], test: str, complaints: list[str]
+) -> None:
+    for complaint in complaints:
+        assert complaint in outcome[1][test]
+
+
+def test_the_log_gives_each_record_once_and_nothing_from_before(iommufd: Iommufd) -> None:
+    Path("/dev/kmsg").write_text("<7>before\n")
+    log = KernelLog()
+    Path("/dev/kmsg").write_text("<7>first\n")
+    assert log.text().endswith("] first")
+    Path("/dev/kmsg").write_text("<7>second\n")
+    assert log.text().endswith("] second")
+    assert log.text() == ""
+    log.close()

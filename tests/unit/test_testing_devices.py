@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""Which device a test gets."""
+
+import pytest
+
+from iommufd_py import DeviceError, SkipError
+from iommufd_py.testing import devices
+from iommufd_py.testing.devices import Candidate, DevicePool, Wanted, pool_addresses
+
+COHERENT = Candidate("0000:01:00.0", "1234:11e8", 0xF00FCA, ("0000:01:00.0",))
+NON_COHERENT = Candidate("0000:02:00.0", "1234:11e8", 0xF00F4A, ("0000:02:00.0", "0000:02:00.1"))
+ELSEWHERE = Candidate("0000:03:00.0", "8086:15b7", None, ())
+
+
+@pytest.mark.parametrize(
+    ("environ", "addresses"),
+    [
+        ({}, ()),
+        ({"IOMMUFD_BDF": "3b:00.0"}, ("0000:3b:00.0",)),
+        ({"IOMMUFD_BDFS": "3b:00.0, 0000:5E:00.1 5f:00.0"}, ("0000:3b:00.0", "0000:5e:00.1", "0000:5f:00.0")),
+        ({"IOMMUFD_BDF": "3b:00.0", "IOMMUFD_BDFS": "5e:00.1"}, ("0000:3b:00.0",)),
+    ],
+)
+def test_pool(environ: dict[str, str], addresses: tuple[str, ...]) -> None:
+    assert pool_addresses(environ) == addresses
+
+
+def test_pool_of_nonsense() -> None:
+    with pytest.raises(DeviceError, match="'eth0' is not a PCI address"):
+        pool_addresses({"IOMMUFD_BDFS": "3b:00.0 eth0"})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "misfits"),
+    [
+        (Wanted(), ELSEWHERE, []),
+        (Wanted(vtd=True), ELSEWHERE, ["vtd is False"]),
+        (Wanted(vtd=True, snoop_control=True, own_group=True), COHERENT, []),
+        (Wanted(snoop_control=False), NON_COHERENT, []),
+        (Wanted(snoop_control=True, own_group=True), NON_COHERENT, ["snoop_control is False", "own_group is False"]),
+        (Wanted(snoop_control=False), ELSEWHERE, ["snoop_control is None"]),
+        (Wanted(ids="8086:15b7"), COHERENT, ["ids is 1234:11e8"]),
+    ],
+)
+def test_fit(wanted: Wanted, device: Candidate, misfits: list[str]) -> None:
+    assert wanted.misfits(device) == misfits
+
+
+def test_the_first_that_fits_is_taken_and_given_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {device.bdf: device for device in (COHERENT, NON_COHERENT, ELSEWHERE)}
+    events: list[str] = []
+
+    class Bound:
+        def __init__(self, bdf: str) -> None:
+            self.bdf = bdf
+
+        def __enter__(self) -> None:
+            events.append(f"bind {self.bdf}")
+
+        def __exit__(self, *_: object) -> None:
+            events.append(f"restore {self.bdf}")
+
+    monkeypatch.setattr(devices, "candidate", known.__getitem__)
+    monkeypatch.setattr(devices.pci, "vfio_bound", Bound)
+    pool = DevicePool(known)
+    assert pool.take(Wanted(snoop_control=False)) == NON_COHERENT.bdf
+    assert pool.take(Wanted()) == COHERENT.bdf
+    assert pool.take(Wanted(own_group=False)) == NON_COHERENT.bdf
+    with pytest.raises(SkipError) as caught:
+        pool.take(Wanted(ids="8086:0000"))
+    for device in known.values():
+        assert f"{device.bdf}: ids is {device.ids}" in str(caught.value)
+    pool.close()
+    assert events == [
+        f"bind {NON_COHERENT.bdf}",
+        f"bind {COHERENT.bdf}",
+        f"restore {COHERENT.bdf}",
+        f"restore {NON_COHERENT.bdf}",
+    ]

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""The devices that tests take are given back, however the run ends."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from iommufd_py import pci
+from iommufd_py.lab.machine import TEST_DEVICES
+from tests.conftest import IN_LAB
+
+SPARE = TEST_DEVICES[1]
+TAKES_IT = """
+import time
+
+import pytest
+
+def test_it(bdf):
+    {}
+"""
+
+
+@pytest.mark.skipif(not IN_LAB, reason="takes the lab's second device; 'iommufd lab run -- pytest tests/vtd' does that")
+@pytest.mark.parametrize("end", ["failure", signal.SIGINT, signal.SIGTERM])
+def test_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str | signal.Signals) -> None:
+    before = pci.pci_device(SPARE).driver
+    assert before != "vfio-pci"
+    monkeypatch.setenv("IOMMUFD_BDF", SPARE)
+    (tmp_path / "test_it.py").write_text(
+        TAKES_IT.format("raise RuntimeError" if end == "failure" else "time.sleep(99)")
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as run:
+        if end != "failure":
+            while pci.pci_device(SPARE).driver != "vfio-pci":
+                assert run.poll() is None
+                time.sleep(0.1)
+            run.send_signal(end)
+        output, _ = run.communicate(timeout=60)
+    assert run.returncode == (1 if end == "failure" else 2), output
+    assert pci.pci_device(SPARE).driver == before
