@@ -92,16 +92,21 @@ class Ioas(IommufdObject):
         """Map here what *source*, of any IOAS of this iommufd, maps; the pages are shared and pinned once."""
         source._check_open()
         length = source.length - offset if length is None else length
-        chosen = uapi.ioas_copy(
-            self._fd(),
-            self.id,
-            source.ioas.id,
-            length,
-            source.iova + offset,
-            iova or 0,
-            _with_iova(flags, iova),
-        )
-        return DmaMapping(self, source.buffer, chosen, length, source.offset + offset, flags)
+        iova = self.copy_iova(source.ioas, source.iova + offset, length, iova, flags=flags)
+        return DmaMapping(self, source.buffer, iova, length, source.offset + offset, flags)
+
+    def copy_iova(
+        self,
+        source: "Ioas",
+        source_iova: int,
+        length: int,
+        iova: int | None = None,
+        *,
+        flags: MapFlags = MapFlags.READ_WRITE,
+    ) -> int:
+        """Map here whatever *source* maps at *source_iova*, and return the IOVA; the caller unmaps it."""
+        source._check_open()
+        return uapi.ioas_copy(self._fd(), self.id, source.id, length, source_iova, iova or 0, _with_iova(flags, iova))
 
     def unmap(self, iova: int, length: int) -> int:
         """Unmap all mappings that lie wholly in the range; returns the bytes unmapped.
