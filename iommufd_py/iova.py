@@ -26,6 +26,10 @@ class IovaRange:
         """Tell whether *length* bytes from *iova* lie wholly inside."""
         return self.start <= iova and iova + length - 1 <= self.last
 
+    def overlaps(self, other: "IovaRange") -> bool:
+        """Tell whether some IOVA is in both."""
+        return self.start <= other.last and other.start <= self.last
+
     def first_fit(self, length: int, alignment: int) -> int | None:
         """Return the lowest multiple of *alignment* at which *length* bytes fit inside, or None."""
         iova = -(-self.start // alignment) * alignment

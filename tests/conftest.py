@@ -4,6 +4,7 @@
 import errno
 import gzip
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,19 @@ from iommufd_py.testing.needs import IN_LAB, need, need_ioctl, need_mock_driver
 __all__ = ["IN_LAB", "fails", "need", "need_flush_count", "need_ioctl", "need_mock_driver"]
 
 FREE_2M = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("iommufd-py")
+    group.addoption(
+        "--seed", type=int, default=secrets.randbelow(1 << 32), help="of the model test; random if not given"
+    )
+    group.addoption("--steps", type=int, default=2000, help="of the model test, 2000 if not given")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    # Before anything runs, since a kernel that dies takes the rest of the output with it.
+    return f"model test: --seed {config.getoption('seed')} --steps {config.getoption('steps')}"
 
 
 def free_huge_pages() -> int:

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""Long random walks: after every step the kernel's mappings, pins, IOVA ranges and VmPin are those of the model.
+
+pytest tests/mock/test_model.py --seed 7 --steps 20000
+"""
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from iommufd_py import Iommufd, IovaRange
+from tests.conftest import need_ioctl, need_mock_driver
+from tests.mock import steps
+from tests.mock.areas import Area, Pages
+from tests.mock.model import Model, Refused
+from tests.mock.walk import Divergence, iova_granule, shortened, walk
+
+# Steps.
+CAUGHT_WITHIN = 2000
+
+
+@pytest.fixture(autouse=True)
+def _kernel(iommufd: Iommufd) -> None:
+    need_mock_driver(iommufd)
+    need_ioctl(iommufd, "IOMMU_IOAS_MAP_FILE", "6.13")
+
+
+def new(model: type[Model]) -> Model:
+    return model(steps.IOASES, steps.DEVICES, iova_granule())
+
+
+def test_the_kernel_does_what_the_model_does(request: pytest.FixtureRequest) -> None:
+    seed, count = request.config.getoption("seed"), request.config.getoption("steps")
+    made, found = walk(seed, count, lambda: new(Model))
+    if found is not None:
+        short = shortened(found, lambda: new(Model))
+        pytest.fail(f"--seed {seed}: kernel and model part at step {made}; reproduce with\n\n{short.script()}", False)
+    assert made == count
+
+
+class UnmapsParts(Model):
+    """Takes an unmap that covers a mapping in part."""
+
+    def _unmap(self, ioas: str, span: IovaRange) -> int:
+        areas = self.ioases[ioas].overlapping(span)
+        if areas:
+            span = IovaRange(min(span.start, areas[0].iova), max(span.last, areas[-1].span.last))
+        return super()._unmap(ioas, span)
+
+
+class UnmapsAllOrNothing(Model):
+    """Leaves everything mapped when an unmap is refused."""
+
+    def _unmap(self, ioas: str, span: IovaRange) -> int:
+        areas = list(self.ioases[ioas].areas)
+        try:
+            return super()._unmap(ioas, span)
+        except Refused:
+            self.ioases[ioas].areas = areas
+            raise
+
+
+class CopiesPages(Model):
+    """Gives a copy pages of its own, so that they are pinned once more."""
+
+    def _shared(self, pages: Pages) -> Pages:
+        return replace(pages)
+
+
+class CopiesMoreThanItMay(Model):
+    """Takes a copy to be written where the original is only read."""
+
+    def _insert(
+        self, ioas: str, pieces: list[tuple[Pages, int, int]], iova: int | None, readable: bool, writable: bool
+    ) -> int:
+        return super()._insert(ioas, pieces, iova, readable, writable and all(pages.writable for pages, _, _ in pieces))
+
+
+class IgnoresHugePages(Model):
+    """Forgets that without huge pages everything is aligned to the CPU's page."""
+
+    def alignment(self, ioas: str) -> int:
+        self.ioases[ioas].huge_pages, kept = True, self.ioases[ioas].huge_pages
+        try:
+            return super().alignment(ioas)
+        finally:
+            self.ioases[ioas].huge_pages = kept
+
+
+class ChoosesReserved(Model):
+    """Chooses an IOVA without a look at what is reserved."""
+
+    def _taken(self, ioas: str) -> list[IovaRange]:
+        return [area.span for area in self.ioases[ioas].areas]
+
+
+class MapsOverMapped(Model):
+    """Does not see that an IOVA is taken."""
+
+    def _check_free(self, ioas: str, iova: int, length: int) -> None:
+        try:
+            super()._check_free(ioas, iova, length)
+        except Refused as refusal:
+            if str(refusal) != "EEXIST":
+                raise
+
+
+class HasNoAperture(Model):
+    """Lets a domain map everything."""
+
+    def reserved(self, ioas: str) -> list[IovaRange]:
+        return self.ioases[ioas].reserved
+
+
+class KeepsPinsOnDetach(Model):
+    """Leaves pinned what was pinned when a device is detached."""
+
+    left: Mapping[Pages, set[int]] = {}
+
+    def detach(self, device: str) -> None:
+        self.left = self.pinned()
+        super().detach(device)
+
+    def pinned(self) -> dict[Pages, set[int]]:
+        held = super().pinned()
+        for pages, numbers in self.left.items():
+            held[pages] |= numbers
+        return held
+
+
+class CountsNoAccessPins(Model):
+    """Counts what domains pin, and not what accesses do."""
+
+    def pinned(self) -> dict[Pages, set[int]]:
+        pins, self.pins = self.pins, type(self.pins)()
+        try:
+            return super().pinned()
+        finally:
+            self.pins = pins
+
+
+class CountsEveryPin(Model):
+    """Counts a page once for each area and each access that shows it."""
+
+    def pin_counts(self, memory: str) -> Counter[int]:
+        counts: Counter[int] = Counter()
+        for name, ioas in self.ioases.items():
+            for area in ioas.areas if self.domains(name) else ():
+                counts.update(area.page_numbers() if area.pages.memory == memory else ())
+        for pin in self.pins.values():
+            for pages, numbers in pin.held:
+                counts.update(numbers if pages.memory == memory else ())
+        return counts
+
+
+class KeepsPinsOnUnmap(Model):
+    """Leaves accesses their pins when the range is unmapped."""
+
+    def _remove(self, ioas: str, area: Area) -> None:
+        self.ioases[ioas].areas.remove(area)
+
+
+class PinsWhatIsNotReadable(Model):
+    """Does not ask what DMA may do before it pins."""
+
+    def pin(self, name: str, access: str, iova: int, length: int, memory: str, offset: int, write: bool) -> None:
+        try:
+            super().pin(name, access, iova, length, memory, offset, write)
+        except Refused as refusal:
+            if str(refusal) != "EPERM":
+                raise
+
+
+WRONG = [
+    UnmapsParts,
+    UnmapsAllOrNothing,
+    CopiesPages,
+    CopiesMoreThanItMay,
+    IgnoresHugePages,
+    ChoosesReserved,
+    MapsOverMapped,
+    HasNoAperture,
+    KeepsPinsOnDetach,
+    CountsNoAccessPins,
+    CountsEveryPin,
+    KeepsPinsOnUnmap,
+    PinsWhatIsNotReadable,
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda model: model.__name__)
+def test_a_wrong_model_is_caught(wrong: type[Model]) -> None:
+    made, found = walk(0, CAUGHT_WITHIN, lambda: new(wrong))
+    print(f"caught at step {made}")
+    assert found is not None
+
+
+def test_a_divergence_becomes_a_short_script_that_fails_so(tmp_path: Path) -> None:
+    _, found = walk(0, CAUGHT_WITHIN, lambda: new(CopiesPages))
+    assert isinstance(found, Divergence)
+    short = shortened(found, lambda: new(CopiesPages))
+    # Something mapped, its copy, and a domain on each.
+    assert len(short.operations) <= 4
+    script = tmp_path / "reproduce.py"
+    script.write_text(short.script())
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 1
+    assert str(short.lines[-1]).splitlines()[-1].strip() in ran.stderr

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+"""A random walk of kernel and model side by side, and a failing walk as a short script.
+
+Not a hypothesis state machine: a long run is to spend its time in the kernel. Hypothesis walks the model alone, in
+tests/unit/test_model.py.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from random import Random
+from types import CodeType, TracebackType
+from typing import Self, TypeVar
+
+from iommufd_py import Iommufd, IommufdError
+from iommufd_py.mock import limit_memory
+from tests.mock import steps
+from tests.mock.areas import CPU_PAGE, Area
+from tests.mock.choose import random_operations
+from tests.mock.model import Model, NotApplicable
+from tests.mock.steps import Line, Operation
+
+# A walk starts afresh after so many steps, which also bounds what a failing one must be shortened from.
+EPISODE = 250
+SHORTEN_S = 60
+
+T = TypeVar("T")
+
+
+class Kernel:
+    """The running kernel, as a namespace in which lines run."""
+
+    def __enter__(self) -> Self:
+        self._names: dict[str, object] = {}
+        exec(_compiled(steps.PRELUDE, "exec"), self._names)
+        return self
+
+    def differs(self, line: Line) -> str:
+        """Run *line*; return what came instead of what must, or nothing."""
+        try:
+            if line.value is None:
+                exec(_compiled(line.source, "exec"), self._names)
+                got: object = None
+            else:
+                got = eval(_compiled(line.source, "eval"), self._names)
+        except IommufdError as failure:
+            return "" if failure.errno_name == line.error else f"the kernel refused it: {failure}"
+        if line.error:
+            return f"the kernel took it, and did not refuse it with {line.error}"
+        return "" if got == line.value else f"the kernel says {steps.show(got)}"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with Iommufd() as iommufd:
+            limit_memory(iommufd, None)
+        for name in ("iommufd", "buffer", "memfd"):
+            exec(_compiled(f"{name}.close()", "exec"), self._names)
+
+
+@lru_cache(maxsize=4096)
+def _compiled(source: str, mode: str) -> CodeType:
+    return compile(source, "<model test>", mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Kernel and model disagree.
+
+    Attributes:
+        operations: what was done; the last one showed it.
+        lines: the same as lines, and the check that failed, if it is one.
+        got: what the kernel did instead.
+    """
+
+    operations: tuple[Operation, ...]
+    lines: tuple[Line, ...]
+    got: str
+
+    def script(self) -> str:
+        """Return a program that fails at its last line as the walk did."""
+        lines = list(map(str, self.lines))
+        if any(isinstance(operation, steps.LimitMemory) for operation in self.operations):
+            # The limit holds for all iommufds.
+            lines.insert(0, "import atexit\n\natexit.register(limit_memory, iommufd, None)")
+        return "\n".join([steps.PRELUDE, *lines, f"# {self.got}", ""])
+
+
+def walk(seed: int, count: int, make_model: Callable[[], Model]) -> tuple[int, Divergence | None]:
+    """Make *count* random steps, or as many as it takes until kernel and model part; return how many, and where."""
+    made = 0
+    while made < count:
+        model = make_model()
+        operations = random_operations(model, Random(f"{seed} {made}"))
+        limit = min(EPISODE, count - made)
+        found = _follow(operations, model, limit, every_step=True)
+        if found is not None:
+            return made + len(found.operations), found
+        made += limit
+    return made, None
+
+
+def _follow(operations: Iterator[Operation], model: Model, limit: int, *, every_step: bool) -> Divergence | None:
+    """Do *operations* to the model and the kernel, *limit* at most; look at everything after each or after the last."""
+    done: list[Operation] = []
+    lines: list[Line] = []
+    with Kernel() as kernel:
+
+        def parting(looked_at: Iterable[Line]) -> Divergence | None:
+            for line in looked_at:
+                got = kernel.differs(line)
+                if got:
+                    shown = lines if line in lines[-1:] else [*lines, line]
+                    return Divergence(tuple(done), tuple(shown), got)
+            return None
+
+        found: Divergence | None = None
+        expected: list[Line] = []
+        for operation in operations:
+            before = _areas(model)
+            try:
+                lines.append(operation.line(model))
+            except NotApplicable:
+                continue
+            done.append(operation)
+            expected = list(steps.checks(model, before - _areas(model)))
+            found = parting([lines[-1], *(expected if every_step else ())])
+            if found or len(done) == limit:
+                break
+        return found or parting([*expected, Line("iommufd.close()"), Line("pinned_bytes() - before", 0)])
+
+
+def _areas(model: Model) -> set[tuple[str, Area]]:
+    return {(name, area) for name, ioas in model.ioases.items() for area in ioas.areas}
+
+
+def shortened(found: Divergence, make_model: Callable[[], Model]) -> Divergence:
+    """Leave out of *found* whatever kernel and model part without as well, for a minute at most."""
+    deadline = time.monotonic() + SHORTEN_S
+    best = found
+
+    def still_parts(operations: Sequence[Operation]) -> bool:
+        nonlocal best
+        if not operations or time.monotonic() > deadline:
+            return False
+        again = _follow(iter(operations), make_model(), len(operations), every_step=False)
+        best = again or best
+        return again is not None
+
+    minimal(found.operations, still_parts)
+    return best
+
+
+def minimal(items: Sequence[T], still: Callable[[Sequence[T]], bool]) -> list[T]:
+    """Return a part of *items* for which *still* holds, but not with any one more of them left out."""
+    kept = list(items)
+    chunk = len(kept)
+    while chunk:
+        start, length = 0, len(kept)
+        while start < len(kept):
+            fewer = kept[:start] + kept[start + chunk :]
+            if still(fewer):
+                kept = fewer
+            else:
+                start += chunk
+        # What could not go before may go now.
+        if chunk > 1 or len(kept) == length:
+            chunk //= 2
+    return kept
+
+
+def iova_granule() -> int:
+    """Return to how many bytes this kernel aligns an IOVA of its choice at most (iopt_alloc_iova())."""
+    return 2 << 20 if Path("/sys/kernel/mm/transparent_hugepage").exists() else CPU_PAGE

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: MIT
+"""The model test's own parts, without a kernel: the model by example and by its invariants, and the shortening."""
+
+from collections.abc import Callable
+from itertools import islice, pairwise
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iommufd_py import IovaRange, MapFlags
+from iommufd_py.mock import APERTURE
+from tests.mock import steps
+from tests.mock.areas import CPU_PAGE, LAST, holes
+from tests.mock.choose import random_operations
+from tests.mock.model import Model, NotApplicable, Refused
+from tests.mock.walk import minimal
+
+PAGE = CPU_PAGE
+HALF = PAGE // 2
+BASE = APERTURE.start
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model(["ioas0", "ioas1"], ["device0", "device1"])
+
+
+def mapped(
+    model: Model, iova: int | None, pages: int = 1, *, ioas: str = "ioas0", offset: int = 0, writable: bool = True
+) -> int:
+    return model.map(ioas, "buffer", offset, pages * PAGE, iova, True, writable)
+
+
+def refused(error: str, function: Callable[..., object], *arguments: object) -> None:
+    with pytest.raises(Refused) as caught:
+        function(*arguments)
+    assert str(caught.value) == error
+
+
+def test_holes() -> None:
+    used = [IovaRange(20, 29), IovaRange(0, 4), IovaRange(25, 40), IovaRange(5, 9)]
+    assert list(holes(used, IovaRange(0, 50))) == [IovaRange(10, 19), IovaRange(41, 50)]
+    assert list(holes(used, IovaRange(22, 30))) == []
+    assert list(holes([], IovaRange(0, LAST))) == [IovaRange(0, LAST)]
+
+
+def test_pages_are_pinned_while_a_domain_has_them(model: Model) -> None:
+    mapped(model, BASE, 3)
+    assert model.pinned_bytes() == 0
+    model.attach("device0", "ioas0")
+    model.attach("device1", "ioas0")
+    assert model.pin_counts("buffer") == {0: 1, 1: 1, 2: 1}
+    model.detach("device0")
+    assert model.pinned_bytes() == 3 * PAGE
+    model.detach("device1")
+    assert model.pinned_bytes() == 0
+
+
+def test_a_copy_shares_pages_and_another_map_does_not(model: Model) -> None:
+    model.alloc_hwpt("hwpt0", "ioas0")
+    model.alloc_hwpt("hwpt1", "ioas1")
+    mapped(model, BASE, 2)
+    model.copy("ioas1", "ioas0", BASE + PAGE, PAGE, BASE, True, True)
+    assert model.pin_counts("buffer") == {0: 1, 1: 1}
+    mapped(model, BASE + 8 * PAGE)
+    assert model.pin_counts("buffer") == {0: 2, 1: 1}
+    model.unmap("ioas0", BASE, 2 * PAGE)
+    assert model.pin_counts("buffer") == {0: 1, 1: 1}
+    assert model.pinned_bytes() == 2 * PAGE
+
+
+def test_what_an_access_pins(model: Model) -> None:
+    mapped(model, BASE, 3)
+    model.open_access("access", "ioas0")
+    model.pin("pin", "access", BASE + PAGE, PAGE, "buffer", PAGE, True)
+    assert model.pin_counts("buffer") == {1: 1}
+    # What a domain pins beside is pinned already.
+    model.alloc_hwpt("hwpt", "ioas0")
+    assert model.pin_counts("buffer") == {0: 1, 1: 1, 2: 1}
+    model.unmap_all("ioas0")
+    assert model.pinned_bytes() == 0
+    refused("ENOENT", model.unpin, "pin")
+
+
+def test_pins_are_refused(model: Model) -> None:
+    mapped(model, BASE, writable=False)
+    mapped(model, BASE + 2 * PAGE)
+    model.open_access("access", "ioas0")
+    refused("EPERM", model.pin, "pin", "access", BASE, PAGE, "buffer", 0, True)
+    refused("ENOENT", model.pin, "pin", "access", BASE, 2 * PAGE, "buffer", 0, False)
+    refused("EINVAL", model.pin, "pin", "access", BASE + HALF, HALF, "buffer", 0, False)
+    refused("EBADE", model.pin, "pin", "access", BASE, PAGE, "buffer", PAGE, False)
+    refused("EBADE", model.pin, "pin", "access", BASE, PAGE, "memfd", 0, False)
+
+
+def test_an_access_leaves_its_pins_with_its_ioas(model: Model) -> None:
+    mapped(model, BASE)
+    model.open_access("access", "ioas0")
+    model.pin("pin", "access", BASE, PAGE, "buffer", 0, False)
+    model.replace_access("access", "ioas0")
+    assert model.pinned_bytes() == PAGE
+    model.replace_access("access", "ioas1")
+    assert model.pinned_bytes() == 0
+    assert (model.alignment("ioas0"), model.alignment("ioas1")) == (1, PAGE)
+
+
+def test_alignment(model: Model) -> None:
+    model.map("ioas0", "buffer", 1, 3, 5, True, True)
+    refused("EADDRINUSE", model.alloc_hwpt, "hwpt", "ioas0")
+    refused("EADDRINUSE", model.attach, "device0", "ioas0")
+    refused("EADDRINUSE", model.open_access, "access", "ioas0")
+    refused("EADDRINUSE", model.set_huge_pages, "ioas0", False)
+    model.unmap_all("ioas0")
+    model.alloc_hwpt("hwpt", "ioas0")
+    assert model.alignment("ioas0") == HALF
+    assert model.map("ioas0", "buffer", HALF, HALF, BASE, True, True) == BASE
+    refused("EINVAL", model.set_huge_pages, "ioas0", False)
+    model.unmap_all("ioas0")
+    model.set_huge_pages("ioas0", False)
+    assert model.alignment("ioas0") == PAGE
+    refused("EINVAL", model.map, "ioas0", "buffer", HALF, PAGE, BASE, True, True)
+
+
+def test_a_domain_has_an_aperture(model: Model) -> None:
+    mapped(model, 0)
+    refused("EADDRINUSE", model.attach, "device0", "ioas0")
+    model.unmap_all("ioas0")
+    model.attach("device0", "ioas0")
+    assert model.iova_ranges("ioas0") == [IovaRange(APERTURE.start, APERTURE.last)]
+    refused("EINVAL", mapped, model, 0)
+    refused("EADDRINUSE", model.allow_iovas, "ioas0", [IovaRange(0, PAGE - 1)])
+    model.detach("device0")
+    assert model.iova_ranges("ioas0") == [IovaRange(0, LAST)]
+
+
+def test_unmap(model: Model) -> None:
+    for page in (0, 2, 4):
+        mapped(model, BASE + page * PAGE, 2 if page == 4 else 1)
+    refused("EINVAL", model.unmap, "ioas0", BASE, 0)
+    refused("EOVERFLOW", model.unmap, "ioas0", LAST, 2)
+    refused("ENOENT", model.unmap, "ioas0", BASE + PAGE, PAGE)
+    refused("ENOENT", model.unmap, "ioas0", BASE + HALF, PAGE)
+    # From low to high, up to the one that reaches past the end.
+    refused("ENOENT", model.unmap, "ioas0", BASE, 5 * PAGE)
+    assert [area.iova for area in model.ioases["ioas0"].areas] == [BASE + 4 * PAGE]
+    assert model.unmap("ioas0", 0, LAST) == 2 * PAGE
+    assert model.unmap_all("ioas0") == 0
+
+
+def test_the_iova_that_the_kernel_chooses(model: Model) -> None:
+    assert mapped(model, None) == PAGE
+    assert mapped(model, None, 4) == 4 * PAGE
+    assert mapped(model, None, offset=PAGE) == 2 * PAGE
+    model.reserve("ioas0", 3 * PAGE, PAGE)
+    assert mapped(model, None) == 8 * PAGE
+    # The offset in the page is kept, and no more alignment asked for than the memory has.
+    assert model.map("ioas0", "buffer", HALF, 4 * PAGE, None, True, True) == 9 * PAGE + HALF
+    model.allow_iovas("ioas0", [IovaRange(BASE, BASE + PAGE - 1), IovaRange(BASE + 8 * PAGE, BASE + 10 * PAGE - 1)])
+    assert mapped(model, None, 2) == BASE + 8 * PAGE
+    refused("ENOSPC", mapped, model, None, 2)
+    refused("EADDRINUSE", model.attach, "device0", "ioas0")
+
+
+def test_copies_are_refused(model: Model) -> None:
+    mapped(model, BASE, writable=False)
+    mapped(model, BASE + PAGE)
+    refused("ENOENT", model.copy, "ioas1", "ioas0", BASE, 3 * PAGE, None, True, False)
+    refused("ENOENT", model.copy, "ioas1", "ioas0", BASE - PAGE, 2 * PAGE, None, True, False)
+    refused("EPERM", model.copy, "ioas1", "ioas0", BASE, 2 * PAGE, None, True, True)
+    refused("EEXIST", model.copy, "ioas0", "ioas0", BASE, PAGE, BASE + PAGE, True, False)
+    assert model.copy("ioas1", "ioas0", BASE, 2 * PAGE, BASE, True, False) == BASE
+    assert [area.iova for area in model.ioases["ioas1"].areas] == [BASE, BASE + PAGE]
+
+
+def test_what_is_not_there(model: Model) -> None:
+    for operation in (
+        steps.CloseHwpt("hwpt"),
+        steps.Attach("device0", "hwpt"),
+        steps.ReplaceAccess("access", "ioas0"),
+        steps.Unpin("pin"),
+        steps.AllocHwpt("hwpt", "device0", "ioas9"),
+    ):
+        with pytest.raises(NotApplicable):
+            operation.line(model)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1 << 32), st.integers(1, 200))
+def test_whatever_is_done_the_model_contradicts_itself_nowhere(seed: int, count: int) -> None:
+    model = Model(steps.IOASES, steps.DEVICES)
+    for operation in islice(random_operations(model, Random(seed)), count):
+        try:
+            compile(str(operation.line(model)), "line", "exec")
+        except NotApplicable:
+            continue
+        for name, ioas in model.ioases.items():
+            spans = [area.span for area in ioas.areas]
+            assert all(low.last < high.start for low, high in pairwise(spans))
+            assert all(area.aligned_to(model.alignment(name)) for area in ioas.areas)
+            assert not any(area.span.overlaps(one) for area in ioas.areas for one in model.reserved(name))
+        assert model.pinned_bytes() == PAGE * sum(model.pin_counts(memory).total() for memory in steps.MEMORIES)
+    for name in model.ioases:
+        model.unmap_all(name)
+    assert model.pinned_bytes() == 0
+
+
+def test_lines_are_a_script() -> None:
+    flags = MapFlags.READABLE
+    assert steps.Map("ioas0", "memfd", 0, PAGE, None, flags).source == (
+        "ioas0.map_fd(memfd.fd, 0x0, 0x1000, None, flags=MapFlags.READABLE)"
+    )
+    assert str(steps.Line("ioas0.unmap(0x0, 0x1)", error="ENOENT")) == (
+        'with refused("ENOENT"):\n    ioas0.unmap(0x0, 0x1)'
+    )
+    assert str(steps.Line("ioas0.unmap_all()", 4096)) == "assert ioas0.unmap_all() == 0x1000"
+
+
+@given(st.lists(st.integers(0, 20), max_size=30), st.sets(st.integers(0, 20), max_size=4))
+def test_what_is_left_is_needed(items: list[int], needed: set[int]) -> None:
+    def still(some: object) -> bool:
+        return needed <= set(some)  # type: ignore[call-overload]
+
+    if still(items):
+        assert sorted(minimal(items, still)) == sorted(needed)
