@@ -58,8 +58,8 @@ def _copy(model: Model, random: Random, number: int) -> Operation | None:
     area = _area(model, random, source)
     if area is None or len(model.ioases[ioas].areas) >= AREAS:
         return None
-    start = random.choice([0, 0, PAGE_BYTES, CPU_PAGE])
-    length = random.choice([area.length, max(area.length - start, 0), CPU_PAGE, _length(random)])
+    start = _start(area, random)
+    length = random.choice([area.length, area.length - start, CPU_PAGE, _length(random)])
     return steps.Copy(ioas, source, area.iova + start, length, _iova(random), random.choice(_FLAGS))
 
 
@@ -119,7 +119,7 @@ def _pin(model: Model, random: Random, number: int) -> Operation | None:
     area = _area(model, random, ioas)
     if area is None:
         return None
-    start = random.choice([0, 0, CPU_PAGE, PAGE_BYTES])
+    start = _start(area, random)
     length = random.choice([area.length, CPU_PAGE, _length(random)])
     # Rarely a page that is not the one behind the IOVA.
     offset = max(area.offset + start + random.choice([0] * 19 + [CPU_PAGE]), 0)
@@ -159,6 +159,11 @@ def _limit_memory(model: Model, random: Random, number: int) -> Operation | None
 def _area(model: Model, random: Random, ioas: str) -> Area | None:
     areas = model.ioases[ioas].areas
     return random.choice(areas) if areas else None
+
+
+def _start(area: Area, random: Random) -> int:
+    start = random.choice([0, 0, PAGE_BYTES, CPU_PAGE])
+    return start if start < area.length else 0
 
 
 def _iova(random: Random) -> int | None:

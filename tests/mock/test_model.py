@@ -39,7 +39,9 @@ def test_the_kernel_does_what_the_model_does(request: pytest.FixtureRequest) -> 
     made, found = walk(seed, count, lambda: new(Model))
     if found is not None:
         short = shortened(found, lambda: new(Model))
-        pytest.fail(f"--seed {seed}: kernel and model part at step {made}; reproduce with\n\n{short.script()}", False)
+        pytest.fail(
+            f"--seed {seed}: kernel and model part at step {made}; reproduce with\n\n{short.script()}", pytrace=False
+        )
     assert made == count
 
 

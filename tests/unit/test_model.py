@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The model test's own parts, without a kernel: the model by example and by its invariants, and the shortening."""
 
+import re
 from collections.abc import Callable
 from itertools import islice, pairwise
 from random import Random
@@ -191,6 +192,7 @@ def test_what_is_not_there(model: Model) -> None:
 def test_whatever_is_done_the_model_contradicts_itself_nowhere(seed: int, count: int) -> None:
     model = Model(steps.IOASES, steps.DEVICES)
     for operation in islice(random_operations(model, Random(seed)), count):
+        assert all(int(number, 16) <= LAST for number in re.findall(r"0x[0-9a-f]+", operation.source))
         try:
             compile(str(operation.line(model)), "line", "exec")
         except NotApplicable:
