@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from iommufd_py.enums import IommuOption, MapFlags
+from iommufd_py.errors import ObjectNotFoundError
 from iommufd_py.iova import IovaRange, IovaRanges
 from iommufd_py.memory import DmaBuffer
 from iommufd_py.resource import IommufdObject, Resource
@@ -112,9 +113,22 @@ class Ioas(IommufdObject):
         """Unmap all mappings that lie wholly in the range; returns the bytes unmapped.
 
         Raises:
-            ObjectNotFoundError: nothing is mapped there, or a mapping reaches past an end.
+            ObjectNotFoundError: nothing is mapped there, or a mapping reaches past an end; what lies before one that
+                reaches past the upper end is unmapped.
         """
-        unmapped = uapi.ioas_unmap(self._fd(), self.id, iova, length)
+        try:
+            unmapped = uapi.ioas_unmap(self._fd(), self.id, iova, length)
+        except ObjectNotFoundError:
+            # The kernel goes from low to high until it meets a mapping that the range cuts.
+            wanted = IovaRange(iova, iova + length - 1)
+            spans = [IovaRange(one.iova, one.iova + one.length - 1) for one in self._mappings()]
+            cut = min(
+                (one for one in spans if wanted.overlaps(one) and not wanted.contains(one.start, one.length)),
+                default=None,
+            )
+            if cut is not None and cut.start > iova:
+                self._forget_mappings(IovaRange(iova, cut.start - 1))
+            raise
         self._forget_mappings(IovaRange(iova, iova + length - 1))
         return unmapped
 
@@ -124,8 +138,11 @@ class Ioas(IommufdObject):
         self._forget_mappings(IovaRange(0, _EVERYTHING))
         return unmapped
 
+    def _mappings(self) -> list["DmaMapping"]:
+        return [one for one in self._dependents if isinstance(one, DmaMapping)]
+
     def _forget_mappings(self, gone: IovaRange) -> None:
-        for mapping in [one for one in self._dependents if isinstance(one, DmaMapping)]:
+        for mapping in self._mappings():
             if gone.contains(mapping.iova, mapping.length):
                 mapping._forget()
 

@@ -141,6 +141,20 @@ def test_unmap_of_several(target: Ioas, buffer: DmaBuffer) -> None:
     assert target.unmap_all() == 0
 
 
+def test_a_refused_unmap_takes_what_lies_before(target: Ioas, buffer: DmaBuffer) -> None:
+    low = target.map(buffer, BASE, length=PAGE)
+    high = target.map(buffer, BASE + PAGE, length=2 * PAGE)
+    with pytest.raises(ObjectNotFoundError):
+        target.unmap(BASE - PAGE, 3 * PAGE)
+    assert (low.closed, high.closed) == (True, False)
+    # But nothing, if the lowest one reaches past the lower end.
+    above = target.map(buffer, BASE + 3 * PAGE, length=PAGE)
+    with pytest.raises(ObjectNotFoundError):
+        target.unmap(BASE + 2 * PAGE, 2 * PAGE)
+    assert (high.closed, above.closed) == (False, False)
+    assert target.unmap_all() == 3 * PAGE
+
+
 def test_a_buffer_cannot_go_under_a_mapping(target: Ioas) -> None:
     buffer = DmaBuffer(PAGE)
     mapping = target.map(buffer, BASE)
