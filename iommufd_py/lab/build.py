@@ -82,10 +82,11 @@ def selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], progres
         place.log.open("wb", buffering=0) as output,
     ):
         progress.step("compiling the selftests")
-        suite = ["-C", str(place.tree / "tools/testing/selftests/iommu")]
+        sources = place.tree / "tools/testing/selftests"
+        suite = ["-C", str(sources / "iommu")]
         suite.append(f"KHDR_INCLUDES=-isystem {place.objects / 'usr/include'}")
         if kernel.recipe.configuration.debug:
-            suite.append(f"USERCFLAGS=-include {CONFIGS / 'selftest-timeout.h'}")
+            suite.append(f"USERCFLAGS=-I{sources} -include {CONFIGS / 'selftest-timeout.h'}")
         with tempfile.TemporaryDirectory(prefix="selftests-", dir=place.objects.parent) as directory:
             for arguments in ([*place.make, "headers"], ["make", *suite, f"OUTPUT={directory}"]):
                 if not _run_make(arguments, _environment(), output, lambda line: None):
