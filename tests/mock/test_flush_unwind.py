@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""A map that fails halfway: no page may be flushed and given back while a domain still maps it.
+
+Allocations of the kernel are made to fail one after the other, and its function tracer tells the order of what follows.
+"""
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from iommufd_py import DmaBuffer, Ioas, Iommufd, IommufdError, MockDevice
+from iommufd_py.sysinfo import Platform, environment
+from tests.conftest import need, need_flush_count, need_mock_driver
+
+DEBUGFS = Path("/sys/kernel/debug")
+TRACING = Path("/sys/kernel/tracing")
+PAGE = 4096
+BASE = 1 << 24
+PAGES = 16
+
+UNMAP = "iommu_unmap"
+FLUSH = "arch_flush_cache_phys"
+UNPIN = "unpin_user_page_range_dirty_lock"
+# Any allocation may fail, without a report of its own.
+INJECTION = {
+    "failslab/ignore-gfp-wait": "N",
+    "failslab/verbose": "0",
+    "fail_page_alloc/ignore-gfp-wait": "N",
+    "fail_page_alloc/min-order": "0",
+    "fail_page_alloc/verbose": "0",
+}
+
+
+@contextmanager
+def setting(path: Path, value: str) -> Iterator[None]:
+    before = path.read_text()
+    path.write_text(value)
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
+@pytest.fixture
+def trace(iommufd: Iommufd) -> Iterator[Path]:
+    """Trace the three functions in this process; whoever reads it empties it."""
+    need_mock_driver(iommufd)
+    need_flush_count(iommufd)
+    if environment().platform == Platform.UML:
+        pytest.skip("User-Mode Linux has no function tracer")
+    need((TRACING / "available_filter_functions").exists(), "needs CONFIG_DYNAMIC_FTRACE and tracefs")
+    need((DEBUGFS / "failslab").exists(), "needs CONFIG_FAILSLAB and CONFIG_FAULT_INJECTION_DEBUG_FS")
+    instance = TRACING / "instances/iommufd-py-unwind"
+    instance.mkdir()
+    try:
+        (instance / "set_ftrace_filter").write_text(f"{UNMAP} {FLUSH} {UNPIN}")
+        (instance / "set_ftrace_pid").write_text(str(os.getpid()))
+        (instance / "current_tracer").write_text("function")
+        yield instance / "trace"
+    finally:
+        instance.rmdir()
+
+
+def calls(trace: Path) -> list[str]:
+    """Return the functions that were called since the last time, in order."""
+    names = [line.partition(": ")[2].split()[0] for line in trace.read_text().splitlines() if not line.startswith("#")]
+    trace.write_text("")
+    return names
+
+
+def failing_maps(ioas: Ioas, buffer: DmaBuffer) -> Iterator[None]:
+    """Map with the first allocation failing, then the second, until there are none left to fail."""
+    own = os.open("/proc/thread-self/fail-nth", os.O_RDWR)
+    try:
+        for nth in itertools.count(1):
+            os.pwrite(own, str(nth).encode(), 0)
+            try:
+                mapping = ioas.map(buffer, BASE)
+            except IommufdError:
+                mapping = None
+            injected = int(os.pread(own, 16, 0)) == 0
+            os.pwrite(own, b"0", 0)
+            if mapping is not None:
+                mapping.close()
+            yield
+            if not injected:
+                return
+    finally:
+        os.close(own)
+
+
+def test_a_failed_map_unmaps_before_it_flushes_and_unpins(iommufd: Iommufd, ioas: Ioas, trace: Path) -> None:
+    device = MockDevice(iommufd)
+    for _ in range(3):
+        device.alloc_hwpt(ioas)
+    unwound = 0
+    with ExitStack() as stack, DmaBuffer(PAGES * PAGE) as buffer:
+        for name, value in INJECTION.items():
+            stack.enter_context(setting(DEBUGFS / name, value))
+        calls(trace)
+        for _ in failing_maps(ioas, buffer):
+            order = calls(trace)
+            if not {UNMAP, UNPIN} <= set(order):
+                continue  # it failed before it had mapped anything
+            unwound += 1
+            unmapped = len(order) - order[::-1].index(UNMAP)
+            before, after = order[:unmapped], order[unmapped:]
+            assert UNPIN not in before, order
+            assert before.count(FLUSH) == after.count(FLUSH) > 0, order
+            assert after[0] == FLUSH, order
+    assert unwound > 2, "no map failed after it had mapped into a domain"
