@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py import DmaBuffer, Ioas, Iommufd, IommufdError, MockDevice
+from iommufd_py import DmaBuffer, Iommufd, IommufdError, MockDevice
 from iommufd_py.sysinfo import Platform, environment
 from tests.conftest import need, need_flush_count, need_mock_driver
 
@@ -21,6 +21,7 @@ TRACING = Path("/sys/kernel/tracing")
 PAGE = 4096
 BASE = 1 << 24
 PAGES = 16
+DOMAINS = 3
 
 UNMAP = "iommu_unmap"
 FLUSH = "arch_flush_cache_phys"
@@ -72,44 +73,48 @@ def calls(trace: Path) -> list[str]:
     return names
 
 
-def failing_maps(ioas: Ioas, buffer: DmaBuffer) -> Iterator[None]:
-    """Map with the first allocation failing, then the second, until there are none left to fail."""
+def failing_maps(iommufd: Iommufd, buffer: DmaBuffer, trace: Path) -> Iterator[list[str]]:
+    """Map with the first allocation failing, then the second, to the last; yield the calls of each map that failed.
+
+    Each goes into three new domains: they keep the tables that a failed map left in them.
+    """
+    device = MockDevice(iommufd)
     own = os.open("/proc/thread-self/fail-nth", os.O_RDWR)
     try:
         for nth in itertools.count(1):
-            os.pwrite(own, str(nth).encode(), 0)
-            try:
-                mapping = ioas.map(buffer, BASE)
-            except IommufdError:
-                mapping = None
-            injected = int(os.pread(own, 16, 0)) == 0
-            os.pwrite(own, b"0", 0)
-            if mapping is not None:
-                mapping.close()
-            yield
+            with iommufd.alloc_ioas() as ioas:
+                for _ in range(DOMAINS):
+                    device.alloc_hwpt(ioas)
+                calls(trace)
+                os.pwrite(own, str(nth).encode(), 0)
+                try:
+                    ioas.map(buffer, BASE)
+                except IommufdError:
+                    failed = True
+                else:
+                    failed = False
+                injected = int(os.pread(own, 16, 0)) == 0
+                os.pwrite(own, b"0", 0)
+                if failed:
+                    yield calls(trace)
             if not injected:
                 return
     finally:
         os.close(own)
 
 
-def test_a_failed_map_unmaps_before_it_flushes_and_unpins(iommufd: Iommufd, ioas: Ioas, trace: Path) -> None:
-    device = MockDevice(iommufd)
-    for _ in range(3):
-        device.alloc_hwpt(ioas)
-    unwound = 0
+def test_a_failed_map_unmaps_before_it_flushes_and_unpins(iommufd: Iommufd, trace: Path) -> None:
+    unwound = set()
     with ExitStack() as stack, DmaBuffer(PAGES * PAGE) as buffer:
         for name, value in INJECTION.items():
             stack.enter_context(setting(DEBUGFS / name, value))
-        calls(trace)
-        for _ in failing_maps(ioas, buffer):
-            order = calls(trace)
-            if not {UNMAP, UNPIN} <= set(order):
+        for order in failing_maps(iommufd, buffer, trace):
+            if UNMAP not in order:
                 continue  # it failed before it had mapped anything
-            unwound += 1
+            unwound.add(order.count(UNMAP))
             unmapped = len(order) - order[::-1].index(UNMAP)
             before, after = order[:unmapped], order[unmapped:]
             assert UNPIN not in before, order
             assert before.count(FLUSH) == after.count(FLUSH) > 0, order
             assert after[0] == FLUSH, order
-    assert unwound > 2, "no map failed after it had mapped into a domain"
+    assert max(unwound) == DOMAINS, "no map failed in the last domain after it had mapped into the others"
