@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from iommufd_py import SkipError
+from iommufd_py.tracefs import LostEventsError, NoSymbolError, Trace, find_tracefs
+from tests.conftest import need
+
+# A function every kernel has, that os.getppid() alone reaches.
+SYMBOL = "__x64_sys_getppid"
+
+
+def leftovers() -> list[str]:
+    root = find_tracefs()
+    instances = [one.name for one in (root / "instances").iterdir() if one.name.startswith("iommufd-py-")]
+    return instances + [line for line in (root / "dynamic_events").read_text().splitlines() if "iommufd_py_" in line]
+
+
+@pytest.fixture
+def trace() -> Iterator[Trace]:
+    try:
+        opened = Trace()
+    except SkipError as reason:
+        need(False, str(reason))
+        raise
+    with opened:
+        yield opened
+    assert not leftovers()
+
+
+def test_calls_returns_and_marks_in_order(trace: Trace) -> None:
+    trace.probe(SYMBOL, name="entry")
+    trace.probe(SYMBOL, {"parent": "$retval:s32"}, name="back", at_return=True)
+    trace.mark("here")
+    parent = os.getppid()
+    entry, back = (record for record in trace.read() if record.name in ("entry", "back") and record.tid == os.getpid())
+    assert (entry.name, back.name, back.fields()["parent"]) == ("entry", "back", parent)
+    assert trace.read()[0].text == "here"
+    trace.clear()
+    assert trace.read() == []
+
+
+def test_lost_events_are_an_error(trace: Trace) -> None:
+    (trace.directory / "buffer_size_kb").write_text("4")
+    trace.probe(SYMBOL)
+    for _ in range(5000):
+        os.getppid()
+    with pytest.raises(LostEventsError, match="lost"):
+        trace.read()
+    trace.clear()
+    assert trace.read() == []
+
+
+def test_unknown_names(trace: Trace) -> None:
+    with pytest.raises(NoSymbolError, match="no_such_function"):
+        trace.probe("no_such_function")
+    with pytest.raises(SkipError, match="iommu:nothing"):
+        trace.enable("iommu", "nothing")
+
+
+def test_a_killed_process_leaves_nothing_for_long(trace: Trace) -> None:
+    script = (
+        f"import os; from iommufd_py.tracefs import Trace; t = Trace(); t.probe({SYMBOL!r}); os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    before = leftovers()
+    with Trace():
+        pass
+    assert len(before) > len(leftovers()) == 1  # our own instance
