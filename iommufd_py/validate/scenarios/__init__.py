@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: MIT
+"""The scenarios, by theme."""
+
+from iommufd_py.validate.scenario import Scenario
+from iommufd_py.validate.scenarios import attach, leave, mapping
+
+__all__ = ["SCENARIOS"]
+
+SCENARIOS: tuple[Scenario, ...] = tuple(
+    one for theme in (mapping, attach, leave) for one in vars(theme).values() if isinstance(one, Scenario)
+)
+"""All of them, in the order in which they are run."""

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: MIT
+"""Where a scenario plays: objects of the kernel, steps that are recorded, and what each must show."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from iommufd_py.context import Iommufd
+from iommufd_py.device import BoundDevice, VfioDevice
+from iommufd_py.enums import HwptAllocFlags, MockDeviceFlags
+from iommufd_py.errors import CoherencyError, InvalidFieldError, SkipError
+from iommufd_py.hwpt import Coherency, Hwpt
+from iommufd_py.ioas import Ioas
+from iommufd_py.memory import Backing, DmaBuffer
+from iommufd_py.mock import FlushCount, MockDevice, flush_count
+from iommufd_py.resource import Resource
+from iommufd_py.validate.events import begin_mark, end_mark
+from iommufd_py.validate.probes import Probes
+from iommufd_py.validate.story import Page, Step, Violation
+
+__all__ = ["PAGE_BYTES", "Buffer", "Driver", "MockDriver", "Pages", "Stage", "VfioDriver"]
+
+PAGE_BYTES = 4096
+Pages = tuple[Page, ...]
+
+
+class Driver(Protocol):
+    """What makes the devices of a scenario."""
+
+    name: str
+
+    def open(self, iommufd: Iommufd, coherency: Coherency) -> BoundDevice:
+        """Return a device whose domains are of this coherency."""
+        ...
+
+
+class MockDriver:
+    """The kernel's own mock devices, coherent ones only with a kernel that has them."""
+
+    name = "mock"
+
+    def open(self, iommufd: Iommufd, coherency: Coherency) -> BoundDevice:
+        """Make a mock device."""
+        if coherency is Coherency.NON_COHERENT:
+            return MockDevice(iommufd)
+        try:
+            return MockDevice(iommufd, MockDeviceFlags.COHERENT)
+        except InvalidFieldError:
+            raise SkipError("the mock driver of this kernel has no coherent devices") from None
+
+
+class VfioDriver:
+    """One PCI device bound to vfio-pci, whose domains are what its IOMMU makes them."""
+
+    def __init__(self, bdf: str) -> None:
+        self.name = bdf
+
+    def open(self, iommufd: Iommufd, coherency: Coherency) -> BoundDevice:
+        """Bind the device to the iommufd."""
+        device = VfioDevice(iommufd, self.name)
+        try:
+            device.alloc_hwpt(iommufd.alloc_ioas(), coherency=coherency).close()
+        except CoherencyError:
+            device.close()
+            raise SkipError(f"the IOMMU of {self.name} makes no {coherency} domain") from None
+        return device
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory of a scenario, with names for its pages."""
+
+    name: str
+    memory: DmaBuffer
+
+    def pages(self, first: int = 0, count: int | None = None) -> Pages:
+        """Name *count* pages from *first*, by default all."""
+        total = self.memory.length // PAGE_BYTES
+        return tuple(Page(self.name, index) for index in range(first, total if count is None else first + count))
+
+    def frames(self) -> dict[int, Page]:
+        """Return which page each frame is now."""
+        if self.memory.closed:
+            return {}
+        numbers = self.memory.frames()
+        if numbers is None:
+            raise SkipError("the frames of pages cannot be read: run as root, or with sudo")
+        return dict(zip(numbers, self.pages(), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What came out of the steps.
+
+    Attributes:
+        counted: what the kernel itself counted in each step; None where it does not count.
+        violations: of what is checked at once, the kernel's answer about coherency.
+    """
+
+    steps: tuple[Step, ...]
+    counted: tuple[FlushCount | None, ...]
+    threads: frozenset[int]
+    violations: tuple[Violation, ...]
+
+
+class Stage:
+    """One iommufd, what is made on it, and the steps that are done with it."""
+
+    def __init__(self, driver: Driver, probes: Probes | None) -> None:
+        self._driver = driver
+        self._probes = probes
+        self._open = ExitStack()
+        self._devices: dict[Coherency, BoundDevice] = {}
+        self._domains: list[tuple[Ioas, Resource, Coherency]] = []
+        self._buffers: list[Buffer] = []
+        self._steps: list[Step] = []
+        self._counted: list[FlushCount | None] = []
+        self._threads = {threading.get_native_id()}
+        self._violations: list[Violation] = []
+
+    def __enter__(self) -> Self:
+        self.counter = self._open.enter_context(Iommufd())
+        self.iommufd = self._open.enter_context(Iommufd())
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._open.close()
+
+    def recorded(self) -> Recorded:
+        """End the scenario: everything is closed, in a step of its own in which nothing may be flushed."""
+        with self.step("close what is left", rule=3):
+            self.iommufd.close()
+        return Recorded(tuple(self._steps), tuple(self._counted), frozenset(self._threads), tuple(self._violations))
+
+    def ioas(self) -> Ioas:
+        """Make an empty IOAS."""
+        return self.iommufd.alloc_ioas()
+
+    def buffer(self, pages: int = 16, backing: Backing = Backing.ANON_4K) -> Buffer:
+        """Make a buffer of so many pages of 4 KiB."""
+        memory = self._open.enter_context(DmaBuffer(pages * PAGE_BYTES, backing))
+        buffer = Buffer(f"buffer {len(self._buffers) + 1}", memory)
+        self._buffers.append(buffer)
+        return buffer
+
+    def device(self, coherency: Coherency) -> BoundDevice:
+        """Return the scenario's device of this coherency.
+
+        Raises:
+            SkipError: there is none.
+        """
+        if coherency not in self._devices:
+            with self.step(f"open a {coherency} device", makes=coherency):
+                self._devices[coherency] = self._driver.open(self.iommufd, coherency)
+        return self._devices[coherency]
+
+    def domain(
+        self,
+        ioas: Ioas,
+        coherency: Coherency,
+        *,
+        enter: Pages = (),
+        may: Pages = (),
+        flags: HwptAllocFlags = HwptAllocFlags(0),
+    ) -> Hwpt:
+        """Let a domain join an IOAS, in a step of its own."""
+        device = self.device(coherency)
+        with self.step(f"a {coherency} domain joins", rule=2, enter=enter, may=may, makes=coherency):
+            hwpt = Hwpt(ioas, device.dev_id, flags)
+            self.joined(ioas, hwpt, coherency)
+        return hwpt
+
+    def joined(self, ioas: Ioas, domain: Resource, coherency: Coherency) -> None:
+        """Say that an IOAS has a domain, as long as *domain*, a HWPT or an attachment, is open."""
+        self._domains.append((ioas, domain, coherency))
+
+    @contextmanager
+    def step(
+        self,
+        name: str,
+        *,
+        rule: int = 1,
+        enter: Pages = (),
+        leave: Pages = (),
+        may: Pages = (),
+        transient: Pages = (),
+        makes: Coherency | None = None,
+    ) -> Iterator[None]:
+        """Record what is done in the block; see :class:`~iommufd_py.validate.story.Step`."""
+        frames = self._frames()
+        before = flush_count(self.counter)
+        index = len(self._steps)
+        self._mark(begin_mark(index))
+        try:
+            yield
+        finally:
+            self._mark(end_mark(index))
+            after = flush_count(self.counter)
+            self._counted.append(None if before is None or after is None else after - before)
+            # Pinning may move a page, so that only what is read afterwards is sure.
+            frames |= self._frames()
+            self._steps.append(Step(name, rule, enter, leave, may, transient, makes, frames))
+        self._check_answers(name)
+
+    def thread(self) -> None:
+        """Say, in a thread of the scenario's own, that what it does is to be seen."""
+        self._threads.add(threading.get_native_id())
+
+    def _mark(self, text: str) -> None:
+        if self._probes is not None:
+            self._probes.trace.mark(text)
+
+    def _frames(self) -> dict[int, Page]:
+        if self._probes is None:
+            return {}
+        return {frame: page for buffer in self._buffers for frame, page in buffer.frames().items()}
+
+    def _check_answers(self, name: str) -> None:
+        """Hold VFIO_DMA_CC_IOMMU against the domains that each IOAS has."""
+        for ioas in {id(one): one for one, _, _ in self._domains if not one.closed}.values():
+            kinds = {kind for one, domain, kind in self._domains if one is ioas and not domain.closed}
+            expected = Coherency.NON_COHERENT not in kinds
+            if ioas.dma_cc() != expected:
+                what = f"the kernel answers {int(not expected)} for an IOAS whose domains are {_listed(kinds)}"
+                self._violations.append(Violation(0, name, what))
+
+
+def _listed(kinds: set[Coherency]) -> str:
+    return " and ".join(sorted(kinds)) or "all gone"
