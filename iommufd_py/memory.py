@@ -105,15 +105,14 @@ class DmaBuffer(Resource):
         """Return how many bytes are in transparent huge pages now (AnonHugePages in /proc/self/smaps)."""
         return self._smaps("AnonHugePages")
 
-    def frames(self) -> list[int] | None:
-        """Return the page frame number of each base page, None where the kernel does not tell (not root)."""
+    def frames(self) -> list[int]:
+        """Return the frame number of each base page; 0 for one that is not present, and for all if we are not root."""
         self._check_open()
         entries = array("Q")
         with Path("/proc/self/pagemap").open("rb") as pagemap:
             pagemap.seek(self.user_va // _SMALL * entries.itemsize)
             entries.frombytes(pagemap.read(self.length // _SMALL * entries.itemsize))
-        numbers = [entry & _PAGEMAP_PFN for entry in entries]
-        return numbers if all(numbers) else None
+        return [entry & _PAGEMAP_PFN for entry in entries]
 
     def physical_runs(self) -> int | None:
         """Return in how many physically contiguous runs the pages lie, None where the kernel does not tell (not root).
@@ -121,7 +120,9 @@ class DmaBuffer(Resource):
         The kernel maps and flushes run by run, so that equal sizes in unequal runs are not the same work.
         """
         numbers = self.frames()
-        return None if numbers is None else 1 + sum(after != before + 1 for before, after in pairwise(numbers))
+        if not all(numbers):
+            return None
+        return 1 + sum(after != before + 1 for before, after in pairwise(numbers))
 
     def _reserve(self) -> mmap.mmap:
         private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS

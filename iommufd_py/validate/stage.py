@@ -2,20 +2,23 @@
 """Where a scenario plays: objects of the kernel, steps that are recorded, and what each must show."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from iommufd_py.context import Iommufd
 from iommufd_py.device import BoundDevice, VfioDevice
-from iommufd_py.enums import HwptAllocFlags, MockDeviceFlags
-from iommufd_py.errors import CoherencyError, InvalidFieldError, SkipError
+from iommufd_py.enums import HwptAllocFlags, MockDeviceFlags, VfioIoasOp
+from iommufd_py.errors import BackingError, CoherencyError, InvalidFieldError, SkipError
 from iommufd_py.hwpt import Coherency, Hwpt
-from iommufd_py.ioas import Ioas
+from iommufd_py.ioas import DmaMapping, Ioas
 from iommufd_py.memory import Backing, DmaBuffer
-from iommufd_py.mock import FlushCount, MockDevice, flush_count
+from iommufd_py.mock import FlushCount, MockAccess, MockDevice, flush_count, limit_memory
 from iommufd_py.resource import Resource
+from iommufd_py.uapi import iommufd as uapi
+from iommufd_py.uapi import vfio
 from iommufd_py.validate.events import begin_mark, end_mark
 from iommufd_py.validate.probes import Probes
 from iommufd_py.validate.story import Page, Step, Violation
@@ -24,6 +27,13 @@ __all__ = ["PAGE_BYTES", "Buffer", "Driver", "MockDriver", "Pages", "Stage", "Vf
 
 PAGE_BYTES = 4096
 Pages = tuple[Page, ...]
+
+_R = TypeVar("_R", bound=Resource)
+
+# Room for five runs of pages; see temp_kmalloc() in drivers/iommu/iommufd/pages.c.
+_SMALL_BATCH_BYTES = 64
+_FIRST_IOVA = 512 << 20
+_IOVA_STEP = 2 << 20
 
 
 class Driver(Protocol):
@@ -85,9 +95,7 @@ class Buffer:
         if self.memory.closed:
             return {}
         numbers = self.memory.frames()
-        if numbers is None:
-            raise SkipError("the frames of pages cannot be read: run as root, or with sudo")
-        return dict(zip(numbers, self.pages(), strict=True))
+        return {number: page for number, page in zip(numbers, self.pages(), strict=True) if number}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +127,7 @@ class Stage:
         self._counted: list[FlushCount | None] = []
         self._threads = {threading.get_native_id()}
         self._violations: list[Violation] = []
+        self._next_iova = _FIRST_IOVA
 
     def __enter__(self) -> Self:
         self.counter = self._open.enter_context(Iommufd())
@@ -127,6 +136,11 @@ class Stage:
 
     def __exit__(self, *exception: object) -> None:
         self._open.close()
+
+    @property
+    def on_mock(self) -> bool:
+        """Whether the devices are those of the kernel's mock driver."""
+        return isinstance(self._driver, MockDriver)
 
     def recorded(self) -> Recorded:
         """End the scenario: everything is closed, in a step of its own in which nothing may be flushed."""
@@ -140,7 +154,10 @@ class Stage:
 
     def buffer(self, pages: int = 16, backing: Backing = Backing.ANON_4K) -> Buffer:
         """Make a buffer of so many pages of 4 KiB."""
-        memory = self._open.enter_context(DmaBuffer(pages * PAGE_BYTES, backing))
+        try:
+            memory = self._open.enter_context(DmaBuffer(pages * PAGE_BYTES, backing))
+        except BackingError as failure:
+            raise SkipError(str(failure)) from None
         buffer = Buffer(f"buffer {len(self._buffers) + 1}", memory)
         self._buffers.append(buffer)
         return buffer
@@ -164,13 +181,49 @@ class Stage:
         enter: Pages = (),
         may: Pages = (),
         flags: HwptAllocFlags = HwptAllocFlags(0),
+        device: BoundDevice | None = None,
     ) -> Hwpt:
-        """Let a domain join an IOAS, in a step of its own."""
-        device = self.device(coherency)
+        """Let a domain, of the device of this coherency or another, join an IOAS, in a step of its own."""
+        device = device or self.device(coherency)
         with self.step(f"a {coherency} domain joins", rule=2, enter=enter, may=may, makes=coherency):
             hwpt = Hwpt(ioas, device.dev_id, flags)
             self.joined(ioas, hwpt, coherency)
         return hwpt
+
+    def map(
+        self,
+        ioas: Ioas,
+        buffer: Buffer,
+        first: int = 0,
+        count: int | None = None,
+        *,
+        enter: Pages = (),
+        through_file: bool = False,
+    ) -> DmaMapping:
+        """Map *count* pages from *first*, in a step of its own."""
+        offset, length = first * PAGE_BYTES, len(buffer.pages(first, count)) * PAGE_BYTES
+        do_map = ioas.map_file if through_file else ioas.map
+        with self.step(f"map {buffer.name}", enter=enter):
+            return do_map(buffer.memory, self.iova(length), offset=offset, length=length)
+
+    def copy(
+        self, ioas: Ioas, source: DmaMapping, first: int = 0, count: int | None = None, *, enter: Pages = ()
+    ) -> DmaMapping:
+        """Copy *count* pages from *first* of a mapping into an IOAS, in a step of its own."""
+        length = source.length - first * PAGE_BYTES if count is None else count * PAGE_BYTES
+        with self.step("copy", enter=enter):
+            return ioas.copy(source, self.iova(length), offset=first * PAGE_BYTES, length=length)
+
+    def close(self, what: Resource, name: str, *, leave: Pages = (), may: Pages = ()) -> None:
+        """Close something, in a step of its own that is called *name*."""
+        with self.step(name, rule=3, leave=leave, may=may):
+            what.close()
+
+    def iova(self, length: int) -> int:
+        """Return where the next *length* bytes may be mapped, by any device: below 2 GiB, as the mock driver wants."""
+        iova = self._next_iova
+        self._next_iova += -(-length // _IOVA_STEP) * _IOVA_STEP
+        return iova
 
     def joined(self, ioas: Ioas, domain: Resource, coherency: Coherency) -> None:
         """Say that an IOAS has a domain, as long as *domain*, a HWPT or an attachment, is open."""
@@ -204,9 +257,54 @@ class Stage:
             self._steps.append(Step(name, rule, enter, leave, may, transient, makes, frames))
         self._check_answers(name)
 
-    def thread(self) -> None:
-        """Say, in a thread of the scenario's own, that what it does is to be seen."""
-        self._threads.add(threading.get_native_id())
+    def in_threads(self, count: int, task: Callable[[int], None]) -> None:
+        """Run *task*, given its number, in so many threads at once, and wait for them."""
+
+        def run(number: int) -> None:
+            self._threads.add(threading.get_native_id())
+            together.wait()
+            task(number)
+
+        together = threading.Barrier(count)
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(run, range(count)))
+
+    def access(self, ioas: Ioas) -> MockAccess:
+        """Make an in-kernel user of an IOAS that pins pages."""
+        return MockAccess(ioas, pins=True)
+
+    def access_that_copies(self, ioas: Ioas) -> MockAccess:
+        """Make an in-kernel user of an IOAS that reads and writes."""
+        return MockAccess(ioas)
+
+    @contextmanager
+    def small_batches(self) -> Iterator[None]:
+        """Have the kernel handle pages a few at a time."""
+        limit_memory(self.counter, _SMALL_BATCH_BYTES)
+        try:
+            yield
+        finally:
+            limit_memory(self.counter, None)
+
+    def splitter(self, ioas: Ioas) -> Callable[[int, int], int]:
+        """Return what unmaps a part of a mapping, as VFIO_TYPE1_IOMMU allows: only for an IOAS without large pages."""
+        ioas.huge_pages = False
+        uapi.vfio_ioas(self.iommufd.fileno(), VfioIoasOp.SET, ioas.id)
+        return lambda iova, length: vfio.iommu_unmap_dma(self.iommufd.fileno(), iova, length)
+
+    def keep(self, resource: _R) -> _R:
+        """Close *resource* at the end of the scenario."""
+        self._open.enter_context(resource)
+        return resource
+
+    def crash(self) -> None:
+        """Close the descriptors alone, as the kernel does when a process ends: nothing is unmapped or destroyed."""
+        _drop(self.iommufd)
+
+    def need(self, condition: bool, otherwise: str) -> None:
+        """Skip the scenario, with the reason, where a condition does not hold."""
+        if not condition:
+            raise SkipError(otherwise)
 
     def _mark(self, text: str) -> None:
         if self._probes is not None:
@@ -225,6 +323,14 @@ class Stage:
             if ioas.dma_cc() != expected:
                 what = f"the kernel answers {int(not expected)} for an IOAS whose domains are {_listed(kinds)}"
                 self._violations.append(Violation(0, name, what))
+
+
+def _drop(resource: Resource) -> None:
+    for dependent in reversed(resource._dependents.copy()):
+        _drop(dependent)
+    if isinstance(resource, Iommufd | VfioDevice):
+        resource._release()
+    resource._forget()
 
 
 def _listed(kinds: set[Coherency]) -> str:

@@ -2,11 +2,14 @@
 """The scenarios, by theme."""
 
 from iommufd_py.validate.scenario import Scenario
-from iommufd_py.validate.scenarios import attach, leave, mapping
+from iommufd_py.validate.scenarios import attach, leave, mapping, memory, shared
 
 __all__ = ["SCENARIOS"]
 
 SCENARIOS: tuple[Scenario, ...] = tuple(
-    one for theme in (mapping, attach, leave) for one in vars(theme).values() if isinstance(one, Scenario)
+    one
+    for theme in (mapping, attach, shared, leave, memory)
+    for one in vars(theme).values()
+    if isinstance(one, Scenario)
 )
 """All of them, in the order in which they are run."""

@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: MIT
 """Domains that join a populated IOAS, rule 2: the domain that joins decides."""
 
+from iommufd_py.enums import HwptAllocFlags, MockDeviceFlags
+from iommufd_py.errors import InvalidFieldError
 from iommufd_py.hwpt import Coherency
+from iommufd_py.mock import MockDevice, hwpt_data
 from iommufd_py.validate.scenario import scenario
-from iommufd_py.validate.stage import Stage
+from iommufd_py.validate.stage import PAGE_BYTES, Stage
 
 COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
+
+_PASID = 100
 
 
 @scenario((2, 3), "iopt_area_fill_domain", "iopt_unfill_domain")
 def attach_to_pages_from_nowhere(stage: Stage) -> None:
-    """A non-coherent domain joins an IOAS whose pages are not pinned yet.
+    """A non-coherent domain joins an IOAS whose pages are not pinned yet, and goes; then another.
 
-    The domain's join pins the pages, and its end unpins them.
+    The domain's join pins the pages, and its end unpins them. That they were flushed once does not help the next time.
     """
     ioas = stage.ioas()
     buffer = stage.buffer()
-    ioas.map(buffer.memory)
-    hwpt = stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
-    with stage.step("the domain goes", rule=3, leave=buffer.pages()):
-        hwpt.close()
+    stage.map(ioas, buffer)
+    for _ in range(2):
+        hwpt = stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
+        stage.close(hwpt, "the domain goes", leave=buffer.pages())
 
 
 @scenario((2, 3), "iopt_area_fill_domain", "batch_from_domain")
@@ -31,65 +36,181 @@ def attach_to_pages_of_a_coherent_domain(stage: Stage) -> None:
     ioas = stage.ioas()
     keeps = stage.domain(ioas, COHERENT)
     buffer = stage.buffer()
-    with stage.step("map"):
-        ioas.map(buffer.memory)
+    stage.map(ioas, buffer)
     joins = stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
-    with stage.step("the non-coherent domain goes", rule=3):
-        joins.close()
-    with stage.step("the coherent domain goes", rule=3, leave=buffer.pages()):
-        keeps.close()
+    stage.close(joins, "the non-coherent domain goes")
+    stage.close(keeps, "the coherent domain goes", leave=buffer.pages())
 
 
-@scenario((2, 3), "iopt_area_fill_domain")
+@scenario((2, 3), "iopt_area_fill_domain", "batch_from_domain")
 def attach_to_pages_of_a_non_coherent_domain(stage: Stage) -> None:
-    """A second non-coherent domain joins.
+    """A second non-coherent domain joins, and the first goes before it.
 
     Marked already, and yet no reason to skip: rule 2 does not ask where pages come from.
     """
     ioas = stage.ioas()
     first = stage.domain(ioas, NON_COHERENT)
     buffer = stage.buffer()
-    with stage.step("map", enter=buffer.pages()):
-        ioas.map(buffer.memory)
+    stage.map(ioas, buffer, enter=buffer.pages())
     second = stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
-    with stage.step("the first goes", rule=3):
-        first.close()
-    with stage.step("the second goes", rule=3, leave=buffer.pages()):
-        second.close()
+    stage.close(first, "the first goes")
+    stage.close(second, "the second goes", leave=buffer.pages())
+
+
+@scenario((2, 3), "iopt_area_fill_domain", "batch_from_xarray")
+def attach_to_pages_of_an_access(stage: Stage) -> None:
+    """An access pins some of the pages, a non-coherent domain joins and goes, then the access unpins.
+
+    Some pages come from the xarray of pins, the others are pinned afresh. The access gives back the last of them,
+    with no domain anywhere, and must flush.
+    """
+    ioas = stage.ioas()
+    buffer = stage.buffer()
+    mapping = stage.map(ioas, buffer)
+    with stage.step("an access pins"):
+        pin = stage.access(ioas).pin(mapping.iova + 6 * PAGE_BYTES, 4 * PAGE_BYTES, mapping.user_va + 6 * PAGE_BYTES)
+    hwpt = stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
+    stage.close(hwpt, "the domain goes", leave=buffer.pages(0, 6) + buffer.pages(10))
+    stage.close(pin, "the access unpins", leave=buffer.pages(6, 4))
 
 
 @scenario((2, 3), "iopt_area_fill_domain")
 def attach_a_coherent_domain(stage: Stage) -> None:
     """A coherent domain joins a non-coherent one, and outlives it.
 
-    It is this domain's coherency that counts, not that of those already there.
+    It is this domain's coherency that counts, not that of those already there. And it does not clear the mark.
     """
     ioas = stage.ioas()
     first = stage.domain(ioas, NON_COHERENT)
     buffer = stage.buffer()
-    with stage.step("map", enter=buffer.pages()):
-        mapping = ioas.map(buffer.memory)
+    mapping = stage.map(ioas, buffer, enter=buffer.pages())
     stage.domain(ioas, COHERENT)
-    with stage.step("the non-coherent domain goes", rule=3):
-        first.close()
-    with stage.step("unmap", rule=3, leave=buffer.pages()):
-        mapping.close()
+    stage.close(first, "the non-coherent domain goes")
+    stage.close(mapping, "unmap", leave=buffer.pages())
 
 
-@scenario((2, 3), "iopt_area_fill_domain", "iopt_get_pages")
-def attach_to_parts_of_shared_pages(stage: Stage) -> None:
-    """Two IOASes hold copies of different parts of one mapping; a non-coherent domain joins the one, then the other.
+@scenario((2, 3), "iopt_fill_domain")
+def attach_to_several_areas(stage: Stage) -> None:
+    """A non-coherent domain joins an IOAS with mappings of two buffers and a part of a third.
 
-    The mark of the pages, set for the first area, says nothing about the second: the last paragraph of the rules' mail.
+    All areas are filled, each flushed as far as it is mapped.
     """
-    source, first, second = stage.ioas(), stage.ioas(), stage.ioas()
+    ioas = stage.ioas()
+    buffers = [stage.buffer(4), stage.buffer(4), stage.buffer(8)]
+    for buffer in buffers[:2]:
+        stage.map(ioas, buffer)
+    stage.map(ioas, buffers[2], 2, 3)
+    pages = buffers[0].pages() + buffers[1].pages() + buffers[2].pages(2, 3)
+    hwpt = stage.domain(ioas, NON_COHERENT, enter=pages)
+    stage.close(hwpt, "the domain goes", leave=pages)
+
+
+@scenario((2, 3), "iopt_area_fill_domain")
+def attach_to_halves_of_a_page(stage: Stage) -> None:
+    """A non-coherent domain joins an IOAS with two mappings, one of each half of a page.
+
+    Each half is flushed by itself at least; as whole pages it may be twice.
+    """
+    ioas = stage.ioas()
+    stage.domain(ioas, NON_COHERENT).close()
+    probe = stage.domain(ioas, NON_COHERENT)
+    half = ioas.iova_ranges().alignment
+    stage.close(probe, "the domain goes")
+    stage.need(half < PAGE_BYTES, "the IOMMU maps nothing smaller than a page")
+    buffer = stage.buffer(1)
+    for offset in (0, half):
+        ioas.map(buffer.memory, stage.iova(PAGE_BYTES) + offset, offset=offset, length=PAGE_BYTES - half)
+    hwpt = stage.domain(ioas, NON_COHERENT, enter=buffer.pages(), may=buffer.pages())
+    stage.close(hwpt, "the domain goes", leave=buffer.pages(), may=buffer.pages())
+
+
+@scenario((2, 3), "iommufd_device_attach", "iommufd_device_detach")
+def attach_a_device(stage: Stage) -> None:
+    """A device is attached to a populated IOAS, detached, attached again, and detached.
+
+    The kernel makes a domain for it, which comes and goes with the device.
+    """
+    ioas = stage.ioas()
     buffer = stage.buffer()
-    whole = source.map(buffer.memory)
-    first.copy(whole, length=4 << 12)
-    second.copy(whole, offset=8 << 12, length=4 << 12)
-    one = stage.domain(first, NON_COHERENT, enter=buffer.pages(0, 4))
-    other = stage.domain(second, NON_COHERENT, enter=buffer.pages(8, 4))
-    with stage.step("the first domain goes", rule=3, leave=buffer.pages(0, 4)):
-        one.close()
-    with stage.step("the second domain goes", rule=3, leave=buffer.pages(8, 4)):
-        other.close()
+    stage.map(ioas, buffer)
+    device = stage.device(NON_COHERENT)
+    for _ in range(2):
+        with stage.step("attach", rule=2, enter=buffer.pages(), makes=NON_COHERENT):
+            stage.joined(ioas, device.attach(ioas), NON_COHERENT)
+        with stage.step("detach", rule=3, leave=buffer.pages(), makes=NON_COHERENT):
+            device.detach()
+
+
+@scenario((2, 3), "iommufd_device_replace")
+def attach_in_place_of_another(stage: Stage) -> None:
+    """A device moves among HWPTs of one IOAS, and then to another IOAS and back.
+
+    Moves between HWPTs that are there move no pages. A move to another IOAS fills one domain and empties another.
+    """
+    first, second = stage.ioas(), stage.ioas()
+    here, there = stage.buffer(8), stage.buffer(8)
+    stage.map(first, here)
+    stage.map(second, there)
+    device = stage.device(NON_COHERENT)
+    hwpts = [stage.domain(first, NON_COHERENT, enter=here.pages()) for _ in range(2)]
+    for hwpt in hwpts:
+        with stage.step("attach to a HWPT", rule=2):
+            device.attach(hwpt)
+    for hwpt in hwpts[:1]:
+        stage.close(hwpt, "the HWPT that is not in use goes")
+    with stage.step("attach to the other IOAS", rule=2, enter=there.pages(), makes=NON_COHERENT):
+        stage.joined(second, device.attach(second), NON_COHERENT)
+    stage.close(hwpts[1], "the other HWPT goes", leave=here.pages())
+    with stage.step("attach to the first IOAS", rule=2, enter=here.pages(), leave=there.pages(), makes=NON_COHERENT):
+        stage.joined(first, device.attach(first), NON_COHERENT)
+    with stage.step("detach", rule=3, leave=here.pages(), makes=NON_COHERENT):
+        device.detach()
+
+
+@scenario((2, 3), "iommufd_hwpt_paging_alloc", "iommufd_device_attach")
+def attach_a_pasid(stage: Stage) -> None:
+    """A PASID of a mock device is attached to a populated IOAS's HWPT, and detached.
+
+    The HWPT's pages are flushed when it is made; what is attached to it makes no difference.
+    """
+    elsewhere, ioas = stage.ioas(), stage.ioas()
+    buffer = stage.buffer()
+    stage.map(ioas, buffer)
+    with stage.step("open a device with PASIDs", makes=NON_COHERENT):
+        stage.need(stage.on_mock, "for the mock driver only")
+        try:
+            device = MockDevice(stage.iommufd, MockDeviceFlags.PASID)
+        except InvalidFieldError:
+            stage.need(False, "the mock devices of this kernel have no PASIDs")
+    own = stage.domain(elsewhere, NON_COHERENT, flags=HwptAllocFlags.PASID, device=device)
+    with stage.step("attach the device elsewhere", rule=2):
+        device.attach(own)
+    hwpt = stage.domain(ioas, NON_COHERENT, enter=buffer.pages(), flags=HwptAllocFlags.PASID, device=device)
+    with stage.step("attach the PASID", rule=2):
+        device.attach(hwpt, _PASID)
+    with stage.step("detach the PASID", rule=3):
+        device.detach(_PASID)
+    stage.close(hwpt, "the HWPT goes", leave=buffer.pages())
+
+
+@scenario((1, 2, 3), "iommufd_hwpt_nested_alloc", "iommufd_hwpt_paging_alloc")
+def attach_a_nested_hwpt(stage: Stage) -> None:
+    """A parent for nesting joins a populated IOAS, a nested HWPT is made on it, attached, and all go again.
+
+    The parent maps the pages and is what counts. The nested one is the guest's own and moves nothing.
+    """
+    stage.need(stage.on_mock, "for the mock driver only")
+    ioas = stage.ioas()
+    buffer, more = stage.buffer(8), stage.buffer(8)
+    stage.map(ioas, buffer)
+    device = stage.device(NON_COHERENT)
+    parent = stage.domain(ioas, NON_COHERENT, enter=buffer.pages(), flags=HwptAllocFlags.NEST_PARENT)
+    with stage.step("attach a nested HWPT", rule=2):
+        nested = device.alloc_nested(parent, hwpt_data())
+        device.attach(nested)
+    mapping = stage.map(ioas, more, enter=more.pages())
+    stage.close(mapping, "unmap", leave=more.pages())
+    with stage.step("detach", rule=3, makes=NON_COHERENT):
+        device.detach()
+        nested.close()
+    stage.close(parent, "the parent goes", leave=buffer.pages())

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""New mappings, rule 1: which domains the IOAS has decides."""
+"""New mappings, rule 1: the domains that the IOAS has decide."""
 
+from iommufd_py.enums import MapFlags
 from iommufd_py.hwpt import Coherency
-from iommufd_py.memory import Backing
+from iommufd_py.mock import MockDmabuf
 from iommufd_py.validate.scenario import scenario
-from iommufd_py.validate.stage import Stage
+from iommufd_py.validate.stage import PAGE_BYTES, Stage
 
 COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
 
@@ -18,10 +19,8 @@ def map_non_coherent(stage: Stage) -> None:
     ioas = stage.ioas()
     stage.domain(ioas, NON_COHERENT)
     buffer = stage.buffer()
-    with stage.step("map", enter=buffer.pages()):
-        mapping = ioas.map(buffer.memory)
-    with stage.step("unmap", rule=3, leave=buffer.pages()):
-        mapping.close()
+    mapping = stage.map(ioas, buffer, enter=buffer.pages())
+    stage.close(mapping, "unmap", leave=buffer.pages())
 
 
 @scenario((1, 3), "iopt_area_fill_domains", "batch_unpin")
@@ -33,14 +32,9 @@ def map_coherent(stage: Stage) -> None:
     ioas = stage.ioas()
     hwpt = stage.domain(ioas, COHERENT)
     buffer = stage.buffer()
-    with stage.step("map"):
-        mapping = ioas.map(buffer.memory)
-    with stage.step("unmap", rule=3):
-        mapping.close()
-    with stage.step("map again"):
-        ioas.map(buffer.memory)
-    with stage.step("the domain goes", rule=3):
-        hwpt.close()
+    stage.close(stage.map(ioas, buffer), "unmap")
+    stage.map(ioas, buffer)
+    stage.close(hwpt, "the domain goes")
 
 
 @scenario((1, 3), "iopt_map_pages")
@@ -50,12 +44,8 @@ def map_without_domain(stage: Stage) -> None:
     No device can reach the pages, they are not even pinned.
     """
     ioas = stage.ioas()
-    stage.device(NON_COHERENT)
     buffer = stage.buffer()
-    with stage.step("map"):
-        mapping = ioas.map(buffer.memory)
-    with stage.step("unmap", rule=3):
-        mapping.close()
+    stage.close(stage.map(ioas, buffer), "unmap")
 
 
 @scenario((1, 3), "iopt_area_fill_domains", "iopt_table_add_domain")
@@ -69,10 +59,8 @@ def map_one_of_each(stage: Stage) -> None:
         stage.domain(ioas, first)
         stage.domain(ioas, second)
         buffer = stage.buffer()
-        with stage.step(f"map, {first} first", enter=buffer.pages()):
-            mapping = ioas.map(buffer.memory)
-        with stage.step("unmap", rule=3, leave=buffer.pages()):
-            mapping.close()
+        mapping = stage.map(ioas, buffer, enter=buffer.pages())
+        stage.close(mapping, f"unmap, {first} first", leave=buffer.pages())
 
 
 @scenario((1, 3), "iopt_area_fill_domains")
@@ -85,10 +73,8 @@ def map_two_non_coherent(stage: Stage) -> None:
     stage.domain(ioas, NON_COHERENT)
     stage.domain(ioas, NON_COHERENT)
     buffer = stage.buffer()
-    with stage.step("map", enter=buffer.pages()):
-        mapping = ioas.map(buffer.memory)
-    with stage.step("unmap", rule=3, leave=buffer.pages()):
-        mapping.close()
+    mapping = stage.map(ioas, buffer, enter=buffer.pages())
+    stage.close(mapping, "unmap", leave=buffer.pages())
 
 
 @scenario((1, 3), "iopt_table_remove_domain", "iopt_area_fill_domains")
@@ -101,16 +87,11 @@ def map_after_the_last_non_coherent(stage: Stage) -> None:
     stage.domain(ioas, COHERENT)
     goes = stage.domain(ioas, NON_COHERENT)
     old, new = stage.buffer(), stage.buffer()
-    with stage.step("map", enter=old.pages()):
-        first = ioas.map(old.memory)
-    with stage.step("the non-coherent domain goes", rule=3):
-        goes.close()
-    with stage.step("map another buffer"):
-        second = ioas.map(new.memory)
-    with stage.step("unmap that", rule=3):
-        second.close()
-    with stage.step("unmap the first", rule=3, leave=old.pages()):
-        first.close()
+    first = stage.map(ioas, old, enter=old.pages())
+    stage.close(goes, "the non-coherent domain goes")
+    second = stage.map(ioas, new)
+    stage.close(second, "unmap the new pages")
+    stage.close(first, "unmap the old pages", leave=old.pages())
 
 
 @scenario((1, 3), "iopt_table_remove_domain", "iopt_table_add_domain")
@@ -127,30 +108,134 @@ def map_while_domains_come_and_go(stage: Stage) -> None:
 
     def map_and_unmap(flushed: bool) -> None:
         pages = buffer.pages() if flushed else ()
-        with stage.step("map", enter=pages):
-            mapping = ioas.map(buffer.memory)
-        with stage.step("unmap", rule=3, leave=pages):
-            mapping.close()
+        stage.close(stage.map(ioas, buffer, enter=pages), "unmap", leave=pages)
 
     map_and_unmap(True)
-    for goes, left in ((first, True), (second, False)):
-        with stage.step("a non-coherent domain goes", rule=3):
-            goes.close()
-        map_and_unmap(left)
+    stage.close(first, "one non-coherent domain goes")
+    map_and_unmap(True)
+    stage.close(second, "the other goes")
+    map_and_unmap(False)
+    coherent = stage.domain(ioas, COHERENT)
+    stage.close(coherent, "a coherent domain comes and goes")
+    map_and_unmap(False)
     stage.domain(ioas, NON_COHERENT)
     map_and_unmap(True)
 
 
-@scenario((1, 3), "batch_from_folios", "batch_unpin")
-def map_memfd(stage: Stage) -> None:
-    """Map a memfd as a file, and unmap.
+@scenario((1, 3), "iopt_area_fill_domains")
+def map_for_reading(stage: Stage) -> None:
+    """Map so that the device may only read, and unmap.
 
-    Its pages come as folios, not from user addresses; they are cached like any others.
+    A device that only reads can still read what was in memory before, and the kernel cannot know what it did.
     """
     ioas = stage.ioas()
     stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(backing=Backing.MEMFD)
+    buffer = stage.buffer()
     with stage.step("map", enter=buffer.pages()):
-        mapping = ioas.map_file(buffer.memory)
-    with stage.step("unmap", rule=3, leave=buffer.pages()):
-        mapping.close()
+        iova = stage.iova(buffer.memory.length)
+        mapping = ioas.map(buffer.memory, iova, flags=MapFlags.READABLE)
+    stage.close(mapping, "unmap", leave=buffer.pages())
+
+
+@scenario((1, 3), "iopt_alloc_pages")
+def map_the_same_memory_twice(stage: Stage) -> None:
+    """Map the same memory twice, into one IOAS, and into one with a coherent domain; unmap one after the other.
+
+    Two maps are two sets of pages for the kernel: each is flushed for itself, the coherent one never.
+    """
+    ioas, other = stage.ioas(), stage.ioas()
+    stage.domain(ioas, NON_COHERENT)
+    buffer = stage.buffer()
+    first = stage.map(ioas, buffer, enter=buffer.pages())
+    second = stage.map(ioas, buffer, enter=buffer.pages())
+    without = stage.map(other, buffer)
+    stage.close(first, "unmap the first", leave=buffer.pages())
+    stage.close(second, "unmap the second", leave=buffer.pages())
+    stage.close(without, "unmap from the IOAS without a domain")
+
+
+@scenario((1, 3), "iopt_area_fill_domains", "batch_to_domain")
+def map_parts_of_pages(stage: Stage) -> None:
+    """Map from the middle of one page to the middle of another; then the two halves of a page by themselves.
+
+    The first and last page are mapped in part. They are flushed as a whole or as far as they are mapped.
+    """
+    ioas = stage.ioas()
+    stage.domain(ioas, NON_COHERENT)
+    half = ioas.iova_ranges().alignment
+    stage.need(half < PAGE_BYTES, "the IOMMU maps nothing smaller than a page")
+    across, halves = stage.buffer(4), stage.buffer(1)
+    with stage.step("map across pages", enter=across.pages(0, 3)):
+        mapping = ioas.map(across.memory, stage.iova(PAGE_BYTES), offset=half, length=2 * PAGE_BYTES)
+    stage.close(mapping, "unmap", leave=across.pages(0, 3))
+    parts = []
+    for offset in (0, half):
+        with stage.step("map a half", enter=halves.pages()):
+            iova = stage.iova(PAGE_BYTES) + offset
+            parts.append(ioas.map(halves.memory, iova, offset=offset, length=PAGE_BYTES - half))
+    for part in parts:
+        stage.close(part, "unmap a half", leave=halves.pages())
+
+
+@scenario((1, 3), "pfn_reader_next", "iopt_area_unpin_domain")
+def map_in_several_batches(stage: Stage) -> None:
+    """Map and unmap with so little memory for batches that many are needed.
+
+    Every batch is flushed, not only the first or the last.
+    """
+    ioas = stage.ioas()
+    first = stage.domain(ioas, NON_COHERENT)
+    stage.domain(ioas, NON_COHERENT)
+    buffer = stage.buffer(40)
+    with stage.small_batches():
+        stage.map(ioas, buffer, enter=buffer.pages())
+        stage.close(first, "a domain goes")
+        again = stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
+        with stage.step("unmap", rule=3, leave=buffer.pages()):
+            ioas.unmap_all()
+        again.close()
+
+
+@scenario((1, 3), "iommufd_ioas_map")
+def map_from_threads(stage: Stage) -> None:
+    """Four threads map and unmap, each in an IOAS of its own and all in a common one.
+
+    Whatever the rules are kept with must be locked.
+    """
+    rounds = 4
+    common = stage.ioas()
+    stage.domain(common, NON_COHERENT)
+    tasks = []
+    for _ in range(4):
+        own = stage.ioas()
+        stage.domain(own, NON_COHERENT)
+        tasks.append([(ioas, stage.buffer(4), stage.iova(4 * PAGE_BYTES)) for ioas in (own, common)])
+    pages = rounds * tuple(page for task in tasks for _, buffer, _ in task for page in buffer.pages())
+
+    def map_and_unmap(task: int) -> None:
+        for _ in range(rounds):
+            for ioas, buffer, iova in tasks[task]:
+                ioas.map_user_va(buffer.memory.user_va, buffer.memory.length, iova)
+            for ioas, buffer, iova in tasks[task]:
+                ioas.unmap(iova, buffer.memory.length)
+
+    with stage.step("map and unmap", enter=pages, leave=pages):
+        stage.in_threads(len(tasks), map_and_unmap)
+
+
+@scenario((1, 3), "iopt_map_file_pages")
+def map_dmabuf(stage: Stage) -> None:
+    """Map a dma-buf, let a non-coherent domain go and another join, unmap.
+
+    Its memory is that of a device, never cached and never pinned: flushing it is for nothing, and can be fatal.
+    """
+    ioas = stage.ioas()
+    goes = stage.domain(ioas, NON_COHERENT)
+    length = 4 * PAGE_BYTES
+    dmabuf = stage.keep(MockDmabuf(stage.iommufd, length))
+    with stage.step("map"):
+        iova = ioas.map_fd(dmabuf.fileno(), 0, length, stage.iova(length))
+    stage.close(goes, "the domain goes")
+    stage.domain(ioas, NON_COHERENT)
+    with stage.step("unmap", rule=3):
+        ioas.unmap(iova, length)
