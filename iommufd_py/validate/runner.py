@@ -1,30 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""Playing scenarios and judging them."""
+"""Playing scenarios, and what all of them together say of the rules."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from iommufd_py.enums import HwptAllocFlags
 from iommufd_py.errors import IommufdError, SkipError, ToolError
-from iommufd_py.hwpt import Coherency, Hwpt
-from iommufd_py.validate.events import PageStructs, parse_events
-from iommufd_py.validate.probes import Probes
+from iommufd_py.validate.observer import Observer
 from iommufd_py.validate.scenario import Scenario
-from iommufd_py.validate.stage import Driver, Recorded, Stage
-from iommufd_py.validate.story import Violation, judge, judge_counts
+from iommufd_py.validate.stage import Driver, Stage
+from iommufd_py.validate.story import Step, Violation
 
-__all__ = ["Observer", "Outcome", "Verdict", "play"]
+__all__ = ["RULES", "Outcome", "Result", "Verdict", "play"]
+
+RULES = {
+    1: "a map into an IOAS with a non-coherent domain flushes each page once, before it enters any domain",
+    2: "a non-coherent domain that joins flushes each page before it enters it, wherever the page is from",
+    3: "a page that was in a non-coherent domain is flushed after its last unmap and before its unpin",
+}
 
 
 class Outcome(StrEnum):
-    """How a scenario ended."""
+    """How a scenario ended, and how a rule stands."""
 
     KEPT = "kept"
     VIOLATED = "violated"
-    SKIPPED = "skipped"
+    NOT_OBSERVED = "not observed"
     ERROR = "error"
+    """The scenario could not be played to its end; that says nothing good of the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,83 +36,76 @@ class Verdict:
     """What one scenario showed.
 
     Attributes:
+        exercised: rules by which something had to be flushed.
         violations: empty unless violated.
-        reason: why it was skipped, or what went wrong.
-        seconds: how long it took.
+        reason: why it was not observed, or what went wrong.
     """
 
     scenario: Scenario
     outcome: Outcome
+    seconds: float
+    exercised: frozenset[int] = frozenset()
     violations: tuple[Violation, ...] = ()
     reason: str = ""
-    seconds: float = 0.0
 
 
-class Observer:
-    """How the kernel is watched: by probes where it has them, by its own counters otherwise.
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run showed.
 
     Attributes:
-        probes: None where only counters can be read.
-        flush_symbols: functions that flush which the kernel has.
+        device: what the domains were of.
+        flush_symbols: functions by which the kernel flushes; none if it does not.
+        not_observed: what could not be seen on this kernel.
     """
 
-    def __init__(self, probes: Probes | None, structs: PageStructs | None) -> None:
-        self.probes = probes
-        self._structs = structs
+    device: str
+    kernel: str
+    flush_symbols: tuple[str, ...]
+    not_observed: str
+    verdicts: tuple[Verdict, ...]
 
-    def judge(self, recorded: Recorded) -> list[Violation]:
-        """Judge what was recorded, and hold the trace against the kernel's own counters where it has some."""
-        if self.probes is None or self._structs is None:
-            counts = [count.pages for count in recorded.counted if count is not None]
-            return judge_counts(recorded.steps, counts)
-        records = self.probes.trace.read()
-        events = list(parse_events(records, self._structs, recorded.threads))
-        return judge(recorded.steps, events)
+    def rule(self, number: int) -> Outcome:
+        """Return how a rule stands: kept only if something had to be flushed by it, and was."""
+        if any(violation.rule == number for verdict in self.verdicts for violation in verdict.violations):
+            return Outcome.VIOLATED
+        if any(number in verdict.exercised for verdict in self.verdicts if verdict.outcome is Outcome.KEPT):
+            return Outcome.KEPT
+        return Outcome.NOT_OBSERVED
+
+    @property
+    def outcome(self) -> Outcome:
+        """The whole: violated if any scenario is, not observed if a rule that was asked for was never put to work."""
+        outcomes = {verdict.outcome for verdict in self.verdicts}
+        for worst in (Outcome.VIOLATED, Outcome.ERROR):
+            if worst in outcomes:
+                return worst
+        asked = {number for verdict in self.verdicts for number in verdict.scenario.rules}
+        return Outcome.KEPT if all(self.rule(number) is Outcome.KEPT for number in asked) else Outcome.NOT_OBSERVED
 
 
 def play(scenario: Scenario, driver: Driver, observer: Observer) -> Verdict:
     """Play one scenario and judge it."""
     start = time.monotonic()
 
-    def verdict(outcome: Outcome, violations: Sequence[Violation] = (), reason: str = "") -> Verdict:
-        return Verdict(scenario, outcome, tuple(violations), reason, time.monotonic() - start)
+    def verdict(
+        outcome: Outcome, steps: Iterable[Step] = (), violations: Sequence[Violation] = (), reason: str = ""
+    ) -> Verdict:
+        seconds = round(time.monotonic() - start, 3)
+        return Verdict(scenario, outcome, seconds, _exercised(steps), tuple(violations), reason)
 
     try:
-        if observer.probes is not None:
-            observer.probes.trace.clear()
+        observer.begin()
         with Stage(driver, observer.probes) as stage:
             scenario.play(stage)
             recorded = stage.recorded()
         violations = [*recorded.violations, *observer.judge(recorded)]
     except SkipError as failure:
-        return verdict(Outcome.SKIPPED, reason=str(failure))
+        return verdict(Outcome.NOT_OBSERVED, reason=str(failure))
     except (ToolError, IommufdError) as failure:
         return verdict(Outcome.ERROR, reason=str(failure))
-    return verdict(Outcome.VIOLATED if violations else Outcome.KEPT, violations)
+    return verdict(Outcome.VIOLATED if violations else Outcome.KEPT, recorded.steps, violations)
 
 
-def learn_page_structs(driver: Driver, probes: Probes) -> PageStructs:
-    """Find where the struct pages lie, from the unpins of two known pages."""
-    known = []
-    with Stage(driver, probes) as stage:
-        ioas = stage.ioas()
-        for coherency in (Coherency.NON_COHERENT, Coherency.COHERENT):
-            try:
-                device = stage.device(coherency)
-                break
-            except SkipError as failure:
-                reason = failure
-        else:
-            raise reason
-        Hwpt(ioas, device.dev_id, HwptAllocFlags(0))
-        for _ in range(2):
-            buffer = stage.buffer(1)
-            mapping = ioas.map(buffer.memory)
-            frames = buffer.frames()
-            probes.trace.clear()
-            mapping.close()
-            addresses = [
-                int(record.fields()["page"]) for record in probes.trace.read() if record.name.startswith("unpin__")
-            ]
-            known += [(address, frame) for address, frame in zip(addresses, frames, strict=False)]
-    return PageStructs.solve(known)
+def _exercised(steps: Iterable[Step]) -> frozenset[int]:
+    return frozenset(rule for step in steps for rule, pages in ((step.rule, step.enter), (3, step.leave)) if pages)

@@ -11,7 +11,7 @@ from typing import Protocol, Self, TypeVar
 from iommufd_py.context import Iommufd
 from iommufd_py.device import BoundDevice, VfioDevice
 from iommufd_py.enums import HwptAllocFlags, MockDeviceFlags, VfioIoasOp
-from iommufd_py.errors import BackingError, CoherencyError, InvalidFieldError, SkipError
+from iommufd_py.errors import BackingError, InvalidFieldError, SkipError
 from iommufd_py.hwpt import Coherency, Hwpt
 from iommufd_py.ioas import DmaMapping, Ioas
 from iommufd_py.memory import Backing, DmaBuffer
@@ -66,16 +66,18 @@ class VfioDriver:
 
     def __init__(self, bdf: str) -> None:
         self.name = bdf
+        self._coherency: Coherency | None = None
 
     def open(self, iommufd: Iommufd, coherency: Coherency) -> BoundDevice:
         """Bind the device to the iommufd."""
-        device = VfioDevice(iommufd, self.name)
-        try:
-            device.alloc_hwpt(iommufd.alloc_ioas(), coherency=coherency).close()
-        except CoherencyError:
-            device.close()
-            raise SkipError(f"the IOMMU of {self.name} makes no {coherency} domain") from None
-        return device
+        if self._coherency is None:
+            with VfioDevice(iommufd, self.name) as device, iommufd.alloc_ioas() as ioas:
+                evidence = device.alloc_hwpt(ioas).evidence
+                assert evidence is not None
+                self._coherency = evidence.coherency
+        if coherency is not self._coherency:
+            raise SkipError(f"the IOMMU of {self.name} makes no {coherency} domain")
+        return VfioDevice(iommufd, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,13 @@ class Stage:
             with self.step(f"open a {coherency} device", makes=coherency):
                 self._devices[coherency] = self._driver.open(self.iommufd, coherency)
         return self._devices[coherency]
+
+    def any_device(self) -> BoundDevice:
+        """Return a device of whichever coherency there is."""
+        try:
+            return self.device(Coherency.NON_COHERENT)
+        except SkipError:
+            return self.device(Coherency.COHERENT)
 
     def domain(
         self,

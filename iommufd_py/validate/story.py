@@ -23,6 +23,7 @@ __all__ = ["Page", "Step", "Violation", "judge", "judge_counts"]
 
 _PAGE_BYTES = 4096
 _LINE_BYTES = 64
+_TOLD_PARTS = 12  # of one step, in a story
 _ALL_LINES = (1 << _PAGE_BYTES // _LINE_BYTES) - 1
 
 
@@ -307,7 +308,7 @@ class _Court:
             self.violations.append(Violation(step.rule, step.name, what, frame=self._stray[0]))
         for (rule, what), pages in found.items():
             page = pages[0]
-            story = tuple(f"{name}: {', '.join(parts)}" for name, parts in self._stories[page])
+            story = tuple(f"{name}: {_joined(parts)}" for name, parts in self._stories[page])
             others = len(pages) - 1
             self.violations.append(Violation(rule, step.name, what, page, frames.get(page), story, others))
 
@@ -336,6 +337,11 @@ class _Court:
             )
         elif least < wanted and not entry and not exit_:
             yield step.rule, f"flushed {_times(least)}, not {_times(wanted)}" if least else "not flushed"
+
+
+def _joined(parts: Sequence[str]) -> str:
+    left = len(parts) - _TOLD_PARTS
+    return ", ".join(parts[:_TOLD_PARTS]) + (f", and {left} more" if left > 0 else "")
 
 
 def _times(count: int) -> str:

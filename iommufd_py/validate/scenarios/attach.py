@@ -112,10 +112,9 @@ def attach_to_halves_of_a_page(stage: Stage) -> None:
     Each half is flushed by itself at least; as whole pages it may be twice.
     """
     ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT).close()
-    probe = stage.domain(ioas, NON_COHERENT)
+    asked = stage.domain(ioas, NON_COHERENT)
     half = ioas.iova_ranges().alignment
-    stage.close(probe, "the domain goes")
+    stage.close(asked, "the domain goes")
     stage.need(half < PAGE_BYTES, "the IOMMU maps nothing smaller than a page")
     buffer = stage.buffer(1)
     for offset in (0, half):

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""How this kernel can be watched, and what its record says of a scenario."""
+
+from collections.abc import Sequence
+
+from iommufd_py.context import Iommufd
+from iommufd_py.enums import HwptAllocFlags
+from iommufd_py.errors import SkipError, ToolError
+from iommufd_py.hwpt import Hwpt
+from iommufd_py.mock import flush_count
+from iommufd_py.resource import Resource
+from iommufd_py.validate.events import Event, Flush, PageStructs, StepBegin, StepEnd, parse_events
+from iommufd_py.validate.probes import FLUSH_SYMBOLS, Probes
+from iommufd_py.validate.stage import PAGE_BYTES, Driver, Recorded, Stage
+from iommufd_py.validate.story import Violation, judge, judge_counts
+
+__all__ = ["Observer"]
+
+
+class Observer(Resource):
+    """Watches the kernel by probes, or by the kernel's own counters alone where it has no probes.
+
+    Args:
+        driver: makes the device with whose help it is found out how to watch.
+        flush_symbol: the function that flushes (phys, length), if it is none of those known.
+
+    Attributes:
+        probes: None where only counters can be read.
+        flush_symbols: the functions that flush which this kernel has.
+        not_observed: what cannot be seen here, and why; empty if everything can.
+
+    Raises:
+        SkipError: nothing can be observed.
+        ToolError: there is no function *flush_symbol*.
+    """
+
+    def __init__(self, driver: Driver, flush_symbol: str | None = None) -> None:
+        super().__init__()
+        self.probes: Probes | None = None
+        self.flush_symbols: tuple[str, ...] = ()
+        self.not_observed = ""
+        with Iommufd() as iommufd:
+            counts = flush_count(iommufd) is not None
+        self._opened()
+        try:
+            self._start(driver, (flush_symbol,) if flush_symbol else FLUSH_SYMBOLS)
+            if flush_symbol and not self.flush_symbols:
+                raise ToolError(f"this kernel has no function {flush_symbol} that can be probed")
+            if counts and not self.flush_symbols:
+                raise SkipError(
+                    f"the kernel flushes, but by none of {', '.join(FLUSH_SYMBOLS)}: name it by --flush-symbol"
+                )
+        except SkipError as failure:
+            self._stop()
+            if not counts:
+                self.close()
+                raise
+            self.not_observed = f"order, and page by page: {failure}"
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, driver: Driver, flush_symbols: Sequence[str]) -> None:
+        self.probes = Probes(flush_symbols)
+        self.flush_symbols = self.probes.flush_symbols
+        self._structs = _learn_page_structs(driver, self.probes)
+
+    def _stop(self) -> None:
+        if self.probes is not None:
+            self.probes.trace.close()
+            self.probes = None
+
+    def _release(self) -> None:
+        self._stop()
+
+    def begin(self) -> None:
+        """Forget what was recorded so far."""
+        if self.probes is not None:
+            self.probes.trace.clear()
+
+    def judge(self, recorded: Recorded) -> list[Violation]:
+        """Judge what was recorded.
+
+        Raises:
+            ToolError: the trace and the kernel's own counters contradict each other.
+        """
+        counted = [None if count is None else count.pages for count in recorded.counted]
+        if self.probes is None:
+            return judge_counts(recorded.steps, [count or 0 for count in counted])
+        events = list(parse_events(self.probes.trace.read(), self._structs, recorded.threads))
+        for step, count, traced in zip(recorded.steps, counted, _flushed(events, len(counted)), strict=True):
+            if count is not None and count != traced:
+                raise ToolError(
+                    f"the kernel counted {count} flushed pages in the step '{step.name}', the trace shows {traced}: "
+                    "does it flush by another function as well? name it with --flush-symbol"
+                )
+        return judge(recorded.steps, events)
+
+
+def _flushed(events: Sequence[Event], steps: int) -> list[int]:
+    """Return how many pages were flushed in each step."""
+    pages, current = [0] * steps, None
+    for event in events:
+        match event:
+            case StepBegin(index):
+                current = index
+            case StepEnd():
+                current = None
+            case Flush(phys, length) if current is not None and length:
+                pages[current] += (phys + length - 1) // PAGE_BYTES - phys // PAGE_BYTES + 1
+    return pages
+
+
+def _learn_page_structs(driver: Driver, probes: Probes) -> PageStructs:
+    """Find where the struct pages lie, from the unpins of two known pages."""
+    known: list[tuple[int, int]] = []
+    with Stage(driver, probes) as stage:
+        ioas = stage.ioas()
+        Hwpt(ioas, stage.any_device().dev_id, HwptAllocFlags(0))
+        for _ in range(2):
+            buffer = stage.buffer(1)
+            mapping = ioas.map(buffer.memory)
+            frames = buffer.memory.frames()
+            probes.trace.clear()
+            mapping.close()
+            unpins = [record for record in probes.trace.read() if record.name.startswith("unpin__")]
+            known += [(int(record.fields()["page"]), frames[0]) for record in unpins]
+    return PageStructs.solve(known)
