@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Where a scenario plays: objects of the kernel, steps that are recorded, and what each must show."""
 
+import os
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,7 @@ from typing import Protocol, Self, TypeVar
 from iommufd_py.context import Iommufd
 from iommufd_py.device import BoundDevice, VfioDevice
 from iommufd_py.enums import HwptAllocFlags, MockDeviceFlags, VfioIoasOp
-from iommufd_py.errors import BackingError, InvalidFieldError, SkipError
+from iommufd_py.errors import BackingError, InvalidFieldError, IommufdError, SkipError, ToolError
 from iommufd_py.hwpt import Coherency, Hwpt
 from iommufd_py.ioas import DmaMapping, Ioas
 from iommufd_py.memory import Backing, DmaBuffer
@@ -32,6 +34,7 @@ _R = TypeVar("_R", bound=Resource)
 
 # Room for five runs of pages; see temp_kmalloc() in drivers/iommu/iommufd/pages.c.
 _SMALL_BATCH_BYTES = 64
+_NOBODY = 65534
 _FIRST_IOVA = 512 << 20
 _IOVA_STEP = 2 << 20
 
@@ -295,16 +298,43 @@ class Stage:
         finally:
             limit_memory(self.counter, None)
 
+    @contextmanager
+    def locked_memory(self, pages: int) -> Iterator[None]:
+        """Allow this process only so many pages to be pinned: as somebody without privilege, with a low limit."""
+        limits = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+        user = os.geteuid()
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (pages * PAGE_BYTES, limits[1]))
+        os.seteuid(_NOBODY)
+        try:
+            yield
+        finally:
+            os.seteuid(user)
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, limits)
+
+    @contextmanager
+    def fails(self, what: str) -> Iterator[None]:
+        """Expect a call to fail, which is what the scenario is about."""
+        try:
+            yield
+        except IommufdError:
+            return
+        raise ToolError(f"{what} did not fail, as it should")
+
+    def truncate(self, buffer: Buffer, pages: int) -> None:
+        """Take the pages of a memfd from that number on away."""
+        assert buffer.memory.fd is not None
+        os.ftruncate(buffer.memory.fd, pages * PAGE_BYTES)
+
     def splitter(self, ioas: Ioas) -> Callable[[int, int], int]:
         """Return what unmaps a part of a mapping, as VFIO_TYPE1_IOMMU allows: only for an IOAS without large pages."""
         ioas.huge_pages = False
         uapi.vfio_ioas(self.iommufd.fileno(), VfioIoasOp.SET, ioas.id)
         return lambda iova, length: vfio.iommu_unmap_dma(self.iommufd.fileno(), iova, length)
 
-    def keep(self, resource: _R) -> _R:
-        """Close *resource* at the end of the scenario."""
-        self._open.enter_context(resource)
-        return resource
+    def keep(self, held: _R) -> _R:
+        """Close *held* at the end of the scenario."""
+        self._open.enter_context(held)
+        return held
 
     def crash(self) -> None:
         """Close the descriptors alone, as the kernel does when a process ends: nothing is unmapped or destroyed."""
@@ -334,12 +364,12 @@ class Stage:
                 self._violations.append(Violation(0, name, what))
 
 
-def _drop(resource: Resource) -> None:
-    for dependent in reversed(resource._dependents.copy()):
+def _drop(held: Resource) -> None:
+    for dependent in reversed(held._dependents.copy()):
         _drop(dependent)
-    if isinstance(resource, Iommufd | VfioDevice):
-        resource._release()
-    resource._forget()
+    if isinstance(held, Iommufd | VfioDevice):
+        held._release()
+    held._forget()
 
 
 def _listed(kinds: set[Coherency]) -> str:

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""Calls that fail half way: what was mapped by then was exposed, and is flushed before it is given back."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+
+from iommufd_py.enums import HwptAllocFlags
+from iommufd_py.errors import IommufdError
+from iommufd_py.hwpt import Coherency, Hwpt
+from iommufd_py.ioas import Ioas
+from iommufd_py.memory import Backing
+from iommufd_py.validate.faults import Faults
+from iommufd_py.validate.scenario import scenario
+from iommufd_py.validate.stage import Pages, Stage
+
+COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
+
+_PAGES = 8
+
+
+@scenario((1, 3), "pfn_reader_unpin", "iopt_area_unfill_partial_domain")
+def failure_at_a_bad_address(stage: Stage) -> None:
+    """Map memory of which the second half is not there, by its address and as a file, in batches.
+
+    The batches before the bad address were in the domains. They are flushed on their way in, and out again.
+    """
+    ioas = stage.ioas()
+    stage.domain(ioas, NON_COHERENT)
+    stage.domain(ioas, NON_COHERENT)
+    buffer = stage.buffer(4 * _PAGES, Backing.MEMFD)
+    there = buffer.pages(0, 3 * _PAGES)
+    stage.truncate(buffer, 3 * _PAGES)
+    with stage.small_batches():
+        for name, do_map in (("by address", ioas.map), ("as a file", ioas.map_file)):
+            with stage.step(f"map {name}", transient=there), stage.fails(f"a map of missing memory {name}"):
+                do_map(buffer.memory, stage.iova(buffer.memory.length))
+
+
+@scenario((1, 3), "pfn_reader_update_pinned", "iopt_area_unfill_partial_domain")
+def failure_for_too_much_memory(stage: Stage) -> None:
+    """Map more than RLIMIT_MEMLOCK allows, into two non-coherent domains.
+
+    The kernel charges for the pages when they are all mapped already.
+    """
+    ioas = stage.ioas()
+    stage.domain(ioas, NON_COHERENT)
+    stage.domain(ioas, NON_COHERENT)
+    buffer = stage.buffer(2 * _PAGES)
+    with (
+        stage.step("map", transient=buffer.pages()),
+        stage.locked_memory(_PAGES),
+        stage.fails("a map of more than may be locked"),
+    ):
+        ioas.map(buffer.memory, stage.iova(buffer.memory.length))
+
+
+@scenario((1, 3), "iopt_area_fill_domains", "pfn_reader_release_pins")
+def failure_of_a_map(stage: Stage) -> None:
+    """Map into two non-coherent domains with every allocation on the way failing in its turn, then unmap.
+
+    The first domain may have the pages when the second fails. No page is unpinned that a domain still maps.
+    """
+    ioas = stage.ioas()
+    stage.domain(ioas, NON_COHERENT)
+    stage.domain(ioas, NON_COHERENT)
+    buffer = stage.buffer(_PAGES)
+    length = buffer.memory.length
+
+    def attempt(faults: Faults, number: int) -> None:
+        iova = stage.iova(length)
+        mapped = False
+        with stage.step(f"map, fault {number}", transient=buffer.pages()), suppress(IommufdError), faults.at(number):
+            ioas.map_user_va(buffer.memory.user_va, length, iova)
+            mapped = True
+        if mapped:
+            with stage.step(f"unmap after fault {number}", rule=3, leave=buffer.pages()):
+                ioas.unmap(iova, length)
+
+    with stage.small_batches():
+        _sweep(attempt)
+
+
+@scenario((2, 3), "iopt_fill_domain", "iopt_table_add_domain")
+def failure_of_a_join(stage: Stage) -> None:
+    """A non-coherent domain joins a populated IOAS with every allocation on the way failing in its turn.
+
+    Areas that were filled are emptied again, and flushed. A domain that did not join is not counted.
+    """
+    ioas = stage.ioas()
+    buffers = [stage.buffer(_PAGES), stage.buffer(_PAGES)]
+    for buffer in buffers:
+        stage.map(ioas, buffer)
+    pages = buffers[0].pages() + buffers[1].pages()
+    with stage.small_batches():
+        _join_with_faults(stage, ioas, pages, leave=pages)
+
+
+@scenario((1, 2), "iopt_fill_domain", "iopt_table_add_domain")
+def failure_of_a_join_beside_another(stage: Stage) -> None:
+    """The same beside a non-coherent domain, which keeps the pages; afterwards map something else.
+
+    The one that is there must still be counted when the other could not join.
+    """
+    ioas = stage.ioas()
+    stage.domain(ioas, NON_COHERENT)
+    buffer, more = stage.buffer(_PAGES), stage.buffer(_PAGES)
+    stage.map(ioas, buffer, enter=buffer.pages())
+    _join_with_faults(stage, ioas, buffer.pages(), leave=())
+    stage.map(ioas, more, enter=more.pages())
+    with stage.step("unmap", rule=3, leave=buffer.pages() + more.pages()):
+        ioas.unmap_all()
+
+
+@scenario((2, 3), "iommufd_device_attach", "iommufd_hwpt_paging_abort")
+def failure_of_an_attach(stage: Stage) -> None:
+    """A device is attached to a populated IOAS with every allocation on the way failing in its turn.
+
+    The domain that the kernel makes for it may have joined already, and is taken out again.
+    """
+    ioas = stage.ioas()
+    buffer = stage.buffer(_PAGES)
+    stage.map(ioas, buffer)
+    device = stage.device(NON_COHERENT)
+
+    def attempt(faults: Faults, number: int) -> None:
+        name = f"attach, fault {number}"
+        attached = False
+        with (
+            stage.step(name, rule=2, transient=buffer.pages(), makes=NON_COHERENT),
+            suppress(IommufdError),
+            faults.at(number),
+        ):
+            stage.joined(ioas, device.attach(ioas), NON_COHERENT)
+            attached = True
+        if attached:
+            with stage.step(f"detach after fault {number}", rule=3, leave=buffer.pages(), makes=NON_COHERENT):
+                device.detach()
+
+    _sweep(attempt)
+
+
+def _join_with_faults(stage: Stage, ioas: Ioas, pages: Pages, leave: Pages) -> None:
+    device = stage.device(NON_COHERENT)
+
+    def attempt(faults: Faults, number: int) -> None:
+        hwpt = None
+        with (
+            stage.step(f"join, fault {number}", rule=2, transient=pages, makes=NON_COHERENT),
+            suppress(IommufdError),
+            faults.at(number),
+        ):
+            hwpt = Hwpt(ioas, device.dev_id, HwptAllocFlags(0))
+            stage.joined(ioas, hwpt, NON_COHERENT)
+        if hwpt is not None:
+            stage.close(hwpt, f"go after fault {number}", leave=leave)
+
+    _sweep(attempt)
+
+
+def _sweep(attempt: Callable[[Faults, int], None]) -> None:
+    """Call *attempt* with the first fault, the second, and so on, until there was none to happen."""
+    with Faults() as faults:
+        for number in count(1):
+            attempt(faults, number)
+            if not faults.happened:
+                return
