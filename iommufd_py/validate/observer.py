@@ -86,6 +86,8 @@ class Observer(Resource):
         """
         counted = [None if count is None else count.pages for count in recorded.counted]
         if self.probes is None:
+            if None in counted:
+                raise SkipError("the kernel does not count what VFIO's own containers flush, and there are no probes")
             return judge_counts(recorded.steps, [count or 0 for count in counted])
         events = list(parse_events(self.probes.trace.read(), self._structs, recorded.threads))
         for step, count, traced in zip(recorded.steps, counted, _flushed(events, len(counted)), strict=True):

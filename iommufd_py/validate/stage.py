@@ -73,14 +73,18 @@ class VfioDriver:
 
     def open(self, iommufd: Iommufd, coherency: Coherency) -> BoundDevice:
         """Bind the device to the iommufd."""
+        if coherency is not self.coherency(iommufd):
+            raise SkipError(f"the IOMMU of {self.name} makes no {coherency} domain")
+        return VfioDevice(iommufd, self.name)
+
+    def coherency(self, iommufd: Iommufd) -> Coherency:
+        """Return what all domains of the device are; the device is opened for it once, so it must be free then."""
         if self._coherency is None:
             with VfioDevice(iommufd, self.name) as device, iommufd.alloc_ioas() as ioas:
                 evidence = device.alloc_hwpt(ioas).evidence
                 assert evidence is not None
                 self._coherency = evidence.coherency
-        if coherency is not self._coherency:
-            raise SkipError(f"the IOMMU of {self.name} makes no {coherency} domain")
-        return VfioDevice(iommufd, self.name)
+        return self._coherency
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +123,14 @@ class Recorded:
 
 
 class Stage:
-    """One iommufd, what is made on it, and the steps that are done with it."""
+    """One iommufd, what is made on it, and the steps that are done with it.
+
+    Attributes:
+        counted: whether the kernel's own counters, where it has some, see what the steps do.
+    """
 
     def __init__(self, driver: Driver, probes: Probes | None) -> None:
+        self.counted = True
         self._driver = driver
         self._probes = probes
         self._open = ExitStack()
@@ -146,6 +155,17 @@ class Stage:
     def on_mock(self) -> bool:
         """Whether the devices are those of the kernel's mock driver."""
         return isinstance(self._driver, MockDriver)
+
+    @property
+    def bdf(self) -> str:
+        """Address of the VFIO device."""
+        return self._driver.name
+
+    @property
+    def coherency(self) -> Coherency:
+        """What the domains of the VFIO device are."""
+        assert isinstance(self._driver, VfioDriver)
+        return self._driver.coherency(self.iommufd)
 
     def recorded(self) -> Recorded:
         """End the scenario: everything is closed, in a step of its own in which nothing may be flushed."""
@@ -263,7 +283,7 @@ class Stage:
         finally:
             self._mark(end_mark(index))
             after = flush_count(self.counter)
-            self._counted.append(None if before is None or after is None else after - before)
+            self._counted.append(after - before if self.counted and before is not None and after is not None else None)
             # Pinning may move a page, so that only what is read afterwards is sure.
             frames |= self._frames()
             self._steps.append(Step(name, rule, enter, leave, may, transient, makes, frames))
@@ -336,9 +356,9 @@ class Stage:
         self._open.enter_context(held)
         return held
 
-    def crash(self) -> None:
+    def crash(self, held: Resource) -> None:
         """Close the descriptors alone, as the kernel does when a process ends: nothing is unmapped or destroyed."""
-        _drop(self.iommufd)
+        _drop(held)
 
     def need(self, condition: bool, otherwise: str) -> None:
         """Skip the scenario, with the reason, where a condition does not hold."""
@@ -367,7 +387,7 @@ class Stage:
 def _drop(held: Resource) -> None:
     for dependent in reversed(held._dependents.copy()):
         _drop(dependent)
-    if isinstance(held, Iommufd | VfioDevice):
+    if hasattr(held, "fileno"):
         held._release()
     held._forget()
 

@@ -20,7 +20,7 @@ def leave_by_close(stage: Stage) -> None:
     buffer = stage.buffer()
     stage.map(ioas, buffer, enter=buffer.pages())
     with stage.step("close the iommufd", rule=3, leave=buffer.pages()):
-        stage.crash()
+        stage.crash(stage.iommufd)
 
 
 @scenario((1, 3), "iopt_unfill_domain", "iopt_unmap_all")

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""A device in a type1 container: VFIO's own, which keeps the rules by itself, and iommufd's imitation of it."""
+
+from collections.abc import Iterator
+
+from iommufd_py.container import Container, ContainerMode, open_container
+from iommufd_py.hwpt import Coherency
+from iommufd_py.memory import Backing
+from iommufd_py.validate.scenario import scenario
+from iommufd_py.validate.stage import PAGE_BYTES, Buffer, Pages, Stage
+
+_VFIO = (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2)
+_ALL = (*_VFIO, ContainerMode.COMPAT_TYPE1, ContainerMode.COMPAT_TYPE1V2)
+
+
+def _containers(stage: Stage) -> Iterator[tuple[ContainerMode, Container]]:
+    """Open a container of each mode in turn, with the device in it."""
+    stage.need(not stage.on_mock, "for a VFIO device only")
+    for mode in _ALL:
+        # The kernel counts what iommufd flushes, and not what VFIO's own containers do.
+        stage.counted = mode not in _VFIO
+        with stage.step(f"open {mode}", rule=2, makes=stage.coherency):
+            container = open_container(mode, stage.bdf)
+        yield mode, container
+        with stage.step(f"close {mode}", rule=3, makes=stage.coherency):
+            container.close()
+
+
+def _flushed(stage: Stage, pages: Pages) -> Pages:
+    return pages if stage.coherency is Coherency.NON_COHERENT else ()
+
+
+@scenario((1, 3), "vfio_pin_map_dma", "vfio_unpin_pages_remote")
+def container_map(stage: Stage) -> None:
+    """Map memory of three kinds in each of the type1 containers, and unmap.
+
+    The old interface has the same hole as iommufd, and code of its own to close it.
+    """
+    buffers = [stage.buffer(), stage.buffer(backing=Backing.MEMFD), stage.buffer(512, Backing.THP)]
+    for mode, container in _containers(stage):
+        for buffer in buffers:
+            pages = _flushed(stage, buffer.pages())
+            with stage.step(f"{mode}: map {buffer.name}", enter=pages):
+                mapping = container.map(buffer.memory, stage.iova(buffer.memory.length))
+            stage.close(mapping, f"{mode}: unmap {buffer.name}", leave=pages)
+
+
+@scenario((1, 3), "vfio_remove_dma", "iopt_area_split")
+def container_unmap_of_a_part(stage: Stage) -> None:
+    """Map two buffers, unmap the first half of one, then everything.
+
+    Where the interface allows to unmap a part, the part is flushed and no more; VFIO's version 1 unmaps all of it.
+    """
+    first, second = stage.buffer(8), stage.buffer(8)
+    for mode, container in _containers(stage):
+        if mode in (ContainerMode.VFIO_TYPE1V2, ContainerMode.COMPAT_TYPE1V2):
+            continue
+        iovas = [_map(stage, mode, container, buffer) for buffer in (first, second)]
+        whole = mode is ContainerMode.VFIO_TYPE1
+        part = first.pages() if whole else first.pages(0, 4)
+        rest = second.pages() if whole else first.pages(4) + second.pages()
+        with stage.step(f"{mode}: unmap the first half", rule=3, leave=_flushed(stage, part)):
+            container.unmap(iovas[0], 4 * PAGE_BYTES)
+        with stage.step(f"{mode}: unmap everything", rule=3, leave=_flushed(stage, rest)):
+            container.unmap_all()
+
+
+@scenario((1, 3), "vfio_pin_map_dma", "iopt_area_fill_domains")
+def container_failure_at_a_bad_address(stage: Stage) -> None:
+    """Map memory of which the end is not there.
+
+    What was mapped by then is flushed again before it is given back.
+    """
+    buffer = stage.buffer(16, Backing.MEMFD)
+    stage.truncate(buffer, 12)
+    for mode, container in _containers(stage):
+        transient = _flushed(stage, buffer.pages(0, 12))
+        with stage.step(f"{mode}: map", transient=transient), stage.fails("a map of missing memory"):
+            iova = stage.iova(buffer.memory.length)
+            container.map_user_va(buffer.memory.user_va, buffer.memory.length, iova)
+
+
+@scenario((1, 3), "vfio_iommu_type1_release", "vfio_iommu_unmap_unpin_all")
+def container_close_without_unmap(stage: Stage) -> None:
+    """Close the container with memory mapped, as the end of a process does.
+
+    The last group takes the domain and all mappings along.
+    """
+    stage.need(not stage.on_mock, "for a VFIO device only")
+    for mode in _ALL:
+        stage.counted = mode not in _VFIO
+        with stage.step(f"open {mode}", rule=2, makes=stage.coherency):
+            container = open_container(mode, stage.bdf)
+        buffer = stage.buffer(8)
+        _map(stage, mode, container, buffer)
+        with stage.step(f"{mode}: close", rule=3, leave=_flushed(stage, buffer.pages()), makes=stage.coherency):
+            stage.crash(container)
+
+
+def _map(stage: Stage, mode: ContainerMode, container: Container, buffer: Buffer) -> int:
+    iova = stage.iova(buffer.memory.length)
+    with stage.step(f"{mode}: map {buffer.name}", enter=_flushed(stage, buffer.pages())):
+        container.map_user_va(buffer.memory.user_va, buffer.memory.length, iova)
+    return iova
