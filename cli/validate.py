@@ -11,11 +11,11 @@ import click
 from iommufd_py import pci
 from iommufd_py.device import normalize_bdf
 from iommufd_py.validate import report
+from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
 from iommufd_py.validate.observer import Observer
 from iommufd_py.validate.runner import RULES, Outcome, Result, play
 from iommufd_py.validate.scenario import Scenario
 from iommufd_py.validate.scenarios import SCENARIOS
-from iommufd_py.validate.stage import Driver, MockDriver, VfioDriver
 
 from .output import emit_json, emit_table, note
 

@@ -9,9 +9,10 @@ from iommufd_py.errors import SkipError, ToolError
 from iommufd_py.hwpt import Hwpt
 from iommufd_py.mock import flush_count
 from iommufd_py.resource import Resource
+from iommufd_py.validate.driver import Driver
 from iommufd_py.validate.events import Event, Flush, PageStructs, StepBegin, StepEnd, parse_events
 from iommufd_py.validate.probes import FLUSH_SYMBOLS, Probes
-from iommufd_py.validate.stage import PAGE_BYTES, Driver, Recorded, Stage
+from iommufd_py.validate.stage import PAGE_BYTES, Recorded, Stage
 from iommufd_py.validate.story import Violation, judge, judge_counts
 
 __all__ = ["Observer"]
@@ -90,18 +91,28 @@ class Observer(Resource):
                 raise SkipError("the kernel does not count what VFIO's own containers flush, and there are no probes")
             return judge_counts(recorded.steps, [count or 0 for count in counted])
         events = list(parse_events(self.probes.trace.read(), self._structs, recorded.threads))
-        for step, count, traced in zip(recorded.steps, counted, _flushed(events, len(counted)), strict=True):
-            if count is not None and count != traced:
+        traced = _flushed(events, len(counted))
+        # Before anything is called a violation: flushes that the trace does not show at all go another way.
+        for step, count, (_, most) in zip(recorded.steps, counted, traced, strict=True):
+            if count and not most:
                 raise ToolError(
-                    f"the kernel counted {count} flushed pages in the step '{step.name}', the trace shows {traced}: "
-                    "does it flush by another function as well? name it with --flush-symbol"
+                    f"the kernel counted {count} flushed pages in the step '{step.name}', the trace shows none: name "
+                    "the function by which it flushes with --flush-symbol"
                 )
-        return judge(recorded.steps, events)
+        violations = judge(recorded.steps, events)
+        if not violations:
+            for step, count, (least, most) in zip(recorded.steps, counted, traced, strict=True):
+                if count is not None and not least <= count <= most:
+                    raise ToolError(
+                        f"the kernel counted {count} flushed pages in the step '{step.name}', the trace shows {most}: "
+                        "one of the two is wrong"
+                    )
+        return violations
 
 
-def _flushed(events: Sequence[Event], steps: int) -> list[int]:
-    """Return how many pages were flushed in each step."""
-    pages, current = [0] * steps, None
+def _flushed(events: Sequence[Event], steps: int) -> list[tuple[int, int]]:
+    """Return how many pages were flushed in each step: by their bytes at least, as pages that were touched at most."""
+    lengths, touched, current = [0] * steps, [0] * steps, None
     for event in events:
         match event:
             case StepBegin(index):
@@ -109,8 +120,9 @@ def _flushed(events: Sequence[Event], steps: int) -> list[int]:
             case StepEnd():
                 current = None
             case Flush(phys, length) if current is not None and length:
-                pages[current] += (phys + length - 1) // PAGE_BYTES - phys // PAGE_BYTES + 1
-    return pages
+                lengths[current] += length
+                touched[current] += (phys + length - 1) // PAGE_BYTES - phys // PAGE_BYTES + 1
+    return [(-(-length // PAGE_BYTES), pages) for length, pages in zip(lengths, touched, strict=True)]
 
 
 def _learn_page_structs(driver: Driver, probes: Probes) -> PageStructs:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from iommufd_py.errors import IommufdError, SkipError, ToolError
+from iommufd_py.validate.driver import Driver
 from iommufd_py.validate.observer import Observer
 from iommufd_py.validate.scenario import Scenario
-from iommufd_py.validate.stage import Driver, Stage
+from iommufd_py.validate.stage import Stage
 from iommufd_py.validate.story import Step, Violation
 
 __all__ = ["RULES", "Outcome", "Result", "Verdict", "play"]

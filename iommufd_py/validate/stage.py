@@ -8,24 +8,25 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 from iommufd_py.context import Iommufd
-from iommufd_py.device import BoundDevice, VfioDevice
-from iommufd_py.enums import HwptAllocFlags, MockDeviceFlags, VfioIoasOp
-from iommufd_py.errors import BackingError, InvalidFieldError, IommufdError, SkipError, ToolError
+from iommufd_py.device import BoundDevice
+from iommufd_py.enums import HwptAllocFlags, VfioIoasOp
+from iommufd_py.errors import BackingError, IommufdError, SkipError, ToolError
 from iommufd_py.hwpt import Coherency, Hwpt
 from iommufd_py.ioas import DmaMapping, Ioas
 from iommufd_py.memory import Backing, DmaBuffer
-from iommufd_py.mock import FlushCount, MockAccess, MockDevice, flush_count, limit_memory
+from iommufd_py.mock import FlushCount, MockAccess, flush_count, limit_memory
 from iommufd_py.resource import Resource
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
+from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
 from iommufd_py.validate.events import begin_mark, end_mark
 from iommufd_py.validate.probes import Probes
 from iommufd_py.validate.story import Page, Step, Violation
 
-__all__ = ["PAGE_BYTES", "Buffer", "Driver", "MockDriver", "Pages", "Stage", "VfioDriver"]
+__all__ = ["PAGE_BYTES", "Buffer", "Pages", "Recorded", "Stage"]
 
 PAGE_BYTES = 4096
 Pages = tuple[Page, ...]
@@ -37,54 +38,6 @@ _SMALL_BATCH_BYTES = 64
 _NOBODY = 65534
 _FIRST_IOVA = 512 << 20
 _IOVA_STEP = 2 << 20
-
-
-class Driver(Protocol):
-    """What makes the devices of a scenario."""
-
-    name: str
-
-    def open(self, iommufd: Iommufd, coherency: Coherency) -> BoundDevice:
-        """Return a device whose domains are of this coherency."""
-        ...
-
-
-class MockDriver:
-    """The kernel's own mock devices, coherent ones only with a kernel that has them."""
-
-    name = "mock"
-
-    def open(self, iommufd: Iommufd, coherency: Coherency) -> BoundDevice:
-        """Make a mock device."""
-        if coherency is Coherency.NON_COHERENT:
-            return MockDevice(iommufd)
-        try:
-            return MockDevice(iommufd, MockDeviceFlags.COHERENT)
-        except InvalidFieldError:
-            raise SkipError("the mock driver of this kernel has no coherent devices") from None
-
-
-class VfioDriver:
-    """One PCI device bound to vfio-pci, whose domains are what its IOMMU makes them."""
-
-    def __init__(self, bdf: str) -> None:
-        self.name = bdf
-        self._coherency: Coherency | None = None
-
-    def open(self, iommufd: Iommufd, coherency: Coherency) -> BoundDevice:
-        """Bind the device to the iommufd."""
-        if coherency is not self.coherency(iommufd):
-            raise SkipError(f"the IOMMU of {self.name} makes no {coherency} domain")
-        return VfioDevice(iommufd, self.name)
-
-    def coherency(self, iommufd: Iommufd) -> Coherency:
-        """Return what all domains of the device are; the device is opened for it once, so it must be free then."""
-        if self._coherency is None:
-            with VfioDevice(iommufd, self.name) as device, iommufd.alloc_ioas() as ioas:
-                evidence = device.alloc_hwpt(ioas).evidence
-                assert evidence is not None
-                self._coherency = evidence.coherency
-        return self._coherency
 
 
 @dataclass(frozen=True, slots=True)
