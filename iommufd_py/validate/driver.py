@@ -30,6 +30,8 @@ class MockDriver:
 
     def open(self, iommufd: Iommufd, coherency: Coherency) -> BoundDevice:
         """Make a mock device."""
+        if not iommufd.probe()["IOMMU_TEST_CMD"]:
+            raise SkipError("this kernel has no mock driver (CONFIG_IOMMUFD_TEST): give a PCI device with --device")
         if coherency is Coherency.NON_COHERENT:
             return MockDevice(iommufd)
         try:

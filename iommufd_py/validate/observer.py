@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from iommufd_py.context import Iommufd
+from iommufd_py.context import DEV_IOMMU, Iommufd
 from iommufd_py.enums import HwptAllocFlags
 from iommufd_py.errors import SkipError, ToolError
 from iommufd_py.hwpt import Hwpt
@@ -40,6 +40,8 @@ class Observer(Resource):
         self.probes: Probes | None = None
         self.flush_symbols: tuple[str, ...] = ()
         self.not_observed = ""
+        if not DEV_IOMMU.exists():
+            raise SkipError(f"there is no {DEV_IOMMU}: this kernel has no iommufd, or its module is not loaded")
         with Iommufd() as iommufd:
             counts = flush_count(iommufd) is not None
         self._opened()

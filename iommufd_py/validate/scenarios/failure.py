@@ -98,9 +98,9 @@ def failure_of_a_join(stage: Stage) -> None:
 
 @scenario((1, 2), "iopt_fill_domain", "iopt_table_add_domain")
 def failure_of_a_join_beside_another(stage: Stage) -> None:
-    """The same beside a non-coherent domain, which keeps the pages; afterwards map something else.
+    """A second non-coherent domain joins with every allocation on the way failing in its turn; then map something else.
 
-    The one that is there must still be counted when the other could not join.
+    The first keeps the pages, and must still be counted when the other could not join.
     """
     ioas = stage.ioas()
     stage.domain(ioas, NON_COHERENT)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT
+import json
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from iommufd_py.context import DEV_IOMMU
+from iommufd_py.validate.scenarios import SCENARIOS
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_list(cli: Cli) -> None:
+    document = json.loads(cli("validate", "--list", "--json").stdout)
+    assert [one["name"] for one in document["scenarios"]] == [one.name for one in SCENARIOS]
+    lines = cli("validate", "--list", "--only", "map-*").stdout.splitlines()
+    assert lines[0].split() == ["scenario", "rules", "what"]
+    assert len(lines) > 10 and all(line.startswith("map-") for line in lines[1:])
+
+
+def test_explain(cli: Cli) -> None:
+    text = cli("validate", "--explain", "shared-parts-attached-one-by-one").stdout
+    assert "rule 2: " in text and "iopt_area_fill_domain()" in text and "last paragraph" in text
+
+
+@pytest.mark.parametrize("option", ["--only", "--explain"])
+def test_no_such_scenario(cli: Cli, option: str) -> None:
+    answer = cli("validate", option, "nothing-*")
+    assert answer.returncode == 2 and "--list" in answer.stderr
+
+
+@pytest.mark.skipif(DEV_IOMMU.exists(), reason="this kernel has iommufd")
+def test_a_kernel_without_iommufd_is_not_judged(cli: Cli) -> None:
+    answer = cli("validate", "--json")
+    assert answer.returncode == 4 and not answer.stdout
+    assert "no /dev/iommu" in json.loads(answer.stderr)["skipped"]["message"]
