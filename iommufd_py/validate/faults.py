@@ -16,11 +16,12 @@ __all__ = ["Faults"]
 
 _DEBUGFS = Path("/sys/kernel/debug")
 _FAIL_NTH = Path("/proc/thread-self/fail-nth")
-# Any allocation may fail, those that may sleep too; and no report of each in the kernel log.
+# Any allocation may fail, those that may sleep and single pages too; and no report of each in the kernel log.
 _KNOBS = {
     "failslab/ignore-gfp-wait": "N",
     "fail_page_alloc/ignore-gfp-wait": "N",
     "fail_page_alloc/ignore-gfp-highmem": "N",
+    "fail_page_alloc/min-order": "0",
     "failslab/verbose": "0",
     "fail_page_alloc/verbose": "0",
     "fail_iommufd/verbose": "0",

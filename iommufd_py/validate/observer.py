@@ -10,7 +10,7 @@ from iommufd_py.hwpt import Hwpt
 from iommufd_py.mock import flush_count
 from iommufd_py.resource import Resource
 from iommufd_py.validate.driver import Driver
-from iommufd_py.validate.events import Event, Flush, PageStructs, StepBegin, StepEnd, parse_events
+from iommufd_py.validate.events import Event, Flush, MapFailed, PageStructs, StepBegin, StepEnd, parse_events
 from iommufd_py.validate.probes import FLUSH_SYMBOLS, Probes
 from iommufd_py.validate.stage import PAGE_BYTES, Recorded, Stage
 from iommufd_py.validate.story import Violation, judge, judge_counts
@@ -85,6 +85,7 @@ class Observer(Resource):
         """Judge what was recorded.
 
         Raises:
+            SkipError: what the scenario is about did not happen, or cannot be seen.
             ToolError: the trace and the kernel's own counters contradict each other.
         """
         counted = [None if count is None else count.pages for count in recorded.counted]
@@ -93,6 +94,12 @@ class Observer(Resource):
                 raise SkipError("the kernel does not count what VFIO's own containers flush, and there are no probes")
             return judge_counts(recorded.steps, [count or 0 for count in counted])
         events = list(parse_events(self.probes.trace.read(), self._structs, recorded.threads))
+        failed_in = {event.domain for event in events if isinstance(event, MapFailed)}
+        if len(failed_in) < recorded.failing_domains:
+            raise SkipError(
+                f"a map was to fail in each of {recorded.failing_domains} domains and did in {len(failed_in)}: the "
+                "faults do not reach the page tables"
+            )
         traced = _flushed(events, len(counted))
         # Before anything is called a violation: flushes that the trace does not show at all go another way.
         for step, count, (_, most) in zip(recorded.steps, counted, traced, strict=True):

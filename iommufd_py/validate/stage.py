@@ -67,12 +67,14 @@ class Recorded:
     Attributes:
         counted: what the kernel itself counted in each step; None where it does not count.
         violations: of what is checked at once, the kernel's answer about coherency.
+        failing_domains: in how many domains a map must have failed, or the scenario showed nothing.
     """
 
     steps: tuple[Step, ...]
     counted: tuple[FlushCount | None, ...]
     threads: frozenset[int]
     violations: tuple[Violation, ...]
+    failing_domains: int
 
 
 class Stage:
@@ -80,10 +82,12 @@ class Stage:
 
     Attributes:
         counted: whether the kernel's own counters, where it has some, see what the steps do.
+        failing_domains: in how many domains a map must fail in the course of the scenario.
     """
 
     def __init__(self, driver: Driver, probes: Probes | None) -> None:
         self.counted = True
+        self.failing_domains = 0
         self._driver = driver
         self._probes = probes
         self._open = ExitStack()
@@ -124,7 +128,13 @@ class Stage:
         """End the scenario: everything is closed, in a step of its own in which nothing may be flushed."""
         with self.step("close what is left", rule=3):
             self.iommufd.close()
-        return Recorded(tuple(self._steps), tuple(self._counted), frozenset(self._threads), tuple(self._violations))
+        return Recorded(
+            tuple(self._steps),
+            tuple(self._counted),
+            frozenset(self._threads),
+            tuple(self._violations),
+            self.failing_domains,
+        )
 
     def ioas(self) -> Ioas:
         """Make an empty IOAS."""

@@ -61,6 +61,7 @@ def failure_of_a_map(stage: Stage) -> None:
 
     The first domain may have the pages when the second fails. No page is unpinned that a domain still maps.
     """
+    stage.failing_domains = 2
     ioas = stage.ioas()
     stage.domain(ioas, NON_COHERENT)
     stage.domain(ioas, NON_COHERENT)
