@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Intel VT-d: the leaf sizes that a mapping really got, from debugfs."""
+"""The leaf sizes that a mapping really got, from debugfs."""
 
 from collections import Counter
 from collections.abc import Iterable

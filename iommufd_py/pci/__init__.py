@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""PCI functions: what there is, who uses it, and taking one for VFIO and giving it back."""
+
+from iommufd_py.pci.binding import (
+    SysfsWrite,
+    bind_vfio,
+    check_bind,
+    check_restore,
+    check_unbind,
+    plan_bind,
+    plan_restore,
+    plan_unbind,
+    restore,
+    unbind,
+    vfio_bound,
+)
+from iommufd_py.pci.functions import PciDevice, list_devices, pci_device
+from iommufd_py.pci.groups import IommuGroup, ReservedRegion, group_types, iommu_group
+from iommufd_py.pci.state import Remembered, recall, remembered
+from iommufd_py.pci.uses import Use, UseKind, uses
+
+__all__ = [
+    "IommuGroup",
+    "PciDevice",
+    "Remembered",
+    "ReservedRegion",
+    "SysfsWrite",
+    "Use",
+    "UseKind",
+    "bind_vfio",
+    "check_bind",
+    "check_restore",
+    "check_unbind",
+    "group_types",
+    "iommu_group",
+    "list_devices",
+    "pci_device",
+    "plan_bind",
+    "plan_restore",
+    "plan_unbind",
+    "recall",
+    "remembered",
+    "restore",
+    "unbind",
+    "uses",
+    "vfio_bound",
+]

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""PCI functions as sysfs and the hardware database describe them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iommufd_py.device import normalize_bdf
+from iommufd_py.errors import DeviceError
+from iommufd_py.pci.names import installed_names
+
+__all__ = ["DEVICES", "PciDevice", "bound_driver", "list_devices", "pci_device"]
+
+DEVICES = Path("/sys/bus/pci/devices")
+
+
+@dataclass(frozen=True, slots=True)
+class PciDevice:
+    """One PCI function as it is now.
+
+    Attributes:
+        bdf: ``domain:bus:device.function``.
+        ids: ``vendor:device``, hexadecimal.
+        class_code: base class, subclass and programming interface, hexadecimal: ``010802``.
+        driver: bound driver, empty for none.
+        iommu_group: number of the group, None without an IOMMU.
+        iommu: the kernel's name of the IOMMU in front of it, empty without one.
+        cdev: name of the VFIO cdev, empty unless bound to vfio-pci.
+        numa_node: None where the firmware does not say.
+        reset_methods: how the kernel can reset it, in the order tried.
+        name: vendor and model, as far as udev or an installed pci.ids knows them.
+        class_name: the same for the class.
+    """
+
+    bdf: str
+    ids: str
+    class_code: str
+    driver: str
+    iommu_group: int | None
+    iommu: str
+    cdev: str
+    numa_node: int | None
+    reset_methods: tuple[str, ...]
+    name: str
+    class_name: str
+
+
+def list_devices() -> tuple[PciDevice, ...]:
+    """Return all PCI functions, by address."""
+    import pyudev  # here, so that opening a device does not pay for listing them
+
+    found = (_describe(device) for device in pyudev.Context().list_devices(subsystem="pci"))
+    return tuple(sorted(found, key=lambda device: device.bdf))
+
+
+def pci_device(bdf: str) -> PciDevice:
+    """Return the function at *bdf*.
+
+    Raises:
+        DeviceError: there is none.
+    """
+    import pyudev
+
+    address = normalize_bdf(bdf)
+    try:
+        return _describe(pyudev.Devices.from_name(pyudev.Context(), "pci", address))
+    except pyudev.DeviceNotFoundError:
+        raise DeviceError(f"there is no PCI device {address}: 'iommufd device list' shows those there are") from None
+
+
+def bound_driver(device: Path) -> str:
+    """Return the name of the driver that a device in sysfs is bound to, empty for none."""
+    driver = device / "driver"
+    return driver.resolve().name if driver.exists() else ""
+
+
+def _describe(device: Any) -> PciDevice:
+    path = Path(device.sys_path)
+    group, unit = path / "iommu_group", path / "iommu"
+    cdevs = sorted((path / "vfio-dev").glob("vfio*"))
+    vendor, model, code = (_hex(path / attribute) for attribute in ("vendor", "device", "class"))
+    node = _text(path / "numa_node")
+    properties: Mapping[str, str] = device.properties
+    return PciDevice(
+        bdf=path.name,
+        ids=f"{vendor}:{model}",
+        class_code=code,
+        driver=bound_driver(path),
+        iommu_group=int(group.resolve().name) if group.exists() else None,
+        iommu=unit.resolve().name if unit.exists() else "",
+        cdev=cdevs[0].name if cdevs else "",
+        numa_node=int(node) if node and int(node) >= 0 else None,
+        reset_methods=tuple(_text(path / "reset_method").split()),
+        name=_name(properties, vendor, model),
+        class_name=_class_name(properties, code),
+    )
+
+
+def _name(properties: Mapping[str, str], vendor: str, model: str) -> str:
+    known = [properties.get(f"ID_{what}_FROM_DATABASE", "") for what in ("VENDOR", "MODEL")]
+    return " ".join(filter(None, known)) or installed_names().of_device(vendor, model)
+
+
+def _class_name(properties: Mapping[str, str], code: str) -> str:
+    levels = ("ID_PCI_SUBCLASS_FROM_DATABASE", "ID_PCI_CLASS_FROM_DATABASE")
+    known = next(filter(None, (properties.get(level, "") for level in levels)), "")
+    return known or installed_names().of_class(code)
+
+
+def _hex(attribute: Path) -> str:
+    return attribute.read_text().strip().removeprefix("0x")
+
+
+def _text(attribute: Path) -> str:
+    return attribute.read_text().strip() if attribute.exists() else ""

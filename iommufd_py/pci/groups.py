@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""IOMMU groups: who is in one, who stands in its way, and which IOVAs it reserves."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from iommufd_py.iova import IovaRange
+from iommufd_py.pci.functions import bound_driver
+
+__all__ = ["IommuGroup", "ReservedRegion", "group_types", "iommu_group", "parse_reserved_regions"]
+
+_GROUPS = Path("/sys/kernel/iommu_groups")
+# Drivers that leave DMA to user space besides VFIO's own: those with driver_managed_dma in the kernel.
+_HARMLESS = ("pci-stub", "pcieport")
+
+
+@dataclass(frozen=True, slots=True)
+class ReservedRegion:
+    """IOVAs where a group may not map: which, and why (``direct``, ``msi``, ``reserved``, ...)."""
+
+    range: IovaRange
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class IommuGroup:
+    """The devices that the IOMMU cannot tell or keep apart.
+
+    Attributes:
+        number: as in /sys/kernel/iommu_groups.
+        type: of its default domain: ``DMA``, ``DMA-FQ``, ``identity``.
+        drivers: by device, what it is bound to, empty for nothing.
+        reserved: IOVAs that cannot be mapped.
+    """
+
+    number: int
+    type: str
+    drivers: dict[str, str]
+    reserved: tuple[ReservedRegion, ...]
+
+    @property
+    def in_the_way(self) -> dict[str, str]:
+        """The devices, with their drivers, for whose sake VFIO may not open any device of the group."""
+        return {device: driver for device, driver in self.drivers.items() if driver and not _leaves_dma(driver)}
+
+
+def _leaves_dma(driver: str) -> bool:
+    return "vfio" in driver or driver in _HARMLESS
+
+
+def iommu_group(number: int) -> IommuGroup:
+    """Return the group as it is now."""
+    directory = _GROUPS / str(number)
+    devices = sorted((directory / "devices").iterdir())
+    return IommuGroup(
+        number=number,
+        type=(directory / "type").read_text().strip(),
+        drivers={device.name: bound_driver(device) for device in devices},
+        reserved=parse_reserved_regions((directory / "reserved_regions").read_text()),
+    )
+
+
+def parse_reserved_regions(text: str) -> tuple[ReservedRegion, ...]:
+    """Read a group's ``reserved_regions``: first IOVA, last IOVA and type on each line."""
+    regions = (line.split(maxsplit=2) for line in text.splitlines())
+    return tuple(ReservedRegion(IovaRange(int(start, 16), int(last, 16)), kind) for start, last, kind in regions)
+
+
+def group_types() -> Counter[str]:
+    """Count the groups by the type of their default domain."""
+    return Counter(one.read_text().strip() for one in _GROUPS.glob("*/type"))

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: MIT
+"""This machine: what a result must say of it, what its kernel offers, its IOMMUs and its limits."""
+
+from iommufd_py.sysinfo.environment import NONCOHERENT_KNOB, Environment, Platform, environment, pinned_bytes
+from iommufd_py.sysinfo.features import KernelFeatures, kernel_features
+from iommufd_py.sysinfo.iommus import Iommu, iommus
+from iommufd_py.sysinfo.limits import HugePagePool, Limits, limits
+
+__all__ = [
+    "NONCOHERENT_KNOB",
+    "Environment",
+    "HugePagePool",
+    "Iommu",
+    "KernelFeatures",
+    "Limits",
+    "Platform",
+    "environment",
+    "iommus",
+    "kernel_features",
+    "limits",
+    "pinned_bytes",
+]

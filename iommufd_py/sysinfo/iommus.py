@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""The IOMMUs that the kernel uses, whoever made them, and which PCI functions stand behind each."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from iommufd_py.coherency import Flushes, IommuKind, flushes_of, flushes_of_vtd
+from iommufd_py.vtd import DmarUnit, dmar_units
+
+__all__ = ["Iommu", "iommu_options", "iommus"]
+
+_CLASS = Path("/sys/class/iommu")
+_OPTIONS = ("intel_iommu=", "amd_iommu=", "iommu=", "iommu.", "iommufd.", "vfio.", "vfio_")
+
+
+@dataclass(frozen=True, slots=True)
+class Iommu:
+    """One IOMMU.
+
+    Attributes:
+        name: the kernel's: ``dmar0``, ``ivhd0``.
+        kind: whose it is.
+        unit: what a VT-d unit says of itself, None for another.
+        registers: what sysfs shows of another's registers, by attribute, raw.
+        devices: names of the devices behind it, PCI addresses for the most part.
+    """
+
+    name: str
+    kind: IommuKind
+    unit: DmarUnit | None
+    registers: dict[str, str]
+    devices: tuple[str, ...]
+
+    def flushes(self, dma_cc: bool | None = None) -> Flushes:
+        """Return what a HWPT behind it is; *dma_cc* is what the kernel answered for one, None predicts."""
+        if self.unit is not None:
+            return flushes_of_vtd(self.unit.capabilities, self.unit.scalable, dma_cc)
+        return flushes_of(self.kind, dma_cc)
+
+
+def iommus() -> tuple[Iommu, ...]:
+    """Return the IOMMUs, VT-d's first; none on a machine without, or with them off."""
+    units = dmar_units()
+    found = [Iommu(unit.name, IommuKind.INTEL_VTD, unit, {}, unit.devices) for unit in units]
+    names = {unit.name for unit in units}
+    others = [path for path in _CLASS.glob("*") if path.name not in names]
+    return (*found, *(_other(path) for path in sorted(others)))
+
+
+def _other(path: Path) -> Iommu:
+    devices = path / "devices"
+    attributes = path / "amd-iommu"
+    return Iommu(
+        name=path.name,
+        kind=_kind(path),
+        unit=None,
+        registers={one.name: one.read_text().strip() for one in sorted(attributes.glob("*"))},
+        devices=tuple(sorted(one.name for one in devices.iterdir())) if devices.exists() else (),
+    )
+
+
+def _kind(path: Path) -> IommuKind:
+    if (path / "amd-iommu").exists():
+        return IommuKind.AMD_VI
+    if path.name.startswith("iommufd_selftest"):
+        return IommuKind.SELFTEST
+    driver = path / "device" / "driver"
+    if driver.exists() and driver.resolve().name == "virtio_iommu":
+        return IommuKind.VIRTIO
+    return IommuKind.OTHER
+
+
+def iommu_options(command_line: str) -> tuple[str, ...]:
+    """Return the words of a kernel command line that configure IOMMUs, iommufd or VFIO."""
+    return tuple(word for word in command_line.split() if word.startswith(_OPTIONS))

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: MIT
+"""Intel VT-d: what a unit says of itself, which units there are, and the leaves of a device's page table."""
+
+from iommufd_py.vtd.leaves import leaf_sizes, parse_leaf_sizes
+from iommufd_py.vtd.registers import CAP, ECAP, Capabilities, Field, decode, reserved_bits
+from iommufd_py.vtd.units import DmarUnit, dmar_units, parse_translation_modes
+
+__all__ = [
+    "CAP",
+    "ECAP",
+    "Capabilities",
+    "DmarUnit",
+    "Field",
+    "decode",
+    "dmar_units",
+    "leaf_sizes",
+    "parse_leaf_sizes",
+    "parse_translation_modes",
+    "reserved_bits",
+]
