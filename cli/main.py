@@ -18,7 +18,7 @@ __all__ = ["main"]
 _FAILED, _SKIPPED, _INTERRUPTED = 1, 4, 130
 
 # Loaded when used: `iommufd lab run` must not pay for what a benchmark needs.
-_COMMANDS = ("bench", "device", "lab", "validate")
+_COMMANDS = ("bench", "device", "info", "lab", "validate")
 
 
 class _Commands(click.Group):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-__all__ = ["emit_json", "emit_table", "note"]
+__all__ = ["emit_facts", "emit_json", "emit_table", "note"]
 
 _GAP = "  "
 # Blanks and rules that drawing a column costs beyond its text.
@@ -18,6 +18,16 @@ _DRAWN_MARGIN = 3
 def emit_json(document: object) -> None:
     """Print one JSON document."""
     click.echo(json.dumps(document, indent=2))
+
+
+def emit_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Print names and what they are, a line each; a name that repeats, or is empty, belongs to the line above."""
+    width = max(len(name) for name, _ in facts) + len(":" + _GAP)
+    before = ""
+    for name, text in facts:
+        shown = f"{name}:" if name not in ("", before) else ""
+        click.echo(f"{shown:{width}}{text}".rstrip())
+        before = name
 
 
 def emit_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

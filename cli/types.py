@@ -4,10 +4,12 @@
 from collections.abc import Callable
 
 import click
+from click.shell_completion import CompletionItem
 
+from iommufd_py.device import normalize_bdf
 from iommufd_py.units import parse_iova, parse_size
 
-__all__ = ["IOVA", "SIZE", "SIZES"]
+__all__ = ["BDF", "IOVA", "JSON_OPTION", "SIZE", "SIZES", "TAKEN_BDF"]
 
 
 class _Number(click.ParamType[int]):
@@ -33,6 +35,32 @@ class _Sizes(click.ParamType[tuple[int, ...]]):
         return tuple(SIZE.convert(part, param, ctx) for part in str(value).split(","))
 
 
+class _Bdf(click.ParamType[str]):
+    """A PCI address; a shell completes those there are, or those that this tool took."""
+
+    name = "bdf"
+
+    def __init__(self, only_taken: bool = False) -> None:
+        self._only_taken = only_taken
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return normalize_bdf(str(value))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from iommufd_py import pci
+
+        taken = pci.remembered()
+        devices = [one for one in pci.list_devices() if not self._only_taken or one.bdf in taken]
+        return [
+            CompletionItem(one.bdf, help=f"{one.ids} {one.driver or 'no driver'} {one.name or one.class_name}".strip())
+            for one in devices
+            if one.bdf.startswith((incomplete, f"0000:{incomplete}"))
+        ]
+
+
+BDF = _Bdf()
+TAKEN_BDF = _Bdf(only_taken=True)
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 SIZE = _Number("size", parse_size)
 IOVA = _Number("iova", parse_iova)
 SIZES = _Sizes()

@@ -6,7 +6,7 @@ does not snoop the CPU caches; mainline has it. The data-page flush is of the me
 needed where the domain cannot force that DMA to snoop; mainline does not have it, our kernel patches add it.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from iommufd_py.hwpt import Coherency
@@ -45,6 +45,10 @@ class Flushes:
     def data_page_flush(self) -> bool | None:
         """Whether the pages that DMA reaches need flushing; None where nothing tells."""
         return None if self.coherency is None else self.coherency is Coherency.NON_COHERENT
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the answers and the evidence as JSON takes them."""
+        return {**asdict(self), "data_page_flush": self.data_page_flush}
 
 
 def flushes_of_vtd(capabilities: Capabilities, scalable: bool | None, dma_cc: bool | None = None) -> Flushes:

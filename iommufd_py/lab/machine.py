@@ -2,11 +2,13 @@
 """The machines as data: which IOMMU, which devices, how large. Nothing here runs anything."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-__all__ = ["TEST_DEVICES", "Accel", "Machine", "NativeMachine"]
+__all__ = ["NVME_DEVICE", "TEST_DEVICES", "Accel", "IommuModel", "Machine", "NativeMachine", "scratch_args"]
 
 Accel = Literal["kvm", "tcg"]
+IommuModel = Literal["intel", "amd", "virtio", "none"]
 
 TEST_DEVICES = ("0000:00:10.0", "0000:00:11.0")
 """PCI addresses of the two ``edu`` devices (1234:11e8), each in an IOMMU group of its own.
@@ -15,12 +17,21 @@ TEST_DEVICES = ("0000:00:10.0", "0000:00:11.0")
 Source: docs/specs/edu.rst of QEMU.
 """
 
+NVME_DEVICE = "0000:00:12.0"
+"""PCI address of an NVMe controller with one namespace, empty and gone with the guest; on the driver ``nvme``."""
+
+# The block device of the NVMe controller's namespace: what the machine's own arguments refer to.
+_SCRATCH = "scratch"
+
+_OTHER_IOMMUS: dict[IommuModel, str] = {"amd": "amd-iommu,intremap=on", "virtio": "virtio-iommu-pci"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """A q35 machine whose PCI devices are behind an emulated Intel VT-d.
+    """A q35 machine whose PCI devices are behind an emulated IOMMU, Intel VT-d unless it says otherwise.
 
     Attributes:
+        iommu: whose IOMMU; the next two say how VT-d is, and nothing of another.
         coherent: what ECAP.SC says, that is whether the IOMMU can force DMA to snoop the CPU caches. Without it every
             domain is non-coherent. (ECAP.C, whether the page walk snoops, is 0 in either case.)
         scalable: VT-d scalable mode, with first-stage page tables.
@@ -28,14 +39,17 @@ class Machine:
         cpus: virtual CPUs.
         hugepages: 2 MiB pages reserved at boot. The kernel's iommufd selftests want 128.
         accel: ``kvm``, or ``tcg`` for an emulated CPU.
+        devices: further devices, as QEMU's ``-device`` takes them.
     """
 
+    iommu: IommuModel = "intel"
     coherent: bool = False
     scalable: bool = False
     memory_bytes: int = 2 << 30
     cpus: int = 2
     hugepages: int = 192
     accel: Accel = "tcg"
+    devices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.cpus < 1:
@@ -47,6 +61,8 @@ class Machine:
             )
 
     def __str__(self) -> str:
+        if self.iommu != "intel":
+            return f"q35 {self.iommu}-iommu" if self.iommu != "none" else "q35 without IOMMU"
         mode = " x-scalable-mode=on" if self.scalable else ""
         return f"q35 intel-iommu snoop-control={'on' if self.coherent else 'off'}{mode}"
 
@@ -55,19 +71,33 @@ class Machine:
 
         Interrupt remapping needs the split irqchip. Caching mode makes the guest tell the IOMMU about every new
         mapping, which is how real hardware is programmed through a hypervisor and costs the same on every machine here.
+        What the NVMe namespace holds is given by :func:`scratch_args`.
         """
-        iommu = ["intel-iommu", "intremap=on", "caching-mode=on", f"snoop-control={'on' if self.coherent else 'off'}"]
-        if self.scalable:
-            iommu += ["x-scalable-mode=on", "aw-bits=48"]
-        args = ["-machine", "q35,kernel-irqchip=split", "-device", ",".join(iommu)]
+        args = ["-machine", "q35,kernel-irqchip=split"]
+        for device in self._iommu_devices():
+            args += ["-device", device]
         for address in TEST_DEVICES:
-            args += ["-device", f"edu,addr=0x{address.rpartition(':')[2]}"]
+            args += ["-device", f"edu,addr={_slot(address)}"]
+        args += ["-device", f"nvme,addr={_slot(NVME_DEVICE)},serial=iommufd-lab,drive={_SCRATCH}"]
+        for device in self.devices:
+            args += ["-device", device]
         return tuple(args)
+
+    def _iommu_devices(self) -> tuple[str, ...]:
+        if self.iommu == "none":
+            return ()
+        if self.iommu != "intel":
+            return (_OTHER_IOMMUS[self.iommu],)
+        vtd = ["intel-iommu", "intremap=on", "caching-mode=on", f"snoop-control={'on' if self.coherent else 'off'}"]
+        if self.scalable:
+            vtd += ["x-scalable-mode=on", "aw-bits=48"]
+        return (",".join(vtd),)
 
     def kernel_args(self) -> tuple[str, ...]:
         """Arguments for the guest kernel's command line."""
+        vtd = ("intel_iommu=on,sm_on" if self.scalable else "intel_iommu=on",) if self.iommu == "intel" else ()
         return (
-            "intel_iommu=on,sm_on" if self.scalable else "intel_iommu=on",
+            *vtd,
             f"hugepages={self.hugepages}",
             # An emulated CPU on a busy host misses the ticks that the kernel counts at boot; it would panic over that.
             "no_timer_check",
@@ -118,3 +148,13 @@ class NativeMachine:
             "oops=panic",
             "panic=-1",
         )
+
+
+def scratch_args(file: Path) -> tuple[str, ...]:
+    """Return the QEMU arguments that make *file*, which must exist, the contents of the NVMe namespace."""
+    name = str(file).replace(",", ",,")
+    return ("-blockdev", f"driver=file,filename={name},node-name={_SCRATCH}")
+
+
+def _slot(address: str) -> str:
+    return f"0x{address.rpartition(':')[2]}"

@@ -13,12 +13,15 @@ from typing import BinaryIO, Self
 from iommufd_py.kernellog import scan_kernel_log
 from iommufd_py.lab.guest import guest_script, share_args
 from iommufd_py.lab.host import kvm_problem
-from iommufd_py.lab.machine import TEST_DEVICES, Accel, Machine
+from iommufd_py.lab.machine import TEST_DEVICES, Accel, Machine, scratch_args
 from iommufd_py.lab.process import supervise
 from iommufd_py.lab.qemu import compose, interact
 from iommufd_py.lab.runs import RunResult, guest_environment, new_run_directory, shared_directories
 
 __all__ = ["run", "shell"]
+
+# Of the namespace of the guest's NVMe controller; the file has holes until it is written.
+_SCRATCH_BYTES = 64 << 20
 
 
 def run(
@@ -107,6 +110,10 @@ class _Guest:
         return self.directory / "guest.sh"
 
     @property
+    def scratch(self) -> Path:
+        return self.directory / "scratch.img"
+
+    @property
     def log(self) -> Path:
         return self.directory / "kernel.log"
 
@@ -131,7 +138,10 @@ class _Guest:
     def compose(self, kernel: Path, virtme_args: Sequence[str], channels: Mapping[str, Path]) -> list[str]:
         """Return the QEMU command line, with each of virtme-ng's *channels* going to a file; keep it for a reader."""
         settings = [arg for name, path in channels.items() for arg in ("-set", f"chardev.{name}.path={path}")]
-        argv = compose(kernel, self.machine, virtme_args, [*settings, *share_args(self.shares)])
+        with self.scratch.open("wb") as scratch:
+            scratch.truncate(_SCRATCH_BYTES)
+        devices = [*settings, *share_args(self.shares), *scratch_args(self.scratch)]
+        argv = compose(kernel, self.machine, virtme_args, devices)
         (self.directory / "qemu.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
         return argv
 

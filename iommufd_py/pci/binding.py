@@ -193,8 +193,8 @@ def vfio_bound(bdf: str, *, force: bool = False) -> Iterator[None]:
 def _remember(address: str) -> None:
     """Write down where the function is to go back to, before anything changes, so that a crash can be undone."""
     driver = _driver(address)
-    # One that this tool left without driver is to go back where it was before that.
-    if driver or state.recall(address) is None:
+    # On vfio-pci, or without driver, it is where this tool brought it: it goes back to where it was before that.
+    if state.recall(address) is None or driver not in ("", _VFIO_PCI):
         state.remember(address, state.Remembered(driver, _override(address)))
 
 

@@ -88,7 +88,8 @@ def _describe(device: Any) -> PciDevice:
         class_code=code,
         driver=bound_driver(path),
         iommu_group=int(group.resolve().name) if group.exists() else None,
-        iommu=unit.resolve().name if unit.exists() else "",
+        # An IOMMU that is a PCI function itself has a directory of that name.
+        iommu=unit.resolve().name if unit.is_symlink() else "",
         cdev=cdevs[0].name if cdevs else "",
         numa_node=int(node) if node and int(node) >= 0 else None,
         reset_methods=tuple(_text(path / "reset_method").split()),

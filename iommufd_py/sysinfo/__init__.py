@@ -3,7 +3,7 @@
 
 from iommufd_py.sysinfo.environment import NONCOHERENT_KNOB, Environment, Platform, environment, pinned_bytes
 from iommufd_py.sysinfo.features import KernelFeatures, kernel_features
-from iommufd_py.sysinfo.iommus import Iommu, iommus
+from iommufd_py.sysinfo.iommus import Iommu, iommu_options, iommus
 from iommufd_py.sysinfo.limits import HugePagePool, Limits, limits
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Limits",
     "Platform",
     "environment",
+    "iommu_options",
     "iommus",
     "kernel_features",
     "limits",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.context import Iommufd
-from iommufd_py.enums import VfioExtension
-from iommufd_py.errors import ToolError
+from iommufd_py.enums import IommuOption, VfioExtension
+from iommufd_py.errors import InvalidFieldError, ToolError
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
 
@@ -95,8 +95,16 @@ def _container() -> Container | None:
     except OSError:
         return None
     try:
-        # Both speak the container's ioctls; only the compatibility layer knows iommufd's as well.
-        served_by = "iommufd" if uapi.probe(fd)["IOMMU_IOAS_ALLOC"] else "vfio"
-        return Container(served_by, {one.name: bool(vfio.check_extension(fd, one)) for one in _EXTENSIONS})
+        extensions = {one.name: bool(vfio.check_extension(fd, one)) for one in _EXTENSIONS}
+        return Container("iommufd" if _is_iommufd(fd) else "vfio", extensions)
     finally:
         os.close(fd)
+
+
+def _is_iommufd(fd: int) -> bool:
+    # Both answer the container's ioctls. To all others the type1 container says EINVAL, so probe() cannot tell them.
+    try:
+        uapi.option_get(fd, IommuOption.RLIMIT_MODE)
+    except InvalidFieldError:
+        return False
+    return True

@@ -10,7 +10,7 @@ from iommufd_py.vtd import DmarUnit, dmar_units
 __all__ = ["Iommu", "iommu_options", "iommus"]
 
 _CLASS = Path("/sys/class/iommu")
-_OPTIONS = ("intel_iommu=", "amd_iommu=", "iommu=", "iommu.", "iommufd.", "vfio.", "vfio_")
+_OPTIONS = ("intel_iommu=", "amd_iommu=", "iommu=", "iommu.", "iommufd.", "vfio")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iommufd_py.lab.machine import TEST_DEVICES, Machine, NativeMachine
+from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES, IommuModel, Machine, NativeMachine
 
 machines = st.builds(
     Machine,
@@ -50,6 +50,24 @@ def test_scalable_mode_is_asked_for_on_both_sides() -> None:
 def test_the_test_devices_are_where_they_are_said_to_be() -> None:
     assert [arg for arg in Machine().qemu_args() if arg.startswith("edu")] == ["edu,addr=0x10.0", "edu,addr=0x11.0"]
     assert TEST_DEVICES == ("0000:00:10.0", "0000:00:11.0")
+    assert [arg for arg in Machine().qemu_args() if arg.startswith("nvme,addr=0x12.0,")]
+    assert NVME_DEVICE == "0000:00:12.0"
+
+
+@pytest.mark.parametrize(
+    ("iommu", "device"), [("amd", "amd-iommu,intremap=on"), ("virtio", "virtio-iommu-pci"), ("none", None)]
+)
+def test_other_iommus_stand_in_place_of_vtd(iommu: IommuModel, device: str | None) -> None:
+    machine = Machine(iommu=iommu)
+    assert [arg for arg in machine.qemu_args() if arg.partition("-")[2].startswith("iommu")] == (
+        [device] if device else []
+    )
+    assert not any("intel_iommu" in arg for arg in machine.kernel_args())
+    assert "intel" not in str(machine)
+
+
+def test_further_devices_are_added() -> None:
+    assert Machine(devices=("VGA,addr=0x14.0",)).qemu_args()[-2:] == ("-device", "VGA,addr=0x14.0")
 
 
 @pytest.mark.parametrize(("field", "value"), [("cpus", 0), ("memory_bytes", 512 << 20)])

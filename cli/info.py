@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""`iommufd info`: what this machine and its kernel can do, and who is coherent."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from iommufd_py import pci
+from iommufd_py.coherency import Flushes, IommuKind
+from iommufd_py.errors import ToolError
+from iommufd_py.sysinfo import (
+    Environment,
+    Iommu,
+    KernelFeatures,
+    Limits,
+    environment,
+    iommu_options,
+    iommus,
+    kernel_features,
+    limits,
+)
+from iommufd_py.units import format_size
+from iommufd_py.vtd import CAP, ECAP, DmarUnit, Field, decode, reserved_bits
+
+from .output import emit_facts, emit_json, emit_table, note
+from .types import JSON_OPTION
+
+__all__ = ["info"]
+
+
+@click.command()
+@click.option("--registers", is_flag=True, help="Every field of CAP and ECAP on a line of its own, with its meaning.")
+@click.option(
+    "--ask",
+    is_flag=True,
+    help="Make a HWPT for each device on vfio-pci and ask the kernel whether it is "
+    "coherent; opening a device resets it.",
+)
+@JSON_OPTION
+def info(registers: bool, ask: bool, as_json: bool) -> None:
+    """Show what this machine and its kernel can do, and who is coherent.
+
+    The kernel is asked, not its version: which ioctls it has, what VFIO offers. Every VT-d unit is shown with CAP and
+    ECAP decoded into the specification's names, the devices behind it, and what a HWPT would be there and why. Two
+    flushes of the CPU caches are told apart: of the IOMMU's page tables, where its page walk does not snoop, and of
+    the data pages, where the domain cannot force DMA to snoop (mainline does only the first).
+
+    \b
+    Examples:
+      iommufd info
+      iommufd info --registers
+      iommufd info --json
+    """
+    machine, features, found, bounds = environment(), kernel_features(), iommus(), limits()
+    devices = pci.list_devices()
+    answers = _ask([one.bdf for one in devices if one.driver == "vfio-pci"]) if ask else {}
+    if as_json:
+        emit_json(
+            {
+                "schema": "iommufd-info/1",
+                "machine": asdict(machine),
+                "kernel": asdict(features),
+                "limits": asdict(bounds),
+                "group_types": dict(pci.group_types()),
+                "iommus": [_iommu_document(iommu, answers) for iommu in found],
+            }
+        )
+        return
+    emit_facts(
+        [
+            *_machine_facts(machine),
+            *_kernel_facts(features),
+            *_limit_facts(bounds),
+            ("groups", _group_types() or "no IOMMU groups"),
+        ]
+    )
+    real = [iommu for iommu in found if iommu.kind is not IommuKind.SELFTEST]
+    if not real:
+        click.echo("\nno IOMMU is in use: there is none, or it is off (firmware setup, intel_iommu=on, amd_iommu=on)")
+    for iommu in real:
+        click.echo()
+        _show_iommu(iommu, answers, registers)
+
+
+def _ask(bdfs: Sequence[str]) -> dict[str, bool]:
+    """Return by device what VFIO_DMA_CC_IOMMU answers for a HWPT made for it."""
+    from iommufd_py import Iommufd, VfioDevice
+
+    answers = {}
+    for bdf in bdfs:
+        try:
+            with Iommufd() as iommufd:
+                evidence = VfioDevice(iommufd, bdf).alloc_hwpt(iommufd.alloc_ioas()).evidence
+        except (ToolError, OSError) as failure:
+            note(f"{bdf} cannot be asked: {failure}")
+        else:
+            assert evidence is not None  # alloc_hwpt gives it
+            answers[bdf] = evidence.dma_cc
+    return answers
+
+
+def _machine_facts(machine: Environment) -> Iterator[tuple[str, str]]:
+    variant = f" {machine.kernel_variant}" if machine.kernel_variant else ""
+    yield "kernel", f"{machine.kernel_release}{variant}"
+    yield "platform", ", ".join(filter(None, (machine.platform, machine.machine, machine.cpu)))
+    yield "options", " ".join(iommu_options(machine.command_line)) or "none for IOMMUs on the kernel's command line"
+    if machine.noncoherent_knob is not None:
+        yield "test knob", f"iommufd.test_noncoherent_hwpt={'NY'[machine.noncoherent_knob]}"
+
+
+def _kernel_facts(features: KernelFeatures) -> Iterator[tuple[str, str]]:
+    if features.iommufd_problem:
+        yield "iommufd", features.iommufd_problem
+    else:
+        absent = [name for name, there in features.ioctls.items() if not there]
+        yield "iommufd", f"/dev/iommu with {len(features.ioctls) - len(absent)} of {len(features.ioctls)} known ioctls"
+        if absent:
+            yield "", f"absent: {', '.join(absent)}"
+        if features.ioctls["IOMMU_TEST_CMD"]:
+            yield "", "with the mock driver of CONFIG_IOMMUFD_TEST"
+    interfaces = {
+        "vfio-pci": features.vfio_pci,
+        "cdevs (/dev/vfio/devices)": features.vfio_cdev,
+        "groups (/dev/vfio/N)": features.vfio_group,
+    }
+    yield "VFIO", ", ".join(name for name, there in interfaces.items() if there) or "not there, or not loaded"
+    if features.container is not None:
+        extensions = [name for name, there in features.container.extensions.items() if there]
+        yield "container", f"/dev/vfio/vfio by {features.container.served_by}: {', '.join(extensions) or 'nothing'}"
+    if features.noiommu is not None:
+        yield "no-IOMMU", "allowed (unsafe)" if features.noiommu else "possible, not allowed"
+
+
+def _limit_facts(bounds: Limits) -> Iterator[tuple[str, str]]:
+    limit = "unlimited" if bounds.memlock_bytes is None else format_size(bounds.memlock_bytes)
+    yield "memlock", f"{limit}{', lifted by CAP_IPC_LOCK' if bounds.memlock_ignored else ''}"
+    pools = [f"{pool.free} of {pool.total} free at {format_size(pool.page_bytes)}" for pool in bounds.huge_pages]
+    yield "huge pages", ", ".join([*pools, f"transparent: {bounds.thp or 'none'}"])
+    if bounds.dma_entry_limit is not None:
+        yield "type1", f"{bounds.dma_entry_limit} mappings a container (dma_entry_limit)"
+
+
+def _group_types() -> str:
+    return ", ".join(f"{count} of type {kind}" for kind, count in sorted(pci.group_types().items()))
+
+
+def _show_iommu(iommu: Iommu, answers: dict[str, bool], registers: bool) -> None:
+    facts = [("IOMMU", f"{iommu.name}, {iommu.kind}")]
+    facts += _unit_facts(iommu.unit) if iommu.unit else list(iommu.registers.items())
+    facts.append(("devices", " ".join(iommu.devices) or "none"))
+    facts += _flush_facts(iommu.flushes())
+    for bdf in iommu.devices:
+        if bdf in answers:
+            asked = iommu.flushes(answers[bdf])
+            facts.append(("asked", f"{bdf}: {asked.coherency}: {asked.coherency_evidence}"))
+    emit_facts(facts)
+    if iommu.unit and registers:
+        for name, fields, value in _registers(iommu.unit):
+            click.echo()
+            rows = [(field.name, field.bits, str(field.of(value)), field.meaning) for field in fields]
+            emit_table((name, "bits", "value", "meaning"), rows)
+
+
+def _registers(unit: DmarUnit) -> tuple[tuple[str, tuple[Field, ...], int], ...]:
+    return ("CAP", CAP, unit.capabilities.cap), ("ECAP", ECAP, unit.capabilities.ecap)
+
+
+def _unit_facts(unit: DmarUnit) -> list[tuple[str, str]]:
+    capabilities = unit.capabilities
+    modes = {True: "scalable mode", False: "legacy mode", None: "mode not known (debugfs tells root)"}
+    widths = ", ".join(f"{bits} bits" for bits in capabilities.walk_bits)
+    facts = [
+        ("version", f"{unit.version} at {unit.address:#x}, {modes[unit.scalable]}"),
+        ("addresses", f"{capabilities.address_bits} bits; second-stage page tables of {widths}"),
+        ("pages", _pages(unit)),
+        ("domains", f"{unit.domains_used} of {unit.domains_supported} used"),
+        ("PASIDs", f"{capabilities.pasid_bits} bits" if capabilities.pasid_bits else "none"),
+    ]
+    for name, fields, value in _registers(unit):
+        facts.append((name, f"{value:#x}: {_set_fields(fields, value)}"))
+        unset = [field.name for field in fields if not field.of(value)]
+        facts.append(("", f"zero: {' '.join(unset)}"))
+        if unknown := reserved_bits(fields, value):
+            facts.append(("", f"reserved, but set: bits {', '.join(map(str, unknown))}"))
+    return facts
+
+
+def _pages(unit: DmarUnit) -> str:
+    stages = {"second": unit.capabilities.second_stage_pages, "first": unit.capabilities.first_stage_pages}
+    return "; ".join(f"{stage} stage {', '.join(map(format_size, sizes))}" for stage, sizes in stages.items() if sizes)
+
+
+def _set_fields(fields: Sequence[Field], value: int) -> str:
+    shown = (
+        field.name if field.width == 1 else f"{field.name}={field.of(value)}" for field in fields if field.of(value)
+    )
+    return " ".join(shown)
+
+
+def _flush_facts(flushes: Flushes) -> list[tuple[str, str]]:
+    words = {True: "needed", False: "not needed", None: "unknown"}
+    return [
+        ("HWPT", f"{flushes.coherency or 'unknown'}: {flushes.coherency_evidence}"),
+        ("flush", f"of page tables: {words[flushes.page_table_flush]}: {flushes.page_table_evidence}"),
+        ("flush", f"of data pages: {words[flushes.data_page_flush]}"),
+    ]
+
+
+def _iommu_document(iommu: Iommu, answers: dict[str, bool]) -> dict[str, Any]:
+    unit = iommu.unit
+    document: dict[str, Any] = {
+        "name": iommu.name,
+        "kind": iommu.kind.name,
+        "devices": iommu.devices,
+        "registers": iommu.registers,
+        "vtd": None,
+        "flushes": iommu.flushes().as_dict(),
+        "asked": {bdf: iommu.flushes(dma_cc).as_dict() for bdf, dma_cc in answers.items() if bdf in iommu.devices},
+    }
+    if unit is not None:
+        capabilities = unit.capabilities
+        document["vtd"] = {
+            "address": unit.address,
+            "version": unit.version,
+            "scalable": unit.scalable,
+            "domains_supported": unit.domains_supported,
+            "domains_used": unit.domains_used,
+            "address_bits": capabilities.address_bits,
+            "walk_bits": capabilities.walk_bits,
+            "second_stage_page_bytes": capabilities.second_stage_pages,
+            "first_stage_page_bytes": capabilities.first_stage_pages,
+            "pasid_bits": capabilities.pasid_bits,
+            "cap": capabilities.cap,
+            "ecap": capabilities.ecap,
+            "cap_fields": decode(CAP, capabilities.cap),
+            "ecap_fields": decode(ECAP, capabilities.ecap),
+            "cap_reserved_bits": reserved_bits(CAP, capabilities.cap),
+            "ecap_reserved_bits": reserved_bits(ECAP, capabilities.ecap),
+        }
+    return document
