@@ -40,6 +40,7 @@ class Machine:
         hugepages: 2 MiB pages reserved at boot. The kernel's iommufd selftests want 128.
         accel: ``kvm``, or ``tcg`` for an emulated CPU.
         devices: further devices, as QEMU's ``-device`` takes them.
+        options: further words of the kernel's command line.
     """
 
     iommu: IommuModel = "intel"
@@ -50,6 +51,7 @@ class Machine:
     hugepages: int = 192
     accel: Accel = "tcg"
     devices: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.cpus < 1:
@@ -106,6 +108,7 @@ class Machine:
             "tsc=reliable",
             # After an oops nothing that is measured or asserted means anything: end the run there.
             "oops=panic",
+            *self.options,
         )
 
 
