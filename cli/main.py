@@ -17,8 +17,17 @@ __all__ = ["main"]
 
 _FAILED, _SKIPPED, _INTERRUPTED = 1, 4, 130
 
-# Loaded when used: `iommufd lab run` must not pay for what a benchmark needs.
-_COMMANDS = ("bench", "device", "info", "lab", "validate")
+# Loaded when used: `iommufd lab run` must not pay for what a benchmark needs, and neither must the list of commands.
+_COMMANDS = {
+    "info": "Show what this machine and its kernel can do, and who is coherent.",
+    "device": "List PCI devices; bind one to vfio-pci and give it back.",
+    "map": "Map memory for a device once, and tell what happens.",
+    "shell": "Give a Python prompt with the objects at hand.",
+    "trace": "Show maps, unmaps, flushes and faults as they happen.",
+    "bench": "Time DMA map and unmap.",
+    "validate": "Does this kernel keep the three flush rules?",
+    "lab": "Run commands on a kernel of the lab, behind an emulated VT-d.",
+}
 
 
 class _Commands(click.Group):
@@ -31,14 +40,29 @@ class _Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(f".{cmd_name}", __package__), cmd_name)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("-v", "--verbose", is_flag=True, help="Show every ioctl on stderr, with its arguments and result.")
 @click.version_option(package_name="iommufd-py")
-def iommufd() -> None:
+@click.pass_context
+def iommufd(context: click.Context, verbose: bool) -> None:
     """VFIO and iommufd at the command line: devices, DMA map/unmap timing, and a lab for machines without VT-d.
 
     Exit status: 0 good, 1 failed, 2 wrong usage, 4 cannot be observed here.
+
+    \b
+    Examples:
+      iommufd info
+      iommufd -v map --device 0000:3b:00.0 --size 2M
     """
+    if verbose:
+        from iommufd_py.trail import describe_ioctl, ioctl_trail
+
+        context.with_resource(ioctl_trail(lambda one: click.echo(describe_ioctl(one), err=True)))
 
 
 def _leave(number: int, _: object) -> None:

@@ -9,7 +9,7 @@ from click.shell_completion import CompletionItem
 from iommufd_py.device import normalize_bdf
 from iommufd_py.units import parse_iova, parse_size
 
-__all__ = ["BDF", "IOVA", "JSON_OPTION", "SIZE", "SIZES", "TAKEN_BDF"]
+__all__ = ["BDF", "BDF_OR_MOCK", "IOVA", "JSON_OPTION", "MOCK", "SIZE", "SIZES", "TAKEN_BDF"]
 
 
 class _Number(click.ParamType[int]):
@@ -35,16 +35,21 @@ class _Sizes(click.ParamType[tuple[int, ...]]):
         return tuple(SIZE.convert(part, param, ctx) for part in str(value).split(","))
 
 
+MOCK = "mock"
+"""Names the kernel's mock driver in place of a PCI device."""
+
+
 class _Bdf(click.ParamType[str]):
     """A PCI address; a shell completes those there are, or those that this tool took."""
 
     name = "bdf"
 
-    def __init__(self, only_taken: bool = False) -> None:
+    def __init__(self, *, only_taken: bool = False, or_mock: bool = False) -> None:
         self._only_taken = only_taken
+        self._or_mock = or_mock
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return normalize_bdf(str(value))
+        return MOCK if self._or_mock and value == MOCK else normalize_bdf(str(value))
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from iommufd_py import pci
@@ -60,6 +65,7 @@ class _Bdf(click.ParamType[str]):
 
 BDF = _Bdf()
 TAKEN_BDF = _Bdf(only_taken=True)
+BDF_OR_MOCK = _Bdf(or_mock=True)
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 SIZE = _Number("size", parse_size)
 IOVA = _Number("iova", parse_iova)

@@ -25,6 +25,7 @@ __all__ = [
     "ToolError",
     "UnsupportedIoctlError",
     "check",
+    "show_argument",
 ]
 
 
@@ -83,7 +84,7 @@ class IommufdError(OSError):
         return _MEANINGS.get((self.ioctl, number)) or _GENERAL.get(number) or os.strerror(number)
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{name}={_show(name, value)}" for name, value in self.arguments.items())
+        shown = ", ".join(f"{name}={show_argument(name, value)}" for name, value in self.arguments.items())
         return f"{self.ioctl}({shown}): {self.errno_name}: {self.meaning}"
 
 
@@ -281,7 +282,8 @@ _MEANINGS: dict[tuple[str, int], str] = {
 _HEX = ("iova", "user_va", "addr", "flags", "_uptr", "vaddr")
 
 
-def _show(name: str, value: object) -> str:
+def show_argument(name: str, value: object) -> str:
+    """Return how a field of an ioctl is shown: addresses and flags hexadecimal, other numbers decimal."""
     if isinstance(value, int) and name.endswith(_HEX):
         return hex(value)
     return str(int(value)) if isinstance(value, int) else repr(value)

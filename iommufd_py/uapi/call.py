@@ -1,24 +1,66 @@
 # SPDX-License-Identifier: MIT
 """How every ioctl is issued."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from iommufd_py.errors import check
 from iommufd_py.ffi import ffi, lib
 
 __all__ = [
+    "IoctlCall",
     "address_of",
     "address_of_buffer",
     "issue",
     "issue_argsz",
     "issue_pointer",
     "issue_value",
+    "observe",
     "pack",
     "request",
     "size_of",
+    "submit",
     "unpack",
 ]
+
+# What follows from the structure itself, and tells a reader nothing.
+_IMPLIED = ("size", "argsz", "__reserved", "__reserved2")
+
+
+@dataclass(frozen=True, slots=True)
+class IoctlCall:
+    """One ioctl that was issued.
+
+    Attributes:
+        fd: on which file descriptor.
+        ioctl: its name.
+        arguments: what went in, by name.
+        result: what the kernel returned, a negative errno for a failure.
+        outputs: numbers of the structure that were not given and came back other than zero.
+        nanoseconds: how long it took, seen from Python.
+    """
+
+    fd: int
+    ioctl: str
+    arguments: Mapping[str, object]
+    result: int
+    outputs: Mapping[str, int]
+    nanoseconds: int
+
+
+_observer: Callable[[IoctlCall], None] | None = None
+
+
+def observe(observer: Callable[[IoctlCall], None] | None) -> Callable[[IoctlCall], None] | None:
+    """Have every ioctl of this process reported to *observer*, None for nobody; return who had them until now.
+
+    The timed loops of the benchmark issue theirs in C, and are not reported.
+    """
+    global _observer
+    before, _observer = _observer, observer
+    return before
 
 
 def request(ioctl: str) -> int:
@@ -44,7 +86,28 @@ def issue_argsz(fd: int, ioctl: str, structure: str, /, **fields: object) -> Any
 
 def issue_pointer(fd: int, ioctl: str, pointer: Any, arguments: Mapping[str, object]) -> int:
     """Issue *ioctl* with C data of any type and return its result; *arguments* are what an error shows."""
-    return check(lib.iommufd_uapi_ioctl(fd, request(ioctl), pointer), ioctl, arguments)
+    return check(submit(fd, ioctl, pointer, arguments), ioctl, arguments)
+
+
+def submit(fd: int, ioctl: str, pointer: Any, arguments: Mapping[str, object], shown: str = "") -> int:
+    """Do the same, but return a failure as a negative errno; *shown* is what to call the ioctl instead."""
+    if _observer is None:
+        return lib.iommufd_uapi_ioctl(fd, request(ioctl), pointer)
+    start = time.perf_counter_ns()
+    result = lib.iommufd_uapi_ioctl(fd, request(ioctl), pointer)
+    nanoseconds = time.perf_counter_ns() - start
+    outputs = _outputs(pointer, arguments) if result >= 0 else {}
+    _observer(IoctlCall(fd, shown or ioctl, dict(arguments), result, outputs, nanoseconds))
+    return result
+
+
+def _outputs(pointer: Any, arguments: Mapping[str, object]) -> dict[str, int]:
+    pointed = ffi.typeof(pointer)
+    if pointed.kind != "pointer" or pointed.item.kind != "struct":
+        return {}
+    numbers = {name: getattr(pointer, name) for name, field in pointed.item.fields if field.type.kind == "primitive"}
+    given = (*arguments, *_IMPLIED)
+    return {name: int(value) for name, value in numbers.items() if value and name not in given}
 
 
 def issue_value(fd: int, ioctl: str, value: int = 0) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from iommufd_py.enums import HwCapabilities, IommuOption, VfioIoasOp
 from iommufd_py.errors import check
 from iommufd_py.ffi import ffi, lib
-from iommufd_py.uapi.call import address_of, issue, request
+from iommufd_py.uapi.call import address_of, issue, request, submit
 
 __all__ = [
     "DIRTY_BITMAP_NO_CLEAR",
@@ -159,7 +159,7 @@ def ioas_iova_ranges(fd: int, ioas_id: int) -> tuple[list[tuple[int, int]], int]
         arg.ioas_id = ioas_id
         arg.num_iovas = count
         arg.allowed_iovas = address_of(array)
-        result = lib.iommufd_uapi_ioctl(fd, lib.IOMMU_IOAS_IOVA_RANGES, arg)
+        result = submit(fd, "IOMMU_IOAS_IOVA_RANGES", arg, {"ioas_id": ioas_id})
         if result != -errno.EMSGSIZE:
             break
         # The kernel says how many there are; there may be more by the next call, so ask until it fits.
@@ -318,7 +318,7 @@ def hwpt_invalidate(fd: int, hwpt_id: int, data_type: int, entries: bytes, entry
     }
     for name, value in fields.items():
         setattr(arg, name, value)
-    result = lib.iommufd_uapi_ioctl(fd, lib.IOMMU_HWPT_INVALIDATE, arg)
+    result = submit(fd, "IOMMU_HWPT_INVALIDATE", arg, fields)
     check(result, "IOMMU_HWPT_INVALIDATE", {**fields, "handled": int(arg.entry_num)})
     return int(arg.entry_num)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from iommufd_py.errors import check
 from iommufd_py.ffi import ffi, lib
-from iommufd_py.uapi.call import request
+from iommufd_py.uapi.call import submit
 
 __all__ = [
     "ACCESS_NEEDS_PIN",
@@ -65,5 +65,5 @@ def _issue(fd: int, operation: str, object_id: int, member: str, fields: dict[st
     arg.id = object_id
     for name, value in fields.items():
         setattr(getattr(arg, member), name, value)
-    result = lib.iommufd_uapi_ioctl(fd, request("IOMMU_TEST_CMD"), arg)
-    return check(result, f"IOMMU_TEST_CMD {operation}", {"id": object_id, **fields}), arg
+    shown, arguments = f"IOMMU_TEST_CMD {operation}", {"id": object_id, **fields}
+    return check(submit(fd, "IOMMU_TEST_CMD", arg, arguments, shown), shown, arguments), arg
