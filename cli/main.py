@@ -57,7 +57,7 @@ def iommufd(context: click.Context, verbose: bool) -> None:
     \b
     Examples:
       iommufd info
-      iommufd -v map --device 0000:3b:00.0 --size 2M
+      iommufd -v map --device mock --size 64K
     """
     if verbose:
         from iommufd_py.trail import describe_ioctl, ioctl_trail

@@ -45,7 +45,7 @@ def trace(
 
     \b
     Examples:
-      iommufd trace --seconds 5
+      iommufd trace --seconds 1
       iommufd trace --event map --event unmap -- iommufd map --device mock --size 64K
     """
     with Trace(clock="mono") as instance:

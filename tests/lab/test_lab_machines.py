@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+"""Boots the machines that tests/machines is for, and runs the tests for each there."""
+
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from iommufd_py.lab import kernel, vm
+from iommufd_py.lab.machine import Machine
+from iommufd_py.lab.progress import Silent
+
+ROOT = Path(__file__).parents[2]
+
+IN_USE = Machine(
+    devices=(
+        "virtio-net-pci,addr=0x13.0",
+        "VGA,addr=0x14.0",
+        "pci-serial,addr=0x15.0",
+        "pci-bridge,addr=0x16.0,chassis_nr=1",
+    ),
+    options=("console=ttyS1",),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "machine"),
+    [
+        ("other_iommu", Machine(iommu="amd")),
+        ("other_iommu", Machine(iommu="virtio")),
+        ("other_iommu", Machine(iommu="none")),
+        ("devices_in_use", IN_USE),
+    ],
+    ids=["amd", "virtio", "none", "in-use"],
+)
+def test_machine(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("IOMMUFD_TEST_MACHINE", name)
+    out = BytesIO()
+    command = [sys.executable, "-m", "pytest", "-q", f"tests/machines/test_{name}.py"]
+    result = vm.run(kernel.image("stock", Silent()), command, machine, kernel_name="stock", stdout=out)
+    assert result.problem is None, result.log_excerpt()
+    assert result.status == 0, out.getvalue().decode()

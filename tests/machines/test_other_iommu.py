@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""On a machine whose IOMMU is no VT-d, or that has none: named, shown with what is known, and never a crash."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from iommufd_py.coherency import IommuKind
+from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
+from iommufd_py.sysinfo import iommus
+from tests.vtd.test_cli_info import validated
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+MACHINE = os.environ.get("IOMMUFD_LAB_MACHINE", "")
+KIND = {"q35 amd-iommu": IommuKind.AMD_VI, "q35 virtio-iommu": IommuKind.VIRTIO}.get(MACHINE)
+SPARE = TEST_DEVICES[0]
+
+
+def test_it_is_named(cli: Cli) -> None:
+    found = [one for one in iommus() if one.kind is not IommuKind.SELFTEST]
+    assert [one.kind for one in found] == ([KIND] if KIND else [])
+    done = cli("info")
+    assert done.returncode == 0, done.stderr
+    assert ("no IOMMU is in use" in done.stdout) == (KIND is None)
+    if KIND:
+        assert str(KIND) in done.stdout
+        assert SPARE in found[0].devices
+
+
+def test_kernels_answer_is_as_predicted(cli: Cli) -> None:
+    if KIND is None:
+        done = cli("device", "bind", SPARE)
+        assert done.returncode == 1
+        assert "vfio-pci did not take" in done.stderr
+        assert "the IOMMU on" in done.stderr
+        return
+    assert cli("device", "bind", SPARE).returncode == 0
+    try:
+        document = validated(cli("info", "--json", "--ask"), "iommufd-info-1")
+    finally:
+        assert cli("device", "restore", SPARE).returncode == 0
+    (iommu,) = [one for one in document["iommus"] if one["kind"] == KIND.name]
+    assert iommu["vtd"] is None
+    assert iommu["asked"][SPARE]["coherency"] == iommu["flushes"]["coherency"]
+    assert iommu["flushes"]["coherency"] == ("coherent" if KIND is IommuKind.AMD_VI else "non-coherent")
+
+
+def test_devices_are_shown(cli: Cli) -> None:
+    document = validated(cli("device", "show", NVME_DEVICE, "--json"), "iommufd-device-1")
+    assert (document["group"] is None) == (KIND is None)
+    assert document["device"]["driver"] == "nvme"
+    listed = json.loads(cli("device", "list", "--json").stdout)["devices"]
+    assert any(one["bdf"] == SPARE for one in listed)
+
+
+def test_one_map(cli: Cli) -> None:
+    if KIND is None:
+        pytest.skip("there is no IOMMU to map with")
+    done = cli("map", "--device", SPARE, "--bind", "--size", "64K", "--iova", "0x100000000")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pinned_bytes: 64K" in done.stdout

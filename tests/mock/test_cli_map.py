@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: MIT
+"""`iommufd map`, `shell`, `trace` and -v on the kernel's mock device."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from iommufd_py import Iommufd
+from tests.conftest import need_mock_driver
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+IOMMUFD = str(Path(sys.executable).parent / "iommufd")
+
+SCRIPT = """
+schema = "iommufd-script/1"
+[[step]]
+do = "ioas"
+name = "a"
+[[step]]
+do = "ioas"
+name = "other"
+[[step]]
+do = "buffer"
+name = "b"
+size = "64K"
+[[step]]
+do = "hwpt"
+name = "h"
+ioas = "a"
+[[step]]
+do = "attach"
+to = "h"
+[[step]]
+do = "map"
+name = "m"
+ioas = "a"
+buffer = "b"
+iova = "0x1000000"
+[[step]]
+do = "map"
+ioas = "a"
+buffer = "b"
+iova = "0x1000000"
+expect = "EEXIST"
+[[step]]
+do = "copy"
+name = "c"
+ioas = "other"
+from = "m"
+[[step]]
+do = "close"
+what = "h"
+expect = "EBUSY"
+[[step]]
+do = "detach"
+[[step]]
+do = "unmap"
+mapping = "m"
+[[step]]
+do = "unmap"
+ioas = "a"
+iova = "0x1000000"
+length = "64K"
+expect = "ENOENT"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _mock_driver(iommufd: Iommufd) -> None:
+    need_mock_driver(iommufd)
+
+
+def document(done: subprocess.CompletedProcess[str]) -> dict:
+    schema = json.loads((resources.files("iommufd_py.cli") / "schemas" / "iommufd-map-1.json").read_text())
+    found = json.loads(done.stdout)
+    jsonschema.Draft202012Validator(schema).validate(found)
+    return found
+
+
+def test_one_map_is_told_and_undone(cli: Cli) -> None:
+    done = cli("map", "--device", "mock", "--size", "64K", "--iova", "0x1000000")
+    assert done.returncode == 0, done.stderr
+    for text in ("coherency: non-coherent", "VFIO_DMA_CC_IOMMU=0", "pinned_bytes: 64K", "iova: 0x1000000"):
+        assert text in done.stdout
+    assert re.search(r"^     IOMMU_IOAS_MAP: [\d.]+ [num]s$", done.stdout, re.MULTILINE)
+    assert done.stdout.splitlines()[-1] == "everything is undone"
+
+
+def test_json_is_as_described(cli: Cli) -> None:
+    found = document(cli("map", "--device", "mock", "--size", "64K", "--json"))
+    assert found["as_expected"] is True
+    assert [step["do"] for step in found["steps"]] == ["ioas", "hwpt", "attach", "buffer", "map"]
+    (mapped,) = [call for call in found["steps"][-1]["ioctls"] if call["ioctl"] == "IOMMU_IOAS_MAP"]
+    assert mapped["result"] == 0
+    assert mapped["arguments"]["length"] == 65536
+
+
+def test_script_with_errors_that_it_expects(cli: Cli, tmp_path: Path) -> None:
+    script = tmp_path / "report.toml"
+    # Closing the HWPT detaches the device first, so that is no error: what the script says is not what happens.
+    script.write_text(SCRIPT)
+    done = cli("map", "--device", "mock", "--script", str(script), "--json")
+    found = document(done)
+    assert done.returncode == 1
+    assert [step["error"] for step in found["steps"]] == ["", "", "", "", "", "", "EEXIST", "", ""]
+    assert found["steps"][-1]["as_expected"] is False
+    assert found["steps_left_out"] == 3
+    script.write_text(SCRIPT.replace('what = "h"\nexpect = "EBUSY"', 'what = "c"'))
+    done = cli("map", "--device", "mock", "--script", str(script))
+    assert done.returncode == 0, done.stdout
+    assert "EEXIST, as expected" in done.stdout
+    assert "ENOENT, as expected" in done.stdout
+
+
+def test_step_that_cannot_be_tried(cli: Cli, tmp_path: Path) -> None:
+    script = tmp_path / "report.toml"
+    script.write_text('schema = "iommufd-script/1"\n[[step]]\ndo = "map"\nioas = "a"\nbuffer = "b"\n')
+    done = cli("map", "--script", str(script))
+    assert done.returncode == 1
+    assert done.stderr == "iommufd: error: 'a' is no Ioas of the steps before\n"
+
+
+def test_hold_keeps_it_until_the_input_ends() -> None:
+    command = [IOMMUFD, "map", "--device", "mock", "--size", "64K", "--hold"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as held:
+        assert held.stderr is not None
+        assert held.stderr.readline() == "held until the standard input ends\n"
+        pinned = re.search(r"^VmPin:\s+(\d+) kB", Path(f"/proc/{held.pid}/status").read_text(), re.MULTILINE)
+        assert pinned is not None and int(pinned[1]) == 64
+        out, _ = held.communicate("")
+    assert held.returncode == 0
+    assert out.endswith("everything is undone\n")
+
+
+def on_terminal(command: list[str], typed: str, until: str) -> str:
+    """Run a command on a terminal, type when *until* has been printed, and return all it printed."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(command[0], command)
+    printed = ""
+    deadline = time.monotonic() + 60
+    try:
+        while time.monotonic() < deadline:
+            if not select.select([terminal], [], [], 1)[0]:
+                continue
+            try:
+                printed += os.read(terminal, 4096).decode()
+            except OSError:  # its end
+                break
+            if typed and until in printed:
+                os.write(terminal, typed.encode())
+                typed = ""
+    finally:
+        os.close(terminal)
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, printed
+    return printed
+
+
+def test_hold_on_a_terminal_ends_with_a_key() -> None:
+    printed = on_terminal([IOMMUFD, "map", "--device", "mock", "--size", "64K", "--hold"], "q", "press a key")
+    assert "everything is undone" in printed
+
+
+def test_held_map_is_undone_by_a_signal() -> None:
+    command = [IOMMUFD, "map", "--device", "mock", "--size", "64K", "--hold"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as held:
+        assert held.stderr is not None
+        held.stderr.readline()
+        held.send_signal(signal.SIGTERM)
+    assert held.returncode == 128 + signal.SIGTERM
+
+
+def test_shell_has_the_objects_and_keeps_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    typed = "hwpt = device.alloc_hwpt(ioas)\nprint('evidence', hwpt.evidence)\n\x04"
+    printed = on_terminal([IOMMUFD, "shell", "--device", "mock"], typed, ">>> ")
+    assert "ioas = Ioas(" in printed
+    assert "evidence VFIO_DMA_CC_IOMMU=0" in printed
+    assert "hwpt.evidence" in (tmp_path / "iommufd-py" / "history").read_text()
+
+
+def test_shell_runs_what_it_is_given(cli: Cli) -> None:
+    done = cli("shell", input="print(ioas.iova_ranges().alignment)")
+    assert (done.returncode, done.stdout) == (0, "1\n")
+
+
+def test_verbose_shows_every_ioctl_on_stderr(cli: Cli) -> None:
+    done = cli("-v", "map", "--device", "mock", "--size", "64K", "--json")
+    assert json.loads(done.stdout)["as_expected"] is True
+    lines = done.stderr.splitlines()
+    assert re.fullmatch(r"IOMMU_IOAS_ALLOC\(\) on \d+ = 0 -> out_ioas_id=\d+, [\d.]+ [num]?s", lines[1]), lines[1]
+    assert any(line.startswith("IOMMU_TEST_CMD MOCK_DOMAIN") for line in lines)
+    assert any(re.match(r"IOMMU_IOAS_MAP\(flags=0x6, .*length=65536.* = 0 -> iova=", line) for line in lines)
+    assert "IOMMU_" not in cli("map", "--device", "mock", "--size", "64K", "--json").stderr
+
+
+def test_trace_shows_the_map_of_its_command_and_leaves_nothing(cli: Cli) -> None:
+    instances = Path("/sys/kernel/tracing/instances")
+    run = ("map", "--device", "mock", "--size", "64K", "--iova", "0x1000000")
+    done = cli("trace", "--event", "map", "--event", "unmap", "--json", "--", IOMMUFD, *run)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert {event["schema"] for event in events} == {"iommufd-trace-event/1"}
+    assert any(event["event"] == "map" and "iova=0x0000000001000000" in event["text"] for event in events)
+    assert any(event["event"] == "unmap" for event in events)
+    assert list(instances.iterdir()) == []
+
+
+def test_trace_for_a_time_and_exit_status_of_its_command(cli: Cli) -> None:
+    assert cli("trace", "--seconds", "0.5").returncode == 0
+    assert cli("trace", "--event", "map", "--", "sh", "-c", "exit 3").returncode == 3
