@@ -5,6 +5,7 @@ import json
 import os
 import select
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 
@@ -52,7 +53,8 @@ def trace(
         _enable(instance, events or list(_EVENTS))
         pipe = os.open(instance.directory / "trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         start = time.monotonic()
-        child = subprocess.Popen(command) if command else None
+        # With --json our stdout is events and nothing else.
+        child = subprocess.Popen(command, stdout=sys.stderr if as_json else None) if command else None
         try:
             for record in _records(pipe, child, None if seconds is None else start + seconds):
                 _show(record, start, as_json)

@@ -214,8 +214,11 @@ def test_trace_shows_the_map_of_its_command_and_leaves_nothing(cli: Cli) -> None
     run = ("map", "--device", "mock", "--size", "64K", "--iova", "0x1000000")
     done = cli("trace", "--event", "map", "--event", "unmap", "--json", "--", IOMMUFD, *run)
     assert done.returncode == 0, done.stderr
-    events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert {event["schema"] for event in events} == {"iommufd-trace-event/1"}
+    schema = json.loads((resources.files("iommufd_py.cli") / "schemas" / "iommufd-trace-event-1.json").read_text())
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    for event in events:
+        jsonschema.Draft202012Validator(schema).validate(event)
+    assert "everything is undone" in done.stderr
     assert any(event["event"] == "map" and "iova=0x0000000001000000" in event["text"] for event in events)
     assert any(event["event"] == "unmap" for event in events)
     assert list(instances.iterdir()) == []

@@ -40,6 +40,11 @@ def kinds(bdf: str = NVME_DEVICE) -> list[UseKind]:
     return [use.kind for use in pci.uses(bdf)]
 
 
+def mark() -> bytes:
+    with DISK.open("rb") as disk:
+        return disk.read(len(MARK))
+
+
 def wait_for_disk() -> None:
     shell(f"for i in $(seq 200); do [ -b {DISK} ] && exit; sleep 0.1; done; exit 1")
 
@@ -75,7 +80,7 @@ def test_unused_disk_can_be_taken_and_works_afterwards(cli: Cli) -> None:
     done = cli("device", "restore", NVME_DEVICE)
     assert "is bound to nvme" in done.stderr
     wait_for_disk()
-    assert DISK.read_bytes().startswith(MARK)
+    assert mark() == MARK
 
 
 def test_mounted_disk_is_refused_and_says_where(cli: Cli, tmp_path: Path) -> None:
@@ -277,7 +282,7 @@ class TestKilled:
             assert cli("device", "restore", "--all").returncode == 0
         assert driver() == "nvme"
         wait_for_disk()
-        assert DISK.read_bytes().startswith(MARK)
+        assert mark() == MARK
 
     def sysfs_driver(self) -> str:
         # Faster than asking udev: the window is short.
