@@ -138,13 +138,15 @@ def check_unbind(bdf: str, *, force: bool = False) -> str:
 
 
 def unbind(bdf: str, *, force: bool = False) -> None:
-    """Leave a function without driver, remembering what :func:`restore` needs.
+    """Leave a function without driver, remembering what :func:`restore` needs; without effect on one that has none.
 
     Raises:
         DeviceError: there is no such function, it is in use, or sysfs refuses. What is open through VFIO cannot be
             forced: the kernel would wait until it is closed.
     """
     address = check_unbind(bdf, force=force)
+    if not _driver(address):
+        return
     with _explained(f"{address} cannot be taken from its driver"), state.locked():
         _remember(address)
         _apply(plan_unbind(address))
