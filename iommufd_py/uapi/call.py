@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 # What follows from the structure itself, and tells a reader nothing.
-_IMPLIED = ("size", "argsz", "__reserved", "__reserved2")
+_IMPLIED = ("size", "argsz", "op", "__reserved", "__reserved2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class IoctlCall:
         ioctl: its name.
         arguments: what went in, by name.
         result: what the kernel returned, a negative errno for a failure.
-        outputs: numbers of the structure that were not given and came back other than zero.
+        outputs: numbers of the structure that came back other than they went in.
         nanoseconds: how long it took, seen from Python.
     """
 
@@ -106,8 +106,9 @@ def _outputs(pointer: Any, arguments: Mapping[str, object]) -> dict[str, int]:
     if pointed.kind != "pointer" or pointed.item.kind != "struct":
         return {}
     numbers = {name: getattr(pointer, name) for name, field in pointed.item.fields if field.type.kind == "primitive"}
-    given = (*arguments, *_IMPLIED)
-    return {name: int(value) for name, value in numbers.items() if value and name not in given}
+    return {
+        name: int(value) for name, value in numbers.items() if value != arguments.get(name, 0) and name not in _IMPLIED
+    }
 
 
 def issue_value(fd: int, ioctl: str, value: int = 0) -> int:
