@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-import iommufd_py
+from iommufd_py import api
 
 from .opened import BIND_OPTION, DEVICE_OPTION, opened
 
@@ -34,7 +34,7 @@ def shell(device: str | None, bind: bool) -> None:
     """
     with opened(device, bind) as (iommufd, bound):
         ioas = iommufd.alloc_ioas()
-        names = {name: getattr(iommufd_py, name) for name in iommufd_py.__all__}
+        names = {name: getattr(api, name) for name in api.__all__}
         names |= {"iommufd": iommufd, "ioas": ioas}
         if bound is not None:
             names["device"] = bound
