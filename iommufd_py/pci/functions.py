@@ -2,7 +2,7 @@
 """PCI functions as sysfs and the hardware database describe them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,9 @@ class PciDevice:
     cdev: str
     numa_node: int | None
     reset_methods: tuple[str, ...]
-    name: str
-    class_name: str
+    # udev forgets them at an unbind, and looks them up again at its next event: no part of what the function is.
+    name: str = field(compare=False)
+    class_name: str = field(compare=False)
 
 
 def list_devices() -> tuple[PciDevice, ...]:
