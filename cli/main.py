@@ -25,7 +25,7 @@ _COMMANDS = {
     "shell": "Give a Python prompt with the objects at hand.",
     "trace": "Show maps, unmaps, flushes and faults as they happen.",
     "bench": "Time DMA map and unmap.",
-    "validate": "Does this kernel keep the three flush rules?",
+    "validate": "Hold the running kernel against the three flush rules.",
     "lab": "Run commands on a kernel of the lab, behind an emulated VT-d.",
 }
 
