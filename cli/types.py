@@ -2,6 +2,7 @@
 """Parameters as people type them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -9,7 +10,7 @@ from click.shell_completion import CompletionItem
 from iommufd_py.device import normalize_bdf
 from iommufd_py.units import parse_iova, parse_size
 
-__all__ = ["BDF", "BDF_OR_MOCK", "IOVA", "JSON_OPTION", "MOCK", "SIZE", "SIZES", "TAKEN_BDF"]
+__all__ = ["BDF", "BDF_OR_MOCK", "IOVA", "JSON_OPTION", "MOCK", "SIZE", "SIZES", "TAKEN_BDF", "Values"]
 
 
 class _Number(click.ParamType[int]):
@@ -26,13 +27,18 @@ class _Number(click.ParamType[int]):
             self.fail(str(failure), param, ctx)
 
 
-class _Sizes(click.ParamType[tuple[int, ...]]):
-    name = "size,..."
+class Values(click.ParamType[tuple[Any, ...]]):
+    """A list with commas, each part of a type of its own: ``4K,2M``, ``dirty,clean``."""
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+    def __init__(self, each: click.ParamType[Any]) -> None:
+        self.name = f"{each.name},..."
+        self._each = each
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Convert each part."""
         if isinstance(value, tuple):
             return value
-        return tuple(SIZE.convert(part, param, ctx) for part in str(value).split(","))
+        return tuple(self._each.convert(part, param, ctx) for part in str(value).split(","))
 
 
 MOCK = "mock"
@@ -69,4 +75,4 @@ BDF_OR_MOCK = _Bdf(or_mock=True)
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 SIZE = _Number("size", parse_size)
 IOVA = _Number("iova", parse_iova)
-SIZES = _Sizes()
+SIZES = Values(SIZE)

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: MIT
+#define _GNU_SOURCE
 #include <errno.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <time.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
-#include "iommufd.h"
 #include "bench.h"
 
 #define CACHE_LINE 64
@@ -24,68 +30,163 @@ uint64_t iommufd_bench_clock_ns(void)
 	return clock_ns();
 }
 
-static void dirty_lines(volatile unsigned char *start, uint64_t length)
+void iommufd_bench_clock(uint64_t *ns, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t start = clock_ns();
+
+		ns[i] = clock_ns() - start;
+	}
+}
+
+/* --- the buffer's cache lines ----------------------------------------------------------------------------------- */
+
+static void write_lines(volatile unsigned char *start, uint64_t length)
 {
 	for (uint64_t offset = 0; offset < length; offset += CACHE_LINE)
 		start[offset]++;
 }
 
-int iommufd_bench_map_unmap(int fd, uint32_t ioas_id, void *user_va, uint64_t length, uint64_t iova, uint32_t count,
-			    uint64_t *map_ns, uint64_t *unmap_ns, uint32_t *done, bool *in_unmap)
+static void read_lines(const volatile unsigned char *start, uint64_t length)
 {
-	struct iommu_ioas_map map = {
-		.size = sizeof(map),
-		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE,
-		.ioas_id = ioas_id,
-		.user_va = (uintptr_t)user_va,
-		.length = length,
-		.iova = iova,
-	};
-
-	for (*done = 0; *done < count; ++*done) {
-		struct iommu_ioas_unmap unmap = {
-			.size = sizeof(unmap),
-			.ioas_id = ioas_id,
-			.iova = iova,
-			.length = length,
-		};
-		uint64_t start;
-		int ret;
-
-		dirty_lines(user_va, length);
-
-		*in_unmap = false;
-		start = clock_ns();
-		ret = ioctl(fd, IOMMU_IOAS_MAP, &map);
-		map_ns[*done] = clock_ns() - start;
-		if (ret < 0)
-			return -errno;
-
-		*in_unmap = true;
-		start = clock_ns();
-		ret = ioctl(fd, IOMMU_IOAS_UNMAP, &unmap);
-		unmap_ns[*done] = clock_ns() - start;
-		if (ret < 0)
-			return -errno;
-	}
-	return 0;
+	for (uint64_t offset = 0; offset < length; offset += CACHE_LINE)
+		(void)start[offset];
 }
 
-int iommufd_bench_empty_ioctl(int fd, uint32_t ioas_id, uint32_t count, uint64_t *ns)
+#if defined(__x86_64__)
+bool iommufd_bench_can_flush(void)
+{
+	unsigned int eax, ebx, ecx, edx;
+
+	return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_CLFLUSHOPT);
+}
+
+/* As the kernel's clflush_cache_range(): CLFLUSHOPT is ordered by fences only. */
+static void flush_lines(volatile unsigned char *start, uint64_t length)
+{
+	asm volatile("mfence" ::: "memory");
+	for (uint64_t offset = 0; offset < length; offset += CACHE_LINE)
+		asm volatile("clflushopt %0" : "+m"(start[offset]));
+	asm volatile("mfence" ::: "memory");
+}
+#else
+bool iommufd_bench_can_flush(void)
+{
+	return false;
+}
+
+static void flush_lines(volatile unsigned char *start, uint64_t length)
+{
+	(void)start;
+	(void)length;
+}
+#endif
+
+void iommufd_bench_flush(void *buffer, uint64_t length, uint64_t *ns, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
-		struct iommu_option option = {
-			.size = sizeof(option),
-			.option_id = IOMMU_OPTION_HUGE_PAGES,
-			.op = IOMMU_OPTION_OP_GET,
-			.object_id = ioas_id,
-		};
-		uint64_t start = clock_ns();
-		int ret = ioctl(fd, IOMMU_OPTION, &option);
+		uint64_t start;
 
+		write_lines(buffer, length);
+		start = clock_ns();
+		flush_lines(buffer, length);
 		ns[i] = clock_ns() - start;
-		if (ret < 0)
+	}
+}
+
+static void prepare_lines(const struct iommufd_bench_loop *loop)
+{
+	switch (loop->cache) {
+	case IOMMUFD_BENCH_UNTOUCHED:
+		break;
+	case IOMMUFD_BENCH_DIRTY:
+		write_lines(loop->buffer, loop->buffer_bytes);
+		break;
+	case IOMMUFD_BENCH_CLEAN:
+		flush_lines(loop->buffer, loop->buffer_bytes);
+		read_lines(loop->buffer, loop->buffer_bytes);
+		break;
+	case IOMMUFD_BENCH_EVICTED:
+		flush_lines(loop->buffer, loop->buffer_bytes);
+		break;
+	}
+}
+
+/* --- the loop --------------------------------------------------------------------------------------------------- */
+
+static uint64_t *field(const struct iommufd_bench_step *step, const struct iommufd_bench_move *move)
+{
+	return (uint64_t *)((char *)step->issued + move->offset);
+}
+
+static void prepare_argument(const struct iommufd_bench_step *step, uint64_t place)
+{
+	memcpy(step->issued, step->argument, step->argument_bytes);
+	if (step->id_from)
+		memcpy((char *)step->issued + step->id_offset, step->id_from, sizeof(*step->id_from));
+	for (int i = 0; i < 2; i++)
+		if (step->moves[i].offset)
+			*field(step, &step->moves[i]) += place * step->moves[i].per_round;
+}
+
+static int issue_all(const struct iommufd_bench_step *step)
+{
+	for (uint32_t call = 1;; call++) {
+		if (ioctl(step->fd, step->request, step->issued) < 0)
 			return -errno;
+		if (call == step->calls)
+			return 0;
+		for (int i = 0; i < 2; i++)
+			if (step->moves[i].offset)
+				*field(step, &step->moves[i]) += step->moves[i].per_call;
+	}
+}
+
+static uint8_t befell(const struct rusage *before, const struct rusage *after)
+{
+	uint8_t flags = 0;
+
+	if (after->ru_nvcsw != before->ru_nvcsw || after->ru_nivcsw != before->ru_nivcsw)
+		flags |= IOMMUFD_BENCH_SWITCHED;
+	if (after->ru_minflt != before->ru_minflt || after->ru_majflt != before->ru_majflt)
+		flags |= IOMMUFD_BENCH_FAULTED;
+	return flags;
+}
+
+/* Threads that start together find the lock contended from the first sample on. */
+static void pass_gate(uint32_t *gate)
+{
+	__atomic_sub_fetch(gate, 1, __ATOMIC_ACQ_REL);
+	while (__atomic_load_n(gate, __ATOMIC_ACQUIRE))
+		sched_yield();
+}
+
+int iommufd_bench_run(struct iommufd_bench_loop *loop, uint32_t count)
+{
+	if (loop->gate)
+		pass_gate(loop->gate);
+	for (uint32_t i = 0; i < count; i++, loop->rounds++) {
+		for (uint32_t s = 0; s < loop->step_count; s++) {
+			struct iommufd_bench_step *step = &loop->steps[s];
+			struct rusage before, after;
+			uint64_t start;
+			int ret;
+
+			prepare_argument(step, loop->rounds % loop->places);
+			prepare_lines(loop);
+			getrusage(RUSAGE_THREAD, &before);
+
+			start = clock_ns();
+			ret = issue_all(step);
+			step->ns[i] = clock_ns() - start;
+
+			getrusage(RUSAGE_THREAD, &after);
+			step->befell[i] = befell(&before, &after);
+			if (ret) {
+				loop->failed_step = s;
+				return ret;
+			}
+		}
 	}
 	return 0;
 }

@@ -1,17 +1,73 @@
 /* SPDX-License-Identifier: MIT */
-/* Timed loops: clock, ioctl, clock, with nothing of Python between two clock reads. */
+/*
+ * Timed loops: clock, ioctls, clock, with nothing of Python between two clock reads.
+ *
+ * Every operation of the benchmark is a round of steps: map and unmap, a HWPT made and destroyed, and so on. A step's
+ * structure is filled in by the caller, so that nothing here knows what an ioctl means.
+ */
+
+/* What is done to every cache line of the buffer before each step, outside the timed part. */
+enum iommufd_bench_cache {
+	IOMMUFD_BENCH_UNTOUCHED,
+	IOMMUFD_BENCH_DIRTY, /* written */
+	IOMMUFD_BENCH_CLEAN, /* flushed, then read */
+	IOMMUFD_BENCH_EVICTED, /* flushed */
+};
+
+/* What befell a sample, as bits. */
+enum {
+	IOMMUFD_BENCH_SWITCHED = 1, /* the thread was switched away from */
+	IOMMUFD_BENCH_FAULTED = 2, /* it took a page fault */
+};
+
+/* A 64-bit field of a step's structure that does not stay the same. */
+struct iommufd_bench_move {
+	uint64_t offset; /* in bytes; 0, where every structure has its size, for none */
+	uint64_t per_call; /* added from one call of a sample to the next */
+	uint64_t per_round; /* added from one round to the next, until the first place comes round again */
+};
+
+/* One sample of a step is the time of `calls` ioctls, one behind the other. */
+struct iommufd_bench_step {
+	uint64_t request;
+	const void *argument; /* as the first call of the first round has it; a copy is issued */
+	void *issued; /* room for that copy */
+	uint64_t argument_bytes;
+	const uint32_t *id_from; /* an object id that an earlier step brought back, or NULL */
+	uint64_t id_offset; /* where this step wants it */
+	struct iommufd_bench_move moves[2];
+	uint64_t *ns; /* room for `count` samples */
+	uint8_t *befell; /* and for what befell them */
+	uint32_t calls;
+	int32_t fd;
+};
+
+struct iommufd_bench_loop {
+	struct iommufd_bench_step *steps;
+	void *buffer;
+	uint64_t buffer_bytes;
+	uint64_t places; /* rounds after which moving fields are back at their first place */
+	uint32_t *gate; /* threads still to arrive before all start, or NULL */
+	uint32_t step_count;
+	enum iommufd_bench_cache cache;
+	uint64_t rounds; /* done so far, over all calls */
+	uint32_t failed_step; /* out */
+};
 
 /* Monotonic time in nanoseconds, not slewed by NTP: the clock of all samples. */
 uint64_t iommufd_bench_clock_ns(void);
 
 /*
- * Map [user_va, user_va + length) at iova and unmap it again, count times, and store how long each of
- * the two ioctls took. Before each map one byte of every cache line of the buffer is written, outside
- * the timed part, so that the lines are dirty as far as the caches hold them.
- * Returns 0, or the -errno of the first ioctl that failed, with *done the number of whole rounds.
+ * Go `count` rounds through the steps. Returns 0, or the -errno of the first ioctl that failed, with the
+ * loop saying in which step of which round.
  */
-int iommufd_bench_map_unmap(int fd, uint32_t ioas_id, void *user_va, uint64_t length, uint64_t iova, uint32_t count,
-			    uint64_t *map_ns, uint64_t *unmap_ns, uint32_t *done, _Bool *in_unmap);
+int iommufd_bench_run(struct iommufd_bench_loop *loop, uint32_t count);
 
-/* The floor: count times an ioctl that does nothing but read an option of the IOAS. Returns 0 or -errno. */
-int iommufd_bench_empty_ioctl(int fd, uint32_t ioas_id, uint32_t count, uint64_t *ns);
+/* Floor: the time between two clock reads with nothing between them. */
+void iommufd_bench_clock(uint64_t *ns, uint32_t count);
+
+/* Whether user space can flush cache lines here: x86 with CLFLUSHOPT. IOMMUFD_BENCH_CLEAN and _EVICTED need it. */
+_Bool iommufd_bench_can_flush(void);
+
+/* Floor: flush every cache line of a buffer, each line written before, outside the timed part. */
+void iommufd_bench_flush(void *buffer, uint64_t length, uint64_t *ns, uint32_t count);

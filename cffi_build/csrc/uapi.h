@@ -3,3 +3,6 @@
 
 /* Returns ioctl()'s result, or -errno. */
 int iommufd_uapi_ioctl(int fd, unsigned long request, void *arg);
+
+/* Gives up CAP_IPC_LOCK for this thread, so that pinned pages count against RLIMIT_MEMLOCK. Returns 0 or -errno. */
+int iommufd_uapi_drop_ipc_lock(void);

@@ -1,20 +1,185 @@
 # SPDX-License-Identifier: MIT
-"""A benchmark's result, and the JSON it is kept as."""
+"""A benchmark's result: what one row times, and what came out."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from iommufd_py.errors import ToolError
 from iommufd_py.hwpt import CoherencyEvidence
 from iommufd_py.mock import FlushCount
 from iommufd_py.sysinfo import Environment
 
-__all__ = ["SCHEMA", "BenchResult", "Row", "Target", "load", "save"]
+if TYPE_CHECKING:
+    from array import array
 
-SCHEMA = "iommufd-bench/1"
+__all__ = [
+    "Backend",
+    "BenchResult",
+    "CacheState",
+    "Floor",
+    "IovaUse",
+    "Point",
+    "Row",
+    "Run",
+    "Samples",
+    "Target",
+    "Workload",
+    "merge",
+]
+
+
+class Workload(StrEnum):
+    """What a round does; each of its operations is timed alone."""
+
+    MAP = "map"
+    """``map`` (IOAS_MAP or MAP_DMA), ``unmap``."""
+    ATTACH = "attach"
+    """``attach``: a domain more is made on an IOAS that is mapped (IOMMU_HWPT_ALLOC). ``detach``: it is destroyed."""
+    TEARDOWN = "teardown"
+    """``first-attach``: the only domain is made on an IOAS that is mapped. ``teardown``: it is destroyed."""
+    COPY = "copy"
+    """``copy`` (IOAS_COPY) of what is mapped to another place of the IOAS, ``unmap-copy``."""
+    MAP_FILE = "map-file"
+    """``map-file`` (IOAS_MAP_FILE), ``unmap-file``."""
+
+
+class Backend(StrEnum):
+    """Which interface maps."""
+
+    IOMMUFD = "iommufd"
+
+
+class CacheState(StrEnum):
+    """What the CPU cache holds of the buffer before each operation, as far as it has room."""
+
+    DIRTY = "dirty"
+    CLEAN = "clean"
+    EVICTED = "evicted"
+    UNTOUCHED = "untouched"
+    """Whatever the operation before left."""
+
+
+class IovaUse(StrEnum):
+    """Where the rounds map."""
+
+    REUSED = "reused"
+    """Always at the same IOVA, whose page tables are there from the round before."""
+    FRESH = "fresh"
+    """Each round in 2M, or a larger power of two, of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What one row times: a value on each axis. Rows of two runs are the same if their points are.
+
+    Attributes:
+        workload: what a round does.
+        backend: through which interface.
+        size_bytes: mapped by one sample, of each thread.
+        chunk_bytes: mapped by one ioctl, of which a sample takes as many as the size needs; 0 for one that maps it all.
+        bulk_unmap: one unmap for all chunks.
+        backing: what stands behind the buffer.
+        hwpts: domains on the IOAS that a map fills, or that were there before an attach.
+        cache: of the buffer, before each operation.
+        iova_use: where the rounds map.
+        alignment: of the IOVA in bytes, exactly; 0 for as aligned as the size.
+        huge_pages: whether the IOMMU may use large pages (IOMMU_OPTION_HUGE_PAGES).
+        accounting: how pinned pages are charged: ``none`` (CAP_IPC_LOCK), ``user`` or ``mm``.
+        threads: doing the same at the same time, each with a buffer of its own.
+        own_ioas: each thread on an IOAS of its own, not all on one.
+    """
+
+    workload: Workload
+    size_bytes: int
+    backing: str = "4k"
+    backend: Backend = Backend.IOMMUFD
+    chunk_bytes: int = 0
+    bulk_unmap: bool = False
+    hwpts: int = 1
+    cache: CacheState = CacheState.DIRTY
+    iova_use: IovaUse = IovaUse.REUSED
+    alignment: int = 0
+    huge_pages: bool = True
+    accounting: str = "none"
+    threads: int = 1
+    own_ioas: bool = False
+
+    @property
+    def ioctl_bytes(self) -> int:
+        """Mapped by one ioctl."""
+        return self.chunk_bytes or self.size_bytes
+
+    @property
+    def ioctls(self) -> int:
+        """How many of them one sample of a map takes."""
+        return self.size_bytes // self.ioctl_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """One operation in one process.
+
+    Attributes:
+        ns: times in the order taken, thread by thread.
+        switched: positions of samples during which the thread was switched away from.
+        faulted: positions of samples during which it took a page fault.
+        flush: what the kernel flushed from the CPU caches in one such operation; None where it does not count.
+    """
+
+    ns: "array[int]"
+    switched: tuple[int, ...] = ()
+    faulted: tuple[int, ...] = ()
+    flush: FlushCount | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one process measured of a row, with memory of its own.
+
+    Attributes:
+        boot_id: of the kernel it ran on (/proc/sys/kernel/random/boot_id).
+        warmup_rounds: rounds before the first sample.
+        steady: whether the times had settled by then.
+        pinned_bytes: how much VmPin grew by the first operation of one thread.
+        physical_runs: physically contiguous runs in which the buffer's pages lie, None where the kernel does not tell.
+        operations: samples by operation, in the order of a round.
+    """
+
+    boot_id: str
+    warmup_rounds: int
+    steady: bool
+    pinned_bytes: int
+    physical_runs: int | None
+    operations: Mapping[str, Samples]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One point and what its processes measured.
+
+    Attributes:
+        iova: where it was mapped, first.
+        leaves: number of page-table leaves by size in bytes, None where the kernel does not show them.
+        user_flush_ns: the floor of a flush: CLFLUSHOPT over the same buffer from user space; empty where it cannot be.
+    """
+
+    point: Point
+    iova: int
+    leaves: Mapping[int, int] | None
+    user_flush_ns: "array[int]"
+    runs: tuple[Run, ...] = field(default=())
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """What was timed, in the order of a round."""
+        return tuple(self.runs[0].operations) if self.runs else ()
+
+    def samples(self, operation: str) -> Iterator[Samples]:
+        """Yield the samples of one operation, process by process."""
+        for run in self.runs:
+            yield run.operations[operation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,56 +191,32 @@ class Target:
         iommu: name of the IOMMU's type.
         cap: VT-d capability register, None for another IOMMU.
         evidence: whether the domain enforces cache coherency, and how that is known.
-        domains: HWPTs on the IOAS; each is filled by every map.
     """
 
     device: str
     iommu: str
     cap: int | None
     evidence: CoherencyEvidence
-    domains: int
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One size: every sample of its map and its unmap, in the order taken.
+class Floor:
+    """What no sample can be below, in the same run: two clock reads, and an ioctl that does nothing."""
 
-    Attributes:
-        size_bytes: of one IOAS_MAP.
-        backing: what stood behind the buffer.
-        iova: where it was mapped.
-        pinned_bytes: how much VmPin grew by one map.
-        physical_runs: physically contiguous runs in which the buffer's pages lie, None where the kernel does not tell.
-        leaves: number of page-table leaves by size in bytes, None where the kernel does not show them.
-        map_flush, unmap_flush: what the kernel flushed from the CPU caches during one map and one unmap, None where it
-            does not count (a stock kernel flushes nothing).
-        warmup_rounds: rounds before the first sample.
-        map_ns, unmap_ns: samples.
-    """
-
-    size_bytes: int
-    backing: str
-    iova: int
-    pinned_bytes: int
-    physical_runs: int | None
-    leaves: Mapping[int, int] | None
-    map_flush: FlushCount | None
-    unmap_flush: FlushCount | None
-    warmup_rounds: int
-    map_ns: tuple[int, ...]
-    unmap_ns: tuple[int, ...]
+    clock_ns: "array[int]"
+    ioctl_ns: "array[int]"
 
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """One run. *floor_ns* are samples of an ioctl that does nothing, taken in the same run."""
+    """One run of the benchmark, or several of the same on several boots, merged."""
 
     tool_version: str
     command: tuple[str, ...]
     started: str
     environment: Environment
     target: Target
-    floor_ns: tuple[int, ...]
+    floor: Floor
     rows: tuple[Row, ...] = field(default=())
 
     @property
@@ -84,74 +225,19 @@ class BenchResult:
         variant = Path(self.environment.kernel_variant).name
         return " ".join(filter(None, (variant, str(self.target.evidence.coherency))))
 
-
-def to_document(result: BenchResult) -> dict[str, Any]:
-    """Return the run as one JSON document, with the finding beside its evidence."""
-    document = {"schema": SCHEMA, **asdict(result)}
-    document["target"]["coherency"] = str(result.target.evidence.coherency)
-    return document
-
-
-def save(result: BenchResult, path: Path) -> None:
-    """Write a run; a reader never sees half of one."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(json.dumps(to_document(result)) + "\n")
-        partial.replace(path)
-    except OSError as failure:
-        raise ToolError(f"{path} cannot be written: {failure.strerror}; choose another file") from failure
+    def with_run(self, row: Row) -> "BenchResult":
+        """Return the result with the runs of *row* added to those of the row of the same point."""
+        for number, mine in enumerate(self.rows):
+            if mine.point == row.point:
+                joined = replace(mine, runs=(*mine.runs, *row.runs))
+                return replace(self, rows=(*self.rows[:number], joined, *self.rows[number + 1 :]))
+        return replace(self, rows=(*self.rows, row))
 
 
-def load(path: Path) -> BenchResult:
-    """Read a run.
-
-    Raises:
-        ToolError: there is no such file, or it is not a run of this schema.
-    """
-    try:
-        document = json.loads(path.read_text())
-    except OSError as failure:
-        raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
-    except ValueError:
-        raise ToolError(f"{path} is no JSON: give a file that 'iommufd bench run --json' wrote") from None
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA:
-        raise ToolError(f"{path} has the schema {schema!r}, not {SCHEMA!r}: run the benchmark again with this version")
-    try:
-        return _from_document(document)
-    except (KeyError, TypeError, ValueError) as failure:
-        raise ToolError(f"{path} is damaged ({failure!r}): run the benchmark again") from None
-
-
-def _from_document(document: Any) -> BenchResult:
-    target, environment = document["target"], document["environment"]
-    costly = environment["costly_config"]
-    return BenchResult(
-        tool_version=document["tool_version"],
-        command=tuple(document["command"]),
-        started=document["started"],
-        environment=Environment(**{**environment, "costly_config": None if costly is None else tuple(costly)}),
-        target=Target(
-            device=target["device"],
-            iommu=target["iommu"],
-            cap=target["cap"],
-            evidence=CoherencyEvidence(**target["evidence"]),
-            domains=target["domains"],
-        ),
-        floor_ns=tuple(document["floor_ns"]),
-        rows=tuple(_row(row) for row in document["rows"]),
-    )
-
-
-def _row(row: Any) -> Row:
-    leaves = row["leaves"]
-    return Row(
-        **{
-            **row,
-            "leaves": None if leaves is None else {int(size): count for size, count in leaves.items()},
-            "map_flush": row["map_flush"] and FlushCount(**row["map_flush"]),
-            "unmap_flush": row["unmap_flush"] and FlushCount(**row["unmap_flush"]),
-            "map_ns": tuple(row["map_ns"]),
-            "unmap_ns": tuple(row["unmap_ns"]),
-        }
-    )
+def merge(results: Iterable[BenchResult]) -> BenchResult:
+    """Join results of the same benchmark on several boots of the same kernel: the first, with the runs of all."""
+    first, *others = results
+    for other in others:
+        for row in other.rows:
+            first = first.with_run(row)
+    return first

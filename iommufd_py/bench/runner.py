@@ -1,166 +1,296 @@
 # SPDX-License-Identifier: MIT
-"""Running a benchmark on the real thing."""
+"""Running a benchmark on the real thing: processes, warm-up, samples."""
 
+import multiprocessing
+import os
+import resource
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from threading import Thread
 
 from iommufd_py import vtd
-from iommufd_py.bench.model import BenchResult, Row, Target
+from iommufd_py.bench.model import BenchResult, Floor, Point, Row, Run, Samples
+from iommufd_py.bench.stats import settled
+from iommufd_py.bench.workloads import MOCK, Setup, Worker, set_up, target
 from iommufd_py.context import Iommufd
-from iommufd_py.device import BoundDevice, VfioDevice
-from iommufd_py.enums import HwInfoType
-from iommufd_py.errors import ToolError
-from iommufd_py.hwpt import Coherency, Hwpt
-from iommufd_py.ioas import Ioas
-from iommufd_py.memory import Backing, DmaBuffer
-from iommufd_py.mock import FlushCount, MockDevice, flush_count
+from iommufd_py.device import VfioDevice
+from iommufd_py.errors import IommufdError, ToolError
+from iommufd_py.hwpt import Coherency
+from iommufd_py.mock import FlushCount, flush_count
 from iommufd_py.sysinfo import environment, pinned_bytes
-from iommufd_py.uapi.bench import clock_ns, empty_ioctl, map_unmap
-from iommufd_py.units import format_size
+from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, can_flush, clock, clock_ns, empty_ioctl, flush
 
-__all__ = ["DEFAULT_SIZES", "MOCK", "Plan", "run"]
+__all__ = ["DEFAULT_SIZES", "MOCK", "Plan", "Progress", "run"]
 
-MOCK = "mock"
 DEFAULT_SIZES = (4 << 10, 64 << 10, 2 << 20, 64 << 20, 256 << 20)
 
 _FLOOR_ROUNDS = 1000
-# A row goes on until it has taken this long, within these bounds.
-_ROW_NS = 1_500_000_000
-_MIN_ROUNDS = 20
-_MAX_ROUNDS = 2000
+_MIN_VALUES = 5
+_MAX_VALUES = 2000
 # One call into the extension lasts about so long, which is how soon Ctrl-C is heard.
 _CALL_NS = 100_000_000
-_WARMUP_ROUNDS = 3
-# Away from address zero, where a stray null pointer of a device would land.
-_LOWEST_IOVA = 4 << 30
+# A warm-up is blocks of a tenth of the row's time, until two in a row agree, ten at most.
+_WARMUP_BLOCKS = 10
+# The user-space flush of a row may take so much of its time.
+_FLUSH_PART = 0.2
 # The kernel prints the leaves with the IOMMU's lock held, and anew for each doubling of its buffer.
 _MAX_LEAF_DUMP_BYTES = 64 << 20
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to time.
+    """What to time, and how long.
 
     Attributes:
         device: PCI address of a device bound to vfio-pci, or ``mock``.
-        sizes: bytes of one IOAS_MAP, a row each.
-        coherency: what the domain must be.
-        backing: what must stand behind the buffer.
+        points: a row each.
+        coherency: what the domains must be.
         iova: where to map; None takes an aligned place that is allowed.
-        rounds: samples a row; None takes as many as fit into a second or two.
+        processes: how often all rows are measured, each time by a new process with new memory.
+        values: samples a row in each process; None takes as many as fit into *row_seconds*, 5 to 2000.
+        row_seconds: time for a row in each process, without its warm-up.
+        cpu: where to run; None leaves that to the scheduler.
     """
 
     device: str
-    sizes: Sequence[int] = DEFAULT_SIZES
+    points: tuple[Point, ...]
     coherency: Coherency = Coherency.ANY
-    backing: Backing = Backing.ANON_4K
     iova: int | None = None
-    rounds: int | None = None
+    processes: int = 5
+    values: int | None = None
+    row_seconds: float = 0.25
+    cpu: int | None = None
 
 
-def run(plan: Plan, on_row: Callable[[BenchResult], None] = lambda result: None) -> BenchResult:
-    """Time map and unmap as planned; *on_row* gets the run so far after each row, so that no row can be lost.
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is. *seconds_left* is an estimate from the rows done so far."""
+
+    done: int
+    total: int
+    seconds_left: float
+    point: Point
+
+
+def run(
+    plan: Plan,
+    on_row: Callable[[BenchResult], None] = lambda result: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> BenchResult:
+    """Time everything as planned; *on_row* gets the result so far after each row, so that no row can be lost.
+
+    The rows are gone through once by each process, one behind the other, so that what drifts hits all of them alike.
 
     Raises:
         ToolError: the plan cannot be carried out here; nothing stays mapped or bound to the iommufd.
     """
-    with Iommufd() as iommufd, _open(iommufd, plan.device) as device:
-        ioas = iommufd.alloc_ioas()
-        hwpt = device.alloc_hwpt(ioas, coherency=plan.coherency)
-        device.attach(hwpt)
-        result = BenchResult(
-            tool_version=version("iommufd-py"),
-            command=tuple(sys.argv),
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
-            environment=environment(),
-            target=_target(device, hwpt),
-            floor_ns=tuple(empty_ioctl(iommufd.fileno(), ioas.id, _FLOOR_ROUNDS)),
-        )
-        for size in plan.sizes:
-            result = replace(result, rows=(*result.rows, _row(device, ioas, size, plan)))
+    result = BenchResult(
+        tool_version=version("iommufd-py"),
+        command=tuple(sys.argv),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=environment(),
+        target=target(plan.device, plan.coherency),
+        floor=_floor(),
+    )
+    total, done, start = plan.processes * len(plan.points), 0, clock_ns()
+    for process in range(plan.processes):
+        for row in _in_process(plan, first=process == 0):
+            done += 1
+            left = (clock_ns() - start) / done * (total - done) / 1e9
+            result = result.with_run(row)
             on_row(result)
+            on_progress(Progress(done, total, left, row.point))
     return result
 
 
-def _open(iommufd: Iommufd, name: str) -> BoundDevice:
-    return MockDevice(iommufd) if name == MOCK else VfioDevice(iommufd, name)
+def _floor() -> Floor:
+    with Iommufd() as iommufd:
+        (batch,) = Loop([empty_ioctl(iommufd.fileno())]).run(_FLOOR_ROUNDS)
+    return Floor(clock(_FLOOR_ROUNDS), batch.ns)
 
 
-def _target(device: BoundDevice, hwpt: Hwpt) -> Target:
-    assert hwpt.evidence is not None
-    info = device.hw_info()
-    registers = info.vtd_registers
-    return Target(
-        device=device.name,
-        iommu=info.type.name if isinstance(info.type, HwInfoType) else f"type {info.type}",
-        cap=registers[0] if registers else None,
-        evidence=hwpt.evidence,
-        domains=1,
-    )
+# --- one process ----------------------------------------------------------------------------------------------------
 
 
-def _row(device: BoundDevice, ioas: Ioas, size: int, plan: Plan) -> Row:
-    iova = _choose_iova(device, ioas, size) if plan.iova is None else plan.iova
-    with DmaBuffer(size, plan.backing) as buffer:
-        runs = buffer.physical_runs()
-        pinned_before = pinned_bytes()
-        flushes = [flush_count(ioas.iommufd)]
-        with ioas.map(buffer, iova):
-            flushes.append(flush_count(ioas.iommufd))
-            pinned = pinned_bytes() - pinned_before
-            shows_leaves = isinstance(device, VfioDevice) and size <= _MAX_LEAF_DUMP_BYTES
-            leaves = vtd.leaf_sizes(device.name, iova, size) if shows_leaves else None
-        flushes.append(flush_count(ioas.iommufd))
-        map_ns, unmap_ns = _samples(ioas, buffer, iova, plan.rounds)
+def _in_process(plan: Plan, *, first: bool) -> Iterator[Row]:
+    """Yield every row, with the one run that a new process measured of it."""
+    # Not started anew: an emulated CPU takes seconds to import this. What must be new is its memory, and that is.
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_measure_rows, args=(plan, first, theirs))
+    child.start()
+    theirs.close()
+    try:
+        for _ in plan.points:
+            try:
+                answer = ours.recv()
+            except EOFError:
+                child.join()
+                raise ToolError(
+                    f"the measuring process ended before its time (status {child.exitcode}); see the kernel log, "
+                    "it may have run out of memory"
+                ) from None
+            if isinstance(answer, Exception):
+                raise answer
+            yield answer
+    finally:
+        ours.close()
+        if sys.exc_info()[0] is not None:
+            child.terminate()
+        child.join()
+
+
+def _measure_rows(plan: Plan, first: bool, answers: Connection) -> None:
+    if plan.cpu is not None:
+        os.sched_setaffinity(0, {plan.cpu})
+    try:
+        for point in plan.points:
+            answers.send(_measure(plan, point, first=first))
+    except IommufdError as failure:
+        answers.send(ToolError(str(failure)))
+    except (ToolError, OSError) as failure:
+        answers.send(failure)
+    except (KeyboardInterrupt, BrokenPipeError):
+        os._exit(1)
+
+
+def _measure(plan: Plan, point: Point, *, first: bool) -> Row:
+    if point.accounting != "none":
+        hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY if os.geteuid() == 0 else hard, hard))
+    with set_up(point, plan.device, plan.coherency, plan.iova) as setup:
+        pinned, flushes, leaves = _examine(setup, point, with_leaves=first)
+        worker = setup.workers[0]
+        runs = worker.buffer.physical_runs()
+        samples, warmup_rounds, steady = _take(setup.workers, plan)
+        user_flush = _user_flush(worker, plan) if first else array("Q")
+    operations = {
+        step.name: _samples(batches, flushes[number])
+        for number, (step, batches) in enumerate(zip(worker.loop.steps, samples, strict=True))
+    }
     return Row(
-        size_bytes=size,
-        backing=str(plan.backing),
-        iova=iova,
-        pinned_bytes=pinned,
-        physical_runs=runs,
+        point=point,
+        iova=worker.iova,
         leaves=leaves,
-        map_flush=_difference(flushes[0], flushes[1]),
-        unmap_flush=_difference(flushes[1], flushes[2]),
-        warmup_rounds=_WARMUP_ROUNDS,
-        map_ns=tuple(map_ns),
-        unmap_ns=tuple(unmap_ns),
+        user_flush_ns=user_flush,
+        runs=(Run(_BOOT_ID.read_text().strip(), warmup_rounds, steady, pinned, runs, operations),),
     )
 
 
-def _difference(before: FlushCount | None, after: FlushCount | None) -> FlushCount | None:
-    return None if before is None or after is None else after - before
+def _examine(
+    setup: Setup, point: Point, *, with_leaves: bool
+) -> tuple[int, list[FlushCount | None], dict[int, int] | None]:
+    """Go one round by hand and return what is pinned after its first operation, what each flushed, and the leaves."""
+    worker, leaves = setup.workers[0], None
+    flushes: list[FlushCount | None] = []
+    pinned_before, pinned = pinned_bytes(), 0
+    for number in range(len(worker.loop.steps)):
+        before = flush_count(setup.iommufd)
+        worker.loop.run_step(number)
+        after = flush_count(setup.iommufd)
+        flushes.append(None if before is None or after is None else after - before)
+        if number == 0:
+            pinned = pinned_bytes() - pinned_before
+            shown = with_leaves and isinstance(setup.device, VfioDevice) and bool(setup.device.attachments)
+            if shown and point.size_bytes <= _MAX_LEAF_DUMP_BYTES:
+                leaves = vtd.leaf_sizes(setup.device.name, worker.iova, point.size_bytes)
+    return pinned, flushes, leaves
 
 
-def _choose_iova(device: BoundDevice, ioas: Ioas, size: int) -> int:
-    """Return an allowed IOVA, aligned like the largest leaf that could map *size*, so that it never forbids one."""
-    ranges = ioas.iova_ranges()
-    alignment = max(1 << (size.bit_length() - 1), ranges.alignment)
-    for lowest in (_LOWEST_IOVA, 0):
-        iova = ranges.first_fit(size, alignment, lowest=lowest)
-        if iova is not None:
-            return iova
-    allowed = ", ".join(map(str, ranges.ranges))
-    raise ToolError(f"no allowed IOVA range holds {format_size(size)}: {device.name} allows {allowed}; map less")
-
-
-def _samples(ioas: Ioas, buffer: DmaBuffer, iova: int, rounds: int | None) -> tuple[list[int], list[int]]:
-    """Take *rounds* samples, or as many as the row's time allows, after a warm-up that builds the page tables."""
-
-    def take(count: int) -> tuple[Sequence[int], Sequence[int]]:
-        return map_unmap(ioas.iommufd.fileno(), ioas.id, buffer.user_va, buffer.length, iova, count)
-
+def _user_flush(worker: Worker, plan: Plan) -> "array[int]":
+    if not can_flush():
+        return array("Q")
+    user_va, length = worker.buffer.user_va, worker.buffer.length
     start = clock_ns()
-    take(_WARMUP_ROUNDS)
-    round_ns = max((clock_ns() - start) // _WARMUP_ROUNDS, 1)
-    if rounds is None:
-        rounds = min(max(_ROW_NS // round_ns, _MIN_ROUNDS), _MAX_ROUNDS)
-    map_ns: list[int] = []
-    unmap_ns: list[int] = []
-    while len(map_ns) < rounds:
-        mapped, unmapped = take(min(max(_CALL_NS // round_ns, 1), rounds - len(map_ns)))
-        map_ns += mapped
-        unmap_ns += unmapped
-    return map_ns, unmap_ns
+    flush(user_va, length, 1)
+    once = max(clock_ns() - start, 1)
+    return flush(user_va, length, min(max(int(plan.row_seconds * _FLUSH_PART * 1e9 / once), _MIN_VALUES), _MAX_VALUES))
+
+
+def _samples(batches: Sequence[Batch], flushed: FlushCount | None) -> Samples:
+    ns, befell = array("Q"), bytearray()
+    for batch in batches:
+        ns.extend(batch.ns)
+        befell += batch.befell
+    return Samples(ns, _positions(befell, SWITCHED), _positions(befell, FAULTED), flushed)
+
+
+def _positions(befell: bytearray, flag: int) -> tuple[int, ...]:
+    if not any(befell):
+        return ()
+    return tuple(position for position, flags in enumerate(befell) if flags & flag)
+
+
+# --- samples --------------------------------------------------------------------------------------------------------
+
+
+def _take(workers: Sequence[Worker], plan: Plan) -> tuple[list[list[Batch]], int, bool]:
+    """Warm up and take samples; returns them step by step, and the warm-up's rounds and whether it settled."""
+    budget = int(plan.row_seconds * 1e9)
+    round_ns, warmup_rounds, steady = _warm_up(workers, budget)
+    values = plan.values or min(max(budget // round_ns, _MIN_VALUES), _MAX_VALUES)
+    # Threads take all of it in one go: whoever stopped between would leave the others alone for a while.
+    at_once = values if len(workers) > 1 else max(_CALL_NS // round_ns, 1)
+    taken: list[list[Batch]] = [[] for _ in workers[0].loop.steps]
+    while values:
+        count = min(at_once, values)
+        for batches in _together(workers, count):
+            for number, batch in enumerate(batches):
+                taken[number].append(batch)
+        values -= count
+    return taken, warmup_rounds, steady
+
+
+def _warm_up(workers: Sequence[Worker], budget: int) -> tuple[int, int, bool]:
+    """Go rounds until two blocks in a row have the same medians; returns ns a round, rounds gone, and whether so."""
+    start = clock_ns()
+    _together(workers, 1)
+    # The first round builds page tables and is no measure; the second tells how many make a block.
+    start = clock_ns()
+    _together(workers, 1)
+    round_ns = max(clock_ns() - start, 1)
+    block = min(max(budget // _WARMUP_BLOCKS // round_ns, 3), _MAX_VALUES)
+    rounds, before = 2, None
+    for _ in range(_WARMUP_BLOCKS):
+        start = clock_ns()
+        batches = _together(workers, block)[0]
+        round_ns = max((clock_ns() - start) // block, 1)
+        rounds += block
+        if before is not None and all(settled(a.ns, b.ns) for a, b in zip(before, batches, strict=True)):
+            return round_ns, rounds, True
+        before = batches
+    return round_ns, rounds, False
+
+
+def _together(workers: Sequence[Worker], count: int) -> list[list[Batch]]:
+    """Let every worker go *count* rounds, all starting at the same moment, and return their samples."""
+    if len(workers) == 1:
+        return [workers[0].loop.run(count)]
+    gate = Gate(len(workers))
+    answers: list[list[Batch] | Exception | None] = [None] * len(workers)
+
+    def work(number: int) -> None:
+        try:
+            answers[number] = workers[number].loop.run(count, gate)
+        except IommufdError as failure:
+            answers[number] = failure
+
+    threads = [Thread(target=work, args=(number,)) for number in range(len(workers))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    taken: list[list[Batch]] = []
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+        assert answer is not None
+        taken.append(answer)
+    return taken

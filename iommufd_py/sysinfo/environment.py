@@ -4,6 +4,7 @@
 import gzip
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,8 +13,28 @@ __all__ = ["NONCOHERENT_KNOB", "Environment", "Platform", "environment", "pinned
 
 NONCOHERENT_KNOB = Path("/sys/module/iommufd/parameters/test_noncoherent_hwpt")
 
-# Options that make a kernel unfit for absolute figures, with what they cost.
-_COSTLY_CONFIG = ("IOMMUFD_TEST", "KASAN", "PROVE_LOCKING", "DEBUG_PAGEALLOC", "FAULT_INJECTION", "DEBUG_LIST")
+# Options of the kernel on which DMA mapping times depend.
+_CONFIG = (
+    "IOMMUFD_TEST",
+    "FAULT_INJECTION",
+    "KASAN",
+    "PROVE_LOCKING",
+    "DEBUG_PAGEALLOC",
+    "DEBUG_LIST",
+    "PREEMPT",
+    "PREEMPT_VOLUNTARY",
+    "PREEMPT_NONE",
+    "HZ",
+    "IOMMU_DEFAULT_DMA_STRICT",
+    "IOMMU_DEFAULT_PASSTHROUGH",
+    "INTEL_IOMMU_SCALABLE_MODE_DEFAULT_ON",
+    "TRANSPARENT_HUGEPAGE",
+    "NUMA",
+    "CC_OPTIMIZE_FOR_PERFORMANCE",
+)
+
+_CPUFREQ = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+_THP = Path("/sys/kernel/mm/transparent_hugepage")
 
 
 class Platform(StrEnum):
@@ -38,7 +59,13 @@ class Environment:
         kernel_variant: ``stock``, ``patched`` or a path, as the lab says; empty outside of it.
         noncoherent_knob: whether HWPTs are made non-coherent although the IOMMU could enforce coherency, by the test
             parameter of our flush series; None on a kernel without it.
-        costly_config: options of the running kernel that slow the measured paths; None if /proc/config.gz is absent.
+        config: the running kernel's value of each option on which times depend (``y``, ``n``, a number); None if
+            /proc/config.gz is absent.
+        microcode: revision of the CPU's microcode, None where the kernel does not tell.
+        thp: transparent huge pages, ``always``, ``madvise`` or ``never``; None on a kernel without.
+        governor: of the CPU's frequency, None where it does not change or cannot be seen.
+        turbo: whether the CPU may exceed its base frequency, None where the kernel does not tell.
+        numa_nodes: memory nodes that are online.
     """
 
     kernel_release: str
@@ -49,7 +76,12 @@ class Environment:
     cpus: int
     command_line: str
     noncoherent_knob: bool | None
-    costly_config: tuple[str, ...] | None
+    config: Mapping[str, str] | None
+    microcode: str | None
+    thp: str | None
+    governor: str | None
+    turbo: bool | None
+    numa_nodes: int
 
     @property
     def emulated(self) -> bool:
@@ -60,36 +92,64 @@ class Environment:
 def environment() -> Environment:
     """Describe the running machine."""
     cpuinfo = Path("/proc/cpuinfo").read_text()
-    model = re.search(r"^model name\s*: (.*)$", cpuinfo, re.MULTILINE)
     return Environment(
         kernel_release=os.uname().release,
         kernel_variant=os.environ.get("IOMMUFD_LAB_KERNEL", ""),
         platform=os.environ.get("IOMMUFD_LAB_ACCEL") or _platform(cpuinfo),
         machine=os.environ.get("IOMMUFD_LAB_MACHINE", ""),
-        cpu=os.environ.get("IOMMUFD_LAB_CPU") or (model[1] if model else os.uname().machine),
+        cpu=os.environ.get("IOMMUFD_LAB_CPU") or _cpuinfo_field(cpuinfo, "model name") or os.uname().machine,
         cpus=len(os.sched_getaffinity(0)),
         command_line=Path("/proc/cmdline").read_text().strip(),
         noncoherent_knob=NONCOHERENT_KNOB.read_text().strip() == "Y" if NONCOHERENT_KNOB.exists() else None,
-        costly_config=_costly_config(),
+        config=_config(),
+        microcode=_cpuinfo_field(cpuinfo, "microcode"),
+        thp=_thp(),
+        governor=_read(_CPUFREQ / "scaling_governor"),
+        turbo=_turbo(),
+        numa_nodes=len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or 1,
     )
+
+
+def _cpuinfo_field(cpuinfo: str, name: str) -> str | None:
+    match = re.search(rf"^{name}\s*: (.*)$", cpuinfo, re.MULTILINE)
+    return match[1] if match else None
 
 
 def _platform(cpuinfo: str) -> str:
     # QEMU names its software CPU so; under KVM the model is the host's or a real CPU's.
     if "QEMU TCG" in cpuinfo:
         return Platform.TCG
-    if re.search(r"^vendor_id\s*: User Mode Linux$", cpuinfo, re.MULTILINE):
+    if _cpuinfo_field(cpuinfo, "vendor_id") == "User Mode Linux":
         return Platform.UML
     flags = re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo, re.MULTILINE)
     return Platform.VIRTUAL if flags else Platform.BARE_METAL
 
 
-def _costly_config() -> tuple[str, ...] | None:
+def _config() -> Mapping[str, str] | None:
     packed = Path("/proc/config.gz")
     if not packed.exists():
         return None
-    lines = set(gzip.decompress(packed.read_bytes()).decode().splitlines())
-    return tuple(option for option in _COSTLY_CONFIG if f"CONFIG_{option}=y" in lines)
+    lines = gzip.decompress(packed.read_bytes()).decode().splitlines()
+    values = dict(line.removeprefix("CONFIG_").split("=", 1) for line in lines if line.startswith("CONFIG_"))
+    return {option: values.get(option, "n") for option in _CONFIG}
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text().strip() if path.exists() else None
+
+
+def _thp() -> str | None:
+    choices = _read(_THP / "enabled")
+    chosen = re.search(r"\[(\w+)\]", choices) if choices else None
+    return chosen[1] if chosen else None
+
+
+def _turbo() -> bool | None:
+    boost = _read(Path("/sys/devices/system/cpu/cpufreq/boost"))
+    if boost is not None:
+        return boost == "1"
+    no_turbo = _read(Path("/sys/devices/system/cpu/intel_pstate/no_turbo"))
+    return None if no_turbo is None else no_turbo == "0"
 
 
 def pinned_bytes() -> int:

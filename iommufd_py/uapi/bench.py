@@ -2,12 +2,182 @@
 """The timed loops of the extension: the GIL is released, and no Python runs between two clock reads."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from iommufd_py.errors import check
 from iommufd_py.ffi import ffi, lib
+from iommufd_py.uapi.call import request
 
-__all__ = ["clock_ns", "empty_ioctl", "map_unmap"]
+__all__ = [
+    "FAULTED",
+    "SWITCHED",
+    "Batch",
+    "Gate",
+    "Loop",
+    "Move",
+    "Step",
+    "can_flush",
+    "clock",
+    "clock_ns",
+    "drop_ipc_lock",
+    "empty_ioctl",
+    "flush",
+]
+
+SWITCHED: int = lib.IOMMUFD_BENCH_SWITCHED
+FAULTED: int = lib.IOMMUFD_BENCH_FAULTED
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A 64-bit field of a step's structure that grows: from call to call within a sample, and from round to round."""
+
+    field: str
+    per_call: int = 0
+    per_round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation of a round, timed by itself.
+
+    Attributes:
+        name: of the operation.
+        fd: what the ioctl is issued on.
+        ioctl: its name.
+        structure: of its argument, without ``struct``.
+        fields: what is in it at the first call of the first round; its size is filled in.
+        moves: fields that do not stay so, two at most.
+        calls: ioctls that one sample takes, one behind the other.
+        id_from: step (by position) and 32-bit field that bring an object id, and the field here that wants it.
+    """
+
+    name: str
+    fd: int
+    ioctl: str
+    structure: str
+    fields: Mapping[str, int] = field(default_factory=dict)
+    moves: tuple[Move, ...] = ()
+    calls: int = 1
+    id_from: tuple[int, str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples of one step in ns, and for each of them a byte of :data:`SWITCHED` and :data:`FAULTED`."""
+
+    ns: "array[int]"
+    befell: bytes
+
+
+class Gate:
+    """Holds *threads* threads back until the last of them has arrived; for one :meth:`Loop.run` each."""
+
+    def __init__(self, threads: int) -> None:
+        self.cdata = ffi.new("uint32_t *", threads)
+
+
+class Loop:
+    """Steps made ready to be gone through, over and over.
+
+    Args:
+        steps: a round, which must leave everything as it found it.
+        user_va: buffer whose cache lines are prepared before each step.
+        length: its bytes.
+        cache: how they are prepared: ``untouched``, ``dirty``, ``clean`` or ``evicted``.
+        places: rounds after which fields that move are back where they began.
+    """
+
+    def __init__(
+        self, steps: Sequence[Step], *, user_va: int = 0, length: int = 0, cache: str = "untouched", places: int = 1
+    ) -> None:
+        self.steps = tuple(steps)
+        self._first = 0
+        self._kept: list[Any] = []  # the C structures below point to it
+        self._issued: list[Any] = []
+        self._steps = ffi.new("struct iommufd_bench_step[]", len(self.steps))
+        for number, step in enumerate(self.steps):
+            self._prepare(self._steps[number], step)
+        self._loop = ffi.new(
+            "struct iommufd_bench_loop *",
+            {
+                "steps": self._steps,
+                "buffer": ffi.cast("void *", user_va),
+                "buffer_bytes": length,
+                "cache": getattr(lib, f"IOMMUFD_BENCH_{cache.upper()}"),
+                "places": places,
+                "step_count": len(self.steps),
+            },
+        )
+
+    def _prepare(self, target: Any, step: Step) -> None:
+        ctype = f"struct {step.structure}"
+        argument, issued = (ffi.new(f"{ctype} *", dict(step.fields)) for _ in range(2))
+        setattr(argument, "argsz" if step.structure.startswith("vfio_") else "size", ffi.sizeof(ctype))
+        self._kept += [argument, issued]
+        self._issued.append(issued)
+        target.request, target.fd, target.calls = request(step.ioctl), step.fd, step.calls
+        target.argument, target.issued, target.argument_bytes = argument, issued, ffi.sizeof(ctype)
+        for number, move in enumerate(step.moves):
+            target.moves[number] = {
+                "offset": ffi.offsetof(ctype, move.field),
+                "per_call": move.per_call,
+                "per_round": move.per_round,
+            }
+        if step.id_from is not None:
+            earlier, brought, wanted = step.id_from
+            target.id_from = ffi.addressof(self._issued[earlier], brought)
+            target.id_offset = ffi.offsetof(ctype, wanted)
+
+    def run(self, count: int, gate: Gate | None = None) -> list[Batch]:
+        """Go *count* rounds through all steps and return what each step took.
+
+        Raises:
+            IommufdError: an ioctl failed; its arguments are those of the first round.
+        """
+        # Written here, so that the pages of the sample arrays are present before the clock starts.
+        samples = [(array("Q", bytes(8 * count)), bytearray(count)) for _ in self.steps]
+        views = [
+            (
+                ffi.from_buffer("uint64_t[]", ns, require_writable=True),
+                ffi.from_buffer("uint8_t[]", befell, require_writable=True),
+            )
+            for ns, befell in samples
+        ]
+        for number, (ns_view, befell_view) in enumerate(views):
+            self._steps[number].ns, self._steps[number].befell = ns_view, befell_view
+        self._loop.gate = gate.cdata if gate else ffi.NULL
+        result = lib.iommufd_bench_run(self._loop, count)
+        step = self.steps[self._first + self._loop.failed_step]
+        check(result, step.ioctl, {**step.fields, "round": int(self._loop.rounds)})
+        return [Batch(ns, bytes(befell)) for ns, befell in samples]
+
+    def issued(self, number: int) -> dict[str, int]:
+        """Return the fields of a step's structure as its last call left them."""
+        return {name: int(getattr(self._issued[number], name)) for name in self.steps[number].fields}
+
+    def run_step(self, number: int) -> None:
+        """Go one step alone, untimed, of the round that comes next; whoever starts a round goes through all of it."""
+        rounds = self._loop.rounds
+        self._first, self._loop.steps, self._loop.step_count = number, self._steps + number, 1
+        try:
+            self.run(1)
+        finally:
+            self._first, self._loop.steps, self._loop.step_count = 0, self._steps, len(self.steps)
+            self._loop.rounds = rounds
+
+
+def empty_ioctl(fd: int) -> Step:
+    """Return a step that does nothing but read an option: the floor below every ioctl of an iommufd."""
+    fields = {"option_id": lib.IOMMU_OPTION_RLIMIT_MODE, "op": lib.IOMMU_OPTION_OP_GET}
+    return Step("empty", fd, "IOMMU_OPTION", "iommu_option", fields)
+
+
+def drop_ipc_lock() -> None:
+    """Give up CAP_IPC_LOCK in this thread for good: from now on pinned pages count against RLIMIT_MEMLOCK."""
+    check(lib.iommufd_uapi_drop_ipc_lock(), "capset", {"effective": "without CAP_IPC_LOCK"})
 
 
 def clock_ns() -> int:
@@ -15,38 +185,21 @@ def clock_ns() -> int:
     return lib.iommufd_bench_clock_ns()
 
 
-def map_unmap(
-    fd: int, ioas_id: int, user_va: int, length: int, iova: int, count: int
-) -> tuple[Sequence[int], Sequence[int]]:
-    """Map and unmap a range *count* times; returns the times of each IOAS_MAP and of each IOAS_UNMAP in ns.
-
-    Every cache line of the buffer is written before each map, outside the timed part.
-    """
-    # Written once here, so that the pages of the sample arrays are present before the clock starts.
-    map_ns, unmap_ns = (array("Q", bytes(8 * count)) for _ in range(2))
-    done, in_unmap = ffi.new("uint32_t *"), ffi.new("_Bool *")
-    result = lib.iommufd_bench_map_unmap(
-        fd,
-        ioas_id,
-        ffi.cast("void *", user_va),
-        length,
-        iova,
-        count,
-        ffi.from_buffer("uint64_t[]", map_ns, require_writable=True),
-        ffi.from_buffer("uint64_t[]", unmap_ns, require_writable=True),
-        done,
-        in_unmap,
-    )
-    arguments = {"ioas_id": ioas_id, "user_va": user_va, "length": length, "iova": iova, "round": done[0]}
-    check(result, "IOMMU_IOAS_UNMAP" if in_unmap[0] else "IOMMU_IOAS_MAP", arguments)
-    return map_ns, unmap_ns
-
-
-def empty_ioctl(fd: int, ioas_id: int, count: int) -> Sequence[int]:
-    """Return the times in ns of *count* ioctls that only read an option: the floor below any IOAS_MAP."""
+def clock(count: int) -> "array[int]":
+    """Return *count* times between two clock reads with nothing between them: what every sample contains."""
     samples = array("Q", bytes(8 * count))
-    result = lib.iommufd_bench_empty_ioctl(
-        fd, ioas_id, count, ffi.from_buffer("uint64_t[]", samples, require_writable=True)
-    )
-    check(result, "IOMMU_OPTION", {"object_id": ioas_id})
+    lib.iommufd_bench_clock(ffi.from_buffer("uint64_t[]", samples, require_writable=True), count)
+    return samples
+
+
+def can_flush() -> bool:
+    """Tell whether user space can flush CPU cache lines here: x86 with CLFLUSHOPT (CPUID leaf 7)."""
+    return bool(lib.iommufd_bench_can_flush())
+
+
+def flush(user_va: int, length: int, count: int) -> "array[int]":
+    """Return *count* times in ns of flushing a buffer's cache lines, all dirty, from user space by CLFLUSHOPT."""
+    samples = array("Q", bytes(8 * count))
+    view = ffi.from_buffer("uint64_t[]", samples, require_writable=True)
+    lib.iommufd_bench_flush(ffi.cast("void *", user_va), length, view, count)
     return samples

@@ -1,39 +1,26 @@
 # SPDX-License-Identifier: MIT
 import json
+import re
 import statistics
+import time
+from array import array
+from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
+import pyperf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iommufd_py import CoherencyEvidence, FlushCount, ToolError
-from iommufd_py.bench import model, report
-from iommufd_py.bench.stats import quantile, summarize
-from iommufd_py.sysinfo import Environment
+from iommufd_py import FlushCount, ToolError
+from iommufd_py.bench import document, model, report, validity
+from iommufd_py.bench.pyperf import to_pyperf
+from iommufd_py.bench.stats import quantile, settled, summarize
+from iommufd_py.bench.workloads import points
+from tests.unit.bench_results import POINT, result, run
 
-
-def result(
-    *,
-    dma_cc: bool = False,
-    platform: str = "tcg",
-    pinned: int = 8192,
-    counts: bool = False,
-    runs: int | None = 2,
-    knob: bool | None = None,
-) -> model.BenchResult:
-    flushes = (FlushCount(1, 2), FlushCount(2, 2)) if counts else (None, None)
-    return model.BenchResult(
-        tool_version="0",
-        command=("iommufd", "bench", "run"),
-        started="2026-01-01T00:00:00+00:00",
-        environment=Environment("7.3.0", "stock", platform, "q35", "CPU", 2, "quiet", knob, ("KASAN",)),
-        target=model.Target("0000:00:10.0", "INTEL_VTD", 0xD2, CoherencyEvidence(dma_cc, None), 1),
-        floor_ns=(100, 110, 120),
-        rows=(
-            model.Row(8192, "4k", 1 << 32, pinned, runs, {4096: 2}, *flushes, 3, (1000, 3000, 2000), (500, 400, 600)),
-        ),
-    )
+HERE = Path(__file__).parent
 
 
 @given(st.lists(st.integers(0, 1 << 40), min_size=2))
@@ -51,53 +38,138 @@ def test_no_samples_have_no_quantile() -> None:
         quantile([], 0.5)
 
 
-def test_summary_takes_samples_in_any_order() -> None:
-    summary = summarize([3000, 1000, 2000])
-    assert (summary.count, summary.min_ns, summary.median_ns) == (3, 1000, 2000)
+def test_summary_takes_samples_in_any_order_and_keeps_the_processes_apart() -> None:
+    summary = summarize([[3000, 1000, 2000], [5000, 4000, 6000]])
+    assert (summary.count, summary.min_ns, summary.median_ns, summary.max_ns) == (6, 1000, 3500, 6000)
+    assert summary.run_medians_ns == (2000, 5000)
+    assert (summary.low_ns, summary.high_ns) == (2000, 5000)
 
 
-@pytest.mark.parametrize("counts", [False, True])
-def test_run_survives_its_file(tmp_path: Path, counts: bool) -> None:
-    file = tmp_path / "run.json"
-    model.save(result(counts=counts), file)
-    assert model.load(file) == result(counts=counts)
-    document = json.loads(file.read_text())
-    assert document["schema"] == "iommufd-bench/1"
-    assert document["target"]["coherency"] == "non-coherent"
+def test_outliers_are_counted_and_not_dropped() -> None:
+    summary = summarize([[10, 11, 12, 13, 14, 1000]])
+    assert (summary.outliers, summary.count, summary.max_ns) == (1, 6, 1000)
+
+
+def test_a_warm_up_is_over_when_two_blocks_agree() -> None:
+    assert settled([100, 101, 5000], [101, 102, 100])
+    assert not settled([110, 111, 112], [100, 101, 102])
+
+
+@pytest.mark.parametrize("flushes", [(None, None), (FlushCount(1, 2), FlushCount(2, 2))])
+def test_run_survives_its_file_and_its_file_is_as_described(
+    tmp_path: Path, flushes: tuple[FlushCount | None, ...]
+) -> None:
+    file, kept = tmp_path / "run.json", result(run(switched=(1,), flushes=flushes), run())
+    document.save(kept, file)
+    assert document.load(file) == kept
+    written = json.loads(file.read_text())
+    jsonschema.Draft202012Validator(document.schema()).validate(written)
+    assert written["schema"] == "iommufd-bench/1"
+    assert written["target"]["coherency"] == "non-coherent"
     assert [one.name for one in tmp_path.iterdir()] == ["run.json"]
 
 
+def test_the_schema_is_one_and_describes_nothing_that_is_not_there() -> None:
+    schema = document.schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    written = json.loads(json.dumps(document.to_document(result())))
+    for spoil in (
+        lambda doc: doc.update(extra=1),
+        lambda doc: doc["environment"].pop("governor"),
+        lambda doc: doc["rows"][0]["runs"][0]["operations"].update(mop={}),
+        lambda doc: doc["rows"][0]["point"].update(cache="wet"),
+        lambda doc: doc["validity"].append({"code": "NONSENSE", "text": "", "rows": []}),
+    ):
+        damaged = json.loads(json.dumps(written))
+        spoil(damaged)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.Draft202012Validator(schema).validate(damaged)
+
+
+def test_every_code_that_can_be_given_is_in_the_schema() -> None:
+    """Codes stand in the source as the first word of a finding or of the table of costly options."""
+    source = Path(validity.__file__).read_text()
+    given_codes = set(re.findall(r'(?:Finding|about)\(\s*"([A-Z_]+)"', source)) | {
+        c for c, _ in validity._COSTLY.values()
+    }
+    assert set(document.schema()["properties"]["validity"]["items"]["properties"]["code"]["enum"]) == given_codes
+
+
+def test_pyperf_reads_what_is_exported(tmp_path: Path) -> None:
+    file = tmp_path / "pyperf.json"
+    file.write_text(json.dumps(to_pyperf(result())))
+    suite = pyperf.BenchmarkSuite.load(str(file))
+    assert suite.get_benchmark_names() == ["map: 8K, 4k", "unmap: 8K, 4k"]
+    benchmark = suite.get_benchmark("map: 8K, 4k")
+    assert benchmark.get_nrun() == 3
+    assert benchmark.median() == pytest.approx(2e-6)
+
+
+def test_runs_of_several_boots_become_one_result() -> None:
+    first, second = result(run(boot="a")), result(run(boot="b"), run(boot="b"))
+    other = replace(second, rows=(*second.rows, replace(second.rows[0], point=replace(POINT, backing="thp"))))
+    merged = model.merge([first, other])
+    assert [[one.boot_id for one in row.runs] for row in merged.rows] == [["a", "b", "b"], ["b", "b"]]
+
+
 def test_table_shows_each_operation_per_page() -> None:
-    rows = report.table(result())
-    assert rows[0] == ("8K", "4k", "2", "2x4K", "map", "3", "1 us", "2 us", "2.98 us", "1000.0", "3.81", "-")
-    assert [row[4] for row in rows] == ["map", "unmap"]
+    table = report.table(result())
+    shown = dict(zip(table.headings, table.rows[0], strict=True))
+    assert shown["size"] == "8K"
+    assert shown["n"] == "9"
+    assert shown["median"] == "2 us"
+    assert shown["ns/4K page"] == "1000.0"
+    assert shown["GiB/s"] == "3.81"
+    assert shown["flush"] == "-"
+    assert [row[2] for row in table.rows] == ["map", "unmap"]
 
 
-def test_comparison_keeps_shared_sizes_only() -> None:
-    headings, rows = report.comparison([result(counts=True), result(dma_cc=True)])
-    assert headings == ("size", "backing", "operation", "stock non-coherent", "flush", "stock coherent", "flush")
-    assert rows == [
-        ("8K", "4k", "map", "2 us", "1, 1.00", "2 us", "-"),
-        ("8K", "4k", "unmap", "500 ns", "2, 1.00", "500 ns", "-"),
-    ]
+def test_only_axes_that_say_something_have_a_column() -> None:
+    assert report.table(result()).headings[:3] == ("size", "backing", "operation")
+    special = replace(POINT, cache=model.CacheState.CLEAN, chunk_bytes=4096)
+    assert report.table(result(point=special)).headings[:5] == ("size", "backing", "chunk", "cache", "operation")
+    assert report.row_name(special) == "8K, 4k, chunk 4K, cache clean"
 
 
-def test_comparison_of_unequal_work_says_so() -> None:
-    assert report.comparison_warnings([result(), result()]) == []
-    assert report.comparison_warnings([result(runs=1), result(runs=2)]) == [
-        "8K: the buffers lay in 1, 2 physical runs: unequal work"
-    ]
-    assert len(report.comparison_warnings([result(), result(runs=None)])) == 1
+def test_findings_name_what_spoils_the_figures() -> None:
+    def codes(*runs: model.Run, **environment: object) -> list[str]:
+        return [finding.code for finding in validity.findings(result(*runs, **environment))]
+
+    assert codes() == []
+    assert codes(platform="tcg") == ["TCG"]
+    assert codes(platform="virtual machine") == ["VIRTUAL"]
+    assert codes(noncoherent_knob=True) == ["NONCOHERENT_KNOB"]
+    assert codes(config={"KASAN": "y"}) == ["KASAN"]
+    assert codes(config=None) == ["NO_CONFIG"]
+    assert codes(governor="powersave", turbo=True) == ["GOVERNOR", "TURBO"]
+    assert codes(run(), run()) == ["FEW_RUNS"]
+    assert codes(run(), run(), run(steady=False)) == ["NOT_STEADY"]
+    assert codes(run(), run(), run((9000, 9000, 9000))) == ["WIDE_INTERVAL"]
+    assert codes(run(), run(), run(switched=(2,))) == ["DISTURBED"]
+    assert codes(run(), run(), run(pinned=4096)) == ["NOTHING_PINNED"]
+    assert codes(run(), run(), run(physical_runs=1)) == ["UNEQUAL_RUNS"]
 
 
-def test_warnings_name_what_spoils_the_figures() -> None:
-    assert report.warnings(result()) == [
-        "emulated: compare within this table only",
-        "the kernel was built with CONFIG_KASAN, which slows these paths",
-    ]
-    assert "test_noncoherent_hwpt" in report.warnings(result(knob=True))[1]
-    assert len(report.warnings(result(knob=False))) == 2
-    assert report.warnings(result(platform="bare metal", pinned=4096))[-1] == "8K: only 4K were pinned by the map"
+def test_a_note_names_its_rows_unless_it_is_about_all() -> None:
+    good = result()
+    unsteady = replace(good.rows[0], point=replace(POINT, size_bytes=4096), runs=(run(steady=False),) * 3)
+    both = replace(good, rows=(*good.rows, unsteady))
+    assert [note.partition(":")[0] for note in report.notes(both)] == ["NOT_STEADY (4K, 4k)"]
+
+
+def test_points_that_cannot_exist_are_left_out_with_the_reason() -> None:
+    found, left_out = points(
+        workload=[model.Workload.MAP, model.Workload.MAP_FILE],
+        size_bytes=[4096, 2 << 20],
+        backing=["4k", "thp", "memfd"],
+        chunk_bytes=[0, 64 << 10],
+    )
+    assert all(point.backing == "memfd" for point in found if point.workload is model.Workload.MAP_FILE)
+    assert not any(point.backing == "thp" and point.size_bytes == 4096 for point in found)
+    assert "4K is no multiple of the 2M pages of thp" in left_out
+    assert "4K cannot be mapped in chunks of 64K" in left_out
+    assert "map-file needs a memfd, not 4k" in left_out
+    assert len(found) == len(set(found)) == 3 + 5 + 3
 
 
 @pytest.mark.parametrize(
@@ -113,11 +185,25 @@ def test_other_files_are_refused(tmp_path: Path, text: str, reason: str) -> None
     file = tmp_path / "run.json"
     file.write_text(text)
     with pytest.raises(ToolError, match=reason):
-        model.load(file)
+        document.load(file)
 
 
 def test_absent_and_unwritable_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="cannot be read"):
-        model.load(tmp_path / "absent.json")
+        document.load(tmp_path / "absent.json")
     with pytest.raises(ToolError, match="cannot be written"):
-        model.save(result(), tmp_path / "no" / "such" / "run.json")
+        document.save(result(), tmp_path / "no" / "such" / "run.json")
+
+
+def test_a_hundred_rows_are_reported_in_five_seconds(tmp_path: Path) -> None:
+    """The bar of a report: 100 rows of 5 processes with 2000 samples, from the file to the table."""
+    samples = array("Q", range(1000, 3000))
+    many = result(*[run(samples, samples, pinned=1 << 20)] * 5)
+    rows = [replace(many.rows[0], point=replace(POINT, size_bytes=4096 * number)) for number in range(1, 51)]
+    file = tmp_path / "run.json"
+    document.save(replace(many, rows=tuple(rows)), file)
+    start = time.monotonic()
+    loaded = document.load(file)
+    assert len(report.table(loaded).rows) == 100
+    assert report.notes(loaded) == []
+    assert time.monotonic() - start < 5

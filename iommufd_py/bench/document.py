@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""A result as JSON: the document ``iommufd-bench/1``, described by schema.json beside this file."""
+
+import json
+from array import array
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from iommufd_py.bench.model import (
+    Backend,
+    BenchResult,
+    CacheState,
+    Floor,
+    IovaUse,
+    Point,
+    Row,
+    Run,
+    Samples,
+    Target,
+    Workload,
+)
+from iommufd_py.bench.validity import findings
+from iommufd_py.errors import ToolError
+from iommufd_py.hwpt import CoherencyEvidence
+from iommufd_py.mock import FlushCount
+from iommufd_py.sysinfo import Environment
+
+__all__ = ["SCHEMA", "load", "save", "schema", "to_document"]
+
+SCHEMA = "iommufd-bench/1"
+
+
+def schema() -> Any:
+    """Return the JSON Schema (2020-12) that every document satisfies."""
+    return json.loads(resources.files("iommufd_py.bench").joinpath("schema.json").read_text())
+
+
+def to_document(result: BenchResult) -> dict[str, Any]:
+    """Return the run as one JSON document, with the findings beside their evidence."""
+    target = asdict(result.target)
+    target["coherency"] = str(result.target.evidence.coherency)
+    return {
+        "schema": SCHEMA,
+        "tool_version": result.tool_version,
+        "command": list(result.command),
+        "started": result.started,
+        "environment": asdict(result.environment),
+        "target": target,
+        "floor": {"clock_ns": result.floor.clock_ns.tolist(), "ioctl_ns": result.floor.ioctl_ns.tolist()},
+        "rows": [_row_document(row) for row in result.rows],
+        "validity": [asdict(finding) for finding in findings(result)],
+    }
+
+
+def _row_document(row: Row) -> dict[str, Any]:
+    leaves = row.leaves
+    return {
+        "point": asdict(row.point),
+        "iova": row.iova,
+        "leaves": None if leaves is None else {str(size): count for size, count in leaves.items()},
+        "user_flush_ns": row.user_flush_ns.tolist(),
+        "runs": [_run_document(run) for run in row.runs],
+    }
+
+
+def _run_document(run: Run) -> dict[str, Any]:
+    document = {one.name: getattr(run, one.name) for one in fields(run)}
+    document["operations"] = {
+        name: {
+            "ns": samples.ns.tolist(),
+            "switched": samples.switched,
+            "faulted": samples.faulted,
+            "flush": samples.flush and asdict(samples.flush),
+        }
+        for name, samples in run.operations.items()
+    }
+    return document
+
+
+def save(result: BenchResult, path: Path) -> None:
+    """Write a run; a reader never sees half of one."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(json.dumps(to_document(result)) + "\n")
+        partial.replace(path)
+    except OSError as failure:
+        raise ToolError(f"{path} cannot be written: {failure.strerror}; choose another file") from failure
+
+
+def load(path: Path) -> BenchResult:
+    """Read a run.
+
+    Raises:
+        ToolError: there is no such file, or it is not a run of this schema.
+    """
+    try:
+        document = json.loads(path.read_text())
+    except OSError as failure:
+        raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
+    except ValueError:
+        raise ToolError(f"{path} is no JSON: give a file that 'iommufd bench run --json' wrote") from None
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != SCHEMA:
+        raise ToolError(f"{path} has the schema {found!r}, not {SCHEMA!r}: run the benchmark again with this version")
+    try:
+        return _result(document)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as failure:
+        raise ToolError(f"{path} is damaged ({failure!r}): run the benchmark again") from None
+
+
+def _result(document: Any) -> BenchResult:
+    target = document["target"]
+    return BenchResult(
+        tool_version=document["tool_version"],
+        command=tuple(document["command"]),
+        started=document["started"],
+        environment=Environment(**document["environment"]),
+        target=Target(
+            device=target["device"],
+            iommu=target["iommu"],
+            cap=target["cap"],
+            evidence=CoherencyEvidence(**target["evidence"]),
+        ),
+        floor=Floor(**{name: array("Q", samples) for name, samples in document["floor"].items()}),
+        rows=tuple(map(_row, document["rows"])),
+    )
+
+
+def _row(row: Any) -> Row:
+    leaves = row["leaves"]
+    return Row(
+        point=_point(row["point"]),
+        iova=row["iova"],
+        leaves=None if leaves is None else {int(size): count for size, count in leaves.items()},
+        user_flush_ns=array("Q", row["user_flush_ns"]),
+        runs=tuple(Run(**{**run, "operations": _operations(run["operations"])}) for run in row["runs"]),
+    )
+
+
+def _point(point: Any) -> Point:
+    kinds = {"workload": Workload, "backend": Backend, "cache": CacheState, "iova_use": IovaUse}
+    return Point(**{**point, **{name: kind(point[name]) for name, kind in kinds.items()}})
+
+
+def _operations(operations: Any) -> Mapping[str, Samples]:
+    return {
+        name: Samples(
+            ns=array("Q", one["ns"]),
+            switched=tuple(one["switched"]),
+            faulted=tuple(one["faulted"]),
+            flush=one["flush"] and FlushCount(**one["flush"]),
+        )
+        for name, one in operations.items()
+    }

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""Every workload and axis of the benchmark on the kernel's mock driver."""
+
+import mmap
+from collections.abc import Callable
+from dataclasses import replace
+
+import jsonschema
+import pytest
+
+from iommufd_py import FlushCount, Iommufd, ToolError, flush_count
+from iommufd_py.bench import document, runner
+from iommufd_py.bench.model import CacheState, IovaUse, Point, Row, Workload
+from iommufd_py.bench.workloads import set_up
+from iommufd_py.hwpt import Coherency
+from iommufd_py.uapi.bench import FAULTED, Loop, can_flush, clock, empty_ioctl, flush
+from iommufd_py.uapi.call import address_of_buffer
+from tests.conftest import need_ioctl, need_mock_driver
+
+SIZE = 1 << 20
+PAGES = SIZE // 4096
+
+
+@pytest.fixture
+def measured(iommufd: Iommufd) -> Callable[[Point], Row]:
+    """Measure one point and hold the document that comes of it against the schema."""
+    need_mock_driver(iommufd)
+
+    def measure(point: Point) -> Row:
+        result = runner.run(runner.Plan(runner.MOCK, (point,), processes=1, values=10))
+        jsonschema.Draft202012Validator(document.schema()).validate(document.to_document(result))
+        (row,) = result.rows
+        return row
+
+    return measure
+
+
+@pytest.mark.parametrize(
+    ("point", "operations", "pinned"),
+    [
+        (Point(Workload.MAP, SIZE), ("map", "unmap"), SIZE),
+        (Point(Workload.MAP, SIZE, hwpts=0), ("map", "unmap"), 0),
+        (Point(Workload.MAP, SIZE, hwpts=2), ("map", "unmap"), SIZE),
+        (Point(Workload.ATTACH, SIZE), ("attach", "detach"), 0),
+        (Point(Workload.TEARDOWN, SIZE), ("first-attach", "teardown"), SIZE),
+        (Point(Workload.COPY, SIZE), ("copy", "unmap-copy"), 0),
+    ],
+)
+def test_workload_does_what_it_says(
+    measured: Callable[[Point], Row], iommufd: Iommufd, point: Point, operations: tuple[str, ...], pinned: int
+) -> None:
+    """What is pinned, and what a flushing kernel flushes, tell from outside whether the operation was the one meant."""
+    row = measured(point)
+    assert row.operations == operations
+    (run,) = row.runs
+    assert run.pinned_bytes == pinned
+    assert all(len(one.ns) == 10 for one in run.operations.values())
+    flushed = [one.flush for one in run.operations.values()]
+    if flush_count(iommufd) is None:
+        assert flushed == [None, None]
+        return
+    # Into each domain, and again before the pages are given back, which happens once.
+    entering = {"map": point.hwpts and 1, "attach": 1, "first-attach": 1, "copy": 1}[operations[0]]
+    leaving = {"unmap": point.hwpts and 1, "detach": 0, "teardown": 1, "unmap-copy": 0}[operations[1]]
+    assert [one.pages for one in flushed if one] == [entering * PAGES, leaving * PAGES]
+
+
+def test_file_is_mapped_through_its_descriptor(measured: Callable[[Point], Row], iommufd: Iommufd) -> None:
+    need_ioctl(iommufd, "IOMMU_IOAS_MAP_FILE", "6.13")
+    row = measured(Point(Workload.MAP_FILE, SIZE, backing="memfd"))
+    assert row.operations == ("map-file", "unmap-file")
+    assert row.runs[0].pinned_bytes == SIZE
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"chunk_bytes": 4096},
+        {"chunk_bytes": 4096, "bulk_unmap": True},
+        {"iova_use": IovaUse.FRESH},
+        {"cache": CacheState.UNTOUCHED},
+        {"alignment": 4096},
+        {"huge_pages": False},
+        {"accounting": "user"},
+        {"accounting": "mm"},
+        {"threads": 2},
+        {"threads": 2, "own_ioas": True},
+        {"workload": Workload.COPY, "chunk_bytes": 65536, "threads": 2},
+    ],
+)
+def test_axis(measured: Callable[[Point], Row], changes: dict[str, object]) -> None:
+    point = replace(Point(Workload.MAP, SIZE), **changes)
+    row = measured(point)
+    (run,) = row.runs
+    assert run.pinned_bytes == (0 if point.workload is Workload.COPY else SIZE)
+    assert all(len(one.ns) == 10 * point.threads for one in run.operations.values())
+
+
+@pytest.mark.parametrize("cache", [CacheState.CLEAN, CacheState.EVICTED])
+def test_cache_state(measured: Callable[[Point], Row], cache: CacheState) -> None:
+    point = Point(Workload.MAP, SIZE, cache=cache)
+    if can_flush():
+        assert len(measured(point).runs[0].operations["map"].ns) == 10
+    else:
+        with pytest.raises(ToolError, match="needs CLFLUSHOPT"):
+            measured(point)
+
+
+def test_many_ioctls_take_longer_than_one(measured: Callable[[Point], Row]) -> None:
+    one, many = (measured(Point(Workload.MAP, SIZE, chunk_bytes=chunk)) for chunk in (0, 4096))
+    assert min(many.runs[0].operations["map"].ns) > 2 * min(one.runs[0].operations["map"].ns)
+
+
+def test_fresh_iovas_differ(iommufd: Iommufd) -> None:
+    need_mock_driver(iommufd)
+    with set_up(Point(Workload.MAP, SIZE, iova_use=IovaUse.FRESH), "mock", Coherency.ANY) as setup:
+        (worker,) = setup.workers
+        seen = []
+        for _ in range(3):
+            worker.loop.run_step(0)
+            seen.append(worker.loop.issued(0)["iova"])
+            worker.loop.run_step(1)
+            worker.loop.run(1)
+        assert len(set(seen)) == 3
+        assert all(iova % (2 << 20) == 0 for iova in seen)
+
+
+def test_failure_names_the_ioctl_and_its_arguments(iommufd: Iommufd) -> None:
+    need_mock_driver(iommufd)
+    with set_up(Point(Workload.MAP, SIZE), "mock", Coherency.ANY) as setup:
+        (worker,) = setup.workers
+        worker.loop.run_step(0)
+        with pytest.raises(OSError, match=r"IOMMU_IOAS_MAP\(.*length=1048576.*EEXIST"):
+            worker.loop.run(1)
+        worker.loop.run_step(1)
+        with pytest.raises(OSError, match=r"IOMMU_IOAS_UNMAP\(.*ENOENT"):
+            worker.loop.run_step(1)
+
+
+def test_a_process_that_fails_ends_the_run_with_its_reason(iommufd: Iommufd) -> None:
+    need_mock_driver(iommufd)
+    with pytest.raises(ToolError, match="1G huge pages"):
+        runner.run(runner.Plan(runner.MOCK, (Point(Workload.MAP, 1 << 30, backing="hugetlb-1g"),), processes=1))
+
+
+def test_a_fault_is_noticed(iommufd: Iommufd) -> None:
+    """IOMMU_OPTION writes its answer, and the first time to a page that is not there yet."""
+    loop = Loop([empty_ioctl(iommufd.fileno())])
+    (batch,) = loop.run(5)
+    assert not any(flags & FAULTED for flags in batch.befell[1:])
+
+
+def test_floor_is_below_everything() -> None:
+    assert len(clock(100)) == 100
+    if not can_flush():
+        return
+    memory = mmap.mmap(-1, SIZE)
+    small, large = (min(flush(address_of_buffer(memory), length, 10)) for length in (4096, SIZE))
+    assert min(clock(100)) < small < large
+
+
+def test_count_is_of_one_operation(iommufd: Iommufd, measured: Callable[[Point], Row]) -> None:
+    before = flush_count(iommufd)
+    if before is None:
+        pytest.skip("needs a kernel with the flush series")
+    row = measured(Point(Workload.MAP, 4096))
+    assert [one.flush for one in row.runs[0].operations.values()] == [FlushCount(1, 1), FlushCount(1, 1)]
