@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from iommufd_py.bench.model import (
+    Accounting,
     Backend,
     BenchResult,
     CacheState,
@@ -141,7 +142,13 @@ def _row(row: Any) -> Row:
 
 
 def _point(point: Any) -> Point:
-    kinds = {"workload": Workload, "backend": Backend, "cache": CacheState, "iova_use": IovaUse}
+    kinds = {
+        "workload": Workload,
+        "backend": Backend,
+        "cache": CacheState,
+        "iova_use": IovaUse,
+        "accounting": Accounting,
+    }
     return Point(**{**point, **{name: kind(point[name]) for name, kind in kinds.items()}})
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from array import array
 
 __all__ = [
+    "Accounting",
     "Backend",
     "BenchResult",
     "CacheState",
@@ -49,6 +50,16 @@ class Backend(StrEnum):
     """Which interface maps."""
 
     IOMMUFD = "iommufd"
+
+
+class Accounting(StrEnum):
+    """What pinned pages are charged to."""
+
+    NONE = "none"
+    """Nothing: the process has CAP_IPC_LOCK."""
+    USER = "user"
+    MM = "mm"
+    """The process (IOMMU_OPTION_RLIMIT_MODE 1)."""
 
 
 class CacheState(StrEnum):
@@ -86,7 +97,7 @@ class Point:
         iova_use: where the rounds map.
         alignment: of the IOVA in bytes, exactly; 0 for as aligned as the size.
         huge_pages: whether the IOMMU may use large pages (IOMMU_OPTION_HUGE_PAGES).
-        accounting: how pinned pages are charged: ``none`` (CAP_IPC_LOCK), ``user`` or ``mm``.
+        accounting: what pinned pages are charged to.
         threads: doing the same at the same time, each with a buffer of its own.
         own_ioas: each thread on an IOAS of its own, not all on one.
     """
@@ -102,7 +113,7 @@ class Point:
     iova_use: IovaUse = IovaUse.REUSED
     alignment: int = 0
     huge_pages: bool = True
-    accounting: str = "none"
+    accounting: Accounting = Accounting.NONE
     threads: int = 1
     own_ioas: bool = False
 

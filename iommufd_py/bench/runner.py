@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Thread
 
 from iommufd_py import vtd
-from iommufd_py.bench.model import BenchResult, Floor, Point, Row, Run, Samples
+from iommufd_py.bench.model import Accounting, BenchResult, Floor, Point, Row, Run, Samples
 from iommufd_py.bench.stats import settled
 from iommufd_py.bench.workloads import MOCK, Setup, Worker, set_up, target
 from iommufd_py.context import Iommufd
@@ -26,9 +26,7 @@ from iommufd_py.mock import FlushCount, flush_count
 from iommufd_py.sysinfo import environment, pinned_bytes
 from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, can_flush, clock, clock_ns, empty_ioctl, flush
 
-__all__ = ["DEFAULT_SIZES", "MOCK", "Plan", "Progress", "run"]
-
-DEFAULT_SIZES = (4 << 10, 64 << 10, 2 << 20, 64 << 20, 256 << 20)
+__all__ = ["MOCK", "Plan", "Progress", "run"]
 
 _FLOOR_ROUNDS = 1000
 _MIN_VALUES = 5
@@ -162,7 +160,7 @@ def _measure_rows(plan: Plan, first: bool, answers: Connection) -> None:
 
 
 def _measure(plan: Plan, point: Point, *, first: bool) -> Row:
-    if point.accounting != "none":
+    if point.accounting is not Accounting.NONE:
         hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY if os.geteuid() == 0 else hard, hard))
     with set_up(point, plan.device, plan.coherency, plan.iova) as setup:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from iommufd_py.bench.model import CacheState, IovaUse, Point, Target, Workload
+from iommufd_py.bench.model import Accounting, CacheState, IovaUse, Point, Target, Workload
 from iommufd_py.context import Iommufd
 from iommufd_py.device import BoundDevice, VfioDevice
 from iommufd_py.enums import HwInfoType, MapFlags
@@ -125,10 +125,10 @@ def _open(iommufd: Iommufd, name: str) -> BoundDevice:
     return MockDevice(iommufd) if name == MOCK else VfioDevice(iommufd, name)
 
 
-def _account(iommufd: Iommufd, accounting: str) -> None:
-    if accounting == "mm":
+def _account(iommufd: Iommufd, accounting: Accounting) -> None:
+    if accounting is Accounting.MM:
         iommufd.rlimit_mode = 1
-    if accounting != "none":
+    if accounting is not Accounting.NONE:
         drop_ipc_lock()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from iommufd_py import FlushCount, Iommufd, ToolError, flush_count
 from iommufd_py.bench import document, runner
-from iommufd_py.bench.model import CacheState, IovaUse, Point, Row, Workload
+from iommufd_py.bench.model import Accounting, CacheState, IovaUse, Point, Row, Workload
 from iommufd_py.bench.workloads import set_up
 from iommufd_py.hwpt import Coherency
 from iommufd_py.uapi.bench import FAULTED, Loop, can_flush, clock, empty_ioctl, flush
@@ -81,8 +81,8 @@ def test_file_is_mapped_through_its_descriptor(measured: Callable[[Point], Row],
         {"cache": CacheState.UNTOUCHED},
         {"alignment": 4096},
         {"huge_pages": False},
-        {"accounting": "user"},
-        {"accounting": "mm"},
+        {"accounting": Accounting.USER},
+        {"accounting": Accounting.MM},
         {"threads": 2},
         {"threads": 2, "own_ioas": True},
         {"workload": Workload.COPY, "chunk_bytes": 65536, "threads": 2},

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""Where the kernel's time goes, by probes on its functions. A pass of its own: nothing that is traced is timed."""
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from iommufd_py.bench.model import Point
+from iommufd_py.bench.report import row_name
+from iommufd_py.bench.workloads import set_up
+from iommufd_py.errors import SkipError, ToolError
+from iommufd_py.hwpt import Coherency
+from iommufd_py.tracefs import NoSymbolError, Trace, TraceRecord
+
+__all__ = ["SCHEMA", "Breakdown", "Part", "breakdowns", "load", "split", "to_document", "trace"]
+
+SCHEMA = "iommufd-bench-trace/1"
+
+REST = "iommufd itself"
+"""The part of an operation that lies in none of the functions below."""
+
+# The kernel's function behind each ioctl; what it took is the whole.
+_WHOLES = {
+    "IOMMU_IOAS_MAP": "iommufd_ioas_map",
+    "IOMMU_IOAS_MAP_FILE": "iommufd_ioas_map_file",
+    "IOMMU_IOAS_COPY": "iommufd_ioas_copy",
+    "IOMMU_IOAS_UNMAP": "iommufd_ioas_unmap",
+    "IOMMU_HWPT_ALLOC": "iommufd_hwpt_alloc",
+    "IOMMU_DESTROY": "iommufd_destroy",
+}
+# A kernel has those of them that it has. Time in one called by another is the inner one's, except that a flush of data
+# pages is one whatever it calls.
+_PARTS = {
+    "pinning": ("pin_user_pages_fast", "pin_user_pages_remote", "memfd_pin_folios"),
+    "unpinning": ("unpin_user_pages", "unpin_user_page_range_dirty_lock", "unpin_folios"),
+    "page tables": ("iommu_map", "iommu_map_nosync", "iommu_unmap", "iommu_unmap_fast", "iommu_put_pages_list"),
+    "page-table flush": ("clflush_cache_range",),
+    "data-page flush": ("arch_flush_cache_phys",),
+    "IOTLB invalidation": ("cache_tag_flush_range", "cache_tag_flush_range_np", "cache_tag_flush_all"),
+}
+_UNDIVIDED = "data-page flush"
+_PART_OF = {symbol: name for name, symbols in _PARTS.items() for symbol in symbols}
+_RETURN = "_returned"
+_WARMUP_ROUNDS = 3
+_BUFFER_BYTES = 64 << 20
+_SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one part of an operation took in all rounds: time in itself, and how often it was entered."""
+
+    name: str
+    ns: int
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """One operation of one point, taken apart. The parts add up to the whole.
+
+    Attributes:
+        name: of the operation and the row.
+        rounds: over how many of them.
+        whole_ns: in the ioctl's function, all rounds; the probes' own time is in it, more the more calls there are.
+    """
+
+    name: str
+    rounds: int
+    whole_ns: int
+    parts: tuple[Part, ...]
+
+    def share(self, part: str) -> float:
+        """Return what part of the whole *part* is, 0 to 1."""
+        return sum(one.ns for one in self.parts if one.name == part) / self.whole_ns if self.whole_ns else 0.0
+
+
+def trace(
+    device: str, points: Iterable[Point], coherency: Coherency = Coherency.ANY, rounds: int = 5
+) -> Iterator[Breakdown]:
+    """Take the operations of each point apart.
+
+    Raises:
+        SkipError: this kernel cannot be probed, or does not have the functions.
+        LostEventsError: an operation has more events than the buffer holds; trace a smaller size.
+    """
+    for point in points:
+        if point.threads > 1:
+            raise ToolError("only one thread can be traced: leave --threads out")
+        with set_up(point, device, coherency) as setup, Trace("mono_raw", _BUFFER_BYTES) as buffer:
+            (worker,) = setup.workers
+            wholes = {_WHOLES[step.ioctl]: step.name for step in worker.loop.steps}
+            worker.loop.run(_WARMUP_ROUNDS)
+            for symbol in (*wholes, *_PART_OF):
+                try:
+                    buffer.probe(symbol)
+                    buffer.probe(symbol, name=symbol + _RETURN, at_return=True)
+                except NoSymbolError:
+                    if symbol in wholes:
+                        raise SkipError(f"this kernel's {symbol} cannot be probed: it may be inlined") from None
+            buffer.clear()
+            worker.loop.run(rounds)
+            records = buffer.read()
+        yield from breakdowns(records, wholes, rounds, threading.get_native_id(), row_name(point))
+
+
+def breakdowns(
+    records: Sequence[TraceRecord], wholes: Mapping[str, str], rounds: int, tid: int, row: str
+) -> Iterator[Breakdown]:
+    """Make a breakdown of each operation from the events of all.
+
+    Args:
+        records: what the probes recorded.
+        wholes: operation by function.
+        rounds: how often each operation was done.
+        tid: thread that did it.
+        row: name of what was mapped.
+    """
+    mine = [record for record in records if record.tid == tid]
+    for symbol, operation in wholes.items():
+        times = split(mine, symbol)
+        parts = [Part(name, ns, calls) for name, (ns, calls) in times.items()]
+        whole = sum(part.ns for part in parts)
+        order = [*_PARTS, REST]
+        parts.sort(key=lambda part: order.index(part.name))
+        yield Breakdown(f"{operation}, {row}", rounds, whole, tuple(parts))
+
+
+def split(records: Sequence[TraceRecord], whole: str) -> dict[str, tuple[int, int]]:
+    """Return time in ns and calls of each part within the calls of the function *whole*. Pure.
+
+    Raises:
+        ToolError: a return does not belong to the call before it.
+    """
+    times: dict[str, tuple[int, int]] = {}
+    stack: list[tuple[str, str]] = []  # function, part
+    since = 0.0
+    for record in records:
+        if stack:
+            part = stack[-1][1]
+            ns, calls = times.get(part, (0, 0))
+            times[part] = ns + round((record.time - since) * _SECOND_NS), calls
+        since = record.time
+        if record.name.endswith(_RETURN):
+            if not stack:
+                continue
+            if stack[-1][0] + _RETURN != record.name:
+                raise ToolError(f"the trace is out of order: {record.name} in {stack[-1][0]}; trace again")
+            stack.pop()
+        elif stack or record.name == whole:
+            outer = stack[-1][1] if stack else ""
+            part = outer if outer == _UNDIVIDED else _PART_OF.get(record.name, REST)
+            if part != outer:
+                ns, calls = times.get(part, (0, 0))
+                times[part] = ns, calls + 1
+            stack.append((record.name, part))
+    return times
+
+
+def to_document(found: Sequence[Breakdown]) -> dict[str, Any]:
+    """Return breakdowns as one JSON document."""
+    return {"schema": SCHEMA, "breakdowns": [asdict(one) for one in found]}
+
+
+def load(path: Path) -> list[Breakdown]:
+    """Read what ``iommufd bench trace --json`` printed.
+
+    Raises:
+        ToolError: the file is something else.
+    """
+    try:
+        document = json.loads(path.read_text())
+        if document["schema"] != SCHEMA:
+            raise ValueError(document["schema"])
+        return [
+            Breakdown(one["name"], one["rounds"], one["whole_ns"], tuple(Part(**part) for part in one["parts"]))
+            for one in document["breakdowns"]
+        ]
+    except OSError as failure:
+        raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise ToolError(f"{path} is not what 'iommufd bench trace --json' prints") from None
