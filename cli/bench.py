@@ -19,6 +19,7 @@ from iommufd_py.hwpt import Coherency
 from iommufd_py.units import format_ns
 
 from .bench_axes import axis_options, chosen_points, device_options
+from .bench_patch import patch
 from .bench_plot import plot
 from .bench_results import compare, export, show, show_result
 from .output import emit_json, emit_table, note
@@ -38,7 +39,7 @@ def bench() -> None:
     """
 
 
-for command in (show, compare, plot, export):
+for command in (show, compare, plot, export, patch):
     bench.add_command(command)
 
 

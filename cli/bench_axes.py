@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from iommufd_py.bench import workloads
-from iommufd_py.bench.model import Accounting, Backend, CacheState, IovaUse, Point, Workload
+from iommufd_py.bench.model import Accounting, CacheState, IovaUse, Point, Workload
+from iommufd_py.container import ContainerMode
 from iommufd_py.hwpt import Coherency
 from iommufd_py.memory import Backing
 from iommufd_py.units import parse_size
@@ -19,7 +20,6 @@ from .types import SIZES, Values
 __all__ = ["axis_options", "chosen_points", "device_options"]
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
-_DEFAULT_SIZES = (4 << 10, 64 << 10, 2 << 20, 64 << 20, 256 << 20)
 
 
 class _OptionalSize(click.ParamType[int]):
@@ -41,8 +41,7 @@ def _names(name: str, kind: type[StrEnum], default: StrEnum, text: str) -> _Deco
     return click.option(
         name,
         type=Values(click.Choice([str(one) for one in kind])),
-        default=(str(default),),
-        show_default=str(default),
+        default=str(default),
         metavar=f"[{'|'.join(kind)}],...",
         help=text,
     )
@@ -50,12 +49,12 @@ def _names(name: str, kind: type[StrEnum], default: StrEnum, text: str) -> _Deco
 
 def _numbers(name: str, minimum: int, default: int, text: str) -> _Decorator:
     kind = Values(click.IntRange(min=minimum))
-    return click.option(name, type=kind, default=(default,), show_default=str(default), metavar="N,...", help=text)
+    return click.option(name, type=kind, default=str(default), metavar="N,...", help=text)
 
 
 def _sizes(name: str, nothing: str, text: str) -> _Decorator:
     kind = Values(_OptionalSize(nothing))
-    return click.option(name, type=kind, default=(0,), show_default=nothing, metavar="SIZE,...", help=text)
+    return click.option(name, type=kind, default=nothing, metavar="SIZE,...", help=text)
 
 
 def _all(options: tuple[_Decorator, ...]) -> _Decorator:
@@ -85,12 +84,11 @@ device_options = _all(
 axis_options = _all(
     (
         _names("--operation", Workload, Workload.MAP, "What to do; each with its opposite."),
-        _names("--backend", Backend, Backend.IOMMUFD, "Interface to map through."),
+        _names("--backend", ContainerMode, ContainerMode.IOMMUFD, "Interface to map through."),
         click.option(
             "--size",
             type=SIZES,
-            default=_DEFAULT_SIZES,
-            show_default="4K,64K,2M,64M,256M",
+            default="4K,64K,2M,64M,256M",
             metavar="SIZE,...",
             help="Bytes mapped by one sample.",
         ),
@@ -104,8 +102,7 @@ axis_options = _all(
         click.option(
             "--huge-pages",
             type=Values(click.Choice(["on", "off"])),
-            default=("on",),
-            show_default="on",
+            default="on",
             metavar="[on|off],...",
             help="May the IOMMU use large pages?",
         ),
@@ -120,7 +117,7 @@ def chosen_points(options: Mapping[str, Any]) -> tuple[Point, ...]:
     """Return every combination that can exist; says on stderr which cannot."""
     points, left_out = workloads.points(
         workload=map(Workload, options["operation"]),
-        backend=map(Backend, options["backend"]),
+        backend=map(ContainerMode, options["backend"]),
         backing=options["backing"],
         size_bytes=options["size"],
         chunk_bytes=options["chunk"],

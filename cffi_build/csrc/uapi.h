@@ -4,5 +4,8 @@
 /* Returns ioctl()'s result, or -errno. */
 int iommufd_uapi_ioctl(int fd, unsigned long request, void *arg);
 
-/* Gives up CAP_IPC_LOCK for this thread, so that pinned pages count against RLIMIT_MEMLOCK. Returns 0 or -errno. */
-int iommufd_uapi_drop_ipc_lock(void);
+/*
+ * Puts CAP_IPC_LOCK of this thread into effect or out of it; without it, pinned pages count against RLIMIT_MEMLOCK.
+ * Returns 0 or -errno.
+ */
+int iommufd_uapi_set_ipc_lock(_Bool effective);

@@ -11,7 +11,6 @@ from typing import Any
 
 from iommufd_py.bench.model import (
     Accounting,
-    Backend,
     BenchResult,
     CacheState,
     Floor,
@@ -24,6 +23,7 @@ from iommufd_py.bench.model import (
     Workload,
 )
 from iommufd_py.bench.validity import findings
+from iommufd_py.container import ContainerMode
 from iommufd_py.errors import ToolError
 from iommufd_py.hwpt import CoherencyEvidence
 from iommufd_py.mock import FlushCount
@@ -52,7 +52,7 @@ def to_document(result: BenchResult) -> dict[str, Any]:
         "target": target,
         "floor": {"clock_ns": result.floor.clock_ns.tolist(), "ioctl_ns": result.floor.ioctl_ns.tolist()},
         "rows": [_row_document(row) for row in result.rows],
-        "validity": [asdict(finding) for finding in findings(result)],
+        "validity": [{**asdict(finding), "rows": list(finding.rows)} for finding in findings(result)],
     }
 
 
@@ -72,8 +72,8 @@ def _run_document(run: Run) -> dict[str, Any]:
     document["operations"] = {
         name: {
             "ns": samples.ns.tolist(),
-            "switched": samples.switched,
-            "faulted": samples.faulted,
+            "switched": list(samples.switched),
+            "faulted": list(samples.faulted),
             "flush": samples.flush and asdict(samples.flush),
         }
         for name, samples in run.operations.items()
@@ -144,7 +144,7 @@ def _row(row: Any) -> Row:
 def _point(point: Any) -> Point:
     kinds = {
         "workload": Workload,
-        "backend": Backend,
+        "backend": ContainerMode,
         "cache": CacheState,
         "iova_use": IovaUse,
         "accounting": Accounting,

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iommufd_py.container import ContainerMode
 from iommufd_py.hwpt import CoherencyEvidence
 from iommufd_py.mock import FlushCount
 from iommufd_py.sysinfo import Environment
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accounting",
-    "Backend",
     "BenchResult",
     "CacheState",
     "Floor",
@@ -44,12 +44,6 @@ class Workload(StrEnum):
     """``copy`` (IOAS_COPY) of what is mapped to another place of the IOAS, ``unmap-copy``."""
     MAP_FILE = "map-file"
     """``map-file`` (IOAS_MAP_FILE), ``unmap-file``."""
-
-
-class Backend(StrEnum):
-    """Which interface maps."""
-
-    IOMMUFD = "iommufd"
 
 
 class Accounting(StrEnum):
@@ -105,7 +99,7 @@ class Point:
     workload: Workload
     size_bytes: int
     backing: str = "4k"
-    backend: Backend = Backend.IOMMUFD
+    backend: ContainerMode = ContainerMode.IOMMUFD
     chunk_bytes: int = 0
     bulk_unmap: bool = False
     hwpts: int = 1

@@ -3,7 +3,7 @@
 
 import multiprocessing
 import os
-import resource
+import signal
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +15,11 @@ from pathlib import Path
 from threading import Thread
 
 from iommufd_py import vtd
-from iommufd_py.bench.model import Accounting, BenchResult, Floor, Point, Row, Run, Samples
+from iommufd_py.bench.model import BenchResult, Floor, Point, Row, Run, Samples
 from iommufd_py.bench.stats import settled
 from iommufd_py.bench.workloads import MOCK, Setup, Worker, set_up, target
 from iommufd_py.context import Iommufd
-from iommufd_py.device import VfioDevice
+from iommufd_py.device import normalize_bdf
 from iommufd_py.errors import IommufdError, ToolError
 from iommufd_py.hwpt import Coherency
 from iommufd_py.mock import FlushCount, flush_count
@@ -123,7 +123,10 @@ def _in_process(plan: Plan, *, first: bool) -> Iterator[Row]:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_measure_rows, args=(plan, first, theirs))
+    # Ctrl-C is for this process, which then ends the other.
+    signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     child.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, signals)
     theirs.close()
     try:
         for _ in plan.points:
@@ -155,14 +158,9 @@ def _measure_rows(plan: Plan, first: bool, answers: Connection) -> None:
         answers.send(ToolError(str(failure)))
     except (ToolError, OSError) as failure:
         answers.send(failure)
-    except (KeyboardInterrupt, BrokenPipeError):
-        os._exit(1)
 
 
 def _measure(plan: Plan, point: Point, *, first: bool) -> Row:
-    if point.accounting is not Accounting.NONE:
-        hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY if os.geteuid() == 0 else hard, hard))
     with set_up(point, plan.device, plan.coherency, plan.iova) as setup:
         pinned, flushes, leaves = _examine(setup, point, with_leaves=first)
         worker = setup.workers[0]
@@ -196,9 +194,8 @@ def _examine(
         flushes.append(None if before is None or after is None else after - before)
         if number == 0:
             pinned = pinned_bytes() - pinned_before
-            shown = with_leaves and isinstance(setup.device, VfioDevice) and bool(setup.device.attachments)
-            if shown and point.size_bytes <= _MAX_LEAF_DUMP_BYTES:
-                leaves = vtd.leaf_sizes(setup.device.name, worker.iova, point.size_bytes)
+            if with_leaves and setup.bdf is not None and point.size_bytes <= _MAX_LEAF_DUMP_BYTES:
+                leaves = vtd.leaf_sizes(normalize_bdf(setup.bdf), worker.iova, point.size_bytes)
     return pinned, flushes, leaves
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from iommufd_py.bench.model import Point
 from iommufd_py.bench.report import row_name
 from iommufd_py.bench.workloads import set_up
+from iommufd_py.container import ContainerMode
 from iommufd_py.errors import SkipError, ToolError
 from iommufd_py.hwpt import Coherency
 from iommufd_py.tracefs import NoSymbolError, Trace, TraceRecord
@@ -88,8 +89,8 @@ def trace(
         LostEventsError: an operation has more events than the buffer holds; trace a smaller size.
     """
     for point in points:
-        if point.threads > 1:
-            raise ToolError("only one thread can be traced: leave --threads out")
+        if point.threads > 1 or point.backend is not ContainerMode.IOMMUFD:
+            raise ToolError("only one thread on an iommufd can be traced: leave --threads and --backend out")
         with set_up(point, device, coherency) as setup, Trace("mono_raw", _BUFFER_BYTES) as buffer:
             (worker,) = setup.workers
             wholes = {_WHOLES[step.ioctl]: step.name for step in worker.loop.steps}

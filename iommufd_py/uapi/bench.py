@@ -2,7 +2,8 @@
 """The timed loops of the extension: the GIL is released, and no Python runs between two clock reads."""
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +22,9 @@ __all__ = [
     "can_flush",
     "clock",
     "clock_ns",
-    "drop_ipc_lock",
     "empty_ioctl",
     "flush",
+    "without_ipc_lock",
 ]
 
 SWITCHED: int = lib.IOMMUFD_BENCH_SWITCHED
@@ -128,7 +129,7 @@ class Loop:
             }
         if step.id_from is not None:
             earlier, brought, wanted = step.id_from
-            target.id_from = ffi.addressof(self._issued[earlier], brought)
+            target.id_from = ffi.cast("uint32_t *", ffi.addressof(self._issued[earlier], brought))
             target.id_offset = ffi.offsetof(ctype, wanted)
 
     def run(self, count: int, gate: Gate | None = None) -> list[Batch]:
@@ -175,9 +176,14 @@ def empty_ioctl(fd: int) -> Step:
     return Step("empty", fd, "IOMMU_OPTION", "iommu_option", fields)
 
 
-def drop_ipc_lock() -> None:
-    """Give up CAP_IPC_LOCK in this thread for good: from now on pinned pages count against RLIMIT_MEMLOCK."""
-    check(lib.iommufd_uapi_drop_ipc_lock(), "capset", {"effective": "without CAP_IPC_LOCK"})
+@contextmanager
+def without_ipc_lock() -> Iterator[None]:
+    """Do without CAP_IPC_LOCK in this thread and those it starts: pinned pages count against RLIMIT_MEMLOCK."""
+    check(lib.iommufd_uapi_set_ipc_lock(False), "capset", {"CAP_IPC_LOCK": "off"})
+    try:
+        yield
+    finally:
+        check(lib.iommufd_uapi_set_ipc_lock(True), "capset", {"CAP_IPC_LOCK": "on"})
 
 
 def clock_ns() -> int:

@@ -140,7 +140,9 @@ def test_failure_names_the_ioctl_and_its_arguments(iommufd: Iommufd) -> None:
 def test_a_process_that_fails_ends_the_run_with_its_reason(iommufd: Iommufd) -> None:
     need_mock_driver(iommufd)
     with pytest.raises(ToolError, match="1G huge pages"):
-        runner.run(runner.Plan(runner.MOCK, (Point(Workload.MAP, 1 << 30, backing="hugetlb-1g"),), processes=1))
+        runner.run(
+            runner.Plan(runner.MOCK, (Point(Workload.MAP, 1 << 30, backing="hugetlb-1g", hwpts=0),), processes=1)
+        )
 
 
 def test_a_fault_is_noticed(iommufd: Iommufd) -> None:

@@ -13,8 +13,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from iommufd_py.bench import document, model, runner
+from iommufd_py import Coherency, CoherencyError, Iommufd, VfioDevice, flush_count
+from iommufd_py.bench import document, model, runner, trace
 from iommufd_py.bench.model import Point, Workload
+from iommufd_py.bench.workloads import set_up
+from iommufd_py.container import ContainerMode
 
 SIZES = (4 << 10, 2 << 20)
 MAPS = tuple(Point(Workload.MAP, size) for size in SIZES)
@@ -100,3 +103,35 @@ def test_without_huge_pages_or_alignment_there_are_none(bdf: str) -> None:
             pytest.skip("needs CONFIG_INTEL_IOMMU_DEBUGFS and debugfs mounted, as the lab's kernels have")
         assert row.leaves == {4 << 10: 1024}
         assert not row.point.alignment or row.iova % (row.point.alignment * 2) == row.point.alignment
+
+
+@pytest.mark.parametrize("mode", [mode for mode in ContainerMode if mode is not ContainerMode.IOMMUFD])
+def test_every_kind_of_container_is_timed_alike(bdf: str, mode: ContainerMode) -> None:
+    points = (
+        Point(Workload.MAP, 1 << 20, backend=mode),
+        Point(Workload.MAP, 1 << 20, backend=mode, chunk_bytes=4096, bulk_unmap=True),
+    )
+    rows = runner.run(runner.Plan(bdf, points, processes=1, values=5)).rows
+    for row in rows:
+        assert [len(one.ns) for one in row.runs[0].operations.values()] == [5, 5]
+        assert row.runs[0].pinned_bytes == 1 << 20
+    with pytest.raises(CoherencyError):
+        wrong = {False: Coherency.COHERENT, True: Coherency.NON_COHERENT}
+        coherent = runner.run(runner.Plan(bdf, points[:1], processes=1, values=1)).target.evidence.dma_cc
+        with set_up(points[0], bdf, wrong[coherent]):
+            pass
+
+
+def test_shares_add_up_to_the_whole(bdf: str) -> None:
+    map_parts, unmap_parts = trace.trace(bdf, [Point(Workload.MAP, 2 << 20, backing="thp")], rounds=3)
+    for breakdown, needed in ((map_parts, {"pinning", "page tables"}), (unmap_parts, {"unpinning", "page tables"})):
+        parts = {part.name: part for part in breakdown.parts}
+        assert needed <= parts.keys()
+        assert parts[trace.REST].calls == breakdown.rounds == 3
+        assert sum(part.ns for part in breakdown.parts) == breakdown.whole_ns > 0
+    flushed = {part.name: part.calls for part in map_parts.parts}.get("data-page flush", 0)
+    with Iommufd() as iommufd:
+        flushes = flush_count(iommufd) is not None
+        hwpt = VfioDevice(iommufd, bdf).alloc_hwpt(iommufd.alloc_ioas())
+        assert hwpt.evidence is not None
+        assert flushed == (3 if flushes and not hwpt.evidence.dma_cc else 0)

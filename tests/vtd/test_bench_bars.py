@@ -22,7 +22,7 @@ from iommufd_py.uapi.bench import clock_ns
 from tests.conftest import need_mock_driver
 
 HERE = Path(__file__).parent
-IOVA = 4 << 30
+IOVA = 1 << 28
 Block = Callable[[], list[float]]
 
 
