@@ -2,11 +2,12 @@
 """What keeps figures from meaning what they seem to: a code for machines, one sentence with advice for people. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from iommufd_py.bench.model import BenchResult, Row, Workload
 from iommufd_py.bench.stats import summarize
 from iommufd_py.sysinfo import Environment, Platform
+from iommufd_py.units import PAGE_BYTES
 
 __all__ = ["Finding", "findings"]
 
@@ -14,6 +15,9 @@ __all__ = ["Finding", "findings"]
 _WIDE = 0.10
 _DISTURBED = 0.01
 _UNEQUAL_RUNS = 1.5
+# From this size on the time for a page should not change by more than this part.
+_LARGE_BYTES = 2 << 20
+_FLAT = 0.10
 # Fewer processes cannot give an interval that means something.
 _FEW_RUNS = 3
 # What pins by its first operation; the others find everything pinned.
@@ -111,11 +115,38 @@ def _of_rows(rows: tuple[Row, ...]) -> Iterator[Finding]:
         lambda row: row.point.workload in _PINNING and any(run.pinned_bytes < row.point.size_bytes for run in row.runs),
     )
     yield from about(
+        "STEP",
+        f"the time for a page is not within {_FLAT:.0%} of that at the smallest size from 2M on: pages go in batches "
+        "(some 26M of scattered 4K pages each), lie in more or fewer physical runs, and overflow caches",
+        lambda row: _is_step(row, rows),
+    )
+    yield from about(
         "UNEQUAL_RUNS",
         "the processes' buffers lay in very different numbers of physical runs, which is unequal work: reboot, or use "
         "huge pages",
         _is_unequal,
     )
+
+
+def _is_step(row: Row, rows: tuple[Row, ...]) -> bool:
+    alike = [
+        other
+        for other in rows
+        if replace(other.point, size_bytes=row.point.size_bytes) == row.point and other.point.size_bytes >= _LARGE_BYTES
+    ]
+    if row.point.size_bytes < _LARGE_BYTES:
+        return False
+    first = min(alike, key=lambda other: other.point.size_bytes)
+    return any(
+        abs(_page_ns(row, operation) / _page_ns(first, operation) - 1) > _FLAT
+        for operation in row.operations
+        if operation in first.operations
+    )
+
+
+def _page_ns(row: Row, operation: str) -> float:
+    medians = summarize([samples.ns for samples in row.samples(operation)])
+    return medians.median_ns * PAGE_BYTES / row.point.size_bytes
 
 
 def _is_disturbed(row: Row) -> bool:

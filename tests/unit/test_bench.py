@@ -157,6 +157,22 @@ def test_a_note_names_its_rows_unless_it_is_about_all() -> None:
     assert [note.partition(":")[0] for note in report.notes(both)] == ["NOT_STEADY (4K, 4k)"]
 
 
+def test_a_step_in_the_time_for_a_page_is_remarked_on() -> None:
+    """Between the large sizes of one kind of row only: the fixed costs of small ones are no step."""
+    first = result().rows[0]
+
+    def steps(*sizes_and_page_ns: tuple[int, int]) -> list[tuple[int, ...]]:
+        rows = []
+        for size, page_ns in sizes_and_page_ns:
+            ns = [size // 4096 * page_ns] * 3
+            rows.append(replace(first, point=replace(POINT, size_bytes=size), runs=(run(ns, ns, pinned=size),) * 3))
+        found = validity.findings(replace(result(), rows=tuple(rows)))
+        return [finding.rows for finding in found if finding.code == "STEP"]
+
+    assert steps((4096, 5000), (2 << 20, 100), (64 << 20, 105)) == []
+    assert steps((4096, 5000), (2 << 20, 100), (64 << 20, 105), (256 << 20, 120)) == [(3,)]
+
+
 def test_points_that_cannot_exist_are_left_out_with_the_reason() -> None:
     found, left_out = points(
         workload=[model.Workload.MAP, model.Workload.MAP_FILE],
