@@ -2,10 +2,12 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "iommufd.h"
 #include "uapi.h"
 
 int iommufd_uapi_ioctl(int fd, unsigned long request, void *arg)
@@ -13,6 +15,28 @@ int iommufd_uapi_ioctl(int fd, unsigned long request, void *arg)
 	int ret = ioctl(fd, request, arg);
 
 	return ret < 0 ? -errno : ret;
+}
+
+int64_t iommufd_uapi_ioas_map(int fd, uint32_t flags, uint32_t ioas_id, uint64_t user_va, uint64_t length,
+			      uint64_t iova)
+{
+	struct iommu_ioas_map map = {
+		.size = sizeof(map),
+		.flags = flags,
+		.ioas_id = ioas_id,
+		.user_va = user_va,
+		.length = length,
+		.iova = iova,
+	};
+
+	return ioctl(fd, IOMMU_IOAS_MAP, &map) < 0 ? -errno : (int64_t)map.iova;
+}
+
+int64_t iommufd_uapi_ioas_unmap(int fd, uint32_t ioas_id, uint64_t iova, uint64_t length)
+{
+	struct iommu_ioas_unmap unmap = { .size = sizeof(unmap), .ioas_id = ioas_id, .iova = iova, .length = length };
+
+	return ioctl(fd, IOMMU_IOAS_UNMAP, &unmap) < 0 ? -errno : (int64_t)unmap.length;
 }
 
 int iommufd_uapi_set_ipc_lock(bool effective)

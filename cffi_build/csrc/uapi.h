@@ -5,6 +5,14 @@
 int iommufd_uapi_ioctl(int fd, unsigned long request, void *arg);
 
 /*
+ * The two ioctls that programs issue in a loop, with the structure filled in here: cffi takes longer to fill one than
+ * the kernel to map a page. Return the IOVA, and the bytes unmapped; or -errno, which is no multiple of a page.
+ */
+int64_t iommufd_uapi_ioas_map(int fd, uint32_t flags, uint32_t ioas_id, uint64_t user_va, uint64_t length,
+			      uint64_t iova);
+int64_t iommufd_uapi_ioas_unmap(int fd, uint32_t ioas_id, uint64_t iova, uint64_t length);
+
+/*
  * Puts CAP_IPC_LOCK of this thread into effect or out of it; without it, pinned pages count against RLIMIT_MEMLOCK.
  * Returns 0 or -errno.
  */

@@ -47,6 +47,10 @@ __all__ = [
 ]
 
 FIXED_IOVA: int = lib.IOMMU_IOAS_MAP_FIXED_IOVA
+
+# An answer of 64 bits that comes back signed: what lies in the last page's worth below zero is an errno, as in the
+# kernel's IS_ERR().
+_ERRNOS, _U64 = 4096, (1 << 64) - 1
 DIRTY_BITMAP_NO_CLEAR: int = lib.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR
 PGFAULT_PASID_VALID: int = lib.IOMMU_PGFAULT_FLAGS_PASID_VALID
 PGFAULT_LAST_PAGE: int = lib.IOMMU_PGFAULT_FLAGS_LAST_PAGE
@@ -171,17 +175,11 @@ def ioas_iova_ranges(fd: int, ioas_id: int) -> tuple[list[tuple[int, int]], int]
 
 def ioas_map(fd: int, ioas_id: int, user_va: int, length: int, iova: int, flags: int) -> int:
     """Map user memory and return its IOVA; *iova* counts only with IOMMU_IOAS_MAP_FIXED_IOVA among the *flags*."""
-    arg = issue(
-        fd,
-        "IOMMU_IOAS_MAP",
-        "iommu_ioas_map",
-        flags=flags,
-        ioas_id=ioas_id,
-        user_va=user_va,
-        length=length,
-        iova=iova,
-    )
-    return int(arg.iova)
+    result = lib.iommufd_uapi_ioas_map(fd, flags, ioas_id, user_va, length, iova)
+    if -_ERRNOS < result < 0:
+        arguments = {"flags": flags, "ioas_id": ioas_id, "user_va": user_va, "length": length, "iova": iova}
+        check(result, "IOMMU_IOAS_MAP", arguments)
+    return result & _U64
 
 
 def ioas_map_file(fd: int, ioas_id: int, file: int, start: int, length: int, iova: int, flags: int) -> int:
@@ -202,7 +200,10 @@ def ioas_map_file(fd: int, ioas_id: int, file: int, start: int, length: int, iov
 
 def ioas_unmap(fd: int, ioas_id: int, iova: int, length: int) -> int:
     """Unmap every mapping that lies wholly in the range, and return the bytes unmapped; 0 and 2^64-1 mean all."""
-    return int(issue(fd, "IOMMU_IOAS_UNMAP", "iommu_ioas_unmap", ioas_id=ioas_id, iova=iova, length=length).length)
+    result = lib.iommufd_uapi_ioas_unmap(fd, ioas_id, iova, length)
+    if -_ERRNOS < result < 0:
+        check(result, "IOMMU_IOAS_UNMAP", {"ioas_id": ioas_id, "iova": iova, "length": length})
+    return result & _U64
 
 
 def option_get(fd: int, option: IommuOption, object_id: int = 0) -> int:

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MIT
+"""The bars of a comparison, with what this kernel really gives: the same is the same, and 5 % are found."""
+
+import random
+from array import array
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from iommufd_py import Iommufd
+from iommufd_py.bench import runner
+from iommufd_py.bench.compare import Verdict, compare
+from iommufd_py.bench.model import BenchResult, Point, Run, Workload
+from tests.conftest import need_mock_driver
+
+REPEATS, AT_LEAST = 20, 19
+PROCESSES = 40
+
+
+@pytest.fixture(scope="module")
+def measured() -> BenchResult:
+    with Iommufd() as iommufd:
+        need_mock_driver(iommufd)
+    # One page is in one physical run, whoever gets it: nothing but chance differs between the processes.
+    plan = runner.Plan(runner.MOCK, (Point(Workload.MAP, 4096),), processes=PROCESSES, values=200)
+    return runner.run(plan)
+
+
+def of(result: BenchResult, runs: Sequence[Run]) -> BenchResult:
+    return replace(result, rows=(replace(result.rows[0], runs=tuple(runs)),))
+
+
+def slowed(run: Run, factor: float) -> Run:
+    operations = {
+        name: replace(one, ns=array("Q", [round(ns * factor) for ns in one.ns])) for name, one in run.operations.items()
+    }
+    return replace(run, operations=operations)
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1.0, Verdict.SAME), (1.05, Verdict.SLOWER)])
+def test_verdict_is_right_in_nineteen_of_twenty(measured: BenchResult, factor: float, expected: Verdict) -> None:
+    """The bar. Each repeat is another half of the processes against the other half."""
+    source, runs = random.Random(1), list(measured.rows[0].runs)
+    right = 0
+    for _ in range(REPEATS):
+        source.shuffle(runs)
+        half = len(runs) // 2
+        changed = of(measured, [slowed(run, factor) for run in runs[half:]])
+        right += all(one.verdict is expected for one in compare(of(measured, runs[:half]), changed).changes)
+    assert right >= AT_LEAST
