@@ -29,6 +29,8 @@ __all__ = ["bench"]
 
 # A log gets a line so often, in seconds.
 _LINE_EVERY = 10
+# Time between two saves as a multiple of the time that one takes.
+_SAVE_PAUSE = 10
 
 
 @click.group()
@@ -72,28 +74,39 @@ def run(device: str, bind: bool, coherency: str, json_file: Path | None, **optio
         row_seconds=options["seconds"],
         cpu=options["cpu"],
     )
-    result: BenchResult | None = None
-
-    def keep(so_far: BenchResult) -> None:
-        nonlocal result
-        result = so_far
-        if json_file is not None:
-            document.save(so_far, json_file)
-
-    with _bound(device, bind):
-        try:
-            with _shown() as show_progress:
-                runner.run(plan, keep, show_progress)
-        except KeyboardInterrupt:
-            if result is not None and json_file is not None:
-                note(f"iommufd: interrupted; what was measured so far is in {json_file}")
-            raise
-    assert result is not None
+    with _bound(device, bind), _kept(json_file) as keep, _shown() as show_progress:
+        result = runner.run(plan, keep, show_progress)
     show_result(result)
 
 
 def _bound(device: str, bind: bool) -> AbstractContextManager[object]:
     return pci.vfio_bound(device) if bind and device != runner.MOCK else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _kept(file: Path | None) -> Iterator[Callable[[BenchResult], None]]:
+    """Save a result row by row, in a tenth of the time at most; whatever ends the run, save all of it."""
+    result: BenchResult | None = None
+    next_save, saved = 0.0, False
+
+    def keep(so_far: BenchResult) -> None:
+        nonlocal result, next_save, saved
+        result, saved = so_far, False
+        start = time.monotonic()
+        if file is not None and start >= next_save:
+            document.save(so_far, file)
+            saved = True
+            next_save = start + _SAVE_PAUSE * (time.monotonic() - start)
+
+    try:
+        yield keep
+    except KeyboardInterrupt:
+        if result is not None and file is not None:
+            note(f"iommufd: interrupted; what was measured so far is in {file}")
+        raise
+    finally:
+        if result is not None and file is not None and not saved:
+            document.save(result, file)
 
 
 @contextlib.contextmanager

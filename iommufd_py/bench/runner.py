@@ -26,7 +26,7 @@ from iommufd_py.mock import FlushCount, flush_count
 from iommufd_py.sysinfo import environment, pinned_bytes
 from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, can_flush, clock, clock_ns, empty_ioctl, flush
 
-__all__ = ["MOCK", "Plan", "Progress", "run"]
+__all__ = ["MOCK", "Plan", "Progress", "SampleStore", "run"]
 
 _FLOOR_ROUNDS = 1000
 _MIN_VALUES = 5
@@ -165,11 +165,11 @@ def _measure(plan: Plan, point: Point, *, first: bool) -> Row:
         pinned, flushes, leaves = _examine(setup, point, with_leaves=first)
         worker = setup.workers[0]
         runs = worker.buffer.physical_runs()
-        samples, warmup_rounds, steady = _take(setup.workers, plan)
+        taken, warmup_rounds, steady = _take(setup.workers, plan)
         user_flush = _user_flush(worker, plan) if first else array("Q")
     operations = {
-        step.name: _samples(batches, flushes[number])
-        for number, (step, batches) in enumerate(zip(worker.loop.steps, samples, strict=True))
+        step.name: Samples(one.ns, tuple(one.switched), tuple(one.faulted), flushed)
+        for step, one, flushed in zip(worker.loop.steps, taken, flushes, strict=True)
     }
     return Row(
         point=point,
@@ -209,36 +209,39 @@ def _user_flush(worker: Worker, plan: Plan) -> "array[int]":
     return flush(user_va, length, min(max(int(plan.row_seconds * _FLUSH_PART * 1e9 / once), _MIN_VALUES), _MAX_VALUES))
 
 
-def _samples(batches: Sequence[Batch], flushed: FlushCount | None) -> Samples:
-    ns, befell = array("Q"), bytearray()
-    for batch in batches:
-        ns.extend(batch.ns)
-        befell += batch.befell
-    return Samples(ns, _positions(befell, SWITCHED), _positions(befell, FAULTED), flushed)
-
-
-def _positions(befell: bytearray, flag: int) -> tuple[int, ...]:
-    if not any(befell):
-        return ()
-    return tuple(position for position, flags in enumerate(befell) if flags & flag)
-
-
 # --- samples --------------------------------------------------------------------------------------------------------
 
 
-def _take(workers: Sequence[Worker], plan: Plan) -> tuple[list[list[Batch]], int, bool]:
+class SampleStore:
+    """Samples of one step as they come in: 8 bytes each, and positions of the few that were disturbed."""
+
+    def __init__(self) -> None:
+        self.ns = array("Q")
+        self.switched: list[int] = []
+        self.faulted: list[int] = []
+
+    def add(self, batch: Batch) -> None:
+        """Append a batch."""
+        start = len(self.ns)
+        self.ns.extend(batch.ns)
+        if any(batch.befell):
+            self.switched += [start + at for at, flags in enumerate(batch.befell) if flags & SWITCHED]
+            self.faulted += [start + at for at, flags in enumerate(batch.befell) if flags & FAULTED]
+
+
+def _take(workers: Sequence[Worker], plan: Plan) -> tuple[list[SampleStore], int, bool]:
     """Warm up and take samples; returns them step by step, and the warm-up's rounds and whether it settled."""
     budget = int(plan.row_seconds * 1e9)
     round_ns, warmup_rounds, steady = _warm_up(workers, budget)
     values = plan.values or min(max(budget // round_ns, _MIN_VALUES), _MAX_VALUES)
     # Threads take all of it in one go: whoever stopped between would leave the others alone for a while.
     at_once = values if len(workers) > 1 else max(_CALL_NS // round_ns, 1)
-    taken: list[list[Batch]] = [[] for _ in workers[0].loop.steps]
+    taken = [SampleStore() for _ in workers[0].loop.steps]
     while values:
         count = min(at_once, values)
         for batches in _together(workers, count):
-            for number, batch in enumerate(batches):
-                taken[number].append(batch)
+            for store, batch in zip(taken, batches, strict=True):
+                store.add(batch)
         values -= count
     return taken, warmup_rounds, steady
 
