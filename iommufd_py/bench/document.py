@@ -5,7 +5,6 @@ import json
 from array import array
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ SCHEMA = "iommufd-bench/1"
 
 def schema() -> Any:
     """Return the JSON Schema (2020-12) that every document satisfies."""
-    return json.loads(resources.files("iommufd_py.bench").joinpath("schema.json").read_text())
+    return json.loads(Path(__file__).with_name("schema.json").read_text())
 
 
 def to_document(result: BenchResult) -> dict[str, Any]:
