@@ -25,36 +25,42 @@ _FLAGS = int(MapFlags.READ_WRITE) | FIXED_IOVA
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a thread maps: first IOVA, distance to the next round's, and how many places there are."""
+    """Where a thread maps: first IOVA, another as far away as a copy needs, distance to the next round's, how many."""
 
     iova: int
+    other: int
     stride: int
     places: int
 
     @staticmethod
     def find(name: str, ranges: IovaRanges, point: Point, thread: int, wanted: int | None) -> "Place":
-        """Return an allowed place, aligned like the largest leaf that could map the size, so that it forbids none."""
-        natural = 1 << (point.size_bytes - 1).bit_length()
-        unit = max(natural, ranges.alignment)
+        """Return an allowed place, aligned like the largest leaf that could map the size, so that it forbids none.
+
+        Raises:
+            ToolError: the allowed ranges have no such place.
+        """
+        unit = max(1 << (point.size_bytes.bit_length() - 1), ranges.alignment)
         if point.iova_use is IovaUse.FRESH:
             unit = max(unit, _FRESH_BYTES)
-        room = unit * 2 if point.alignment else unit
-        span = room * (point.threads * 2)  # copy needs another place as large
+        offset = point.alignment if point.alignment < unit else 0
+        room = -(-(offset + point.size_bytes) // unit) * unit
+        own = room * (2 if point.workload is Workload.COPY else 1)
+        span = own * point.threads
+        base = wanted
         for lowest in (_LOWEST_IOVA, 0):
-            base = wanted if wanted is not None else ranges.first_fit(span, unit, lowest=lowest)
-            if base is not None:
-                break
-        else:
+            if base is None:
+                base = ranges.first_fit(span, unit, lowest=lowest)
+        if base is None:
             allowed = ", ".join(map(str, ranges.ranges))
             raise ToolError(
                 f"no allowed IOVA range holds {format_size(span)}: {name} allows {allowed}; "
                 "map less or in fewer threads"
             )
-        iova = base + thread * 2 * room + (point.alignment if point.alignment < unit else 0)
+        iova = base + thread * own + offset
         if point.iova_use is IovaUse.REUSED:
-            return Place(iova, 0, 1)
-        last = next((one.last for one in ranges.ranges if one.start <= base <= one.last), base + span)
-        return Place(iova, span, max(min((last - base) // span, _MAX_PLACES), 1))
+            return Place(iova, iova + room, 0, 1)
+        last = next((one.last for one in ranges.ranges if one.contains(base)), base + span)
+        return Place(iova, iova + room, span, max(min((last - base) // span, _MAX_PLACES), 1))
 
 
 # --- rounds ---------------------------------------------------------------------------------------------------------
@@ -146,7 +152,7 @@ def _map_file(parts: Parts) -> list[Step]:
 
 def _copy(parts: Parts) -> list[Step]:
     parts.populate()
-    second = parts.place.iova + (1 << (parts.point.size_bytes - 1).bit_length())
+    second = parts.place.other
     copying = Step(
         "copy",
         parts.fd,

@@ -5,6 +5,7 @@ import statistics
 import time
 from array import array
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import jsonschema
@@ -17,7 +18,9 @@ from iommufd_py import FlushCount, ToolError
 from iommufd_py.bench import document, model, report, validity
 from iommufd_py.bench.pyperf import to_pyperf
 from iommufd_py.bench.stats import quantile, settled, summarize
+from iommufd_py.bench.steps import Place
 from iommufd_py.bench.workloads import points
+from iommufd_py.iova import IovaRange, IovaRanges
 from tests.unit.bench_results import POINT, result, run
 
 HERE = Path(__file__).parent
@@ -186,6 +189,43 @@ def test_points_that_cannot_exist_are_left_out_with_the_reason() -> None:
     assert "4K cannot be mapped in chunks of 64K" in left_out
     assert "map-file needs a memfd, not 4k" in left_out
     assert len(found) == len(set(found)) == 3 + 5 + 3
+
+
+RANGES = IovaRanges((IovaRange(0x100_0000, 0x7FFF_FFFF),), 4096)
+
+
+@given(
+    st.sampled_from([model.Workload.MAP, model.Workload.COPY]),
+    st.integers(1, 0x4000),
+    st.sampled_from([0, 4096, 65536]),
+    st.sampled_from(model.IovaUse),
+    st.integers(1, 4),
+)
+def test_places_are_allowed_aligned_and_apart(
+    workload: model.Workload, pages: int, alignment: int, use: model.IovaUse, threads: int
+) -> None:
+    size = pages * 4096
+    point = model.Point(workload, size, alignment=alignment, iova_use=use, threads=threads)
+    places = [Place.find("mock", RANGES, point, thread, None) for thread in range(threads)]
+    taken: list[IovaRange] = []
+    for place in places:
+        if not alignment or alignment >= size:
+            assert place.iova % (1 << (size.bit_length() - 1)) == 0
+        else:
+            assert place.iova % (alignment * 2) == alignment
+        for number in {0, place.places - 1}:
+            firsts = [place.iova, place.other] if workload is model.Workload.COPY else [place.iova]
+            taken += [IovaRange(at + number * place.stride, at + number * place.stride + size - 1) for at in firsts]
+    assert all(RANGES.ranges[0].contains(one.start, one.length) for one in taken)
+    taken.sort()
+    assert all(before.last < after.start for before, after in pairwise(taken))
+
+
+def test_the_whole_of_a_range_can_be_mapped() -> None:
+    point = model.Point(model.Workload.MAP, 1 << 30)
+    assert Place.find("mock", RANGES, point, 0, None).iova == 1 << 30
+    with pytest.raises(ToolError, match="no allowed IOVA range holds 2G"):
+        Place.find("mock", RANGES, replace(point, workload=model.Workload.COPY), 0, None)
 
 
 @pytest.mark.parametrize(
