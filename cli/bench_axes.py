@@ -133,6 +133,6 @@ def chosen_points(options: Mapping[str, Any]) -> tuple[Point, ...]:
     )
     if not points:
         raise click.UsageError("nothing to do: " + "; ".join(left_out))
-    for problem in left_out:
-        note(f"iommufd: left out: {problem}")
+    if left_out:
+        note(f"iommufd: combinations left out: {'; '.join(left_out)}")
     return tuple(points)

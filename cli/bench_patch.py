@@ -23,7 +23,7 @@ __all__ = ["patch"]
 _KERNELS = ("stock", "patched")
 # What is timed if nobody says what: one page, a huge page's worth, and a size at which all fixed costs vanish; as
 # scattered as the kernel gives it, and in huge pages, which are the same work on every boot.
-_PROFILE = "--operation map,teardown --size 4K,2M,64M --backing 4k,hugetlb-2m"
+_PROFILE = "--operation map,teardown --backend iommufd,vfio_type1v2 --size 4K,2M,64M --backing 4k,hugetlb-2m"
 _NATIVE_PROFILE = "--operation map,teardown --size 2M,256M --backing 4k"
 
 
@@ -32,7 +32,7 @@ _NATIVE_PROFILE = "--operation map,teardown --size 2M,256M --backing 4k"
 @click.option("--coherent", is_flag=True, help="Behind an IOMMU that forces snooping, where nothing should change.")
 @click.option("--boots", type=click.IntRange(min=1), default=3, help="Of each kernel, stock and patched in turn.")
 @click.option("--processes", type=click.IntRange(min=1), default=2, help="On each boot.")
-@click.option("--seconds", type=click.FloatRange(min=0.001), default=0.1, help="Time for a row in each process.")
+@click.option("--seconds", type=click.FloatRange(min=0.001), default=0.05, help="Time for a row in each process.")
 @click.option(
     "--results",
     type=click.Path(path_type=Path, file_okay=False),
