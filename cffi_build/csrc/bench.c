@@ -121,7 +121,8 @@ static uint64_t *field(const struct iommufd_bench_step *step, const struct iommu
 
 static void prepare_argument(const struct iommufd_bench_step *step, uint64_t place)
 {
-	memcpy(step->issued, step->argument, step->argument_bytes);
+	if (step->argument_bytes)
+		memcpy(step->issued, step->argument, step->argument_bytes);
 	if (step->id_from)
 		memcpy((char *)step->issued + step->id_offset, step->id_from, sizeof(*step->id_from));
 	for (int i = 0; i < 2; i++)

@@ -31,8 +31,8 @@ struct iommufd_bench_move {
 struct iommufd_bench_step {
 	uint64_t request;
 	const void *argument; /* as the first call of the first round has it; a copy is issued */
-	void *issued; /* room for that copy */
-	uint64_t argument_bytes;
+	void *issued; /* room for that copy; or the argument itself, */
+	uint64_t argument_bytes; /* if this is 0: a number, not a pointer */
 	const uint32_t *id_from; /* an object id that an earlier step brought back, or NULL */
 	uint64_t id_offset; /* where this step wants it */
 	struct iommufd_bench_move moves[2];

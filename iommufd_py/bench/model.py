@@ -39,7 +39,10 @@ class Workload(StrEnum):
     ATTACH = "attach"
     """``attach``: a domain more is made on an IOAS that is mapped (IOMMU_HWPT_ALLOC). ``detach``: it is destroyed."""
     TEARDOWN = "teardown"
-    """``first-attach``: the only domain is made on an IOAS that is mapped. ``teardown``: it is destroyed."""
+    """``first-attach``: the only domain is made on an IOAS that is mapped. ``teardown``: it is destroyed.
+
+    In a type1 container, ``first-map``, and ``teardown``: the only group leaves it with everything mapped.
+    """
     COPY = "copy"
     """``copy`` (IOAS_COPY) of what is mapped to another place of the IOAS, ``unmap-copy``."""
     MAP_FILE = "map-file"
@@ -147,7 +150,7 @@ class Run:
         boot_id: of the kernel it ran on (/proc/sys/kernel/random/boot_id).
         warmup_rounds: rounds before the first sample.
         steady: whether the times had settled by then.
-        pinned_bytes: how much VmPin grew by the first operation of one thread.
+        pinned_bytes: how much VmPin grew by one round of one thread, at most.
         physical_runs: physically contiguous runs in which the buffer's pages lie, None where the kernel does not tell.
         operations: samples by operation, in the order of a round.
     """

@@ -170,6 +170,7 @@ def _measure(plan: Plan, point: Point, *, first: bool) -> Row:
     operations = {
         step.name: Samples(one.ns, tuple(one.switched), tuple(one.faulted), flushed)
         for step, one, flushed in zip(worker.loop.steps, taken, flushes, strict=True)
+        if step.name
     }
     return Row(
         point=point,
@@ -183,7 +184,7 @@ def _measure(plan: Plan, point: Point, *, first: bool) -> Row:
 def _examine(
     setup: Setup, point: Point, *, with_leaves: bool
 ) -> tuple[int, list[FlushCount | None], dict[int, int] | None]:
-    """Go one round by hand and return what is pinned after its first operation, what each flushed, and the leaves."""
+    """Go one round by hand and return how much was pinned, what each operation flushed, and the leaves."""
     worker, leaves = setup.workers[0], None
     flushes: list[FlushCount | None] = []
     pinned_before, pinned = pinned_bytes(), 0
@@ -192,10 +193,9 @@ def _examine(
         worker.loop.run_step(number)
         after = flush_count(setup.iommufd)
         flushes.append(None if before is None or after is None else after - before)
-        if number == 0:
-            pinned = pinned_bytes() - pinned_before
-            if with_leaves and setup.bdf is not None and point.size_bytes <= _MAX_LEAF_DUMP_BYTES:
-                leaves = vtd.leaf_sizes(normalize_bdf(setup.bdf), worker.iova, point.size_bytes)
+        pinned = max(pinned, pinned_bytes() - pinned_before)
+        if number == 0 and with_leaves and setup.bdf is not None and point.size_bytes <= _MAX_LEAF_DUMP_BYTES:
+            leaves = vtd.leaf_sizes(normalize_bdf(setup.bdf), worker.iova, point.size_bytes)
     return pinned, flushes, leaves
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the rounds of each workload are made of: where to map, and prepared ioctls for the timed loop."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from iommufd_py.bench.model import IovaUse, Point, Workload
 from iommufd_py.container import ContainerMode
@@ -73,12 +73,15 @@ class Parts:
     Attributes:
         fd: iommufd or container.
         ioas_id, dev_id: objects of the iommufd, 0 in a container.
+        group_fd, iommu_type: of the container, 0 in an iommufd.
     """
 
     point: Point
     fd: int
     ioas_id: int
     dev_id: int
+    group_fd: int
+    iommu_type: int
     buffer: DmaBuffer
     place: Place
 
@@ -192,6 +195,18 @@ def _domain(parts: Parts) -> list[Step]:
     return [making, destroying]
 
 
+def _type1_teardown(parts: Parts) -> list[Step]:
+    """Let the group leave with everything mapped, and begin anew: VFIO drops its domains with the last group."""
+    mapping, _ = _type1(parts)
+    group, container = parts.group_fd, parts.fd
+    return [
+        Step("", group, "VFIO_GROUP_SET_CONTAINER", "int", {"container": container}),
+        Step("", container, "VFIO_SET_IOMMU", "value", {"type": parts.iommu_type}),
+        replace(mapping, name="first-map"),
+        Step("teardown", group, "VFIO_GROUP_UNSET_CONTAINER", "value", {"argument": 0}),
+    ]
+
+
 def _type1(parts: Parts) -> list[Step]:
     whole = parts.point.bulk_unmap
     mapping = Step(
@@ -231,4 +246,6 @@ _STEPS = {
 
 def steps(parts: Parts) -> list[Step]:
     """Return the steps of a round, after doing what they stand on."""
-    return _type1(parts) if parts.point.backend is not ContainerMode.IOMMUFD else _STEPS[parts.point.workload](parts)
+    if parts.point.backend is ContainerMode.IOMMUFD:
+        return _STEPS[parts.point.workload](parts)
+    return _type1(parts) if parts.point.workload is Workload.MAP else _type1_teardown(parts)

@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from iommufd_py.errors import check
 from iommufd_py.ffi import ffi, lib
@@ -45,10 +45,11 @@ class Step:
     """One operation of a round, timed by itself.
 
     Attributes:
-        name: of the operation.
+        name: of the operation; empty for what only makes the next one possible.
         fd: what the ioctl is issued on.
         ioctl: its name.
-        structure: of its argument, without ``struct``.
+        structure: of its argument, without ``struct``; ``int`` for a pointer to one, ``value`` for the number itself,
+            with that alone in the *fields*.
         fields: what is in it at the first call of the first round; its size is filled in.
         moves: fields that do not stay so, two at most.
         calls: ioctls that one sample takes, one behind the other.
@@ -114,12 +115,20 @@ class Loop:
         )
 
     def _prepare(self, target: Any, step: Step) -> None:
-        ctype = f"struct {step.structure}"
-        argument, issued = (ffi.new(f"{ctype} *", dict(step.fields)) for _ in range(2))
-        setattr(argument, "argsz" if step.structure.startswith("vfio_") else "size", ffi.sizeof(ctype))
+        target.request, target.fd, target.calls = request(step.ioctl), step.fd, step.calls
+        if step.structure == "value":
+            (value,) = step.fields.values()
+            target.issued = ffi.cast("void *", value)
+            self._issued.append(None)
+            return
+        ctype, initial = f"struct {step.structure}", cast("Any", dict(step.fields))
+        if step.structure == "int":
+            ctype, (initial,) = "int32_t", step.fields.values()
+        argument, issued = (ffi.new(f"{ctype} *", initial) for _ in range(2))
+        if step.structure != "int":
+            setattr(argument, "argsz" if step.structure.startswith("vfio_") else "size", ffi.sizeof(ctype))
         self._kept += [argument, issued]
         self._issued.append(issued)
-        target.request, target.fd, target.calls = request(step.ioctl), step.fd, step.calls
         target.argument, target.issued, target.argument_bytes = argument, issued, ffi.sizeof(ctype)
         for number, move in enumerate(step.moves):
             target.moves[number] = {
