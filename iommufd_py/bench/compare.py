@@ -181,9 +181,14 @@ def _obstacles(before: BenchResult, after: BenchResult) -> list[str]:
 def _cautions(before: BenchResult, after: BenchResult, rows: Sequence[tuple[Row, Row]]) -> list[str]:
     found = []
     a, b = before.environment, after.environment
-    for name in ("cpus", "command_line", "noncoherent_knob", "microcode", "thp", "governor", "turbo", "numa_nodes"):
+    for name in ("cpus", "microcode", "thp", "governor", "turbo", "numa_nodes"):
         if getattr(a, name) != getattr(b, name):
             found.append(f"they differ in {name.replace('_', ' ')}: {getattr(a, name)} and {getattr(b, name)}")
+    if bool(a.noncoherent_knob) != bool(b.noncoherent_knob):
+        found.append("they differ in iommufd.test_noncoherent_hwpt")
+    words = sorted(_words(a.command_line) ^ _words(b.command_line))
+    if words:
+        found.append(f"they differ in the kernel's command line: {' '.join(words)}")
     options = sorted((a.config or {}).items() ^ (b.config or {}).items())
     if options:
         found.append("they differ in " + ", ".join(dict.fromkeys(f"CONFIG_{name}" for name, _ in options)))
@@ -200,6 +205,11 @@ def _cautions(before: BenchResult, after: BenchResult, rows: Sequence[tuple[Row,
         sizes = ", ".join(dict.fromkeys(str(row.point.size_bytes) for row in unequal))
         found.append(f"the buffers of {sizes} bytes lay in unequal numbers of physical runs: unequal work")
     return found
+
+
+def _words(command_line: str) -> set[str]:
+    """Return the words of a kernel's command line that can matter, not those that find a root and a program."""
+    return {word for word in command_line.split() if not word.startswith(("init=", "root", "virtme"))}
 
 
 def _unequal(before: Row, after: Row) -> bool:

@@ -91,6 +91,8 @@ def _block(comparison: Comparison, changes: Sequence[Change]) -> list[str]:
     widths = [max(map(len, column)) for column in columns]
     lines = []
     for row in zip(*columns, strict=True):
+        if not any(row):
+            continue
         first, *others = row
         texts = [first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(others, widths[1:], strict=True))]
         lines.append(("  " + " | ".join(texts)).rstrip())

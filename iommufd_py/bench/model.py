@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from array import array
 
 __all__ = [
+    "LEGACY_MODES",
     "Accounting",
     "BenchResult",
     "CacheState",
@@ -57,6 +58,10 @@ class Accounting(StrEnum):
     USER = "user"
     MM = "mm"
     """The process (IOMMU_OPTION_RLIMIT_MODE 1)."""
+
+
+LEGACY_MODES = (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2)
+"""Backends that are not iommufd, whose counters do not know of them."""
 
 
 class CacheState(StrEnum):

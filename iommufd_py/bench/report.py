@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 _OFF_ON = ("off", "on")
+# A remark about more rows than this gives their number instead of their names.
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +223,11 @@ def notes(result: BenchResult) -> list[str]:
 
 
 def _note(result: BenchResult, finding: Finding) -> str:
-    named = "; ".join(_row_label(result.rows[number]) for number in finding.rows)
-    concerned = f" ({named})" if finding.rows and len(finding.rows) < len(result.rows) else ""
+    concerned = ""
+    if len(finding.rows) > _MAX_NAMED:
+        concerned = f" ({len(finding.rows)} of {len(result.rows)} rows)"
+    elif finding.rows and len(finding.rows) < len(result.rows):
+        concerned = f" ({'; '.join(_row_label(result.rows[number]) for number in finding.rows)})"
     return f"{finding.code}{concerned}: {finding.text}"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Thread
 
 from iommufd_py import vtd
-from iommufd_py.bench.model import BenchResult, Floor, Point, Row, Run, Samples
+from iommufd_py.bench.model import LEGACY_MODES, BenchResult, Floor, Point, Row, Run, Samples, Workload
 from iommufd_py.bench.stats import settled
 from iommufd_py.bench.workloads import MOCK, Setup, Worker, set_up, target
 from iommufd_py.context import Iommufd
@@ -187,16 +187,22 @@ def _examine(
     """Go one round by hand and return how much was pinned, what each operation flushed, and the leaves."""
     worker, leaves = setup.workers[0], None
     flushes: list[FlushCount | None] = []
+    maps = point.workload in (Workload.MAP, Workload.MAP_FILE)
+    shown = with_leaves and maps and point.size_bytes <= _MAX_LEAF_DUMP_BYTES
     pinned_before, pinned = pinned_bytes(), 0
     for number in range(len(worker.loop.steps)):
-        before = flush_count(setup.iommufd)
+        before = _flushed(setup, point)
         worker.loop.run_step(number)
-        after = flush_count(setup.iommufd)
+        after = _flushed(setup, point)
         flushes.append(None if before is None or after is None else after - before)
         pinned = max(pinned, pinned_bytes() - pinned_before)
-        if number == 0 and with_leaves and setup.bdf is not None and point.size_bytes <= _MAX_LEAF_DUMP_BYTES:
+        if number == 0 and shown and setup.bdf is not None:
             leaves = vtd.leaf_sizes(normalize_bdf(setup.bdf), worker.iova, point.size_bytes)
     return pinned, flushes, leaves
+
+
+def _flushed(setup: Setup, point: Point) -> FlushCount | None:
+    return None if point.backend in LEGACY_MODES else flush_count(setup.iommufd)
 
 
 def _user_flush(worker: Worker, plan: Plan) -> "array[int]":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from iommufd_py.bench.model import Accounting, CacheState, IovaUse, Point, Target, Workload
+from iommufd_py.bench.model import LEGACY_MODES, Accounting, CacheState, IovaUse, Point, Target, Workload
 from iommufd_py.bench.steps import Parts, Place, steps
 from iommufd_py.container import ContainerMode, Type1Container, open_container
 from iommufd_py.context import Iommufd
@@ -74,8 +74,7 @@ def _problem(point: Point) -> str | None:
 def _fits_container(point: Point) -> bool:
     plain = point.hwpts == 1 and point.huge_pages and not point.own_ioas
     # iommufd keeps what is mapped when the group leaves its imitation of a container: there is no teardown.
-    legacy = point.backend in (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2)
-    known = point.workload is Workload.MAP or (point.workload is Workload.TEARDOWN and legacy)
+    known = point.workload is Workload.MAP or (point.workload is Workload.TEARDOWN and point.backend in LEGACY_MODES)
     return plain and known and point.accounting is Accounting.NONE
 
 

@@ -160,6 +160,15 @@ def test_a_note_names_its_rows_unless_it_is_about_all() -> None:
     assert [note.partition(":")[0] for note in report.notes(both)] == ["NOT_STEADY (4K, 4k)"]
 
 
+def test_many_rows_are_counted_instead_of_named() -> None:
+    good = result()
+    unsteady = [
+        replace(good.rows[0], point=replace(POINT, hwpts=number), runs=(run(steady=False),) * 3) for number in range(4)
+    ]
+    notes = report.notes(replace(good, rows=(*good.rows, *unsteady)))
+    assert notes[0].startswith("NOT_STEADY (4 of 5 rows): ")
+
+
 def test_a_step_in_the_time_for_a_page_is_remarked_on() -> None:
     """Between the large sizes of one kind of row only: the fixed costs of small ones are no step."""
     first = result().rows[0]

@@ -118,6 +118,10 @@ def test_other_machines_are_refused_and_other_settings_cautioned() -> None:
     assert compare(before, scaled(1, 1, 1, config={"KASAN": "y", "HZ": "1000"})).cautions == (
         "they differ in CONFIG_KASAN",
     )
+    assert compare(before, scaled(1, 1, 1, command_line="quiet intel_iommu=sm_on virtme.exec=x")).cautions == (
+        "they differ in the kernel's command line: intel_iommu=sm_on",
+    )
+    assert compare(before, scaled(1, 1, 1, noncoherent_knob=False)).cautions == ()
     assert "unequal" in compare(before, result(*[run(physical_runs=9)] * 3)).cautions[0]
     with pytest.raises(ToolError, match="no row in common"):
         compare(before, scaled(1, 1, 1, point=replace(POINT, backing="thp")))

@@ -114,12 +114,12 @@ def test_every_kind_of_container_is_timed_alike(bdf: str, mode: ContainerMode) -
     rows = runner.run(runner.Plan(bdf, points, processes=1, values=5)).rows
     for row in rows:
         assert [len(one.ns) for one in row.runs[0].operations.values()] == [5, 5]
-        assert row.runs[0].pinned_bytes == 1 << 20
+        assert row.leaves in (None, {4096: 256})
     if mode in (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2):
         teardown = Point(Workload.TEARDOWN, 1 << 20, backend=mode)
         (run,) = runner.run(runner.Plan(bdf, (teardown,), processes=1, values=5)).rows[0].runs
         assert list(run.operations) == ["first-map", "teardown"]
-        assert run.pinned_bytes == 1 << 20
+        assert [len(one.ns) for one in run.operations.values()] == [5, 5]
     with pytest.raises(CoherencyError):
         wrong = {False: Coherency.COHERENT, True: Coherency.NON_COHERENT}
         coherent = runner.run(runner.Plan(bdf, points[:1], processes=1, values=1)).target.evidence.dma_cc
