@@ -15,7 +15,6 @@ from iommufd_py.errors import ToolError
 from iommufd_py.lab.machine import TEST_DEVICES
 
 from .bench_plot import write_html
-from .bench_results import show_comparison
 from .output import note
 
 __all__ = ["patch"]
@@ -78,8 +77,6 @@ def patch(
             document.save(model.merge(runs[kernel]), file)
     before, after = (model.merge(runs[kernel]) for kernel in _KERNELS)
     comparison = comparing.compare(before, after)
-    show_comparison(before, after, comparison, "table")
-    click.echo()
     text = compare_text.cover_letter(before, after, comparison)
     click.echo(text)
     (results / f"{name}.txt").write_text(text + "\n")

@@ -85,7 +85,7 @@ def _block(comparison: Comparison, changes: Sequence[Change]) -> list[str]:
                 format_ns(change.before_ns),
                 format_ns(change.after_ns),
                 _cover_ratio(change),
-                f"{change.low:.2f} to {change.high:.2f}" if change.low is not None else "",
+                f"{change.low:.3g} to {change.high:.3g}" if change.low is not None else "",
             )
         )
     widths = [max(map(len, column)) for column in columns]
