@@ -148,15 +148,16 @@ _Spaces = tuple[Iommufd, str | None, list[_Space]]
 
 @contextmanager
 def _in_ioas(point: Point, device_name: str, coherency: Coherency) -> Iterator[_Spaces]:
-    with Iommufd() as iommufd, _open(iommufd, device_name) as device:
+    with Iommufd() as iommufd, ExitStack() as devices:
         if point.accounting is Accounting.MM:
-            iommufd.rlimit_mode = 1
+            iommufd.rlimit_mode = 1  # which the kernel takes before there is any object only
+        device = devices.enter_context(_open(iommufd, device_name))
         spaces = []
         for _ in range(point.threads if point.own_ioas else 1):
             ioas = iommufd.alloc_ioas()
             ioas.huge_pages = point.huge_pages
-            _make_domains(device, ioas, point, coherency)
-            spaces.append(_Space(ioas, ioas.iova_ranges(), iommufd.fileno(), ioas.id, device.dev_id))
+            ranges = _make_domains(device, ioas, point, coherency)
+            spaces.append(_Space(ioas, ranges, iommufd.fileno(), ioas.id, device.dev_id))
         shows = isinstance(device, VfioDevice) and bool(device.attachments)
         yield iommufd, device_name if shows else None, spaces
 
@@ -189,12 +190,16 @@ def _accounting(point: Point) -> AbstractContextManager[None]:
     return without_ipc_lock()
 
 
-def _make_domains(device: BoundDevice, ioas: Ioas, point: Point, coherency: Coherency) -> None:
-    """Make the HWPTs that are there all the time; the first is the device's, the others are only filled."""
-    count = 0 if point.workload is Workload.TEARDOWN else point.hwpts
-    hwpts = [device.alloc_hwpt(ioas, coherency=coherency) for _ in range(count)]
+def _make_domains(device: BoundDevice, ioas: Ioas, point: Point, coherency: Coherency) -> IovaRanges:
+    """Make the HWPTs that are there all the time, the first for the device, and return where they all can map."""
+    if point.workload is Workload.TEARDOWN:
+        # It comes and goes with each round; what it can map is known while it is there.
+        with device.alloc_hwpt(ioas, coherency=coherency):
+            return ioas.iova_ranges()
+    hwpts = [device.alloc_hwpt(ioas, coherency=coherency) for _ in range(point.hwpts)]
     if hwpts and not device.attachments:
         device.attach(hwpts[0])
+    return ioas.iova_ranges()
 
 
 def target(device_name: str, coherency: Coherency) -> Target:
