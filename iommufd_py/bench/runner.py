@@ -146,6 +146,7 @@ def _in_process(plan: Plan, *, first: bool) -> Iterator[Row]:
         if sys.exc_info()[0] is not None:
             child.terminate()
         child.join()
+        child.close()
 
 
 def _measure_rows(plan: Plan, first: bool, answers: Connection) -> None:
