@@ -38,6 +38,7 @@ struct iommufd_bench_step {
 	struct iommufd_bench_move moves[2];
 	uint64_t *ns; /* room for `count` samples */
 	uint8_t *befell; /* and for what befell them */
+	uint64_t fastest; /* sample so far, 0 before the first */
 	uint32_t calls;
 	int32_t fd;
 };
@@ -51,6 +52,7 @@ struct iommufd_bench_loop {
 	uint32_t step_count;
 	enum iommufd_bench_cache cache;
 	uint64_t rounds; /* done so far, over all calls */
+	uint64_t switches, faults; /* of the thread when it was last looked at */
 	uint32_t failed_step; /* out */
 };
 

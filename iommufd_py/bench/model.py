@@ -136,8 +136,8 @@ class Samples:
 
     Attributes:
         ns: times in the order taken, thread by thread.
-        switched: positions of samples during which the thread was switched away from.
-        faulted: positions of samples during which it took a page fault.
+        switched: positions of samples during which, or while they were prepared, the thread was switched away from.
+        faulted: the same for page faults.
         flush: what the kernel flushed from the CPU caches in one such operation; None where it does not count.
     """
 
