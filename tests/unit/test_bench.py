@@ -218,8 +218,9 @@ def test_places_are_allowed_aligned_and_apart(
     places = [Place.find("mock", RANGES, point, thread, None) for thread in range(threads)]
     taken: list[IovaRange] = []
     for place in places:
-        if not alignment or alignment >= size:
-            assert place.iova % (1 << (size.bit_length() - 1)) == 0
+        natural = 1 << (size.bit_length() - 1)
+        if not alignment or alignment >= natural:
+            assert place.iova % natural == 0
         else:
             assert place.iova % (alignment * 2) == alignment
         for number in {0, place.places - 1}:
