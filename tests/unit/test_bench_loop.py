@@ -2,13 +2,18 @@
 """What of the timed loop needs no iommufd: the floors, and how it stops."""
 
 import os
+import termios
+import time
+import tracemalloc
 from array import array
 from collections.abc import Iterator
+from statistics import median
 
 import pytest
 
 from iommufd_py import DmaBuffer, UnsupportedIoctlError
 from iommufd_py.bench.runner import SampleStore
+from iommufd_py.uapi import bench
 from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, Step, can_flush, clock, empty_ioctl, flush
 
 
@@ -52,3 +57,50 @@ def test_store_notes_where_a_sample_was_disturbed() -> None:
     store.add(Batch(array("Q", [4, 5]), bytes([SWITCHED | FAULTED, 0])))
     assert list(store.ns) == [1, 2, 3, 4, 5]
     assert (store.switched, store.faulted) == ([1, 3], [3])
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
+    """A loop of an ioctl that every kernel has: how much is in a pipe."""
+    monkeypatch.setattr(bench, "request", lambda name: termios.FIONREAD)
+    reader, writer = os.pipe()
+    os.write(writer, b"abc")
+    yield Loop(
+        [Step("first", reader, "FIONREAD", "int", {"n": 0}), Step("second", reader, "FIONREAD", "int", {"n": 0})]
+    )
+    os.close(reader)
+    os.close(writer)
+
+
+def test_each_step_of_each_round_is_timed(loop: Loop) -> None:
+    batches = loop.run(1000)
+    assert [len(batch.ns) for batch in batches] == [1000, 1000]
+    assert min(min(batch.ns) for batch in batches) > 0
+    loop.run_step(1)
+    assert [len(batch.ns) for batch in loop.run(3)] == [3, 3]
+
+
+def test_only_slow_samples_were_disturbed(loop: Loop) -> None:
+    """A switch takes a microsecond at least, and that is where the loop looks for one."""
+    for batch in loop.run(100_000):
+        flagged = [ns for ns, flags in zip(batch.ns, batch.befell, strict=True) if flags]
+        assert all(ns >= min(batch.ns) + 1000 for ns in flagged)
+        assert len(flagged) < 10_000
+
+
+def test_a_sample_costs_eight_bytes_and_no_more_time_the_more_there_are(loop: Loop) -> None:
+    """The bar: ten million samples cost 80 MB, and the last of them no more time than the first."""
+    batches, count = 100, 10_000
+    stores, seconds = [SampleStore(), SampleStore()], []
+    tracemalloc.start()
+    for _ in range(batches):
+        start = time.monotonic()
+        for store, batch in zip(stores, loop.run(count), strict=True):
+            store.add(batch)
+        seconds.append(time.monotonic() - start)
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert [len(store.ns) for store in stores] == [batches * count] * 2
+    # An array takes a sixteenth more than it needs.
+    assert held < 2 * batches * count * 8 * 1.1
+    assert median(seconds[-20:]) < 1.5 * median(seconds[:20])
