@@ -18,7 +18,12 @@ from iommufd_py.units import format_ns, format_size
 
 __all__ = ["change_figure", "distribution_figure", "page_figure", "render", "share_figure"]
 
-_PANEL = (5.2, 3.4)
+# Inches: width and height of a panel, height of a line of its legend.
+_PANEL = (5.6, 3.2)
+_ENTRY = 0.15
+# The axis of ratios goes so far beyond the least and the greatest, and is logarithmic from such a span on.
+_MARGIN = 1.5
+_LINEAR_SPAN = 4
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _LINES = ("-", "--", ":", "-.")
@@ -45,7 +50,7 @@ def distribution_figure(results: Sequence[BenchResult]) -> Figure:
     Nothing is binned, smoothed or left out; a colour for each row, a line style for each result.
     """
     panels = _by_operation(results)
-    figure, all_axes = _panels(len(panels))
+    figure, all_axes = _panels(len(panels), max(len(found) for found in panels.values()))
     for axes, (operation, found) in zip(all_axes, panels.items(), strict=True):
         points = list(dict.fromkeys(cell.row.point for _, cell in found))
         for label, cell in found:
@@ -72,7 +77,7 @@ def distribution_figure(results: Sequence[BenchResult]) -> Figure:
 def page_figure(results: Sequence[BenchResult]) -> Figure:
     """Draw the time of a 4K page against the size: medians, with the range of the processes' medians as a bar."""
     panels = _by_operation(results)
-    figure, all_axes = _panels(len(panels))
+    figure, all_axes = _panels(len(panels), max(len(found) for found in panels.values()))
     for axes, (operation, found) in zip(all_axes, panels.items(), strict=True):
         series: dict[str, list[Cell]] = {}
         for label, cell in found:
@@ -114,8 +119,14 @@ def change_figure(comparison: Comparison) -> Figure:
     axes.axvline(1, color="#888888", linewidth=0.8)
     axes.set_yticks(range(len(changes)), [f"{change.operation}, {row_name(change.point)}" for change in changes])
     axes.invert_yaxis()
+    # Intervals too wide to mean anything are cut off where they leave the ratios' surroundings.
+    ratios = [1.0, *(change.ratio for change in changes)]
+    low, high = min(ratios) / _MARGIN, max(ratios) * _MARGIN
+    if high / low > _LINEAR_SPAN:
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(low, high)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"x{value:.3g}"))
-    axes.set_xlabel(f"time of {comparison.after} / time of {comparison.before}")
+    axes.set_xlabel(f"time of {comparison.after}\nby time of {comparison.before}")
     axes.grid(True, axis="x", alpha=0.3)
     for verdict in dict.fromkeys(change.verdict for change in changes):
         axes.plot([], [], "o-", color=_VERDICT_COLOURS[verdict], label=str(verdict))
@@ -156,10 +167,11 @@ def _all_cells(results: Sequence[BenchResult]) -> Iterator[tuple[int, Cell]]:
             yield number, cell
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
+def _panels(count: int, entries: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure of *count* panels with room for as many *entries* in the legend below each."""
     columns = min(count, 2)
     rows = -(-count // columns)
-    figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows), layout="constrained")
+    figure = Figure(figsize=(_PANEL[0] * columns, (_PANEL[1] + _ENTRY * entries) * rows), layout="constrained")
     every: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
     for unused in every[count:]:
         unused.remove()
@@ -167,7 +179,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def _legend_below(axes: Axes) -> None:
-    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.18))
 
 
 def _series(results: Sequence[BenchResult], number: int, name: str) -> str:
