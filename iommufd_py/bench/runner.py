@@ -123,8 +123,8 @@ def _in_process(plan: Plan, *, first: bool) -> Iterator[Row]:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_measure_rows, args=(plan, first, theirs))
-    # Ctrl-C is for this process, which then ends the other.
-    signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Ctrl-C is for this process, which then ends the other; not before that can be ended in silence.
+    signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     child.start()
     signal.pthread_sigmask(signal.SIG_SETMASK, signals)
     theirs.close()
@@ -150,6 +150,9 @@ def _in_process(plan: Plan, *, first: bool) -> Iterator[Row]:
 
 
 def _measure_rows(plan: Plan, first: bool, answers: Connection) -> None:
+    # The kernel takes back all that this process holds.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     if plan.cpu is not None:
         os.sched_setaffinity(0, {plan.cpu})
     try:
