@@ -23,6 +23,7 @@ _COMMANDS = {
     "device": "List PCI devices; bind one to vfio-pci and give it back.",
     "map": "Map memory for a device once, and tell what happens.",
     "shell": "Give a Python prompt with the objects at hand.",
+    "dma": "Have a device read and write memory through a mapping, and check what arrives.",
     "trace": "Show maps, unmaps, flushes and faults as they happen.",
     "bench": "Time DMA map and unmap.",
     "validate": "Hold the running kernel against the three flush rules.",

@@ -16,6 +16,7 @@ __all__ = [
     "ClosedError",
     "CoherencyError",
     "DeviceError",
+    "DmaError",
     "InvalidFieldError",
     "IommufdError",
     "NotSupportedError",
@@ -43,6 +44,10 @@ class ClosedError(ToolError):
 
 class DeviceError(ToolError):
     """A device is not there, not bound as it must be, or in use by somebody else."""
+
+
+class DmaError(ToolError):
+    """A device did not carry out a transfer, or says that it could not."""
 
 
 class BackingError(ToolError):

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""QEMU's educational device as a DMA engine.
+
+Source: docs/specs/edu.rst of QEMU.
+"""
+
+import os
+import time
+from typing import ClassVar
+
+from iommufd_py.dma.engine import DmaEngine, TransferLimits
+from iommufd_py.enums import IrqIndex
+from iommufd_py.errors import DmaError
+
+__all__ = ["EduEngine"]
+
+_INTERRUPT_ACKNOWLEDGE = 0x64
+_SOURCE, _DESTINATION, _COUNT, _COMMAND = 0x80, 0x88, 0x90, 0x98
+_RUN, _TO_MEMORY, _RAISE = 1 << 0, 1 << 1, 1 << 2
+_DMA_DONE = 0x100
+
+# The device's own address of its buffer.
+_DEVICE_BUFFER = 0x40000
+# One less than the buffer has: QEMU before 8.2.1 takes a transfer of all 4096 for an overrun, and ends the machine.
+_MAX_BYTES = 4095
+_POLL_SECONDS = 1e-3
+
+
+class EduEngine(DmaEngine):
+    """QEMU's ``edu`` device: a buffer of 4 KiB that it fills from memory or writes to memory, 0.1 s each time.
+
+    It knows nothing of a transfer that the IOMMU stopped.
+    """
+
+    ids: ClassVar[frozenset[str]] = frozenset({"1234:11e8"})
+    interrupt_kind: ClassVar[IrqIndex] = IrqIndex.MSI
+    # What QEMU's property dma_mask is unless it is set; the device does not tell.
+    address_mask = (1 << 28) - 1
+    writes = TransferLimits(_MAX_BYTES, 1, 1)
+    reads = writes
+
+    def _start(self) -> None:
+        self.wait()  # for a transfer that somebody else left behind
+        # What the device's buffer holds, to be written from any offset.
+        self._held = bytearray(os.urandom(_MAX_BYTES))
+        self._view[:_MAX_BYTES] = self._held
+        self._transfer(self.memory.iova, _DEVICE_BUFFER, _MAX_BYTES, 0)
+        self.wait()
+
+    def _stop(self) -> None:
+        self.wait()
+
+    def _transfer(self, source: int, destination: int, length: int, direction: int) -> None:
+        command = _RUN | direction | (_RAISE if self._interrupts is not None else 0)
+        for register, value in (
+            (_SOURCE, source),
+            (_DESTINATION, destination),
+            (_COUNT, length),
+            (_COMMAND, command),
+        ):
+            self._registers.write_int(register, value, 8)
+
+    def start_write(self, iova: int, length: int) -> bytes:
+        """As :meth:`DmaEngine.start_write`."""
+        self._check(self.writes, iova, length)
+        offset = os.urandom(1)[0] % (_MAX_BYTES - length + 1)
+        self._transfer(_DEVICE_BUFFER + offset, iova, length, _TO_MEMORY)
+        return bytes(self._held[offset : offset + length])
+
+    def wait(self, timeout: float = 2.0) -> None:
+        """As :meth:`DmaEngine.wait`."""
+        deadline = time.monotonic() + timeout
+        while self._registers.read_int(_COMMAND, 4) & _RUN:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise DmaError(f"{self.device.name} did not end its transfer within {timeout:g} s; reset it")
+            if self._interrupts is not None:
+                self._interrupts.wait(timeout=left)
+            else:
+                time.sleep(_POLL_SECONDS)
+        if self._interrupts is not None:
+            self._registers.write_int(_INTERRUPT_ACKNOWLEDGE, _DMA_DONE, 4)
+
+    def readable(self, length: int) -> bytes:
+        """As :meth:`DmaEngine.readable`."""
+        return os.urandom(length)
+
+    def read(self, iova: int, content: bytes) -> bool:
+        """As :meth:`DmaEngine.read`: the device writes back what it read."""
+        length = len(content)
+        self._check(self.reads, iova, length)
+        self._transfer(iova, _DEVICE_BUFFER, length, 0)
+        self.wait()
+        self._transfer(_DEVICE_BUFFER, self.memory.iova, length, _TO_MEMORY)
+        self.wait()
+        self._held[:length] = self._view[:length]
+        return self._held[:length] == content
+
+    def restart(self) -> None:
+        """As :meth:`DmaEngine.restart`: it has no state that could be lost."""
+        self.wait()

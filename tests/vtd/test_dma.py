@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""Devices that really do DMA: what lands, what is stopped, and what is left when all goes wrong.
+
+The lab has an edu and an NVMe controller for it; elsewhere it is IOMMUFD_BDF, if one of the drivers knows that.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from iommufd_py import (
+    Backing,
+    ClosedError,
+    ContainerMode,
+    DmaBuffer,
+    DmaError,
+    Iommufd,
+    SkipError,
+    VfioDevice,
+    pci,
+)
+from iommufd_py.dma import FaultLog, engine_for, open_engine
+from iommufd_py.dma.check import ANY_SPACE, IOAS_ONLY, Result, Verdict, run, run_storm
+from iommufd_py.dma.rig import Rig
+from iommufd_py.enums import DeviceFlags
+from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
+from iommufd_py.mock import check_refs
+from iommufd_py.testing.needs import IN_LAB, need, need_container
+from tests.mock.processes import fork
+from tests.vtd.dma import ioas_rig
+
+PAGE = 4096
+GIVEN = os.environ.get("IOMMUFD_BDF")
+DEVICES = [GIVEN] if GIVEN else [TEST_DEVICES[0], NVME_DEVICE]
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def address(request: pytest.FixtureRequest) -> Iterator[str]:
+    need(IN_LAB or bool(GIVEN), "needs a device that can do DMA: run it in the lab, or set IOMMUFD_BDF")
+    try:
+        engine_for(request.param)
+    except SkipError as reason:
+        pytest.skip(str(reason))
+    with pci.vfio_bound(request.param):
+        yield request.param
+
+
+def judge(*results: Result) -> None:
+    """All cases of a rig in one test: to open a device and start its engine takes longer than most of them."""
+    assert not [one for one in results if one.verdict is Verdict.FAIL]
+    if all(one.verdict is Verdict.SKIP for one in results):
+        pytest.skip("; ".join(one.remark for one in results))
+
+
+@pytest.fixture(params=ContainerMode, ids=str)
+def rig(request: pytest.FixtureRequest, address: str) -> Iterator[Rig]:
+    with FaultLog() as log, need_container(request.param, address) as container:
+        yield Rig(open_engine(container.device, container), container, log)
+
+
+def test_in_any_space(rig: Rig) -> None:
+    judge(*(run(case, rig) for case in ANY_SPACE))
+
+
+@pytest.fixture
+def iommufd_rig(address: str) -> Iterator[Rig]:
+    with ioas_rig(address) as one:
+        yield one
+
+
+def test_in_an_ioas(iommufd_rig: Rig) -> None:
+    judge(*(run(case, iommufd_rig) for case in IOAS_ONLY))
+
+
+def test_the_fault_names_device_access_and_address(iommufd_rig: Rig) -> None:
+    iova = iommufd_rig.place(PAGE, 1 << 20)
+    iommufd_rig.faults()
+    iommufd_rig.try_write(iova + 0x100, 0x80)
+    faults = iommufd_rig.faults(expected=True)
+    assert {(fault.bdf, fault.access, fault.address) for fault in faults} == {(iommufd_rig.bdf, "write", iova)}
+    assert "rite" in faults[0].reason or "resent" in faults[0].reason
+
+
+def test_a_transfer_that_cannot_be_is_refused(iommufd_rig: Rig) -> None:
+    engine = iommufd_rig.engine
+    with pytest.raises(ValueError, match="cannot move"):
+        engine.write(0, engine.writes.max_bytes + engine.writes.granule)
+    with pytest.raises(ValueError, match=r"cannot move|does not reach"):
+        engine.read(engine.address_mask & -PAGE, engine.readable(engine.reads.granule) * (2 * PAGE))
+
+
+def test_completion_by_interrupt(address: str) -> None:
+    with ioas_rig(address, interrupt=True) as rig:
+        judge(*(run(case, rig) for case in ANY_SPACE[:3]))
+        interrupts = rig.engine._interrupts
+        assert interrupts is not None
+        iova = rig.place(PAGE)
+        with rig.window(PAGE, iova) as window:
+            while interrupts.wait(timeout=0.05):
+                pass  # of completions that were seen before their interrupt came
+            content = rig.engine.start_write(iova, 0x80)
+            assert interrupts.wait() == 1
+            rig.engine.wait(timeout=0.1)
+            window.expect(iova, content)
+
+
+def test_storm(address: str) -> None:
+    with ioas_rig(address) as rig:
+        judge(run_storm(rig, 500 if rig.engine.class_code else 20))
+
+
+def test_nothing_lands_after_unmap_has_returned(address: str) -> None:
+    """A write that was started before may still land until then."""
+    with ioas_rig(address) as rig, DmaBuffer(PAGE) as buffer, buffer.view as view:
+        iova = rig.place(PAGE)
+        for _ in range(5):
+            view[:] = bytes(PAGE)
+            mapping = rig.space.map(buffer, iova)
+            content = rig.engine.start_write(iova, 0x100)
+            mapping.close()
+            landed = bytes(view)
+            assert landed in (bytes(PAGE), content + bytes(PAGE - len(content)))
+            with contextlib.suppress(DmaError):
+                rig.engine.wait()
+            assert view == landed
+            rig.engine.restart()
+
+
+def test_closing_the_device_closes_all(address: str) -> None:
+    with ioas_rig(address) as rig:
+        engine = rig.engine
+        engine.start_write(rig.place(PAGE), 0x100)
+        engine.device.close()
+        assert engine.closed
+        assert engine.memory.closed
+        with pytest.raises(ClosedError):
+            engine.write(0x10_0000, 0x100)
+
+
+def test_killed_in_mid_dma(address: str) -> None:
+    """SIGKILL under running DMA: nothing stays pinned, and the device can be reset, used and given back."""
+    with DmaBuffer(16 * PAGE, Backing.MEMFD) as shared:
+        reading, writing = os.pipe()
+
+        def work() -> None:
+            with ioas_rig(address) as rig:
+                iova = rig.place(shared.length)
+                rig.space.map(shared, iova)
+                while True:
+                    rig.engine.start_write(iova, 0x800)
+                    os.write(writing, b"!")
+                    rig.engine.wait()
+
+        child = fork(work)
+        os.close(writing)
+        for _ in range(3):
+            assert os.read(reading, 1), "the child ended by itself"
+        os.kill(child, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        os.close(reading)
+        with shared.view as view:
+            assert any(view[:0x800]), "the device wrote nothing before"
+        with Iommufd() as iommufd:
+            if iommufd.probe()["IOMMU_TEST_CMD"]:
+                check_refs(iommufd, shared.user_va, shared.length, 0)
+        with ioas_rig(address) as rig:
+            if rig.engine.device.info().flags & DeviceFlags.RESET:
+                rig.engine.device.reset()
+                rig.engine.close()
+                rig.engine = open_engine(rig.engine.device, rig.space)
+            judge(run(ANY_SPACE[0], rig))
+
+
+def test_the_wrong_coherency_is_refused(address: str, cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    with Iommufd() as iommufd:
+        evidence = VfioDevice(iommufd, address).alloc_hwpt(iommufd.alloc_ioas()).evidence
+    assert evidence is not None
+    wrong = "non-coherent" if evidence.dma_cc else "coherent"
+    done = cli("dma", "check", "--device", address, "--coherency", wrong)
+    assert done.returncode == 1
+    assert f"not {wrong}" in done.stderr

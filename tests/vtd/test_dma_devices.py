@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""DMA with more than one device, and with an NVMe controller that has a driver: the lab's own devices, by name."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from iommufd_py import DeviceError, DmaBuffer, IoasContainer, pci
+from iommufd_py.dma import open_engine
+from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
+from tests.conftest import IN_LAB
+from tests.vtd.dma import ioas_rig
+
+PAGE = 4096
+
+pytestmark = pytest.mark.skipif(
+    not IN_LAB, reason="takes devices of the lab: 'iommufd lab run -- pytest tests/vtd' does that"
+)
+
+
+@pytest.mark.parametrize("other", [TEST_DEVICES[1], NVME_DEVICE])
+def test_two_devices_in_two_domains(other: str) -> None:
+    """At one and the same IOVA each device reaches its own memory only."""
+    with (
+        pci.vfio_bound(TEST_DEVICES[0]),
+        pci.vfio_bound(other),
+        ioas_rig(TEST_DEVICES[0]) as one,
+        ioas_rig(other) as two,
+    ):
+        iova = one.place(PAGE)
+        with one.window(PAGE, iova) as mine, two.window(PAGE, iova) as theirs:
+            content = one.write(iova + 0x100, 0x200)
+            theirs.expect()
+            other_content = two.write(iova + 0x600, 0x200)
+            mine.expect(iova + 0x100, content)
+            theirs.expect(iova + 0x600, other_content)
+        # And what only one of them maps, the other does not reach.
+        with one.window(PAGE, iova) as mine:
+            two.try_write(iova, 0x100)
+            mine.expect()
+            assert {fault.bdf for fault in two.faults(expected=True)} == {other}
+
+
+def test_two_devices_in_one_container() -> None:
+    first, second = TEST_DEVICES
+    with pci.vfio_bound(first), pci.vfio_bound(second), IoasContainer(first) as container:
+        one = open_engine(container.device, container)
+        two = open_engine(container.open_device(second), container, iova=one.memory.iova - PAGE)
+        with DmaBuffer(PAGE) as buffer, container.map(buffer, 0x10_0000):
+            contents = one.write(0x10_0000, 0x100) + two.write(0x10_0100, 0x100)
+            with buffer.view as view:
+                assert view[:0x200] == contents
+
+
+def namespace_of(address: str) -> Path:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for found in Path("/sys/block").glob("nvme*n1"):
+            if address in str(found.resolve()) and Path("/dev", found.name).exists():
+                return Path("/dev", found.name)
+        time.sleep(0.1)
+    raise AssertionError(f"{address} shows no namespace")
+
+
+def test_a_controller_in_use_is_refused(cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    disk = str(namespace_of(NVME_DEVICE))
+    subprocess.run(["mkswap", disk], check=True, capture_output=True)
+    subprocess.run(["swapon", disk], check=True)
+    try:
+        with pytest.raises(DeviceError, match="is swap space"):
+            pci.bind_vfio(NVME_DEVICE)
+        done = cli("dma", "check", "--device", NVME_DEVICE, "--bind")
+        assert done.returncode == 1
+        assert "is swap space" in done.stderr
+    finally:
+        subprocess.run(["swapoff", disk], check=True)
+
+
+def test_the_command_leaves_a_controller_on_its_driver_and_its_data_alone(
+    cli: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    disk = namespace_of(NVME_DEVICE)
+    pattern = os.urandom(1 << 16)
+    disk.write_bytes(pattern)
+    os.sync()
+    done = cli("dma", "check", "--device", NVME_DEVICE, "--bind", "--json", "--seed", "1", "--storm", "50")
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(done.stdout)
+    assert document["schema"] == "iommufd-dma-check/1"
+    assert {one["verdict"] for one in document["cases"]} <= {"pass", "skip"}
+    stopped = {one["name"]: one["faults"] for one in document["cases"] if one["faults"]}
+    assert {"unmapped write", "read only", "after unmap"} <= stopped.keys()
+    assert pci.pci_device(NVME_DEVICE).driver == "nvme"
+    with namespace_of(NVME_DEVICE).open("rb") as again:
+        assert again.read(len(pattern)) == pattern
+
+
+def test_a_device_that_nothing_drives_is_skipped(cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    bridge = next(one.bdf for one in pci.list_devices() if one.class_code.startswith("06"))
+    done = cli("dma", "check", "--device", bridge, "--bind")
+    assert done.returncode == 4
+    assert "nothing here can make" in done.stderr
