@@ -18,6 +18,7 @@ __all__ = [
     "issue_pointer",
     "issue_value",
     "observe",
+    "observed",
     "pack",
     "request",
     "size_of",
@@ -61,6 +62,11 @@ def observe(observer: Callable[[IoctlCall], None] | None) -> Callable[[IoctlCall
     global _observer
     before, _observer = _observer, observer
     return before
+
+
+def observed() -> bool:
+    """Tell whether somebody has the ioctls reported; what is issued otherwise than here must then be issued here."""
+    return _observer is not None
 
 
 def request(ioctl: str) -> int:
