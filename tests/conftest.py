@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py import FlushCount, Iommufd, flush_count
+from iommufd_py.sysinfo import Platform, environment
 from iommufd_py.testing.needs import IN_LAB, need, need_ioctl, need_mock_driver
 
 __all__ = ["IN_LAB", "fails", "need", "need_flush_count", "need_ioctl", "need_mock_driver"]
@@ -51,6 +52,12 @@ def need_page_faults() -> None:
     config = Path("/proc/config.gz")
     if config.exists() and b"CONFIG_IOMMU_IOPF=y" not in gzip.decompress(config.read_bytes()):
         pytest.skip("this kernel has no IO page faults (CONFIG_IOMMU_IOPF)")
+
+
+def need_tracing() -> None:
+    """Skip on a kernel without probes and function tracer, as User-Mode Linux; others must have them."""
+    if environment().platform == Platform.UML:
+        pytest.skip("User-Mode Linux has no probes and no function tracer")
 
 
 def need_flush_count(iommufd: Iommufd) -> FlushCount:

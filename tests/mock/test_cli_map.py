@@ -18,7 +18,7 @@ import jsonschema
 import pytest
 
 from iommufd_py import Iommufd
-from tests.conftest import need_mock_driver
+from tests.conftest import need_mock_driver, need_tracing
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 IOMMUFD = str(Path(sys.executable).parent / "iommufd")
@@ -214,6 +214,7 @@ def test_verbose_shows_every_ioctl_on_stderr(cli: Cli) -> None:
 
 
 def test_trace_shows_the_map_of_its_command_and_leaves_nothing(cli: Cli) -> None:
+    need_tracing()
     instances = Path("/sys/kernel/tracing/instances")
     run = ("map", "--device", "mock", "--size", "64K", "--iova", "0x1000000")
     done = cli("trace", "--event", "map", "--event", "unmap", "--json", "--", IOMMUFD, *run)
@@ -229,5 +230,6 @@ def test_trace_shows_the_map_of_its_command_and_leaves_nothing(cli: Cli) -> None
 
 
 def test_trace_for_a_time_and_exit_status_of_its_command(cli: Cli) -> None:
+    need_tracing()
     assert cli("trace", "--seconds", "0.5").returncode == 0
     assert cli("trace", "--event", "map", "--", "sh", "-c", "exit 3").returncode == 3

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py import DmaBuffer, Iommufd, IommufdError, MockDevice
-from iommufd_py.sysinfo import Platform, environment
-from tests.conftest import need, need_flush_count, need_mock_driver
+from tests.conftest import need, need_flush_count, need_mock_driver, need_tracing
 
 DEBUGFS = Path("/sys/kernel/debug")
 TRACING = Path("/sys/kernel/tracing")
@@ -51,8 +50,7 @@ def trace(iommufd: Iommufd) -> Iterator[Path]:
     """Trace the three functions in this process; whoever reads it empties it."""
     need_mock_driver(iommufd)
     need_flush_count(iommufd)
-    if environment().platform == Platform.UML:
-        pytest.skip("User-Mode Linux has no function tracer")
+    need_tracing()
     need((TRACING / "available_filter_functions").exists(), "needs CONFIG_DYNAMIC_FTRACE and tracefs")
     need((DEBUGFS / "failslab").exists(), "needs CONFIG_FAILSLAB and CONFIG_FAULT_INJECTION_DEBUG_FS")
     instance = TRACING / "instances/iommufd-py-unwind"

@@ -9,7 +9,7 @@ import pytest
 
 from iommufd_py import SkipError
 from iommufd_py.tracefs import LostEventsError, NoSymbolError, Trace, find_tracefs
-from tests.conftest import need
+from tests.conftest import need, need_tracing
 
 # A function every kernel has, that os.getppid() alone reaches.
 SYMBOL = "__x64_sys_getppid"
@@ -23,6 +23,7 @@ def leftovers() -> list[str]:
 
 @pytest.fixture
 def trace() -> Iterator[Trace]:
+    need_tracing()
     try:
         opened = Trace()
     except SkipError as reason:
