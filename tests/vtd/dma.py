@@ -2,13 +2,19 @@
 """A device of the tests, made ready for DMA."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 from iommufd_py import Iommufd, VfioDevice
 from iommufd_py.dma import FaultLog, open_engine
 from iommufd_py.dma.rig import Rig
 
-__all__ = ["ioas_rig"]
+__all__ = ["await_fault_log", "ioas_rig"]
+
+
+def await_fault_log() -> None:
+    """Wait until the kernel writes faults down again: tests before may have used up the three of five seconds."""
+    time.sleep(5.5)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.mock import check_refs
 from iommufd_py.testing.needs import IN_LAB, need, need_container
 from tests.mock.processes import fork
-from tests.vtd.dma import ioas_rig
+from tests.vtd.dma import await_fault_log, ioas_rig
 
 PAGE = 4096
 GIVEN = os.environ.get("IOMMUFD_BDF")
@@ -78,6 +78,7 @@ def test_in_an_ioas(iommufd_rig: Rig) -> None:
 
 def test_the_fault_names_device_access_and_address(iommufd_rig: Rig) -> None:
     iova = iommufd_rig.place(PAGE, 1 << 20)
+    await_fault_log()
     iommufd_rig.faults()
     iommufd_rig.try_write(iova + 0x100, 0x80)
     faults = iommufd_rig.faults(expected=True)

@@ -14,7 +14,7 @@ from iommufd_py import DeviceError, DmaBuffer, IoasContainer, pci
 from iommufd_py.dma import open_engine
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from tests.conftest import IN_LAB
-from tests.vtd.dma import ioas_rig
+from tests.vtd.dma import await_fault_log, ioas_rig
 
 PAGE = 4096
 
@@ -40,6 +40,8 @@ def test_two_devices_in_two_domains(other: str) -> None:
             mine.expect(iova + 0x100, content)
             theirs.expect(iova + 0x600, other_content)
         # And what only one of them maps, the other does not reach.
+        await_fault_log()
+        two.faults()
         with one.window(PAGE, iova) as mine:
             two.try_write(iova, 0x100)
             mine.expect()
@@ -88,6 +90,7 @@ def test_the_command_leaves_a_controller_on_its_driver_and_its_data_alone(
     pattern = os.urandom(1 << 16)
     disk.write_bytes(pattern)
     os.sync()
+    await_fault_log()
     done = cli("dma", "check", "--device", NVME_DEVICE, "--bind", "--json", "--seed", "1", "--storm", "50")
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(done.stdout)
