@@ -25,6 +25,8 @@ _PAGE_BYTES = 4096
 _LINE_BYTES = 64
 _TOLD_PARTS = 12  # of one step, in a story
 _ALL_LINES = (1 << _PAGE_BYTES // _LINE_BYTES) - 1
+# Far more than any scenario has: what was called is no flush, and its arguments are no range.
+_LONGEST_FLUSH = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -220,6 +222,9 @@ class _Court:
         return None if self._step is None else self._step.frames.get(frame)
 
     def _flush(self, phys: int, length: int) -> None:
+        if length > _LONGEST_FLUSH:
+            self._stray.append(phys // _PAGE_BYTES)
+            return
         for frame, _, lines in _slices(phys, length):
             page = self._page(frame)
             if page is None:

@@ -247,3 +247,10 @@ def test_any_history(data: st.DataObject, domains: int, spoil: Spoil | None) -> 
 )
 def test_counts_alone(counts: list[int], rules: list[int]) -> None:
     assert [one.rule for one in judge_counts([MAKE_NON_COHERENT, MAP, UNMAP], counts)] == rules
+
+
+def test_arguments_that_are_no_range_are_no_flush() -> None:
+    """What a wrong --flush-symbol gives: any two registers. It must not take for ever to say so."""
+    flushed = Flush(0xFFFF_8880_0000_1000, (1 << 64) - 1)
+    (violation,) = judge([replace(UNMAP, leave=())], [StepBegin(0), flushed, StepEnd(0)])
+    assert "no page of the scenario" in str(violation.what)
