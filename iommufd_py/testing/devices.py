@@ -121,6 +121,6 @@ class DevicePool:
             self._taken.add(bdf)
 
     def close(self) -> None:
-        """Give every device back to the driver it had."""
+        """Give every device back to the driver it had; the next test that takes one has it bound again."""
         self._taken.clear()
         self._bound.close()

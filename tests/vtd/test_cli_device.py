@@ -14,6 +14,7 @@ import pytest
 from iommufd_py import DeviceError, pci
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.pci import UseKind, state
+from iommufd_py.testing.devices import DevicePool
 from tests.conftest import IN_LAB
 from tests.vtd.test_cli_info import validated
 
@@ -50,12 +51,13 @@ def wait_for_disk() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _everything_is_as_it_was() -> Iterator[None]:
+def _everything_is_as_it_was(device_pool: DevicePool) -> Iterator[None]:
+    device_pool.close()  # what the tests before have taken; those after take it again
     wait_for_disk()
     DISK.write_bytes(MARK)
-    before, taken = pci.list_devices(), pci.remembered()  # others of this run may have devices of theirs
+    before = pci.list_devices()
     yield
-    assert pci.remembered() == taken
+    assert pci.remembered() == ()
     assert pci.list_devices() == before
     wait_for_disk()
     shell(f"blockdev --flushbufs {DISK}")
