@@ -17,10 +17,8 @@ IN_USE = Machine(
     devices=(
         "virtio-net-pci,addr=0x13.0",
         "VGA,addr=0x14.0",
-        "pci-serial,addr=0x15.0",
         "pci-bridge,addr=0x16.0,chassis_nr=1",
     ),
-    options=("console=ttyS1",),
 )
 
 
