@@ -11,7 +11,7 @@ from iommufd_py.pci import UseKind
 
 NET = Path("/sys/class/net")
 # As tests/lab/test_lab_machines.py places them.
-NIC, DISPLAY, SERIAL, BRIDGE = (f"0000:00:{slot}.0" for slot in ("13", "14", "15", "16"))
+NIC, DISPLAY, BRIDGE = (f"0000:00:{slot}.0" for slot in ("13", "14", "16"))
 
 
 def ip(*arguments: str) -> None:
