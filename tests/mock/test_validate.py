@@ -36,7 +36,6 @@ def test_all_of_it(cli: Cli, flushes: bool) -> None:
     if flushes:
         assert (answer.returncode, document["outcome"]) == (0, "kept")
         assert document["rules"] == {"1": "kept", "2": "kept", "3": "kept"}
-        assert sum(one["duration_s"] for one in document["scenarios"]) < 60
     else:
         assert (answer.returncode, document["outcome"]) == (1, "violated")
         assert document["rules"] == {"1": "violated", "2": "violated", "3": "violated"}
