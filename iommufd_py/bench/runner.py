@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Running a benchmark on the real thing: processes, warm-up, samples."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -28,6 +29,7 @@ from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, can_flus
 
 __all__ = ["MOCK", "Plan", "Progress", "SampleStore", "run"]
 
+_PR_SET_PDEATHSIG = 1
 _FLOOR_ROUNDS = 1000
 _MIN_VALUES = 5
 _MAX_VALUES = 2000
@@ -122,7 +124,7 @@ def _in_process(plan: Plan, *, first: bool) -> Iterator[Row]:
     # Not started anew: an emulated CPU takes seconds to import this. What must be new is its memory, and that is.
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_measure_rows, args=(plan, first, theirs))
+    child = context.Process(target=_measure_rows, args=(plan, first, theirs, os.getpid()))
     # Ctrl-C is for this process, which then ends the other; not before that can be ended in silence.
     signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     child.start()
@@ -149,7 +151,11 @@ def _in_process(plan: Plan, *, first: bool) -> Iterator[Row]:
         child.close()
 
 
-def _measure_rows(plan: Plan, first: bool, answers: Connection) -> None:
+def _measure_rows(plan: Plan, first: bool, answers: Connection, parent: int) -> None:
+    # Nothing may hold the device when who asked for the figures was killed (prctl(2)).
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
     # The kernel takes back all that this process holds.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -62,7 +62,7 @@ def without_privilege(command: str) -> subprocess.CompletedProcess[str]:
 
 def test_memlock_too_low(bdf: str) -> None:
     iommufd = Path(sys.executable).parent / "iommufd"
-    run = f"exec {iommufd} bench run --device {bdf} --size 1M --rounds 2"
+    run = f"exec {iommufd} bench run --device {bdf} --size 1M --processes 1 --values 2"
     done = without_privilege(f"ulimit -l 512; {run}")
     assert done.returncode == 1
     assert "ENOMEM: the pages cannot be pinned: RLIMIT_MEMLOCK is too low" in done.stderr

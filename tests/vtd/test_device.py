@@ -183,7 +183,7 @@ class TestBinding:
     def test_given_back_by_a_benchmark_that_is_killed(self, cli, number: signal.Signals) -> None:
         before = self.state()
         command = [Path(sys.executable).parent / "iommufd", "bench", "run", "--device", self.SPARE, "--bind"]
-        with subprocess.Popen([*command, "--size", "2M", "--rounds", "1000000"], stderr=subprocess.DEVNULL) as bench:
+        with subprocess.Popen([*command, "--size", "2M", "--values", "1000000"], stderr=subprocess.DEVNULL) as bench:
             while pci.pci_device(self.SPARE).driver != "vfio-pci":
                 assert bench.poll() is None
             bench.send_signal(number)
