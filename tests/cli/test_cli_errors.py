@@ -51,6 +51,7 @@ def test_restore_of_what_was_never_bound(cli: Cli) -> None:
         ("bench", "run", "--device", "mock", "--size", "0"),
         ("bench", "run", "--device", "mock", "--size", "4K,much"),
         ("bench", "run", "--device", "mock", "--values", "0"),
+        ("bench", "run", "--device", "mock", "--size", "4097"),
         ("bench", "run", "--device", "mock", "--iova", "0x1ffffffffffffffff"),
         ("bench", "run", "--device", "mock", "--backing", "paper"),
         ("no-such-command",),
