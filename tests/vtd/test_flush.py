@@ -5,10 +5,21 @@ import pytest
 
 from iommufd_py import Backing, Coherency, FlushCount, Iommufd
 from iommufd_py.bench import runner
+from iommufd_py.bench.model import BenchResult, Point, Workload
 from iommufd_py.sysinfo import NONCOHERENT_KNOB
 from tests.conftest import need_flush_count
 
 MIB = 1 << 20
+
+
+def measured(bdf: str, point: Point, coherency: Coherency = Coherency.ANY) -> BenchResult:
+    return runner.run(runner.Plan(bdf, (point,), coherency, processes=1, values=1))
+
+
+def flushes(result: BenchResult) -> list[FlushCount | None]:
+    """What one map and one unmap flushed."""
+    operations = result.rows[0].runs[0].operations
+    return [operations[name].flush for name in ("map", "unmap")]
 
 
 @pytest.mark.parametrize(
@@ -24,10 +35,9 @@ def test_each_page_once_at_map_and_once_at_unpin(
     iommufd: Iommufd, bdf: str, size: int, backing: Backing, calls: int | None
 ) -> None:
     need_flush_count(iommufd)
-    result = runner.run(runner.Plan(bdf, (size,), backing=backing, rounds=1))
-    (row,) = result.rows
+    result = measured(bdf, Point(Workload.MAP, size, backing))
     non_coherent = result.target.evidence.coherency is Coherency.NON_COHERENT
-    for flush in (row.map_flush, row.unmap_flush):
+    for flush in flushes(result):
         assert flush is not None
         assert flush.pages == (size // 4096 if non_coherent else 0)
         if calls is not None:
@@ -39,9 +49,9 @@ def test_knob_makes_an_iommu_that_could_enforce_coherency_non_coherent(iommufd: 
     before = NONCOHERENT_KNOB.read_text()
     NONCOHERENT_KNOB.write_text("Y")
     try:
-        result = runner.run(runner.Plan(bdf, (4096,), coherency=Coherency.NON_COHERENT, rounds=1))
+        result = measured(bdf, Point(Workload.MAP, 4096), Coherency.NON_COHERENT)
     finally:
         NONCOHERENT_KNOB.write_text(before)
     assert result.environment.noncoherent_knob
     assert not result.target.evidence.dma_cc
-    assert result.rows[0].map_flush == result.rows[0].unmap_flush == FlushCount(calls=1, pages=1)
+    assert flushes(result) == [FlushCount(calls=1, pages=1)] * 2
