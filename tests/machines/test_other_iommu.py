@@ -30,7 +30,7 @@ def test_it_is_named(cli: Cli) -> None:
         assert SPARE in found[0].devices
 
 
-def test_kernels_answer_is_as_predicted(cli: Cli) -> None:
+def test_coherency_is_predicted(cli: Cli) -> None:
     if KIND is None:
         done = cli("device", "bind", SPARE)
         assert done.returncode == 1
@@ -44,7 +44,6 @@ def test_kernels_answer_is_as_predicted(cli: Cli) -> None:
         assert cli("device", "restore", SPARE).returncode == 0
     (iommu,) = [one for one in document["iommus"] if one["kind"] == KIND.name]
     assert iommu["vtd"] is None
-    assert iommu["asked"][SPARE]["coherency"] == iommu["flushes"]["coherency"]
     assert iommu["flushes"]["coherency"] == ("coherent" if KIND is IommuKind.AMD_VI else "non-coherent")
 
 
@@ -56,9 +55,10 @@ def test_devices_are_shown(cli: Cli) -> None:
     assert any(one["bdf"] == SPARE for one in listed)
 
 
-def test_one_map(cli: Cli) -> None:
+def test_what_vfio_refuses_is_told(cli: Cli) -> None:
     if KIND is None:
         pytest.skip("there is no IOMMU to map with")
     done = cli("map", "--device", SPARE, "--bind", "--size", "64K", "--iova", "0x100000000")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "pinned_bytes: 64K" in done.stdout
+    # Neither of these emulated machines remaps interrupts.
+    assert done.returncode == 1, done.stdout
+    assert "the interrupts are unsafe" in done.stderr
