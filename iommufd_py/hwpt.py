@@ -25,12 +25,18 @@ __all__ = [
     "HwptData",
     "NestedHwpt",
     "invalidate",
+    "snoop_control",
     "vtd_stage1",
     "vtd_stage1_invalidation",
 ]
 
 # VT-d specification 11.4.3, Extended Capability Register.
 _ECAP_SC = 1 << 7
+
+
+def snoop_control(ecap: int | None) -> bool | None:
+    """Tell whether a VT-d unit can force snooping at all (ECAP.SC); None where there is no ECAP."""
+    return None if ecap is None else bool(ecap & _ECAP_SC)
 
 
 class Coherency(StrEnum):
@@ -57,7 +63,7 @@ class CoherencyEvidence:
     @property
     def snoop_control(self) -> bool | None:
         """ECAP.SC: whether the IOMMU can force snooping at all; None where there is no ECAP."""
-        return None if self.ecap is None else bool(self.ecap & _ECAP_SC)
+        return snoop_control(self.ecap)
 
     @property
     def coherency(self) -> Coherency:

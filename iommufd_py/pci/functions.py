@@ -9,10 +9,9 @@ from typing import Any
 from iommufd_py.device import normalize_bdf
 from iommufd_py.errors import DeviceError
 from iommufd_py.pci.names import installed_names
+from iommufd_py.vfio_pci import PCI_DEVICES as DEVICES
 
 __all__ = ["DEVICES", "PciDevice", "bound_driver", "list_devices", "pci_device"]
-
-DEVICES = Path("/sys/bus/pci/devices")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,14 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 from iommufd_py import pci
 from iommufd_py.device import normalize_bdf
 from iommufd_py.errors import SkipError
+from iommufd_py.hwpt import snoop_control
+from iommufd_py.vfio_pci import PCI_DEVICES
 
 __all__ = ["Candidate", "DevicePool", "Wanted", "candidate", "pool_addresses"]
-
-_DEVICES = Path("/sys/bus/pci/devices")
-# VT-d specification 11.4.3, Extended Capability Register.
-_ECAP_SC = 1 << 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ class Wanted:
         """Say what *device* has otherwise than it is wanted; nothing where it fits."""
         has = {
             "vtd": device.ecap is not None,
-            "snoop_control": None if device.ecap is None else bool(device.ecap & _ECAP_SC),
+            "snoop_control": snoop_control(device.ecap),
             "own_group": device.group == (device.bdf,),
             "ids": device.ids,
         }
@@ -81,7 +78,7 @@ def candidate(bdf: str) -> Candidate:
         DeviceError: it is not there.
     """
     device = pci.pci_device(bdf)
-    path = _DEVICES / device.bdf
+    path = PCI_DEVICES / device.bdf
     ecap, group = path / "iommu/intel-iommu/ecap", path / "iommu_group/devices"
     return Candidate(
         bdf=device.bdf,

@@ -21,6 +21,7 @@ from iommufd_py.mock import FlushCount, MockAccess, flush_count, limit_memory
 from iommufd_py.resource import Resource
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
+from iommufd_py.units import PAGE_BYTES
 from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
 from iommufd_py.validate.events import begin_mark, end_mark
 from iommufd_py.validate.probes import Probes
@@ -28,7 +29,6 @@ from iommufd_py.validate.story import Page, Step, Violation
 
 __all__ = ["PAGE_BYTES", "Buffer", "Pages", "Recorded", "Stage"]
 
-PAGE_BYTES = 4096
 Pages = tuple[Page, ...]
 
 _R = TypeVar("_R", bound=Resource)

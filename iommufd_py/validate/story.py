@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 
 from iommufd_py.errors import ToolError
 from iommufd_py.hwpt import Coherency
+from iommufd_py.units import PAGE_BYTES
 from iommufd_py.validate.events import Event, Flush, Map, MapFailed, NewDomain, StepBegin, StepEnd, Unmap, Unpin
 
 __all__ = ["Page", "Step", "Violation", "judge", "judge_counts"]
 
-_PAGE_BYTES = 4096
 _LINE_BYTES = 64
 _TOLD_PARTS = 12  # of one step, in a story
-_ALL_LINES = (1 << _PAGE_BYTES // _LINE_BYTES) - 1
+_ALL_LINES = (1 << PAGE_BYTES // _LINE_BYTES) - 1
 # Far more than any scenario has: what was called is no flush, and its arguments are no range.
 _LONGEST_FLUSH = 1 << 30
 
@@ -134,8 +134,8 @@ def _slices(phys: int, length: int) -> Iterator[tuple[int, int, int]]:
     """Cut a physical range at the pages: (frame, offset in the range, lines)."""
     at, end = phys, phys + length
     while at < end:
-        frame, offset = divmod(at, _PAGE_BYTES)
-        size = min(_PAGE_BYTES - offset, end - at)
+        frame, offset = divmod(at, PAGE_BYTES)
+        size = min(PAGE_BYTES - offset, end - at)
         yield frame, at - phys, _lines(offset, size)
         at += size
 
@@ -144,7 +144,7 @@ def _depth(flushes: Sequence[int], lines: int) -> tuple[int, int]:
     """Return how often *lines* were flushed at least, and any line at most."""
     if all(flushed == _ALL_LINES for flushed in flushes):
         return len(flushes), len(flushes)
-    bits = [1 << line for line in range(_PAGE_BYTES // _LINE_BYTES)]
+    bits = [1 << line for line in range(PAGE_BYTES // _LINE_BYTES)]
     depths = {bit: sum(bool(flushed & bit) for flushed in flushes) for bit in bits}
     return min(depth for bit, depth in depths.items() if bit & lines), max(depths.values())
 
@@ -223,7 +223,7 @@ class _Court:
 
     def _flush(self, phys: int, length: int) -> None:
         if length > _LONGEST_FLUSH:
-            self._stray.append(phys // _PAGE_BYTES)
+            self._stray.append(phys // PAGE_BYTES)
             return
         for frame, _, lines in _slices(phys, length):
             page = self._page(frame)
