@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py import Backing, ContainerMode, VfioDevice
+from iommufd_py.testing.devices import DevicePool
 
 
 @pytest.fixture
@@ -18,6 +19,12 @@ def device(vfio_device: VfioDevice) -> VfioDevice:
 @pytest.fixture
 def mode(container_mode: ContainerMode) -> ContainerMode:
     return container_mode
+
+
+@pytest.fixture
+def all_given_back(device_pool: DevicePool) -> None:
+    """What the tests before took is on its own driver, for tests that bind and restore; those after take it again."""
+    device_pool.close()
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ import pytest
 from iommufd_py import DeviceError, pci
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.pci import UseKind, state
-from iommufd_py.testing.devices import DevicePool
 from tests.conftest import IN_LAB
 from tests.vtd.test_cli_info import validated
 
@@ -51,8 +50,7 @@ def wait_for_disk() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _everything_is_as_it_was(device_pool: DevicePool) -> Iterator[None]:
-    device_pool.close()  # what the tests before have taken; those after take it again
+def _everything_is_as_it_was(all_given_back: None) -> Iterator[None]:
     wait_for_disk()
     DISK.write_bytes(MARK)
     before = pci.list_devices()

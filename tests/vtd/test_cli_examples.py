@@ -38,6 +38,7 @@ def examples(command: click.Command) -> list[str]:
     return [line.strip() for line in text.splitlines() if "iommufd" in line]
 
 
+@pytest.mark.usefixtures("all_given_back")
 def test_examples_of_every_command(tmp_path: Path) -> None:
     (tmp_path / "report.toml").write_text(SCRIPT)
     before = pci.list_devices()
@@ -72,6 +73,7 @@ def complete(cli: Cli, *words: str, shell: str = "bash") -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.usefixtures("all_given_back")
 def test_completion_of_addresses(cli: Cli) -> None:
     assert complete(cli, "device", "show", "0000:00:1") == [
         f"plain,{one.bdf}" for one in pci.list_devices() if one.bdf.startswith("0000:00:1")
