@@ -146,6 +146,14 @@ class DmaEngine(Resource):
         self.wait()
         return content
 
+    def fill(self, iova: int, length: int) -> bytes:
+        """Have the device write *length* bytes to *iova* in as many transfers as it takes, and return them."""
+        content = bytearray()
+        while len(content) < length:
+            part = self.writes.fit(length - len(content))
+            content += self.write(iova + len(content), part)
+        return bytes(content)
+
     def readable(self, length: int) -> bytes:
         """Return *length* fresh bytes such that the engine can tell whether the device read them."""
         raise NotImplementedError

@@ -66,6 +66,19 @@ class Window:
             f"IOVA {self.iova + at:#x}: {found[at]:#04x} instead of {wanted[at]:#04x}"
         )
 
+    def expect_at_most(self, iova: int, content: bytes) -> None:
+        """Check that there is nothing but what was there, and parts of *content* where they belong.
+
+        Raises:
+            MismatchError: with the first byte that is neither.
+        """
+        start = iova - self.iova
+        wanted = self.before[:start] + content + self.before[start + len(content) :]
+        with self.buffer.view as view:
+            for at, (found, *allowed) in enumerate(zip(bytes(view), self.before, wanted, strict=True)):
+                if found not in allowed:
+                    raise MismatchError(f"the byte at IOVA {self.iova + at:#x} is {found:#04x}, which nobody wrote")
+
 
 def first_difference(found: bytes, wanted: bytes) -> tuple[int, int]:
     """Return where two equally long byte strings first differ, and in how many bytes they do."""
@@ -131,12 +144,8 @@ class Rig:
             yield window
 
     def write(self, iova: int, length: int) -> bytes:
-        """Have the device write *length* bytes in as many transfers as it takes, and return them."""
-        content = b""
-        while len(content) < length:
-            part = self.engine.writes.fit(length - len(content))
-            content += self.engine.write(iova + len(content), part)
-        return content
+        """As :meth:`DmaEngine.fill`."""
+        return self.engine.fill(iova, length)
 
     def read(self, window: Window, iova: int, length: int) -> None:
         """Put something into *window* and have the device read it.

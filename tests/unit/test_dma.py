@@ -91,6 +91,9 @@ def test_a_window_sees_every_wrong_byte() -> None:
             MismatchError, match="1 bytes of what the device wrote are wrong, the first at IOVA 0x10103"
         ):
             window.expect(0x10100, b"abcx")
+        window.expect_at_most(0x10100, b"abcdefgh")
+        with pytest.raises(MismatchError, match="the byte at IOVA 0x10103 is 0x64, which nobody wrote"):
+            window.expect_at_most(0x10100, b"abc")
         with buffer.view as view:
             view[PAGE - 1] ^= 1
         with pytest.raises(MismatchError, match="1 bytes that nobody wrote to are wrong, the first at IOVA 0x10fff"):
