@@ -52,7 +52,6 @@ for command in (show, compare, plot, export, patch):
 @click.option("--processes", type=click.IntRange(min=1), default=5, help="How often to measure it all, each time anew.")
 @click.option("--values", type=click.IntRange(min=1), help="Samples a row in each process.  [default: by --seconds]")
 @click.option("--seconds", type=click.FloatRange(min=0.001), default=0.25, help="Time for a row in each process.")
-@click.option("--cpu", type=click.IntRange(min=0), help="CPU to run on.")
 @click.option(
     "--json",
     "json_file",
@@ -72,7 +71,6 @@ def run(device: str, bind: bool, coherency: str, json_file: Path | None, **optio
         processes=options["processes"],
         values=options["values"],
         row_seconds=options["seconds"],
-        cpu=options["cpu"],
     )
     with _bound(device, bind), _kept(json_file) as keep, _shown() as show_progress:
         result = runner.run(plan, keep, show_progress)

@@ -22,6 +22,13 @@ __all__ = ["axis_options", "chosen_points", "device_options"]
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
+class _Place(click.ParamType[int | None]):
+    name = "number"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        return None if value == "any" else click.IntRange(min=0)(str(value), param, ctx)
+
+
 class _OptionalSize(click.ParamType[int]):
     name = "size"
 
@@ -50,6 +57,10 @@ def _names(name: str, kind: type[StrEnum], default: StrEnum, text: str) -> _Deco
 def _numbers(name: str, minimum: int, default: int, text: str) -> _Decorator:
     kind = Values(click.IntRange(min=minimum))
     return click.option(name, type=kind, default=str(default), metavar="N,...", help=text)
+
+
+def _places(name: str, text: str) -> _Decorator:
+    return click.option(name, type=Values(_Place()), default="any", metavar="N,...", help=text)
 
 
 def _sizes(name: str, nothing: str, text: str) -> _Decorator:
@@ -84,6 +95,9 @@ device_options = _all(
 axis_options = _all(
     (
         _names("--operation", Workload, Workload.MAP, "What to do; each with its opposite."),
+        click.option(
+            "--dma", is_flag=True, help="Time map, DMA of the device to all of it, and unmap as one: --operation dma."
+        ),
         _names("--backend", ContainerMode, ContainerMode.IOMMUFD, "Interface to map through."),
         click.option(
             "--size",
@@ -109,6 +123,8 @@ axis_options = _all(
         _names("--accounting", Accounting, Accounting.NONE, "What pinned pages are charged to."),
         _numbers("--threads", 1, 1, "Doing the same at the same time."),
         click.option("--own-ioas", is_flag=True, help="Each thread on an IOAS of its own, instead of all on one."),
+        _places("--cpu", "CPUs to run on."),
+        _places("--node", "NUMA nodes that the buffer's memory comes from."),
     )
 )
 
@@ -116,7 +132,7 @@ axis_options = _all(
 def chosen_points(options: Mapping[str, Any]) -> tuple[Point, ...]:
     """Return every combination that can exist; says on stderr which cannot."""
     points, left_out = workloads.points(
-        workload=map(Workload, options["operation"]),
+        workload=[Workload.DMA] if options["dma"] else map(Workload, options["operation"]),
         backend=map(ContainerMode, options["backend"]),
         backing=options["backing"],
         size_bytes=options["size"],
@@ -130,6 +146,8 @@ def chosen_points(options: Mapping[str, Any]) -> tuple[Point, ...]:
         accounting=map(Accounting, options["accounting"]),
         threads=options["threads"],
         own_ioas=[options["own_ioas"]],
+        cpu=options["cpu"],
+        node=options["node"],
     )
     if not points:
         raise click.UsageError("nothing to do: " + "; ".join(left_out))

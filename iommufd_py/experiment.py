@@ -207,7 +207,8 @@ class Experiment:
 
     def _buffer(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         buffer = self._keep(fields, DmaBuffer(_size(fields["size"]), Backing(fields.get("backing", Backing.ANON_4K))))
-        return {"user_va": buffer.user_va, "length": buffer.length, "physical_runs": buffer.physical_runs()}
+        runs = buffer.physical_runs()
+        return {"user_va": buffer.user_va, "length": buffer.length, "physical_runs": runs and runs.total()}
 
     def _map(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         ioas, buffer = self._named(fields["ioas"], Ioas), self._named(fields["buffer"], DmaBuffer)

@@ -6,6 +6,7 @@ import mmap
 import os
 import re
 from array import array
+from collections import Counter
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from iommufd_py.errors import BackingError
 from iommufd_py.resource import Resource
 from iommufd_py.uapi.call import address_of_buffer
+from iommufd_py.uapi.syscalls import memory_on_node
 from iommufd_py.units import format_size
 
 __all__ = ["Backing", "DmaBuffer"]
@@ -29,6 +31,7 @@ _MADV_POPULATE_WRITE = 23
 _PAGEMAP_PFN = (1 << 55) - 1
 
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
+_WITH_MEMORY = Path("/sys/devices/system/node/has_memory")
 _VMA = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ")
 
 
@@ -59,12 +62,15 @@ class DmaBuffer(Resource):
         length: bytes, a multiple of the backing's page.
         backing: what must stand behind the memory.
         prefault: whether to have the kernel supply all pages now; only then can what it gave be checked.
+        node: NUMA node that all pages must come from, None for any.
 
     Raises:
         BackingError: the kernel has no such memory, or gave pages of another size.
     """
 
-    def __init__(self, length: int, backing: Backing = Backing.ANON_4K, *, prefault: bool = True) -> None:
+    def __init__(
+        self, length: int, backing: Backing = Backing.ANON_4K, *, prefault: bool = True, node: int | None = None
+    ) -> None:
         super().__init__()
         if length <= 0 or length % backing.page_bytes:
             raise BackingError(
@@ -79,6 +85,8 @@ class DmaBuffer(Resource):
         self._opened()
         try:
             self.user_va = address_of_buffer(self._memory) + self._offset
+            if node is not None:
+                self._bind(node)
             if prefault:
                 self._populate()
                 self._check_pages()
@@ -114,15 +122,17 @@ class DmaBuffer(Resource):
             entries.frombytes(pagemap.read(self.length // _SMALL * entries.itemsize))
         return [entry & _PAGEMAP_PFN for entry in entries]
 
-    def physical_runs(self) -> int | None:
-        """Return in how many physically contiguous runs the pages lie, None where the kernel does not tell (not root).
+    def physical_runs(self) -> Counter[int] | None:
+        """Return how many physically contiguous runs of each length, in base pages, the memory lies in.
 
-        The kernel maps and flushes run by run, so that equal sizes in unequal runs are not the same work.
+        The kernel maps and flushes run by run, so that equal sizes in unequal runs are not the same work. None where
+        the kernel does not tell (not root).
         """
         numbers = self.frames()
         if not all(numbers):
             return None
-        return 1 + sum(after != before + 1 for before, after in pairwise(numbers))
+        ends = [at for at, (one, other) in enumerate(pairwise(numbers), 1) if other != one + 1]
+        return Counter(end - start for start, end in pairwise([0, *ends, len(numbers)]))
 
     def _reserve(self) -> mmap.mmap:
         private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -167,6 +177,14 @@ class DmaBuffer(Resource):
             f"{pages} free {size} huge pages are needed for {format_size(self.length)}: "
             f"echo {pages} > {directory}/nr_hugepages"
         )
+
+    def _bind(self, node: int) -> None:
+        try:
+            memory_on_node(self.user_va, self.length, node)
+        except OSError as failure:
+            raise BackingError(
+                f"NUMA node {node} has no memory for us: {_WITH_MEMORY} lists those that do"
+            ) from failure
 
     def _populate(self) -> None:
         try:

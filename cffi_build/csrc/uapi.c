@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <errno.h>
 #include <linux/capability.h>
+#include <linux/mempolicy.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
@@ -51,4 +52,16 @@ int iommufd_uapi_set_ipc_lock(bool effective)
 	else
 		data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective &= ~CAP_TO_MASK(CAP_IPC_LOCK);
 	return syscall(SYS_capset, &header, data) ? -errno : 0;
+}
+
+int iommufd_uapi_memory_on_node(void *start, uint64_t length, uint32_t node)
+{
+	unsigned long nodes[16] = { 0 };
+	const unsigned int bits = 8 * sizeof(*nodes);
+
+	if (node >= 8 * sizeof(nodes))
+		return -EINVAL;
+	nodes[node / bits] = 1UL << node % bits;
+	/* The kernel takes one bit less than it is told of. */
+	return syscall(SYS_mbind, start, length, MPOL_BIND, nodes, 8 * sizeof(nodes) + 1, 0) ? -errno : 0;
 }

@@ -17,3 +17,6 @@ int64_t iommufd_uapi_ioas_unmap(int fd, uint32_t ioas_id, uint64_t iova, uint64_
  * Returns 0 or -errno.
  */
 int iommufd_uapi_set_ipc_lock(_Bool effective);
+
+/* Has memory that is not yet there come from one NUMA node, or not at all. Returns 0 or -errno. */
+int iommufd_uapi_memory_on_node(void *start, uint64_t length, uint32_t node);

@@ -56,18 +56,22 @@ def to_document(result: BenchResult) -> dict[str, Any]:
 
 
 def _row_document(row: Row) -> dict[str, Any]:
-    leaves = row.leaves
     return {
         "point": asdict(row.point),
         "iova": row.iova,
-        "leaves": None if leaves is None else {str(size): count for size, count in leaves.items()},
+        "leaves": _counts_document(row.leaves),
         "user_flush_ns": row.user_flush_ns.tolist(),
         "runs": [_run_document(run) for run in row.runs],
     }
 
 
+def _counts_document(counts: Mapping[int, int] | None) -> dict[str, int] | None:
+    return None if counts is None else {str(value): count for value, count in sorted(counts.items())}
+
+
 def _run_document(run: Run) -> dict[str, Any]:
     document = {one.name: getattr(run, one.name) for one in fields(run)}
+    document["run_lengths"] = _counts_document(run.run_lengths)
     document["operations"] = {
         name: {
             "ns": samples.ns.tolist(),
@@ -130,14 +134,22 @@ def _result(document: Any) -> BenchResult:
 
 
 def _row(row: Any) -> Row:
-    leaves = row["leaves"]
     return Row(
         point=_point(row["point"]),
         iova=row["iova"],
-        leaves=None if leaves is None else {int(size): count for size, count in leaves.items()},
+        leaves=_counts(row["leaves"]),
         user_flush_ns=array("Q", row["user_flush_ns"]),
-        runs=tuple(Run(**{**run, "operations": _operations(run["operations"])}) for run in row["runs"]),
+        runs=tuple(map(_run, row["runs"])),
     )
+
+
+def _run(run: Any) -> Run:
+    read = {"run_lengths": _counts(run["run_lengths"]), "operations": _operations(run["operations"])}
+    return Run(**{**run, **read})
+
+
+def _counts(counts: Any) -> Mapping[int, int] | None:
+    return None if counts is None else {int(value): count for value, count in counts.items()}
 
 
 def _point(point: Any) -> Point:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEGACY_MODES",
+    "MOCK",
     "Accounting",
     "BenchResult",
     "CacheState",
@@ -48,6 +49,10 @@ class Workload(StrEnum):
     """``copy`` (IOAS_COPY) of what is mapped to another place of the IOAS, ``unmap-copy``."""
     MAP_FILE = "map-file"
     """``map-file`` (IOAS_MAP_FILE), ``unmap-file``."""
+    CLOSE = "close"
+    """``close``: an iommufd's descriptors go, with everything in it; a VFIO device's reset is part of that."""
+    DMA = "dma"
+    """``map-dma-unmap``: the device writes all that is mapped in between."""
 
 
 class Accounting(StrEnum):
@@ -59,6 +64,9 @@ class Accounting(StrEnum):
     MM = "mm"
     """The process (IOMMU_OPTION_RLIMIT_MODE 1)."""
 
+
+MOCK = "mock"
+"""Names the kernel's mock driver in place of a PCI device."""
 
 LEGACY_MODES = (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2)
 """Backends that are not iommufd, whose counters do not know of them."""
@@ -102,6 +110,8 @@ class Point:
         accounting: what pinned pages are charged to.
         threads: doing the same at the same time, each with a buffer of its own.
         own_ioas: each thread on an IOAS of its own, not all on one.
+        cpu: where it runs; None leaves that to the scheduler.
+        node: NUMA node of the buffer; None leaves that to the kernel.
     """
 
     workload: Workload
@@ -118,6 +128,8 @@ class Point:
     accounting: Accounting = Accounting.NONE
     threads: int = 1
     own_ioas: bool = False
+    cpu: int | None = None
+    node: int | None = None
 
     @property
     def ioctl_bytes(self) -> int:
@@ -156,7 +168,8 @@ class Run:
         warmup_rounds: rounds before the first sample.
         steady: whether the times had settled by then.
         pinned_bytes: how much VmPin grew by one round of one thread, at most.
-        physical_runs: physically contiguous runs in which the buffer's pages lie, None where the kernel does not tell.
+        run_lengths: how many physically contiguous runs of each length in base pages the buffer lies in, None where
+            the kernel does not tell.
         operations: samples by operation, in the order of a round.
     """
 
@@ -164,8 +177,13 @@ class Run:
     warmup_rounds: int
     steady: bool
     pinned_bytes: int
-    physical_runs: int | None
+    run_lengths: Mapping[int, int] | None
     operations: Mapping[str, Samples]
+
+    @property
+    def physical_runs(self) -> int | None:
+        """In how many runs the buffer lies."""
+        return None if self.run_lengths is None else sum(self.run_lengths.values())
 
 
 @dataclass(frozen=True, slots=True)

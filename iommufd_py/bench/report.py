@@ -93,6 +93,8 @@ _AXES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "accounting": ("accounting", str),
     "threads": ("threads", str),
     "own_ioas": ("IOAS", lambda value: "own" if value else "one"),
+    "cpu": ("CPU", lambda value: "any" if value is None else str(value)),
+    "node": ("node", lambda value: "any" if value is None else str(value)),
 }
 _ALWAYS = ("size_bytes", "backing")
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from threading import Thread
 
 from iommufd_py import vtd
-from iommufd_py.bench.model import LEGACY_MODES, BenchResult, Floor, Point, Row, Run, Samples, Workload
+from iommufd_py.bench.model import LEGACY_MODES, MOCK, BenchResult, Floor, Point, Row, Run, Samples, Workload
 from iommufd_py.bench.stats import settled
-from iommufd_py.bench.workloads import MOCK, Setup, Worker, set_up, target
+from iommufd_py.bench.workloads import Setup, Worker, set_up, target
 from iommufd_py.context import Iommufd
 from iommufd_py.device import normalize_bdf
 from iommufd_py.errors import IommufdError, ToolError
@@ -56,7 +56,6 @@ class Plan:
         processes: how often all rows are measured, each time by a new process with new memory.
         values: samples a row in each process; None takes as many as fit into *row_seconds*, 5 to 2000.
         row_seconds: time for a row in each process, without its warm-up.
-        cpu: where to run; None leaves that to the scheduler.
     """
 
     device: str
@@ -66,7 +65,6 @@ class Plan:
     processes: int = 5
     values: int | None = None
     row_seconds: float = 0.25
-    cpu: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +157,6 @@ def _measure_rows(plan: Plan, first: bool, answers: Connection, parent: int) -> 
     # The kernel takes back all that this process holds.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    if plan.cpu is not None:
-        os.sched_setaffinity(0, {plan.cpu})
     try:
         for point in plan.points:
             answers.send(_measure(plan, point, first=first))
@@ -178,9 +174,9 @@ def _measure(plan: Plan, point: Point, *, first: bool) -> Row:
         taken, warmup_rounds, steady = _take(setup.workers, plan)
         user_flush = _user_flush(worker, plan) if first else array("Q")
     operations = {
-        step.name: Samples(one.ns, tuple(one.switched), tuple(one.faulted), flushed)
-        for step, one, flushed in zip(worker.loop.steps, taken, flushes, strict=True)
-        if step.name
+        name: Samples(one.ns, tuple(one.switched), tuple(one.faulted), flushed)
+        for name, one, flushed in zip(worker.loop.names, taken, flushes, strict=True)
+        if name
     }
     return Row(
         point=point,
@@ -200,7 +196,7 @@ def _examine(
     maps = point.workload in (Workload.MAP, Workload.MAP_FILE)
     shown = with_leaves and maps and point.size_bytes <= _MAX_LEAF_DUMP_BYTES
     pinned_before, pinned = pinned_bytes(), 0
-    for number in range(len(worker.loop.steps)):
+    for number in range(len(worker.loop.names)):
         before = _flushed(setup, point)
         worker.loop.run_step(number)
         after = _flushed(setup, point)
@@ -252,7 +248,7 @@ def _take(workers: Sequence[Worker], plan: Plan) -> tuple[list[SampleStore], int
     values = plan.values or min(max(budget // round_ns, _MIN_VALUES), _MAX_VALUES)
     # Threads take all of it in one go: whoever stopped between would leave the others alone for a while.
     at_once = values if len(workers) > 1 else max(_CALL_NS // round_ns, 1)
-    taken = [SampleStore() for _ in workers[0].loop.steps]
+    taken = [SampleStore() for _ in workers[0].loop.names]
     while values:
         count = min(at_once, values)
         for batches in _together(workers, count):

@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from iommufd_py.bench.model import Point
+from iommufd_py.bench.model import Point, Workload
 from iommufd_py.bench.report import row_name
 from iommufd_py.bench.workloads import set_up
 from iommufd_py.container import ContainerMode
 from iommufd_py.errors import SkipError, ToolError
 from iommufd_py.hwpt import Coherency
 from iommufd_py.tracefs import NoSymbolError, Trace, TraceRecord
+from iommufd_py.uapi.bench import Loop
 
 __all__ = ["SCHEMA", "Breakdown", "Part", "breakdowns", "load", "split", "to_document", "trace"]
 
@@ -91,8 +92,11 @@ def trace(
     for point in points:
         if point.threads > 1 or point.backend is not ContainerMode.IOMMUFD:
             raise ToolError("only one thread on an iommufd can be traced: leave --threads and --backend out")
+        if point.workload in (Workload.CLOSE, Workload.DMA):
+            raise ToolError(f"{point.workload} is no row of ioctls that could be traced: trace map or teardown")
         with set_up(point, device, coherency) as setup, Trace("mono_raw", _BUFFER_BYTES) as buffer:
             (worker,) = setup.workers
+            assert isinstance(worker.loop, Loop)
             wholes = {_WHOLES[step.ioctl]: step.name for step in worker.loop.steps}
             worker.loop.run(_WARMUP_ROUNDS)
             for symbol in (*wholes, *_PART_OF):

@@ -3,33 +3,36 @@
 
 import os
 import resource
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from iommufd_py.bench.model import LEGACY_MODES, Accounting, CacheState, IovaUse, Point, Target, Workload
+from iommufd_py.bench.cycles import Cycle, close_cycle, dma_cycle
+from iommufd_py.bench.model import LEGACY_MODES, MOCK, Accounting, CacheState, IovaUse, Point, Target, Workload
 from iommufd_py.bench.steps import Parts, Place, steps
 from iommufd_py.container import ContainerMode, Type1Container, open_container
 from iommufd_py.context import Iommufd
 from iommufd_py.device import BoundDevice, VfioDevice
+from iommufd_py.dma import DmaEngine, open_engine, reachable
 from iommufd_py.enums import HwInfoType
 from iommufd_py.errors import ToolError
 from iommufd_py.group import VfioGroupDevice
 from iommufd_py.hwpt import Coherency, CoherencyEvidence, Hwpt
 from iommufd_py.ioas import Ioas
-from iommufd_py.iova import IovaRanges
+from iommufd_py.iova import IovaRange, IovaRanges
 from iommufd_py.memory import Backing, DmaBuffer
 from iommufd_py.mock import MockDevice
 from iommufd_py.resource import Resource
 from iommufd_py.uapi import vfio
-from iommufd_py.uapi.bench import Loop, can_flush, without_ipc_lock
+from iommufd_py.uapi.bench import Loop, can_flush
+from iommufd_py.uapi.syscalls import without_ipc_lock
 from iommufd_py.units import PAGE_BYTES, format_size
 
-__all__ = ["MOCK", "Setup", "Worker", "points", "set_up", "target"]
+__all__ = ["Setup", "Worker", "points", "set_up", "target"]
 
-MOCK = "mock"
+_FOR_ONE_THREAD = (Workload.ATTACH, Workload.TEARDOWN, Workload.CLOSE, Workload.DMA)
 
 
 def points(**axes: Iterable[Any]) -> tuple[list[Point], list[str]]:
@@ -60,10 +63,14 @@ def _problem(point: Point) -> str | None:
         return f"map-file needs a memfd, not {backing}"
     if point.workload is Workload.TEARDOWN and point.hwpts != 1:
         return "teardown is of the only domain, not of one of several"
-    if point.workload in (Workload.ATTACH, Workload.TEARDOWN) and (point.threads > 1 or point.own_ioas):
+    if point.workload in _FOR_ONE_THREAD and (point.threads > 1 or point.own_ioas):
         return f"{point.workload} is for one thread"
-    if point.workload in (Workload.ATTACH, Workload.TEARDOWN) and point.iova_use is IovaUse.FRESH:
-        return f"{point.workload} maps nothing, so it has no fresh IOVA"
+    if point.workload in _FOR_ONE_THREAD and point.iova_use is IovaUse.FRESH:
+        return f"{point.workload} takes the same IOVA each round"
+    if point.workload is Workload.DMA and point.ioctls > 1:
+        return "dma maps the buffer with one ioctl"
+    if point.workload in (Workload.CLOSE, Workload.DMA) and point.cache is not CacheState.DIRTY:
+        return f"{point.workload} prepares the buffer's cache lines in no other way than dirty"
     if point.backend is not ContainerMode.IOMMUFD and not _fits_container(point):
         return f"{point.backend} has no {point.workload}, or no choice of domains, large pages, spaces or accounting"
     if point.workload is Workload.ATTACH and point.hwpts == 0:
@@ -82,7 +89,7 @@ def _fits_container(point: Point) -> bool:
 class Worker:
     """What one thread does: its loop, and where its memory is."""
 
-    loop: Loop
+    loop: Loop | Cycle
     buffer: DmaBuffer
     iova: int
 
@@ -110,24 +117,47 @@ def set_up(point: Point, device_name: str, coherency: Coherency, iova: int | Non
     """
     if point.cache in (CacheState.CLEAN, CacheState.EVICTED) and not can_flush():
         raise ToolError(f"no buffer can be made {point.cache} here: user space needs CLFLUSHOPT; use --cache dirty")
-    make = _in_ioas if point.backend is ContainerMode.IOMMUFD else _in_container
-    with _accounting(point), make(point, device_name, coherency) as (iommufd, bdf, spaces), ExitStack() as buffers:
+    with ExitStack() as stack:
+        stack.enter_context(_accounting(point))
+        stack.enter_context(_on_cpu(point.cpu))
+        iommufd, bdf, spaces = stack.enter_context(_maker(point)(point, device_name, coherency))
         workers = []
         for thread in range(point.threads):
             space = spaces[thread % len(spaces)]
             place = Place.find(device_name, space.ranges, point, thread, iova)
-            buffer = buffers.enter_context(DmaBuffer(point.size_bytes, Backing(point.backing)))
+            buffer = stack.enter_context(DmaBuffer(point.size_bytes, Backing(point.backing), node=point.node))
             parts = Parts(point, space.fd, space.ioas_id, space.dev_id, space.group_fd, space.iommu_type, buffer, place)
-            loop = Loop(
-                steps(parts), user_va=buffer.user_va, length=buffer.length, cache=str(point.cache), places=place.places
-            )
-            workers.append(Worker(loop, buffer, place.iova))
+            workers.append(Worker(_rounds(device_name, space, parts), buffer, place.iova))
         try:
             yield Setup(iommufd, bdf, tuple(workers))
         finally:
             # What is mapped goes before the memory does.
             for space in spaces:
+                if space.engine is not None:
+                    space.engine.close()
                 space.resource.close()
+
+
+def _maker(point: Point) -> "Callable[[Point, str, Coherency], AbstractContextManager[_Spaces]]":
+    if point.workload is Workload.CLOSE:
+        return _in_nothing
+    return _in_ioas if point.backend is ContainerMode.IOMMUFD else _in_container
+
+
+def _rounds(device_name: str, space: "_Space", parts: Parts) -> Loop | Cycle:
+    if parts.point.workload is Workload.CLOSE:
+        return close_cycle(device_name, parts)
+    if parts.point.workload is Workload.DMA:
+        assert isinstance(space.resource, Ioas)
+        assert space.engine is not None
+        return dma_cycle(space.engine, space.resource, parts)
+    return Loop(
+        steps(parts),
+        user_va=parts.buffer.user_va,
+        length=parts.buffer.length,
+        cache=str(parts.point.cache),
+        places=parts.place.places,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +171,7 @@ class _Space:
     dev_id: int = 0
     group_fd: int = 0
     iommu_type: int = 0
+    engine: DmaEngine | None = None
 
 
 _Spaces = tuple[Iommufd, str | None, list[_Space]]
@@ -157,7 +188,10 @@ def _in_ioas(point: Point, device_name: str, coherency: Coherency) -> Iterator[_
             ioas = iommufd.alloc_ioas()
             ioas.huge_pages = point.huge_pages
             ranges = _make_domains(device, ioas, point, coherency)
-            spaces.append(_Space(ioas, ranges, iommufd.fileno(), ioas.id, device.dev_id))
+            engine = None
+            if point.workload is Workload.DMA:
+                engine, ranges = _start_engine(device, ioas)
+            spaces.append(_Space(ioas, ranges, iommufd.fileno(), ioas.id, device.dev_id, engine=engine))
         shows = isinstance(device, VfioDevice) and bool(device.attachments)
         yield iommufd, device_name if shows else None, spaces
 
@@ -175,6 +209,45 @@ def _in_container(point: Point, device_name: str, coherency: Coherency) -> Itera
             container.device.close()
             vfio.group_unset_container(group.fileno())
         yield iommufd, device_name, [space]
+
+
+@contextmanager
+def _in_nothing(point: Point, device_name: str, coherency: Coherency) -> Iterator[_Spaces]:
+    """Each round makes its own; all there is to know before is where it may map."""
+    with Iommufd() as asked, _open(asked, device_name) as device:
+        ranges = _make_domains(device, asked.alloc_ioas(), point, coherency)
+    with Iommufd() as iommufd:
+        yield iommufd, None, [_Space(iommufd, ranges, iommufd.fileno())]
+
+
+def _start_engine(device: BoundDevice, ioas: Ioas) -> tuple[DmaEngine, IovaRanges]:
+    """Return the device's engine, and where it can write to: below its own memory, which is as high as it reaches."""
+    if not isinstance(device, VfioDevice):
+        raise ToolError("the mock driver does no DMA: name a device with --device")
+    engine = open_engine(device, ioas)
+    own = engine.memory.iova
+    ranges = tuple(
+        IovaRange(one.start, own - 1 if one.contains(own) else one.last)
+        for one in reachable(ioas, engine.address_mask)
+        if one.start < own
+    )
+    return engine, IovaRanges(ranges, ioas.iova_ranges().alignment)
+
+
+@contextmanager
+def _on_cpu(cpu: int | None) -> Iterator[None]:
+    if cpu is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except OSError as failure:
+        raise ToolError(f"nothing can run on CPU {cpu}: this process may use {sorted(before)}") from failure
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _open(iommufd: Iommufd, name: str) -> BoundDevice:

@@ -2,8 +2,7 @@
 """The timed loops of the extension: the GIL is released, and no Python runs between two clock reads."""
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -24,7 +23,6 @@ __all__ = [
     "clock_ns",
     "empty_ioctl",
     "flush",
-    "without_ipc_lock",
 ]
 
 SWITCHED: int = lib.IOMMUFD_BENCH_SWITCHED
@@ -96,6 +94,7 @@ class Loop:
         self, steps: Sequence[Step], *, user_va: int = 0, length: int = 0, cache: str = "untouched", places: int = 1
     ) -> None:
         self.steps = tuple(steps)
+        self.names = tuple(step.name for step in self.steps)
         self._first = 0
         self._kept: list[Any] = []  # the C structures below point to it
         self._issued: list[Any] = []
@@ -183,16 +182,6 @@ def empty_ioctl(fd: int) -> Step:
     """Return a step that does nothing but read an option: the floor below every ioctl of an iommufd."""
     fields = {"option_id": lib.IOMMU_OPTION_RLIMIT_MODE, "op": lib.IOMMU_OPTION_OP_GET}
     return Step("empty", fd, "IOMMU_OPTION", "iommu_option", fields)
-
-
-@contextmanager
-def without_ipc_lock() -> Iterator[None]:
-    """Do without CAP_IPC_LOCK in this thread and those it starts: pinned pages count against RLIMIT_MEMLOCK."""
-    check(lib.iommufd_uapi_set_ipc_lock(False), "capset", {"CAP_IPC_LOCK": "off"})
-    try:
-        yield
-    finally:
-        check(lib.iommufd_uapi_set_ipc_lock(True), "capset", {"CAP_IPC_LOCK": "on"})
 
 
 def clock_ns() -> int:

@@ -65,6 +65,17 @@ def test_workload_does_what_it_says(
     assert [one.pages for one in flushed if one] == [entering * PAGES, leaving * PAGES]
 
 
+def test_close_ends_a_populated_address_space(measured: Callable[[Point], Row], iommufd: Iommufd) -> None:
+    row = measured(Point(Workload.CLOSE, SIZE, hwpts=2))
+    assert row.operations == ("close",)
+    (samples,) = row.samples("close")
+    assert len(samples.ns) == 10
+    if flush_count(iommufd) is not None:
+        # On the way in, and on the way out.
+        assert samples.flush is not None
+        assert samples.flush.pages == 2 * PAGES
+
+
 def test_file_is_mapped_through_its_descriptor(measured: Callable[[Point], Row], iommufd: Iommufd) -> None:
     need_ioctl(iommufd, "IOMMU_IOAS_MAP_FILE", "6.13")
     row = measured(Point(Workload.MAP_FILE, SIZE, backing="memfd"))
@@ -86,6 +97,7 @@ def test_file_is_mapped_through_its_descriptor(measured: Callable[[Point], Row],
         {"threads": 2},
         {"threads": 2, "own_ioas": True},
         {"workload": Workload.COPY, "chunk_bytes": 65536, "threads": 2},
+        {"cpu": 0},
     ],
 )
 def test_axis(measured: Callable[[Point], Row], changes: dict[str, object]) -> None:
@@ -94,6 +106,13 @@ def test_axis(measured: Callable[[Point], Row], changes: dict[str, object]) -> N
     (run,) = row.runs
     assert run.pinned_bytes == (0 if point.workload is Workload.COPY else SIZE)
     assert all(len(one.ns) == 10 * point.threads for one in run.operations.values())
+
+
+def test_place_that_is_not_there(measured: Callable[[Point], Row]) -> None:
+    with pytest.raises(ToolError, match=r"nothing can run on CPU 4000: this process may use \[0"):
+        measured(Point(Workload.MAP, SIZE, cpu=4000))
+    with pytest.raises(ToolError, match="NUMA node 1000 has no memory for us"):
+        measured(Point(Workload.MAP, SIZE, node=1000))
 
 
 @pytest.mark.parametrize("cache", [CacheState.CLEAN, CacheState.EVICTED])

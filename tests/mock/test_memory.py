@@ -32,7 +32,10 @@ def test_backing_is_what_was_asked_for(backing: Backing) -> None:
         assert (buffer.fd is not None) == (backing is Backing.MEMFD)
         frames = page_frames(buffer)
         assert all(frames), "a page is not present"
-        assert buffer.physical_runs() == 1 + sum(b != a + 1 for a, b in pairwise(frames))
+        runs = buffer.physical_runs()
+        assert runs is not None
+        assert runs.total() == 1 + sum(b != a + 1 for a, b in pairwise(frames))
+        assert sum(length * count for length, count in runs.items()) == len(frames)
         if backing.page_bytes > 4096:
             for start in range(0, len(frames), 512):
                 assert frames[start : start + 512] == list(range(frames[start], frames[start] + 512))
@@ -40,6 +43,22 @@ def test_backing_is_what_was_asked_for(backing: Backing) -> None:
             view[0], view[-1] = 1, 2
             assert len(view) == 4 * MIB
     assert free_huge_pages() == free
+
+
+@pytest.mark.parametrize("backing", [Backing.ANON_4K, Backing.MEMFD])
+def test_memory_of_a_node(backing: Backing) -> None:
+    if not Path("/sys/devices/system/node/node0").exists():
+        pytest.skip("this kernel knows no NUMA nodes (CONFIG_NUMA)")
+    with DmaBuffer(MIB, backing, node=0) as buffer:
+        (mine,) = (
+            line
+            for line in Path("/proc/self/numa_maps").read_text().splitlines()
+            if line.startswith(f"{buffer.user_va:x} ")
+        )
+        assert " bind:0 " in mine
+        assert f" N0={MIB // 4096} " in mine
+    with pytest.raises(BackingError, match="NUMA node 1000 has no memory for us"):
+        DmaBuffer(MIB, backing, node=1000)
 
 
 def test_too_many_huge_pages_says_how_to_get_them() -> None:

@@ -35,7 +35,7 @@ def run(
     boot: str = "boot",
     steady: bool = True,
     pinned: int = 8192,
-    physical_runs: int | None = 2,
+    physical_runs: int = 2,
     switched: tuple[int, ...] = (),
     flushes: tuple[FlushCount | None, FlushCount | None] = (None, None),
 ) -> model.Run:
@@ -43,7 +43,7 @@ def run(
         "map": model.Samples(array("Q", map_ns), switched, (), flushes[0]),
         "unmap": model.Samples(array("Q", unmap_ns), (), (), flushes[1]),
     }
-    return model.Run(boot, 20, steady, pinned, physical_runs, operations)
+    return model.Run(boot, 20, steady, pinned, {1: physical_runs}, operations)
 
 
 def result(

@@ -13,11 +13,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from iommufd_py import Coherency, CoherencyError, Iommufd, VfioDevice, flush_count
+from iommufd_py import Coherency, CoherencyError, Iommufd, VfioDevice, flush_count, pci
 from iommufd_py.bench import document, model, runner, trace
 from iommufd_py.bench.model import Point, Workload
 from iommufd_py.bench.workloads import set_up
 from iommufd_py.container import ContainerMode
+from iommufd_py.lab.machine import NVME_DEVICE
+from tests.conftest import IN_LAB
 
 SIZES = (4 << 10, 2 << 20)
 MAPS = tuple(Point(Workload.MAP, size) for size in SIZES)
@@ -125,6 +127,27 @@ def test_every_kind_of_container_is_timed_alike(bdf: str, mode: ContainerMode) -
         coherent = runner.run(runner.Plan(bdf, points[:1], processes=1, values=1)).target.evidence.dma_cc
         with set_up(points[0], bdf, wrong[coherent]):
             pass
+
+
+def test_close_of_a_device_and_its_iommufd(bdf: str) -> None:
+    (row,) = runner.run(runner.Plan(bdf, (Point(Workload.CLOSE, 1 << 20),), processes=1, values=3)).rows
+    (samples,) = row.samples("close")
+    assert len(samples.ns) == 3
+
+
+@pytest.mark.skipif(not IN_LAB, reason="takes the lab's NVMe controller; run it in the lab")
+def test_dma_is_part_of_the_cycle(cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    options = ["--bind", "--dma", "--size", "4K,64K", "--processes", "1", "--values", "5", "--json", str(file)]
+    done = cli("bench", "run", "--device", NVME_DEVICE, *options)
+    assert done.returncode == 0, done.stderr
+    written = json.loads(file.read_text())
+    jsonschema.Draft202012Validator(document.schema()).validate(written)
+    for row in written["rows"]:
+        assert row["point"]["workload"] == "dma"
+        assert [len(one["ns"]) for one in row["runs"][0]["operations"].values()] == [5]
+    assert cli("bench", "run", "--device", "mock", "--dma", "--size", "4K").returncode == 1
+    assert pci.pci_device(NVME_DEVICE).driver == "nvme"
 
 
 def test_shares_add_up_to_the_whole(bdf: str) -> None:
