@@ -164,7 +164,10 @@ _OTHER_DRIVER = (
     "the device's group is in use, by another driver or through the other of /dev/vfio/<group> and /dev/vfio/devices; "
     "free every device of the group"
 )
-_UNSAFE_INTERRUPTS = "the group is not viable or the interrupts are unsafe; see the kernel log"
+_UNSAFE_INTERRUPTS = (
+    "another driver has a device of the group ('iommufd device show'), or the IOMMU does not remap interrupts: for a "
+    "device that you trust, echo 1 > /sys/module/{module}/parameters/allow_unsafe_interrupts"
+)
 _NO_ROOM = "no free IOVA range of this length is left in the allowed ranges; unmap something"
 
 _NO_MOCK_DEVICE = (
@@ -207,7 +210,7 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ),
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EBADF): "the descriptor is not an iommufd",
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EBUSY): _OTHER_DRIVER,
-    ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EPERM): _UNSAFE_INTERRUPTS,
+    ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EPERM): _UNSAFE_INTERRUPTS.format(module="iommufd"),
     (
         "VFIO_DEVICE_ATTACH_IOMMUFD_PT",
         _errno.ENOENT,
@@ -251,7 +254,7 @@ _MEANINGS: dict[tuple[str, int], str] = {
         "the container has no group yet, has an IOMMU type already, or does not know this one"
     ),
     ("VFIO_SET_IOMMU", _errno.ENODEV): "this kernel has no such IOMMU type, or the container has no group yet",
-    ("VFIO_SET_IOMMU", _errno.EPERM): _UNSAFE_INTERRUPTS,
+    ("VFIO_SET_IOMMU", _errno.EPERM): _UNSAFE_INTERRUPTS.format(module="vfio_iommu_type1"),
     ("VFIO_CHECK_EXTENSION", _errno.ENODEV): "no compatibility IOAS is set on this iommufd",
     ("VFIO_IOMMU_GET_INFO", _errno.ENODEV): "no compatibility IOAS is set on this iommufd",
     ("VFIO_IOMMU_GET_INFO", _errno.EINVAL): "the container has no IOMMU type yet; put a group into it first",

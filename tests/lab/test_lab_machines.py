@@ -17,18 +17,23 @@ IN_USE = Machine(
     devices=(
         "virtio-net-pci,addr=0x13.0",
         "VGA,addr=0x14.0",
+        "pci-serial,addr=0x15.0",
         "pci-bridge,addr=0x16.0,chassis_nr=1",
     ),
 )
+# Neither AMD's nor virtio's remaps interrupts in QEMU, which iommufd refuses unless it is told to put up with it.
+UNSAFE = ("iommufd.allow_unsafe_interrupts=1",)
 
 
 @pytest.mark.parametrize(
     ("name", "machine"),
     [
         ("other_iommu", Machine(iommu="none")),
+        ("other_iommu", Machine(iommu="amd", options=UNSAFE)),
+        ("other_iommu", Machine(iommu="virtio")),
         ("devices_in_use", IN_USE),
     ],
-    ids=["none", "in-use"],
+    ids=["none", "amd", "virtio", "in-use"],
 )
 def test_machine(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)

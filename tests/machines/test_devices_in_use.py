@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""On a machine with a NIC, a display, a serial port that is a console, and a bridge: what is in use, and what not."""
+"""On a machine with a NIC, a display, a serial port, and a bridge: what is in use, and what not."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from iommufd_py.pci import UseKind
 
 NET = Path("/sys/class/net")
 # As tests/lab/test_lab_machines.py places them.
-NIC, DISPLAY, BRIDGE = (f"0000:00:{slot}.0" for slot in ("13", "14", "16"))
+NIC, DISPLAY, SERIAL, BRIDGE = (f"0000:00:{slot}.0" for slot in ("13", "14", "15", "16"))
 
 
 def ip(*arguments: str) -> None:
@@ -66,6 +67,15 @@ def test_unconfigured_nic_goes_and_comes_back() -> None:
 
 def test_only_display_is_refused() -> None:
     assert [(use.kind, use.text) for use in pci.uses(DISPLAY)] == [(UseKind.DISPLAY, "it is the only display")]
+
+
+def test_terminal_that_is_open_is_refused() -> None:
+    assert texts(SERIAL) == []
+    with Path("/dev/ttyS1").open("rb"):
+        (text,) = texts(SERIAL)
+        assert text.endswith(f"(process {os.getpid()}) has /dev/ttyS1 open")
+        with pytest.raises(DeviceError, match=f"{SERIAL} is in use: .* has /dev/ttyS1 open"):
+            pci.bind_vfio(SERIAL)
 
 
 def test_bridge_is_refused() -> None:
