@@ -32,7 +32,7 @@ _PAGEMAP_PFN = (1 << 55) - 1
 
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
 _WITH_MEMORY = Path("/sys/devices/system/node/has_memory")
-_VMA = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ")
+_VMA = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ", re.MULTILINE)
 
 
 class Backing(StrEnum):
@@ -210,14 +210,13 @@ class DmaBuffer(Resource):
 
     def _smaps(self, field: str) -> int:
         """Sum *field* of the VMAs that overlap the buffer, in bytes."""
-        total, inside = 0, False
-        for line in Path("/proc/self/smaps").read_text().splitlines():
-            vma = _VMA.match(line)
-            if vma:
-                start, end = (int(bound, 16) for bound in vma.groups())
-                inside = start < self.user_va + self.length and self.user_va < end
-            elif inside and line.startswith(field + ":"):
-                total += int(line.split()[1]) << 10
+        text = Path("/proc/self/smaps").read_text()
+        total = 0
+        for vma in _VMA.finditer(text):
+            start, end = (int(bound, 16) for bound in vma.groups())
+            if start < self.user_va + self.length and self.user_va < end:
+                at = text.index(f"\n{field}:", vma.end())
+                total += int(text[at : text.index("\n", at + 1)].split()[1]) << 10
         return total
 
     def _release(self) -> None:

@@ -30,13 +30,14 @@ class Resource:
         for lower in stands_on:
             lower._check_open()
         self._stands_on = stands_on
-        self._dependents: list[Resource] = []
+        # In the order in which they came; a thousand mappings are each found and dropped at once.
+        self._dependents: dict[Resource, None] = {}
 
     def _opened(self) -> None:
         """Say, at the end of a constructor, that there now is something to close."""
         self._open = True
         for lower in self._stands_on:
-            lower._dependents.append(self)
+            lower._dependents[self] = None
 
     def _release(self) -> None:
         """Give the kernel's object back. Called once, with all dependents closed."""
@@ -46,7 +47,15 @@ class Resource:
         """Become closed without asking the kernel, which has dropped the object already."""
         self._open = False
         for lower in self._stands_on:
-            lower._dependents.remove(self)
+            del lower._dependents[self]
+
+    def _move(self, *stands_on: "Resource") -> None:
+        """Stand on other resources from now on."""
+        for lower in self._stands_on:
+            del lower._dependents[self]
+        self._stands_on = stands_on
+        for lower in stands_on:
+            lower._dependents[self] = None
 
     @property
     def closed(self) -> bool:
@@ -65,7 +74,7 @@ class Resource:
         if not self._open:
             return
         failures: list[OSError] = []
-        for dependent in reversed(self._dependents.copy()):
+        for dependent in reversed(tuple(self._dependents)):
             try:
                 dependent.close()
             except OSError as failure:

@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: MIT
 """The DMA that a VT-d unit stopped, as the kernel log tells of it."""
 
-import errno
-import os
 import re
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 from iommufd_py.device import normalize_bdf
 from iommufd_py.kernellog import scan_dma_faults
+from iommufd_py.kmsg import KernelLog
 
 __all__ = ["DmaFault", "FaultLog", "parse_dma_faults"]
 
-_KMSG = Path("/dev/kmsg")
 _POLL_SECONDS = 0.01
 # dmar_fault() spends three of the ten messages that it has in five seconds on each fault (include/linux/ratelimit.h).
 _LIMIT_FAULTS, _LIMIT_SECONDS = 3, 5.5
@@ -70,11 +67,9 @@ class FaultLog:
     def __init__(self) -> None:
         self._seen: list[float] = []
         try:
-            self._fd: int | None = os.open(_KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._log: KernelLog | None = KernelLog()
         except PermissionError:
-            self._fd = None  # dmesg_restrict: then no fault can be shown, and what lies in memory still decides
-            return
-        os.lseek(self._fd, 0, os.SEEK_END)
+            self._log = None  # dmesg_restrict: then no fault can be shown, and what lies in memory still decides
 
     def __enter__(self) -> Self:
         return self
@@ -82,15 +77,17 @@ class FaultLog:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
 
     def take(self, bdf: str, timeout: float = 0.0) -> tuple[DmaFault, ...]:
         """Return the faults of a device since the last call, waiting up to *timeout* seconds for the first."""
         deadline = time.monotonic() + timeout
         while True:
-            found = tuple(fault for fault in parse_dma_faults(self._unread()) if fault.bdf == bdf)
+            found = tuple(
+                fault for fault in parse_dma_faults(self._log.text() if self._log else "") if fault.bdf == bdf
+            )
             self._seen += [time.monotonic()] * len(found)
             if found or time.monotonic() >= deadline:
                 return found
@@ -102,18 +99,3 @@ class FaultLog:
         if len(recent) >= _LIMIT_FAULTS:
             time.sleep(recent[0] + _LIMIT_SECONDS - time.monotonic())
             self._seen.clear()
-
-    def _unread(self) -> str:
-        messages: list[str] = []
-        while self._fd is not None:
-            try:
-                record = os.read(self._fd, 8192).decode(errors="replace")
-            except BlockingIOError:
-                break
-            except OSError as failure:
-                if failure.errno != errno.EPIPE:  # EPIPE: some were overwritten before they were read
-                    raise
-                continue
-            # Documentation/ABI/testing/dev-kmsg: prefix, semicolon, message, then lines of key=value.
-            messages.append(record.partition(";")[2].split("\n", 1)[0])
-        return "\n".join(messages)

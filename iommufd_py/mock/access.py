@@ -72,9 +72,7 @@ class MockAccess(Resource):
         """See the mappings of another IOAS from now on; the kernel drops the pins in the old one."""
         ioas._check_open()
         command(self._fd(), "ACCESS_REPLACE_IOAS", self._access_fd, "access_replace_ioas", ioas_id=ioas.id)
-        self._stands_on[0]._dependents.remove(self)
-        ioas._dependents.append(self)
-        self._stands_on = (ioas,)
+        self._move(ioas)
         self.ioas = ioas
 
 

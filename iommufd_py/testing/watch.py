@@ -5,61 +5,19 @@ import errno
 import gc
 import os
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from iommufd_py.context import Iommufd
 from iommufd_py.errors import BackingError, IommufdError, NotSupportedError, UnsupportedIoctlError
 from iommufd_py.kernellog import Splat, scan_dma_faults, scan_kernel_log
+from iommufd_py.kmsg import KMSG, KernelLog
 from iommufd_py.memory import Backing, DmaBuffer
 from iommufd_py.mock import check_refs
 from iommufd_py.sysinfo import pinned_bytes
 
-__all__ = ["KernelLog", "KernelWatch", "record_text"]
+__all__ = ["KernelWatch"]
 
-_KMSG = Path("/dev/kmsg")
 _DESCRIPTORS = "/proc/self/fd"
-# Longer than any record; a shorter read is refused.
-_RECORD_BYTES = 8192
-_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
-
-
-def record_text(record: bytes) -> str:
-    """Return one record of /dev/kmsg as a console shows it.
-
-    Source: Documentation/ABI/testing/dev-kmsg: ``prefix,number,microseconds,flags;message``, then lines of key=value.
-    """
-    head, _, rest = record.partition(b";")
-    message = _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), rest.partition(b"\n")[0])
-    seconds = int(head.split(b",")[2]) / 1e6
-    return f"[{seconds:12.6f}] {message.decode(errors='replace')}"
-
-
-class KernelLog:
-    """What the kernel says from now on."""
-
-    def __init__(self) -> None:
-        self._fd = os.open(_KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        os.lseek(self._fd, 0, os.SEEK_END)
-
-    def text(self) -> str:
-        """Return what was said since this was last asked."""
-        return "\n".join(self._records())
-
-    def _records(self) -> Iterator[str]:
-        while True:
-            try:
-                yield record_text(os.read(self._fd, _RECORD_BYTES))
-            except BlockingIOError:
-                return
-            except OSError as failure:
-                # The ring buffer has moved on; the next read goes on with its oldest record.
-                if failure.errno != errno.EPIPE:
-                    raise
-
-    def close(self) -> None:
-        """Stop watching."""
-        os.close(self._fd)
 
 
 class KernelWatch:
@@ -77,7 +35,7 @@ class KernelWatch:
         try:
             self._log = KernelLog()
         except OSError as failure:
-            self.unwatched = f"the kernel log is not watched: {_KMSG}: {failure.strerror}"
+            self.unwatched = f"the kernel log is not watched: {KMSG}: {failure.strerror}"
         self._pinned = pinned_bytes()
         self._descriptors = _descriptors()
 

@@ -42,6 +42,7 @@ ACCESS_NEEDS_PIN: int = lib.MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES
 ACCESS_WRITE: int = lib.MOCK_FLAGS_ACCESS_WRITE
 ACCESS_RW_WRITE: int = lib.MOCK_ACCESS_RW_WRITE
 ACCESS_RW_SLOW_PATH: int = lib.MOCK_ACCESS_RW_SLOW_PATH
+_BYTES = ffi.sizeof("struct iommu_test_cmd")
 
 
 def command(fd: int, operation: str, object_id: int = 0, member: str = "", /, **fields: object) -> Any:
@@ -60,10 +61,12 @@ def command_result(fd: int, operation: str, object_id: int, member: str, /, **fi
 
 def _issue(fd: int, operation: str, object_id: int, member: str, fields: dict[str, object]) -> tuple[int, Any]:
     arg = ffi.new("struct iommu_test_cmd *")
-    arg.size = ffi.sizeof(arg[0])
+    arg.size = _BYTES
     arg.op = getattr(lib, f"IOMMU_TEST_OP_{operation}")
     arg.id = object_id
-    for name, value in fields.items():
-        setattr(getattr(arg, member), name, value)
+    if fields:
+        part = getattr(arg, member)
+        for name, value in fields.items():
+            setattr(part, name, value)
     shown, arguments = f"IOMMU_TEST_CMD {operation}", {"id": object_id, **fields}
     return check(submit(fd, "IOMMU_TEST_CMD", arg, arguments, shown), shown, arguments), arg

@@ -348,7 +348,7 @@ class Stage:
 
 
 def _drop(held: Resource) -> None:
-    for dependent in reversed(held._dependents.copy()):
+    for dependent in reversed(tuple(held._dependents)):
         _drop(dependent)
     if hasattr(held, "fileno"):
         held._release()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from iommufd_py.kmsg import record_text
 from iommufd_py.lab.tap import parse_tap
 from iommufd_py.sysinfo import Platform
 from iommufd_py.testing import devices, needs
-from iommufd_py.testing.watch import record_text
 
 pytest_plugins = "pytester"
 
