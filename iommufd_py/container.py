@@ -19,10 +19,10 @@ from iommufd_py.errors import SkipError, ToolError
 from iommufd_py.group import VfioGroup, VfioGroupDevice, iommu_group
 from iommufd_py.ioas import DmaMapping
 from iommufd_py.iova import IovaRange, IovaRanges
+from iommufd_py.mapping import Mapping, MappingSpace
 from iommufd_py.memory import DmaBuffer
 from iommufd_py.resource import Resource
 from iommufd_py.uapi import vfio
-from iommufd_py.units import format_size
 from iommufd_py.vfio_pci import VfioPciDevice
 
 __all__ = [
@@ -71,7 +71,7 @@ class Container(Resource):
         offset: int = 0,
         length: int | None = None,
         flags: MapFlags = MapFlags.READ_WRITE,
-    ) -> "DmaMapping | Type1Mapping":
+    ) -> Mapping:
         """Map *length* bytes of *buffer* from *offset* (default: all of it) at *iova*; closing the mapping unmaps it.
 
         Raises:
@@ -184,7 +184,7 @@ class IoasContainer(Container):
         self._check_open()
 
 
-class Type1Container(Container):
+class Type1Container(Container, MappingSpace):
     """A container with a type1 IOMMU: VFIO's own, or iommufd's imitation of it.
 
     Args:
@@ -258,9 +258,6 @@ class Type1Container(Container):
             for mapping in self._mappings():
                 mapping.close()
 
-    def _mappings(self) -> list["Type1Mapping"]:
-        return [one for one in self._dependents if isinstance(one, Type1Mapping)]
-
     def info(self) -> vfio.Type1Info:
         """Ask for page sizes, IOVA ranges and how many mappings are left (VFIO_IOMMU_GET_INFO)."""
         return vfio.iommu_get_info(self.fileno())
@@ -296,11 +293,6 @@ class Type1Container(Container):
         self._forget_mappings(IovaRange(0, (1 << 64) - 1))
         return unmapped
 
-    def _forget_mappings(self, gone: IovaRange) -> None:
-        for mapping in self._mappings():
-            if gone.contains(mapping.iova, mapping.length):
-                mapping._forget()
-
     def iova_ranges(self) -> IovaRanges:
         """As :meth:`Container.iova_ranges`."""
         info = self.info()
@@ -316,35 +308,14 @@ class Type1Container(Container):
         return self.info().dma_avail
 
 
-class Type1Mapping(Resource):
-    """One range mapped in a type1 container. Closing it unmaps it; it goes with its buffer and its container.
-
-    Attributes:
-        iova: first IOVA.
-        length: bytes.
-        offset: where the mapping starts in its buffer, in bytes.
-        flags: what DMA may do.
-    """
+class Type1Mapping(Mapping):
+    """A range mapped in a type1 container."""
 
     def __init__(
         self, container: Type1Container, buffer: DmaBuffer, iova: int, length: int, offset: int, flags: MapFlags
     ) -> None:
-        super().__init__(container, buffer)
+        super().__init__(container, buffer, iova, length, offset, flags)
         self.container = container
-        self.buffer = buffer
-        self.iova = iova
-        self.length = length
-        self.offset = offset
-        self.flags = flags
-        self._opened()
-
-    def __repr__(self) -> str:
-        return f"Type1Mapping(iova={self.iova:#x}, length={format_size(self.length)})"
-
-    @property
-    def user_va(self) -> int:
-        """Where the mapped memory starts in this process."""
-        return self.buffer.user_va + self.offset
 
     def _release(self) -> None:
         vfio.iommu_unmap_dma(self.container.fileno(), self.iova, self.length)

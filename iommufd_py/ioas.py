@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from iommufd_py.enums import IommuOption, MapFlags
 from iommufd_py.errors import ObjectNotFoundError
 from iommufd_py.iova import IovaRange, IovaRanges
+from iommufd_py.mapping import Mapping, MappingSpace
 from iommufd_py.memory import DmaBuffer
-from iommufd_py.resource import IommufdObject, Resource
+from iommufd_py.resource import IommufdObject
 from iommufd_py.uapi import iommufd as uapi
-from iommufd_py.units import format_size
 
 if TYPE_CHECKING:
     from iommufd_py.context import Iommufd
@@ -20,7 +20,7 @@ __all__ = ["DmaMapping", "Ioas"]
 _EVERYTHING = (1 << 64) - 1
 
 
-class Ioas(IommufdObject):
+class Ioas(IommufdObject, MappingSpace):
     """An IOAS: IOVA to user memory, for all HWPTs that are made on it.
 
     Source: IOMMU_IOAS_* in include/uapi/linux/iommufd.h.
@@ -121,7 +121,7 @@ class Ioas(IommufdObject):
         except ObjectNotFoundError:
             # The kernel goes from low to high until it meets a mapping that the range cuts.
             wanted = IovaRange(iova, iova + length - 1)
-            spans = [IovaRange(one.iova, one.iova + one.length - 1) for one in self._mappings()]
+            spans = [one.range for one in self._mappings()]
             cut = min(
                 (one for one in spans if wanted.overlaps(one) and not wanted.contains(one.start, one.length)),
                 default=None,
@@ -137,14 +137,6 @@ class Ioas(IommufdObject):
         unmapped = uapi.ioas_unmap(self._fd(), self.id, 0, _EVERYTHING)
         self._forget_mappings(IovaRange(0, _EVERYTHING))
         return unmapped
-
-    def _mappings(self) -> list["DmaMapping"]:
-        return [one for one in self._dependents if isinstance(one, DmaMapping)]
-
-    def _forget_mappings(self, gone: IovaRange) -> None:
-        for mapping in self._mappings():
-            if gone.contains(mapping.iova, mapping.length):
-                mapping._forget()
 
     def iova_ranges(self) -> IovaRanges:
         """Return where this IOAS may map; attaching a device narrows it."""
@@ -170,33 +162,12 @@ class Ioas(IommufdObject):
         return self.iommufd.dma_cc(self)
 
 
-class DmaMapping(Resource):
-    """One mapped range. Closing it unmaps it; it keeps its buffer, and goes with it and with its IOAS.
-
-    Attributes:
-        iova: first IOVA.
-        length: bytes.
-        offset: where the mapping starts in its buffer, in bytes.
-        flags: what DMA may do.
-    """
+class DmaMapping(Mapping):
+    """A range mapped in an IOAS."""
 
     def __init__(self, ioas: Ioas, buffer: DmaBuffer, iova: int, length: int, offset: int, flags: MapFlags) -> None:
-        super().__init__(ioas, buffer)
+        super().__init__(ioas, buffer, iova, length, offset, flags)
         self.ioas = ioas
-        self.buffer = buffer
-        self.iova = iova
-        self.length = length
-        self.offset = offset
-        self.flags = flags
-        self._opened()
-
-    def __repr__(self) -> str:
-        return f"DmaMapping(iova={self.iova:#x}, length={format_size(self.length)})"
-
-    @property
-    def user_va(self) -> int:
-        """Where the mapped memory starts in this process."""
-        return self.buffer.user_va + self.offset
 
     def _release(self) -> None:
         uapi.ioas_unmap(self.ioas.iommufd.fileno(), self.ioas.id, self.iova, self.length)

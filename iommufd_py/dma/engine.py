@@ -5,11 +5,10 @@ import contextlib
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from iommufd_py.container import Type1Mapping
 from iommufd_py.enums import IrqIndex, MapFlags, RegionIndex
 from iommufd_py.errors import DmaError
-from iommufd_py.ioas import DmaMapping
 from iommufd_py.iova import IovaRange, IovaRanges
+from iommufd_py.mapping import Mapping
 from iommufd_py.memory import DmaBuffer
 from iommufd_py.resource import Resource
 from iommufd_py.units import PAGE_BYTES
@@ -32,7 +31,7 @@ class AddressSpace(Protocol):
         offset: int = 0,
         length: int | None = None,
         flags: MapFlags = MapFlags.READ_WRITE,
-    ) -> DmaMapping | Type1Mapping:
+    ) -> Mapping:
         """Map part of a buffer at an IOVA."""
 
     def iova_ranges(self) -> IovaRanges:

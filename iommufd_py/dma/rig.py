@@ -6,13 +6,12 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from iommufd_py.container import Type1Mapping
 from iommufd_py.dma.engine import AddressSpace, DmaEngine, reachable
 from iommufd_py.dma.faults import DmaFault, FaultLog
 from iommufd_py.enums import MapFlags
 from iommufd_py.errors import DmaError, SkipError, ToolError
-from iommufd_py.ioas import DmaMapping
 from iommufd_py.iova import IovaRange
+from iommufd_py.mapping import Mapping
 from iommufd_py.memory import Backing, DmaBuffer
 from iommufd_py.units import PAGE_BYTES
 
@@ -40,7 +39,7 @@ class Window:
     buffer: DmaBuffer
     iova: int
     before: bytes
-    mapping: DmaMapping | Type1Mapping | None
+    mapping: Mapping | None
 
     def refill(self) -> None:
         """Put back what it held in the beginning."""
