@@ -12,6 +12,9 @@ from iommufd_py.units import format_ns
 
 __all__ = ["cover_letter", "markdown", "table"]
 
+# Operations side by side in a mail.
+_ACROSS = 4
+
 
 def table(comparison: Comparison) -> Table:
     """Return a row for each operation: both medians, their ratio with its interval, and the verdict."""
@@ -65,8 +68,12 @@ def cover_letter(before: BenchResult, after: BenchResult, comparison: Comparison
         f"{comparison.after}: {after.target.evidence}",
     ]
     for point, changes in blocks.items():
-        lines += ["", row_name(point), *_block(comparison, changes)]
+        lines += ["", row_name(point)]
+        for start in range(0, len(changes), _ACROSS):
+            lines += _block(comparison, changes[start : start + _ACROSS])
     lines += ["", f"x: ratio, with its {CONFIDENCE:.0%} confidence interval; n.s.: no significant change"]
+    if any(change.floors is not None for change in comparison.changes):
+        lines.append("F: what is added, in times of CLFLUSHOPT over the same memory")
     return "\n".join(lines + [f"note: {caution}" for caution in comparison.cautions])
 
 
@@ -77,7 +84,7 @@ def _amount(result: BenchResult) -> str:
 
 
 def _block(comparison: Comparison, changes: Sequence[Change]) -> list[str]:
-    columns = [("", comparison.before, comparison.after, "", "")]
+    columns = [("", comparison.before, comparison.after, "", "", "")]
     for change in changes:
         columns.append(
             (
@@ -86,6 +93,7 @@ def _block(comparison: Comparison, changes: Sequence[Change]) -> list[str]:
                 format_ns(change.after_ns),
                 _cover_ratio(change),
                 f"{change.low:.3g} to {change.high:.3g}" if change.low is not None else "",
+                f"{_floors(change)} F" if _floors(change) != "-" else "",
             )
         )
     widths = [max(map(len, column)) for column in columns]

@@ -14,12 +14,13 @@ from iommufd_py.bench.steps import Parts
 from iommufd_py.context import DEV_IOMMU
 from iommufd_py.device import find_cdev, normalize_bdf
 from iommufd_py.dma import DmaEngine
+from iommufd_py.enums import MockDeviceFlags
 from iommufd_py.errors import DmaError
 from iommufd_py.ioas import Ioas
+from iommufd_py.mock.device import make_device
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, clock_ns
-from iommufd_py.uapi.iommufd_test import command
 
 __all__ = ["Cycle", "close_cycle", "dma_cycle"]
 
@@ -80,15 +81,14 @@ def dma_cycle(engine: DmaEngine, ioas: Ioas, parts: Parts) -> Cycle:
     return Cycle("map-dma-unmap", once)
 
 
-def close_cycle(device_name: str, parts: Parts) -> Cycle:
+def close_cycle(device_name: str, mock_flags: MockDeviceFlags, parts: Parts) -> Cycle:
     """Fill an IO address space and close what it hangs on, as the end of a process does."""
 
     def once() -> int:
         with ExitStack() as descriptors:
             fd = _open(DEV_IOMMU, descriptors)
             if device_name == MOCK:
-                made = command(fd, "MOCK_DOMAIN", uapi.ioas_alloc(fd), "mock_domain")
-                dev_id = int(made.mock_domain.out_idev_id)
+                dev_id = int(make_device(fd, uapi.ioas_alloc(fd), mock_flags).out_idev_id)
             else:
                 cdev = _open(find_cdev(normalize_bdf(device_name)), descriptors)
                 dev_id = vfio.device_bind_iommufd(cdev, fd)

@@ -16,7 +16,7 @@ from iommufd_py.container import ContainerMode, Type1Container, open_container
 from iommufd_py.context import Iommufd
 from iommufd_py.device import BoundDevice, VfioDevice
 from iommufd_py.dma import DmaEngine, open_engine, reachable
-from iommufd_py.enums import HwInfoType
+from iommufd_py.enums import HwInfoType, MockDeviceFlags
 from iommufd_py.errors import ToolError
 from iommufd_py.group import VfioGroupDevice
 from iommufd_py.hwpt import Coherency, CoherencyEvidence, Hwpt
@@ -127,7 +127,7 @@ def set_up(point: Point, device_name: str, coherency: Coherency, iova: int | Non
             place = Place.find(device_name, space.ranges, point, thread, iova)
             buffer = stack.enter_context(DmaBuffer(point.size_bytes, Backing(point.backing), node=point.node))
             parts = Parts(point, space.fd, space.ioas_id, space.dev_id, space.group_fd, space.iommu_type, buffer, place)
-            workers.append(Worker(_rounds(device_name, space, parts), buffer, place.iova))
+            workers.append(Worker(_rounds(device_name, coherency, space, parts), buffer, place.iova))
         try:
             yield Setup(iommufd, bdf, tuple(workers))
         finally:
@@ -144,9 +144,9 @@ def _maker(point: Point) -> "Callable[[Point, str, Coherency], AbstractContextMa
     return _in_ioas if point.backend is ContainerMode.IOMMUFD else _in_container
 
 
-def _rounds(device_name: str, space: "_Space", parts: Parts) -> Loop | Cycle:
+def _rounds(device_name: str, coherency: Coherency, space: "_Space", parts: Parts) -> Loop | Cycle:
     if parts.point.workload is Workload.CLOSE:
-        return close_cycle(device_name, parts)
+        return close_cycle(device_name, _mock_flags(coherency), parts)
     if parts.point.workload is Workload.DMA:
         assert isinstance(space.resource, Ioas)
         assert space.engine is not None
@@ -182,7 +182,7 @@ def _in_ioas(point: Point, device_name: str, coherency: Coherency) -> Iterator[_
     with Iommufd() as iommufd, ExitStack() as devices:
         if point.accounting is Accounting.MM:
             iommufd.rlimit_mode = 1  # which the kernel takes before there is any object only
-        device = devices.enter_context(_open(iommufd, device_name))
+        device = devices.enter_context(_open(iommufd, device_name, coherency))
         spaces = []
         for _ in range(point.threads if point.own_ioas else 1):
             ioas = iommufd.alloc_ioas()
@@ -214,7 +214,7 @@ def _in_container(point: Point, device_name: str, coherency: Coherency) -> Itera
 @contextmanager
 def _in_nothing(point: Point, device_name: str, coherency: Coherency) -> Iterator[_Spaces]:
     """Each round makes its own; all there is to know before is where it may map."""
-    with Iommufd() as asked, _open(asked, device_name) as device:
+    with Iommufd() as asked, _open(asked, device_name, coherency) as device:
         ranges = _make_domains(device, asked.alloc_ioas(), point, coherency)
     with Iommufd() as iommufd:
         yield iommufd, None, [_Space(iommufd, ranges, iommufd.fileno())]
@@ -250,8 +250,13 @@ def _on_cpu(cpu: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _open(iommufd: Iommufd, name: str) -> BoundDevice:
-    return MockDevice(iommufd) if name == MOCK else VfioDevice(iommufd, name)
+def _open(iommufd: Iommufd, name: str, coherency: Coherency) -> BoundDevice:
+    return MockDevice(iommufd, _mock_flags(coherency)) if name == MOCK else VfioDevice(iommufd, name)
+
+
+def _mock_flags(coherency: Coherency) -> MockDeviceFlags:
+    """Return how a mock device is made as it is wanted, which a kernel with our series can."""
+    return MockDeviceFlags.COHERENT if coherency is Coherency.COHERENT else MockDeviceFlags(0)
 
 
 def _accounting(point: Point) -> AbstractContextManager[None]:
@@ -281,7 +286,7 @@ def target(device_name: str, coherency: Coherency) -> Target:
     Raises:
         CoherencyError: they are not of the coherency asked for.
     """
-    with Iommufd() as iommufd, _open(iommufd, device_name) as device:
+    with Iommufd() as iommufd, _open(iommufd, device_name, coherency) as device:
         hwpt: Hwpt = device.alloc_hwpt(iommufd.alloc_ioas(), coherency=coherency)
         assert hwpt.evidence is not None
         info = device.hw_info()

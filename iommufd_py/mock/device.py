@@ -12,7 +12,7 @@ from iommufd_py.ioas import Ioas
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.iommufd_test import command
 
-__all__ = ["MockDevice"]
+__all__ = ["MockDevice", "make_device"]
 
 
 class MockDevice(BoundDevice):
@@ -36,7 +36,7 @@ class MockDevice(BoundDevice):
         self._parking = iommufd.alloc_ioas()
         self._stands_on = (iommufd, self._parking)
         try:
-            made = _make(iommufd, (target or self._parking).id, flags)
+            made = make_device(iommufd.fileno(), (target or self._parking).id, flags)
         except UnsupportedIoctlError:
             self._parking.close()
             raise ToolError(
@@ -117,8 +117,8 @@ class MockDevice(BoundDevice):
         command(self.iommufd.fileno(), "TRIGGER_VEVENT", 0, "trigger_vevent", dev_id=self.dev_id)
 
 
-def _make(iommufd: Iommufd, pt_id: int, flags: MockDeviceFlags) -> Any:
-    fd = iommufd.fileno()
+def make_device(fd: int, pt_id: int, flags: MockDeviceFlags = MockDeviceFlags(0)) -> Any:
+    """Have the kernel make a mock device, attached to an IOAS or HWPT; returns its ids as ``out_...``."""
     if flags:
         return command(fd, "MOCK_DOMAIN_FLAGS", pt_id, "mock_domain_flags", dev_flags=flags).mock_domain_flags
     return command(fd, "MOCK_DOMAIN", pt_id).mock_domain

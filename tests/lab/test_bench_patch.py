@@ -16,9 +16,11 @@ def test_both_kernels_are_booted_and_compared(tmp_path: Path, monkeypatch: pytes
     command += ["--results", str(tmp_path), "--", "--size", "4K", "--values", "5"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
-    assert "boot 2 of 2: patched" in done.stderr
+    assert "boot 2 of 2: patched, non-coherent" in done.stderr
     assert "fewer than three times" in done.stdout
-    stock, patched = (document.load(tmp_path / f"non-coherent-{kernel}.json") for kernel in ("stock", "patched"))
+    stock, patched = (
+        document.load(tmp_path / f"non-coherent-{kernel}-non-coherent.json") for kernel in ("stock", "patched")
+    )
     assert stock.label == "stock non-coherent"
     # Nothing flushes in the one, and in the other one page at each map.
     assert stock.rows[0].runs[0].operations["map"].flush is None

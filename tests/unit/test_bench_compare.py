@@ -145,6 +145,7 @@ def test_cover_letter_fits_a_mail() -> None:
         ["patched non-coherent", "2.4 us", "600 ns"],
         ["", "x1.20", "x1.20"],
         ["", "1.16 to 1.24", "1.16 to 1.24"],
+        ["", "1.00 F", "0.25 F"],
     ]
     assert "no significant change" in text
 
