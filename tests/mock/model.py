@@ -52,15 +52,19 @@ class Model:
         ioases: names of the IOASes; there are no others.
         devices: names of the mock devices, detached.
         granule: to how many bytes the kernel aligns an IOVA of its choice at most.
+        checks_pieces: it refuses a copy of several areas that are only aligned together.
     """
 
-    def __init__(self, ioases: Iterable[str], devices: Iterable[str], granule: int = 2 << 20) -> None:
+    def __init__(
+        self, ioases: Iterable[str], devices: Iterable[str], granule: int = 2 << 20, *, checks_pieces: bool = True
+    ) -> None:
         self.ioases: Named[IoasState] = Named((name, IoasState()) for name in ioases)
         self.devices: Named[str | None] = Named((name, None) for name in devices)
         self.hwpts: Named[str] = Named()
         self.accesses: Named[str] = Named()
         self.pins: Named[Pin] = Named()
         self.granule = granule
+        self.checks_pieces = checks_pieces
 
     # What follows from the state.
 
@@ -147,13 +151,14 @@ class Model:
         for pages, offset, piece_length in pieces:
             if writable and not pages.writable:
                 raise Refused("EPERM")
-            if offset % CPU_PAGE % alignment:
+            area = Area(_span(next_iova, piece_length), pages, offset, readable, writable)
+            if offset % CPU_PAGE % alignment or (self.checks_pieces and not area.aligned_to(alignment)):
                 raise Refused("EINVAL")
-            areas.append(Area(_span(next_iova, piece_length), pages, offset, readable, writable))
+            areas.append(area)
             next_iova += piece_length
         if not all(area.aligned_to(alignment) for area in areas):
-            # The kernel checks the whole, not the pieces: it takes what no map call could make. Without huge pages and
-            # with a domain, 7.3.4 warns and maps on past the memory (batch_iommu_map_small()): never let it get there.
+            # Mainline checks the whole, not the pieces: it takes what no map call could make. Without huge pages and
+            # with a domain, it warns and maps on past the memory (batch_iommu_map_small()): never let it get there.
             raise NotApplicable("a copy of several areas that are not aligned each")
         for area in areas:
             insort(self.ioases[ioas].areas, area)

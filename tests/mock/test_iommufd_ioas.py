@@ -50,7 +50,7 @@ from iommufd_py.mock import (
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import address_of_buffer, issue
 from iommufd_py.uapi.iommufd_test import command
-from tests.conftest import fails, need_huge_pages, need_ioctl, need_mock_driver, need_page_faults
+from tests.conftest import fails, need_flush_count, need_huge_pages, need_ioctl, need_mock_driver, need_page_faults
 from tests.mock.processes import fork, in_child, wait
 
 PAGE = 4096
@@ -415,6 +415,20 @@ def test_copy_area(iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer, base:
     source = ioas.map(shared_buffer, base, length=PAGE)
     assert ioas.copy(source, base + PAGE, flags=MapFlags.WRITEABLE).iova == base + PAGE
     assert iommufd.alloc_ioas().copy(source, 0, flags=MapFlags.WRITEABLE).iova == 0
+
+
+def test_copy_unaligned_areas(iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer) -> None:
+    """Each area of the source must fit the destination; mainline maps on behind the memory of one that does not."""
+    need_flush_count(iommufd)  # the fix came with it
+    start = APERTURE.start
+    source = iommufd.alloc_ioas()
+    source.map_user_va(shared_buffer.user_va, PAGE_BYTES, start)
+    source.map_user_va(shared_buffer.user_va + PAGE, PAGE - PAGE_BYTES, start + PAGE_BYTES)
+    ioas.huge_pages = False
+    with fails(errno.EINVAL):
+        ioas.copy_iova(source, start, PAGE, start)
+    assert ioas.unmap_all() == 0
+    ioas.map_user_va(shared_buffer.user_va, PAGE, start)
 
 
 def test_iova_ranges(devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas) -> None:

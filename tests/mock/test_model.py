@@ -18,7 +18,7 @@ from tests.conftest import need_ioctl, need_mock_driver
 from tests.mock import steps
 from tests.mock.areas import Area, Pages
 from tests.mock.model import Model, Refused
-from tests.mock.walk import Divergence, iova_granule, shortened, walk
+from tests.mock.walk import Divergence, checks_pieces, iova_granule, shortened, walk
 
 # Steps.
 CAUGHT_WITHIN = 2000
@@ -31,7 +31,7 @@ def _kernel(iommufd: Iommufd) -> None:
 
 
 def new(model: type[Model]) -> Model:
-    return model(steps.IOASES, steps.DEVICES, iova_granule())
+    return model(steps.IOASES, steps.DEVICES, iova_granule(), checks_pieces=checks_pieces())
 
 
 def test_the_kernel_does_what_the_model_does(request: pytest.FixtureRequest) -> None:

@@ -14,7 +14,7 @@ from random import Random
 from types import CodeType, TracebackType
 from typing import Self, TypeVar
 
-from iommufd_py import Iommufd, IommufdError
+from iommufd_py import Iommufd, IommufdError, flush_count
 from iommufd_py.mock import limit_memory
 from tests.mock import steps
 from tests.mock.areas import CPU_PAGE, Area
@@ -174,3 +174,9 @@ def minimal(items: Sequence[T], still: Callable[[Sequence[T]], bool]) -> list[T]
 def iova_granule() -> int:
     """Return to how many bytes this kernel aligns an IOVA of its choice at most (iopt_alloc_iova())."""
     return 2 << 20 if Path("/sys/kernel/mm/transparent_hugepage").exists() else CPU_PAGE
+
+
+def checks_pieces() -> bool:
+    """Return whether this kernel checks each piece of a copied range; the fix came with the flush series."""
+    with Iommufd() as iommufd:
+        return flush_count(iommufd) is not None

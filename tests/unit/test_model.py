@@ -175,6 +175,17 @@ def test_copies_are_refused(model: Model) -> None:
     assert [area.iova for area in model.ioases["ioas1"].areas] == [BASE, BASE + PAGE]
 
 
+def test_a_copy_of_areas_that_are_aligned_only_together(model: Model) -> None:
+    model.map("ioas0", "buffer", 0, HALF, BASE, True, True)
+    model.map("ioas0", "buffer", PAGE, HALF, BASE + HALF, True, True)
+    model.set_huge_pages("ioas1", allowed=False)
+    refused("EINVAL", model.copy, "ioas1", "ioas0", BASE, PAGE, BASE, True, True)
+    model.checks_pieces = False
+    with pytest.raises(NotApplicable):
+        model.copy("ioas1", "ioas0", BASE, PAGE, BASE, True, True)
+    assert not model.ioases["ioas1"].areas
+
+
 def test_what_is_not_there(model: Model) -> None:
     for operation in (
         steps.CloseHwpt("hwpt"),
