@@ -201,8 +201,6 @@ class DmaBuffer(Resource):
                 f"only {format_size(self.huge_bytes())} of {format_size(self.length)} came as transparent huge pages, "
                 "memory is fragmented: echo 1 > /proc/sys/vm/compact_memory, or use hugetlb-2m"
             )
-        if self.backing is Backing.ANON_4K and self.huge_bytes():
-            raise BackingError("the kernel gave huge pages although they were forbidden; this is a kernel bug")
         if self.backing.page_bytes != _SMALL and self.backing is not Backing.THP:
             page = self._smaps("KernelPageSize")
             if page != self.backing.page_bytes:

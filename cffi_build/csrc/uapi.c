@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "iommufd.h"
+#include "iommufd_test.h"
 #include "uapi.h"
 
 int iommufd_uapi_ioctl(int fd, unsigned long request, void *arg)
@@ -38,6 +39,18 @@ int64_t iommufd_uapi_ioas_unmap(int fd, uint32_t ioas_id, uint64_t iova, uint64_
 	struct iommu_ioas_unmap unmap = { .size = sizeof(unmap), .ioas_id = ioas_id, .iova = iova, .length = length };
 
 	return ioctl(fd, IOMMU_IOAS_UNMAP, &unmap) < 0 ? -errno : (int64_t)unmap.length;
+}
+
+int iommufd_uapi_access_rw(int fd, uint32_t access_id, uint64_t iova, void *data, uint64_t length, uint32_t flags)
+{
+	struct iommu_test_cmd cmd = {
+		.size = sizeof(cmd),
+		.op = IOMMU_TEST_OP_ACCESS_RW,
+		.id = access_id,
+		.access_rw = { .iova = iova, .length = length, .uptr = (uintptr_t)data, .flags = flags },
+	};
+
+	return ioctl(fd, IOMMU_TEST_CMD, &cmd) < 0 ? -errno : 0;
 }
 
 int iommufd_uapi_set_ipc_lock(bool effective)

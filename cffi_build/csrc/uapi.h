@@ -12,6 +12,9 @@ int64_t iommufd_uapi_ioas_map(int fd, uint32_t flags, uint32_t ioas_id, uint64_t
 			      uint64_t iova);
 int64_t iommufd_uapi_ioas_unmap(int fd, uint32_t ioas_id, uint64_t iova, uint64_t length);
 
+/* The same for what tests do by the ten thousands: an in-kernel user of the mock driver reads or writes by IOVA. */
+int iommufd_uapi_access_rw(int fd, uint32_t access_id, uint64_t iova, void *data, uint64_t length, uint32_t flags);
+
 /*
  * Puts CAP_IPC_LOCK of this thread into effect or out of it; without it, pinned pages count against RLIMIT_MEMLOCK.
  * Returns 0 or -errno.

@@ -7,7 +7,6 @@ from iommufd_py.errors import ObjectNotFoundError
 from iommufd_py.ioas import Ioas
 from iommufd_py.resource import Resource
 from iommufd_py.uapi import iommufd_test
-from iommufd_py.uapi.call import address_of_buffer
 from iommufd_py.uapi.iommufd_test import command
 
 __all__ = ["AccessPin", "MockAccess"]
@@ -57,16 +56,7 @@ class MockAccess(Resource):
         self._copy(iova, bytearray(data), iommufd_test.ACCESS_RW_WRITE | slow)
 
     def _copy(self, iova: int, data: bytearray, flags: int) -> None:
-        command(
-            self._fd(),
-            "ACCESS_RW",
-            self._access_fd,
-            "access_rw",
-            iova=iova,
-            length=len(data),
-            uptr=address_of_buffer(data),
-            flags=flags,
-        )
+        iommufd_test.access_rw(self._fd(), self._access_fd, iova, data, flags)
 
     def replace(self, ioas: Ioas) -> None:
         """See the mappings of another IOAS from now on; the kernel drops the pins in the old one."""

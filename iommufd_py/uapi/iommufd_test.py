@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """IOMMU_TEST_CMD: the operations of the kernel's own mock driver (drivers/iommu/iommufd/iommufd_test.h)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from iommufd_py.errors import check
 from iommufd_py.ffi import ffi, lib
-from iommufd_py.uapi.call import submit
+from iommufd_py.uapi.call import address_of, observed, submit
 
 __all__ = [
     "ACCESS_NEEDS_PIN",
@@ -23,6 +24,7 @@ __all__ = [
     "PAGE_BYTES",
     "PASID_RESERVED",
     "PASID_WIDTH",
+    "access_rw",
     "command",
     "command_result",
 ]
@@ -59,7 +61,20 @@ def command_result(fd: int, operation: str, object_id: int, member: str, /, **fi
     return _issue(fd, operation, object_id, member, fields)[0]
 
 
-def _issue(fd: int, operation: str, object_id: int, member: str, fields: dict[str, object]) -> tuple[int, Any]:
+def access_rw(fd: int, access_id: int, iova: int, data: bytearray, flags: int) -> None:
+    """Have an access read memory by IOVA into *data*, or write *data* there (``ACCESS_RW_...`` among the *flags*)."""
+    address = ffi.from_buffer(data, require_writable=True)
+    if observed():
+        arguments = {"iova": iova, "length": len(data), "uptr": address_of(address), "flags": flags}
+        _issue(fd, "ACCESS_RW", access_id, "access_rw", arguments)
+        return
+    result = lib.iommufd_uapi_access_rw(fd, access_id, iova, address, len(data), flags)
+    if result < 0:
+        arguments = {"id": access_id, "iova": iova, "length": len(data), "flags": flags}
+        check(result, "IOMMU_TEST_CMD ACCESS_RW", arguments)
+
+
+def _issue(fd: int, operation: str, object_id: int, member: str, fields: Mapping[str, object]) -> tuple[int, Any]:
     arg = ffi.new("struct iommu_test_cmd *")
     arg.size = _BYTES
     arg.op = getattr(lib, f"IOMMU_TEST_OP_{operation}")
