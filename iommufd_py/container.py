@@ -255,7 +255,7 @@ class Type1Container(Container, MappingSpace):
         self._groups.pop(group.number, None)
         # VFIO drops all mappings with the last group. iommufd would keep them; here it does the same.
         if not self._groups:
-            for mapping in self._mappings():
+            for mapping in tuple(self._mapped.values()):
                 mapping.close()
 
     def info(self) -> vfio.Type1Info:
@@ -284,13 +284,13 @@ class Type1Container(Container, MappingSpace):
     def unmap(self, iova: int, length: int) -> int:
         """As :meth:`Container.unmap`."""
         unmapped = vfio.iommu_unmap_dma(self.fileno(), iova, length)
-        self._forget_mappings(IovaRange(iova, iova + length - 1))
+        self._forget_mappings(iova, length)
         return unmapped
 
     def unmap_all(self) -> int:
         """As :meth:`Container.unmap_all`."""
         unmapped = vfio.iommu_unmap_dma(self.fileno(), 0, 0, Type1UnmapFlags.ALL)
-        self._forget_mappings(IovaRange(0, (1 << 64) - 1))
+        self._forget_mappings(0, 1 << 64)
         return unmapped
 
     def iova_ranges(self) -> IovaRanges:

@@ -121,21 +121,21 @@ class Ioas(IommufdObject, MappingSpace):
         except ObjectNotFoundError:
             # The kernel goes from low to high until it meets a mapping that the range cuts.
             wanted = IovaRange(iova, iova + length - 1)
-            spans = [one.range for one in self._mappings()]
+            spans = [one.range for one in self._mapped.values()]
             cut = min(
                 (one for one in spans if wanted.overlaps(one) and not wanted.contains(one.start, one.length)),
                 default=None,
             )
             if cut is not None and cut.start > iova:
-                self._forget_mappings(IovaRange(iova, cut.start - 1))
+                self._forget_mappings(iova, cut.start - iova)
             raise
-        self._forget_mappings(IovaRange(iova, iova + length - 1))
+        self._forget_mappings(iova, length)
         return unmapped
 
     def unmap_all(self) -> int:
         """Unmap everything; returns the bytes unmapped."""
         unmapped = uapi.ioas_unmap(self._fd(), self.id, 0, _EVERYTHING)
-        self._forget_mappings(IovaRange(0, _EVERYTHING))
+        self._forget_mappings(0, _EVERYTHING + 1)
         return unmapped
 
     def iova_ranges(self) -> IovaRanges:

@@ -28,7 +28,8 @@ class Resource:
     def __init__(self, *stands_on: "Resource") -> None:
         self._open = False
         for lower in stands_on:
-            lower._check_open()
+            if not lower._open:
+                lower._check_open()
         self._stands_on = stands_on
         # In the order in which they came; a thousand mappings are each found and dropped at once.
         self._dependents: dict[Resource, None] = {}

@@ -175,13 +175,14 @@ def ioas_iova_ranges(fd: int, ioas_id: int) -> tuple[list[tuple[int, int]], int]
 
 def ioas_map(fd: int, ioas_id: int, user_va: int, length: int, iova: int, flags: int) -> int:
     """Map user memory and return its IOVA; *iova* counts only with IOMMU_IOAS_MAP_FIXED_IOVA among the *flags*."""
-    arguments = {"flags": flags, "ioas_id": ioas_id, "user_va": user_va, "length": length, "iova": iova}
     # An IOVA among the last of the space could not be told from an errno.
     if observed() or iova > _U64 - _ERRNOS:
-        return int(issue(fd, "IOMMU_IOAS_MAP", "iommu_ioas_map", **arguments).iova)
+        fields = {"flags": flags, "ioas_id": ioas_id, "user_va": user_va, "length": length, "iova": iova}
+        return int(issue(fd, "IOMMU_IOAS_MAP", "iommu_ioas_map", **fields).iova)
     result = lib.iommufd_uapi_ioas_map(fd, flags, ioas_id, user_va, length, iova)
     if -_ERRNOS < result < 0:
-        check(result, "IOMMU_IOAS_MAP", arguments)
+        fields = {"flags": flags, "ioas_id": ioas_id, "user_va": user_va, "length": length, "iova": iova}
+        check(result, "IOMMU_IOAS_MAP", fields)
     return result & _U64
 
 
