@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -23,7 +23,7 @@ from iommufd_py.lab.process import SPACE_REMEDY, locked, out_of_space, run_tool,
 from iommufd_py.lab.progress import Progress
 from iommufd_py.lab.source import SourceTree, require_space
 
-__all__ = ["BUILD_BYTES", "TOOLS", "build", "compiler", "selftests"]
+__all__ = ["BUILD_BYTES", "TOOLS", "build", "build_changed", "compiler", "selftests"]
 
 TOOLS = {"gcc": "gcc", "make": "make", "flex": "flex", "bison": "bison", "bc": "bc", "patch": "patch"}
 """Programs that a build needs, with the Debian packages they are in."""
@@ -65,6 +65,23 @@ def build(recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: P
             if tree.own:
                 cache.prune(lambda other: other.recipe.source.startswith(f"{tree.path} "), keep=_KEPT_OWN)
         return kernel
+
+
+def build_changed(base: Recipe, tree: SourceTree, patches: Sequence[Path], change: Path, progress: Progress) -> Kernel:
+    """Return the kernel of *base*, which is *tree* with *patches*, with the patch *change* on top.
+
+    Changes are built one after the other in a copy of the base's objects, so that only what they touch is compiled.
+
+    Raises:
+        LabError: the change does not apply, or does not build.
+    """
+    recipe = replace(base, patches=cache.digest(*(patch.read_bytes() for patch in (*patches, change))))
+    with (
+        _locked(tree, progress),
+        _place(base, tree, patches, progress, changed=True) as place,
+        _patched(place.tree, change),
+    ):
+        return _make(recipe, place, progress)
 
 
 def selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], progress: Progress) -> Path:
@@ -127,8 +144,10 @@ def _locked(tree: SourceTree, progress: Progress) -> AbstractContextManager[None
 
 
 @contextmanager
-def _place(recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: Progress) -> Iterator[_Place]:
-    """Lend the place where the kernel of *recipe* is built; only for who holds the lock."""
+def _place(
+    recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: Progress, *, changed: bool = False
+) -> Iterator[_Place]:
+    """Lend the place where the kernel of *recipe* is built, or all changes of it; only for who holds the lock."""
     base = _base(tree)
     require_space(base, BUILD_BYTES, "build a kernel")
     try:
@@ -139,12 +158,22 @@ def _place(recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: 
             with _workspace(base, name, lambda path: (path / "obj").mkdir()) as own:
                 yield _Place(str(tree.path), recipe.arch, tree.path, own / "obj", base / f"{name}.log")
             return
-        name = f"{prefix}{recipe.variant}" + (f"-{recipe.patches}" if recipe.patches else "")
-        for old in base.glob(f"{prefix}{recipe.variant}-*/"):
+        kind = "changed" if changed else recipe.variant
+        suffix = f"-{recipe.patches}" if recipe.patches else ""
+        name = f"{prefix}{kind}{suffix}"
+        for old in base.glob(f"{prefix}{kind}-*/"):
             if old.name != name:
                 _discard(old)
-        start_from = next(base.glob(f"{prefix}stock*/obj"), None)
-        with _workspace(base, name, lambda path: _clone(tree.path, path, start_from, patches, progress)) as copy:
+        unchanged = base / f"{prefix}{recipe.variant}{suffix}"
+
+        def create(path: Path) -> None:
+            if changed and unchanged.exists():
+                # With the dates of its files: patched anew, its headers would have most of it compiled again.
+                _clone(unchanged, path, unchanged / "obj", [], progress)
+            else:
+                _clone(tree.path, path, next(base.glob(f"{prefix}stock*/obj"), None), patches, progress)
+
+        with _workspace(base, name, create) as copy:
             label = f"{recipe.series} {recipe.configuration.label(recipe.variant)}"
             yield _Place(label, recipe.arch, copy, copy / "obj", base / f"{name}.log")
     except OSError as error:
@@ -186,21 +215,40 @@ def _discard(directory: Path) -> None:
 
 
 def _clone(source: Path, target: Path, objects: Path | None, patches: Sequence[Path], progress: Progress) -> None:
-    """Make *target* a copy of *source* by hard links, patched, with the stock build's *objects* to start from.
+    """Make *target* a copy of *source* by hard links, patched, with *objects* of a similar build to start from.
 
-    ``patch`` writes new files and renames them, so the source stays as it is.
+    ``patch`` writes new files and renames them, so the source stays as it is. A build writes into its objects: they are
+    really copied, and left out where they are in the source.
     """
     progress.step("preparing the source")
     run_tool(["cp", "-al", f"{source}/.", str(target)], "cannot copy the kernel source")
+    if (target / "obj").exists():
+        shutil.rmtree(target / "obj")
     for patch in patches:
-        run_tool(
-            ["patch", "--batch", "--forward", "--fuzz=0", "-p1", "-d", str(target), "-i", str(patch)],
-            f"{patch.name} does not apply to {source.name}",
-        )
+        _apply(patch, target, "--forward", to=source.name)
     if objects is not None:
-        run_tool(["cp", "-a", str(objects), str(target)], "cannot copy the stock kernel's objects")
+        run_tool(["cp", "-a", str(objects), str(target)], "cannot copy the objects to start from")
     else:
         (target / "obj").mkdir()
+
+
+def _apply(patch: Path, target: Path, *options: str, to: str) -> None:
+    run_tool(
+        ["patch", "--batch", "--fuzz=0", "-p1", "-d", str(target), "-i", str(patch), *options],
+        f"{patch.name} does not apply to {to}",
+    )
+
+
+@contextmanager
+def _patched(tree: Path, change: Path) -> Iterator[None]:
+    """Put a patch on *tree* for the time of the block."""
+    # What does not fit in one file must not change another.
+    _apply(change, tree, "--forward", "--dry-run", to="the patched kernel")
+    try:
+        _apply(change, tree, "--forward", to="the patched kernel")
+        yield
+    finally:
+        _apply(change, tree, "--reverse", to="the patched kernel")
 
 
 def _environment() -> dict[str, str]:

@@ -15,7 +15,7 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.progress import Progress
 from iommufd_py.lab.source import SERIES
 
-__all__ = ["build_kernel", "cached_kernel", "image", "patches_for", "selftests"]
+__all__ = ["build_changed", "build_kernel", "cached_kernel", "image", "patches_for", "selftests"]
 
 _PATCHES = Path(str(resources.files("iommufd_py.lab") / "patches"))
 
@@ -114,6 +114,17 @@ def build_kernel(
         arch=configuration.arch,
     )
     return build.build(recipe, tree, patches, progress)
+
+
+def build_changed(change: Path, progress: Progress, series: str | None = None) -> Kernel:
+    """Return the patched kernel with the patch *change* on top. It is in the cache until the caller removes it.
+
+    Raises:
+        LabError: as for :func:`build_kernel`, or the change does not apply.
+    """
+    base = build_kernel("patched", progress, series=series).recipe
+    tree = source.obtain(base.series, progress)
+    return build.build_changed(base, tree, patches_for("patched", base.series), change, progress)
 
 
 def image(name: str, progress: Progress, configuration: Configuration | None = None) -> Path:

@@ -169,6 +169,26 @@ def test_a_patched_build_starts_from_the_objects_of_stock(tree: SourceTree, tmp_
     assert count.read_text() == "built\nbuilt\n"
 
 
+def test_changes_are_built_on_the_objects_of_what_they_change(tree: SourceTree, tmp_path: Path) -> None:
+    series, two, three = (tmp_path / name for name in ("series.patch", "two.patch", "three.patch"))
+    series.write_text("--- a/a.c\n+++ b/a.c\n@@ -1 +1 @@\n-one\n+one and a half\n")
+    for patch in (two, three):
+        patch.write_text(f"--- a/a.c\n+++ b/a.c\n@@ -1 +1 @@\n-one and a half\n+{patch.stem}\n")
+    wrong = tmp_path / "wrong.patch"
+    wrong.write_text(two.read_text() + "--- a/hook\n+++ b/hook\n@@ -1 +1 @@\n-not there\n+two\n")
+    patched = replace(RECIPE, variant="patched", patches="p")
+    build.build(patched, tree, [series], Silent())
+    made = []
+    for change in (two, three):
+        made.append(build.build_changed(patched, tree, [series], change, Silent()))
+        with pytest.raises(LabError, match=r"wrong\.patch does not apply to the patched kernel"):
+            build.build_changed(patched, tree, [series], wrong, Silent())
+    assert [kernel.image.read_text() for kernel in made] == ["two\n", "three\n"]
+    assert cache.find(patched) not in made
+    counts = {path.parts[-3]: path.read_text() for path in paths.work_dir().glob("build/*/*/obj/count")}
+    assert counts == {"patched-p": "built\n", "changed-p": "built\n" * 3}
+
+
 def test_configurations_are_built_apart(tree: SourceTree, tmp_path: Path) -> None:
     patch = tmp_path / "0001.patch"
     patch.write_text("--- a/a.c\n+++ b/a.c\n@@ -1 +1 @@\n-one\n+two\n")
