@@ -41,6 +41,13 @@ def test_all_of_it(cli: Cli, flushes: bool) -> None:
         assert document["rules"] == {"1": "violated", "2": "violated", "3": "violated"}
 
 
+def test_what_needs_a_device_says_so_before_all_else(cli: Cli, flushes: bool) -> None:
+    """On a kernel without huge pages, too."""
+    document = json.loads(cli("validate", "--json", "--only", "container-*").stdout)
+    assert len(document["scenarios"]) >= 4
+    assert {one["reason"] for one in document["scenarios"]} == {"for a VFIO device only"}
+
+
 def test_a_violation_names_rule_page_and_story(cli: Cli, flushes: bool) -> None:
     if flushes:
         pytest.skip("this kernel keeps the rules")

@@ -13,9 +13,13 @@ _VFIO = (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2)
 _ALL = (*_VFIO, ContainerMode.COMPAT_TYPE1, ContainerMode.COMPAT_TYPE1V2)
 
 
+def _need_device(stage: Stage) -> None:
+    # First of all: what else may be missing is no matter where there is no device.
+    stage.need(not stage.on_mock, "for a VFIO device only")
+
+
 def _containers(stage: Stage) -> Iterator[tuple[ContainerMode, Container]]:
     """Open a container of each mode in turn, with the device in it."""
-    stage.need(not stage.on_mock, "for a VFIO device only")
     for mode in _ALL:
         # The kernel counts what iommufd flushes, and not what VFIO's own containers do.
         stage.counted = mode not in _VFIO
@@ -36,6 +40,7 @@ def container_map(stage: Stage) -> None:
 
     The old interface has the same hole as iommufd, and code of its own to close it.
     """
+    _need_device(stage)
     buffers = [stage.buffer(), stage.buffer(backing=Backing.MEMFD), stage.buffer(512, Backing.THP)]
     for mode, container in _containers(stage):
         for buffer in buffers:
@@ -51,6 +56,7 @@ def container_unmap_of_a_part(stage: Stage) -> None:
 
     Where the interface allows to unmap a part, the part is flushed and no more; VFIO's version 1 unmaps all of it.
     """
+    _need_device(stage)
     first, second = stage.buffer(8), stage.buffer(8)
     for mode, container in _containers(stage):
         if mode in (ContainerMode.VFIO_TYPE1V2, ContainerMode.COMPAT_TYPE1V2):
@@ -71,6 +77,7 @@ def container_failure_at_a_bad_address(stage: Stage) -> None:
 
     What was mapped by then is flushed again before it is given back.
     """
+    _need_device(stage)
     buffer = stage.buffer(16, Backing.MEMFD)
     stage.truncate(buffer, 12)
     for mode, container in _containers(stage):
@@ -86,7 +93,7 @@ def container_close_without_unmap(stage: Stage) -> None:
 
     The last group takes the domain and all mappings along.
     """
-    stage.need(not stage.on_mock, "for a VFIO device only")
+    _need_device(stage)
     for mode in _ALL:
         stage.counted = mode not in _VFIO
         with stage.step(f"open {mode}", rule=2, makes=stage.coherency):
