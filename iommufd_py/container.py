@@ -188,10 +188,12 @@ class Type1Container(Container, MappingSpace):
     """A container with a type1 IOMMU: VFIO's own, or iommufd's imitation of it.
 
     Args:
-        bdf: address of the first device; without one, the kernel lets nothing be done with a container.
+        bdf: address of the first device; None for none yet, which needs a *group*.
         iommu_type: VfioExtension.TYPE1_IOMMU (v1) or TYPE1V2_IOMMU (v2). They differ in what unmap() does to a part
             of a mapping.
         path: /dev/vfio/vfio, or /dev/iommu for the imitation.
+        group: number of a group to join before, as that of a mediated device. Without any, the kernel lets nothing be
+            done with a container.
 
     Raises:
         SkipError: the kernel has no such containers, or no VFIO groups.
@@ -201,7 +203,12 @@ class Type1Container(Container, MappingSpace):
     """
 
     def __init__(
-        self, bdf: str, iommu_type: VfioExtension = VfioExtension.TYPE1V2_IOMMU, path: Path = DEV_VFIO
+        self,
+        bdf: str | None,
+        iommu_type: VfioExtension = VfioExtension.TYPE1V2_IOMMU,
+        path: Path = DEV_VFIO,
+        *,
+        group: int | None = None,
     ) -> None:
         super().__init__()
         self.iommu_type = iommu_type
@@ -215,7 +222,10 @@ class Type1Container(Container, MappingSpace):
                     f"{path} offers no {iommu_type.name}: CONFIG_VFIO_IOMMU_TYPE1 is off or its module is not loaded; "
                     "try 'modprobe vfio_iommu_type1'"
                 )
-            self.device = self.open_device(bdf)
+            if group is not None:
+                self._join(group)
+            if bdf is not None:
+                self.device = self.open_device(bdf)
         except BaseException:
             self.close()
             raise

@@ -3,9 +3,10 @@
 
 from collections.abc import Iterator
 
-from iommufd_py.container import Container, ContainerMode, open_container
+from iommufd_py.container import Container, ContainerMode, Type1Container, open_container
 from iommufd_py.hwpt import Coherency
 from iommufd_py.memory import Backing
+from iommufd_py.validate.emulated import EmulatedDevice
 from iommufd_py.validate.scenario import scenario
 from iommufd_py.validate.stage import PAGE_BYTES, Buffer, Pages, Stage
 
@@ -102,6 +103,66 @@ def container_close_without_unmap(stage: Stage) -> None:
         _map(stage, mode, container, buffer)
         with stage.step(f"{mode}: close", rule=3, leave=_flushed(stage, buffer.pages()), makes=stage.coherency):
             stage.crash(container)
+
+
+@scenario((2, 3), "vfio_iommu_replay", "vfio_iommu_unmap_unpin_reaccount")
+def container_attach_to_mappings(stage: Stage) -> None:
+    """A device joins a container that has mappings, but only an emulated device; it leaves, and joins again.
+
+    Without an IOMMU nothing is pinned: the pages come when the device joins, and go when it leaves. That they were
+    flushed once does not help the next time.
+    """
+    container = _without_iommu(stage)
+    buffers = [stage.buffer(8), stage.buffer(8)]
+    pages = _flushed(stage, buffers[0].pages() + buffers[1].pages())
+    for buffer in buffers:
+        with stage.step(f"map {buffer.name}"):
+            container.map_user_va(buffer.memory.user_va, buffer.memory.length, stage.iova(buffer.memory.length))
+    for _ in range(2):
+        with stage.step("the device joins", rule=2, enter=pages, makes=stage.coherency):
+            device = container.open_device(stage.bdf)
+        with stage.step("the device leaves", rule=3, leave=pages, makes=stage.coherency):
+            device.group.close()
+    with stage.step("map without an IOMMU"):
+        more = stage.buffer(8)
+        container.map_user_va(more.memory.user_va, more.memory.length, stage.iova(more.memory.length))
+    pages += _flushed(stage, more.pages())
+    with stage.step("the device joins again", rule=2, enter=pages, makes=stage.coherency):
+        container.open_device(stage.bdf)
+    with stage.step("unmap everything", rule=3, leave=pages):
+        container.unmap_all()
+
+
+@scenario((2, 3), "vfio_iommu_replay", "vfio_unpin_pages_remote")
+def container_failure_of_a_join(stage: Stage) -> None:
+    """A device joins a container with a mapping of memory of which the end is not there; and when it is there again.
+
+    What was mapped by then is flushed again. The mark that this leaves says nothing about the pages it did not reach.
+    """
+    container = _without_iommu(stage)
+    buffer = stage.buffer(16, Backing.MEMFD)
+    length = buffer.memory.length
+    with stage.step("map"):
+        container.map_user_va(buffer.memory.user_va, length, stage.iova(length))
+    stage.truncate(buffer, 12)
+    with (
+        stage.step("join that fails", rule=2, transient=_flushed(stage, buffer.pages(0, 12)), makes=stage.coherency),
+        stage.fails("a join with missing memory"),
+    ):
+        container.open_device(stage.bdf)
+    stage.truncate(buffer, 16)
+    pages = _flushed(stage, buffer.pages())
+    with stage.step("join", rule=2, enter=pages, makes=stage.coherency):
+        container.open_device(stage.bdf)
+    with stage.step("unmap everything", rule=3, leave=pages):
+        container.unmap_all()
+
+
+def _without_iommu(stage: Stage) -> Type1Container:
+    """Make a container of VFIO's own that has no IOMMU yet: with an emulated device."""
+    _need_device(stage)
+    stage.counted = False
+    return stage.keep(Type1Container(None, group=stage.keep(EmulatedDevice()).group))
 
 
 def _map(stage: Stage, mode: ContainerMode, container: Container, buffer: Buffer) -> int:

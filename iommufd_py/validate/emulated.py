@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+"""A device that VFIO emulates, without an IOMMU: the kernel's own sample of a mediated device.
+
+Source: Documentation/driver-api/vfio-mediated-device.rst; samples/vfio-mdev/mtty.c.
+"""
+
+from pathlib import Path
+from uuid import uuid4
+
+from iommufd_py.errors import SkipError
+from iommufd_py.resource import Resource
+
+__all__ = ["EmulatedDevice"]
+
+_TYPE = Path("/sys/class/mtty/mtty/mdev_supported_types/mtty-1")
+_DEVICES = Path("/sys/bus/mdev/devices")
+
+
+class EmulatedDevice(Resource):
+    """A new one; closing it removes it.
+
+    Attributes:
+        group: number of its VFIO group.
+
+    Raises:
+        SkipError: the kernel has no such sample.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        if not _TYPE.exists():
+            raise SkipError("this kernel emulates no device: it needs CONFIG_SAMPLE_VFIO_MDEV_MTTY, or 'modprobe mtty'")
+        uuid = str(uuid4())
+        (_TYPE / "create").write_text(uuid)
+        self._device = _DEVICES / uuid
+        self._opened()
+        try:
+            self.group = int((self._device / "iommu_group").resolve(strict=True).name)
+        except BaseException:
+            self.close()
+            raise
+
+    def _release(self) -> None:
+        (self._device / "remove").write_text("1")
