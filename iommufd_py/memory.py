@@ -46,11 +46,18 @@ class Backing(StrEnum):
     HUGETLB_1G = "hugetlb-1g"
     MEMFD = "memfd"
     """A memfd in base pages, shared; its descriptor can be mapped with IOMMU_IOAS_MAP_FILE."""
+    MEMFD_HUGETLB_2M = "memfd-hugetlb-2m"
+    """The same in huge pages, as a virtual machine's memory is."""
 
     @property
     def page_bytes(self) -> int:
         """Size of the pages; lengths are multiples of it."""
-        return {Backing.THP: _HUGE_2M, Backing.HUGETLB_2M: _HUGE_2M, Backing.HUGETLB_1G: _HUGE_1G}.get(self, _SMALL)
+        return {
+            Backing.THP: _HUGE_2M,
+            Backing.HUGETLB_2M: _HUGE_2M,
+            Backing.HUGETLB_1G: _HUGE_1G,
+            Backing.MEMFD_HUGETLB_2M: _HUGE_2M,
+        }.get(self, _SMALL)
 
 
 class DmaBuffer(Resource):
@@ -137,8 +144,9 @@ class DmaBuffer(Resource):
     def _reserve(self) -> mmap.mmap:
         private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         try:
-            if self.backing is Backing.MEMFD:
-                self.fd = os.memfd_create("iommufd-py", os.MFD_CLOEXEC)
+            if self.backing in (Backing.MEMFD, Backing.MEMFD_HUGETLB_2M):
+                huge = os.MFD_HUGETLB | os.MFD_HUGE_2MB if self.backing is Backing.MEMFD_HUGETLB_2M else 0
+                self.fd = os.memfd_create("iommufd-py", os.MFD_CLOEXEC | huge)
                 os.ftruncate(self.fd, self.length)
                 return mmap.mmap(self.fd, self.length, flags=mmap.MAP_SHARED)
             if self.backing in (Backing.HUGETLB_2M, Backing.HUGETLB_1G):

@@ -20,7 +20,7 @@ def page_frames(buffer: DmaBuffer) -> list[int]:
     return [int.from_bytes(raw[i : i + 8], "little") & ((1 << 55) - 1) for i in range(0, len(raw), 8)]
 
 
-@pytest.mark.parametrize("backing", [Backing.ANON_4K, Backing.THP, Backing.HUGETLB_2M, Backing.MEMFD])
+@pytest.mark.parametrize("backing", sorted({*Backing} - {Backing.HUGETLB_1G}))
 def test_backing_is_what_was_asked_for(backing: Backing) -> None:
     if backing.page_bytes > 4096:
         need_huge_pages()
@@ -28,8 +28,8 @@ def test_backing_is_what_was_asked_for(backing: Backing) -> None:
     with DmaBuffer(4 * MIB, backing) as buffer:
         assert buffer.user_va % backing.page_bytes == 0
         assert buffer.huge_bytes() == (4 * MIB if backing is Backing.THP else 0)
-        assert free - free_huge_pages() == (2 if backing is Backing.HUGETLB_2M else 0)
-        assert (buffer.fd is not None) == (backing is Backing.MEMFD)
+        assert free - free_huge_pages() == (2 if "hugetlb" in backing else 0)
+        assert (buffer.fd is not None) == ("memfd" in backing)
         frames = page_frames(buffer)
         assert all(frames), "a page is not present"
         runs = buffer.physical_runs()

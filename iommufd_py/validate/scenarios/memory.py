@@ -67,6 +67,22 @@ def memory_in_hugetlb_pages(stage: Stage) -> None:
     stage.close(stage.map(ioas, buffer, enter=buffer.pages()), "unmap", leave=buffer.pages())
 
 
+@scenario((1, 2, 3), "batch_from_folios", "batch_unpin")
+def memory_of_a_memfd_in_huge_pages(stage: Stage) -> None:
+    """Map a memfd in huge pages through its descriptor, let a second domain join, unmap; then a part of it.
+
+    One folio is all of it, and what is flushed is what is mapped. The memory of a virtual machine is of this kind.
+    """
+    ioas = stage.ioas()
+    stage.domain(ioas, NON_COHERENT)
+    buffer = stage.buffer(_HUGE_PAGES, Backing.MEMFD_HUGETLB_2M)
+    mapping = stage.map(ioas, buffer, enter=buffer.pages(), through_file=True)
+    stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
+    stage.close(mapping, "unmap", leave=buffer.pages())
+    part = stage.map(ioas, buffer, 100, 3, enter=buffer.pages(100, 3), through_file=True)
+    stage.close(part, "unmap", leave=buffer.pages(100, 3))
+
+
 @scenario((3,), "iopt_pages_unpin_xarray", "batch_unpin")
 def memory_in_huge_pages_held_in_part(stage: Stage) -> None:
     """An access pins one page in the middle of a huge page; the domain goes, then the access.
