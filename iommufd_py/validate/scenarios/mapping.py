@@ -98,8 +98,8 @@ def map_after_the_last_non_coherent(stage: Stage) -> None:
 def map_while_domains_come_and_go(stage: Stage) -> None:
     """Two non-coherent domains join and one leaves, then the other, then one comes back; map each time.
 
-    The count of non-coherent domains must follow. One too few and a map is not flushed, one too many and it is flushed
-    for coherent devices.
+    The count of non-coherent domains must follow them, and not the coherent ones that come and go besides. One too few
+    and a map is not flushed, one too many and it is flushed for coherent devices.
     """
     ioas = stage.ioas()
     stage.domain(ioas, COHERENT)
@@ -113,10 +113,11 @@ def map_while_domains_come_and_go(stage: Stage) -> None:
     map_and_unmap(True)
     stage.close(first, "one non-coherent domain goes")
     map_and_unmap(True)
+    stage.close(stage.domain(ioas, COHERENT), "a coherent domain comes and goes beside a non-coherent one")
+    map_and_unmap(True)
     stage.close(second, "the other goes")
     map_and_unmap(False)
-    coherent = stage.domain(ioas, COHERENT)
-    stage.close(coherent, "a coherent domain comes and goes")
+    stage.close(stage.domain(ioas, COHERENT), "a coherent domain comes and goes")
     map_and_unmap(False)
     stage.domain(ioas, NON_COHERENT)
     map_and_unmap(True)
