@@ -20,12 +20,16 @@ _FORWARDED = frozenset(
     {"CI", "COLORTERM", "COLUMNS", "FORCE_COLOR", "HOME", "LANG", "LOGNAME", "NO_COLOR", "TERM", "TZ", "USER"}
 )
 _FORWARDED_PREFIXES = ("HYPOTHESIS_", "IOMMUFD_", "LC_", "PYTEST_", "PYTHON")
+# The guest's output takes 32 KiB at a time, and Python without a buffer drops what is over.
+_NOT_FORWARDED = frozenset({"PYTHONUNBUFFERED"})
 
 
 def forwarded_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the part of *environ* that a command in the guest inherits."""
     return {
-        name: value for name, value in environ.items() if name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES)
+        name: value
+        for name, value in environ.items()
+        if (name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES)) and name not in _NOT_FORWARDED
     }
 
 

@@ -82,6 +82,11 @@ def test_a_comma_in_a_path_is_doubled_for_qemu() -> None:
     assert "path=/a,,b," in share_args([Path("/a,b")])[1]
 
 
+def test_python_in_the_guest_writes_through_a_buffer() -> None:
+    """Without one it takes the 32 KiB that a virtio console writes for all, and what was left is lost."""
+    assert forwarded_environment({"PYTHONUNBUFFERED": "1", "PYTHONPATH": "/a"}) == {"PYTHONPATH": "/a"}
+
+
 def test_secrets_and_host_sockets_stay_outside() -> None:
     host = {
         "LANG": "C",
