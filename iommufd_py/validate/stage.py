@@ -27,9 +27,12 @@ from iommufd_py.validate.events import begin_mark, end_mark
 from iommufd_py.validate.probes import Probes
 from iommufd_py.validate.story import Page, Step, Violation
 
-__all__ = ["PAGE_BYTES", "Buffer", "Pages", "Recorded", "Stage"]
+__all__ = ["HUGE_PAGES", "PAGE_BYTES", "Buffer", "Pages", "Recorded", "Stage"]
 
 Pages = tuple[Page, ...]
+
+HUGE_PAGES = (2 << 20) // PAGE_BYTES
+"""How many pages a huge one is."""
 
 _R = TypeVar("_R", bound=Resource)
 

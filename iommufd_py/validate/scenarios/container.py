@@ -8,7 +8,7 @@ from iommufd_py.hwpt import Coherency
 from iommufd_py.memory import Backing
 from iommufd_py.validate.emulated import EmulatedDevice
 from iommufd_py.validate.scenario import scenario
-from iommufd_py.validate.stage import PAGE_BYTES, Buffer, Pages, Stage
+from iommufd_py.validate.stage import HUGE_PAGES, PAGE_BYTES, Buffer, Pages, Stage
 
 _VFIO = (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2)
 _ALL = (*_VFIO, ContainerMode.COMPAT_TYPE1, ContainerMode.COMPAT_TYPE1V2)
@@ -42,7 +42,7 @@ def container_map(stage: Stage) -> None:
     The old interface has the same hole as iommufd, and code of its own to close it.
     """
     _need_device(stage)
-    buffers = [stage.buffer(), stage.buffer(backing=Backing.MEMFD), stage.buffer(512, Backing.THP)]
+    buffers = [stage.buffer(), stage.buffer(backing=Backing.MEMFD), stage.buffer(HUGE_PAGES, Backing.THP)]
     for mode, container in _containers(stage):
         for buffer in buffers:
             pages = _flushed(stage, buffer.pages())

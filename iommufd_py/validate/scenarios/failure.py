@@ -12,7 +12,7 @@ from iommufd_py.ioas import Ioas
 from iommufd_py.memory import Backing
 from iommufd_py.validate.faults import Faults
 from iommufd_py.validate.scenario import scenario
-from iommufd_py.validate.stage import Pages, Stage
+from iommufd_py.validate.stage import HUGE_PAGES, PAGE_BYTES, Pages, Stage
 
 COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
 
@@ -111,6 +111,22 @@ def failure_of_a_join_beside_another(stage: Stage) -> None:
     stage.map(ioas, more, enter=more.pages())
     with stage.step("unmap", rule=3, leave=buffer.pages() + more.pages()):
         ioas.unmap_all()
+
+
+@scenario((2, 3), "pfn_reader_release_pins", "pfn_reader_unpin")
+def failure_of_a_join_beside_an_access(stage: Stage) -> None:
+    """A non-coherent domain joins with every allocation failing in its turn; an access holds one half of the pages.
+
+    They are one run of pages. What is given back when the domain cannot join begins in the middle of it.
+    """
+    ioas = stage.ioas()
+    buffer = stage.buffer(HUGE_PAGES, Backing.THP)
+    half = HUGE_PAGES // 2
+    mapping = stage.map(ioas, buffer)
+    with stage.step("an access pins"):
+        pin = stage.access(ioas).pin(mapping.iova, half * PAGE_BYTES, mapping.user_va)
+    _join_with_faults(stage, ioas, buffer.pages(), leave=buffer.pages(half))
+    stage.close(pin, "the access unpins", leave=buffer.pages(0, half))
 
 
 @scenario((2, 3), "iommufd_device_attach", "iommufd_hwpt_paging_abort")

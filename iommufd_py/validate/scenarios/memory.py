@@ -4,11 +4,9 @@
 from iommufd_py.hwpt import Coherency
 from iommufd_py.memory import Backing
 from iommufd_py.validate.scenario import scenario
-from iommufd_py.validate.stage import PAGE_BYTES, Stage
+from iommufd_py.validate.stage import HUGE_PAGES, PAGE_BYTES, Stage
 
 NON_COHERENT = Coherency.NON_COHERENT
-
-_HUGE_PAGES = (2 << 20) // PAGE_BYTES
 
 
 @scenario((1, 2, 3), "batch_from_folios", "batch_unpin")
@@ -47,7 +45,7 @@ def memory_in_huge_pages(stage: Stage) -> None:
     """
     ioas = stage.ioas()
     stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(_HUGE_PAGES, Backing.THP)
+    buffer = stage.buffer(HUGE_PAGES, Backing.THP)
     mapping = stage.map(ioas, buffer, enter=buffer.pages())
     stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
     stage.close(mapping, "unmap", leave=buffer.pages())
@@ -63,7 +61,7 @@ def memory_in_hugetlb_pages(stage: Stage) -> None:
     """
     ioas = stage.ioas()
     stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(_HUGE_PAGES, Backing.HUGETLB_2M)
+    buffer = stage.buffer(HUGE_PAGES, Backing.HUGETLB_2M)
     stage.close(stage.map(ioas, buffer, enter=buffer.pages()), "unmap", leave=buffer.pages())
 
 
@@ -75,7 +73,7 @@ def memory_of_a_memfd_in_huge_pages(stage: Stage) -> None:
     """
     ioas = stage.ioas()
     stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(_HUGE_PAGES, Backing.MEMFD_HUGETLB_2M)
+    buffer = stage.buffer(HUGE_PAGES, Backing.MEMFD_HUGETLB_2M)
     mapping = stage.map(ioas, buffer, enter=buffer.pages(), through_file=True)
     stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
     stage.close(mapping, "unmap", leave=buffer.pages())
@@ -91,7 +89,7 @@ def memory_in_huge_pages_held_in_part(stage: Stage) -> None:
     """
     ioas = stage.ioas()
     hwpt = stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(_HUGE_PAGES, Backing.THP)
+    buffer = stage.buffer(HUGE_PAGES, Backing.THP)
     mapping = stage.map(ioas, buffer, enter=buffer.pages())
     with stage.step("an access pins page 7"):
         pin = stage.access(ioas).pin(mapping.iova + 7 * PAGE_BYTES, PAGE_BYTES, mapping.user_va + 7 * PAGE_BYTES)
