@@ -211,10 +211,10 @@ class _Court:
             case Map(address, iova, phys, length):
                 self._map(address, iova, phys, length)
             case MapFailed(address, iova, length):
-                for page in self._take(address, iova, length):
-                    self._tell(page, "which failed")
+                # It may have mapped a part before it failed, and unmapped that by itself.
+                self._unmap(address, iova, length, "which failed")
             case Unmap(address, iova, length):
-                self._unmap(address, iova, length)
+                self._unmap(address, iova, length, "unmapped from {}")
             case Unpin(frame, count):
                 self._unpin(frame, count)
 
@@ -273,13 +273,13 @@ class _Court:
         gone = [at for at in domain.mapped if iova <= at < iova + length]
         return [domain.mapped.pop(at) for at in gone]
 
-    def _unmap(self, address: int, iova: int, length: int) -> None:
+    def _unmap(self, address: int, iova: int, length: int, told: str) -> None:
         for page in self._take(address, iova, length):
             seen = self._seen[page]
             seen.flushed_before_unmap |= bool(seen.lines_since_unmap) and not seen.mapped
             seen.lines_since_unmap = 0
             seen.unmapped_after_unpin |= bool(seen.unpins)
-            self._tell(page, f"unmapped from {self._domains[address].name}")
+            self._tell(page, told.format(self._domains[address].name))
 
     def _unpin(self, frame: int, count: int) -> None:
         for one in range(frame, frame + count):

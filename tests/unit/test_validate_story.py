@@ -161,8 +161,9 @@ def test_a_transient_page_is_as_it_goes() -> None:
         [flush(), map_(), MapFailed(NON_COHERENT, IOVA, 4 * PAGE), flush(), unpin()],
     ):
         assert verdicts(made, (fails, happened)) == []
-    missed = verdicts(made, (fails, [*half, unmap(), unpin(0, 2)]))
-    assert [rule for rule, _, _ in missed] == [3]
+    for taken_out in (unmap(), MapFailed(NON_COHERENT, IOVA, 2 * PAGE)):
+        missed = verdicts(made, (fails, [*half, taken_out, unpin(0, 2)]))
+        assert [rule for rule, _, _ in missed] == [3]
     unmapped_late = verdicts(made, (fails, [*half, flush(0, 2), unpin(0, 2), unmap()]))
     assert unmapped_late == [(3, fails.name, "unpinned before it was unmapped")]
 
