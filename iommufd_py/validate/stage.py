@@ -143,12 +143,17 @@ class Stage:
         """Make an empty IOAS."""
         return self.iommufd.alloc_ioas()
 
-    def buffer(self, pages: int = 16, backing: Backing = Backing.ANON_4K) -> Buffer:
-        """Make a buffer of so many pages of 4 KiB."""
+    def buffer(self, pages: int = 16, backing: Backing = Backing.ANON_4K, *, scattered: bool = False) -> Buffer:
+        """Make a buffer of so many pages of 4 KiB; *scattered* so that each is a run of its own for the kernel."""
         try:
-            memory = self._open.enter_context(DmaBuffer(pages * PAGE_BYTES, backing))
+            memory = self._open.enter_context(DmaBuffer(pages * PAGE_BYTES, backing, prefault=not scattered))
         except BackingError as failure:
             raise SkipError(str(failure)) from None
+        if scattered:
+            # What is touched in a row mostly lies in a row.
+            with memory.view as view:
+                for page in (*range(0, pages, 2), *range(1, pages, 2)):
+                    view[page * PAGE_BYTES] = 0
         buffer = Buffer(f"buffer {len(self._buffers) + 1}", memory)
         self._buffers.append(buffer)
         return buffer

@@ -28,13 +28,35 @@ def failure_at_a_bad_address(stage: Stage) -> None:
     ioas = stage.ioas()
     stage.domain(ioas, NON_COHERENT)
     stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(4 * _PAGES, Backing.MEMFD)
+    buffer = stage.buffer(4 * _PAGES, Backing.MEMFD, scattered=True)
     there = buffer.pages(0, 3 * _PAGES)
     stage.truncate(buffer, 3 * _PAGES)
     with stage.small_batches():
         for name, do_map in (("by address", ioas.map), ("as a file", ioas.map_file)):
             with stage.step(f"map {name}", transient=there), stage.fails(f"a map of missing memory {name}"):
                 do_map(buffer.memory, stage.iova(buffer.memory.length))
+
+
+@scenario((2, 3), "iopt_area_fill_domain", "iopt_area_unfill_partial_domain")
+def failure_of_a_join_at_a_bad_address(stage: Stage) -> None:
+    """A non-coherent domain joins an IOAS with a mapping of memory whose end is gone, and when it is there again.
+
+    The batches before the bad address were in the domain, and are flushed on both ways.
+    """
+    ioas = stage.ioas()
+    buffer = stage.buffer(4 * _PAGES, Backing.MEMFD, scattered=True)
+    stage.map(ioas, buffer)
+    stage.truncate(buffer, 3 * _PAGES)
+    device = stage.device(NON_COHERENT)
+    with (
+        stage.small_batches(),
+        stage.step("join", rule=2, transient=buffer.pages(0, 3 * _PAGES), makes=NON_COHERENT),
+        stage.fails("a join with missing memory"),
+    ):
+        Hwpt(ioas, device.dev_id, HwptAllocFlags(0))
+    stage.truncate(buffer, 4 * _PAGES)
+    hwpt = stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
+    stage.close(hwpt, "the domain goes", leave=buffer.pages())
 
 
 @scenario((1, 3), "pfn_reader_update_pinned", "iopt_area_unfill_partial_domain")

@@ -187,7 +187,7 @@ def map_in_several_batches(stage: Stage) -> None:
     ioas = stage.ioas()
     first = stage.domain(ioas, NON_COHERENT)
     stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(40)
+    buffer = stage.buffer(40, scattered=True)
     with stage.small_batches():
         stage.map(ioas, buffer, enter=buffer.pages())
         stage.close(first, "a domain goes")
