@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """DMA with more than one device, and with an NVMe controller that has a driver: the lab's own devices, by name."""
 
-import json
 import os
 import subprocess
 import time
@@ -15,6 +14,7 @@ from iommufd_py.dma import open_engine
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from tests.conftest import IN_LAB
 from tests.vtd.dma import await_fault_log, ioas_rig
+from tests.vtd.test_cli_info import validated
 
 PAGE = 4096
 
@@ -92,9 +92,7 @@ def test_the_command_leaves_a_controller_on_its_driver_and_its_data_alone(
     os.sync()
     await_fault_log()
     done = cli("dma", "check", "--device", NVME_DEVICE, "--bind", "--json", "--seed", "1", "--storm", "50")
-    assert done.returncode == 0, done.stdout + done.stderr
-    document = json.loads(done.stdout)
-    assert document["schema"] == "iommufd-dma-check/1"
+    document = validated(done, "iommufd-dma-check-1")
     assert {one["verdict"] for one in document["cases"]} <= {"pass", "skip"}
     stopped = {one["name"]: one["faults"] for one in document["cases"] if one["faults"]}
     assert {"unmapped write", "read only", "after unmap"} <= stopped.keys()
