@@ -8,6 +8,7 @@ emulated CPU every process has a bias of some percent by where its pages lie, in
 
 import ctypes
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -16,9 +17,10 @@ import pytest
 
 from iommufd_py import DmaBuffer, Iommufd, MockDevice
 from iommufd_py.bench.model import CacheState, Point, Workload
+from iommufd_py.bench.runner import SampleStore
 from iommufd_py.bench.workloads import Worker, set_up
 from iommufd_py.hwpt import Coherency
-from iommufd_py.uapi.bench import clock_ns
+from iommufd_py.uapi.bench import Loop, clock_ns, empty_ioctl
 from tests.conftest import need_mock_driver
 
 HERE = Path(__file__).parent
@@ -76,6 +78,15 @@ def test_loop_is_as_fast_as_plain_c(iommufd: Iommufd, tmp_path: Path, size: int,
             return max(abs(ratio - 1) for ratio in ratios(lambda: sample(worker, rounds), plain_c, pairs))
 
         assert best_of_three(trial, 0.01) <= 0.01
+
+
+def test_a_sample_costs_no_more_time_the_more_there_are(iommufd: Iommufd) -> None:
+    loop, store, seconds = Loop([empty_ioctl(iommufd.fileno())]), SampleStore(), []
+    for _ in range(1000):
+        start = time.thread_time()
+        store.add(loop.run(10_000)[0])
+        seconds.append(time.thread_time() - start)
+    assert min(seconds[-100:]) < 1.1 * min(seconds[:100])
 
 
 def test_objects_are_nearly_as_fast_as_c(iommufd: Iommufd) -> None:

@@ -3,11 +3,9 @@
 
 import os
 import termios
-import time
 import tracemalloc
 from array import array
 from collections.abc import Iterator
-from statistics import median
 
 import pytest
 
@@ -88,19 +86,16 @@ def test_only_slow_samples_were_disturbed(loop: Loop) -> None:
         assert len(flagged) < 10_000
 
 
-def test_a_sample_costs_eight_bytes_and_no_more_time_the_more_there_are(loop: Loop) -> None:
-    """The bar: ten million samples cost 80 MB, and the last of them no more time than the first."""
+def test_a_sample_costs_eight_bytes(loop: Loop) -> None:
+    """The bar: ten million samples cost 80 MB; tests/bars has that they cost no more time either."""
     batches, count = 100, 10_000
-    stores, seconds = [SampleStore(), SampleStore()], []
+    stores = [SampleStore(), SampleStore()]
     tracemalloc.start()
     for _ in range(batches):
-        start = time.monotonic()
         for store, batch in zip(stores, loop.run(count), strict=True):
             store.add(batch)
-        seconds.append(time.monotonic() - start)
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert [len(store.ns) for store in stores] == [batches * count] * 2
     # An array takes a sixteenth more than it needs.
     assert held < 2 * batches * count * 8 * 1.1
-    assert median(seconds[-20:]) < 1.5 * median(seconds[:20])
