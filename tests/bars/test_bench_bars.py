@@ -84,7 +84,7 @@ def test_a_sample_costs_no_more_time_the_more_there_are(iommufd: Iommufd) -> Non
     loop, store, seconds = Loop([empty_ioctl(iommufd.fileno())]), SampleStore(), []
     for _ in range(1000):
         start = time.thread_time()
-        store.add(loop.run(10_000)[0])
+        store.add(loop.run(1000)[0])
         seconds.append(time.thread_time() - start)
     assert min(seconds[-100:]) < 1.1 * min(seconds[:100])
 
