@@ -114,6 +114,16 @@ def test_wrong_unmaps(unmapped: list[Event], what: str) -> None:
     assert (3, "unmap", what) in map_unmap(GOOD_MAP, unmapped)
 
 
+def test_a_page_of_the_kernel_s_own_that_it_maps_itself() -> None:
+    """As type1 in 6.12 does, when a device joins, to see how large the pages of the domain are."""
+    joins = replace(MAKE_NON_COHERENT, frames=FRAMES)
+    there, away = Map(NON_COHERENT, 0, 0, PAGE), Unmap(NON_COHERENT, 0, PAGE)
+    own = Flush(0, PAGE)
+    assert verdicts((joins, [NewDomain(NON_COHERENT), own, there, away, own])) == []
+    stray = verdicts((joins, [NewDomain(NON_COHERENT), own, there, away, own]), (joins, [own]))
+    assert stray == [(2, "a domain joins", "1 page frames were flushed that are no page of the scenario")]
+
+
 def test_several_domains_take_one_flush() -> None:
     joins = (MAKE_NON_COHERENT, [NewDomain(NON_COHERENT)]), (MAKE_COHERENT, [NewDomain(COHERENT)])
     for mapped in (
