@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from iommufd_py.errors import IommufdError, SkipError, ToolError
+from iommufd_py.errors import IommufdError, SkipError, ToolError, UnsupportedIoctlError
 from iommufd_py.validate.driver import Driver
 from iommufd_py.validate.observer import Observer
 from iommufd_py.validate.scenario import Scenario
@@ -101,7 +101,7 @@ def play(scenario: Scenario, driver: Driver, observer: Observer) -> Verdict:
             scenario.play(stage)
             recorded = stage.recorded()
         violations = [*recorded.violations, *observer.judge(recorded)]
-    except SkipError as failure:
+    except (SkipError, UnsupportedIoctlError) as failure:
         return verdict(Outcome.NOT_OBSERVED, reason=str(failure))
     except (ToolError, IommufdError) as failure:
         return verdict(Outcome.ERROR, reason=str(failure))
