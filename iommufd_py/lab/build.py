@@ -88,7 +88,7 @@ def selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], progres
     """Return the directory of *kernel*'s own iommu selftests, compiled from the source it was built from.
 
     Raises:
-        LabError: they do not compile, as those of Debian's 6.12 do not against their own headers.
+        LabError: they do not compile.
     """
     programs = kernel.directory / "selftests"
     if programs.exists():
@@ -102,8 +102,11 @@ def selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], progres
         sources = place.tree / "tools/testing/selftests"
         suite = ["-C", str(sources / "iommu")]
         suite.append(f"KHDR_INCLUDES=-isystem {place.objects / 'usr/include'}")
+        included = [CONFIGS / f"selftest-{kernel.recipe.series}.h"]
         if kernel.recipe.configuration.debug:
-            suite.append(f"USERCFLAGS=-I{sources} -include {CONFIGS / 'selftest-timeout.h'}")
+            included.append(CONFIGS / "selftest-timeout.h")
+        flags = [f"-include {file}" for file in included if file.exists()]
+        suite.append(f"USERCFLAGS=-I{sources} {' '.join(flags)}")
         with tempfile.TemporaryDirectory(prefix="selftests-", dir=place.objects.parent) as directory:
             for arguments in ([*place.make, "headers"], ["make", *suite, f"OUTPUT={directory}"]):
                 if not _run_make(arguments, _environment(), output, lambda line: None):
