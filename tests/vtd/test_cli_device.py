@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -280,23 +279,6 @@ class TestKilled:
             process.send_signal(signal.SIGKILL)
         if NVME_DEVICE in pci.remembered():  # it had not finished
             assert cli("device", "restore", NVME_DEVICE).returncode == 0
-        assert driver() == "nvme"
-        wait_for_disk()
-        assert mark() == MARK
-
-    @pytest.mark.parametrize(
-        "command", [("map", "--size", "64K", "--hold"), ("dma", "check", "--storm", "100000"), ("shell",)], ids=" ".join
-    )
-    def test_process_killed_while_it_holds_the_device(self, cli: Cli, command: tuple[str, ...]) -> None:
-        arguments = [IOMMUFD, *command, "--device", NVME_DEVICE, "--bind"]
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen(arguments, stdin=subprocess.PIPE, **silent) as process:
-            while not any(use.kind is UseKind.PROCESS and "/dev/vfio/" in use.text for use in pci.openers(NVME_DEVICE)):
-                assert process.poll() is None
-                time.sleep(0.1)
-            process.send_signal(signal.SIGKILL)
-        assert driver() == "vfio-pci"
-        assert cli("device", "restore", "--all").returncode == 0
         assert driver() == "nvme"
         wait_for_disk()
         assert mark() == MARK
