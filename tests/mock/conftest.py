@@ -3,7 +3,9 @@ from collections.abc import Callable
 
 import pytest
 
-from iommufd_py import Backing, DmaBuffer, MockDevice
+from iommufd_py import Backing, DmaBuffer, HwptAllocFlags, Ioas, MockDevice, NotSupportedError
+from iommufd_py.enums import MockPageTable
+from iommufd_py.mock import DEVICE_CACHE_DEFAULT, DEVICE_CACHE_ENTRIES, hwpt_data
 
 PAGE = 4096
 
@@ -17,3 +19,19 @@ def mock(mock_device: MockDevice) -> MockDevice:
 def shared_buffer(dma_buffer: Callable[..., DmaBuffer]) -> DmaBuffer:
     """16 pages of shared memory, which the kernel's cases use throughout."""
     return dma_buffer(16 * PAGE, Backing.MEMFD)
+
+
+def check_device_cache(device: MockDevice) -> None:
+    """Have the kernel confirm that no entry of the cache was invalidated; the cache came with vIOMMUs, in 6.13."""
+    if device.iommufd.probe()["IOMMU_VIOMMU_ALLOC"]:
+        for index in range(DEVICE_CACHE_ENTRIES):
+            device.check_cache(index, DEVICE_CACHE_DEFAULT)
+
+
+def need_page_tables(device: MockDevice, ioas: Ioas) -> None:
+    """Skip where a mock domain is no page table but an xarray, which has a dirty bit for every 2 KiB."""
+    data = hwpt_data(page_table=MockPageTable.HUGE)
+    try:
+        device.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING, data=data).close()
+    except NotSupportedError:
+        pytest.skip("the mock driver of this kernel has no page tables (since Linux 6.19)")

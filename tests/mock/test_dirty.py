@@ -14,12 +14,14 @@ from iommufd_py import (
     NotSupportedError,
 )
 from iommufd_py.mock import set_dirty
+from tests.mock.conftest import need_page_tables
 
 PAGE = 4096
 BASE = 1 << 24
 
 
 def test_dirty_pages_are_read_once(mock: MockDevice, ioas: Ioas) -> None:
+    need_page_tables(mock, ioas)
     ioas.huge_pages = False  # a larger leaf has one dirty bit for all of it
     hwpt = mock.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING)
     with DmaBuffer(64 * PAGE) as buffer, ioas.map(buffer, BASE), DirtyTracking(hwpt) as tracking:
@@ -38,6 +40,7 @@ def test_dirty_pages_are_read_once(mock: MockDevice, ioas: Ioas) -> None:
 
 
 def test_a_range_that_ends_inside_a_byte(mock: MockDevice, ioas: Ioas) -> None:
+    need_page_tables(mock, ioas)
     ioas.huge_pages = False
     hwpt = mock.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING)
     with DmaBuffer(3 * PAGE) as buffer, ioas.map(buffer, BASE), DirtyTracking(hwpt) as tracking:

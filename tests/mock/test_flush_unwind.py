@@ -115,4 +115,5 @@ def test_a_failed_map_unmaps_before_it_flushes_and_unpins(iommufd: Iommufd, trac
             assert UNPIN not in before, order
             assert before.count(FLUSH) == after.count(FLUSH) > 0, order
             assert after[0] == FLUSH, order
-    assert max(unwound) == DOMAINS, "no map failed in the last domain after it had mapped into the others"
+    # iommu_map() of 6.12 unmaps what it had mapped itself, which can be one more.
+    assert max(unwound) >= DOMAINS, "no map failed in the last domain after it had mapped into the others"

@@ -24,6 +24,7 @@ from iommufd_py.mock import APERTURE, HUGE_PAGE_BYTES, PAGE_BYTES, hwpt_data, se
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import issue
 from tests.conftest import fails, need_huge_pages, need_mock_driver
+from tests.mock.conftest import need_page_tables
 
 PAGE = 4096
 PASID = 100
@@ -35,9 +36,8 @@ class Variant:
     hugepages: bool = False
 
     @property
-    def leaf_bytes(self) -> int:
-        """The page of the IOMMU, which has one dirty bit."""
-        return HUGE_PAGE_BYTES if self.hugepages else PAGE
+    def bitmap_bytes(self) -> int:
+        return -(-self.buffer_bytes // PAGE_BYTES // 8)
 
 
 VARIANTS = {
@@ -108,6 +108,7 @@ def test_device_dirty_capability(device: MockDevice, iommufd: Iommufd, ioas: Ioa
 @pytest.fixture
 def tracked(variant: Variant, device: MockDevice, ioas: Ioas) -> Iterator[DirtyTracking]:
     """A tracked HWPT with the buffer in it, in leaves of the variant's size."""
+    need_page_tables(device, ioas)
     if variant.hugepages:
         need_huge_pages()
     backing = Backing.HUGETLB_2M if variant.hugepages else Backing.ANON_4K
@@ -118,22 +119,36 @@ def tracked(variant: Variant, device: MockDevice, ioas: Ioas) -> Iterator[DirtyT
         yield DirtyTracking(hwpt)
 
 
-def written_and_dirty(variant: Variant) -> tuple[DirtyBitmap, DirtyBitmap]:
+def leaf_size(variant: Variant, tracked: DirtyTracking) -> int:
+    """Return the bytes of a page of the IOMMU, which has one dirty bit: a huge one, or what a page is mapped as.
+
+    In Linux 7.3 that is one leaf of 4 KiB, in 7.2 two of 2 KiB.
+    """
+    if variant.hugepages:
+        return HUGE_PAGE_BYTES
+    first = DirtyBitmap(APERTURE.start, variant.buffer_bytes, PAGE_BYTES, b"\1".ljust(variant.bitmap_bytes, b"\0"))
+    assert set_dirty(tracked.hwpt, first) == 1
+    size = int.from_bytes(read_at(tracked, variant, 0, 0), "little").bit_count() * PAGE_BYTES
+    assert size in (PAGE_BYTES, PAGE)
+    return size
+
+
+def written_and_dirty(variant: Variant, leaf_bytes: int) -> tuple[DirtyBitmap, DirtyBitmap]:
     """Return the first page of every other leaf, which the device writes, and all that is dirty by that."""
 
     def bitmap(pages: int) -> DirtyBitmap:
-        bits = ("1" * pages).ljust(2 * variant.leaf_bytes // PAGE_BYTES, "0")
+        bits = ("1" * pages).ljust(2 * leaf_bytes // PAGE_BYTES, "0")
         count = variant.buffer_bytes // PAGE_BYTES
         every = (bits * (count // len(bits) + 1))[:count]
         content = int(every[::-1], 2).to_bytes(-(-count // 8), "little")
         return DirtyBitmap(APERTURE.start, variant.buffer_bytes, PAGE_BYTES, content)
 
-    return bitmap(1), bitmap(variant.leaf_bytes // PAGE_BYTES)
+    return bitmap(1), bitmap(leaf_bytes // PAGE_BYTES)
 
 
 def read_at(tracking: DirtyTracking, variant: Variant, offset: int, flags: int) -> bytes:
     """Read the bitmap to memory *offset* bytes past the start of a page; what lies around it must stay as it is."""
-    size = -(-variant.buffer_bytes // PAGE_BYTES // 8)
+    size = variant.bitmap_bytes
     with DmaBuffer(-(-(offset + size + 8) // PAGE) * PAGE) as memory, memory.view as view:
         view[offset : offset + size] = bytes(size)
         issue(
@@ -152,7 +167,7 @@ def read_at(tracking: DirtyTracking, variant: Variant, offset: int, flags: int) 
 
 @pytest.mark.parametrize("flags", [0, uapi.DIRTY_BITMAP_NO_CLEAR], ids=["", "no_clear"])
 def test_get_dirty_bitmap(variant: Variant, tracked: DirtyTracking, flags: int) -> None:
-    written, dirty = written_and_dirty(variant)
+    written, dirty = written_and_dirty(variant, leaf_size(variant, tracked))
     # At the start of a page, in the middle of one, and at an address that no 64-bit word can have.
     for offset in (0, PAGE_BYTES, 0xFF1):
         assert set_dirty(tracked.hwpt, written) == len(written)

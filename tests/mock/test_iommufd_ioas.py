@@ -33,8 +33,6 @@ from iommufd_py.enums import HwInfoType
 from iommufd_py.ffi import lib
 from iommufd_py.mock import (
     APERTURE,
-    DEVICE_CACHE_DEFAULT,
-    DEVICE_CACHE_ENTRIES,
     IOTLB_DEFAULT,
     IOTLB_ENTRIES,
     PAGE_BYTES,
@@ -51,6 +49,7 @@ from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import address_of_buffer, issue
 from iommufd_py.uapi.iommufd_test import command
 from tests.conftest import fails, need_flush_count, need_huge_pages, need_ioctl, need_mock_driver, need_page_faults
+from tests.mock.conftest import check_device_cache
 from tests.mock.processes import fork, in_child, wait
 
 PAGE = 4096
@@ -86,8 +85,7 @@ def devices(variant: Variant, iommufd: Iommufd, ioas: Ioas) -> Iterator[list[Moc
     limit_memory(iommufd, variant.memory_limit)
     made = [MockDevice(iommufd, target=ioas) for _ in range(variant.domains)]
     for device in made:
-        for index in range(DEVICE_CACHE_ENTRIES):
-            device.check_cache(index, DEVICE_CACHE_DEFAULT)
+        check_device_cache(device)
     yield made
     with Iommufd() as another:
         limit_memory(another, None)

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from iommufd_py import Backing, DmaBuffer, DmaMapping, HwptAllocFlags, Ioas, Iommufd, MapFlags, MockAccess, MockDevice
-from iommufd_py.mock import APERTURE, DEVICE_CACHE_DEFAULT, DEVICE_CACHE_ENTRIES, PAGE_BYTES, check_map, check_refs
+from iommufd_py.mock import APERTURE, PAGE_BYTES, check_map, check_refs
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import address_of_buffer
 from iommufd_py.uapi.iommufd_test import command
 from tests.conftest import fails, need_huge_pages, need_ioctl, need_mock_driver
+from tests.mock.conftest import check_device_cache
 
 PAGE = 4096
 
@@ -59,8 +60,7 @@ def devices(variant: Variant, iommufd: Iommufd, ioas: Ioas) -> list[MockDevice]:
     if variant.file:
         need_ioctl(iommufd, "IOMMU_IOAS_MAP_FILE", "6.13")
     made = [MockDevice(iommufd, target=ioas) for _ in range(variant.domains)]
-    for index in range(DEVICE_CACHE_ENTRIES):
-        made[0].check_cache(index, DEVICE_CACHE_DEFAULT)
+    check_device_cache(made[0])
     return made
 
 
