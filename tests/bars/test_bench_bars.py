@@ -9,19 +9,23 @@ emulated CPU every process has a bias of some percent by where its pages lie, in
 import ctypes
 import subprocess
 import time
+from array import array
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import pytest
 
-from iommufd_py import DmaBuffer, Iommufd, MockDevice
+from iommufd_py import Iommufd, MockDevice
+from iommufd_py.bench import document, report
 from iommufd_py.bench.model import CacheState, Point, Workload
 from iommufd_py.bench.runner import SampleStore
 from iommufd_py.bench.workloads import Worker, set_up
 from iommufd_py.hwpt import Coherency
 from iommufd_py.uapi.bench import Loop, clock_ns, empty_ioctl
 from tests.conftest import need_mock_driver
+from tests.unit.bench_results import POINT, result, run
 
 HERE = Path(__file__).parent
 IOVA = 1 << 28
@@ -83,26 +87,45 @@ def test_loop_is_as_fast_as_plain_c(iommufd: Iommufd, tmp_path: Path, size: int,
 def test_a_sample_costs_no_more_time_the_more_there_are(iommufd: Iommufd) -> None:
     loop, store, seconds = Loop([empty_ioctl(iommufd.fileno())]), SampleStore(), []
     for _ in range(1000):
-        start = time.thread_time()
+        start = time.perf_counter()
         store.add(loop.run(1000)[0])
-        seconds.append(time.thread_time() - start)
+        seconds.append(time.perf_counter() - start)
+    # The least of a hundred, since a busy host takes its time from some of them.
     assert min(seconds[-100:]) < 1.1 * min(seconds[:100])
 
 
-def test_objects_are_nearly_as_fast_as_c(iommufd: Iommufd) -> None:
+def test_a_hundred_rows_are_reported_in_five_seconds(tmp_path: Path) -> None:
+    """The bar of a report: 100 rows of 5 processes with 2000 samples, from the file to the table."""
+    samples = array("Q", range(1000, 3000))
+    many = result(*[run(samples, samples, pinned=1 << 20)] * 5)
+    rows = [replace(many.rows[0], point=replace(POINT, size_bytes=4096 * number)) for number in range(1, 51)]
+    file = tmp_path / "run.json"
+    document.save(replace(many, rows=tuple(rows)), file)
+    start = time.process_time()
+    loaded = document.load(file)
+    assert len(report.table(loaded).rows) == 100
+    assert report.notes(loaded) == []
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(("size", "rounds", "pairs"), [(2 << 20, 20, 25), (64 << 20, 2, 20)])
+def test_objects_are_nearly_as_fast_as_c(iommufd: Iommufd, size: int, rounds: int, pairs: int) -> None:
     """The bar for large maps: Ioas.map and Ioas.unmap in a Python loop, one domain, against the loop in C."""
     need_mock_driver(iommufd)
-    size, rounds, bar = 64 << 20, 2, 1.02
-    device, ioas, buffer = MockDevice(iommufd), iommufd.alloc_ioas(), DmaBuffer(size)
-    device.attach(device.alloc_hwpt(ioas))
-    with set_up(Point(Workload.MAP, size, cache=CacheState.UNTOUCHED), "mock", Coherency.ANY) as setup:
+    bar = 1.02
+    with (
+        set_up(Point(Workload.MAP, size, cache=CacheState.UNTOUCHED), "mock", Coherency.ANY) as setup,
+        MockDevice(iommufd) as device,
+        iommufd.alloc_ioas() as ioas,
+    ):
+        device.attach(device.alloc_hwpt(ioas))
         (worker,) = setup.workers
 
         def objects() -> list[float]:
             map_ns, unmap_ns = [], []
             for _ in range(rounds):
                 start = clock_ns()
-                ioas.map(buffer, IOVA)
+                ioas.map(worker.buffer, IOVA)  # the same memory: its physical runs are part of the time
                 middle = clock_ns()
                 ioas.unmap(IOVA, size)
                 map_ns.append(middle - start)
@@ -112,12 +135,4 @@ def test_objects_are_nearly_as_fast_as_c(iommufd: Iommufd) -> None:
         def c() -> list[float]:
             return [sum(sample(worker, rounds))]
 
-        def trial() -> float:
-            return ratios(objects, c, 20)[0]
-
-        try:
-            assert best_of_three(trial, bar) <= bar
-        finally:
-            device.close()
-            ioas.close()
-            buffer.close()
+        assert best_of_three(lambda: ratios(objects, c, pairs)[0], bar) <= bar

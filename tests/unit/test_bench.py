@@ -2,8 +2,6 @@
 import json
 import re
 import statistics
-import time
-from array import array
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -259,17 +257,3 @@ def test_absent_and_unwritable_files_are_refused(tmp_path: Path) -> None:
         document.load(tmp_path / "absent.json")
     with pytest.raises(ToolError, match="cannot be written"):
         document.save(result(), tmp_path / "no" / "such" / "run.json")
-
-
-def test_a_hundred_rows_are_reported_in_five_seconds(tmp_path: Path) -> None:
-    """The bar of a report: 100 rows of 5 processes with 2000 samples, from the file to the table."""
-    samples = array("Q", range(1000, 3000))
-    many = result(*[run(samples, samples, pinned=1 << 20)] * 5)
-    rows = [replace(many.rows[0], point=replace(POINT, size_bytes=4096 * number)) for number in range(1, 51)]
-    file = tmp_path / "run.json"
-    document.save(replace(many, rows=tuple(rows)), file)
-    start = time.monotonic()
-    loaded = document.load(file)
-    assert len(report.table(loaded).rows) == 100
-    assert report.notes(loaded) == []
-    assert time.monotonic() - start < 5

@@ -41,7 +41,7 @@ def test_run_keeps_every_sample_and_the_evidence(bdf: str) -> None:
         for run in row.runs:
             assert run.pinned_bytes == size
             assert [len(one.ns) for one in run.operations.values()] == [30, 30]
-            assert min(min(one.ns) for one in run.operations.values()) > min(result.floor.clock_ns)
+            assert min(min(one.ns) for one in run.operations.values()) > 0
 
 
 def test_command_prints_the_table_and_keeps_the_run(
