@@ -89,9 +89,10 @@ def run(
     argv = ["env", f"TMPDIR={MEMORY_DIRECTORY}", "sh", "-c", _WITH_CHANNELS, str(log), *argv]
     (directory / "uml.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
     writable = [*shares, directory, *filter(Path.exists, _WRITABLE)]
-    prepare = partial(confine, writable) if can_confine() else None
     start = time.monotonic()
-    status = supervise(argv, timeout, stdout or sys.stdout.buffer, stderr or sys.stderr.buffer, prepare=prepare)
+    status = supervise(
+        argv, timeout, stdout or sys.stdout.buffer, stderr or sys.stderr.buffer, prepare=partial(_prepare, writable)
+    )
     text = log.read_text(encoding="utf-8", errors="replace")
     return RunResult(
         status=status if END_MARK in text else None,
@@ -101,6 +102,17 @@ def run(
         splats=scan_kernel_log(text),
         kernel_log=log,
     )
+
+
+def _prepare(writable: Sequence[Path]) -> None:
+    """Make this process, about to become the guest, one that writes nowhere else and stays on one CPU.
+
+    The guest's kernel and its programs are processes that wait for each other at every system call. On two CPUs each
+    call wakes an idle one, twice: an empty ioctl took 96 us on an idle machine, on one CPU 14 us.
+    """
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if can_confine():
+        confine(writable)
 
 
 def _require_memory(size_bytes: int) -> None:

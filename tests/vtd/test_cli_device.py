@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from iommufd_py import DeviceError, pci
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.pci import UseKind, state
+from iommufd_py.pci.uses import openers
 from tests.conftest import IN_LAB
 from tests.vtd.test_cli_info import validated
 
@@ -279,6 +281,40 @@ class TestKilled:
             process.send_signal(signal.SIGKILL)
         if NVME_DEVICE in pci.remembered():  # it had not finished
             assert cli("device", "restore", NVME_DEVICE).returncode == 0
+        assert driver() == "nvme"
+        wait_for_disk()
+        assert mark() == MARK
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("map", "--size", "64K", "--hold"),
+            ("shell",),
+            ("dma", "check", "--storm", "100000"),
+            ("bench", "run", "--size", "64K", "--values", "1000000"),
+            ("validate",),
+        ],
+        ids=lambda command: command[0],
+    )
+    def test_process_killed_while_it_holds_the_device(self, cli: Cli, command: tuple[str, ...], tmp_path: Path) -> None:
+        errors = tmp_path / "stderr"
+        with errors.open("w") as stderr:
+            process = subprocess.Popen(
+                [IOMMUFD, *command, "--device", NVME_DEVICE, "--bind"],
+                stdin=subprocess.PIPE,  # which never ends: it is held
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
+        try:
+            while not any("/dev/vfio/" in use.text for use in openers(NVME_DEVICE)):
+                assert process.poll() is None, errors.read_text()
+                time.sleep(0.05)
+        finally:
+            process.kill()
+            process.communicate()
+        assert driver() == "vfio-pci"
+        done = cli("device", "restore", "--all")
+        assert done.returncode == 0, done.stderr
         assert driver() == "nvme"
         wait_for_disk()
         assert mark() == MARK
