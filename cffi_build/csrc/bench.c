@@ -82,33 +82,33 @@ static void flush_lines(volatile unsigned char *start, uint64_t length)
 }
 #endif
 
-void iommufd_bench_flush(void *buffer, uint64_t length, uint64_t *ns, uint32_t count)
+static void prepare_lines(void *buffer, uint64_t length, enum iommufd_bench_cache cache)
+{
+	switch (cache) {
+	case IOMMUFD_BENCH_UNTOUCHED:
+		break;
+	case IOMMUFD_BENCH_DIRTY:
+		write_lines(buffer, length);
+		break;
+	case IOMMUFD_BENCH_CLEAN:
+		flush_lines(buffer, length);
+		read_lines(buffer, length);
+		break;
+	case IOMMUFD_BENCH_EVICTED:
+		flush_lines(buffer, length);
+		break;
+	}
+}
+
+void iommufd_bench_flush(void *buffer, uint64_t length, enum iommufd_bench_cache cache, uint64_t *ns, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
 		uint64_t start;
 
-		write_lines(buffer, length);
+		prepare_lines(buffer, length, cache);
 		start = clock_ns();
 		flush_lines(buffer, length);
 		ns[i] = clock_ns() - start;
-	}
-}
-
-static void prepare_lines(const struct iommufd_bench_loop *loop)
-{
-	switch (loop->cache) {
-	case IOMMUFD_BENCH_UNTOUCHED:
-		break;
-	case IOMMUFD_BENCH_DIRTY:
-		write_lines(loop->buffer, loop->buffer_bytes);
-		break;
-	case IOMMUFD_BENCH_CLEAN:
-		flush_lines(loop->buffer, loop->buffer_bytes);
-		read_lines(loop->buffer, loop->buffer_bytes);
-		break;
-	case IOMMUFD_BENCH_EVICTED:
-		flush_lines(loop->buffer, loop->buffer_bytes);
-		break;
 	}
 }
 
@@ -193,7 +193,7 @@ int iommufd_bench_run(struct iommufd_bench_loop *loop, uint32_t count)
 			int ret;
 
 			prepare_argument(step, loop->rounds % loop->places);
-			prepare_lines(loop);
+			prepare_lines(loop->buffer, loop->buffer_bytes, loop->cache);
 
 			start = clock_ns();
 			ret = issue_all(step);

@@ -71,5 +71,5 @@ void iommufd_bench_clock(uint64_t *ns, uint32_t count);
 /* Whether user space can flush cache lines here: x86 with CLFLUSHOPT. IOMMUFD_BENCH_CLEAN and _EVICTED need it. */
 _Bool iommufd_bench_can_flush(void);
 
-/* Floor: flush every cache line of a buffer, each line written before, outside the timed part. */
-void iommufd_bench_flush(void *buffer, uint64_t length, uint64_t *ns, uint32_t count);
+/* Floor: flush every cache line of a buffer, brought into the state `cache` before, outside the timed part. */
+void iommufd_bench_flush(void *buffer, uint64_t length, enum iommufd_bench_cache cache, uint64_t *ns, uint32_t count);

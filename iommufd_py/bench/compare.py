@@ -40,7 +40,8 @@ class Change:
     Attributes:
         ratio: after by before, the geometric mean over runs.
         low, high: its confidence interval, None with fewer than three runs on either side.
-        user_flush_ns: median time of CLFLUSHOPT over the same buffer from user space, None where that is impossible.
+        user_flush_ns: median time of CLFLUSHOPT over the same buffer in the same cache state from user space, without
+            the clock reads, which a difference has not either; None where that is impossible.
     """
 
     point: Point
@@ -130,7 +131,8 @@ def compare(before: BenchResult, after: BenchResult, *, force: bool = False) -> 
     rows = [(row, other) for row in before.rows for other in after.rows if row.point == other.point]
     if not rows:
         raise ToolError("the results have no row in common: run the benchmark with the same options for both")
-    changes = [_change(row, other, operation) for row, other in rows for operation in row.operations]
+    clock_ns = median([*before.floor.clock_ns, *after.floor.clock_ns])
+    changes = [_change(row, other, operation, clock_ns) for row, other in rows for operation in row.operations]
     return Comparison(
         before.label,
         after.label,
@@ -139,7 +141,7 @@ def compare(before: BenchResult, after: BenchResult, *, force: bool = False) -> 
     )
 
 
-def _change(before: Row, after: Row, operation: str) -> Change:
+def _change(before: Row, after: Row, operation: str, clock_ns: float) -> Change:
     sides = [_units(before, operation), _units(after, operation)]
     low = high = None
     if min(map(len, sides)) >= _MIN_UNITS:
@@ -155,7 +157,7 @@ def _change(before: Row, after: Row, operation: str) -> Change:
         ratio=ratio,
         low=low,
         high=high,
-        user_flush_ns=median(floor) if floor else None,
+        user_flush_ns=median(floor) - clock_ns if floor else None,
     )
 
 

@@ -193,7 +193,8 @@ class Row:
     Attributes:
         iova: where it was mapped, first.
         leaves: number of page-table leaves by size in bytes, None where the kernel does not show them.
-        user_flush_ns: the floor of a flush: CLFLUSHOPT over the same buffer from user space; empty where it cannot be.
+        user_flush_ns: the floor of a flush: CLFLUSHOPT over the same buffer in the same cache state from user space,
+            with the two clock reads; empty where it cannot be.
     """
 
     point: Point

@@ -16,7 +16,18 @@ from pathlib import Path
 from threading import Thread
 
 from iommufd_py import vtd
-from iommufd_py.bench.model import LEGACY_MODES, MOCK, BenchResult, Floor, Point, Row, Run, Samples, Workload
+from iommufd_py.bench.model import (
+    LEGACY_MODES,
+    MOCK,
+    BenchResult,
+    CacheState,
+    Floor,
+    Point,
+    Row,
+    Run,
+    Samples,
+    Workload,
+)
 from iommufd_py.bench.stats import settled
 from iommufd_py.bench.workloads import Setup, Worker, set_up, target
 from iommufd_py.context import Iommufd
@@ -172,7 +183,7 @@ def _measure(plan: Plan, point: Point, *, first: bool) -> Row:
         worker = setup.workers[0]
         runs = worker.buffer.physical_runs()
         taken, warmup_rounds, steady = _take(setup.workers, plan)
-        user_flush = _user_flush(worker, plan) if first else array("Q")
+        user_flush = _user_flush(worker, plan, point.cache) if first else array("Q")
     operations = {
         name: Samples(one.ns, tuple(one.switched), tuple(one.faulted), flushed)
         for name, one, flushed in zip(worker.loop.names, taken, flushes, strict=True)
@@ -211,14 +222,15 @@ def _flushed(setup: Setup, point: Point) -> FlushCount | None:
     return None if point.backend in LEGACY_MODES else flush_count(setup.iommufd)
 
 
-def _user_flush(worker: Worker, plan: Plan) -> "array[int]":
+def _user_flush(worker: Worker, plan: Plan, cache: CacheState) -> "array[int]":
     if not can_flush():
         return array("Q")
     user_va, length = worker.buffer.user_va, worker.buffer.length
     start = clock_ns()
-    flush(user_va, length, 1)
+    flush(user_va, length, cache, 1)
     once = max(clock_ns() - start, 1)
-    return flush(user_va, length, min(max(int(plan.row_seconds * _FLUSH_PART * 1e9 / once), _MIN_VALUES), _MAX_VALUES))
+    rounds = int(plan.row_seconds * _FLUSH_PART * 1e9 / once)
+    return flush(user_va, length, cache, min(max(rounds, _MIN_VALUES), _MAX_VALUES))
 
 
 # --- samples --------------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def _of_environment(environment: Environment) -> Iterator[Finding]:
     if environment.emulated:
         yield Finding("TCG", "emulated CPU: compare within this table only; a cache flush costs nothing here")
     if environment.platform == Platform.UML:
-        yield Finding("UML", "a kernel in user space: real CPU and caches, but a system call costs tens of us")
+        yield Finding("UML", "a kernel in user space: real CPU and caches, but a system call costs microseconds")
     if environment.platform == Platform.VIRTUAL:
         yield Finding("VIRTUAL", "virtual machine: the hypervisor's part of each operation is in the times")
     if environment.noncoherent_knob:

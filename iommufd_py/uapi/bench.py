@@ -107,7 +107,7 @@ class Loop:
                 "steps": self._steps,
                 "buffer": ffi.cast("void *", user_va),
                 "buffer_bytes": length,
-                "cache": getattr(lib, f"IOMMUFD_BENCH_{cache.upper()}"),
+                "cache": _cache_state(cache),
                 "places": places,
                 "step_count": len(self.steps),
             },
@@ -201,9 +201,16 @@ def can_flush() -> bool:
     return bool(lib.iommufd_bench_can_flush())
 
 
-def flush(user_va: int, length: int, count: int) -> "array[int]":
-    """Return *count* times in ns of flushing a buffer's cache lines, all dirty, from user space by CLFLUSHOPT."""
+def flush(user_va: int, length: int, cache: str, count: int) -> "array[int]":
+    """Return *count* times in ns of flushing a buffer's cache lines from user space by CLFLUSHOPT.
+
+    Before each, outside the timed part, the lines are made what *cache* says, as for :class:`Loop`.
+    """
     samples = array("Q", bytes(8 * count))
     view = ffi.from_buffer("uint64_t[]", samples, require_writable=True)
-    lib.iommufd_bench_flush(ffi.cast("void *", user_va), length, view, count)
+    lib.iommufd_bench_flush(ffi.cast("void *", user_va), length, _cache_state(cache), view, count)
     return samples
+
+
+def _cache_state(name: str) -> int:
+    return int(getattr(lib, f"IOMMUFD_BENCH_{name.upper()}"))

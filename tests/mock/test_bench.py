@@ -176,7 +176,7 @@ def test_floor_has_a_sample_for_each_round() -> None:
     assert len(clock(100)) == 100
     if can_flush():
         memory = mmap.mmap(-1, SIZE)
-        samples = flush(address_of_buffer(memory), SIZE, 10)
+        samples = flush(address_of_buffer(memory), SIZE, CacheState.CLEAN, 10)
         assert len(samples) == 10
         assert min(samples) > 0
 

@@ -22,17 +22,17 @@ def null() -> Iterator[int]:
     os.close(fd)
 
 
-def test_the_clock_goes_forward_and_costs_little() -> None:
+def test_the_clock_goes_forward() -> None:
     samples = clock(1000)
     assert len(samples) == 1000
-    assert sorted(samples)[500] < 100_000
+    assert max(samples) < 1 << 63  # no difference below zero
 
 
 def test_flushing_more_takes_longer() -> None:
     if not can_flush():
         pytest.skip("this CPU has no CLFLUSHOPT")
     with DmaBuffer(4 << 20) as buffer:
-        page, whole = (min(flush(buffer.user_va, length, 20)) for length in (4096, buffer.length))
+        page, whole = (min(flush(buffer.user_va, length, "dirty", 20)) for length in (4096, buffer.length))
     assert whole > 50 * page > 0
 
 
