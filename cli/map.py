@@ -70,7 +70,7 @@ def map(
         raise click.UsageError("say which device to map for, or give a --script")
     steps = parse_script(script.read_text()) if script else _single(size, iova, backing, coherency)
     outcomes: list[Outcome] = []
-    with opened(device, bind) as (iommufd, bound):
+    with opened(device, bind, Coherency(coherency)) as (iommufd, bound):
         experiment = Experiment(iommufd, bound)
         try:
             for number, step in enumerate(steps, 1):

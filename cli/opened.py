@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import click
 
-from iommufd_py import BoundDevice, Iommufd, MockDevice, VfioDevice, pci
+from iommufd_py import BoundDevice, Coherency, Iommufd, MockDevice, VfioDevice, pci
+from iommufd_py.mock import mock_flags
 
 from .types import BDF_OR_MOCK, MOCK
 
@@ -21,13 +22,20 @@ BIND_OPTION = click.option(
 
 
 @contextlib.contextmanager
-def opened(device: str | None, bind: bool) -> Iterator[tuple[Iommufd, BoundDevice | None]]:
-    """Open an iommufd and bind *device* to it, None for no device; with *bind*, hold it on vfio-pci meanwhile."""
+def opened(
+    device: str | None, bind: bool, coherency: Coherency = Coherency.ANY
+) -> Iterator[tuple[Iommufd, BoundDevice | None]]:
+    """Open an iommufd and bind *device* to it, None for no device; with *bind*, hold it on vfio-pci meanwhile.
+
+    A mock device is made of the *coherency* that is wanted, where the kernel can; a PCI device is what it is.
+    """
     with contextlib.ExitStack() as stack:
         if bind and device not in (None, MOCK):
             stack.enter_context(pci.vfio_bound(str(device)))
         iommufd = stack.enter_context(Iommufd())
         if device is None:
             yield iommufd, None
+        elif device == MOCK:
+            yield iommufd, MockDevice(iommufd, mock_flags(iommufd, coherency))
         else:
-            yield iommufd, MockDevice(iommufd) if device == MOCK else VfioDevice(iommufd, device)
+            yield iommufd, VfioDevice(iommufd, device)

@@ -94,7 +94,10 @@ class CoherencyEvidence:
                 "series and its iommufd.test_noncoherent_hwpt=1"
             )
         else:
-            remedy = "use a device behind another DMAR unit with ECAP.SC=1, or 'iommufd lab run --coherent'"
+            remedy = (
+                "use a device behind a unit with ECAP.SC=1, or 'iommufd lab run --coherent'; a mock device can be "
+                "coherent on a kernel with our flush series only"
+            )
         raise CoherencyError(f"the HWPT for {device} is {self.coherency}, not {wanted}: {self}; {remedy}")
 
 

@@ -23,7 +23,7 @@ from iommufd_py.hwpt import Coherency, CoherencyEvidence, Hwpt
 from iommufd_py.ioas import Ioas
 from iommufd_py.iova import IovaRange, IovaRanges
 from iommufd_py.memory import Backing, DmaBuffer
-from iommufd_py.mock import MockDevice, flush_count
+from iommufd_py.mock import MockDevice, mock_flags
 from iommufd_py.resource import Resource
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.bench import Loop, can_flush
@@ -128,7 +128,7 @@ def set_up(point: Point, device_name: str, coherency: Coherency, iova: int | Non
             buffer = stack.enter_context(DmaBuffer(point.size_bytes, Backing(point.backing), node=point.node))
             parts = Parts(point, space.fd, space.ioas_id, space.dev_id, space.group_fd, space.iommu_type, buffer, place)
             workers.append(
-                Worker(_rounds(device_name, _mock_flags(iommufd, coherency), space, parts), buffer, place.iova)
+                Worker(_rounds(device_name, mock_flags(iommufd, coherency), space, parts), buffer, place.iova)
             )
         try:
             yield Setup(iommufd, bdf, tuple(workers))
@@ -146,9 +146,9 @@ def _maker(point: Point) -> "Callable[[Point, str, Coherency], AbstractContextMa
     return _in_ioas if point.backend is ContainerMode.IOMMUFD else _in_container
 
 
-def _rounds(device_name: str, mock_flags: MockDeviceFlags, space: "_Space", parts: Parts) -> Loop | Cycle:
+def _rounds(device_name: str, flags: MockDeviceFlags, space: "_Space", parts: Parts) -> Loop | Cycle:
     if parts.point.workload is Workload.CLOSE:
-        return close_cycle(device_name, mock_flags, parts)
+        return close_cycle(device_name, flags, parts)
     if parts.point.workload is Workload.DMA:
         assert isinstance(space.resource, Ioas)
         assert space.engine is not None
@@ -253,14 +253,7 @@ def _on_cpu(cpu: int | None) -> Iterator[None]:
 
 
 def _open(iommufd: Iommufd, name: str, coherency: Coherency) -> BoundDevice:
-    return MockDevice(iommufd, _mock_flags(iommufd, coherency)) if name == MOCK else VfioDevice(iommufd, name)
-
-
-def _mock_flags(iommufd: Iommufd, coherency: Coherency) -> MockDeviceFlags:
-    """Return how a mock device is made as it is wanted, which a kernel with our series can."""
-    if coherency is Coherency.COHERENT and flush_count(iommufd) is not None:
-        return MockDeviceFlags.COHERENT
-    return MockDeviceFlags(0)
+    return MockDevice(iommufd, mock_flags(iommufd, coherency)) if name == MOCK else VfioDevice(iommufd, name)
 
 
 def _accounting(point: Point) -> AbstractContextManager[None]:

@@ -37,6 +37,7 @@ from iommufd_py.mock.driver import (
     check_refs,
     flush_count,
     limit_memory,
+    mock_flags,
     set_dirty,
 )
 
@@ -64,6 +65,7 @@ __all__ = [
     "hwpt_data",
     "hwpt_invalidation",
     "limit_memory",
+    "mock_flags",
     "parse_viommu_data",
     "set_dirty",
     "viommu_data",

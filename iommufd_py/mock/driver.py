@@ -7,8 +7,9 @@ from typing import Self
 
 from iommufd_py.context import Iommufd
 from iommufd_py.dirty import DirtyBitmap
+from iommufd_py.enums import MockDeviceFlags
 from iommufd_py.errors import NotSupportedError, UnsupportedIoctlError
-from iommufd_py.hwpt import Hwpt, NestedHwpt
+from iommufd_py.hwpt import Coherency, Hwpt, NestedHwpt
 from iommufd_py.ioas import Ioas
 from iommufd_py.resource import Resource
 from iommufd_py.uapi.call import address_of_buffer
@@ -23,6 +24,7 @@ __all__ = [
     "check_refs",
     "flush_count",
     "limit_memory",
+    "mock_flags",
     "set_dirty",
 ]
 
@@ -130,3 +132,12 @@ def flush_count(iommufd: Iommufd) -> FlushCount | None:
     except (NotSupportedError, UnsupportedIoctlError):
         return None
     return FlushCount(int(answer.cache_flush_count.out_calls), int(answer.cache_flush_count.out_pages))
+
+
+def mock_flags(iommufd: Iommufd, coherency: Coherency) -> MockDeviceFlags:
+    """Return how to make a mock device whose domains are of this *coherency*, if this kernel can: coherent ones only
+    with the flush series, which counts.
+    """
+    if coherency is Coherency.COHERENT and flush_count(iommufd) is not None:
+        return MockDeviceFlags.COHERENT
+    return MockDeviceFlags(0)

@@ -17,7 +17,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from iommufd_py import Iommufd
+from iommufd_py import Iommufd, flush_count
 from tests.conftest import need_mock_driver, need_tracing
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -96,6 +96,17 @@ def test_one_map_is_told_and_undone(cli: Cli) -> None:
         assert text in done.stdout
     assert re.search(r"^     IOMMU_IOAS_MAP: [\d.]+ [num]s$", done.stdout, re.MULTILINE)
     assert done.stdout.splitlines()[-1] == "everything is undone"
+
+
+def test_coherency_that_is_wanted_is_had_or_refused(cli: Cli, iommufd: Iommufd) -> None:
+    done = cli("map", "--device", "mock", "--size", "64K", "--coherency", "coherent")
+    if flush_count(iommufd) is None:
+        assert done.returncode == 1
+        assert "is non-coherent, not coherent: VFIO_DMA_CC_IOMMU=0" in done.stderr
+        assert "a mock device can be coherent on a kernel with our flush series only" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert "coherency: coherent" in done.stdout
 
 
 def test_json_is_as_described(cli: Cli) -> None:
