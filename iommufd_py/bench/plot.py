@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from iommufd_py.bench.compare import Comparison, Verdict
 from iommufd_py.bench.model import BenchResult, Point
@@ -33,7 +34,6 @@ _VERDICT_COLOURS = {
     Verdict.SAME: "#555555",
     Verdict.UNKNOWN: "#AAAAAA",
 }
-_TIMES = FuncFormatter(lambda value, _: format_ns(value))
 
 
 def render(figure: Figure, kind: str) -> bytes:
@@ -68,7 +68,7 @@ def distribution_figure(results: Sequence[BenchResult]) -> Figure:
         axes.set_title(operation)
         axes.set_xlabel("time")
         axes.set_ylabel("share of samples")
-        axes.xaxis.set_major_formatter(_TIMES)
+        _label_times(axes.xaxis)
         axes.set_ylim(0, 1.02)
         _legend_below(axes)
     return figure
@@ -100,7 +100,7 @@ def page_figure(results: Sequence[BenchResult]) -> Figure:
         axes.set_xlabel("size")
         axes.set_ylabel("time for each 4K page")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_size(round(value))))
-        axes.yaxis.set_major_formatter(_TIMES)
+        _label_times(axes.yaxis)
         axes.grid(True, which="major", alpha=0.3)
         _legend_below(axes)
     return figure
@@ -176,6 +176,16 @@ def _panels(count: int, entries: int) -> tuple[Figure, list[Axes]]:
     for unused in every[count:]:
         unused.remove()
     return figure, every[:count]
+
+
+def _label_times(axis: Axis) -> None:
+    """Label a logarithmic axis of nanoseconds in units a human reads: 1, 2 and 5 of each, some of which are always in
+    view.
+    """
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: format_ns(value)))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_tick_params(labelsize=7)
 
 
 def _legend_below(axes: Axes) -> None:
