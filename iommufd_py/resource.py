@@ -25,8 +25,10 @@ class Resource:
     Synchronization: one thread at a time for a resource and all it stands on.
     """
 
+    # Of the class until _opened(), so that a constructor that fails leaves nothing that looks open.
+    _open = False
+
     def __init__(self, *stands_on: "Resource") -> None:
-        self._open = False
         for lower in stands_on:
             if not lower._open:
                 lower._check_open()
@@ -98,7 +100,7 @@ class Resource:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_open", False):
+        if self._open:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
 
 
