@@ -233,17 +233,17 @@ def test_no_process_is_left_behind(image: Path, shared: Path, number: int) -> No
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not (shared / "running").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     family = descendants(child.pid)
     assert len(family) > 2  # the tool, the kernel, and a process for each address space in the guest
     child.send_signal(number)
-    _, errors = child.communicate(timeout=20)
+    _, errors = child.communicate(timeout=60)
     assert child.returncode != 0
     assert b"Traceback" not in errors
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while any(map(alive, family)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
