@@ -108,7 +108,8 @@ def _prepare(writable: Sequence[Path]) -> None:
     """Make this process, about to become the guest, one that writes nowhere else and stays on one CPU.
 
     The guest's kernel and its programs are processes that wait for each other at every system call. On two CPUs each
-    call wakes an idle one, twice: an empty ioctl took 96 us on an idle machine, on one CPU 14 us.
+    call wakes an idle one, twice: an empty ioctl took 96 us on an idle machine, on one CPU 14 us. It is the last CPU of
+    those allowed; ``taskset`` allows others.
     """
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     if can_confine():

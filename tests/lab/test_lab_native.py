@@ -9,7 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -226,27 +226,46 @@ def test_what_runs_on_in_the_background_does_not_hold_it(image: Path) -> None:
     assert stdout == "done\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_process_is_left_behind(image: Path, shared: Path, number: int) -> None:
+def start_sleeping(image: Path, shared: Path) -> "subprocess.Popen[bytes]":
+    """Start a guest and wait until its command runs, which will not end by itself."""
     child = subprocess.Popen(
         [IOMMUFD, "lab", "run", "--native", "--kernel", str(image), "--", "sh", "-c", "touch running; sleep 1000"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
+    wait_until((shared / "running").exists)
+    return child
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
-    while not (shared / "running").exists():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_is_left_behind(image: Path, shared: Path, number: int) -> None:
+    child = start_sleeping(image, shared)
     family = descendants(child.pid)
     assert len(family) > 2  # the tool, the kernel, and a process for each address space in the guest
     child.send_signal(number)
     _, errors = child.communicate(timeout=60)
     assert child.returncode != 0
     assert b"Traceback" not in errors
-    deadline = time.monotonic() + 60
-    while any(map(alive, family)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not any(map(alive, family)))
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="this machine gives us one CPU as it is")
+def test_a_guest_stays_on_one_cpu(image: Path, shared: Path) -> None:
+    child = start_sleeping(image, shared)
+    try:
+        guests = [os.sched_getaffinity(one) for one in descendants(child.pid) - {child.pid}]
+        assert len(set.union(*guests)) == 1
+        assert os.sched_getaffinity(child.pid) == os.sched_getaffinity(0)
+    finally:
+        child.terminate()
+        child.communicate(timeout=60)
 
 
 def test_no_output_is_lost(image: Path) -> None:
