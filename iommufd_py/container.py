@@ -321,11 +321,12 @@ class Type1Container(Container, MappingSpace):
 class Type1Mapping(Mapping):
     """A range mapped in a type1 container."""
 
-    def __init__(
-        self, container: Type1Container, buffer: DmaBuffer, iova: int, length: int, offset: int, flags: MapFlags
-    ) -> None:
-        super().__init__(container, buffer, iova, length, offset, flags)
-        self.container = container
+    _space: Type1Container
+
+    @property
+    def container(self) -> Type1Container:
+        """Where it is mapped."""
+        return self._space
 
     def _release(self) -> None:
         vfio.iommu_unmap_dma(self.container.fileno(), self.iova, self.length)

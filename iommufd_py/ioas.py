@@ -165,9 +165,12 @@ class Ioas(IommufdObject, MappingSpace):
 class DmaMapping(Mapping):
     """A range mapped in an IOAS."""
 
-    def __init__(self, ioas: Ioas, buffer: DmaBuffer, iova: int, length: int, offset: int, flags: MapFlags) -> None:
-        super().__init__(ioas, buffer, iova, length, offset, flags)
-        self.ioas = ioas
+    _space: Ioas
+
+    @property
+    def ioas(self) -> Ioas:
+        """Where it is mapped."""
+        return self._space
 
     def _release(self) -> None:
         uapi.ioas_unmap(self.ioas.iommufd.fileno(), self.ioas.id, self.iova, self.length)

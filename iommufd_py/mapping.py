@@ -36,8 +36,9 @@ class Mapping(Resource):
 
     def _forget(self) -> None:
         super()._forget()
-        if self._space._mapped.get(self.iova) is self:
-            del self._space._mapped[self.iova]
+        mapped = self._space._mapped
+        if mapped.get(self.iova) is self:
+            del mapped[self.iova]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(iova={self.iova:#x}, length={format_size(self.length)})"
