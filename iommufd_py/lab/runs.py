@@ -4,9 +4,9 @@
 import os
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -67,7 +67,7 @@ def new_run_directory() -> Path:
     It gets what the guest is started with and what its kernel says, for a look afterwards.
     """
     parent = paths.runs_dir()
-    directory = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9 // 10**6:03}-{os.getpid()}"
+    directory = parent / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{os.getpid()}"
     directory.mkdir(parents=True, mode=0o700)
     finished = [path for path in sorted(parent.iterdir()) if not _in_use(path)]
     for old in finished[: max(0, len(finished) - KEPT_RUNS)]:

@@ -317,7 +317,7 @@ def test_old_runs_go_and_those_of_living_processes_stay() -> None:
     ours = new_run_directory()
     for index in range(KEPT_RUNS + 5):
         # No process has such an id.
-        (paths.runs_dir() / f"20000101-000000-{index:03}-99999999").mkdir()
+        (paths.runs_dir() / f"20000101-000000-{index:06}-99999999").mkdir()
     latest = new_run_directory()
     left = sorted(paths.runs_dir().iterdir())
     assert len(left) == KEPT_RUNS + 2
