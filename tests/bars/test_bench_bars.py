@@ -18,14 +18,14 @@ from statistics import median
 import pytest
 from scipy.stats import trim_mean
 
-from iommufd_py import Iommufd, MockDevice
+from iommufd_py import DmaBuffer, Iommufd, MockDevice
 from iommufd_py.bench import document, report
 from iommufd_py.bench.model import CacheState, Point, Workload
 from iommufd_py.bench.runner import SampleStore
 from iommufd_py.bench.workloads import Worker, set_up
 from iommufd_py.hwpt import Coherency
-from iommufd_py.uapi.bench import Loop, clock_ns, empty_ioctl
-from tests.conftest import need_mock_driver
+from iommufd_py.uapi.bench import Loop, can_flush, clock_ns, empty_ioctl, flush
+from tests.conftest import need, need_mock_driver
 from tests.unit.bench_results import POINT, result, run
 
 HERE = Path(__file__).parent
@@ -99,6 +99,13 @@ def test_a_sample_costs_no_more_time_the_more_there_are(iommufd: Iommufd) -> Non
         seconds.append(time.perf_counter() - start)
     # The least of a hundred, since a busy host takes its time from some of them.
     assert min(seconds[-100:]) < 1.1 * min(seconds[:100])
+
+
+def test_flushing_more_takes_longer() -> None:
+    need(can_flush(), "needs a CPU with CLFLUSHOPT")
+    with DmaBuffer(4 << 20) as buffer:
+        page, whole = (min(flush(buffer.user_va, length, "dirty", 20)) for length in (4096, buffer.length))
+    assert whole > 50 * page > 0
 
 
 def test_a_hundred_rows_are_reported_in_five_seconds(tmp_path: Path) -> None:

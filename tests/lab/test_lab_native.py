@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import NativeMachine
 from iommufd_py.lab.progress import Silent
 from iommufd_py.lab.runs import RunResult
+from tests.waiting import wait_until
 
 IOMMUFD = str(Path(sys.prefix, "bin/iommufd"))
 
@@ -235,13 +235,6 @@ def start_sleeping(image: Path, shared: Path) -> "subprocess.Popen[bytes]":
     )
     wait_until((shared / "running").exists)
     return child
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

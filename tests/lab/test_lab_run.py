@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import TEST_DEVICES, Machine
 from iommufd_py.lab.progress import Silent
 from iommufd_py.lab.qemu import QEMU
+from tests.waiting import wait_until
 
 IOMMUFD = str(Path(sys.prefix, "bin/iommufd"))
 
@@ -48,13 +49,6 @@ def qemus(shared: Path) -> list[int]:
         if b"qemu-system" in words and str(shared).encode() in words:
             found.append(int(path.parent.name))
     return found
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 class Guest:
@@ -157,13 +151,13 @@ def test_no_qemu_is_left_behind(image: Path, shared: Path, number: int) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    wait_until((shared / "running").exists, 60)
+    wait_until((shared / "running").exists)
     assert len(qemus(shared)) == 1
     child.send_signal(number)
     _, errors = child.communicate(timeout=60)
     assert child.returncode != 0
     assert b"Traceback" not in errors
-    wait_until(lambda: qemus(shared) == [], 60)
+    wait_until(lambda: qemus(shared) == [])
 
 
 def test_two_at_once_do_not_meet(image: Path) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from iommufd_py import DmaBuffer, UnsupportedIoctlError
+from iommufd_py import UnsupportedIoctlError
 from iommufd_py.bench.runner import SampleStore
 from iommufd_py.uapi import bench
-from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, Step, can_flush, clock, empty_ioctl, flush
+from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, Step, clock, empty_ioctl
 
 
 @pytest.fixture
@@ -26,14 +26,6 @@ def test_the_clock_goes_forward() -> None:
     samples = clock(1000)
     assert len(samples) == 1000
     assert max(samples) < 1 << 63  # no difference below zero
-
-
-def test_flushing_more_takes_longer() -> None:
-    if not can_flush():
-        pytest.skip("this CPU has no CLFLUSHOPT")
-    with DmaBuffer(4 << 20) as buffer:
-        page, whole = (min(flush(buffer.user_va, length, "dirty", 20)) for length in (4096, buffer.length))
-    assert whole > 50 * page > 0
 
 
 def test_first_failure_ends_the_loop_and_is_named(null: int) -> None:

@@ -4,7 +4,6 @@
 import multiprocessing
 import os
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from iommufd_py.lab.errors import LabError, NoSourceError
 from iommufd_py.lab.progress import Silent
 from iommufd_py.lab.runs import KEPT_RUNS, new_run_directory
 from iommufd_py.lab.source import SourceTree
+from tests.waiting import wait_until
 
 # What a kernel's Makefile does, in a second: it writes what a build leaves, and can be made slow or to fail.
 MAKEFILE = """
@@ -253,10 +253,7 @@ def test_an_interrupted_build_leaves_nothing_that_counts(tree: SourceTree, numbe
     (tree.path / "hook").write_text(f"touch {flag}; sleep 60\n")
     child = multiprocessing.get_context("fork").Process(target=build.build, args=(RECIPE, tree, [], Silent()))
     child.start()
-    deadline = time.monotonic() + 60
-    while not flag.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(flag.exists)
     assert child.pid is not None
     os.kill(child.pid, number)
     child.join(60)

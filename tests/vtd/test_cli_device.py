@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from iommufd_py.pci import UseKind, state
 from iommufd_py.pci.uses import openers
 from tests.conftest import IN_LAB
 from tests.vtd.test_cli_info import validated
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not IN_LAB, reason="takes the lab's devices; run it in the lab")
 
@@ -45,6 +45,10 @@ def kinds(bdf: str = NVME_DEVICE) -> list[UseKind]:
 def mark() -> bytes:
     with DISK.open("rb") as disk:
         return disk.read(len(MARK))
+
+
+def held_by_vfio() -> bool:
+    return any("/dev/vfio/" in use.text for use in openers(NVME_DEVICE))
 
 
 def wait_for_disk() -> None:
@@ -306,9 +310,8 @@ class TestKilled:
                 stderr=stderr,
             )
         try:
-            while not any("/dev/vfio/" in use.text for use in openers(NVME_DEVICE)):
-                assert process.poll() is None, errors.read_text()
-                time.sleep(0.05)
+            wait_until(lambda: process.poll() is not None or held_by_vfio())
+            assert process.poll() is None, errors.read_text()
         finally:
             process.kill()
             process.communicate()

@@ -3,7 +3,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from tests.conftest import IN_LAB
 from tests.vtd.dma import await_fault_log, ioas_rig
 from tests.vtd.test_cli_info import validated
+from tests.waiting import wait_until
 
 PAGE = 4096
 
@@ -60,13 +60,13 @@ def test_two_devices_in_one_container() -> None:
 
 
 def namespace_of(address: str) -> Path:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    def look() -> Path | None:
         for found in Path("/sys/block").glob("nvme*n1"):
             if address in str(found.resolve()) and Path("/dev", found.name).exists():
                 return Path("/dev", found.name)
-        time.sleep(0.1)
-    raise AssertionError(f"{address} shows no namespace")
+        return None
+
+    return wait_until(look)
 
 
 def test_a_controller_in_use_is_refused(cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:

@@ -4,7 +4,6 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from iommufd_py import pci
 from iommufd_py.lab.machine import TEST_DEVICES
 from tests.conftest import IN_LAB
+from tests.waiting import wait_until
 
 SPARE = TEST_DEVICES[1]
 TAKES_IT = """
@@ -36,9 +36,8 @@ def test_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str | 
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as run:
         if end != "failure":
-            while pci.pci_device(SPARE).driver != "vfio-pci":
-                assert run.poll() is None
-                time.sleep(0.1)
+            wait_until(lambda: run.poll() is not None or pci.pci_device(SPARE).driver == "vfio-pci")
+            assert run.poll() is None
             run.send_signal(end)
         output, _ = run.communicate(timeout=60)
     assert run.returncode == (1 if end == "failure" else 2), output
