@@ -24,21 +24,26 @@ class Mapping(Resource):
     def __init__(
         self, space: "MappingSpace", buffer: DmaBuffer, iova: int, length: int, offset: int, flags: MapFlags
     ) -> None:
-        super().__init__(space, buffer)
+        # Mappings come and go by the thousand, next to ioctls of microseconds. So what Resource does for any number of
+        # resources below is written out here for two, without its calls and loops, which cost 0.4 us.
+        self._stands_on = space, buffer
+        self._dependents = {}
         self.buffer = buffer
         self.iova = iova
         self.length = length
         self.offset = offset
         self.flags = flags
         self._space = space
-        self._opened()
+        self._open = True
+        space._dependents[self] = buffer._dependents[self] = None
         space._mapped[iova] = self
 
     def _forget(self) -> None:
-        super()._forget()
-        mapped = self._space._mapped
-        if mapped.get(self.iova) is self:
-            del mapped[self.iova]
+        space = self._space
+        self._open = False
+        del space._dependents[self], self.buffer._dependents[self]
+        if space._mapped.get(self.iova) is self:
+            del space._mapped[self.iova]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(iova={self.iova:#x}, length={format_size(self.length)})"

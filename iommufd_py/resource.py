@@ -125,8 +125,10 @@ class IommufdObject(Resource):
         return f"{type(self).__name__}(id={self.id})"
 
     def _fd(self) -> int:
-        self._check_open()
-        return self.iommufd.fileno()
+        if not self._open:
+            self._check_open()
+        # The iommufd is open as long as this is; it need not be asked.
+        return self.iommufd._fd
 
     def _release(self) -> None:
         uapi.destroy(self.iommufd.fileno(), self.id)

@@ -9,7 +9,8 @@ from typing import Any
 from iommufd_py.enums import HwCapabilities, IommuOption, VfioIoasOp
 from iommufd_py.errors import check
 from iommufd_py.ffi import ffi, lib
-from iommufd_py.uapi.call import address_of, issue, observed, request, submit
+from iommufd_py.uapi import call
+from iommufd_py.uapi.call import address_of, issue, request, submit
 
 __all__ = [
     "DIRTY_BITMAP_NO_CLEAR",
@@ -51,6 +52,7 @@ FIXED_IOVA: int = lib.IOMMU_IOAS_MAP_FIXED_IOVA
 # An answer of 64 bits that comes back signed: what lies in the last page's worth below zero is an errno, as in the
 # kernel's IS_ERR().
 _ERRNOS, _U64 = 4096, (1 << 64) - 1
+_LAST_IOVA_TOLD = _U64 - _ERRNOS
 DIRTY_BITMAP_NO_CLEAR: int = lib.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR
 PGFAULT_PASID_VALID: int = lib.IOMMU_PGFAULT_FLAGS_PASID_VALID
 PGFAULT_LAST_PAGE: int = lib.IOMMU_PGFAULT_FLAGS_LAST_PAGE
@@ -176,11 +178,13 @@ def ioas_iova_ranges(fd: int, ioas_id: int) -> tuple[list[tuple[int, int]], int]
 def ioas_map(fd: int, ioas_id: int, user_va: int, length: int, iova: int, flags: int) -> int:
     """Map user memory and return its IOVA; *iova* counts only with IOMMU_IOAS_MAP_FIXED_IOVA among the *flags*."""
     # An IOVA among the last of the space could not be told from an errno.
-    if observed() or iova > _U64 - _ERRNOS:
+    if call.observer is not None or iova > _LAST_IOVA_TOLD:
         fields = {"flags": flags, "ioas_id": ioas_id, "user_va": user_va, "length": length, "iova": iova}
         return int(issue(fd, "IOMMU_IOAS_MAP", "iommu_ioas_map", **fields).iova)
     result = lib.iommufd_uapi_ioas_map(fd, flags, ioas_id, user_va, length, iova)
-    if -_ERRNOS < result < 0:
+    if result >= 0:
+        return result
+    if result > -_ERRNOS:
         fields = {"flags": flags, "ioas_id": ioas_id, "user_va": user_va, "length": length, "iova": iova}
         check(result, "IOMMU_IOAS_MAP", fields)
     return result & _U64
@@ -204,10 +208,12 @@ def ioas_map_file(fd: int, ioas_id: int, file: int, start: int, length: int, iov
 
 def ioas_unmap(fd: int, ioas_id: int, iova: int, length: int) -> int:
     """Unmap every mapping that lies wholly in the range, and return the bytes unmapped; 0 and 2^64-1 mean all."""
-    if observed():
+    if call.observer is not None:
         return int(issue(fd, "IOMMU_IOAS_UNMAP", "iommu_ioas_unmap", ioas_id=ioas_id, iova=iova, length=length).length)
     result = lib.iommufd_uapi_ioas_unmap(fd, ioas_id, iova, length)
-    if -_ERRNOS < result < 0:
+    if result >= 0:
+        return result
+    if result > -_ERRNOS:
         check(result, "IOMMU_IOAS_UNMAP", {"ioas_id": ioas_id, "iova": iova, "length": length})
     return result & _U64
 

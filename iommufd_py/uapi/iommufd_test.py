@@ -6,7 +6,8 @@ from typing import Any
 
 from iommufd_py.errors import check
 from iommufd_py.ffi import ffi, lib
-from iommufd_py.uapi.call import address_of, observed, submit
+from iommufd_py.uapi import call
+from iommufd_py.uapi.call import address_of, submit
 
 __all__ = [
     "ACCESS_NEEDS_PIN",
@@ -64,7 +65,7 @@ def command_result(fd: int, operation: str, object_id: int, member: str, /, **fi
 def access_rw(fd: int, access_id: int, iova: int, data: bytearray, flags: int) -> None:
     """Have an access read memory by IOVA into *data*, or write *data* there (``ACCESS_RW_...`` among the *flags*)."""
     address = ffi.from_buffer(data, require_writable=True)
-    if observed():
+    if call.observer is not None:
         arguments = {"iova": iova, "length": len(data), "uptr": address_of(address), "flags": flags}
         _issue(fd, "ACCESS_RW", access_id, "access_rw", arguments)
         return
