@@ -19,6 +19,8 @@ IN_USE = Machine(
         "VGA,addr=0x14.0",
         "pci-serial,addr=0x15.0",
         "pci-bridge,addr=0x16.0,chassis_nr=1",
+        "nvme-subsys,id=functions",
+        "nvme,addr=0x17.0,serial=functions,subsys=functions,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2",
     ),
 )
 # Neither AMD's nor virtio's remaps interrupts in QEMU, which iommufd refuses unless it is told to put up with it.

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""On a machine with a NIC, a display, a serial port, and a bridge: what is in use, and what not."""
+"""On a machine with a NIC, a display, a serial port, a bridge and virtual functions: what is in use, and what not."""
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from iommufd_py import DeviceError, pci
+from iommufd_py import DeviceError, DmaBuffer, Iommufd, VfioDevice, pci
 from iommufd_py.pci import UseKind
 
 NET = Path("/sys/class/net")
 # As tests/lab/test_lab_machines.py places them.
-NIC, DISPLAY, SERIAL, BRIDGE = (f"0000:00:{slot}.0" for slot in ("13", "14", "15", "16"))
+NIC, DISPLAY, SERIAL, BRIDGE, PHYSICAL = (f"0000:00:{slot}.0" for slot in ("13", "14", "15", "16", "17"))
+VIRTUAL = "0000:00:17.1"
 
 
 def ip(*arguments: str) -> None:
@@ -76,6 +78,39 @@ def test_terminal_that_is_open_is_refused() -> None:
         assert text.endswith(f"(process {os.getpid()}) has /dev/ttyS1 open")
         with pytest.raises(DeviceError, match=f"{SERIAL} is in use: .* has /dev/ttyS1 open"):
             pci.bind_vfio(SERIAL)
+
+
+@pytest.fixture
+def virtual_function() -> Iterator[str]:
+    """The first virtual function of the controller, without a driver."""
+    directory = Path("/sys/bus/pci/devices", PHYSICAL)
+    (directory / "sriov_drivers_autoprobe").write_text("0")
+    (directory / "sriov_numvfs").write_text("2")
+    yield VIRTUAL
+    (directory / "sriov_numvfs").write_text("0")
+
+
+def test_function_with_virtual_functions_is_refused(virtual_function: str) -> None:
+    (use,) = pci.uses(PHYSICAL)
+    assert use.kind is UseKind.VIRTUAL_FUNCTIONS
+    assert use.text.startswith("2 virtual functions of it are enabled (echo 0 > /sys/")
+    with pytest.raises(DeviceError, match=f"{PHYSICAL} is in use: 2 virtual functions of it are enabled"):
+        pci.bind_vfio(PHYSICAL)
+    assert pci.uses(virtual_function) == ()
+
+
+def test_virtual_function_is_taken_and_given_back(virtual_function: str) -> None:
+    with (
+        pci.vfio_bound(virtual_function),
+        Iommufd() as iommufd,
+        VfioDevice(iommufd, virtual_function) as device,
+        iommufd.alloc_ioas() as ioas,
+        DmaBuffer(1 << 20) as buffer,
+    ):
+        device.attach(ioas)
+        mapping = ioas.map(buffer)
+        assert ioas.unmap(mapping.iova, mapping.length) == 1 << 20
+    assert not pci.pci_device(virtual_function).driver
 
 
 def test_bridge_is_refused() -> None:
