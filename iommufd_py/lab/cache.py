@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from iommufd_py.lab import paths
-from iommufd_py.lab.config import Arch, Configuration
+from iommufd_py.lab.config import Arch, Configuration, parse_config
 
 __all__ = [
     "IMAGES",
@@ -39,8 +39,9 @@ _DEBUG = "debug-"
 
 
 def config_digest(configuration: Configuration) -> str:
-    """Return the name that *configuration* has in a recipe."""
-    return f"{_DEBUG if configuration.debug else ''}{digest(configuration.fragment.encode())}"
+    """Return the name that *configuration* has in a recipe: of its symbols, so that a comment rebuilds nothing."""
+    symbols = repr(sorted(parse_config(configuration.fragment).items()))
+    return f"{_DEBUG if configuration.debug else ''}{digest(symbols.encode())}"
 
 
 def digest(*contents: bytes) -> str:
@@ -59,7 +60,7 @@ class Recipe:
         variant: ``stock``, or ``patched`` with the project's series.
         series: kernel series, e.g. ``7.3``.
         source: identity of the source tree.
-        config: digest of the configuration's fragments, after ``debug-`` for a debug configuration.
+        config: digest of the configuration's symbols, after ``debug-`` for a debug configuration.
         patches: digest of the patches, empty without any.
         compiler: first line of the compiler's version.
         arch: machine of the kernel.

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iommufd_py.lab import build, cache, kernel, paths, source
+from iommufd_py.lab import build, cache, config, kernel, paths, source
 from iommufd_py.lab.apt import Archive
 from iommufd_py.lab.cache import Recipe
 from iommufd_py.lab.config import Configuration
@@ -206,6 +206,18 @@ def test_configurations_are_built_apart(tree: SourceTree, tmp_path: Path) -> Non
     }
     (config,) = paths.work_dir().glob("build/*/debug-stock/obj/.config")
     assert config.read_text() == Configuration(debug=True).fragment
+
+
+def test_a_configuration_is_known_by_its_symbols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "CONFIGS", tmp_path)
+    fragment = tmp_path / "vtd.config"
+
+    def name(text: str) -> str:
+        fragment.write_text(text)
+        return cache.config_digest(Configuration())
+
+    assert name("# Why\nCONFIG_A=y\nCONFIG_B=n\n") == name("CONFIG_B=n\n\nCONFIG_A=y\n")
+    assert len({name("CONFIG_A=y\n"), name("CONFIG_A=m\n"), name("CONFIG_B=y\n"), name("")}) == 4
 
 
 def test_a_source_that_is_not_to_be_had_is_told_from_other_failures(monkeypatch: pytest.MonkeyPatch) -> None:
