@@ -121,15 +121,14 @@ def set_up(point: Point, device_name: str, coherency: Coherency, iova: int | Non
         stack.enter_context(_accounting(point))
         stack.enter_context(_on_cpu(point.cpu))
         iommufd, bdf, spaces = stack.enter_context(_maker(point)(point, device_name, coherency))
+        flags = mock_flags(iommufd, coherency)
         workers = []
         for thread in range(point.threads):
             space = spaces[thread % len(spaces)]
             place = Place.find(device_name, space.ranges, point, thread, iova)
             buffer = stack.enter_context(DmaBuffer(point.size_bytes, Backing(point.backing), node=point.node))
             parts = Parts(point, space.fd, space.ioas_id, space.dev_id, space.group_fd, space.iommu_type, buffer, place)
-            workers.append(
-                Worker(_rounds(device_name, mock_flags(iommufd, coherency), space, parts), buffer, place.iova)
-            )
+            workers.append(Worker(_rounds(device_name, flags, space, parts), buffer, place.iova))
         try:
             yield Setup(iommufd, bdf, tuple(workers))
         finally:

@@ -23,6 +23,18 @@ NVME_DEVICE = "0000:00:12.0"
 # The block device of the NVMe controller's namespace: what the machine's own arguments refer to.
 _SCRATCH = "scratch"
 
+# For every kernel of the lab.
+_KERNEL_ARGS = (
+    # All it says: at debug level, lockdep says that it has given up.
+    "loglevel=8",
+    "printk.time=1",
+    "printk.devkmsg=on",
+    # After an oops nothing that is measured or asserted means anything: end the run there.
+    "oops=panic",
+    # Pages that are freed while an IOMMU maps them. Kernels without debug.config pass over it.
+    "iommu.debug_pagealloc=1",
+)
+
 _OTHER_IOMMUS: dict[IommuModel, str] = {"amd": "amd-iommu,intremap=on", "virtio": "virtio-iommu-pci"}
 
 
@@ -106,8 +118,7 @@ class Machine:
             # The watchdog takes the pauses of a busy host for an unstable TSC and falls back to a clock that costs
             # an I/O port access per reading.
             "tsc=reliable",
-            # After an oops nothing that is measured or asserted means anything: end the run there.
-            "oops=panic",
+            *_KERNEL_ARGS,
             *self.options,
         )
 
@@ -145,11 +156,8 @@ class NativeMachine:
             "con0=fd:0,fd:1",
             "con1=fd:5,fd:3",
             "con2=fd:6,fd:4",
-            "loglevel=7",
-            "printk.time=1",
-            "printk.devkmsg=on",
-            "oops=panic",
             "panic=-1",
+            *_KERNEL_ARGS,
         )
 
 

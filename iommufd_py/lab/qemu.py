@@ -47,7 +47,7 @@ def compose(kernel: Path, machine: Machine, virtme_args: Sequence[str], qemu_arg
         argv.append("--disable-kvm")
     for directory in OVERLAYS:
         argv += ["--overlay-rwdir", directory]
-    for arg in (*machine.kernel_args(), _ROOT_FLAGS, "loglevel=7", "printk.time=1", "printk.devkmsg=on"):
+    for arg in (*machine.kernel_args(), _ROOT_FLAGS):
         argv += ["--kopt", arg]
     argv += [*virtme_args, "--qemu-opts", *machine.qemu_args(), *qemu_args]
     # It looks at its standard streams to choose the guest's channels: give it pipes, as QEMU will get.

@@ -178,9 +178,13 @@ with Iommufd() as iommufd, DmaBuffer(64 << 20) as buffer:
     assert (result.problem, result.status, stdout, stderr) == (None, 0, "mapped\n", "")
 
 
-def test_a_warning_fails_a_command_that_succeeded(image: Path) -> None:
-    warning = "WARNING: drivers/iommu/x.c:1 at f+0x1/0x2, CPU#0: x/1"
-    script = f"echo done; echo {warning!r} > /dev/kmsg"
+@pytest.mark.parametrize(
+    ("level", "report"),
+    [(4, "WARNING: drivers/iommu/x.c:1 at f+0x1/0x2, CPU#0: x/1"), (7, "BUG: MAX_LOCKDEP_CHAINS too low!")],
+    ids=["warning", "lockdep-gave-up"],
+)
+def test_a_report_fails_a_command_that_succeeded(image: Path, level: int, report: str) -> None:
+    script = f"echo done; echo '<{level}>{report}' > /dev/kmsg"
     done = subprocess.run(
         [IOMMUFD, "lab", "run", "--native", "--kernel", str(image), "--", "sh", "-c", script],
         capture_output=True,
@@ -189,7 +193,7 @@ def test_a_warning_fails_a_command_that_succeeded(image: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stdout == "done\n"
-    assert f"iommufd: error: the guest's kernel reported: {warning}" in done.stderr
+    assert f"iommufd: error: the guest's kernel reported: {report}" in done.stderr
     assert "Traceback" not in done.stderr
 
 

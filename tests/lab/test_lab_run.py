@@ -121,17 +121,22 @@ def test_a_panic_is_a_failure_and_its_log_is_kept(image: Path) -> None:
     assert "sysrq_handle_crash" in guest.result.log_excerpt()
 
 
-def test_a_warning_fails_a_command_that_succeeded(shared: Path, image: Path) -> None:
-    warning = "WARNING: drivers/iommu/x.c:1 at f+0x1/0x2, CPU#0: x/1"
+@pytest.mark.parametrize(
+    ("level", "report"),
+    [(4, "WARNING: drivers/iommu/x.c:1 at f+0x1/0x2, CPU#0: x/1"), (7, "BUG: MAX_LOCKDEP_CHAINS too low!")],
+    ids=["warning", "lockdep-gave-up"],
+)
+def test_a_report_fails_a_command_that_succeeded(shared: Path, image: Path, level: int, report: str) -> None:
+    script = f"echo done; echo '<{level}>{report}' > /dev/kmsg"
     done = subprocess.run(
-        [IOMMUFD, "lab", "run", "--kernel", str(image), "--", "sh", "-c", f"echo done; echo {warning!r} > /dev/kmsg"],
+        [IOMMUFD, "lab", "run", "--kernel", str(image), "--", "sh", "-c", script],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 1
     assert done.stdout == "done\n"
-    assert f"iommufd: error: the guest's kernel reported: {warning}" in done.stderr
+    assert f"iommufd: error: the guest's kernel reported: {report}" in done.stderr
     assert "Traceback" not in done.stderr
 
 

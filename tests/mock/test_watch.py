@@ -3,6 +3,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from iommufd_py.kmsg import KernelLog
 from iommufd_py.lab.tap import TapReport, parse_tap
 from iommufd_py.testing.needs import need_iommufd, need_mock_driver
 
+PRINTK = Path("/proc/sys/kernel/printk")
 FAULT = "DMAR: [DMA Write NO_PASID] Request device [0000:00:1f.0] fault addr 0x1000 [fault reason 0x05] provoked"
 
 MISBEHAVING = f"""
@@ -27,7 +30,6 @@ pytestmark = pytest.mark.mock
 FOREIGN = os.open("/dev/null", os.O_RDONLY)
 
 def say(text):
-    # At a level that no console shows, so that the guest's own watch does not take it for real.
     with open("/dev/kmsg", "w") as log:
         log.write("<7>" + text + "\\n")
 
@@ -76,6 +78,17 @@ def test_after_all(iommufd, dma_buffer):
 """
 
 
+@contextmanager
+def silent_console() -> Iterator[None]:
+    """Keep the kernel's words from the console: the lab reads it, and would take what is provoked here for real."""
+    before = PRINTK.read_text()
+    PRINTK.write_text("1")
+    try:
+        yield
+    finally:
+        PRINTK.write_text(before)
+
+
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[TapReport, dict[str, str]]:
     """What became of the misbehaving tests, and what was said of each that failed."""
@@ -86,7 +99,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[TapReport, dict[s
     (directory / "test_it.py").write_text(MISBEHAVING)
     (directory / "pytest.ini").write_text("[pytest]\nrequired_plugins = iommufd-py\n")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--ktap", "out.ktap"]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
+    with silent_console():
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1, done.stdout
     lines = (directory / "out.ktap").read_text().splitlines()
     said: dict[str, str] = {}
