@@ -8,10 +8,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T | None], seconds: float = 60) -> T:
-    """Ask *condition* until its answer is true and return that; fail after *seconds*, which a busy machine needs."""
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Callable[[], T | None]) -> T:
+    """Ask *condition* until its answer is true and return that; fail after a minute, which a busy machine may need."""
+    deadline = time.monotonic() + 60
     while not (answer := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain"
+        assert time.monotonic() < deadline, "waited a minute in vain"
         time.sleep(0.05)
     return answer

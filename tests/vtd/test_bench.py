@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from iommufd_py.bench.workloads import set_up
 from iommufd_py.container import ContainerMode
 from iommufd_py.lab.machine import NVME_DEVICE
 from tests.conftest import IN_LAB
+from tests.waiting import wait_until
 
 SIZES = (4 << 10, 2 << 20)
 MAPS = tuple(Point(Workload.MAP, size) for size in SIZES)
@@ -76,10 +76,10 @@ def test_an_interrupted_run_keeps_its_rows(bdf: str, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).parent / "iommufd"), "bench", "run", "--device", bdf, "--size", "4K"]
     command += ["--processes", "1000", "--json", str(file)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
-        deadline = time.monotonic() + 60
-        while not file.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        os.killpg(running.pid, signal.SIGINT)  # as the terminal does: to all processes of the run
+        try:
+            wait_until(file.exists)
+        finally:
+            os.killpg(running.pid, signal.SIGINT)  # as the terminal does: to all processes of the run
         said = running.communicate(timeout=60)[1]
     assert running.returncode == 130
     assert str(file) in said

@@ -52,7 +52,7 @@ def held_by_vfio() -> bool:
 
 
 def wait_for_disk() -> None:
-    shell(f"for i in $(seq 200); do [ -b {DISK} ] && exit; sleep 0.1; done; exit 1")
+    wait_until(DISK.is_block_device)
 
 
 @pytest.fixture(autouse=True)
