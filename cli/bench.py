@@ -126,7 +126,8 @@ def _shown() -> Iterator[Callable[[runner.Progress], None]]:
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    # Drawn when there is news: a thread that draws would run beside what is timed, and would get the signals.
+    with Bar(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task("starting", total=None, left="")
 
         def update(progress: runner.Progress) -> None:
@@ -136,6 +137,7 @@ def _shown() -> Iterator[Callable[[runner.Progress], None]]:
                 total=progress.total,
                 completed=progress.done,
                 left=f"{progress.seconds_left:.0f} s left",
+                refresh=True,
             )
 
         yield update

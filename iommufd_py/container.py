@@ -121,8 +121,8 @@ class IoasContainer(Container):
 
     def __init__(self, bdf: str) -> None:
         super().__init__()
-        self.iommufd = Iommufd.adopt(_open(DEV_IOMMU))
-        self._opened()
+        with self._opening():
+            self.iommufd = Iommufd.adopt(_open(DEV_IOMMU))
         try:
             self.ioas = self.iommufd.alloc_ioas()
             self.device = self.open_device(bdf)
@@ -214,8 +214,8 @@ class Type1Container(Container, MappingSpace):
         self.iommu_type = iommu_type
         self.path = path
         self._groups: dict[int, VfioGroup] = {}
-        self._fd = _open(path)
-        self._opened()
+        with self._opening():
+            self._fd = _open(path)
         try:
             if not vfio.check_extension(self._fd, iommu_type):
                 raise SkipError(

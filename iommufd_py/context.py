@@ -28,19 +28,18 @@ class Iommufd(Resource):
     """
 
     def __init__(self, path: Path = DEV_IOMMU) -> None:
-        self._start(_open(path))
+        super().__init__()
+        with self._opening():
+            self._fd = _open(path)
 
     @classmethod
     def adopt(cls, fd: int) -> Self:
         """Take over an open iommufd, as one passed by another process; it is closed with the object."""
         self = cls.__new__(cls)
-        self._start(fd)
-        return self
-
-    def _start(self, fd: int) -> None:
-        super().__init__()
+        Resource.__init__(self)
         self._fd = fd
         self._opened()
+        return self
 
     def __repr__(self) -> str:
         return f"Iommufd(fd={self._fd})"

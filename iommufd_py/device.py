@@ -15,6 +15,7 @@ from iommufd_py.fault import FaultQueue
 from iommufd_py.hwpt import Coherency, CoherencyEvidence, Hwpt, HwptData, NestedHwpt
 from iommufd_py.ioas import Ioas
 from iommufd_py.resource import Resource
+from iommufd_py.signals import held_signals
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
 from iommufd_py.vfio_pci import PCI_DEVICES, VfioPciDevice
@@ -148,11 +149,12 @@ class BoundDevice(Resource):
         """
         self._check_open()
         target._check_open()
-        hwpt_id = self._attach(target.id, pasid)
-        replaced = self.attachments.get(pasid)
-        if replaced is not None:
-            replaced._forget()
-        attachment = self.attachments[pasid] = Attachment(self, target, pasid, hwpt_id)
+        with held_signals():
+            hwpt_id = self._attach(target.id, pasid)
+            replaced = self.attachments.get(pasid)
+            if replaced is not None:
+                replaced._forget()
+            attachment = self.attachments[pasid] = Attachment(self, target, pasid, hwpt_id)
         return attachment
 
     def detach(self, pasid: int | None = None) -> None:
@@ -204,13 +206,13 @@ class VfioDevice(VfioPciDevice, BoundDevice):
         super().__init__(iommufd)
         self.bdf = normalize_bdf(bdf)
         self.cdev = find_cdev(self.bdf)
-        self._fd = _open_cdev(self.cdev, self.bdf)
-        try:
-            self.dev_id = vfio.device_bind_iommufd(self._fd, iommufd.fileno())
-        except BaseException:
-            os.close(self._fd)
-            raise
-        self._opened()
+        with self._opening():
+            self._fd = _open_cdev(self.cdev, self.bdf)
+            try:
+                self.dev_id = vfio.device_bind_iommufd(self._fd, iommufd.fileno())
+            except BaseException:
+                os.close(self._fd)
+                raise
 
     def _attach(self, pt_id: int, pasid: int | None) -> int:
         return vfio.device_attach_iommufd_pt(self._fd, pt_id, pasid)

@@ -62,8 +62,8 @@ class DirtyTracking(Resource):
     def __init__(self, hwpt: Hwpt) -> None:
         super().__init__(hwpt)
         self.hwpt = hwpt
-        uapi.hwpt_set_dirty_tracking(hwpt._fd(), hwpt.id, True)
-        self._opened()
+        with self._opening():
+            uapi.hwpt_set_dirty_tracking(hwpt._fd(), hwpt.id, True)
 
     def __repr__(self) -> str:
         return f"DirtyTracking({self.hwpt!r})"

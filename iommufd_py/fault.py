@@ -4,6 +4,7 @@
 import os
 import select
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,12 @@ __all__ = ["EventQueue", "FaultQueue", "PageFault"]
 class EventQueue(IommufdObject):
     """A queue of the kernel's with a file descriptor of its own, for poll() and read()."""
 
-    def __init__(self, parent: "Iommufd | VIommu", iommufd: "Iommufd", made: uapi.EventQueueIds) -> None:
+    def __init__(self, parent: "Iommufd | VIommu", iommufd: "Iommufd", alloc: Callable[[], uapi.EventQueueIds]) -> None:
         super().__init__(iommufd, parent)
-        self.id = made.object_id
-        self._queue_fd = made.fd
-        self._opened()
+        with self._opening():
+            made = alloc()
+            self.id = made.object_id
+            self._queue_fd = made.fd
 
     def fileno(self) -> int:
         """Return the queue's file descriptor, readable when there is something."""
@@ -93,7 +95,7 @@ class FaultQueue(EventQueue):
     """Where the IO page faults of all HWPTs come that are made with this queue."""
 
     def __init__(self, iommufd: "Iommufd") -> None:
-        super().__init__(iommufd, iommufd, uapi.fault_queue_alloc(iommufd.fileno()))
+        super().__init__(iommufd, iommufd, lambda: uapi.fault_queue_alloc(iommufd.fileno()))
 
     def read(self, timeout: float | None = None) -> list[PageFault]:
         """Return the faults that are there, waiting *timeout* seconds at most (None: for ever) for the first."""

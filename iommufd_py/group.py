@@ -30,18 +30,18 @@ class VfioGroup(Resource):
         super().__init__(container)
         self.container = container
         self.number = number
-        self._fd = _open_group(number)
-        try:
-            if not vfio.group_get_status(self._fd) & GroupFlags.VIABLE:
-                raise DeviceError(
-                    f"group {number} is not viable: other drivers hold devices of it ({_members(number)}); bind each "
-                    "of these to vfio-pci or to no driver"
-                )
-            vfio.group_set_container(self._fd, container.fileno())
-        except BaseException:
-            os.close(self._fd)
-            raise
-        self._opened()
+        with self._opening():
+            self._fd = _open_group(number)
+            try:
+                if not vfio.group_get_status(self._fd) & GroupFlags.VIABLE:
+                    raise DeviceError(
+                        f"group {number} is not viable: other drivers hold devices of it ({_members(number)}); bind "
+                        "each of these to vfio-pci or to no driver"
+                    )
+                vfio.group_set_container(self._fd, container.fileno())
+            except BaseException:
+                os.close(self._fd)
+                raise
 
     def __repr__(self) -> str:
         return f"VfioGroup({self.number})"
@@ -70,8 +70,8 @@ class VfioGroupDevice(VfioPciDevice):
         super().__init__(group)
         self.group = group
         self.bdf = bdf
-        self._fd = vfio.group_get_device_fd(group.fileno(), bdf)
-        self._opened()
+        with self._opening():
+            self._fd = vfio.group_get_device_fd(group.fileno(), bdf)
 
 
 def iommu_group(bdf: str) -> int:

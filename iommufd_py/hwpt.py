@@ -150,8 +150,8 @@ class Hwpt(IommufdObject):
         self.ioas = ioas
         self.flags = flags
         self.evidence: CoherencyEvidence | None = None
-        self.id = _alloc(self.iommufd, dev_id, ioas.id, flags, data, fault_queue)
-        self._opened()
+        with self._opening():
+            self.id = _alloc(self.iommufd, dev_id, ioas.id, flags, data, fault_queue)
 
     def __repr__(self) -> str:
         return f"Hwpt(id={self.id}, ioas={self.ioas.id})"
@@ -175,8 +175,8 @@ class NestedHwpt(IommufdObject):
         super().__init__(parent.iommufd, *_stands_on(parent, fault_queue))
         self.parent = parent
         self.flags = flags
-        self.id = _alloc(self.iommufd, dev_id, parent.id, flags, data, fault_queue)
-        self._opened()
+        with self._opening():
+            self.id = _alloc(self.iommufd, dev_id, parent.id, flags, data, fault_queue)
 
     def __repr__(self) -> str:
         return f"NestedHwpt(id={self.id}, parent={self.parent.id})"

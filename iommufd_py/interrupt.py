@@ -46,19 +46,19 @@ class Interrupts(Resource):
         self.count = available if count is None else count
         if not 0 < self.count <= available:
             raise DeviceError(f"{device.name} has {available} {index.name} interrupts, {self.count} cannot be enabled")
-        self.eventfds = tuple(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(self.count))
-        try:
-            granted = self._set(
-                IrqSetFlags.DATA_EVENTFD | IrqSetFlags.ACTION_TRIGGER, struct.pack(f"={self.count}i", *self.eventfds)
-            )
-            if granted:
-                raise DeviceError(
-                    f"only {granted} of {self.count} {index.name} vectors can be had for {device.name}: ask for fewer"
-                )
-        except BaseException:
-            self._close_eventfds()
-            raise
-        self._opened()
+        enable = IrqSetFlags.DATA_EVENTFD | IrqSetFlags.ACTION_TRIGGER
+        with self._opening():
+            self.eventfds = tuple(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(self.count))
+            try:
+                granted = self._set(enable, struct.pack(f"={self.count}i", *self.eventfds))
+                if granted:
+                    raise DeviceError(
+                        f"only {granted} of {self.count} {index.name} vectors can be had for {device.name}: ask for "
+                        "fewer"
+                    )
+            except BaseException:
+                self._close_eventfds()
+                raise
 
     def __repr__(self) -> str:
         return f"Interrupts({self.index.name} of {self.device.name}, count={self.count})"

@@ -28,8 +28,8 @@ class Ioas(IommufdObject, MappingSpace):
 
     def __init__(self, iommufd: "Iommufd") -> None:
         super().__init__(iommufd)
-        self.id = uapi.ioas_alloc(iommufd.fileno())
-        self._opened()
+        with self._opening():
+            self.id = uapi.ioas_alloc(iommufd.fileno())
 
     def map(
         self,

@@ -88,8 +88,8 @@ class DmaBuffer(Resource):
         self.backing = backing
         self.fd: int | None = None
         self._offset = 0
-        self._memory = self._reserve()
-        self._opened()
+        with self._opening():
+            self._memory = self._reserve()
         try:
             self.user_va = address_of_buffer(self._memory) + self._offset
             if node is not None:

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Open and closed, what stands on what, and the order in which things are given back."""
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from iommufd_py.errors import ClosedError
+from iommufd_py.errors import ClosedError, ToolError
+from iommufd_py.signals import held_signals
 from iommufd_py.uapi import iommufd as uapi
 
 if TYPE_CHECKING:
@@ -36,6 +39,21 @@ class Resource:
         # In the order in which they came; a thousand mappings are each found and dropped at once.
         self._dependents: dict[Resource, None] = {}
 
+    @contextlib.contextmanager
+    def _opening(self) -> Iterator[None]:
+        """Become open when the block is through, which makes the kernel's object.
+
+        A signal that comes meanwhile is raised afterwards, when there is something to close. What the kernel has made
+        and nobody knows could not be given back, and would keep what it stands on from that.
+        """
+        try:
+            with held_signals():
+                yield
+                self._opened()
+        except BaseException:
+            self.close()
+            raise
+
     def _opened(self) -> None:
         """Say, at the end of a constructor, that there now is something to close."""
         self._open = True
@@ -43,7 +61,11 @@ class Resource:
             lower._dependents[self] = None
 
     def _release(self) -> None:
-        """Give the kernel's object back. Called once, with all dependents closed."""
+        """Give the kernel's object back. Called once, with all dependents closed and this no longer open.
+
+        Raises:
+            ToolError: it cannot go now, and stays open.
+        """
         raise NotImplementedError
 
     def _forget(self) -> None:
@@ -72,23 +94,28 @@ class Resource:
     def close(self) -> None:
         """Close what stands on this, newest first, then this.
 
-        What fails does not keep the rest open: everything is tried, then the first failure is raised.
+        What fails does not keep the rest open, nor does a Ctrl-C: everything is tried, then that is raised, or else the
+        first failure.
         """
         if not self._open:
             return
-        failures: list[OSError] = []
+        failures: list[BaseException] = []
         for dependent in reversed(tuple(self._dependents)):
             try:
                 dependent.close()
-            except OSError as failure:
+            except BaseException as failure:
                 failures.append(failure)
+        # First: a signal that comes in the system call is raised when that has done its work, and twice would be wrong.
+        self._forget()
         try:
             self._release()
-        except OSError as failure:
+        except ToolError:
+            self._opened()
+            raise
+        except BaseException as failure:
             failures.append(failure)
-        self._forget()
         if failures:
-            raise failures[0]
+            raise min(failures, key=_is_failure)
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -102,6 +129,11 @@ class Resource:
     def __del__(self) -> None:
         if self._open:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
+
+
+def _is_failure(exception: BaseException) -> bool:
+    """Whether it is an error, and not a signal that ends the program."""
+    return isinstance(exception, Exception)
 
 
 class IommufdObject(Resource):

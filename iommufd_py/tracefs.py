@@ -127,11 +127,11 @@ class Trace(Resource):
         self._marker = -1
         self._probes: set[str] = set()
         self._missed_before = 0
-        try:
-            self.directory.mkdir()
-        except OSError as failure:
-            raise SkipError(f"no trace instance can be made in {self._root}: {failure.strerror}") from failure
-        self._opened()
+        with self._opening():
+            try:
+                self.directory.mkdir()
+            except OSError as failure:
+                raise SkipError(f"no trace instance can be made in {self._root}: {failure.strerror}") from failure
         try:
             (self.directory / "trace_clock").write_text(clock)
             (self.directory / "buffer_size_kb").write_text(str(buffer_bytes >> 10))

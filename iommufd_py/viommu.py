@@ -40,9 +40,9 @@ class VIommu(IommufdObject):
         super().__init__(parent.iommufd, parent)
         self.parent = parent
         answer = bytearray(data)
-        self.id = uapi.viommu_alloc(self.iommufd.fileno(), viommu_type, device.dev_id, parent.id, answer)
+        with self._opening():
+            self.id = uapi.viommu_alloc(self.iommufd.fileno(), viommu_type, device.dev_id, parent.id, answer)
         self.data = bytes(answer)
-        self._opened()
 
     def alloc_vdevice(self, device: "BoundDevice", virt_id: int) -> "VDevice":
         """Tell the vIOMMU under which id the guest knows *device*."""
@@ -95,8 +95,8 @@ class VDevice(IommufdObject):
     def __init__(self, viommu: VIommu, device: "BoundDevice", virt_id: int) -> None:
         super().__init__(viommu.iommufd, viommu, device)
         self.virt_id = virt_id
-        self.id = uapi.vdevice_alloc(self.iommufd.fileno(), viommu.id, device.dev_id, virt_id)
-        self._opened()
+        with self._opening():
+            self.id = uapi.vdevice_alloc(self.iommufd.fileno(), viommu.id, device.dev_id, virt_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,7 @@ class VEventQueue(EventQueue):
 
     def __init__(self, viommu: VIommu, event_type: VEventQueueType, depth: int) -> None:
         self._event_bytes = size_of(_EVENTS[event_type])
-        made = uapi.veventq_alloc(viommu._fd(), viommu.id, event_type, depth)
-        super().__init__(viommu, viommu.iommufd, made)
+        super().__init__(viommu, viommu.iommufd, lambda: uapi.veventq_alloc(viommu._fd(), viommu.id, event_type, depth))
 
     def read(self, timeout: float | None = None) -> list[VEvent]:
         """Return the events that are there, waiting *timeout* seconds at most (None: for ever) for the first."""
@@ -143,7 +142,7 @@ class HwQueue(IommufdObject):
     ) -> None:
         super().__init__(viommu.iommufd, viommu, mapping)
         self.index = index
-        self.id = uapi.hw_queue_alloc(
-            self.iommufd.fileno(), viommu.id, queue_type, index, mapping.iova + offset, length
-        )
-        self._opened()
+        with self._opening():
+            self.id = uapi.hw_queue_alloc(
+                self.iommufd.fileno(), viommu.id, queue_type, index, mapping.iova + offset, length
+            )

@@ -35,6 +35,7 @@ from iommufd_py.device import normalize_bdf
 from iommufd_py.errors import IommufdError, ToolError
 from iommufd_py.hwpt import Coherency
 from iommufd_py.mock import FlushCount, flush_count
+from iommufd_py.signals import held_signals
 from iommufd_py.sysinfo import environment, pinned_bytes
 from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, can_flush, clock, clock_ns, empty_ioctl, flush
 
@@ -134,12 +135,11 @@ def _in_process(plan: Plan, *, first: bool) -> Iterator[Row]:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_measure_rows, args=(plan, first, theirs, os.getpid()))
-    # Ctrl-C is for this process, which then ends the other; not before that can be ended in silence.
-    signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    child.start()
-    signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-    theirs.close()
     try:
+        # The other keeps the mask: a signal is for this process, which ends it.
+        with held_signals():
+            child.start()
+        theirs.close()
         for _ in plan.points:
             try:
                 answer = ours.recv()
@@ -154,10 +154,11 @@ def _in_process(plan: Plan, *, first: bool) -> Iterator[Row]:
             yield answer
     finally:
         ours.close()
-        if sys.exc_info()[0] is not None:
-            child.terminate()
-        child.join()
-        child.close()
+        if child.pid is not None:
+            # Whether it is done or not: the kernel takes back all that it holds.
+            child.kill()
+            child.join()
+            child.close()
 
 
 def _measure_rows(plan: Plan, first: bool, answers: Connection, parent: int) -> None:
@@ -165,9 +166,6 @@ def _measure_rows(plan: Plan, first: bool, answers: Connection, parent: int) -> 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
-    # The kernel takes back all that this process holds.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         for point in plan.points:
             answers.send(_measure(plan, point, first=first))

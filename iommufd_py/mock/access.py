@@ -26,9 +26,9 @@ class MockAccess(Resource):
         super().__init__(ioas)
         self.ioas = ioas
         flags = iommufd_test.ACCESS_NEEDS_PIN if pins else 0
-        answer = command(ioas._fd(), "CREATE_ACCESS", ioas.id, "create_access", flags=flags)
-        self._access_fd = int(answer.create_access.out_access_fd)
-        self._opened()
+        with self._opening():
+            answer = command(ioas._fd(), "CREATE_ACCESS", ioas.id, "create_access", flags=flags)
+            self._access_fd = int(answer.create_access.out_access_fd)
 
     def __repr__(self) -> str:
         return f"MockAccess(ioas={self.ioas.id})"
@@ -74,18 +74,18 @@ class AccessPin(Resource):
         self.access = access
         self.iova = iova
         self.length = length
-        answer = command(
-            access._fd(),
-            "ACCESS_PAGES",
-            access._access_fd,
-            "access_pages",
-            flags=iommufd_test.ACCESS_WRITE if write else 0,
-            iova=iova,
-            length=length,
-            uptr=user_va,
-        )
-        self._pages_id = int(answer.access_pages.out_access_pages_id)
-        self._opened()
+        with self._opening():
+            answer = command(
+                access._fd(),
+                "ACCESS_PAGES",
+                access._access_fd,
+                "access_pages",
+                flags=iommufd_test.ACCESS_WRITE if write else 0,
+                iova=iova,
+                length=length,
+                uptr=user_va,
+            )
+            self._pages_id = int(answer.access_pages.out_access_pages_id)
 
     def __repr__(self) -> str:
         return f"AccessPin(iova={self.iova:#x}, length={self.length})"

@@ -36,18 +36,18 @@ class MockDevice(BoundDevice):
         self._parking = iommufd.alloc_ioas()
         self._stands_on = (iommufd, self._parking)
         try:
-            made = make_device(iommufd.fileno(), (target or self._parking).id, flags)
+            with self._opening():
+                made = make_device(iommufd.fileno(), (target or self._parking).id, flags)
+                self.id = int(made.out_stdev_id)
+                self.dev_id = int(made.out_idev_id)
         except UnsupportedIoctlError:
-            self._parking.close()
+            self.close()
             raise ToolError(
                 "this kernel has no mock driver: it needs CONFIG_IOMMUFD_TEST, as in 'iommufd lab run -- ...'"
             ) from None
         except BaseException:
-            self._parking.close()
+            self.close()
             raise
-        self.id = int(made.out_stdev_id)
-        self.dev_id = int(made.out_idev_id)
-        self._opened()
         if target:
             self.attachments[None] = Attachment(self, target, None, int(made.out_hwpt_id))
 

@@ -88,12 +88,13 @@ class MockDmabuf(Resource):
         super().__init__(iommufd)
         self._iommufd = iommufd
         self.length = length
+        fd = iommufd.fileno()
         # 7.3.4 makes the descriptor and returns 0: then it is the lowest number that was free.
-        lowest_free = os.dup(iommufd.fileno())
+        lowest_free = os.dup(fd)
         os.close(lowest_free)
-        made = command_result(iommufd.fileno(), "DMABUF_GET", 0, "dmabuf_get", length=length, open_flags=os.O_CLOEXEC)
-        self._fd = made or lowest_free
-        self._opened()
+        with self._opening():
+            made = command_result(fd, "DMABUF_GET", 0, "dmabuf_get", length=length, open_flags=os.O_CLOEXEC)
+            self._fd = made or lowest_free
 
     def fileno(self) -> int:
         """Return the file descriptor, for :meth:`Ioas.map_fd`."""

@@ -14,6 +14,7 @@ from iommufd_py.errors import DeviceError
 from iommufd_py.pci import state
 from iommufd_py.pci.functions import DEVICES, bound_driver, pci_device
 from iommufd_py.pci.uses import openers, uses
+from iommufd_py.signals import held_signals
 
 __all__ = [
     "CDEV_SECONDS",
@@ -188,8 +189,9 @@ def vfio_bound(bdf: str, *, force: bool = False) -> Iterator[None]:
             bind_vfio(address, force=force)
         yield
     finally:
-        if not already and state.recall(address) is not None:
-            restore(address)
+        with held_signals():
+            if not already and state.recall(address) is not None:
+                restore(address)
 
 
 def _remember(address: str) -> None:

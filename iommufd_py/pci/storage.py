@@ -8,6 +8,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from iommufd_py.signals import held_signals
+
 __all__ = [
     "Mount",
     "disks_beneath",
@@ -104,7 +106,8 @@ def is_claimed(disk: str) -> bool:
     """Tell whether something inside the kernel holds a disk for itself; False also where that may not be asked."""
     try:
         # O_EXCL without O_CREAT on a block device: refused while a file system, swap, RAID or the like holds it.
-        os.close(os.open(f"/dev/{disk}", os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC))
+        with held_signals():
+            os.close(os.open(f"/dev/{disk}", os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as failure:
         return failure.errno == errno.EBUSY
     return False

@@ -31,9 +31,9 @@ class EmulatedDevice(Resource):
         if not _TYPE.exists():
             raise SkipError("this kernel emulates no device: it needs CONFIG_SAMPLE_VFIO_MDEV_MTTY, or 'modprobe mtty'")
         uuid = str(uuid4())
-        (_TYPE / "create").write_text(uuid)
         self._device = _DEVICES / uuid
-        self._opened()
+        with self._opening():
+            (_TYPE / "create").write_text(uuid)
         try:
             self.group = int((self._device / "iommu_group").resolve(strict=True).name)
         except BaseException:

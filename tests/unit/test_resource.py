@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: MIT
 import gc
 import warnings
+from signal import default_int_handler, raise_signal, signal
 
 import pytest
 
-from iommufd_py.errors import BusyError, ClosedError
+from iommufd_py.errors import BackingError, BusyError, ClosedError
 from iommufd_py.resource import Resource
+from iommufd_py.signals import ENDING
 
 
 class Thing(Resource):
     """A resource that writes down when it is released, and can be told to fail."""
 
-    def __init__(self, name: str, log: list[str], *stands_on: Resource, fails: bool = False) -> None:
+    def __init__(
+        self, name: str, log: list[str], *stands_on: Resource, fails: BaseException | None = None, signal: int = 0
+    ) -> None:
         super().__init__(*stands_on)
         self.name, self.log, self.fails = name, log, fails
-        self._opened()
+        with self._opening():
+            if signal:
+                raise_signal(signal)
 
     def __repr__(self) -> str:
         return self.name
@@ -22,7 +28,10 @@ class Thing(Resource):
     def _release(self) -> None:
         self.log.append(self.name)
         if self.fails:
-            raise BusyError(16, "IOMMU_DESTROY", {"id": self.name})
+            raise self.fails
+
+
+BUSY = BusyError(16, "IOMMU_DESTROY", {"id": 1})
 
 
 def test_closing_closes_what_stands_on_it_newest_first() -> None:
@@ -62,11 +71,50 @@ def test_a_failure_does_not_keep_the_rest_open() -> None:
     log: list[str] = []
     root = Thing("root", log)
     Thing("first", log, root)
-    Thing("stuck", log, root, fails=True)
-    with pytest.raises(BusyError, match="stuck"):
+    Thing("stuck", log, root, fails=BUSY)
+    with pytest.raises(BusyError):
         root.close()
     assert log == ["stuck", "first", "root"]
     assert root.closed
+
+
+def test_ctrl_c_does_not_keep_the_rest_open_and_is_what_is_raised() -> None:
+    log: list[str] = []
+    root = Thing("root", log)
+    slow = Thing("slow", log, root, fails=KeyboardInterrupt())
+    Thing("stuck", log, root, fails=BUSY)
+    with pytest.raises(KeyboardInterrupt):
+        root.close()
+    assert log == ["stuck", "slow", "root"]
+    slow.close()
+    assert log == ["stuck", "slow", "root"], "released twice"
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_while_it_opens_is_raised_when_it_can_be_closed(number: int) -> None:
+    log: list[str] = []
+    root = Thing("root", log)
+    before = signal(number, default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Thing("slow", log, root, signal=number)
+    finally:
+        signal(number, before)
+    assert log == ["slow"]
+    root.close()
+    assert log == ["slow", "root"]
+
+
+def test_what_cannot_go_stays_open() -> None:
+    log: list[str] = []
+    root = Thing("root", log)
+    viewed = Thing("viewed", log, root, fails=BackingError("a view is held"))
+    with pytest.raises(BackingError):
+        viewed.close()
+    viewed.fails = None
+    log.clear()
+    root.close()
+    assert log == ["viewed", "root"]
 
 
 def test_forgetting_one_leaves_the_others() -> None:
