@@ -16,6 +16,7 @@ from iommufd_py.errors import IommufdError, SkipError, ToolError
 __all__ = ["main"]
 
 _FAILED, _SKIPPED, _INTERRUPTED = 1, 4, 130
+_AGAIN_SECONDS = 0.01
 
 # Loaded when used: `iommufd lab run` must not pay for what a benchmark needs, and neither must the list of commands.
 _COMMANDS = {
@@ -70,11 +71,27 @@ def _leave(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
+def _leave_after_all(dropped: "sys.UnraisableHookArgs") -> None:
+    """Have what a signal's handler raised raised again, where Python could not: in ``__del__``, while it imports."""
+    reason = dropped.exc_value
+    if not isinstance(reason, (KeyboardInterrupt, SystemExit)):
+        sys.__unraisablehook__(dropped)
+        return
+
+    def raise_again(*_: object) -> None:
+        raise reason.with_traceback(None)
+
+    # Not at once: that would be dropped as well.
+    signal.signal(signal.SIGALRM, raise_again)
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+
+
 def main() -> None:
     """Run the command line."""
     # As Ctrl-C does: end through the `finally` clauses, which give devices back and stop guests.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
+    sys.unraisablehook = _leave_after_all
     try:
         sys.exit(iommufd.main(standalone_mode=False))
     except click.ClickException as failure:

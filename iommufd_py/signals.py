@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 __all__ = ["ENDING", "held_signals"]
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What ends a command in good order: Ctrl-C, kill, the terminal that is closed."""
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+"""What ends a command in good order: Ctrl-C, kill, the terminal that is closed, an alarm."""
 
 
 @contextlib.contextmanager
