@@ -121,6 +121,22 @@ def test_a_panic_is_a_failure_and_its_log_is_kept(image: Path) -> None:
     assert "sysrq_handle_crash" in guest.result.log_excerpt()
 
 
+def test_a_task_that_hangs_is_a_failure(image: Path) -> None:
+    """The unbind of a device that is open waits, and once a signal has come so that nothing ends it."""
+    script = f"""
+        echo 2 > /proc/sys/kernel/hung_task_timeout_secs
+        iommufd device bind {TEST_DEVICES[0]}
+        exec 3<> /dev/vfio/devices/vfio0
+        (exec 3>&-; echo {TEST_DEVICES[0]} > /sys/bus/pci/drivers/vfio-pci/unbind) &
+        sleep 2; kill $!; sleep 10
+        exec 3>&-; wait; echo released
+    """
+    guest = Guest(image, "sh", "-c", script)
+    assert guest.stdout.endswith("released\n")
+    assert {splat.kind for splat in guest.result.splats} == {"hung task"}
+    assert "vfio_unregister_group_dev" in guest.result.log_excerpt()
+
+
 @pytest.mark.parametrize(
     ("level", "report"),
     [(4, "WARNING: drivers/iommu/x.c:1 at f+0x1/0x2, CPU#0: x/1"), (7, "BUG: MAX_LOCKDEP_CHAINS too low!")],
