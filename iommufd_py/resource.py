@@ -109,9 +109,9 @@ class Resource:
         self._forget()
         try:
             self._release()
-        except ToolError:
+        except ToolError as refusal:
             self._opened()
-            raise
+            failures.append(refusal)
         except BaseException as failure:
             failures.append(failure)
         if failures:

@@ -111,6 +111,10 @@ def test_what_cannot_go_stays_open() -> None:
     viewed = Thing("viewed", log, root, fails=BackingError("a view is held"))
     with pytest.raises(BackingError):
         viewed.close()
+    Thing("slow", log, viewed, fails=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        viewed.close()
+    assert not viewed.closed
     viewed.fails = None
     log.clear()
     root.close()
