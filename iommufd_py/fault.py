@@ -22,7 +22,13 @@ __all__ = ["EventQueue", "FaultQueue", "PageFault"]
 
 
 class EventQueue(IommufdObject):
-    """A queue of the kernel's with a file descriptor of its own, for poll() and read()."""
+    """A queue of the kernel's with a file descriptor of its own, for poll() and read().
+
+    Args:
+        parent: what it stands on.
+        iommufd: where it lives.
+        alloc: has the kernel make it.
+    """
 
     def __init__(self, parent: "Iommufd | VIommu", iommufd: "Iommufd", alloc: Callable[[], uapi.EventQueueIds]) -> None:
         super().__init__(iommufd, parent)
