@@ -31,7 +31,7 @@ class Thing(Resource):
             raise self.fails
 
 
-BUSY = BusyError(16, "IOMMU_DESTROY", {"id": 1})
+BUSY = BusyError(16, "IOMMU_DESTROY", {"id": "stuck"})
 
 
 def test_closing_closes_what_stands_on_it_newest_first() -> None:
@@ -72,7 +72,7 @@ def test_a_failure_does_not_keep_the_rest_open() -> None:
     root = Thing("root", log)
     Thing("first", log, root)
     Thing("stuck", log, root, fails=BUSY)
-    with pytest.raises(BusyError):
+    with pytest.raises(BusyError, match="stuck"):
         root.close()
     assert log == ["stuck", "first", "root"]
     assert root.closed
