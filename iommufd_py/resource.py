@@ -44,7 +44,8 @@ class Resource:
         """Become open when the block is through, which makes the kernel's object.
 
         A signal that comes meanwhile is raised afterwards, when there is something to close. What the kernel has made
-        and nobody knows could not be given back, and would keep what it stands on from that.
+        and nobody knows could not be given back, and would keep what it stands on from that. After a failure close() is
+        called, too: one that closes more than this has it done.
         """
         try:
             with held_signals():

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 __all__ = ["ENDING", "held_signals"]
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
-"""What ends a command in good order: Ctrl-C, kill, the terminal that is closed, an alarm."""
+"""What ends a command in good order: Ctrl-C, kill, the terminal that is closed, and the alarm by which the command line
+raises again what Python dropped."""
 
 
 @contextlib.contextmanager

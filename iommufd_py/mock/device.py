@@ -41,13 +41,9 @@ class MockDevice(BoundDevice):
                 self.id = int(made.out_stdev_id)
                 self.dev_id = int(made.out_idev_id)
         except UnsupportedIoctlError:
-            self.close()
             raise ToolError(
                 "this kernel has no mock driver: it needs CONFIG_IOMMUFD_TEST, as in 'iommufd lab run -- ...'"
             ) from None
-        except BaseException:
-            self.close()
-            raise
         if target:
             self.attachments[None] = Attachment(self, target, None, int(made.out_hwpt_id))
 
