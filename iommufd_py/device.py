@@ -16,6 +16,7 @@ from iommufd_py.hwpt import Coherency, CoherencyEvidence, Hwpt, HwptData, Nested
 from iommufd_py.ioas import Ioas
 from iommufd_py.resource import Resource
 from iommufd_py.signals import held_signals
+from iommufd_py.sysfs import entries, target_name
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
 from iommufd_py.vfio_pci import PCI_DEVICES, VfioPciDevice
@@ -241,7 +242,7 @@ def find_cdev(bdf: str) -> Path:
         DeviceError: no such device, not bound to vfio-pci, or a kernel without VFIO cdevs.
     """
     driver = vfio_driver(bdf)
-    nodes = sorted((PCI_DEVICES / bdf / "vfio-dev").glob("vfio*"))
+    nodes = entries(PCI_DEVICES / bdf / "vfio-dev", "vfio*")
     if nodes:
         return Path("/dev/vfio/devices") / nodes[0].name
     raise DeviceError(
@@ -259,10 +260,9 @@ def vfio_driver(bdf: str) -> str:
     device = PCI_DEVICES / bdf
     if not device.exists():
         raise DeviceError(f"there is no PCI device {bdf}: 'iommufd device list' shows those there are")
-    driver = device / "driver"
-    if not driver.exists():
+    name = target_name(device / "driver")
+    if not name:
         raise DeviceError(f"{bdf} is bound to no driver, not to vfio-pci: 'iommufd device bind {bdf}' does that")
-    name = driver.resolve().name
     if not name.startswith("vfio") and not (device / "vfio-dev").exists():
         raise DeviceError(
             f"{bdf} is bound to {name}, not to vfio-pci: 'iommufd device bind {bdf}' takes it from that driver"

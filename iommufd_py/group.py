@@ -10,6 +10,7 @@ from iommufd_py.device import vfio_driver
 from iommufd_py.enums import GroupFlags
 from iommufd_py.errors import DeviceError, SkipError
 from iommufd_py.resource import Resource
+from iommufd_py.sysfs import entries, target_name
 from iommufd_py.uapi import vfio
 from iommufd_py.vfio_pci import PCI_DEVICES, VfioPciDevice
 
@@ -81,10 +82,10 @@ def iommu_group(bdf: str) -> int:
         DeviceError: no such device, it is not bound to vfio-pci, or it has no group.
     """
     driver = vfio_driver(bdf)
-    link = PCI_DEVICES / bdf / "iommu_group"
-    if not link.exists():
+    number = target_name(PCI_DEVICES / bdf / "iommu_group")
+    if not number:
         raise DeviceError(f"{bdf} is bound to {driver} but has no IOMMU group: is the IOMMU on (intel_iommu=on)?")
-    return int(link.resolve().name)
+    return int(number)
 
 
 def _open_group(number: int) -> int:
@@ -107,4 +108,4 @@ def _open_group(number: int) -> int:
 
 
 def _members(number: int) -> str:
-    return ", ".join(sorted(path.name for path in Path(f"/sys/kernel/iommu_groups/{number}/devices").iterdir()))
+    return ", ".join(path.name for path in entries(Path(f"/sys/kernel/iommu_groups/{number}/devices")))

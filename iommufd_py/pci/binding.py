@@ -15,6 +15,7 @@ from iommufd_py.pci import state
 from iommufd_py.pci.functions import DEVICES, bound_driver, pci_device
 from iommufd_py.pci.uses import openers, uses
 from iommufd_py.signals import held_signals
+from iommufd_py.sysfs import attribute_text, entries
 
 __all__ = [
     "CDEV_SECONDS",
@@ -220,7 +221,7 @@ def _driver(address: str) -> str:
 
 
 def _override(address: str) -> str:
-    text = (DEVICES / address / "driver_override").read_text().strip()
+    text = attribute_text(DEVICES / address / "driver_override")
     return "" if text == "(null)" else text
 
 
@@ -261,7 +262,7 @@ def _cdev_awaited(address: str, seconds: float) -> Iterator[None]:
     monitor.filter_by("vfio-dev")
     monitor.start()  # before the event can come
     yield
-    numbers = list((DEVICES / address / "vfio-dev").glob("vfio*/dev"))
+    numbers = entries(DEVICES / address / "vfio-dev", "vfio*/dev")
     deadline = time.monotonic() + seconds
     for node in [_CDEVS / number.parent.name for number in numbers]:
         while not node.exists():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """PCI functions as sysfs and the hardware database describe them."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from iommufd_py.device import normalize_bdf
 from iommufd_py.errors import DeviceError
 from iommufd_py.pci.names import installed_names
+from iommufd_py.sysfs import attribute_text, entries, target_name
 from iommufd_py.vfio_pci import PCI_DEVICES as DEVICES
 
 __all__ = ["DEVICES", "PciDevice", "bound_driver", "list_devices", "pci_device"]
@@ -51,7 +53,7 @@ def list_devices() -> tuple[PciDevice, ...]:
     import pyudev  # here, so that opening a device does not pay for listing them
 
     found = (_describe(device) for device in pyudev.Context().list_devices(subsystem="pci"))
-    return tuple(sorted(found, key=lambda device: device.bdf))
+    return tuple(sorted(filter(None, found), key=lambda device: device.bdf))
 
 
 def pci_device(bdf: str) -> PciDevice:
@@ -63,36 +65,39 @@ def pci_device(bdf: str) -> PciDevice:
     import pyudev
 
     address = normalize_bdf(bdf)
-    try:
-        return _describe(pyudev.Devices.from_name(pyudev.Context(), "pci", address))
-    except pyudev.DeviceNotFoundError:
-        raise DeviceError(f"there is no PCI device {address}: 'iommufd device list' shows those there are") from None
+    with contextlib.suppress(pyudev.DeviceNotFoundError):
+        found = _describe(pyudev.Devices.from_name(pyudev.Context(), "pci", address))
+        if found is not None:
+            return found
+    raise DeviceError(f"there is no PCI device {address}: 'iommufd device list' shows those there are")
 
 
 def bound_driver(device: Path) -> str:
     """Return the name of the driver that a device in sysfs is bound to, empty for none."""
-    driver = device / "driver"
-    return driver.resolve().name if driver.exists() else ""
+    return target_name(device / "driver")
 
 
-def _describe(device: Any) -> PciDevice:
+def _describe(device: Any) -> PciDevice | None:
+    """Return what the function is, None for one that went away meanwhile."""
     path = Path(device.sys_path)
-    group, unit = path / "iommu_group", path / "iommu"
-    cdevs = sorted((path / "vfio-dev").glob("vfio*"))
-    vendor, model, code = (_hex(path / attribute) for attribute in ("vendor", "device", "class"))
-    node = _text(path / "numa_node")
+    group, unit = target_name(path / "iommu_group"), path / "iommu"
+    cdevs = entries(path / "vfio-dev", "vfio*")
+    vendor, model, code = (attribute_text(path / name).removeprefix("0x") for name in ("vendor", "device", "class"))
+    node = attribute_text(path / "numa_node")
     properties: Mapping[str, str] = device.properties
+    if not path.exists():
+        return None
     return PciDevice(
         bdf=path.name,
         ids=f"{vendor}:{model}",
         class_code=code,
         driver=bound_driver(path),
-        iommu_group=int(group.resolve().name) if group.exists() else None,
+        iommu_group=int(group) if group else None,
         # An IOMMU that is a PCI function itself has a directory of that name.
-        iommu=unit.resolve().name if unit.is_symlink() else "",
+        iommu=target_name(unit) if unit.is_symlink() else "",
         cdev=cdevs[0].name if cdevs else "",
         numa_node=int(node) if node and int(node) >= 0 else None,
-        reset_methods=tuple(_text(path / "reset_method").split()),
+        reset_methods=tuple(attribute_text(path / "reset_method").split()),
         name=_name(properties, vendor, model),
         class_name=_class_name(properties, code),
     )
@@ -107,11 +112,3 @@ def _class_name(properties: Mapping[str, str], code: str) -> str:
     levels = ("ID_PCI_SUBCLASS_FROM_DATABASE", "ID_PCI_CLASS_FROM_DATABASE")
     known = next(filter(None, (properties.get(level, "") for level in levels)), "")
     return known or installed_names().of_class(code)
-
-
-def _hex(attribute: Path) -> str:
-    return attribute.read_text().strip().removeprefix("0x")
-
-
-def _text(attribute: Path) -> str:
-    return attribute.read_text().strip() if attribute.exists() else ""

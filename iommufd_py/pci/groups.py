@@ -7,6 +7,7 @@ from pathlib import Path
 
 from iommufd_py.iova import IovaRange
 from iommufd_py.pci.functions import bound_driver
+from iommufd_py.sysfs import attribute_text, entries
 
 __all__ = ["IommuGroup", "ReservedRegion", "group_types", "iommu_group", "parse_reserved_regions"]
 
@@ -52,12 +53,11 @@ def _leaves_dma(driver: str) -> bool:
 def iommu_group(number: int) -> IommuGroup:
     """Return the group as it is now."""
     directory = _GROUPS / str(number)
-    devices = sorted((directory / "devices").iterdir())
     return IommuGroup(
         number=number,
-        type=(directory / "type").read_text().strip(),
-        drivers={device.name: bound_driver(device) for device in devices},
-        reserved=parse_reserved_regions((directory / "reserved_regions").read_text()),
+        type=attribute_text(directory / "type"),
+        drivers={device.name: bound_driver(device) for device in entries(directory / "devices")},
+        reserved=parse_reserved_regions(attribute_text(directory / "reserved_regions")),
     )
 
 
@@ -69,4 +69,4 @@ def parse_reserved_regions(text: str) -> tuple[ReservedRegion, ...]:
 
 def group_types() -> Counter[str]:
     """Count the groups by the type of their default domain."""
-    return Counter(one.read_text().strip() for one in _GROUPS.glob("*/type"))
+    return Counter(filter(None, map(attribute_text, entries(_GROUPS, "*/type"))))

@@ -8,6 +8,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from iommufd_py.sysfs import attribute_text, entries
+
 __all__ = ["interfaces_in_use", "parse_inet6_addresses", "parse_routed_interfaces"]
 
 _NET = Path("/sys/class/net")
@@ -19,9 +21,11 @@ _ADDRESS_AT = slice(20, 24)
 
 def interfaces_in_use(device: Path) -> Iterator[str]:
     """Say of each interface beneath *device*, and of what is built on it (bridge, bond, VLAN), why it is in use."""
-    below = [one.name for one in _NET.glob("*") if (one / "device").resolve().is_relative_to(device)]
-    addresses6 = parse_inet6_addresses(_read("/proc/net/if_inet6"))
-    routed = parse_routed_interfaces(_read("/proc/net/route"), _read("/proc/net/ipv6_route"))
+    below = [one.name for one in entries(_NET) if (one / "device").resolve().is_relative_to(device)]
+    addresses6 = parse_inet6_addresses(attribute_text(Path("/proc/net/if_inet6")))
+    routed = parse_routed_interfaces(
+        attribute_text(Path("/proc/net/route")), attribute_text(Path("/proc/net/ipv6_route"))
+    )
     for base in sorted(below):
         for name in _with_uppers(base):
             over = name if name == base else f"{name}, over {base},"
@@ -38,7 +42,7 @@ def _with_uppers(interface: str) -> list[str]:
         name = pending.pop(0)
         if name not in found:
             found.append(name)
-            pending += [upper.name.removeprefix("upper_") for upper in sorted((_NET / name).glob("upper_*"))]
+            pending += [upper.name.removeprefix("upper_") for upper in entries(_NET / name, "upper_*")]
     return found
 
 
@@ -73,8 +77,3 @@ def parse_routed_interfaces(inet: str, inet6: str) -> frozenset[str]:
         if int(fields[4], 16):
             found.add(fields[9])
     return frozenset(found)
-
-
-def _read(path: str) -> str:
-    file = Path(path)
-    return file.read_text() if file.exists() else ""

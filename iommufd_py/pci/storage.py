@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.signals import held_signals
+from iommufd_py.sysfs import attribute_text, entries
 
 __all__ = [
     "Mount",
@@ -75,31 +76,30 @@ def number_of_node(path: str) -> str:
 
 def nvme_subsystems(device: Path) -> tuple[Path, ...]:
     """Return the subsystems that an NVMe controller belongs to: with multipath, the disks stand below those."""
-    subsystems = Path("/sys/class/nvme-subsystem").glob("*")
     return tuple(
         subsystem.resolve()
-        for subsystem in subsystems
-        if any(controller.resolve().is_relative_to(device) for controller in subsystem.glob("nvme*"))
+        for subsystem in entries(Path("/sys/class/nvme-subsystem"))
+        if any(controller.resolve().is_relative_to(device) for controller in entries(subsystem, "nvme*"))
     )
 
 
 def disks_beneath(device: Path) -> dict[str, str]:
     """Return by ``major:minor`` the names of a device's disks and partitions, and of all that is built on them."""
     roots = (device, *nvme_subsystems(device))
-    names = [one.name for one in _BLOCK.glob("*") if any(one.resolve().is_relative_to(root) for root in roots)]
+    names = [one.name for one in entries(_BLOCK) if any(one.resolve().is_relative_to(root) for root in roots)]
     found: dict[str, str] = {}
     while names:
         name = names.pop()
-        number = (_BLOCK / name / "dev").read_text().strip()
-        if number not in found:
+        number = attribute_text(_BLOCK / name / "dev")
+        if number and number not in found:
             found[number] = name
-            names += [holder.name for holder in (_BLOCK / name / "holders").glob("*")]
+            names += [holder.name for holder in entries(_BLOCK / name / "holders")]
     return found
 
 
 def partitions(disk: str) -> set[str]:
     """Return the names of a disk's partitions."""
-    return {one.parent.name for one in (_BLOCK / disk).glob("*/partition")}
+    return {one.parent.name for one in entries(_BLOCK / disk, "*/partition")}
 
 
 def is_claimed(disk: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from iommufd_py.pci import storage
 from iommufd_py.pci.functions import DEVICES, PciDevice, list_devices, pci_device
 from iommufd_py.pci.network import interfaces_in_use
+from iommufd_py.sysfs import attribute_text, entries, target_name
 
 __all__ = ["Use", "UseKind", "openers", "uses"]
 
@@ -53,7 +54,7 @@ def uses(bdf: str) -> tuple[Use, ...]:
 def _storage_uses(path: Path) -> Iterator[Use]:
     disks = storage.disks_beneath(path)
     mounts = storage.parse_mounts(Path("/proc/self/mountinfo").read_text())
-    tags = {tag.read_text().rstrip("\n\0") for tag in path.glob("virtio*/mount_tag")}
+    tags = {attribute_text(tag).rstrip("\n\0") for tag in entries(path, "virtio*/mount_tag")}
     explained = set()
     for mount in mounts:
         disk = disks.get(mount.number) or disks.get(storage.number_of_node(mount.source))
@@ -85,7 +86,7 @@ def _other_uses(device: PciDevice, path: Path) -> Iterator[Use]:
     if _is_display(device) and not any(map(_is_display, _others(device))):
         yield Use(UseKind.DISPLAY, "it is the only display")
     functions = path / "sriov_numvfs"
-    count = int(functions.read_text()) if functions.exists() else 0
+    count = int(attribute_text(functions) or 0)
     if count:
         yield Use(UseKind.VIRTUAL_FUNCTIONS, f"{count} virtual functions of it are enabled (echo 0 > {functions})")
 
@@ -117,12 +118,12 @@ def openers(bdf: str) -> tuple[Use, ...]:
 def _nodes(device: Path) -> dict[tuple[bool, int], str]:
     """Return the device nodes beneath a device and of its VFIO group, by kind (is it a block device?) and number."""
     roots = [device.resolve(), *storage.nvme_subsystems(device.resolve())]
-    group = device / "iommu_group"
-    if group.exists():
-        roots.append(Path("/sys/devices/virtual/vfio", group.resolve().name))
+    group = target_name(device / "iommu_group")
+    if group:
+        roots.append(Path("/sys/devices/virtual/vfio", group))
     found = {}
     for kind in ("char", "block"):
-        for link in Path("/sys/dev", kind).iterdir():
+        for link in entries(Path("/sys/dev", kind)):
             target = link.resolve()
             if any(target.is_relative_to(root) for root in roots):
                 major, minor = map(int, link.name.split(":"))
@@ -131,7 +132,7 @@ def _nodes(device: Path) -> dict[tuple[bool, int], str]:
 
 
 def _node_of(device: Path) -> str:
-    for line in (device / "uevent").read_text().splitlines():
+    for line in attribute_text(device / "uevent").splitlines():
         if line.startswith("DEVNAME="):
             return f"/dev/{line.removeprefix('DEVNAME=')}"
     return f"/dev/{device.name}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.coherency import Flushes, IommuKind, flushes_of, flushes_of_vtd
+from iommufd_py.sysfs import attribute_text, entries, target_name
 from iommufd_py.vtd import DmarUnit, dmar_units
 
 __all__ = ["Iommu", "iommu_options", "iommus"]
@@ -48,14 +49,12 @@ def iommus() -> tuple[Iommu, ...]:
 
 
 def _other(path: Path) -> Iommu:
-    devices = path / "devices"
-    attributes = path / "amd-iommu"
     return Iommu(
         name=path.name,
         kind=_kind(path),
         unit=None,
-        registers={one.name: one.read_text().strip() for one in sorted(attributes.glob("*"))},
-        devices=tuple(sorted(one.name for one in devices.iterdir())) if devices.exists() else (),
+        registers={one.name: attribute_text(one) for one in entries(path / "amd-iommu")},
+        devices=tuple(one.name for one in entries(path / "devices")),
     )
 
 
@@ -64,8 +63,7 @@ def _kind(path: Path) -> IommuKind:
         return IommuKind.AMD_VI
     if path.name.startswith("iommufd_selftest"):
         return IommuKind.SELFTEST
-    driver = path / "device" / "driver"
-    if driver.exists() and driver.resolve().name == "virtio_iommu":
+    if target_name(path / "device" / "driver") == "virtio_iommu":
         return IommuKind.VIRTIO
     return IommuKind.OTHER
 

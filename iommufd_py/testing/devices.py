@@ -11,6 +11,7 @@ from iommufd_py import pci
 from iommufd_py.device import normalize_bdf
 from iommufd_py.errors import SkipError
 from iommufd_py.hwpt import snoop_control
+from iommufd_py.sysfs import attribute_text, entries
 from iommufd_py.vfio_pci import PCI_DEVICES
 
 __all__ = ["Candidate", "DevicePool", "Wanted", "candidate", "pool_addresses"]
@@ -79,12 +80,12 @@ def candidate(bdf: str) -> Candidate:
     """
     device = pci.pci_device(bdf)
     path = PCI_DEVICES / device.bdf
-    ecap, group = path / "iommu/intel-iommu/ecap", path / "iommu_group/devices"
+    ecap = attribute_text(path / "iommu/intel-iommu/ecap")
     return Candidate(
         bdf=device.bdf,
         ids=device.ids,
-        ecap=int(ecap.read_text(), 16) if ecap.exists() else None,
-        group=tuple(sorted(entry.name for entry in group.iterdir())) if group.exists() else (),
+        ecap=int(ecap, 16) if ecap else None,
+        group=tuple(entry.name for entry in entries(path / "iommu_group/devices")),
     )
 
 

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from iommufd_py.sysfs import entries
 from iommufd_py.vtd.registers import Capabilities
 
 __all__ = ["DmarUnit", "dmar_units", "parse_translation_modes"]
@@ -63,7 +64,7 @@ def _unit(attributes: Path, modes: dict[str, bool]) -> DmarUnit:
         domains_supported=int(texts["domains_supported"]),
         domains_used=int(texts["domains_used"]),
         scalable=modes.get(name) if capabilities["SMTS"] else False,
-        devices=tuple(sorted(device.name for device in (attributes.parent / "devices").iterdir())),
+        devices=tuple(device.name for device in entries(attributes.parent / "devices")),
     )
 
 

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""What is read of a device while somebody else takes it from its driver, or out of the machine."""
+
+import contextlib
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from iommufd_py import DeviceError, pci
+from iommufd_py.device import find_cdev
+from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
+from iommufd_py.pci.uses import openers
+from tests.conftest import IN_LAB
+from tests.waiting import wait_until
+
+pytestmark = [
+    pytest.mark.skipif(not IN_LAB, reason="takes the lab's devices; 'iommufd lab run -- pytest tests/vtd' does that"),
+    pytest.mark.usefixtures("all_given_back"),
+]
+
+BUS = Path("/sys/bus/pci")
+DEVICES = BUS / "devices"
+SPARE = TEST_DEVICES[1]
+
+Step = Callable[[], object]
+
+
+class Moment:
+    """Before a file or directory is opened of whose path *part* is a part: the one at which *left* comes to 0."""
+
+    left = 0
+    part = "\0"
+    action: Step
+
+
+@functools.cache  # once: Python removes no audit hook
+def watch() -> None:
+    def before(event: str, arguments: tuple[object, ...]) -> None:
+        if event in ("open", "os.scandir", "os.listdir") and Moment.part in str(arguments[0]):
+            Moment.left -= 1
+            if Moment.left == 0:
+                Moment.action()
+
+    sys.addaudithook(before)
+
+
+def disturb_everywhere(there: Step, work: Step, part: str, gone: Step) -> int:
+    """Have it *there*, do *work* and have it *gone* before the first file that it opens; then the second, and so on.
+
+    Return before how many files of which *part* is in the path it went. It is there afterwards.
+    """
+    watch()
+    went = 0
+    try:
+        while True:
+            there()
+            Moment.left, Moment.part, Moment.action = went + 1, part, gone
+            work()
+            if Moment.left > 0:
+                return went
+            went += 1
+    finally:
+        Moment.part = "\0"
+        there()
+
+
+def look(bdf: str) -> None:
+    """Ask all that is asked about a device; that there is none is an answer."""
+    pci.list_devices()
+    openers(bdf)
+    for ask in (pci.uses, find_cdev):
+        with contextlib.suppress(DeviceError):
+            ask(bdf)
+
+
+def test_disk_taken_from_its_driver() -> None:
+    driver = BUS / "drivers/nvme"
+
+    def there() -> None:
+        if not pci.pci_device(NVME_DEVICE).driver:
+            (driver / "bind").write_text(NVME_DEVICE)
+        wait_until(Path("/dev/nvme0n1").is_block_device)
+
+    def gone() -> None:
+        (driver / "unbind").write_text(NVME_DEVICE)
+
+    assert disturb_everywhere(there, lambda: look(NVME_DEVICE), "nvme", gone) > 10
+
+
+def test_device_taken_from_vfio() -> None:
+    def gone() -> None:
+        (BUS / "drivers/vfio-pci/unbind").write_text(SPARE)
+
+    with pci.vfio_bound(SPARE):
+        assert disturb_everywhere(lambda: pci.bind_vfio(SPARE), lambda: look(SPARE), SPARE, gone) > 10
+
+
+def test_device_taken_out_of_the_machine() -> None:
+    before = pci.pci_device(SPARE)
+    group = before.iommu_group
+    assert group is not None
+
+    def there() -> None:
+        if not (DEVICES / SPARE).exists():
+            (BUS / "rescan").write_text("1")
+
+    def work() -> None:
+        look(SPARE)
+        pci.iommu_group(group)
+
+    def gone() -> None:
+        (DEVICES / SPARE / "remove").write_text("1")
+
+    assert disturb_everywhere(there, work, SPARE, gone) > 10
+    assert disturb_everywhere(there, work, f"iommu_groups/{group}", gone) > 2
+    assert pci.pci_device(SPARE) == before
