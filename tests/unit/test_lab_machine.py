@@ -38,6 +38,11 @@ def test_coherency_is_one_option_and_nothing_else(machine: Machine) -> None:
     assert f"snoop-control={iommu['snoop-control']}" in str(machine)
 
 
+@given(machines)
+def test_emulated_cpus_take_turns(machine: Machine) -> None:
+    assert ("tcg,thread=single" in machine.qemu_args()) == (machine.accel == "tcg")
+
+
 def test_scalable_mode_is_asked_for_on_both_sides() -> None:
     legacy, scalable = Machine(), Machine(scalable=True)
     assert "x-scalable-mode" not in iommu_of(legacy)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""What every test behind the emulated VT-d trusts in: the machine loses nothing that its CPUs do."""
+
+import mmap
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from iommufd_py.lab.machine import TEST_DEVICES
+from tests.conftest import IN_LAB
+
+DEVICES = Path("/sys/bus/pci/devices")
+# Turn a PCI function's memory off and on (bit 1 of its command register): each time the machine's memory map changes.
+TOGGLE = """
+import os, sys
+os.sched_setaffinity(0, {0})
+config = os.open(sys.argv[1], os.O_WRONLY)
+for _ in range(15000):
+    for command in (b"\\0\\0", b"\\2\\0"):
+        os.pwrite(config, command, 4)
+"""
+IDENTIFICATION, LIVENESS = 0, 1
+EDU_1_0 = 0x010000ED
+
+
+@pytest.mark.skipif(not IN_LAB, reason="is about the lab's machine; 'iommufd lab run -- pytest tests/vtd' does that")
+@pytest.mark.usefixtures("all_given_back")
+def test_registers_answer_while_another_device_comes_and_goes() -> None:
+    """Source: docs/specs/edu.rst of QEMU: a register that never changes, and one that inverts what it is given."""
+    toggled, other = (DEVICES / address for address in TEST_DEVICES)
+    (other / "enable").write_text("1")
+    affinity = os.sched_getaffinity(0)
+    wrong = reads = 0
+    try:
+        os.sched_setaffinity(0, {1})
+        with (
+            (other / "resource0").open("r+b", buffering=0) as resource,
+            mmap.mmap(resource.fileno(), mmap.PAGESIZE) as memory,
+            memoryview(memory) as raw,
+            raw.cast("I") as registers,
+            subprocess.Popen([sys.executable, "-c", TOGGLE, str(toggled / "config")]) as toggling,
+        ):
+            while toggling.poll() is None:
+                for value in range(1000):
+                    registers[LIVENESS] = value
+                    wrong += registers[LIVENESS] != value ^ 0xFFFFFFFF
+                    wrong += registers[IDENTIFICATION] != EDU_1_0
+                reads += 2000
+        assert toggling.returncode == 0
+    finally:
+        os.sched_setaffinity(0, affinity)
+        (other / "enable").write_text("0")
+    assert reads > 100_000
+    assert wrong == 0
