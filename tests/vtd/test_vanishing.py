@@ -3,9 +3,11 @@
 
 import contextlib
 import functools
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from iommufd_py import DeviceError, pci
 from iommufd_py.device import find_cdev
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.pci.uses import openers
+from iommufd_py.sysfs import attribute_text
 from tests.conftest import IN_LAB
 from tests.waiting import wait_until
 
@@ -98,22 +101,44 @@ def test_device_taken_from_vfio() -> None:
         assert disturb_everywhere(lambda: pci.bind_vfio(SPARE), lambda: look(SPARE), SPARE, gone) > 10
 
 
+def plug_in() -> None:
+    if not (DEVICES / SPARE).exists():
+        (BUS / "rescan").write_text("1")
+
+
+def take_out() -> None:
+    (DEVICES / SPARE / "remove").write_text("1")
+
+
 def test_device_taken_out_of_the_machine() -> None:
     before = pci.pci_device(SPARE)
     group = before.iommu_group
     assert group is not None
 
-    def there() -> None:
-        if not (DEVICES / SPARE).exists():
-            (BUS / "rescan").write_text("1")
-
     def work() -> None:
         look(SPARE)
         pci.iommu_group(group)
 
-    def gone() -> None:
-        (DEVICES / SPARE / "remove").write_text("1")
-
-    assert disturb_everywhere(there, work, SPARE, gone) > 10
-    assert disturb_everywhere(there, work, f"iommu_groups/{group}", gone) > 2
+    assert disturb_everywhere(plug_in, work, SPARE, take_out) > 10
+    assert disturb_everywhere(plug_in, work, f"iommu_groups/{group}", take_out) > 2
     assert pci.pci_device(SPARE) == before
+
+
+def test_device_taken_out_when_an_attribute_of_it_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    attribute = DEVICES / SPARE / "vendor"
+    assert attribute_text(attribute) == "0x1234"
+    really_open = io.open
+
+    def open_and_take_out(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        file = really_open(*arguments, **options)
+        take_out()
+        return file
+
+    monkeypatch.setattr("io.open", open_and_take_out)
+    try:
+        assert attribute_text(attribute) == ""
+        assert not attribute.exists()
+    finally:
+        plug_in()
+    assert attribute_text(attribute) == "0x1234"
