@@ -186,8 +186,10 @@ class _Court:
         self._named: Counter[Coherency] = Counter()
         self._seen: defaultdict[Page, _Seen] = defaultdict(_Seen)
         self._stray: list[int] = []
-        # Frames of the kernel's own that it mapped in the step, as that by which type1 of 6.12 tries out a domain.
-        self._foreign: set[int] = set()
+        # Frames that are no page of the scenario, by domain and IOVA where they were mapped in the step.
+        self._foreign: dict[tuple[int, int], int] = {}
+        # Those of them that were unmapped in it as well, as type1 of 6.12 tries out a domain with pages of its own.
+        self._tried: set[int] = set()
         self._stories: defaultdict[Page, list[tuple[str, list[str]]]] = defaultdict(list)
         # Lines of a page through which a device could have gone past the caches.
         self._exposed: defaultdict[Page, int] = defaultdict(int)
@@ -199,6 +201,7 @@ class _Court:
                 self._seen.clear()
                 self._stray.clear()
                 self._foreign.clear()
+                self._tried.clear()
                 self._fresh.clear()
             case StepEnd(index):
                 self._judge(self._steps[index])
@@ -244,7 +247,7 @@ class _Court:
         for frame, offset, lines in _slices(phys, length):
             page = self._page(frame)
             if page is None:
-                self._foreign.add(frame)
+                self._foreign[address, iova + offset] = frame
                 continue
             domain = self._domain(address)
             domain.mapped[iova + offset] = page
@@ -278,6 +281,9 @@ class _Court:
         return [domain.mapped.pop(at) for at in gone]
 
     def _unmap(self, address: int, iova: int, length: int, told: str) -> None:
+        self._tried |= {
+            frame for (domain, at), frame in self._foreign.items() if domain == address and iova <= at < iova + length
+        }
         for page in self._take(address, iova, length):
             seen = self._seen[page]
             seen.flushed_before_unmap |= bool(seen.lines_since_unmap) and not seen.mapped
@@ -312,7 +318,7 @@ class _Court:
             transient = page in step.transient
             for verdict in self._verdicts(step, page, enter[page], leave[page], may[page], transient):
                 found.setdefault(verdict, []).append(page)
-        stray = [frame for frame in self._stray if frame not in self._foreign]
+        stray = [frame for frame in self._stray if frame not in self._tried]
         if stray:
             what = f"{len(stray)} page frames were flushed that are no page of the scenario"
             self.violations.append(Violation(step.rule, step.name, what, frame=stray[0]))

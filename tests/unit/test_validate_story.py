@@ -124,6 +124,15 @@ def test_a_page_of_the_kernel_s_own_that_it_maps_itself() -> None:
     assert stray == [(2, "a domain joins", "1 page frames were flushed that are no page of the scenario")]
 
 
+def test_memory_that_stays_mapped_and_is_no_page_of_the_scenario() -> None:
+    """As that of a dma-buf: flushing it is for nothing."""
+    joins = replace(MAKE_NON_COHERENT, frames=FRAMES)
+    there = Map(NON_COHERENT, 0, 0, PAGE)
+    elsewhere = Unmap(NON_COHERENT, PAGE, PAGE), Unmap(COHERENT, 0, PAGE)
+    stray = verdicts((joins, [NewDomain(NON_COHERENT), Flush(0, PAGE), there, *elsewhere]))
+    assert stray == [(2, "a domain joins", "1 page frames were flushed that are no page of the scenario")]
+
+
 def test_several_domains_take_one_flush() -> None:
     joins = (MAKE_NON_COHERENT, [NewDomain(NON_COHERENT)]), (MAKE_COHERENT, [NewDomain(COHERENT)])
     for mapped in (
