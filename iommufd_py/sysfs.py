@@ -38,9 +38,7 @@ def entries(directory: Path, pattern: str = "*") -> list[Path]:
 def _may_be_gone() -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
-        pass
     except OSError as failure:
-        # Its owner went away when the file was open.
-        if failure.errno != errno.ENODEV:
+        # ENODEV: the owner went away when the file was open.
+        if failure.errno not in (errno.ENOENT, errno.ENODEV):
             raise

@@ -5,14 +5,13 @@ import mmap
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from iommufd_py.lab.machine import TEST_DEVICES
+from iommufd_py.vfio_pci import PCI_DEVICES
 from tests.conftest import IN_LAB
 
-DEVICES = Path("/sys/bus/pci/devices")
 # Turn a PCI function's memory off and on (bit 1 of its command register): each time the machine's memory map changes.
 TOGGLE = """
 import os, sys
@@ -30,7 +29,7 @@ EDU_1_0 = 0x010000ED
 @pytest.mark.usefixtures("all_given_back")
 def test_registers_answer_while_another_device_comes_and_goes() -> None:
     """Source: docs/specs/edu.rst of QEMU: a register that never changes, and one that inverts what it is given."""
-    toggled, other = (DEVICES / address for address in TEST_DEVICES)
+    toggled, other = (PCI_DEVICES / address for address in TEST_DEVICES)
     (other / "enable").write_text("1")
     affinity = os.sched_getaffinity(0)
     wrong = reads = 0

@@ -16,8 +16,9 @@ from iommufd_py.device import find_cdev
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.pci.uses import openers
 from iommufd_py.sysfs import attribute_text
+from iommufd_py.vfio_pci import PCI_DEVICES
 from tests.conftest import IN_LAB
-from tests.waiting import wait_until
+from tests.vtd.test_cli_device import wait_for_disk
 
 pytestmark = [
     pytest.mark.skipif(not IN_LAB, reason="takes the lab's devices; 'iommufd lab run -- pytest tests/vtd' does that"),
@@ -25,7 +26,6 @@ pytestmark = [
 ]
 
 BUS = Path("/sys/bus/pci")
-DEVICES = BUS / "devices"
 SPARE = TEST_DEVICES[1]
 
 Step = Callable[[], object]
@@ -85,7 +85,7 @@ def test_disk_taken_from_its_driver() -> None:
     def there() -> None:
         if not pci.pci_device(NVME_DEVICE).driver:
             (driver / "bind").write_text(NVME_DEVICE)
-        wait_until(Path("/dev/nvme0n1").is_block_device)
+        wait_for_disk()
 
     def gone() -> None:
         (driver / "unbind").write_text(NVME_DEVICE)
@@ -102,12 +102,12 @@ def test_device_taken_from_vfio() -> None:
 
 
 def plug_in() -> None:
-    if not (DEVICES / SPARE).exists():
+    if not (PCI_DEVICES / SPARE).exists():
         (BUS / "rescan").write_text("1")
 
 
 def take_out() -> None:
-    (DEVICES / SPARE / "remove").write_text("1")
+    (PCI_DEVICES / SPARE / "remove").write_text("1")
 
 
 def test_device_taken_out_of_the_machine() -> None:
@@ -125,7 +125,7 @@ def test_device_taken_out_of_the_machine() -> None:
 
 
 def test_device_taken_out_when_an_attribute_of_it_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    attribute = DEVICES / SPARE / "vendor"
+    attribute = PCI_DEVICES / SPARE / "vendor"
     assert attribute_text(attribute) == "0x1234"
     really_open = io.open
 
