@@ -9,14 +9,12 @@ from typing import Any
 import click
 
 from iommufd_py import pci
-from iommufd_py.errors import DeviceError
+from iommufd_py.base.errors import DeviceError
+from iommufd_py.host import Iommu, iommus
 from iommufd_py.pci import IommuGroup, PciDevice
-from iommufd_py.sysinfo import Iommu, iommus
 
 from .output import emit_facts, emit_json, emit_table, note
 from .types import BDF, JSON_OPTION, TAKEN_BDF
-
-__all__ = ["device"]
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be written to sysfs, and change nothing.")
 _FORCE = click.option("--force", is_flag=True, help="Take it although it is in use; the reasons are shown.")

@@ -9,13 +9,11 @@ import click
 
 from iommufd_py import Coherency, Iommufd, VfioDevice, pci
 from iommufd_py.dma import FaultLog, engine_for
-from iommufd_py.dma.check import ANY_SPACE, IOAS_ONLY, STOPPING, Result, Verdict, run, run_storm
-from iommufd_py.dma.rig import Rig
+from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, STOPPING, Result, Verdict, run, run_storm
+from iommufd_py.dma.harness import Rig
 
 from .output import emit_json, emit_table, note
 from .types import BDF, JSON_OPTION
-
-__all__ = ["dma"]
 
 _FAILED, _SKIPPED = 1, 4
 _HEADINGS = ("case", "result", "what was seen", "stopped by the IOMMU")

@@ -8,26 +8,15 @@ from typing import Any
 import click
 
 from iommufd_py import pci
-from iommufd_py.coherency import Flushes, IommuKind
-from iommufd_py.errors import ToolError
-from iommufd_py.sysinfo import (
-    Environment,
-    Iommu,
-    KernelFeatures,
-    Limits,
-    environment,
-    iommu_options,
-    iommus,
-    kernel_features,
-    limits,
-)
-from iommufd_py.units import format_size
+from iommufd_py.base.environment import Environment
+from iommufd_py.base.errors import ToolError
+from iommufd_py.base.units import format_size
+from iommufd_py.host import Iommu, KernelFeatures, Limits, environment, iommu_options, iommus, kernel_features, limits
 from iommufd_py.vtd import CAP, ECAP, DmarUnit, Field, decode, reserved_bits
+from iommufd_py.vtd.coherency import Flushes, IommuKind
 
 from .output import emit_facts, emit_json, emit_table, note
 from .types import JSON_OPTION
-
-__all__ = ["info"]
 
 
 @click.command()

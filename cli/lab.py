@@ -19,8 +19,6 @@ from iommufd_py.lab.tap import TapReport
 from .output import emit_json, emit_table, note
 from .types import SIZE
 
-__all__ = ["lab"]
-
 _SERIES = click.option(
     "--series", type=click.Choice(SERIES), help="Kernel series; the newest that can be fetched by default."
 )

@@ -14,8 +14,6 @@ from iommufd_py.lab.progress import Progress
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-__all__ = ["shown_progress"]
-
 
 class _Lines:
     def step(self, text: str, total: int | None = None) -> None:

@@ -11,9 +11,7 @@ from typing import Any
 
 import click
 
-from iommufd_py.errors import IommufdError, SkipError, ToolError
-
-__all__ = ["main"]
+from iommufd_py.base.errors import IommufdError, SkipError, ToolError
 
 _FAILED, _SKIPPED, _INTERRUPTED = 1, 4, 130
 _AGAIN_SECONDS = 0.01
@@ -62,9 +60,9 @@ def iommufd(context: click.Context, verbose: bool) -> None:
       iommufd -v map --device mock --size 64K
     """
     if verbose:
-        from iommufd_py.trail import describe_ioctl, ioctl_trail
+        from iommufd_py.objects.ioctl_trace import describe_ioctl, ioctl_trace
 
-        context.with_resource(ioctl_trail(lambda one: click.echo(describe_ioctl(one), err=True)))
+        context.with_resource(ioctl_trace(lambda one: click.echo(describe_ioctl(one), err=True)))
 
 
 def _leave(number: int, _: object) -> None:

@@ -9,16 +9,14 @@ from typing import Any
 
 import click
 
-from iommufd_py.experiment import Experiment, Outcome, Step, parse_script
-from iommufd_py.hwpt import Coherency
-from iommufd_py.memory import Backing
-from iommufd_py.units import format_ns, format_size
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.units import format_ns, format_size
+from iommufd_py.experiment.experiment import Experiment, Outcome, Step, parse_script
+from iommufd_py.objects.buffer import Backing
 
-from .opened import BIND_OPTION, DEVICE_OPTION, opened
 from .output import emit_json, note
+from .session import BIND_OPTION, DEVICE_OPTION, opened
 from .types import IOVA, JSON_OPTION, SIZE
-
-__all__ = ["map"]
 
 
 @click.command("map")

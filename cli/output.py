@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 import click
 
-__all__ = ["emit_facts", "emit_json", "emit_table", "note"]
-
 _GAP = "  "
 # Blanks and rules that drawing a column costs beyond its text.
 _DRAWN_MARGIN = 3

@@ -13,9 +13,7 @@ import click
 
 from iommufd_py import api
 
-from .opened import BIND_OPTION, DEVICE_OPTION, opened
-
-__all__ = ["shell"]
+from .session import BIND_OPTION, DEVICE_OPTION, opened
 
 
 @click.command()

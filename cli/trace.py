@@ -11,12 +11,10 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from iommufd_py.errors import SkipError, ToolError
-from iommufd_py.tracefs import NoSymbolError, Trace, TraceRecord, parse_trace
+from iommufd_py.base.errors import SkipError, ToolError
+from iommufd_py.host.tracefs import NoSymbolError, Trace, TraceRecord, parse_trace
 
 from .output import note
-
-__all__ = ["trace"]
 
 # What to look at: static events as group and name; for the data-page flush of our kernel patches, a function.
 _EVENTS = {

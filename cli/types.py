@@ -7,10 +7,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from iommufd_py.device import normalize_bdf
-from iommufd_py.units import parse_iova, parse_size
-
-__all__ = ["BDF", "BDF_OR_MOCK", "IOVA", "JSON_OPTION", "MOCK", "SIZE", "SIZES", "TAKEN_BDF", "Values"]
+from iommufd_py.base.pci_address import MOCK, normalize_bdf
+from iommufd_py.base.units import parse_iova, parse_size
 
 
 class _Number(click.ParamType[int]):
@@ -41,7 +39,6 @@ class Values(click.ParamType[tuple[Any, ...]]):
         return tuple(self._each.convert(part, param, ctx) for part in str(value).split(","))
 
 
-MOCK = "mock"
 """Names the kernel's mock driver in place of a PCI device."""
 
 

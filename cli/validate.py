@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import click
 
 from iommufd_py import pci
-from iommufd_py.device import normalize_bdf
+from iommufd_py.base.pci_address import MOCK, normalize_bdf
 from iommufd_py.validate import report
 from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
 from iommufd_py.validate.observer import Observer
@@ -19,16 +19,11 @@ from iommufd_py.validate.scenarios import SCENARIOS
 
 from .output import emit_json, emit_table, note
 
-__all__ = ["validate"]
-
-_MOCK = "mock"
 _STATUS = {Outcome.KEPT: 0, Outcome.NOT_OBSERVED: 4}
 
 
 @click.command()
-@click.option(
-    "--device", default=_MOCK, metavar="BDF|mock", help="PCI device on vfio-pci, or the kernel's mock driver."
-)
+@click.option("--device", default=MOCK, metavar="BDF|mock", help="PCI device on vfio-pci, or the kernel's mock driver.")
 @click.option("--bind", is_flag=True, help="Bind the device to vfio-pci first, give it back to its driver afterwards.")
 @click.option("--only", metavar="PATTERN", default="*", help="Only scenarios whose name matches, as 'map-*'.")
 @click.option(
@@ -64,9 +59,9 @@ def validate(
     if list_only:
         _list(chosen, form)
         return
-    driver: Driver = MockDriver() if device == _MOCK else VfioDriver(normalize_bdf(device))
+    driver: Driver = MockDriver() if device == MOCK else VfioDriver(normalize_bdf(device))
     with contextlib.ExitStack() as stack:
-        if bind and device != _MOCK:
+        if bind and device != MOCK:
             stack.enter_context(pci.vfio_bound(device))
         observer = stack.enter_context(Observer(driver, flush_symbol))
         verdicts = tuple(play(one, driver, observer) for one in chosen)

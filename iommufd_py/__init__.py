@@ -8,8 +8,8 @@
         device.attach(hwpt)
         mapping = ioas.map(buffer)
 
-Importing it opens nothing and needs no /dev/iommu. The names come from :mod:`iommufd_py.api`, when one is asked for:
-pytest imports the package to find our plugin, and a run that does not use it shall not pay for more.
+Importing the package opens nothing and needs no /dev/iommu. It loads :mod:`iommufd_py.api` when a program asks for the
+first name: pytest imports the package to find the plugin, and a run that does not use the plugin pays nothing more.
 """
 
 import importlib
@@ -20,7 +20,29 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    api = importlib.import_module("iommufd_py.api")
-    if name not in (*api.__all__, "__all__"):
+    if name == "__version__":
+        value: object = _version()
+    elif name == "__all__":
+        value = _api_names()
+    elif name in _api_names():
+        value = getattr(importlib.import_module("iommufd_py.api"), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(api, name)
+    # The next use of the name finds it at once.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_api_names(), "__version__"})
+
+
+def _api_names() -> list[str]:
+    return list(importlib.import_module("iommufd_py.api").__all__)
+
+
+def _version() -> str:
+    # importlib.metadata takes longer to import than all the rest of this module.
+    from importlib.metadata import version
+
+    return version("iommufd-py")

@@ -1,11 +1,36 @@
 # SPDX-License-Identifier: MIT
 """The names of the package: what ``from iommufd_py import ...`` offers."""
 
-from iommufd_py.container import Container, ContainerMode, IoasContainer, Type1Container, Type1Mapping, open_container
-from iommufd_py.context import Iommufd
-from iommufd_py.device import Attachment, BoundDevice, HwInfo, VfioDevice
-from iommufd_py.dirty import DirtyBitmap, DirtyTracking
-from iommufd_py.enums import (
+from iommufd_py.base.coherency import Coherency, CoherencyEvidence, FlushCount
+from iommufd_py.base.container_mode import ContainerMode
+from iommufd_py.base.errors import (
+    AlreadyMappedError,
+    BackingError,
+    BusyError,
+    ClosedError,
+    CoherencyError,
+    DeviceError,
+    DmaError,
+    InvalidFieldError,
+    IommufdError,
+    NotSupportedError,
+    ObjectNotFoundError,
+    SkipError,
+    ToolError,
+    TooNewError,
+    UnsupportedIoctlError,
+)
+from iommufd_py.base.iova import IovaRange, IovaRanges
+from iommufd_py.mock import AccessPin, MockAccess, MockDevice, flush_count
+from iommufd_py.objects.buffer import Backing, DmaBuffer
+from iommufd_py.objects.device import Attachment, BoundDevice, HwInfo
+from iommufd_py.objects.dirty import DirtyBitmap, DirtyTracking
+from iommufd_py.objects.fault import EventQueue, FaultQueue, PageFault
+from iommufd_py.objects.hwpt import Hwpt, HwptData, NestedHwpt, vtd_stage1, vtd_stage1_invalidation
+from iommufd_py.objects.ioas import DmaMapping, Ioas
+from iommufd_py.objects.iommufd import Iommufd
+from iommufd_py.objects.viommu import HwQueue, VDevice, VEvent, VEventQueue, VIommu, VIommuMemory
+from iommufd_py.uapi.enums import (
     DeviceFeature,
     DeviceFlags,
     FeatureOperation,
@@ -29,42 +54,15 @@ from iommufd_py.enums import (
     VIommuType,
     VtdStage1Flags,
 )
-from iommufd_py.errors import (
-    AlreadyMappedError,
-    BackingError,
-    BusyError,
-    ClosedError,
-    CoherencyError,
-    DeviceError,
-    DmaError,
-    InvalidFieldError,
-    IommufdError,
-    NotSupportedError,
-    ObjectNotFoundError,
-    SkipError,
-    ToolError,
-    TooNewError,
-    UnsupportedIoctlError,
-)
-from iommufd_py.fault import EventQueue, FaultQueue, PageFault
-from iommufd_py.group import VfioGroup, VfioGroupDevice
-from iommufd_py.hwpt import (
-    Coherency,
-    CoherencyEvidence,
-    Hwpt,
-    HwptData,
-    NestedHwpt,
-    vtd_stage1,
-    vtd_stage1_invalidation,
-)
-from iommufd_py.interrupt import Interrupts
-from iommufd_py.ioas import DmaMapping, Ioas
-from iommufd_py.iova import IovaRange, IovaRanges
-from iommufd_py.memory import Backing, DmaBuffer
-from iommufd_py.mock import AccessPin, FlushCount, MockAccess, MockDevice, flush_count
-from iommufd_py.region import Region, RegionMapping
-from iommufd_py.vfio_pci import VfioPciDevice
-from iommufd_py.viommu import HwQueue, VDevice, VEvent, VEventQueue, VIommu, VIommuMemory
+from iommufd_py.vfio.container import Container
+from iommufd_py.vfio.device import VfioDevice
+from iommufd_py.vfio.group import VfioGroup, VfioGroupDevice
+from iommufd_py.vfio.interrupt import Interrupts
+from iommufd_py.vfio.ioas_container import IoasContainer
+from iommufd_py.vfio.modes import open_container
+from iommufd_py.vfio.pci_device import VfioPciDevice
+from iommufd_py.vfio.region import Region, RegionMapping
+from iommufd_py.vfio.type1 import Type1Container, Type1Mapping
 
 __all__ = [
     "AccessPin",

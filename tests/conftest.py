@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from iommufd_py import FlushCount, Iommufd, flush_count
-from iommufd_py.sysinfo import Platform, environment
-from iommufd_py.testing.needs import IN_LAB, need, need_ioctl, need_mock_driver
+from iommufd_py.base.environment import Platform
+from iommufd_py.host import environment
+from iommufd_py.testing.requirements import IN_LAB, need, need_ioctl, need_mock_driver
 
 __all__ = ["IN_LAB", "fails", "need", "need_flush_count", "need_ioctl", "need_mock_driver"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
-from iommufd_py.trail import ioctl_trail
+from iommufd_py.objects.ioctl_trace import ioctl_trace
 
 __all__ = ["interrupt_everywhere"]
 
@@ -43,7 +43,7 @@ def _gets_through(work: Callable[[], object], number: int) -> bool:
 
         return wrapper
 
-    with patch("os.open", counted(os.open)), patch("os.close", counted(os.close)), ioctl_trail(tick):
+    with patch("os.open", counted(os.open)), patch("os.close", counted(os.close)), ioctl_trace(tick):
         try:
             work()
         except KeyboardInterrupt:

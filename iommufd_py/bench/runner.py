@@ -16,9 +16,16 @@ from pathlib import Path
 from threading import Thread
 
 from iommufd_py import vtd
-from iommufd_py.bench.model import (
+from iommufd_py.base.coherency import Coherency, FlushCount
+from iommufd_py.base.errors import IommufdError, ToolError
+from iommufd_py.base.pci_address import normalize_bdf
+from iommufd_py.base.signals import held_signals
+from iommufd_py.bench.workloads import Setup, Worker, set_up, target
+from iommufd_py.host import environment, pinned_bytes
+from iommufd_py.mock import flush_count
+from iommufd_py.objects.iommufd import Iommufd
+from iommufd_py.results.model import (
     LEGACY_MODES,
-    MOCK,
     BenchResult,
     CacheState,
     Floor,
@@ -28,18 +35,8 @@ from iommufd_py.bench.model import (
     Samples,
     Workload,
 )
-from iommufd_py.bench.stats import settled
-from iommufd_py.bench.workloads import Setup, Worker, set_up, target
-from iommufd_py.context import Iommufd
-from iommufd_py.device import normalize_bdf
-from iommufd_py.errors import IommufdError, ToolError
-from iommufd_py.hwpt import Coherency
-from iommufd_py.mock import FlushCount, flush_count
-from iommufd_py.signals import held_signals
-from iommufd_py.sysinfo import environment, pinned_bytes
+from iommufd_py.results.stats import settled
 from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, can_flush, clock, clock_ns, empty_ioctl, flush
-
-__all__ = ["MOCK", "Plan", "Progress", "SampleStore", "run"]
 
 _PR_SET_PDEATHSIG = 1
 _FLOOR_ROUNDS = 1000

@@ -1,28 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Where the kernel's time goes, by probes on its functions. A pass of its own: nothing that is traced is timed."""
 
-import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
-from iommufd_py.bench.model import Point, Workload
-from iommufd_py.bench.report import row_name
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.container_mode import ContainerMode
+from iommufd_py.base.errors import SkipError, ToolError
 from iommufd_py.bench.workloads import set_up
-from iommufd_py.container import ContainerMode
-from iommufd_py.errors import SkipError, ToolError
-from iommufd_py.hwpt import Coherency
-from iommufd_py.tracefs import NoSymbolError, Trace, TraceRecord
+from iommufd_py.host.tracefs import NoSymbolError, Trace, TraceRecord
+from iommufd_py.results.breakdown import REST, Breakdown, Part
+from iommufd_py.results.model import Point, Workload
+from iommufd_py.results.report import row_name
 from iommufd_py.uapi.bench import Loop
-
-__all__ = ["SCHEMA", "Breakdown", "Part", "breakdowns", "load", "split", "to_document", "trace"]
-
-SCHEMA = "iommufd-bench-trace/1"
-
-REST = "iommufd itself"
-"""The part of an operation that lies in none of the functions below."""
 
 # The kernel's function behind each ioctl; what it took is the whole.
 _WHOLES = {
@@ -49,35 +39,6 @@ _RETURN = "_returned"
 _WARMUP_ROUNDS = 3
 _BUFFER_BYTES = 64 << 20
 _SECOND_NS = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one part of an operation took in all rounds: time in itself, and how often it was entered."""
-
-    name: str
-    ns: int
-    calls: int
-
-
-@dataclass(frozen=True, slots=True)
-class Breakdown:
-    """One operation of one point, taken apart. The parts add up to the whole.
-
-    Attributes:
-        name: of the operation and the row.
-        rounds: over how many of them.
-        whole_ns: in the ioctl's function, all rounds; the probes' own time is in it, more the more calls there are.
-    """
-
-    name: str
-    rounds: int
-    whole_ns: int
-    parts: tuple[Part, ...]
-
-    def share(self, part: str) -> float:
-        """Return what part of the whole *part* is, 0 to 1."""
-        return sum(one.ns for one in self.parts if one.name == part) / self.whole_ns if self.whole_ns else 0.0
 
 
 def trace(
@@ -163,28 +124,3 @@ def split(records: Sequence[TraceRecord], whole: str) -> dict[str, tuple[int, in
                 times[part] = ns, calls + 1
             stack.append((record.name, part))
     return times
-
-
-def to_document(found: Sequence[Breakdown]) -> dict[str, Any]:
-    """Return breakdowns as one JSON document."""
-    return {"schema": SCHEMA, "breakdowns": [asdict(one) for one in found]}
-
-
-def load(path: Path) -> list[Breakdown]:
-    """Read what ``iommufd bench trace --json`` printed.
-
-    Raises:
-        ToolError: the file is something else.
-    """
-    try:
-        document = json.loads(path.read_text())
-        if document["schema"] != SCHEMA:
-            raise ValueError(document["schema"])
-        return [
-            Breakdown(one["name"], one["rounds"], one["whole_ns"], tuple(Part(**part) for part in one["parts"]))
-            for one in document["breakdowns"]
-        ]
-    except OSError as failure:
-        raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise ToolError(f"{path} is not what 'iommufd bench trace --json' prints") from None

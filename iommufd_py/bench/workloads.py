@@ -7,30 +7,35 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from iommufd_py.bench.cycles import Cycle, close_cycle, dma_cycle
-from iommufd_py.bench.model import LEGACY_MODES, MOCK, Accounting, CacheState, IovaUse, Point, Target, Workload
-from iommufd_py.bench.steps import Parts, Place, steps
-from iommufd_py.container import ContainerMode, Type1Container, open_container
-from iommufd_py.context import Iommufd
-from iommufd_py.device import BoundDevice, VfioDevice
+from iommufd_py.base.coherency import Coherency, CoherencyEvidence
+from iommufd_py.base.container_mode import ContainerMode
+from iommufd_py.base.errors import ToolError
+from iommufd_py.base.iova import IovaRange, IovaRanges
+from iommufd_py.base.pci_address import MOCK
+from iommufd_py.base.units import PAGE_BYTES, format_size
+from iommufd_py.bench.ioctl_rounds import Parts, Place, steps
+from iommufd_py.bench.python_rounds import Cycle, close_cycle, dma_cycle
 from iommufd_py.dma import DmaEngine, open_engine, reachable
-from iommufd_py.enums import HwInfoType, MockDeviceFlags
-from iommufd_py.errors import ToolError
-from iommufd_py.group import VfioGroupDevice
-from iommufd_py.hwpt import Coherency, CoherencyEvidence, Hwpt
-from iommufd_py.ioas import Ioas
-from iommufd_py.iova import IovaRange, IovaRanges
-from iommufd_py.memory import Backing, DmaBuffer
 from iommufd_py.mock import MockDevice, mock_flags
-from iommufd_py.resource import Resource
+from iommufd_py.objects.buffer import Backing, DmaBuffer
+from iommufd_py.objects.device import BoundDevice
+from iommufd_py.objects.ioas import Ioas
+from iommufd_py.objects.iommufd import Iommufd
+from iommufd_py.objects.resource import Resource
+from iommufd_py.results.model import LEGACY_MODES, Accounting, CacheState, IovaUse, Point, Target, Workload
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.bench import Loop, can_flush
+from iommufd_py.uapi.enums import HwInfoType, MockDeviceFlags
 from iommufd_py.uapi.syscalls import without_ipc_lock
-from iommufd_py.units import PAGE_BYTES, format_size
+from iommufd_py.vfio.device import VfioDevice
+from iommufd_py.vfio.group import VfioGroupDevice
+from iommufd_py.vfio.modes import open_container
+from iommufd_py.vfio.type1 import Type1Container
 
-__all__ = ["Setup", "Worker", "points", "set_up", "target"]
+if TYPE_CHECKING:
+    from iommufd_py.objects.hwpt import Hwpt
 
 _FOR_ONE_THREAD = (Workload.ATTACH, Workload.TEARDOWN, Workload.CLOSE, Workload.DMA)
 

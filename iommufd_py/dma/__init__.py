@@ -11,12 +11,12 @@ A new driver is a subclass of DmaEngine and a word in ENGINES.
 """
 
 from iommufd_py import pci
+from iommufd_py.base.errors import SkipError
 from iommufd_py.dma.edu import EduEngine
 from iommufd_py.dma.engine import AddressSpace, DmaEngine, TransferLimits, reachable
 from iommufd_py.dma.faults import DmaFault, FaultLog, parse_dma_faults
 from iommufd_py.dma.nvme import NvmeEngine
-from iommufd_py.errors import SkipError
-from iommufd_py.vfio_pci import VfioPciDevice
+from iommufd_py.vfio.pci_device import VfioPciDevice
 
 __all__ = [
     "ENGINES",

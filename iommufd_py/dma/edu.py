@@ -8,11 +8,9 @@ import os
 import time
 from typing import ClassVar
 
+from iommufd_py.base.errors import DmaError
 from iommufd_py.dma.engine import DmaEngine, TransferLimits
-from iommufd_py.enums import IrqIndex
-from iommufd_py.errors import DmaError
-
-__all__ = ["EduEngine"]
+from iommufd_py.uapi.enums import IrqIndex
 
 _INTERRUPT_ACKNOWLEDGE = 0x64
 _SOURCE, _DESTINATION, _COUNT, _COMMAND = 0x80, 0x88, 0x90, 0x98

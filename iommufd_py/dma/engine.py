@@ -5,16 +5,14 @@ import contextlib
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from iommufd_py.enums import IrqIndex, MapFlags, RegionIndex
-from iommufd_py.errors import DmaError
-from iommufd_py.iova import IovaRange, IovaRanges
-from iommufd_py.mapping import Mapping
-from iommufd_py.memory import DmaBuffer
-from iommufd_py.resource import Resource
-from iommufd_py.units import PAGE_BYTES
-from iommufd_py.vfio_pci import VfioPciDevice
-
-__all__ = ["AddressSpace", "DmaEngine", "TransferLimits", "reachable"]
+from iommufd_py.base.errors import DmaError
+from iommufd_py.base.iova import IovaRange, IovaRanges
+from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.objects.buffer import DmaBuffer
+from iommufd_py.objects.mapping import Mapping
+from iommufd_py.objects.resource import Resource
+from iommufd_py.uapi.enums import IrqIndex, MapFlags, RegionIndex
+from iommufd_py.vfio.pci_device import VfioPciDevice
 
 # PCI configuration space: the command register, and its bits that let a device answer to its BARs and do DMA.
 _COMMAND, _MEMORY, _BUS_MASTER = 0x04, 1 << 1, 1 << 2

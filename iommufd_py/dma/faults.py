@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
 
-from iommufd_py.device import normalize_bdf
-from iommufd_py.kernellog import scan_dma_faults
-from iommufd_py.kmsg import KernelLog
-
-__all__ = ["DmaFault", "FaultLog", "parse_dma_faults"]
+from iommufd_py.base.pci_address import normalize_bdf
+from iommufd_py.host.kernel_log import scan_dma_faults
+from iommufd_py.host.kmsg import KernelLog
 
 _POLL_SECONDS = 0.01
 # dmar_fault() spends three of the ten messages that it has in five seconds on each fault (include/linux/ratelimit.h).

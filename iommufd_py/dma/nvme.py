@@ -8,13 +8,11 @@ import os
 import struct
 from typing import ClassVar
 
+from iommufd_py.base.errors import DmaError
+from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.dma.engine import DmaEngine, TransferLimits
 from iommufd_py.dma.nvme_controller import COMMAND_BYTES, COMPLETION_BYTES, Controller, QueuePair, encode_command, prps
-from iommufd_py.enums import IrqIndex
-from iommufd_py.errors import DmaError
-from iommufd_py.units import PAGE_BYTES
-
-__all__ = ["NvmeEngine"]
+from iommufd_py.uapi.enums import IrqIndex
 
 _GET_LOG_PAGE, _IDENTIFY, _READ = 0x02, 0x06, 0x02
 _NAMESPACE, _CONTROLLER, _ACTIVE_NAMESPACES = 0x00, 0x01, 0x02

@@ -8,12 +8,10 @@ import struct
 import time
 from dataclasses import dataclass
 
-from iommufd_py.errors import DmaError
-from iommufd_py.interrupt import Interrupts
-from iommufd_py.region import RegionMapping
-from iommufd_py.units import PAGE_BYTES
-
-__all__ = ["COMMAND_BYTES", "COMPLETION_BYTES", "Completion", "Controller", "QueuePair", "encode_command", "prps"]
+from iommufd_py.base.errors import DmaError
+from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.vfio.interrupt import Interrupts
+from iommufd_py.vfio.region import RegionMapping
 
 COMMAND_BYTES = 64
 COMPLETION_BYTES = 16

@@ -15,8 +15,6 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.process import run_tool, start, stop
 from iommufd_py.lab.progress import Progress
 
-__all__ = ["Archive", "PrivateApt", "mirror", "parse_deb822", "parse_one_line", "system_archives"]
-
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 # Suites that the main archive has under these very names; -security and third parties live elsewhere.

@@ -23,8 +23,6 @@ from iommufd_py.lab.process import SPACE_REMEDY, locked, out_of_space, run_tool,
 from iommufd_py.lab.progress import Progress
 from iommufd_py.lab.source import SourceTree, require_space
 
-__all__ = ["BUILD_BYTES", "TOOLS", "build", "build_changed", "compiler", "selftests"]
-
 TOOLS = {"gcc": "gcc", "make": "make", "flex": "flex", "bison": "bison", "bc": "bc", "patch": "patch"}
 """Programs that a build needs, with the Debian packages they are in."""
 

@@ -14,21 +14,6 @@ from typing import Literal, Self
 from iommufd_py.lab import paths
 from iommufd_py.lab.config import Arch, Configuration, parse_config
 
-__all__ = [
-    "IMAGES",
-    "Kernel",
-    "Recipe",
-    "Variant",
-    "config_digest",
-    "digest",
-    "find",
-    "kernels",
-    "prune",
-    "publish",
-    "remove_stale",
-    "staging",
-]
-
 Variant = Literal["stock", "patched"]
 
 IMAGES: dict[Arch, Path] = {"x86_64": Path("arch/x86/boot/bzImage"), "um": Path("linux")}

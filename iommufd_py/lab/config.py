@@ -7,8 +7,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["CONFIGS", "Arch", "Check", "Configuration", "check_config", "parse_config"]
-
 Arch = Literal["x86_64", "um"]
 
 CONFIGS = Path(str(resources.files("iommufd_py.lab") / "configs"))

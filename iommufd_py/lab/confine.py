@@ -7,8 +7,6 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["can_confine", "confine"]
-
 # Sources: landlock_create_ruleset(2) and its relatives, include/uapi/linux/landlock.h, include/uapi/linux/prctl.h. The
 # numbers of the system calls are the same on every architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446

@@ -19,8 +19,6 @@ from iommufd_py.lab.process import SPACE_REMEDY, run_tool
 from iommufd_py.lab.qemu import QEMU, UDEVD
 from iommufd_py.lab.source import UNPACK_BYTES, unpacked_trees
 
-__all__ = ["Finding", "examine"]
-
 State = Literal["ok", "note", "missing"]
 
 _VIRTME = "virtme-ng"

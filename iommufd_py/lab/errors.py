@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Errors of the lab."""
 
-from iommufd_py.errors import SkipError, ToolError
-
-__all__ = ["LabError", "NoSourceError"]
+from iommufd_py.base.errors import SkipError, ToolError
 
 
 class LabError(ToolError):

@@ -5,8 +5,6 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["BEGIN_MARK", "END_MARK", "OVERLAYS", "forwarded_environment", "guest_script", "native_init", "share_args"]
-
 BEGIN_MARK = "iommufd-lab: run: "
 END_MARK = "iommufd-lab: exit status "
 

@@ -4,8 +4,6 @@
 import os
 from pathlib import Path
 
-__all__ = ["kvm_problem"]
-
 
 def kvm_problem() -> str | None:
     """Return why guests run on an emulated CPU here, or None where KVM can be used.

@@ -15,8 +15,6 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.progress import Progress
 from iommufd_py.lab.source import SERIES
 
-__all__ = ["build_changed", "build_kernel", "cached_kernel", "image", "patches_for", "selftests"]
-
 _PATCHES = Path(str(resources.files("iommufd_py.lab") / "patches"))
 
 

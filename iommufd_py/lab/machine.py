@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["NVME_DEVICE", "TEST_DEVICES", "Accel", "IommuModel", "Machine", "NativeMachine", "scratch_args"]
-
 Accel = Literal["kvm", "tcg"]
 IommuModel = Literal["intel", "amd", "virtio", "none"]
 

@@ -15,15 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from iommufd_py.kernellog import scan_kernel_log
+from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab.confine import can_confine, confine
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import END_MARK, guest_script, native_init
 from iommufd_py.lab.machine import NativeMachine
 from iommufd_py.lab.process import supervise
 from iommufd_py.lab.runs import RunResult, guest_environment, new_run_directory, shared_directories
-
-__all__ = ["MEMORY_DIRECTORY", "run"]
 
 MEMORY_DIRECTORY = Path("/dev/shm")
 """The guest's memory is an unlinked file here."""

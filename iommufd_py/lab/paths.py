@@ -4,8 +4,6 @@
 import os
 from pathlib import Path
 
-__all__ = ["cache_root", "kernels_dir", "runs_dir", "sources_dir", "work_dir"]
-
 
 def cache_root() -> Path:
     """``$XDG_CACHE_HOME/iommufd-py``, or ``~/.cache/iommufd-py``."""

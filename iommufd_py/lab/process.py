@@ -15,8 +15,6 @@ from typing import Any, BinaryIO
 
 from iommufd_py.lab.errors import LabError
 
-__all__ = ["SPACE_REMEDY", "locked", "out_of_space", "run_tool", "start", "stop", "supervise"]
-
 SPACE_REMEDY = "free some, or set XDG_CACHE_HOME to a directory on another disk"
 
 # The child asks to be killed when its parent dies, then looks whether that happened before it asked.

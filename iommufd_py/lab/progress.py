@@ -3,8 +3,6 @@
 
 from typing import Protocol
 
-__all__ = ["Progress", "Silent"]
-
 
 class Progress(Protocol):
     """Receives what a build is doing; the command line shows it, tests and scripts ignore it."""

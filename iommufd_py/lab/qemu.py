@@ -16,8 +16,6 @@ from iommufd_py.lab.guest import OVERLAYS
 from iommufd_py.lab.machine import Machine
 from iommufd_py.lab.process import start, stop
 
-__all__ = ["QEMU", "UDEVD", "compose", "interact"]
-
 QEMU = "qemu-system-x86_64"
 UDEVD = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd")
 

@@ -10,13 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from iommufd_py.kernellog import Splat
+from iommufd_py.host.kernel_log import Splat
 from iommufd_py.lab import paths
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import forwarded_environment
 from iommufd_py.lab.machine import Accel
-
-__all__ = ["KEPT_RUNS", "RunResult", "guest_environment", "new_run_directory", "shared_directories"]
 
 KEPT_RUNS = 20
 

@@ -10,8 +10,6 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import Machine
 from iommufd_py.lab.tap import TapReport, parse_tap
 
-__all__ = ["PROGRAMS", "run_selftests"]
-
 PROGRAMS = ("iommufd", "iommufd_fail_nth")
 """tools/testing/selftests/iommu: the cases of the uAPI, and the same with every allocation failing in turn."""
 

@@ -16,17 +16,6 @@ from iommufd_py.lab.errors import LabError, NoSourceError
 from iommufd_py.lab.process import SPACE_REMEDY, locked, run_tool
 from iommufd_py.lab.progress import Progress
 
-__all__ = [
-    "SERIES",
-    "UNPACK_BYTES",
-    "SourceTree",
-    "obtain",
-    "own_tree",
-    "require_space",
-    "source_tree",
-    "unpacked_trees",
-]
-
 SERIES = ("7.3", "7.2", "6.12")
 """Kernel series the project supports, newest first. 6.12 is in Debian 12 and 13 itself."""
 

@@ -5,8 +5,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["TapReport", "parse_tap"]
-
 _PLAN = re.compile(r"^1\.\.(\d+)")
 _CASE = re.compile(r"^(not )?ok \d+ (\S+)(?:.*# (SKIP)\s*(.*))?")
 

@@ -10,15 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from iommufd_py.kernellog import scan_kernel_log
+from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab.guest import guest_script, share_args
 from iommufd_py.lab.host import kvm_problem
 from iommufd_py.lab.machine import TEST_DEVICES, Accel, Machine, scratch_args
 from iommufd_py.lab.process import supervise
 from iommufd_py.lab.qemu import compose, interact
 from iommufd_py.lab.runs import RunResult, guest_environment, new_run_directory, shared_directories
-
-__all__ = ["run", "shell"]
 
 # Of the namespace of the guest's NVMe controller; the file has holes until it is written.
 _SCRATCH_BYTES = 64 << 20

@@ -4,10 +4,8 @@
 Source: drivers/iommu/iommufd/selftest.c.
 """
 
-from iommufd_py.mock.access import (
-    AccessPin,
-    MockAccess,
-)
+from iommufd_py.base.coherency import FlushCount
+from iommufd_py.mock.access import AccessPin, MockAccess
 from iommufd_py.mock.data import (
     APERTURE,
     DEVICE_CACHE_DEFAULT,
@@ -25,11 +23,8 @@ from iommufd_py.mock.data import (
     viommu_data,
     viommu_invalidation,
 )
-from iommufd_py.mock.device import (
-    MockDevice,
-)
+from iommufd_py.mock.device import MockDevice
 from iommufd_py.mock.driver import (
-    FlushCount,
     MockDmabuf,
     add_reserved,
     check_iotlb,

@@ -3,13 +3,11 @@
 
 import os
 
-from iommufd_py.errors import ObjectNotFoundError
-from iommufd_py.ioas import Ioas
-from iommufd_py.resource import Resource
+from iommufd_py.base.errors import ObjectNotFoundError
+from iommufd_py.objects.ioas import Ioas
+from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd_test
 from iommufd_py.uapi.iommufd_test import command
-
-__all__ = ["AccessPin", "MockAccess"]
 
 
 class MockAccess(Resource):

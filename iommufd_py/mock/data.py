@@ -3,29 +3,11 @@
 
 from dataclasses import dataclass
 
-from iommufd_py.enums import HwptDataType, MockPageTable
-from iommufd_py.hwpt import HwptData
-from iommufd_py.iova import IovaRange
+from iommufd_py.base.iova import IovaRange
+from iommufd_py.objects.hwpt import HwptData
 from iommufd_py.uapi import iommufd_test
 from iommufd_py.uapi.call import pack, unpack
-
-__all__ = [
-    "APERTURE",
-    "DEVICE_CACHE_DEFAULT",
-    "DEVICE_CACHE_ENTRIES",
-    "HUGE_PAGE_BYTES",
-    "IOTLB_DEFAULT",
-    "IOTLB_ENTRIES",
-    "PAGE_BYTES",
-    "PASID_RESERVED",
-    "PASID_WIDTH",
-    "MockViommuData",
-    "hwpt_data",
-    "hwpt_invalidation",
-    "parse_viommu_data",
-    "viommu_data",
-    "viommu_invalidation",
-]
+from iommufd_py.uapi.enums import HwptDataType, MockPageTable
 
 APERTURE = IovaRange(iommufd_test.APERTURE_START, iommufd_test.APERTURE_LAST)
 """Where a mock domain can map."""

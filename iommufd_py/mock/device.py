@@ -3,16 +3,14 @@
 
 from typing import Any
 
-from iommufd_py.context import Iommufd
-from iommufd_py.device import Attachment, BoundDevice
-from iommufd_py.enums import MockDeviceFlags, PageFaultPermission
-from iommufd_py.errors import ToolError, UnsupportedIoctlError
-from iommufd_py.hwpt import Hwpt, NestedHwpt
-from iommufd_py.ioas import Ioas
+from iommufd_py.base.errors import ToolError, UnsupportedIoctlError
+from iommufd_py.objects.device import Attachment, BoundDevice
+from iommufd_py.objects.hwpt import Hwpt, NestedHwpt
+from iommufd_py.objects.ioas import Ioas
+from iommufd_py.objects.iommufd import Iommufd
 from iommufd_py.uapi import iommufd as uapi
+from iommufd_py.uapi.enums import MockDeviceFlags, PageFaultPermission
 from iommufd_py.uapi.iommufd_test import command
-
-__all__ = ["MockDevice", "make_device"]
 
 
 class MockDevice(BoundDevice):

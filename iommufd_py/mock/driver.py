@@ -2,31 +2,17 @@
 """What the mock driver can be asked to do or to confirm beyond what hardware can."""
 
 import os
-from dataclasses import dataclass
-from typing import Self
 
-from iommufd_py.context import Iommufd
-from iommufd_py.dirty import DirtyBitmap
-from iommufd_py.enums import MockDeviceFlags
-from iommufd_py.errors import NotSupportedError, UnsupportedIoctlError
-from iommufd_py.hwpt import Coherency, Hwpt, NestedHwpt
-from iommufd_py.ioas import Ioas
-from iommufd_py.resource import Resource
+from iommufd_py.base.coherency import Coherency, FlushCount
+from iommufd_py.base.errors import NotSupportedError, UnsupportedIoctlError
+from iommufd_py.objects.dirty import DirtyBitmap
+from iommufd_py.objects.hwpt import Hwpt, NestedHwpt
+from iommufd_py.objects.ioas import Ioas
+from iommufd_py.objects.iommufd import Iommufd
+from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.call import address_of_buffer
+from iommufd_py.uapi.enums import MockDeviceFlags
 from iommufd_py.uapi.iommufd_test import command, command_result
-
-__all__ = [
-    "FlushCount",
-    "MockDmabuf",
-    "add_reserved",
-    "check_iotlb",
-    "check_map",
-    "check_refs",
-    "flush_count",
-    "limit_memory",
-    "mock_flags",
-    "set_dirty",
-]
 
 # TEMP_MEMORY_LIMIT in drivers/iommu/iommufd/pages.c.
 _MEMORY_LIMIT = 65536
@@ -107,20 +93,6 @@ class MockDmabuf(Resource):
 
     def _release(self) -> None:
         os.close(self._fd)
-
-
-@dataclass(frozen=True, slots=True)
-class FlushCount:
-    """How often iommufd flushed the CPU caches for DMA pages, and how many pages by that.
-
-    Contiguous pages are flushed by one call.
-    """
-
-    calls: int
-    pages: int
-
-    def __sub__(self, earlier: Self) -> "FlushCount":
-        return FlushCount(self.calls - earlier.calls, self.pages - earlier.pages)
 
 
 def flush_count(iommufd: Iommufd) -> FlushCount | None:

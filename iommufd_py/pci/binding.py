@@ -9,28 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iommufd_py.device import normalize_bdf
-from iommufd_py.errors import DeviceError
+from iommufd_py.base.errors import DeviceError
+from iommufd_py.base.pci_address import PCI_DEVICES, normalize_bdf
+from iommufd_py.base.signals import held_signals
+from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.pci import state
-from iommufd_py.pci.functions import DEVICES, bound_driver, pci_device
+from iommufd_py.pci.functions import bound_driver, pci_device
 from iommufd_py.pci.uses import openers, uses
-from iommufd_py.signals import held_signals
-from iommufd_py.sysfs import attribute_text, entries
-
-__all__ = [
-    "CDEV_SECONDS",
-    "SysfsWrite",
-    "bind_vfio",
-    "check_bind",
-    "check_restore",
-    "check_unbind",
-    "plan_bind",
-    "plan_restore",
-    "plan_unbind",
-    "restore",
-    "unbind",
-    "vfio_bound",
-]
 
 CDEV_SECONDS = 5.0
 """How long to wait for a device's cdev after vfio-pci took it."""
@@ -70,7 +55,7 @@ def plan_bind(address: str) -> tuple[SysfsWrite, ...]:
     if _driver(address) == _VFIO_PCI:
         return ()
     # driver_override names one function; new_id would make the driver grab every function of that id.
-    override = SysfsWrite(_VFIO_PCI, DEVICES / address / "driver_override")
+    override = SysfsWrite(_VFIO_PCI, PCI_DEVICES / address / "driver_override")
     return (*plan_unbind(address), override, SysfsWrite(address, _BUS / "drivers_probe"))
 
 
@@ -82,11 +67,11 @@ def plan_unbind(address: str) -> tuple[SysfsWrite, ...]:
 
 def plan_restore(address: str, before: state.Remembered) -> tuple[SysfsWrite, ...]:
     """Return the steps that make a function as it was *before*; none where it is so, or is gone."""
-    if not (DEVICES / address).exists():
+    if not (PCI_DEVICES / address).exists():
         return ()
     steps: list[SysfsWrite] = []
     if _override(address) != before.driver_override:
-        steps.append(SysfsWrite(before.driver_override, DEVICES / address / "driver_override"))
+        steps.append(SysfsWrite(before.driver_override, PCI_DEVICES / address / "driver_override"))
     if _driver(address) != before.driver:
         steps = [*plan_unbind(address), *steps]
         if before.driver:
@@ -160,7 +145,7 @@ def check_restore(bdf: str) -> state.Remembered:
     before = state.recall(address)
     if before is None:
         raise DeviceError(f"{address} was not bound by 'iommufd device bind': nothing is known of its driver before")
-    if (DEVICES / address).exists() and _driver(address) != before.driver:
+    if (PCI_DEVICES / address).exists() and _driver(address) != before.driver:
         _check_not_open_through_vfio(address)
     return before
 
@@ -217,16 +202,16 @@ def _apply(steps: Sequence[SysfsWrite]) -> None:
 
 
 def _driver(address: str) -> str:
-    return bound_driver(DEVICES / address)
+    return bound_driver(PCI_DEVICES / address)
 
 
 def _override(address: str) -> str:
-    text = attribute_text(DEVICES / address / "driver_override")
+    text = attribute_text(PCI_DEVICES / address / "driver_override")
     return "" if text == "(null)" else text
 
 
 def _check_endpoint(address: str) -> None:
-    with (DEVICES / address / "config").open("rb") as config:
+    with (PCI_DEVICES / address / "config").open("rb") as config:
         config.seek(_HEADER_TYPE)
         if config.read(1)[0] & 0x7F:
             raise DeviceError(f"{address} is a bridge: vfio-pci takes endpoints only, choose one behind it")
@@ -262,7 +247,7 @@ def _cdev_awaited(address: str, seconds: float) -> Iterator[None]:
     monitor.filter_by("vfio-dev")
     monitor.start()  # before the event can come
     yield
-    numbers = entries(DEVICES / address / "vfio-dev", "vfio*/dev")
+    numbers = entries(PCI_DEVICES / address / "vfio-dev", "vfio*/dev")
     deadline = time.monotonic() + seconds
     for node in [_CDEVS / number.parent.name for number in numbers]:
         while not node.exists():

@@ -7,13 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from iommufd_py.device import normalize_bdf
-from iommufd_py.errors import DeviceError
+from iommufd_py.base.errors import DeviceError
+from iommufd_py.base.pci_address import normalize_bdf
+from iommufd_py.base.sysfs import attribute_text, entries, target_name
 from iommufd_py.pci.names import installed_names
-from iommufd_py.sysfs import attribute_text, entries, target_name
-from iommufd_py.vfio_pci import PCI_DEVICES as DEVICES
-
-__all__ = ["DEVICES", "PciDevice", "bound_driver", "list_devices", "pci_device"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from iommufd_py.iova import IovaRange
+from iommufd_py.base.iova import IovaRange
+from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.pci.functions import bound_driver
-from iommufd_py.sysfs import attribute_text, entries
-
-__all__ = ["IommuGroup", "ReservedRegion", "group_types", "iommu_group", "parse_reserved_regions"]
 
 _GROUPS = Path("/sys/kernel/iommu_groups")
 # Drivers that leave DMA to user space besides VFIO's own: those with driver_managed_dma in the kernel.

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["PciNames", "installed_names", "parse_pci_ids"]
-
 # Where hwdata and pci.ids of the distributions lie.
 _FILES = (Path("/usr/share/hwdata/pci.ids"), Path("/usr/share/misc/pci.ids"), Path("/usr/share/pci.ids"))
 _LINE = re.compile(r"(\t?)(C )?([0-9a-f]{2,4}) {2}(.*)")

@@ -8,9 +8,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from iommufd_py.sysfs import attribute_text, entries
-
-__all__ = ["interfaces_in_use", "parse_inet6_addresses", "parse_routed_interfaces"]
+from iommufd_py.base.sysfs import attribute_text, entries
 
 _NET = Path("/sys/class/net")
 # <linux/sockios.h>, and struct ifreq: a name of 16 bytes, a struct sockaddr_in whose address starts at its byte 4.

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["Remembered", "forget", "locked", "recall", "remember", "remembered"]
-
 # Outlives a crash of this process, not a reboot: as long as a binding lasts.
 _DIRECTORY = Path("/run/iommufd-py")
 _SUFFIX = ".json"

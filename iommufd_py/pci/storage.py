@@ -8,20 +8,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from iommufd_py.signals import held_signals
-from iommufd_py.sysfs import attribute_text, entries
-
-__all__ = [
-    "Mount",
-    "disks_beneath",
-    "is_claimed",
-    "number_of_node",
-    "nvme_subsystems",
-    "parse_mounts",
-    "parse_swaps",
-    "partitions",
-    "swaps",
-]
+from iommufd_py.base.signals import held_signals
+from iommufd_py.base.sysfs import attribute_text, entries
 
 _BLOCK = Path("/sys/class/block")
 _SWAPS = Path("/proc/swaps")

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from iommufd_py.base.pci_address import PCI_DEVICES
+from iommufd_py.base.sysfs import attribute_text, entries, target_name
 from iommufd_py.pci import storage
-from iommufd_py.pci.functions import DEVICES, PciDevice, list_devices, pci_device
+from iommufd_py.pci.functions import PciDevice, list_devices, pci_device
 from iommufd_py.pci.network import interfaces_in_use
-from iommufd_py.sysfs import attribute_text, entries, target_name
-
-__all__ = ["Use", "UseKind", "openers", "uses"]
 
 
 class UseKind(StrEnum):
@@ -47,7 +46,7 @@ def uses(bdf: str) -> tuple[Use, ...]:
         DeviceError: there is no such function.
     """
     device = pci_device(bdf)
-    path = (DEVICES / device.bdf).resolve()
+    path = (PCI_DEVICES / device.bdf).resolve()
     return (*_storage_uses(path), *_network_uses(path), *_other_uses(device, path), *openers(device.bdf))
 
 
@@ -101,7 +100,7 @@ def _others(device: PciDevice) -> Iterator[PciDevice]:
 
 def openers(bdf: str) -> tuple[Use, ...]:
     """Return which processes have a node of the device open: its disks, terminals, VFIO cdev or VFIO group."""
-    nodes = _nodes(DEVICES / bdf)
+    nodes = _nodes(PCI_DEVICES / bdf)
     if not nodes:
         return ()
     found = []

@@ -8,13 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 from iommufd_py import pci
-from iommufd_py.device import normalize_bdf
-from iommufd_py.errors import SkipError
-from iommufd_py.hwpt import snoop_control
-from iommufd_py.sysfs import attribute_text, entries
-from iommufd_py.vfio_pci import PCI_DEVICES
-
-__all__ = ["Candidate", "DevicePool", "Wanted", "candidate", "pool_addresses"]
+from iommufd_py.base.coherency import snoop_control
+from iommufd_py.base.errors import SkipError
+from iommufd_py.base.pci_address import PCI_DEVICES, normalize_bdf
+from iommufd_py.base.sysfs import attribute_text, entries
 
 
 @dataclass(frozen=True, slots=True)

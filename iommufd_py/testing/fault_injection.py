@@ -5,10 +5,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from iommufd_py.errors import ToolError
+from iommufd_py.base.errors import ToolError
 from iommufd_py.uapi.fail_nth import FAIL_NTH, Outcome, Program
-
-__all__ = ["injection_problem", "settings", "sweep"]
 
 _DEBUGFS = Path("/sys/kernel/debug")
 # Far more than any sequence has; a sweep that gets here does not end.

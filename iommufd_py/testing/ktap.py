@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-__all__ = ["Ktap", "file_writer", "terminal_writer"]
-
 _RANK = ("pass", "xfail", "skip", "fail")
 
 

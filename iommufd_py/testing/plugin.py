@@ -14,14 +14,15 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from iommufd_py.container import Container, ContainerMode
-    from iommufd_py.context import Iommufd
-    from iommufd_py.device import VfioDevice
-    from iommufd_py.ioas import Ioas
-    from iommufd_py.memory import DmaBuffer
+    from iommufd_py.base.container_mode import ContainerMode
     from iommufd_py.mock import MockDevice
+    from iommufd_py.objects.buffer import DmaBuffer
+    from iommufd_py.objects.ioas import Ioas
+    from iommufd_py.objects.iommufd import Iommufd
     from iommufd_py.testing.devices import DevicePool
-    from iommufd_py.testing.watch import KernelWatch
+    from iommufd_py.testing.leak_check import KernelWatch
+    from iommufd_py.vfio.container import Container
+    from iommufd_py.vfio.device import VfioDevice
 
 _DISTRIBUTION = "iommufd-py"
 
@@ -34,7 +35,7 @@ _MARKERS = {
     "disruptive": "disturbs whatever else runs on the machine; runs in the lab, elsewhere with IOMMUFD_FORCE=1",
     "expect_kernel_log(regex)": "the kernel must report this (a warning, a DMA fault), which would fail another test",
 }
-# Of iommufd_py.container.ContainerMode, by the names of their variants in tools/testing/selftests/vfio.
+# Of iommufd_py.base.container_mode.ContainerMode, by the names of their variants in tools/testing/selftests/vfio.
 CONTAINER_MODES = {
     "vfio_type1_iommu": "vfio_type1",
     "vfio_type1v2_iommu": "vfio_type1v2",
@@ -81,7 +82,7 @@ def kernel_watch(request: pytest.FixtureRequest) -> "Iterator[KernelWatch]":
 
     Every other fixture stands on this one, so it looks when they have closed what is theirs.
     """
-    from iommufd_py.testing.watch import KernelWatch
+    from iommufd_py.testing.leak_check import KernelWatch
 
     _check_markers(request)
     expected = [str(marker.args[0]) for marker in request.node.iter_markers("expect_kernel_log")]
@@ -97,7 +98,7 @@ def kernel_watch(request: pytest.FixtureRequest) -> "Iterator[KernelWatch]":
 
 
 def _check_markers(request: pytest.FixtureRequest) -> None:
-    from iommufd_py.testing import needs
+    from iommufd_py.testing import requirements as needs
 
     marked = {name for name in _GATES if request.node.get_closest_marker(name)}
     if "hw" in marked:
@@ -107,7 +108,7 @@ def _check_markers(request: pytest.FixtureRequest) -> None:
     if marked & {"mock", "vtd"}:
         needs.need_iommufd()
     if "mock" in marked:
-        from iommufd_py.context import Iommufd
+        from iommufd_py.objects.iommufd import Iommufd
 
         with Iommufd() as iommufd:
             needs.need_mock_driver(iommufd)
@@ -118,8 +119,8 @@ def _check_markers(request: pytest.FixtureRequest) -> None:
 @pytest.fixture
 def iommufd(kernel_watch: "KernelWatch") -> "Iterator[Iommufd]":
     """An open /dev/iommu; closing it closes all that was made on it."""
-    from iommufd_py.context import Iommufd
-    from iommufd_py.testing import needs
+    from iommufd_py.objects.iommufd import Iommufd
+    from iommufd_py.testing import requirements as needs
 
     needs.need_iommufd()
     with Iommufd() as opened:
@@ -136,7 +137,7 @@ def ioas(iommufd: "Iommufd") -> "Ioas":
 def mock_device(iommufd: "Iommufd") -> "MockDevice":
     """A device of the kernel's mock driver, not attached yet."""
     from iommufd_py.mock import MockDevice
-    from iommufd_py.testing import needs
+    from iommufd_py.testing import requirements as needs
 
     needs.need_mock_driver(iommufd)
     return MockDevice(iommufd)
@@ -164,8 +165,8 @@ def bdf(request: pytest.FixtureRequest, kernel_watch: "KernelWatch") -> str:
 
 
 def _choose_device(request: pytest.FixtureRequest) -> str:
-    from iommufd_py.errors import SkipError
-    from iommufd_py.testing import needs
+    from iommufd_py.base.errors import SkipError
+    from iommufd_py.testing import requirements as needs
     from iommufd_py.testing.devices import Wanted
 
     pool: DevicePool = request.getfixturevalue("device_pool")
@@ -186,7 +187,7 @@ def _choose_device(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def vfio_device(iommufd: "Iommufd", bdf: str) -> "VfioDevice":
     """A device that is as the test's ``vtd`` marker asks, bound to the iommufd and not attached yet."""
-    from iommufd_py.device import VfioDevice
+    from iommufd_py.vfio.device import VfioDevice
 
     return VfioDevice(iommufd, bdf)
 
@@ -194,7 +195,7 @@ def vfio_device(iommufd: "Iommufd", bdf: str) -> "VfioDevice":
 @pytest.fixture(params=CONTAINER_MODES)
 def container_mode(request: pytest.FixtureRequest) -> "ContainerMode":
     """Each of the five ways to an IO address space in turn, by the kernel's selftests' names for them."""
-    from iommufd_py.container import ContainerMode
+    from iommufd_py.base.container_mode import ContainerMode
 
     return ContainerMode(CONTAINER_MODES[request.param])
 
@@ -202,7 +203,7 @@ def container_mode(request: pytest.FixtureRequest) -> "ContainerMode":
 @pytest.fixture
 def container(container_mode: "ContainerMode", bdf: str) -> "Iterator[Container]":
     """A container of each of the five modes in turn, with a device in it that is as the ``vtd`` marker asks."""
-    from iommufd_py.testing import needs
+    from iommufd_py.testing import requirements as needs
 
     with needs.need_container(container_mode, bdf) as opened:
         yield opened

@@ -6,24 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from iommufd_py.errors import check
-from iommufd_py.ffi import ffi, lib
+from iommufd_py.base.errors import check
 from iommufd_py.uapi.call import request
-
-__all__ = [
-    "FAULTED",
-    "SWITCHED",
-    "Batch",
-    "Gate",
-    "Loop",
-    "Move",
-    "Step",
-    "can_flush",
-    "clock",
-    "clock_ns",
-    "empty_ioctl",
-    "flush",
-]
+from iommufd_py.uapi.ffi import ffi, lib
 
 SWITCHED: int = lib.IOMMUFD_BENCH_SWITCHED
 FAULTED: int = lib.IOMMUFD_BENCH_FAULTED

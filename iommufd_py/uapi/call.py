@@ -6,24 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from iommufd_py.errors import check
-from iommufd_py.ffi import ffi, lib
-
-__all__ = [
-    "IoctlCall",
-    "address_of",
-    "address_of_buffer",
-    "issue",
-    "issue_argsz",
-    "issue_pointer",
-    "issue_value",
-    "observe",
-    "pack",
-    "request",
-    "size_of",
-    "submit",
-    "unpack",
-]
+from iommufd_py.base.errors import check
+from iommufd_py.uapi.ffi import ffi, lib
 
 # What follows from the structure itself, and tells a reader nothing.
 _IMPLIED = ("size", "argsz", "op", "__reserved", "__reserved2")

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iommufd_py.errors import check
-from iommufd_py.ffi import ffi, lib
+from iommufd_py.base.errors import check
 from iommufd_py.uapi.call import address_of, request
-
-__all__ = ["FAIL_NTH", "Call", "Field", "Outcome", "Program"]
+from iommufd_py.uapi.ffi import ffi, lib
 
 FAIL_NTH = Path("/proc/thread-self/fail-nth")
 """Which allocation of this thread is to fail next: Documentation/fault-injection/fault-injection.rst."""

@@ -6,46 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from iommufd_py.enums import HwCapabilities, IommuOption, VfioIoasOp
-from iommufd_py.errors import check
-from iommufd_py.ffi import ffi, lib
+from iommufd_py.base.errors import check
 from iommufd_py.uapi import call
 from iommufd_py.uapi.call import address_of, issue, request, submit
-
-__all__ = [
-    "DIRTY_BITMAP_NO_CLEAR",
-    "FIXED_IOVA",
-    "IOCTLS",
-    "PGFAULT_LAST_PAGE",
-    "PGFAULT_PASID_VALID",
-    "VEVENT_LOST_EVENTS",
-    "EventQueueIds",
-    "HwInfoAnswer",
-    "destroy",
-    "fault_queue_alloc",
-    "get_hw_info",
-    "hw_queue_alloc",
-    "hwpt_alloc",
-    "hwpt_get_dirty_bitmap",
-    "hwpt_invalidate",
-    "hwpt_set_dirty_tracking",
-    "ioas_alloc",
-    "ioas_allow_iovas",
-    "ioas_change_process",
-    "ioas_copy",
-    "ioas_iova_ranges",
-    "ioas_map",
-    "ioas_map_file",
-    "ioas_noiommu_get_pa",
-    "ioas_unmap",
-    "option_get",
-    "option_set",
-    "probe",
-    "vdevice_alloc",
-    "veventq_alloc",
-    "vfio_ioas",
-    "viommu_alloc",
-]
+from iommufd_py.uapi.enums import HwCapabilities, IommuOption, VfioIoasOp
+from iommufd_py.uapi.ffi import ffi, lib
 
 FIXED_IOVA: int = lib.IOMMU_IOAS_MAP_FIXED_IOVA
 

@@ -4,31 +4,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from iommufd_py.errors import check
-from iommufd_py.ffi import ffi, lib
+from iommufd_py.base.errors import check
 from iommufd_py.uapi import call
 from iommufd_py.uapi.call import address_of, submit
-
-__all__ = [
-    "ACCESS_NEEDS_PIN",
-    "ACCESS_RW_SLOW_PATH",
-    "ACCESS_RW_WRITE",
-    "ACCESS_WRITE",
-    "APERTURE_LAST",
-    "APERTURE_START",
-    "DEVICE_CACHE_DEFAULT",
-    "DEVICE_CACHE_ENTRIES",
-    "HUGE_PAGE_BYTES",
-    "INVALIDATE_ALL",
-    "IOTLB_DEFAULT",
-    "IOTLB_ENTRIES",
-    "PAGE_BYTES",
-    "PASID_RESERVED",
-    "PASID_WIDTH",
-    "access_rw",
-    "command",
-    "command_result",
-]
+from iommufd_py.uapi.ffi import ffi, lib
 
 APERTURE_START: int = lib.MOCK_APERTURE_START
 APERTURE_LAST: int = lib.MOCK_APERTURE_LAST

@@ -4,10 +4,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from iommufd_py.errors import check
-from iommufd_py.ffi import ffi, lib
-
-__all__ = ["memory_on_node", "without_ipc_lock"]
+from iommufd_py.base.errors import check
+from iommufd_py.uapi.ffi import ffi, lib
 
 
 def memory_on_node(user_va: int, length: int, node: int) -> None:

@@ -5,35 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from iommufd_py.enums import GroupFlags, IrqFlags, RegionFlags
-from iommufd_py.ffi import ffi, lib
 from iommufd_py.uapi.call import address_of, issue_argsz, issue_pointer, issue_value
-
-__all__ = [
-    "DeviceInfo",
-    "IrqInfo",
-    "RegionInfo",
-    "Type1Info",
-    "check_extension",
-    "device_attach_iommufd_pt",
-    "device_bind_iommufd",
-    "device_detach_iommufd_pt",
-    "device_feature",
-    "device_get_info",
-    "device_get_irq_info",
-    "device_get_region_info",
-    "device_reset",
-    "device_set_irqs",
-    "get_api_version",
-    "group_get_device_fd",
-    "group_get_status",
-    "group_set_container",
-    "group_unset_container",
-    "iommu_get_info",
-    "iommu_map_dma",
-    "iommu_unmap_dma",
-    "set_iommu",
-]
+from iommufd_py.uapi.enums import GroupFlags, IrqFlags, RegionFlags
+from iommufd_py.uapi.ffi import ffi, lib
 
 
 @dataclass(frozen=True, slots=True)

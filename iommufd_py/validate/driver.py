@@ -3,14 +3,13 @@
 
 from typing import Protocol
 
-from iommufd_py.context import Iommufd
-from iommufd_py.device import BoundDevice, VfioDevice
-from iommufd_py.enums import MockDeviceFlags
-from iommufd_py.errors import InvalidFieldError, SkipError
-from iommufd_py.hwpt import Coherency
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.errors import InvalidFieldError, SkipError
 from iommufd_py.mock import MockDevice
-
-__all__ = ["Driver", "MockDriver", "VfioDriver"]
+from iommufd_py.objects.device import BoundDevice
+from iommufd_py.objects.iommufd import Iommufd
+from iommufd_py.uapi.enums import MockDeviceFlags
+from iommufd_py.vfio.device import VfioDevice
 
 
 class Driver(Protocol):

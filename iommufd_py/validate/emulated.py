@@ -7,10 +7,8 @@ Source: Documentation/driver-api/vfio-mediated-device.rst; samples/vfio-mdev/mtt
 from pathlib import Path
 from uuid import uuid4
 
-from iommufd_py.errors import SkipError
-from iommufd_py.resource import Resource
-
-__all__ = ["EmulatedDevice"]
+from iommufd_py.base.errors import SkipError
+from iommufd_py.objects.resource import Resource
 
 _TYPE = Path("/sys/class/mtty/mtty/mdev_supported_types/mtty-1")
 _DEVICES = Path("/sys/bus/mdev/devices")

@@ -4,24 +4,8 @@
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from iommufd_py.errors import SkipError
-from iommufd_py.tracefs import TraceRecord
-
-__all__ = [
-    "Event",
-    "Flush",
-    "Map",
-    "MapFailed",
-    "NewDomain",
-    "PageStructs",
-    "StepBegin",
-    "StepEnd",
-    "Unmap",
-    "Unpin",
-    "begin_mark",
-    "end_mark",
-    "parse_events",
-]
+from iommufd_py.base.errors import SkipError
+from iommufd_py.host.tracefs import TraceRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from iommufd_py.errors import SkipError
-
-__all__ = ["Faults"]
+from iommufd_py.base.errors import SkipError
 
 _DEBUGFS = Path("/sys/kernel/debug")
 _FAIL_NTH = Path("/proc/thread-self/fail-nth")

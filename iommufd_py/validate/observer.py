@@ -3,19 +3,18 @@
 
 from collections.abc import Sequence
 
-from iommufd_py.context import DEV_IOMMU, Iommufd
-from iommufd_py.enums import HwptAllocFlags
-from iommufd_py.errors import SkipError, ToolError
-from iommufd_py.hwpt import Hwpt
+from iommufd_py.base.errors import SkipError, ToolError
+from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.mock import flush_count
-from iommufd_py.resource import Resource
+from iommufd_py.objects.hwpt import Hwpt
+from iommufd_py.objects.iommufd import DEV_IOMMU, Iommufd
+from iommufd_py.objects.resource import Resource
+from iommufd_py.uapi.enums import HwptAllocFlags
+from iommufd_py.validate.context import Recorded, Stage
 from iommufd_py.validate.driver import Driver
 from iommufd_py.validate.events import Event, Flush, MapFailed, PageStructs, StepBegin, StepEnd, parse_events
+from iommufd_py.validate.judge import Violation, judge, judge_counts
 from iommufd_py.validate.probes import FLUSH_SYMBOLS, Probes
-from iommufd_py.validate.stage import PAGE_BYTES, Recorded, Stage
-from iommufd_py.validate.story import Violation, judge, judge_counts
-
-__all__ = ["Observer"]
 
 
 class Observer(Resource):

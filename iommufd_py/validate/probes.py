@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from iommufd_py.errors import SkipError
-from iommufd_py.tracefs import NoSymbolError, Trace
-
-__all__ = ["FLUSH_SYMBOLS", "Probes"]
+from iommufd_py.base.errors import SkipError
+from iommufd_py.host.tracefs import NoSymbolError, Trace
 
 FLUSH_SYMBOLS = ("arch_flush_cache_phys", "arch_clean_nonsnoop_dma")
 """Functions that flush the CPU caches for (phys, length): ours, and that of the proposal of May 2024."""

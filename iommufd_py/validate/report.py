@@ -5,11 +5,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from iommufd_py.validate.judge import Violation
 from iommufd_py.validate.runner import RULES, Outcome, Result, Verdict
 from iommufd_py.validate.scenario import Scenario
-from iommufd_py.validate.story import Violation
-
-__all__ = ["details", "document", "junit", "ktap", "list_document"]
 
 _FAILED = (Outcome.VIOLATED, Outcome.ERROR)
 

@@ -6,14 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from iommufd_py.errors import IommufdError, SkipError, ToolError, UnsupportedIoctlError
+from iommufd_py.base.errors import IommufdError, SkipError, ToolError, UnsupportedIoctlError
+from iommufd_py.validate.context import Stage
 from iommufd_py.validate.driver import Driver
+from iommufd_py.validate.judge import Step, Violation
 from iommufd_py.validate.observer import Observer
 from iommufd_py.validate.scenario import Scenario
-from iommufd_py.validate.stage import Stage
-from iommufd_py.validate.story import Step, Violation
-
-__all__ = ["RULES", "Outcome", "Result", "Verdict", "play"]
 
 RULES = {
     1: "a map into an IOAS with a non-coherent domain flushes each page once, before it enters any domain",

@@ -5,9 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import cleandoc
 
-from iommufd_py.validate.stage import Stage
-
-__all__ = ["Scenario", "scenario"]
+from iommufd_py.validate.context import Stage
 
 
 @dataclass(frozen=True, slots=True)

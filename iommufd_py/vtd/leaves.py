@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["leaf_sizes", "parse_leaf_sizes"]
-
 _DEBUGFS = Path("/sys/kernel/debug/iommu/intel")
 _PFN_SHIFT = 12
 # domain_translation_struct shows PML5E, PML4E, PDPE, then PDE and PTE only where the walk goes on: a line's columns

@@ -11,8 +11,6 @@ Register and 11.4.3 Extended Capability Register; cap_*() and ecap_*() in driver
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["CAP", "ECAP", "Capabilities", "Field", "decode", "reserved_bits"]
-
 
 @dataclass(frozen=True, slots=True)
 class Field:

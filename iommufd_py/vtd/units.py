@@ -5,10 +5,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from iommufd_py.sysfs import entries
+from iommufd_py.base.sysfs import entries
 from iommufd_py.vtd.registers import Capabilities
-
-__all__ = ["DmarUnit", "dmar_units", "parse_translation_modes"]
 
 _CLASS = Path("/sys/class/iommu")
 _REGISTERS = Path("/sys/kernel/debug/iommu/intel/iommu_regset")

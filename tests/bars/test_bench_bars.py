@@ -19,14 +19,14 @@ import pytest
 from scipy.stats import trim_mean
 
 from iommufd_py import DmaBuffer, Iommufd, MockDevice
-from iommufd_py.bench import document, report
-from iommufd_py.bench.model import CacheState, Point, Workload
+from iommufd_py.base.coherency import Coherency
 from iommufd_py.bench.runner import SampleStore
 from iommufd_py.bench.workloads import Worker, set_up
-from iommufd_py.hwpt import Coherency
+from iommufd_py.results import document, report
+from iommufd_py.results.model import CacheState, Point, Workload
 from iommufd_py.uapi.bench import Loop, can_flush, clock_ns, empty_ioctl, flush
 from tests.conftest import need, need_mock_driver
-from tests.unit.bench_results import POINT, result, run
+from tests.unit.results.bench_results import POINT, result, run
 
 HERE = Path(__file__).parent
 Block = Callable[[], list[float]]

@@ -11,9 +11,10 @@ from statistics import median, stdev
 import pytest
 
 from iommufd_py import Iommufd
+from iommufd_py.base.pci_address import MOCK
 from iommufd_py.bench import runner
-from iommufd_py.bench.compare import Verdict, compare
-from iommufd_py.bench.model import BenchResult, Point, Run, Workload
+from iommufd_py.results.compare import Verdict, compare
+from iommufd_py.results.model import BenchResult, Point, Run, Workload
 from tests.conftest import need_mock_driver
 
 REPEATS, AT_LEAST = 20, 19
@@ -27,7 +28,7 @@ def measured() -> BenchResult:
     with Iommufd() as iommufd:
         need_mock_driver(iommufd)
     # One page is in one physical run, whoever gets it: nothing but chance differs between the processes.
-    plan = runner.Plan(runner.MOCK, (Point(Workload.MAP, 4096),), processes=PROCESSES, values=200)
+    plan = runner.Plan(MOCK, (Point(Workload.MAP, 4096),), processes=PROCESSES, values=200)
     return runner.run(plan)
 
 

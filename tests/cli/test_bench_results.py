@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.bench import document
-from tests.unit.bench_results import result, run
+from iommufd_py.results import document
+from tests.unit.results.bench_results import result, run
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.context import DEV_IOMMU
+from iommufd_py.objects.iommufd import DEV_IOMMU
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from iommufd_py.context import DEV_IOMMU
+from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.validate.scenarios import SCENARIOS
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.bench import document
+from iommufd_py.results import document
 
 
 def test_both_kernels_are_booted_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

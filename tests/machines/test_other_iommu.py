@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.coherency import IommuKind
+from iommufd_py.host import iommus
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
-from iommufd_py.sysinfo import iommus
+from iommufd_py.vtd.coherency import IommuKind
 from tests.vtd.test_cli_info import validated
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

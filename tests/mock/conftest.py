@@ -4,8 +4,8 @@ from collections.abc import Callable
 import pytest
 
 from iommufd_py import Backing, DmaBuffer, HwptAllocFlags, Ioas, MockDevice, NotSupportedError
-from iommufd_py.enums import MockPageTable
 from iommufd_py.mock import DEVICE_CACHE_DEFAULT, DEVICE_CACHE_ENTRIES, hwpt_data
+from iommufd_py.uapi.enums import MockPageTable
 
 PAGE = 4096
 

@@ -4,8 +4,8 @@
 import pytest
 
 from iommufd_py import DmaBuffer, Ioas, Iommufd, MockAccess, MockDevice, NotSupportedError, ObjectNotFoundError
+from iommufd_py.host import pinned_bytes
 from iommufd_py.mock import MockDmabuf, check_map, check_refs, limit_memory
-from iommufd_py.sysinfo import pinned_bytes
 from tests.conftest import need_ioctl, need_mock_driver
 
 PAGE = 4096

@@ -9,10 +9,12 @@ import jsonschema
 import pytest
 
 from iommufd_py import FlushCount, Iommufd, ToolError, flush_count
-from iommufd_py.bench import document, runner
-from iommufd_py.bench.model import Accounting, CacheState, IovaUse, Point, Row, Workload
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.pci_address import MOCK
+from iommufd_py.bench import runner
 from iommufd_py.bench.workloads import set_up
-from iommufd_py.hwpt import Coherency
+from iommufd_py.results import document
+from iommufd_py.results.model import Accounting, CacheState, IovaUse, Point, Row, Workload
 from iommufd_py.uapi.bench import FAULTED, Loop, can_flush, clock, empty_ioctl, flush
 from iommufd_py.uapi.call import address_of_buffer
 from tests.conftest import need_ioctl, need_mock_driver
@@ -27,7 +29,7 @@ def measured(iommufd: Iommufd) -> Callable[[Point], Row]:
     need_mock_driver(iommufd)
 
     def measure(point: Point) -> Row:
-        result = runner.run(runner.Plan(runner.MOCK, (point,), processes=1, values=10))
+        result = runner.run(runner.Plan(MOCK, (point,), processes=1, values=10))
         jsonschema.Draft202012Validator(document.schema()).validate(document.to_document(result))
         (row,) = result.rows
         return row
@@ -159,9 +161,7 @@ def test_failure_names_the_ioctl_and_its_arguments(iommufd: Iommufd) -> None:
 def test_a_process_that_fails_ends_the_run_with_its_reason(iommufd: Iommufd) -> None:
     need_mock_driver(iommufd)
     with pytest.raises(ToolError, match="1G huge pages"):
-        runner.run(
-            runner.Plan(runner.MOCK, (Point(Workload.MAP, 1 << 30, backing="hugetlb-1g", hwpts=0),), processes=1)
-        )
+        runner.run(runner.Plan(MOCK, (Point(Workload.MAP, 1 << 30, backing="hugetlb-1g", hwpts=0),), processes=1))
 
 
 def test_a_fault_is_noticed(iommufd: Iommufd) -> None:

@@ -17,9 +17,9 @@ from iommufd_py import (
     NotSupportedError,
     ToolError,
 )
-from iommufd_py.context import DEV_IOMMU
-from iommufd_py.enums import VfioIoasOp
+from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.uapi import iommufd as uapi
+from iommufd_py.uapi.enums import VfioIoasOp
 from tests.conftest import need_ioctl
 
 # What the oldest supported kernel, 6.12, has without any option.

@@ -19,7 +19,7 @@ from iommufd_py import (
     MockDeviceFlags,
     NotSupportedError,
 )
-from iommufd_py.sysinfo import pinned_bytes
+from iommufd_py.host import pinned_bytes
 from iommufd_py.uapi import iommufd as uapi
 
 BASE = 1 << 24

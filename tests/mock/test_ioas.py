@@ -20,8 +20,8 @@ from iommufd_py import (
     MockDevice,
     ObjectNotFoundError,
 )
+from iommufd_py.host import pinned_bytes
 from iommufd_py.mock import add_reserved, check_map
-from iommufd_py.sysinfo import pinned_bytes
 from iommufd_py.uapi import iommufd as uapi
 from tests.conftest import need, need_ioctl
 

@@ -8,12 +8,12 @@ import os
 import pytest
 
 from iommufd_py import DmaBuffer, Iommufd
-from iommufd_py.enums import IommuOption, VfioExtension, VfioIoasOp
-from iommufd_py.ffi import ffi, lib
 from iommufd_py.mock import APERTURE
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.call import issue_argsz, pack, request, unpack
+from iommufd_py.uapi.enums import IommuOption, VfioExtension, VfioIoasOp
+from iommufd_py.uapi.ffi import ffi, lib
 from tests.conftest import fails
 
 PAGE = 4096

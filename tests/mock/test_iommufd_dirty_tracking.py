@@ -19,10 +19,10 @@ from iommufd_py import (
     MockDevice,
     MockDeviceFlags,
 )
-from iommufd_py.enums import MockPageTable
 from iommufd_py.mock import APERTURE, HUGE_PAGE_BYTES, PAGE_BYTES, hwpt_data, set_dirty
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import issue
+from iommufd_py.uapi.enums import MockPageTable
 from tests.conftest import fails, need_huge_pages, need_mock_driver
 from tests.mock.conftest import need_page_tables
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from iommufd_py import Backing, DmaBuffer, Iommufd
-from iommufd_py.context import DEV_IOMMU
-from iommufd_py.ffi import lib
 from iommufd_py.mock import check_refs, limit_memory
+from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.testing import fault_injection
 from iommufd_py.uapi.fail_nth import Call, Field, Program
+from iommufd_py.uapi.ffi import lib
 from tests.conftest import need, need_ioctl, need_mock_driver
 
 LENGTH = 2 << 20

@@ -29,8 +29,6 @@ from iommufd_py import (
     NotSupportedError,
     PageFaultPermission,
 )
-from iommufd_py.enums import HwInfoType
-from iommufd_py.ffi import lib
 from iommufd_py.mock import (
     APERTURE,
     IOTLB_DEFAULT,
@@ -47,6 +45,8 @@ from iommufd_py.mock import (
 )
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import address_of_buffer, issue
+from iommufd_py.uapi.enums import HwInfoType
+from iommufd_py.uapi.ffi import lib
 from iommufd_py.uapi.iommufd_test import command
 from tests.conftest import fails, need_flush_count, need_huge_pages, need_ioctl, need_mock_driver, need_page_faults
 from tests.mock.conftest import check_device_cache

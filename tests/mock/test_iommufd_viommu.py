@@ -26,7 +26,6 @@ from iommufd_py import (
     VIommu,
     VIommuType,
 )
-from iommufd_py.ffi import lib
 from iommufd_py.mock import (
     APERTURE,
     DEVICE_CACHE_DEFAULT,
@@ -38,6 +37,7 @@ from iommufd_py.mock import (
 )
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import issue, size_of
+from iommufd_py.uapi.ffi import lib
 from tests.conftest import fails, need_ioctl, need_mock_driver, need_page_faults
 
 PAGE = 4096

@@ -18,14 +18,7 @@ from iommufd_py import (
     vtd_stage1,
     vtd_stage1_invalidation,
 )
-from iommufd_py.mock import (
-    IOTLB_DEFAULT,
-    PASID_RESERVED,
-    PASID_WIDTH,
-    check_iotlb,
-    hwpt_data,
-    hwpt_invalidation,
-)
+from iommufd_py.mock import IOTLB_DEFAULT, PASID_RESERVED, PASID_WIDTH, check_iotlb, hwpt_data, hwpt_invalidation
 
 PASID = 100
 

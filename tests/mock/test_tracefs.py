@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from iommufd_py import SkipError
-from iommufd_py.tracefs import LostEventsError, NoSymbolError, Trace, find_tracefs
+from iommufd_py.host.tracefs import LostEventsError, NoSymbolError, Trace, find_tracefs
 from tests.conftest import need, need_tracing
 
 # A function every kernel has, that os.getppid() alone reaches.
@@ -66,7 +66,8 @@ def test_unknown_names(trace: Trace) -> None:
 
 def test_a_killed_process_leaves_nothing_for_long(trace: Trace) -> None:
     script = (
-        f"import os; from iommufd_py.tracefs import Trace; t = Trace(); t.probe({SYMBOL!r}); os.kill(os.getpid(), 9)"
+        "import os; from iommufd_py.host.tracefs import Trace; "
+        f"t = Trace(); t.probe({SYMBOL!r}); os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py import Iommufd, flush_count
-from iommufd_py.tracefs import find_tracefs
+from iommufd_py.host.tracefs import find_tracefs
 from tests.conftest import need_mock_driver, need_tracing
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

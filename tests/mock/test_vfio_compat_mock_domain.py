@@ -8,12 +8,12 @@ import struct
 import pytest
 
 from iommufd_py import Backing, DmaBuffer, Ioas, Iommufd, MockDevice
-from iommufd_py.enums import VfioExtension, VfioIoasOp
-from iommufd_py.ffi import ffi, lib
 from iommufd_py.mock import APERTURE
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.call import issue_pointer, size_of
+from iommufd_py.uapi.enums import VfioExtension, VfioIoasOp
+from iommufd_py.uapi.ffi import ffi, lib
 from tests.conftest import fails, need_huge_pages, need_mock_driver
 
 PAGE = 4096

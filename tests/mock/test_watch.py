@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from iommufd_py import Iommufd
-from iommufd_py.kmsg import KernelLog
+from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.lab.tap import TapReport, parse_tap
-from iommufd_py.testing.needs import need_iommufd, need_mock_driver
+from iommufd_py.testing.requirements import need_iommufd, need_mock_driver
 
 PRINTK = Path("/proc/sys/kernel/printk")
 FAULT = "DMAR: [DMA Write NO_PASID] Request device [0000:00:1f.0] fault addr 0x1000 [fault reason 0x05] provoked"

@@ -2,7 +2,7 @@
 """A random walk of kernel and model side by side, and a failing walk as a short script.
 
 Not a hypothesis state machine: a long run is to spend its time in the kernel. Hypothesis walks the model alone, in
-tests/unit/test_model.py.
+tests/unit/mock/test_model.py.
 """
 
 import time

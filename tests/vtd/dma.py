@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from iommufd_py import Iommufd, VfioDevice
 from iommufd_py.dma import FaultLog, open_engine
-from iommufd_py.dma.rig import Rig
+from iommufd_py.dma.harness import Rig
 
 __all__ = ["await_fault_log", "ioas_rig"]
 

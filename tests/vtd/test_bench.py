@@ -13,11 +13,12 @@ import jsonschema
 import pytest
 
 from iommufd_py import Coherency, CoherencyError, Iommufd, VfioDevice, flush_count, pci
-from iommufd_py.bench import document, model, runner, trace
-from iommufd_py.bench.model import Point, Workload
+from iommufd_py.base.container_mode import ContainerMode
+from iommufd_py.bench import runner, trace
 from iommufd_py.bench.workloads import set_up
-from iommufd_py.container import ContainerMode
 from iommufd_py.lab.machine import NVME_DEVICE
+from iommufd_py.results import document, model
+from iommufd_py.results.model import Point, Workload
 from tests.conftest import IN_LAB
 from tests.waiting import wait_until
 

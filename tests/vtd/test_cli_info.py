@@ -12,8 +12,8 @@ import jsonschema
 import pytest
 
 from iommufd_py import Coherency, Iommufd, VfioDevice, pci
+from iommufd_py.host import NONCOHERENT_KNOB, iommus
 from iommufd_py.lab.machine import TEST_DEVICES
-from iommufd_py.sysinfo import NONCOHERENT_KNOB, iommus
 from iommufd_py.vtd import CAP, ECAP, dmar_units
 from tests.conftest import IN_LAB
 

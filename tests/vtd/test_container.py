@@ -28,12 +28,12 @@ from iommufd_py import (
     pci,
     vtd,
 )
-from iommufd_py.container import DEV_VFIO
-from iommufd_py.context import DEV_IOMMU
-from iommufd_py.group import VfioGroupDevice
 from iommufd_py.lab.machine import TEST_DEVICES
-from iommufd_py.testing.needs import need_container as opened
+from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.testing.plugin import CONTAINER_MODES
+from iommufd_py.testing.requirements import need_container as opened
+from iommufd_py.vfio.group import VfioGroupDevice
+from iommufd_py.vfio.type1 import DEV_VFIO
 from tests.conftest import IN_LAB
 
 IOVA = 1 << 32

@@ -25,9 +25,9 @@ from iommufd_py import (
     pci,
     vtd,
 )
-from iommufd_py.enums import DeviceFlags
+from iommufd_py.host import pinned_bytes
 from iommufd_py.lab.machine import TEST_DEVICES
-from iommufd_py.sysinfo import pinned_bytes
+from iommufd_py.uapi.enums import DeviceFlags
 from tests.conftest import IN_LAB
 
 MIB = 1 << 20

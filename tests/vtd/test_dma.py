@@ -12,24 +12,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from iommufd_py import (
-    Backing,
-    ClosedError,
-    ContainerMode,
-    DmaBuffer,
-    DmaError,
-    Iommufd,
-    SkipError,
-    VfioDevice,
-    pci,
-)
+from iommufd_py import Backing, ClosedError, ContainerMode, DmaBuffer, DmaError, Iommufd, SkipError, VfioDevice, pci
 from iommufd_py.dma import FaultLog, engine_for, open_engine
-from iommufd_py.dma.check import ANY_SPACE, IOAS_ONLY, Result, Verdict, run, run_storm
-from iommufd_py.dma.rig import Rig
-from iommufd_py.enums import DeviceFlags
+from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, Result, Verdict, run, run_storm
+from iommufd_py.dma.harness import Rig
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.mock import check_refs
-from iommufd_py.testing.needs import IN_LAB, need, need_container
+from iommufd_py.testing.requirements import IN_LAB, need, need_container
+from iommufd_py.uapi.enums import DeviceFlags
 from tests.mock.processes import fork
 from tests.vtd.dma import await_fault_log, ioas_rig
 

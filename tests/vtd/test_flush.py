@@ -5,8 +5,8 @@ import pytest
 
 from iommufd_py import Backing, Coherency, FlushCount, Iommufd
 from iommufd_py.bench import runner
-from iommufd_py.bench.model import BenchResult, Point, Workload
-from iommufd_py.sysinfo import NONCOHERENT_KNOB
+from iommufd_py.host import NONCOHERENT_KNOB
+from iommufd_py.results.model import BenchResult, Point, Workload
 from tests.conftest import need_flush_count
 
 MIB = 1 << 20

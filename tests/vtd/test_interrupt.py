@@ -4,9 +4,9 @@
 import pytest
 
 from iommufd_py import ContainerMode, DmaBuffer, Iommufd, VfioDevice, pci
-from iommufd_py.enums import IrqIndex
 from iommufd_py.lab.machine import NVME_DEVICE
-from iommufd_py.testing.needs import need_container
+from iommufd_py.testing.requirements import need_container
+from iommufd_py.uapi.enums import IrqIndex
 from tests.conftest import IN_LAB
 from tests.interrupting import interrupt_everywhere
 

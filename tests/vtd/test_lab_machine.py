@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.lab.machine import TEST_DEVICES
-from iommufd_py.vfio_pci import PCI_DEVICES
 from tests.conftest import IN_LAB
 
 # Turn a PCI function's memory off and on (bit 1 of its command register): each time the machine's memory map changes.

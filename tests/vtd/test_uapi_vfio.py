@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from iommufd_py import DmaBuffer, IommufdError, VfioDevice, pci
-from iommufd_py.enums import DeviceFlags, VfioExtension
-from iommufd_py.ffi import lib
-from iommufd_py.sysinfo import pinned_bytes
+from iommufd_py.host import pinned_bytes
 from iommufd_py.uapi import vfio
+from iommufd_py.uapi.enums import DeviceFlags, VfioExtension
+from iommufd_py.uapi.ffi import lib
 from tests.conftest import need
 
 IOVA = 1 << 32

@@ -4,7 +4,7 @@
 import pytest
 
 from iommufd_py import Backing, Container, ContainerMode, vtd
-from iommufd_py.memory import DmaBuffer
+from iommufd_py.objects.buffer import DmaBuffer
 from tests.vtd.conftest import huge_pages
 
 VARIANTS = {

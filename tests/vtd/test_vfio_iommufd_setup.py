@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from iommufd_py import InvalidFieldError, Iommufd, IommufdError, ObjectNotFoundError
-from iommufd_py.device import find_cdev
 from iommufd_py.uapi import vfio
+from iommufd_py.vfio.sysfs import find_cdev
 
 
 @pytest.fixture

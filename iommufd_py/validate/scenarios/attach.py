@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Domains that join a populated IOAS, rule 2: the domain that joins decides."""
 
-from iommufd_py.enums import HwptAllocFlags, MockDeviceFlags
-from iommufd_py.errors import InvalidFieldError
-from iommufd_py.hwpt import Coherency
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.errors import InvalidFieldError
+from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.mock import MockDevice, hwpt_data
+from iommufd_py.uapi.enums import HwptAllocFlags, MockDeviceFlags
+from iommufd_py.validate.context import Stage
 from iommufd_py.validate.scenario import scenario
-from iommufd_py.validate.stage import PAGE_BYTES, Stage
 
 COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
 

@@ -3,12 +3,16 @@
 
 from collections.abc import Iterator
 
-from iommufd_py.container import Container, ContainerMode, Type1Container, open_container
-from iommufd_py.hwpt import Coherency
-from iommufd_py.memory import Backing
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.container_mode import ContainerMode
+from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.objects.buffer import Backing
+from iommufd_py.validate.context import HUGE_PAGES, Buffer, Pages, Stage
 from iommufd_py.validate.emulated import EmulatedDevice
 from iommufd_py.validate.scenario import scenario
-from iommufd_py.validate.stage import HUGE_PAGES, PAGE_BYTES, Buffer, Pages, Stage
+from iommufd_py.vfio.container import Container
+from iommufd_py.vfio.modes import open_container
+from iommufd_py.vfio.type1 import Type1Container
 
 _VFIO = (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2)
 _ALL = (*_VFIO, ContainerMode.COMPAT_TYPE1, ContainerMode.COMPAT_TYPE1V2)

@@ -5,14 +5,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 
-from iommufd_py.enums import HwptAllocFlags
-from iommufd_py.errors import IommufdError
-from iommufd_py.hwpt import Coherency, Hwpt
-from iommufd_py.ioas import Ioas
-from iommufd_py.memory import Backing
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.errors import IommufdError
+from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.objects.buffer import Backing
+from iommufd_py.objects.hwpt import Hwpt
+from iommufd_py.objects.ioas import Ioas
+from iommufd_py.uapi.enums import HwptAllocFlags
+from iommufd_py.validate.context import HUGE_PAGES, Pages, Stage
 from iommufd_py.validate.faults import Faults
 from iommufd_py.validate.scenario import scenario
-from iommufd_py.validate.stage import HUGE_PAGES, PAGE_BYTES, Pages, Stage
 
 COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
 

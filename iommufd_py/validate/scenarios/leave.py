@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Ways in which pages are given back, rule 3: what was exposed is flushed after the last unmap, before the unpin."""
 
-from iommufd_py.hwpt import Coherency
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.validate.context import Stage
 from iommufd_py.validate.scenario import scenario
-from iommufd_py.validate.stage import PAGE_BYTES, Stage
 
 COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """New mappings, rule 1: the domains that the IOAS has decide."""
 
-from iommufd_py.enums import MapFlags
-from iommufd_py.errors import NotSupportedError
-from iommufd_py.hwpt import Coherency
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.errors import NotSupportedError
+from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.mock import MockDmabuf
+from iommufd_py.uapi.enums import MapFlags
+from iommufd_py.validate.context import Stage
 from iommufd_py.validate.scenario import scenario
-from iommufd_py.validate.stage import PAGE_BYTES, Stage
 
 COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
 

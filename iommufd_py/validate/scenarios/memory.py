@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Memory of every kind: what counts is that a page is cached, not how the kernel came by it."""
 
-from iommufd_py.hwpt import Coherency
-from iommufd_py.memory import Backing
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.objects.buffer import Backing
+from iommufd_py.validate.context import HUGE_PAGES, Stage
 from iommufd_py.validate.scenario import scenario
-from iommufd_py.validate.stage import HUGE_PAGES, PAGE_BYTES, Stage
 
 NON_COHERENT = Coherency.NON_COHERENT
 

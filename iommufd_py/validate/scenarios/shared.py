@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Several areas over the same pages, by IOAS_COPY and by a split: the mark is of the pages, the flush of the area."""
 
-from iommufd_py.hwpt import Coherency
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.validate.context import Stage
 from iommufd_py.validate.scenario import scenario
-from iommufd_py.validate.stage import PAGE_BYTES, Stage
 
 COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
 

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: MIT
+"""The options that say what to time: a device, and a list of values for each axis."""
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any
+
+import click
+
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.container_mode import ContainerMode
+from iommufd_py.base.units import parse_size
+from iommufd_py.bench import workloads
+from iommufd_py.objects.buffer import Backing
+from iommufd_py.results.model import Accounting, CacheState, IovaUse, Point, Workload
+
+from ..output import note
+from ..types import SIZES, Values
+
+_Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+class _Place(click.ParamType[int | None]):
+    name = "number"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        return None if value == "any" else click.IntRange(min=0)(str(value), param, ctx)
+
+
+class _OptionalSize(click.ParamType[int]):
+    name = "size"
+
+    def __init__(self, nothing: str) -> None:
+        self._nothing = nothing
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if value == self._nothing:
+            return 0
+        try:
+            return parse_size(str(value))
+        except ValueError as failure:
+            self.fail(str(failure), param, ctx)
+
+
+def _names(name: str, kind: type[StrEnum], default: StrEnum, text: str) -> _Decorator:
+    return click.option(
+        name,
+        type=Values(click.Choice([str(one) for one in kind])),
+        default=str(default),
+        metavar=f"[{'|'.join(kind)}],...",
+        help=text,
+    )
+
+
+def _numbers(name: str, minimum: int, default: int, text: str) -> _Decorator:
+    kind = Values(click.IntRange(min=minimum))
+    return click.option(name, type=kind, default=str(default), metavar="N,...", help=text)
+
+
+def _places(name: str, text: str) -> _Decorator:
+    return click.option(name, type=Values(_Place()), default="any", metavar="N,...", help=text)
+
+
+def _sizes(name: str, nothing: str, text: str) -> _Decorator:
+    kind = Values(_OptionalSize(nothing))
+    return click.option(name, type=kind, default=nothing, metavar="SIZE,...", help=text)
+
+
+def _all(options: tuple[_Decorator, ...]) -> _Decorator:
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+device_options = _all(
+    (
+        click.option(
+            "--device", required=True, metavar="BDF|mock", help="PCI device on vfio-pci, or the kernel's mock driver."
+        ),
+        click.option("--bind", is_flag=True, help="Bind the device to vfio-pci first, give it back afterwards."),
+        click.option(
+            "--coherency",
+            type=click.Choice([str(wish) for wish in Coherency]),
+            default=str(Coherency.ANY),
+            help="What the domain must be; refused when it is not.",
+        ),
+    )
+)
+
+axis_options = _all(
+    (
+        _names("--operation", Workload, Workload.MAP, "What to do; each with its opposite."),
+        click.option(
+            "--dma", is_flag=True, help="Time map, DMA of the device to all of it, and unmap as one: --operation dma."
+        ),
+        _names("--backend", ContainerMode, ContainerMode.IOMMUFD, "Interface to map through."),
+        click.option(
+            "--size",
+            type=SIZES,
+            default="4K,64K,2M,64M,256M",
+            metavar="SIZE,...",
+            help="Bytes mapped by one sample.",
+        ),
+        _sizes("--chunk", "whole", "Bytes mapped by one ioctl."),
+        click.option("--bulk-unmap", is_flag=True, help="Unmap all chunks with one ioctl."),
+        _names("--backing", Backing, Backing.ANON_4K, "What stands behind the buffer."),
+        _numbers("--hwpts", 0, 1, "Domains on the IOAS."),
+        _names("--cache", CacheState, CacheState.DIRTY, "The buffer's cache lines before each operation."),
+        _names("--iova-use", IovaUse, IovaUse.REUSED, "The same IOVA each round, or one with page tables yet to make."),
+        _sizes("--alignment", "natural", "Exact alignment of the IOVA."),
+        click.option(
+            "--huge-pages",
+            type=Values(click.Choice(["on", "off"])),
+            default="on",
+            metavar="[on|off],...",
+            help="May the IOMMU use large pages?",
+        ),
+        _names("--accounting", Accounting, Accounting.NONE, "What pinned pages are charged to."),
+        _numbers("--threads", 1, 1, "Doing the same at the same time."),
+        click.option("--own-ioas", is_flag=True, help="Each thread on an IOAS of its own, instead of all on one."),
+        _places("--cpu", "CPUs to run on."),
+        _places("--node", "NUMA nodes that the buffer's memory comes from."),
+    )
+)
+
+
+def chosen_points(options: Mapping[str, Any]) -> tuple[Point, ...]:
+    """Return every combination that can exist; says on stderr which cannot."""
+    points, left_out = workloads.points(
+        workload=[Workload.DMA] if options["dma"] else map(Workload, options["operation"]),
+        backend=map(ContainerMode, options["backend"]),
+        backing=options["backing"],
+        size_bytes=options["size"],
+        chunk_bytes=options["chunk"],
+        bulk_unmap=[options["bulk_unmap"]],
+        hwpts=options["hwpts"],
+        cache=map(CacheState, options["cache"]),
+        iova_use=map(IovaUse, options["iova_use"]),
+        alignment=options["alignment"],
+        huge_pages=[choice == "on" for choice in options["huge_pages"]],
+        accounting=map(Accounting, options["accounting"]),
+        threads=options["threads"],
+        own_ioas=[options["own_ioas"]],
+        cpu=options["cpu"],
+        node=options["node"],
+    )
+    if not points:
+        raise click.UsageError("nothing to do: " + "; ".join(left_out))
+    if left_out:
+        note(f"iommufd: combinations left out: {'; '.join(left_out)}")
+    return tuple(points)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""Whether a domain enforces cache coherency, the evidence for it, and how much the kernel flushed."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+from iommufd_py.base.errors import CoherencyError
+
+# VT-d specification 11.4.3, Extended Capability Register.
+_ECAP_SC = 1 << 7
+
+
+def snoop_control(ecap: int | None) -> bool | None:
+    """Tell whether a VT-d unit can force snooping at all (ECAP.SC); None where there is no ECAP."""
+    return None if ecap is None else bool(ecap & _ECAP_SC)
+
+
+class Coherency(StrEnum):
+    """Whether a HWPT forces all DMA through it to snoop the CPU caches."""
+
+    COHERENT = "coherent"
+    NON_COHERENT = "non-coherent"
+    ANY = "any"
+    """As a wish: whatever the hardware gives. Never a finding."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoherencyEvidence:
+    """Why a HWPT is called coherent or non-coherent.
+
+    Attributes:
+        dma_cc: the kernel's own account: VFIO_DMA_CC_IOMMU of an IOAS on which this HWPT alone decides the answer.
+        ecap: VT-d extended capability register from IOMMU_GET_HW_INFO, None for another IOMMU.
+    """
+
+    dma_cc: bool
+    ecap: int | None
+
+    @property
+    def snoop_control(self) -> bool | None:
+        """ECAP.SC: whether the IOMMU can force snooping at all; None where there is no ECAP."""
+        return snoop_control(self.ecap)
+
+    @property
+    def coherency(self) -> Coherency:
+        """The finding: what the kernel says of the domain, never deduced from ECAP alone."""
+        return Coherency.COHERENT if self.dma_cc else Coherency.NON_COHERENT
+
+    def __str__(self) -> str:
+        answer = f"VFIO_DMA_CC_IOMMU={int(self.dma_cc)}"
+        return answer if self.ecap is None else f"{answer}, ECAP={self.ecap:#x} (SC={int(bool(self.snoop_control))})"
+
+    def require(self, wanted: Coherency, device: str) -> None:
+        """Refuse a HWPT for *device* that is not as *wanted*, or whose evidence contradicts itself.
+
+        Raises:
+            CoherencyError: with the evidence that disagrees and what to do.
+        """
+        if self.dma_cc and self.snoop_control is False:
+            raise CoherencyError(
+                f"the evidence for {device} contradicts itself: {self}; the kernel claims to enforce what the IOMMU "
+                "cannot do, report it as a kernel bug"
+            )
+        if wanted in (Coherency.ANY, self.coherency):
+            return
+        if wanted is Coherency.NON_COHERENT:
+            remedy = (
+                "the kernel always enforces coherency where the IOMMU can: use a device behind a unit with ECAP.SC=0 "
+                "(the DMAR unit of an integrated GPU, or 'iommufd lab run --non-coherent'), or a kernel with our flush "
+                "series and its iommufd.test_noncoherent_hwpt=1"
+            )
+        else:
+            remedy = (
+                "use a device behind a unit with ECAP.SC=1, or 'iommufd lab run --coherent'; a mock device can be "
+                "coherent on a kernel with our flush series only"
+            )
+        raise CoherencyError(f"the HWPT for {device} is {self.coherency}, not {wanted}: {self}; {remedy}")
+
+
+@dataclass(frozen=True, slots=True)
+class FlushCount:
+    """How often iommufd flushed the CPU caches for DMA pages, and how many pages by that.
+
+    Contiguous pages are flushed by one call.
+    """
+
+    calls: int
+    pages: int
+
+    def __sub__(self, earlier: Self) -> "FlushCount":
+        return FlushCount(self.calls - earlier.calls, self.pages - earlier.pages)

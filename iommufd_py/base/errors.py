@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: MIT
+"""What can go wrong, by meaning.
+
+An ioctl that failed keeps its errno: every :class:`IommufdError` is an :class:`OSError`. Everything else that this
+package refuses is a :class:`ToolError`, whose text is one sentence with the cause and the remedy.
+"""
+
+import errno as _errno
+import os
+from collections.abc import Mapping
+
+
+class ToolError(Exception):
+    """This package refuses, or cannot go on: one sentence with the cause and the remedy."""
+
+
+class SkipError(ToolError):
+    """What was asked for cannot be observed on this machine; nothing is said about whether it holds."""
+
+
+class ClosedError(ToolError):
+    """An object was used after it, or something it stands on, was closed."""
+
+
+class DeviceError(ToolError):
+    """A device is not there, not bound as it must be, or in use by somebody else."""
+
+
+class DmaError(ToolError):
+    """A device did not carry out a transfer, or says that it could not."""
+
+
+class BackingError(ToolError):
+    """Memory of the kind asked for cannot be had, or the kernel gave another kind."""
+
+
+class CoherencyError(ToolError):
+    """A HWPT is not what was asked for; the text names the evidence that disagrees."""
+
+
+class IommufdError(OSError):
+    """An ioctl of iommufd or VFIO failed.
+
+    Attributes:
+        errno: as the kernel returned it.
+        ioctl: name of the ioctl, e.g. ``IOMMU_IOAS_MAP``.
+        arguments: its in-fields by name.
+
+    Source: "General ioctl format" in include/uapi/linux/iommufd.h for the general meaning of each errno.
+    """
+
+    def __init__(self, number: int, ioctl: str, arguments: Mapping[str, object]) -> None:
+        super().__init__(number, os.strerror(number))
+        self.ioctl = ioctl
+        self.arguments = dict(arguments)
+
+    @property
+    def errno_name(self) -> str:
+        """The errno as C spells it, e.g. ``EEXIST``."""
+        # Linux has two names for 95; the uAPI speaks of this one.
+        if self.errno == _errno.EOPNOTSUPP:
+            return "EOPNOTSUPP"
+        return _errno.errorcode.get(self.errno or 0, str(self.errno))
+
+    @property
+    def meaning(self) -> str:
+        """What this errno means for this ioctl, and what to do about it; the kernel's general meaning otherwise."""
+        number = self.errno or 0
+        return _MEANINGS.get((self.ioctl, number)) or _GENERAL.get(number) or os.strerror(number)
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{name}={show_argument(name, value)}" for name, value in self.arguments.items())
+        return f"{self.ioctl}({shown}): {self.errno_name}: {self.meaning}"
+
+
+class UnsupportedIoctlError(IommufdError):
+    """ENOTTY: this kernel does not have the ioctl."""
+
+
+class NotSupportedError(IommufdError):
+    """EOPNOTSUPP: the kernel knows the field but not this value of it, or the hardware cannot do it."""
+
+
+class TooNewError(IommufdError):
+    """E2BIG: a part of the structure that this kernel does not know is not zero."""
+
+
+class ObjectNotFoundError(IommufdError):
+    """ENOENT: no such object id or no such IOVA."""
+
+
+class BusyError(IommufdError):
+    """EBUSY: something else still uses the object."""
+
+
+class AlreadyMappedError(IommufdError):
+    """EEXIST: the IOVA is taken."""
+
+
+class InvalidFieldError(IommufdError):
+    """EINVAL: a field is wrong."""
+
+
+_CLASSES: dict[int, type[IommufdError]] = {
+    _errno.ENOTTY: UnsupportedIoctlError,
+    _errno.EOPNOTSUPP: NotSupportedError,
+    _errno.E2BIG: TooNewError,
+    _errno.ENOENT: ObjectNotFoundError,
+    _errno.EBUSY: BusyError,
+    _errno.EEXIST: AlreadyMappedError,
+    _errno.EINVAL: InvalidFieldError,
+}
+
+_GENERAL: dict[int, str] = {
+    _errno.ENOTTY: "this kernel does not have the ioctl; a newer kernel or another configuration is needed",
+    _errno.E2BIG: "a field that this kernel does not know is set; leave it out or use a newer kernel",
+    _errno.EOPNOTSUPP: "the kernel or the hardware does not support this value of a field",
+    _errno.EINVAL: "a field is not correct",
+    _errno.ENOENT: "no object with this id, or nothing at this IOVA",
+    _errno.EBUSY: "still in use by another object; close what depends on it first",
+    _errno.ENOMEM: "the kernel is out of memory",
+    _errno.EPERM: "not permitted; run as root",
+    _errno.EFAULT: "a pointer given to the kernel is not valid memory of this process",
+}
+
+_MEMLOCK = (
+    "the pages cannot be pinned: RLIMIT_MEMLOCK is too low for this length, or memory is short; raise the limit "
+    "(ulimit -l, /etc/security/limits.conf) or map less"
+)
+_NOT_IN_RANGE = (
+    "the IOVA or the length is zero, misaligned or outside the IOAS's allowed ranges; see Ioas.iova_ranges() for both "
+    "the ranges and the alignment"
+)
+_TAKEN = "part of this IOVA range is mapped already; unmap it first or choose another IOVA"
+_PAST_THE_END = "the IOVA plus the length goes past the end of the 64-bit space"
+_NOT_MAPPED = "nothing is mapped in this range, or a mapping reaches past its ends; unmap whole mappings only"
+_PAST_THE_RANGE = "a mapping reaches past the ends of the range; unmap whole mappings only"
+_BAD_MEMORY = (
+    "part of the user memory is not mapped, or not writable as the mapping asks; device memory (BARs) cannot be "
+    "mapped from a pointer, except in a container of VFIO's own"
+)
+_RESERVED = "a mapping of the IOAS lies in a range the device reserves or cannot reach; unmap it first"
+_OTHER_DRIVER = (
+    "the device's group is in use, by another driver or through the other of /dev/vfio/<group> and /dev/vfio/devices; "
+    "free every device of the group"
+)
+_UNSAFE_INTERRUPTS = (
+    "another driver has a device of the group ('iommufd device show'), or the IOMMU does not remap interrupts: for a "
+    "device that you trust, echo 1 > /sys/module/{module}/parameters/allow_unsafe_interrupts"
+)
+_NO_ROOM = "no free IOVA range of this length is left in the allowed ranges; unmap something"
+
+_NO_MOCK_DEVICE = (
+    "this kernel makes no mock device beside another IOMMU driver, as 6.12: boot that with intel_iommu=off"
+)
+
+# What an errno means for one ioctl, where that says more than the general meaning.
+_MEANINGS: dict[tuple[str, int], str] = {
+    ("IOMMU_IOAS_MAP", _errno.EINVAL): _NOT_IN_RANGE,
+    ("IOMMU_IOAS_MAP", _errno.EEXIST): _TAKEN,
+    ("IOMMU_IOAS_MAP", _errno.ENOSPC): _NO_ROOM,
+    ("IOMMU_IOAS_MAP", _errno.ENOMEM): _MEMLOCK,
+    ("IOMMU_IOAS_MAP", _errno.EOVERFLOW): _PAST_THE_END,
+    ("IOMMU_IOAS_MAP", _errno.EFAULT): _BAD_MEMORY,
+    ("IOMMU_IOAS_MAP_FILE", _errno.EINVAL): _NOT_IN_RANGE,
+    ("IOMMU_IOAS_MAP_FILE", _errno.EEXIST): _TAKEN,
+    ("IOMMU_IOAS_MAP_FILE", _errno.ENOSPC): _NO_ROOM,
+    ("IOMMU_IOAS_MAP_FILE", _errno.ENOMEM): _MEMLOCK,
+    ("IOMMU_IOAS_MAP_FILE", _errno.EBADF): "the file descriptor is not an open memfd or dma-buf",
+    ("IOMMU_IOAS_COPY", _errno.EINVAL): _NOT_IN_RANGE,
+    ("IOMMU_IOAS_COPY", _errno.EEXIST): _TAKEN,
+    ("IOMMU_IOAS_COPY", _errno.ENOSPC): _NO_ROOM,
+    ("IOMMU_IOAS_COPY", _errno.ENOENT): "no IOAS with this id, or the source range is not wholly mapped",
+    ("IOMMU_IOAS_UNMAP", _errno.ENOENT): _NOT_MAPPED,
+    ("IOMMU_IOAS_UNMAP", _errno.EINVAL): "the length is zero",
+    ("IOMMU_IOAS_UNMAP", _errno.EOVERFLOW): _PAST_THE_END,
+    ("IOMMU_IOAS_UNMAP", _errno.EBUSY): "a hardware queue or another thread's map or unmap still uses the range",
+    ("IOMMU_IOAS_ALLOW_IOVAS", _errno.EADDRINUSE): "part of the range is reserved by an attached device",
+    ("IOMMU_DESTROY", _errno.EBUSY): (
+        "the object is still used: detach the devices of a HWPT, destroy the HWPTs of an IOAS first"
+    ),
+    ("IOMMU_DESTROY", _errno.ENOENT): "no object with this id; it may be destroyed already",
+    ("IOMMU_OPTION", _errno.EBUSY): "the accounting mode can only change before any object is made on the iommufd",
+    ("IOMMU_OPTION", _errno.EPERM): "changing the accounting mode needs CAP_SYS_RESOURCE; run as root",
+    ("IOMMU_HWPT_ALLOC", _errno.EOPNOTSUPP): "this IOMMU does not support a HWPT with these flags or this data type",
+    ("IOMMU_HWPT_ALLOC", _errno.EADDRINUSE): _RESERVED,
+    ("IOMMU_GET_HW_INFO", _errno.EOPNOTSUPP): "this kernel cannot answer for this type of IOMMU or these flags",
+    ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EINVAL): (
+        "the device is bound already, its IOMMU is not cache coherent for the CPU, or interrupts cannot be isolated"
+    ),
+    ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EBADF): "the descriptor is not an iommufd",
+    ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EBUSY): _OTHER_DRIVER,
+    ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EPERM): _UNSAFE_INTERRUPTS.format(module="iommufd"),
+    (
+        "VFIO_DEVICE_ATTACH_IOMMUFD_PT",
+        _errno.ENOENT,
+    ): "no IOAS or HWPT with this id on the iommufd the device is bound to",
+    ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _errno.EADDRINUSE): _RESERVED,
+    ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _errno.EINVAL): "the HWPT was made for another IOMMU or other capabilities",
+    ("VFIO_DEVICE_RESET", _errno.EINVAL): "the device has no reset method that VFIO may use",
+    ("IOMMU_TEST_CMD MOCK_DOMAIN", _errno.EINVAL): _NO_MOCK_DEVICE,
+    (
+        "IOMMU_TEST_CMD MOCK_DOMAIN_FLAGS",
+        _errno.EINVAL,
+    ): f"the kernel does not know a flag of the device, or {_NO_MOCK_DEVICE}",
+    ("IOMMU_IOAS_CHANGE_PROCESS", _errno.EINVAL): (
+        "something is mapped that is no file mapping: only what IOMMU_IOAS_MAP_FILE mapped can change its process"
+    ),
+    ("VFIO_DEVICE_GET_INFO", _errno.EINVAL): "the device is not bound to an iommufd yet; bind it first",
+    ("VFIO_DEVICE_GET_REGION_INFO", _errno.EINVAL): "the device has no region of this index",
+    ("VFIO_DEVICE_GET_IRQ_INFO", _errno.EINVAL): "the device has no interrupts of this index",
+    ("VFIO_DEVICE_SET_IRQS", _errno.EINVAL): (
+        "the device has not that many interrupts of this index, cannot do this with them, or another index is enabled; "
+        "disable that first"
+    ),
+    ("VFIO_DEVICE_SET_IRQS", _errno.EBUSY): "the device's line is shared and it cannot mask INTx; use MSI",
+    ("VFIO_DEVICE_FEATURE", _errno.ENOTTY): "the device or this kernel does not have the feature",
+    (
+        "VFIO_DEVICE_FEATURE",
+        _errno.EINVAL,
+    ): "the feature has not this operation, or its data is not as long as it must be",
+    ("VFIO_GROUP_SET_CONTAINER", _errno.EINVAL): "the group is in a container already; close that first",
+    ("VFIO_GROUP_SET_CONTAINER", _errno.EBUSY): _OTHER_DRIVER,
+    ("VFIO_GROUP_SET_CONTAINER", _errno.EBADFD): "the descriptor is neither a VFIO container nor an iommufd",
+    ("VFIO_GROUP_UNSET_CONTAINER", _errno.EINVAL): "the group is in no container",
+    ("VFIO_GROUP_UNSET_CONTAINER", _errno.EBUSY): "a device of the group is still open; close it first",
+    ("VFIO_GROUP_GET_DEVICE_FD", _errno.EINVAL): (
+        "the group is in no container, or that has no IOMMU type yet (VFIO_SET_IOMMU)"
+    ),
+    ("VFIO_GROUP_GET_DEVICE_FD", _errno.ENODEV): "the group has no device of this name that is bound to vfio-pci",
+    ("VFIO_GROUP_GET_DEVICE_FD", _errno.EBUSY): _OTHER_DRIVER,
+    ("VFIO_GROUP_GET_DEVICE_FD", _errno.EADDRINUSE): _RESERVED,
+    ("VFIO_SET_IOMMU", _errno.EINVAL): (
+        "the container has no group yet, has an IOMMU type already, or does not know this one"
+    ),
+    ("VFIO_SET_IOMMU", _errno.ENODEV): "this kernel has no such IOMMU type, or the container has no group yet",
+    ("VFIO_SET_IOMMU", _errno.EPERM): _UNSAFE_INTERRUPTS.format(module="vfio_iommu_type1"),
+    ("VFIO_CHECK_EXTENSION", _errno.ENODEV): "no compatibility IOAS is set on this iommufd",
+    ("VFIO_IOMMU_GET_INFO", _errno.ENODEV): "no compatibility IOAS is set on this iommufd",
+    ("VFIO_IOMMU_GET_INFO", _errno.EINVAL): "the container has no IOMMU type yet; put a group into it first",
+    ("VFIO_IOMMU_MAP_DMA", _errno.EINVAL): (
+        "the IOVA, the address or the length is zero, misaligned or outside the allowed ranges (see "
+        "Container.iova_ranges()), or the container has no group"
+    ),
+    ("VFIO_IOMMU_MAP_DMA", _errno.EEXIST): _TAKEN,
+    ("VFIO_IOMMU_MAP_DMA", _errno.ENOSPC): (
+        "the container has no mapping left: unmap something, or raise dma_entry_limit "
+        "(/sys/module/vfio_iommu_type1/parameters/dma_entry_limit)"
+    ),
+    ("VFIO_IOMMU_MAP_DMA", _errno.ENOMEM): _MEMLOCK,
+    ("VFIO_IOMMU_MAP_DMA", _errno.EOVERFLOW): _PAST_THE_END,
+    ("VFIO_IOMMU_MAP_DMA", _errno.EFAULT): _BAD_MEMORY,
+    ("VFIO_IOMMU_UNMAP_DMA", _errno.EINVAL): (
+        "a mapping reaches past the ends of the range, the IOVA or the length is zero or misaligned, or the container "
+        "has no group; unmap whole mappings only"
+    ),
+    ("VFIO_IOMMU_UNMAP_DMA", _errno.ENOENT): _PAST_THE_RANGE,
+    ("VFIO_IOMMU_UNMAP_DMA", _errno.EOVERFLOW): _PAST_THE_END,
+    ("IOMMU_VDEVICE_ALLOC", _errno.EEXIST): "the vIOMMU has a device with this virtual id, or the device has a vDevice",
+    ("IOMMU_VEVENTQ_ALLOC", _errno.EEXIST): "the vIOMMU has a queue for events of this type",
+    ("IOMMU_HW_QUEUE_ALLOC", _errno.EEXIST): "the vIOMMU has a hardware queue with this index",
+    ("IOMMU_HW_QUEUE_ALLOC", _errno.EIO): "hardware queues are made in the order of their indices, from 0",
+    ("IOMMU_HWPT_SET_DIRTY_TRACKING", _errno.EOPNOTSUPP): (
+        "the HWPT was not made with IOMMU_HWPT_ALLOC_DIRTY_TRACKING; ask for it when allocating it"
+    ),
+    ("IOMMU_IOAS_MAP_FILE", _errno.ENODEV): "the dma-buf's exporter has revoked its memory",
+    ("IOMMU_VFIO_IOAS", _errno.ENODEV): "no compatibility IOAS is set on this iommufd",
+}
+
+_HEX = ("iova", "user_va", "addr", "flags", "_uptr", "vaddr")
+
+
+def show_argument(name: str, value: object) -> str:
+    """Return how a field of an ioctl is shown: addresses and flags hexadecimal, other numbers decimal."""
+    if isinstance(value, int) and name.endswith(_HEX):
+        return hex(value)
+    return str(int(value)) if isinstance(value, int) else repr(value)
+
+
+def check(result: int, ioctl: str, arguments: Mapping[str, object]) -> int:
+    """Return *result* unless it is a negative errno, which is raised as the :class:`IommufdError` of its meaning."""
+    if result < 0:
+        raise _CLASSES.get(-result, IommufdError)(-result, ioctl, arguments)
+    return result

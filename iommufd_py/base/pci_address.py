@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: MIT
+"""The names of devices: PCI addresses, `mock`, and the place of PCI devices in sysfs."""
+
+import re
+from pathlib import Path
+
+from iommufd_py.base.errors import DeviceError
+
+PCI_DEVICES = Path("/sys/bus/pci/devices")
+
+MOCK = "mock"
+"""Names the kernel's mock driver where the address of a PCI device could stand."""
+
+_BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
+
+
+def normalize_bdf(text: str) -> str:
+    """Return a PCI address as sysfs writes it: ``3b:00.0`` becomes ``0000:3b:00.0``.
+
+    Raises:
+        DeviceError: *text* is no PCI address.
+    """
+    match = _BDF.fullmatch(text)
+    if match is None:
+        raise DeviceError(f"{text!r} is not a PCI address: write domain:bus:device.function, as in 0000:3b:00.0")
+    domain, bus, slot, function = match.groups()
+    return f"{domain or '0000'}:{bus}:{slot}.{function}".lower()

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""Sizes, addresses and times as people write them."""
+
+import re
+
+# The base page of the IOMMU page tables and of the figures "per 4K page"; not necessarily the CPU's page size.
+PAGE_BYTES = 4096
+
+_SUFFIXES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"(0x[0-9a-f]+|\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that *text* names: ``4096``, ``4K``, ``2MiB``, ``0x1000``; K, M, G, T are powers of 1024.
+
+    Raises:
+        ValueError: *text* is not a size, or not above zero.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size: write bytes, or a number with K, M, G or T")
+    size = int(match[1], 0 if match[1].lower().startswith("0x") else 10) * _SUFFIXES[match[2].upper()]
+    if size == 0:
+        raise ValueError(f"{text!r} is zero: a size must be at least one byte")
+    return size
+
+
+def format_size(size_bytes: int) -> str:
+    """Return *size_bytes* in the largest unit that divides it: ``4K``, ``2M``, ``4097``."""
+    for suffix in ("T", "G", "M", "K"):
+        unit = _SUFFIXES[suffix]
+        if size_bytes and size_bytes % unit == 0:
+            return f"{size_bytes // unit}{suffix}"
+    return str(size_bytes)
+
+
+def parse_iova(text: str) -> int:
+    """Return the IOVA that *text* names, hexadecimal with ``0x`` or decimal or a size such as ``4G``.
+
+    Raises:
+        ValueError: *text* is no address of 64 bits.
+    """
+    iova = 0 if text.strip() in ("0", "0x0") else parse_size(text)
+    if iova >= 1 << 64:
+        raise ValueError(f"{text!r} does not fit in 64 bits")
+    return iova
+
+
+def format_ns(nanoseconds: float) -> str:
+    """Return a time with three significant digits and a unit that suits it: ``812 ns``, ``21.3 us``, ``1.20 ms``."""
+    for unit, factor in (("ns", 1.0), ("us", 1e3), ("ms", 1e6)):
+        value = nanoseconds / factor
+        if value < 999.5:
+            return f"{value:.0f} {unit}" if unit == "ns" or value >= 99.95 else f"{value:.3g} {unit}"
+    return f"{nanoseconds / 1e9:.3g} s"

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: MIT
+"""What the rounds of each workload are made of: where to map, and prepared ioctls for the timed loop."""
+
+from dataclasses import dataclass, replace
+
+from iommufd_py.base.container_mode import ContainerMode
+from iommufd_py.base.errors import ToolError
+from iommufd_py.base.iova import IovaRanges
+from iommufd_py.base.units import format_size
+from iommufd_py.objects.buffer import DmaBuffer
+from iommufd_py.results.model import IovaUse, Point, Workload
+from iommufd_py.uapi.bench import Move, Step
+from iommufd_py.uapi.enums import MapFlags, Type1MapFlags
+from iommufd_py.uapi.iommufd import FIXED_IOVA, ioas_map
+
+# Away from address zero, where a stray null pointer of a device would land.
+_LOWEST_IOVA = 4 << 30
+# A page-table page of its own for each fresh IOVA, and no more of them than any run has rounds.
+_FRESH_BYTES = 2 << 20
+_MAX_PLACES = 1 << 20
+_FLAGS = int(MapFlags.READ_WRITE) | FIXED_IOVA
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a thread maps: first IOVA, another as far away as a copy needs, distance to the next round's, how many."""
+
+    iova: int
+    other: int
+    stride: int
+    places: int
+
+    @staticmethod
+    def find(name: str, ranges: IovaRanges, point: Point, thread: int, wanted: int | None) -> "Place":
+        """Return an allowed place, aligned like the largest leaf that could map the size, so that it forbids none.
+
+        Raises:
+            ToolError: the allowed ranges have no such place.
+        """
+        unit = max(1 << (point.size_bytes.bit_length() - 1), ranges.alignment)
+        if point.iova_use is IovaUse.FRESH:
+            unit = max(unit, _FRESH_BYTES)
+        offset = point.alignment if point.alignment < unit else 0
+        room = -(-(offset + point.size_bytes) // unit) * unit
+        own = room * (2 if point.workload is Workload.COPY else 1)
+        span = own * point.threads
+        base = wanted
+        for lowest in (_LOWEST_IOVA, 0):
+            if base is None:
+                base = ranges.first_fit(span, unit, lowest=lowest)
+        if base is None:
+            allowed = ", ".join(map(str, ranges.ranges))
+            raise ToolError(
+                f"no allowed IOVA range holds {format_size(span)}: {name} allows {allowed}; "
+                "map less or in fewer threads"
+            )
+        iova = base + thread * own + offset
+        if point.iova_use is IovaUse.REUSED:
+            return Place(iova, iova + room, 0, 1)
+        last = next((one.last for one in ranges.ranges if one.contains(base)), base + span)
+        return Place(iova, iova + room, span, max(min((last - base) // span, _MAX_PLACES), 1))
+
+
+# --- rounds ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a round works on.
+
+    Attributes:
+        fd: iommufd or container.
+        ioas_id, dev_id: objects of the iommufd, 0 in a container.
+        group_fd, iommu_type: of the container, 0 in an iommufd.
+    """
+
+    point: Point
+    fd: int
+    ioas_id: int
+    dev_id: int
+    group_fd: int
+    iommu_type: int
+    buffer: DmaBuffer
+    place: Place
+
+    def moving(self, name: str) -> Move:
+        """An IOVA that goes on from chunk to chunk, and to the next place with each round."""
+        return Move(name, self.point.ioctl_bytes, self.place.stride)
+
+    def populate(self) -> None:
+        """Map the whole buffer, in chunks, for what happens to a mapped IOAS."""
+        chunk = self.point.ioctl_bytes
+        for offset in range(0, self.point.size_bytes, chunk):
+            ioas_map(self.fd, self.ioas_id, self.buffer.user_va + offset, chunk, self.place.iova + offset, _FLAGS)
+
+    def unmap(self, name: str, iova: int) -> Step:
+        """Return the step that takes back what was mapped from *iova* on."""
+        whole = self.point.bulk_unmap
+        return Step(
+            name,
+            self.fd,
+            "IOMMU_IOAS_UNMAP",
+            "iommu_ioas_unmap",
+            {
+                "ioas_id": self.ioas_id,
+                "iova": iova,
+                "length": self.point.size_bytes if whole else self.point.ioctl_bytes,
+            },
+            (self.moving("iova"),),
+            calls=1 if whole else self.point.ioctls,
+        )
+
+
+def _map(parts: Parts) -> list[Step]:
+    mapping = Step(
+        "map",
+        parts.fd,
+        "IOMMU_IOAS_MAP",
+        "iommu_ioas_map",
+        {
+            "flags": _FLAGS,
+            "ioas_id": parts.ioas_id,
+            "user_va": parts.buffer.user_va,
+            "length": parts.point.ioctl_bytes,
+            "iova": parts.place.iova,
+        },
+        (parts.moving("iova"), Move("user_va", parts.point.ioctl_bytes)),
+        calls=parts.point.ioctls,
+    )
+    return [mapping, parts.unmap("unmap", parts.place.iova)]
+
+
+def _map_file(parts: Parts) -> list[Step]:
+    assert parts.buffer.fd is not None
+    mapping = Step(
+        "map-file",
+        parts.fd,
+        "IOMMU_IOAS_MAP_FILE",
+        "iommu_ioas_map_file",
+        {
+            "flags": _FLAGS,
+            "ioas_id": parts.ioas_id,
+            "fd": parts.buffer.fd,
+            "start": 0,
+            "length": parts.point.ioctl_bytes,
+            "iova": parts.place.iova,
+        },
+        (parts.moving("iova"), Move("start", parts.point.ioctl_bytes)),
+        calls=parts.point.ioctls,
+    )
+    return [mapping, parts.unmap("unmap-file", parts.place.iova)]
+
+
+def _copy(parts: Parts) -> list[Step]:
+    parts.populate()
+    second = parts.place.other
+    copying = Step(
+        "copy",
+        parts.fd,
+        "IOMMU_IOAS_COPY",
+        "iommu_ioas_copy",
+        {
+            "flags": _FLAGS,
+            "dst_ioas_id": parts.ioas_id,
+            "src_ioas_id": parts.ioas_id,
+            "length": parts.point.ioctl_bytes,
+            "dst_iova": second,
+            "src_iova": parts.place.iova,
+        },
+        (parts.moving("dst_iova"), Move("src_iova", parts.point.ioctl_bytes)),
+        calls=parts.point.ioctls,
+    )
+    return [copying, parts.unmap("unmap-copy", second)]
+
+
+def _domain(parts: Parts) -> list[Step]:
+    parts.populate()
+    only = parts.point.workload is Workload.TEARDOWN
+    making = Step(
+        "first-attach" if only else "attach",
+        parts.fd,
+        "IOMMU_HWPT_ALLOC",
+        "iommu_hwpt_alloc",
+        {"dev_id": parts.dev_id, "pt_id": parts.ioas_id},
+    )
+    destroying = Step(
+        "teardown" if only else "detach",
+        parts.fd,
+        "IOMMU_DESTROY",
+        "iommu_destroy",
+        id_from=(0, "out_hwpt_id", "id"),
+    )
+    return [making, destroying]
+
+
+def _type1_teardown(parts: Parts) -> list[Step]:
+    """Let the group leave with everything mapped, and begin anew: VFIO drops its domains with the last group."""
+    mapping, _ = _type1(parts)
+    group, container = parts.group_fd, parts.fd
+    return [
+        Step("", group, "VFIO_GROUP_SET_CONTAINER", "int", {"container": container}),
+        Step("", container, "VFIO_SET_IOMMU", "value", {"type": parts.iommu_type}),
+        replace(mapping, name="first-map"),
+        Step("teardown", group, "VFIO_GROUP_UNSET_CONTAINER", "value", {"argument": 0}),
+    ]
+
+
+def _type1(parts: Parts) -> list[Step]:
+    whole = parts.point.bulk_unmap
+    mapping = Step(
+        "map",
+        parts.fd,
+        "VFIO_IOMMU_MAP_DMA",
+        "vfio_iommu_type1_dma_map",
+        {
+            "flags": int(Type1MapFlags.READ | Type1MapFlags.WRITE),
+            "vaddr": parts.buffer.user_va,
+            "iova": parts.place.iova,
+            "size": parts.point.ioctl_bytes,
+        },
+        (parts.moving("iova"), Move("vaddr", parts.point.ioctl_bytes)),
+        calls=parts.point.ioctls,
+    )
+    unmapping = Step(
+        "unmap",
+        parts.fd,
+        "VFIO_IOMMU_UNMAP_DMA",
+        "vfio_iommu_type1_dma_unmap",
+        {"iova": parts.place.iova, "size": parts.point.size_bytes if whole else parts.point.ioctl_bytes},
+        (parts.moving("iova"),),
+        calls=1 if whole else parts.point.ioctls,
+    )
+    return [mapping, unmapping]
+
+
+_STEPS = {
+    Workload.MAP: _map,
+    Workload.MAP_FILE: _map_file,
+    Workload.COPY: _copy,
+    Workload.ATTACH: _domain,
+    Workload.TEARDOWN: _domain,
+}
+
+
+def steps(parts: Parts) -> list[Step]:
+    """Return the steps of a round, after doing what they stand on."""
+    if parts.point.backend is ContainerMode.IOMMUFD:
+        return _STEPS[parts.point.workload](parts)
+    return _type1(parts) if parts.point.workload is Workload.MAP else _type1_teardown(parts)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""What a result must say about the machine it comes from."""
+
+import gzip
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from iommufd_py.base.environment import Environment, Platform
+
+NONCOHERENT_KNOB = Path("/sys/module/iommufd/parameters/test_noncoherent_hwpt")
+
+# Options of the kernel on which DMA mapping times depend.
+_CONFIG = (
+    "IOMMUFD_TEST",
+    "FAULT_INJECTION",
+    "KASAN",
+    "PROVE_LOCKING",
+    "DEBUG_PAGEALLOC",
+    "DEBUG_LIST",
+    "PREEMPT",
+    "PREEMPT_VOLUNTARY",
+    "PREEMPT_NONE",
+    "HZ",
+    "IOMMU_DEFAULT_DMA_STRICT",
+    "IOMMU_DEFAULT_PASSTHROUGH",
+    "INTEL_IOMMU_SCALABLE_MODE_DEFAULT_ON",
+    "TRANSPARENT_HUGEPAGE",
+    "NUMA",
+    "CC_OPTIMIZE_FOR_PERFORMANCE",
+)
+
+_CPUFREQ = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+_THP = Path("/sys/kernel/mm/transparent_hugepage")
+
+
+def environment() -> Environment:
+    """Describe the running machine."""
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    return Environment(
+        kernel_release=os.uname().release,
+        kernel_variant=os.environ.get("IOMMUFD_LAB_KERNEL", ""),
+        platform=os.environ.get("IOMMUFD_LAB_ACCEL") or _platform(cpuinfo),
+        machine=os.environ.get("IOMMUFD_LAB_MACHINE", ""),
+        cpu=os.environ.get("IOMMUFD_LAB_CPU") or _cpuinfo_field(cpuinfo, "model name") or os.uname().machine,
+        cpus=len(os.sched_getaffinity(0)),
+        command_line=Path("/proc/cmdline").read_text().strip(),
+        noncoherent_knob=NONCOHERENT_KNOB.read_text().strip() == "Y" if NONCOHERENT_KNOB.exists() else None,
+        config=_config(),
+        microcode=_cpuinfo_field(cpuinfo, "microcode"),
+        thp=_thp(),
+        governor=_read(_CPUFREQ / "scaling_governor"),
+        turbo=_turbo(),
+        numa_nodes=len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or 1,
+    )
+
+
+def _cpuinfo_field(cpuinfo: str, name: str) -> str | None:
+    match = re.search(rf"^{name}\s*: (.*)$", cpuinfo, re.MULTILINE)
+    return match[1] if match else None
+
+
+def _platform(cpuinfo: str) -> str:
+    # QEMU names its software CPU so; under KVM the model is the host's or a real CPU's.
+    if "QEMU TCG" in cpuinfo:
+        return Platform.TCG
+    if _cpuinfo_field(cpuinfo, "vendor_id") == "User Mode Linux":
+        return Platform.UML
+    flags = re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo, re.MULTILINE)
+    return Platform.VIRTUAL if flags else Platform.BARE_METAL
+
+
+def _config() -> Mapping[str, str] | None:
+    packed = Path("/proc/config.gz")
+    if not packed.exists():
+        return None
+    lines = gzip.decompress(packed.read_bytes()).decode().splitlines()
+    values = dict(line.removeprefix("CONFIG_").split("=", 1) for line in lines if line.startswith("CONFIG_"))
+    return {option: values.get(option, "n") for option in _CONFIG}
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text().strip() if path.exists() else None
+
+
+def _thp() -> str | None:
+    choices = _read(_THP / "enabled")
+    chosen = re.search(r"\[(\w+)\]", choices) if choices else None
+    return chosen[1] if chosen else None
+
+
+def _turbo() -> bool | None:
+    boost = _read(Path("/sys/devices/system/cpu/cpufreq/boost"))
+    if boost is not None:
+        return boost == "1"
+    no_turbo = _read(Path("/sys/devices/system/cpu/intel_pstate/no_turbo"))
+    return None if no_turbo is None else no_turbo == "0"
+
+
+def pinned_bytes() -> int:
+    """Return how much memory of this process is pinned: VmPin in /proc/self/status, which all accounting modes feed."""
+    match = re.search(r"^VmPin:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(match[1]) << 10 if match else 0

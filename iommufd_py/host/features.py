@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""What the running kernel offers of iommufd and VFIO, found by asking it, never by its version."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from iommufd_py.base.errors import InvalidFieldError, ToolError
+from iommufd_py.objects.iommufd import Iommufd
+from iommufd_py.uapi import iommufd as uapi
+from iommufd_py.uapi import vfio
+from iommufd_py.uapi.enums import IommuOption, VfioExtension
+
+_CONTAINER = Path("/dev/vfio/vfio")
+_VFIO_PCI = Path("/sys/bus/pci/drivers/vfio-pci")
+_NOIOMMU = Path("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode")
+
+_EXTENSIONS = (
+    VfioExtension.TYPE1_IOMMU,
+    VfioExtension.TYPE1V2_IOMMU,
+    VfioExtension.UNMAP_ALL,
+    VfioExtension.UPDATE_VADDR,
+    VfioExtension.NOIOMMU_IOMMU,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What stands behind /dev/vfio/vfio.
+
+    Attributes:
+        served_by: ``vfio`` (the type1 container) or ``iommufd`` (its compatibility layer).
+        extensions: answers of VFIO_CHECK_EXTENSION by the extension's name.
+    """
+
+    served_by: str
+    extensions: dict[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFeatures:
+    """What this kernel has.
+
+    Attributes:
+        iommufd_problem: why /dev/iommu cannot be used, with the remedy; empty when it can.
+        ioctls: by name, whether the kernel has it; empty when /dev/iommu cannot be used.
+        vfio_cdev: whether VFIO devices get a /dev/vfio/devices/vfioN; also False while vfio is not loaded.
+        vfio_group: whether VFIO groups get a /dev/vfio/N; the same.
+        vfio_pci: whether the vfio-pci driver is there.
+        container: None where there is no /dev/vfio/vfio, or it may not be opened.
+        noiommu: whether devices without an IOMMU are allowed; None on a kernel that cannot.
+    """
+
+    iommufd_problem: str
+    ioctls: dict[str, bool]
+    vfio_cdev: bool
+    vfio_group: bool
+    vfio_pci: bool
+    container: Container | None
+    noiommu: bool | None
+
+
+def kernel_features() -> KernelFeatures:
+    """Ask the running kernel; nothing is changed."""
+    problem, ioctls = "", {}
+    try:
+        with Iommufd() as iommufd:
+            ioctls = iommufd.probe()
+    except ToolError as failure:
+        problem = str(failure)
+    numbers = parse_character_devices(Path("/proc/devices").read_text())
+    return KernelFeatures(
+        iommufd_problem=problem,
+        ioctls=ioctls,
+        vfio_cdev="vfio-dev" in numbers,
+        vfio_group="vfio" in numbers,
+        vfio_pci=_VFIO_PCI.exists(),
+        container=_container(),
+        noiommu=_NOIOMMU.read_text().strip() == "Y" if _NOIOMMU.exists() else None,
+    )
+
+
+def parse_character_devices(text: str) -> frozenset[str]:
+    """Return the names of the character devices in /proc/devices."""
+    characters, _, _ = text.partition("Block devices:")
+    return frozenset(re.findall(r"^\s*\d+ (\S+)$", characters, re.MULTILINE))
+
+
+def _container() -> Container | None:
+    try:
+        fd = os.open(_CONTAINER, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        extensions = {one.name: bool(vfio.check_extension(fd, one)) for one in _EXTENSIONS}
+        return Container("iommufd" if _is_iommufd(fd) else "vfio", extensions)
+    finally:
+        os.close(fd)
+
+
+def _is_iommufd(fd: int) -> bool:
+    # Both answer the container's ioctls. To all others the type1 container says EINVAL, so probe() cannot tell them.
+    try:
+        uapi.option_get(fd, IommuOption.RLIMIT_MODE)
+    except InvalidFieldError:
+        return False
+    return True

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""The IOMMUs that the kernel uses, whoever made them, and which PCI functions stand behind each."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from iommufd_py.base.sysfs import attribute_text, entries, target_name
+from iommufd_py.vtd import DmarUnit, dmar_units
+from iommufd_py.vtd.coherency import Flushes, IommuKind, flushes_of, flushes_of_vtd
+
+_CLASS = Path("/sys/class/iommu")
+_OPTIONS = ("intel_iommu=", "amd_iommu=", "iommu=", "iommu.", "iommufd.", "vfio")
+
+
+@dataclass(frozen=True, slots=True)
+class Iommu:
+    """One IOMMU.
+
+    Attributes:
+        name: the kernel's: ``dmar0``, ``ivhd0``.
+        kind: whose it is.
+        unit: what a VT-d unit says of itself, None for another.
+        registers: what sysfs shows of another's registers, by attribute, raw.
+        devices: names of the devices behind it, PCI addresses for the most part.
+    """
+
+    name: str
+    kind: IommuKind
+    unit: DmarUnit | None
+    registers: dict[str, str]
+    devices: tuple[str, ...]
+
+    def flushes(self, dma_cc: bool | None = None) -> Flushes:
+        """Return what a HWPT behind it is; *dma_cc* is what the kernel answered for one, None predicts."""
+        if self.unit is not None:
+            return flushes_of_vtd(self.unit.capabilities, self.unit.scalable, dma_cc)
+        return flushes_of(self.kind, dma_cc)
+
+
+def iommus() -> tuple[Iommu, ...]:
+    """Return the IOMMUs, VT-d's first; none on a machine without, or with them off."""
+    units = dmar_units()
+    found = [Iommu(unit.name, IommuKind.INTEL_VTD, unit, {}, unit.devices) for unit in units]
+    names = {unit.name for unit in units}
+    others = [path for path in _CLASS.glob("*") if path.name not in names]
+    return (*found, *(_other(path) for path in sorted(others)))
+
+
+def _other(path: Path) -> Iommu:
+    return Iommu(
+        name=path.name,
+        kind=_kind(path),
+        unit=None,
+        registers={one.name: attribute_text(one) for one in entries(path / "amd-iommu")},
+        devices=tuple(one.name for one in entries(path / "devices")),
+    )
+
+
+def _kind(path: Path) -> IommuKind:
+    if (path / "amd-iommu").exists():
+        return IommuKind.AMD_VI
+    if path.name.startswith("iommufd_selftest"):
+        return IommuKind.SELFTEST
+    if target_name(path / "device" / "driver") == "virtio_iommu":
+        return IommuKind.VIRTIO
+    return IommuKind.OTHER
+
+
+def iommu_options(command_line: str) -> tuple[str, ...]:
+    """Return the words of a kernel command line that configure IOMMUs, iommufd or VFIO."""
+    return tuple(word for word in command_line.split() if word.startswith(_OPTIONS))

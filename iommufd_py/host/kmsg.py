@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""The running kernel's log, from now on."""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+KMSG = Path("/dev/kmsg")
+# Longer than any record; a shorter read is refused.
+_RECORD_BYTES = 8192
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
+
+
+def record_text(record: bytes) -> str:
+    """Return one record of /dev/kmsg as a console shows it.
+
+    Source: Documentation/ABI/testing/dev-kmsg: ``prefix,number,microseconds,flags;message``, then lines of key=value.
+    """
+    head, _, rest = record.partition(b";")
+    message = _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), rest.partition(b"\n")[0])
+    seconds = int(head.split(b",")[2]) / 1e6
+    return f"[{seconds:12.6f}] {message.decode(errors='replace')}"
+
+
+class KernelLog:
+    """What the kernel says from now on.
+
+    Raises:
+        OSError: this process may not read it (dmesg_restrict), or there is none.
+    """
+
+    def __init__(self) -> None:
+        self._fd = os.open(KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.lseek(self._fd, 0, os.SEEK_END)
+
+    def text(self) -> str:
+        """Return what was said since this was last asked."""
+        return "\n".join(self._records())
+
+    def _records(self) -> Iterator[str]:
+        while True:
+            try:
+                yield record_text(os.read(self._fd, _RECORD_BYTES))
+            except BlockingIOError:
+                return
+            except OSError as failure:
+                # The ring buffer has moved on; the next read goes on with its oldest record.
+                if failure.errno != errno.EPIPE:
+                    raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop watching."""
+        os.close(self._fd)

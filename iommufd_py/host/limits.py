@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""What limits a mapping on this machine."""
+
+import re
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+_POOLS = Path("/sys/kernel/mm/hugepages")
+_THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_DMA_ENTRY_LIMIT = Path("/sys/module/vfio_iommu_type1/parameters/dma_entry_limit")
+# include/uapi/linux/capability.h
+_CAP_IPC_LOCK = 14
+
+
+@dataclass(frozen=True, slots=True)
+class HugePagePool:
+    """The huge pages of one size: how large, how many there are, how many are free."""
+
+    page_bytes: int
+    total: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What limits a mapping.
+
+    Attributes:
+        memlock_bytes: RLIMIT_MEMLOCK of this process, None for no limit.
+        memlock_ignored: whether CAP_IPC_LOCK lifts it.
+        huge_pages: pools by page size.
+        thp: setting of transparent huge pages: ``always``, ``madvise``, ``never``, empty on a kernel without them.
+        dma_entry_limit: mappings a type1 container may hold, None where type1 is not loaded.
+    """
+
+    memlock_bytes: int | None
+    memlock_ignored: bool
+    huge_pages: tuple[HugePagePool, ...]
+    thp: str
+    dma_entry_limit: int | None
+
+
+def limits() -> Limits:
+    """Return the limits of this process and machine."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    chosen = re.search(r"\[(\w+)\]", _THP.read_text()) if _THP.exists() else None
+    return Limits(
+        memlock_bytes=None if soft == resource.RLIM_INFINITY else soft,
+        memlock_ignored=effective is not None and bool(int(effective[1], 16) >> _CAP_IPC_LOCK & 1),
+        huge_pages=tuple(sorted(map(_pool, _POOLS.glob("hugepages-*kB")), key=lambda pool: pool.page_bytes)),
+        thp=chosen[1] if chosen else "",
+        dma_entry_limit=int(_DMA_ENTRY_LIMIT.read_text()) if _DMA_ENTRY_LIMIT.exists() else None,
+    )
+
+
+def _pool(directory: Path) -> HugePagePool:
+    kilobytes = int(directory.name.removeprefix("hugepages-").removesuffix("kB"))
+    total, free = (int((directory / name).read_text()) for name in ("nr_hugepages", "free_hugepages"))
+    return HugePagePool(kilobytes << 10, total, free)

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: MIT
+"""An own instance of the kernel's trace buffer, with dynamic probes, and nothing left behind.
+
+Source: Documentation/trace/{ftrace,kprobetrace,fprobetrace}.rst.
+"""
+
+import errno
+import itertools
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from iommufd_py.base.errors import SkipError, ToolError
+from iommufd_py.objects.resource import Resource
+
+_INSTANCE = re.compile(r"iommufd-py-(\d+)-\d+")
+_GROUP = re.compile(r"[a-z]\w*:(iommufd_py_(\d+)_\d+)/(\w+) ")
+_LINE = re.compile(
+    r"^\s*.*-(?P<tid>\d+)\s+\[(?P<cpu>\d+)\]\s+(?:\S{4,6}\s+)?(?P<time>[\d.]+): (?P<name>\w+): ?(?P<text>.*)$"
+)
+_FIELD = re.compile(r"(\w+)=(\S+)")
+
+_BUFFER_BYTES = 8 << 20
+_LOSSES = ("overrun", "commit overrun", "dropped events")
+
+_sequence = itertools.count()
+
+
+class NoSymbolError(ToolError):
+    """The running kernel has no function of this name that can be probed."""
+
+
+class LostEventsError(ToolError):
+    """The trace buffer was too small: what is in it is not all that happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRecord:
+    """One event.
+
+    Attributes:
+        time: as the trace's clock gives it: a count for ``counter``, seconds for the clocks of time.
+        tid: thread in whose context it happened.
+        name: of the event or the probe, without its group.
+        text: what the event printed.
+    """
+
+    time: float
+    tid: int
+    cpu: int
+    name: str
+    text: str
+
+    def fields(self) -> dict[str, int | str]:
+        """Return the ``name=value`` pairs of the text, numbers as such."""
+        return {name: _number(value) for name, value in _FIELD.findall(self.text)}
+
+
+def _number(text: str) -> int | str:
+    try:
+        return int(text, 0)
+    except ValueError:
+        return text
+
+
+def parse_trace(lines: Sequence[str]) -> Iterator[TraceRecord]:
+    """Read the text form of a trace buffer, comments left out.
+
+    Raises:
+        ToolError: a line is not understood.
+    """
+    for line in lines:
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = _LINE.match(line)
+        if match is None:
+            raise ToolError(
+                f"the trace has a line that is not understood: {line!r}; report it with the kernel's version"
+            )
+        yield TraceRecord(
+            float(match["time"]), int(match["tid"]), int(match["cpu"]), match["name"], match["text"].strip()
+        )
+
+
+def find_tracefs() -> Path:
+    """Return where tracefs is mounted.
+
+    Raises:
+        SkipError: nowhere, or it may not be used.
+    """
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    found = next((Path(words[1]) for words in mounts if words[2] == "tracefs"), None)
+    if found is None:
+        if Path("/sys/kernel/tracing").exists():
+            raise SkipError("tracefs is not mounted: mount -t tracefs nodev /sys/kernel/tracing")
+        raise SkipError("this kernel has no tracefs: it is built without CONFIG_FTRACE")
+    if not os.access(found / "trace", os.R_OK | os.W_OK):
+        raise SkipError(f"{found} may not be used: run as root, or with sudo")
+    return found
+
+
+class Trace(Resource):
+    """A trace instance of our own: other users of tracing neither see it nor are disturbed.
+
+    Closing it removes its probes and the instance. What a killed process of ours left is removed by the next one.
+
+    Args:
+        clock: as in ``trace_clock``. ``counter`` numbers events, in one order for all CPUs; ``mono_raw`` is
+            CLOCK_MONOTONIC_RAW.
+        buffer_bytes: size of the buffer of each CPU.
+
+    Raises:
+        SkipError: no tracefs, or it may not be used.
+    """
+
+    def __init__(self, clock: str = "counter", buffer_bytes: int = _BUFFER_BYTES) -> None:
+        super().__init__()
+        self._root = find_tracefs()
+        _remove_leftovers(self._root)
+        number = next(_sequence)
+        self._group = f"iommufd_py_{os.getpid()}_{number}"
+        self.directory = self._root / "instances" / f"iommufd-py-{os.getpid()}-{number}"
+        self._marker = -1
+        self._probes: set[str] = set()
+        self._missed_before = 0
+        with self._opening():
+            try:
+                self.directory.mkdir()
+            except OSError as failure:
+                raise SkipError(f"no trace instance can be made in {self._root}: {failure.strerror}") from failure
+        try:
+            (self.directory / "trace_clock").write_text(clock)
+            (self.directory / "buffer_size_kb").write_text(str(buffer_bytes >> 10))
+            self._marker = os.open(self.directory / "trace_marker", os.O_WRONLY | os.O_CLOEXEC)
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"Trace({self.directory.name})"
+
+    def probe(
+        self, symbol: str, arguments: Mapping[str, str] | None = None, *, name: str = "", at_return: bool = False
+    ) -> str:
+        """Record each call of the function *symbol*, or each return from it, and return the name of the event.
+
+        Args:
+            symbol: name of a kernel function.
+            arguments: fields of the record and where the kernel finds them, as ``{"phys": "$arg1:x64"}``.
+            name: of the event; the symbol's by default.
+            at_return: record returns; the value is ``$retval``.
+
+        Raises:
+            NoSymbolError: there is no such function, or it may not be probed.
+            SkipError: this kernel has no dynamic probes.
+        """
+        self._check_open()
+        name = name or symbol.replace(".", "_")
+        place, letter = self._probe_kind(symbol, at_return)
+        fields = "".join(f" {field}={where}" for field, where in (arguments or {}).items())
+        definition = f"{letter}:{self._group}/{name} {place}{fields}"
+        try:
+            _append(self._root / "dynamic_events", definition)
+        except OSError as failure:
+            if failure.errno in (errno.ENOENT, errno.EADDRNOTAVAIL, errno.EINVAL):
+                raise NoSymbolError(
+                    f"{symbol} cannot be probed: {failure.strerror} for {definition!r}; is it in /proc/kallsyms, once?"
+                ) from None
+            raise
+        (self.directory / "events" / self._group / name / "enable").write_text("1")
+        self._probes.add(name)
+        return name
+
+    def _probe_kind(self, symbol: str, at_return: bool) -> tuple[str, str]:
+        if (self._root / "kprobe_events").exists():
+            return symbol, "r" if at_return else "p"
+        readme = (self._root / "README").read_text()
+        if "f[:[<group>/]" in readme:
+            return symbol + ("%return" if at_return else ""), "f"
+        raise SkipError("this kernel has no dynamic probes: it needs CONFIG_KPROBE_EVENTS or CONFIG_FPROBE_EVENTS")
+
+    def enable(self, group: str, event: str) -> None:
+        """Record a static event, as ``iommu``, ``map``.
+
+        Raises:
+            SkipError: this kernel has no such event.
+        """
+        self._check_open()
+        switch = self.directory / "events" / group / event / "enable"
+        if not switch.exists():
+            raise SkipError(f"this kernel has no trace event {group}:{event}")
+        switch.write_text("1")
+
+    def mark(self, text: str) -> None:
+        """Write *text* into the buffer, as an event ``tracing_mark_write`` of this thread."""
+        self._check_open()
+        os.write(self._marker, text.encode() + b"\n")
+
+    def clear(self) -> None:
+        """Throw away what was recorded, losses too."""
+        self._check_open()
+        (self.directory / "trace").write_text("")
+        self._missed_before = self._missed()
+
+    def read(self) -> list[TraceRecord]:
+        """Return what was recorded since the last clear, in order.
+
+        Raises:
+            LostEventsError: the buffer did not hold all of it.
+        """
+        self._check_open()
+        lost = self.lost_events()
+        if lost:
+            raise LostEventsError(
+                f"{lost} trace events were lost, so the record proves nothing: trace less at a time, or with a larger "
+                "buffer"
+            )
+        return list(parse_trace((self.directory / "trace").read_text(errors="replace").splitlines()))
+
+    def lost_events(self) -> int:
+        """Return how many events the buffers lost since the last clear."""
+        lost = self._missed() - self._missed_before
+        for stats in self.directory.glob("per_cpu/cpu*/stats"):
+            for line in stats.read_text().splitlines():
+                name, _, value = line.partition(":")
+                if name in _LOSSES:
+                    lost += int(value)
+        return lost
+
+    def _missed(self) -> int:
+        """Count hits of our probes that could not be recorded, as a return probe with too many calls under way."""
+        profile = self._root / "kprobe_profile"
+        if not profile.exists():
+            return 0
+        rows = map(str.split, profile.read_text().splitlines())
+        return sum(int(missed) for name, _, missed in rows if name in self._probes)
+
+    def _release(self) -> None:
+        if self._marker >= 0:
+            os.close(self._marker)
+        # First, since it disables the probes, and one that is enabled cannot be removed.
+        self.directory.rmdir()
+        _remove_group(self._root, self._group)
+
+
+def _append(file: Path, line: str) -> None:
+    # One write, and no truncation: opening for truncation would remove everybody's probes.
+    fd = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        os.write(fd, line.encode() + b"\n")
+    finally:
+        os.close(fd)
+
+
+def _remove_group(root: Path, group: str) -> None:
+    for definition in _definitions(root):
+        match = _GROUP.match(definition + " ")
+        if match and match[1] == group:
+            _append(root / "dynamic_events", f"-:{group}/{match[3]}")
+
+
+def _definitions(root: Path) -> list[str]:
+    file = root / "dynamic_events"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def _remove_leftovers(root: Path) -> None:
+    """Remove what processes of ours left that are no more."""
+    for directory in (root / "instances").iterdir():
+        match = _INSTANCE.fullmatch(directory.name)
+        if match and not _alive(int(match[1])):
+            directory.rmdir()
+    groups = {match[1]: int(match[2]) for match in map(_GROUP.match, _definitions(root)) if match}
+    for group, pid in groups.items():
+        if not _alive(pid):
+            _remove_group(root, group)
+
+
+def _alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()

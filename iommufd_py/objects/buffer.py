@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: MIT
+"""User memory to map for DMA, of a kind that is asked for and checked."""
+
+import errno
+import mmap
+import os
+import re
+from array import array
+from collections import Counter
+from enum import StrEnum
+from itertools import pairwise
+from pathlib import Path
+
+from iommufd_py.base.errors import BackingError
+from iommufd_py.base.units import format_size
+from iommufd_py.objects.resource import Resource
+from iommufd_py.uapi.call import address_of_buffer
+from iommufd_py.uapi.syscalls import memory_on_node
+
+_SMALL = mmap.PAGESIZE
+_HUGE_2M = 2 << 20
+_HUGE_1G = 1 << 30
+# From <linux/mman.h> and <linux/memfd.h>; Python's mmap module has no names for them before 3.14.
+_MAP_HUGETLB = 0x40000
+_MAP_HUGE_SHIFT = 26
+_MADV_POPULATE_WRITE = 23
+
+# Documentation/admin-guide/mm/pagemap.rst: bits 0 to 54 are the frame number of a present page, 0 without privilege.
+_PAGEMAP_PFN = (1 << 55) - 1
+
+_THP = Path("/sys/kernel/mm/transparent_hugepage")
+_WITH_MEMORY = Path("/sys/devices/system/node/has_memory")
+_VMA = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ", re.MULTILINE)
+
+
+class Backing(StrEnum):
+    """What stands behind a buffer."""
+
+    ANON_4K = "4k"
+    """Anonymous memory in base pages, with transparent huge pages forbidden."""
+    THP = "thp"
+    """Anonymous memory in transparent 2M pages."""
+    HUGETLB_2M = "hugetlb-2m"
+    HUGETLB_1G = "hugetlb-1g"
+    MEMFD = "memfd"
+    """A memfd in base pages, shared; its descriptor can be mapped with IOMMU_IOAS_MAP_FILE."""
+    MEMFD_HUGETLB_2M = "memfd-hugetlb-2m"
+    """The same in huge pages, as a virtual machine's memory is."""
+
+    @property
+    def page_bytes(self) -> int:
+        """Size of the pages; lengths are multiples of it."""
+        return {
+            Backing.THP: _HUGE_2M,
+            Backing.HUGETLB_2M: _HUGE_2M,
+            Backing.HUGETLB_1G: _HUGE_1G,
+            Backing.MEMFD_HUGETLB_2M: _HUGE_2M,
+        }.get(self, _SMALL)
+
+
+class DmaBuffer(Resource):
+    """User memory of one kind of page, aligned to it, present before it is used.
+
+    Closing it first closes every mapping made from it, so the memory cannot go while a device can reach it.
+
+    Args:
+        length: bytes, a multiple of the backing's page.
+        backing: what must stand behind the memory.
+        prefault: whether to have the kernel supply all pages now; only then can what it gave be checked.
+        node: NUMA node that all pages must come from, None for any.
+
+    Raises:
+        BackingError: the kernel has no such memory, or gave pages of another size.
+    """
+
+    def __init__(
+        self, length: int, backing: Backing = Backing.ANON_4K, *, prefault: bool = True, node: int | None = None
+    ) -> None:
+        super().__init__()
+        if length <= 0 or length % backing.page_bytes:
+            raise BackingError(
+                f"a {backing} buffer of {length} bytes is impossible: the length must be a multiple of "
+                f"{format_size(backing.page_bytes)}"
+            )
+        self.length = length
+        self.backing = backing
+        self.fd: int | None = None
+        self._offset = 0
+        with self._opening():
+            self._memory = self._reserve()
+        try:
+            self.user_va = address_of_buffer(self._memory) + self._offset
+            if node is not None:
+                self._bind(node)
+            if prefault:
+                self._populate()
+                self._check_pages()
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"DmaBuffer({format_size(self.length)}, {self.backing})"
+
+    @property
+    def view(self) -> memoryview:
+        """The memory, writable; release the view before the buffer is closed."""
+        self._check_open()
+        return memoryview(self._memory)[self._offset : self._offset + self.length]
+
+    def check_range(self, offset: int, length: int) -> None:
+        """Refuse, with ValueError, a range that is not inside the buffer."""
+        self._check_open()
+        if offset < 0 or length < 0 or offset + length > self.length:
+            raise ValueError(f"{length} bytes from offset {offset} are not inside {self!r}")
+
+    def huge_bytes(self) -> int:
+        """Return how many bytes are in transparent huge pages now (AnonHugePages in /proc/self/smaps)."""
+        return self._smaps("AnonHugePages")
+
+    def frames(self) -> list[int]:
+        """Return the frame number of each base page; 0 for one that is not present, and for all if we are not root."""
+        self._check_open()
+        entries = array("Q")
+        with Path("/proc/self/pagemap").open("rb") as pagemap:
+            pagemap.seek(self.user_va // _SMALL * entries.itemsize)
+            entries.frombytes(pagemap.read(self.length // _SMALL * entries.itemsize))
+        return [entry & _PAGEMAP_PFN for entry in entries]
+
+    def physical_runs(self) -> Counter[int] | None:
+        """Return how many physically contiguous runs of each length, in base pages, the memory lies in.
+
+        The kernel maps and flushes run by run, so that equal sizes in unequal runs are not the same work. None where
+        the kernel does not tell (not root).
+        """
+        numbers = self.frames()
+        if not all(numbers):
+            return None
+        ends = [at for at, (one, other) in enumerate(pairwise(numbers), 1) if other != one + 1]
+        return Counter(end - start for start, end in pairwise([0, *ends, len(numbers)]))
+
+    def _reserve(self) -> mmap.mmap:
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        try:
+            if self.backing in (Backing.MEMFD, Backing.MEMFD_HUGETLB_2M):
+                huge = os.MFD_HUGETLB | os.MFD_HUGE_2MB if self.backing is Backing.MEMFD_HUGETLB_2M else 0
+                self.fd = os.memfd_create("iommufd-py", os.MFD_CLOEXEC | huge)
+                os.ftruncate(self.fd, self.length)
+                return mmap.mmap(self.fd, self.length, flags=mmap.MAP_SHARED)
+            if self.backing in (Backing.HUGETLB_2M, Backing.HUGETLB_1G):
+                size_code = self.backing.page_bytes.bit_length() - 1
+                return mmap.mmap(-1, self.length, flags=private | _MAP_HUGETLB | size_code << _MAP_HUGE_SHIFT)
+            if self.backing is Backing.THP:
+                return self._reserve_thp(private)
+            memory = mmap.mmap(-1, self.length, flags=private)
+            if _THP.exists():
+                memory.madvise(mmap.MADV_NOHUGEPAGE)
+            return memory
+        except OSError as failure:
+            if self.fd is not None:
+                os.close(self.fd)
+            raise BackingError(self._refusal(failure)) from failure
+
+    def _reserve_thp(self, flags: int) -> mmap.mmap:
+        enabled = _THP / "enabled"
+        if not enabled.exists() or "[never]" in enabled.read_text():
+            raise BackingError(f"transparent huge pages are off: echo madvise > {enabled}")
+        # Python cannot choose the address, so take one huge page more and use the aligned part.
+        memory = mmap.mmap(-1, self.length + _HUGE_2M, flags=flags)
+        self._offset = -address_of_buffer(memory) % _HUGE_2M
+        memory.madvise(mmap.MADV_HUGEPAGE, self._offset, self.length)
+        return memory
+
+    def _refusal(self, failure: OSError) -> str:
+        size = format_size(self.backing.page_bytes)
+        directory = f"/sys/kernel/mm/hugepages/hugepages-{self.backing.page_bytes >> 10}kB"
+        if self.backing.page_bytes != _SMALL and not Path(directory).exists():
+            return f"this kernel has no {size} huge pages; choose another backing"
+        if self.backing.page_bytes == _SMALL or failure.errno != errno.ENOMEM:
+            return f"no {self.backing} memory of {format_size(self.length)}: {failure.strerror}"
+        pages = self.length // self.backing.page_bytes
+        return (
+            f"{pages} free {size} huge pages are needed for {format_size(self.length)}: "
+            f"echo {pages} > {directory}/nr_hugepages"
+        )
+
+    def _bind(self, node: int) -> None:
+        try:
+            memory_on_node(self.user_va, self.length, node)
+        except OSError as failure:
+            raise BackingError(
+                f"NUMA node {node} has no memory for us: {_WITH_MEMORY} lists those that do"
+            ) from failure
+
+    def _populate(self) -> None:
+        try:
+            self._memory.madvise(_MADV_POPULATE_WRITE, self._offset, self.length)
+        except OSError as failure:
+            raise BackingError(
+                f"the kernel cannot supply {format_size(self.length)} of {self.backing} memory: {failure.strerror}; "
+                "ask for less or free some"
+            ) from failure
+
+    def _check_pages(self) -> None:
+        if self.backing is Backing.THP and self.huge_bytes() < self.length:
+            raise BackingError(
+                f"only {format_size(self.huge_bytes())} of {format_size(self.length)} came as transparent huge pages, "
+                "memory is fragmented: echo 1 > /proc/sys/vm/compact_memory, or use hugetlb-2m"
+            )
+        if self.backing.page_bytes != _SMALL and self.backing is not Backing.THP:
+            page = self._smaps("KernelPageSize")
+            if page != self.backing.page_bytes:
+                raise BackingError(f"the pages are {format_size(page)}, not {format_size(self.backing.page_bytes)}")
+
+    def _smaps(self, field: str) -> int:
+        """Sum *field* of the VMAs that overlap the buffer, in bytes."""
+        text = Path("/proc/self/smaps").read_text()
+        total = 0
+        for vma in _VMA.finditer(text):
+            start, end = (int(bound, 16) for bound in vma.groups())
+            if start < self.user_va + self.length and self.user_va < end:
+                at = text.index(f"\n{field}:", vma.end())
+                total += int(text[at : text.index("\n", at + 1)].split()[1]) << 10
+        return total
+
+    def _release(self) -> None:
+        try:
+            self._memory.close()
+        except BufferError:
+            raise BackingError(f"{self!r} cannot go while a view of it is held: release the view first") from None
+        if self.fd is not None:
+            os.close(self.fd)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""Which pages a device wrote: dirty tracking of a HWPT."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from iommufd_py.base.iova import IovaRange
+from iommufd_py.objects.hwpt import Hwpt
+from iommufd_py.objects.resource import Resource
+from iommufd_py.uapi import iommufd as uapi
+
+# The kernel keeps the bitmap in 64-bit words.
+_WORD_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class DirtyBitmap:
+    """The dirty pages of an IOVA range.
+
+    Attributes:
+        iova: first IOVA.
+        length: bytes.
+        page_bytes: bytes that one bit stands for.
+        bits: one bit a page, low bit of the first byte first.
+    """
+
+    iova: int
+    length: int
+    page_bytes: int
+    bits: bytes
+
+    def __len__(self) -> int:
+        """Number of dirty pages."""
+        return int.from_bytes(self.bits, "little").bit_count()
+
+    def __contains__(self, iova: int) -> bool:
+        """Tell whether the page at *iova* is dirty; an IOVA outside the range is not."""
+        if not self.iova <= iova < self.iova + self.length:
+            return False
+        page = (iova - self.iova) // self.page_bytes
+        return bool(self.bits[page // 8] >> page % 8 & 1)
+
+    def ranges(self) -> Iterator[IovaRange]:
+        """Yield the dirty IOVAs as ranges, neighbouring pages joined, in order."""
+        pages = format(int.from_bytes(self.bits, "little"), "b")[::-1]
+        for run in re.finditer("1+", pages):
+            yield IovaRange(self.iova + run.start() * self.page_bytes, self.iova + run.end() * self.page_bytes - 1)
+
+
+class DirtyTracking(Resource):
+    """Dirty tracking of *hwpt*, switched on until closed.
+
+    Raises:
+        InvalidFieldError: the HWPT was not made with :attr:`HwptAllocFlags.DIRTY_TRACKING`.
+
+    Source: IOMMU_HWPT_SET_DIRTY_TRACKING and IOMMU_HWPT_GET_DIRTY_BITMAP in include/uapi/linux/iommufd.h.
+    """
+
+    def __init__(self, hwpt: Hwpt) -> None:
+        super().__init__(hwpt)
+        self.hwpt = hwpt
+        with self._opening():
+            uapi.hwpt_set_dirty_tracking(hwpt._fd(), hwpt.id, True)
+
+    def __repr__(self) -> str:
+        return f"DirtyTracking({self.hwpt!r})"
+
+    def read(self, iova: int, length: int, *, page_bytes: int = 4096, clear: bool = True) -> DirtyBitmap:
+        """Read which pages of an IOVA range are dirty, and call them clean again unless *clear* is false.
+
+        A page is dirty when any part of the IOMMU's page that holds it was written, which may be larger than
+        *page_bytes*: all of a 2M leaf has one dirty bit.
+
+        Raises:
+            InvalidFieldError: the range or *page_bytes* is no multiple of the IOMMU's smallest page.
+        """
+        self._check_open()
+        pages = -(-length // page_bytes)
+        bits = bytearray(-(-pages // (8 * _WORD_BYTES)) * _WORD_BYTES)
+        flags = 0 if clear else uapi.DIRTY_BITMAP_NO_CLEAR
+        uapi.hwpt_get_dirty_bitmap(self.hwpt._fd(), self.hwpt.id, iova, length, page_bytes, bits, flags)
+        return DirtyBitmap(iova, length, page_bytes, bytes(bits[: -(-pages // 8)]))
+
+    def _release(self) -> None:
+        uapi.hwpt_set_dirty_tracking(self.hwpt._fd(), self.hwpt.id, False)

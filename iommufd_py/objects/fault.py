@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""Queues that the kernel fills and user space reads, and the one for IO page faults."""
+
+import os
+import select
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from iommufd_py.base.errors import check
+from iommufd_py.objects.object import IommufdFile, IommufdObject
+from iommufd_py.objects.resource import Resource
+from iommufd_py.uapi import iommufd as uapi
+from iommufd_py.uapi.call import pack, size_of, unpack
+from iommufd_py.uapi.enums import PageFaultPermission, PageResponse
+
+
+class EventQueue(IommufdObject):
+    """A queue of the kernel's with a file descriptor of its own, for poll() and read().
+
+    Args:
+        parent: what it stands on.
+        iommufd: where it lives.
+        alloc: has the kernel make it.
+    """
+
+    def __init__(self, parent: Resource, iommufd: IommufdFile, alloc: Callable[[], uapi.EventQueueIds]) -> None:
+        super().__init__(iommufd, parent)
+        with self._opening():
+            made = alloc()
+            self.id = made.object_id
+            self._queue_fd = made.fd
+
+    def fileno(self) -> int:
+        """Return the queue's file descriptor, readable when there is something."""
+        self._check_open()
+        return self._queue_fd
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until there is something to read, *timeout* seconds at most (None: for ever); tell whether there is."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        # poll() returns early when a signal is handled.
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if poll.poll(None if left is None else left * 1000):
+                return True
+            if left == 0:
+                return False
+
+    def _read_bytes(self, count: int, timeout: float | None) -> bytes:
+        """Read *count* bytes at most, nothing after *timeout* seconds."""
+        if not self.wait(timeout):
+            return b""
+        try:
+            return os.read(self._queue_fd, count)
+        except OSError as failure:
+            check(-(failure.errno or 0), f"read({type(self).__name__})", {"id": self.id, "count": count})
+            raise
+
+    def _release(self) -> None:
+        # The open file holds the object.
+        os.close(self._queue_fd)
+        super()._release()
+
+
+@dataclass(frozen=True, slots=True)
+class PageFault:
+    """A device's access to a page that is not there, which waits for an answer.
+
+    Attributes:
+        dev_id: the device, as :attr:`BoundDevice.dev_id`.
+        pasid: the PASID it used, None if it used none.
+        group: faults of one group are answered once, by the one with *last*.
+        permission: what it wanted.
+        address: where.
+        length: bytes it will want as a hint, 0 for none.
+        cookie: names the fault in the answer.
+
+    Source: struct iommu_hwpt_pgfault in include/uapi/linux/iommufd.h.
+    """
+
+    dev_id: int
+    pasid: int | None
+    group: int
+    last: bool
+    permission: PageFaultPermission
+    address: int
+    length: int
+    cookie: int
+
+
+class FaultQueue(EventQueue):
+    """Where the IO page faults of all HWPTs come that are made with this queue."""
+
+    def __init__(self, iommufd: IommufdFile) -> None:
+        super().__init__(iommufd, iommufd, lambda: uapi.fault_queue_alloc(iommufd.fileno()))
+
+    def read(self, timeout: float | None = None) -> list[PageFault]:
+        """Return the faults that are there, waiting *timeout* seconds at most (None: for ever) for the first."""
+        size = size_of("iommu_hwpt_pgfault")
+        data = self._read_bytes(_FAULTS_AT_ONCE * size, timeout)
+        return [_page_fault(data, offset) for offset in range(0, len(data), size)]
+
+    def respond(self, fault: PageFault, code: PageResponse = PageResponse.SUCCESS) -> None:
+        """Answer *fault*'s group.
+
+        Raises:
+            InvalidFieldError: no fault with this cookie waits for an answer.
+        """
+        answer = pack("iommu_hwpt_page_response", cookie=fault.cookie, code=code)
+        try:
+            os.write(self.fileno(), answer)
+        except OSError as failure:
+            check(-(failure.errno or 0), "write(FaultQueue)", {"cookie": fault.cookie, "code": code})
+            raise
+
+
+_FAULTS_AT_ONCE = 64
+
+
+def _page_fault(data: bytes, offset: int) -> PageFault:
+    raw = unpack("iommu_hwpt_pgfault", data, offset)
+    return PageFault(
+        dev_id=int(raw.dev_id),
+        pasid=int(raw.pasid) if raw.flags & uapi.PGFAULT_PASID_VALID else None,
+        group=int(raw.grpid),
+        last=bool(raw.flags & uapi.PGFAULT_LAST_PAGE),
+        permission=PageFaultPermission(raw.perm),
+        address=int(raw.addr),
+        length=int(raw.length),
+        cookie=int(raw.cookie),
+    )

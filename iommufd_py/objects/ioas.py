@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+"""An IO address space and what is mapped in it."""
+
+from collections.abc import Iterable
+
+from iommufd_py.base.errors import ObjectNotFoundError
+from iommufd_py.base.iova import IovaRange, IovaRanges
+from iommufd_py.objects.buffer import DmaBuffer
+from iommufd_py.objects.mapping import Mapping, MappingSpace
+from iommufd_py.objects.object import IommufdFile, IommufdObject
+from iommufd_py.uapi import iommufd as uapi
+from iommufd_py.uapi.enums import IommuOption, MapFlags
+
+_EVERYTHING = (1 << 64) - 1
+
+
+class Ioas(IommufdObject, MappingSpace):
+    """An IOAS: IOVA to user memory, for all HWPTs that are made on it.
+
+    Source: IOMMU_IOAS_* in include/uapi/linux/iommufd.h.
+    """
+
+    def __init__(self, iommufd: IommufdFile) -> None:
+        super().__init__(iommufd)
+        with self._opening():
+            self.id = uapi.ioas_alloc(iommufd.fileno())
+
+    def map(
+        self,
+        buffer: DmaBuffer,
+        iova: int | None = None,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        flags: MapFlags = MapFlags.READ_WRITE,
+    ) -> "DmaMapping":
+        """Map *length* bytes of *buffer* from *offset* (default: all of it) at *iova*, or where the kernel likes.
+
+        Raises:
+            AlreadyMappedError: the IOVA range is taken.
+            InvalidFieldError: the range is misaligned, empty or not allowed.
+            IommufdError: ENOSPC without room for the kernel's choice, ENOMEM over RLIMIT_MEMLOCK.
+        """
+        length = buffer.length - offset if length is None else length
+        buffer.check_range(offset, length)
+        iova = self.map_user_va(buffer.user_va + offset, length, iova, flags=flags)
+        return DmaMapping(self, buffer, iova, length, offset, flags)
+
+    def map_user_va(
+        self, user_va: int, length: int, iova: int | None = None, *, flags: MapFlags = MapFlags.READ_WRITE
+    ) -> int:
+        """Map memory this package does not own, and return its IOVA; the caller keeps it there and unmaps it."""
+        return uapi.ioas_map(self._fd(), self.id, user_va, length, iova or 0, _with_iova(flags, iova))
+
+    def map_file(
+        self,
+        buffer: DmaBuffer,
+        iova: int | None = None,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        flags: MapFlags = MapFlags.READ_WRITE,
+    ) -> "DmaMapping":
+        """Map a memfd buffer, but through its descriptor, not its address (IOMMU_IOAS_MAP_FILE, since Linux 6.13)."""
+        if buffer.fd is None:
+            raise ValueError(f"{buffer!r} has no file descriptor: map_file needs a memfd backing")
+        length = buffer.length - offset if length is None else length
+        buffer.check_range(offset, length)
+        iova = self.map_fd(buffer.fd, offset, length, iova, flags=flags)
+        return DmaMapping(self, buffer, iova, length, offset, flags)
+
+    def map_fd(
+        self, fd: int, start: int, length: int, iova: int | None = None, *, flags: MapFlags = MapFlags.READ_WRITE
+    ) -> int:
+        """Map a memfd or dma-buf from byte *start*, and return its IOVA; the caller unmaps it."""
+        return uapi.ioas_map_file(self._fd(), self.id, fd, start, length, iova or 0, _with_iova(flags, iova))
+
+    def copy(
+        self,
+        source: "DmaMapping",
+        iova: int | None = None,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        flags: MapFlags = MapFlags.READ_WRITE,
+    ) -> "DmaMapping":
+        """Map here what *source*, of any IOAS of this iommufd, maps; the pages are shared and pinned once."""
+        source._check_open()
+        length = source.length - offset if length is None else length
+        iova = self.copy_iova(source.ioas, source.iova + offset, length, iova, flags=flags)
+        return DmaMapping(self, source.buffer, iova, length, source.offset + offset, flags)
+
+    def copy_iova(
+        self,
+        source: "Ioas",
+        source_iova: int,
+        length: int,
+        iova: int | None = None,
+        *,
+        flags: MapFlags = MapFlags.READ_WRITE,
+    ) -> int:
+        """Map here whatever *source* maps at *source_iova*, and return the IOVA; the caller unmaps it."""
+        source._check_open()
+        return uapi.ioas_copy(self._fd(), self.id, source.id, length, source_iova, iova or 0, _with_iova(flags, iova))
+
+    def unmap(self, iova: int, length: int) -> int:
+        """Unmap all mappings that lie wholly in the range; returns the bytes unmapped.
+
+        Raises:
+            ObjectNotFoundError: nothing is mapped there, or a mapping reaches past an end; what lies before one that
+                reaches past the upper end is unmapped.
+        """
+        try:
+            unmapped = uapi.ioas_unmap(self._fd(), self.id, iova, length)
+        except ObjectNotFoundError:
+            # The kernel goes from low to high until it meets a mapping that the range cuts.
+            wanted = IovaRange(iova, iova + length - 1)
+            spans = [one.range for one in self._mapped.values()]
+            cut = min(
+                (one for one in spans if wanted.overlaps(one) and not wanted.contains(one.start, one.length)),
+                default=None,
+            )
+            if cut is not None and cut.start > iova:
+                self._forget_mappings(iova, cut.start - iova)
+            raise
+        self._forget_mappings(iova, length)
+        return unmapped
+
+    def unmap_all(self) -> int:
+        """Unmap everything; returns the bytes unmapped."""
+        unmapped = uapi.ioas_unmap(self._fd(), self.id, 0, _EVERYTHING)
+        self._forget_mappings(0, _EVERYTHING + 1)
+        return unmapped
+
+    def iova_ranges(self) -> IovaRanges:
+        """Return where this IOAS may map; attaching a device narrows it."""
+        ranges, alignment = uapi.ioas_iova_ranges(self._fd(), self.id)
+        return IovaRanges(tuple(IovaRange(start, last) for start, last in ranges), alignment)
+
+    def allow_iovas(self, ranges: Iterable[IovaRange]) -> None:
+        """Keep *ranges* available: a device that would narrow them cannot be attached; replaces those given before."""
+        uapi.ioas_allow_iovas(self._fd(), self.id, [(one.start, one.last) for one in ranges])
+
+    @property
+    def huge_pages(self) -> bool:
+        """Whether contiguous pages may become larger IOMMU pages (IOMMU_OPTION_HUGE_PAGES)."""
+        return bool(uapi.option_get(self._fd(), IommuOption.HUGE_PAGES, self.id))
+
+    @huge_pages.setter
+    def huge_pages(self, allowed: bool) -> None:
+        uapi.option_set(self._fd(), IommuOption.HUGE_PAGES, int(allowed), self.id)
+
+    def dma_cc(self) -> bool:
+        """Tell whether every HWPT of this IOAS enforces cache coherency (VFIO_DMA_CC_IOMMU)."""
+        self._check_open()
+        return self.iommufd.dma_cc(self)
+
+
+class DmaMapping(Mapping):
+    """A range mapped in an IOAS."""
+
+    _space: Ioas
+
+    @property
+    def ioas(self) -> Ioas:
+        """Where it is mapped."""
+        return self._space
+
+    def _release(self) -> None:
+        uapi.ioas_unmap(self.ioas.iommufd.fileno(), self.ioas.id, self.iova, self.length)
+
+
+def _with_iova(flags: MapFlags, iova: int | None) -> int:
+    return int(flags) | (uapi.FIXED_IOVA if iova is not None else 0)

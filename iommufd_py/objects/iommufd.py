@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""The iommufd: an open /dev/iommu, and all that lives in it."""
+
+import os
+from pathlib import Path
+from typing import Self
+
+from iommufd_py.base.errors import ToolError
+from iommufd_py.objects.ioas import Ioas
+from iommufd_py.objects.object import IommufdFile
+from iommufd_py.objects.resource import Resource
+from iommufd_py.uapi import iommufd as uapi
+from iommufd_py.uapi.enums import IommuOption
+
+DEV_IOMMU = Path("/dev/iommu")
+
+
+class Iommufd(IommufdFile):
+    """An open iommufd. Everything made on it is closed with it.
+
+    Raises:
+        ToolError: there is no /dev/iommu, or it may not be opened.
+
+    Source: Documentation/userspace-api/iommufd.rst.
+    """
+
+    def __init__(self, path: Path = DEV_IOMMU) -> None:
+        super().__init__()
+        with self._opening():
+            self._fd = _open(path)
+
+    @classmethod
+    def adopt(cls, fd: int) -> Self:
+        """Take over an open iommufd, as one passed by another process; it is closed with the object."""
+        self = cls.__new__(cls)
+        Resource.__init__(self)
+        self._fd = fd
+        self._opened()
+        return self
+
+    def alloc_ioas(self) -> Ioas:
+        """Make an empty IOAS."""
+        return Ioas(self)
+
+    def change_process(self) -> None:
+        """Charge what is pinned to this process, after the iommufd was passed on to it.
+
+        Raises:
+            InvalidFieldError: something is mapped that is no file mapping (:meth:`Ioas.map_file`).
+        """
+        uapi.ioas_change_process(self.fileno())
+
+    @property
+    def rlimit_mode(self) -> int:
+        """How pinned pages are charged: 0 to the user (the default), 1 to the process (IOMMU_OPTION_RLIMIT_MODE)."""
+        return uapi.option_get(self.fileno(), IommuOption.RLIMIT_MODE)
+
+    @rlimit_mode.setter
+    def rlimit_mode(self, mode: int) -> None:
+        uapi.option_set(self.fileno(), IommuOption.RLIMIT_MODE, mode)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise ToolError(
+            f"there is no {path}: this kernel has no iommufd (CONFIG_IOMMUFD) or its module is not loaded; try "
+            "'modprobe iommufd', or 'iommufd lab run -- ...' for a kernel that has it"
+        ) from None
+    except PermissionError:
+        raise ToolError(f"{path} may not be opened: run as root, or with sudo") from None
+    except OSError as failure:
+        raise ToolError(f"{path} cannot be opened: {failure.strerror}; see the kernel log for why") from failure

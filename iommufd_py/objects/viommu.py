@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""A guest's share of a hardware IOMMU: the vIOMMU, and what belongs to one."""
+
+import mmap
+from dataclasses import dataclass
+
+from iommufd_py.objects.fault import EventQueue
+from iommufd_py.objects.hwpt import Hwpt, invalidate
+from iommufd_py.objects.ioas import DmaMapping
+from iommufd_py.objects.object import IommufdDevice, IommufdObject
+from iommufd_py.objects.resource import Resource
+from iommufd_py.uapi import iommufd as uapi
+from iommufd_py.uapi.call import size_of, unpack
+from iommufd_py.uapi.enums import HwptInvalidateType, VEventQueueType, VIommuType
+
+# The event that follows a header, by the queue's type (include/uapi/linux/iommufd.h).
+_EVENTS = {
+    VEventQueueType.ARM_SMMUV3: "iommu_vevent_arm_smmuv3",
+    VEventQueueType.TEGRA241_CMDQV: "iommu_vevent_tegra241_cmdqv",
+    VEventQueueType.SELFTEST: "iommu_viommu_event_selftest",
+}
+
+
+class VIommu(IommufdObject):
+    """A vIOMMU of the IOMMU before *device*, over a HWPT made with NEST_PARENT. Made by ``device.alloc_viommu()``.
+
+    Attributes:
+        parent: that HWPT.
+        data: the type's own structure as the kernel filled it, empty for a type without.
+
+    Source: IOMMU_VIOMMU_ALLOC in include/uapi/linux/iommufd.h.
+    """
+
+    def __init__(self, device: IommufdDevice, parent: Hwpt, viommu_type: VIommuType | int, data: bytes = b"") -> None:
+        super().__init__(parent.iommufd, parent)
+        self.parent = parent
+        answer = bytearray(data)
+        with self._opening():
+            self.id = uapi.viommu_alloc(self.iommufd.fileno(), viommu_type, device.dev_id, parent.id, answer)
+        self.data = bytes(answer)
+
+    def alloc_vdevice(self, device: IommufdDevice, virt_id: int) -> "VDevice":
+        """Tell the vIOMMU under which id the guest knows *device*."""
+        return VDevice(self, device, virt_id)
+
+    def alloc_event_queue(self, event_type: VEventQueueType, depth: int) -> "VEventQueue":
+        """Make the queue for the vIOMMU's events of one type, *depth* events long."""
+        return VEventQueue(self, event_type, depth)
+
+    def alloc_hw_queue(
+        self, queue_type: int, index: int, mapping: DmaMapping, *, offset: int = 0, length: int | None = None
+    ) -> "HwQueue":
+        """Give the hardware a ring of the guest's, *length* bytes from *offset* of *mapping* (default: all of it)."""
+        return HwQueue(self, queue_type, index, mapping, offset, mapping.length - offset if length is None else length)
+
+    def invalidate(self, data_type: HwptInvalidateType | int, *entries: bytes) -> int:
+        """Drop what the IOMMU has cached for the guest's devices; as :meth:`NestedHwpt.invalidate`."""
+        return invalidate(self, data_type, entries)
+
+    def map_memory(self, offset: int, length: int) -> "VIommuMemory":
+        """Map a part of the hardware's registers that the kernel lends to this vIOMMU, as its *data* says where."""
+        return VIommuMemory(self, offset, length)
+
+
+class VIommuMemory(Resource):
+    """Registers of a vIOMMU in this process; the vIOMMU cannot go before them."""
+
+    def __init__(self, viommu: VIommu, offset: int, length: int) -> None:
+        super().__init__(viommu)
+        self._memory = mmap.mmap(viommu._fd(), length, offset=offset)
+        self._opened()
+
+    @property
+    def view(self) -> memoryview:
+        """The registers; release the view before closing."""
+        self._check_open()
+        return memoryview(self._memory)
+
+    def _release(self) -> None:
+        self._memory.close()
+
+
+class VDevice(IommufdObject):
+    """A device as the guest's IOMMU knows it.
+
+    Attributes:
+        virt_id: its id there: a stream id, a guest's BDF.
+    """
+
+    def __init__(self, viommu: VIommu, device: IommufdDevice, virt_id: int) -> None:
+        super().__init__(viommu.iommufd, viommu, device)
+        self.virt_id = virt_id
+        with self._opening():
+            self.id = uapi.vdevice_alloc(self.iommufd.fileno(), viommu.id, device.dev_id, virt_id)
+
+
+@dataclass(frozen=True, slots=True)
+class VEvent:
+    """An event of a vIOMMU.
+
+    Attributes:
+        sequence: one more than the event's before, from 0; a gap is the number of events lost.
+        data: the structure of the queue's type, None where this stands for events that were lost at the end.
+    """
+
+    sequence: int
+    data: bytes | None
+
+
+class VEventQueue(EventQueue):
+    """Where a vIOMMU's events of one type come."""
+
+    def __init__(self, viommu: VIommu, event_type: VEventQueueType, depth: int) -> None:
+        self._event_bytes = size_of(_EVENTS[event_type])
+        super().__init__(viommu, viommu.iommufd, lambda: uapi.veventq_alloc(viommu._fd(), viommu.id, event_type, depth))
+
+    def read(self, timeout: float | None = None) -> list[VEvent]:
+        """Return the events that are there, waiting *timeout* seconds at most (None: for ever) for the first."""
+        data = self._read_bytes(mmap.PAGESIZE, timeout)
+        events, offset = [], 0
+        while offset < len(data):
+            header = unpack("iommufd_vevent_header", data, offset)
+            offset += size_of("iommufd_vevent_header")
+            if header.flags & uapi.VEVENT_LOST_EVENTS:
+                events.append(VEvent(int(header.sequence), None))
+                continue
+            events.append(VEvent(int(header.sequence), data[offset : offset + self._event_bytes]))
+            offset += self._event_bytes
+        return events
+
+
+class HwQueue(IommufdObject):
+    """A ring of the guest's that the hardware reads by itself; its memory stays mapped as long."""
+
+    def __init__(
+        self, viommu: VIommu, queue_type: int, index: int, mapping: DmaMapping, offset: int, length: int
+    ) -> None:
+        super().__init__(viommu.iommufd, viommu, mapping)
+        self.index = index
+        with self._opening():
+            self.id = uapi.hw_queue_alloc(
+                self.iommufd.fileno(), viommu.id, queue_type, index, mapping.iova + offset, length
+            )

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""What a test needs of the machine, and what becomes of it where that is missing."""
+
+import os
+
+import pytest
+
+from iommufd_py.base.container_mode import ContainerMode
+from iommufd_py.base.environment import Platform
+from iommufd_py.base.errors import InvalidFieldError, SkipError
+from iommufd_py.host import environment
+from iommufd_py.mock import MockDevice
+from iommufd_py.objects.iommufd import DEV_IOMMU, Iommufd
+from iommufd_py.vfio.container import Container
+from iommufd_py.vfio.modes import open_container
+
+IN_LAB = "IOMMUFD_LAB_MACHINE" in os.environ
+"""Whether this is a guest of the lab, which has everything and can be broken."""
+
+FORCED = os.environ.get("IOMMUFD_FORCE", "") not in ("", "0")
+"""Whether the user wants no test skipped for what this machine is or lacks."""
+
+
+def need(condition: bool, reason: str) -> None:
+    """Skip with *reason*; but in the lab, which has everything, or with IOMMUFD_FORCE=1, fail."""
+    if condition:
+        return
+    if IN_LAB or FORCED:
+        pytest.fail(f"{'in the lab' if IN_LAB else 'IOMMUFD_FORCE'}: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def need_iommufd() -> None:
+    """Go on only where /dev/iommu can be opened."""
+    need(DEV_IOMMU.exists(), "needs /dev/iommu (CONFIG_IOMMUFD): run it in the lab, 'iommufd lab run -- pytest ...'")
+    need(os.access(DEV_IOMMU, os.R_OK | os.W_OK), "needs root, to open /dev/iommu")
+
+
+def need_ioctl(iommufd: Iommufd, name: str, since: str) -> None:
+    """Skip on a kernel from before the ioctl *name* came, in Linux *since*."""
+    if not iommufd.probe()[name]:
+        pytest.skip(f"this kernel has no {name} (since Linux {since})")
+
+
+def need_mock_driver(iommufd: Iommufd) -> None:
+    """Go on only where mock devices can be made."""
+    ioctls = iommufd.probe()
+    need(
+        ioctls["IOMMU_TEST_CMD"],
+        "needs a kernel with CONFIG_IOMMUFD_TEST: run it in the lab, 'iommufd lab run -- pytest ...'",
+    )
+    # 6.12 gives every device without a firmware node to the first IOMMU driver that registered. What it lacks besides
+    # tells it from kernels on which a refused mock device is a failure.
+    if not ioctls["IOMMU_IOAS_MAP_FILE"]:
+        try:
+            MockDevice(iommufd).close()
+        except InvalidFieldError:
+            pytest.skip("this kernel makes no mock device beside another IOMMU driver: boot it with intel_iommu=off")
+
+
+def need_container(mode: ContainerMode, bdf: str) -> Container:
+    """Return a container of *mode* with its first device; go on only where the kernel has that mode."""
+    try:
+        return open_container(mode, bdf)
+    except SkipError as reason:
+        need(False, str(reason))
+        raise
+
+
+def need_hardware() -> None:
+    """Skip where the machine is emulated or virtual."""
+    platform = environment().platform
+    if platform != Platform.BARE_METAL and not FORCED:
+        pytest.skip(f"needs bare metal, and this is {platform}; IOMMUFD_FORCE=1 runs it all the same")
+
+
+def need_disruption() -> None:
+    """Skip where others may use the machine."""
+    if not (IN_LAB or FORCED):
+        pytest.skip("disturbs whatever else runs on this machine; IOMMUFD_FORCE=1 runs it all the same")

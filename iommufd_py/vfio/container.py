@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""The five ways in which VFIO gives a device an IO address space, behind one interface.
+
+    with open_container(ContainerMode.VFIO_TYPE1V2, "0000:3b:00.0") as container, DmaBuffer(2 << 20) as buffer:
+        mapping = container.map(buffer, 0x1_0000_0000)
+        container.device.config.read_int(0, 2)
+
+What is written so runs in all of them.
+"""
+
+from iommufd_py.base.iova import IovaRanges
+from iommufd_py.objects.buffer import DmaBuffer
+from iommufd_py.objects.mapping import Mapping
+from iommufd_py.objects.resource import Resource
+from iommufd_py.uapi.enums import MapFlags
+from iommufd_py.vfio.pci_device import VfioPciDevice
+
+
+class Container(Resource):
+    """An IO address space for the devices that are opened in it.
+
+    Attributes:
+        device: the first of them.
+    """
+
+    device: VfioPciDevice
+
+    def open_device(self, bdf: str) -> VfioPciDevice:
+        """Open one more device, which DMA mappings made before and later reach too."""
+        raise NotImplementedError
+
+    def map(
+        self,
+        buffer: DmaBuffer,
+        iova: int,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        flags: MapFlags = MapFlags.READ_WRITE,
+    ) -> Mapping:
+        """Map *length* bytes of *buffer* from *offset* (default: all of it) at *iova*; closing the mapping unmaps it.
+
+        Raises:
+            AlreadyMappedError: the IOVA range is taken.
+            InvalidFieldError: the range is misaligned, empty or not allowed.
+            IommufdError: ENOSPC over dma_entry_limit, ENOMEM over RLIMIT_MEMLOCK.
+        """
+        raise NotImplementedError
+
+    def map_user_va(self, user_va: int, length: int, iova: int, *, flags: MapFlags = MapFlags.READ_WRITE) -> None:
+        """Map memory this package does not own; the caller keeps it there and unmaps it."""
+        raise NotImplementedError
+
+    def unmap(self, iova: int, length: int) -> int:
+        """Unmap all mappings that lie wholly in the range and return the bytes unmapped.
+
+        Where nothing is mapped, type1 answers 0 bytes, an IOAS raises ObjectNotFoundError. Where a mapping reaches
+        past an end, v2 and an IOAS raise; VFIO's v1 unmaps the whole mapping if its start is in the range, nothing
+        otherwise; iommufd's v1 unmaps just the range.
+        """
+        raise NotImplementedError
+
+    def unmap_all(self) -> int:
+        """Unmap everything and return the bytes unmapped."""
+        raise NotImplementedError
+
+    def iova_ranges(self) -> IovaRanges:
+        """Return where can be mapped, in the order of IOVA, and the alignment."""
+        raise NotImplementedError
+
+    def dma_cc(self) -> bool:
+        """Tell whether all domains enforce cache coherency (VFIO_DMA_CC_IOMMU)."""
+        raise NotImplementedError
+
+    def mappings_left(self) -> int | None:
+        """Return how many more mappings the kernel allows (dma_entry_limit of VFIO's type1), None for no limit."""
+        raise NotImplementedError

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""The character device of VFIO: a PCI device bound to an iommufd."""
+
+import errno
+import os
+from pathlib import Path
+
+from iommufd_py.base.errors import DeviceError
+from iommufd_py.base.pci_address import normalize_bdf
+from iommufd_py.objects.device import BoundDevice
+from iommufd_py.objects.iommufd import Iommufd
+from iommufd_py.uapi import vfio
+from iommufd_py.vfio.pci_device import VfioPciDevice
+from iommufd_py.vfio.sysfs import find_cdev
+
+
+class VfioDevice(VfioPciDevice, BoundDevice):
+    """A PCI device bound to vfio-pci, through /dev/vfio/devices/vfioN. Closing it unbinds it from the iommufd.
+
+    Args:
+        iommufd: what to bind the device to.
+        bdf: PCI address, with or without the domain: ``0000:3b:00.0``, ``3b:00.0``.
+
+    Raises:
+        DeviceError: no such device, another driver has it, or the cdev may not be opened.
+        IommufdError: VFIO_DEVICE_BIND_IOMMUFD failed.
+
+    Source: Documentation/driver-api/vfio.rst, "VFIO Device cdev".
+    """
+
+    def __init__(self, iommufd: Iommufd, bdf: str) -> None:
+        super().__init__(iommufd)
+        self.bdf = normalize_bdf(bdf)
+        self.cdev = find_cdev(self.bdf)
+        with self._opening():
+            self._fd = _open_cdev(self.cdev, self.bdf)
+            try:
+                self.dev_id = vfio.device_bind_iommufd(self._fd, iommufd.fileno())
+            except BaseException:
+                os.close(self._fd)
+                raise
+
+    def _attach(self, pt_id: int, pasid: int | None) -> int:
+        return vfio.device_attach_iommufd_pt(self._fd, pt_id, pasid)
+
+    def _detach(self, pasid: int | None) -> None:
+        vfio.device_detach_iommufd_pt(self._fd, pasid)
+
+
+def _open_cdev(cdev: Path, bdf: str) -> int:
+    try:
+        return os.open(cdev, os.O_RDWR | os.O_CLOEXEC)
+    except PermissionError:
+        raise DeviceError(f"{cdev} of {bdf} may not be opened: run as root, or with sudo") from None
+    except OSError as failure:
+        if failure.errno == errno.EBUSY:
+            raise DeviceError(f"{bdf} is in use: another process has it open (fuser -v {cdev})") from None
+        raise DeviceError(f"{cdev} of {bdf} cannot be opened: {failure.strerror}") from failure

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+"""The open file of a VFIO device: what its regions and interrupts need of it."""
+
+import os
+
+from iommufd_py.objects.resource import Resource
+from iommufd_py.uapi import vfio
+from iommufd_py.uapi.enums import IrqIndex
+
+
+class VfioFile(Resource):
+    """An open VFIO device.
+
+    Attributes:
+        bdf: its address, as sysfs writes it.
+    """
+
+    bdf: str
+    _fd: int
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.bdf})"
+
+    @property
+    def name(self) -> str:
+        """The PCI address."""
+        return self.bdf
+
+    def fileno(self) -> int:
+        """Return the device's file descriptor."""
+        self._check_open()
+        return self._fd
+
+    def _release(self) -> None:
+        os.close(self._fd)
+
+    def irq_info(self, index: IrqIndex) -> vfio.IrqInfo:
+        """Ask how many interrupts of a kind there are, 0 for none, and what can be done with them."""
+        return vfio.device_get_irq_info(self.fileno(), index)

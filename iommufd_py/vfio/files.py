@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: MIT
+"""Open a device file of VFIO or iommufd for a container."""
+
+import os
+from pathlib import Path
+
+from iommufd_py.base.errors import SkipError, ToolError
+from iommufd_py.objects.iommufd import DEV_IOMMU
+
+
+def open_container_file(path: Path) -> int:
+    """Open */dev/vfio/vfio* or */dev/iommu* for a container.
+
+    Raises:
+        SkipError: the kernel has no such file.
+        ToolError: it may not be opened.
+    """
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        option = "CONFIG_IOMMUFD" if path == DEV_IOMMU else "CONFIG_VFIO_CONTAINER"
+        raise SkipError(
+            f"there is no {path}: this kernel has no {option} or its module is not loaded; another mode of container "
+            "may be there"
+        ) from None
+    except PermissionError:
+        raise ToolError(f"{path} may not be opened: run as root, or with sudo") from None
+    except OSError as failure:
+        raise ToolError(f"{path} cannot be opened: {failure.strerror}") from failure

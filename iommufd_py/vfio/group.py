@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""VFIO's older way to a device: through its IOMMU group, /dev/vfio/N, in a container."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from iommufd_py.base.errors import DeviceError, SkipError
+from iommufd_py.base.sysfs import entries
+from iommufd_py.objects.resource import Resource
+from iommufd_py.uapi import vfio
+from iommufd_py.uapi.enums import GroupFlags
+from iommufd_py.vfio.pci_device import VfioPciDevice
+
+
+class VfioGroup(Resource):
+    """An IOMMU group in a container. Made by ``container.open_device()``; the last group takes the mappings with it.
+
+    Args:
+        container: the container, which outlives the group.
+        container_fd: its file descriptor.
+        number: of the group.
+        on_close: called with the group before it leaves the container.
+
+    Attributes:
+        number: of the group.
+    """
+
+    def __init__(
+        self, container: Resource, container_fd: int, number: int, on_close: Callable[["VfioGroup"], None]
+    ) -> None:
+        super().__init__(container)
+        self.number = number
+        self._on_close = on_close
+        with self._opening():
+            self._fd = _open_group(number)
+            try:
+                if not vfio.group_get_status(self._fd) & GroupFlags.VIABLE:
+                    raise DeviceError(
+                        f"group {number} is not viable: other drivers hold devices of it ({_members(number)}); bind "
+                        "each of these to vfio-pci or to no driver"
+                    )
+                vfio.group_set_container(self._fd, container_fd)
+            except BaseException:
+                os.close(self._fd)
+                raise
+
+    def __repr__(self) -> str:
+        return f"VfioGroup({self.number})"
+
+    def fileno(self) -> int:
+        """Return the group's file descriptor."""
+        self._check_open()
+        return self._fd
+
+    def status(self) -> GroupFlags:
+        """Ask whether the group is viable and in a container."""
+        return vfio.group_get_status(self.fileno())
+
+    def _release(self) -> None:
+        try:
+            self._on_close(self)
+        finally:
+            # Closing the group, with its devices closed, is what takes it out of the container.
+            os.close(self._fd)
+
+
+class VfioGroupDevice(VfioPciDevice):
+    """A PCI device bound to vfio-pci, opened through its group. Made by ``container.open_device()``."""
+
+    def __init__(self, group: VfioGroup, bdf: str) -> None:
+        super().__init__(group)
+        self.group = group
+        self.bdf = bdf
+        with self._opening():
+            self._fd = vfio.group_get_device_fd(group.fileno(), bdf)
+
+
+def _open_group(number: int) -> int:
+    node = Path(f"/dev/vfio/{number}")
+    try:
+        return os.open(node, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise SkipError(
+            f"there is no {node}: this kernel has no VFIO groups (CONFIG_VFIO_GROUP); use iommufd"
+        ) from None
+    except PermissionError:
+        raise DeviceError(f"{node} may not be opened: run as root, or with sudo") from None
+    except OSError as failure:
+        if failure.errno == errno.EBUSY:
+            raise DeviceError(
+                f"group {number} is in use: it is open already, or a device of it is through /dev/vfio/devices "
+                f"(fuser -v {node} /dev/vfio/devices/*); close that first"
+            ) from None
+        raise DeviceError(f"{node} cannot be opened: {failure.strerror}") from failure
+
+
+def _members(number: int) -> str:
+    return ", ".join(path.name for path in entries(Path(f"/sys/kernel/iommu_groups/{number}/devices")))

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""A container made of an iommufd and one IOAS."""
+
+from iommufd_py.base.iova import IovaRanges
+from iommufd_py.objects.buffer import DmaBuffer
+from iommufd_py.objects.ioas import DmaMapping
+from iommufd_py.objects.iommufd import DEV_IOMMU, Iommufd
+from iommufd_py.uapi.enums import MapFlags
+from iommufd_py.vfio.container import Container
+from iommufd_py.vfio.device import VfioDevice
+from iommufd_py.vfio.files import open_container_file
+
+
+class IoasContainer(Container):
+    """An iommufd with one IOAS, and devices attached to that through their cdevs.
+
+    Attributes:
+        iommufd: closed with the container.
+        ioas: where all mappings are.
+    """
+
+    def __init__(self, bdf: str) -> None:
+        super().__init__()
+        with self._opening():
+            self.iommufd = Iommufd.adopt(open_container_file(DEV_IOMMU))
+        try:
+            self.ioas = self.iommufd.alloc_ioas()
+            self.device = self.open_device(bdf)
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"IoasContainer({self.iommufd!r})"
+
+    def _release(self) -> None:
+        self.iommufd.close()
+
+    def open_device(self, bdf: str) -> VfioDevice:
+        """Open one more device and attach it to the IOAS."""
+        self._check_open()
+        device = VfioDevice(self.iommufd, bdf)
+        try:
+            device.attach(self.ioas)
+        except BaseException:
+            device.close()
+            raise
+        return device
+
+    def map(
+        self,
+        buffer: DmaBuffer,
+        iova: int,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        flags: MapFlags = MapFlags.READ_WRITE,
+    ) -> DmaMapping:
+        """As :meth:`Container.map`."""
+        return self.ioas.map(buffer, iova, offset=offset, length=length, flags=flags)
+
+    def map_user_va(self, user_va: int, length: int, iova: int, *, flags: MapFlags = MapFlags.READ_WRITE) -> None:
+        """As :meth:`Container.map_user_va`."""
+        self.ioas.map_user_va(user_va, length, iova, flags=flags)
+
+    def unmap(self, iova: int, length: int) -> int:
+        """As :meth:`Container.unmap`."""
+        return self.ioas.unmap(iova, length)
+
+    def unmap_all(self) -> int:
+        """As :meth:`Container.unmap_all`."""
+        return self.ioas.unmap_all()
+
+    def iova_ranges(self) -> IovaRanges:
+        """As :meth:`Container.iova_ranges`."""
+        return self.ioas.iova_ranges()
+
+    def dma_cc(self) -> bool:
+        """As :meth:`Container.dma_cc`."""
+        return self.ioas.dma_cc()
+
+    def mappings_left(self) -> None:
+        """Return None: iommufd has no such limit."""
+        self._check_open()

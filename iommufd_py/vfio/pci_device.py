@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""A PCI device on vfio-pci, however it was opened."""
+
+from iommufd_py.base.errors import DeviceError, InvalidFieldError, UnsupportedIoctlError
+from iommufd_py.base.pci_address import PCI_DEVICES
+from iommufd_py.uapi import vfio
+from iommufd_py.uapi.enums import DeviceFeature, DeviceFlags, FeatureOperation, IrqIndex, RegionIndex
+from iommufd_py.vfio.file import VfioFile
+from iommufd_py.vfio.interrupt import Interrupts
+from iommufd_py.vfio.region import Region
+
+
+class VfioPciDevice(VfioFile):
+    """What a PCI device on vfio-pci can do, be it opened as cdev (:class:`VfioDevice`) or through its group.
+
+    Attributes:
+        bdf: its address, as sysfs writes it.
+
+    Source: Documentation/driver-api/vfio.rst, VFIO_DEVICE_* in include/uapi/linux/vfio.h.
+    """
+
+    def info(self) -> vfio.DeviceInfo:
+        """Ask what the device is and has."""
+        return vfio.device_get_info(self.fileno())
+
+    def reset(self) -> None:
+        """Reset the device.
+
+        Raises:
+            DeviceError: it has no reset that VFIO may use.
+        """
+        if not self.info().flags & DeviceFlags.RESET:
+            raise DeviceError(
+                f"{self.bdf} cannot be reset through VFIO: it has no function-level, power-management or other reset "
+                f"method (see {PCI_DEVICES / self.bdf}/reset_method)"
+            )
+        vfio.device_reset(self.fileno())
+
+    def region(self, index: RegionIndex | int) -> Region:
+        """Return a region; one that the device does not have is 0 bytes long."""
+        return Region(self, index)
+
+    @property
+    def config(self) -> Region:
+        """The configuration space, as VFIO virtualizes it."""
+        return self.region(RegionIndex.CONFIG)
+
+    def enable_irqs(self, index: IrqIndex, count: int | None = None) -> Interrupts:
+        """Enable *count* (default: all) interrupts of a kind, each with an eventfd of its own."""
+        return Interrupts(self, index, count)
+
+    def has_feature(self, feature: DeviceFeature | int, operation: FeatureOperation) -> bool:
+        """Tell whether *operation* of *feature* would be possible; nothing is changed."""
+        try:
+            vfio.device_feature(self.fileno(), feature | operation | FeatureOperation.PROBE)
+        # ENOTTY: no such feature; EINVAL: it has not this operation (vfio_check_feature() in include/linux/vfio.h).
+        except (UnsupportedIoctlError, InvalidFieldError):
+            return False
+        return True
+
+    def get_feature(self, feature: DeviceFeature | int, data: bytes) -> bytes:
+        """Get a feature; *data* is its structure with the in-fields set, the answer the same with the out-fields."""
+        return vfio.device_feature(self.fileno(), feature | FeatureOperation.GET, data)
+
+    def set_feature(self, feature: DeviceFeature | int, data: bytes = b"") -> None:
+        """Set a feature; *data* is its structure."""
+        vfio.device_feature(self.fileno(), feature | FeatureOperation.SET, data)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: MIT
+"""The regions of a VFIO device: BARs, expansion ROM, configuration space."""
+
+import mmap
+import os
+
+from iommufd_py.base.errors import DeviceError
+from iommufd_py.base.units import format_size
+from iommufd_py.objects.resource import Resource
+from iommufd_py.uapi import vfio
+from iommufd_py.uapi.call import address_of_buffer
+from iommufd_py.uapi.enums import RegionIndex
+from iommufd_py.vfio.file import VfioFile
+
+_WIDTHS = (1, 2, 4, 8)
+
+
+class Region:
+    """One region of a device, read and written through the device's file. Made by ``device.region()``.
+
+    Integers are little-endian, as on the PCI bus. An aligned one is accessed in one piece, as registers want it.
+
+    Attributes:
+        info: size, flags and what can be mapped, as the kernel answered.
+
+    Source: VFIO_DEVICE_GET_REGION_INFO in include/uapi/linux/vfio.h.
+    """
+
+    def __init__(self, device: VfioFile, index: RegionIndex | int) -> None:
+        self.device = device
+        self.info = vfio.device_get_region_info(device.fileno(), index)
+
+    def __repr__(self) -> str:
+        known = self.info.index in RegionIndex.__members__.values()
+        name = RegionIndex(self.info.index).name if known else f"region {self.info.index}"
+        return f"{name} of {self.device.name}"
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return *length* bytes from *offset*.
+
+        Raises:
+            DeviceError: the device does not answer, or the region cannot be read.
+        """
+        self._check_range(offset, length)
+        try:
+            data = os.pread(self.device.fileno(), length, self.info.offset + offset)
+        except OSError as failure:
+            raise self._refusal("read", offset, length, failure) from failure
+        if len(data) != length:
+            raise self._refusal("read", offset, length, f"only {len(data)} came")
+        return data
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write *data* to *offset*.
+
+        Raises:
+            DeviceError: the device does not answer, or the region cannot be written.
+        """
+        self._check_range(offset, len(data))
+        try:
+            written = os.pwrite(self.device.fileno(), data, self.info.offset + offset)
+        except OSError as failure:
+            raise self._refusal("written", offset, len(data), failure) from failure
+        if written != len(data):
+            raise self._refusal("written", offset, len(data), f"only {written} went")
+
+    def read_int(self, offset: int, width: int) -> int:
+        """Return the unsigned integer of *width* (1, 2, 4 or 8) bytes at *offset*."""
+        _check_width(width)
+        return int.from_bytes(self.read(offset, width), "little")
+
+    def write_int(self, offset: int, value: int, width: int) -> None:
+        """Write *value* as an unsigned integer of *width* (1, 2, 4 or 8) bytes to *offset*."""
+        _check_width(width)
+        self.write(offset, value.to_bytes(width, "little"))
+
+    def mmap(self, offset: int = 0, length: int | None = None) -> "RegionMapping":
+        """Map *length* bytes (default: the rest) from *offset*, a multiple of the page, into this process.
+
+        Raises:
+            DeviceError: the region, or this part of it, cannot be mapped.
+        """
+        return RegionMapping(self, offset, self.info.size - offset if length is None else length)
+
+    def _check_range(self, offset: int, length: int) -> None:
+        if offset < 0 or length < 0 or offset + length > self.info.size:
+            raise ValueError(
+                f"{length} bytes from offset {offset:#x} are not inside {self!r} ({format_size(self.info.size)})"
+            )
+
+    def _refusal(self, done: str, offset: int, length: int, reason: OSError | str) -> DeviceError:
+        return DeviceError(
+            f"{length} bytes at {offset:#x} of {self!r} cannot be {done}: {reason}; is memory or IO decoding on in the "
+            "device's command register?"
+        )
+
+
+class RegionMapping(Resource):
+    """Part of a region in the memory of this process: each access is a load or store of the device's own register.
+
+    An access while memory decoding is off in the device's command register ends the process with SIGBUS.
+
+    Attributes:
+        user_va: where it starts in this process.
+        length: bytes.
+    """
+
+    def __init__(self, region: Region, offset: int, length: int) -> None:
+        super().__init__(region.device)
+        self.region = region
+        self.offset = offset
+        self.length = length
+        areas = region.info.mmap_areas
+        if not areas:
+            raise DeviceError(f"{region!r} cannot be mapped: use its read() and write()")
+        if not any(start <= offset < offset + length <= start + size for start, size in areas):
+            allowed = ", ".join(f"{start:#x}-{start + size - 1:#x}" for start, size in areas)
+            raise DeviceError(f"{length} bytes at {offset:#x} of {region!r} cannot be mapped, only {allowed} of it")
+        try:
+            self._memory = mmap.mmap(region.device.fileno(), length, offset=region.info.offset + offset)
+        except OSError as failure:
+            raise DeviceError(f"{region!r} cannot be mapped: {failure.strerror}") from failure
+        self.user_va = address_of_buffer(self._memory)
+        self._bytes = memoryview(self._memory)
+        self._registers: dict[int, memoryview[int]] = {
+            1: self._bytes.cast("B"),
+            2: self._bytes.cast("H"),
+            4: self._bytes.cast("I"),
+            8: self._bytes.cast("Q"),
+        }
+        self._opened()
+
+    def __repr__(self) -> str:
+        return f"RegionMapping({self.region!r}, offset={self.offset:#x}, length={format_size(self.length)})"
+
+    def read_int(self, offset: int, width: int) -> int:
+        """Load the unsigned integer of *width* (1, 2, 4 or 8) bytes at *offset* of the mapping, a multiple of it."""
+        return self._register(offset, width)[offset // width]
+
+    def write_int(self, offset: int, value: int, width: int) -> None:
+        """Store *value* as an unsigned integer of *width* (1, 2, 4 or 8) bytes at *offset* of the mapping."""
+        self._register(offset, width)[offset // width] = value
+
+    def _register(self, offset: int, width: int) -> "memoryview[int]":
+        self._check_open()
+        _check_width(width)
+        if offset % width or not 0 <= offset <= self.length - width:
+            raise ValueError(f"there is no {width}-byte register at offset {offset:#x} of {self!r}")
+        return self._registers[width]
+
+    def _release(self) -> None:
+        for view in (*self._registers.values(), self._bytes):
+            view.release()
+        self._memory.close()
+
+
+def _check_width(width: int) -> None:
+    if width not in _WIDTHS:
+        raise ValueError(f"an access is 1, 2, 4 or 8 bytes wide, not {width}")

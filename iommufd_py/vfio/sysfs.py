@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""The VFIO driver, the cdev and the IOMMU group of a PCI device, read from sysfs."""
+
+from pathlib import Path
+
+from iommufd_py.base.errors import DeviceError
+from iommufd_py.base.pci_address import PCI_DEVICES
+from iommufd_py.base.sysfs import entries, target_name
+
+
+def find_cdev(bdf: str) -> Path:
+    """Return the VFIO cdev of the PCI device at the normalized address *bdf*.
+
+    Raises:
+        DeviceError: no such device, not bound to vfio-pci, or a kernel without VFIO cdevs.
+    """
+    driver = vfio_driver(bdf)
+    nodes = entries(PCI_DEVICES / bdf / "vfio-dev", "vfio*")
+    if nodes:
+        return Path("/dev/vfio/devices") / nodes[0].name
+    raise DeviceError(
+        f"{bdf} is bound to {driver}, but this kernel gives it no cdev: CONFIG_VFIO_DEVICE_CDEV and an IOMMU group are "
+        "needed (is the IOMMU on? intel_iommu=on)"
+    )
+
+
+def vfio_driver(bdf: str) -> str:
+    """Return the name of the VFIO driver that the PCI device at the normalized address *bdf* is bound to.
+
+    Raises:
+        DeviceError: no such device, or it is not bound to one.
+    """
+    device = PCI_DEVICES / bdf
+    if not device.exists():
+        raise DeviceError(f"there is no PCI device {bdf}: 'iommufd device list' shows those there are")
+    name = target_name(device / "driver")
+    if not name:
+        raise DeviceError(f"{bdf} is bound to no driver, not to vfio-pci: 'iommufd device bind {bdf}' does that")
+    if not name.startswith("vfio") and not (device / "vfio-dev").exists():
+        raise DeviceError(
+            f"{bdf} is bound to {name}, not to vfio-pci: 'iommufd device bind {bdf}' takes it from that driver"
+        )
+    return name
+
+
+def iommu_group(bdf: str) -> int:
+    """Return the number of the IOMMU group of the device at the normalized address *bdf*.
+
+    Raises:
+        DeviceError: no such device, it is not bound to vfio-pci, or it has no group.
+    """
+    driver = vfio_driver(bdf)
+    number = target_name(PCI_DEVICES / bdf / "iommu_group")
+    if not number:
+        raise DeviceError(f"{bdf} is bound to {driver} but has no IOMMU group: is the IOMMU on (intel_iommu=on)?")
+    return int(number)

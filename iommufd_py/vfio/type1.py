@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""A container with a type1 IOMMU: VFIO's own, or the one that iommufd imitates."""
+
+import os
+from pathlib import Path
+
+from iommufd_py.base.errors import SkipError
+from iommufd_py.base.iova import IovaRange, IovaRanges
+from iommufd_py.base.pci_address import normalize_bdf
+from iommufd_py.objects.buffer import DmaBuffer
+from iommufd_py.objects.mapping import Mapping, MappingSpace
+from iommufd_py.uapi import vfio
+from iommufd_py.uapi.enums import MapFlags, Type1MapFlags, Type1UnmapFlags, VfioExtension
+from iommufd_py.vfio.container import Container
+from iommufd_py.vfio.files import open_container_file
+from iommufd_py.vfio.group import VfioGroup, VfioGroupDevice
+from iommufd_py.vfio.sysfs import iommu_group
+
+DEV_VFIO = Path("/dev/vfio/vfio")
+
+
+class Type1Container(Container, MappingSpace):
+    """A container with a type1 IOMMU: VFIO's own, or iommufd's imitation of it.
+
+    Args:
+        bdf: address of the first device; None for none yet, which needs a *group*.
+        iommu_type: VfioExtension.TYPE1_IOMMU (v1) or TYPE1V2_IOMMU (v2). They differ in what unmap() does to a part
+            of a mapping.
+        path: /dev/vfio/vfio, or /dev/iommu for the imitation.
+        group: number of a group to join before, as that of a mediated device. Without any, the kernel lets nothing be
+            done with a container.
+
+    Raises:
+        SkipError: the kernel has no such containers, or no VFIO groups.
+        DeviceError: the device is not there, not bound to vfio-pci, or in use.
+
+    Source: Documentation/driver-api/vfio.rst; drivers/vfio/container.c, vfio_iommu_type1.c.
+    """
+
+    def __init__(
+        self,
+        bdf: str | None,
+        iommu_type: VfioExtension = VfioExtension.TYPE1V2_IOMMU,
+        path: Path = DEV_VFIO,
+        *,
+        group: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.iommu_type = iommu_type
+        self.path = path
+        self._groups: dict[int, VfioGroup] = {}
+        with self._opening():
+            self._fd = open_container_file(path)
+        try:
+            if not vfio.check_extension(self._fd, iommu_type):
+                raise SkipError(
+                    f"{path} offers no {iommu_type.name}: CONFIG_VFIO_IOMMU_TYPE1 is off or its module is not loaded; "
+                    "try 'modprobe vfio_iommu_type1'"
+                )
+            if group is not None:
+                self._join(group)
+            if bdf is not None:
+                self.device = self.open_device(bdf)
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"Type1Container({self.path}, {self.iommu_type.name})"
+
+    def fileno(self) -> int:
+        """Return the container's file descriptor."""
+        self._check_open()
+        return self._fd
+
+    def _release(self) -> None:
+        os.close(self._fd)
+
+    def open_device(self, bdf: str) -> VfioGroupDevice:
+        """Open one more device; its group joins the container if it is not in it yet, and stays until that closes."""
+        self._check_open()
+        address = normalize_bdf(bdf)
+        number = iommu_group(address)
+        group = self._groups.get(number) or self._join(number)
+        return VfioGroupDevice(group, address)
+
+    def _join(self, number: int) -> VfioGroup:
+        group = VfioGroup(self, self._fd, number, self._leaving)
+        # The kernel takes the type once there is a group, and drops it with the last one.
+        if not self._groups:
+            try:
+                vfio.set_iommu(self._fd, self.iommu_type)
+            except BaseException:
+                group.close()
+                raise
+        self._groups[number] = group
+        return group
+
+    def _leaving(self, group: VfioGroup) -> None:
+        self._groups.pop(group.number, None)
+        # VFIO drops all mappings with the last group. iommufd would keep them; here it does the same.
+        if not self._groups:
+            for mapping in tuple(self._mapped.values()):
+                mapping.close()
+
+    def info(self) -> vfio.Type1Info:
+        """Ask for page sizes, IOVA ranges and how many mappings are left (VFIO_IOMMU_GET_INFO)."""
+        return vfio.iommu_get_info(self.fileno())
+
+    def map(
+        self,
+        buffer: DmaBuffer,
+        iova: int,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        flags: MapFlags = MapFlags.READ_WRITE,
+    ) -> "Type1Mapping":
+        """As :meth:`Container.map`."""
+        length = buffer.length - offset if length is None else length
+        buffer.check_range(offset, length)
+        self.map_user_va(buffer.user_va + offset, length, iova, flags=flags)
+        return Type1Mapping(self, buffer, iova, length, offset, flags)
+
+    def map_user_va(self, user_va: int, length: int, iova: int, *, flags: MapFlags = MapFlags.READ_WRITE) -> None:
+        """As :meth:`Container.map_user_va`."""
+        vfio.iommu_map_dma(self.fileno(), user_va, iova, length, _type1_flags(flags))
+
+    def unmap(self, iova: int, length: int) -> int:
+        """As :meth:`Container.unmap`."""
+        unmapped = vfio.iommu_unmap_dma(self.fileno(), iova, length)
+        self._forget_mappings(iova, length)
+        return unmapped
+
+    def unmap_all(self) -> int:
+        """As :meth:`Container.unmap_all`."""
+        unmapped = vfio.iommu_unmap_dma(self.fileno(), 0, 0, Type1UnmapFlags.ALL)
+        self._forget_mappings(0, 1 << 64)
+        return unmapped
+
+    def iova_ranges(self) -> IovaRanges:
+        """As :meth:`Container.iova_ranges`."""
+        info = self.info()
+        smallest = info.iova_page_sizes & -info.iova_page_sizes
+        return IovaRanges(tuple(IovaRange(start, last) for start, last in info.iova_ranges), smallest)
+
+    def dma_cc(self) -> bool:
+        """As :meth:`Container.dma_cc`."""
+        return bool(vfio.check_extension(self.fileno(), VfioExtension.DMA_CC_IOMMU))
+
+    def mappings_left(self) -> int | None:
+        """As :meth:`Container.mappings_left`; iommufd's imitation has no limit and answers 2^32 - 1."""
+        return self.info().dma_avail
+
+
+class Type1Mapping(Mapping):
+    """A range mapped in a type1 container."""
+
+    _space: Type1Container
+
+    @property
+    def container(self) -> Type1Container:
+        """Where it is mapped."""
+        return self._space
+
+    def _release(self) -> None:
+        vfio.iommu_unmap_dma(self.container.fileno(), self.iova, self.length)
+
+
+def _type1_flags(flags: MapFlags) -> Type1MapFlags:
+    readable = Type1MapFlags.READ if flags & MapFlags.READABLE else Type1MapFlags(0)
+    writeable = Type1MapFlags.WRITE if flags & MapFlags.WRITEABLE else Type1MapFlags(0)
+    return readable | writeable

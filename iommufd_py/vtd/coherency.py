@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""Who is coherent, and which of the two cache flushes follows from that. Pure.
+
+The two are never to be confused. The page-table flush is of the IOMMU's own tables, and needed where its page walk
+does not snoop the CPU caches; mainline has it. The data-page flush is of the memory that a device reads and writes, and
+needed where the domain cannot force that DMA to snoop; mainline does not have it, our kernel patches add it.
+"""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.vtd.registers import Capabilities
+
+
+class IommuKind(StrEnum):
+    """Whose IOMMU it is."""
+
+    INTEL_VTD = "Intel VT-d"
+    AMD_VI = "AMD-Vi"
+    VIRTIO = "virtio-iommu"
+    SELFTEST = "iommufd selftest"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Flushes:
+    """What a paging HWPT is, or would be, and the flushes it needs; every answer with its evidence.
+
+    Attributes:
+        coherency: whether the domain forces DMA to snoop; None where nothing tells.
+        coherency_evidence: why.
+        page_table_flush: whether the kernel flushes the page tables from the CPU caches; None where nothing tells.
+        page_table_evidence: why.
+    """
+
+    coherency: Coherency | None
+    coherency_evidence: str
+    page_table_flush: bool | None
+    page_table_evidence: str
+
+    @property
+    def data_page_flush(self) -> bool | None:
+        """Whether the pages that DMA reaches need flushing; None where nothing tells."""
+        return None if self.coherency is None else self.coherency is Coherency.NON_COHERENT
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the answers and the evidence as JSON takes them."""
+        return {**asdict(self), "data_page_flush": self.data_page_flush}
+
+
+def flushes_of_vtd(capabilities: Capabilities, scalable: bool | None, dma_cc: bool | None = None) -> Flushes:
+    """Return what holds behind a VT-d unit.
+
+    Args:
+        capabilities: of the unit.
+        scalable: whether the unit translates in scalable mode, None if unknown.
+        dma_cc: what VFIO_DMA_CC_IOMMU answered for a HWPT; None predicts it from ECAP.SC, which the driver follows.
+
+    Source: intel_iommu_enforce_cache_coherency_ss(), iommu_paging_structure_coherency() in drivers/iommu/intel/iommu.c.
+    """
+    snoop_control = f"ECAP.SC={capabilities['SC']}"
+    if dma_cc is None:
+        coherency, evidence = _coherency(bool(capabilities["SC"])), f"{snoop_control} (predicted)"
+    else:
+        coherency, evidence = _coherency(dma_cc), f"{_answered(dma_cc)}, {snoop_control}"
+    page_table_flush, page_table_evidence = _page_walk(capabilities, scalable)
+    return Flushes(coherency, evidence, page_table_flush, page_table_evidence)
+
+
+def _page_walk(capabilities: Capabilities, scalable: bool | None) -> tuple[bool | None, str]:
+    legacy, scalable_mode = f"ECAP.C={capabilities['C']}", f"ECAP.SMPWCS={capabilities['SMPWCS']}"
+    if scalable is None and capabilities["C"] != capabilities["SMPWCS"]:
+        return None, f"{legacy}, {scalable_mode}; the mode of the unit is not known"
+    if scalable is None:
+        return not capabilities["C"], f"{legacy}, {scalable_mode}, whatever the mode of the unit"
+    if scalable:
+        return not capabilities["SMPWCS"], f"{scalable_mode} in scalable mode"
+    return not capabilities["C"], f"{legacy} in legacy mode"
+
+
+# What the drivers of other IOMMUs answer for every domain of theirs: coherent or not, page tables flushed or not.
+_DRIVERS: dict[IommuKind, tuple[bool, str, bool, str]] = {
+    IommuKind.AMD_VI: (
+        True,
+        "the AMD driver claims coherency for every domain (amd_iommu_enforce_cache_coherency)",
+        False,
+        "the AMD driver flushes no page tables",
+    ),
+    IommuKind.VIRTIO: (
+        False,
+        "the virtio driver enforces coherency for no domain",
+        False,
+        "mappings go to the host as requests, there are no page tables here",
+    ),
+}
+
+
+def flushes_of(kind: IommuKind, dma_cc: bool | None = None) -> Flushes:
+    """Return the same for an IOMMU that is no VT-d, as far as its driver tells.
+
+    Source: drivers/iommu/amd/iommu.c, drivers/iommu/virtio-iommu.c.
+    """
+    known = _DRIVERS.get(kind)
+    coherency = None if dma_cc is None else _coherency(dma_cc)
+    if known is None:
+        evidence = "nothing is known of this IOMMU" if dma_cc is None else _answered(dma_cc)
+        return Flushes(coherency, evidence, None, "nothing is known of this IOMMU")
+    enforces, evidence, page_tables, page_table_evidence = known
+    if dma_cc is None:
+        return Flushes(_coherency(enforces), f"{evidence} (predicted)", page_tables, page_table_evidence)
+    return Flushes(coherency, f"{_answered(dma_cc)}; {evidence}", page_tables, page_table_evidence)
+
+
+def _coherency(enforced: bool) -> Coherency:
+    return Coherency.COHERENT if enforced else Coherency.NON_COHERENT
+
+
+def _answered(dma_cc: bool) -> str:
+    return f"VFIO_DMA_CC_IOMMU={int(dma_cc)}"

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: MIT
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iommufd_py.base.units import format_ns, format_size, parse_iova, parse_size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("4096", 4096),
+        ("4K", 4096),
+        ("4k", 4096),
+        ("2MiB", 2 << 20),
+        ("1 GB", 1 << 30),
+        ("0x1000", 4096),
+        ("3T", 3 << 40),
+    ],
+)
+def test_parse_size(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "K", "-4K", "4.5M", "4Q", "0", "0x", "4K4K"])
+def test_parse_size_refuses(text: str) -> None:
+    with pytest.raises(ValueError, match="size"):
+        parse_size(text)
+
+
+@given(st.integers(min_value=1, max_value=1 << 60))
+def test_format_size_is_exact(size: int) -> None:
+    assert parse_size(format_size(size)) == size
+
+
+def test_parse_iova() -> None:
+    assert parse_iova("0") == 0
+    assert parse_iova("0x100000000") == parse_iova("4G") == 1 << 32
+    with pytest.raises(ValueError, match="64 bits"):
+        parse_iova(hex(1 << 64))
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [
+        (0, "0 ns"),
+        (999.4, "999 ns"),
+        (999.6, "1 us"),
+        (21_340, "21.3 us"),
+        (149_900, "150 us"),
+        (1.2e6, "1.2 ms"),
+        (2.5e9, "2.5 s"),
+    ],
+)
+def test_format_ns(nanoseconds: float, text: str) -> None:
+    assert format_ns(nanoseconds) == text
+
+
+@given(st.floats(min_value=1, max_value=1e12))
+def test_format_ns_keeps_three_digits(nanoseconds: float) -> None:
+    number, unit = format_ns(nanoseconds).split()
+    shown = float(number) * {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}[unit]
+    assert shown == pytest.approx(nanoseconds, rel=0.006, abs=0.5)

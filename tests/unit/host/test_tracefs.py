@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+import pytest
+
+from iommufd_py import ToolError
+from iommufd_py.host.tracefs import TraceRecord, parse_trace
+
+# From 7.3 in the lab: the clock "counter", then "mono_raw".
+TRACE = """\
+# tracer: nop
+#
+# entries-in-buffer/entries-written: 3/3   #P:2
+#
+#                                _-----=> irqs-off/BH-disabled
+#           TASK-PID     CPU#  |||||  TIMESTAMP  FUNCTION
+#              | |         |   |||||     |         |
+          python-81      [001] .....    10: tracing_mark_write: map 16
+          python-81      [001] .....    13: flush: (arch_flush_cache_phys+0x0/0x280) phys=0x1d888000 length=4096
+ a] [b: c-d 3-e-82      [000] d..2. 12.345678901: map_done: (batch_to_domain+0x186/0x260 <- iommu_map) ret=-12
+"""
+
+
+def test_parse() -> None:
+    mark, flush, done = parse_trace(TRACE.splitlines())
+    assert mark == TraceRecord(10, 81, 1, "tracing_mark_write", "map 16")
+    assert (flush.name, flush.fields()) == ("flush", {"phys": 0x1D888000, "length": 4096})
+    assert (done.time, done.tid, done.fields()) == (12.345678901, 82, {"ret": -12})
+
+
+def test_a_line_that_is_no_event_is_refused() -> None:
+    with pytest.raises(ToolError, match="LOST"):
+        list(parse_trace(["CPU:1 [LOST 17 EVENTS]"]))

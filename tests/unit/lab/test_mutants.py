@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""What `scripts/mutants` makes of an answer, and that its patches are what it takes them for."""
+
+import importlib.machinery
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def mutants() -> ModuleType:
+    loader = importlib.machinery.SourceFileLoader("mutants", str(ROOT / "scripts" / "mutants"))
+    spec = importlib.util.spec_from_loader("mutants", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    # Where dataclasses look for the module of their class.
+    sys.modules["mutants"] = module
+    loader.exec_module(module)
+    return module
+
+
+def scenario(name: str, outcome: str, *rules: int | None, reason: str | None = None) -> dict[str, Any]:
+    return {"name": name, "outcome": outcome, "reason": reason, "violations": [{"rule": rule} for rule in rules]}
+
+
+def document(outcome: str, *scenarios: dict[str, Any]) -> dict[str, Any]:
+    return {"outcome": outcome, "scenarios": list(scenarios)}
+
+
+KEPT = document("kept", scenario("a", "kept"))
+VIOLATED = document(
+    "violated", scenario("a", "kept"), scenario("b", "violated", 3, 1, 3), scenario("c", "violated", None)
+)
+ERROR = document("error", scenario("a", "error", reason="it stopped"))
+
+
+@pytest.mark.parametrize(
+    ("is_right", "answer", "trouble", "good", "said"),
+    [
+        (True, KEPT, "", True, "accepted"),
+        (True, KEPT, "reported a WARNING", False, "accepted; the guest reported a WARNING"),
+        (True, VIOLATED, "", False, "not accepted, violated: b (1, 3), c (VFIO_DMA_CC_IOMMU)"),
+        (True, ERROR, "", False, "not accepted, error: a (it stopped)"),
+        (True, None, "hung for 400 s", False, "no answer; the guest hung for 400 s"),
+        (False, VIOLATED, "", True, "b (1, 3) and 1 more"),
+        (False, VIOLATED, "reported a WARNING", True, "b (1, 3) and 1 more; the guest reported a WARNING"),
+        (False, KEPT, "", False, "survived, kept"),
+        (False, ERROR, "", False, "survived, error, a (it stopped)"),
+        (False, None, "reported a panic", False, "no answer; the guest reported a panic"),
+    ],
+)
+def test_what_an_answer_is_worth(
+    mutants: ModuleType, is_right: bool, answer: dict[str, Any] | None, trouble: str, good: bool, said: str
+) -> None:
+    assert mutants.judge(is_right, answer, trouble) == (good, said)
+
+
+def test_every_patch_says_what_is_wrong(mutants: ModuleType) -> None:
+    series, *patches = mutants.subjects()
+    assert series.is_right and series.command == ["iommufd", "validate", "--json"]
+    assert len([one for one in patches if not one.is_right]) >= 40
+    assert len([one for one in patches if one.is_right]) >= 5
+    for one in patches:
+        assert ".\n\n" in one.text, one.name
+        assert ("vfio_iommu_type1" in one.text) == ("--device" in one.command), one.name
+    assert set(mutants.QUICK) <= {one.file.stem for one in patches}
+
+
+def test_a_pattern_that_nothing_matches_is_wrong_usage() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/mutants", "--only", "nothing"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "no patch matches 'nothing'" in done.stderr
+
+
+def test_an_option_that_the_tests_do_not_have() -> None:
+    done = subprocess.run([ROOT / "scripts/test", "--fast"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "scripts/test: there is no option --fast; --full runs all kernels with a mistake, not a few\n"

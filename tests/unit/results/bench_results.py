@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""Results as a kernel might have given them, for tests of what is made of results."""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import replace
+
+from iommufd_py import CoherencyEvidence, FlushCount
+from iommufd_py.base.environment import Environment
+from iommufd_py.results import model
+
+ENVIRONMENT = Environment(
+    kernel_release="7.3.0",
+    kernel_variant="stock",
+    platform="bare metal",
+    machine="",
+    cpu="CPU",
+    cpus=2,
+    command_line="quiet",
+    noncoherent_knob=None,
+    config={"KASAN": "n", "HZ": "1000"},
+    microcode="0x2b",
+    thp="madvise",
+    governor="performance",
+    turbo=False,
+    numa_nodes=1,
+)
+POINT = model.Point(model.Workload.MAP, 8192)
+
+
+def run(
+    map_ns: Sequence[int] = (1000, 3000, 2000),
+    unmap_ns: Sequence[int] = (500, 400, 600),
+    *,
+    boot: str = "boot",
+    steady: bool = True,
+    pinned: int = 8192,
+    physical_runs: int = 2,
+    switched: tuple[int, ...] = (),
+    flushes: tuple[FlushCount | None, FlushCount | None] = (None, None),
+) -> model.Run:
+    operations = {
+        "map": model.Samples(array("Q", map_ns), switched, (), flushes[0]),
+        "unmap": model.Samples(array("Q", unmap_ns), (), (), flushes[1]),
+    }
+    return model.Run(boot, 20, steady, pinned, {1: physical_runs}, operations)
+
+
+def result(
+    *runs: model.Run,
+    dma_cc: bool = False,
+    point: model.Point = POINT,
+    flush_ns: Sequence[int] = (400,),
+    **environment: object,
+) -> model.BenchResult:
+    return model.BenchResult(
+        tool_version="0",
+        command=("iommufd", "bench", "run"),
+        started="2026-01-01T00:00:00+00:00",
+        environment=replace(ENVIRONMENT, **environment),
+        target=model.Target("0000:00:10.0", "INTEL_VTD", 0xD2, CoherencyEvidence(dma_cc, None)),
+        floor=model.Floor(array("Q", (20, 25)), array("Q", (100, 110, 120))),
+        rows=(model.Row(point, 1 << 32, {4096: 2}, array("Q", flush_ns), runs or (run(), run(), run())),),
+    )

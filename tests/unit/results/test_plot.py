@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""The pictures hold what was measured; how they look, people judge."""
+
+import random
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from html.parser import HTMLParser
+
+from iommufd_py.results import model, plot
+from iommufd_py.results.compare import compare
+from iommufd_py.results.html import page
+from tests.unit.bench.test_trace import MAP, of_all
+from tests.unit.results.bench_results import POINT, result, run
+
+SIZES = (4096, 2 << 20, 256 << 20)
+
+
+def measured(factor: float = 1.0, **environment: object) -> model.BenchResult:
+    source = random.Random(1)
+    one = result(**environment)
+    rows = []
+    for size in SIZES:
+        median = (2000 + size // 200) * factor
+        runs = []
+        for _ in range(5):
+            map_ns, unmap_ns = (
+                [round(median * part * source.lognormvariate(0, 0.1)) for _ in range(50)] for part in (1, 0.6)
+            )
+            runs.append(run(map_ns, unmap_ns, pinned=size))
+        rows.append(replace(one.rows[0], point=replace(POINT, size_bytes=size), runs=tuple(runs)))
+    return replace(one, rows=tuple(rows))
+
+
+def test_distribution_shows_every_sample() -> None:
+    figure = plot.distribution_figure([measured()])
+    assert [axes.get_title() for axes in figure.axes] == ["map", "unmap"]
+    for axes in figure.axes:
+        assert [len(line.get_xdata()) for line in axes.get_lines()] == [250, 250, 250]
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["4K, 4k", "2M, 4k", "256M, 4k"]
+
+
+def test_page_figure_has_a_point_for_each_size() -> None:
+    both = [measured(), measured(2, kernel_variant="patched")]
+    for axes in plot.page_figure(both).axes:
+        names = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert names == ["stock non-coherent: 4k", "patched non-coherent: 4k"]
+        before, after = (container.lines[0] for container in axes.containers)
+        assert tuple(before.get_xdata()) == SIZES
+        assert all(a > b for a, b in zip(after.get_ydata(), before.get_ydata(), strict=True))
+
+
+def test_change_figure_has_a_line_for_each_operation() -> None:
+    comparison = compare(measured(), measured(2, kernel_variant="patched"))
+    (axes,) = plot.change_figure(comparison).axes
+    assert len(axes.get_yticklabels()) == len(comparison.changes) == 6
+
+
+def test_shares_fill_the_bar() -> None:
+    figure = plot.share_figure([one for one in of_all(MAP) if one.parts])
+    (axes,) = figure.axes
+    assert sum(patch.get_width() for patch in axes.patches) == 1
+
+
+def test_picture_is_the_same_each_time() -> None:
+    first, second = (plot.render(plot.page_figure([measured()]), "svg") for _ in range(2))
+    assert first == second
+    ElementTree.fromstring(first)
+    assert plot.render(plot.page_figure([measured()]), "png").startswith(b"\x89PNG")
+
+
+def test_page_loads_nothing_and_is_well_formed() -> None:
+    before, after = measured(), measured(2, kernel_variant="<patched>")
+    text = page([before, after], [compare(before, after)], [one for one in of_all(MAP) if one.parts])
+    opened: list[str] = []
+
+    class Balanced(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            if tag not in ("meta", "path", "use"):
+                opened.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert opened.pop() == tag
+
+        def handle_startendtag(self, tag: str, attrs: object) -> None:
+            pass
+
+    Balanced().feed(text)
+    assert opened == []
+    assert text.count("<svg") == 4
+    assert "&lt;patched&gt; non-coherent" in text
+    assert not re.findall(r'(?:src|href)="(?!#)[^"]*"|url\((?!#)', text)

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: MIT
+import json
+import re
+import statistics
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import jsonschema
+import pyperf
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iommufd_py import FlushCount, ToolError
+from iommufd_py.base.iova import IovaRange, IovaRanges
+from iommufd_py.bench.ioctl_rounds import Place
+from iommufd_py.bench.workloads import points
+from iommufd_py.results import document, model, report, validity
+from iommufd_py.results.pyperf import to_pyperf
+from iommufd_py.results.stats import quantile, settled, summarize
+from tests.unit.results.bench_results import POINT, result, run
+
+HERE = Path(__file__).parent
+
+
+@given(st.lists(st.integers(0, 1 << 40), min_size=2))
+def test_quantiles_are_those_of_the_standard_library(samples: list[int]) -> None:
+    percentiles = statistics.quantiles(samples, n=100, method="inclusive")
+    ordered = sorted(samples)
+    assert quantile(ordered, 0.5) == pytest.approx(statistics.median(samples))
+    assert quantile(ordered, 0.99) == pytest.approx(percentiles[98])
+    assert quantile(ordered, 0) == min(samples)
+    assert quantile(ordered, 1) == max(samples)
+
+
+def test_no_samples_have_no_quantile() -> None:
+    with pytest.raises(ValueError, match="no samples"):
+        quantile([], 0.5)
+
+
+def test_summary_takes_samples_in_any_order_and_keeps_the_processes_apart() -> None:
+    summary = summarize([[3000, 1000, 2000], [5000, 4000, 6000]])
+    assert (summary.count, summary.min_ns, summary.median_ns, summary.max_ns) == (6, 1000, 3500, 6000)
+    assert summary.run_medians_ns == (2000, 5000)
+    assert (summary.low_ns, summary.high_ns) == (2000, 5000)
+
+
+def test_outliers_are_counted_and_not_dropped() -> None:
+    summary = summarize([[10, 11, 12, 13, 14, 1000]])
+    assert (summary.outliers, summary.count, summary.max_ns) == (1, 6, 1000)
+
+
+def test_a_warm_up_is_over_when_two_blocks_agree() -> None:
+    assert settled([100, 101, 5000], [101, 102, 100])
+    assert not settled([110, 111, 112], [100, 101, 102])
+
+
+@pytest.mark.parametrize("flushes", [(None, None), (FlushCount(1, 2), FlushCount(2, 2))])
+def test_run_survives_its_file_and_its_file_is_as_described(
+    tmp_path: Path, flushes: tuple[FlushCount | None, ...]
+) -> None:
+    file, kept = tmp_path / "run.json", result(run(switched=(1,), flushes=flushes), run())
+    document.save(kept, file)
+    assert document.load(file) == kept
+    written = json.loads(file.read_text())
+    jsonschema.Draft202012Validator(document.schema()).validate(written)
+    assert written["schema"] == "iommufd-bench/1"
+    assert written["target"]["coherency"] == "non-coherent"
+    assert [one.name for one in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_the_schema_is_one_and_describes_nothing_that_is_not_there() -> None:
+    schema = document.schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    written = json.loads(json.dumps(document.to_document(result())))
+    for spoil in (
+        lambda doc: doc.update(extra=1),
+        lambda doc: doc["environment"].pop("governor"),
+        lambda doc: doc["rows"][0]["runs"][0]["operations"].update(mop={}),
+        lambda doc: doc["rows"][0]["point"].update(cache="wet"),
+        lambda doc: doc["validity"].append({"code": "NONSENSE", "text": "", "rows": []}),
+    ):
+        damaged = json.loads(json.dumps(written))
+        spoil(damaged)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.Draft202012Validator(schema).validate(damaged)
+
+
+def test_every_code_that_can_be_given_is_in_the_schema() -> None:
+    """Codes stand in the source as the first word of a finding or of the table of costly options."""
+    source = Path(validity.__file__).read_text()
+    given_codes = set(re.findall(r'(?:Finding|about)\(\s*"([A-Z_]+)"', source)) | {
+        c for c, _ in validity._COSTLY.values()
+    }
+    assert set(document.schema()["properties"]["validity"]["items"]["properties"]["code"]["enum"]) == given_codes
+
+
+def test_pyperf_reads_what_is_exported(tmp_path: Path) -> None:
+    file = tmp_path / "pyperf.json"
+    file.write_text(json.dumps(to_pyperf(result())))
+    suite = pyperf.BenchmarkSuite.load(str(file))
+    assert suite.get_benchmark_names() == ["map: 8K, 4k", "unmap: 8K, 4k"]
+    benchmark = suite.get_benchmark("map: 8K, 4k")
+    assert benchmark.get_nrun() == 3
+    assert benchmark.median() == pytest.approx(2e-6)
+
+
+def test_runs_of_several_boots_become_one_result() -> None:
+    first, second = result(run(boot="a")), result(run(boot="b"), run(boot="b"))
+    other = replace(second, rows=(*second.rows, replace(second.rows[0], point=replace(POINT, backing="thp"))))
+    merged = model.merge([first, other])
+    assert [[one.boot_id for one in row.runs] for row in merged.rows] == [["a", "b", "b"], ["b", "b"]]
+
+
+def test_table_shows_each_operation_per_page() -> None:
+    table = report.table(result())
+    shown = dict(zip(table.headings, table.rows[0], strict=True))
+    assert shown["size"] == "8K"
+    assert shown["n"] == "9"
+    assert shown["median"] == "2 us"
+    assert shown["ns/4K page"] == "1000.0"
+    assert shown["GiB/s"] == "3.81"
+    assert shown["flush"] == "-"
+    assert [row[2] for row in table.rows] == ["map", "unmap"]
+
+
+def test_only_axes_that_say_something_have_a_column() -> None:
+    assert report.table(result()).headings[:3] == ("size", "backing", "operation")
+    special = replace(POINT, cache=model.CacheState.CLEAN, chunk_bytes=4096)
+    assert report.table(result(point=special)).headings[:5] == ("size", "backing", "chunk", "cache", "operation")
+    assert report.row_name(special) == "8K, 4k, chunk 4K, cache clean"
+
+
+def test_findings_name_what_spoils_the_figures() -> None:
+    def codes(*runs: model.Run, **environment: object) -> list[str]:
+        return [finding.code for finding in validity.findings(result(*runs, **environment))]
+
+    assert codes() == []
+    assert codes(platform="tcg") == ["TCG"]
+    assert codes(platform="virtual machine") == ["VIRTUAL"]
+    assert codes(noncoherent_knob=True) == ["NONCOHERENT_KNOB"]
+    assert codes(config={"KASAN": "y"}) == ["KASAN"]
+    assert codes(config=None) == ["NO_CONFIG"]
+    assert codes(governor="powersave", turbo=True) == ["GOVERNOR", "TURBO"]
+    assert codes(run(), run()) == ["FEW_RUNS"]
+    assert codes(run(), run(), run(steady=False)) == ["NOT_STEADY"]
+    assert codes(run(), run(), run((9000, 9000, 9000))) == ["WIDE_INTERVAL"]
+    assert codes(run(), run(), run(switched=(2,))) == ["DISTURBED"]
+    assert codes(run(), run(), run(pinned=4096)) == ["NOTHING_PINNED"]
+    assert codes(run(), run(), run(physical_runs=1)) == ["UNEQUAL_RUNS"]
+
+
+def test_a_note_names_its_rows_unless_it_is_about_all() -> None:
+    good = result()
+    unsteady = replace(good.rows[0], point=replace(POINT, size_bytes=4096), runs=(run(steady=False),) * 3)
+    both = replace(good, rows=(*good.rows, unsteady))
+    assert [note.partition(":")[0] for note in report.notes(both)] == ["NOT_STEADY (4K, 4k)"]
+
+
+def test_many_rows_are_counted_instead_of_named() -> None:
+    good = result()
+    unsteady = [
+        replace(good.rows[0], point=replace(POINT, hwpts=number), runs=(run(steady=False),) * 3) for number in range(4)
+    ]
+    notes = report.notes(replace(good, rows=(*good.rows, *unsteady)))
+    assert notes[0].startswith("NOT_STEADY (4 of 5 rows): ")
+
+
+def test_a_step_in_the_time_for_a_page_is_remarked_on() -> None:
+    """Between the large sizes of one kind of row only: the fixed costs of small ones are no step."""
+    first = result().rows[0]
+
+    def steps(*sizes_and_page_ns: tuple[int, int]) -> list[tuple[int, ...]]:
+        rows = []
+        for size, page_ns in sizes_and_page_ns:
+            ns = [size // 4096 * page_ns] * 3
+            rows.append(replace(first, point=replace(POINT, size_bytes=size), runs=(run(ns, ns, pinned=size),) * 3))
+        found = validity.findings(replace(result(), rows=tuple(rows)))
+        return [finding.rows for finding in found if finding.code == "STEP"]
+
+    assert steps((4096, 5000), (2 << 20, 100), (64 << 20, 105)) == []
+    assert steps((4096, 5000), (2 << 20, 100), (64 << 20, 105), (256 << 20, 120)) == [(3,)]
+
+
+def test_points_that_cannot_exist_are_left_out_with_the_reason() -> None:
+    found, left_out = points(
+        workload=[model.Workload.MAP, model.Workload.MAP_FILE],
+        size_bytes=[4096, 2 << 20],
+        backing=["4k", "thp", "memfd"],
+        chunk_bytes=[0, 64 << 10],
+    )
+    assert all(point.backing == "memfd" for point in found if point.workload is model.Workload.MAP_FILE)
+    assert not any(point.backing == "thp" and point.size_bytes == 4096 for point in found)
+    assert "4K is no multiple of the 2M pages of thp" in left_out
+    assert "4K cannot be mapped in chunks of 64K" in left_out
+    assert "map-file needs a memfd, not 4k" in left_out
+    assert len(found) == len(set(found)) == 3 + 5 + 3
+
+
+RANGES = IovaRanges((IovaRange(0x100_0000, 0x7FFF_FFFF),), 4096)
+
+
+@given(
+    st.sampled_from([model.Workload.MAP, model.Workload.COPY]),
+    st.integers(1, 0x4000),
+    st.sampled_from([0, 4096, 65536]),
+    st.sampled_from(model.IovaUse),
+    st.integers(1, 4),
+)
+def test_places_are_allowed_aligned_and_apart(
+    workload: model.Workload, pages: int, alignment: int, use: model.IovaUse, threads: int
+) -> None:
+    size = pages * 4096
+    point = model.Point(workload, size, alignment=alignment, iova_use=use, threads=threads)
+    places = [Place.find("mock", RANGES, point, thread, None) for thread in range(threads)]
+    taken: list[IovaRange] = []
+    for place in places:
+        natural = 1 << (size.bit_length() - 1)
+        if not alignment or alignment >= natural:
+            assert place.iova % natural == 0
+        else:
+            assert place.iova % (alignment * 2) == alignment
+        for number in {0, place.places - 1}:
+            firsts = [place.iova, place.other] if workload is model.Workload.COPY else [place.iova]
+            taken += [IovaRange(at + number * place.stride, at + number * place.stride + size - 1) for at in firsts]
+    assert all(RANGES.ranges[0].contains(one.start, one.length) for one in taken)
+    taken.sort()
+    assert all(before.last < after.start for before, after in pairwise(taken))
+
+
+def test_the_whole_of_a_range_can_be_mapped() -> None:
+    point = model.Point(model.Workload.MAP, 1 << 30)
+    assert Place.find("mock", RANGES, point, 0, None).iova == 1 << 30
+    with pytest.raises(ToolError, match="no allowed IOVA range holds 2G"):
+        Place.find("mock", RANGES, replace(point, workload=model.Workload.COPY), 0, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("not json", "is no JSON"),
+        ("[]", "has the schema None"),
+        ('{"schema": "iommufd-bench/99"}', "has the schema 'iommufd-bench/99'"),
+        ('{"schema": "iommufd-bench/1"}', "is damaged"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, text: str, reason: str) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(text)
+    with pytest.raises(ToolError, match=reason):
+        document.load(file)
+
+
+def test_absent_and_unwritable_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="cannot be read"):
+        document.load(tmp_path / "absent.json")
+    with pytest.raises(ToolError, match="cannot be written"):
+        document.save(result(), tmp_path / "no" / "such" / "run.json")

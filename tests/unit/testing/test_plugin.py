@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: MIT
+"""The pytest plugin where there is no kernel for it: what it skips and says, and KTAP."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from iommufd_py.base.environment import Platform
+from iommufd_py.host.kmsg import record_text
+from iommufd_py.lab.tap import parse_tap
+from iommufd_py.testing import devices
+from iommufd_py.testing import requirements as needs
+
+pytest_plugins = "pytester"
+
+
+@pytest.fixture(autouse=True)
+def plain_machine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine without an iommufd, in nobody's lab, with no device to spare."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")  # which takes longer to load than all of this
+    monkeypatch.setattr(needs, "DEV_IOMMU", tmp_path / "iommu")
+    monkeypatch.setattr(needs, "IN_LAB", False)
+    monkeypatch.setattr(needs, "FORCED", False)
+    for name in ("IOMMUFD_BDF", "IOMMUFD_BDFS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def skipped(pytester: pytest.Pytester, test: str, *arguments: str) -> str:
+    """Run *test*, which must be skipped, and return why."""
+    pytester.makepyfile(f"import pytest\n{test}")
+    result = pytester.runpytest_inprocess("-rs", *arguments)
+    result.assert_outcomes(skipped=1)
+    return result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("fixture", "reason"),
+    [
+        ("iommufd", "needs /dev/iommu*iommufd lab run -- pytest"),
+        ("ioas", "needs /dev/iommu"),
+        ("mock_device", "needs /dev/iommu"),
+        ("bdf", "needs a device to spare: set IOMMUFD_BDF=*or a pool IOMMUFD_BDFS*iommufd lab run"),
+    ],
+)
+def test_a_fixture_skips_with_the_reason_and_the_remedy(pytester: pytest.Pytester, fixture: str, reason: str) -> None:
+    pytester.makepyfile(f"def test_it({fixture}): pass")
+    result = pytester.runpytest_inprocess("-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines([f"*{reason}*"])
+
+
+@pytest.mark.parametrize(
+    ("marker", "reason"),
+    [
+        ("mock", "needs /dev/iommu"),
+        ("vtd(own_group=True)", "needs /dev/iommu"),
+        ("disruptive", "disturbs whatever else runs on this machine; IOMMUFD_FORCE=1 runs it"),
+        ("hw", "needs bare metal, and this is tcg; IOMMUFD_FORCE=1 runs it"),
+    ],
+)
+def test_a_marker_skips_with_the_reason_and_how_to_force_it(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, marker: str, reason: str
+) -> None:
+    monkeypatch.setenv("IOMMUFD_LAB_ACCEL", Platform.TCG)
+    test = f"@pytest.mark.{marker}\ndef test_it(): raise AssertionError"
+    assert reason in skipped(pytester, test, "-o", "required_plugins=iommufd-py")
+
+
+def test_in_the_lab_a_missing_set_up_fails(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(needs, "IN_LAB", True)
+    pytester.makepyfile("def test_it(iommufd): pass")
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*in the lab: needs /dev/iommu*"])
+
+
+def test_forced_runs_what_would_be_skipped(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(needs, "FORCED", True)
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.hw
+        @pytest.mark.disruptive
+        def test_it(): pass
+        """
+    )
+    pytester.runpytest_inprocess("-o", "required_plugins=iommufd-py").assert_outcomes(passed=1)
+
+
+def test_a_device_that_does_not_fit_is_named(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IOMMUFD_BDFS", "3b:00.0")
+    device = devices.Candidate("0000:3b:00.0", "1234:11e8", 0xF00FCA, ("0000:3b:00.0",))
+    monkeypatch.setattr(devices, "candidate", {device.bdf: device}.__getitem__)
+    test = "@pytest.mark.vtd(snoop_control=False)\ndef test_it(bdf): pass"
+    monkeypatch.setattr(needs, "need_iommufd", lambda: None)
+    assert "no device given fits (0000:3b:00.0: snoop_control is True)" in skipped(pytester, test)
+
+
+def test_a_run_that_does_not_use_it_is_as_before(pytester: pytest.Pytester) -> None:
+    """Another project's markers of the same names mean what they mean there, and nothing more is imported."""
+    pytester.makepyfile(
+        """
+        import sys
+
+        import pytest
+
+        @pytest.mark.mock
+        @pytest.mark.hw
+        def test_it(request):
+            assert "kernel_watch" not in request.fixturenames
+            loaded = {name for name in sys.modules if name.startswith("iommufd_py")}
+            assert loaded == {"iommufd_py", "iommufd_py.testing", "iommufd_py.testing.plugin"}
+        """
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+OUTCOMES = """
+    import pytest
+
+    def test_passes(): pass
+
+    def test_fails():
+        assert 1 == 2, "a reason"
+
+    @pytest.mark.skip(reason="not  here")
+    def test_skipped(): pass
+
+    @pytest.mark.xfail(reason="known")
+    def test_expected(): assert False
+
+    @pytest.fixture
+    def leaking():
+        yield
+        pytest.fail("left behind", pytrace=False)
+
+    def test_leaks(leaking): pass
+
+    @pytest.mark.parametrize("word", ["a b", "#c"])
+    def test_words(word): pass
+"""
+
+
+def test_ktap_is_what_our_parser_reads(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_some=OUTCOMES)
+    result = pytester.runpytest_inprocess("--ktap", "out.ktap")
+    result.assert_outcomes(passed=4, failed=1, skipped=1, xfailed=1, errors=1)
+    lines = (pytester.path / "out.ktap").read_text().splitlines()
+    assert lines[:2] == ["KTAP version 1", "1..7"]
+    assert "# E       AssertionError: a reason" in lines
+    assert "# left behind" in lines
+    assert "ok 4 test_some.py::test_expected # XFAIL known" in lines
+    assert lines[-1] == "# Totals: pass:3 fail:2 xfail:1 skip:1"
+    report = parse_tap(lines)
+    assert report.lost == 0
+    assert report.failed == ("test_some.py::test_fails", "test_some.py::test_leaks")
+    assert report.skipped == (("test_some.py::test_skipped", "not here"),)
+    assert report.passed == (
+        "test_some.py::test_passes",
+        "test_some.py::test_expected",
+        "test_some.py::test_words[a_b]",
+        "test_some.py::test_words[_c]",
+    )
+
+
+def test_ktap_on_the_terminal_has_lines_of_its_own(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_some=OUTCOMES)
+    result = pytester.runpytest_inprocess("--ktap", "-")
+    assert parse_tap(result.stdout.lines).lost == 0
+    assert len(parse_tap(result.stdout.lines).passed) == 4
+
+
+def test_ktap_of_a_file_that_cannot_be_read(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_good="def test_it(): pass", test_bad="import no_such_module")
+    pytester.runpytest_inprocess("--ktap", "out.ktap").assert_outcomes(errors=1)
+    report = parse_tap((pytester.path / "out.ktap").read_text().splitlines())
+    assert report.failed == ("test_bad.py",)
+    assert report.lost == 1
+
+
+def test_ktap_of_a_run_that_stops_has_lost_cases(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_some=OUTCOMES)
+    pytester.runpytest_inprocess("-x", "--ktap", "out.ktap")
+    assert parse_tap((pytester.path / "out.ktap").read_text().splitlines()).lost == 5
+
+
+def test_record_of_the_kernel_log() -> None:
+    record = b"4,1234,5678901,-,caller=T1;WARNING: a.c:1 tab\\x09here\n SUBSYSTEM=pci\n"
+    assert record_text(record) == "[    5.678901] WARNING: a.c:1 tab\there"
