@@ -9,8 +9,8 @@ import click
 
 from iommufd_py import Coherency, Iommufd, VfioDevice, pci
 from iommufd_py.dma import FaultLog, engine_for
-from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, STOPPING, Result, Verdict, run, run_storm
-from iommufd_py.dma.harness import Rig
+from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, STOPPING, CaseOutcome, CaseResult, run_case, run_storm
+from iommufd_py.dma.harness import Harness
 
 from .output import emit_json, emit_table, note
 from .types import BDF, JSON_OPTION
@@ -58,16 +58,16 @@ def check(
         ioas = iommufd.alloc_ioas()
         hwpt = vfio.alloc_hwpt(ioas, coherency=Coherency(coherency))
         vfio.attach(hwpt)
-        rig = Rig(driver(vfio, ioas, interrupt=interrupt), ioas, log, seed)
+        harness = Harness(driver(vfio, ioas, interrupt=interrupt), ioas, log, seed)
         facts = {"device": device, "engine": driver.__name__, "coherency": str(hwpt.evidence), "seed": seed}
         results = []
         for case in (*ANY_SPACE, *IOAS_ONLY):
             if case in STOPPING:
                 log.await_room()
-            results.append(run(case, rig))
+            results.append(run_case(case, harness))
         if storm:
             note(f"storm of {storm} cycles ...")
-            results.append(run_storm(rig, storm))
+            results.append(run_storm(harness, storm))
     if as_json:
         emit_json({"schema": "iommufd-dma-check/1", **facts, "cases": [asdict(result) for result in results]})
     else:
@@ -76,12 +76,12 @@ def check(
         click.echo()
         emit_table(_HEADINGS, [_row(result) for result in results])
     verdicts = {result.verdict for result in results}
-    if Verdict.FAIL in verdicts:
+    if CaseOutcome.FAIL in verdicts:
         raise SystemExit(_FAILED)
-    if Verdict.PASS not in verdicts:
+    if CaseOutcome.PASS not in verdicts:
         raise SystemExit(_SKIPPED)
 
 
-def _row(result: Result) -> tuple[str, str, str, str]:
+def _row(result: CaseResult) -> tuple[str, str, str, str]:
     first, more = (str(result.faults[0]), len(result.faults) - 1) if result.faults else ("", 0)
     return result.name, str(result.verdict), result.remark, f"{first} (and {more} more)" if more else first

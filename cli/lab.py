@@ -177,11 +177,11 @@ def run(
     image, name = _image(kernel, Configuration("um" if native else "x86_64", debug))
     where = str(machine)
     if isinstance(machine, NativeMachine):
-        from iommufd_py.lab.native import run as run_natively
+        from iommufd_py.lab.native import run_natively
 
         result = run_natively(image, command, machine, kernel_name=name, rw=rw, timeout=timeout)
     else:
-        from iommufd_py.lab.vm import run as run_in_vm
+        from iommufd_py.lab.vm import run_in_vm
 
         result = run_in_vm(image, command, machine, kernel_name=name, rw=rw, timeout=timeout)
         where += " on KVM" if result.accel == "kvm" else " on an emulated CPU (TCG)"
@@ -204,7 +204,7 @@ def shell(
     if not sys.stdin.isatty():
         raise LabError("a shell needs a terminal; run a command with: iommufd lab run -- COMMAND")
     image, name = _image(kernel, Configuration(debug=debug))
-    sys.exit(vm.shell(image, _machine(coherent, scalable, memory, cpus), kernel_name=name, rw=rw))
+    sys.exit(vm.run_shell(image, _machine(coherent, scalable, memory, cpus), kernel_name=name, rw=rw))
 
 
 @lab.command()

@@ -11,11 +11,11 @@ import click
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import format_ns, format_size
-from iommufd_py.experiment.experiment import Experiment, Outcome, Step, parse_script
+from iommufd_py.experiment.experiment import Experiment, Operation, OperationOutcome, parse_script
 from iommufd_py.objects.buffer import Backing
 
 from .output import emit_json, note
-from .session import BIND_OPTION, DEVICE_OPTION, opened
+from .session import BIND_OPTION, DEVICE_OPTION, open_session
 from .types import IOVA, JSON_OPTION, SIZE
 
 
@@ -67,8 +67,8 @@ def map(
     if script is None and device is None:
         raise click.UsageError("say which device to map for, or give a --script")
     steps = parse_script(script.read_text()) if script else _single(size, iova, backing, coherency)
-    outcomes: list[Outcome] = []
-    with opened(device, bind, Coherency(coherency)) as (iommufd, bound):
+    outcomes: list[OperationOutcome] = []
+    with open_session(device, bind, Coherency(coherency)) as (iommufd, bound):
         experiment = Experiment(iommufd, bound)
         try:
             for number, step in enumerate(steps, 1):
@@ -97,18 +97,18 @@ def map(
     context.exit(int(failed))
 
 
-def _single(size: int, iova: int | None, backing: str, coherency: str) -> Sequence[Step]:
+def _single(size: int, iova: int | None, backing: str, coherency: str) -> Sequence[Operation]:
     place = {} if iova is None else {"iova": iova}
     return (
-        Step("ioas", {"name": "ioas"}),
-        Step("hwpt", {"name": "hwpt", "ioas": "ioas", "coherency": coherency}),
-        Step("attach", {"to": "hwpt"}),
-        Step("buffer", {"name": "buffer", "size": size, "backing": backing}),
-        Step("map", {"name": "mapping", "ioas": "ioas", "buffer": "buffer", **place}),
+        Operation("ioas", {"name": "ioas"}),
+        Operation("hwpt", {"name": "hwpt", "ioas": "ioas", "coherency": coherency}),
+        Operation("attach", {"to": "hwpt"}),
+        Operation("buffer", {"name": "buffer", "size": size, "backing": backing}),
+        Operation("map", {"name": "mapping", "ioas": "ioas", "buffer": "buffer", **place}),
     )
 
 
-def _tell(number: int, outcome: Outcome) -> None:
+def _tell(number: int, outcome: OperationOutcome) -> None:
     click.echo(f"{number}. {outcome.step}")
     for name, value in outcome.facts.items():
         click.echo(f"     {name}: {_show(name, value)}")
@@ -142,7 +142,7 @@ def _hold() -> None:
         sys.stdin.read()
 
 
-def _document(outcome: Outcome) -> dict[str, Any]:
+def _document(outcome: OperationOutcome) -> dict[str, Any]:
     return {
         "do": outcome.step.do,
         "fields": dict(outcome.step.fields),

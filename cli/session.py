@@ -21,7 +21,7 @@ BIND_OPTION = click.option(
 
 
 @contextlib.contextmanager
-def opened(
+def open_session(
     device: str | None, bind: bool, coherency: Coherency = Coherency.ANY
 ) -> Iterator[tuple[Iommufd, BoundDevice | None]]:
     """Open an iommufd and bind *device* to it, None for no device; with *bind*, hold it on vfio-pci meanwhile.

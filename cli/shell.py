@@ -13,7 +13,7 @@ import click
 
 from iommufd_py import api
 
-from .session import BIND_OPTION, DEVICE_OPTION, opened
+from .session import BIND_OPTION, DEVICE_OPTION, open_session
 
 
 @click.command()
@@ -30,7 +30,7 @@ def shell(device: str | None, bind: bool) -> None:
       iommufd shell --device mock
       echo 'print(ioas.iova_ranges())' | iommufd shell
     """
-    with opened(device, bind) as (iommufd, bound):
+    with open_session(device, bind) as (iommufd, bound):
         ioas = iommufd.alloc_ioas()
         names = {name: getattr(api, name) for name in api.__all__}
         names |= {"iommufd": iommufd, "ioas": ioas}

@@ -13,13 +13,13 @@ from iommufd_py.base.pci_address import MOCK, normalize_bdf
 from iommufd_py.validate import report
 from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
 from iommufd_py.validate.observer import Observer
-from iommufd_py.validate.runner import RULES, Outcome, Result, play
+from iommufd_py.validate.runner import RULES, RuleOutcome, Validation, play
 from iommufd_py.validate.scenario import Scenario
 from iommufd_py.validate.scenarios import SCENARIOS
 
 from .output import emit_json, emit_table, note
 
-_STATUS = {Outcome.KEPT: 0, Outcome.NOT_OBSERVED: 4}
+_STATUS = {RuleOutcome.KEPT: 0, RuleOutcome.NOT_OBSERVED: 4}
 
 
 @click.command()
@@ -65,7 +65,7 @@ def validate(
             stack.enter_context(pci.vfio_bound(device))
         observer = stack.enter_context(Observer(driver, flush_symbol))
         verdicts = tuple(play(one, driver, observer) for one in chosen)
-        result = Result(driver.name, platform.release(), observer.flush_symbols, observer.not_observed, verdicts)
+        result = Validation(driver.name, platform.release(), observer.flush_symbols, observer.not_observed, verdicts)
     _show(result, form)
     sys.exit(_STATUS.get(result.outcome, 1))
 
@@ -89,9 +89,9 @@ def _numbers(scenario: Scenario) -> str:
     return " ".join(map(str, scenario.rules))
 
 
-def _show(result: Result, form: str | None) -> None:
+def _show(result: Validation, form: str | None) -> None:
     if form == "json":
-        emit_json(report.document(result))
+        emit_json(report.validation_document(result))
     elif form == "ktap":
         click.echo(report.ktap(result))
     elif form == "junit":
@@ -100,7 +100,7 @@ def _show(result: Result, form: str | None) -> None:
         _show_table(result)
 
 
-def _show_table(result: Result) -> None:
+def _show_table(result: Validation) -> None:
     rows = [(one.scenario.name, _numbers(one.scenario), str(one.outcome)) for one in result.verdicts]
     emit_table(("scenario", "rules", "outcome"), rows)
     for one in result.verdicts:

@@ -143,8 +143,8 @@ static int issue_all(const struct iommufd_bench_step *step)
 	}
 }
 
-/* What befell this thread since the last look. */
-static uint8_t look(struct iommufd_bench_loop *loop)
+/* The disturbances of this thread since the last call. */
+static uint8_t new_disturbances(struct iommufd_bench_loop *loop)
 {
 	struct rusage usage;
 	uint64_t switches, faults;
@@ -166,11 +166,11 @@ static uint8_t look(struct iommufd_bench_loop *loop)
  * Looking is a system call, and one before each sample of a few microseconds changes them by some percent. But a
  * context switch or a page fault takes a microsecond at least: a sample not that much above the fastest had neither.
  */
-static uint8_t befell(struct iommufd_bench_loop *loop, struct iommufd_bench_step *step, uint64_t ns)
+static uint8_t disturbances_of(struct iommufd_bench_loop *loop, struct iommufd_bench_step *step, uint64_t ns)
 {
 	if (!step->fastest || ns < step->fastest)
 		step->fastest = ns;
-	return ns < step->fastest + 1000 ? 0 : look(loop);
+	return ns < step->fastest + 1000 ? 0 : new_disturbances(loop);
 }
 
 /* Threads that start together find the lock contended from the first sample on. */
@@ -185,7 +185,7 @@ int iommufd_bench_run(struct iommufd_bench_loop *loop, uint32_t count)
 {
 	if (loop->gate)
 		pass_gate(loop->gate);
-	look(loop);
+	new_disturbances(loop);
 	for (uint32_t i = 0; i < count; i++, loop->rounds++) {
 		for (uint32_t s = 0; s < loop->step_count; s++) {
 			struct iommufd_bench_step *step = &loop->steps[s];
@@ -199,7 +199,7 @@ int iommufd_bench_run(struct iommufd_bench_loop *loop, uint32_t count)
 			ret = issue_all(step);
 			step->ns[i] = clock_ns() - start;
 
-			step->befell[i] = befell(loop, step, step->ns[i]);
+			step->disturbances[i] = disturbances_of(loop, step, step->ns[i]);
 			if (ret) {
 				loop->failed_step = s;
 				return ret;

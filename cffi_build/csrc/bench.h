@@ -14,7 +14,7 @@ enum iommufd_bench_cache {
 	IOMMUFD_BENCH_EVICTED, /* flushed */
 };
 
-/* What befell a sample, as bits. */
+/* The disturbances of a sample, as bits. */
 enum {
 	IOMMUFD_BENCH_SWITCHED = 1, /* the thread was switched away from */
 	IOMMUFD_BENCH_FAULTED = 2, /* it took a page fault */
@@ -37,7 +37,7 @@ struct iommufd_bench_step {
 	uint64_t id_offset; /* where this step wants it */
 	struct iommufd_bench_move moves[2];
 	uint64_t *ns; /* room for `count` samples */
-	uint8_t *befell; /* and for what befell them */
+	uint8_t *disturbances; /* and for the disturbances of each */
 	uint64_t fastest; /* sample so far, 0 before the first */
 	uint32_t calls;
 	int32_t fd;

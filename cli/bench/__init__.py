@@ -73,7 +73,7 @@ def run(device: str, bind: bool, coherency: str, json_file: Path | None, **optio
         row_seconds=options["seconds"],
     )
     with _bound(device, bind), _kept(json_file) as keep, _shown() as show_progress:
-        result = runner.run(plan, keep, show_progress)
+        result = runner.measure(plan, keep, show_progress)
     show_result(result)
 
 
@@ -108,12 +108,12 @@ def _kept(file: Path | None) -> Iterator[Callable[[BenchResult], None]]:
 
 
 @contextlib.contextmanager
-def _shown() -> Iterator[Callable[[runner.Progress], None]]:
+def _shown() -> Iterator[Callable[[runner.RowProgress], None]]:
     """Show progress on stderr: a bar on a terminal, elsewhere a line every few seconds."""
     if not sys.stderr.isatty():
         last = time.monotonic()
 
-        def line(progress: runner.Progress) -> None:
+        def line(progress: runner.RowProgress) -> None:
             nonlocal last
             if time.monotonic() - last > _LINE_EVERY:
                 last = time.monotonic()
@@ -130,7 +130,7 @@ def _shown() -> Iterator[Callable[[runner.Progress], None]]:
     with Bar(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task("starting", total=None, left="")
 
-        def update(progress: runner.Progress) -> None:
+        def update(progress: runner.RowProgress) -> None:
             bar.update(
                 task,
                 description=f"{progress.point.workload} {report.row_name(progress.point)}",
@@ -155,9 +155,9 @@ def trace(device: str, bind: bool, coherency: str, rounds: int, as_json: bool, *
     take times from 'bench run'.
     """
     with _bound(device, bind):
-        found = list(tracing.trace(device, chosen_points(options), Coherency(coherency), rounds))
+        found = list(tracing.break_down(device, chosen_points(options), Coherency(coherency), rounds))
     if as_json:
-        emit_json(breakdown.to_document(found))
+        emit_json(breakdown.breakdowns_document(found))
         return
     rows = [
         (

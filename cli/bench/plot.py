@@ -39,7 +39,7 @@ def plot(
 
     results = [document.load(file) for file in files]
     comparisons = [comparing.compare(results[0], other, force=force) for other in results[1:]]
-    breakdowns = [one for file in traces for one in breakdown.load(file)]
+    breakdowns = [one for file in traces for one in breakdown.load_breakdowns(file)]
     if html is not None:
         write_html(html, results, comparisons, breakdowns)
     if directory is None:

@@ -22,7 +22,7 @@ def show(file: Path, as_json: bool) -> None:
     """Show a kept run: what it was measured on, the times, and what limits them."""
     result = document.load(file)
     if as_json:
-        emit_json(report.document(result))
+        emit_json(report.summary_document(result))
     else:
         show_result(result)
 
@@ -67,7 +67,7 @@ def compare(
     afters = [document.load(file) for file in others]
     comparisons = [comparing.compare(before, after, force=force) for after in afters]
     if as_json or form == "json":
-        emit_json(comparing.document(comparisons))
+        emit_json(comparing.comparison_document(comparisons))
     else:
         for number, (after, comparison) in enumerate(zip(afters, comparisons, strict=True)):
             if number:
@@ -88,7 +88,7 @@ def show_comparison(before: BenchResult, after: BenchResult, comparison: compari
     for result in (before, after):
         click.echo(f"{result.label}: {result.target.evidence}, kernel {result.environment.kernel_release}")
     click.echo()
-    table = compare_text.table(comparison)
+    table = compare_text.comparison_table(comparison)
     emit_table(table.headings, table.rows)
     if comparison.cautions:
         click.echo()

@@ -277,7 +277,7 @@ def show_argument(name: str, value: object) -> str:
     return str(int(value)) if isinstance(value, int) else repr(value)
 
 
-def check(result: int, ioctl: str, arguments: Mapping[str, object]) -> int:
+def check_result(result: int, ioctl: str, arguments: Mapping[str, object]) -> int:
     """Return *result* unless it is a negative errno, which is raised as the :class:`IommufdError` of its meaning."""
     if result < 0:
         raise _CLASSES.get(-result, IommufdError)(-result, ioctl, arguments)

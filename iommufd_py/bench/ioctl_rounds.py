@@ -9,7 +9,7 @@ from iommufd_py.base.iova import IovaRanges
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.results.model import IovaUse, Point, Workload
-from iommufd_py.uapi.bench import Move, Step
+from iommufd_py.uapi.bench import Move, TimedStep
 from iommufd_py.uapi.enums import MapFlags, Type1MapFlags
 from iommufd_py.uapi.iommufd import FIXED_IOVA, ioas_map
 
@@ -93,10 +93,10 @@ class Parts:
         for offset in range(0, self.point.size_bytes, chunk):
             ioas_map(self.fd, self.ioas_id, self.buffer.user_va + offset, chunk, self.place.iova + offset, _FLAGS)
 
-    def unmap(self, name: str, iova: int) -> Step:
+    def unmap(self, name: str, iova: int) -> TimedStep:
         """Return the step that takes back what was mapped from *iova* on."""
         whole = self.point.bulk_unmap
-        return Step(
+        return TimedStep(
             name,
             self.fd,
             "IOMMU_IOAS_UNMAP",
@@ -111,8 +111,8 @@ class Parts:
         )
 
 
-def _map(parts: Parts) -> list[Step]:
-    mapping = Step(
+def _map(parts: Parts) -> list[TimedStep]:
+    mapping = TimedStep(
         "map",
         parts.fd,
         "IOMMU_IOAS_MAP",
@@ -130,9 +130,9 @@ def _map(parts: Parts) -> list[Step]:
     return [mapping, parts.unmap("unmap", parts.place.iova)]
 
 
-def _map_file(parts: Parts) -> list[Step]:
+def _map_file(parts: Parts) -> list[TimedStep]:
     assert parts.buffer.fd is not None
-    mapping = Step(
+    mapping = TimedStep(
         "map-file",
         parts.fd,
         "IOMMU_IOAS_MAP_FILE",
@@ -151,10 +151,10 @@ def _map_file(parts: Parts) -> list[Step]:
     return [mapping, parts.unmap("unmap-file", parts.place.iova)]
 
 
-def _copy(parts: Parts) -> list[Step]:
+def _copy(parts: Parts) -> list[TimedStep]:
     parts.populate()
     second = parts.place.other
-    copying = Step(
+    copying = TimedStep(
         "copy",
         parts.fd,
         "IOMMU_IOAS_COPY",
@@ -173,17 +173,17 @@ def _copy(parts: Parts) -> list[Step]:
     return [copying, parts.unmap("unmap-copy", second)]
 
 
-def _domain(parts: Parts) -> list[Step]:
+def _domain(parts: Parts) -> list[TimedStep]:
     parts.populate()
     only = parts.point.workload is Workload.TEARDOWN
-    making = Step(
+    making = TimedStep(
         "first-attach" if only else "attach",
         parts.fd,
         "IOMMU_HWPT_ALLOC",
         "iommu_hwpt_alloc",
         {"dev_id": parts.dev_id, "pt_id": parts.ioas_id},
     )
-    destroying = Step(
+    destroying = TimedStep(
         "teardown" if only else "detach",
         parts.fd,
         "IOMMU_DESTROY",
@@ -193,21 +193,21 @@ def _domain(parts: Parts) -> list[Step]:
     return [making, destroying]
 
 
-def _type1_teardown(parts: Parts) -> list[Step]:
+def _type1_teardown(parts: Parts) -> list[TimedStep]:
     """Let the group leave with everything mapped, and begin anew: VFIO drops its domains with the last group."""
     mapping, _ = _type1(parts)
     group, container = parts.group_fd, parts.fd
     return [
-        Step("", group, "VFIO_GROUP_SET_CONTAINER", "int", {"container": container}),
-        Step("", container, "VFIO_SET_IOMMU", "value", {"type": parts.iommu_type}),
+        TimedStep("", group, "VFIO_GROUP_SET_CONTAINER", "int", {"container": container}),
+        TimedStep("", container, "VFIO_SET_IOMMU", "value", {"type": parts.iommu_type}),
         replace(mapping, name="first-map"),
-        Step("teardown", group, "VFIO_GROUP_UNSET_CONTAINER", "value", {"argument": 0}),
+        TimedStep("teardown", group, "VFIO_GROUP_UNSET_CONTAINER", "value", {"argument": 0}),
     ]
 
 
-def _type1(parts: Parts) -> list[Step]:
+def _type1(parts: Parts) -> list[TimedStep]:
     whole = parts.point.bulk_unmap
-    mapping = Step(
+    mapping = TimedStep(
         "map",
         parts.fd,
         "VFIO_IOMMU_MAP_DMA",
@@ -221,7 +221,7 @@ def _type1(parts: Parts) -> list[Step]:
         (parts.moving("iova"), Move("vaddr", parts.point.ioctl_bytes)),
         calls=parts.point.ioctls,
     )
-    unmapping = Step(
+    unmapping = TimedStep(
         "unmap",
         parts.fd,
         "VFIO_IOMMU_UNMAP_DMA",
@@ -242,7 +242,7 @@ _STEPS = {
 }
 
 
-def steps(parts: Parts) -> list[Step]:
+def steps(parts: Parts) -> list[TimedStep]:
     """Return the steps of a round, after doing what they stand on."""
     if parts.point.backend is ContainerMode.IOMMUFD:
         return _STEPS[parts.point.workload](parts)

@@ -38,13 +38,13 @@ class Cycle:
     def run(self, count: int, gate: Gate | None = None) -> list[Batch]:
         """Go *count* rounds and return what they took."""
         assert gate is None, "threads take turns in Python: nothing of them can be timed here"
-        ns, befell = array("Q", bytes(8 * count)), bytearray(count)
+        ns, disturbances = array("Q", bytes(8 * count)), bytearray(count)
         for number in range(count):
             switches, faults = _disturbances()
             ns[number] = self._once()
             switches_after, faults_after = _disturbances()
-            befell[number] = SWITCHED * (switches_after > switches) | FAULTED * (faults_after > faults)
-        return [Batch(ns, bytes(befell))]
+            disturbances[number] = SWITCHED * (switches_after > switches) | FAULTED * (faults_after > faults)
+        return [Batch(ns, bytes(disturbances))]
 
     def run_step(self, number: int) -> None:
         """Go one round, which has one step only."""

@@ -77,7 +77,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RowProgress:
     """How far a run is. *seconds_left* is an estimate from the rows done so far."""
 
     done: int
@@ -86,10 +86,10 @@ class Progress:
     point: Point
 
 
-def run(
+def measure(
     plan: Plan,
     on_row: Callable[[BenchResult], None] = lambda result: None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[RowProgress], None] = lambda progress: None,
 ) -> BenchResult:
     """Time everything as planned; *on_row* gets the result so far after each row, so that no row can be lost.
 
@@ -113,7 +113,7 @@ def run(
             left = (clock_ns() - start) / done * (total - done) / 1e9
             result = result.with_run(row)
             on_row(result)
-            on_progress(Progress(done, total, left, row.point))
+            on_progress(RowProgress(done, total, left, row.point))
     return result
 
 
@@ -243,9 +243,9 @@ class SampleStore:
         """Append a batch."""
         start = len(self.ns)
         self.ns.extend(batch.ns)
-        if any(batch.befell):
-            self.switched += [start + at for at, flags in enumerate(batch.befell) if flags & SWITCHED]
-            self.faulted += [start + at for at, flags in enumerate(batch.befell) if flags & FAULTED]
+        if any(batch.disturbances):
+            self.switched += [start + at for at, flags in enumerate(batch.disturbances) if flags & SWITCHED]
+            self.faulted += [start + at for at, flags in enumerate(batch.disturbances) if flags & FAULTED]
 
 
 def _take(workers: Sequence[Worker], plan: Plan) -> tuple[list[SampleStore], int, bool]:

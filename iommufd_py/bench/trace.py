@@ -41,7 +41,7 @@ _BUFFER_BYTES = 64 << 20
 _SECOND_NS = 1_000_000_000
 
 
-def trace(
+def break_down(
     device: str, points: Iterable[Point], coherency: Coherency = Coherency.ANY, rounds: int = 5
 ) -> Iterator[Breakdown]:
     """Take the operations of each point apart.

@@ -15,7 +15,7 @@ from iommufd_py.base.errors import BackingError, DmaError, SkipError
 from iommufd_py.base.iova import IovaRange
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.dma.faults import DmaFault
-from iommufd_py.dma.harness import MismatchError, Rig, Window
+from iommufd_py.dma.harness import Harness, MismatchError, Window
 from iommufd_py.objects.buffer import Backing, DmaBuffer
 from iommufd_py.objects.device import BoundDevice
 from iommufd_py.objects.ioas import DmaMapping, Ioas
@@ -27,7 +27,7 @@ _STORM_BYTES = 256 << 10
 _STORM_MOST = 64 << 10
 
 
-class Verdict(StrEnum):
+class CaseOutcome(StrEnum):
     """What came of a case."""
 
     PASS = "pass"
@@ -36,7 +36,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CaseResult:
     """One case that was run.
 
     Attributes:
@@ -47,177 +47,177 @@ class Result:
     """
 
     name: str
-    verdict: Verdict
+    verdict: CaseOutcome
     remark: str
     faults: tuple[DmaFault, ...]
 
 
-Case = Callable[[Rig], str]
+Case = Callable[[Harness], str]
 
 
-def write_page(rig: Rig) -> str:
+def write_page(harness: Harness) -> str:
     """Write 4 KiB, a whole page."""
-    return _lands(rig, rig.place(3 * PAGE_BYTES) + PAGE_BYTES, PAGE_BYTES)
+    return _lands(harness, harness.place(3 * PAGE_BYTES) + PAGE_BYTES, PAGE_BYTES)
 
 
-def write_sub_page(rig: Rig) -> str:
+def write_sub_page(harness: Harness) -> str:
     """Write less than a page, inside it."""
-    return _lands(rig, rig.place(PAGE_BYTES) + 0x124, 0x5A4)
+    return _lands(harness, harness.place(PAGE_BYTES) + 0x124, 0x5A4)
 
 
-def write_across_pages(rig: Rig) -> str:
+def write_across_pages(harness: Harness) -> str:
     """Write from one page into the next, and over several where the device can at once."""
-    _lands(rig, rig.place(2 * PAGE_BYTES) + PAGE_BYTES - 0x34, 0x68)
-    most = rig.engine.writes.fit(9 * PAGE_BYTES + 0x80)
-    return _lands(rig, rig.place(12 * PAGE_BYTES) + 0x7C, most)
+    _lands(harness, harness.place(2 * PAGE_BYTES) + PAGE_BYTES - 0x34, 0x68)
+    most = harness.engine.writes.fit(9 * PAGE_BYTES + 0x80)
+    return _lands(harness, harness.place(12 * PAGE_BYTES) + 0x7C, most)
 
 
-def write_across_2m(rig: Rig) -> str:
+def write_across_2m(harness: Harness) -> str:
     """Write across a 2 MiB boundary, mapped by base pages."""
-    return _lands(rig, rig.place(_2M, _2M, before=0x400), 0x800)
+    return _lands(harness, harness.place(_2M, _2M, before=0x400), 0x800)
 
 
-def write_huge_pages(rig: Rig) -> str:
+def write_huge_pages(harness: Harness) -> str:
     """Write from one transparent 2 MiB page into the next."""
-    iova = rig.place(2 * _2M, _2M)
-    return _lands(rig, iova + _2M - 0x400, 0x800, first=iova, size=2 * _2M, backing=Backing.THP)
+    iova = harness.place(2 * _2M, _2M)
+    return _lands(harness, iova + _2M - 0x400, 0x800, first=iova, size=2 * _2M, backing=Backing.THP)
 
 
-def write_high(rig: Rig) -> str:
+def write_high(harness: Harness) -> str:
     """Write to the highest IOVA that the device reaches and the IOMMU translates."""
-    return _lands(rig, rig.highest(PAGE_BYTES) + 0x800, 0x400)
+    return _lands(harness, harness.highest(PAGE_BYTES) + 0x800, 0x400)
 
 
-def read_page(rig: Rig) -> str:
+def read_page(harness: Harness) -> str:
     """Read 4 KiB, a whole page."""
-    return _is_read(rig, rig.place(PAGE_BYTES), PAGE_BYTES)
+    return _is_read(harness, harness.place(PAGE_BYTES), PAGE_BYTES)
 
 
-def read_across_pages(rig: Rig) -> str:
+def read_across_pages(harness: Harness) -> str:
     """Read from one page into the next."""
-    iova = rig.place(2 * PAGE_BYTES)
-    if rig.engine.reads.alignment < PAGE_BYTES:
-        return _is_read(rig, iova + PAGE_BYTES - 0x40, 0x80)
-    return _is_read(rig, iova, 2 * PAGE_BYTES)
+    iova = harness.place(2 * PAGE_BYTES)
+    if harness.engine.reads.alignment < PAGE_BYTES:
+        return _is_read(harness, iova + PAGE_BYTES - 0x40, 0x80)
+    return _is_read(harness, iova, 2 * PAGE_BYTES)
 
 
-def read_high(rig: Rig) -> str:
+def read_high(harness: Harness) -> str:
     """Read from the highest IOVA that the device reaches and the IOMMU translates."""
-    return _is_read(rig, rig.highest(PAGE_BYTES), 0x400)
+    return _is_read(harness, harness.highest(PAGE_BYTES), 0x400)
 
 
-def read_only(rig: Rig) -> str:
+def read_only(harness: Harness) -> str:
     """A mapping without MapFlags.WRITEABLE stops the device's write and lets it read."""
-    iova = rig.place(PAGE_BYTES)
-    with rig.window(PAGE_BYTES, iova, flags=MapFlags.READABLE) as window:
-        said = rig.try_write(iova + 0x100, 0x200)
+    iova = harness.place(PAGE_BYTES)
+    with harness.window(PAGE_BYTES, iova, flags=MapFlags.READABLE) as window:
+        said = harness.try_write(iova + 0x100, 0x200)
         window.expect()
-        if rig.engine.reads.max_bytes:
-            rig.read(window, iova, 0x400)
+        if harness.engine.reads.max_bytes:
+            harness.read(window, iova, 0x400)
     return said or "memory untouched, and readable"
 
 
-def unmapped_write(rig: Rig) -> str:
+def unmapped_write(harness: Harness) -> str:
     """Where nothing is mapped a write is stopped; the pages mapped around it stay as they are."""
-    iova = rig.place(3 * PAGE_BYTES)
-    with rig.window(PAGE_BYTES, iova) as below, rig.window(PAGE_BYTES, iova + 2 * PAGE_BYTES) as above:
-        said = rig.try_write(iova + PAGE_BYTES + 0x100, 0x200)
+    iova = harness.place(3 * PAGE_BYTES)
+    with harness.window(PAGE_BYTES, iova) as below, harness.window(PAGE_BYTES, iova + 2 * PAGE_BYTES) as above:
+        said = harness.try_write(iova + PAGE_BYTES + 0x100, 0x200)
         below.expect()
         above.expect()
     return said or "memory untouched"
 
 
-def unmapped_read(rig: Rig) -> str:
+def unmapped_read(harness: Harness) -> str:
     """Where nothing is mapped a read finds nothing."""
-    _needs_reads(rig)
-    iova = rig.place(PAGE_BYTES)
-    content = rig.engine.readable(rig.engine.reads.fit(0x200))
-    if rig.engine.read(iova, content):
+    _needs_reads(harness)
+    iova = harness.place(PAGE_BYTES)
+    content = harness.engine.readable(harness.engine.reads.fit(0x200))
+    if harness.engine.read(iova, content):
         raise MismatchError(f"the device read memory at IOVA {iova:#x}, where nothing is mapped")
     return "nothing found"
 
 
-def after_unmap(rig: Rig) -> str:
+def after_unmap(harness: Harness) -> str:
     """After unmap the IOVA is dead at once, though the device has just used it."""
-    iova = rig.place(PAGE_BYTES)
-    with rig.window(PAGE_BYTES, iova, mapped=False) as window:
-        mapping = rig.space.map(window.buffer, iova)
-        content = rig.write(iova + 0x40, 0x100)
+    iova = harness.place(PAGE_BYTES)
+    with harness.window(PAGE_BYTES, iova, mapped=False) as window:
+        mapping = harness.space.map(window.buffer, iova)
+        content = harness.write(iova + 0x40, 0x100)
         window.expect(iova + 0x40, content)
         window.refill()
         mapping.close()
-        said = rig.try_write(iova + 0x40, 0x100)
+        said = harness.try_write(iova + 0x40, 0x100)
         window.expect()
     return said or "memory untouched"
 
 
-def remapped(rig: Rig) -> str:
+def remapped(harness: Harness) -> str:
     """An IOVA that is mapped anew leads to the new memory only, though the device has just used the old one."""
-    iova = rig.place(PAGE_BYTES)
-    with rig.window(PAGE_BYTES, iova, mapped=False) as old, rig.window(PAGE_BYTES, iova, mapped=False) as new:
-        with rig.space.map(old.buffer, iova):
-            content = rig.write(iova, 0x100)
+    iova = harness.place(PAGE_BYTES)
+    with harness.window(PAGE_BYTES, iova, mapped=False) as old, harness.window(PAGE_BYTES, iova, mapped=False) as new:
+        with harness.space.map(old.buffer, iova):
+            content = harness.write(iova, 0x100)
         old.expect(iova, content)
-        with rig.space.map(new.buffer, iova):
-            again = rig.write(iova + 0x800, 0x100)
+        with harness.space.map(new.buffer, iova):
+            again = harness.write(iova + 0x800, 0x100)
             new.expect(iova + 0x800, again)
         old.expect(iova, content)
     return "the new memory, not the old"
 
 
-def ioas_copy(rig: Rig) -> str:
+def ioas_copy(harness: Harness) -> str:
     """IOAS_COPY under running DMA: both IOVAs lead to the same memory, and either lives without the other."""
-    ioas = _ioas(rig)
-    iova = rig.place(2 * PAGE_BYTES)
-    with rig.window(PAGE_BYTES, iova) as window:
+    ioas = _ioas(harness)
+    iova = harness.place(2 * PAGE_BYTES)
+    with harness.window(PAGE_BYTES, iova) as window:
         original = window.mapping
         assert isinstance(original, DmaMapping)
-        content = rig.engine.start_write(iova + 0x200, 0x100)
+        content = harness.engine.start_write(iova + 0x200, 0x100)
         copy = ioas.copy(original, iova + PAGE_BYTES)
-        rig.engine.wait()
+        harness.engine.wait()
         window.expect(iova + 0x200, content)
         window.refill()
-        content = rig.engine.start_write(iova + PAGE_BYTES + 0x600, 0x100)
+        content = harness.engine.start_write(iova + PAGE_BYTES + 0x600, 0x100)
         original.close()
-        rig.engine.wait()
+        harness.engine.wait()
         window.expect(iova + 0x600, content)
         copy.close()
     return "both IOVAs lead there"
 
 
-def map_file(rig: Rig) -> str:
+def map_file(harness: Harness) -> str:
     """MAP_FILE: what the device writes to a mapped memfd is in the file."""
-    ioas = _ioas(rig)
+    ioas = _ioas(harness)
     if not ioas.iommufd.probe()["IOMMU_IOAS_MAP_FILE"]:
         raise SkipError("this kernel has no IOMMU_IOAS_MAP_FILE (since Linux 6.13)")
-    iova = rig.place(4 * PAGE_BYTES)
-    with rig.window(4 * PAGE_BYTES, iova, backing=Backing.MEMFD, mapped=False) as window:
+    iova = harness.place(4 * PAGE_BYTES)
+    with harness.window(4 * PAGE_BYTES, iova, backing=Backing.MEMFD, mapped=False) as window:
         ioas.map_file(window.buffer, iova)
-        content = rig.write(iova + PAGE_BYTES - 0x80, 0x100)
+        content = harness.write(iova + PAGE_BYTES - 0x80, 0x100)
         window.expect(iova + PAGE_BYTES - 0x80, content)
     return "in the file"
 
 
-def replace(rig: Rig) -> str:
+def replace(harness: Harness) -> str:
     """Replace the HWPT while the device writes: with the same mappings in both, no write gets lost unseen.
 
     Linux 7.3 on VT-d takes the device's context entry away before it sets the new one (device_block_translation() in
     drivers/iommu/intel/iommu.c). A write that falls in between is stopped, and that must show: by the device's error,
     or by a fault.
     """
-    ioas, device = _ioas(rig), _bound(rig)
-    length = rig.engine.writes.fit(8 * PAGE_BYTES)
-    iova = rig.place(length + PAGE_BYTES)
+    ioas, device = _ioas(harness), _bound(harness)
+    length = harness.engine.writes.fit(8 * PAGE_BYTES)
+    iova = harness.place(length + PAGE_BYTES)
     target = device.attachments[None].target
     stopped = 0
-    with rig.window(-(-length // PAGE_BYTES) * PAGE_BYTES, iova) as window:
+    with harness.window(-(-length // PAGE_BYTES) * PAGE_BYTES, iova) as window:
         hwpts = [device.alloc_hwpt(ioas) for _ in range(2)]
         try:
             for turn in range(_ROUNDS):
                 window.refill()
-                content = rig.engine.start_write(iova, length)
+                content = harness.engine.start_write(iova, length)
                 device.attach(hwpts[turn % 2])
-                stopped += not _arrives_or_stops(rig, window, iova, content)
+                stopped += not _arrives_or_stops(harness, window, iova, content)
         finally:
             device.attach(target)
             for hwpt in hwpts:
@@ -225,19 +225,19 @@ def replace(rig: Rig) -> str:
     return f"{_ROUNDS} times" + (f", {stopped} writes were stopped in between, and seen to be" if stopped else "")
 
 
-def _arrives_or_stops(rig: Rig, window: Window, iova: int, content: bytes) -> bool:
+def _arrives_or_stops(harness: Harness, window: Window, iova: int, content: bytes) -> bool:
     """Tell whether the write that was started arrived.
 
     Raises:
         MismatchError: it did not, without a sign of having been stopped.
     """
     try:
-        rig.engine.wait()
+        harness.engine.wait()
         window.expect(iova, content)
     except DmaError:
-        rig.engine.restart()
+        harness.engine.restart()
     except MismatchError:
-        if not rig.faults(expected=True):
+        if not harness.faults(expected=True):
             raise
     else:
         return True
@@ -245,24 +245,24 @@ def _arrives_or_stops(rig: Rig, window: Window, iova: int, content: bytes) -> bo
     return False
 
 
-def detach(rig: Rig) -> str:
+def detach(harness: Harness) -> str:
     """Detach stops the device's writes; attached again they land."""
-    device = _bound(rig)
+    device = _bound(harness)
     target = device.attachments[None].target
-    iova = rig.place(PAGE_BYTES)
-    with rig.window(PAGE_BYTES, iova) as window:
+    iova = harness.place(PAGE_BYTES)
+    with harness.window(PAGE_BYTES, iova) as window:
         device.detach()
         try:
-            rig.engine.start_write(iova, 0x100)
-            rig.engine.wait()
+            harness.engine.start_write(iova, 0x100)
+            harness.engine.wait()
             said = ""
         except DmaError as failure:
             said = str(failure)
         finally:
             device.attach(target)
-            rig.engine.restart()
+            harness.engine.restart()
         window.expect()
-        window.expect(iova, rig.write(iova, 0x100))
+        window.expect(iova, harness.write(iova, 0x100))
     return said or "memory untouched"
 
 
@@ -294,55 +294,55 @@ STOPPING: tuple[Case, ...] = (read_only, unmapped_write, unmapped_read, after_un
 _MAY_STOP: tuple[Case, ...] = (*STOPPING, replace)
 
 
-def run(case: Case, rig: Rig) -> Result:
+def run_case(case: Case, harness: Harness) -> CaseResult:
     """Run one case and judge it, with what the IOMMU stopped meanwhile."""
     name = case.__name__.replace("_", " ")
-    rig.faults()
+    harness.faults()
     try:
-        remark, verdict = case(rig), Verdict.PASS
+        remark, verdict = case(harness), CaseOutcome.PASS
     except (SkipError, BackingError) as reason:
-        remark, verdict = str(reason), Verdict.SKIP
+        remark, verdict = str(reason), CaseOutcome.SKIP
     except (MismatchError, DmaError) as failure:
-        remark, verdict = str(failure), Verdict.FAIL
-        rig.engine.restart()
-    faults = rig.faults(expected=case in STOPPING)
-    if faults and verdict is Verdict.PASS and case not in _MAY_STOP:
-        remark, verdict = f"{remark}, but the IOMMU stopped DMA to where something is mapped", Verdict.FAIL
-    return Result(name, verdict, remark, faults)
+        remark, verdict = str(failure), CaseOutcome.FAIL
+        harness.engine.restart()
+    faults = harness.faults(expected=case in STOPPING)
+    if faults and verdict is CaseOutcome.PASS and case not in _MAY_STOP:
+        remark, verdict = f"{remark}, but the IOMMU stopped DMA to where something is mapped", CaseOutcome.FAIL
+    return CaseResult(name, verdict, remark, faults)
 
 
-def run_storm(rig: Rig, cycles: int) -> Result:
+def run_storm(harness: Harness, cycles: int) -> CaseResult:
     """Run :func:`storm` and judge it."""
-    rig.faults()
+    harness.faults()
     name, begun = f"storm of {cycles}", time.monotonic()
     try:
-        for _ in storm(rig, cycles):
+        for _ in storm(harness, cycles):
             pass
     except (MismatchError, DmaError) as failure:
-        return Result(name, Verdict.FAIL, str(failure), rig.faults())
-    faults = rig.faults()
-    verdict = Verdict.FAIL if faults else Verdict.PASS
-    return Result(name, verdict, f"0 mismatches in {time.monotonic() - begun:.0f} s", faults)
+        return CaseResult(name, CaseOutcome.FAIL, str(failure), harness.faults())
+    faults = harness.faults()
+    verdict = CaseOutcome.FAIL if faults else CaseOutcome.PASS
+    return CaseResult(name, verdict, f"0 mismatches in {time.monotonic() - begun:.0f} s", faults)
 
 
-def storm(rig: Rig, cycles: int) -> Iterator[int]:
+def storm(harness: Harness, cycles: int) -> Iterator[int]:
     """Map, have the device write or read, verify and unmap, at sizes, offsets and IOVAs of chance; yield the count.
 
     Raises:
         MismatchError: in the first cycle in which a byte is wrong; the text has what was tried.
     """
-    ranges = rig.ranges
+    ranges = harness.ranges
     with DmaBuffer(_STORM_BYTES) as buffer:
-        before = rig.random.randbytes(_STORM_BYTES)
+        before = harness.random.randbytes(_STORM_BYTES)
         with buffer.view as view:
             view[:] = before
         for cycle in range(cycles):
-            _storm_cycle(rig, ranges, buffer, before)
+            _storm_cycle(harness, ranges, buffer, before)
             yield cycle + 1
 
 
-def _storm_cycle(rig: Rig, ranges: tuple[IovaRange, ...], buffer: DmaBuffer, before: bytes) -> None:
-    chance, engine = rig.random, rig.engine
+def _storm_cycle(harness: Harness, ranges: tuple[IovaRange, ...], buffer: DmaBuffer, before: bytes) -> None:
+    chance, engine = harness.random, harness.engine
     reading = bool(engine.reads.max_bytes) and chance.random() < 0.25
     limits = engine.reads if reading else engine.writes
     # As many small as large ones.
@@ -355,7 +355,7 @@ def _storm_cycle(rig: Rig, ranges: tuple[IovaRange, ...], buffer: DmaBuffer, bef
     first = chance.randrange(-(-one.start // PAGE_BYTES), (one.last + 1 - size) // PAGE_BYTES + 1) * PAGE_BYTES
     tried = f"{'read' if reading else 'write'} of {length} bytes at IOVA {first + skew:#x}"
     at = offset + skew
-    with rig.space.map(buffer, first, offset=offset, length=size):
+    with harness.space.map(buffer, first, offset=offset, length=size):
         if reading:
             content = engine.readable(length)
             with buffer.view as view:
@@ -372,7 +372,7 @@ def _storm_cycle(rig: Rig, ranges: tuple[IovaRange, ...], buffer: DmaBuffer, bef
 
 
 def _lands(
-    rig: Rig,
+    harness: Harness,
     iova: int,
     length: int,
     *,
@@ -385,30 +385,30 @@ def _lands(
         first = iova // PAGE_BYTES * PAGE_BYTES
     if size is None:
         size = (iova + length - 1) // PAGE_BYTES * PAGE_BYTES + PAGE_BYTES - first
-    with rig.window(size, first, backing=backing) as window:
-        window.expect(iova, rig.write(iova, length))
+    with harness.window(size, first, backing=backing) as window:
+        window.expect(iova, harness.write(iova, length))
     return f"{length} bytes at {iova:#x}"
 
 
-def _is_read(rig: Rig, iova: int, length: int) -> str:
-    _needs_reads(rig)
+def _is_read(harness: Harness, iova: int, length: int) -> str:
+    _needs_reads(harness)
     first = iova // PAGE_BYTES * PAGE_BYTES
     size = (iova + length - 1) // PAGE_BYTES * PAGE_BYTES + PAGE_BYTES - first
-    with rig.window(size, first) as window:
-        rig.read(window, iova, length)
+    with harness.window(size, first) as window:
+        harness.read(window, iova, length)
     return f"{length} bytes at {iova:#x}"
 
 
-def _needs_reads(rig: Rig) -> None:
-    if not rig.engine.reads.max_bytes:
-        raise SkipError(f"{rig.bdf} has no namespace to read from, without which it fetches no commands of its own")
+def _needs_reads(harness: Harness) -> None:
+    if not harness.engine.reads.max_bytes:
+        raise SkipError(f"{harness.bdf} has no namespace to read from, without which it fetches no commands of its own")
 
 
-def _ioas(rig: Rig) -> Ioas:
-    assert isinstance(rig.space, Ioas)
-    return rig.space
+def _ioas(harness: Harness) -> Ioas:
+    assert isinstance(harness.space, Ioas)
+    return harness.space
 
 
-def _bound(rig: Rig) -> BoundDevice:
-    assert isinstance(rig.engine.device, BoundDevice)
-    return rig.engine.device
+def _bound(harness: Harness) -> BoundDevice:
+    assert isinstance(harness.engine.device, BoundDevice)
+    return harness.engine.device

@@ -83,7 +83,7 @@ def first_difference(found: bytes, wanted: bytes) -> tuple[int, int]:
     return differ[0], len(differ)
 
 
-class Rig:
+class Harness:
     """What the cases work with. It opens nothing: whoever made the engine closes it.
 
     Args:

@@ -71,7 +71,7 @@ _R = TypeVar("_R", bound=Resource)
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Operation:
     """One operation.
 
     Attributes:
@@ -90,7 +90,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class OperationOutcome:
     """What came of a step.
 
     Attributes:
@@ -101,7 +101,7 @@ class Outcome:
         ioctls: all that were issued for it.
     """
 
-    step: Step
+    step: Operation
     error: str
     message: str
     facts: Mapping[str, Any]
@@ -113,7 +113,7 @@ class Outcome:
         return self.error == self.step.expect
 
 
-def parse_script(text: str) -> tuple[Step, ...]:
+def parse_script(text: str) -> tuple[Operation, ...]:
     """Read a script in TOML.
 
     Raises:
@@ -131,7 +131,7 @@ def parse_script(text: str) -> tuple[Step, ...]:
     return tuple(_parse_step(number, dict(fields)) for number, fields in enumerate(document["step"], 1))
 
 
-def _parse_step(number: int, fields: dict[str, Any]) -> Step:
+def _parse_step(number: int, fields: dict[str, Any]) -> Operation:
     do, expect = fields.pop("do", None), fields.pop("expect", "")
     if do not in _FIELDS:
         raise ToolError(f"step {number} does {do!r}: it can do {', '.join(_FIELDS)}")
@@ -144,7 +144,7 @@ def _parse_step(number: int, fields: dict[str, Any]) -> Step:
         raise ToolError(f"step {number}, unmap, needs either a mapping, or ioas, iova and length")
     if expect and not hasattr(errno, expect):
         raise ToolError(f"step {number} expects {expect!r}, which is no errno: write one as in EEXIST")
-    return Step(do, fields, expect)
+    return Operation(do, fields, expect)
 
 
 class Experiment:
@@ -166,7 +166,7 @@ class Experiment:
             thing.close()
         self._things.clear()
 
-    def run(self, step: Step) -> Outcome:
+    def run(self, step: Operation) -> OperationOutcome:
         """Do one step.
 
         Raises:
@@ -182,7 +182,7 @@ class Experiment:
                 error, message = failure.errno_name, str(failure)
             except ValueError as failure:
                 raise ToolError(f"{step}: {failure}") from None
-        return Outcome(step, error, message, facts, tuple(calls))
+        return OperationOutcome(step, error, message, facts, tuple(calls))
 
     def _ioas(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         ioas = self._keep(fields, self._iommufd.alloc_ioas())

@@ -26,7 +26,7 @@ _EXTENSIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
+class ContainerSupport:
     """What stands behind /dev/vfio/vfio.
 
     Attributes:
@@ -57,7 +57,7 @@ class KernelFeatures:
     vfio_cdev: bool
     vfio_group: bool
     vfio_pci: bool
-    container: Container | None
+    container: ContainerSupport | None
     noiommu: bool | None
 
 
@@ -87,14 +87,14 @@ def parse_character_devices(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"^\s*\d+ (\S+)$", characters, re.MULTILINE))
 
 
-def _container() -> Container | None:
+def _container() -> ContainerSupport | None:
     try:
         fd = os.open(_CONTAINER, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return None
     try:
         extensions = {one.name: bool(vfio.check_extension(fd, one)) for one in _EXTENSIONS}
-        return Container("iommufd" if _is_iommufd(fd) else "vfio", extensions)
+        return ContainerSupport("iommufd" if _is_iommufd(fd) else "vfio", extensions)
     finally:
         os.close(fd)
 

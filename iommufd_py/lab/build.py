@@ -65,7 +65,9 @@ def build(recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: P
         return kernel
 
 
-def build_changed(base: Recipe, tree: SourceTree, patches: Sequence[Path], change: Path, progress: Progress) -> Kernel:
+def compile_changed(
+    base: Recipe, tree: SourceTree, patches: Sequence[Path], change: Path, progress: Progress
+) -> Kernel:
     """Return the kernel of *base*, which is *tree* with *patches*, with the patch *change* on top.
 
     Changes are built one after the other in a copy of the base's objects, so that only what they touch is compiled.
@@ -82,7 +84,7 @@ def build_changed(base: Recipe, tree: SourceTree, patches: Sequence[Path], chang
         return _make(recipe, place, progress)
 
 
-def selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], progress: Progress) -> Path:
+def build_selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], progress: Progress) -> Path:
     """Return the directory of *kernel*'s own iommu selftests, compiled from the source it was built from.
 
     Raises:

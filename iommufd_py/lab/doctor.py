@@ -26,7 +26,7 @@ _OLDEST_VIRTME = (1, 42)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One thing that the lab needs or would like to have.
 
     Attributes:
@@ -46,66 +46,66 @@ class Finding:
         return asdict(self)
 
 
-def examine() -> list[Finding]:
+def examine() -> list[Diagnosis]:
     """Look at everything the lab needs. Nothing is changed and nothing is fetched."""
     stock = cached_kernel("stock")
     return [*_boot(), *_build(needed=stock is None), *_kernels(stock)]
 
 
-def _boot() -> Iterator[Finding]:
+def _boot() -> Iterator[Diagnosis]:
     try:
         version = importlib.metadata.version(_VIRTME)
     except importlib.metadata.PackageNotFoundError:
-        yield Finding(_VIRTME, "missing", "not in this Python environment", "pip install 'iommufd-py[lab]'")
+        yield Diagnosis(_VIRTME, "missing", "not in this Python environment", "pip install 'iommufd-py[lab]'")
     else:
         new_enough = tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= _OLDEST_VIRTME
         remedy = "" if new_enough else "pip install --upgrade virtme-ng"
-        yield Finding(_VIRTME, "ok" if new_enough else "missing", version, remedy)
+        yield Diagnosis(_VIRTME, "ok" if new_enough else "missing", version, remedy)
     if shutil.which(QEMU) is None:
-        yield Finding("QEMU", "missing", f"no {QEMU}", "sudo apt-get install qemu-system-x86")
+        yield Diagnosis("QEMU", "missing", f"no {QEMU}", "sudo apt-get install qemu-system-x86")
     else:
-        yield Finding("QEMU", "ok", run_tool([QEMU, "--version"], "cannot run QEMU").splitlines()[0])
+        yield Diagnosis("QEMU", "ok", run_tool([QEMU, "--version"], "cannot run QEMU").splitlines()[0])
     if not any(Path(path).exists() for path in UDEVD):
-        yield Finding("udev", "missing", "without it a guest loses its output", "sudo apt-get install udev")
+        yield Diagnosis("udev", "missing", "without it a guest loses its output", "sudo apt-get install udev")
     if shutil.which("setpriv") is None:
-        yield Finding("setpriv", "missing", "guests could outlive the tool", "sudo apt-get install util-linux")
+        yield Diagnosis("setpriv", "missing", "guests could outlive the tool", "sudo apt-get install util-linux")
     problem = kvm_problem()
-    yield Finding(
+    yield Diagnosis(
         "KVM", "note" if problem else "ok", f"{problem}: guests run on an emulated CPU" if problem else "usable"
     )
     wanted, available = Machine().memory_bytes, _available_memory()
     text = f"{available >> 20} MiB available, a guest takes up to {wanted >> 20} MiB"
-    yield Finding("memory", "ok" if available > wanted else "note", text)
+    yield Diagnosis("memory", "ok" if available > wanted else "note", text)
 
 
-def _build(*, needed: bool) -> Iterator[Finding]:
+def _build(*, needed: bool) -> Iterator[Diagnosis]:
     absent: State = "missing" if needed else "note"
     packages = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
     if not Path("/usr/include/libelf.h").exists():
         packages.append("libelf-dev")
     if packages:
-        yield Finding(
+        yield Diagnosis(
             "build tools", absent, f"not installed: {', '.join(packages)}", f"sudo apt-get install {' '.join(packages)}"
         )
     else:
-        yield Finding("build tools", "ok", "all installed")
+        yield Diagnosis("build tools", "ok", "all installed")
     root = paths.cache_root()
     existing = next(path for path in (root, *root.parents) if path.exists())
     free, gib = shutil.disk_usage(existing).free, 1 << 30
     wanted = (BUILD_BYTES if unpacked_trees() else BUILD_BYTES + UNPACK_BYTES) if needed else BUILD_BYTES
     text = f"{free / gib:.1f} GiB free for {root}, a kernel takes {wanted / gib:.1f} GiB"
     enough = free >= wanted
-    yield Finding("disk", "ok" if enough else absent, text, "" if enough else SPACE_REMEDY)
+    yield Diagnosis("disk", "ok" if enough else absent, text, "" if enough else SPACE_REMEDY)
 
 
-def _kernels(stock: Kernel | None) -> Iterator[Finding]:
+def _kernels(stock: Kernel | None) -> Iterator[Diagnosis]:
     series = stock.recipe.series if stock else None
     for variant, kernel in (("stock", stock), ("patched", cached_kernel("patched", series))):
         if kernel is None:
             command = f"iommufd lab kernel build {variant}"
-            yield Finding(f"{variant} kernel", "note", "not built yet, is built when it is wanted", command)
+            yield Diagnosis(f"{variant} kernel", "note", "not built yet, is built when it is wanted", command)
         else:
-            yield Finding(f"{variant} kernel", "ok", f"{kernel.release} from {kernel.recipe.source}")
+            yield Diagnosis(f"{variant} kernel", "ok", f"{kernel.release} from {kernel.recipe.source}")
 
 
 def _available_memory() -> int:

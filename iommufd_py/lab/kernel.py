@@ -122,7 +122,7 @@ def build_changed(change: Path, progress: Progress, series: str | None = None) -
     """
     base = build_kernel("patched", progress, series=series).recipe
     tree = source.obtain(base.series, progress)
-    return build.build_changed(base, tree, patches_for("patched", base.series), change, progress)
+    return build.compile_changed(base, tree, patches_for("patched", base.series), change, progress)
 
 
 def image(name: str, progress: Progress, configuration: Configuration | None = None) -> Path:
@@ -154,4 +154,4 @@ def selftests(kernel: Kernel, progress: Progress) -> Path:
     """
     recipe = kernel.recipe
     patches = patches_for(recipe.variant, recipe.series, recipe.arch)
-    return build.selftests(kernel, source.obtain(recipe.series, progress), patches, progress)
+    return build.build_selftests(kernel, source.obtain(recipe.series, progress), patches, progress)

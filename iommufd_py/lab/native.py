@@ -34,7 +34,7 @@ _WRITABLE = (MEMORY_DIRECTORY, Path("/dev/null"), Path("/dev/ptmx"), Path("/dev/
 _WITH_CHANNELS = 'exec 3>&1 4>&2 >>"$0" 2>&1 </dev/null 5</dev/null 6</dev/null; exec "$@"'
 
 
-def run(
+def run_natively(
     kernel: Path,
     command: Sequence[str],
     machine: NativeMachine | None = None,

@@ -27,7 +27,7 @@ def run_selftests(image: Path, programs: Path, kernel_name: str, *, timeout: flo
     command = ["sh", "-c", f"{script}; true"]
     # 6.12 makes no mock device beside another IOMMU driver.
     machine = Machine(iommu="none")
-    result = vm.run(
+    result = vm.run_in_vm(
         image, command, machine, kernel_name=kernel_name, timeout=timeout, stdout=output, stderr=diagnostics
     )
     if result.problem is not None:

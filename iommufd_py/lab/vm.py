@@ -22,7 +22,7 @@ from iommufd_py.lab.runs import RunResult, guest_environment, new_run_directory,
 _SCRATCH_BYTES = 64 << 20
 
 
-def run(
+def run_in_vm(
     kernel: Path,
     command: Sequence[str],
     machine: Machine | None = None,
@@ -77,7 +77,7 @@ def run(
     )
 
 
-def shell(kernel: Path, machine: Machine | None = None, *, kernel_name: str = "", rw: Sequence[Path] = ()) -> int:
+def run_shell(kernel: Path, machine: Machine | None = None, *, kernel_name: str = "", rw: Sequence[Path] = ()) -> int:
     """Boot *kernel* and give a shell in it on this terminal; return the exit status of QEMU when it is over.
 
     Arguments as for :func:`run`.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from iommufd_py.base.errors import check
+from iommufd_py.base.errors import check_result
 from iommufd_py.objects.object import IommufdFile, IommufdObject
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd as uapi
@@ -56,7 +56,7 @@ class EventQueue(IommufdObject):
         try:
             return os.read(self._queue_fd, count)
         except OSError as failure:
-            check(-(failure.errno or 0), f"read({type(self).__name__})", {"id": self.id, "count": count})
+            check_result(-(failure.errno or 0), f"read({type(self).__name__})", {"id": self.id, "count": count})
             raise
 
     def _release(self) -> None:
@@ -113,7 +113,7 @@ class FaultQueue(EventQueue):
         try:
             os.write(self.fileno(), answer)
         except OSError as failure:
-            check(-(failure.errno or 0), "write(FaultQueue)", {"cookie": fault.cookie, "code": code})
+            check_result(-(failure.errno or 0), "write(FaultQueue)", {"cookie": fault.cookie, "code": code})
             raise
 
 

@@ -105,7 +105,7 @@ def bind_vfio(bdf: str, *, force: bool = False, cdev_seconds: float = CDEV_SECON
     address = check_bind(bdf, force=force)
     if _driver(address) == _VFIO_PCI:
         return
-    with _explained(f"{address} cannot be bound to vfio-pci"), state.locked():
+    with _explained(f"{address} cannot be bound to vfio-pci"), state.state_lock():
         _remember(address)
         try:
             with _cdev_awaited(address, cdev_seconds):
@@ -134,7 +134,7 @@ def unbind(bdf: str, *, force: bool = False) -> None:
     address = check_unbind(bdf, force=force)
     if not _driver(address):
         return
-    with _explained(f"{address} cannot be taken from its driver"), state.locked():
+    with _explained(f"{address} cannot be taken from its driver"), state.state_lock():
         _remember(address)
         _apply(plan_unbind(address))
 
@@ -160,7 +160,7 @@ def restore(bdf: str) -> None:
     """
     address = normalize_bdf(bdf)
     before = check_restore(address)
-    with _explained(f"{address} cannot be given back to {before.driver or 'no driver'}"), state.locked():
+    with _explained(f"{address} cannot be given back to {before.driver or 'no driver'}"), state.state_lock():
         _restore(address)
 
 

@@ -57,7 +57,7 @@ def remembered() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def locked() -> Iterator[None]:
+def state_lock() -> Iterator[None]:
     """Keep other processes of this tool from changing bindings meanwhile."""
     _DIRECTORY.mkdir(parents=True, exist_ok=True)
     directory = os.open(_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -45,12 +45,12 @@ class Breakdown:
         return sum(one.ns for one in self.parts if one.name == part) / self.whole_ns if self.whole_ns else 0.0
 
 
-def to_document(found: Sequence[Breakdown]) -> dict[str, Any]:
+def breakdowns_document(found: Sequence[Breakdown]) -> dict[str, Any]:
     """Return breakdowns as one JSON document."""
     return {"schema": SCHEMA, "breakdowns": [asdict(one) for one in found]}
 
 
-def load(path: Path) -> list[Breakdown]:
+def load_breakdowns(path: Path) -> list[Breakdown]:
     """Read what ``iommufd bench trace --json`` printed.
 
     Raises:

@@ -220,7 +220,7 @@ def _unequal(before: Row, after: Row) -> bool:
     return max(medians) > _UNEQUAL_RUNS * min(medians)
 
 
-def document(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def comparison_document(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """Return comparisons as one JSON document."""
     return {
         "schema": "iommufd-bench-compare/1",

@@ -14,7 +14,7 @@ from iommufd_py.results.report import Table, axes, axis_headings, axis_values, r
 _ACROSS = 4
 
 
-def table(comparison: Comparison) -> Table:
+def comparison_table(comparison: Comparison) -> Table:
     """Return a row for each operation: both medians, their ratio with its interval, and the verdict."""
     names = axes([change.point for change in comparison.changes])
     rows = [
@@ -46,7 +46,7 @@ def _floors(change: Change) -> str:
 
 def markdown(comparison: Comparison) -> str:
     """Return the table as Markdown, with what goes with it."""
-    shown = table(comparison)
+    shown = comparison_table(comparison)
     lines = ["| " + " | ".join(row) + " |" for row in (shown.headings, *shown.rows)]
     lines.insert(1, "|" + " --- |" * len(shown.headings))
     return "\n".join([*lines, *(f"\n- {caution}" for caution in comparison.cautions)])

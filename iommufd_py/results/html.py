@@ -31,7 +31,7 @@ def page(
     for comparison in comparisons:
         body += [
             f"<h2>{escape(comparison.after)} against {escape(comparison.before)}</h2>",
-            _table(compare_text.table(comparison)),
+            _table(compare_text.comparison_table(comparison)),
             *map(_note, comparison.cautions),
             _svg(plot.render(plot.change_figure(comparison), "svg")),
         ]

@@ -223,7 +223,7 @@ def _row_label(row: Row) -> str:
     return row_name(row.point) if workload is Workload.MAP else f"{workload} {row_name(row.point)}"
 
 
-def document(result: BenchResult) -> dict[str, Any]:
+def summary_document(result: BenchResult) -> dict[str, Any]:
     """Return the summaries of a run, without its samples, as one JSON document."""
     return {
         "schema": "iommufd-bench-summary/1",

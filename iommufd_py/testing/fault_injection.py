@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.uapi.fail_nth import FAIL_NTH, Outcome, Program
+from iommufd_py.uapi.fail_nth import FAIL_NTH, InjectionOutcome, Program
 
 _DEBUGFS = Path("/sys/kernel/debug")
 # Far more than any sequence has; a sweep that gets here does not end.
@@ -41,7 +41,7 @@ def settings() -> Iterator[None]:
             file.write_text(value)
 
 
-def sweep(program: Program) -> Iterator[Outcome]:
+def sweep(program: Program) -> Iterator[InjectionOutcome]:
     """Run *program* with its first allocation failed, its second, and so on, until there is none left to fail.
 
     The last outcome is that of the run in which nothing was failed any more.

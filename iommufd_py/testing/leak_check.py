@@ -18,7 +18,7 @@ from iommufd_py.objects.iommufd import Iommufd
 _DESCRIPTORS = "/proc/self/fd"
 
 
-class KernelWatch:
+class LeakCheck:
     """What a test found, and the buffers it got; :meth:`complaints` says how it differs from what it leaves.
 
     Args:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from iommufd_py.objects.ioas import Ioas
     from iommufd_py.objects.iommufd import Iommufd
     from iommufd_py.testing.devices import DevicePool
-    from iommufd_py.testing.leak_check import KernelWatch
+    from iommufd_py.testing.leak_check import LeakCheck
     from iommufd_py.vfio.container import Container
     from iommufd_py.vfio.device import VfioDevice
 
@@ -72,22 +72,22 @@ class _MarkersCount:
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         names = getattr(item, "fixturenames", None)
-        if names is not None and "kernel_watch" not in names and any(map(item.get_closest_marker, _GATES)):
-            names.insert(0, "kernel_watch")
+        if names is not None and "leak_check" not in names and any(map(item.get_closest_marker, _GATES)):
+            names.insert(0, "leak_check")
 
 
 @pytest.fixture
-def kernel_watch(request: pytest.FixtureRequest) -> "Iterator[KernelWatch]":
+def leak_check(request: pytest.FixtureRequest) -> "Iterator[LeakCheck]":
     """Fail the test for what it leaves behind (descriptors, pinned memory) and for what the kernel reports meanwhile.
 
     Every other fixture stands on this one, so it looks when they have closed what is theirs.
     """
-    from iommufd_py.testing.leak_check import KernelWatch
+    from iommufd_py.testing.leak_check import LeakCheck
 
     _check_markers(request)
     expected = [str(marker.args[0]) for marker in request.node.iter_markers("expect_kernel_log")]
     failed_before = request.session.testsfailed
-    watch = KernelWatch(expected)
+    watch = LeakCheck(expected)
     yield watch
     if watch.unwatched:
         warnings.warn(watch.unwatched, stacklevel=1)
@@ -98,31 +98,32 @@ def kernel_watch(request: pytest.FixtureRequest) -> "Iterator[KernelWatch]":
 
 
 def _check_markers(request: pytest.FixtureRequest) -> None:
-    from iommufd_py.testing import requirements as needs
+
+    from iommufd_py.testing import requirements
 
     marked = {name for name in _GATES if request.node.get_closest_marker(name)}
     if "hw" in marked:
-        needs.need_hardware()
+        requirements.need_hardware()
     if "disruptive" in marked:
-        needs.need_disruption()
+        requirements.need_disruption()
     if marked & {"mock", "vtd"}:
-        needs.need_iommufd()
+        requirements.need_iommufd()
     if "mock" in marked:
         from iommufd_py.objects.iommufd import Iommufd
 
         with Iommufd() as iommufd:
-            needs.need_mock_driver(iommufd)
+            requirements.need_mock_driver(iommufd)
     if "vtd" in marked:
         _choose_device(request)
 
 
 @pytest.fixture
-def iommufd(kernel_watch: "KernelWatch") -> "Iterator[Iommufd]":
+def iommufd(leak_check: "LeakCheck") -> "Iterator[Iommufd]":
     """An open /dev/iommu; closing it closes all that was made on it."""
     from iommufd_py.objects.iommufd import Iommufd
-    from iommufd_py.testing import requirements as needs
+    from iommufd_py.testing import requirements
 
-    needs.need_iommufd()
+    requirements.need_iommufd()
     with Iommufd() as opened:
         yield opened
 
@@ -137,9 +138,9 @@ def ioas(iommufd: "Iommufd") -> "Ioas":
 def mock_device(iommufd: "Iommufd") -> "MockDevice":
     """A device of the kernel's mock driver, not attached yet."""
     from iommufd_py.mock import MockDevice
-    from iommufd_py.testing import requirements as needs
+    from iommufd_py.testing import requirements
 
-    needs.need_mock_driver(iommufd)
+    requirements.need_mock_driver(iommufd)
     return MockDevice(iommufd)
 
 
@@ -159,18 +160,18 @@ def device_pool() -> "Iterator[DevicePool]":
 
 
 @pytest.fixture
-def bdf(request: pytest.FixtureRequest, kernel_watch: "KernelWatch") -> str:
+def bdf(request: pytest.FixtureRequest, leak_check: "LeakCheck") -> str:
     """Address of a device that is as the test's ``vtd`` marker asks, bound to vfio-pci; of the first without one."""
     return _choose_device(request)
 
 
 def _choose_device(request: pytest.FixtureRequest) -> str:
     from iommufd_py.base.errors import SkipError
-    from iommufd_py.testing import requirements as needs
+    from iommufd_py.testing import requirements
     from iommufd_py.testing.devices import Wanted
 
     pool: DevicePool = request.getfixturevalue("device_pool")
-    needs.need(
+    requirements.need(
         bool(pool.addresses),
         "needs a device to spare: set IOMMUFD_BDF=0000:3b:00.0 or a pool IOMMUFD_BDFS, or run it in the lab, "
         "'iommufd lab run -- pytest ...'",
@@ -203,13 +204,14 @@ def container_mode(request: pytest.FixtureRequest) -> "ContainerMode":
 @pytest.fixture
 def container(container_mode: "ContainerMode", bdf: str) -> "Iterator[Container]":
     """A container of each of the five modes in turn, with a device in it that is as the ``vtd`` marker asks."""
-    from iommufd_py.testing import requirements as needs
 
-    with needs.need_container(container_mode, bdf) as opened:
+    from iommufd_py.testing import requirements
+
+    with requirements.need_container(container_mode, bdf) as opened:
         yield opened
 
 
 @pytest.fixture
-def dma_buffer(kernel_watch: "KernelWatch") -> "Callable[..., DmaBuffer]":
+def dma_buffer(leak_check: "LeakCheck") -> "Callable[..., DmaBuffer]":
     """Make a :class:`DmaBuffer`: ``dma_buffer(2 << 20, Backing.THP)``; at the end none of its pages may be pinned."""
-    return kernel_watch.buffer
+    return leak_check.buffer

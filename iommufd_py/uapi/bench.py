@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from iommufd_py.base.errors import check
+from iommufd_py.base.errors import check_result
 from iommufd_py.uapi.call import request
 from iommufd_py.uapi.ffi import ffi, lib
 
@@ -24,7 +24,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TimedStep:
     """One operation of a round, timed by itself.
 
     Attributes:
@@ -54,7 +54,7 @@ class Batch:
     """Samples of one step in ns, and for each of them a byte of :data:`SWITCHED` and :data:`FAULTED`."""
 
     ns: "array[int]"
-    befell: bytes
+    disturbances: bytes
 
 
 class Gate:
@@ -76,7 +76,13 @@ class Loop:
     """
 
     def __init__(
-        self, steps: Sequence[Step], *, user_va: int = 0, length: int = 0, cache: str = "untouched", places: int = 1
+        self,
+        steps: Sequence[TimedStep],
+        *,
+        user_va: int = 0,
+        length: int = 0,
+        cache: str = "untouched",
+        places: int = 1,
     ) -> None:
         self.steps = tuple(steps)
         self.names = tuple(step.name for step in self.steps)
@@ -98,7 +104,7 @@ class Loop:
             },
         )
 
-    def _prepare(self, target: Any, step: Step) -> None:
+    def _prepare(self, target: Any, step: TimedStep) -> None:
         target.request, target.fd, target.calls = request(step.ioctl), step.fd, step.calls
         if step.structure == "value":
             (value,) = step.fields.values()
@@ -136,17 +142,17 @@ class Loop:
         views = [
             (
                 ffi.from_buffer("uint64_t[]", ns, require_writable=True),
-                ffi.from_buffer("uint8_t[]", befell, require_writable=True),
+                ffi.from_buffer("uint8_t[]", disturbances, require_writable=True),
             )
-            for ns, befell in samples
+            for ns, disturbances in samples
         ]
-        for number, (ns_view, befell_view) in enumerate(views):
-            self._steps[number].ns, self._steps[number].befell = ns_view, befell_view
+        for number, (ns_view, disturbances_view) in enumerate(views):
+            self._steps[number].ns, self._steps[number].disturbances = ns_view, disturbances_view
         self._loop.gate = gate.cdata if gate else ffi.NULL
         result = lib.iommufd_bench_run(self._loop, count)
         step = self.steps[self._first + self._loop.failed_step]
-        check(result, step.ioctl, {**step.fields, "round": int(self._loop.rounds)})
-        return [Batch(ns, bytes(befell)) for ns, befell in samples]
+        check_result(result, step.ioctl, {**step.fields, "round": int(self._loop.rounds)})
+        return [Batch(ns, bytes(disturbances)) for ns, disturbances in samples]
 
     def issued(self, number: int) -> dict[str, int]:
         """Return the fields of a step's structure as its last call left them."""
@@ -163,10 +169,10 @@ class Loop:
             self._loop.rounds = rounds
 
 
-def empty_ioctl(fd: int) -> Step:
+def empty_ioctl(fd: int) -> TimedStep:
     """Return a step that does nothing but read an option: the floor below every ioctl of an iommufd."""
     fields = {"option_id": lib.IOMMU_OPTION_RLIMIT_MODE, "op": lib.IOMMU_OPTION_OP_GET}
-    return Step("empty", fd, "IOMMU_OPTION", "iommu_option", fields)
+    return TimedStep("empty", fd, "IOMMU_OPTION", "iommu_option", fields)
 
 
 def clock_ns() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from iommufd_py.base.errors import check
+from iommufd_py.base.errors import check_result
 from iommufd_py.uapi.ffi import ffi, lib
 
 # What follows from the structure itself, and tells a reader nothing.
@@ -72,7 +72,7 @@ def issue_argsz(fd: int, ioctl: str, structure: str, /, **fields: object) -> Any
 
 def issue_pointer(fd: int, ioctl: str, pointer: Any, arguments: Mapping[str, object]) -> int:
     """Issue *ioctl* with C data of any type and return its result; *arguments* are what an error shows."""
-    return check(submit(fd, ioctl, pointer, arguments), ioctl, arguments)
+    return check_result(submit(fd, ioctl, pointer, arguments), ioctl, arguments)
 
 
 def submit(fd: int, ioctl: str, pointer: Any, arguments: Mapping[str, object], shown: str = "") -> int:

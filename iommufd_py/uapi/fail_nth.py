@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iommufd_py.base.errors import check
+from iommufd_py.base.errors import check_result
 from iommufd_py.uapi.call import address_of, request
 from iommufd_py.uapi.ffi import ffi, lib
 
@@ -20,7 +20,7 @@ FAIL_NTH = Path("/proc/thread-self/fail-nth")
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class StepField:
     """Where a call leaves a value that a later one takes."""
 
     pointer: Any
@@ -34,12 +34,12 @@ class Call:
     number: int
     argument: Any
 
-    def __getitem__(self, path: str) -> Field:
+    def __getitem__(self, path: str) -> StepField:
         return _field(self.argument, path)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class InjectionOutcome:
     """What came of one run.
 
     Attributes:
@@ -60,7 +60,7 @@ class Outcome:
 class Program:
     """Calls in order, and how each is undone when a later one fails.
 
-    A field of a structure takes a number, or a :class:`Field` of an earlier call, which C copies when it gets there.
+    A field of a structure takes a number, or a :class:`StepField` of an earlier call. C copies that one at run time.
     """
 
     def __init__(self) -> None:
@@ -79,26 +79,30 @@ class Program:
         self._kept.append(data)
         return address_of(data)
 
-    def open(self, path: Path) -> Field:
+    def open(self, path: Path) -> StepField:
         """Open a file, for the later calls and until the run is over."""
-        fd = Field(ffi.new("int *", -1), ffi.sizeof("int"))
+        fd = StepField(ffi.new("int *", -1), ffi.sizeof("int"))
         name = ffi.new("char[]", os.fsencode(path))
         self._kept += [fd.pointer, name]
         call = self._append(f"open({path})", _step(lib.IOMMUFD_STEP_OPEN, fd, arg=name), name)
         self._undo.append((call.number, None, _step(lib.IOMMUFD_STEP_CLOSE, fd)))
         return fd
 
-    def close(self, fd: Field) -> Call:
+    def close(self, fd: StepField) -> Call:
         """Close a descriptor that a call gave out."""
         return self._append("close", _step(lib.IOMMUFD_STEP_CLOSE, fd), None)
 
-    def ioctl(self, fd: Field, ioctl: str, structure: str, /, *, may_fail: bool = False, **fields: int | Field) -> Call:
+    def ioctl(
+        self, fd: StepField, ioctl: str, structure: str, /, *, may_fail: bool = False, **fields: int | StepField
+    ) -> Call:
         """Issue *ioctl* with a ``struct structure`` that starts with ``size``."""
         return self._ioctl(ioctl, fd, ioctl, structure, fields, may_fail)
 
-    def test(self, fd: Field, operation: str, object_id: int | Field = 0, member: str = "", /, **fields: Any) -> Call:
+    def test(
+        self, fd: StepField, operation: str, object_id: int | StepField = 0, member: str = "", /, **fields: Any
+    ) -> Call:
         """Issue ``IOMMU_TEST_OP_<operation>`` with *fields* in the union's *member*."""
-        inside: dict[str, int | Field] = {f"{member}.{name}": value for name, value in fields.items()}
+        inside: dict[str, int | StepField] = {f"{member}.{name}": value for name, value in fields.items()}
         values = {"op": getattr(lib, f"IOMMU_TEST_OP_{operation}"), "id": object_id, **inside}
         return self._ioctl(f"IOMMU_TEST_CMD {operation}", fd, "IOMMU_TEST_CMD", "iommu_test_cmd", values, False)
 
@@ -110,7 +114,7 @@ class Program:
         """Let only the calls that follow fail."""
         self._inject_from = len(self._steps)
 
-    def run(self, nth: int = 0) -> Outcome:
+    def run(self, nth: int = 0) -> InjectionOutcome:
         """Run it, with the *nth* allocation failed, and undo what it made; with 0 none is failed.
 
         Raises:
@@ -133,22 +137,28 @@ class Program:
         for made, by, step in reversed(self._undo):
             if made < reached and (by is None or by >= reached):
                 self._clean_up(step)
-        return Outcome(self._names[reached] if result else None, -result, bool(injected[0]))
+        return InjectionOutcome(self._names[reached] if result else None, -result, bool(injected[0]))
 
     def _clean_up(self, step: Mapping[str, Any]) -> None:
         done, injected = ffi.new("unsigned int *"), ffi.new("_Bool *")
         alone = ffi.new("struct iommufd_step[]", [step])
-        check(lib.iommufd_run_steps(alone, 1, 0, -1, 0, done, injected), "clean-up", {"kind": step["kind"]})
+        check_result(lib.iommufd_run_steps(alone, 1, 0, -1, 0, done, injected), "clean-up", {"kind": step["kind"]})
 
     def _ioctl(
-        self, name: str, fd: Field, ioctl: str, structure: str, fields: Mapping[str, int | Field], may_fail: bool
+        self,
+        name: str,
+        fd: StepField,
+        ioctl: str,
+        structure: str,
+        fields: Mapping[str, int | StepField],
+        may_fail: bool,
     ) -> Call:
         argument = ffi.new(f"struct {structure} *")
         argument.size = ffi.sizeof(argument[0])
         copies = []
         for path, value in fields.items():
             field = _field(argument, path)
-            if isinstance(value, Field):
+            if isinstance(value, StepField):
                 copies.append((value.pointer, field.pointer, field.bytes))
             else:
                 field.pointer[0] = value
@@ -173,11 +183,11 @@ class Program:
         return Call(len(self._steps) - 1, argument)
 
 
-def _step(kind: int, fd: Field, **more: Any) -> dict[str, Any]:
+def _step(kind: int, fd: StepField, **more: Any) -> dict[str, Any]:
     # An id that is a descriptor has an unsigned field.
     return {"kind": kind, "fd": ffi.cast("int *", fd.pointer), **more}
 
 
-def _field(argument: Any, path: str) -> Field:
+def _field(argument: Any, path: str) -> StepField:
     pointer = ffi.addressof(argument[0], *path.split("."))
-    return Field(pointer, ffi.sizeof(ffi.typeof(pointer).item))
+    return StepField(pointer, ffi.sizeof(ffi.typeof(pointer).item))

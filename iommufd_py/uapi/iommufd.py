@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from iommufd_py.base.errors import check
+from iommufd_py.base.errors import check_result
 from iommufd_py.uapi import call
 from iommufd_py.uapi.call import address_of, issue, request, submit
 from iommufd_py.uapi.enums import HwCapabilities, IommuOption, VfioIoasOp
@@ -135,7 +135,7 @@ def ioas_iova_ranges(fd: int, ioas_id: int) -> tuple[list[tuple[int, int]], int]
             break
         # The kernel says how many there are; there may be more by the next call, so ask until it fits.
         count = arg.num_iovas
-    check(result, "IOMMU_IOAS_IOVA_RANGES", {"ioas_id": ioas_id})
+    check_result(result, "IOMMU_IOAS_IOVA_RANGES", {"ioas_id": ioas_id})
     ranges = [(int(array[i].start), int(array[i].last)) for i in range(arg.num_iovas)]
     return ranges, int(arg.out_iova_alignment)
 
@@ -151,7 +151,7 @@ def ioas_map(fd: int, ioas_id: int, user_va: int, length: int, iova: int, flags:
         return result
     if result > -_ERRNOS:
         fields = {"flags": flags, "ioas_id": ioas_id, "user_va": user_va, "length": length, "iova": iova}
-        check(result, "IOMMU_IOAS_MAP", fields)
+        check_result(result, "IOMMU_IOAS_MAP", fields)
     return result & _U64
 
 
@@ -179,7 +179,7 @@ def ioas_unmap(fd: int, ioas_id: int, iova: int, length: int) -> int:
     if result >= 0:
         return result
     if result > -_ERRNOS:
-        check(result, "IOMMU_IOAS_UNMAP", {"ioas_id": ioas_id, "iova": iova, "length": length})
+        check_result(result, "IOMMU_IOAS_UNMAP", {"ioas_id": ioas_id, "iova": iova, "length": length})
     return result & _U64
 
 
@@ -297,7 +297,7 @@ def hwpt_invalidate(fd: int, hwpt_id: int, data_type: int, entries: bytes, entry
     for name, value in fields.items():
         setattr(arg, name, value)
     result = submit(fd, "IOMMU_HWPT_INVALIDATE", arg, fields)
-    check(result, "IOMMU_HWPT_INVALIDATE", {**fields, "handled": int(arg.entry_num)})
+    check_result(result, "IOMMU_HWPT_INVALIDATE", {**fields, "handled": int(arg.entry_num)})
     return int(arg.entry_num)
 
 

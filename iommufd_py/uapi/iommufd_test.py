@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from iommufd_py.base.errors import check
+from iommufd_py.base.errors import check_result
 from iommufd_py.uapi import call
 from iommufd_py.uapi.call import address_of, submit
 from iommufd_py.uapi.ffi import ffi, lib
@@ -51,7 +51,7 @@ def access_rw(fd: int, access_id: int, iova: int, data: bytearray, flags: int) -
     result = lib.iommufd_uapi_access_rw(fd, access_id, iova, address, len(data), flags)
     if result < 0:
         arguments = {"id": access_id, "iova": iova, "length": len(data), "flags": flags}
-        check(result, "IOMMU_TEST_CMD ACCESS_RW", arguments)
+        check_result(result, "IOMMU_TEST_CMD ACCESS_RW", arguments)
 
 
 def _issue(fd: int, operation: str, object_id: int, member: str, fields: Mapping[str, object]) -> tuple[int, Any]:
@@ -64,4 +64,4 @@ def _issue(fd: int, operation: str, object_id: int, member: str, fields: Mapping
         for name, value in fields.items():
             setattr(part, name, value)
     shown, arguments = f"IOMMU_TEST_CMD {operation}", {"id": object_id, **fields}
-    return check(submit(fd, "IOMMU_TEST_CMD", arg, arguments, shown), shown, arguments), arg
+    return check_result(submit(fd, "IOMMU_TEST_CMD", arg, arguments, shown), shown, arguments), arg

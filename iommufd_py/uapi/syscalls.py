@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from iommufd_py.base.errors import check
+from iommufd_py.base.errors import check_result
 from iommufd_py.uapi.ffi import ffi, lib
 
 
@@ -15,14 +15,14 @@ def memory_on_node(user_va: int, length: int, node: int) -> None:
         OSError: there is no such node, or this process may have no memory of it.
     """
     arguments = {"start": user_va, "length": length, "node": node}
-    check(lib.iommufd_uapi_memory_on_node(ffi.cast("void *", user_va), length, node), "mbind", arguments)
+    check_result(lib.iommufd_uapi_memory_on_node(ffi.cast("void *", user_va), length, node), "mbind", arguments)
 
 
 @contextmanager
 def without_ipc_lock() -> Iterator[None]:
     """Do without CAP_IPC_LOCK in this thread and those it starts: pinned pages count against RLIMIT_MEMLOCK."""
-    check(lib.iommufd_uapi_set_ipc_lock(False), "capset", {"CAP_IPC_LOCK": "off"})
+    check_result(lib.iommufd_uapi_set_ipc_lock(False), "capset", {"CAP_IPC_LOCK": "off"})
     try:
         yield
     finally:
-        check(lib.iommufd_uapi_set_ipc_lock(True), "capset", {"CAP_IPC_LOCK": "on"})
+        check_result(lib.iommufd_uapi_set_ipc_lock(True), "capset", {"CAP_IPC_LOCK": "on"})

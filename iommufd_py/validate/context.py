@@ -25,7 +25,7 @@ from iommufd_py.uapi import vfio
 from iommufd_py.uapi.enums import HwptAllocFlags, VfioIoasOp
 from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
 from iommufd_py.validate.events import begin_mark, end_mark
-from iommufd_py.validate.judge import Page, Step, Violation
+from iommufd_py.validate.judge import Page, ScenarioStep, Violation
 from iommufd_py.validate.probes import Probes
 
 Pages = tuple[Page, ...]
@@ -72,14 +72,14 @@ class Recorded:
         failing_domains: in how many domains a map must have failed, or the scenario showed nothing.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[ScenarioStep, ...]
     counted: tuple[FlushCount | None, ...]
     threads: frozenset[int]
     violations: tuple[Violation, ...]
     failing_domains: int
 
 
-class Stage:
+class ScenarioContext:
     """One iommufd, what is made on it, and the steps that are done with it.
 
     Attributes:
@@ -96,7 +96,7 @@ class Stage:
         self._devices: dict[Coherency, BoundDevice] = {}
         self._domains: list[tuple[Ioas, Resource, Coherency]] = []
         self._buffers: list[Buffer] = []
-        self._steps: list[Step] = []
+        self._steps: list[ScenarioStep] = []
         self._counted: list[FlushCount | None] = []
         self._threads = {threading.get_native_id()}
         self._violations: list[Violation] = []
@@ -256,7 +256,7 @@ class Stage:
             self._counted.append(after - before if self.counted and before is not None and after is not None else None)
             # Pinning may move a page, so that only what is read afterwards is sure.
             frames |= self._frames()
-            self._steps.append(Step(name, rule, enter, leave, may, transient, makes, frames))
+            self._steps.append(ScenarioStep(name, rule, enter, leave, may, transient, makes, frames))
         self._check_answers(name)
 
     def in_threads(self, count: int, task: Callable[[int], None]) -> None:

@@ -39,7 +39,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ScenarioStep:
     """One step of a scenario, and what must be flushed in it. A page that is named twice must be flushed twice.
 
     Attributes:
@@ -93,7 +93,7 @@ class Violation:
         return f"{'rule ' + str(self.rule) if self.rule else 'VFIO_DMA_CC_IOMMU'}, {self.step}: {where}{self.what}"
 
 
-def judge(steps: Sequence[Step], events: Iterable[Event]) -> list[Violation]:
+def judge(steps: Sequence[ScenarioStep], events: Iterable[Event]) -> list[Violation]:
     """Hold what happened against what the steps say.
 
     Raises:
@@ -105,7 +105,7 @@ def judge(steps: Sequence[Step], events: Iterable[Event]) -> list[Violation]:
     return court.violations
 
 
-def judge_counts(steps: Sequence[Step], flushed: Sequence[int]) -> list[Violation]:
+def judge_counts(steps: Sequence[ScenarioStep], flushed: Sequence[int]) -> list[Violation]:
     """Hold how many pages were flushed in each step against what the steps say: all that counters can decide."""
     violations = []
     for step, count in zip(steps, flushed, strict=True):
@@ -175,10 +175,10 @@ class _Seen:
 class _Court:
     """Reads the events in order and judges each step when it ends."""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[ScenarioStep]) -> None:
         self.violations: list[Violation] = []
         self._steps = steps
-        self._step: Step | None = None
+        self._step: ScenarioStep | None = None
         self._domains: dict[int, _Domain] = {}
         self._fresh: set[int] = set()
         self._named: Counter[Coherency] = Counter()
@@ -308,7 +308,7 @@ class _Court:
             story.append((name, []))
         story[-1][1].append(what)
 
-    def _judge(self, step: Step) -> None:
+    def _judge(self, step: ScenarioStep) -> None:
         enter, leave, may = Counter(step.enter), Counter(step.leave), Counter(step.may)
         frames = {page: frame for frame, page in step.frames.items()}
         found: dict[tuple[int, str], list[Page]] = {}
@@ -327,7 +327,7 @@ class _Court:
             self.violations.append(Violation(rule, step.name, what, page, frames.get(page), story, others))
 
     def _verdicts(
-        self, step: Step, page: Page, enter: int, leave: int, may: int, transient: bool
+        self, step: ScenarioStep, page: Page, enter: int, leave: int, may: int, transient: bool
     ) -> Iterator[tuple[int, str]]:
         """Yield the rules that *page* breaks in *step*, and how."""
         seen = self._seen[page]

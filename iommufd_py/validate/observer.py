@@ -10,7 +10,7 @@ from iommufd_py.objects.hwpt import Hwpt
 from iommufd_py.objects.iommufd import DEV_IOMMU, Iommufd
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.enums import HwptAllocFlags
-from iommufd_py.validate.context import Recorded, Stage
+from iommufd_py.validate.context import Recorded, ScenarioContext
 from iommufd_py.validate.driver import Driver
 from iommufd_py.validate.events import Event, Flush, MapFailed, PageStructs, StepBegin, StepEnd, parse_events
 from iommufd_py.validate.judge import Violation, judge, judge_counts
@@ -136,11 +136,11 @@ def _flushed(events: Sequence[Event], steps: int) -> list[tuple[int, int]]:
 def _learn_page_structs(driver: Driver, probes: Probes) -> PageStructs:
     """Find where the struct pages lie, from the unpins of two known pages."""
     known: list[tuple[int, int]] = []
-    with Stage(driver, probes) as stage:
-        ioas = stage.ioas()
-        Hwpt(ioas, stage.any_device().dev_id, HwptAllocFlags(0))
+    with ScenarioContext(driver, probes) as context:
+        ioas = context.ioas()
+        Hwpt(ioas, context.any_device().dev_id, HwptAllocFlags(0))
         for _ in range(2):
-            buffer = stage.buffer(1)
+            buffer = context.buffer(1)
             mapping = ioas.map(buffer.memory)
             frames = buffer.memory.frames()
             probes.trace.clear()

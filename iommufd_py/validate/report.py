@@ -6,13 +6,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 from iommufd_py.validate.judge import Violation
-from iommufd_py.validate.runner import RULES, Outcome, Result, Verdict
+from iommufd_py.validate.runner import RULES, RuleOutcome, ScenarioResult, Validation
 from iommufd_py.validate.scenario import Scenario
 
-_FAILED = (Outcome.VIOLATED, Outcome.ERROR)
+_FAILED = (RuleOutcome.VIOLATED, RuleOutcome.ERROR)
 
 
-def document(result: Result) -> dict[str, Any]:
+def validation_document(result: Validation) -> dict[str, Any]:
     """Return the run as one JSON document."""
     return {
         "schema": "iommufd-validate/1",
@@ -35,7 +35,7 @@ def list_document(scenarios: Sequence[Scenario]) -> dict[str, Any]:
     return {"schema": "iommufd-validate-scenarios/1", "rules": RULES, "scenarios": rows}
 
 
-def _scenario(verdict: Verdict) -> dict[str, Any]:
+def _scenario(verdict: ScenarioResult) -> dict[str, Any]:
     return {
         "name": verdict.scenario.name,
         "rules": list(verdict.scenario.rules),
@@ -59,7 +59,7 @@ def _violation(violation: Violation) -> dict[str, Any]:
     }
 
 
-def details(verdict: Verdict) -> Iterator[str]:
+def details(verdict: ScenarioResult) -> Iterator[str]:
     """Yield what is to be said of a scenario that was not kept, line by line."""
     if verdict.reason:
         yield verdict.reason
@@ -68,30 +68,30 @@ def details(verdict: Verdict) -> Iterator[str]:
         yield from (f"    {line}" for line in violation.story)
 
 
-def ktap(result: Result) -> str:
+def ktap(result: Validation) -> str:
     """Return the run as the kernel's own tests speak (Documentation/dev-tools/ktap.rst)."""
     lines = ["KTAP version 1", f"1..{len(result.verdicts)}"]
     for number, verdict in enumerate(result.verdicts, 1):
         failed = verdict.outcome in _FAILED
         lines += [f"# {line}" for line in details(verdict) if failed]
-        skipped = f" # SKIP {verdict.reason}" if verdict.outcome is Outcome.NOT_OBSERVED else ""
+        skipped = f" # SKIP {verdict.reason}" if verdict.outcome is RuleOutcome.NOT_OBSERVED else ""
         lines.append(f"{'not ok' if failed else 'ok'} {number} {verdict.scenario.name}{skipped}")
     return "\n".join(lines)
 
 
-def junit(result: Result) -> str:
+def junit(result: Validation) -> str:
     """Return the run as CI systems read it."""
-    count = {outcome: sum(one.outcome is outcome for one in result.verdicts) for outcome in Outcome}
+    count = {outcome: sum(one.outcome is outcome for one in result.verdicts) for outcome in RuleOutcome}
     suite = ElementTree.Element(
         "testsuite",
         name="iommufd validate",
         tests=str(len(result.verdicts)),
-        failures=str(count[Outcome.VIOLATED]),
-        errors=str(count[Outcome.ERROR]),
-        skipped=str(count[Outcome.NOT_OBSERVED]),
+        failures=str(count[RuleOutcome.VIOLATED]),
+        errors=str(count[RuleOutcome.ERROR]),
+        skipped=str(count[RuleOutcome.NOT_OBSERVED]),
         time=f"{sum(one.seconds for one in result.verdicts):.3f}",
     )
-    elements = {Outcome.VIOLATED: "failure", Outcome.ERROR: "error", Outcome.NOT_OBSERVED: "skipped"}
+    elements = {RuleOutcome.VIOLATED: "failure", RuleOutcome.ERROR: "error", RuleOutcome.NOT_OBSERVED: "skipped"}
     for one in result.verdicts:
         name, seconds = one.scenario.name, f"{one.seconds:.3f}"
         case = ElementTree.SubElement(suite, "testcase", classname=result.device, name=name, time=seconds)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from iommufd_py.base.errors import IommufdError, SkipError, ToolError, UnsupportedIoctlError
-from iommufd_py.validate.context import Stage
+from iommufd_py.validate.context import ScenarioContext
 from iommufd_py.validate.driver import Driver
-from iommufd_py.validate.judge import Step, Violation
+from iommufd_py.validate.judge import ScenarioStep, Violation
 from iommufd_py.validate.observer import Observer
 from iommufd_py.validate.scenario import Scenario
 
@@ -20,7 +20,7 @@ RULES = {
 }
 
 
-class Outcome(StrEnum):
+class RuleOutcome(StrEnum):
     """How a scenario ended, and how a rule stands."""
 
     KEPT = "kept"
@@ -31,7 +31,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ScenarioResult:
     """What one scenario showed.
 
     Attributes:
@@ -41,7 +41,7 @@ class Verdict:
     """
 
     scenario: Scenario
-    outcome: Outcome
+    outcome: RuleOutcome
     seconds: float
     exercised: frozenset[int] = frozenset()
     violations: tuple[Violation, ...] = ()
@@ -49,7 +49,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Validation:
     """What a run showed.
 
     Attributes:
@@ -62,49 +62,53 @@ class Result:
     kernel: str
     flush_symbols: tuple[str, ...]
     not_observed: str
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[ScenarioResult, ...]
 
-    def rule(self, number: int) -> Outcome:
+    def rule(self, number: int) -> RuleOutcome:
         """Return how a rule stands: kept only if something had to be flushed by it, and was."""
         if any(violation.rule == number for verdict in self.verdicts for violation in verdict.violations):
-            return Outcome.VIOLATED
-        if any(number in verdict.exercised for verdict in self.verdicts if verdict.outcome is Outcome.KEPT):
-            return Outcome.KEPT
-        return Outcome.NOT_OBSERVED
+            return RuleOutcome.VIOLATED
+        if any(number in verdict.exercised for verdict in self.verdicts if verdict.outcome is RuleOutcome.KEPT):
+            return RuleOutcome.KEPT
+        return RuleOutcome.NOT_OBSERVED
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RuleOutcome:
         """The whole: violated if any scenario is, not observed if a rule that was asked for was never put to work."""
         outcomes = {verdict.outcome for verdict in self.verdicts}
-        for worst in (Outcome.VIOLATED, Outcome.ERROR):
+        for worst in (RuleOutcome.VIOLATED, RuleOutcome.ERROR):
             if worst in outcomes:
                 return worst
         asked = {number for verdict in self.verdicts for number in verdict.scenario.rules}
-        return Outcome.KEPT if all(self.rule(number) is Outcome.KEPT for number in asked) else Outcome.NOT_OBSERVED
+        return (
+            RuleOutcome.KEPT
+            if all(self.rule(number) is RuleOutcome.KEPT for number in asked)
+            else RuleOutcome.NOT_OBSERVED
+        )
 
 
-def play(scenario: Scenario, driver: Driver, observer: Observer) -> Verdict:
+def play(scenario: Scenario, driver: Driver, observer: Observer) -> ScenarioResult:
     """Play one scenario and judge it."""
     start = time.monotonic()
 
     def verdict(
-        outcome: Outcome, steps: Iterable[Step] = (), violations: Sequence[Violation] = (), reason: str = ""
-    ) -> Verdict:
+        outcome: RuleOutcome, steps: Iterable[ScenarioStep] = (), violations: Sequence[Violation] = (), reason: str = ""
+    ) -> ScenarioResult:
         seconds = round(time.monotonic() - start, 3)
-        return Verdict(scenario, outcome, seconds, _exercised(steps), tuple(violations), reason)
+        return ScenarioResult(scenario, outcome, seconds, _exercised(steps), tuple(violations), reason)
 
     try:
         observer.begin()
-        with Stage(driver, observer.probes) as stage:
-            scenario.play(stage)
-            recorded = stage.recorded()
+        with ScenarioContext(driver, observer.probes) as context:
+            scenario.play(context)
+            recorded = context.recorded()
         violations = [*recorded.violations, *observer.judge(recorded)]
     except (SkipError, UnsupportedIoctlError) as failure:
-        return verdict(Outcome.NOT_OBSERVED, reason=str(failure))
+        return verdict(RuleOutcome.NOT_OBSERVED, reason=str(failure))
     except (ToolError, IommufdError) as failure:
-        return verdict(Outcome.ERROR, reason=str(failure))
-    return verdict(Outcome.VIOLATED if violations else Outcome.KEPT, recorded.steps, violations)
+        return verdict(RuleOutcome.ERROR, reason=str(failure))
+    return verdict(RuleOutcome.VIOLATED if violations else RuleOutcome.KEPT, recorded.steps, violations)
 
 
-def _exercised(steps: Iterable[Step]) -> frozenset[int]:
+def _exercised(steps: Iterable[ScenarioStep]) -> frozenset[int]:
     return frozenset(rule for step in steps for rule, pages in ((step.rule, step.enter), (3, step.leave)) if pages)

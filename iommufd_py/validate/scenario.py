@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import cleandoc
 
-from iommufd_py.validate.context import Stage
+from iommufd_py.validate.context import ScenarioContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,13 @@ class Scenario:
     functions: tuple[str, ...]
     what: str
     why: str
-    play: Callable[[Stage], None]
+    play: Callable[[ScenarioContext], None]
 
 
-def scenario(rules: tuple[int, ...], *functions: str) -> Callable[[Callable[[Stage], None]], Scenario]:
+def scenario(rules: tuple[int, ...], *functions: str) -> Callable[[Callable[[ScenarioContext], None]], Scenario]:
     """Make a function a scenario; its docstring says what is done, and from the second paragraph on, why."""
 
-    def make(play: Callable[[Stage], None]) -> Scenario:
+    def make(play: Callable[[ScenarioContext], None]) -> Scenario:
         what, _, why = cleandoc(play.__doc__ or "").partition("\n\n")
         return Scenario(play.__name__.replace("_", "-"), rules, functions, what, why, play)
 

@@ -43,7 +43,7 @@ def vfio_driver(bdf: str) -> str:
     return name
 
 
-def iommu_group(bdf: str) -> int:
+def iommu_group_number(bdf: str) -> int:
     """Return the number of the IOMMU group of the device at the normalized address *bdf*.
 
     Raises:

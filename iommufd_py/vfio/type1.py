@@ -14,7 +14,7 @@ from iommufd_py.uapi.enums import MapFlags, Type1MapFlags, Type1UnmapFlags, Vfio
 from iommufd_py.vfio.container import Container
 from iommufd_py.vfio.files import open_container_file
 from iommufd_py.vfio.group import VfioGroup, VfioGroupDevice
-from iommufd_py.vfio.sysfs import iommu_group
+from iommufd_py.vfio.sysfs import iommu_group_number
 
 DEV_VFIO = Path("/dev/vfio/vfio")
 
@@ -80,7 +80,7 @@ class Type1Container(Container, MappingSpace):
         """Open one more device; its group joins the container if it is not in it yet, and stays until that closes."""
         self._check_open()
         address = normalize_bdf(bdf)
-        number = iommu_group(address)
+        number = iommu_group_number(address)
         group = self._groups.get(number) or self._join(number)
         return VfioGroupDevice(group, address)
 

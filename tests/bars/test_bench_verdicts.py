@@ -29,7 +29,7 @@ def measured() -> BenchResult:
         need_mock_driver(iommufd)
     # One page is in one physical run, whoever gets it: nothing but chance differs between the processes.
     plan = runner.Plan(MOCK, (Point(Workload.MAP, 4096),), processes=PROCESSES, values=200)
-    return runner.run(plan)
+    return runner.measure(plan)
 
 
 def of(result: BenchResult, runs: Sequence[Run]) -> BenchResult:

@@ -42,6 +42,6 @@ def test_machine(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("IOMMUFD_TEST_MACHINE", name)
     out = BytesIO()
     command = [sys.executable, "-m", "pytest", "-q", f"tests/machines/test_{name}.py"]
-    result = vm.run(kernel.image("stock", Silent()), command, machine, kernel_name="stock", stdout=out)
+    result = vm.run_in_vm(kernel.image("stock", Silent()), command, machine, kernel_name="stock", stdout=out)
     assert result.problem is None, result.log_excerpt()
     assert result.status == 0, out.getvalue().decode()

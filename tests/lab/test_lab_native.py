@@ -42,7 +42,7 @@ def run(
     image: Path, *command: str, machine: NativeMachine | None = None, timeout: float = 60
 ) -> tuple[RunResult, str, str]:
     out, err = BytesIO(), BytesIO()
-    result = native.run(image, command, machine, timeout=timeout, stdout=out, stderr=err)
+    result = native.run_natively(image, command, machine, timeout=timeout, stdout=out, stderr=err)
     return result, out.getvalue().decode(), err.getvalue().decode()
 
 

@@ -56,7 +56,7 @@ class Guest:
 
     def __init__(self, image: Path, *command: str, machine: Machine | None = None, timeout: float = 120) -> None:
         out, err = BytesIO(), BytesIO()
-        self.result = vm.run(image, command, machine, timeout=timeout, stdout=out, stderr=err)
+        self.result = vm.run_in_vm(image, command, machine, timeout=timeout, stdout=out, stderr=err)
         self.stdout, self.stderr = out.getvalue().decode(), err.getvalue().decode()
 
 

@@ -29,7 +29,7 @@ def measured(iommufd: Iommufd) -> Callable[[Point], Row]:
     need_mock_driver(iommufd)
 
     def measure(point: Point) -> Row:
-        result = runner.run(runner.Plan(MOCK, (point,), processes=1, values=10))
+        result = runner.measure(runner.Plan(MOCK, (point,), processes=1, values=10))
         jsonschema.Draft202012Validator(document.schema()).validate(document.to_document(result))
         (row,) = result.rows
         return row
@@ -161,7 +161,7 @@ def test_failure_names_the_ioctl_and_its_arguments(iommufd: Iommufd) -> None:
 def test_a_process_that_fails_ends_the_run_with_its_reason(iommufd: Iommufd) -> None:
     need_mock_driver(iommufd)
     with pytest.raises(ToolError, match="1G huge pages"):
-        runner.run(runner.Plan(MOCK, (Point(Workload.MAP, 1 << 30, backing="hugetlb-1g", hwpts=0),), processes=1))
+        runner.measure(runner.Plan(MOCK, (Point(Workload.MAP, 1 << 30, backing="hugetlb-1g", hwpts=0),), processes=1))
 
 
 def test_a_fault_is_noticed(iommufd: Iommufd) -> None:

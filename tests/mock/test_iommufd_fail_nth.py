@@ -14,7 +14,7 @@ from iommufd_py import Backing, DmaBuffer, Iommufd
 from iommufd_py.mock import check_refs, limit_memory
 from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.testing import fault_injection
-from iommufd_py.uapi.fail_nth import Call, Field, Program
+from iommufd_py.uapi.fail_nth import Call, Program, StepField
 from iommufd_py.uapi.ffi import lib
 from tests.conftest import need, need_ioctl, need_mock_driver
 
@@ -41,7 +41,7 @@ def memory(dma_buffer: Callable[..., DmaBuffer]) -> DmaBuffer:
 class Sequence(Program):
     """The calls that several of the cases share."""
 
-    def opened(self, *, limited: bool = True) -> tuple[Field, Field]:
+    def opened(self, *, limited: bool = True) -> tuple[StepField, StepField]:
         """Open an iommufd with an IOAS; a limit to the kernel's scratch memory makes many small batches of a map."""
         fd = self.open(DEV_IOMMU)
         ioas = self.ioctl(fd, "IOMMU_IOAS_ALLOC", "iommu_ioas_alloc")
@@ -49,7 +49,7 @@ class Sequence(Program):
             self.test(fd, "SET_TEMP_MEMORY_LIMIT", 0, "memory_limit", limit=32)
         return fd, ioas["out_ioas_id"]
 
-    def map(self, fd: Field, ioas: Field, memory: DmaBuffer, length: int) -> Field:
+    def map(self, fd: StepField, ioas: StepField, memory: DmaBuffer, length: int) -> StepField:
         return self.ioctl(
             fd,
             "IOMMU_IOAS_MAP",
@@ -60,17 +60,17 @@ class Sequence(Program):
             length=length,
         )["iova"]
 
-    def mock_domain(self, fd: Field, ioas: Field) -> Field:
+    def mock_domain(self, fd: StepField, ioas: StepField) -> StepField:
         return self.test(fd, "MOCK_DOMAIN", ioas)["mock_domain.out_stdev_id"]
 
-    def destroy(self, fd: Field, object_id: Field) -> Call:
+    def destroy(self, fd: StepField, object_id: StepField) -> Call:
         return self.ioctl(fd, "IOMMU_DESTROY", "iommu_destroy", id=object_id)
 
-    def create_access(self, fd: Field, ioas: Field, flags: int = 0) -> tuple[Call, Field]:
+    def create_access(self, fd: StepField, ioas: StepField, flags: int = 0) -> tuple[Call, StepField]:
         made = self.test(fd, "CREATE_ACCESS", ioas, "create_access", flags=flags)
         return made, made["create_access.out_access_fd"]
 
-    def pin_and_let_go(self, fd: Field, iova: Field, memory: DmaBuffer, made: Call, access: Field) -> None:
+    def pin_and_let_go(self, fd: StepField, iova: StepField, memory: DmaBuffer, made: Call, access: StepField) -> None:
         pinned = self.test(fd, "ACCESS_PAGES", access, "access_pages", iova=iova, length=LENGTH, uptr=memory.user_va)[
             "access_pages.out_access_pages_id"
         ]
@@ -233,7 +233,7 @@ def test_device(iommufd: Iommufd, memory: DmaBuffer) -> None:
     device = sequence.test(fd, "MOCK_DOMAIN_FLAGS", ioas, "mock_domain_flags", dev_flags=flags)
     stdev, idev = device["mock_domain_flags.out_stdev_id"], device["mock_domain_flags.out_idev_id"]
 
-    def hwpt(parent: Field, flags: int, **more: int | Field) -> Field:
+    def hwpt(parent: StepField, flags: int, **more: int | StepField) -> StepField:
         return sequence.ioctl(
             fd, "IOMMU_HWPT_ALLOC", "iommu_hwpt_alloc", dev_id=idev, pt_id=parent, flags=flags, **more
         )["out_hwpt_id"]

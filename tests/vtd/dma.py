@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from iommufd_py import Iommufd, VfioDevice
 from iommufd_py.dma import FaultLog, open_engine
-from iommufd_py.dma.harness import Rig
+from iommufd_py.dma.harness import Harness
 
 __all__ = ["await_fault_log", "ioas_rig"]
 
@@ -18,9 +18,9 @@ def await_fault_log() -> None:
 
 
 @contextlib.contextmanager
-def ioas_rig(address: str, *, interrupt: bool = False) -> Iterator[Rig]:
+def ioas_rig(address: str, *, interrupt: bool = False) -> Iterator[Harness]:
     with FaultLog() as log, Iommufd() as iommufd:
         device = VfioDevice(iommufd, address)
         ioas = iommufd.alloc_ioas()
         device.attach(device.alloc_hwpt(ioas))
-        yield Rig(open_engine(device, ioas, interrupt=interrupt), ioas, log)
+        yield Harness(open_engine(device, ioas, interrupt=interrupt), ioas, log)

@@ -28,8 +28,8 @@ MAPS = tuple(Point(Workload.MAP, size) for size in SIZES)
 
 def test_run_keeps_every_sample_and_the_evidence(bdf: str) -> None:
     kept: list[model.BenchResult] = []
-    progress: list[runner.Progress] = []
-    result = runner.run(runner.Plan(bdf, MAPS, processes=2, values=30), kept.append, progress.append)
+    progress: list[runner.RowProgress] = []
+    result = runner.measure(runner.Plan(bdf, MAPS, processes=2, values=30), kept.append, progress.append)
     assert [len(one.rows) for one in kept] == [1, 2, 2, 2]
     assert kept[-1] == result
     assert [(one.done, one.total) for one in progress] == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -90,7 +90,7 @@ def test_an_interrupted_run_keeps_its_rows(bdf: str, tmp_path: Path) -> None:
 
 def test_thp_gives_large_leaves(bdf: str) -> None:
     plan = runner.Plan(bdf, (Point(Workload.MAP, 4 << 20, backing="thp"),), processes=1, values=1)
-    (row,) = runner.run(plan).rows
+    (row,) = runner.measure(plan).rows
     if row.leaves is None:
         pytest.skip("needs CONFIG_INTEL_IOMMU_DEBUGFS and debugfs mounted, as the lab's kernels have")
     assert row.leaves == {2 << 20: 2}
@@ -101,7 +101,7 @@ def test_without_huge_pages_or_alignment_there_are_none(bdf: str) -> None:
         Point(Workload.MAP, 4 << 20, backing="thp", huge_pages=False),
         Point(Workload.MAP, 4 << 20, backing="thp", alignment=64 << 10),
     )
-    for row in runner.run(runner.Plan(bdf, points, processes=1, values=1)).rows:
+    for row in runner.measure(runner.Plan(bdf, points, processes=1, values=1)).rows:
         if row.leaves is None:
             pytest.skip("needs CONFIG_INTEL_IOMMU_DEBUGFS and debugfs mounted, as the lab's kernels have")
         assert row.leaves == {4 << 10: 1024}
@@ -114,24 +114,24 @@ def test_every_kind_of_container_is_timed_alike(bdf: str, mode: ContainerMode) -
         Point(Workload.MAP, 1 << 20, backend=mode),
         Point(Workload.MAP, 1 << 20, backend=mode, chunk_bytes=4096, bulk_unmap=True),
     )
-    rows = runner.run(runner.Plan(bdf, points, processes=1, values=5)).rows
+    rows = runner.measure(runner.Plan(bdf, points, processes=1, values=5)).rows
     for row in rows:
         assert [len(one.ns) for one in row.runs[0].operations.values()] == [5, 5]
         assert row.leaves in (None, {4096: 256})
     if mode in (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2):
         teardown = Point(Workload.TEARDOWN, 1 << 20, backend=mode)
-        (run,) = runner.run(runner.Plan(bdf, (teardown,), processes=1, values=5)).rows[0].runs
+        (run,) = runner.measure(runner.Plan(bdf, (teardown,), processes=1, values=5)).rows[0].runs
         assert list(run.operations) == ["first-map", "teardown"]
         assert [len(one.ns) for one in run.operations.values()] == [5, 5]
     with pytest.raises(CoherencyError):
         wrong = {False: Coherency.COHERENT, True: Coherency.NON_COHERENT}
-        coherent = runner.run(runner.Plan(bdf, points[:1], processes=1, values=1)).target.evidence.dma_cc
+        coherent = runner.measure(runner.Plan(bdf, points[:1], processes=1, values=1)).target.evidence.dma_cc
         with set_up(points[0], bdf, wrong[coherent]):
             pass
 
 
 def test_close_of_a_device_and_its_iommufd(bdf: str) -> None:
-    (row,) = runner.run(runner.Plan(bdf, (Point(Workload.CLOSE, 1 << 20),), processes=1, values=3)).rows
+    (row,) = runner.measure(runner.Plan(bdf, (Point(Workload.CLOSE, 1 << 20),), processes=1, values=3)).rows
     (samples,) = row.samples("close")
     assert len(samples.ns) == 3
 
@@ -152,7 +152,7 @@ def test_dma_is_part_of_the_cycle(cli: Callable[..., subprocess.CompletedProcess
 
 
 def test_shares_add_up_to_the_whole(bdf: str) -> None:
-    map_parts, unmap_parts = trace.trace(bdf, [Point(Workload.MAP, 2 << 20, backing="thp")], rounds=3)
+    map_parts, unmap_parts = trace.break_down(bdf, [Point(Workload.MAP, 2 << 20, backing="thp")], rounds=3)
     for breakdown, needed in ((map_parts, {"pinning", "page tables"}), (unmap_parts, {"unpinning", "page tables"})):
         parts = {part.name: part for part in breakdown.parts}
         assert needed <= parts.keys()

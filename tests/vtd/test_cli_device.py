@@ -250,7 +250,7 @@ class TestKilled:
     def test_bind_after_any_step(self, done: int) -> None:
         steps = self.plan()
         assert len(steps) == 3
-        with state.locked():
+        with state.state_lock():
             state.remember(NVME_DEVICE, state.Remembered("nvme", ""))
         for step in steps[:done]:
             step.apply()

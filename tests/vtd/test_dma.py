@@ -14,8 +14,8 @@ import pytest
 
 from iommufd_py import Backing, ClosedError, ContainerMode, DmaBuffer, DmaError, Iommufd, SkipError, VfioDevice, pci
 from iommufd_py.dma import FaultLog, engine_for, open_engine
-from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, Result, Verdict, run, run_storm
-from iommufd_py.dma.harness import Rig
+from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, CaseOutcome, CaseResult, run_case, run_storm
+from iommufd_py.dma.harness import Harness
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.mock import check_refs
 from iommufd_py.testing.requirements import IN_LAB, need, need_container
@@ -39,34 +39,34 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-def judge(*results: Result) -> None:
-    """All cases of a rig in one test: to open a device and start its engine takes longer than most of them."""
-    assert not [one for one in results if one.verdict is Verdict.FAIL]
-    if all(one.verdict is Verdict.SKIP for one in results):
+def judge(*results: CaseResult) -> None:
+    """All cases of a harness in one test: to open a device and start its engine takes longer than most of them."""
+    assert not [one for one in results if one.verdict is CaseOutcome.FAIL]
+    if all(one.verdict is CaseOutcome.SKIP for one in results):
         pytest.skip("; ".join(one.remark for one in results))
 
 
 @pytest.fixture(params=ContainerMode, ids=str)
-def rig(request: pytest.FixtureRequest, address: str) -> Iterator[Rig]:
+def harness(request: pytest.FixtureRequest, address: str) -> Iterator[Harness]:
     with FaultLog() as log, need_container(request.param, address) as container:
-        yield Rig(open_engine(container.device, container), container, log)
+        yield Harness(open_engine(container.device, container), container, log)
 
 
-def test_in_any_space(rig: Rig) -> None:
-    judge(*(run(case, rig) for case in ANY_SPACE))
+def test_in_any_space(harness: Harness) -> None:
+    judge(*(run_case(case, harness) for case in ANY_SPACE))
 
 
 @pytest.fixture
-def iommufd_rig(address: str) -> Iterator[Rig]:
+def iommufd_rig(address: str) -> Iterator[Harness]:
     with ioas_rig(address) as one:
         yield one
 
 
-def test_in_an_ioas(iommufd_rig: Rig) -> None:
-    judge(*(run(case, iommufd_rig) for case in IOAS_ONLY))
+def test_in_an_ioas(iommufd_rig: Harness) -> None:
+    judge(*(run_case(case, iommufd_rig) for case in IOAS_ONLY))
 
 
-def test_the_fault_names_device_access_and_address(iommufd_rig: Rig) -> None:
+def test_the_fault_names_device_access_and_address(iommufd_rig: Harness) -> None:
     iova = iommufd_rig.place(PAGE, 1 << 20)
     await_fault_log()
     iommufd_rig.faults()
@@ -76,7 +76,7 @@ def test_the_fault_names_device_access_and_address(iommufd_rig: Rig) -> None:
     assert "rite" in faults[0].reason or "resent" in faults[0].reason
 
 
-def test_a_transfer_that_cannot_be_is_refused(iommufd_rig: Rig) -> None:
+def test_a_transfer_that_cannot_be_is_refused(iommufd_rig: Harness) -> None:
     engine = iommufd_rig.engine
     with pytest.raises(ValueError, match="cannot move"):
         engine.write(0, engine.writes.max_bytes + engine.writes.granule)
@@ -85,46 +85,46 @@ def test_a_transfer_that_cannot_be_is_refused(iommufd_rig: Rig) -> None:
 
 
 def test_completion_by_interrupt(address: str) -> None:
-    with ioas_rig(address, interrupt=True) as rig:
-        judge(*(run(case, rig) for case in ANY_SPACE[:3]))
-        interrupts = rig.engine._interrupts
+    with ioas_rig(address, interrupt=True) as harness:
+        judge(*(run_case(case, harness) for case in ANY_SPACE[:3]))
+        interrupts = harness.engine._interrupts
         assert interrupts is not None
-        iova = rig.place(PAGE)
-        with rig.window(PAGE, iova) as window:
+        iova = harness.place(PAGE)
+        with harness.window(PAGE, iova) as window:
             while interrupts.wait(timeout=0.05):
                 pass  # of completions that were seen before their interrupt came
-            content = rig.engine.start_write(iova, 0x80)
+            content = harness.engine.start_write(iova, 0x80)
             assert interrupts.wait() == 1
-            rig.engine.wait(timeout=0.1)
+            harness.engine.wait(timeout=0.1)
             window.expect(iova, content)
 
 
 def test_storm(address: str) -> None:
-    with ioas_rig(address) as rig:
-        judge(run_storm(rig, 500 if rig.engine.class_code else 20))
+    with ioas_rig(address) as harness:
+        judge(run_storm(harness, 500 if harness.engine.class_code else 20))
 
 
 def test_nothing_lands_after_unmap_has_returned(address: str) -> None:
     """A write that was started before may still land until then."""
-    with ioas_rig(address) as rig, DmaBuffer(PAGE) as buffer, buffer.view as view:
-        iova = rig.place(PAGE)
+    with ioas_rig(address) as harness, DmaBuffer(PAGE) as buffer, buffer.view as view:
+        iova = harness.place(PAGE)
         for _ in range(5):
             view[:] = bytes(PAGE)
-            mapping = rig.space.map(buffer, iova)
-            content = rig.engine.start_write(iova, 0x100)
+            mapping = harness.space.map(buffer, iova)
+            content = harness.engine.start_write(iova, 0x100)
             mapping.close()
             landed = bytes(view)
             assert landed in (bytes(PAGE), content + bytes(PAGE - len(content)))
             with contextlib.suppress(DmaError):
-                rig.engine.wait()
+                harness.engine.wait()
             assert view == landed
-            rig.engine.restart()
+            harness.engine.restart()
 
 
 def test_closing_the_device_closes_all(address: str) -> None:
-    with ioas_rig(address) as rig:
-        engine = rig.engine
-        engine.start_write(rig.place(PAGE), 0x100)
+    with ioas_rig(address) as harness:
+        engine = harness.engine
+        engine.start_write(harness.place(PAGE), 0x100)
         engine.device.close()
         assert engine.closed
         assert engine.memory.closed
@@ -138,13 +138,13 @@ def test_killed_in_mid_dma(address: str) -> None:
         reading, writing = os.pipe()
 
         def work() -> None:
-            with ioas_rig(address) as rig:
-                iova = rig.place(shared.length)
-                rig.space.map(shared, iova)
+            with ioas_rig(address) as harness:
+                iova = harness.place(shared.length)
+                harness.space.map(shared, iova)
                 while True:
-                    rig.engine.start_write(iova, 0x800)
+                    harness.engine.start_write(iova, 0x800)
                     os.write(writing, b"!")
-                    rig.engine.wait()
+                    harness.engine.wait()
 
         child = fork(work)
         os.close(writing)
@@ -158,12 +158,12 @@ def test_killed_in_mid_dma(address: str) -> None:
         with Iommufd() as iommufd:
             if iommufd.probe()["IOMMU_TEST_CMD"]:
                 check_refs(iommufd, shared.user_va, shared.length, 0)
-        with ioas_rig(address) as rig:
-            if rig.engine.device.info().flags & DeviceFlags.RESET:
-                rig.engine.device.reset()
-                rig.engine.close()
-                rig.engine = open_engine(rig.engine.device, rig.space)
-            judge(run(ANY_SPACE[0], rig))
+        with ioas_rig(address) as harness:
+            if harness.engine.device.info().flags & DeviceFlags.RESET:
+                harness.engine.device.reset()
+                harness.engine.close()
+                harness.engine = open_engine(harness.engine.device, harness.space)
+            judge(run_case(ANY_SPACE[0], harness))
 
 
 def test_the_wrong_coherency_is_refused(address: str, cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:

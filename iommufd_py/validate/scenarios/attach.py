@@ -6,7 +6,7 @@ from iommufd_py.base.errors import InvalidFieldError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.mock import MockDevice, hwpt_data
 from iommufd_py.uapi.enums import HwptAllocFlags, MockDeviceFlags
-from iommufd_py.validate.context import Stage
+from iommufd_py.validate.context import ScenarioContext
 from iommufd_py.validate.scenario import scenario
 
 COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
@@ -15,202 +15,202 @@ _PASID = 100
 
 
 @scenario((2, 3), "iopt_area_fill_domain", "iopt_unfill_domain")
-def attach_to_pages_from_nowhere(stage: Stage) -> None:
+def attach_to_pages_from_nowhere(context: ScenarioContext) -> None:
     """A non-coherent domain joins an IOAS whose pages are not pinned yet, and goes; then another.
 
     The domain's join pins the pages, and its end unpins them. That they were flushed once does not help the next time.
     """
-    ioas = stage.ioas()
-    buffer = stage.buffer()
-    stage.map(ioas, buffer)
+    ioas = context.ioas()
+    buffer = context.buffer()
+    context.map(ioas, buffer)
     for _ in range(2):
-        hwpt = stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
-        stage.close(hwpt, "the domain goes", leave=buffer.pages())
+        hwpt = context.domain(ioas, NON_COHERENT, enter=buffer.pages())
+        context.close(hwpt, "the domain goes", leave=buffer.pages())
 
 
 @scenario((2, 3), "iopt_area_fill_domain", "batch_from_domain")
-def attach_to_pages_of_a_coherent_domain(stage: Stage) -> None:
+def attach_to_pages_of_a_coherent_domain(context: ScenarioContext) -> None:
     """A non-coherent domain joins a coherent one and leaves before it.
 
     The pages come out of the other domain's table, unflushed. The coherent domain keeps them pinned, and their mark.
     """
-    ioas = stage.ioas()
-    keeps = stage.domain(ioas, COHERENT)
-    buffer = stage.buffer()
-    stage.map(ioas, buffer)
-    joins = stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
-    stage.close(joins, "the non-coherent domain goes")
-    stage.close(keeps, "the coherent domain goes", leave=buffer.pages())
+    ioas = context.ioas()
+    keeps = context.domain(ioas, COHERENT)
+    buffer = context.buffer()
+    context.map(ioas, buffer)
+    joins = context.domain(ioas, NON_COHERENT, enter=buffer.pages())
+    context.close(joins, "the non-coherent domain goes")
+    context.close(keeps, "the coherent domain goes", leave=buffer.pages())
 
 
 @scenario((2, 3), "iopt_area_fill_domain", "batch_from_domain")
-def attach_to_pages_of_a_non_coherent_domain(stage: Stage) -> None:
+def attach_to_pages_of_a_non_coherent_domain(context: ScenarioContext) -> None:
     """A second non-coherent domain joins, and the first goes before it.
 
     Marked already, and yet no reason to skip: rule 2 does not ask where pages come from.
     """
-    ioas = stage.ioas()
-    first = stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer()
-    stage.map(ioas, buffer, enter=buffer.pages())
-    second = stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
-    stage.close(first, "the first goes")
-    stage.close(second, "the second goes", leave=buffer.pages())
+    ioas = context.ioas()
+    first = context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer()
+    context.map(ioas, buffer, enter=buffer.pages())
+    second = context.domain(ioas, NON_COHERENT, enter=buffer.pages())
+    context.close(first, "the first goes")
+    context.close(second, "the second goes", leave=buffer.pages())
 
 
 @scenario((2, 3), "iopt_area_fill_domain", "batch_from_xarray")
-def attach_to_pages_of_an_access(stage: Stage) -> None:
+def attach_to_pages_of_an_access(context: ScenarioContext) -> None:
     """An access pins some of the pages, a non-coherent domain joins and goes, then the access unpins.
 
     Some pages come from the xarray of pins, the others are pinned afresh. The access gives back the last of them,
     with no domain anywhere, and must flush.
     """
-    ioas = stage.ioas()
-    buffer = stage.buffer()
-    mapping = stage.map(ioas, buffer)
-    with stage.step("an access pins"):
-        pin = stage.access(ioas).pin(mapping.iova + 6 * PAGE_BYTES, 4 * PAGE_BYTES, mapping.user_va + 6 * PAGE_BYTES)
-    hwpt = stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
-    stage.close(hwpt, "the domain goes", leave=buffer.pages(0, 6) + buffer.pages(10))
-    stage.close(pin, "the access unpins", leave=buffer.pages(6, 4))
+    ioas = context.ioas()
+    buffer = context.buffer()
+    mapping = context.map(ioas, buffer)
+    with context.step("an access pins"):
+        pin = context.access(ioas).pin(mapping.iova + 6 * PAGE_BYTES, 4 * PAGE_BYTES, mapping.user_va + 6 * PAGE_BYTES)
+    hwpt = context.domain(ioas, NON_COHERENT, enter=buffer.pages())
+    context.close(hwpt, "the domain goes", leave=buffer.pages(0, 6) + buffer.pages(10))
+    context.close(pin, "the access unpins", leave=buffer.pages(6, 4))
 
 
 @scenario((2, 3), "iopt_area_fill_domain")
-def attach_a_coherent_domain(stage: Stage) -> None:
+def attach_a_coherent_domain(context: ScenarioContext) -> None:
     """A coherent domain joins a non-coherent one, and outlives it.
 
     It is this domain's coherency that counts, not that of those already there. And it does not clear the mark.
     """
-    ioas = stage.ioas()
-    first = stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer()
-    mapping = stage.map(ioas, buffer, enter=buffer.pages())
-    stage.domain(ioas, COHERENT)
-    stage.close(first, "the non-coherent domain goes")
-    stage.close(mapping, "unmap", leave=buffer.pages())
+    ioas = context.ioas()
+    first = context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer()
+    mapping = context.map(ioas, buffer, enter=buffer.pages())
+    context.domain(ioas, COHERENT)
+    context.close(first, "the non-coherent domain goes")
+    context.close(mapping, "unmap", leave=buffer.pages())
 
 
 @scenario((2, 3), "iopt_fill_domain")
-def attach_to_several_areas(stage: Stage) -> None:
+def attach_to_several_areas(context: ScenarioContext) -> None:
     """A non-coherent domain joins an IOAS with mappings of two buffers and a part of a third.
 
     All areas are filled, each flushed as far as it is mapped.
     """
-    ioas = stage.ioas()
-    buffers = [stage.buffer(4), stage.buffer(4), stage.buffer(8)]
+    ioas = context.ioas()
+    buffers = [context.buffer(4), context.buffer(4), context.buffer(8)]
     for buffer in buffers[:2]:
-        stage.map(ioas, buffer)
-    stage.map(ioas, buffers[2], 2, 3)
+        context.map(ioas, buffer)
+    context.map(ioas, buffers[2], 2, 3)
     pages = buffers[0].pages() + buffers[1].pages() + buffers[2].pages(2, 3)
-    hwpt = stage.domain(ioas, NON_COHERENT, enter=pages)
-    stage.close(hwpt, "the domain goes", leave=pages)
+    hwpt = context.domain(ioas, NON_COHERENT, enter=pages)
+    context.close(hwpt, "the domain goes", leave=pages)
 
 
 @scenario((2, 3), "iopt_area_fill_domain")
-def attach_to_halves_of_a_page(stage: Stage) -> None:
+def attach_to_halves_of_a_page(context: ScenarioContext) -> None:
     """A non-coherent domain joins an IOAS with two mappings, one of each half of a page.
 
     Each half is flushed by itself at least; as whole pages it may be twice.
     """
-    ioas = stage.ioas()
-    asked = stage.domain(ioas, NON_COHERENT)
+    ioas = context.ioas()
+    asked = context.domain(ioas, NON_COHERENT)
     half = ioas.iova_ranges().alignment
-    stage.close(asked, "the domain goes")
-    stage.need(half < PAGE_BYTES, "the IOMMU maps nothing smaller than a page")
-    buffer = stage.buffer(1)
+    context.close(asked, "the domain goes")
+    context.need(half < PAGE_BYTES, "the IOMMU maps nothing smaller than a page")
+    buffer = context.buffer(1)
     for offset in (0, half):
-        ioas.map(buffer.memory, stage.iova(PAGE_BYTES) + offset, offset=offset, length=PAGE_BYTES - half)
-    hwpt = stage.domain(ioas, NON_COHERENT, enter=buffer.pages(), may=buffer.pages())
-    stage.close(hwpt, "the domain goes", leave=buffer.pages(), may=buffer.pages())
+        ioas.map(buffer.memory, context.iova(PAGE_BYTES) + offset, offset=offset, length=PAGE_BYTES - half)
+    hwpt = context.domain(ioas, NON_COHERENT, enter=buffer.pages(), may=buffer.pages())
+    context.close(hwpt, "the domain goes", leave=buffer.pages(), may=buffer.pages())
 
 
 @scenario((2, 3), "iommufd_device_attach", "iommufd_device_detach")
-def attach_a_device(stage: Stage) -> None:
+def attach_a_device(context: ScenarioContext) -> None:
     """A device is attached to a populated IOAS, detached, attached again, and detached.
 
     The kernel makes a domain for it, which comes and goes with the device.
     """
-    ioas = stage.ioas()
-    buffer = stage.buffer()
-    stage.map(ioas, buffer)
-    device = stage.device(NON_COHERENT)
+    ioas = context.ioas()
+    buffer = context.buffer()
+    context.map(ioas, buffer)
+    device = context.device(NON_COHERENT)
     for _ in range(2):
-        with stage.step("attach", rule=2, enter=buffer.pages(), makes=NON_COHERENT):
-            stage.joined(ioas, device.attach(ioas), NON_COHERENT)
-        with stage.step("detach", rule=3, leave=buffer.pages(), makes=NON_COHERENT):
+        with context.step("attach", rule=2, enter=buffer.pages(), makes=NON_COHERENT):
+            context.joined(ioas, device.attach(ioas), NON_COHERENT)
+        with context.step("detach", rule=3, leave=buffer.pages(), makes=NON_COHERENT):
             device.detach()
 
 
 @scenario((2, 3), "iommufd_device_replace")
-def attach_in_place_of_another(stage: Stage) -> None:
+def attach_in_place_of_another(context: ScenarioContext) -> None:
     """A device moves among HWPTs of one IOAS, and then to another IOAS and back.
 
     Moves between HWPTs that are there move no pages. A move to another IOAS fills one domain and empties another.
     """
-    first, second = stage.ioas(), stage.ioas()
-    here, there = stage.buffer(8), stage.buffer(8)
-    stage.map(first, here)
-    stage.map(second, there)
-    device = stage.device(NON_COHERENT)
-    hwpts = [stage.domain(first, NON_COHERENT, enter=here.pages()) for _ in range(2)]
+    first, second = context.ioas(), context.ioas()
+    here, there = context.buffer(8), context.buffer(8)
+    context.map(first, here)
+    context.map(second, there)
+    device = context.device(NON_COHERENT)
+    hwpts = [context.domain(first, NON_COHERENT, enter=here.pages()) for _ in range(2)]
     for hwpt in hwpts:
-        with stage.step("attach to a HWPT", rule=2):
+        with context.step("attach to a HWPT", rule=2):
             device.attach(hwpt)
     for hwpt in hwpts[:1]:
-        stage.close(hwpt, "the HWPT that is not in use goes")
-    with stage.step("attach to the other IOAS", rule=2, enter=there.pages(), makes=NON_COHERENT):
-        stage.joined(second, device.attach(second), NON_COHERENT)
-    stage.close(hwpts[1], "the other HWPT goes", leave=here.pages())
-    with stage.step("attach to the first IOAS", rule=2, enter=here.pages(), leave=there.pages(), makes=NON_COHERENT):
-        stage.joined(first, device.attach(first), NON_COHERENT)
-    with stage.step("detach", rule=3, leave=here.pages(), makes=NON_COHERENT):
+        context.close(hwpt, "the HWPT that is not in use goes")
+    with context.step("attach to the other IOAS", rule=2, enter=there.pages(), makes=NON_COHERENT):
+        context.joined(second, device.attach(second), NON_COHERENT)
+    context.close(hwpts[1], "the other HWPT goes", leave=here.pages())
+    with context.step("attach to the first IOAS", rule=2, enter=here.pages(), leave=there.pages(), makes=NON_COHERENT):
+        context.joined(first, device.attach(first), NON_COHERENT)
+    with context.step("detach", rule=3, leave=here.pages(), makes=NON_COHERENT):
         device.detach()
 
 
 @scenario((2, 3), "iommufd_hwpt_paging_alloc", "iommufd_device_attach")
-def attach_a_pasid(stage: Stage) -> None:
+def attach_a_pasid(context: ScenarioContext) -> None:
     """A PASID of a mock device is attached to a populated IOAS's HWPT, and detached.
 
     The HWPT's pages are flushed when it is made; what is attached to it makes no difference.
     """
-    elsewhere, ioas = stage.ioas(), stage.ioas()
-    buffer = stage.buffer()
-    stage.map(ioas, buffer)
-    with stage.step("open a device with PASIDs", makes=NON_COHERENT):
-        stage.need(stage.on_mock, "for the mock driver only")
+    elsewhere, ioas = context.ioas(), context.ioas()
+    buffer = context.buffer()
+    context.map(ioas, buffer)
+    with context.step("open a device with PASIDs", makes=NON_COHERENT):
+        context.need(context.on_mock, "for the mock driver only")
         try:
-            device = MockDevice(stage.iommufd, MockDeviceFlags.PASID)
+            device = MockDevice(context.iommufd, MockDeviceFlags.PASID)
         except InvalidFieldError:
-            stage.need(False, "the mock devices of this kernel have no PASIDs")
-    own = stage.domain(elsewhere, NON_COHERENT, flags=HwptAllocFlags.PASID, device=device)
-    with stage.step("attach the device elsewhere", rule=2):
+            context.need(False, "the mock devices of this kernel have no PASIDs")
+    own = context.domain(elsewhere, NON_COHERENT, flags=HwptAllocFlags.PASID, device=device)
+    with context.step("attach the device elsewhere", rule=2):
         device.attach(own)
-    hwpt = stage.domain(ioas, NON_COHERENT, enter=buffer.pages(), flags=HwptAllocFlags.PASID, device=device)
-    with stage.step("attach the PASID", rule=2):
+    hwpt = context.domain(ioas, NON_COHERENT, enter=buffer.pages(), flags=HwptAllocFlags.PASID, device=device)
+    with context.step("attach the PASID", rule=2):
         device.attach(hwpt, _PASID)
-    with stage.step("detach the PASID", rule=3):
+    with context.step("detach the PASID", rule=3):
         device.detach(_PASID)
-    stage.close(hwpt, "the HWPT goes", leave=buffer.pages())
+    context.close(hwpt, "the HWPT goes", leave=buffer.pages())
 
 
 @scenario((1, 2, 3), "iommufd_hwpt_nested_alloc", "iommufd_hwpt_paging_alloc")
-def attach_a_nested_hwpt(stage: Stage) -> None:
+def attach_a_nested_hwpt(context: ScenarioContext) -> None:
     """A parent for nesting joins a populated IOAS, a nested HWPT is made on it, attached, and all go again.
 
     The parent maps the pages and is what counts. The nested one is the guest's own and moves nothing.
     """
-    stage.need(stage.on_mock, "for the mock driver only")
-    ioas = stage.ioas()
-    buffer, more = stage.buffer(8), stage.buffer(8)
-    stage.map(ioas, buffer)
-    device = stage.device(NON_COHERENT)
-    parent = stage.domain(ioas, NON_COHERENT, enter=buffer.pages(), flags=HwptAllocFlags.NEST_PARENT)
-    with stage.step("attach a nested HWPT", rule=2):
+    context.need(context.on_mock, "for the mock driver only")
+    ioas = context.ioas()
+    buffer, more = context.buffer(8), context.buffer(8)
+    context.map(ioas, buffer)
+    device = context.device(NON_COHERENT)
+    parent = context.domain(ioas, NON_COHERENT, enter=buffer.pages(), flags=HwptAllocFlags.NEST_PARENT)
+    with context.step("attach a nested HWPT", rule=2):
         nested = device.alloc_nested(parent, hwpt_data())
         device.attach(nested)
-    mapping = stage.map(ioas, more, enter=more.pages())
-    stage.close(mapping, "unmap", leave=more.pages())
-    with stage.step("detach", rule=3, makes=NON_COHERENT):
+    mapping = context.map(ioas, more, enter=more.pages())
+    context.close(mapping, "unmap", leave=more.pages())
+    with context.step("detach", rule=3, makes=NON_COHERENT):
         device.detach()
         nested.close()
-    stage.close(parent, "the parent goes", leave=buffer.pages())
+    context.close(parent, "the parent goes", leave=buffer.pages())

@@ -12,7 +12,7 @@ from iommufd_py.objects.buffer import Backing
 from iommufd_py.objects.hwpt import Hwpt
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.uapi.enums import HwptAllocFlags
-from iommufd_py.validate.context import HUGE_PAGES, Pages, Stage
+from iommufd_py.validate.context import HUGE_PAGES, Pages, ScenarioContext
 from iommufd_py.validate.faults import Faults
 from iommufd_py.validate.scenario import scenario
 
@@ -22,179 +22,179 @@ _PAGES = 8
 
 
 @scenario((1, 3), "pfn_reader_unpin", "iopt_area_unfill_partial_domain")
-def failure_at_a_bad_address(stage: Stage) -> None:
+def failure_at_a_bad_address(context: ScenarioContext) -> None:
     """Map memory of which the second half is not there, by its address and as a file, in batches.
 
     The batches before the bad address were in the domains. They are flushed on their way in, and out again.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(4 * _PAGES, Backing.MEMFD, scattered=True)
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer(4 * _PAGES, Backing.MEMFD, scattered=True)
     there = buffer.pages(0, 3 * _PAGES)
-    stage.truncate(buffer, 3 * _PAGES)
-    with stage.small_batches():
+    context.truncate(buffer, 3 * _PAGES)
+    with context.small_batches():
         for name, do_map in (("by address", ioas.map), ("as a file", ioas.map_file)):
-            with stage.step(f"map {name}", transient=there), stage.fails(f"a map of missing memory {name}"):
-                do_map(buffer.memory, stage.iova(buffer.memory.length))
+            with context.step(f"map {name}", transient=there), context.fails(f"a map of missing memory {name}"):
+                do_map(buffer.memory, context.iova(buffer.memory.length))
 
 
 @scenario((2, 3), "iopt_area_fill_domain", "iopt_area_unfill_partial_domain")
-def failure_of_a_join_at_a_bad_address(stage: Stage) -> None:
+def failure_of_a_join_at_a_bad_address(context: ScenarioContext) -> None:
     """A non-coherent domain joins an IOAS with a mapping of memory whose end is gone, and when it is there again.
 
     The batches before the bad address were in the domain, and are flushed on both ways.
     """
-    ioas = stage.ioas()
-    buffer = stage.buffer(4 * _PAGES, Backing.MEMFD, scattered=True)
-    stage.map(ioas, buffer)
-    stage.truncate(buffer, 3 * _PAGES)
-    device = stage.device(NON_COHERENT)
+    ioas = context.ioas()
+    buffer = context.buffer(4 * _PAGES, Backing.MEMFD, scattered=True)
+    context.map(ioas, buffer)
+    context.truncate(buffer, 3 * _PAGES)
+    device = context.device(NON_COHERENT)
     with (
-        stage.small_batches(),
-        stage.step("join", rule=2, transient=buffer.pages(0, 3 * _PAGES), makes=NON_COHERENT),
-        stage.fails("a join with missing memory"),
+        context.small_batches(),
+        context.step("join", rule=2, transient=buffer.pages(0, 3 * _PAGES), makes=NON_COHERENT),
+        context.fails("a join with missing memory"),
     ):
         Hwpt(ioas, device.dev_id, HwptAllocFlags(0))
-    stage.truncate(buffer, 4 * _PAGES)
-    hwpt = stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
-    stage.close(hwpt, "the domain goes", leave=buffer.pages())
+    context.truncate(buffer, 4 * _PAGES)
+    hwpt = context.domain(ioas, NON_COHERENT, enter=buffer.pages())
+    context.close(hwpt, "the domain goes", leave=buffer.pages())
 
 
 @scenario((1, 3), "pfn_reader_update_pinned", "iopt_area_unfill_partial_domain")
-def failure_for_too_much_memory(stage: Stage) -> None:
+def failure_for_too_much_memory(context: ScenarioContext) -> None:
     """Map more than RLIMIT_MEMLOCK allows, into two non-coherent domains.
 
     The kernel charges for the pages when they are all mapped already.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(2 * _PAGES)
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer(2 * _PAGES)
     with (
-        stage.step("map", transient=buffer.pages()),
-        stage.locked_memory(_PAGES),
-        stage.fails("a map of more than may be locked"),
+        context.step("map", transient=buffer.pages()),
+        context.locked_memory(_PAGES),
+        context.fails("a map of more than may be locked"),
     ):
-        ioas.map(buffer.memory, stage.iova(buffer.memory.length))
+        ioas.map(buffer.memory, context.iova(buffer.memory.length))
 
 
 @scenario((1, 3), "iopt_area_fill_domains", "pfn_reader_release_pins")
-def failure_of_a_map(stage: Stage) -> None:
+def failure_of_a_map(context: ScenarioContext) -> None:
     """Map into two non-coherent domains with every allocation on the way failing in its turn, then unmap.
 
     The first domain may have the pages when the second fails. No page is unpinned that a domain still maps.
     """
-    stage.failing_domains = 2
-    ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(_PAGES)
+    context.failing_domains = 2
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer(_PAGES)
     length = buffer.memory.length
 
     def attempt(faults: Faults, number: int) -> None:
-        iova = stage.iova(length)
+        iova = context.iova(length)
         mapped = False
-        with stage.step(f"map, fault {number}", transient=buffer.pages()), suppress(IommufdError), faults.at(number):
+        with context.step(f"map, fault {number}", transient=buffer.pages()), suppress(IommufdError), faults.at(number):
             ioas.map_user_va(buffer.memory.user_va, length, iova)
             mapped = True
         if mapped:
-            with stage.step(f"unmap after fault {number}", rule=3, leave=buffer.pages()):
+            with context.step(f"unmap after fault {number}", rule=3, leave=buffer.pages()):
                 ioas.unmap(iova, length)
 
-    with stage.small_batches():
+    with context.small_batches():
         _sweep(attempt)
 
 
 @scenario((2, 3), "iopt_fill_domain", "iopt_table_add_domain")
-def failure_of_a_join(stage: Stage) -> None:
+def failure_of_a_join(context: ScenarioContext) -> None:
     """A non-coherent domain joins a populated IOAS with every allocation on the way failing in its turn.
 
     Areas that were filled are emptied again, and flushed. A domain that did not join is not counted.
     """
-    ioas = stage.ioas()
-    buffers = [stage.buffer(_PAGES), stage.buffer(_PAGES)]
+    ioas = context.ioas()
+    buffers = [context.buffer(_PAGES), context.buffer(_PAGES)]
     for buffer in buffers:
-        stage.map(ioas, buffer)
+        context.map(ioas, buffer)
     pages = buffers[0].pages() + buffers[1].pages()
-    with stage.small_batches():
-        _join_with_faults(stage, ioas, pages, leave=pages)
+    with context.small_batches():
+        _join_with_faults(context, ioas, pages, leave=pages)
 
 
 @scenario((1, 2), "iopt_fill_domain", "iopt_table_add_domain")
-def failure_of_a_join_beside_another(stage: Stage) -> None:
+def failure_of_a_join_beside_another(context: ScenarioContext) -> None:
     """A second non-coherent domain joins with every allocation on the way failing in its turn; then map something else.
 
     The first keeps the pages, and must still be counted when the other could not join.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
-    buffer, more = stage.buffer(_PAGES), stage.buffer(_PAGES)
-    stage.map(ioas, buffer, enter=buffer.pages())
-    _join_with_faults(stage, ioas, buffer.pages(), leave=())
-    stage.map(ioas, more, enter=more.pages())
-    with stage.step("unmap", rule=3, leave=buffer.pages() + more.pages()):
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    buffer, more = context.buffer(_PAGES), context.buffer(_PAGES)
+    context.map(ioas, buffer, enter=buffer.pages())
+    _join_with_faults(context, ioas, buffer.pages(), leave=())
+    context.map(ioas, more, enter=more.pages())
+    with context.step("unmap", rule=3, leave=buffer.pages() + more.pages()):
         ioas.unmap_all()
 
 
 @scenario((2, 3), "pfn_reader_release_pins", "pfn_reader_unpin")
-def failure_of_a_join_beside_an_access(stage: Stage) -> None:
+def failure_of_a_join_beside_an_access(context: ScenarioContext) -> None:
     """A non-coherent domain joins with every allocation failing in its turn; an access holds one half of the pages.
 
     They are one run of pages. What is given back when the domain cannot join begins in the middle of it.
     """
-    ioas = stage.ioas()
-    buffer = stage.buffer(HUGE_PAGES, Backing.THP)
+    ioas = context.ioas()
+    buffer = context.buffer(HUGE_PAGES, Backing.THP)
     half = HUGE_PAGES // 2
-    mapping = stage.map(ioas, buffer)
-    with stage.step("an access pins"):
-        pin = stage.access(ioas).pin(mapping.iova, half * PAGE_BYTES, mapping.user_va)
-    _join_with_faults(stage, ioas, buffer.pages(), leave=buffer.pages(half))
-    stage.close(pin, "the access unpins", leave=buffer.pages(0, half))
+    mapping = context.map(ioas, buffer)
+    with context.step("an access pins"):
+        pin = context.access(ioas).pin(mapping.iova, half * PAGE_BYTES, mapping.user_va)
+    _join_with_faults(context, ioas, buffer.pages(), leave=buffer.pages(half))
+    context.close(pin, "the access unpins", leave=buffer.pages(0, half))
 
 
 @scenario((2, 3), "iommufd_device_attach", "iommufd_hwpt_paging_abort")
-def failure_of_an_attach(stage: Stage) -> None:
+def failure_of_an_attach(context: ScenarioContext) -> None:
     """A device is attached to a populated IOAS with every allocation on the way failing in its turn.
 
     The domain that the kernel makes for it may have joined already, and is taken out again.
     """
-    ioas = stage.ioas()
-    buffer = stage.buffer(_PAGES)
-    stage.map(ioas, buffer)
-    device = stage.device(NON_COHERENT)
+    ioas = context.ioas()
+    buffer = context.buffer(_PAGES)
+    context.map(ioas, buffer)
+    device = context.device(NON_COHERENT)
 
     def attempt(faults: Faults, number: int) -> None:
         name = f"attach, fault {number}"
         attached = False
         with (
-            stage.step(name, rule=2, transient=buffer.pages(), makes=NON_COHERENT),
+            context.step(name, rule=2, transient=buffer.pages(), makes=NON_COHERENT),
             suppress(IommufdError),
             faults.at(number),
         ):
-            stage.joined(ioas, device.attach(ioas), NON_COHERENT)
+            context.joined(ioas, device.attach(ioas), NON_COHERENT)
             attached = True
         if attached:
-            with stage.step(f"detach after fault {number}", rule=3, leave=buffer.pages(), makes=NON_COHERENT):
+            with context.step(f"detach after fault {number}", rule=3, leave=buffer.pages(), makes=NON_COHERENT):
                 device.detach()
 
     _sweep(attempt)
 
 
-def _join_with_faults(stage: Stage, ioas: Ioas, pages: Pages, leave: Pages) -> None:
-    device = stage.device(NON_COHERENT)
+def _join_with_faults(context: ScenarioContext, ioas: Ioas, pages: Pages, leave: Pages) -> None:
+    device = context.device(NON_COHERENT)
 
     def attempt(faults: Faults, number: int) -> None:
         hwpt = None
         with (
-            stage.step(f"join, fault {number}", rule=2, transient=pages, makes=NON_COHERENT),
+            context.step(f"join, fault {number}", rule=2, transient=pages, makes=NON_COHERENT),
             suppress(IommufdError),
             faults.at(number),
         ):
             hwpt = Hwpt(ioas, device.dev_id, HwptAllocFlags(0))
-            stage.joined(ioas, hwpt, NON_COHERENT)
+            context.joined(ioas, hwpt, NON_COHERENT)
         if hwpt is not None:
-            stage.close(hwpt, f"go after fault {number}", leave=leave)
+            context.close(hwpt, f"go after fault {number}", leave=leave)
 
     _sweep(attempt)
 

@@ -3,127 +3,127 @@
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.validate.context import Stage
+from iommufd_py.validate.context import ScenarioContext
 from iommufd_py.validate.scenario import scenario
 
 COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
 
 
 @scenario((1, 3), "iopt_area_unfill_domains", "iommufd_fops_release")
-def leave_by_close(stage: Stage) -> None:
+def leave_by_close(context: ScenarioContext) -> None:
     """Close the iommufd with everything still mapped.
 
     The end of a process that crashed.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer()
-    stage.map(ioas, buffer, enter=buffer.pages())
-    with stage.step("close the iommufd", rule=3, leave=buffer.pages()):
-        stage.crash(stage.iommufd)
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer()
+    context.map(ioas, buffer, enter=buffer.pages())
+    with context.step("close the iommufd", rule=3, leave=buffer.pages()):
+        context.crash(context.iommufd)
 
 
 @scenario((1, 3), "iopt_unfill_domain", "iopt_unmap_all")
-def leave_with_the_domain(stage: Stage) -> None:
+def leave_with_the_domain(context: ScenarioContext) -> None:
     """The HWPT is destroyed with the pages mapped, then the IOAS.
 
     The pages go with the domain, so that the IOAS has none left to give back.
     """
-    ioas = stage.ioas()
-    hwpt = stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer()
-    mapping = stage.map(ioas, buffer, enter=buffer.pages())
-    stage.close(hwpt, "the domain goes", leave=buffer.pages())
-    stage.close(mapping, "unmap")
-    stage.close(ioas, "the IOAS goes")
+    ioas = context.ioas()
+    hwpt = context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer()
+    mapping = context.map(ioas, buffer, enter=buffer.pages())
+    context.close(hwpt, "the domain goes", leave=buffer.pages())
+    context.close(mapping, "unmap")
+    context.close(ioas, "the IOAS goes")
 
 
 @scenario((1, 3), "iopt_area_unfill_domains", "iopt_area_unpin_domain")
-def leave_by_unmap_of_everything(stage: Stage) -> None:
+def leave_by_unmap_of_everything(context: ScenarioContext) -> None:
     """Several mappings in two non-coherent domains and a coherent one are unmapped in one call.
 
     The domain that holds the pages need not be the one that is non-coherent.
     """
     for order in ((COHERENT, NON_COHERENT, NON_COHERENT), (NON_COHERENT, COHERENT, NON_COHERENT)):
-        ioas = stage.ioas()
+        ioas = context.ioas()
         for coherency in order:
-            stage.domain(ioas, coherency)
-        buffers = [stage.buffer(4), stage.buffer(4)]
+            context.domain(ioas, coherency)
+        buffers = [context.buffer(4), context.buffer(4)]
         for buffer in buffers:
-            stage.map(ioas, buffer, enter=buffer.pages())
-        with stage.step("unmap everything", rule=3, leave=buffers[0].pages() + buffers[1].pages()):
+            context.map(ioas, buffer, enter=buffer.pages())
+        with context.step("unmap everything", rule=3, leave=buffers[0].pages() + buffers[1].pages()):
             ioas.unmap_all()
 
 
 @scenario((1, 3), "iopt_pages_unfill_xarray", "iopt_pages_unpin_xarray")
-def leave_by_an_access_after_the_domain(stage: Stage) -> None:
+def leave_by_an_access_after_the_domain(context: ScenarioContext) -> None:
     """An access pins pages that a non-coherent domain has; the domain goes, then the access closes.
 
     The last holder flushes, even if it is not a domain and none is left.
     """
-    ioas = stage.ioas()
-    hwpt = stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer()
-    mapping = stage.map(ioas, buffer, enter=buffer.pages())
-    access = stage.access(ioas)
-    with stage.step("an access pins"):
+    ioas = context.ioas()
+    hwpt = context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer()
+    mapping = context.map(ioas, buffer, enter=buffer.pages())
+    access = context.access(ioas)
+    with context.step("an access pins"):
         access.pin(mapping.iova, 4 * PAGE_BYTES, mapping.user_va)
-    stage.close(hwpt, "the domain goes", leave=buffer.pages(4))
-    stage.close(access, "the access closes", leave=buffer.pages(0, 4))
+    context.close(hwpt, "the domain goes", leave=buffer.pages(4))
+    context.close(access, "the access closes", leave=buffer.pages(0, 4))
 
 
 @scenario((1, 3), "iommufd_access_notify_unmap", "iopt_area_unfill_domains")
-def leave_by_unmap_under_an_access(stage: Stage) -> None:
+def leave_by_unmap_under_an_access(context: ScenarioContext) -> None:
     """An access pins pages that a non-coherent domain has; they are unmapped, which asks the access to unpin.
 
     The pages are given back once and flushed once, whichever of the two holds them last.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer()
-    mapping = stage.map(ioas, buffer, enter=buffer.pages())
-    with stage.step("an access pins"):
-        stage.access(ioas).pin(mapping.iova, 4 * PAGE_BYTES, mapping.user_va)
-    stage.close(mapping, "unmap", leave=buffer.pages())
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer()
+    mapping = context.map(ioas, buffer, enter=buffer.pages())
+    with context.step("an access pins"):
+        context.access(ioas).pin(mapping.iova, 4 * PAGE_BYTES, mapping.user_va)
+    context.close(mapping, "unmap", leave=buffer.pages())
 
 
 @scenario((3,), "iopt_pages_fill_xarray", "iopt_pages_unpin_xarray")
-def leave_by_an_access_alone(stage: Stage) -> None:
+def leave_by_an_access_alone(context: ScenarioContext) -> None:
     """An access pins pages and unpins them, without a domain, and in an IOAS with a coherent one.
 
     In-kernel users go through the cache: their pins are none of the rules'.
     """
     for coherency in (None, COHERENT):
-        ioas = stage.ioas()
+        ioas = context.ioas()
         if coherency is not None:
-            stage.domain(ioas, coherency)
-        buffer = stage.buffer(4)
-        mapping = stage.map(ioas, buffer)
-        with stage.step("an access pins"):
-            pin = stage.access(ioas).pin(mapping.iova, mapping.length, mapping.user_va)
-        stage.close(pin, "the access unpins")
+            context.domain(ioas, coherency)
+        buffer = context.buffer(4)
+        mapping = context.map(ioas, buffer)
+        with context.step("an access pins"):
+            pin = context.access(ioas).pin(mapping.iova, mapping.length, mapping.user_va)
+        context.close(pin, "the access unpins")
 
 
 @scenario((1, 3), "iopt_pages_rw_access", "iopt_pages_rw_slow")
-def leave_after_reads_by_an_access(stage: Stage) -> None:
+def leave_after_reads_by_an_access(context: ScenarioContext) -> None:
     """An access reads and writes pages that a non-coherent domain has, and after the domain is gone.
 
     Reading is not giving back. Pages that are pinned for the read alone may be flushed if they are marked.
     """
-    ioas = stage.ioas()
-    hwpt = stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(4)
-    mapping = stage.map(ioas, buffer, enter=buffer.pages())
-    access = stage.access_that_copies(ioas)
+    ioas = context.ioas()
+    hwpt = context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer(4)
+    mapping = context.map(ioas, buffer, enter=buffer.pages())
+    access = context.access_that_copies(ioas)
 
     def copy() -> None:
         for slow_path in (False, True):
             access.read(mapping.iova, mapping.length, slow_path=slow_path)
             access.write(mapping.iova, bytes(mapping.length), slow_path=slow_path)
 
-    with stage.step("read and write", rule=3):
+    with context.step("read and write", rule=3):
         copy()
-    stage.close(hwpt, "the domain goes", leave=buffer.pages())
-    with stage.step("read and write", rule=3, may=4 * buffer.pages()):
+    context.close(hwpt, "the domain goes", leave=buffer.pages())
+    with context.step("read and write", rule=3, may=4 * buffer.pages()):
         copy()

@@ -6,213 +6,213 @@ from iommufd_py.base.errors import NotSupportedError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.mock import MockDmabuf
 from iommufd_py.uapi.enums import MapFlags
-from iommufd_py.validate.context import Stage
+from iommufd_py.validate.context import ScenarioContext
 from iommufd_py.validate.scenario import scenario
 
 COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
 
 
 @scenario((1, 3), "iopt_area_fill_domains", "batch_unpin")
-def map_non_coherent(stage: Stage) -> None:
+def map_non_coherent(context: ScenarioContext) -> None:
     """Map into an IOAS with a non-coherent domain, and unmap.
 
     The plain case: flush before the map, and again between unmap and unpin.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer()
-    mapping = stage.map(ioas, buffer, enter=buffer.pages())
-    stage.close(mapping, "unmap", leave=buffer.pages())
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer()
+    mapping = context.map(ioas, buffer, enter=buffer.pages())
+    context.close(mapping, "unmap", leave=buffer.pages())
 
 
 @scenario((1, 3), "iopt_area_fill_domains", "batch_unpin")
-def map_coherent(stage: Stage) -> None:
+def map_coherent(context: ScenarioContext) -> None:
     """Map into an IOAS whose only domain is coherent, unmap, map again and let the domain go.
 
     Nothing is ever flushed: coherent devices must not pay.
     """
-    ioas = stage.ioas()
-    hwpt = stage.domain(ioas, COHERENT)
-    buffer = stage.buffer()
-    stage.close(stage.map(ioas, buffer), "unmap")
-    stage.map(ioas, buffer)
-    stage.close(hwpt, "the domain goes")
+    ioas = context.ioas()
+    hwpt = context.domain(ioas, COHERENT)
+    buffer = context.buffer()
+    context.close(context.map(ioas, buffer), "unmap")
+    context.map(ioas, buffer)
+    context.close(hwpt, "the domain goes")
 
 
 @scenario((1, 3), "iopt_map_pages")
-def map_without_domain(stage: Stage) -> None:
+def map_without_domain(context: ScenarioContext) -> None:
     """Map into an IOAS without a domain, and unmap.
 
     No device can reach the pages, they are not even pinned.
     """
-    ioas = stage.ioas()
-    buffer = stage.buffer()
-    stage.close(stage.map(ioas, buffer), "unmap")
+    ioas = context.ioas()
+    buffer = context.buffer()
+    context.close(context.map(ioas, buffer), "unmap")
 
 
 @scenario((1, 3), "iopt_area_fill_domains", "iopt_table_add_domain")
-def map_one_of_each(stage: Stage) -> None:
+def map_one_of_each(context: ScenarioContext) -> None:
     """Map into an IOAS with a coherent and a non-coherent domain, in both orders of joining.
 
     One non-coherent domain among others is enough, wherever it stands.
     """
     for first, second in ((COHERENT, NON_COHERENT), (NON_COHERENT, COHERENT)):
-        ioas = stage.ioas()
-        stage.domain(ioas, first)
-        stage.domain(ioas, second)
-        buffer = stage.buffer()
-        mapping = stage.map(ioas, buffer, enter=buffer.pages())
-        stage.close(mapping, f"unmap, {first} first", leave=buffer.pages())
+        ioas = context.ioas()
+        context.domain(ioas, first)
+        context.domain(ioas, second)
+        buffer = context.buffer()
+        mapping = context.map(ioas, buffer, enter=buffer.pages())
+        context.close(mapping, f"unmap, {first} first", leave=buffer.pages())
 
 
 @scenario((1, 3), "iopt_area_fill_domains")
-def map_two_non_coherent(stage: Stage) -> None:
+def map_two_non_coherent(context: ScenarioContext) -> None:
     """Map into an IOAS with two non-coherent domains, and unmap.
 
     Once per page, not once per domain.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer()
-    mapping = stage.map(ioas, buffer, enter=buffer.pages())
-    stage.close(mapping, "unmap", leave=buffer.pages())
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer()
+    mapping = context.map(ioas, buffer, enter=buffer.pages())
+    context.close(mapping, "unmap", leave=buffer.pages())
 
 
 @scenario((1, 3), "iopt_table_remove_domain", "iopt_area_fill_domains")
-def map_after_the_last_non_coherent(stage: Stage) -> None:
+def map_after_the_last_non_coherent(context: ScenarioContext) -> None:
     """Map, let the only non-coherent domain of two go, map something else, unmap both.
 
     With the domain gone new pages are not flushed any more, but the old ones are when they are unpinned.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, COHERENT)
-    goes = stage.domain(ioas, NON_COHERENT)
-    old, new = stage.buffer(), stage.buffer()
-    first = stage.map(ioas, old, enter=old.pages())
-    stage.close(goes, "the non-coherent domain goes")
-    second = stage.map(ioas, new)
-    stage.close(second, "unmap the new pages")
-    stage.close(first, "unmap the old pages", leave=old.pages())
+    ioas = context.ioas()
+    context.domain(ioas, COHERENT)
+    goes = context.domain(ioas, NON_COHERENT)
+    old, new = context.buffer(), context.buffer()
+    first = context.map(ioas, old, enter=old.pages())
+    context.close(goes, "the non-coherent domain goes")
+    second = context.map(ioas, new)
+    context.close(second, "unmap the new pages")
+    context.close(first, "unmap the old pages", leave=old.pages())
 
 
 @scenario((1, 3), "iopt_table_remove_domain", "iopt_table_add_domain")
-def map_while_domains_come_and_go(stage: Stage) -> None:
+def map_while_domains_come_and_go(context: ScenarioContext) -> None:
     """Two non-coherent domains join and one leaves, then the other, then one comes back; map each time.
 
     The count of non-coherent domains must follow them, and not the coherent ones that come and go besides. One too few
     and a map is not flushed, one too many and it is flushed for coherent devices.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, COHERENT)
-    first, second = stage.domain(ioas, NON_COHERENT), stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(4)
+    ioas = context.ioas()
+    context.domain(ioas, COHERENT)
+    first, second = context.domain(ioas, NON_COHERENT), context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer(4)
 
     def map_and_unmap(flushed: bool) -> None:
         pages = buffer.pages() if flushed else ()
-        stage.close(stage.map(ioas, buffer, enter=pages), "unmap", leave=pages)
+        context.close(context.map(ioas, buffer, enter=pages), "unmap", leave=pages)
 
     map_and_unmap(True)
-    stage.close(first, "one non-coherent domain goes")
+    context.close(first, "one non-coherent domain goes")
     map_and_unmap(True)
-    stage.close(stage.domain(ioas, COHERENT), "a coherent domain comes and goes beside a non-coherent one")
+    context.close(context.domain(ioas, COHERENT), "a coherent domain comes and goes beside a non-coherent one")
     map_and_unmap(True)
-    stage.close(second, "the other goes")
+    context.close(second, "the other goes")
     map_and_unmap(False)
-    stage.close(stage.domain(ioas, COHERENT), "a coherent domain comes and goes")
+    context.close(context.domain(ioas, COHERENT), "a coherent domain comes and goes")
     map_and_unmap(False)
-    stage.domain(ioas, NON_COHERENT)
+    context.domain(ioas, NON_COHERENT)
     map_and_unmap(True)
 
 
 @scenario((1, 3), "iopt_area_fill_domains")
-def map_for_reading(stage: Stage) -> None:
+def map_for_reading(context: ScenarioContext) -> None:
     """Map so that the device may only read, and unmap.
 
     A device that only reads can still read what was in memory before, and the kernel cannot know what it did.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer()
-    with stage.step("map", enter=buffer.pages()):
-        iova = stage.iova(buffer.memory.length)
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer()
+    with context.step("map", enter=buffer.pages()):
+        iova = context.iova(buffer.memory.length)
         mapping = ioas.map(buffer.memory, iova, flags=MapFlags.READABLE)
-    stage.close(mapping, "unmap", leave=buffer.pages())
+    context.close(mapping, "unmap", leave=buffer.pages())
 
 
 @scenario((1, 3), "iopt_alloc_pages")
-def map_the_same_memory_twice(stage: Stage) -> None:
+def map_the_same_memory_twice(context: ScenarioContext) -> None:
     """Map the same memory twice, into one IOAS, and into one with a coherent domain; unmap one after the other.
 
     Two maps are two sets of pages for the kernel: each is flushed for itself, the coherent one never.
     """
-    ioas, other = stage.ioas(), stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer()
-    first = stage.map(ioas, buffer, enter=buffer.pages())
-    second = stage.map(ioas, buffer, enter=buffer.pages())
-    without = stage.map(other, buffer)
-    stage.close(first, "unmap the first", leave=buffer.pages())
-    stage.close(second, "unmap the second", leave=buffer.pages())
-    stage.close(without, "unmap from the IOAS without a domain")
+    ioas, other = context.ioas(), context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer()
+    first = context.map(ioas, buffer, enter=buffer.pages())
+    second = context.map(ioas, buffer, enter=buffer.pages())
+    without = context.map(other, buffer)
+    context.close(first, "unmap the first", leave=buffer.pages())
+    context.close(second, "unmap the second", leave=buffer.pages())
+    context.close(without, "unmap from the IOAS without a domain")
 
 
 @scenario((1, 3), "iopt_area_fill_domains", "batch_to_domain")
-def map_parts_of_pages(stage: Stage) -> None:
+def map_parts_of_pages(context: ScenarioContext) -> None:
     """Map from the middle of one page to the middle of another; then the two halves of a page by themselves.
 
     The first and last page are mapped in part. They are flushed as a whole or as far as they are mapped.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
     half = ioas.iova_ranges().alignment
-    stage.need(half < PAGE_BYTES, "the IOMMU maps nothing smaller than a page")
-    across, halves = stage.buffer(4), stage.buffer(1)
-    with stage.step("map across pages", enter=across.pages(0, 3)):
-        mapping = ioas.map(across.memory, stage.iova(PAGE_BYTES), offset=half, length=2 * PAGE_BYTES)
-    stage.close(mapping, "unmap", leave=across.pages(0, 3))
+    context.need(half < PAGE_BYTES, "the IOMMU maps nothing smaller than a page")
+    across, halves = context.buffer(4), context.buffer(1)
+    with context.step("map across pages", enter=across.pages(0, 3)):
+        mapping = ioas.map(across.memory, context.iova(PAGE_BYTES), offset=half, length=2 * PAGE_BYTES)
+    context.close(mapping, "unmap", leave=across.pages(0, 3))
     parts = []
     for offset in (0, half):
-        with stage.step("map a half", enter=halves.pages()):
-            iova = stage.iova(PAGE_BYTES) + offset
+        with context.step("map a half", enter=halves.pages()):
+            iova = context.iova(PAGE_BYTES) + offset
             parts.append(ioas.map(halves.memory, iova, offset=offset, length=PAGE_BYTES - half))
     for part in parts:
-        stage.close(part, "unmap a half", leave=halves.pages())
+        context.close(part, "unmap a half", leave=halves.pages())
 
 
 @scenario((1, 3), "pfn_reader_next", "iopt_area_unpin_domain")
-def map_in_several_batches(stage: Stage) -> None:
+def map_in_several_batches(context: ScenarioContext) -> None:
     """Map and unmap with so little memory for batches that many are needed.
 
     Every batch is flushed, not only the first or the last.
     """
-    ioas = stage.ioas()
-    first = stage.domain(ioas, NON_COHERENT)
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(40, scattered=True)
-    with stage.small_batches():
-        stage.map(ioas, buffer, enter=buffer.pages())
-        stage.close(first, "a domain goes")
-        again = stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
-        with stage.step("unmap", rule=3, leave=buffer.pages()):
+    ioas = context.ioas()
+    first = context.domain(ioas, NON_COHERENT)
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer(40, scattered=True)
+    with context.small_batches():
+        context.map(ioas, buffer, enter=buffer.pages())
+        context.close(first, "a domain goes")
+        again = context.domain(ioas, NON_COHERENT, enter=buffer.pages())
+        with context.step("unmap", rule=3, leave=buffer.pages()):
             ioas.unmap_all()
         again.close()
 
 
 @scenario((1, 3), "iommufd_ioas_map")
-def map_from_threads(stage: Stage) -> None:
+def map_from_threads(context: ScenarioContext) -> None:
     """Four threads map and unmap, each in an IOAS of its own and all in a common one.
 
     Whatever the rules are kept with must be locked.
     """
     rounds = 4
-    common = stage.ioas()
-    stage.domain(common, NON_COHERENT)
+    common = context.ioas()
+    context.domain(common, NON_COHERENT)
     tasks = []
     for _ in range(4):
-        own = stage.ioas()
-        stage.domain(own, NON_COHERENT)
-        tasks.append([(ioas, stage.buffer(4), stage.iova(4 * PAGE_BYTES)) for ioas in (own, common)])
+        own = context.ioas()
+        context.domain(own, NON_COHERENT)
+        tasks.append([(ioas, context.buffer(4), context.iova(4 * PAGE_BYTES)) for ioas in (own, common)])
     pages = rounds * tuple(page for task in tasks for _, buffer, _ in task for page in buffer.pages())
 
     def map_and_unmap(task: int) -> None:
@@ -222,26 +222,26 @@ def map_from_threads(stage: Stage) -> None:
             for ioas, buffer, iova in tasks[task]:
                 ioas.unmap(iova, buffer.memory.length)
 
-    with stage.step("map and unmap", enter=pages, leave=pages):
-        stage.in_threads(len(tasks), map_and_unmap)
+    with context.step("map and unmap", enter=pages, leave=pages):
+        context.in_threads(len(tasks), map_and_unmap)
 
 
 @scenario((1, 3), "iopt_map_file_pages")
-def map_dmabuf(stage: Stage) -> None:
+def map_dmabuf(context: ScenarioContext) -> None:
     """Map a dma-buf, let a non-coherent domain go and another join, unmap.
 
     Its memory is that of a device, never cached and never pinned: flushing it is for nothing, and can be fatal.
     """
-    ioas = stage.ioas()
-    goes = stage.domain(ioas, NON_COHERENT)
+    ioas = context.ioas()
+    goes = context.domain(ioas, NON_COHERENT)
     length = 4 * PAGE_BYTES
     try:
-        dmabuf = stage.keep(MockDmabuf(stage.iommufd, length))
+        dmabuf = context.keep(MockDmabuf(context.iommufd, length))
     except NotSupportedError:
-        stage.need(False, "the mock driver of this kernel makes no dma-bufs")
-    with stage.step("map"):
-        iova = ioas.map_fd(dmabuf.fileno(), 0, length, stage.iova(length))
-    stage.close(goes, "the domain goes")
-    stage.domain(ioas, NON_COHERENT)
-    with stage.step("unmap", rule=3):
+        context.need(False, "the mock driver of this kernel makes no dma-bufs")
+    with context.step("map"):
+        iova = ioas.map_fd(dmabuf.fileno(), 0, length, context.iova(length))
+    context.close(goes, "the domain goes")
+    context.domain(ioas, NON_COHERENT)
+    with context.step("unmap", rule=3):
         ioas.unmap(iova, length)

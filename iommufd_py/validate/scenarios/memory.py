@@ -4,96 +4,96 @@
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.objects.buffer import Backing
-from iommufd_py.validate.context import HUGE_PAGES, Stage
+from iommufd_py.validate.context import HUGE_PAGES, ScenarioContext
 from iommufd_py.validate.scenario import scenario
 
 NON_COHERENT = Coherency.NON_COHERENT
 
 
 @scenario((1, 2, 3), "batch_from_folios", "batch_unpin")
-def memory_of_a_memfd(stage: Stage) -> None:
+def memory_of_a_memfd(context: ScenarioContext) -> None:
     """Map a memfd through its descriptor, let a second domain join, unmap; then a part of it.
 
     Its pages come as folios, not by user addresses.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(backing=Backing.MEMFD)
-    mapping = stage.map(ioas, buffer, enter=buffer.pages(), through_file=True)
-    stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
-    stage.close(mapping, "unmap", leave=buffer.pages())
-    part = stage.map(ioas, buffer, 3, 5, enter=buffer.pages(3, 5), through_file=True)
-    stage.close(part, "unmap", leave=buffer.pages(3, 5))
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer(backing=Backing.MEMFD)
+    mapping = context.map(ioas, buffer, enter=buffer.pages(), through_file=True)
+    context.domain(ioas, NON_COHERENT, enter=buffer.pages())
+    context.close(mapping, "unmap", leave=buffer.pages())
+    part = context.map(ioas, buffer, 3, 5, enter=buffer.pages(3, 5), through_file=True)
+    context.close(part, "unmap", leave=buffer.pages(3, 5))
 
 
 @scenario((1, 3), "batch_from_pages", "batch_unpin")
-def memory_shared(stage: Stage) -> None:
+def memory_shared(context: ScenarioContext) -> None:
     """Map a memfd by its address, unmap.
 
     Shared pages, pinned as user memory.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(backing=Backing.MEMFD)
-    stage.close(stage.map(ioas, buffer, enter=buffer.pages()), "unmap", leave=buffer.pages())
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer(backing=Backing.MEMFD)
+    context.close(context.map(ioas, buffer, enter=buffer.pages()), "unmap", leave=buffer.pages())
 
 
 @scenario((1, 2, 3), "batch_add_pfn_num", "batch_unpin")
-def memory_in_huge_pages(stage: Stage) -> None:
+def memory_in_huge_pages(context: ScenarioContext) -> None:
     """Map a transparent huge page, let a second domain join, unmap; then some pages in the middle of it.
 
     A run of pages is flushed from its first byte to its last, a part of one only as far as it is mapped.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(HUGE_PAGES, Backing.THP)
-    mapping = stage.map(ioas, buffer, enter=buffer.pages())
-    stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
-    stage.close(mapping, "unmap", leave=buffer.pages())
-    part = stage.map(ioas, buffer, 100, 3, enter=buffer.pages(100, 3))
-    stage.close(part, "unmap", leave=buffer.pages(100, 3))
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer(HUGE_PAGES, Backing.THP)
+    mapping = context.map(ioas, buffer, enter=buffer.pages())
+    context.domain(ioas, NON_COHERENT, enter=buffer.pages())
+    context.close(mapping, "unmap", leave=buffer.pages())
+    part = context.map(ioas, buffer, 100, 3, enter=buffer.pages(100, 3))
+    context.close(part, "unmap", leave=buffer.pages(100, 3))
 
 
 @scenario((1, 3), "batch_add_pfn_num", "batch_unpin")
-def memory_in_hugetlb_pages(stage: Stage) -> None:
+def memory_in_hugetlb_pages(context: ScenarioContext) -> None:
     """Map a page of hugetlbfs, and unmap.
 
     The run of pages is as long as the huge page.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(HUGE_PAGES, Backing.HUGETLB_2M)
-    stage.close(stage.map(ioas, buffer, enter=buffer.pages()), "unmap", leave=buffer.pages())
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer(HUGE_PAGES, Backing.HUGETLB_2M)
+    context.close(context.map(ioas, buffer, enter=buffer.pages()), "unmap", leave=buffer.pages())
 
 
 @scenario((1, 2, 3), "batch_from_folios", "batch_unpin")
-def memory_of_a_memfd_in_huge_pages(stage: Stage) -> None:
+def memory_of_a_memfd_in_huge_pages(context: ScenarioContext) -> None:
     """Map a memfd in huge pages through its descriptor, let a second domain join, unmap; then a part of it.
 
     One folio is all of it, and what is flushed is what is mapped. The memory of a virtual machine is of this kind.
     """
-    ioas = stage.ioas()
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(HUGE_PAGES, Backing.MEMFD_HUGETLB_2M)
-    mapping = stage.map(ioas, buffer, enter=buffer.pages(), through_file=True)
-    stage.domain(ioas, NON_COHERENT, enter=buffer.pages())
-    stage.close(mapping, "unmap", leave=buffer.pages())
-    part = stage.map(ioas, buffer, 100, 3, enter=buffer.pages(100, 3), through_file=True)
-    stage.close(part, "unmap", leave=buffer.pages(100, 3))
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer(HUGE_PAGES, Backing.MEMFD_HUGETLB_2M)
+    mapping = context.map(ioas, buffer, enter=buffer.pages(), through_file=True)
+    context.domain(ioas, NON_COHERENT, enter=buffer.pages())
+    context.close(mapping, "unmap", leave=buffer.pages())
+    part = context.map(ioas, buffer, 100, 3, enter=buffer.pages(100, 3), through_file=True)
+    context.close(part, "unmap", leave=buffer.pages(100, 3))
 
 
 @scenario((3,), "iopt_pages_unpin_xarray", "batch_unpin")
-def memory_in_huge_pages_held_in_part(stage: Stage) -> None:
+def memory_in_huge_pages_held_in_part(context: ScenarioContext) -> None:
     """An access pins one page in the middle of a huge page; the domain goes, then the access.
 
     The run is cut: what is unpinned is flushed, and the page that stays pinned only when it goes.
     """
-    ioas = stage.ioas()
-    hwpt = stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(HUGE_PAGES, Backing.THP)
-    mapping = stage.map(ioas, buffer, enter=buffer.pages())
-    with stage.step("an access pins page 7"):
-        pin = stage.access(ioas).pin(mapping.iova + 7 * PAGE_BYTES, PAGE_BYTES, mapping.user_va + 7 * PAGE_BYTES)
+    ioas = context.ioas()
+    hwpt = context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer(HUGE_PAGES, Backing.THP)
+    mapping = context.map(ioas, buffer, enter=buffer.pages())
+    with context.step("an access pins page 7"):
+        pin = context.access(ioas).pin(mapping.iova + 7 * PAGE_BYTES, PAGE_BYTES, mapping.user_va + 7 * PAGE_BYTES)
     others = tuple(page for page in buffer.pages() if page.index != 7)
-    stage.close(hwpt, "the domain goes", leave=others)
-    stage.close(pin, "the access unpins", leave=buffer.pages(7, 1))
+    context.close(hwpt, "the domain goes", leave=others)
+    context.close(pin, "the access unpins", leave=buffer.pages(7, 1))

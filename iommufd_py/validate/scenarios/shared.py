@@ -3,125 +3,125 @@
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.validate.context import Stage
+from iommufd_py.validate.context import ScenarioContext
 from iommufd_py.validate.scenario import scenario
 
 COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
 
 
 @scenario((2, 3), "iopt_area_fill_domain", "iopt_get_pages")
-def shared_parts_attached_one_by_one(stage: Stage) -> None:
+def shared_parts_attached_one_by_one(context: ScenarioContext) -> None:
     """Two IOASes hold copies of different parts of one mapping; a domain joins the one, then the other.
 
     The mark that the first area set says nothing about the second: the last paragraph of the rules' mail.
     """
-    source, first, second = stage.ioas(), stage.ioas(), stage.ioas()
-    buffer = stage.buffer()
-    whole = stage.map(source, buffer)
-    stage.copy(first, whole, 0, 4)
-    stage.copy(second, whole, 8, 4)
-    one = stage.domain(first, NON_COHERENT, enter=buffer.pages(0, 4))
-    other = stage.domain(second, NON_COHERENT, enter=buffer.pages(8, 4))
-    stage.close(one, "the first domain goes", leave=buffer.pages(0, 4))
-    stage.close(other, "the second domain goes", leave=buffer.pages(8, 4))
+    source, first, second = context.ioas(), context.ioas(), context.ioas()
+    buffer = context.buffer()
+    whole = context.map(source, buffer)
+    context.copy(first, whole, 0, 4)
+    context.copy(second, whole, 8, 4)
+    one = context.domain(first, NON_COHERENT, enter=buffer.pages(0, 4))
+    other = context.domain(second, NON_COHERENT, enter=buffer.pages(8, 4))
+    context.close(one, "the first domain goes", leave=buffer.pages(0, 4))
+    context.close(other, "the second domain goes", leave=buffer.pages(8, 4))
 
 
 @scenario((1, 2, 3), "iopt_area_fill_domains", "iopt_get_pages")
-def shared_part_copied_after_an_attach(stage: Stage) -> None:
+def shared_part_copied_after_an_attach(context: ScenarioContext) -> None:
     """One part is copied into an IOAS, a domain joins, then another part is copied into it.
 
     The pages are marked when the second part is mapped, and yet its pages were never flushed.
     """
-    source, target = stage.ioas(), stage.ioas()
-    buffer = stage.buffer()
-    whole = stage.map(source, buffer)
-    first = stage.copy(target, whole, 0, 4)
-    stage.domain(target, NON_COHERENT, enter=buffer.pages(0, 4))
-    second = stage.copy(target, whole, 8, 4, enter=buffer.pages(8, 4))
-    stage.close(first, "unmap the first part", leave=buffer.pages(0, 4))
-    stage.close(second, "unmap the second part", leave=buffer.pages(8, 4))
+    source, target = context.ioas(), context.ioas()
+    buffer = context.buffer()
+    whole = context.map(source, buffer)
+    first = context.copy(target, whole, 0, 4)
+    context.domain(target, NON_COHERENT, enter=buffer.pages(0, 4))
+    second = context.copy(target, whole, 8, 4, enter=buffer.pages(8, 4))
+    context.close(first, "unmap the first part", leave=buffer.pages(0, 4))
+    context.close(second, "unmap the second part", leave=buffer.pages(8, 4))
 
 
 @scenario((1, 3), "iopt_area_fill_domains", "batch_from_domain")
-def shared_with_a_coherent_ioas(stage: Stage) -> None:
+def shared_with_a_coherent_ioas(context: ScenarioContext) -> None:
     """Pages of a coherent IOAS are copied into a non-coherent one; the copy goes first.
 
     They are flushed when copied, and when the last of the two gives them back, though that one is coherent.
     """
-    coherent, other = stage.ioas(), stage.ioas()
-    stage.domain(coherent, COHERENT)
-    stage.domain(other, NON_COHERENT)
-    buffer = stage.buffer()
-    source = stage.map(coherent, buffer)
-    copy = stage.copy(other, source, enter=buffer.pages())
-    stage.close(copy, "unmap the copy")
-    stage.close(source, "unmap the source", leave=buffer.pages())
+    coherent, other = context.ioas(), context.ioas()
+    context.domain(coherent, COHERENT)
+    context.domain(other, NON_COHERENT)
+    buffer = context.buffer()
+    source = context.map(coherent, buffer)
+    copy = context.copy(other, source, enter=buffer.pages())
+    context.close(copy, "unmap the copy")
+    context.close(source, "unmap the source", leave=buffer.pages())
 
 
 @scenario((1, 3), "iopt_area_fill_domains", "batch_from_domain")
-def shared_into_a_coherent_ioas(stage: Stage) -> None:
+def shared_into_a_coherent_ioas(context: ScenarioContext) -> None:
     """Pages of a non-coherent IOAS are copied into a coherent one; the source goes first.
 
     A coherent domain gains nothing from a flush. Rule 1 asks the IOAS, not the pages.
     """
-    non_coherent, other = stage.ioas(), stage.ioas()
-    stage.domain(non_coherent, NON_COHERENT)
-    stage.domain(other, COHERENT)
-    buffer = stage.buffer()
-    source = stage.map(non_coherent, buffer, enter=buffer.pages())
-    copy = stage.copy(other, source)
-    stage.close(source, "unmap the source")
-    stage.close(copy, "unmap the copy", leave=buffer.pages())
+    non_coherent, other = context.ioas(), context.ioas()
+    context.domain(non_coherent, NON_COHERENT)
+    context.domain(other, COHERENT)
+    buffer = context.buffer()
+    source = context.map(non_coherent, buffer, enter=buffer.pages())
+    copy = context.copy(other, source)
+    context.close(source, "unmap the source")
+    context.close(copy, "unmap the copy", leave=buffer.pages())
 
 
 @scenario((1, 3), "iopt_area_fill_domains", "batch_from_domain")
-def shared_by_two_non_coherent_ioases(stage: Stage) -> None:
+def shared_by_two_non_coherent_ioases(context: ScenarioContext) -> None:
     """Pages of a non-coherent IOAS are copied into another non-coherent one.
 
     No matter where a page is from, a new mapping flushes it.
     """
-    first, second = stage.ioas(), stage.ioas()
-    stage.domain(first, NON_COHERENT)
-    stage.domain(second, NON_COHERENT)
-    buffer = stage.buffer()
-    source = stage.map(first, buffer, enter=buffer.pages())
-    copy = stage.copy(second, source, enter=buffer.pages())
-    stage.close(source, "unmap the source")
-    stage.close(copy, "unmap the copy", leave=buffer.pages())
+    first, second = context.ioas(), context.ioas()
+    context.domain(first, NON_COHERENT)
+    context.domain(second, NON_COHERENT)
+    buffer = context.buffer()
+    source = context.map(first, buffer, enter=buffer.pages())
+    copy = context.copy(second, source, enter=buffer.pages())
+    context.close(source, "unmap the source")
+    context.close(copy, "unmap the copy", leave=buffer.pages())
 
 
 @scenario((2, 3), "iopt_area_split", "iopt_area_fill_domain")
-def shared_after_a_split(stage: Stage) -> None:
+def shared_after_a_split(context: ScenarioContext) -> None:
     """The middle of a mapping is unmapped as VFIO's old interface allows; a domain joins what is left.
 
     The split makes two areas of one. Filling the first marks the pages, which says nothing about the second.
     """
-    ioas = stage.ioas()
-    split = stage.splitter(ioas)
-    buffer = stage.buffer(12)
-    iova = ioas.map_user_va(buffer.memory.user_va, buffer.memory.length, stage.iova(buffer.memory.length))
-    with stage.step("split", rule=3):
+    ioas = context.ioas()
+    split = context.splitter(ioas)
+    buffer = context.buffer(12)
+    iova = ioas.map_user_va(buffer.memory.user_va, buffer.memory.length, context.iova(buffer.memory.length))
+    with context.step("split", rule=3):
         split(iova + 4 * PAGE_BYTES, 4 * PAGE_BYTES)
     parts = buffer.pages(0, 4) + buffer.pages(8, 4)
-    hwpt = stage.domain(ioas, NON_COHERENT, enter=parts)
-    stage.close(hwpt, "the domain goes", leave=parts)
-    stage.domain(ioas, NON_COHERENT, enter=parts)
-    with stage.step("unmap", rule=3, leave=parts):
+    hwpt = context.domain(ioas, NON_COHERENT, enter=parts)
+    context.close(hwpt, "the domain goes", leave=parts)
+    context.domain(ioas, NON_COHERENT, enter=parts)
+    with context.step("unmap", rule=3, leave=parts):
         ioas.unmap_all()
 
 
 @scenario((1, 2, 3), "iopt_area_split", "iopt_area_unfill_domains")
-def shared_after_a_split_while_mapped(stage: Stage) -> None:
+def shared_after_a_split_while_mapped(context: ScenarioContext) -> None:
     """The middle of a mapping is unmapped while a non-coherent domain has it; then the ends, one by one.
 
     Each part is flushed when it goes, and only that part.
     """
-    ioas = stage.ioas()
-    split = stage.splitter(ioas)
-    stage.domain(ioas, NON_COHERENT)
-    buffer = stage.buffer(12)
-    with stage.step("map", enter=buffer.pages()):
-        iova = ioas.map_user_va(buffer.memory.user_va, buffer.memory.length, stage.iova(buffer.memory.length))
+    ioas = context.ioas()
+    split = context.splitter(ioas)
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer(12)
+    with context.step("map", enter=buffer.pages()):
+        iova = ioas.map_user_va(buffer.memory.user_va, buffer.memory.length, context.iova(buffer.memory.length))
     for first in (4, 0, 8):
-        with stage.step(f"unmap from page {first}", rule=3, leave=buffer.pages(first, 4)):
+        with context.step(f"unmap from page {first}", rule=3, leave=buffer.pages(first, 4)):
             split(iova + first * PAGE_BYTES, 4 * PAGE_BYTES)

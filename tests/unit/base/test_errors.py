@@ -22,14 +22,14 @@ from iommufd_py.base import errors
 def test_check_raises_by_meaning_and_keeps_errno(name: str, kind: type[errors.IommufdError]) -> None:
     number = getattr(errno, name)
     with pytest.raises(OSError, match=rf"\): {name}: ") as caught:
-        errors.check(-number, "IOMMU_DESTROY", {"id": 7})
+        errors.check_result(-number, "IOMMU_DESTROY", {"id": 7})
     assert type(caught.value) is kind
     assert caught.value.errno == number
     assert caught.value.arguments == {"id": 7}
 
 
 def test_check_returns_results() -> None:
-    assert errors.check(5, "VFIO_GROUP_GET_DEVICE_FD", {}) == 5
+    assert errors.check_result(5, "VFIO_GROUP_GET_DEVICE_FD", {}) == 5
 
 
 def test_message_names_ioctl_arguments_cause_and_remedy() -> None:

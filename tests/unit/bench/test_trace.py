@@ -8,7 +8,7 @@ import pytest
 from iommufd_py import ToolError
 from iommufd_py.bench.trace import breakdowns, split
 from iommufd_py.host.tracefs import TraceRecord
-from iommufd_py.results.breakdown import REST, Breakdown, Part, load, to_document
+from iommufd_py.results.breakdown import REST, Breakdown, Part, breakdowns_document, load_breakdowns
 
 WHOLES = {"iommufd_ioas_map": "map", "iommufd_ioas_unmap": "unmap"}
 
@@ -82,9 +82,9 @@ def test_breakdown_is_of_the_measuring_thread_alone() -> None:
 
 def test_breakdowns_survive_their_file(tmp_path: Path) -> None:
     file = tmp_path / "trace.json"
-    file.write_text(json.dumps(to_document(of_all(MAP))))
-    assert load(file) == of_all(MAP)
-    assert load(file)[0].parts[0] == Part("pinning", 3000, 1)
+    file.write_text(json.dumps(breakdowns_document(of_all(MAP))))
+    assert load_breakdowns(file) == of_all(MAP)
+    assert load_breakdowns(file)[0].parts[0] == Part("pinning", 3000, 1)
     file.write_text("{}")
     with pytest.raises(ToolError, match="is not what"):
-        load(file)
+        load_breakdowns(file)

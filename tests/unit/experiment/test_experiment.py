@@ -4,7 +4,7 @@
 import pytest
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.experiment.experiment import SCHEMA, Step, parse_script
+from iommufd_py.experiment.experiment import SCHEMA, Operation, parse_script
 
 HEAD = f'schema = "{SCHEMA}"\n'
 
@@ -15,7 +15,7 @@ def test_steps_in_their_order() -> None:
         '[[step]]\ndo = "unmap"\nioas = "a"\niova = "0x1000"\nlength = "4K"\nexpect = "ENOENT"\n'
     )
     first, second = parse_script(text)
-    assert first == Step("ioas", {"name": "a"})
+    assert first == Operation("ioas", {"name": "a"})
     assert (second.do, second.expect) == ("unmap", "ENOENT")
     assert str(second) == "unmap ioas=a iova=0x1000 length=4K"
 

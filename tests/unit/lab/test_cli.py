@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 from iommufd_py.cli.lab import lab
 
-from iommufd_py.lab.doctor import Finding, examine
+from iommufd_py.lab.doctor import Diagnosis, examine
 from iommufd_py.lab.errors import LabError
 
 
@@ -73,5 +73,5 @@ def test_doctor_names_the_command_for_what_is_missing(monkeypatch: pytest.Monkey
 
 def test_every_finding_that_is_missing_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    findings: list[Finding] = examine()
+    findings: list[Diagnosis] = examine()
     assert all(finding.remedy for finding in findings if finding.state == "missing")

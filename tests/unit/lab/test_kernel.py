@@ -180,9 +180,9 @@ def test_changes_are_built_on_the_objects_of_what_they_change(tree: SourceTree, 
     build.build(patched, tree, [series], Silent())
     made = []
     for change in (two, three):
-        made.append(build.build_changed(patched, tree, [series], change, Silent()))
+        made.append(build.compile_changed(patched, tree, [series], change, Silent()))
         with pytest.raises(LabError, match=r"wrong\.patch does not apply to the patched kernel"):
-            build.build_changed(patched, tree, [series], wrong, Silent())
+            build.compile_changed(patched, tree, [series], wrong, Silent())
     assert [kernel.image.read_text() for kernel in made] == ["two\n", "three\n"]
     assert cache.find(patched) not in made
     counts = {path.parts[-3]: path.read_text() for path in paths.work_dir().glob("build/*/*/obj/count")}

@@ -11,7 +11,7 @@ from scipy import stats
 
 from iommufd_py import ToolError
 from iommufd_py.results import compare_text, model
-from iommufd_py.results.compare import Verdict, compare, document, ratio_interval
+from iommufd_py.results.compare import Verdict, compare, comparison_document, ratio_interval
 from tests.unit.results.bench_results import POINT, result, run
 
 REPEATS, AT_LEAST = 20, 19
@@ -153,5 +153,5 @@ def test_cover_letter_fits_a_mail() -> None:
 def test_markdown_and_json_have_every_row() -> None:
     comparison = compare(scaled(0.99, 1.0, 1.01), scaled(1.19, 1.2, 1.21))
     assert len(compare_text.markdown(comparison).splitlines()) == 4
-    (kept,) = document([comparison])["comparisons"]
+    (kept,) = comparison_document([comparison])["comparisons"]
     assert [change["verdict"] for change in kept["changes"]] == ["slower", "slower"]

@@ -110,7 +110,7 @@ def test_a_run_that_does_not_use_it_is_as_before(pytester: pytest.Pytester) -> N
         @pytest.mark.mock
         @pytest.mark.hw
         def test_it(request):
-            assert "kernel_watch" not in request.fixturenames
+            assert "leak_check" not in request.fixturenames
             loaded = {name for name in sys.modules if name.startswith("iommufd_py")}
             assert loaded == {"iommufd_py", "iommufd_py.testing", "iommufd_py.testing.plugin"}
         """

@@ -12,7 +12,7 @@ import pytest
 from iommufd_py import UnsupportedIoctlError
 from iommufd_py.bench.runner import SampleStore
 from iommufd_py.uapi import bench
-from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, Step, clock, empty_ioctl
+from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, TimedStep, clock, empty_ioctl
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_the_clock_goes_forward() -> None:
 
 
 def test_first_failure_ends_the_loop_and_is_named(null: int) -> None:
-    steps = [empty_ioctl(null), Step("second", null, "IOMMU_DESTROY", "iommu_destroy", {"id": 7})]
+    steps = [empty_ioctl(null), TimedStep("second", null, "IOMMU_DESTROY", "iommu_destroy", {"id": 7})]
     with pytest.raises(UnsupportedIoctlError, match=r"IOMMU_OPTION\(.*round=0\): ENOTTY"):
         Loop(steps).run(3)
     with pytest.raises(UnsupportedIoctlError, match=r"IOMMU_DESTROY\(id=7, round=0\): ENOTTY"):
@@ -56,7 +56,10 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
     reader, writer = os.pipe()
     os.write(writer, b"abc")
     yield Loop(
-        [Step("first", reader, "FIONREAD", "int", {"n": 0}), Step("second", reader, "FIONREAD", "int", {"n": 0})]
+        [
+            TimedStep("first", reader, "FIONREAD", "int", {"n": 0}),
+            TimedStep("second", reader, "FIONREAD", "int", {"n": 0}),
+        ]
     )
     os.close(reader)
     os.close(writer)
@@ -73,7 +76,7 @@ def test_each_step_of_each_round_is_timed(loop: Loop) -> None:
 def test_only_slow_samples_were_disturbed(loop: Loop) -> None:
     """A switch takes a microsecond at least, and that is where the loop looks for one."""
     for batch in loop.run(100_000):
-        flagged = [ns for ns, flags in zip(batch.ns, batch.befell, strict=True) if flags]
+        flagged = [ns for ns, flags in zip(batch.ns, batch.disturbances, strict=True) if flags]
         assert all(ns >= min(batch.ns) + 1000 for ns in flagged)
         assert len(flagged) < 10_000
 

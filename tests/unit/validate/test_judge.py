@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from iommufd_py import Coherency, ToolError
 from iommufd_py.validate.events import Event, Flush, Map, MapFailed, NewDomain, StepBegin, StepEnd, Unmap, Unpin
-from iommufd_py.validate.judge import Page, Step, judge, judge_counts
+from iommufd_py.validate.judge import Page, ScenarioStep, judge, judge_counts
 
 PAGE = 4096
 FRAME, IOVA = 0x100, 0x2000_0000
@@ -19,10 +19,10 @@ NON_COHERENT, COHERENT = 0xA0, 0xC0
 PAGES = tuple(Page("buffer", index) for index in range(4))
 FRAMES = {FRAME + page.index: page for page in PAGES}
 
-MAKE_NON_COHERENT = Step("a domain joins", rule=2, makes=Coherency.NON_COHERENT)
-MAKE_COHERENT = Step("a coherent domain joins", rule=2, makes=Coherency.COHERENT)
-MAP = Step("map", 1, enter=PAGES, frames=FRAMES)
-UNMAP = Step("unmap", 3, leave=PAGES, frames=FRAMES)
+MAKE_NON_COHERENT = ScenarioStep("a domain joins", rule=2, makes=Coherency.NON_COHERENT)
+MAKE_COHERENT = ScenarioStep("a coherent domain joins", rule=2, makes=Coherency.COHERENT)
+MAP = ScenarioStep("map", 1, enter=PAGES, frames=FRAMES)
+UNMAP = ScenarioStep("unmap", 3, leave=PAGES, frames=FRAMES)
 
 
 def flush(first: int = 0, count: int = 4) -> Flush:
@@ -41,7 +41,7 @@ def unpin(first: int = 0, count: int = 4) -> Unpin:
     return Unpin(FRAME + first, count)
 
 
-def verdicts(*played: tuple[Step, list[Event]]) -> list[tuple[int, str, str]]:
+def verdicts(*played: tuple[ScenarioStep, list[Event]]) -> list[tuple[int, str, str]]:
     """Judge steps with what happened in each: (rule, step, what) of each violation."""
     events: list[Event] = []
     for index, (_, happened) in enumerate(played):
@@ -157,7 +157,7 @@ def test_a_coherent_domain_takes_none() -> None:
 
 
 def test_the_rule_is_that_of_the_step() -> None:
-    joins = Step("joins", 2, enter=PAGES, makes=Coherency.NON_COHERENT, frames=FRAMES)
+    joins = ScenarioStep("joins", 2, enter=PAGES, makes=Coherency.NON_COHERENT, frames=FRAMES)
     assert verdicts((joins, [NewDomain(NON_COHERENT), map_()])) == [(2, "joins", IN)]
 
 
@@ -171,7 +171,7 @@ def test_a_domain_where_another_was() -> None:
 def test_a_transient_page_is_as_it_goes() -> None:
     """A map that fails: nothing has to come in, but what came in is flushed on both ways."""
     made = MAKE_NON_COHERENT, [NewDomain(NON_COHERENT)]
-    fails = Step("map that fails", 1, transient=PAGES, frames=FRAMES)
+    fails = ScenarioStep("map that fails", 1, transient=PAGES, frames=FRAMES)
     half = [flush(0, 2), map_(count=2)]
     for happened in (
         [],

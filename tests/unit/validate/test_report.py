@@ -6,8 +6,8 @@ import pytest
 
 from iommufd_py.lab.tap import parse_tap
 from iommufd_py.validate.judge import Page, Violation
-from iommufd_py.validate.report import document, junit, ktap
-from iommufd_py.validate.runner import Outcome, Result, Verdict
+from iommufd_py.validate.report import junit, ktap, validation_document
+from iommufd_py.validate.runner import RuleOutcome, ScenarioResult, Validation
 from iommufd_py.validate.scenario import Scenario
 from iommufd_py.validate.scenarios import SCENARIOS
 
@@ -16,39 +16,39 @@ def scenario(name: str, *rules: int) -> Scenario:
     return Scenario(name, rules, ("iopt_map_pages",), "What.", "Why.", lambda stage: None)
 
 
-KEPT = Verdict(scenario("good", 1, 3), Outcome.KEPT, 0.25, frozenset({1, 3}))
+KEPT = ScenarioResult(scenario("good", 1, 3), RuleOutcome.KEPT, 0.25, frozenset({1, 3}))
 VIOLATION = Violation(2, "joins", "mapped & lost", Page("buffer 1", 3), 0x1D8, ("map: flushed", "joins: mapped"), 2)
-VIOLATED = Verdict(scenario("bad", 2), Outcome.VIOLATED, 0.5, frozenset({2}), (VIOLATION,))
-ERROR = Verdict(scenario("broken", 1), Outcome.ERROR, 0.5, reason="it <failed>")
-UNSEEN = Verdict(scenario("unseen", 2), Outcome.NOT_OBSERVED, 0.1, reason="no coherent device")
+VIOLATED = ScenarioResult(scenario("bad", 2), RuleOutcome.VIOLATED, 0.5, frozenset({2}), (VIOLATION,))
+ERROR = ScenarioResult(scenario("broken", 1), RuleOutcome.ERROR, 0.5, reason="it <failed>")
+UNSEEN = ScenarioResult(scenario("unseen", 2), RuleOutcome.NOT_OBSERVED, 0.1, reason="no coherent device")
 
 
-def result(*verdicts: Verdict) -> Result:
-    return Result("mock", "7.3", ("arch_flush_cache_phys",), "", verdicts)
+def result(*verdicts: ScenarioResult) -> Validation:
+    return Validation("mock", "7.3", ("arch_flush_cache_phys",), "", verdicts)
 
 
 @pytest.mark.parametrize(
     ("verdicts", "outcome"),
     [
-        ((KEPT,), Outcome.KEPT),
-        ((KEPT, UNSEEN), Outcome.NOT_OBSERVED),  # rule 2 was asked for and never put to work
-        ((KEPT, ERROR), Outcome.ERROR),
-        ((KEPT, ERROR, VIOLATED, UNSEEN), Outcome.VIOLATED),
-        ((replace(KEPT, exercised=frozenset()),), Outcome.NOT_OBSERVED),  # nothing had to be flushed
+        ((KEPT,), RuleOutcome.KEPT),
+        ((KEPT, UNSEEN), RuleOutcome.NOT_OBSERVED),  # rule 2 was asked for and never put to work
+        ((KEPT, ERROR), RuleOutcome.ERROR),
+        ((KEPT, ERROR, VIOLATED, UNSEEN), RuleOutcome.VIOLATED),
+        ((replace(KEPT, exercised=frozenset()),), RuleOutcome.NOT_OBSERVED),  # nothing had to be flushed
     ],
 )
-def test_outcome_of_a_run(verdicts: tuple[Verdict, ...], outcome: Outcome) -> None:
+def test_outcome_of_a_run(verdicts: tuple[ScenarioResult, ...], outcome: RuleOutcome) -> None:
     assert result(*verdicts).outcome is outcome
 
 
 def test_rules() -> None:
     run = result(KEPT, VIOLATED)
-    assert [run.rule(number) for number in (1, 2, 3)] == [Outcome.KEPT, Outcome.VIOLATED, Outcome.KEPT]
-    assert document(run)["rules"] == {"1": "kept", "2": "violated", "3": "kept"}
+    assert [run.rule(number) for number in (1, 2, 3)] == [RuleOutcome.KEPT, RuleOutcome.VIOLATED, RuleOutcome.KEPT]
+    assert validation_document(run)["rules"] == {"1": "kept", "2": "violated", "3": "kept"}
 
 
 def test_document_names_the_page() -> None:
-    (row,) = document(result(VIOLATED))["scenarios"]
+    (row,) = validation_document(result(VIOLATED))["scenarios"]
     assert row["violations"] == [
         {
             "rule": 2,
