@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+"""Print the tests in tests/mock that depend on a file changed since main; for ./scripts/check --native."""
+
+import subprocess
+from pathlib import Path
+
+from scripts.inputs import closure
+
+ROOT = Path(__file__).resolve().parent.parent
+# A walk of thousands of steps belongs to scripts/test.
+_LONG = ("tests/mock/test_model.py",)
+
+
+def changed_files() -> set[Path]:
+    """Return the files that differ from the point where this branch left main, and those git does not know yet."""
+    base = _git("merge-base", "HEAD", "main")[0]
+    names = [*_git("diff", "--name-only", base), *_git("ls-files", "--others", "--exclude-standard")]
+    return {ROOT / name for name in names}
+
+
+def _git(*arguments: str) -> list[str]:
+    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def main() -> None:
+    """Print the tests."""
+    changed = changed_files()
+    for test in sorted((ROOT / "tests" / "mock").glob("test_*.py")):
+        name = str(test.relative_to(ROOT))
+        if name not in _LONG and changed & closure(ROOT, [name]):
+            print(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""The files that decide the result of a job: its tests and the code that they import; and a digest over all."""
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+# Whatever changes here can change every result.
+ALWAYS = ("pyproject.toml", "scripts/setup", "tests/conftest.py", "cffi_build")
+# A test that names the command runs it as a program, which no import shows.
+_COMMAND = '"iommufd"'
+
+
+def digest(root: Path, tests: Iterable[str], extra: Iterable[str] = ()) -> str:
+    """Return a digest over the content of *tests*, of all that they import, and of the words in *extra*.
+
+    Args:
+        root: the checkout.
+        tests: files and folders below *root*.
+        extra: further words that decide the result: the command, the kernel, the version of Python.
+    """
+    together = hashlib.sha256()
+    for word in extra:
+        together.update(word.encode() + b"\0")
+    for file in sorted(closure(root, [*ALWAYS, *tests])):
+        together.update(str(file.relative_to(root)).encode() + b"\0")
+        together.update(hashlib.sha256(file.read_bytes()).digest())
+    return together.hexdigest()[:20]
+
+
+def closure(root: Path, seeds: Iterable[str]) -> set[Path]:
+    """Return every file below *root* that *seeds* name or import, directly or through others.
+
+    An import inside a function counts like one at the top. A test that starts the ``iommufd`` command depends on all of
+    the command line.
+    """
+    found: set[Path] = set()
+    waiting = [file for seed in seeds for file in _files(root / seed)]
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found.add(file)
+        if file.suffix == ".py":
+            waiting += imported(root, file)
+    return found
+
+
+def imported(root: Path, file: Path) -> Iterator[Path]:
+    """Yield the files of the checkout that a Python file imports."""
+    text = file.read_text(encoding="utf-8")
+    if file.is_relative_to(root / "tests") and _COMMAND in text:
+        yield from _files(root / "cli")
+    package = file.relative_to(root).parent.parts
+    for level, name in _imports(text):
+        base = list(package[: len(package) - level + 1]) if level else []
+        yield from _module(root, [*base, *name])
+
+
+# Jobs share most of their files, and a parser takes far longer than everything else here.
+@functools.cache
+def _imports(text: str) -> list[tuple[int, list[str]]]:
+    """Return the modules that a Python text imports, and the names from them, each with the level of the import."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name.split(".")) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module.split(".") if node.module else []
+            found += [(node.level, module), *((node.level, [*module, alias.name]) for alias in node.names)]
+    return found
+
+
+def _module(root: Path, parts: list[str]) -> Iterator[Path]:
+    """Yield the file of a module, and those of the packages around it; nothing for a module of others."""
+    if parts[:1] == ["iommufd_py"] and len(parts) == 2 and not (root / "iommufd_py" / parts[1]).exists():
+        # A public name of the package comes from its API.
+        parts = ["iommufd_py", "api"]
+    if parts[:2] == ["iommufd_py", "cli"]:
+        parts = parts[1:]
+    for length in range(1, len(parts) + 1):
+        path = root.joinpath(*parts[:length])
+        yield from (one for one in (path / "__init__.py", path.with_suffix(".py")) if one.is_file())
+        # A package's data decides as its code does.
+        if length == len(parts) and (path / "__init__.py").is_file():
+            yield from (one for one in path.rglob("*") if one.is_file() and one.suffix in (".json", ".config", ".h"))
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from (
+            one for one in path.rglob("*") if one.is_file() and "__pycache__" not in one.parts and one.suffix != ".pyc"
+        )
+    elif path.is_file():
+        yield path
+    else:
+        raise FileNotFoundError(f"{path} is an input of a job and does not exist")

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""Every job of ./scripts/test, as a table: kernel, machine, tests. Run by scripts/test; see CONTRIBUTING.md."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["host", "native", "vm"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command whose exit status is a result.
+
+    Attributes:
+        name: of the job, one word.
+        command: the command; in a guest, the command that the guest runs.
+        kind: on this machine, in a native guest, or in a guest behind an emulated VT-d.
+        inputs: files and folders that decide the result, with all that they import. Empty: the job runs every time.
+        kernel: variant of the guest's kernel, with ``-debug`` for the debug configuration.
+        machine: further options of ``iommufd lab run``.
+        minutes: a first guess of the time it takes; long jobs start first.
+        nightly: runs with --full only.
+        may_be_impossible: exit status 4, not possible on this machine, is no failure.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    kind: Kind = "host"
+    inputs: tuple[str, ...] = ()
+    kernel: str = ""
+    machine: tuple[str, ...] = ()
+    minutes: float = 1
+    nightly: bool = False
+    may_be_impossible: bool = False
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _native(name: str, kernel: str, command: str, inputs: str, minutes: float) -> Job:
+    return Job(name, _words(command), "native", _words(inputs), kernel, minutes=minutes)
+
+
+def _vm(name: str, kernel: str, command: str, inputs: str, minutes: float, machine: str = "") -> Job:
+    return Job(name, _words(command), "vm", _words(inputs), kernel, _words(machine), minutes)
+
+
+# The command line of `iommufd validate`, and the scenarios that it plays.
+_VALIDATE = "cli/main.py cli/validate.py iommufd_py/validate"
+_PATCHES = "iommufd_py/lab/patches iommufd_py/lab"
+
+JOBS = (
+    # On this machine. The first five take seconds, and a change nearly always concerns them.
+    Job("ruff", _words("ruff check ."), minutes=0.1),
+    Job("format", _words("ruff format --check ."), minutes=0.1),
+    Job("types", _words("mypy"), minutes=0.5),
+    Job("imports", _words("lint-imports"), minutes=0.1),
+    Job("unit", _words("pytest -q tests/unit"), minutes=2),
+    Job("cli", _words("pytest -q tests/cli"), inputs=_words("tests/cli cli iommufd_py scripts"), minutes=2),
+    Job("lab", _words("pytest -q tests/lab"), inputs=_words("tests/lab iommufd_py/lab cli"), minutes=6),
+    # On the mock driver, at native speed: long random walks, and the rules by the kernel's own counters.
+    _native("native-stock", "stock", "pytest -q tests/mock --steps 20000", "tests/mock", 2),
+    _native("native-patched", "patched", "pytest -q tests/mock --steps 20000", "tests/mock", 2),
+    # The same with every memory access and every lock checked.
+    _native("native-debug", "patched-debug", "pytest -q tests/mock", "tests/mock", 4),
+    _native("native-debug-validate", "patched-debug", "iommufd validate", _VALIDATE, 1),
+    # Behind an emulated VT-d: devices, huge pages, IO page faults, tracing.
+    _vm("vtd-mock", "stock", "pytest -q tests/mock", "tests/mock", 4),
+    _vm("vtd-devices", "stock", "pytest -q tests/vtd tests/examples", "tests/vtd tests/examples", 7),
+    _vm(
+        "vtd-coherent",
+        "stock",
+        "pytest -q tests/vtd/test_device.py tests/vtd/test_container.py tests/vtd/test_dma.py",
+        "tests/vtd/test_device.py tests/vtd/test_container.py tests/vtd/test_dma.py tests/vtd/conftest.py",
+        2,
+        "--coherent",
+    ),
+    _vm(
+        "vtd-patched",
+        "patched",
+        "pytest -q tests/mock tests/vtd/test_flush.py",
+        "tests/mock tests/vtd/test_flush.py tests/vtd/conftest.py",
+        4,
+    ),
+    _vm(
+        "vtd-patched-scalable",
+        "patched",
+        "pytest -q tests/vtd/test_flush.py tests/vtd/test_device.py",
+        "tests/vtd/test_flush.py tests/vtd/test_device.py tests/vtd/conftest.py",
+        1,
+        "--coherent --scalable",
+    ),
+    _vm("validate-mock", "patched", "iommufd validate", _VALIDATE, 1),
+    _vm("validate-device", "patched", "iommufd validate --device 0000:00:10.0 --bind", _VALIDATE, 1),
+    # Does validate tell? On kernels that are wrong, and on some that are right in another way.
+    Job(
+        "mutants",
+        _words("scripts/mutants --quick"),
+        inputs=_words(f"scripts/mutants tests/lab/mutants {_VALIDATE} {_PATCHES}"),
+        minutes=5,
+        may_be_impossible=True,
+    ),
+    # The kernel's own tests.
+    Job(
+        "selftest",
+        _words("iommufd lab selftest --kernel patched"),
+        inputs=_words(f"{_PATCHES} cli/lab.py"),
+        minutes=2,
+    ),
+    # Debian's archives drop a series when the next one has settled.
+    Job(
+        "selftest-7.2",
+        _words("iommufd lab selftest --kernel patched --series 7.2"),
+        inputs=_words(f"{_PATCHES} cli/lab.py"),
+        minutes=8,
+        may_be_impossible=True,
+    ),
+    # Every night.
+    Job("all-mutants", _words("scripts/mutants"), minutes=40, nightly=True, may_be_impossible=True),
+    Job("series-7.3", _words("scripts/check_series 7.3"), minutes=40, nightly=True, may_be_impossible=True),
+    Job("series-7.2", _words("scripts/check_series 7.2"), minutes=40, nightly=True, may_be_impossible=True),
+    Job("series-6.12", _words("scripts/check_series 6.12"), minutes=40, nightly=True, may_be_impossible=True),
+    Job(
+        "selftest-debug",
+        _words("iommufd lab selftest --kernel patched --debug"),
+        minutes=15,
+        nightly=True,
+        may_be_impossible=True,
+    ),
+    Job("bars", _words("iommufd lab run --native --kernel stock -- pytest -q tests/bars"), minutes=10, nightly=True),
+)

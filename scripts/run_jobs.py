@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: MIT
+"""Run the jobs of scripts/jobs.py, two at a time, and skip those that passed before with the same inputs.
+
+Started by scripts/test. Exit status: 0 all jobs passed, 1 a job failed, 2 wrong usage, 130 interrupted.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from iommufd_py.lab.paths import cache_root
+from scripts import inputs
+from scripts.jobs import JOBS, Job
+
+ROOT = Path(__file__).resolve().parent.parent
+# An emulated guest takes 2 GiB, a compiler about as much.
+_BYTES_PER_JOB = 4 << 30
+# A job that takes twenty times its usual time hangs; a busy machine alone slows it by less.
+_PATIENCE = 20
+_IMPOSSIBLE = 4
+# The kernels that the guests of the table boot: variant, architecture, debug.
+_KERNELS = {"native": "um", "vm": "x86_64"}
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of one job."""
+
+    job: Job
+    status: int
+    seconds: float
+    output: Path | None
+
+    @property
+    def word(self) -> str:
+        """``passed``, ``failed``, ``skipped`` (it passed before) or ``impossible``."""
+        if self.output is None:
+            return "skipped"
+        if self.status == _IMPOSSIBLE and self.job.may_be_impossible:
+            return "impossible"
+        return "failed" if self.status else "passed"
+
+
+class Passed:
+    """The jobs that passed, by a digest of their inputs, and how long each took last; kept in the cache."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def has(self, key: str) -> bool:
+        """Whether a job with the inputs *key* passed before."""
+        return (self._directory / key).exists()
+
+    def add(self, job: Job, key: str, seconds: float) -> None:
+        """Keep that *job* passed; its older passes go."""
+        for file in self._directory.iterdir():
+            if json.loads(file.read_text())["job"] == job.name:
+                file.unlink()
+        (self._directory / key).write_text(json.dumps({"job": job.name, "seconds": round(seconds, 1)}))
+
+
+def build_kernels(jobs: Iterable[Job]) -> dict[tuple[str, str], str]:
+    """Build the kernels that *jobs* boot, one after the other, and return the path of each image by kind and name.
+
+    Raises:
+        SystemExit: a kernel does not build.
+    """
+    images: dict[tuple[str, str], str] = {}
+    for kind, kernel in sorted({(job.kind, job.kernel) for job in jobs if job.kernel}, reverse=True):
+        variant, _, debug = kernel.partition("-")
+        command = ["iommufd", "lab", "kernel", "build", variant, "--arch", _KERNELS[kind], *(["--debug"] * bool(debug))]
+        print(f"== kernel {kernel}, {_KERNELS[kind]}", flush=True)
+        built = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if built.returncode:
+            sys.exit(f"scripts/test: {shlex.join(command)} failed with exit status {built.returncode}; see above")
+        images[kind, kernel] = built.stdout.strip()
+    return images
+
+
+def command_of(job: Job) -> list[str]:
+    """Return the command line of *job* on this machine."""
+    if job.kind == "host":
+        return list(job.command)
+    variant, _, debug = job.kernel.partition("-")
+    machine = [*(["--native"] if job.kind == "native" else []), *(["--debug"] if debug else []), *job.machine]
+    return ["iommufd", "lab", "run", "--timeout", "3000", "--kernel", variant, *machine, "--", *job.command]
+
+
+def key_of(job: Job, image: str) -> str:
+    """Return the digest of everything that decides the result of *job*; empty for a job that always runs."""
+    if not job.inputs:
+        return ""
+    return inputs.digest(ROOT, job.inputs, [shlex.join(command_of(job)), image, sys.version])
+
+
+class Runner:
+    """Runs jobs in threads, each job a process group of its own, and ends what still runs when it is interrupted."""
+
+    def __init__(self, jobs: Sequence[tuple[Job, str]], passed: Passed, directory: Path) -> None:
+        self._waiting = sorted(jobs, key=lambda one: one[0].minutes, reverse=True)
+        self._passed = passed
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._native = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+        self.done: list[Done] = []
+
+    def run(self, workers: int) -> None:
+        """Run all jobs, *workers* at a time."""
+        threads = [threading.Thread(target=self._work) for _ in range(workers)]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        except BaseException:
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            self._waiting.clear()
+            for child in self._running:
+                os.killpg(child.pid, signal.SIGTERM)
+
+    def _next(self) -> tuple[Job, str] | None:
+        """Take the longest job that may start now: one native guest at a time, as all of them use the same CPU."""
+        with self._lock:
+            for position, (job, _) in enumerate(self._waiting):
+                if job.kind != "native" or self._native.acquire(blocking=False):
+                    return self._waiting.pop(position)
+            return self._waiting.pop(0) if self._waiting and self._native.acquire() else None
+
+    def _work(self) -> None:
+        while (taken := self._next()) is not None:
+            job, key = taken
+            try:
+                self._run(job, key)
+            finally:
+                if job.kind == "native":
+                    self._native.release()
+
+    def _run(self, job: Job, key: str) -> None:
+        output = self._directory / f"{job.name}.log"
+        start = time.monotonic()
+        with output.open("wb") as log:
+            with self._lock:
+                if self._stopped:
+                    return
+                child = subprocess.Popen(
+                    command_of(job), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+                )
+                self._running.add(child)
+            try:
+                status = child.wait(job.minutes * 60 * _PATIENCE)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+                status = -signal.SIGKILL
+                log.write(f"\nscripts/test: stopped after {time.monotonic() - start:.0f} s\n".encode())
+            with self._lock:
+                self._running.discard(child)
+        done = Done(job, status, time.monotonic() - start, output)
+        with self._lock:
+            if self._stopped:
+                return
+            self.done.append(done)
+            if done.word == "passed" and key:
+                self._passed.add(job, key, done.seconds)
+            show(done)
+
+
+def show(done: Done) -> None:
+    """Print the end of a job: one line and its last words if it passed, all of its output if it failed."""
+    assert done.output is not None
+    lines = done.output.read_text(errors="replace").splitlines()
+    if done.word == "failed":
+        print("\n".join(lines), flush=True)
+    last = next((line.strip("= ") for line in reversed(lines) if line.strip()), "")
+    print(f"== {done.job.name}: {done.word} in {done.seconds:.0f} s: {last}", flush=True)
+    if done.word != "passed":
+        print(f"   {shlex.join(command_of(done.job))}", flush=True)
+
+
+def chosen_jobs(only: Sequence[str], full: bool) -> list[Job]:
+    """Return the jobs whose name matches one of *only*, or all; with *full* those of every night as well."""
+    jobs = [job for job in JOBS if full or not job.nightly]
+    return [job for job in jobs if any(fnmatchcase(job.name, pattern) for pattern in only)] if only else jobs
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="scripts/test", description="Run the tests, two jobs at a time.")
+    parser.add_argument("--all", action="store_true", help="run also the jobs that passed with the same content before")
+    parser.add_argument("--full", action="store_true", help="run also the jobs of every night: hours")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="run jobs of this name, as 'vtd-*'")
+    parser.add_argument("--list", action="store_true", help="list the jobs and run nothing")
+    options = parser.parse_args()
+    jobs = chosen_jobs(options.only, options.full)
+    if options.list:
+        for job in JOBS:
+            print(f"{job.name:24}{'every night' if job.nightly else '':14}{shlex.join(command_of(job))}")
+        return 0
+    if not jobs:
+        parser.error(f"no job is called {' or '.join(options.only)}; --list shows all")
+    # A runner or nohup may have made this process deaf to Ctrl-C, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    images = build_kernels(jobs)
+    passed = Passed(cache_root() / "passed")
+    keys = {job: key_of(job, images.get((job.kind, job.kernel), "")) for job in jobs}
+    skipped = [job for job in jobs if not options.all and keys[job] and passed.has(keys[job])]
+    for job in skipped:
+        print(f"== {job.name}: passed before with the same content; --all runs it again", flush=True)
+    directory = ROOT / "build" / "test-logs"
+    directory.mkdir(parents=True, exist_ok=True)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    runner = Runner([(job, keys[job]) for job in jobs if job not in skipped], passed, directory)
+    try:
+        runner.run(max(1, min(2, memory // _BYTES_PER_JOB)))
+    except KeyboardInterrupt:
+        print("scripts/test: interrupted", flush=True)
+        return 130
+    words = [done.word for done in runner.done]
+    for done in runner.done:
+        if done.word in ("failed", "impossible"):
+            print(f"{done.word}: {done.job.name} ({done.output})")
+    print(
+        f"jobs: {words.count('passed')} passed, {words.count('failed')} failed, "
+        f"{len(skipped) + words.count('impossible')} skipped"
+    )
+    return 1 if "failed" in words or len(words) + len(skipped) < len(jobs) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""The table of jobs, and the digest of the inputs of each."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts import inputs, run_jobs
+from scripts.jobs import JOBS, Job
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    files = {
+        "pyproject.toml": "",
+        "scripts/setup": "",
+        "tests/conftest.py": "",
+        "cffi_build/abi.h": "",
+        "iommufd_py/__init__.py": "",
+        "iommufd_py/api.py": "from iommufd_py.objects.ioas import Ioas",
+        "iommufd_py/objects/__init__.py": "",
+        "iommufd_py/objects/ioas.py": "class Ioas: ...",
+        "iommufd_py/results/__init__.py": "",
+        "iommufd_py/results/plot.py": "",
+        "cli/__init__.py": "",
+        "cli/bench.py": "def plot():\n    from iommufd_py.results import plot\n",
+        "tests/mock/test_ioas.py": "from iommufd_py import Ioas",
+        "tests/mock/test_cli.py": 'import subprocess\nsubprocess.run(["iommufd"])',
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def names(checkout: Path, seed: str) -> set[str]:
+    return {str(file.relative_to(checkout)) for file in inputs.closure(checkout, [seed])}
+
+
+def test_a_public_name_leads_to_its_module(checkout: Path) -> None:
+    assert "iommufd_py/objects/ioas.py" in names(checkout, "tests/mock/test_ioas.py")
+
+
+def test_what_a_test_does_not_import_does_not_count(checkout: Path) -> None:
+    assert "iommufd_py/results/plot.py" not in names(checkout, "tests/mock/test_ioas.py")
+
+
+def test_a_test_that_starts_the_command_depends_on_it_and_on_imports_inside_its_functions(checkout: Path) -> None:
+    found = names(checkout, "tests/mock/test_cli.py")
+    assert {"cli/bench.py", "iommufd_py/results/plot.py"} <= found
+
+
+@pytest.mark.parametrize("changed", ["tests/mock/test_ioas.py", "iommufd_py/objects/ioas.py", "cffi_build/abi.h"])
+def test_a_change_of_an_input_changes_the_digest(checkout: Path, changed: str) -> None:
+    before = inputs.digest(checkout, ["tests/mock/test_ioas.py"])
+    (checkout / changed).write_text("# changed")
+    assert inputs.digest(checkout, ["tests/mock/test_ioas.py"]) != before
+
+
+def test_a_change_elsewhere_and_another_folder_keep_the_digest(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    before = inputs.digest(checkout, ["tests/mock/test_ioas.py"])
+    (checkout / "cli/bench.py").write_text("")
+    assert inputs.digest(checkout, ["tests/mock/test_ioas.py"]) == before
+    moved = checkout.rename(tmp_path_factory.mktemp("moved") / "checkout")
+    assert inputs.digest(moved, ["tests/mock/test_ioas.py"]) == before
+
+
+def test_the_kernel_is_part_of_the_key() -> None:
+    job = next(job for job in JOBS if job.kind == "native")
+    assert run_jobs.key_of(job, "/kernels/a/linux") != run_jobs.key_of(job, "/kernels/b/linux")
+
+
+def test_an_input_that_is_not_there_is_an_error(checkout: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="tests/gone"):
+        inputs.closure(checkout, ["tests/gone"])
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+def test_each_job_can_be_keyed(job: Job) -> None:
+    assert len({other.name for other in JOBS}) == len(JOBS)
+    assert bool(run_jobs.key_of(job, "")) == bool(job.inputs)
+
+
+def test_every_test_of_the_tree_belongs_to_a_job() -> None:
+    """A folder of tests that no job names would never run."""
+    named = " ".join(" ".join(job.command) for job in JOBS)
+    folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.rglob("test_*.py"))}
+    run_inside_others = {"machines"}  # tests/lab boots a machine of each kind and runs them there
+    assert {folder for folder in folders if f"tests/{folder}" not in named} == run_inside_others
+
+
+def test_a_job_that_passed_is_skipped_until_it_passes_with_other_inputs(tmp_path: Path) -> None:
+    passed = run_jobs.Passed(tmp_path / "passed")
+    assert not passed.has("first")
+    passed.add(JOBS[0], "first", 1.0)
+    assert passed.has("first")
+    passed.add(JOBS[0], "second", 1.0)
+    assert passed.has("second") and not passed.has("first")
+
+
+def run(tmp_path: Path, *jobs: Job) -> dict[str, str]:
+    runner = run_jobs.Runner([(job, "") for job in jobs], run_jobs.Passed(tmp_path / "passed"), tmp_path)
+    runner.run(2)
+    return {done.job.name: done.word for done in runner.done}
+
+
+def test_the_status_of_a_command_is_the_result_of_its_job(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = run(
+        tmp_path,
+        Job("good", ("true",)),
+        Job("bad", ("sh", "-c", "echo the reason; exit 1")),
+        Job("cannot", ("sh", "-c", "exit 4"), may_be_impossible=True),
+        Job("may-not", ("sh", "-c", "exit 4")),
+    )
+    assert words == {"good": "passed", "bad": "failed", "cannot": "impossible", "may-not": "failed"}
+    assert "the reason" in capfd.readouterr().out
