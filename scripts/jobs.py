@@ -55,7 +55,7 @@ JOBS = (
     Job("ruff", _words("ruff check ."), minutes=0.1),
     Job("format", _words("ruff format --check ."), minutes=0.1),
     Job("types", _words("mypy"), minutes=0.5),
-    Job("imports", _words("lint-imports"), minutes=0.1),
+    Job("imports", _words("lint-imports --no-logo"), minutes=0.1),
     Job("unit", _words("pytest -q tests/unit"), minutes=2),
     Job("cli", _words("pytest -q tests/cli"), inputs=_words("tests/cli cli iommufd_py scripts"), minutes=2),
     Job("lab", _words("pytest -q tests/lab"), inputs=_words("tests/lab iommufd_py/lab cli"), minutes=6),

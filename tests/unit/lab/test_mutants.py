@@ -84,4 +84,4 @@ def test_a_pattern_that_nothing_matches_is_wrong_usage() -> None:
 def test_an_option_that_the_tests_do_not_have() -> None:
     done = subprocess.run([ROOT / "scripts/test", "--fast"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "scripts/test: there is no option --fast; --full runs all kernels with a mistake, not a few\n"
+    assert "scripts/test: error: unrecognized arguments: --fast" in done.stderr

@@ -198,6 +198,7 @@ def test_what_is_not_there(model: Model) -> None:
             operation.line(model)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 1 << 32), st.integers(1, 200))
 def test_whatever_is_done_the_model_contradicts_itself_nowhere(seed: int, count: int) -> None:

@@ -7,6 +7,8 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import pytest
+
 from iommufd_py.results import model, plot
 from iommufd_py.results.compare import compare
 from iommufd_py.results.html import page
@@ -62,6 +64,7 @@ def test_shares_fill_the_bar() -> None:
     assert sum(patch.get_width() for patch in axes.patches) == 1
 
 
+@pytest.mark.slow
 def test_picture_is_the_same_each_time() -> None:
     first, second = (plot.render(plot.page_figure([measured()]), "svg") for _ in range(2))
     assert first == second
@@ -69,6 +72,7 @@ def test_picture_is_the_same_each_time() -> None:
     assert plot.render(plot.page_figure([measured()]), "png").startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_page_loads_nothing_and_is_well_formed() -> None:
     before, after = measured(), measured(2, kernel_variant="<patched>")
     text = page([before, after], [compare(before, after)], [one for one in of_all(MAP) if one.parts])

@@ -78,6 +78,7 @@ def test_an_input_that_is_not_there_is_an_error(checkout: Path) -> None:
         inputs.closure(checkout, ["tests/gone"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
 def test_each_job_can_be_keyed(job: Job) -> None:
     assert len({other.name for other in JOBS}) == len(JOBS)

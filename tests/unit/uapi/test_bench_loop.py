@@ -81,6 +81,7 @@ def test_only_slow_samples_were_disturbed(loop: Loop) -> None:
         assert len(flagged) < 10_000
 
 
+@pytest.mark.slow
 def test_a_sample_costs_eight_bytes(loop: Loop) -> None:
     """The bar: ten million samples cost 80 MB; tests/bars has that they cost no more time either."""
     batches, count = 100, 10_000
