@@ -18,7 +18,7 @@ from typing import BinaryIO
 from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab.confine import can_confine, confine
 from iommufd_py.lab.errors import LabError
-from iommufd_py.lab.guest import END_MARK, guest_script, native_init
+from iommufd_py.lab.guest import END_MARK, failure, guest_script, mount_hostfs, native_init
 from iommufd_py.lab.machine import NativeMachine
 from iommufd_py.lab.process import supervise
 from iommufd_py.lab.runs import RunResult, guest_environment, new_run_directory, shared_directories
@@ -76,7 +76,7 @@ def run_natively(
             cwd=Path.cwd(),
             environment=environment,
             shares=shares,
-            mount_share=lambda index, path: ["mount", "-t", "hostfs", "-o", str(path), "none", str(path)],
+            mount_share=mount_hostfs,
         ),
         encoding="utf-8",
     )
@@ -97,6 +97,7 @@ def run_natively(
         accel="uml",
         seconds=time.monotonic() - start,
         timed_out=status is None,
+        failure=failure(text),
         splats=scan_kernel_log(text),
         kernel_log=log,
     )
