@@ -46,15 +46,8 @@ def stop(child: subprocess.Popen[bytes], *, grace: float = 0) -> None:
             stream.close()
 
 
-def supervise(
-    argv: Sequence[str],
-    timeout: float,
-    stdout: BinaryIO,
-    stderr: BinaryIO,
-    *,
-    prepare: Callable[[], None] | None = None,
-) -> int | None:
-    """Run *argv* to its end, passing its output on as it comes; *prepare* is called in the child before.
+def supervise(argv: Sequence[str], timeout: float, stdout: BinaryIO, stderr: BinaryIO) -> int | None:
+    """Run *argv* to its end, passing its output on as it comes.
 
     Return its exit status, or None when it was killed after *timeout* seconds.
 
@@ -63,7 +56,7 @@ def supervise(
     """
     deadline = time.monotonic() + timeout
     stdin = subprocess.DEVNULL if os.isatty(0) else None
-    child = start(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=prepare)
+    child = start(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     chunks: SimpleQueue[tuple[BinaryIO, bytes]] = SimpleQueue()
     try:
         sources = ((child.stdout, stdout), (child.stderr, stderr))
