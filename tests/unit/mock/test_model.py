@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iommufd_py import IovaRange, MapFlags
@@ -198,7 +198,6 @@ def test_what_is_not_there(model: Model) -> None:
             operation.line(model)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1 << 32), st.integers(1, 200))
 def test_whatever_is_done_the_model_contradicts_itself_nowhere(seed: int, count: int) -> None:
     model = Model(steps.IOASES, steps.DEVICES)

@@ -12,6 +12,7 @@ from iommufd_py.host.kmsg import record_text
 from iommufd_py.lab.tap import parse_tap
 from iommufd_py.testing import devices
 from iommufd_py.testing import requirements as needs
+from tests.waiting import patience
 
 pytest_plugins = "pytester"
 
@@ -116,7 +117,9 @@ def test_a_run_that_does_not_use_it_is_as_before(pytester: pytest.Pytester) -> N
         """
     )
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, cwd=pytester.path, capture_output=True, text=True, timeout=patience(120), check=False
+    )
     assert done.returncode == 0, done.stdout
 
 
