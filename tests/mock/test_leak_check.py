@@ -99,7 +99,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[TapReport, dict[s
     directory = tmp_path_factory.mktemp("misbehaving")
     (directory / "test_it.py").write_text(MISBEHAVING)
     (directory / "pytest.ini").write_text("[pytest]\nrequired_plugins = iommufd-py\n")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--ktap", "out.ktap"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly", "--ktap", "out.ktap"]
     with silent_console():
         done = subprocess.run(
             command, cwd=directory, capture_output=True, text=True, timeout=patience(120), check=False

@@ -20,7 +20,8 @@ pytest_plugins = "pytester"
 @pytest.fixture(autouse=True)
 def plain_machine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine without an iommufd, in nobody's lab, with no device to spare."""
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")  # which takes longer to load than all of this
+    # The one takes longer to load than all of this, the other changes the order.
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:randomly")
     monkeypatch.setattr(needs, "DEV_IOMMU", tmp_path / "iommu")
     monkeypatch.setattr(needs, "IN_LAB", False)
     monkeypatch.setattr(needs, "FORCED", False)
