@@ -193,6 +193,13 @@ def test_ktap_of_a_run_that_stops_has_lost_cases(pytester: pytest.Pytester) -> N
     assert parse_tap((pytester.path / "out.ktap").read_text().splitlines()).lost == 5
 
 
+def test_ktap_of_tests_that_run_at_the_same_time_is_refused(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_some=OUTCOMES)
+    result = pytester.runpytest_inprocess("-n", "2", "--ktap", "out.ktap")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*leave out -n*"])
+
+
 def test_record_of_the_kernel_log() -> None:
     record = b"4,1234,5678901,-,caller=T1;WARNING: a.c:1 tab\\x09here\n SUBSYSTEM=pci\n"
     assert record_text(record) == "[    5.678901] WARNING: a.c:1 tab\there"
