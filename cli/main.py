@@ -86,9 +86,13 @@ def _leave_after_all(dropped: "sys.UnraisableHookArgs") -> None:
 
 def main() -> None:
     """Run the command line."""
+    # Where whoever started us has us ignore it, the kernel tells nobody how our children ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # As Ctrl-C does: end through the `finally` clauses, which give devices back and stop guests.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+        # Whoever started us may want us to ignore it (nohup); Python does the same for SIGINT.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _leave)
     sys.unraisablehook = _leave_after_all
     try:
         sys.exit(iommufd.main(standalone_mode=False))

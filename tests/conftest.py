@@ -5,6 +5,7 @@ import errno
 import gzip
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,10 +18,15 @@ from iommufd_py import FlushCount, Iommufd, flush_count
 from iommufd_py.base.environment import Platform
 from iommufd_py.host import environment
 from iommufd_py.testing.requirements import IN_LAB, need, need_ioctl, need_mock_driver
+from tests.waiting import patience
 
 __all__ = ["IN_LAB", "fails", "need", "need_flush_count", "need_ioctl", "need_mock_driver"]
 
 FREE_2M = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
+
+
+# Where whoever started the tests has them ignore it, the kernel tells nobody how children ended.
+signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -86,6 +92,6 @@ def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).parent / "iommufd"), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, **options)
+        return subprocess.run(command, capture_output=True, text=True, timeout=patience(600), check=False, **options)
 
     return run

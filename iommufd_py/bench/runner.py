@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkContext, ForkServerContext
 from pathlib import Path
 from threading import Thread
 
@@ -19,7 +20,7 @@ from iommufd_py import vtd
 from iommufd_py.base.coherency import Coherency, FlushCount
 from iommufd_py.base.errors import IommufdError, ToolError
 from iommufd_py.base.pci_address import normalize_bdf
-from iommufd_py.base.signals import held_signals
+from iommufd_py.base.signals import ENDING, held_signals
 from iommufd_py.bench.workloads import Setup, Worker, set_up, target
 from iommufd_py.host import environment, pinned_bytes
 from iommufd_py.mock import flush_count
@@ -128,10 +129,9 @@ def _floor() -> Floor:
 
 def _in_process(plan: Plan, *, first: bool) -> Iterator[Row]:
     """Yield every row, with the one run that a new process measured of it."""
-    # Not started anew: an emulated CPU takes seconds to import this. What must be new is its memory, and that is.
-    context = multiprocessing.get_context("fork")
+    context = _context()
     ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_measure_rows, args=(plan, first, theirs, os.getpid()))
+    child = context.Process(target=_measure_rows, args=(plan, first, theirs))
     try:
         # The other keeps the mask: a signal is for this process, which ends it.
         with held_signals():
@@ -158,10 +158,27 @@ def _in_process(plan: Plan, *, first: bool) -> Iterator[Row]:
             child.close()
 
 
-def _measure_rows(plan: Plan, first: bool, answers: Connection, parent: int) -> None:
-    # Nothing may hold the device when who asked for the figures was killed (prctl(2)).
+def _context() -> ForkContext | ForkServerContext:
+    """Return how a measuring process begins: with new memory, and soon.
+
+    A fork begins at once. But a lock that another thread of this process holds, be it one of numpy's, would stay locked
+    in it. So a process with threads asks a server for the fork: one without threads, which has imported this module
+    once. Importing it for every process takes 0.4 s of a real CPU, and some ten times that of an emulated one.
+    """
+    if len(os.listdir("/proc/self/task")) == 1:
+        return multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _measure_rows(plan: Plan, first: bool, answers: Connection) -> None:
+    # A signal is for the process that asked for the figures: it ends this one.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    # Nothing may hold the device when that process was killed (prctl(2)). A server of forks, too, ends with it.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    parent = multiprocessing.parent_process()
+    if parent is None or not parent.is_alive():
         return
     try:
         for point in plan.points:

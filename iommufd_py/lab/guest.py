@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The script that the guest runs: shared directories, environment, the command, its exit status. Pure."""
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 BEGIN_MARK = "iommufd-lab: run: "
 END_MARK = "iommufd-lab: exit status "
+_FAILURE_MARK = "iommufd-lab: failed: "
 
 OVERLAYS = ("/etc", "/tmp", "/var")
 """Copy on write in a guest: where programs expect to be able to write. The rest of the root file system is read-only,
@@ -41,9 +43,43 @@ def share_args(directories: Sequence[Path]) -> tuple[str, ...]:
     return tuple(args)
 
 
-def _mount_9p(index: int, path: Path) -> list[str]:
+def mount_9p(index: int, path: Path) -> list[str]:
+    """Return the command that mounts share number *index* of a virtual machine at *path*."""
     options = "trans=virtio,version=9p2000.L,msize=512000,access=any"
     return ["mount", "-t", "9p", "-o", options, f"share{index}", str(path)]
+
+
+def mount_hostfs(index: int, path: Path) -> list[str]:
+    """Return the command that mounts the directory *path* of this machine at *path* of a User-Mode Linux.
+
+    mount(2) gives hostfs all options as one text, which is the directory. fsconfig(2), which mount(8) uses since
+    util-linux 2.39, gives it each option by its name, and hostfs refuses one whose name is the directory. The variable
+    makes a newer mount(8) use mount(2); an older one does not know it. Sources: fs/hostfs/hostfs_kern.c, mount(8).
+    """
+    return ["env", "LIBMOUNT_FORCE_MOUNT2=always", "mount", "-t", "hostfs", "-o", str(path), "none", str(path)]
+
+
+def failure(kernel_log: str) -> str | None:
+    """Return why the guest could not be made ready for its command, from its kernel log; None where it was."""
+    # What stands behind the command's own mark may be the command's words.
+    match = re.search(rf"{_FAILURE_MARK}(.*)", kernel_log.partition(BEGIN_MARK)[0])
+    return match[1].strip() if match else None
+
+
+def _functions(leave: str) -> str:
+    """Return the shell functions ``try``, which does a step without which there is no guest, and ``fail``.
+
+    What went wrong goes to the kernel log, where :func:`failure` finds it whether or not the guest's output gets
+    through; then the script does *leave*. The kernel takes no line of more than 1000 bytes or so, and it has to be one.
+    """
+    return f"""fail() {{
+    line=$(printf '%s' "$*" | tr -s '[:space:]' ' ' | cut -b -800)
+    printf '%s%s\\n' {shlex.quote(_FAILURE_MARK)} "$line" > /dev/kmsg
+    {leave}
+}}
+try() {{
+    said=$("$@" 2>&1) || fail "$said [$*]"
+}}"""
 
 
 def guest_script(
@@ -53,7 +89,7 @@ def guest_script(
     environment: Mapping[str, str],
     shares: Sequence[Path] = (),
     cached: Sequence[Path] = (),
-    mount_share: Callable[[int, Path], Sequence[str]] = _mount_9p,
+    mount_share: Callable[[int, Path], Sequence[str]] = mount_9p,
 ) -> str:
     """Return a shell script that runs *command* in the guest.
 
@@ -68,17 +104,16 @@ def guest_script(
         mount_share: gives the command that mounts a share, from its number and its path.
     """
     shown = shlex.join(command)
-    lines = ["#!/bin/sh", 'fail() { echo "iommufd-lab: $1" >&2; exit 125; }']
+    lines = ["#!/bin/sh", _functions("exit 125")]
     held = [path for path in cached if any(path.is_relative_to(share) for share in shares)]
     for index, path in enumerate(held):
-        lines += [f"mkdir -p /run/iommufd-lab/{index}", f"mount --bind {_quote(path)} /run/iommufd-lab/{index}"]
-    for index, path in enumerate(shares):
-        problem = _quote(f"cannot mount {path} in the guest")
-        lines.append(f"{shlex.join(mount_share(index, path))} || fail {problem}")
-    lines += [f"mount --bind /run/iommufd-lab/{index} {_quote(path)}" for index, path in enumerate(held)]
+        store = f"/run/iommufd-lab/{index}"
+        lines += [f"try mkdir -p {store}", f"try mount --bind {_quote(path)} {store}"]
+    lines += [f"try {shlex.join(mount_share(index, path))}" for index, path in enumerate(shares)]
+    lines += [f"try mount --bind /run/iommufd-lab/{index} {_quote(path)}" for index, path in enumerate(held)]
     variables = shlex.join(f"{name}={value}" for name, value in sorted(environment.items()))
     lines += [
-        f"cd {_quote(cwd)} || fail {_quote(f'there is no directory {cwd} in the guest')}",
+        f"cd {_quote(cwd)} 2> /dev/null || fail {_quote(f'there is no directory {cwd}')}",
         f"printf '%s\\n' {shlex.quote(BEGIN_MARK + shown)} > /dev/kmsg",
         # A clean environment: unknown words of the kernel's command line end up in that of its init.
         f"env -i {variables} {shown}",
@@ -94,24 +129,25 @@ def native_init(script: Path, python: str) -> str:
 
     Its terminals 1 and 2 are the output and the errors of *script*, which gets to see pipes and no terminals.
     """
-    power_off = [python, "-IS", "-c", "import ctypes; ctypes.CDLL(None).reboot(0x4321FEDC)"]
+    power_off = shlex.join([python, "-IS", "-c", "import ctypes; ctypes.CDLL(None).reboot(0x4321FEDC)"])
     return f"""#!/bin/sh
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t debugfs debugfs /sys/kernel/debug
-mount -t tmpfs tmpfs /run
-mkdir -p /dev/pts /dev/shm
-mount -t devpts devpts /dev/pts
-mount -t tmpfs tmpfs /dev/shm
+{_functions(f"exec {power_off}")}
+try mount -t proc proc /proc
+try mount -t sysfs sysfs /sys
+try mount -t debugfs debugfs /sys/kernel/debug
+try mount -t tmpfs tmpfs /run
+try mkdir -p /dev/pts /dev/shm
+try mount -t devpts devpts /dev/pts
+try mount -t tmpfs tmpfs /dev/shm
 for directory in {" ".join(OVERLAYS)}; do
     store=/run/iommufd-lab$directory
-    mkdir -p $store/upper $store/work
-    mount -t overlay -o lowerdir=$directory,upperdir=$store/upper,workdir=$store/work overlay $directory
+    try mkdir -p $store/upper $store/work
+    try mount -t overlay -o lowerdir=$directory,upperdir=$store/upper,workdir=$store/work overlay $directory
 done
 cd /run/iommufd-lab
-mkfifo out err
+try mkfifo out err
 for number in 1 2; do
-    stty raw -echo < /dev/tty$number
+    try stty -F /dev/tty$number raw -echo
 done
 cat < out > /dev/tty1 & out=$!
 cat < err > /dev/tty2 & err=$!
@@ -120,7 +156,7 @@ echo $? > /proc/exitcode
 # What the command left running in the background may hold its output open.
 (sleep 5; kill -9 -1) &
 wait $out $err
-exec {shlex.join(power_off)}
+exec {power_off}
 """
 
 

@@ -11,14 +11,13 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from iommufd_py.host.kernel_log import scan_kernel_log
-from iommufd_py.lab.confine import can_confine, confine
+from iommufd_py.lab.confine import can_confine, confined
 from iommufd_py.lab.errors import LabError
-from iommufd_py.lab.guest import END_MARK, guest_script, native_init
+from iommufd_py.lab.guest import END_MARK, failure, guest_script, mount_hostfs, native_init
 from iommufd_py.lab.machine import NativeMachine
 from iommufd_py.lab.process import supervise
 from iommufd_py.lab.runs import RunResult, guest_environment, new_run_directory, shared_directories
@@ -76,7 +75,7 @@ def run_natively(
             cwd=Path.cwd(),
             environment=environment,
             shares=shares,
-            mount_share=lambda index, path: ["mount", "-t", "hostfs", "-o", str(path), "none", str(path)],
+            mount_share=mount_hostfs,
         ),
         encoding="utf-8",
     )
@@ -86,32 +85,31 @@ def run_natively(
     argv = [str(kernel.resolve()), *machine.kernel_args(), f"init={init}", f"uml_dir={directory}/", "umid=uml"]
     argv = ["env", f"TMPDIR={MEMORY_DIRECTORY}", "sh", "-c", _WITH_CHANNELS, str(log), *argv]
     (directory / "uml.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
-    writable = [*shares, directory, *filter(Path.exists, _WRITABLE)]
+    argv = _on_one_cpu(argv)
+    if can_confine():
+        argv = confined(argv, [*shares, directory, *filter(Path.exists, _WRITABLE)])
     start = time.monotonic()
-    status = supervise(
-        argv, timeout, stdout or sys.stdout.buffer, stderr or sys.stderr.buffer, prepare=partial(_prepare, writable)
-    )
+    status = supervise(argv, timeout, stdout or sys.stdout.buffer, stderr or sys.stderr.buffer)
     text = log.read_text(encoding="utf-8", errors="replace")
     return RunResult(
         status=status if END_MARK in text else None,
         accel="uml",
         seconds=time.monotonic() - start,
         timed_out=status is None,
+        failure=failure(text),
         splats=scan_kernel_log(text),
         kernel_log=log,
     )
 
 
-def _prepare(writable: Sequence[Path]) -> None:
-    """Make this process, about to become the guest, one that writes nowhere else and stays on one CPU.
+def _on_one_cpu(argv: Sequence[str]) -> list[str]:
+    """Return the command that runs *argv* on one CPU.
 
     The guest's kernel and its programs are processes that wait for each other at every system call. On two CPUs each
     call wakes an idle one, twice: an empty ioctl took 96 us on an idle machine, on one CPU 14 us. It is the last CPU of
     those allowed; ``taskset`` allows others.
     """
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    if can_confine():
-        confine(writable)
+    return ["taskset", "--cpu-list", str(max(os.sched_getaffinity(0))), *argv]
 
 
 def _require_memory(size_bytes: int) -> None:

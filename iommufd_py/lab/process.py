@@ -17,6 +17,8 @@ from iommufd_py.lab.errors import LabError
 
 SPACE_REMEDY = "free some, or set XDG_CACHE_HOME to a directory on another disk"
 
+# A signal that whoever started us has us ignore (nohup, a shell's &) stays ignored in children, unless one resets it.
+_DEFAULT_SIGNALS = ("env", "--default-signal")
 # The child asks to be killed when its parent dies, then looks whether that happened before it asked.
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 
@@ -24,9 +26,11 @@ _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPI
 def start(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     """Start *argv* in a session of its own, as a child that is killed when this process dies, even of SIGKILL.
 
-    In its own session it is out of reach of the terminal's Ctrl-C: that stops this process, which stops the child.
+    In its own session it is out of reach of the terminal's Ctrl-C: that stops this process, which stops the child. It
+    ignores no signal.
     """
-    return subprocess.Popen([*_DIE_WITH_PARENT, str(os.getpid()), *argv], start_new_session=True, **options)
+    command = [*_DEFAULT_SIGNALS, *_DIE_WITH_PARENT, str(os.getpid()), *argv]
+    return subprocess.Popen(command, start_new_session=True, **options)
 
 
 def stop(child: subprocess.Popen[bytes], *, grace: float = 0) -> None:
@@ -46,15 +50,8 @@ def stop(child: subprocess.Popen[bytes], *, grace: float = 0) -> None:
             stream.close()
 
 
-def supervise(
-    argv: Sequence[str],
-    timeout: float,
-    stdout: BinaryIO,
-    stderr: BinaryIO,
-    *,
-    prepare: Callable[[], None] | None = None,
-) -> int | None:
-    """Run *argv* to its end, passing its output on as it comes; *prepare* is called in the child before.
+def supervise(argv: Sequence[str], timeout: float, stdout: BinaryIO, stderr: BinaryIO) -> int | None:
+    """Run *argv* to its end, passing its output on as it comes.
 
     Return its exit status, or None when it was killed after *timeout* seconds.
 
@@ -63,7 +60,7 @@ def supervise(
     """
     deadline = time.monotonic() + timeout
     stdin = subprocess.DEVNULL if os.isatty(0) else None
-    child = start(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=prepare)
+    child = start(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     chunks: SimpleQueue[tuple[BinaryIO, bytes]] = SimpleQueue()
     try:
         sources = ((child.stdout, stdout), (child.stderr, stderr))

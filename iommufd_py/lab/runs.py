@@ -28,6 +28,7 @@ class RunResult:
         accel: what the guest really ran on: ``kvm``, ``tcg``, or ``uml`` where its kernel was a process.
         seconds: wall time of the guest.
         timed_out: the guest was stopped because its time was over.
+        failure: why the guest could not be made ready for the command, in its own words; None where it was.
         splats: reports of the guest's kernel: warnings, oopses, panics.
         kernel_log: file with everything the guest's kernel said.
     """
@@ -36,6 +37,7 @@ class RunResult:
     accel: Accel | Literal["uml"]
     seconds: float
     timed_out: bool
+    failure: str | None
     splats: tuple[Splat, ...]
     kernel_log: Path
 
@@ -46,6 +48,8 @@ class RunResult:
         if self.splats:
             more = f" (and {len(self.splats) - 1} more)" if len(self.splats) > 1 else ""
             return f"the guest's kernel reported: {self.splats[0].title}{more}; {log}"
+        if self.failure is not None:
+            return f"the guest could not be made ready for the command: {self.failure}; {log}"
         if self.timed_out:
             return f"the guest was stopped after {self.seconds:.0f} s; raise the timeout if it needs longer; {log}"
         if self.status is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from iommufd_py.host.kernel_log import scan_kernel_log
-from iommufd_py.lab.guest import guest_script, share_args
+from iommufd_py.lab.guest import failure, guest_script, share_args
 from iommufd_py.lab.host import kvm_problem
 from iommufd_py.lab.machine import TEST_DEVICES, Accel, Machine, scratch_args
 from iommufd_py.lab.process import supervise
@@ -67,12 +67,14 @@ def run_in_vm(
         if guest.said_something() or exited is None:
             break
     status = guest.status.read_text(encoding="ascii").strip() if exited is not None and guest.status.exists() else ""
+    log = guest.log.read_text(encoding="utf-8", errors="replace")
     return RunResult(
         status=int(status) if status else None,
         accel=accel,
         seconds=seconds,
         timed_out=exited is None,
-        splats=scan_kernel_log(guest.log.read_text(encoding="utf-8", errors="replace")),
+        failure=failure(log),
+        splats=scan_kernel_log(log),
         kernel_log=guest.log,
     )
 

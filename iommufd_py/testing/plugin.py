@@ -61,6 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_MarkersCount())
     target = config.getoption("--ktap")
     if target:
+        if config.getoption("numprocesses", None):
+            raise pytest.UsageError("--ktap numbers the tests as they run, one after the other: leave out -n")
         from iommufd_py.testing.ktap import Ktap, file_writer, terminal_writer
 
         write = terminal_writer(config) if target == "-" else file_writer(config, target)

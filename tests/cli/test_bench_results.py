@@ -12,6 +12,7 @@ import pytest
 
 from iommufd_py.results import document
 from tests.unit.results.bench_results import result, run
+from tests.waiting import patience
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -89,7 +90,7 @@ def test_export_is_read_by_pyperf(cli: Cli, stock: str, tmp_path: Path) -> None:
     file = tmp_path / "pyperf.json"
     file.write_text(cli("bench", "export", stock).stdout)
     command = [str(Path(sys.executable).parent / "pyperf"), "stats", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patience(60), check=False)
     assert done.returncode == 0, done.stderr
     assert "map: 8K, 4k" in done.stdout
     assert re.search(r"Median \+- MAD: +1.00 us", done.stdout)

@@ -2,33 +2,54 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 
-# A command that waits, and gets a signal where Python drops what the handler raises.
+from tests.waiting import DEFAULT_SIGNALS, patience
+
+# A command that runs a child, gets signals where Python drops what a handler raises, and then waits.
 WAITS = """
-import signal, sys, time
+import signal, subprocess, sys, time
 from iommufd_py.cli import main
 
 class Deaf:
     def __del__(self):
-        signal.raise_signal(number)
+        for number in numbers:
+            signal.raise_signal(number)
 
 @main.iommufd.command()
 def info():
+    print(subprocess.run("exit 7", shell=True).returncode)
     Deaf()
     time.sleep(60)
 
-number = int(sys.argv.pop())
+numbers = [int(word) for word in sys.argv.pop().split()]
 main.iommufd.get_command = lambda context, name: info
 main.main()
 """
 
 
+def waits(start: Sequence[str], *numbers: signal.Signals) -> subprocess.CompletedProcess[str]:
+    """Run the command, begun by *start*, with signals to come."""
+    words = " ".join(str(int(number)) for number in numbers)
+    command = [*start, sys.executable, "-c", WAITS, "info", words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=patience(50), check=False)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_program_wherever_it_comes(number: signal.Signals) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WAITS, "info", str(int(number))], capture_output=True, text=True, timeout=50, check=False
-    )
+    done = waits(DEFAULT_SIGNALS, number)
     assert done.returncode == 128 + number
     assert done.stderr == ("\n" if number == signal.SIGINT else "")  # click ends the line that has the ^C
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_it_was_started_to_ignore_does_not_end_it(ignored: signal.Signals) -> None:
+    """As with nohup, and in the background of a shell that has no jobs."""
+    start = [*DEFAULT_SIGNALS, "env", f"--ignore-signal={ignored.name.removeprefix('SIG')}"]
+    assert waits(start, ignored, signal.SIGTERM).returncode == 128 + signal.SIGTERM
+
+
+def test_how_a_child_ended_is_known_whatever_it_was_started_to_ignore() -> None:
+    assert waits([*DEFAULT_SIGNALS, "env", "--ignore-signal=CHLD"], signal.SIGTERM).stdout == "7\n"

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.results import document
+from tests.waiting import patience
 
 
 def test_both_kernels_are_booted_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     command = [str(Path(sys.prefix, "bin/iommufd")), "bench", "patch", "--boots", "1", "--processes", "1"]
     command += ["--results", str(tmp_path), "--", "--size", "4K", "--values", "5"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patience(600), check=False)
     assert done.returncode == 0, done.stderr
     assert "boot 2 of 2: patched, non-coherent" in done.stderr
     assert "fewer than three times" in done.stdout

@@ -10,6 +10,7 @@ import pytest
 
 from iommufd_py import DeviceError, DmaBuffer, Iommufd, VfioDevice, pci
 from iommufd_py.pci import UseKind
+from tests.waiting import patience
 
 NET = Path("/sys/class/net")
 # As tests/lab/test_lab_machines.py places them.
@@ -18,7 +19,7 @@ VIRTUAL = "0000:00:17.1"
 
 
 def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, timeout=30)
+    subprocess.run(["ip", *arguments], check=True, timeout=patience(30))
 
 
 def texts(bdf: str) -> list[str]:

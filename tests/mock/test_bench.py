@@ -2,6 +2,8 @@
 """Every workload and axis of the benchmark on the kernel's mock driver."""
 
 import mmap
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,6 +20,7 @@ from iommufd_py.results.model import Accounting, CacheState, IovaUse, Point, Row
 from iommufd_py.uapi.bench import FAULTED, Loop, can_flush, clock, empty_ioctl, flush
 from iommufd_py.uapi.call import address_of_buffer
 from tests.conftest import need_ioctl, need_mock_driver
+from tests.waiting import patience
 
 SIZE = 1 << 20
 PAGES = SIZE // 4096
@@ -162,6 +165,35 @@ def test_a_process_that_fails_ends_the_run_with_its_reason(iommufd: Iommufd) -> 
     need_mock_driver(iommufd)
     with pytest.raises(ToolError, match="1G huge pages"):
         runner.measure(runner.Plan(MOCK, (Point(Workload.MAP, 1 << 30, backing="hugetlb-1g", hwpts=0),), processes=1))
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_process_with_threads_is_not_forked(iommufd: Iommufd, threads: int) -> None:
+    need_mock_driver(iommufd)
+    script = f"""
+import os, threading
+from iommufd_py.bench import runner
+from iommufd_py.results.model import Point, Workload
+
+forks = 0
+def count():
+    global forks
+    forks += 1
+
+if __name__ == "__main__":
+    os.register_at_fork(before=count)
+    end = threading.Event()
+    others = [threading.Thread(target=end.wait) for _ in range({threads})]
+    for other in others:
+        other.start()
+    result = runner.measure(runner.Plan("mock", (Point(Workload.MAP, 4096),), processes=2, values=5))
+    end.set()
+    print(forks, [len(run.operations["map"].ns) for row in result.rows for run in row.runs])
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=patience(60), check=False
+    )
+    assert (done.stdout, done.stderr) == (f"{0 if threads else 2} [5, 5]\n", "")
 
 
 def test_a_fault_is_noticed(iommufd: Iommufd) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from iommufd_py import Iommufd, flush_count
 from tests.conftest import need_mock_driver, need_tracing
+from tests.waiting import patience
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 IOMMUFD = str(Path(sys.executable).parent / "iommufd")
@@ -166,7 +167,7 @@ def on_terminal(command: list[str], typed: str, until: str) -> str:
     if pid == 0:
         os.execv(command[0], command)
     printed, begun = "", False
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + patience(100)
     try:
         while time.monotonic() < deadline:
             if select.select([terminal], [], [], 5)[0]:

@@ -21,6 +21,7 @@ from iommufd_py import (
 from iommufd_py.mock import hwpt_data
 from iommufd_py.uapi import iommufd as uapi
 from tests.conftest import need_ioctl, need_page_faults
+from tests.waiting import patience
 
 ADDRESS = 0xDEAD_B000
 READ_WRITE = PageFaultPermission.READ | PageFaultPermission.WRITE
@@ -62,7 +63,7 @@ def test_a_fault_is_read_and_answered(faulting: MockDevice, queue: FaultQueue) -
 
 def test_a_fault_without_pasid(faulting: MockDevice, queue: FaultQueue) -> None:
     faulting.trigger_fault(ADDRESS, PageFaultPermission.EXEC)
-    (fault,) = queue.read(timeout=5)
+    (fault,) = queue.read(timeout=patience(5))
     assert (fault.pasid, fault.permission) == (None, PageFaultPermission.EXEC)
     queue.respond(fault)
 
@@ -79,7 +80,7 @@ def test_waiting_ends_when_a_fault_comes(faulting: MockDevice, queue: FaultQueue
 
     device = threading.Thread(target=touch)
     device.start()
-    (fault,) = queue.read(timeout=30)
+    (fault,) = queue.read(timeout=patience(30))
     device.join()
     queue.respond(fault)
 

@@ -9,6 +9,7 @@ from iommufd_py import Backing, DmaBuffer, Iommufd, MockDevice
 from iommufd_py.mock import check_refs
 from tests.conftest import need_mock_driver
 from tests.interrupting import interrupt_everywhere
+from tests.waiting import DEFAULT_SIGNALS, patience
 
 PAGE = 4096
 
@@ -43,7 +44,6 @@ def test_nothing_stays_pinned(iommufd: Iommufd) -> None:
 
 def test_the_measuring_process_ends_too(iommufd: Iommufd) -> None:
     need_mock_driver(iommufd)
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED_BENCHMARK], capture_output=True, text=True, timeout=60, check=False
-    )
+    command = [*DEFAULT_SIGNALS, sys.executable, "-c", INTERRUPTED_BENCHMARK]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patience(60), check=False)
     assert done.returncode == 128 + signal.SIGINT, done.stderr

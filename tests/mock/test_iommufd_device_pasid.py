@@ -18,6 +18,7 @@ from iommufd_py import (
 from iommufd_py.mock import PASID_RESERVED, hwpt_data
 from iommufd_py.uapi.iommufd_test import command
 from tests.conftest import fails, need_ioctl, need_mock_driver, need_page_faults
+from tests.waiting import patience
 
 FOR_PASIDS = HwptAllocFlags.PASID
 
@@ -98,7 +99,7 @@ def test_pasid_attach(iommufd: Iommufd, ioas: Ioas, variant: str) -> None:
     device.attach(faulting, pasid)
     device.check_pasid(pasid, faulting.id)
     device.trigger_fault(0xDEAD_BEAF, PageFaultPermission.WRITE, pasid=pasid, group=2)
-    (fault,) = queue.read(timeout=5)
+    (fault,) = queue.read(timeout=patience(5))
     assert fault.pasid == pasid
     queue.respond(fault)
     device.attach(stage2, pasid)

@@ -51,6 +51,7 @@ from iommufd_py.uapi.iommufd_test import command
 from tests.conftest import fails, need_flush_count, need_huge_pages, need_ioctl, need_mock_driver, need_page_faults
 from tests.mock.conftest import check_device_cache
 from tests.mock.processes import fork, in_child, wait
+from tests.waiting import patience
 
 PAGE = 4096
 ALL = (1 << 64) - 1
@@ -243,7 +244,7 @@ def test_alloc_hwpt_nested(devices: list[MockDevice], iommufd: Iommufd, ioas: Io
             uapi.destroy(iommufd.fileno(), nested.id)
     first.close()
     device.trigger_fault(0xDEAD_BEAF, PageFaultPermission.READ | PageFaultPermission.WRITE, pasid=1, group=2)
-    (fault,) = queue.read(timeout=5)
+    (fault,) = queue.read(timeout=patience(5))
     queue.respond(fault)
     device.attach(parent)
     second.close()

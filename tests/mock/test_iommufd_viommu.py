@@ -39,6 +39,7 @@ from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import issue, size_of
 from iommufd_py.uapi.ffi import lib
 from tests.conftest import fails, need_ioctl, need_mock_driver, need_page_faults
+from tests.waiting import patience
 
 PAGE = 4096
 ALL = (1 << 64) - 1
@@ -123,7 +124,7 @@ def test_viommu_alloc_nested_iopf(there: Setup, iommufd: Iommufd, ioas: Ioas) ->
     with fails(errno.EBUSY):
         uapi.destroy(iommufd.fileno(), faulting.id)
     there.device.trigger_fault(0xDEAD_BEAF, PageFaultPermission.READ, pasid=1, group=2)
-    (fault,) = queue.read(timeout=5)
+    (fault,) = queue.read(timeout=patience(5))
     queue.respond(fault)
     there.device.attach(ioas)
     faulting.close()
@@ -183,7 +184,7 @@ def test_vdevice_alloc(setup: Setup | None, iommufd: Iommufd, ioas: Ioas) -> Non
     for room in (size_of("iommufd_vevent_header") - 1, size_of("iommufd_vevent_header")):
         with fails(errno.EINVAL):
             os.read(queue.fileno(), room)
-    assert queue.read(timeout=5) == [event(VIRT_ID, 0)]
+    assert queue.read(timeout=patience(5)) == [event(VIRT_ID, 0)]
     with fails(errno.EEXIST):
         viommu.alloc_vdevice(device, VIRT_ID)
     device.attach(ioas)
@@ -193,9 +194,9 @@ def test_vdevice_alloc(setup: Setup | None, iommufd: Iommufd, ioas: Ioas) -> Non
     vdevice = attached_as(0x88)
     for _ in range(3):
         device.trigger_event()
-    assert queue.read(timeout=5) == [event(0x88, 1), event(0x88, 2), VEvent(3, None)]
+    assert queue.read(timeout=patience(5)) == [event(0x88, 1), event(0x88, 2), VEvent(3, None)]
     device.trigger_event()
-    assert queue.read(timeout=5) == [event(0x88, 4)]
+    assert queue.read(timeout=patience(5)) == [event(0x88, 4)]
     queue.close()
     device.attach(ioas)
     vdevice.close()

@@ -13,6 +13,7 @@ from iommufd_py import Iommufd
 from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.lab.tap import TapReport, parse_tap
 from iommufd_py.testing.requirements import need_iommufd, need_mock_driver
+from tests.waiting import patience
 
 PRINTK = Path("/proc/sys/kernel/printk")
 FAULT = "DMAR: [DMA Write NO_PASID] Request device [0000:00:1f.0] fault addr 0x1000 [fault reason 0x05] provoked"
@@ -98,9 +99,11 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[TapReport, dict[s
     directory = tmp_path_factory.mktemp("misbehaving")
     (directory / "test_it.py").write_text(MISBEHAVING)
     (directory / "pytest.ini").write_text("[pytest]\nrequired_plugins = iommufd-py\n")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--ktap", "out.ktap"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly", "--ktap", "out.ktap"]
     with silent_console():
-        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, cwd=directory, capture_output=True, text=True, timeout=patience(120), check=False
+        )
     assert done.returncode == 1, done.stdout
     lines = (directory / "out.ktap").read_text().splitlines()
     said: dict[str, str] = {}

@@ -19,6 +19,7 @@ from tests.mock import steps
 from tests.mock.areas import Area, Pages
 from tests.mock.model import Model, Refused
 from tests.mock.walk import Divergence, checks_pieces, iova_granule, shortened, walk
+from tests.waiting import patience
 
 # Steps.
 CAUGHT_WITHIN = 2000
@@ -210,6 +211,6 @@ def test_a_divergence_becomes_a_short_script_that_fails_so(tmp_path: Path) -> No
     assert len(short.operations) <= 4
     script = tmp_path / "reproduce.py"
     script.write_text(short.script())
-    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=patience(120), check=False)
     assert ran.returncode == 1
     assert str(short.lines[-1]).splitlines()[-1].strip() in ran.stderr

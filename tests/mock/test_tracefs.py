@@ -10,6 +10,7 @@ import pytest
 from iommufd_py import SkipError
 from iommufd_py.host.tracefs import LostEventsError, NoSymbolError, Trace, find_tracefs
 from tests.conftest import need, need_tracing
+from tests.waiting import patience
 
 # A function every kernel has, that os.getppid() alone reaches.
 SYMBOL = "__x64_sys_getppid"
@@ -69,7 +70,7 @@ def test_a_killed_process_leaves_nothing_for_long(trace: Trace) -> None:
         "import os; from iommufd_py.host.tracefs import Trace; "
         f"t = Trace(); t.probe({SYMBOL!r}); os.kill(os.getpid(), 9)"
     )
-    killed = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
+    killed = subprocess.run([sys.executable, "-c", script], check=False, timeout=patience(60))
     assert killed.returncode == -signal.SIGKILL
     before = leftovers()
     with Trace():

@@ -18,6 +18,7 @@ from iommufd_py import (
 )
 from iommufd_py.mock import hwpt_data, parse_viommu_data, viommu_data
 from tests.conftest import need_ioctl
+from tests.waiting import patience
 
 PAGE = 4096
 BASE = 1 << 24
@@ -54,7 +55,7 @@ def test_events_of_a_device(mock: MockDevice, ioas: Ioas, viommu: VIommu) -> Non
     assert queue.read(timeout=0) == []
     for _ in range(3):
         mock.trigger_event()
-    first, second, lost = queue.read(timeout=5)
+    first, second, lost = queue.read(timeout=patience(5))
     assert first.data == second.data == (0x99).to_bytes(4, "little")
     assert (first.sequence, second.sequence, lost.data) == (0, 1, None)
     viommu.close()

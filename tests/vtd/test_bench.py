@@ -20,7 +20,7 @@ from iommufd_py.lab.machine import NVME_DEVICE
 from iommufd_py.results import document, model
 from iommufd_py.results.model import Point, Workload
 from tests.conftest import IN_LAB
-from tests.waiting import wait_until
+from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
 
 SIZES = (4 << 10, 2 << 20)
 MAPS = tuple(Point(Workload.MAP, size) for size in SIZES)
@@ -74,14 +74,15 @@ def test_command_prints_the_table_and_keeps_the_run(
 
 def test_an_interrupted_run_keeps_its_rows(bdf: str, tmp_path: Path) -> None:
     file = tmp_path / "run.json"
-    command = [str(Path(sys.executable).parent / "iommufd"), "bench", "run", "--device", bdf, "--size", "4K"]
+    command = [*DEFAULT_SIGNALS, str(Path(sys.executable).parent / "iommufd"), "bench", "run"]
+    command += ["--device", bdf, "--size", "4K"]
     command += ["--processes", "1000", "--json", str(file)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
         try:
             wait_until(file.exists)
         finally:
             os.killpg(running.pid, signal.SIGINT)  # as the terminal does: to all processes of the run
-        said = running.communicate(timeout=60)[1]
+        said = running.communicate(timeout=patience(60))[1]
     assert running.returncode == 130
     assert str(file) in said
     assert "Traceback" not in said

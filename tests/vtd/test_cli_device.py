@@ -17,7 +17,7 @@ from iommufd_py.pci import UseKind, state
 from iommufd_py.pci.uses import openers
 from tests.conftest import IN_LAB
 from tests.vtd.test_cli_info import validated
-from tests.waiting import wait_until
+from tests.waiting import patience, wait_until
 
 pytestmark = pytest.mark.skipif(not IN_LAB, reason="takes the lab's devices; run it in the lab")
 
@@ -29,7 +29,7 @@ MARK = b"written before the device was taken"
 
 
 def shell(command: str) -> str:
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=patience(60), check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

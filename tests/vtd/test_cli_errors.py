@@ -10,6 +10,7 @@ import pytest
 
 from iommufd_py import Iommufd, flush_count, pci
 from tests.conftest import IN_LAB, need_mock_driver
+from tests.waiting import patience
 
 pytestmark = pytest.mark.skipif(not IN_LAB, reason="changes limits and huge pages; run it in the lab")
 
@@ -58,7 +59,7 @@ def test_coherency_that_cannot_be_had(cli: Cli, iommufd: Iommufd) -> None:
 def without_privilege(command: str) -> subprocess.CompletedProcess[str]:
     """Run a shell command without CAP_IPC_LOCK, so that RLIMIT_MEMLOCK counts as it does for a user's process."""
     shell = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "sh", "-c", command]
-    return subprocess.run(shell, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(shell, capture_output=True, text=True, timeout=patience(120), check=False)
 
 
 def test_memlock_too_low(bdf: str) -> None:

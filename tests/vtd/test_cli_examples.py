@@ -14,6 +14,7 @@ import pytest
 from iommufd_py import pci
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from tests.conftest import IN_LAB
+from tests.waiting import patience
 
 pytestmark = pytest.mark.skipif(not IN_LAB, reason="the examples name the lab's devices; run it in the lab")
 
@@ -54,7 +55,7 @@ def test_examples_of_every_command(tmp_path: Path) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=patience(120),
             check=False,
         )
         assert done.returncode == 0, f"{line}: {done.stderr}"

@@ -29,6 +29,7 @@ from iommufd_py.host import pinned_bytes
 from iommufd_py.lab.machine import TEST_DEVICES
 from iommufd_py.uapi.enums import DeviceFlags
 from tests.conftest import IN_LAB
+from tests.waiting import DEFAULT_SIGNALS
 
 MIB = 1 << 20
 IOVA = 1 << 32
@@ -182,7 +183,8 @@ class TestBinding:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
     def test_given_back_by_a_benchmark_that_is_killed(self, cli, number: signal.Signals) -> None:
         before = self.state()
-        command = [Path(sys.executable).parent / "iommufd", "bench", "run", "--device", self.SPARE, "--bind"]
+        command = [*DEFAULT_SIGNALS, Path(sys.executable).parent / "iommufd", "bench", "run"]
+        command += ["--device", self.SPARE, "--bind"]
         with subprocess.Popen([*command, "--size", "2M", "--values", "1000000"], stderr=subprocess.DEVNULL) as bench:
             while pci.pci_device(self.SPARE).driver != "vfio-pci":
                 assert bench.poll() is None

@@ -11,7 +11,7 @@ import pytest
 from iommufd_py import pci
 from iommufd_py.lab.machine import TEST_DEVICES
 from tests.conftest import IN_LAB
-from tests.waiting import wait_until
+from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
 
 SPARE = TEST_DEVICES[1]
 TAKES_IT = """
@@ -33,12 +33,12 @@ def test_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str | 
     (tmp_path / "test_it.py").write_text(
         TAKES_IT.format("raise RuntimeError" if end == "failure" else "time.sleep(99)")
     )
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+    command = [*DEFAULT_SIGNALS, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as run:
         if end != "failure":
             wait_until(lambda: run.poll() is not None or pci.pci_device(SPARE).driver == "vfio-pci")
             assert run.poll() is None
             run.send_signal(end)
-        output, _ = run.communicate(timeout=60)
+        output, _ = run.communicate(timeout=patience(60))
     assert run.returncode == (1 if end == "failure" else 2), output
     assert pci.pci_device(SPARE).driver == before

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A process that confined itself, on this machine's kernel."""
+"""A confined program, on this machine's kernel."""
 
 import subprocess
 import sys
@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.lab.confine import can_confine
+from iommufd_py.lab.confine import can_confine, confined
 
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from iommufd_py.lab.confine import confine
 inside, outside = Path("inside"), Path("outside")
-confine([inside, Path("/dev/null")])
 
 def refused(action):
     try:
@@ -48,7 +46,8 @@ def test_only_what_was_named_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "inside").mkdir()
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/kept").write_text("kept")
-    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = confined([sys.executable, "-c", PROGRAM], [Path("inside"), Path("/dev/null")])
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == "[] kept\n", done.stderr
     assert "ermission denied" in done.stderr
     assert (tmp_path / "outside/kept").read_text() == "kept"

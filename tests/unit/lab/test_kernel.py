@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The cache, the choice of a kernel and the build, with a source tree of one Makefile instead of a kernel."""
 
-import multiprocessing
-import os
+import pickle
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from iommufd_py.lab.errors import LabError, NoSourceError
 from iommufd_py.lab.progress import Silent
 from iommufd_py.lab.runs import KEPT_RUNS, new_run_directory
 from iommufd_py.lab.source import SourceTree
-from tests.waiting import wait_until
+from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
 
 # What a kernel's Makefile does, in a second: it writes what a build leaves, and can be made slow or to fail.
 MAKEFILE = """
@@ -259,17 +260,25 @@ def test_no_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
         build.compiler()
 
 
+def started(tree: SourceTree) -> "subprocess.Popen[bytes]":
+    """Start a build of :data:`RECIPE` in a process of its own."""
+    # Not forked: this process has the threads of numpy, and a lock that one of them holds would never be free again.
+    program = "import pickle, sys; from iommufd_py.lab.build import build; build(*pickle.load(sys.stdin.buffer))"
+    child = subprocess.Popen([*DEFAULT_SIGNALS, sys.executable, "-c", program], stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    pickle.dump((RECIPE, tree, [], Silent()), child.stdin)
+    child.stdin.close()
+    return child
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_build_leaves_nothing_that_counts(tree: SourceTree, number: int) -> None:
     flag = tree.path.parent / "compiling"
     (tree.path / "hook").write_text(f"touch {flag}; sleep 60\n")
-    child = multiprocessing.get_context("fork").Process(target=build.build, args=(RECIPE, tree, [], Silent()))
-    child.start()
-    wait_until(flag.exists)
-    assert child.pid is not None
-    os.kill(child.pid, number)
-    child.join(60)
-    assert child.exitcode != 0
+    with started(tree) as child:
+        wait_until(flag.exists)
+        child.send_signal(number)
+        assert child.wait(patience(60)) != 0
     assert cache.kernels() == []
     # The half-written image is there, and must not be taken for good.
     (tree.path / "hook").write_text("")
@@ -278,13 +287,8 @@ def test_an_interrupted_build_leaves_nothing_that_counts(tree: SourceTree, numbe
 
 def test_two_builds_of_the_same_kernel_build_it_once(tree: SourceTree) -> None:
     (tree.path / "hook").write_text("sleep 1\n")
-    fork = multiprocessing.get_context("fork")
-    children = [fork.Process(target=build.build, args=(RECIPE, tree, [], Silent())) for _ in range(2)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(20)
-    assert [child.exitcode for child in children] == [0, 0]
+    with started(tree) as one, started(tree) as other:
+        assert [child.wait(patience(60)) for child in (one, other)] == [0, 0]
     (count,) = paths.work_dir().glob("build/*/stock/obj/count")
     assert count.read_text() == "built\n"
     assert len(cache.kernels()) == 1

@@ -1,22 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The model test's own parts, without a kernel: the model by example and by its invariants, and the shortening."""
 
-import re
 from collections.abc import Callable
-from itertools import islice, pairwise
-from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from iommufd_py import IovaRange, MapFlags
+from iommufd_py import IovaRange
 from iommufd_py.mock import APERTURE
 from tests.mock import steps
 from tests.mock.areas import CPU_PAGE, LAST, holes
-from tests.mock.choose import random_operations
 from tests.mock.model import Model, NotApplicable, Refused
-from tests.mock.walk import minimal
 
 PAGE = CPU_PAGE
 HALF = PAGE // 2
@@ -196,45 +189,3 @@ def test_what_is_not_there(model: Model) -> None:
     ):
         with pytest.raises(NotApplicable):
             operation.line(model)
-
-
-@pytest.mark.slow
-@settings(deadline=None)
-@given(st.integers(0, 1 << 32), st.integers(1, 200))
-def test_whatever_is_done_the_model_contradicts_itself_nowhere(seed: int, count: int) -> None:
-    model = Model(steps.IOASES, steps.DEVICES)
-    for operation in islice(random_operations(model, Random(seed)), count):
-        assert all(int(number, 16) <= LAST for number in re.findall(r"0x[0-9a-f]+", operation.source))
-        try:
-            compile(str(operation.line(model)), "line", "exec")
-        except NotApplicable:
-            continue
-        for name, ioas in model.ioases.items():
-            spans = [area.span for area in ioas.areas]
-            assert all(low.last < high.start for low, high in pairwise(spans))
-            assert all(area.aligned_to(model.alignment(name)) for area in ioas.areas)
-            assert not any(area.span.overlaps(one) for area in ioas.areas for one in model.reserved(name))
-        assert model.pinned_bytes() == PAGE * sum(model.pin_counts(memory).total() for memory in steps.MEMORIES)
-    for name in model.ioases:
-        model.unmap_all(name)
-    assert model.pinned_bytes() == 0
-
-
-def test_lines_are_a_script() -> None:
-    flags = MapFlags.READABLE
-    assert steps.Map("ioas0", "memfd", 0, PAGE, None, flags).source == (
-        "ioas0.map_fd(memfd.fd, 0x0, 0x1000, None, flags=MapFlags.READABLE)"
-    )
-    assert str(steps.Line("ioas0.unmap(0x0, 0x1)", error="ENOENT")) == (
-        'with refused("ENOENT"):\n    ioas0.unmap(0x0, 0x1)'
-    )
-    assert str(steps.Line("ioas0.unmap_all()", 4096)) == "assert ioas0.unmap_all() == 0x1000"
-
-
-@given(st.lists(st.integers(0, 20), max_size=30), st.sets(st.integers(0, 20), max_size=4))
-def test_what_is_left_is_needed(items: list[int], needed: set[int]) -> None:
-    def still(some: object) -> bool:
-        return needed <= set(some)  # type: ignore[call-overload]
-
-    if still(items):
-        assert sorted(minimal(items, still)) == sorted(needed)

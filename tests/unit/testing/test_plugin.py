@@ -12,6 +12,7 @@ from iommufd_py.host.kmsg import record_text
 from iommufd_py.lab.tap import parse_tap
 from iommufd_py.testing import devices
 from iommufd_py.testing import requirements as needs
+from tests.waiting import patience
 
 pytest_plugins = "pytester"
 
@@ -19,7 +20,8 @@ pytest_plugins = "pytester"
 @pytest.fixture(autouse=True)
 def plain_machine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine without an iommufd, in nobody's lab, with no device to spare."""
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")  # which takes longer to load than all of this
+    # The one takes longer to load than all of this, the other changes the order.
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:randomly")
     monkeypatch.setattr(needs, "DEV_IOMMU", tmp_path / "iommu")
     monkeypatch.setattr(needs, "IN_LAB", False)
     monkeypatch.setattr(needs, "FORCED", False)
@@ -116,7 +118,9 @@ def test_a_run_that_does_not_use_it_is_as_before(pytester: pytest.Pytester) -> N
         """
     )
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, cwd=pytester.path, capture_output=True, text=True, timeout=patience(120), check=False
+    )
     assert done.returncode == 0, done.stdout
 
 
@@ -187,6 +191,13 @@ def test_ktap_of_a_run_that_stops_has_lost_cases(pytester: pytest.Pytester) -> N
     pytester.makepyfile(test_some=OUTCOMES)
     pytester.runpytest_inprocess("-x", "--ktap", "out.ktap")
     assert parse_tap((pytester.path / "out.ktap").read_text().splitlines()).lost == 5
+
+
+def test_ktap_of_tests_that_run_at_the_same_time_is_refused(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_some=OUTCOMES)
+    result = pytester.runpytest_inprocess("-n", "2", "--ktap", "out.ktap")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*leave out -n*"])
 
 
 def test_record_of_the_kernel_log() -> None:
