@@ -140,6 +140,11 @@ class DmaBuffer(Resource):
         """
         self.flush(offset, length)
 
+    def give_back(self, offset: int, length: int) -> None:
+        """Give pages back to the kernel; the next touch supplies others, cleared."""
+        self.check_range(offset, length)
+        self._memory.madvise(mmap.MADV_DONTNEED, self._offset + offset, length)
+
     def huge_bytes(self) -> int:
         """Return how many bytes are in transparent huge pages now (AnonHugePages in /proc/self/smaps)."""
         return self._smaps("AnonHugePages")
