@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import groupby
 
-from iommufd_py.base.units import format_size
 
 LINE_BYTES = 64
 """A cache line, the unit that is fresh or stale as a whole."""
@@ -97,11 +96,11 @@ def _origin(line: bytes, at: int, known: Sequence[Content]) -> str:
 
 
 def in_words(pieces: Sequence[Piece]) -> str:
-    """Return how many bytes are whose: "1 KiB of what the device wrote and 3 KiB of zeros"."""
+    """Return how many bytes are whose: "1024 bytes of what the device wrote and 3072 bytes of zeros"."""
     sizes: dict[str, int] = {}
     for piece in pieces:
         sizes[piece.origin] = sizes.get(piece.origin, 0) + piece.length
-    words = [f"{format_size(size)} of {origin}" for origin, size in sizes.items()]
+    words = [f"{size} bytes of {origin}" for origin, size in sizes.items()]
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 

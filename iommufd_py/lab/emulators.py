@@ -245,13 +245,13 @@ class _Build:
         usr = self._sysroot / "usr"
         return os.environ | {
             "LC_ALL": "C",
-            "PATH": os.pathsep.join([str(usr / "bin"), *os.get_exec_path()]),
+            # The distribution's Python first, not that of the environment which this tool runs in.
+            "PATH": os.pathsep.join([str(usr / "bin"), "/usr/bin", *os.get_exec_path()]),
             "PKG_CONFIG_PATH": os.pathsep.join(
                 map(str, (usr / "lib/x86_64-linux-gnu/pkgconfig", usr / "share/pkgconfig"))
             ),
-            # Meson's own modules; and not those of an environment that this tool runs in.
+            # Meson's own modules.
             "PYTHONPATH": str(usr / "lib/python3/dist-packages"),
-            "PYTHONHOME": "",
         }
 
     def _configure(self, log: IO[bytes]) -> None:
@@ -260,7 +260,6 @@ class _Build:
         argv = [
             str(self._source / "configure"),
             f"--meson={meson}",
-            "--python=/usr/bin/python3",
             *_CONFIGURE,
             f"--extra-cflags=-I{self._sysroot}/usr/include",
             f"--extra-ldflags=-L{self._sysroot}/usr/lib/x86_64-linux-gnu",
