@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import groupby
 
-
 LINE_BYTES = 64
 """A cache line, the unit that is fresh or stale as a whole."""
 
