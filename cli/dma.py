@@ -10,8 +10,7 @@ import click
 from iommufd_py import Coherency, ContainerMode, Iommufd, SkipError, VfioDevice, open_container, pci
 from iommufd_py.dma import AddressSpace, DmaEngine, FaultLog, engine_for, open_engine
 from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, STOPPING, CaseOutcome, CaseResult, run_case, run_storm
-from iommufd_py.dma.coherency import RULES, Outcome
-from iommufd_py.dma.coherency import Verdict as Judgement
+from iommufd_py.dma.coherency import RULES, StoryResult, StoryVerdict
 from iommufd_py.dma.coherency_scene import Scene
 from iommufd_py.dma.coherency_stories import STORIES, tell
 from iommufd_py.dma.harness import Harness
@@ -126,16 +125,16 @@ def coherency(device: str, bind: bool, container: str, as_json: bool) -> None:
                 "the kernel's flushes here; the machine of 'iommufd lab run --incoherent' shows them"
             )
         facts = {"device": device, "engine": type(engine).__name__, "container": container, "snoops": False}
-        outcomes = [tell(story, scene) for story in STORIES]
+        stories = [tell(story, scene) for story in STORIES]
     if as_json:
-        stories = [outcome.as_dict() for outcome in outcomes]
-        emit_json({"schema": "iommufd-dma-coherency/1", **facts, "stories": stories})
+        document = {"schema": "iommufd-dma-coherency/1", **facts, "stories": [one.as_dict() for one in stories]}
+        emit_json(document)
     else:
-        _print_outcomes(facts, outcomes)
-    verdicts = {outcome.verdict for outcome in outcomes}
-    if Judgement.WRONG in verdicts:
+        _print_stories(facts, stories)
+    verdicts = {one.verdict for one in stories}
+    if StoryVerdict.WRONG in verdicts:
         raise SystemExit(_FAILED)
-    if Judgement.RIGHT not in verdicts:
+    if StoryVerdict.RIGHT not in verdicts:
         raise SystemExit(_SKIPPED)
 
 
@@ -151,13 +150,13 @@ def _engine(stack: contextlib.ExitStack, device: str, mode: ContainerMode) -> tu
     return open_engine(vfio, ioas), ioas
 
 
-def _print_outcomes(facts: dict[str, object], outcomes: list[Outcome]) -> None:
+def _print_stories(facts: dict[str, object], stories: list[StoryResult]) -> None:
     click.echo(f"{facts['device']}, {facts['engine']}, {facts['container']}: DMA does not snoop the CPU caches\n")
     rows = [
-        (one.story, str(one.verdict).upper() if one.verdict is Judgement.WRONG else str(one.verdict), str(one))
-        for one in outcomes
+        (one.story, str(one.verdict).upper() if one.verdict is StoryVerdict.WRONG else str(one.verdict), str(one))
+        for one in stories
     ]
     emit_table(("story", "result", "what was seen"), rows)
-    broken = sorted({one.rule for one in outcomes if one.verdict is Judgement.WRONG})
+    broken = sorted({one.rule for one in stories if one.verdict is StoryVerdict.WRONG})
     for rule in broken:
         click.echo(f"\nrule {rule} is broken: {RULES[rule]}")

@@ -23,7 +23,7 @@ _ZEROS = "zeros"
 _POWER_ON = b"POWER-ON" * (LINE_BYTES // 8)
 
 
-class Verdict(StrEnum):
+class StoryVerdict(StrEnum):
     """What came of a story."""
 
     RIGHT = "right"
@@ -130,7 +130,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StoryResult:
     """What came of a story.
 
     Attributes:
@@ -143,7 +143,7 @@ class Outcome:
 
     story: str
     rule: int
-    verdict: Verdict
+    verdict: StoryVerdict
     looks: tuple[Look, ...]
     remark: str = ""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from iommufd_py.base.errors import BackingError, SkipError
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.dma.coherency import Content, Outcome, Verdict
+from iommufd_py.dma.coherency import Content, StoryResult, StoryVerdict
 from iommufd_py.dma.coherency_scene import Scene
 from iommufd_py.objects.buffer import Backing, DmaBuffer
 from iommufd_py.objects.device import BoundDevice
@@ -307,12 +307,12 @@ STORIES = (
 """All of them; those on other IOASes and HWPTs skip where the device is not bound to an iommufd."""
 
 
-def tell(story: Story, scene: Scene) -> Outcome:
+def tell(story: Story, scene: Scene) -> StoryResult:
     """Tell one story and judge it."""
     scene.looks.clear()
     try:
         story.tell(scene)
     except (SkipError, BackingError) as reason:
-        return Outcome(story.name, story.rule, Verdict.SKIP, (), str(reason))
-    verdict = Verdict.RIGHT if all(look.right for look in scene.looks) else Verdict.WRONG
-    return Outcome(story.name, story.rule, verdict, tuple(scene.looks))
+        return StoryResult(story.name, story.rule, StoryVerdict.SKIP, (), str(reason))
+    verdict = StoryVerdict.RIGHT if all(look.right for look in scene.looks) else StoryVerdict.WRONG
+    return StoryResult(story.name, story.rule, verdict, tuple(scene.looks))

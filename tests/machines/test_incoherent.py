@@ -14,7 +14,7 @@ import pytest
 
 from iommufd_py import DmaBuffer, Iommufd, VfioDevice, pci
 from iommufd_py.dma import open_engine
-from iommufd_py.dma.coherency import Verdict
+from iommufd_py.dma.coherency import StoryVerdict
 from iommufd_py.dma.coherency_scene import Scene
 from iommufd_py.dma.coherency_stories import STORIES, Story, tell
 from iommufd_py.dma.edu import EduEngine
@@ -236,7 +236,7 @@ def test_random_walk(line: Line, request: pytest.FixtureRequest) -> None:
 def test_story(story: Story, scene: Scene) -> None:
     """A stock kernel goes wrong in every one, unless the domain makes DMA snoop; the patched one in none."""
     outcome = tell(story, scene)
-    wanted = Verdict.WRONG if KERNEL == "stock" and not SNOOPED else Verdict.RIGHT
+    wanted = StoryVerdict.WRONG if KERNEL == "stock" and not SNOOPED else StoryVerdict.RIGHT
     assert outcome.verdict is wanted, str(outcome)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from iommufd_py import DmaBuffer
 from iommufd_py.base.errors import SkipError
-from iommufd_py.dma.coherency import LINE_BYTES, Content, Look, Piece, Verdict, in_words, joined, recognize
+from iommufd_py.dma.coherency import LINE_BYTES, Content, Look, Piece, StoryVerdict, in_words, joined, recognize
 from iommufd_py.dma.coherency_scene import Scene
 from iommufd_py.dma.coherency_stories import STORIES, Story, tell
 from iommufd_py.dma.harness import Window
@@ -71,9 +71,9 @@ def test_one_wrong_look_makes_a_story_wrong() -> None:
 
         return Story(1, told)
 
-    assert tell(see(right), scene).verdict is Verdict.RIGHT
+    assert tell(see(right), scene).verdict is StoryVerdict.RIGHT
     outcome = tell(see(right, wrong, right), scene)
-    assert outcome.verdict is Verdict.WRONG
+    assert outcome.verdict is StoryVerdict.WRONG
     assert str(outcome) == str(wrong)
     assert [look["right"] for look in outcome.as_dict()["looks"]] == [True, False, True]  # type: ignore[attr-defined]
 
@@ -86,7 +86,7 @@ def test_a_story_that_cannot_be_told_says_why() -> None:
         raise SkipError("no such memory")
 
     outcome = tell(Story(2, told), scene)
-    assert (outcome.verdict, outcome.remark, outcome.looks) == (Verdict.SKIP, "no such memory", ())
+    assert (outcome.verdict, outcome.remark, outcome.looks) == (StoryVerdict.SKIP, "no such memory", ())
 
 
 def test_a_window_flushes_where_dma_does_not_snoop(monkeypatch: pytest.MonkeyPatch) -> None:
