@@ -22,7 +22,7 @@ class build_ext(setuptools_build_ext):
         generated.parent.mkdir(parents=True, exist_ok=True)
         ffibuilder.emit_c_code(str(generated))
         csrc = script.parent.resolve() / "csrc"
-        ext.sources = [str(generated), *(str(csrc / name) for name in ("uapi.c", "bench.c", "fail_nth.c"))]
+        ext.sources = [str(generated), *(str(csrc / name) for name in ("uapi.c", "bench.c", "cache.c", "fail_nth.c"))]
         ext.include_dirs = [str(script.parent.resolve() / "abi"), str(csrc)]
         ext.extra_compile_args = ["-std=gnu11", "-Wall", "-Wextra"]
         super().build_extension(ext)

@@ -11,7 +11,15 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-HEADERS = ("abi/iommufd.h", "abi/iommufd_test.h", "abi/vfio.h", "csrc/uapi.h", "csrc/bench.h", "csrc/fail_nth.h")
+HEADERS = (
+    "abi/iommufd.h",
+    "abi/iommufd_test.h",
+    "abi/vfio.h",
+    "csrc/uapi.h",
+    "csrc/bench.h",
+    "csrc/cache.h",
+    "csrc/fail_nth.h",
+)
 
 # As <linux/types.h> defines them where u64 is naturally 8-byte aligned, as on x86-64 and arm64.
 TYPES = """

@@ -7,10 +7,14 @@ from dataclasses import asdict
 
 import click
 
-from iommufd_py import Coherency, Iommufd, VfioDevice, pci
-from iommufd_py.dma import FaultLog, engine_for
+from iommufd_py import Coherency, ContainerMode, Iommufd, SkipError, VfioDevice, open_container, pci
+from iommufd_py.dma import AddressSpace, DmaEngine, FaultLog, engine_for, open_engine
 from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, STOPPING, CaseOutcome, CaseResult, run_case, run_storm
+from iommufd_py.dma.coherency import RULES, StoryResult, StoryVerdict
+from iommufd_py.dma.coherency_scene import Scene
+from iommufd_py.dma.coherency_stories import STORIES, tell
 from iommufd_py.dma.harness import Harness
+from iommufd_py.dma.no_snoop import no_snoop_enabled
 
 from .output import emit_json, emit_table, note
 from .types import BDF, JSON_OPTION
@@ -85,3 +89,74 @@ def check(
 def _row(result: CaseResult) -> tuple[str, str, str, str]:
     first, more = (str(result.faults[0]), len(result.faults) - 1) if result.faults else ("", 0)
     return result.name, str(result.verdict), result.remark, f"{first} (and {more} more)" if more else first
+
+
+@dma.command()
+@click.option("--device", required=True, type=BDF, help="PCI device on vfio-pci: QEMU's edu, or an NVMe controller.")
+@click.option("--bind", is_flag=True, help="Bind the device to vfio-pci first, give it back to its driver afterwards.")
+@click.option(
+    "--container",
+    type=click.Choice([str(mode) for mode in ContainerMode]),
+    default=str(ContainerMode.IOMMUFD),
+    help="The interface of the kernel; the other ones have no IOASes and HWPTs, and fewer stories.",
+)
+@JSON_OPTION
+def coherency(device: str, bind: bool, container: str, as_json: bool) -> None:
+    """Tell whose bytes a device and the CPU read where DMA does not snoop the CPU caches.
+
+    First a proof that it does not: where the device finds what is in the caches alone, nothing can be said of the
+    kernel, and the exit status is 4. Then the stories: each does what a program may do and looks at what device and CPU
+    read. A kernel that does not flush the pages shows the device, or the next owner of a page, what memory held before.
+    Exit status 1 when a story goes wrong.
+
+    A PCI Express device gets Enable No Snoop for the time of it. Many send snooped requests nevertheless.
+    """
+    with contextlib.ExitStack() as stack:
+        if bind:
+            stack.enter_context(pci.vfio_bound(device))
+        engine, space = _engine(stack, device, ContainerMode(container))
+        scene = Scene(engine, space)
+        no_snoop = stack.enter_context(no_snoop_enabled(engine.device))
+        if scene.snoops():
+            why = "" if no_snoop else ", and its bit Enable No Snoop cannot be set"
+            where = "the domain enforces it" if space.dma_cc() else f"though the domain does not enforce it{why}"
+            raise SkipError(
+                f"the device finds what is in the CPU's caches alone: its DMA snoops ({where}). Nothing can be said of "
+                "the kernel's flushes here; the machine of 'iommufd lab run --incoherent' shows them"
+            )
+        facts = {"device": device, "engine": type(engine).__name__, "container": container, "snoops": False}
+        stories = [tell(story, scene) for story in STORIES]
+    if as_json:
+        document = {"schema": "iommufd-dma-coherency/1", **facts, "stories": [one.as_dict() for one in stories]}
+        emit_json(document)
+    else:
+        _print_stories(facts, stories)
+    verdicts = {one.verdict for one in stories}
+    if StoryVerdict.WRONG in verdicts:
+        raise SystemExit(_FAILED)
+    if StoryVerdict.RIGHT not in verdicts:
+        raise SystemExit(_SKIPPED)
+
+
+def _engine(stack: contextlib.ExitStack, device: str, mode: ContainerMode) -> tuple[DmaEngine, AddressSpace]:
+    """Open a device in an address space and start its engine there."""
+    if mode is not ContainerMode.IOMMUFD:
+        container = stack.enter_context(open_container(mode, device))
+        return open_engine(container.device, container), container
+    iommufd = stack.enter_context(Iommufd())
+    vfio = VfioDevice(iommufd, device)
+    ioas = iommufd.alloc_ioas()
+    vfio.attach(vfio.alloc_hwpt(ioas))
+    return open_engine(vfio, ioas), ioas
+
+
+def _print_stories(facts: dict[str, object], stories: list[StoryResult]) -> None:
+    click.echo(f"{facts['device']}, {facts['engine']}, {facts['container']}: DMA does not snoop the CPU caches\n")
+    rows = [
+        (one.story, str(one.verdict).upper() if one.verdict is StoryVerdict.WRONG else str(one.verdict), str(one))
+        for one in stories
+    ]
+    emit_table(("story", "result", "what was seen"), rows)
+    broken = sorted({one.rule for one in stories if one.verdict is StoryVerdict.WRONG})
+    for rule in broken:
+        click.echo(f"\nrule {rule} is broken: {RULES[rule]}")

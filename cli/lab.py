@@ -99,11 +99,42 @@ def list_kernels(as_json: bool) -> None:
     emit_table(("key", "kernel", "release", "source", "built"), rows)
 
 
+@lab.group()
+def emulator() -> None:
+    """Build the emulator of the machine whose CPU caches DMA does not snoop."""
+
+
+@emulator.command("build")
+def build_emulator() -> None:
+    """Build QEMU with the lab's patch unless it is in the cache, and print the path of the program.
+
+    The source is Debian's, fetched with apt. What the build needs besides a compiler is fetched, too, and unpacked for
+    the time of the build: nothing is installed and no root is needed.
+    """
+    from iommufd_py.lab.emulators import build_emulator as build
+
+    from .lab_progress import shown_progress
+
+    with shown_progress() as progress:
+        built = build(progress)
+    click.echo(built.program)
+
+
 def _machine_options(function: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(
         (
             click.option("--coherent/--non-coherent", default=False, help="Can the IOMMU enforce snooping (ECAP.SC)?"),
             click.option("--scalable", is_flag=True, help="VT-d scalable mode."),
+            click.option(
+                "--incoherent", is_flag=True, help="CPU caches that DMA snoops only where the domain makes it."
+            ),
+            click.option(
+                "--evict",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="With --incoherent: evict a line per N flushes.",
+            ),
+            click.option("--evict-seed", type=click.IntRange(min=0), default=0, help="Which lines that are."),
             click.option("--kernel", default="stock", metavar="stock|patched|PATH", help="Built when it is not there."),
             _DEBUG,
             click.option("--memory", type=SIZE, default="2G", help="Memory of the guest."),
@@ -115,16 +146,24 @@ def _machine_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-def _machine(coherent: bool, scalable: bool, memory: int, cpus: int) -> Machine:
+def _machine(memory: int, evict: int | None, evict_seed: int, **properties: Any) -> Machine:
     try:
-        return Machine(coherent=coherent, scalable=scalable, memory_bytes=memory, cpus=cpus)
+        machine = Machine(memory_bytes=memory, evict=evict or 0, seed=evict_seed, **properties)
     except ValueError as failure:
         raise click.UsageError(str(failure)) from None
+    if machine.incoherent:
+        from iommufd_py.lab.emulators import build_emulator
+
+        from .lab_progress import shown_progress
+
+        with shown_progress() as progress:
+            build_emulator(progress)
+    return machine
 
 
 def _native_machine(memory: int) -> NativeMachine:
     given = click.get_current_context().get_parameter_source
-    for option in ("coherent", "scalable", "cpus"):
+    for option in ("coherent", "scalable", "incoherent", "evict", "evict_seed", "cpus"):
         if given(option) is not ParameterSource.DEFAULT:
             raise click.UsageError(
                 "--native has one CPU and no VT-d; its mock devices choose their coherency themselves"
@@ -156,16 +195,14 @@ def _image(name: str, configuration: Configuration) -> tuple[Path, str]:
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
-    coherent: bool,
-    scalable: bool,
     kernel: str,
     debug: bool,
     memory: int,
-    cpus: int,
     rw: tuple[Path, ...],
     native: bool,
     timeout: float,
     command: tuple[str, ...],
+    **properties: Any,
 ) -> None:
     """Boot a kernel and run COMMAND on it, in this directory and this Python environment.
 
@@ -173,7 +210,7 @@ def run(
     /var is gone afterwards; all else is read-only. The exit status is that of COMMAND, or 1 when the guest's kernel
     panicked, warned or hung.
     """
-    machine = _native_machine(memory) if native else _machine(coherent, scalable, memory, cpus)
+    machine = _native_machine(memory) if native else _machine(memory, **properties)
     image, name = _image(kernel, Configuration("um" if native else "x86_64", debug))
     where = str(machine)
     if isinstance(machine, NativeMachine):
@@ -195,16 +232,14 @@ def run(
 
 @lab.command()
 @_machine_options
-def shell(
-    coherent: bool, scalable: bool, kernel: str, debug: bool, memory: int, cpus: int, rw: tuple[Path, ...]
-) -> None:
+def shell(kernel: str, debug: bool, memory: int, rw: tuple[Path, ...], **properties: Any) -> None:
     """Boot a kernel and give a root shell in it, in this directory; end it with Ctrl-D."""
     from iommufd_py.lab import vm
 
     if not sys.stdin.isatty():
         raise LabError("a shell needs a terminal; run a command with: iommufd lab run -- COMMAND")
     image, name = _image(kernel, Configuration(debug=debug))
-    sys.exit(vm.run_shell(image, _machine(coherent, scalable, memory, cpus), kernel_name=name, rw=rw))
+    sys.exit(vm.run_shell(image, _machine(memory, **properties), kernel_name=name, rw=rw))
 
 
 @lab.command()

@@ -8,13 +8,9 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <time.h>
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 
 #include "bench.h"
-
-#define CACHE_LINE 64
+#include "lines.h"
 
 /* Static, as is all between two clock reads: a call through the PLT is 2 % of a small map on an emulated CPU. */
 static uint64_t clock_ns(void)
@@ -52,35 +48,6 @@ static void read_lines(const volatile unsigned char *start, uint64_t length)
 	for (uint64_t offset = 0; offset < length; offset += CACHE_LINE)
 		(void)start[offset];
 }
-
-#if defined(__x86_64__)
-bool iommufd_bench_can_flush(void)
-{
-	unsigned int eax, ebx, ecx, edx;
-
-	return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_CLFLUSHOPT);
-}
-
-/* As the kernel's clflush_cache_range(): CLFLUSHOPT is ordered by fences only. */
-static void flush_lines(volatile unsigned char *start, uint64_t length)
-{
-	asm volatile("mfence" ::: "memory");
-	for (uint64_t offset = 0; offset < length; offset += CACHE_LINE)
-		asm volatile("clflushopt %0" : "+m"(start[offset]));
-	asm volatile("mfence" ::: "memory");
-}
-#else
-bool iommufd_bench_can_flush(void)
-{
-	return false;
-}
-
-static void flush_lines(volatile unsigned char *start, uint64_t length)
-{
-	(void)start;
-	(void)length;
-}
-#endif
 
 static void prepare_lines(void *buffer, uint64_t length, enum iommufd_bench_cache cache)
 {

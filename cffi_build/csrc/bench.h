@@ -68,8 +68,8 @@ int iommufd_bench_run(struct iommufd_bench_loop *loop, uint32_t count);
 /* Floor: the time between two clock reads with nothing between them. */
 void iommufd_bench_clock(uint64_t *ns, uint32_t count);
 
-/* Whether user space can flush cache lines here: x86 with CLFLUSHOPT. IOMMUFD_BENCH_CLEAN and _EVICTED need it. */
-_Bool iommufd_bench_can_flush(void);
-
-/* Floor: flush every cache line of a buffer, brought into the state `cache` before, outside the timed part. */
+/*
+ * Floor: flush every cache line of a buffer, brought into the state `cache` before, outside the timed part. It takes
+ * CLFLUSHOPT, as IOMMUFD_BENCH_CLEAN and _EVICTED do.
+ */
 void iommufd_bench_flush(void *buffer, uint64_t length, enum iommufd_bench_cache cache, uint64_t *ns, uint32_t count);

@@ -356,14 +356,17 @@ def _storm_cycle(harness: Harness, ranges: tuple[IovaRange, ...], buffer: DmaBuf
     tried = f"{'read' if reading else 'write'} of {length} bytes at IOVA {first + skew:#x}"
     at = offset + skew
     with harness.space.map(buffer, first, offset=offset, length=size):
+        engine.sync(buffer)
         if reading:
             content = engine.readable(length)
             with buffer.view as view:
                 view[at : at + length] = content
+            engine.sync(buffer)
             if not engine.read(first + skew, content):
                 raise MismatchError(f"{tried}: the device found something else")
         else:
             content = engine.write(first + skew, length)
+            engine.sync(buffer)
     with buffer.view as view:
         # bytes() and a comparison of bytes: one of memoryviews goes element by element.
         if bytes(view) != before[:at] + content + before[at + length :]:

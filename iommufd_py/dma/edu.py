@@ -21,6 +21,7 @@ _DMA_DONE = 0x100
 _DEVICE_BUFFER = 0x40000
 # One less than the buffer has: QEMU before 8.2.1 takes a transfer of all 4096 for an overrun, and ends the machine.
 _MAX_BYTES = 4095
+_FETCH_BYTES = 2048
 _POLL_SECONDS = 1e-3
 
 
@@ -49,6 +50,7 @@ class EduEngine(DmaEngine):
         self.wait()
 
     def _transfer(self, source: int, destination: int, length: int, direction: int) -> None:
+        self._sync()
         command = _RUN | direction | (_RAISE if self._interrupts is not None else 0)
         for register, value in (
             (_SOURCE, source),
@@ -84,15 +86,24 @@ class EduEngine(DmaEngine):
         return os.urandom(length)
 
     def read(self, iova: int, content: bytes) -> bool:
-        """As :meth:`DmaEngine.read`: the device writes back what it read."""
-        length = len(content)
+        """As :meth:`DmaEngine.read`."""
+        return self._fetch(iova, len(content)) == content
+
+    def fetch(self, iova: int, length: int) -> bytes:
+        """As :meth:`DmaEngine.fetch`."""
+        pieces = range(0, length, _FETCH_BYTES)
+        return b"".join(self._fetch(iova + at, min(_FETCH_BYTES, length - at)) for at in pieces)
+
+    def _fetch(self, iova: int, length: int) -> bytes:
+        """The device writes back what it read."""
         self._check(self.reads, iova, length)
         self._transfer(iova, _DEVICE_BUFFER, length, 0)
         self.wait()
         self._transfer(_DEVICE_BUFFER, self.memory.iova, length, _TO_MEMORY)
         self.wait()
+        self._sync()
         self._held[:length] = self._view[:length]
-        return self._held[:length] == content
+        return bytes(self._held[:length])
 
     def restart(self) -> None:
         """As :meth:`DmaEngine.restart`: it has no state that could be lost."""

@@ -5,7 +5,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from iommufd_py.base.errors import DmaError
+from iommufd_py.base.errors import DmaError, SkipError
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.objects.buffer import DmaBuffer
@@ -34,6 +34,9 @@ class AddressSpace(Protocol):
 
     def iova_ranges(self) -> IovaRanges:
         """Return where can be mapped."""
+
+    def dma_cc(self) -> bool:
+        """Tell whether every domain of it makes DMA snoop the CPU caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class DmaEngine(Resource):
         writes: what one write of the device to memory can be.
         reads: what one read of the device from memory can be.
         memory: the mapping of the engine's own memory. Where the device moves to another IOAS, copy it there.
+        snooped: whether the domain made DMA snoop the CPU caches when the engine was opened. If it did not, the engine
+            flushes its own memory before it tells the device to look there, and before it looks there itself.
 
     Raises:
         DmaError: the device does not do what its specification says.
@@ -101,6 +106,7 @@ class DmaEngine(Resource):
             self._buffer = undo.enter_context(DmaBuffer(self.memory_bytes))
             if iova is None:
                 iova = _highest(reachable(space, self.address_mask), self.memory_bytes)
+            self.snooped = space.dma_cc()
             self.memory = space.map(self._buffer, iova)
             self._registers = undo.enter_context(device.region(RegionIndex.BAR0).mmap(0, self.register_bytes))
             self._interrupts = undo.enter_context(device.enable_irqs(self.interrupt_kind, 1)) if interrupt else None
@@ -164,9 +170,26 @@ class DmaEngine(Resource):
         """
         raise NotImplementedError
 
+    def fetch(self, iova: int, length: int) -> bytes:
+        """Have the device read *length* bytes at *iova*, in as many transfers as it takes, and return what it found.
+
+        Raises:
+            SkipError: the engine can only tell whether the device finds what :meth:`readable` returned.
+        """
+        raise SkipError(f"{self!r} can tell whether the device finds what it must, not what it finds instead")
+
     def restart(self) -> None:
         """Bring the device back after a transfer that failed; without effect where that costs it nothing."""
         raise NotImplementedError
+
+    def sync(self, buffer: DmaBuffer) -> None:
+        """Have the CPU and the device see the same of *buffer*, between writes of the one and reads of the other."""
+        if not self.snooped:
+            buffer.flush()
+
+    def _sync(self) -> None:
+        """Do so with the engine's own memory."""
+        self.sync(self._buffer)
 
     def _command(self, *, set_bits: int = 0, clear_bits: int = 0) -> None:
         config = self.device.config

@@ -32,17 +32,34 @@ class Window:
         iova: where its first byte is, or would be, for the device.
         before: what was put into all of it, random.
         mapping: that of all of it, None if it is not mapped, or by the case itself.
+        snooped: whether DMA snoops the CPU caches. If it does not, what the CPU writes after the map and reads before
+            the unmap is flushed here, as every program must do it.
     """
 
     buffer: DmaBuffer
     iova: int
     before: bytes
     mapping: Mapping | None
+    snooped: bool = True
 
     def refill(self) -> None:
         """Put back what it held in the beginning."""
+        self.put(self.iova, self.before)
+
+    def put(self, iova: int, content: bytes) -> None:
+        """Put *content* where the device finds it at *iova*."""
+        at = iova - self.iova
         with self.buffer.view as view:
-            view[:] = self.before
+            view[at : at + len(content)] = content
+        if not self.snooped:
+            self.buffer.flush(at, len(content))
+
+    def found(self) -> bytes:
+        """Return what is there now."""
+        if not self.snooped:
+            self.buffer.invalidate()
+        with self.buffer.view as view:
+            return bytes(view)
 
     def expect(self, iova: int = 0, content: bytes = b"") -> None:
         """Check that *content* stands at *iova*, and that all else is as before.
@@ -52,8 +69,7 @@ class Window:
         """
         start = iova - self.iova if content else 0
         wanted = self.before[:start] + content + self.before[start + len(content) :]
-        with self.buffer.view as view:
-            found = bytes(view)
+        found = self.found()
         if found == wanted:
             return
         at, count = first_difference(found, wanted)
@@ -71,10 +87,9 @@ class Window:
         """
         start = iova - self.iova
         wanted = self.before[:start] + content + self.before[start + len(content) :]
-        with self.buffer.view as view:
-            for at, (found, *allowed) in enumerate(zip(bytes(view), self.before, wanted, strict=True)):
-                if found not in allowed:
-                    raise MismatchError(f"the byte at IOVA {self.iova + at:#x} is {found:#04x}, which nobody wrote")
+        for at, (found, *allowed) in enumerate(zip(self.found(), self.before, wanted, strict=True)):
+            if found not in allowed:
+                raise MismatchError(f"the byte at IOVA {self.iova + at:#x} is {found:#04x}, which nobody wrote")
 
 
 def first_difference(found: bytes, wanted: bytes) -> tuple[int, int]:
@@ -136,7 +151,7 @@ class Harness:
         """Have memory of *length* bytes with random content, mapped at *iova* unless it is only to be watched."""
         with DmaBuffer(length, backing) as buffer:
             mapping = self.space.map(buffer, iova, flags=flags) if mapped else None
-            window = Window(buffer, iova, self.random.randbytes(length), mapping)
+            window = Window(buffer, iova, self.random.randbytes(length), mapping, self.engine.snooped)
             window.refill()
             yield window
 
@@ -153,9 +168,7 @@ class Harness:
         done = 0
         while done < length:
             content = self.engine.readable(self.engine.reads.fit(length - done))
-            at = iova + done - window.iova
-            with window.buffer.view as view:
-                view[at : at + len(content)] = content
+            window.put(iova + done, content)
             if not self.engine.read(iova + done, content):
                 raise MismatchError(f"the device did not find at IOVA {iova + done:#x} what lies there")
             done += len(content)

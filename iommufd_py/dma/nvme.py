@@ -51,7 +51,7 @@ class NvmeEngine(DmaEngine):
         self._identifier = 0
         self._admin = self._queues(0, _ADMIN_SQ, _ADMIN_CQ)
         self._io = self._queues(1, _IO_SQ, _IO_CQ)
-        self._controller = Controller(self.device.name, self._registers, self._interrupts, self._admin)
+        self._controller = Controller(self.device.name, self._registers, self._interrupts, self._admin, self._sync)
         self._controller.enable()
         self._identify(_CONTROLLER, _IDENTITY)
         identity = bytes(self._page(_IDENTITY))

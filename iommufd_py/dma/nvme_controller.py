@@ -6,6 +6,7 @@ Source: NVM Express Base Specification 2.0, 3.1 (registers), 3.3 (queues), 3.5 (
 
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from iommufd_py.base.errors import DmaError
@@ -103,10 +104,20 @@ class Controller:
 
     Attributes:
         admin: the admin queues.
+        sync: called before the controller is told to look at memory, and before memory is looked at that it may have
+            written to.
     """
 
-    def __init__(self, name: str, registers: RegionMapping, interrupts: Interrupts | None, admin: QueuePair) -> None:
+    def __init__(
+        self,
+        name: str,
+        registers: RegionMapping,
+        interrupts: Interrupts | None,
+        admin: QueuePair,
+        sync: Callable[[], None],
+    ) -> None:
         self.name = name
+        self.sync = sync
         self.admin = admin
         self._registers = registers
         self._interrupts = interrupts
@@ -191,6 +202,7 @@ class Controller:
 
     def ring(self, number: int, tail: int) -> None:
         """Tell the controller where a submission queue ends now."""
+        self.sync()
         self._registers.write_int(_DOORBELLS + 2 * number * self._stride, tail, 4)
 
     def complete(self, queues: QueuePair, timeout: float = 2.0) -> Completion:
@@ -201,7 +213,7 @@ class Controller:
         """
         deadline = time.monotonic() + timeout
         at = queues.head * COMPLETION_BYTES
-        while _STATUS.unpack_from(queues.completions, at + _STATUS_AT)[0] & 1 != queues.phase:
+        while self._phase(queues, at) != queues.phase:
             status = self._registers.read_int(_CSTS, 4)
             if status & _CSTS_FATAL:
                 raise DmaError(f"{self.name} reports a fatal error (CSTS={status:#x}): it could not reach its queues")
@@ -217,6 +229,11 @@ class Controller:
         queues.phase ^= queues.head == 0
         self._registers.write_int(_DOORBELLS + (2 * queues.number + 1) * self._stride, queues.head, 4)
         return Completion(queue, identifier, status >> 1 & 0x7FF)
+
+    def _phase(self, queues: QueuePair, at: int) -> int:
+        self.sync()
+        status: int = _STATUS.unpack_from(queues.completions, at + _STATUS_AT)[0]
+        return status & 1
 
     def _read64(self, offset: int) -> int:
         low, high = (self._registers.read_int(at, 4) for at in (offset, offset + 4))

@@ -7,9 +7,10 @@ It needs no root. Its lists and downloads live under the lab's cache; its keys a
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.process import run_tool, start, stop
@@ -24,15 +25,16 @@ _DEBIAN_SUITES = re.compile(rf"(?:{_MAIN_SUITES.pattern})(?:-security|-updates|-
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """One suite of one mirror, as an apt source names it."""
+    """One suite of one mirror, as an apt source names it: its binary packages, or its source packages."""
 
     uri: str
     suite: str
     signed_by: str = _KEYRING
+    kind: Literal["deb", "deb-src"] = "deb"
 
     def line(self) -> str:
         """This archive in the one-line format of sources.list(5)."""
-        return f"deb [signed-by={self.signed_by}] {self.uri} {self.suite} main"
+        return f"{self.kind} [signed-by={self.signed_by}] {self.uri} {self.suite} main"
 
 
 def parse_one_line(text: str) -> Iterator[Archive]:
@@ -132,12 +134,38 @@ class PrivateApt:
         versions = [line.split("|")[1].strip() for line in output.splitlines() if line.count("|") >= 2]
         return versions[0] if versions else None
 
-    def download(self, package: str, version: str, directory: Path, progress: Progress) -> Path:
-        """Download *package* into *directory* and return the file; apt has checked it against the signed lists."""
+    def lacking(self, packages: Sequence[str]) -> dict[str, str]:
+        """Return what this machine lacks of *packages* and of all they depend on, with the versions to download.
+
+        Raises:
+            LabError: the archives do not have one of them, or it does not go together with what is installed.
+        """
+        argv = ["apt-get", "install", "--simulate", "-q", "--no-install-recommends", *packages]
+        output = run_tool(argv, f"cannot find {', '.join(packages)}", env=self._environment)
+        return dict(re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", output, re.MULTILINE))
+
+    def download(self, packages: Mapping[str, str], directory: Path, progress: Progress) -> list[Path]:
+        """Download *packages*, of the versions given, into *directory* and return the files.
+
+        apt has checked them against the signed lists.
+        """
+        wanted = [f"{name}={version}" for name, version in packages.items()]
+        self._fetch(["apt-get", "download", "-q", *wanted], directory, progress)
+        files = [file for name in packages for file in directory.glob(f"{name}_*.deb")]
+        if len(files) != len(packages):
+            raise LabError(f"cannot download {' '.join(wanted)}: apt-get left {len(files)} files of {len(packages)}")
+        return files
+
+    def download_source(self, package: str, version: str, directory: Path, progress: Progress) -> list[Path]:
+        """Download the source package *package* into *directory* and return its files, checked as by download()."""
+        argv = ["apt-get", "source", "--download-only", "-q", f"{package}={version}"]
+        self._fetch(argv, directory, progress)
+        return sorted(directory.glob(f"{package}_*"))
+
+    def _fetch(self, argv: Sequence[str], directory: Path, progress: Progress) -> None:
         reading, writing = os.pipe()
-        argv = ["apt-get", "download", "-q", "-o", f"APT::Status-Fd={writing}", f"{package}={version}"]
         child = start(
-            argv,
+            [*argv, "-o", f"APT::Status-Fd={writing}"],
             cwd=directory,
             env=self._environment,
             pass_fds=[writing],
@@ -155,7 +183,5 @@ class PrivateApt:
             child.wait()
         finally:
             stop(child, grace=5)
-        files = list(directory.glob(f"{package}_*.deb"))
-        if child.returncode != 0 or len(files) != 1:
-            raise LabError(f"cannot download {package} {version}: {(errors or 'apt-get failed').splitlines()[-1]}")
-        return files[0]
+        if child.returncode != 0:
+            raise LabError(f"cannot download {argv[-1]}: {(errors or 'apt-get failed').splitlines()[-1]}")

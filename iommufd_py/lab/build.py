@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,8 +109,8 @@ def build_selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], p
         suite.append(f"USERCFLAGS=-I{sources} {' '.join(flags)}")
         with tempfile.TemporaryDirectory(prefix="selftests-", dir=place.objects.parent) as directory:
             for arguments in ([*place.make, "headers"], ["make", *suite, f"OUTPUT={directory}"]):
-                if not _run_make(arguments, _environment(), output, lambda line: None):
-                    raise LabError(f"the selftests of {kernel.recipe.source} do not compile: {_explain(place.log)}")
+                if not run_build(arguments, _environment(), output, lambda line: None):
+                    raise LabError(f"the selftests of {kernel.recipe.source} do not compile: {explain(place.log)}")
             with cache.staging(kernel) as staged:
                 shutil.copytree(directory, staged / "selftests")
                 (staged / "selftests").rename(programs)
@@ -228,14 +228,19 @@ def _clone(source: Path, target: Path, objects: Path | None, patches: Sequence[P
     if (target / "obj").exists():
         shutil.rmtree(target / "obj")
     for patch in patches:
-        _apply(patch, target, "--forward", to=source.name)
+        apply_patch(patch, target, "--forward", to=source.name)
     if objects is not None:
         run_tool(["cp", "-a", str(objects), str(target)], "cannot copy the objects to start from")
     else:
         (target / "obj").mkdir()
 
 
-def _apply(patch: Path, target: Path, *options: str, to: str) -> None:
+def apply_patch(patch: Path, target: Path, *options: str, to: str) -> None:
+    """Apply *patch* to *target*, which an error calls *to*.
+
+    Raises:
+        LabError: it does not apply.
+    """
     run_tool(
         ["patch", "--batch", "--fuzz=0", "-p1", "-d", str(target), "-i", str(patch), *options],
         f"{patch.name} does not apply to {to}",
@@ -246,12 +251,12 @@ def _apply(patch: Path, target: Path, *options: str, to: str) -> None:
 def _patched(tree: Path, change: Path) -> Iterator[None]:
     """Put a patch on *tree* for the time of the block."""
     # What does not fit in one file must not change another.
-    _apply(change, tree, "--forward", "--dry-run", to="the patched kernel")
+    apply_patch(change, tree, "--forward", "--dry-run", to="the patched kernel")
     try:
-        _apply(change, tree, "--forward", to="the patched kernel")
+        apply_patch(change, tree, "--forward", to="the patched kernel")
         yield
     finally:
-        _apply(change, tree, "--reverse", to="the patched kernel")
+        apply_patch(change, tree, "--reverse", to="the patched kernel")
 
 
 def _environment() -> dict[str, str]:
@@ -270,8 +275,8 @@ def _make(recipe: Recipe, place: _Place, progress: Progress) -> Kernel:
     environment = _environment() | {"KCONFIG_ALLCONFIG": str(fragment), "KCONFIG_WARN_UNKNOWN_SYMBOLS": "1"}
     with log.open("wb", buffering=0) as output:
         progress.step(f"configuring {place.label}")
-        if not _run_make([*place.make, "allnoconfig"], environment, output, lambda line: None):
-            raise LabError(f"the kernel cannot be configured: {_explain(log)}")
+        if not run_build([*place.make, "allnoconfig"], environment, output, lambda line: None):
+            raise LabError(f"the kernel cannot be configured: {explain(log)}")
         got = (objects / ".config").read_text(encoding="utf-8")
         check = check_config(configuration.fragment, got, log.read_text(encoding="utf-8", errors="replace"))
         missing = check.missing(configuration.required)
@@ -291,8 +296,8 @@ def _make(recipe: Recipe, place: _Place, progress: Progress) -> Kernel:
                 progress.advance(min(done, _FULL_BUILD_STEPS))
 
         image = IMAGES[recipe.arch]
-        if not _run_make([*place.make, image.name], environment, output, count):
-            raise LabError(f"the kernel does not build: {_explain(log)}")
+        if not run_build([*place.make, image.name], environment, output, count):
+            raise LabError(f"the kernel does not build: {explain(log)}")
     files = {
         image.name: objects / image,
         "System.map": objects / "System.map",
@@ -304,10 +309,18 @@ def _make(recipe: Recipe, place: _Place, progress: Progress) -> Kernel:
     return cache.publish(recipe, files, release=release, built_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
 
 
-def _run_make(
-    argv: Sequence[str], environment: dict[str, str], log: IO[bytes], line_seen: Callable[[bytes], None]
+def run_build(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    log: IO[bytes],
+    line_seen: Callable[[bytes], None],
+    *,
+    cwd: Path | None = None,
 ) -> bool:
-    child = start(argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    """Run a program of a build, its output going to *log*, and tell whether it succeeded."""
+    child = start(
+        argv, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     assert child.stdout is not None
     try:
         for line in child.stdout:
@@ -319,7 +332,7 @@ def _run_make(
         stop(child, grace=20)
 
 
-def _explain(log: Path) -> str:
+def explain(log: Path) -> str:
     """Return the lines of a build log that say why it failed, and where the rest is."""
     text = log.read_text(encoding="utf-8", errors="replace")
     if out_of_space(text):

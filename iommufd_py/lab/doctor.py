@@ -12,6 +12,7 @@ from typing import Literal
 from iommufd_py.lab import paths
 from iommufd_py.lab.build import BUILD_BYTES, TOOLS
 from iommufd_py.lab.cache import Kernel
+from iommufd_py.lab.emulators import cached_emulator, missing_tools
 from iommufd_py.lab.host import kvm_problem
 from iommufd_py.lab.kernel import cached_kernel
 from iommufd_py.lab.machine import Machine
@@ -49,7 +50,7 @@ class Diagnosis:
 def examine() -> list[Diagnosis]:
     """Look at everything the lab needs. Nothing is changed and nothing is fetched."""
     stock = cached_kernel("stock")
-    return [*_boot(), *_build(needed=stock is None), *_kernels(stock)]
+    return [*_boot(), *_build(needed=stock is None), *_kernels(stock), *_emulator()]
 
 
 def _boot() -> Iterator[Diagnosis]:
@@ -106,6 +107,19 @@ def _kernels(stock: Kernel | None) -> Iterator[Diagnosis]:
             yield Diagnosis(f"{variant} kernel", "note", "not built yet, is built when it is wanted", command)
         else:
             yield Diagnosis(f"{variant} kernel", "ok", f"{kernel.release} from {kernel.recipe.source}")
+
+
+def _emulator() -> Iterator[Diagnosis]:
+    subject, emulator = "emulator with CPU caches", cached_emulator()
+    missing = missing_tools()
+    if emulator is not None:
+        yield Diagnosis(subject, "ok", f"built from {emulator.recipe.source}")
+    elif missing:
+        remedy = f"sudo apt-get install {' '.join(missing)}"
+        yield Diagnosis(subject, "note", f"not built yet, and its build needs {', '.join(missing)}", remedy)
+    else:
+        text = "not built yet, is built when --incoherent asks for it"
+        yield Diagnosis(subject, "note", text, "iommufd lab emulator build")
 
 
 def _available_memory() -> int:

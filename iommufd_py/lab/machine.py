@@ -45,6 +45,10 @@ class Machine:
         coherent: what ECAP.SC says, that is whether the IOMMU can force DMA to snoop the CPU caches. Without it every
             domain is non-coherent. (ECAP.C, whether the page walk snoops, is 0 in either case.)
         scalable: VT-d scalable mode, with first-stage page tables.
+        incoherent: with CPU caches that the test devices' DMA does not snoop unless the domain makes it, and that page
+            walks of the IOMMU never snoop. It takes the lab's own emulator and an emulated CPU.
+        evict: every how many cache flushes a line that was used lately leaves the caches by chance; 0 for never.
+        seed: of that chance.
         memory_bytes: memory of the guest.
         cpus: virtual CPUs.
         hugepages: 2 MiB pages reserved at boot. The kernel's iommufd selftests want 128.
@@ -56,6 +60,9 @@ class Machine:
     iommu: IommuModel = "intel"
     coherent: bool = False
     scalable: bool = False
+    incoherent: bool = False
+    evict: int = 0
+    seed: int = 0
     memory_bytes: int = 2 << 30
     cpus: int = 2
     hugepages: int = 192
@@ -66,6 +73,10 @@ class Machine:
     def __post_init__(self) -> None:
         if self.cpus < 1:
             raise ValueError(f"a machine needs at least one CPU, not {self.cpus}")
+        if self.incoherent and self.iommu != "intel":
+            raise ValueError("only VT-d has a machine whose CPU caches DMA does not snoop")
+        if self.evict and not self.incoherent:
+            raise ValueError("lines leave the CPU caches on the incoherent machine only")
         if self.memory_bytes < (self.hugepages << 21) + (512 << 20):
             raise ValueError(
                 f"{self.memory_bytes >> 20} MiB are too little: {self.hugepages} hugepages of 2 MiB are reserved and "
@@ -76,6 +87,9 @@ class Machine:
         if self.iommu != "intel":
             return f"q35 {self.iommu}-iommu" if self.iommu != "none" else "q35 without IOMMU"
         mode = " x-scalable-mode=on" if self.scalable else ""
+        if self.incoherent:
+            mode += " with CPU caches that DMA does not snoop"
+            mode += f" (evict={self.evict}, seed={self.seed})" if self.evict else ""
         return f"q35 intel-iommu snoop-control={'on' if self.coherent else 'off'}{mode}"
 
     def qemu_args(self) -> tuple[str, ...]:
@@ -93,9 +107,13 @@ class Machine:
             args += ["-accel", "tcg,thread=single"]
         for device in self._iommu_devices():
             args += ["-device", device]
+        # The lab's own emulator need not wait for 0.1 s at each transfer.
+        edu, nvme = (",x-no-snoop=on,x-dma-ms=1", ",x-no-snoop=on") if self.incoherent else ("", "")
+        if self.incoherent:
+            args += ["-device", f"cpu-caches,evict={self.evict},seed={self.seed}"]
         for address in TEST_DEVICES:
-            args += ["-device", f"edu,addr={_slot(address)}"]
-        args += ["-device", f"nvme,addr={_slot(NVME_DEVICE)},serial=iommufd-lab,drive={_SCRATCH}"]
+            args += ["-device", f"edu,addr={_slot(address)}{edu}"]
+        args += ["-device", f"nvme,addr={_slot(NVME_DEVICE)},serial=iommufd-lab,drive={_SCRATCH}{nvme}"]
         for device in self.devices:
             args += ["-device", device]
         return tuple(args)

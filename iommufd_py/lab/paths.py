@@ -17,6 +17,11 @@ def kernels_dir() -> Path:
     return cache_root() / "kernels"
 
 
+def emulators_dir() -> Path:
+    """Finished emulators, one directory per key. What is here is complete."""
+    return cache_root() / "emulators"
+
+
 def sources_dir() -> Path:
     """Unpacked kernel sources, never written to after they were unpacked."""
     return cache_root() / "sources"

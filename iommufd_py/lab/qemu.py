@@ -11,6 +11,7 @@ import termios
 from collections.abc import Sequence
 from pathlib import Path
 
+from iommufd_py.lab.emulators import FIRMWARE
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import OVERLAYS
 from iommufd_py.lab.machine import Machine
@@ -23,8 +24,15 @@ UDEVD = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd")
 _ROOT_FLAGS = "rootflags=version=9p2000.L,trans=virtio,access=any,msize=512000,cache=loose"
 
 
-def compose(kernel: Path, machine: Machine, virtme_args: Sequence[str], qemu_args: Sequence[str]) -> list[str]:
-    """Return the QEMU command line for *machine*, as virtme-ng would start it.
+def compose(
+    kernel: Path,
+    machine: Machine,
+    virtme_args: Sequence[str],
+    qemu_args: Sequence[str],
+    *,
+    emulator: Path | None = None,
+) -> list[str]:
+    """Return the QEMU command line for *machine*, as virtme-ng would start it, with *emulator* for the packaged QEMU.
 
     virtme-ng contributes the host's root file system as the guest's root, its small init, and the channels for output
     and exit status. ``virtme-run`` is asked and not ``vng``: a user's ``vng`` configuration would change the machine.
@@ -53,7 +61,10 @@ def compose(kernel: Path, machine: Machine, virtme_args: Sequence[str], qemu_arg
     if done.returncode != 0 or not done.stdout.strip():
         why = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
         raise LabError(f"virtme-ng cannot compose the virtual machine: {why}")
-    return shlex.split(done.stdout)
+    packaged, *args = shlex.split(done.stdout)
+    if emulator is None:
+        return [packaged, *args]
+    return [str(emulator), *(word for directory in FIRMWARE for word in ("-L", directory)), *args]
 
 
 def interact(argv: Sequence[str]) -> int:

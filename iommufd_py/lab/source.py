@@ -181,7 +181,7 @@ def _unpack(apt: PrivateApt, series: str, version: str, progress: Progress) -> S
     with tempfile.TemporaryDirectory(prefix=".unpack-", dir=parent) as name:
         staging = Path(name)
         progress.step(f"downloading {package} {version}", 100)
-        archive = apt.download(package, version, staging, progress)
+        (archive,) = apt.download({package: version}, staging, progress)
         progress.step(f"unpacking {package}")
         tree = staging / "tree"
         tree.mkdir()

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from iommufd_py.host.kernel_log import scan_kernel_log
+from iommufd_py.lab.emulators import cached_emulator
+from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import failure, guest_script, share_args
 from iommufd_py.lab.host import kvm_problem
 from iommufd_py.lab.machine import TEST_DEVICES, Accel, Machine, scratch_args
@@ -50,11 +52,12 @@ def run_in_vm(
         stderr: the same for its errors.
 
     Raises:
-        LabError: the guest could not be started.
+        LabError: the guest could not be started, or the emulator that *machine* takes is not built yet.
     """
     shares = shared_directories([Path.cwd(), *rw])
-    for accel in _accelerators():
-        guest = _Guest.prepare(command, replace(machine or Machine(), accel=accel), kernel_name or str(kernel), shares)
+    machine = machine or Machine()
+    for accel in _accelerators(machine):
+        guest = _Guest.prepare(command, replace(machine, accel=accel), kernel_name or str(kernel), shares)
         argv = guest.compose(
             kernel,
             ["--script-sh", f"sh {shlex.quote(str(guest.script))}"],
@@ -87,8 +90,9 @@ def run_shell(kernel: Path, machine: Machine | None = None, *, kernel_name: str 
     columns, rows = os.get_terminal_size(0)
     prompt = f"stty rows {rows} cols {columns}; PS1='lab:\\w# ' exec bash --norc -i"
     shares = shared_directories([Path.cwd(), *rw])
-    for accel in _accelerators():
-        machine = replace(machine or Machine(), accel=accel)
+    machine = machine or Machine()
+    for accel in _accelerators(machine):
+        machine = replace(machine, accel=accel)
         guest = _Guest.prepare(["sh", "-c", prompt], machine, kernel_name or str(kernel), shares)
         guest.script.chmod(0o700)
         status = interact(guest.compose(kernel, ["--shell", str(guest.script)], {"dmesg": guest.log}))
@@ -141,7 +145,8 @@ class _Guest:
         with self.scratch.open("wb") as scratch:
             scratch.truncate(_SCRATCH_BYTES)
         devices = [*settings, *share_args(self.shares), *scratch_args(self.scratch)]
-        argv = compose(kernel, self.machine, virtme_args, devices)
+        emulator = _emulator() if self.machine.incoherent else None
+        argv = compose(kernel, self.machine, virtme_args, devices, emulator=emulator)
         (self.directory / "qemu.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
         return argv
 
@@ -150,6 +155,13 @@ class _Guest:
         return self.log.stat().st_size > 0
 
 
-def _accelerators() -> tuple[Accel, ...]:
+def _accelerators(machine: Machine) -> tuple[Accel, ...]:
     """Return what to try: an emulated CPU after KVM, in case a guest dies on KVM before its kernel's first line."""
-    return ("tcg",) if kvm_problem() else ("kvm", "tcg")
+    return ("tcg",) if machine.incoherent or kvm_problem() else ("kvm", "tcg")
+
+
+def _emulator() -> Path:
+    emulator = cached_emulator()
+    if emulator is None:
+        raise LabError("the emulator with CPU caches is not built yet; run: iommufd lab emulator build")
+    return emulator.program

@@ -14,6 +14,7 @@ from pathlib import Path
 from iommufd_py.base.errors import BackingError
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.resource import Resource
+from iommufd_py.uapi.cache import flush_lines
 from iommufd_py.uapi.call import address_of_buffer
 from iommufd_py.uapi.syscalls import memory_on_node
 
@@ -113,6 +114,36 @@ class DmaBuffer(Resource):
         self._check_open()
         if offset < 0 or length < 0 or offset + length > self.length:
             raise ValueError(f"{length} bytes from offset {offset} are not inside {self!r}")
+
+    def flush(self, offset: int = 0, length: int | None = None) -> None:
+        """Write the CPU's cache lines of a range back to memory and drop them, before a device reads memory.
+
+        A device whose DMA does not snoop finds what was written since the range was mapped only after this. Lines that
+        lie partly in the range are flushed, too.
+
+        Args:
+            offset: where the range starts.
+            length: its bytes, by default to the end.
+
+        Raises:
+            BackingError: user space of this CPU has no such instruction.
+        """
+        length = self.length - offset if length is None else length
+        self.check_range(offset, length)
+        flush_lines(self.user_va + offset, length)
+
+    def invalidate(self, offset: int = 0, length: int | None = None) -> None:
+        """Have the CPU read a range from memory next, after a device wrote there whose DMA does not snoop.
+
+        x86 has no instruction that drops a line without writing it back: a line that is dirty overwrites what the
+        device wrote, so :meth:`flush` it before the DMA as well. Arguments and errors as there.
+        """
+        self.flush(offset, length)
+
+    def give_back(self, offset: int, length: int) -> None:
+        """Give pages back to the kernel; the next touch supplies others, cleared."""
+        self.check_range(offset, length)
+        self._memory.madvise(mmap.MADV_DONTNEED, self._offset + offset, length)
 
     def huge_bytes(self) -> int:
         """Return how many bytes are in transparent huge pages now (AnonHugePages in /proc/self/smaps)."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from iommufd_py.base.errors import check_result
+from iommufd_py.uapi.cache import LineOp, has
 from iommufd_py.uapi.call import request
 from iommufd_py.uapi.ffi import ffi, lib
 
@@ -188,8 +189,8 @@ def clock(count: int) -> "array[int]":
 
 
 def can_flush() -> bool:
-    """Tell whether user space can flush CPU cache lines here: x86 with CLFLUSHOPT (CPUID leaf 7)."""
-    return bool(lib.iommufd_bench_can_flush())
+    """Tell whether user space can flush CPU cache lines here as the loops do it, by CLFLUSHOPT."""
+    return has(LineOp.CLFLUSHOPT)
 
 
 def flush(user_va: int, length: int, cache: str, count: int) -> "array[int]":

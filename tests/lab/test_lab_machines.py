@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.lab import kernel, vm
+from iommufd_py.lab.cache import Variant
+from iommufd_py.lab.emulators import build_emulator
 from iommufd_py.lab.machine import Machine
 from iommufd_py.lab.progress import Silent
 
@@ -38,10 +40,32 @@ UNSAFE = ("iommufd.allow_unsafe_interrupts=1",)
     ids=["none", "amd", "virtio", "in-use"],
 )
 def test_machine(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_there(name, machine, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("variant", "machine"),
+    [
+        ("stock", Machine(incoherent=True)),
+        ("stock", Machine(incoherent=True, coherent=True)),
+        ("patched", Machine(incoherent=True)),
+        ("patched", Machine(incoherent=True, scalable=True)),
+        ("patched", Machine(incoherent=True, memory_bytes=6 << 30)),
+        ("patched", Machine(incoherent=True, evict=7, seed=1)),
+    ],
+    ids=["stock", "stock-coherent", "patched", "patched-scalable", "patched-6G", "patched-evicting"],
+)
+def test_incoherent_machine(variant: Variant, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_emulator(Silent())
+    run_there("incoherent", machine, monkeypatch, variant)
+
+
+def run_there(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch, variant: Variant = "stock") -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("IOMMUFD_TEST_MACHINE", name)
     out = BytesIO()
     command = [sys.executable, "-m", "pytest", "-q", f"tests/machines/test_{name}.py"]
-    result = vm.run_in_vm(kernel.image("stock", Silent()), command, machine, kernel_name="stock", stdout=out)
+    image = kernel.image(variant, Silent())
+    result = vm.run_in_vm(image, command, machine, kernel_name=variant, timeout=1200, stdout=out)
     assert result.problem is None, result.log_excerpt()
     assert result.status == 0, out.getvalue().decode()

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: MIT
+"""The emulator with CPU caches: QEMU from Debian's source package with the lab's patch, built once.
+
+It needs no root: what a build needs and this machine lacks is unpacked beside the source.
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import IO, Self
+
+from iommufd_py.lab import build, cache, paths
+from iommufd_py.lab.apt import Archive, PrivateApt, mirror, system_archives
+from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.process import locked, run_tool
+from iommufd_py.lab.progress import Progress
+from iommufd_py.lab.source import require_space
+
+FIRMWARE = ("/usr/share/seabios", "/usr/share/qemu")
+"""Where the packages of the machine's own QEMU keep the firmware, which Debian's source package of QEMU has not."""
+
+_DATA = Path(str(resources.files("iommufd_py.lab") / "emulator"))
+_BINARY = "qemu-system-x86_64"
+_SCHEMA = "iommufd-lab-emulator/1"
+
+# One version for every Debian: the patch is made for it.
+_SUITE, _PACKAGE, _UPSTREAM = "bookworm", "qemu", "7.2"
+
+_TOOLS = {"gcc": "gcc", "patch": "patch", "xz": "xz-utils", "apt-get": "apt", "dpkg-deb": "dpkg"}
+_NEEDS = (
+    "libattr1-dev",
+    "libcap-ng-dev",
+    "libfdt-dev",
+    "libglib2.0-dev",
+    "libpixman-1-dev",
+    "meson",
+    "ninja-build",
+    "pkg-config",
+)
+_CONFIGURE = (
+    "--with-git-submodules=ignore",
+    "--target-list=x86_64-softmmu",
+    "--without-default-features",
+    "--without-default-devices",
+    "--with-devices-x86_64=lab",
+    "--enable-system",
+    "--enable-tcg",
+    "--enable-virtfs",
+    "--enable-attr",
+    "--enable-cap-ng",
+    "--enable-fdt=system",
+    "--disable-debug-info",
+    "--disable-stack-protector",
+    "--disable-werror",
+)
+_BUILD_BYTES = 700 << 20
+_STEP = re.compile(rb"\[(\d+)/(\d+)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatorRecipe:
+    """Everything that an emulator is made from.
+
+    Attributes:
+        source: package and version.
+        patches: digest of the lab's patches.
+        devices: digest of the list of devices.
+        options: digest of what it is configured with.
+        compiler: first line of the compiler's version.
+    """
+
+    source: str
+    patches: str
+    devices: str
+    options: str
+    compiler: str
+
+    @property
+    def key(self) -> str:
+        """Name of the emulator in the cache."""
+        return cache.digest(json.dumps(asdict(self), sort_keys=True).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Emulator:
+    """A finished emulator in the cache."""
+
+    directory: Path
+    recipe: EmulatorRecipe
+    built_at: str
+
+    @property
+    def program(self) -> Path:
+        """What is run in the place of the machine's own QEMU; it finds its firmware in :data:`FIRMWARE`."""
+        return self.directory / _BINARY
+
+    @classmethod
+    def load(cls, directory: Path) -> Self | None:
+        """Return the emulator in *directory*, or None when it is of another version of this tool."""
+        meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
+        if meta.get("schema") != _SCHEMA:
+            return None
+        return cls(directory, EmulatorRecipe(**meta["recipe"]), meta["built_at"])
+
+
+def _patches() -> list[Path]:
+    return sorted(_DATA.glob("*.patch"))
+
+
+def _recipe(source: str, compiler: str) -> EmulatorRecipe:
+    return EmulatorRecipe(
+        source=source,
+        patches=cache.digest(*(patch.read_bytes() for patch in _patches())),
+        devices=cache.digest((_DATA / "lab.mak").read_bytes()),
+        options=cache.digest("\0".join(_CONFIGURE).encode()),
+        compiler=compiler,
+    )
+
+
+def cached_emulator() -> Emulator | None:
+    """Return the last built emulator that the present patches, devices and options give.
+
+    The compiler and the release of the source do not matter here, as for a kernel.
+    """
+    found = [Emulator.load(path.parent) for path in paths.emulators_dir().glob("[!.]*/meta.json")]
+    fitting = [
+        one for one in found if one is not None and one.recipe == _recipe(one.recipe.source, one.recipe.compiler)
+    ]
+    return max(fitting, key=lambda one: one.built_at, default=None)
+
+
+def missing_tools() -> list[str]:
+    """Return the packages that a build needs installed and does not find."""
+    return [package for tool, package in _TOOLS.items() if shutil.which(tool) is None]
+
+
+def build_emulator(progress: Progress) -> Emulator:
+    """Return the emulator, built now when there is none.
+
+    Raises:
+        LabError: it cannot be fetched or does not build; the sentence names the log.
+    """
+    emulator = cached_emulator()
+    if emulator is not None:
+        return emulator
+    missing = missing_tools()
+    if missing:
+        raise LabError(
+            f"the emulator cannot be built without {', '.join(missing)}; run: sudo apt-get install {' '.join(missing)}"
+        )
+    work = paths.work_dir() / "emulator"
+    with locked(work / "lock", lambda: progress.step("waiting for another build")):
+        emulator = cached_emulator()
+        if emulator is not None:
+            return emulator
+        for stale in work.glob("build-*"):
+            shutil.rmtree(stale)
+        require_space(work, _BUILD_BYTES, "build the emulator")
+        with tempfile.TemporaryDirectory(prefix="build-", dir=work) as name:
+            return _Build(Path(name), work / "build.log", progress).run()
+
+
+class _Build:
+    """One build, in a directory that is gone afterwards."""
+
+    def __init__(self, directory: Path, log: Path, progress: Progress) -> None:
+        self._source = directory / "source"
+        self._sysroot = directory / "sysroot"
+        self._objects = directory / "objects"
+        self._downloads = directory / "downloads"
+        for path in (self._source, self._sysroot, self._objects, self._downloads):
+            path.mkdir()
+        self._log = log
+        self._progress = progress
+
+    def run(self) -> Emulator:
+        archives = system_archives()
+        source = mirror(archives, _SUITE)
+        if source is None:
+            raise LabError(
+                "there is no Debian archive in /etc/apt/sources.list*: the emulator's source is not to be had"
+            )
+        version = self._fetch_source(replace(source, kind="deb-src"))
+        self._unpack_needs(archives)
+        compiler = run_tool(["gcc", "--version"], "cannot run the compiler").splitlines()[0]
+        with self._log.open("wb", buffering=0) as log:
+            self._configure(log)
+            self._compile(log)
+        return _publish(_recipe(f"{_PACKAGE} {version}", compiler), self._objects / _BINARY, self._log)
+
+    def _fetch_source(self, archive: Archive) -> str:
+        """Fetch and unpack the source package, with Debian's patches and the lab's, and return its version."""
+        progress = self._progress
+        progress.step(f"looking for the source of {_PACKAGE} in {_SUITE}")
+        apt = PrivateApt(paths.work_dir() / "apt" / "emulator-source", [archive])
+        apt.update()
+        version = apt.newest(_PACKAGE)
+        if version is None or f"{_UPSTREAM}+" not in version:
+            raise LabError(f"{_SUITE} has no source of {_PACKAGE} {_UPSTREAM}, only {version}: the patch does not fit")
+        progress.step(f"downloading the source of {_PACKAGE} {version}", 100)
+        for file in apt.download_source(_PACKAGE, version, self._downloads, progress):
+            # The tarball has one directory around it all, Debian's part has not.
+            strip = ["--strip-components=1"] if ".orig." in file.name else []
+            if file.suffix == ".xz":
+                run_tool(["tar", "-xJf", str(file), "-C", str(self._source), *strip], f"cannot unpack {file.name}")
+        progress.step("preparing the source")
+        debian = self._source / "debian/patches"
+        series = (debian / "series").read_text(encoding="utf-8").splitlines()
+        names = [line.partition("#")[0].strip() for line in series]
+        for patch in (*(debian / name for name in names if name), *_patches()):
+            build.apply_patch(patch, self._source, "--forward", "--no-backup-if-mismatch", to=f"{_PACKAGE} {version}")
+        shutil.copy(_DATA / "lab.mak", self._source / "configs/devices/x86_64-softmmu/lab.mak")
+        return version
+
+    def _unpack_needs(self, archives: list[Archive]) -> None:
+        """Unpack what the build needs and this machine lacks, and have it refer to where it is."""
+        self._progress.step("looking for what the build needs")
+        apt = PrivateApt(paths.work_dir() / "apt" / "emulator-needs", archives)
+        apt.update()
+        lacking = apt.lacking(_NEEDS)
+        if lacking:
+            self._progress.step(f"downloading {len(lacking)} packages that the build needs", 100)
+            for file in apt.download(lacking, self._downloads, self._progress):
+                run_tool(["dpkg-deb", "-x", str(file), str(self._sysroot)], f"cannot unpack {file.name}")
+        for link in self._sysroot.rglob("*.so"):
+            if link.is_symlink() and not link.exists():
+                # To a library that is installed already.
+                target = Path("/usr/lib/x86_64-linux-gnu", link.readlink().name)
+                link.unlink()
+                link.symlink_to(target)
+        for file in self._sysroot.rglob("*.pc"):
+            text = file.read_text(encoding="utf-8")
+            file.write_text(
+                re.sub(r"(?<![\w.])/usr(?=/|$)", f"{self._sysroot}/usr", text, flags=re.M), encoding="utf-8"
+            )
+
+    def _environment(self) -> Mapping[str, str]:
+        usr = self._sysroot / "usr"
+        return os.environ | {
+            "LC_ALL": "C",
+            # The distribution's Python first, not that of the environment which this tool runs in.
+            "PATH": os.pathsep.join([str(usr / "bin"), "/usr/bin", *os.get_exec_path()]),
+            "PKG_CONFIG_PATH": os.pathsep.join(
+                map(str, (usr / "lib/x86_64-linux-gnu/pkgconfig", usr / "share/pkgconfig"))
+            ),
+            # Meson's own modules.
+            "PYTHONPATH": str(usr / "lib/python3/dist-packages"),
+        }
+
+    def _configure(self, log: IO[bytes]) -> None:
+        self._progress.step("configuring the emulator")
+        meson = shutil.which("meson", path=self._environment()["PATH"])
+        argv = [
+            str(self._source / "configure"),
+            f"--meson={meson}",
+            *_CONFIGURE,
+            f"--extra-cflags=-I{self._sysroot}/usr/include",
+            f"--extra-ldflags=-L{self._sysroot}/usr/lib/x86_64-linux-gnu",
+        ]
+        if not build.run_build(argv, self._environment(), log, lambda line: None, cwd=self._objects):
+            raise LabError(f"the emulator cannot be configured: {build.explain(self._log)}")
+
+    def _compile(self, log: IO[bytes]) -> None:
+        self._progress.step("compiling the emulator")
+        begun = False
+
+        def count(line: bytes) -> None:
+            nonlocal begun
+            match = _STEP.match(line)
+            if match is None:
+                return
+            if not begun:
+                begun = True
+                self._progress.step("compiling the emulator", int(match[2]))
+            self._progress.advance(int(match[1]))
+
+        jobs = f"-j{len(os.sched_getaffinity(0))}"
+        if not build.run_build(["ninja", jobs, _BINARY], self._environment(), log, count, cwd=self._objects):
+            raise LabError(f"the emulator does not build: {build.explain(self._log)}")
+
+
+def _publish(recipe: EmulatorRecipe, program: Path, log: Path) -> Emulator:
+    """Put an emulator into the cache, complete or not at all, and remove those that it takes the place of."""
+    parent = paths.emulators_dir()
+    parent.mkdir(parents=True, exist_ok=True)
+    built_at = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    for stale in parent.glob(".publish-*"):
+        shutil.rmtree(stale)
+    with tempfile.TemporaryDirectory(prefix=".publish-", dir=parent) as name:
+        staged = Path(name, "emulator")
+        staged.mkdir()
+        run_tool(["strip", "-o", str(staged / _BINARY), str(program)], "cannot strip the emulator")
+        shutil.copy(log, staged / "build.log")
+        meta = {"schema": _SCHEMA, "recipe": asdict(recipe), "built_at": built_at}
+        (staged / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+        final = parent / recipe.key
+        if final.exists():
+            shutil.rmtree(final)
+        staged.rename(final)
+    return Emulator(final, recipe, built_at)

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: MIT
+"""On the machine whose CPU caches DMA need not snoop: each transition of a line, walks, and what kernels make of it."""
+
+import json
+import os
+import random
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from iommufd_py import DmaBuffer, Iommufd, VfioDevice, pci
+from iommufd_py.dma import open_engine
+from iommufd_py.dma.coherency import StoryVerdict
+from iommufd_py.dma.coherency_scene import Scene
+from iommufd_py.dma.coherency_stories import STORIES, Story, tell
+from iommufd_py.dma.edu import EduEngine
+from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
+from iommufd_py.uapi.cache import LineOp, execute
+from tests.machines.write_back_cache import LINE, WriteBackCache
+from tests.vtd.test_cli_info import validated
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+PAGE = 4096
+PAGES = 4
+KERNEL = os.environ.get("IOMMUFD_LAB_KERNEL", "")
+MACHINE = os.environ.get("IOMMUFD_LAB_MACHINE", "")
+SNOOPED = "snoop-control=on" in MACHINE
+EVICTING = "evict=" in MACHINE
+DEVICE = TEST_DEVICES[0]
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    with pci.vfio_bound(DEVICE), Iommufd() as iommufd:
+        device = VfioDevice(iommufd, DEVICE)
+        ioas = iommufd.alloc_ioas()
+        device.attach(device.alloc_hwpt(ioas))
+        yield Scene(open_engine(device, ioas), ioas)
+
+
+@dataclass
+class Line:
+    """Memory that stays mapped, one that CPU and device both hold: the kernel does nothing to it meanwhile."""
+
+    buffer: DmaBuffer
+    view: memoryview
+    engine: EduEngine
+    iova: int
+
+    def store(self, at: int, data: bytes) -> None:
+        self.view[at : at + len(data)] = data
+
+    def load(self, at: int, length: int) -> bytes:
+        return bytes(self.view[at : at + length])
+
+    def run(self, op: LineOp, at: int, length: int) -> None:
+        execute(op, self.buffer.user_va + at, length)
+
+    def dma_read(self, at: int, length: int) -> bytes:
+        return self.engine.fetch(self.iova + at, length)
+
+    def dma_write(self, at: int, length: int) -> bytes:
+        return self.engine.fill(self.iova + at, length)
+
+
+@pytest.fixture
+def line(scene: Scene) -> Iterator[Line]:
+    assert isinstance(scene.engine, EduEngine)
+    with DmaBuffer(PAGES * PAGE) as buffer, buffer.view as view:
+        view[:] = os.urandom(len(view))
+        buffer.flush()
+        with scene.space.map(buffer, scene.iova):
+            yield Line(buffer, view, scene.engine, scene.iova)
+
+
+alone = pytest.mark.skipif(SNOOPED or EVICTING, reason="of DMA that does not snoop, and lines that stay in the caches")
+
+
+@alone
+@pytest.mark.parametrize("op", LineOp)
+def test_a_store_is_in_memory_after_a_write_back_or_flush(line: Line, op: LineOp) -> None:
+    before = line.load(0, LINE)
+    line.store(0, bytes(range(LINE)))
+    assert line.dma_read(0, LINE) == before
+    line.run(op, 0, LINE)
+    assert line.dma_read(0, LINE) == bytes(range(LINE))
+
+
+@alone
+@pytest.mark.parametrize("op", LineOp)
+def test_a_flush_drops_a_clean_line_and_a_write_back_keeps_it(line: Line, op: LineOp) -> None:
+    before = line.load(0, LINE)
+    written = line.dma_write(0, LINE)
+    assert line.load(0, LINE) == before
+    line.run(op, 0, LINE)
+    assert line.load(0, LINE) == (before if op is LineOp.CLWB else written)
+    assert line.dma_read(0, LINE) == written
+
+
+@alone
+@pytest.mark.parametrize("op", LineOp)
+def test_a_dirty_line_overwrites_what_the_device_wrote(line: Line, op: LineOp) -> None:
+    line.store(8, b"CPU")
+    mine = line.load(0, LINE)
+    line.dma_write(32, 16)
+    line.run(op, 0, LINE)
+    assert line.load(0, LINE) == mine
+    assert line.dma_read(0, LINE) == mine
+
+
+@alone
+@pytest.mark.parametrize("first", ["store", "DMA"])
+def test_a_store_that_changes_nothing_makes_a_line_dirty(line: Line, first: str) -> None:
+    before = line.load(0, LINE)
+    if first == "store":
+        line.store(0, before)
+    line.dma_write(0, LINE)
+    if first == "DMA":
+        line.store(0, before)
+    line.run(LineOp.CLFLUSHOPT, 0, LINE)
+    assert line.load(0, LINE) == before
+    assert line.dma_read(0, LINE) == before
+
+
+@alone
+def test_lines_beside_a_flushed_one_stay_as_they_are(line: Line) -> None:
+    before = line.load(0, 3 * LINE)
+    line.store(0, bytes(3 * LINE))
+    line.run(LineOp.CLFLUSHOPT, LINE, 1)
+    assert line.dma_read(0, 3 * LINE) == before[:LINE] + bytes(LINE) + before[2 * LINE :]
+
+
+@alone
+@pytest.mark.parametrize("boundary", [LINE, PAGE])
+def test_one_store_into_two_lines_makes_both_dirty(line: Line, boundary: int) -> None:
+    before = line.load(boundary - LINE, 2 * LINE)
+    struct.pack_into("<Q", line.view, boundary - 3, 0x1122334455667788)
+    after = line.load(boundary - LINE, 2 * LINE)
+    assert line.dma_read(boundary - LINE, 2 * LINE) == before
+    line.run(LineOp.CLWB, boundary - LINE, 2 * LINE)
+    assert line.dma_read(boundary - LINE, 2 * LINE) == after
+
+
+@alone
+def test_a_store_of_one_cpu_is_flushed_by_another(line: Line) -> None:
+    """And the first one's next store is watched again, whatever its TLB remembers."""
+    cpus = sorted(os.sched_getaffinity(0))
+    try:
+        for turn in range(20):
+            data = bytes([turn]) * LINE
+            os.sched_setaffinity(0, {cpus[turn % len(cpus)]})
+            line.store(0, data)
+            os.sched_setaffinity(0, {cpus[(turn + 1) % len(cpus)]})
+            line.run(LineOp.CLFLUSHOPT, 0, LINE)
+            assert line.dma_read(0, LINE) == data
+    finally:
+        os.sched_setaffinity(0, cpus)
+
+
+@alone
+def test_memory_above_4_gib(line: Line) -> None:
+    """Where the guest has some: another part of the same RAM, at another address."""
+    if os.sysconf("SC_PHYS_PAGES") * PAGE < 3 << 30:
+        pytest.skip("this guest has no memory above 4 GiB")
+    page = next(page for page, frame in enumerate(line.buffer.frames()) if frame >= 4 << 30 >> 12)
+    before = line.load(page * PAGE, LINE)
+    line.store(page * PAGE, bytes(LINE))
+    assert line.dma_read(page * PAGE, LINE) == before
+    line.run(LineOp.CLFLUSH, page * PAGE, LINE)
+    assert line.dma_read(page * PAGE, LINE) == bytes(LINE)
+
+
+@alone
+def test_wbinvd_writes_back_what_is_dirty_and_drops_the_rest(line: Line) -> None:
+    """Linux executes it on every CPU when a memory type range is added (cache_disable(), arch/x86/kernel/cpu)."""
+    line.store(0, bytes(range(LINE)))
+    written = line.dma_write(PAGE, LINE)
+    mtrr = Path("/proc/mtrr")
+    before = mtrr.read_text()
+    mtrr.write_text("base=0xe0000000 size=0x100000 type=uncachable\n")
+    assert mtrr.read_text() != before
+    assert line.dma_read(0, LINE) == bytes(range(LINE))
+    assert line.load(PAGE, LINE) == written
+
+
+def test_random_walk(line: Line, request: pytest.FixtureRequest) -> None:
+    """Whatever CPUs and device do, each reads what a write-back cache says, with an explicit one in Python."""
+    seed, steps = request.config.getoption("seed"), request.config.getoption("steps")
+    chance = random.Random(seed)
+    model = WriteBackCache(line.load(0, PAGES * PAGE), evicting=EVICTING)
+    write, read = (model.store, model.load) if SNOOPED else (model.dma_write, model.dma_read)
+    cpus = sorted(os.sched_getaffinity(0))
+    done = []
+    try:
+        for _ in range(steps):
+            # A few lines, so that much happens to each.
+            at = chance.randrange(4) * PAGE // 2 + chance.randrange(4 * LINE)
+            length = min(chance.choice((1, 3, 8, LINE, 2 * LINE, 3 * LINE)), PAGES * PAGE - at)
+            action = chance.choice(("store", "same", "load", "DMA write", "DMA read", "flush", "flush", "cpu", *LineOp))
+            done.append((action, at, length))
+            if action == "store":
+                data = chance.randbytes(length)
+                line.store(at, data)
+                model.store(at, data)
+            elif action == "same":
+                data = line.load(at, length)
+                line.store(at, data)
+                model.load(at, data)
+                model.store(at, data)
+            elif action == "load":
+                model.load(at, line.load(at, length))
+            elif action == "DMA write":
+                write(at, line.dma_write(at, length))
+            elif action == "DMA read":
+                read(at, line.dma_read(at, length))
+            elif action == "cpu":
+                os.sched_setaffinity(0, {chance.choice(cpus)})
+            elif action == LineOp.CLWB:
+                line.run(LineOp.CLWB, at, length)
+                model.write_back(at, length)
+            else:
+                line.run(LineOp.CLFLUSH if action == LineOp.CLFLUSH else LineOp.CLFLUSHOPT, at, length)
+                model.flush(at, length)
+    except AssertionError as failure:
+        raise AssertionError(f"--seed {seed}, step {len(done)}: {failure}; before: {done[-12:]}") from failure
+    finally:
+        os.sched_setaffinity(0, cpus)
+
+
+@pytest.mark.skipif(EVICTING, reason="a line that leaves by itself may be fresh by luck")
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
+def test_story(story: Story, scene: Scene) -> None:
+    """A stock kernel goes wrong in every one, unless the domain makes DMA snoop; the patched one in none."""
+    outcome = tell(story, scene)
+    wanted = StoryVerdict.WRONG if KERNEL == "stock" and not SNOOPED else StoryVerdict.RIGHT
+    assert outcome.verdict is wanted, str(outcome)
+
+
+def test_the_proof_tells_whether_dma_snoops(scene: Scene) -> None:
+    assert scene.snoops() == SNOOPED
+
+
+@pytest.mark.parametrize("device", [TEST_DEVICES[1], NVME_DEVICE])
+def test_the_command(cli: Cli, device: str) -> None:
+    done = cli("dma", "coherency", "--device", device, "--bind", "--json")
+    if SNOOPED:
+        assert done.returncode == 4, done.stderr
+        assert "its DMA snoops (the domain enforces it)" in done.stderr
+        return
+    assert done.returncode == (1 if KERNEL == "stock" else 0), done.stderr
+    document = validated(done, "iommufd-dma-coherency-1")
+    told = [story for story in document["stories"] if story["verdict"] != "skip"]
+    assert len(told) >= len(STORIES) - 2
+    assert {story["verdict"] for story in told} == ({"wrong"} if KERNEL == "stock" else {"right"})
+
+
+@pytest.mark.parametrize("device", [TEST_DEVICES[1], NVME_DEVICE])
+def test_where_a_devices_dma_goes(cli: Cli, device: str) -> None:
+    done = cli("dma", "check", "--device", device, "--bind", "--storm", "20", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {case["verdict"] for case in json.loads(done.stdout)["cases"]} <= {"pass", "skip"}

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""Whose bytes were read, in words; and the Python cache that the lab's emulator is compared with."""
+
+import os
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iommufd_py import DmaBuffer
+from iommufd_py.base.errors import SkipError
+from iommufd_py.dma.coherency import LINE_BYTES, Content, Look, Piece, StoryVerdict, in_words, joined, recognize
+from iommufd_py.dma.coherency_scene import Scene
+from iommufd_py.dma.coherency_stories import STORIES, Story, tell
+from iommufd_py.dma.harness import Window
+from tests.machines.write_back_cache import LINE, ImpossibleError, WriteBackCache
+
+MINE = Content("what the CPU wrote", os.urandom(256))
+OLD = Content("what memory held before", os.urandom(256))
+
+
+def test_each_line_is_recognized_where_it_lay() -> None:
+    found = MINE.data[:64] + OLD.data[64:128] + bytes(64) + b"POWER-ON" * 8 + MINE.data[:64]
+    assert recognize(found, [MINE, OLD]) == (
+        Piece(0, 64, "what the CPU wrote"),
+        Piece(64, 64, "what memory held before"),
+        Piece(128, 64, "zeros"),
+        Piece(192, 64, "memory as it was at power-on"),
+        Piece(256, 64, "bytes that nobody put there"),
+    )
+
+
+def test_a_line_of_two_origins_is_nobodys() -> None:
+    found = MINE.data[:32] + OLD.data[32:64]
+    assert recognize(found, [MINE, OLD]) == (Piece(0, 64, "bytes that nobody put there"),)
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30))
+def test_joined_pieces_cover_the_same_bytes(origins: list[str]) -> None:
+    pieces = [Piece(at * LINE_BYTES, LINE_BYTES, origin) for at, origin in enumerate(origins)]
+    whole = joined(pieces)
+    assert [one for piece in whole for one in [piece.origin] * (piece.length // LINE_BYTES)] == origins
+    assert all(one.origin != other.origin for one, other in pairwise(whole))
+    assert [piece.offset for piece in whole] == [sum(one.length for one in whole[:n]) for n in range(len(whole))]
+
+
+def test_words() -> None:
+    pieces = (Piece(0, 1024, "zeros"), Piece(1024, 64, "x"), Piece(1088, 960, "zeros"), Piece(2048, 4096, "y"))
+    assert in_words(pieces) == "1984 bytes of zeros, 64 bytes of x and 4096 bytes of y"
+    look = Look("device", "after the map", pieces[:1], (Piece(0, 1024, "x"),))
+    assert not look.right
+    assert str(look) == "after the map the device reads 1024 bytes of zeros instead of 1024 bytes of x"
+    assert str(Look("CPU", "then", pieces[:1], pieces[:1])) == "then the CPU reads 1024 bytes of zeros"
+
+
+def test_every_story_says_what_must_hold_and_has_a_name_of_its_own() -> None:
+    assert all(story.purpose.endswith(".") and "\n" not in story.purpose for story in STORIES)
+    assert len({story.name for story in STORIES}) == len(STORIES)
+    assert {story.rule for story in STORIES} == {1, 2, 3}
+
+
+def test_one_wrong_look_makes_a_story_wrong() -> None:
+    scene = Scene.__new__(Scene)
+    scene.looks = []
+    right, wrong = (Look("CPU", "now", (Piece(0, 64, one),), (Piece(0, 64, "x"),)) for one in "xy")
+
+    def see(*looks: Look) -> Story:
+        def told(scene: Scene) -> None:
+            scene.looks.extend(looks)
+
+        return Story(1, told)
+
+    assert tell(see(right), scene).verdict is StoryVerdict.RIGHT
+    outcome = tell(see(right, wrong, right), scene)
+    assert outcome.verdict is StoryVerdict.WRONG
+    assert str(outcome) == str(wrong)
+    assert [look["right"] for look in outcome.as_dict()["looks"]] == [True, False, True]  # type: ignore[attr-defined]
+
+
+def test_a_story_that_cannot_be_told_says_why() -> None:
+    scene = Scene.__new__(Scene)
+    scene.looks = []
+
+    def told(scene: Scene) -> None:
+        raise SkipError("no such memory")
+
+    outcome = tell(Story(2, told), scene)
+    assert (outcome.verdict, outcome.remark, outcome.looks) == (StoryVerdict.SKIP, "no such memory", ())
+
+
+def test_a_window_flushes_where_dma_does_not_snoop(monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[tuple[int, int | None]] = []
+    monkeypatch.setattr(DmaBuffer, "flush", lambda _, offset=0, length=None: flushed.append((offset, length)))
+    with DmaBuffer(4096) as buffer:
+        for snooped in (True, False):
+            window = Window(buffer, 0x10000, bytes(4096), None, snooped)
+            window.put(0x10100, b"abc")
+            window.found()
+    assert flushed == [(0x100, 3), (0, None)]
+
+
+def test_a_flush_stays_inside_the_buffer() -> None:
+    with DmaBuffer(4096) as buffer:
+        buffer.flush()
+        buffer.invalidate(4095, 1)
+        with pytest.raises(ValueError, match="are not inside"):
+            buffer.flush(1, 4096)
+
+
+@given(st.binary(min_size=1, max_size=3 * LINE), st.integers(0, LINE))
+def test_a_store_is_in_memory_only_after_a_flush(data: bytes, at: int) -> None:
+    cache = WriteBackCache(bytes(4 * LINE))
+    cache.store(at, data)
+    cache.load(at, data)
+    cache.dma_read(at, bytes(len(data)))
+    cache.flush(at, len(data))
+    cache.dma_read(at, data)
+
+
+@given(st.binary(min_size=LINE, max_size=LINE), st.booleans())
+def test_a_line_that_may_leave_by_itself_may_be_read_either_way_but_not_both(data: bytes, evicting: bool) -> None:
+    zeros = bytes(LINE)
+    cache = WriteBackCache(zeros, evicting=evicting)
+    cache.dma_write(0, data)
+    if evicting or data == zeros:
+        cache.load(0, data)
+        if data != zeros:
+            with pytest.raises(ImpossibleError):
+                cache.load(0, zeros)
+    else:
+        with pytest.raises(ImpossibleError):
+            cache.load(0, data)
+        cache.load(0, zeros)
