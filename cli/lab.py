@@ -2,33 +2,34 @@
 """`iommufd lab`: build kernels and run commands in a guest behind an emulated VT-d."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
 import click
-from click.core import ParameterSource
 
 from iommufd_py.lab.config import Arch, Configuration
 from iommufd_py.lab.errors import LabError
-from iommufd_py.lab.machine import Machine, NativeMachine
 from iommufd_py.lab.source import SERIES
 from iommufd_py.lab.tap import TapReport
 
+from .lab_guests import down, list_guests, run_fresh, run_warm, up
+from .lab_machine import DEBUG, DIRECTORY, NATIVE, image_of, machine_of, machine_options, virtual_machine
 from .output import emit_json, emit_table, note
-from .types import SIZE
 
 _SERIES = click.option(
     "--series", type=click.Choice(SERIES), help="Kernel series; the newest that can be fetched by default."
 )
-_DEBUG = click.option("--debug", is_flag=True, help="The configuration with lockdep and KASAN: slow, finds faults.")
-_DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.group()
 def lab() -> None:
     """Run commands on a kernel of the lab, behind an emulated VT-d."""
+
+
+for command in (up, down, list_guests):
+    lab.add_command(command)
 
 
 @lab.command()
@@ -65,8 +66,8 @@ def kernel() -> None:
     default="x86_64",
     help="For the machine with VT-d, or User-Mode Linux for `lab run --native`.",
 )
-@_DEBUG
-@click.option("--source", type=_DIRECTORY, help="Build this tree as it is, again after every change, instead.")
+@DEBUG
+@click.option("--source", type=DIRECTORY, help="Build this tree as it is, again after every change, instead.")
 def build_kernel(variant: Any, series: str | None, arch: Any, debug: bool, source: Path | None) -> None:
     """Build a kernel unless it is in the cache, and print the path of its image.
 
@@ -120,132 +121,62 @@ def build_emulator() -> None:
     click.echo(built.program)
 
 
-def _machine_options(function: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(
-        (
-            click.option("--coherent/--non-coherent", default=False, help="Can the IOMMU enforce snooping (ECAP.SC)?"),
-            click.option("--scalable", is_flag=True, help="VT-d scalable mode."),
-            click.option(
-                "--incoherent", is_flag=True, help="CPU caches that DMA snoops only where the domain makes it."
-            ),
-            click.option(
-                "--evict",
-                type=click.IntRange(min=1),
-                metavar="N",
-                help="With --incoherent: evict a line per N flushes.",
-            ),
-            click.option("--evict-seed", type=click.IntRange(min=0), default=0, help="Which lines that are."),
-            click.option("--kernel", default="stock", metavar="stock|patched|PATH", help="Built when it is not there."),
-            _DEBUG,
-            click.option("--memory", type=SIZE, default="2G", help="Memory of the guest."),
-            click.option("--cpus", type=click.IntRange(min=1), default=2, help="CPUs of the guest."),
-            click.option("--rw", type=_DIRECTORY, multiple=True, help="Share this directory read-write, too."),
-        )
-    ):
-        function = option(function)
-    return function
-
-
-def _machine(memory: int, evict: int | None, evict_seed: int, **properties: Any) -> Machine:
-    try:
-        machine = Machine(memory_bytes=memory, evict=evict or 0, seed=evict_seed, **properties)
-    except ValueError as failure:
-        raise click.UsageError(str(failure)) from None
-    if machine.incoherent:
-        from iommufd_py.lab.emulators import build_emulator
-
-        from .lab_progress import shown_progress
-
-        with shown_progress() as progress:
-            build_emulator(progress)
-    return machine
-
-
-def _native_machine(memory: int) -> NativeMachine:
-    given = click.get_current_context().get_parameter_source
-    for option in ("coherent", "scalable", "incoherent", "evict", "evict_seed", "cpus"):
-        if given(option) is not ParameterSource.DEFAULT:
-            raise click.UsageError(
-                "--native has one CPU and no VT-d; its mock devices choose their coherency themselves"
-            )
-    try:
-        return NativeMachine(memory_bytes=memory)
-    except ValueError as failure:
-        raise click.UsageError(str(failure)) from None
-
-
-def _image(name: str, configuration: Configuration) -> tuple[Path, str]:
-    """Return the image of a kernel, and what the guest is told it is."""
-    from iommufd_py.lab.kernel import image
-
-    from .lab_progress import shown_progress
-
-    named = name in ("stock", "patched")
-    if configuration.debug and not named:
-        raise click.UsageError("--debug is for stock and patched; a kernel given by its path is what it is")
-    with shown_progress() as progress:
-        return image(name, progress, configuration), configuration.label(name) if named else name
-
-
 @lab.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@_machine_options
-@click.option("--native", is_flag=True, help="On User-Mode Linux, a process: native speed, mock devices only, no root.")
+@machine_options
+@NATIVE
 @click.option(
-    "--timeout", type=click.FloatRange(min=1), default=600.0, help="Seconds after which the guest is stopped."
+    "--timeout", type=click.FloatRange(min=1), default=600.0, help="Seconds after which the command is stopped."
 )
+@click.option("--fresh", is_flag=True, help="Boot a guest for this command, although a warm one is there.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     kernel: str,
     debug: bool,
-    memory: int,
     rw: tuple[Path, ...],
     native: bool,
     timeout: float,
+    fresh: bool,
     command: tuple[str, ...],
     **properties: Any,
 ) -> None:
-    """Boot a kernel and run COMMAND on it, in this directory and this Python environment.
+    """Run COMMAND on a kernel of the lab, in this directory and this Python environment.
+
+    A warm guest (`iommufd lab up`) with the same kernel and machine runs it at once. Otherwise a guest boots for it.
 
     The guest sees this machine's files. The current directory is shared read-write; what is written to /etc, /tmp and
-    /var is gone afterwards; all else is read-only. The exit status is that of COMMAND, or 1 when the guest's kernel
+    /var is gone with the guest; all else is read-only. The exit status is that of COMMAND, or 1 when the guest's kernel
     panicked, warned or hung.
     """
-    machine = _native_machine(memory) if native else _machine(memory, **properties)
-    image, name = _image(kernel, Configuration("um" if native else "x86_64", debug))
-    where = str(machine)
-    if isinstance(machine, NativeMachine):
-        from iommufd_py.lab.native import run_natively
-
-        result = run_natively(image, command, machine, kernel_name=name, rw=rw, timeout=timeout)
-    else:
-        from iommufd_py.lab.vm import run_in_vm
-
-        result = run_in_vm(image, command, machine, kernel_name=name, rw=rw, timeout=timeout)
-        where += " on KVM" if result.accel == "kvm" else " on an emulated CPU (TCG)"
+    machine = machine_of(native, **properties)
+    image, name = image_of(kernel, Configuration("um" if native else "x86_64", debug))
+    result = (None if fresh else run_warm(image, machine, command, rw=rw, timeout=timeout)) or run_fresh(
+        image, machine, command, kernel_name=name, rw=rw, timeout=timeout
+    )
     if result.problem is not None:
         note(result.log_excerpt())
         raise LabError(result.problem)
     if sys.stderr.isatty():
-        note(f"{where}, {result.seconds:.1f} s")
+        on = {"kvm": " on KVM", "tcg": " on an emulated CPU (TCG)", "uml": ""}[result.accel]
+        note(f"{machine}{on}, {result.seconds:.1f} s")
     sys.exit(result.status)
 
 
 @lab.command()
-@_machine_options
+@machine_options
 def shell(kernel: str, debug: bool, memory: int, rw: tuple[Path, ...], **properties: Any) -> None:
     """Boot a kernel and give a root shell in it, in this directory; end it with Ctrl-D."""
     from iommufd_py.lab import vm
 
     if not sys.stdin.isatty():
         raise LabError("a shell needs a terminal; run a command with: iommufd lab run -- COMMAND")
-    image, name = _image(kernel, Configuration(debug=debug))
-    sys.exit(vm.run_shell(image, _machine(memory, **properties), kernel_name=name, rw=rw))
+    image, name = image_of(kernel, Configuration(debug=debug))
+    sys.exit(vm.run_shell(image, virtual_machine(memory, **properties), kernel_name=name, rw=rw))
 
 
 @lab.command()
 @click.option("--kernel", type=click.Choice(["stock", "patched"]), default="stock", help="Built when it is not there.")
 @_SERIES
-@_DEBUG
+@DEBUG
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def selftest(kernel: Any, series: str | None, debug: bool, as_json: bool) -> None:
     """Run the kernel's own iommu selftests, tools/testing/selftests/iommu, in a guest and count the cases.

@@ -43,6 +43,7 @@ def run_natively(
     timeout: float = 600,
     stdout: BinaryIO | None = None,
     stderr: BinaryIO | None = None,
+    directory: Path | None = None,
 ) -> RunResult:
     """Start *kernel*, run *command* on it and wait for the end.
 
@@ -59,6 +60,7 @@ def run_natively(
         timeout: seconds after which the guest is stopped.
         stdout: receives the command's output as it comes; ``sys.stdout`` by default.
         stderr: the same for its errors.
+        directory: where the files of the run go, such as the kernel log; a new one by default.
 
     Raises:
         LabError: the guest could not be started.
@@ -66,7 +68,7 @@ def run_natively(
     machine = machine or NativeMachine()
     _require_memory(machine.memory_bytes)
     shares = shared_directories([Path.cwd(), *rw])
-    directory = new_run_directory()
+    directory = directory or new_run_directory()
     log, script, init = (directory / name for name in ("kernel.log", "guest.sh", "init.sh"))
     environment = guest_environment("uml", str(machine), kernel_name or str(kernel)) | {"IOMMUFD_LAB_CPU": _cpu()}
     script.write_text(

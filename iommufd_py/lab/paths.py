@@ -35,3 +35,8 @@ def work_dir() -> Path:
 def runs_dir() -> Path:
     """One directory per run of a guest, with its kernel log. Old ones are removed."""
     return cache_root() / "runs"
+
+
+def guests_dir() -> Path:
+    """One directory per warm guest, removed with the guest."""
+    return cache_root() / "guests"

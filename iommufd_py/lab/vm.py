@@ -34,6 +34,7 @@ def run_in_vm(
     timeout: float = 600,
     stdout: BinaryIO | None = None,
     stderr: BinaryIO | None = None,
+    directory: Path | None = None,
 ) -> RunResult:
     """Boot *kernel* on *machine*, run *command* in it and wait for the end.
 
@@ -50,14 +51,15 @@ def run_in_vm(
         timeout: seconds after which the guest is stopped.
         stdout: receives the command's output as it comes; ``sys.stdout`` by default.
         stderr: the same for its errors.
+        directory: where the files of the run go, such as the kernel log; a new one by default.
 
     Raises:
         LabError: the guest could not be started, or the emulator that *machine* takes is not built yet.
     """
     shares = shared_directories([Path.cwd(), *rw])
     machine = machine or Machine()
-    for accel in _accelerators(machine):
-        guest = _Guest.prepare(command, replace(machine, accel=accel), kernel_name or str(kernel), shares)
+    for accel in accelerators(machine):
+        guest = _Guest.prepare(command, replace(machine, accel=accel), kernel_name or str(kernel), shares, directory)
         argv = guest.compose(
             kernel,
             ["--script-sh", f"sh {shlex.quote(str(guest.script))}"],
@@ -91,7 +93,7 @@ def run_shell(kernel: Path, machine: Machine | None = None, *, kernel_name: str 
     prompt = f"stty rows {rows} cols {columns}; PS1='lab:\\w# ' exec bash --norc -i"
     shares = shared_directories([Path.cwd(), *rw])
     machine = machine or Machine()
-    for accel in _accelerators(machine):
+    for accel in accelerators(machine):
         machine = replace(machine, accel=accel)
         guest = _Guest.prepare(["sh", "-c", prompt], machine, kernel_name or str(kernel), shares)
         guest.script.chmod(0o700)
@@ -126,8 +128,15 @@ class _Guest:
         return self.directory / "status"
 
     @classmethod
-    def prepare(cls, command: Sequence[str], machine: Machine, kernel_name: str, shares: Sequence[Path]) -> Self:
-        guest = cls(machine, shares, new_run_directory())
+    def prepare(
+        cls,
+        command: Sequence[str],
+        machine: Machine,
+        kernel_name: str,
+        shares: Sequence[Path],
+        directory: Path | None = None,
+    ) -> Self:
+        guest = cls(machine, shares, directory or new_run_directory())
         environment = {
             "IOMMUFD_BDFS": " ".join(TEST_DEVICES),
             **guest_environment(machine.accel, str(machine), kernel_name),
@@ -155,7 +164,7 @@ class _Guest:
         return self.log.stat().st_size > 0
 
 
-def _accelerators(machine: Machine) -> tuple[Accel, ...]:
+def accelerators(machine: Machine) -> tuple[Accel, ...]:
     """Return what to try: an emulated CPU after KVM, in case a guest dies on KVM before its kernel's first line."""
     return ("tcg",) if machine.incoherent or kvm_problem() else ("kvm", "tcg")
 

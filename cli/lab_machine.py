@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""The options that choose a guest's machine and kernel, and the values that they stand for."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from iommufd_py.lab.config import Configuration
+from iommufd_py.lab.machine import Machine, NativeMachine
+
+from .types import SIZE
+
+DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
+DEBUG = click.option("--debug", is_flag=True, help="The configuration with lockdep and KASAN: slow, finds faults.")
+NATIVE = click.option(
+    "--native", is_flag=True, help="User-Mode Linux: a process, native speed, mock devices only, no root."
+)
+
+
+def machine_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a machine to a command."""
+    for option in reversed(
+        (
+            click.option("--coherent/--non-coherent", default=False, help="Can the IOMMU enforce snooping (ECAP.SC)?"),
+            click.option("--scalable", is_flag=True, help="VT-d scalable mode."),
+            click.option(
+                "--incoherent", is_flag=True, help="CPU caches that DMA snoops only where the domain makes it."
+            ),
+            click.option(
+                "--evict",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="With --incoherent: evict a line per N flushes.",
+            ),
+            click.option("--evict-seed", type=click.IntRange(min=0), default=0, help="Which lines that are."),
+            click.option("--kernel", default="stock", metavar="stock|patched|PATH", help="Built when it is not there."),
+            DEBUG,
+            click.option("--memory", type=SIZE, default="2G", help="Memory of the guest."),
+            click.option("--cpus", type=click.IntRange(min=1), default=2, help="CPUs of the guest."),
+            click.option("--rw", type=DIRECTORY, multiple=True, help="Share this directory read-write, too."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def machine_of(native: bool, memory: int, **properties: Any) -> Machine | NativeMachine:
+    """Return the machine that the options of a command describe; build its emulator if it needs one."""
+    return _native_machine(memory) if native else virtual_machine(memory, **properties)
+
+
+def virtual_machine(memory: int, evict: int | None, evict_seed: int, **properties: Any) -> Machine:
+    """Return the machine with VT-d that the options describe; build its emulator if it needs one."""
+    try:
+        machine = Machine(memory_bytes=memory, evict=evict or 0, seed=evict_seed, **properties)
+    except ValueError as failure:
+        raise click.UsageError(str(failure)) from None
+    if machine.incoherent:
+        from iommufd_py.lab.emulators import build_emulator
+
+        from .lab_progress import shown_progress
+
+        with shown_progress() as progress:
+            build_emulator(progress)
+    return machine
+
+
+def _native_machine(memory: int) -> NativeMachine:
+    given = click.get_current_context().get_parameter_source
+    for option in ("coherent", "scalable", "incoherent", "evict", "evict_seed", "cpus"):
+        if given(option) is not ParameterSource.DEFAULT:
+            raise click.UsageError(
+                "--native has one CPU and no VT-d; its mock devices choose their coherency themselves"
+            )
+    try:
+        return NativeMachine(memory_bytes=memory)
+    except ValueError as failure:
+        raise click.UsageError(str(failure)) from None
+
+
+def image_of(name: str, configuration: Configuration) -> tuple[Path, str]:
+    """Return the image of a kernel, and what the guest is told it is."""
+    from iommufd_py.lab.kernel import image
+
+    from .lab_progress import shown_progress
+
+    named = name in ("stock", "patched")
+    if configuration.debug and not named:
+        raise click.UsageError("--debug is for stock and patched; a kernel given by its path is what it is")
+    with shown_progress() as progress:
+        return image(name, progress, configuration), configuration.label(name) if named else name

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""The warm guests of this user: a record of each, in a directory under the lab's cache."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from iommufd_py.lab import paths
+from iommufd_py.lab.errors import LabError
+
+_RECORD = "guest.json"
+_DOWN_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class WarmGuest:
+    """A guest that stays up.
+
+    Attributes:
+        name: of the guest.
+        kernel: path of its kernel's image.
+        kernel_name: the name of the kernel for readers: ``stock``, ``patched-um``, ...
+        machine: the machine, as Python writes it: two guests are alike if this is.
+        machine_name: the machine for readers.
+        accel: ``kvm``, ``tcg`` or ``uml``.
+        shares: directories that the guest may write to.
+        python: prefix of the Python environment.
+        keeper: process that holds the guest.
+        keeper_start: when that process started, in clock ticks since the boot of this machine; a number is used again.
+        owner: process whose end ends the guest, 0 for a guest that stays.
+    """
+
+    name: str
+    kernel: str
+    kernel_name: str
+    machine: str
+    machine_name: str
+    accel: str
+    shares: tuple[str, ...]
+    python: str
+    keeper: int
+    keeper_start: int
+    owner: int
+
+    @property
+    def directory(self) -> Path:
+        """Where the record and the files of the guest are."""
+        return paths.guests_dir() / self.name
+
+    @property
+    def spool(self) -> Path:
+        """The directory through which host and guest talk."""
+        return self.directory / "spool"
+
+    @property
+    def kernel_log(self) -> Path:
+        """Everything that the guest's kernel said."""
+        return self.directory / "kernel.log"
+
+    @property
+    def alive(self) -> bool:
+        """Whether the keeper still runs."""
+        return start_ticks(self.keeper) == self.keeper_start
+
+    @property
+    def ready(self) -> bool:
+        """Whether the guest takes jobs."""
+        return self.alive and (self.spool / "ready").exists()
+
+    def save(self) -> None:
+        """Write the record."""
+        unfinished = self.directory / f"{_RECORD}.unfinished"
+        unfinished.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        unfinished.rename(self.directory / _RECORD)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read the record in *directory*."""
+        fields = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
+        return cls(**fields | {"shares": tuple(fields["shares"])})
+
+    def fits(self, kernel: Path, machine: str, python: str, directories: list[Path]) -> bool:
+        """Whether a command for this kernel and machine, that writes to *directories*, can run here."""
+        return (self.kernel, self.machine, self.python) == (str(kernel), machine, python) and all(
+            any(one.is_relative_to(share) for share in self.shares) for one in directories
+        )
+
+    def end(self) -> None:
+        """End the guest and remove its files.
+
+        Raises:
+            LabError: the keeper does not go.
+        """
+        deadline = time.monotonic() + _DOWN_SECONDS
+        if self.alive:
+            os.kill(self.keeper, signal.SIGTERM)
+        while self.alive:
+            if time.monotonic() > deadline:
+                raise LabError(f"the keeper of guest {self.name}, process {self.keeper}, does not end; kill it")
+            time.sleep(0.05)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return when process *pid* started, None if there is none (or only its exit status is left)."""
+    try:
+        # The name of the program, in parentheses, may hold blanks and parentheses.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def warm_guests() -> list[WarmGuest]:
+    """Return the guests that run, oldest first, and remove what dead ones left."""
+    found = []
+    for record in sorted(paths.guests_dir().glob(f"*/{_RECORD}")):
+        guest = WarmGuest.load(record.parent)
+        if guest.alive:
+            found.append(guest)
+        else:
+            shutil.rmtree(guest.directory, ignore_errors=True)
+    return found

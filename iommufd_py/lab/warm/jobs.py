@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""Run a command in a warm guest."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+
+from iommufd_py.host.kernel_log import scan_kernel_log
+from iommufd_py.lab.guest import guest_script
+from iommufd_py.lab.machine import TEST_DEVICES, Accel
+from iommufd_py.lab.process import locked
+from iommufd_py.lab.runs import RunResult, guest_environment
+from iommufd_py.lab.warm.guests import WarmGuest
+
+_POLL_SECONDS = 0.02
+# The kernel's last words reach the log after the command's end.
+_LOG_SECONDS = 0.1
+_CANCEL_SECONDS = 10
+
+
+def run_in_guest(
+    guest: WarmGuest,
+    command: Sequence[str],
+    *,
+    timeout: float,
+    waiting: Callable[[], None],
+    stdout: BinaryIO | None = None,
+    stderr: BinaryIO | None = None,
+) -> RunResult:
+    """Run *command* in *guest*, in this directory and this Python environment, and wait for its end.
+
+    Args:
+        guest: a guest that is ready.
+        command: the command and its arguments.
+        timeout: seconds after which the command is stopped. The guest stays.
+        waiting: called when another command runs in the guest, before this one waits for it.
+        stdout: receives the command's output as it comes; ``sys.stdout`` by default.
+        stderr: the same for its errors.
+    """
+    with locked(guest.directory / "lock", waiting):
+        return _Job(guest).run(command, timeout, (stdout or sys.stdout.buffer, stderr or sys.stderr.buffer))
+
+
+class _Job:
+    def __init__(self, guest: WarmGuest) -> None:
+        self._guest = guest
+        self._stem = guest.spool / f"{time.time_ns()}-{os.getpid()}"
+        self._log_start = guest.kernel_log.stat().st_size
+
+    def _file(self, suffix: str) -> Path:
+        return self._stem.with_suffix(suffix)
+
+    def run(self, command: Sequence[str], timeout: float, sinks: tuple[BinaryIO, BinaryIO]) -> RunResult:
+        start = time.monotonic()
+        environment = guest_environment(self._guest.accel, self._guest.machine_name, self._guest.kernel_name)
+        if self._guest.accel != "uml":
+            environment.setdefault("IOMMUFD_BDFS", " ".join(TEST_DEVICES))
+        unfinished = self._file(".unfinished")
+        unfinished.write_text(guest_script(command, cwd=Path.cwd(), environment=environment), encoding="utf-8")
+        unfinished.rename(self._file(".job"))
+        try:
+            timed_out = not self._wait(timeout, sinks)
+        finally:
+            if not self._file(".status").exists():
+                self._cancel()
+        return self._result(time.monotonic() - start, timed_out)
+
+    def _wait(self, timeout: float, sinks: tuple[BinaryIO, BinaryIO]) -> bool:
+        """Pass the output on until the command, or the guest, has ended; tell whether that came in time."""
+        deadline = time.monotonic() + timeout
+        copies = [_Copy(self._file(suffix), sink) for suffix, sink in zip((".out", ".err"), sinks, strict=True)]
+        while True:
+            # Asked before the copy: what was written by then is copied.
+            ended = self._file(".status").exists() or not self._guest.alive
+            for copy in copies:
+                copy.go_on()
+            if ended or time.monotonic() > deadline:
+                return ended
+            time.sleep(_POLL_SECONDS)
+
+    def _cancel(self) -> None:
+        self._file(".cancel").touch()
+        deadline = time.monotonic() + _CANCEL_SECONDS
+        while self._guest.alive and not self._file(".status").exists() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
+    def _result(self, seconds: float, timed_out: bool) -> RunResult:
+        time.sleep(_LOG_SECONDS)
+        with self._guest.kernel_log.open("rb") as log:
+            log.seek(self._log_start)
+            said = log.read().decode(errors="replace")
+        status = self._file(".status")
+        code = int(status.read_text(encoding="ascii")) if status.exists() and not timed_out else None
+        for suffix in (".job", ".out", ".err", ".cancel", ".status"):
+            self._file(suffix).unlink(missing_ok=True)
+        return RunResult(
+            status=code,
+            accel=cast("Accel | Literal['uml']", self._guest.accel),
+            seconds=seconds,
+            timed_out=timed_out,
+            failure=None,
+            splats=scan_kernel_log(said),
+            kernel_log=self._guest.kernel_log,
+        )
+
+
+class _Copy:
+    """Copies a file that grows to a stream."""
+
+    def __init__(self, file: Path, sink: BinaryIO) -> None:
+        self._file = file
+        self._sink = sink
+        self._done = 0
+
+    def go_on(self) -> None:
+        try:
+            with self._file.open("rb") as source:
+                source.seek(self._done)
+                while data := source.read(1 << 16):
+                    self._sink.write(data)
+                    self._done += len(data)
+            self._sink.flush()
+        except FileNotFoundError:
+            pass  # the agent has not started the command yet

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+"""The keeper of a warm guest: starts it, holds it, and ends it with its owner. A process of its own."""
+
+import os
+import pickle
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iommufd_py.base.errors import ToolError
+from iommufd_py.lab import paths
+from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.machine import Machine, NativeMachine
+from iommufd_py.lab.native import run_natively
+from iommufd_py.lab.runs import RunResult, shared_directories
+from iommufd_py.lab.vm import accelerators, run_in_vm
+from iommufd_py.lab.warm import agent
+from iommufd_py.lab.warm.guests import WarmGuest, start_ticks, warm_guests
+
+_FOREVER = float(threading.TIMEOUT_MAX)
+_BOOT_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A guest to be started; the keeper reads it from its standard input.
+
+    Attributes:
+        kernel: image of the kernel.
+        kernel_name: the name of the kernel for readers.
+        machine: the machine.
+        shares: directories that the guest may write to.
+        owner: process whose end ends the guest, 0 for a guest that stays.
+    """
+
+    kernel: Path
+    kernel_name: str
+    machine: Machine | NativeMachine
+    shares: tuple[Path, ...]
+    owner: int
+
+
+def start_guest(
+    kernel: Path, machine: Machine | NativeMachine, *, kernel_name: str, rw: Sequence[Path], stay: bool
+) -> WarmGuest:
+    """Boot a guest that stays up, and return when it takes commands.
+
+    It ends with the process that started this one, such as the shell, or on :meth:`WarmGuest.end`.
+
+    Args:
+        kernel: image of the kernel.
+        machine: the machine.
+        kernel_name: the name of the kernel for readers.
+        rw: directories to share read-write, besides the current one.
+        stay: the guest stays until it is ended.
+
+    Raises:
+        LabError: the guest does not come up.
+    """
+    shares = shared_directories([Path.cwd(), *rw])
+    parent = paths.guests_dir()
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    number = next(number for number in range(1, 1000) if _claim(parent / f"{kernel_name}-{number}"))
+    directory = parent / f"{kernel_name}-{number}"
+    (directory / "spool").mkdir()
+    order = Order(kernel, kernel_name, machine, tuple(shares), 0 if stay else os.getppid())
+    with (directory / "keeper.log").open("wb") as log:
+        keeper = subprocess.Popen(
+            [sys.executable, "-P", "-c", f"from {__name__} import main; main()", str(directory)],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    assert keeper.stdin is not None
+    with keeper.stdin as stdin:
+        pickle.dump(order, stdin)
+    try:
+        return _await_ready(directory, keeper)
+    except BaseException:
+        keeper.terminate()
+        keeper.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _claim(directory: Path) -> bool:
+    """Make *directory*, unless a guest has it."""
+    warm_guests()  # removes what dead guests left
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _await_ready(directory: Path, keeper: "subprocess.Popen[bytes]") -> WarmGuest:
+    deadline = time.monotonic() + _BOOT_SECONDS
+    while time.monotonic() < deadline:
+        ended = keeper.poll() is not None
+        if (directory / "spool" / "ready").exists() and not ended:
+            return WarmGuest.load(directory)
+        if ended:
+            said = (directory / "keeper.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise LabError(f"the guest did not come up: {said[-1] if said else 'it said nothing'}")
+        time.sleep(0.05)
+    raise LabError(f"the guest did not come up in {_BOOT_SECONDS} s; its kernel log is {directory / 'kernel.log'}")
+
+
+def keep(directory: Path, order: Order) -> str | None:
+    """Run the guest of *order* to its end; return the reason if it ended by itself."""
+    machine = order.machine
+    guest = WarmGuest(
+        name=directory.name,
+        kernel=str(order.kernel),
+        kernel_name=order.kernel_name,
+        machine=repr(machine),
+        machine_name=str(machine),
+        accel="uml" if isinstance(machine, NativeMachine) else accelerators(machine)[0],
+        shares=tuple(map(str, order.shares)),
+        python=sys.prefix,
+        keeper=os.getpid(),
+        keeper_start=start_ticks(os.getpid()) or 0,
+        owner=order.owner,
+    )
+    guest.save()
+    if order.owner:
+        _end_with(order.owner)
+    command = [sys.executable, "-IS", agent.__file__, str(guest.spool)]
+    result = _run(
+        machine,
+        order.kernel,
+        command,
+        kernel_name=order.kernel_name,
+        rw=[*order.shares, guest.spool],
+        timeout=_FOREVER,
+        directory=directory,
+    )
+    return result.problem
+
+
+def _run(machine: Machine | NativeMachine, kernel: Path, command: Sequence[str], **options: Any) -> RunResult:
+    if isinstance(machine, NativeMachine):
+        return run_natively(kernel, command, machine, **options)
+    return run_in_vm(kernel, command, machine, **options)
+
+
+def _end_with(owner: int) -> None:
+    """End this process when *owner* ends."""
+    descriptor = os.pidfd_open(owner)
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.poll()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """Keep the guest that standard input describes, with its files in the directory of the first argument."""
+    signal.signal(signal.SIGTERM, _leave)
+    directory = Path(sys.argv[1])
+    try:
+        problem = keep(directory, pickle.load(sys.stdin.buffer))
+    except ToolError as failure:
+        problem = str(failure)
+    if problem:
+        print(problem, flush=True)
+    sys.exit(1)

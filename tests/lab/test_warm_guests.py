@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: MIT
+"""Guests that stay up, as `iommufd lab up` starts them and `iommufd lab run` uses them. Native ones: they boot fast."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iommufd_py.lab import kernel, paths
+from iommufd_py.lab.config import Configuration
+from iommufd_py.lab.machine import NativeMachine
+from iommufd_py.lab.progress import Silent
+from iommufd_py.lab.warm.guests import start_ticks, warm_guests
+from iommufd_py.lab.warm.keeper import start_guest
+from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
+
+IOMMUFD = str(Path(sys.prefix, "bin/iommufd"))
+
+
+@pytest.fixture(scope="module")
+def image() -> Path:
+    return kernel.image("stock", Silent(), Configuration("um"))
+
+
+@pytest.fixture(autouse=True)
+def own_guests(tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cache of the test's own, with the kernels of the real one; the current directory is shared with the guests."""
+    kernels = paths.kernels_dir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    paths.cache_root().mkdir(parents=True)
+    paths.kernels_dir().symlink_to(kernels)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    monkeypatch.chdir(shared)
+    yield shared
+    for guest in warm_guests():
+        guest.end()
+
+
+def lab(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    options = {"capture_output": True, "text": True, "check": False, "timeout": patience(120)} | options
+    return subprocess.run([*DEFAULT_SIGNALS, IOMMUFD, "lab", *arguments], **options)
+
+
+def run(*command: str, options: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
+    return lab("run", "--native", *options, "--", *command)
+
+
+def up(*options: str) -> str:
+    started = lab("up", "--native", "--stay", *options)
+    assert started.returncode == 0, started.stderr
+    return started.stdout.strip()
+
+
+def boots() -> int:
+    """How many guests were booted for one command alone."""
+    return len(list(paths.runs_dir().glob("*"))) if paths.runs_dir().exists() else 0
+
+
+def test_commands_run_one_after_the_other_in_one_guest(own_guests: Path) -> None:
+    assert up() == "stock-um-1"
+    first = run("sh", "-c", "echo out; echo err >&2; cat; pwd; touch written; mkdir /tmp/left; exit 7")
+    assert (first.returncode, first.stdout, first.stderr) == (7, f"out\n{own_guests}\n", "err\n")
+    assert (own_guests / "written").exists()
+    assert run("ls", "-d", "/tmp/left").stdout == "/tmp/left\n", "it is the same guest"
+    assert not Path("/tmp/left").exists()
+    assert boots() == 0
+
+
+def test_a_large_output_arrives_whole() -> None:
+    up()
+    done = run("sh", "-c", "yes 0123456789 | head -c 3000000")
+    assert len(done.stdout) == 3_000_000
+
+
+@pytest.mark.parametrize("options", [("--fresh",), ("--memory", "1G")])
+def test_another_machine_and_fresh_boot_a_guest(options: tuple[str, ...]) -> None:
+    up()
+    run("mkdir", "/tmp/left")
+    assert run("ls", "-d", "/tmp/left", options=options).returncode == 2
+    assert boots() == 1
+
+
+def test_another_directory_boots_a_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    up()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run("pwd").stdout == f"{tmp_path}/elsewhere\n"
+    assert boots() == 1
+
+
+def test_list_and_down() -> None:
+    names = [up(), up()]
+    listed = json.loads(lab("list", "--json").stdout)["guests"]
+    assert [one["name"] for one in listed] == names == ["stock-um-1", "stock-um-2"]
+    assert "2 warm guests run: stock-um-1, stock-um-2" in lab("down").stderr
+    unknown = lab("down", "stock-9")
+    assert (unknown.returncode, "no warm guest is called stock-9" in unknown.stderr) == (2, True)
+    keepers = [guest.keeper for guest in warm_guests()]
+    assert lab("down", "stock-um-1").returncode == 0
+    assert lab("down").returncode == 0
+    assert lab("list").stdout.splitlines()[1:] == []
+    assert [start_ticks(keeper) for keeper in keepers] == [None, None]
+    assert list(paths.guests_dir().iterdir()) == []
+
+
+def test_a_guest_ends_with_the_script_that_started_it() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{IOMMUFD} lab up --native && {IOMMUFD} lab list --json && {IOMMUFD} lab run --native -- id -u"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    name, *document, user = done.stdout.splitlines()
+    keeper = json.loads("\n".join(document))["guests"][0]["keeper"]
+    assert (name, user) == ("stock-um-1", "0")
+    wait_until(lambda: start_ticks(keeper) is None)
+    assert wait_until(lambda: not warm_guests())
+
+
+def test_a_killed_keeper_leaves_no_guest(image: Path) -> None:
+    guest = start_guest(image, NativeMachine(), kernel_name="stock-um", rw=(), stay=True)
+    kernels = lambda: [one for one in _processes() if str(guest.directory) in one]  # noqa: E731
+    assert kernels()
+    os.kill(guest.keeper, signal.SIGKILL)
+    assert wait_until(lambda: not kernels())
+    assert warm_guests() == []
+    assert not guest.directory.exists()
+
+
+def _processes() -> list[str]:
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def test_ctrl_c_ends_the_command_and_not_the_guest(own_guests: Path) -> None:
+    up()
+    command = [*DEFAULT_SIGNALS, IOMMUFD, "lab", "run", "--native", "--", "sh", "-c", "touch begun; sleep 1000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as child:
+        wait_until((own_guests / "begun").exists)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(patience(60)) == 130
+    assert "sleep 1000" not in run("ps", "ax").stdout
+
+
+def test_a_command_that_takes_too_long_is_stopped_and_the_guest_stays() -> None:
+    up()
+    slow = run("sleep", "1000", options=("--timeout", "1"))
+    assert slow.returncode == 1
+    assert "was stopped after" in slow.stderr
+    after = run("ps", "ax")
+    assert after.returncode == 0
+    assert "sleep 1000" not in after.stdout
+    assert boots() == 0
+
+
+def test_a_second_command_waits_for_the_first(own_guests: Path) -> None:
+    up()
+    with subprocess.Popen([IOMMUFD, "lab", "run", "--native", "--", "sh", "-c", "touch begun; sleep 1; touch ended"]):
+        wait_until((own_guests / "begun").exists)
+        second = run("ls")
+    assert "runs another command; waiting" in second.stderr
+    assert "ended" in second.stdout.split()
+
+
+def test_a_report_of_the_kernel_fails_the_command_that_caused_it_alone() -> None:
+    up()
+    report = "WARNING: CPU: 0 PID: 1 at mm/slub.c:1 nothing+0x0/0x1"
+    warned = run("sh", "-c", f"echo '{report}' > /dev/kmsg; echo '---[ end trace 0000000000000000 ]---' > /dev/kmsg")
+    assert warned.returncode == 1
+    assert "the guest's kernel reported: WARNING" in warned.stderr
+    assert run("true").returncode == 0
+
+
+def test_a_guest_that_dies_is_said_and_forgotten(own_guests: Path) -> None:
+    up()
+    died = run("sh", "-c", "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger; sleep 30")
+    assert died.returncode == 1
+    assert "the guest" in died.stderr
+    wait_until(lambda: not warm_guests())
+    assert run("true").returncode == 0
+    assert boots() == 1
+
+
+def test_a_guest_that_does_not_come_up_says_why(image: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "linux"
+    broken.write_bytes(b"\x7fELF nothing")
+    broken.chmod(0o700)
+    failed = lab("up", "--native", "--kernel", str(broken))
+    assert failed.returncode == 1
+    assert "the guest did not come up" in failed.stderr
+    assert list(paths.guests_dir().iterdir()) == []
