@@ -128,5 +128,8 @@ JOBS = (
         nightly=True,
         may_be_impossible=True,
     ),
+    Job("conditions", _words("scripts/check_conditions"), minutes=5, nightly=True),
+    Job("pythons", _words("scripts/check_pythons"), minutes=10, nightly=True, may_be_impossible=True),
+    Job("distributions", _words("scripts/check_distributions"), minutes=60, nightly=True, may_be_impossible=True),
     Job("bars", _words("iommufd lab run --native --kernel stock -- pytest -q tests/bars"), minutes=10, nightly=True),
 )

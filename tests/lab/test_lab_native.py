@@ -103,7 +103,8 @@ def test_nothing_of_this_machine_can_be_written_but_the_current_directory(
     outside = tmp_path_factory.mktemp("outside")
     script = f"""
         touch {Path.home()}/iommufd-lab-lost; touch {outside}/lost; touch inside
-        mount -o remount,rw / && LIBMOUNT_FORCE_MOUNT2=always mount -t hostfs -o / none /mnt
+        export LIBMOUNT_FORCE_MOUNT2=always  # as the lab does, for hostfs
+        mount -o remount,rw / && mount -t hostfs -o / none /mnt
         touch {Path.home()}/iommufd-lab-lost; cd /mnt{outside} && touch lost; echo lost > kept; rm kept
     """
     (outside / "kept").write_text("kept")
@@ -132,8 +133,8 @@ def test_no_privilege_is_needed(image: Path, shared: Path) -> None:
             directory.chmod(0o755)
     program = """
 from pathlib import Path
-from iommufd_py.lab.native import run
-result = run(Path("linux"), ["sh", "-c", "id -u; ls /dev/iommu; touch made; cat /etc/shadow; echo > /etc/shadow"])
+from iommufd_py.lab.native import run_natively
+result = run_natively(Path("linux"), ["sh", "-c", "id -u; ls /dev/iommu; touch made; cat /etc/shadow; echo > /etc/shadow"])
 assert result.problem is None, result
 """
     python = str(
