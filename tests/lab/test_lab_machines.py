@@ -50,10 +50,10 @@ def test_machine(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -
         ("stock", Machine(incoherent=True, coherent=True)),
         ("patched", Machine(incoherent=True)),
         ("patched", Machine(incoherent=True, scalable=True)),
-        ("patched", Machine(incoherent=True, memory_bytes=6 << 30)),
+        ("patched", Machine(incoherent=True, memory_bytes=6 << 30, options=("clearcpuid=ss",))),
         ("patched", Machine(incoherent=True, evict=7, seed=1)),
     ],
-    ids=["stock", "stock-coherent", "patched", "patched-scalable", "patched-6G", "patched-evicting"],
+    ids=["stock", "stock-coherent", "patched", "patched-scalable", "patched-6G-wbinvd", "patched-evicting"],
 )
 def test_incoherent_machine(variant: Variant, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     build_emulator(Silent())

@@ -63,14 +63,41 @@ def test_what_an_answer_is_worth(
 
 
 def test_every_patch_says_what_is_wrong(mutants: ModuleType) -> None:
-    series, *patches = mutants.subjects()
+    series, *patches = mutants.subjects(tables=False)
     assert series.is_right and series.command == ["iommufd", "validate", "--json"]
     assert len([one for one in patches if not one.is_right]) >= 40
     assert len([one for one in patches if one.is_right]) >= 5
     for one in patches:
         assert ".\n\n" in one.text, one.name
         assert ("vfio_iommu_type1" in one.text) == ("--device" in one.command), one.name
-    assert set(mutants.QUICK) <= {one.file.stem for one in patches}
+    tables = [one for one in mutants.subjects(tables=True) if one.is_of_tables]
+    assert len(tables) >= 8
+    assert all(".\n\n" in one.text and "drivers/iommu/iommufd" not in one.text for one in tables)
+    assert set(mutants.QUICK) <= {one.file.stem for one in (*patches, *tables)}
+
+
+RIGHT, WRONG = (
+    {"stories": [{"story": "a", "verdict": "right"}, {"story": "b", "verdict": verdict}]}
+    for verdict in ("skip", "wrong")
+)
+
+
+@pytest.mark.parametrize(
+    ("is_right", "good", "answer", "expected"),
+    [
+        (True, True, RIGHT, (True, "data: right")),
+        (True, True, WRONG, (False, "data: b")),
+        (True, False, RIGHT, (False, "data: right")),
+        (False, True, WRONG, (True, "data: b")),
+        (False, True, RIGHT, (True, "data: sees nothing")),
+        (False, False, WRONG, (False, "data: b")),
+        (False, True, None, (False, "data: no answer")),
+    ],
+)
+def test_two_witnesses(
+    mutants: ModuleType, is_right: bool, good: bool, answer: dict[str, Any] | None, expected: tuple[bool, str]
+) -> None:
+    assert mutants.judge_data(is_right, good, answer) == expected
 
 
 def test_a_pattern_that_nothing_matches_is_wrong_usage() -> None:

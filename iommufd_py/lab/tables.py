@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""Whether a kernel flushes the tables that it makes for the IOMMU, on the machine whose page walks do not snoop.
+
+A table that was not flushed is not what the IOMMU reads: a device is stopped where it may go, or goes on where it no
+longer may. So all that walks tables is a probe: the boot, and DMA with every byte checked.
+"""
+
+import io
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.host.kernel_log import scan_dma_faults
+from iommufd_py.lab import vm
+from iommufd_py.lab.guest import BEGIN_MARK
+from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES, Machine
+from iommufd_py.objects.buffer import DmaBuffer
+
+MACHINES = {"legacy": Machine(incoherent=True), "scalable": Machine(incoherent=True, scalable=True)}
+"""Where the tables differ: context entries that lead to page tables, or to PASID directories and entries."""
+
+_SOIL_BYTES = 384 << 20
+_PROBES = (
+    f"iommufd dma check --bind --device {TEST_DEVICES[0]} --interrupt --storm 40 --json",
+    f"iommufd dma check --bind --device {NVME_DEVICE} --storm 100 --json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TablesResult:
+    """What came of one machine.
+
+    Attributes:
+        machine: a key of :data:`MACHINES`.
+        problems: what went wrong, in words; nothing for a kernel that flushes its tables.
+        seconds: wall time of the guest.
+    """
+
+    machine: str
+    problems: tuple[str, ...]
+    seconds: float
+
+
+def soil_memory() -> None:
+    """Leave free pages behind that look to an IOMMU like a table whose entries all lead to one page of memory.
+
+    A new table is cleared by the CPU. Where that is not flushed, the IOMMU reads what the page held before.
+    """
+    with DmaBuffer(_SOIL_BYTES) as buffer:
+        # Present or readable and writable, with the page's own address, whatever the kind of the table.
+        entry = (buffer.frames()[0] * PAGE_BYTES | 3).to_bytes(8, "little")
+        with buffer.view as view:
+            view[:] = entry * (_SOIL_BYTES // len(entry))
+        buffer.flush()
+
+
+def check_tables(image: Path, kernel_name: str, *, timeout: float = 600) -> list[TablesResult]:
+    """Boot *image* on each of :data:`MACHINES`, have devices do DMA there, and return what went wrong.
+
+    Raises:
+        LabError: a guest could not be started.
+    """
+    return [_check(name, machine, image, kernel_name, timeout) for name, machine in MACHINES.items()]
+
+
+def _check(name: str, machine: Machine, image: Path, kernel_name: str, timeout: float) -> TablesResult:
+    soil = f"{sys.executable} -c 'from iommufd_py.lab.tables import soil_memory; soil_memory()'"
+    command = ["sh", "-c", "; ".join([soil, *_PROBES, "true"])]
+    output, errors = io.BytesIO(), io.BytesIO()
+    result = vm.run_in_vm(
+        image, command, machine, kernel_name=kernel_name, timeout=timeout, stdout=output, stderr=errors
+    )
+    log = result.kernel_log.read_text(encoding="utf-8", errors="replace")
+    problems = [*faults_of(log), *failures_of(output.getvalue().decode(errors="replace"), len(_PROBES))]
+    if result.problem is not None:
+        problems.append(result.problem.partition(";")[0])
+    return TablesResult(name, tuple(problems), result.seconds)
+
+
+def faults_of(log: str) -> list[str]:
+    """Return what the IOMMU stopped of a guest that must not be stopped: DMA at boot, and interrupts at any time."""
+    boot, mark, rest = log.partition(BEGIN_MARK)
+    faults = [one.title for one in scan_dma_faults(boot)]
+    faults += [one.title for one in scan_dma_faults(rest) if "INTR-REMAP" in one.title] if mark else []
+    return _counted([re.sub(r"(index|addr) 0x[0-9a-f]+", r"\1 ...", fault) for fault in faults])
+
+
+def failures_of(output: str, expected: int) -> list[str]:
+    """Return the cases that failed in *output*: *expected* documents of ``iommufd dma check --json``."""
+    documents: list[dict[str, Any]] = []
+    decoder, at = json.JSONDecoder(), output.find("{")
+    while at >= 0:
+        try:
+            document, end = decoder.raw_decode(output, at)
+        except json.JSONDecodeError:
+            break
+        documents.append(document)
+        at = output.find("{", end)
+    failures = [
+        f"{one['device']}, {case['name']}: {case['remark']}"
+        for one in documents
+        for case in one["cases"]
+        if case["verdict"] == "fail"
+    ]
+    if len(documents) < expected:
+        failures.append(f"{expected - len(documents)} of {expected} devices could not be used")
+    return failures
+
+
+def _counted(lines: list[str]) -> list[str]:
+    return [line if (count := lines.count(line)) == 1 else f"{line} ({count} times)" for line in dict.fromkeys(lines)]
