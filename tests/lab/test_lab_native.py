@@ -134,7 +134,8 @@ def test_no_privilege_is_needed(image: Path, shared: Path) -> None:
     program = """
 from pathlib import Path
 from iommufd_py.lab.native import run_natively
-result = run_natively(Path("linux"), ["sh", "-c", "id -u; ls /dev/iommu; touch made; cat /etc/shadow; echo > /etc/shadow"])
+command = "id -u; ls /dev/iommu; touch made; cat /etc/shadow; echo > /etc/shadow"
+result = run_natively(Path("linux"), ["sh", "-c", command])
 assert result.problem is None, result
 """
     python = str(
