@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A private apt: packages of any suite of the machine's own mirror, signatures checked, its apt set-up untouched.
+"""A private apt: it fetches packages of any suite from the machine's own mirror and checks their signatures.
 
-It needs no root. Its lists and downloads live under the lab's cache; its keys are those of the machine.
+The machine's apt set-up stays untouched, and no root is needed. Lists and downloads live under the lab's cache. The
+keys are those of the machine.
 """
 
 import os
@@ -25,7 +26,7 @@ _DEBIAN_SUITES = re.compile(rf"(?:{_MAIN_SUITES.pattern})(?:-security|-updates|-
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """One suite of one mirror, as an apt source names it: its binary packages, or its source packages."""
+    """One suite of one mirror, as an apt source names it. It holds binary packages or source packages."""
 
     uri: str
     suite: str
@@ -102,8 +103,8 @@ class PrivateApt:
             f'Dir::Etc::SourceList "{directory}/sources.list";',
             f'Dir::State "{directory}/state";',
             f'Dir::Cache "{directory}/cache";',
-            # Nothing of /etc/apt: hooks, pins and further indexes there are made for the real system. Only the way
-            # to the network is taken over from it, below.
+            # Nothing of /etc/apt counts: its hooks, pins and indexes are for the real system. Only the network settings
+            # are taken from it, below.
             *(f'Dir::Etc::{name} "-";' for name in ("SourceParts", "Main", "Parts", "Preferences", "PreferencesParts")),
             'Acquire::Languages "none";',
             'Acquire::PDiffs "false";',
@@ -135,7 +136,8 @@ class PrivateApt:
         return versions[0] if versions else None
 
     def lacking(self, packages: Sequence[str]) -> dict[str, str]:
-        """Return what this machine lacks of *packages* and of all they depend on, with the versions to download.
+        """Return the packages that *packages* need and that this machine does not have, each with the version to
+        download.
 
         Raises:
             LabError: the archives do not have one of them, or it does not go together with what is installed.
@@ -145,9 +147,8 @@ class PrivateApt:
         return dict(re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", output, re.MULTILINE))
 
     def download(self, packages: Mapping[str, str], directory: Path, progress: Progress) -> list[Path]:
-        """Download *packages*, of the versions given, into *directory* and return the files.
-
-        apt has checked them against the signed lists.
+        """Download the given versions of *packages* into *directory* and return the files. apt checks them against the
+        signed lists.
         """
         wanted = [f"{name}={version}" for name, version in packages.items()]
         self._fetch(["apt-get", "download", "-q", *wanted], directory, progress)
@@ -157,7 +158,9 @@ class PrivateApt:
         return files
 
     def download_source(self, package: str, version: str, directory: Path, progress: Progress) -> list[Path]:
-        """Download the source package *package* into *directory* and return its files, checked as by download()."""
+        """Download the source package *package* into *directory* and return its files. apt checks them as in
+        download().
+        """
         argv = ["apt-get", "source", "--download-only", "-q", f"{package}={version}"]
         self._fetch(argv, directory, progress)
         return sorted(directory.glob(f"{package}_*"))

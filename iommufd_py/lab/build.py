@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Configure and compile a kernel, out of tree and incrementally."""
+"""Configure and compile a kernel outside its source tree, and compile again only the changed files."""
 
 import hashlib
 import os
@@ -70,7 +70,8 @@ def compile_changed(
 ) -> Kernel:
     """Return the kernel of *base*, which is *tree* with *patches*, with the patch *change* on top.
 
-    Changes are built one after the other in a copy of the base's objects, so that only what they touch is compiled.
+    Changes are built one after the other in one copy of the base's objects. So make compiles only the files that a
+    change touches.
 
     Raises:
         LabError: the change does not apply, or does not build.
@@ -85,7 +86,8 @@ def compile_changed(
 
 
 def build_selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], progress: Progress) -> Path:
-    """Return the directory of *kernel*'s own iommu selftests, compiled from the source it was built from.
+    """Return the directory of the iommu selftests that belong to *kernel*. They are compiled from the kernel's own
+    source.
 
     Raises:
         LabError: they do not compile.
@@ -119,7 +121,7 @@ def build_selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], p
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where one kernel is built: its source, its objects and the log of it."""
+    """The directory of one build: its source, its objects and its log."""
 
     label: str
     arch: Arch
@@ -137,12 +139,12 @@ class _Place:
 
 
 def _base(tree: SourceTree) -> Path:
-    """Directory of all that is built from *tree*."""
+    """Return the directory of all builds from *tree*."""
     return paths.work_dir() / "build" / hashlib.sha256(str(tree.path).encode()).hexdigest()[:16]
 
 
 def _locked(tree: SourceTree, progress: Progress) -> AbstractContextManager[None]:
-    """Hold :func:`_base` alone."""
+    """Hold the lock of the directory :func:`_base`."""
     return locked(_base(tree) / "lock", lambda: progress.step("waiting for another build"))
 
 
@@ -150,11 +152,11 @@ def _locked(tree: SourceTree, progress: Progress) -> AbstractContextManager[None
 def _place(
     recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: Progress, *, changed: bool = False
 ) -> Iterator[_Place]:
-    """Lend the place where the kernel of *recipe* is built, or all changes of it; only for who holds the lock."""
+    """Lend the directory of the builds of *recipe*. The caller holds the lock."""
     base = _base(tree)
     require_space(base, BUILD_BYTES, "build a kernel")
     try:
-        # The configuration comes first: then no name is the beginning of that of another configuration.
+        # The configuration comes first, so that no name is a prefix of a name of another configuration.
         prefix = recipe.configuration.name and f"{recipe.configuration.name}-"
         if tree.own:
             name = f"{prefix}own"
@@ -171,7 +173,7 @@ def _place(
 
         def create(path: Path) -> None:
             if changed and unchanged.exists():
-                # With the dates of its files: patched anew, its headers would have most of it compiled again.
+                # The dates of the files stay. With new dates on headers, make would compile most of the kernel again.
                 _clone(unchanged, path, unchanged / "obj", [], progress)
             else:
                 _clone(tree.path, path, next(base.glob(f"{prefix}stock*/obj"), None), patches, progress)
@@ -187,11 +189,11 @@ def _place(
 
 @contextmanager
 def _workspace(base: Path, name: str, create: Callable[[Path], object]) -> Iterator[Path]:
-    """Lend the directory *name* of *base* under the name ``current``; make it with *create* when there is none.
+    """Lend the directory *name* of *base* under the name ``current``. With *create*, make it if it does not exist.
 
-    Kbuild records absolute paths, so every variant is built under the same path: then a copy of one's objects serves
-    the other. And a ``current`` that is there when we come is what a killed process left: objects in it may be cut off
-    with a fresh date, which make would take for good, so it is thrown away.
+    Kbuild records absolute paths. Every variant is built under the same path, so a copy of the objects of one variant
+    serves another. If ``current`` exists already, a killed process left it: an object in it may be incomplete and have
+    a fresh date, and make would keep it. So that directory is removed.
     """
     parked, current, staging = base / name, base / "current", base / "staging"
     for leftover in (current, staging):
@@ -209,7 +211,7 @@ def _workspace(base: Path, name: str, create: Callable[[Path], object]) -> Itera
 
 
 def _discard(directory: Path) -> None:
-    # A compiler orphaned by a kill may still write into it: out of the way first.
+    # A compiler that survived a kill may still write into the directory. Rename it before removing it.
     doomed = directory.with_name(f"{directory.name}.old")
     if doomed.exists():
         shutil.rmtree(doomed)
@@ -218,10 +220,10 @@ def _discard(directory: Path) -> None:
 
 
 def _clone(source: Path, target: Path, objects: Path | None, patches: Sequence[Path], progress: Progress) -> None:
-    """Make *target* a copy of *source* by hard links, patched, with *objects* of a similar build to start from.
+    """Make *target* a copy of *source* by hard links, apply the patches, and start from *objects* of a similar build.
 
-    ``patch`` writes new files and renames them, so the source stays as it is. A build writes into its objects: they are
-    really copied, and left out where they are in the source.
+    ``patch`` writes new files and renames them, so the source stays unchanged. A build overwrites its objects, so these
+    are real copies. Objects inside the source are left out.
     """
     progress.step("preparing the source")
     run_tool(["cp", "-al", f"{source}/.", str(target)], "cannot copy the kernel source")
@@ -249,8 +251,8 @@ def apply_patch(patch: Path, target: Path, *options: str, to: str) -> None:
 
 @contextmanager
 def _patched(tree: Path, change: Path) -> Iterator[None]:
-    """Put a patch on *tree* for the time of the block."""
-    # What does not fit in one file must not change another.
+    """Apply a patch to *tree* while the block runs."""
+    # If one file does not take the patch, no other file may change.
     apply_patch(change, tree, "--forward", "--dry-run", to="the patched kernel")
     try:
         apply_patch(change, tree, "--forward", to="the patched kernel")
@@ -260,7 +262,7 @@ def _patched(tree: Path, change: Path) -> Iterator[None]:
 
 
 def _environment() -> dict[str, str]:
-    """What make sees: nothing of a make that we were started from."""
+    """Return the environment for make, without the variables of a make that may have started this program."""
     mine = {
         name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "KBUILD_OUTPUT")
     }
@@ -317,7 +319,7 @@ def run_build(
     *,
     cwd: Path | None = None,
 ) -> bool:
-    """Run a program of a build, its output going to *log*, and tell whether it succeeded."""
+    """Run a program of a build and write its output to *log*. Tell whether it succeeded."""
     child = start(
         argv, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -328,12 +330,12 @@ def run_build(
             line_seen(line)
         return child.wait() == 0
     finally:
-        # Asked to stop, make deletes the targets it was working on.
+        # On SIGTERM, make deletes its unfinished targets.
         stop(child, grace=20)
 
 
 def explain(log: Path) -> str:
-    """Return the lines of a build log that say why it failed, and where the rest is."""
+    """Return the lines of a build log that explain the failure, and the path of the log."""
     text = log.read_text(encoding="utf-8", errors="replace")
     if out_of_space(text):
         return f"no space left on the disk; {SPACE_REMEDY}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Finished kernels, by what went into them. A kernel is here completely or not at all."""
+"""Finished kernels, found by a digest of everything that they were built from. A kernel is complete or absent."""
 
 import hashlib
 import json
@@ -24,7 +24,9 @@ _DEBUG = "debug-"
 
 
 def config_digest(configuration: Configuration) -> str:
-    """Return the name that *configuration* has in a recipe: of its symbols, so that a comment rebuilds nothing."""
+    """Return the name of *configuration* in a recipe. It covers the symbols only, so a changed comment rebuilds
+    nothing.
+    """
     symbols = repr(sorted(parse_config(configuration.fragment).items()))
     return f"{_DEBUG if configuration.debug else ''}{digest(symbols.encode())}"
 
@@ -66,7 +68,7 @@ class Recipe:
 
     @property
     def configuration(self) -> Configuration:
-        """Which of the lab's configurations it is."""
+        """The lab's configuration that the recipe uses."""
         return Configuration(self.arch, debug=self.config.startswith(_DEBUG))
 
 
@@ -81,12 +83,12 @@ class Kernel:
 
     @property
     def image(self) -> Path:
-        """What is booted: a bzImage, or the program that a User-Mode Linux is."""
+        """The file to boot: a bzImage, or the program of a User-Mode Linux."""
         return self.directory / IMAGES[self.recipe.arch].name
 
     @property
     def name(self) -> str:
-        """What a reader calls it: ``stock``, ``patched-debug``, ``patched-um``, ..."""
+        """The name for readers: ``stock``, ``patched-debug``, ``patched-um``, ..."""
         return self.recipe.configuration.label(self.recipe.variant)
 
     def as_dict(self) -> dict[str, object]:
@@ -96,7 +98,7 @@ class Kernel:
 
     @classmethod
     def load(cls, directory: Path) -> Self | None:
-        """Return the kernel in *directory*, or None when it is of another version of this tool."""
+        """Return the kernel in *directory*. Return None if another version of this tool wrote it."""
         meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
         if meta.get("schema") != _SCHEMA:
             return None
@@ -116,7 +118,9 @@ def find(recipe: Recipe) -> Kernel | None:
 
 
 def publish(recipe: Recipe, files: Mapping[str, Path], *, release: str, built_at: str) -> Kernel:
-    """Put a kernel into the cache: *files* by the names they get there. Complete or not at all."""
+    """Put a kernel into the cache. *files* maps the names in the cache to the files. The kernel appears complete or not
+    at all.
+    """
     parent = paths.kernels_dir()
     parent.mkdir(parents=True, exist_ok=True)
     final = parent / recipe.key
@@ -124,12 +128,12 @@ def publish(recipe: Recipe, files: Mapping[str, Path], *, release: str, built_at
         staging = Path(name, "kernel")
         staging.mkdir()
         for target, source in files.items():
-            # With its mode: a User-Mode Linux is a program.
+            # The mode is copied too, as a User-Mode Linux is a program.
             shutil.copy(source, staging / target)
         meta = {"schema": _SCHEMA, "recipe": asdict(recipe), "release": release, "built_at": built_at}
         (staging / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
         if final.exists():
-            # Made by somebody else at the same time, or of another version of this tool.
+            # Another process made it at the same time, or another version of this tool made it.
             shutil.rmtree(final)
         staging.rename(final)
     return Kernel(final, recipe, release, built_at)
@@ -137,18 +141,18 @@ def publish(recipe: Recipe, files: Mapping[str, Path], *, release: str, built_at
 
 @contextmanager
 def staging(kernel: Kernel) -> Iterator[Path]:
-    """Lend a directory on the disk of *kernel*, from which what is complete can be renamed to it."""
+    """Lend a directory on the disk of *kernel*. A complete file can be renamed from it into the cache."""
     with tempfile.TemporaryDirectory(prefix=".publish-", dir=kernel.directory.parent) as name:
         yield Path(name)
 
 
 def prune(which: Callable[[Kernel], bool], *, keep: int) -> None:
-    """Remove all but the last built *keep* of the kernels that *which* is true of."""
+    """Remove kernels for which *which* is true, but keep the *keep* that were built last."""
     for kernel in [kernel for kernel in kernels() if which(kernel)][keep:]:
         shutil.rmtree(kernel.directory)
 
 
 def remove_stale() -> None:
-    """Remove what a publisher that was killed left behind; only for who holds the lock of the builds."""
+    """Remove the files of a publisher that was killed. The caller holds the lock of the builds."""
     for path in paths.kernels_dir().glob(".publish-*"):
         shutil.rmtree(path)

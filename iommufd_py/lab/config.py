@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The kernel configurations: fragments over allnoconfig, and whether they took effect."""
+"""The kernel configurations: fragments on top of allnoconfig, and a check that they took effect."""
 
 import re
 from dataclasses import dataclass
@@ -57,28 +57,28 @@ class Configuration:
 
     @property
     def name(self) -> str:
-        """What tells its kernels from others of the same source: ``um``, ``debug``, ``um-debug``, or nothing."""
+        """The part of a kernel's name that tells its configuration: ``um``, ``debug``, ``um-debug``, or nothing."""
         return "-".join([*(["um"] if self.arch == "um" else []), *(["debug"] if self.debug else [])])
 
     def label(self, variant: str) -> str:
-        """Return what a reader calls one of its kernels: ``stock``, ``patched-debug``, ``patched-um``, ..."""
+        """Return the name of a kernel for readers: ``stock``, ``patched-debug``, ``patched-um``, ..."""
         return "-".join(filter(None, (variant, self.name)))
 
     @property
     def fragment(self) -> str:
-        """The text of its fragments; what stands further down wins."""
+        """The text of the fragments. A later line overrides an earlier one."""
         names = [_FRAGMENTS[self.arch], *(["debug.config"] if self.debug else [])]
         return "".join((CONFIGS / name).read_text(encoding="utf-8") for name in names)
 
     @property
     def required(self) -> frozenset[str]:
-        """Symbols without which a kernel does not boot in the lab, or has nothing to show there."""
+        """Symbols that a kernel needs to boot in the lab, or to be of use there."""
         return _REQUIRED[self.arch] | (_DEBUG_REQUIRED if self.debug else frozenset())
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """How a configuration differs from the fragment it was made from.
+    """The differences between a configuration and the fragment it was made from.
 
     Attributes:
         dropped: symbols that the tree knows but that did not get their value, by a dependency that is not met.
@@ -89,7 +89,7 @@ class Check:
     unknown: tuple[str, ...]
 
     def missing(self, required: frozenset[str]) -> tuple[str, ...]:
-        """Those of *required* among both."""
+        """The symbols of *required* among the dropped and the unknown ones."""
         return tuple(sorted(required & {*self.dropped, *self.unknown}))
 
 

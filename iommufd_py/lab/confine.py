@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Let a program and its children write beneath a few directories only, by Landlock, which needs no privilege.
+"""Confine a program and its children, so that they can write below a few directories only. Landlock needs no privilege.
 
-This file is a program, too, which becomes the confined one. Python would have to be forked to confine itself between
-fork and exec, and a process with threads must not be: a lock that another thread holds stays locked in the child.
+This file is also a program that turns into the confined program. Otherwise Python would fork and confine the child
+before exec. A process with threads must not do that: a lock that another thread holds stays locked in the child.
 """
 
 import ctypes
@@ -43,16 +43,16 @@ def _checked(result: int, what: str) -> int:
 
 
 def confined(argv: Sequence[str], writable: Sequence[Path]) -> list[str]:
-    """Return the command that runs *argv* so that it can write no files but *writable* and what lies beneath them.
+    """Return the command that runs *argv*, confined to write *writable* and everything below.
 
-    Its exit status is that of *argv*. It fails where the kernel refuses; see :func:`can_confine`.
+    Its exit status is that of *argv*. It fails if the kernel refuses; see :func:`can_confine`.
     """
-    # Isolated and without site: it needs the standard library alone, and starts in a third of the time.
+    # Isolated and without site: the program needs the standard library only, and starts in a third of the time.
     return [sys.executable, "-IS", __file__, *map(str, writable), "--", *argv]
 
 
 def _confine(writable: Sequence[Path]) -> None:
-    """Forbid this process, for good, to write files but *writable* and what lies beneath them.
+    """Forbid this process for good to write files, except *writable* and everything below.
 
     Raises:
         OSError: the kernel refuses.

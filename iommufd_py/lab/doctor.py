@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the lab needs, whether it is here, and the command that mends what is not."""
+"""Check everything that the lab needs, and name the command that mends each problem."""
 
 import importlib.metadata
 import re
@@ -28,7 +28,7 @@ _OLDEST_VIRTME = (1, 42)
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One thing that the lab needs or would like to have.
+    """One thing that the lab needs or can use.
 
     Attributes:
         subject: what it is about.
@@ -43,12 +43,12 @@ class Diagnosis:
     remedy: str = ""
 
     def as_dict(self) -> dict[str, str]:
-        """This finding as a JSON object."""
+        """This diagnosis as a JSON object."""
         return asdict(self)
 
 
 def examine() -> list[Diagnosis]:
-    """Look at everything the lab needs. Nothing is changed and nothing is fetched."""
+    """Check everything that the lab needs. This changes nothing and fetches nothing."""
     stock = cached_kernel("stock")
     return [*_boot(), *_build(needed=stock is None), *_kernels(stock), *_emulator()]
 

@@ -5,8 +5,8 @@ from iommufd_py.base.errors import SkipError, ToolError
 
 
 class LabError(ToolError):
-    """The lab cannot do what was asked; the text is one sentence with the cause and the remedy."""
+    """The lab cannot do the task. The text is one sentence with the cause and the remedy."""
 
 
 class NoSourceError(LabError, SkipError):
-    """The kernel series that was asked for is neither here nor to be had: nothing can be said of it on this machine."""
+    """The source of the kernel series is not on this machine and no archive has it."""

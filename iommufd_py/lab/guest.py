@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The script that the guest runs: shared directories, environment, the command, its exit status. Pure."""
+"""The script that a guest runs: it mounts shares, sets the environment, runs the command and keeps its exit status.
+Pure.
+"""
 
 import re
 import shlex
@@ -14,13 +16,13 @@ OVERLAYS = ("/etc", "/tmp", "/var")
 """Copy on write in a guest: where programs expect to be able to write. The rest of the root file system is read-only,
 so that a result written to a wrong place is an error and not lost in silence."""
 
-# What a command sees of the caller's environment, as ssh does it: by list, because the rest names sockets and
-# directories that do not exist in the guest, or holds secrets that have no business in a file.
+# The variables that a command in the guest inherits. It is a list, as in ssh: other variables name sockets and
+# directories that the guest does not have, or hold secrets that do not belong into a file.
 _FORWARDED = frozenset(
     {"CI", "COLORTERM", "COLUMNS", "FORCE_COLOR", "HOME", "LANG", "LOGNAME", "NO_COLOR", "TERM", "TZ", "USER"}
 )
 _FORWARDED_PREFIXES = ("HYPOTHESIS_", "IOMMUFD_", "LC_", "PYTEST_", "PYTHON")
-# The guest's output takes 32 KiB at a time, and Python without a buffer drops what is over.
+# The guest's output takes 32 KiB at a time, and unbuffered Python drops the rest.
 _NOT_FORWARDED = frozenset({"PYTHONUNBUFFERED"})
 
 
@@ -52,25 +54,25 @@ def mount_9p(index: int, path: Path) -> list[str]:
 def mount_hostfs(index: int, path: Path) -> list[str]:
     """Return the command that mounts the directory *path* of this machine at *path* of a User-Mode Linux.
 
-    mount(2) gives hostfs all options as one text, which is the directory. fsconfig(2), which mount(8) uses since
-    util-linux 2.39, gives it each option by its name, and hostfs refuses one whose name is the directory. The variable
-    makes a newer mount(8) use mount(2); an older one does not know it. Sources: fs/hostfs/hostfs_kern.c, mount(8).
+    mount(2) passes all options to hostfs as one text, and hostfs takes that text as the directory. util-linux 2.39 and
+    newer use fsconfig(2), which passes each option by name; hostfs refuses the directory as a name. The variable makes
+    a newer mount(8) use mount(2). An older one ignores it. Sources: fs/hostfs/hostfs_kern.c, mount(8).
     """
     return ["env", "LIBMOUNT_FORCE_MOUNT2=always", "mount", "-t", "hostfs", "-o", str(path), "none", str(path)]
 
 
 def failure(kernel_log: str) -> str | None:
-    """Return why the guest could not be made ready for its command, from its kernel log; None where it was."""
-    # What stands behind the command's own mark may be the command's words.
+    """Return why the guest's set-up failed, from its kernel log. Return None if the set-up succeeded."""
+    # Text after the command's own mark may come from the command.
     match = re.search(rf"{_FAILURE_MARK}(.*)", kernel_log.partition(BEGIN_MARK)[0])
     return match[1].strip() if match else None
 
 
 def _functions(leave: str) -> str:
-    """Return the shell functions ``try``, which does a step without which there is no guest, and ``fail``.
+    """Return the shell functions ``try``, which runs a necessary step of the set-up, and ``fail``.
 
-    What went wrong goes to the kernel log, where :func:`failure` finds it whether or not the guest's output gets
-    through; then the script does *leave*. The kernel takes no line of more than 1000 bytes or so, and it has to be one.
+    The message of a failed step goes to the kernel log. There :func:`failure` finds it even if the guest's output does
+    not get through. Then the script runs *leave*. The kernel takes one line of at most 1000 bytes or so.
     """
     return f"""fail() {{
     line=$(printf '%s' "$*" | tr -s '[:space:]' ' ' | cut -b -800)
@@ -115,7 +117,7 @@ def guest_script(
     lines += [
         f"cd {_quote(cwd)} 2> /dev/null || fail {_quote(f'there is no directory {cwd}')}",
         f"printf '%s\\n' {shlex.quote(BEGIN_MARK + shown)} > /dev/kmsg",
-        # A clean environment: unknown words of the kernel's command line end up in that of its init.
+        # The environment starts empty: the kernel passes unknown words of its command line to init as variables.
         f"env -i {variables} {shown}",
         "status=$?",
         f'echo "{END_MARK}$status" > /dev/kmsg',
@@ -125,9 +127,9 @@ def guest_script(
 
 
 def native_init(script: Path, python: str) -> str:
-    """Return the first process of a User-Mode Linux, a shell script that runs *script* and powers off.
+    """Return the first process of a User-Mode Linux: a shell script that runs *script* and powers off.
 
-    Its terminals 1 and 2 are the output and the errors of *script*, which gets to see pipes and no terminals.
+    Terminals 1 and 2 of the guest carry the output and the errors of *script*. The script itself writes to pipes.
     """
     power_off = shlex.join([python, "-IS", "-c", "import ctypes; ctypes.CDLL(None).reboot(0x4321FEDC)"])
     return f"""#!/bin/sh

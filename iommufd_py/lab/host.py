@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""What this host can do for the lab."""
+"""The abilities of this host that the lab uses."""
 
 import os
 from pathlib import Path
 
 
 def kvm_problem() -> str | None:
-    """Return why guests run on an emulated CPU here, or None where KVM can be used.
+    """Return why guests run on an emulated CPU here, or None if KVM can be used.
 
-    An openable /dev/kvm is not enough: inside some virtual machines it opens, makes a virtual CPU and dies on the first
-    instruction of a guest. Such hosts do not show the CPU flag.
+    An openable /dev/kvm is not enough. Inside some virtual machines KVM opens and makes a virtual CPU, and the guest
+    dies on its first instruction. Such hosts do not show the CPU flag.
     """
     flags = (
         Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\nflags", 1)[-1].split("\n", 1)[0]

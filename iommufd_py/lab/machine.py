@@ -23,13 +23,13 @@ _SCRATCH = "scratch"
 
 # For every kernel of the lab.
 _KERNEL_ARGS = (
-    # All it says: at debug level, lockdep says that it has given up.
+    # Everything, as lockdep reports at debug level that it has given up.
     "loglevel=8",
     "printk.time=1",
     "printk.devkmsg=on",
-    # After an oops nothing that is measured or asserted means anything: end the run there.
+    # After an oops, no measurement and no assertion means anything. The run ends there.
     "oops=panic",
-    # Pages that are freed while an IOMMU maps them. Kernels without debug.config pass over it.
+    # Report pages that are freed while an IOMMU maps them. Kernels without debug.config ignore this word.
     "iommu.debug_pagealloc=1",
 )
 
@@ -41,9 +41,9 @@ class Machine:
     """A q35 machine whose PCI devices are behind an emulated IOMMU, Intel VT-d unless it says otherwise.
 
     Attributes:
-        iommu: whose IOMMU; the next two say how VT-d is, and nothing of another.
-        coherent: what ECAP.SC says, that is whether the IOMMU can force DMA to snoop the CPU caches. Without it every
-            domain is non-coherent. (ECAP.C, whether the page walk snoops, is 0 in either case.)
+        iommu: the model of the IOMMU. The next two attributes concern VT-d only.
+        coherent: ECAP.SC, the ability of the IOMMU to force DMA to snoop the CPU caches. Without it every domain is
+            non-coherent. ECAP.C, which tells whether the page walk snoops, is 0 in both cases.
         scalable: VT-d scalable mode, with first-stage page tables.
         incoherent: with CPU caches that the test devices' DMA does not snoop unless the domain makes it, and that page
             walks of the IOMMU never snoop. It takes the lab's own emulator and an emulated CPU.

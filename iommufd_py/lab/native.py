@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Run one command on User-Mode Linux: a kernel that is a process of this machine, at the speed of its CPU and caches.
+"""Run one command on User-Mode Linux: the kernel is a process of this machine and uses its CPU and caches.
 
-It has iommufd and the kernel's mock driver, but no device and no IOMMU. Nothing here needs root.
+The kernel has iommufd and the mock driver, but no device and no IOMMU. Nothing here needs root.
 """
 
 import os
@@ -25,11 +25,11 @@ from iommufd_py.lab.runs import RunResult, guest_environment, new_run_directory,
 MEMORY_DIRECTORY = Path("/dev/shm")
 """The guest's memory is an unlinked file here."""
 
-# The guest's memory, and what any process opens.
+# The guest's memory, and the devices that every process opens.
 _WRITABLE = (MEMORY_DIRECTORY, Path("/dev/null"), Path("/dev/ptmx"), Path("/dev/pts"))
 
-# The console, which is the kernel log, is standard output of the process; the command's two streams are passed on as
-# further descriptors, so that the supervisor finds them where those of any child are.
+# The console is the kernel log and goes to the log file. The command's two streams are descriptors 3 and 4, copies of
+# the standard streams that the supervisor reads.
 _WITH_CHANNELS = 'exec 3>&1 4>&2 >>"$0" 2>&1 </dev/null 5</dev/null 6</dev/null; exec "$@"'
 
 
@@ -107,15 +107,17 @@ def run_natively(
 def _on_one_cpu(argv: Sequence[str]) -> list[str]:
     """Return the command that runs *argv* on one CPU.
 
-    The guest's kernel and its programs are processes that wait for each other at every system call. On two CPUs each
-    call wakes an idle one, twice: an empty ioctl took 96 us on an idle machine, on one CPU 14 us. It is the last CPU of
-    those allowed; ``taskset`` allows others.
+    The guest's kernel and its programs are processes that wait for each other at every system call. On two CPUs, each
+    call wakes an idle CPU twice: an empty ioctl took 96 us on an idle machine, and 14 us on one CPU. The guest takes
+    the last allowed CPU; ``taskset`` allows others.
     """
     return ["taskset", "--cpu-list", str(max(os.sched_getaffinity(0))), *argv]
 
 
 def _require_memory(size_bytes: int) -> None:
-    """Refuse what cannot be backed: the guest would be killed by SIGBUS at the first page that is not there."""
+    """Refuse a memory size that this machine cannot back. Otherwise SIGBUS would kill the guest at the first missing
+    page.
+    """
     if not os.access(MEMORY_DIRECTORY, os.W_OK) or os.statvfs(MEMORY_DIRECTORY).f_flag & os.ST_NOEXEC:
         raise LabError(
             f"the guest's memory cannot be a file in {MEMORY_DIRECTORY}; run: sudo mount -o remount,exec,mode=1777 "
@@ -130,6 +132,6 @@ def _require_memory(size_bytes: int) -> None:
 
 
 def _cpu() -> str:
-    """Name this machine's CPU; User-Mode Linux does not."""
+    """Return the name of this machine's CPU. User-Mode Linux does not show it."""
     match = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     return match[1] if match else os.uname().machine

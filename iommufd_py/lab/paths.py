@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the lab keeps things: one directory under the user's cache, safe to delete at any time."""
+"""The directories of the lab. All lie below one directory of the user's cache. They can be deleted at any time."""
 
 import os
 from pathlib import Path

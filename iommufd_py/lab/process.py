@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Child processes that do not outlive this one, and locks between processes."""
+"""Child processes that end with this process, and locks between processes."""
 
 import fcntl
 import os
@@ -17,24 +17,24 @@ from iommufd_py.lab.errors import LabError
 
 SPACE_REMEDY = "free some, or set XDG_CACHE_HOME to a directory on another disk"
 
-# A signal that whoever started us has us ignore (nohup, a shell's &) stays ignored in children, unless one resets it.
+# A child inherits ignored signals, as under nohup or a shell's &. It must not: it would never see Ctrl-C.
 _DEFAULT_SIGNALS = ("env", "--default-signal")
 # The child asks to be killed when its parent dies, then looks whether that happened before it asked.
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 
 
 def start(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start *argv* in a session of its own, as a child that is killed when this process dies, even of SIGKILL.
+    """Start *argv* in a session of its own. The kernel kills it when this process dies, even by SIGKILL.
 
-    In its own session it is out of reach of the terminal's Ctrl-C: that stops this process, which stops the child. It
-    ignores no signal.
+    In its own session it does not get the terminal's Ctrl-C. Ctrl-C stops this process, and this process stops the
+    child. The child ignores no signal.
     """
     command = [*_DEFAULT_SIGNALS, *_DIE_WITH_PARENT, str(os.getpid()), *argv]
     return subprocess.Popen(command, start_new_session=True, **options)
 
 
 def stop(child: subprocess.Popen[bytes], *, grace: float = 0) -> None:
-    """End *child* and what it started: at once, or asked first and given *grace* seconds to tidy up."""
+    """End *child* and its children: at once, or with SIGTERM first and *grace* seconds to clean up."""
     if child.poll() is None:
         if grace:
             os.killpg(child.pid, signal.SIGTERM)
@@ -51,12 +51,12 @@ def stop(child: subprocess.Popen[bytes], *, grace: float = 0) -> None:
 
 
 def supervise(argv: Sequence[str], timeout: float, stdout: BinaryIO, stderr: BinaryIO) -> int | None:
-    """Run *argv* to its end, passing its output on as it comes.
+    """Run *argv* to its end and pass its output on as it comes.
 
-    Return its exit status, or None when it was killed after *timeout* seconds.
+    Return its exit status, or None if it was killed after *timeout* seconds.
 
-    Its output goes through pipes, as QEMU opens its standard streams again by path: given a file directly it would
-    truncate it, and two of its channels would overwrite one another.
+    The output goes through pipes. QEMU opens its standard streams again by path: it would truncate a file, and two of
+    its channels would overwrite each other.
     """
     deadline = time.monotonic() + timeout
     stdin = subprocess.DEVNULL if os.isatty(0) else None
@@ -84,10 +84,10 @@ def supervise(argv: Sequence[str], timeout: float, stdout: BinaryIO, stderr: Bin
 
 
 def _drain(source: int, sink: BinaryIO, chunks: "SimpleQueue[tuple[BinaryIO, bytes]]") -> None:
-    """Queue what comes from *source*, and at its end nothing.
+    """Queue the data from *source*, and an empty chunk at its end.
 
-    However slow the reader of our output is, QEMU must never wait for it: a guest's command may end, and the guest
-    power off, with megabytes still in a virtqueue that QEMU then has no time to empty.
+    QEMU must never wait for the reader of our output. A guest can power off with megabytes still in a virtqueue, and
+    QEMU then has no time to empty it.
     """
     with open(source, "rb", buffering=0) as stream:
         while data := stream.read(1 << 16):
@@ -110,7 +110,7 @@ def run_tool(argv: Sequence[str], doing: str, *, cwd: Path | None = None, env: M
         if out_of_space(errors):
             raise LabError(f"{doing}: no space left on the disk; {SPACE_REMEDY}")
         lines = (errors.strip() or output.strip() or f"exit status {child.returncode}").splitlines()
-        # The first complaint has the cause; apt marks its own, and warns about other things before.
+        # The first error line names the cause. apt marks its errors with E:, after warnings about other things.
         cause = next((line for line in lines if line.startswith("E: ")), lines[0])
         raise LabError(f"{doing}: {cause.strip()}")
     return output
@@ -123,9 +123,9 @@ def out_of_space(text: str) -> bool:
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold an exclusive lock on the file *path*; *waiting* is called when another process holds it.
+    """Hold an exclusive lock on the file *path*. Call *waiting* if another process holds it.
 
-    The kernel drops the lock when its holder dies: what it protects may then be half done.
+    The kernel drops the lock when its holder dies. The protected files may then be incomplete.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:

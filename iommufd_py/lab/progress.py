@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""How long work tells what it is doing."""
+"""The interface through which long work reports its progress."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives what a build is doing; the command line shows it, tests and scripts ignore it."""
+    """Receives the steps of a build. The command line shows them; tests and scripts ignore them."""
 
     def step(self, text: str, total: int | None = None) -> None:
-        """A new step began; *total* is how far :meth:`advance` will count, where that is known."""
+        """A new step began. *total* is the value that :meth:`advance` will reach, if it is known."""
 
     def advance(self, done: int) -> None:
-        """The current step has come this far."""
+        """The current step has reached *done*."""
 
     def note(self, text: str) -> None:
-        """Something a reader should know, in one sentence."""
+        """Show one sentence to the reader."""
 
 
 class Silent:

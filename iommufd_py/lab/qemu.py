@@ -56,7 +56,7 @@ def compose(
     for arg in (*machine.kernel_args(), _ROOT_FLAGS):
         argv += ["--kopt", arg]
     argv += [*virtme_args, "--qemu-opts", *machine.qemu_args(), *qemu_args]
-    # It looks at its standard streams to choose the guest's channels: give it pipes, as QEMU will get.
+    # virtme-run chooses the guest's channels by the type of its standard streams. It gets pipes, as QEMU does later.
     done = subprocess.run(argv, input="", capture_output=True, text=True, check=False)
     if done.returncode != 0 or not done.stdout.strip():
         why = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]

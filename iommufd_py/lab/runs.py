@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What every run of a guest has, whatever it runs on: a directory, shares, an environment, a result."""
+"""The parts that every run of a guest has: a directory, shares, an environment and a result."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ KEPT_RUNS = 20
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What came of one run.
+    """The result of one run.
 
     Attributes:
         status: exit status of the command, None when the guest ended before the command did.
@@ -43,7 +43,7 @@ class RunResult:
 
     @property
     def problem(self) -> str | None:
-        """Why this run does not count, whatever the command's exit status; None when it does."""
+        """The reason why this run does not count, whatever the exit status of the command; None if it counts."""
         log = f"the guest's kernel log is {self.kernel_log}"
         if self.splats:
             more = f" (and {len(self.splats) - 1} more)" if len(self.splats) > 1 else ""
@@ -64,9 +64,9 @@ class RunResult:
 
 
 def new_run_directory() -> Path:
-    """Make the directory of a new run and remove the oldest ones beyond :data:`KEPT_RUNS`.
+    """Make the directory of a new run, and remove the oldest ones beyond :data:`KEPT_RUNS`.
 
-    It gets what the guest is started with and what its kernel says, for a look afterwards.
+    The directory keeps the guest's command line, its scripts and its kernel log for inspection.
     """
     parent = paths.runs_dir()
     directory = parent / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{os.getpid()}"
@@ -99,7 +99,9 @@ def shared_directories(directories: Sequence[Path]) -> list[Path]:
 
 
 def guest_environment(accel: str, machine: str, kernel_name: str) -> dict[str, str]:
-    """Return the environment of a command in a guest: some of ours, this Python environment, and where it runs."""
+    """Return the environment of a command in a guest: part of ours, this Python environment, and the guest's
+    description.
+    """
     search = [f"{sys.prefix}/bin", *os.get_exec_path(), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     return forwarded_environment(os.environ) | {
         "PATH": os.pathsep.join(dict.fromkeys(search)),

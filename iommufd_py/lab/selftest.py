@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The kernel's own iommu selftests, run on the kernel they belong to."""
+"""Run the kernel's own iommu selftests on the kernel that they belong to."""
 
 import io
 from collections.abc import Mapping

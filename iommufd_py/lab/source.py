@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Kernel source trees: fetched through apt and unpacked once, or a developer's own."""
+"""Kernel source trees: Debian's, fetched through apt and unpacked once, or a tree of the developer."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ SERIES = ("7.3", "7.2", "6.12")
 UNPACK_BYTES = 2200 << 20
 """Disk space for the package and the unpacked tree."""
 
-# Where newer series appear, in the order of how little there is to download. The last resort are the machine's sources.
+# The suites where newer series appear, smallest download first. The machine's own sources come last.
 _SUITES = ("trixie-backports", "forky", "sid")
 
 
@@ -55,7 +55,7 @@ def unpacked_trees() -> list[SourceTree]:
 
 
 def source_tree(series: str | None = None) -> Path:
-    """Return the newest unpacked source, of *series* or of any, for those who read headers in it.
+    """Return the newest unpacked source, of *series* or of any series. Its readers want headers.
 
     Raises:
         LabError: there is none yet.
@@ -68,7 +68,7 @@ def source_tree(series: str | None = None) -> Path:
 
 
 def own_tree(path: Path) -> SourceTree:
-    """Return the developer's tree at *path*; its identity changes with any file in it.
+    """Return the developer's tree at *path*. Its identity changes with any file in it.
 
     Raises:
         LabError: *path* is not a kernel source, or was built in.
@@ -91,7 +91,7 @@ def own_tree(path: Path) -> SourceTree:
 
 
 def _inventory(top: str, relative: str) -> Iterator[str]:
-    """Yield name, size and modification time of every file: what make goes by, for 90000 files in a second."""
+    """Yield name, size and modification time of every file. make looks at the same facts; 90000 files take a second."""
     with os.scandir(os.path.join(top, relative)) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             name = f"{relative}/{entry.name}" if relative else entry.name
@@ -104,7 +104,8 @@ def _inventory(top: str, relative: str) -> Iterator[str]:
 
 
 def obtain(series: str | None, progress: Progress) -> SourceTree:
-    """Return an unpacked source of *series*, or of the newest series that can be had; fetch it when it is not here.
+    """Return an unpacked source of *series*, or of the newest series that an archive has. Fetch it if it is not
+    unpacked yet.
 
     Raises:
         NoSourceError: *series* is neither here nor in an archive that can be reached.
@@ -161,7 +162,7 @@ def _fetch(wanted: tuple[str, ...], progress: Progress) -> SourceTree:
     if best is None:
         why = problems[-1] if problems else "no suite has it"
         names = " or ".join(f"linux-source-{series}" for series in wanted)
-        # One certain series may have left the archives; without any, there is no lab.
+        # The archives may have dropped one series. Without any series, the lab cannot work.
         raise (NoSourceError if len(wanted) == 1 else LabError)(
             f"{names} cannot be fetched: {why}; check the network and the apt sources, or give a kernel source of your "
             "own with --source DIR"

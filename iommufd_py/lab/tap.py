@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a kernel selftest says of its cases, in the Test Anything Protocol. Pure."""
+"""Read the report of a kernel selftest, written in the Test Anything Protocol. Pure."""
 
 import re
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ class TapReport:
 
     @property
     def lost(self) -> int:
-        """Cases that were planned and never reported: the program died."""
+        """The number of planned cases without a report. The program died before them."""
         return self.planned - len(self.passed) - len(self.failed) - len(self.skipped)
 
     @property

@@ -20,7 +20,7 @@ from iommufd_py.lab.process import supervise
 from iommufd_py.lab.qemu import compose, interact
 from iommufd_py.lab.runs import RunResult, guest_environment, new_run_directory, shared_directories
 
-# Of the namespace of the guest's NVMe controller; the file has holes until it is written.
+# The size of the guest's NVMe namespace. The file is sparse.
 _SCRATCH_BYTES = 64 << 20
 
 
@@ -63,7 +63,7 @@ def run_in_vm(
         argv = guest.compose(
             kernel,
             ["--script-sh", f"sh {shlex.quote(str(guest.script))}"],
-            # virtme-ng throws the console away and keeps the status in a temporary file: put both here.
+            # virtme-ng discards the console and keeps the status in a temporary file. Both go to the run's directory.
             {"console": guest.log, "ret": guest.status},
         )
         start = time.monotonic()
@@ -87,7 +87,7 @@ def run_in_vm(
 def run_shell(kernel: Path, machine: Machine | None = None, *, kernel_name: str = "", rw: Sequence[Path] = ()) -> int:
     """Boot *kernel* and give a shell in it on this terminal; return the exit status of QEMU when it is over.
 
-    Arguments as for :func:`run`.
+    Arguments as for :func:`run_in_vm`.
     """
     columns, rows = os.get_terminal_size(0)
     prompt = f"stty rows {rows} cols {columns}; PS1='lab:\\w# ' exec bash --norc -i"
@@ -105,7 +105,7 @@ def run_shell(kernel: Path, machine: Machine | None = None, *, kernel_name: str 
 
 @dataclass(frozen=True, slots=True)
 class _Guest:
-    """A guest about to be started: its machine, what is shared with it, and the files of its run."""
+    """A guest before its start: its machine, its shares, and the files of its run."""
 
     machine: Machine
     shares: Sequence[Path]
@@ -149,7 +149,9 @@ class _Guest:
         return guest
 
     def compose(self, kernel: Path, virtme_args: Sequence[str], channels: Mapping[str, Path]) -> list[str]:
-        """Return the QEMU command line, with each of virtme-ng's *channels* going to a file; keep it for a reader."""
+        """Return the QEMU command line, and keep it in a file for readers. Each channel of virtme-ng goes to the file
+        in *channels*.
+        """
         settings = [arg for name, path in channels.items() for arg in ("-set", f"chardev.{name}.path={path}")]
         with self.scratch.open("wb") as scratch:
             scratch.truncate(_SCRATCH_BYTES)
@@ -160,12 +162,14 @@ class _Guest:
         return argv
 
     def said_something(self) -> bool:
-        """Whether the guest's kernel came as far as its first line; one that KVM cannot run does not."""
+        """Whether the guest's kernel printed its first line. A kernel that KVM cannot run prints none."""
         return self.log.stat().st_size > 0
 
 
 def accelerators(machine: Machine) -> tuple[Accel, ...]:
-    """Return what to try: an emulated CPU after KVM, in case a guest dies on KVM before its kernel's first line."""
+    """Return the accelerators to try. After KVM comes an emulated CPU, as some guests die on KVM before the first line
+    of their kernel.
+    """
     return ("tcg",) if machine.incoherent or kvm_problem() else ("kvm", "tcg")
 
 
