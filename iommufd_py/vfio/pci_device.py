@@ -45,8 +45,8 @@ class VfioPciDevice(VfioFile):
         """The configuration space, as VFIO virtualizes it."""
         return self.region(RegionIndex.CONFIG)
 
-    def enable_irqs(self, index: IrqIndex, count: int | None = None) -> Interrupts:
-        """Enable *count* (default: all) interrupts of a kind, each with an eventfd of its own."""
+    def enable_irqs(self, index: IrqIndex, count: int = 1) -> Interrupts:
+        """Enable the first *count* interrupts of a kind, each with its own eventfd."""
         return Interrupts(self, index, count)
 
     def has_feature(self, feature: DeviceFeature | int, operation: FeatureOperation) -> bool:
