@@ -89,8 +89,13 @@ class Program:
         return fd
 
     def close(self, fd: StepField) -> Call:
-        """Close a descriptor that a call gave out."""
-        return self._append("close", _step(lib.IOMMUFD_STEP_CLOSE, fd), None)
+        """Close a descriptor that a call gave out. A run that gets past this call does not close it again."""
+        call = self._append("close", _step(lib.IOMMUFD_STEP_CLOSE, fd), None)
+        self._undo = [
+            (made, call.number if by is None and step["fd"] == fd.pointer else by, step)
+            for made, by, step in self._undo
+        ]
+        return call
 
     def ioctl(
         self, fd: StepField, ioctl: str, structure: str, /, *, may_fail: bool = False, **fields: int | StepField

@@ -38,6 +38,14 @@ def test_what_a_call_made_is_undone_once(failing: bool) -> None:
     assert program.run().failed == ("IOMMU_DESTROY" if failing else None)
 
 
+def test_what_a_program_closes_is_not_closed_again() -> None:
+    program = Program()
+    fd = program.open(NULL)
+    program.close(fd)
+    assert program.run().failed is None
+    assert fd.pointer[0] == -1
+
+
 def test_ends_at_the_call_that_fails() -> None:
     program = Program()
     fd = program.open(NULL)
