@@ -25,8 +25,9 @@ _MAP_HUGETLB = 0x40000
 _MAP_HUGE_SHIFT = 26
 _MADV_POPULATE_WRITE = 23
 
-# Documentation/admin-guide/mm/pagemap.rst: bits 0 to 54 are the frame number of a present page, 0 without privilege.
-_PAGEMAP_PFN = (1 << 55) - 1
+# Documentation/admin-guide/mm/pagemap.rst. The frame number is 0 without privilege. A page that is not present may be
+# swapped out; then these bits are its place in the swap area.
+_PAGEMAP_PRESENT, _PAGEMAP_FRAME = 1 << 63, (1 << 55) - 1
 
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
 _WITH_MEMORY = Path("/sys/devices/system/node/has_memory")
@@ -56,6 +57,11 @@ class Backing(StrEnum):
             Backing.HUGETLB_1G: _HUGE_1G,
             Backing.MEMFD_HUGETLB_2M: _HUGE_2M,
         }.get(self, _SMALL)
+
+
+def frame_number(entry: int) -> int:
+    """Return the frame number in an entry of /proc/pid/pagemap, 0 where the page is not present."""
+    return entry & _PAGEMAP_FRAME if entry & _PAGEMAP_PRESENT else 0
 
 
 class DmaBuffer(Resource):
@@ -119,13 +125,13 @@ class DmaBuffer(Resource):
         return self._smaps("AnonHugePages")
 
     def frames(self) -> list[int]:
-        """Return the frame number of each base page; 0 for one that is not present, and for all if we are not root."""
+        """Return the frame number of each base page: 0 for a page that is not present, and without root for all."""
         self._check_open()
         entries = array("Q")
         with Path("/proc/self/pagemap").open("rb") as pagemap:
             pagemap.seek(self.user_va // _SMALL * entries.itemsize)
             entries.frombytes(pagemap.read(self.length // _SMALL * entries.itemsize))
-        return [entry & _PAGEMAP_PFN for entry in entries]
+        return [frame_number(entry) for entry in entries]
 
     def physical_runs(self) -> Counter[int] | None:
         """Return how many physically contiguous runs of each length, in base pages, the memory lies in.
