@@ -4,6 +4,7 @@
 import os
 
 from iommufd_py.base.errors import ObjectNotFoundError
+from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd_test
@@ -59,9 +60,10 @@ class MockAccess(Resource):
     def replace(self, ioas: Ioas) -> None:
         """See the mappings of another IOAS from now on; the kernel drops the pins in the old one."""
         ioas._check_open()
-        command(self._fd(), "ACCESS_REPLACE_IOAS", self._access_fd, "access_replace_ioas", ioas_id=ioas.id)
-        self._move(ioas)
-        self.ioas = ioas
+        with held_signals():
+            command(self._fd(), "ACCESS_REPLACE_IOAS", self._access_fd, "access_replace_ioas", ioas_id=ioas.id)
+            self._move(ioas)
+            self.ioas = ioas
 
 
 class AccessPin(Resource):
@@ -95,8 +97,9 @@ class AccessPin(Resource):
             ObjectNotFoundError: an unmap has unpinned them.
         """
         self._check_open()
-        self._forget()
-        self._unpin()
+        with held_signals():
+            self._forget()
+            self._unpin()
 
     def _unpin(self) -> None:
         command(

@@ -4,6 +4,7 @@
 from typing import Any
 
 from iommufd_py.base.errors import ToolError, UnsupportedIoctlError
+from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.device import Attachment, BoundDevice
 from iommufd_py.objects.hwpt import Hwpt, NestedHwpt
 from iommufd_py.objects.ioas import Ioas
@@ -75,12 +76,13 @@ class MockDevice(BoundDevice):
 
     def close(self) -> None:
         """Close what stands on the device, the device, and its parking IOAS."""
-        # The kernel detaches a device that it destroys.
-        attachment = self.attachments.pop(None, None)
-        if attachment is not None:
-            attachment._forget()
-        super().close()
-        self._parking.close()
+        with held_signals():
+            # The kernel detaches a device that it destroys.
+            attachment = self.attachments.pop(None, None)
+            if attachment is not None:
+                attachment._forget()
+            super().close()
+            self._parking.close()
 
     def check_pasid(self, pasid: int, hwpt_id: int) -> None:
         """Have the kernel confirm that *pasid* is attached to the HWPT, or with 0 to none; EINVAL if not."""

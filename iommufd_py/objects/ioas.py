@@ -3,8 +3,9 @@
 
 from collections.abc import Iterable
 
-from iommufd_py.base.errors import ObjectNotFoundError
+from iommufd_py.base.errors import IommufdError, ObjectNotFoundError
 from iommufd_py.base.iova import IovaRange, IovaRanges
+from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.objects.mapping import Mapping, MappingSpace
 from iommufd_py.objects.object import IommufdFile, IommufdObject
@@ -22,6 +23,8 @@ class Ioas(IommufdObject, MappingSpace):
 
     def __init__(self, iommufd: IommufdFile) -> None:
         super().__init__(iommufd)
+        # What the last map or unmap did, until the mappings here are registered or forgotten accordingly.
+        self._answer = uapi.new_answer()
         with self._opening():
             self.id = uapi.ioas_alloc(iommufd.fileno())
 
@@ -43,8 +46,26 @@ class Ioas(IommufdObject, MappingSpace):
         """
         length = buffer.length - offset if length is None else length
         buffer.check_range(offset, length)
-        iova = self.map_user_va(buffer.user_va + offset, length, iova, flags=flags)
-        return DmaMapping(self, buffer, iova, length, offset, flags)
+        answer = self._answer
+        try:
+            iova = uapi.ioas_map(
+                self._fd(), self.id, buffer.user_va + offset, length, iova or 0, _with_iova(flags, iova), answer
+            )
+            mapping = DmaMapping(self, buffer, iova, length, offset, flags)
+            answer[0] = uapi.NO_ANSWER
+        except BaseException:
+            self._undo_map(length)
+            raise
+        return mapping
+
+    def _undo_map(self, length: int) -> None:
+        """Unmap what an interrupted map() mapped, if it got so far."""
+        with held_signals():
+            iova, self._answer[0] = self._answer[0], uapi.NO_ANSWER
+            if iova in self._mapped:
+                self._mapped[iova].close()
+            elif iova != uapi.NO_ANSWER:
+                uapi.ioas_unmap(self._fd(), self.id, iova, length)
 
     def map_user_va(
         self, user_va: int, length: int, iova: int | None = None, *, flags: MapFlags = MapFlags.READ_WRITE
@@ -66,8 +87,10 @@ class Ioas(IommufdObject, MappingSpace):
             raise ValueError(f"{buffer!r} has no file descriptor: map_file needs a memfd backing")
         length = buffer.length - offset if length is None else length
         buffer.check_range(offset, length)
-        iova = self.map_fd(buffer.fd, offset, length, iova, flags=flags)
-        return DmaMapping(self, buffer, iova, length, offset, flags)
+        fd, size = buffer.fd, length
+        return self._register(
+            lambda: DmaMapping(self, buffer, self.map_fd(fd, offset, size, iova, flags=flags), size, offset, flags)
+        )
 
     def map_fd(
         self, fd: int, start: int, length: int, iova: int | None = None, *, flags: MapFlags = MapFlags.READ_WRITE
@@ -87,8 +110,17 @@ class Ioas(IommufdObject, MappingSpace):
         """Map here what *source*, of any IOAS of this iommufd, maps; the pages are shared and pinned once."""
         source._check_open()
         length = source.length - offset if length is None else length
-        iova = self.copy_iova(source.ioas, source.iova + offset, length, iova, flags=flags)
-        return DmaMapping(self, source.buffer, iova, length, source.offset + offset, flags)
+        start, size = source.iova + offset, length
+        return self._register(
+            lambda: DmaMapping(
+                self,
+                source.buffer,
+                self.copy_iova(source.ioas, start, size, iova, flags=flags),
+                size,
+                source.offset + offset,
+                flags,
+            )
+        )
 
     def copy_iova(
         self,
@@ -110,8 +142,11 @@ class Ioas(IommufdObject, MappingSpace):
             ObjectNotFoundError: nothing is mapped there, or a mapping reaches past an end; what lies before one that
                 reaches past the upper end is unmapped.
         """
+        answer = self._answer
         try:
-            unmapped = uapi.ioas_unmap(self._fd(), self.id, iova, length)
+            unmapped = uapi.ioas_unmap(self._fd(), self.id, iova, length, answer)
+            self._forget_mappings(iova, length)
+            answer[0] = uapi.NO_ANSWER
         except ObjectNotFoundError:
             # The kernel goes from low to high until it meets a mapping that the range cuts.
             wanted = IovaRange(iova, iova + length - 1)
@@ -123,13 +158,19 @@ class Ioas(IommufdObject, MappingSpace):
             if cut is not None and cut.start > iova:
                 self._forget_mappings(iova, cut.start - iova)
             raise
-        self._forget_mappings(iova, length)
+        except BaseException:
+            with held_signals():
+                if answer[0] != uapi.NO_ANSWER:
+                    answer[0] = uapi.NO_ANSWER
+                    self._forget_mappings(iova, length)
+            raise
         return unmapped
 
     def unmap_all(self) -> int:
         """Unmap everything; returns the bytes unmapped."""
-        unmapped = uapi.ioas_unmap(self._fd(), self.id, 0, _EVERYTHING)
-        self._forget_mappings(0, _EVERYTHING + 1)
+        with held_signals():
+            unmapped = uapi.ioas_unmap(self._fd(), self.id, 0, _EVERYTHING)
+            self._forget_mappings(0, _EVERYTHING + 1)
         return unmapped
 
     def iova_ranges(self) -> IovaRanges:
@@ -165,6 +206,28 @@ class DmaMapping(Mapping):
     def ioas(self) -> Ioas:
         """Where it is mapped."""
         return self._space
+
+    def close(self) -> None:
+        """Unmap the range."""
+        if self._dependents:
+            super().close()
+            return
+        if not self._open:
+            return
+        # Without held_signals(), which takes longer than the ioctl.
+        ioas = self._space
+        answer = ioas._answer
+        try:
+            uapi.ioas_unmap(ioas.iommufd._fd, ioas.id, self.iova, self.length, answer)
+            self._forget()
+            answer[0] = uapi.NO_ANSWER
+        except BaseException as failure:
+            with held_signals():
+                refused = isinstance(failure, IommufdError)
+                if self._open and (refused or answer[0] != uapi.NO_ANSWER):
+                    self._forget()
+                answer[0] = uapi.NO_ANSWER
+            raise
 
     def _release(self) -> None:
         uapi.ioas_unmap(self.ioas.iommufd.fileno(), self.ioas.id, self.iova, self.length)

@@ -82,18 +82,40 @@ def submit(fd: int, ioctl: str, pointer: Any, arguments: Mapping[str, object], s
     start = time.perf_counter_ns()
     result = lib.iommufd_uapi_ioctl(fd, request(ioctl), pointer)
     nanoseconds = time.perf_counter_ns() - start
-    outputs = _outputs(pointer, arguments) if result >= 0 else {}
-    observer(IoctlCall(fd, shown or ioctl, dict(arguments), result, outputs, nanoseconds))
+    _tell(observer, fd, shown or ioctl, arguments, result, _numbers(pointer), nanoseconds)
     return result
 
 
-def _outputs(pointer: Any, arguments: Mapping[str, object]) -> dict[str, int]:
+def report(
+    fd: int, ioctl: str, arguments: Mapping[str, object], result: int, numbers: Mapping[str, int], start: int
+) -> None:
+    """Tell the observer about an ioctl that C issued by itself, at *start* by :func:`time.perf_counter_ns`."""
+    nanoseconds = time.perf_counter_ns() - start
+    if observer is not None:
+        _tell(observer, fd, ioctl, arguments, result, numbers, nanoseconds)
+
+
+def _tell(
+    receiver: Callable[[IoctlCall], None],
+    fd: int,
+    ioctl: str,
+    arguments: Mapping[str, object],
+    result: int,
+    numbers: Mapping[str, int],
+    nanoseconds: int,
+) -> None:
+    changed = {name: value for name, value in numbers.items() if value != arguments.get(name, 0)}
+    receiver(IoctlCall(fd, ioctl, dict(arguments), result, changed if result >= 0 else {}, nanoseconds))
+
+
+def _numbers(pointer: Any) -> dict[str, int]:
     pointed = ffi.typeof(pointer)
     if pointed.kind != "pointer" or pointed.item.kind != "struct":
         return {}
-    numbers = {name: getattr(pointer, name) for name, field in pointed.item.fields if field.type.kind == "primitive"}
     return {
-        name: int(value) for name, value in numbers.items() if value != arguments.get(name, 0) and name not in _IMPLIED
+        name: int(getattr(pointer, name))
+        for name, field in pointed.item.fields
+        if field.type.kind == "primitive" and name not in _IMPLIED
     }
 
 

@@ -2,6 +2,7 @@
 """The ioctls of /dev/iommu (include/uapi/linux/iommufd.h), in the order of that header's numbers."""
 
 import errno
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,9 @@ from iommufd_py.uapi.ffi import ffi, lib
 
 FIXED_IOVA: int = lib.IOMMU_IOAS_MAP_FIXED_IOVA
 
-# An answer of 64 bits that comes back signed: what lies in the last page's worth below zero is an errno, as in the
-# kernel's IS_ERR().
-_ERRNOS, _U64 = 4096, (1 << 64) - 1
-_LAST_IOVA_TOLD = _U64 - _ERRNOS
+NO_ANSWER = (1 << 64) - 1
+"""In an answer (:func:`new_answer`): the kernel did nothing. No mapping starts there, and none is so long."""
+
 DIRTY_BITMAP_NO_CLEAR: int = lib.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR
 PGFAULT_PASID_VALID: int = lib.IOMMU_PGFAULT_FLAGS_PASID_VALID
 PGFAULT_LAST_PAGE: int = lib.IOMMU_PGFAULT_FLAGS_LAST_PAGE
@@ -140,19 +140,28 @@ def ioas_iova_ranges(fd: int, ioas_id: int) -> tuple[list[tuple[int, int]], int]
     return ranges, int(arg.out_iova_alignment)
 
 
-def ioas_map(fd: int, ioas_id: int, user_va: int, length: int, iova: int, flags: int) -> int:
-    """Map user memory and return its IOVA; *iova* counts only with IOMMU_IOAS_MAP_FIXED_IOVA among the *flags*."""
-    # An IOVA among the last of the space could not be told from an errno.
-    if call.observer is not None or iova > _LAST_IOVA_TOLD:
+def new_answer() -> Any:
+    """Return a cell, ``answer[0]``, that holds :data:`NO_ANSWER` until ioas_map() or ioas_unmap() writes to it.
+
+    C writes it when the kernel has done its work, so it also tells when a signal's exception replaces the return value.
+    """
+    return ffi.new("uint64_t *", NO_ANSWER)
+
+
+def ioas_map(fd: int, ioas_id: int, user_va: int, length: int, iova: int, flags: int, answer: Any = None) -> int:
+    """Map user memory and return its IOVA, also in *answer*; *iova* counts only with IOMMU_IOAS_MAP_FIXED_IOVA."""
+    if answer is None:
+        answer = new_answer()
+    observed = call.observer is not None
+    start = time.perf_counter_ns() if observed else 0
+    result = lib.iommufd_uapi_ioas_map(fd, flags, ioas_id, user_va, length, iova, answer)
+    if result or observed:
         fields = {"flags": flags, "ioas_id": ioas_id, "user_va": user_va, "length": length, "iova": iova}
-        return int(issue(fd, "IOMMU_IOAS_MAP", "iommu_ioas_map", **fields).iova)
-    result = lib.iommufd_uapi_ioas_map(fd, flags, ioas_id, user_va, length, iova)
-    if result >= 0:
-        return result
-    if result > -_ERRNOS:
-        fields = {"flags": flags, "ioas_id": ioas_id, "user_va": user_va, "length": length, "iova": iova}
+        if observed:
+            call.report(fd, "IOMMU_IOAS_MAP", fields, result, {"iova": answer[0]}, start)
         check_result(result, "IOMMU_IOAS_MAP", fields)
-    return result & _U64
+    mapped: int = answer[0]
+    return mapped
 
 
 def ioas_map_file(fd: int, ioas_id: int, file: int, start: int, length: int, iova: int, flags: int) -> int:
@@ -171,16 +180,23 @@ def ioas_map_file(fd: int, ioas_id: int, file: int, start: int, length: int, iov
     return int(arg.iova)
 
 
-def ioas_unmap(fd: int, ioas_id: int, iova: int, length: int) -> int:
-    """Unmap every mapping that lies wholly in the range, and return the bytes unmapped; 0 and 2^64-1 mean all."""
-    if call.observer is not None:
-        return int(issue(fd, "IOMMU_IOAS_UNMAP", "iommu_ioas_unmap", ioas_id=ioas_id, iova=iova, length=length).length)
-    result = lib.iommufd_uapi_ioas_unmap(fd, ioas_id, iova, length)
-    if result >= 0:
-        return result
-    if result > -_ERRNOS:
-        check_result(result, "IOMMU_IOAS_UNMAP", {"ioas_id": ioas_id, "iova": iova, "length": length})
-    return result & _U64
+def ioas_unmap(fd: int, ioas_id: int, iova: int, length: int, answer: Any = None) -> int:
+    """Unmap every mapping that lies wholly in the range, and return the bytes unmapped, also in *answer*.
+
+    IOVA 0 and a length of 2^64-1 unmap everything.
+    """
+    if answer is None:
+        answer = new_answer()
+    observed = call.observer is not None
+    start = time.perf_counter_ns() if observed else 0
+    result = lib.iommufd_uapi_ioas_unmap(fd, ioas_id, iova, length, answer)
+    if result or observed:
+        fields = {"ioas_id": ioas_id, "iova": iova, "length": length}
+        if observed:
+            call.report(fd, "IOMMU_IOAS_UNMAP", fields, result, {"length": answer[0]}, start)
+        check_result(result, "IOMMU_IOAS_UNMAP", fields)
+    unmapped: int = answer[0]
+    return unmapped
 
 
 def option_get(fd: int, option: IommuOption, object_id: int = 0) -> int:

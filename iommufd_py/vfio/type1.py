@@ -7,6 +7,7 @@ from pathlib import Path
 from iommufd_py.base.errors import SkipError
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.pci_address import normalize_bdf
+from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.objects.mapping import Mapping, MappingSpace
 from iommufd_py.uapi import vfio
@@ -119,8 +120,13 @@ class Type1Container(Container, MappingSpace):
         """As :meth:`Container.map`."""
         length = buffer.length - offset if length is None else length
         buffer.check_range(offset, length)
-        self.map_user_va(buffer.user_va + offset, length, iova, flags=flags)
-        return Type1Mapping(self, buffer, iova, length, offset, flags)
+        size = length
+
+        def map_it() -> Type1Mapping:
+            self.map_user_va(buffer.user_va + offset, size, iova, flags=flags)
+            return Type1Mapping(self, buffer, iova, size, offset, flags)
+
+        return self._register(map_it)
 
     def map_user_va(self, user_va: int, length: int, iova: int, *, flags: MapFlags = MapFlags.READ_WRITE) -> None:
         """As :meth:`Container.map_user_va`."""
@@ -128,14 +134,16 @@ class Type1Container(Container, MappingSpace):
 
     def unmap(self, iova: int, length: int) -> int:
         """As :meth:`Container.unmap`."""
-        unmapped = vfio.iommu_unmap_dma(self.fileno(), iova, length)
-        self._forget_mappings(iova, length)
+        with held_signals():
+            unmapped = vfio.iommu_unmap_dma(self.fileno(), iova, length)
+            self._forget_mappings(iova, length)
         return unmapped
 
     def unmap_all(self) -> int:
         """As :meth:`Container.unmap_all`."""
-        unmapped = vfio.iommu_unmap_dma(self.fileno(), 0, 0, Type1UnmapFlags.ALL)
-        self._forget_mappings(0, 1 << 64)
+        with held_signals():
+            unmapped = vfio.iommu_unmap_dma(self.fileno(), 0, 0, Type1UnmapFlags.ALL)
+            self._forget_mappings(0, 1 << 64)
         return unmapped
 
     def iova_ranges(self) -> IovaRanges:
