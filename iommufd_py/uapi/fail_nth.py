@@ -13,10 +13,8 @@ from typing import Any
 
 from iommufd_py.base.errors import check_result
 from iommufd_py.uapi.call import address_of, request
+from iommufd_py.uapi.fault_injection import FAIL_NTH
 from iommufd_py.uapi.ffi import ffi, lib
-
-FAIL_NTH = Path("/proc/thread-self/fail-nth")
-"""Which allocation of this thread is to fail next: Documentation/fault-injection/fault-injection.rst."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.uapi.fail_nth import FAIL_NTH, Program
+from iommufd_py.uapi.fail_nth import Program
+from iommufd_py.uapi.fault_injection import FAIL_NTH
 
 NULL = Path("/dev/null")
 
