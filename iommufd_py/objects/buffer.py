@@ -5,17 +5,19 @@ import errno
 import mmap
 import os
 import re
+import sys
 from array import array
 from collections import Counter
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 
-from iommufd_py.base.errors import BackingError
+from iommufd_py.base.arguments import check_integer, checked
+from iommufd_py.base.errors import ArgumentValueError, BackingError
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.call import address_of_buffer
-from iommufd_py.uapi.syscalls import memory_on_node
+from iommufd_py.uapi.syscalls import MAX_NODE, memory_on_node
 
 _SMALL = mmap.PAGESIZE
 _HUGE_2M = 2 << 20
@@ -59,6 +61,7 @@ class Backing(StrEnum):
         }.get(self, _SMALL)
 
 
+@checked
 def frame_number(entry: int) -> int:
     """Return the frame number in an entry of /proc/pid/pagemap, 0 where the page is not present."""
     return entry & _PAGEMAP_FRAME if entry & _PAGEMAP_PRESENT else 0
@@ -71,18 +74,23 @@ class DmaBuffer(Resource):
 
     Args:
         length: bytes, a multiple of the backing's page.
-        backing: what must stand behind the memory.
-        prefault: whether to have the kernel supply all pages now; only then can what it gave be checked.
+        backing: the kind of pages, as a :class:`Backing` or its word (``"thp"``).
+        prefault: whether the kernel supplies all pages now. Only then is their size checked.
         node: NUMA node that all pages must come from, None for any.
 
     Raises:
         BackingError: the kernel has no such memory, or gave pages of another size.
     """
 
+    @checked
     def __init__(
         self, length: int, backing: Backing = Backing.ANON_4K, *, prefault: bool = True, node: int | None = None
     ) -> None:
         super().__init__()
+        if length > sys.maxsize - _HUGE_2M:
+            raise BackingError(f"a buffer of {length:#x} bytes does not fit into the address space of a process")
+        if node is not None:
+            check_integer("DmaBuffer(): node", node, 0, MAX_NODE)
         if length <= 0 or length % backing.page_bytes:
             raise BackingError(
                 f"a {backing} buffer of {length} bytes is impossible: the length must be a multiple of "
@@ -115,10 +123,12 @@ class DmaBuffer(Resource):
         return memoryview(self._memory)[self._offset : self._offset + self.length]
 
     def check_range(self, offset: int, length: int) -> None:
-        """Refuse, with ValueError, a range that is not inside the buffer."""
+        """Raise ArgumentValueError unless the range lies inside the buffer."""
         self._check_open()
+        if type(offset) is not int or type(length) is not int:
+            offset, length = check_integer("offset", offset), check_integer("length", length)
         if offset < 0 or length < 0 or offset + length > self.length:
-            raise ValueError(f"{length} bytes from offset {offset} are not inside {self!r}")
+            raise ArgumentValueError(f"{length} bytes from offset {offset} are not inside {self!r}")
 
     def huge_bytes(self) -> int:
         """Return how many bytes are in transparent huge pages now (AnonHugePages in /proc/self/smaps)."""

@@ -3,7 +3,8 @@
 
 from collections.abc import Iterable
 
-from iommufd_py.base.errors import IommufdError, ObjectNotFoundError
+from iommufd_py.base.arguments import check_integer, checked
+from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError, IommufdError, ObjectNotFoundError
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.buffer import DmaBuffer
@@ -21,6 +22,7 @@ class Ioas(IommufdObject, MappingSpace):
     Source: IOMMU_IOAS_* in include/uapi/linux/iommufd.h.
     """
 
+    @checked
     def __init__(self, iommufd: IommufdFile) -> None:
         super().__init__(iommufd)
         # What the last map or unmap did, until the mappings here are registered or forgotten accordingly.
@@ -44,6 +46,15 @@ class Ioas(IommufdObject, MappingSpace):
             InvalidFieldError: the range is misaligned, empty or not allowed.
             IommufdError: ENOSPC without room for the kernel's choice, ENOMEM over RLIMIT_MEMLOCK.
         """
+        # Written out, and not @checked, which takes longer than the rest of this function.
+        if not (
+            type(buffer) is DmaBuffer
+            and (iova is None or type(iova) is int)
+            and type(offset) is int
+            and (length is None or type(length) is int)
+            and type(flags) is MapFlags
+        ):
+            buffer, iova, offset, length, flags = _map_arguments(buffer, iova, offset, length, flags)
         length = buffer.length - offset if length is None else length
         buffer.check_range(offset, length)
         answer = self._answer
@@ -67,12 +78,14 @@ class Ioas(IommufdObject, MappingSpace):
             elif iova != uapi.NO_ANSWER:
                 uapi.ioas_unmap(self._fd(), self.id, iova, length)
 
+    @checked
     def map_user_va(
         self, user_va: int, length: int, iova: int | None = None, *, flags: MapFlags = MapFlags.READ_WRITE
     ) -> int:
         """Map memory this package does not own, and return its IOVA; the caller keeps it there and unmaps it."""
         return uapi.ioas_map(self._fd(), self.id, user_va, length, iova or 0, _with_iova(flags, iova))
 
+    @checked
     def map_file(
         self,
         buffer: DmaBuffer,
@@ -84,7 +97,7 @@ class Ioas(IommufdObject, MappingSpace):
     ) -> "DmaMapping":
         """Map a memfd buffer, but through its descriptor, not its address (IOMMU_IOAS_MAP_FILE, since Linux 6.13)."""
         if buffer.fd is None:
-            raise ValueError(f"{buffer!r} has no file descriptor: map_file needs a memfd backing")
+            raise ArgumentValueError(f"{buffer!r} has no file descriptor: map_file needs a memfd backing")
         length = buffer.length - offset if length is None else length
         buffer.check_range(offset, length)
         fd, size = buffer.fd, length
@@ -92,12 +105,14 @@ class Ioas(IommufdObject, MappingSpace):
             lambda: DmaMapping(self, buffer, self.map_fd(fd, offset, size, iova, flags=flags), size, offset, flags)
         )
 
+    @checked
     def map_fd(
         self, fd: int, start: int, length: int, iova: int | None = None, *, flags: MapFlags = MapFlags.READ_WRITE
     ) -> int:
         """Map a memfd or dma-buf from byte *start*, and return its IOVA; the caller unmaps it."""
         return uapi.ioas_map_file(self._fd(), self.id, fd, start, length, iova or 0, _with_iova(flags, iova))
 
+    @checked
     def copy(
         self,
         source: "DmaMapping",
@@ -122,6 +137,7 @@ class Ioas(IommufdObject, MappingSpace):
             )
         )
 
+    @checked
     def copy_iova(
         self,
         source: "Ioas",
@@ -142,6 +158,8 @@ class Ioas(IommufdObject, MappingSpace):
             ObjectNotFoundError: nothing is mapped there, or a mapping reaches past an end; what lies before one that
                 reaches past the upper end is unmapped.
         """
+        if type(iova) is not int or type(length) is not int:
+            iova, length = check_integer("Ioas.unmap(): iova", iova), check_integer("Ioas.unmap(): length", length)
         answer = self._answer
         try:
             unmapped = uapi.ioas_unmap(self._fd(), self.id, iova, length, answer)
@@ -178,9 +196,14 @@ class Ioas(IommufdObject, MappingSpace):
         ranges, alignment = uapi.ioas_iova_ranges(self._fd(), self.id)
         return IovaRanges(tuple(IovaRange(start, last) for start, last in ranges), alignment)
 
+    @checked
     def allow_iovas(self, ranges: Iterable[IovaRange]) -> None:
         """Keep *ranges* available: a device that would narrow them cannot be attached; replaces those given before."""
-        uapi.ioas_allow_iovas(self._fd(), self.id, [(one.start, one.last) for one in ranges])
+        wanted = list(ranges)
+        for one in wanted:
+            if not isinstance(one, IovaRange):
+                raise ArgumentTypeError(f"Ioas.allow_iovas(): ranges must hold IovaRange objects, not {one!r}")
+        uapi.ioas_allow_iovas(self._fd(), self.id, [(one.start, one.last) for one in wanted])
 
     @property
     def huge_pages(self) -> bool:
@@ -188,6 +211,7 @@ class Ioas(IommufdObject, MappingSpace):
         return bool(uapi.option_get(self._fd(), IommuOption.HUGE_PAGES, self.id))
 
     @huge_pages.setter
+    @checked
     def huge_pages(self, allowed: bool) -> None:
         uapi.option_set(self._fd(), IommuOption.HUGE_PAGES, int(allowed), self.id)
 
@@ -231,6 +255,14 @@ class DmaMapping(Mapping):
 
     def _release(self) -> None:
         uapi.ioas_unmap(self.ioas.iommufd.fileno(), self.ioas.id, self.iova, self.length)
+
+
+@checked
+def _map_arguments(
+    buffer: DmaBuffer, iova: int | None, offset: int, length: int | None, flags: MapFlags
+) -> tuple[DmaBuffer, int | None, int, int | None, MapFlags]:
+    """Check the arguments of Ioas.map(), and return them in their own types."""
+    return buffer, iova, offset, length, flags
 
 
 def _with_iova(flags: MapFlags, iova: int | None) -> int:

@@ -4,6 +4,7 @@
 import errno
 import os
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import IommufdError
 from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.resource import Resource
@@ -32,6 +33,7 @@ class IommufdFile(Resource):
         """Tell by name which ioctls this kernel has; nothing is changed."""
         return uapi.probe(self.fileno())
 
+    @checked
     def dma_cc(self, ioas: "IommufdObject") -> bool:
         """Tell whether every HWPT of *ioas* enforces cache coherency: VFIO_DMA_CC_IOMMU; an IOAS without any does.
 

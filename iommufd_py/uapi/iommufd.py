@@ -23,32 +23,8 @@ PGFAULT_PASID_VALID: int = lib.IOMMU_PGFAULT_FLAGS_PASID_VALID
 PGFAULT_LAST_PAGE: int = lib.IOMMU_PGFAULT_FLAGS_LAST_PAGE
 VEVENT_LOST_EVENTS: int = lib.IOMMU_VEVENTQ_FLAG_LOST_EVENTS
 
-# Every ioctl that probe() asks for.
-IOCTLS = (
-    "IOMMU_DESTROY",
-    "IOMMU_IOAS_ALLOC",
-    "IOMMU_IOAS_ALLOW_IOVAS",
-    "IOMMU_IOAS_COPY",
-    "IOMMU_IOAS_IOVA_RANGES",
-    "IOMMU_IOAS_MAP",
-    "IOMMU_IOAS_UNMAP",
-    "IOMMU_OPTION",
-    "IOMMU_VFIO_IOAS",
-    "IOMMU_HWPT_ALLOC",
-    "IOMMU_GET_HW_INFO",
-    "IOMMU_HWPT_SET_DIRTY_TRACKING",
-    "IOMMU_HWPT_GET_DIRTY_BITMAP",
-    "IOMMU_HWPT_INVALIDATE",
-    "IOMMU_FAULT_QUEUE_ALLOC",
-    "IOMMU_IOAS_MAP_FILE",
-    "IOMMU_VIOMMU_ALLOC",
-    "IOMMU_VDEVICE_ALLOC",
-    "IOMMU_IOAS_CHANGE_PROCESS",
-    "IOMMU_VEVENTQ_ALLOC",
-    "IOMMU_HW_QUEUE_ALLOC",
-    "IOMMU_IOAS_NOIOMMU_GET_PA",
-    "IOMMU_TEST_CMD",
-)
+IOCTLS = (*sorted(ffi.typeof("enum iommufd_ioctl").relements, key=request), "IOMMU_TEST_CMD")
+"""Every ioctl of /dev/iommu, in the order of their numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +53,11 @@ def probe(fd: int) -> dict[str, bool]:
     """
     empty = ffi.new("uint64_t *")
     return {name: lib.iommufd_uapi_ioctl(fd, request(name), empty) != -errno.ENOTTY for name in IOCTLS}
+
+
+def is_iommufd(fd: int) -> bool:
+    """Tell whether *fd* is an open iommufd, as :func:`probe` asks: by an ioctl that the kernel never carries out."""
+    return lib.iommufd_uapi_ioctl(fd, request("IOMMU_DESTROY"), ffi.new("uint64_t *")) == -errno.EINVAL
 
 
 def destroy(fd: int, object_id: int) -> None:
@@ -154,7 +135,12 @@ def ioas_map(fd: int, ioas_id: int, user_va: int, length: int, iova: int, flags:
         answer = new_answer()
     observed = call.observer is not None
     start = time.perf_counter_ns() if observed else 0
-    result = lib.iommufd_uapi_ioas_map(fd, flags, ioas_id, user_va, length, iova, answer)
+    try:
+        result = lib.iommufd_uapi_ioas_map(fd, flags, ioas_id, user_va, length, iova, answer)
+    except (OverflowError, TypeError):
+        fields = {"flags": flags, "ioas_id": ioas_id, "user_va": user_va, "length": length, "iova": iova}
+        call.refuse_fields("IOMMU_IOAS_MAP", "iommu_ioas_map", fields)
+        raise
     if result or observed:
         fields = {"flags": flags, "ioas_id": ioas_id, "user_va": user_va, "length": length, "iova": iova}
         if observed:
@@ -189,7 +175,12 @@ def ioas_unmap(fd: int, ioas_id: int, iova: int, length: int, answer: Any = None
         answer = new_answer()
     observed = call.observer is not None
     start = time.perf_counter_ns() if observed else 0
-    result = lib.iommufd_uapi_ioas_unmap(fd, ioas_id, iova, length, answer)
+    try:
+        result = lib.iommufd_uapi_ioas_unmap(fd, ioas_id, iova, length, answer)
+    except (OverflowError, TypeError):
+        fields = {"ioas_id": ioas_id, "iova": iova, "length": length}
+        call.refuse_fields("IOMMU_IOAS_UNMAP", "iommu_ioas_unmap", fields)
+        raise
     if result or observed:
         fields = {"ioas_id": ioas_id, "iova": iova, "length": length}
         if observed:
@@ -310,8 +301,7 @@ def hwpt_invalidate(fd: int, hwpt_id: int, data_type: int, entries: bytes, entry
         "entry_len": entry_bytes,
         "entry_num": len(entries) // entry_bytes if entry_bytes else 0,
     }
-    for name, value in fields.items():
-        setattr(arg, name, value)
+    call.fill("IOMMU_HWPT_INVALIDATE", arg, fields)
     result = submit(fd, "IOMMU_HWPT_INVALIDATE", arg, fields)
     check_result(result, "IOMMU_HWPT_INVALIDATE", {**fields, "handled": int(arg.entry_num)})
     return int(arg.entry_num)

@@ -12,6 +12,9 @@ _UID_MAP = Path("/proc/thread-self/uid_map")
 # Every user id, mapped to itself (user_namespaces(7)).
 _FIRST_NAMESPACE = ["0", "0", "4294967295"]
 
+MAX_NODE = 1023
+"""The highest number that a NUMA node can have here."""
+
 
 def memory_on_node(user_va: int, length: int, node: int) -> None:
     """Make the kernel take memory that is reserved but not yet present from one NUMA node (mbind, MPOL_BIND).

@@ -6,6 +6,7 @@ import resource
 import select
 import struct
 
+from iommufd_py.base.arguments import check_integer, checked, milliseconds
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import vfio
@@ -33,6 +34,7 @@ class Interrupts(Resource):
     Source: VFIO_DEVICE_SET_IRQS in include/uapi/linux/vfio.h.
     """
 
+    @checked
     def __init__(self, device: VfioFile, index: IrqIndex, count: int = 1) -> None:
         super().__init__(device)
         self.device = device
@@ -72,8 +74,9 @@ class Interrupts(Resource):
     def __repr__(self) -> str:
         return f"Interrupts({self.index.name} of {self.device.name}, count={self.count})"
 
+    @checked
     def trigger(self, *vectors: int) -> None:
-        """Have the kernel signal *vectors* (default: all) as if the device had raised them."""
+        """Make the kernel signal *vectors* (default: all) as if the device had raised them."""
         self._check_open()
         action = IrqSetFlags.ACTION_TRIGGER
         if not vectors:
@@ -81,15 +84,23 @@ class Interrupts(Resource):
             return
         chosen = bytearray(self.count)
         for vector in vectors:
-            chosen[vector] = 1
+            chosen[self._check_vector(vector)] = 1
         self._set(action | IrqSetFlags.DATA_BOOL, bytes(chosen))
 
-    def wait(self, vector: int = 0, timeout: float = 1.0) -> int:
-        """Return how often *vector* fired since the last call, after at most *timeout* seconds; 0 if it did not."""
+    @checked
+    def wait(self, vector: int = 0, timeout: float | None = None) -> int:
+        """Return how often *vector* fired since the last call; wait for it, *timeout* seconds at most (None: for ever).
+
+        Returns 0 if the vector did not fire in that time.
+        """
         self._check_open()
+        eventfd = self.eventfds[self._check_vector(vector)]
         poll = select.poll()
-        poll.register(self.eventfds[vector], select.POLLIN)
-        return os.eventfd_read(self.eventfds[vector]) if poll.poll(timeout * 1000) else 0
+        poll.register(eventfd, select.POLLIN)
+        return os.eventfd_read(eventfd) if poll.poll(milliseconds("timeout", timeout)) else 0
+
+    def _check_vector(self, vector: int) -> int:
+        return check_integer(f"{self!r}: vector", vector, 0, self.count - 1)
 
     def mask(self) -> None:
         """Mask the interrupt (INTx only)."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A container made of an iommufd and one IOAS."""
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.iova import IovaRanges
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.objects.ioas import DmaMapping
@@ -19,6 +20,7 @@ class IoasContainer(Container):
         ioas: where all mappings are.
     """
 
+    @checked
     def __init__(self, bdf: str) -> None:
         super().__init__()
         with self._opening():
@@ -36,6 +38,7 @@ class IoasContainer(Container):
     def _release(self) -> None:
         self.iommufd.close()
 
+    @checked
     def open_device(self, bdf: str) -> VfioDevice:
         """Open one more device and attach it to the IOAS."""
         self._check_open()
@@ -47,6 +50,7 @@ class IoasContainer(Container):
             raise
         return device
 
+    @checked
     def map(
         self,
         buffer: DmaBuffer,
@@ -59,10 +63,12 @@ class IoasContainer(Container):
         """As :meth:`Container.map`."""
         return self.ioas.map(buffer, iova, offset=offset, length=length, flags=flags)
 
+    @checked
     def map_user_va(self, user_va: int, length: int, iova: int, *, flags: MapFlags = MapFlags.READ_WRITE) -> None:
         """As :meth:`Container.map_user_va`."""
         self.ioas.map_user_va(user_va, length, iova, flags=flags)
 
+    @checked
     def unmap(self, iova: int, length: int) -> int:
         """As :meth:`Container.unmap`."""
         return self.ioas.unmap(iova, length)

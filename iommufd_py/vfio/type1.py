@@ -4,6 +4,7 @@
 import os
 from pathlib import Path
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import SkipError
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.pci_address import normalize_bdf
@@ -38,6 +39,7 @@ class Type1Container(Container, MappingSpace):
     Source: Documentation/driver-api/vfio.rst; drivers/vfio/container.c, vfio_iommu_type1.c.
     """
 
+    @checked
     def __init__(
         self,
         bdf: str | None,
@@ -77,6 +79,7 @@ class Type1Container(Container, MappingSpace):
     def _release(self) -> None:
         os.close(self._fd)
 
+    @checked
     def open_device(self, bdf: str) -> VfioGroupDevice:
         """Open one more device; its group joins the container if it is not in it yet, and stays until that closes."""
         self._check_open()
@@ -108,6 +111,7 @@ class Type1Container(Container, MappingSpace):
         """Ask for page sizes, IOVA ranges and how many mappings are left (VFIO_IOMMU_GET_INFO)."""
         return vfio.iommu_get_info(self.fileno())
 
+    @checked
     def map(
         self,
         buffer: DmaBuffer,
@@ -128,10 +132,12 @@ class Type1Container(Container, MappingSpace):
 
         return self._register(map_it)
 
+    @checked
     def map_user_va(self, user_va: int, length: int, iova: int, *, flags: MapFlags = MapFlags.READ_WRITE) -> None:
         """As :meth:`Container.map_user_va`."""
         vfio.iommu_map_dma(self.fileno(), user_va, iova, length, _type1_flags(flags))
 
+    @checked
     def unmap(self, iova: int, length: int) -> int:
         """As :meth:`Container.unmap`."""
         with held_signals():
