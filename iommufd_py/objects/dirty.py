@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from iommufd_py.base.arguments import check_integer, checked
 from iommufd_py.base.errors import ArgumentValueError
 from iommufd_py.base.iova import IovaRange
-from iommufd_py.objects.hwpt import Hwpt
+from iommufd_py.objects.object import IommufdObject
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd as uapi
 
@@ -51,7 +51,7 @@ class DirtyBitmap:
 
 
 class DirtyTracking(Resource):
-    """Dirty tracking of *hwpt*, switched on until closed.
+    """Dirty tracking of *hwpt*, switched on until closed. Made by ``hwpt.track_dirty()``.
 
     Raises:
         InvalidFieldError: the HWPT was not made with :attr:`HwptAllocFlags.DIRTY_TRACKING`.
@@ -60,7 +60,7 @@ class DirtyTracking(Resource):
     """
 
     @checked
-    def __init__(self, hwpt: Hwpt) -> None:
+    def __init__(self, hwpt: IommufdObject) -> None:
         super().__init__(hwpt)
         self.hwpt = hwpt
         with self._opening():

@@ -86,7 +86,7 @@ class PageFault:
 
 
 class FaultQueue(EventQueue):
-    """Where the IO page faults of all HWPTs come that are made with this queue."""
+    """The queue of the IO page faults of all HWPTs that are made with it. Made by ``iommufd.alloc_fault_queue()``."""
 
     @checked
     def __init__(self, iommufd: IommufdFile) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from iommufd_py.base.arguments import check_fields, checked
 from iommufd_py.base.errors import ArgumentValueError
+from iommufd_py.objects.dirty import DirtyTracking
 from iommufd_py.objects.fault import FaultQueue
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.object import IommufdFile, IommufdObject
@@ -74,6 +75,15 @@ class Hwpt(IommufdObject):
         self.evidence: CoherencyEvidence | None = None
         with self._opening():
             self.id = _alloc(self.iommufd, dev_id, ioas.id, flags, data, fault_queue)
+
+    def track_dirty(self) -> DirtyTracking:
+        """Switch dirty tracking on; closing the result switches it off.
+
+        Raises:
+            InvalidFieldError: the HWPT was not made with :attr:`HwptAllocFlags.DIRTY_TRACKING`.
+        """
+        self._check_open()
+        return DirtyTracking(self)
 
     def __repr__(self) -> str:
         return f"Hwpt(id={self.id}, ioas={self.ioas.id})"

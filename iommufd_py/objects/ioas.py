@@ -17,7 +17,7 @@ _EVERYTHING = (1 << 64) - 1
 
 
 class Ioas(IommufdObject, MappingSpace):
-    """An IOAS: IOVA to user memory, for all HWPTs that are made on it.
+    """An IOAS: IOVA to user memory, for all HWPTs that are made on it. Made by ``iommufd.alloc_ioas()``.
 
     Source: IOMMU_IOAS_* in include/uapi/linux/iommufd.h.
     """

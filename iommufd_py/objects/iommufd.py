@@ -7,6 +7,7 @@ from typing import Self
 
 from iommufd_py.base.arguments import check_integer, checked
 from iommufd_py.base.errors import ArgumentValueError, ToolError
+from iommufd_py.objects.fault import FaultQueue
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.object import IommufdFile
 from iommufd_py.objects.resource import Resource
@@ -55,6 +56,10 @@ class Iommufd(IommufdFile):
     def alloc_ioas(self) -> Ioas:
         """Make an empty IOAS."""
         return Ioas(self)
+
+    def alloc_fault_queue(self) -> FaultQueue:
+        """Make a queue for the IO page faults of the HWPTs that are made with it."""
+        return FaultQueue(self)
 
     def change_process(self) -> None:
         """Charge what is pinned to this process, after the iommufd was passed on to it.

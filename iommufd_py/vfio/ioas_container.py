@@ -50,41 +50,25 @@ class IoasContainer(Container):
             raise
         return device
 
-    @checked
-    def map(
-        self,
-        buffer: DmaBuffer,
-        iova: int,
-        *,
-        offset: int = 0,
-        length: int | None = None,
-        flags: MapFlags = MapFlags.READ_WRITE,
-    ) -> DmaMapping:
-        """As :meth:`Container.map`."""
+    def _map(self, buffer: DmaBuffer, iova: int, offset: int, length: int, flags: MapFlags) -> DmaMapping:
         return self.ioas.map(buffer, iova, offset=offset, length=length, flags=flags)
 
     @checked
     def map_user_va(self, user_va: int, length: int, iova: int, *, flags: MapFlags = MapFlags.READ_WRITE) -> None:
-        """As :meth:`Container.map_user_va`."""
         self.ioas.map_user_va(user_va, length, iova, flags=flags)
 
     @checked
     def unmap(self, iova: int, length: int) -> int:
-        """As :meth:`Container.unmap`."""
         return self.ioas.unmap(iova, length)
 
     def unmap_all(self) -> int:
-        """As :meth:`Container.unmap_all`."""
         return self.ioas.unmap_all()
 
     def iova_ranges(self) -> IovaRanges:
-        """As :meth:`Container.iova_ranges`."""
         return self.ioas.iova_ranges()
 
     def dma_cc(self) -> bool:
-        """As :meth:`Container.dma_cc`."""
         return self.ioas.dma_cc()
 
     def mappings_left(self) -> None:
-        """Return None: iommufd has no such limit."""
         self._check_open()

@@ -111,59 +111,39 @@ class Type1Container(Container, MappingSpace):
         """Ask for page sizes, IOVA ranges and how many mappings are left (VFIO_IOMMU_GET_INFO)."""
         return vfio.iommu_get_info(self.fileno())
 
-    @checked
-    def map(
-        self,
-        buffer: DmaBuffer,
-        iova: int,
-        *,
-        offset: int = 0,
-        length: int | None = None,
-        flags: MapFlags = MapFlags.READ_WRITE,
-    ) -> "Type1Mapping":
-        """As :meth:`Container.map`."""
-        length = buffer.length - offset if length is None else length
-        buffer.check_range(offset, length)
-        size = length
-
+    def _map(self, buffer: DmaBuffer, iova: int, offset: int, length: int, flags: MapFlags) -> "Type1Mapping":
         def map_it() -> Type1Mapping:
-            self.map_user_va(buffer.user_va + offset, size, iova, flags=flags)
-            return Type1Mapping(self, buffer, iova, size, offset, flags)
+            self.map_user_va(buffer.user_va + offset, length, iova, flags=flags)
+            return Type1Mapping(self, buffer, iova, length, offset, flags)
 
         return self._register(map_it)
 
     @checked
     def map_user_va(self, user_va: int, length: int, iova: int, *, flags: MapFlags = MapFlags.READ_WRITE) -> None:
-        """As :meth:`Container.map_user_va`."""
         vfio.iommu_map_dma(self.fileno(), user_va, iova, length, _type1_flags(flags))
 
     @checked
     def unmap(self, iova: int, length: int) -> int:
-        """As :meth:`Container.unmap`."""
         with held_signals():
             unmapped = vfio.iommu_unmap_dma(self.fileno(), iova, length)
             self._forget_mappings(iova, length)
         return unmapped
 
     def unmap_all(self) -> int:
-        """As :meth:`Container.unmap_all`."""
         with held_signals():
             unmapped = vfio.iommu_unmap_dma(self.fileno(), 0, 0, Type1UnmapFlags.ALL)
             self._forget_mappings(0, 1 << 64)
         return unmapped
 
     def iova_ranges(self) -> IovaRanges:
-        """As :meth:`Container.iova_ranges`."""
         info = self.info()
         smallest = info.iova_page_sizes & -info.iova_page_sizes
         return IovaRanges(tuple(IovaRange(start, last) for start, last in info.iova_ranges), smallest)
 
     def dma_cc(self) -> bool:
-        """As :meth:`Container.dma_cc`."""
         return bool(vfio.check_extension(self.fileno(), VfioExtension.DMA_CC_IOMMU))
 
     def mappings_left(self) -> int | None:
-        """As :meth:`Container.mappings_left`; iommufd's imitation has no limit and answers 2^32 - 1."""
         return self.info().dma_avail
 
 

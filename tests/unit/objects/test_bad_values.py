@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Wrong arguments of calls that need no /dev/iommu: the check stands before the first ioctl."""
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,14 @@ from iommufd_py import (
     Type1Container,
     VfioDevice,
     VtdStage1Flags,
+    api,
     flush_count,
     open_container,
     vtd_stage1,
     vtd_stage1_invalidation,
 )
 from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError, BackingError, ToolError
+from iommufd_py.objects.resource import Resource
 from tests.bad_values import ADDRESS, BOOL, BYTES, FLAGS, INT32, OBJECT, TEXT, Case, hold
 
 PAGE = 4096
@@ -98,3 +101,23 @@ def test_what_is_refused_is_named() -> None:
         vtd_stage1(-4096, 48)
     with DmaBuffer(PAGE) as buffer, pytest.raises(ValueError, match="8192 bytes from offset 0 are not inside"):
         buffer.check_range(0, 2 * PAGE)
+
+
+def test_every_public_call_checks_its_arguments() -> None:
+    """Each is @checked, or is one of the few that check by themselves because they are called in loops."""
+    by_hand = {
+        "DmaBuffer.check_range", "Ioas.map", "Ioas.unmap", "MockAccess.read", "MockAccess.write",
+        "RegionMapping.read_int", "RegionMapping.write_int",
+    }  # fmt: skip
+    abstract = {"Container.open_device", "Container.map_user_va", "Container.unmap"}
+    unchecked = set()
+    for name in api.__all__:
+        kind = getattr(api, name)
+        if not (inspect.isclass(kind) and issubclass(kind, Resource)):
+            continue
+        for method, function in inspect.getmembers(kind, inspect.isfunction):
+            if method.startswith("_") or "__wrapped__" in vars(function):
+                continue
+            if len(inspect.signature(function).parameters) > 1:
+                unchecked.add(function.__qualname__)
+    assert unchecked == by_hand | abstract
