@@ -44,7 +44,7 @@ enum {
 	IOMMUFD_CMD_IOAS_NOIOMMU_GET_PA = 0x95,
 };
 
-enum {
+enum iommufd_ioctl {
 	IOMMU_DESTROY = 0x3b80,
 	IOMMU_IOAS_ALLOC = 0x3b81,
 	IOMMU_IOAS_ALLOW_IOVAS = 0x3b82,

@@ -12,6 +12,8 @@
 #include "bench.h"
 #include "lines.h"
 
+#define LONG_PREPARATION_BYTES (64 << 10)
+
 /* Static, as is all between two clock reads: a call through the PLT is 2 % of a small map on an emulated CPU. */
 static uint64_t clock_ns(void)
 {
@@ -130,28 +132,54 @@ static uint8_t new_disturbances(struct iommufd_bench_loop *loop)
 }
 
 /*
- * Looking is a system call, and one before each sample of a few microseconds changes them by some percent. But a
- * context switch or a page fault takes a microsecond at least: a sample not that much above the fastest had neither.
+ * Forget the disturbances of the preparation, which are not the sample's. This system call changes a sample of a few
+ * microseconds by some percent, so it runs only before a step's first sample, and after a preparation that takes much
+ * longer than the call.
+ */
+static void forget_disturbances(struct iommufd_bench_loop *loop, const struct iommufd_bench_step *step)
+{
+	bool prepared = loop->cache != IOMMUFD_BENCH_UNTOUCHED && loop->buffer_bytes >= LONG_PREPARATION_BYTES;
+
+	if (prepared || !step->fastest)
+		new_disturbances(loop);
+}
+
+/*
+ * The same for the call after a sample. But a context switch or a page fault takes a microsecond at least: a sample that
+ * is less than that above the fastest one had neither. The first sample of a step has no fastest one before it.
  */
 static uint8_t disturbances_of(struct iommufd_bench_loop *loop, struct iommufd_bench_step *step, uint64_t ns)
 {
-	if (!step->fastest || ns < step->fastest)
+	bool first = !step->fastest;
+
+	if (first || ns < step->fastest)
 		step->fastest = ns;
-	return ns < step->fastest + 1000 ? 0 : new_disturbances(loop);
+	return !first && ns < step->fastest + 1000 ? 0 : new_disturbances(loop);
 }
 
-/* Threads that start together find the lock contended from the first sample on. */
-static void pass_gate(uint32_t *gate)
+/*
+ * Threads that start together find the lock contended from the first sample on. A thread that died before it came here
+ * must not keep the others spinning: they give up at the deadline.
+ */
+static bool pass_gate(uint32_t *gate, uint64_t patience_ns)
 {
+	uint64_t deadline = clock_ns() + patience_ns;
+
 	__atomic_sub_fetch(gate, 1, __ATOMIC_ACQ_REL);
-	while (__atomic_load_n(gate, __ATOMIC_ACQUIRE))
+	while (__atomic_load_n(gate, __ATOMIC_ACQUIRE)) {
+		if (clock_ns() > deadline)
+			return false;
 		sched_yield();
+	}
+	return true;
 }
 
 int iommufd_bench_run(struct iommufd_bench_loop *loop, uint32_t count)
 {
-	if (loop->gate)
-		pass_gate(loop->gate);
+	if (loop->gate && !pass_gate(loop->gate, loop->patience_ns)) {
+		loop->failed_step = loop->step_count;
+		return -ETIMEDOUT;
+	}
 	new_disturbances(loop);
 	for (uint32_t i = 0; i < count; i++, loop->rounds++) {
 		for (uint32_t s = 0; s < loop->step_count; s++) {
@@ -161,6 +189,7 @@ int iommufd_bench_run(struct iommufd_bench_loop *loop, uint32_t count)
 
 			prepare_argument(step, loop->rounds % loop->places);
 			prepare_lines(loop->buffer, loop->buffer_bytes, loop->cache);
+			forget_disturbances(loop, step);
 
 			start = clock_ns();
 			ret = issue_all(step);

@@ -49,6 +49,7 @@ struct iommufd_bench_loop {
 	uint64_t buffer_bytes;
 	uint64_t places; /* rounds after which moving fields are back at their first place */
 	uint32_t *gate; /* threads still to arrive before all start, or NULL */
+	uint64_t patience_ns; /* how long to wait there for the other threads */
 	uint32_t step_count;
 	enum iommufd_bench_cache cache;
 	uint64_t rounds; /* done so far, over all calls */
@@ -60,8 +61,9 @@ struct iommufd_bench_loop {
 uint64_t iommufd_bench_clock_ns(void);
 
 /*
- * Go `count` rounds through the steps. Returns 0, or the -errno of the first ioctl that failed, with the
- * loop saying in which step of which round.
+ * Go `count` rounds through the steps. Returns 0, or the -errno of the first ioctl that failed; the loop tells in which
+ * step of which round. If another thread does not arrive at the gate, returns -ETIMEDOUT and `failed_step` is
+ * `step_count`.
  */
 int iommufd_bench_run(struct iommufd_bench_loop *loop, uint32_t count);
 

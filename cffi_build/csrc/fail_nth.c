@@ -25,6 +25,8 @@ static int run_step(const struct iommufd_step *step)
 		break;
 	case IOMMUFD_STEP_CLOSE:
 		ret = close(*step->fd);
+		/* Even a close that fails has freed the number, and another file may take it. */
+		*step->fd = -1;
 		break;
 	}
 	return ret < 0 ? -errno : 0;

@@ -7,7 +7,7 @@
 enum {
 	IOMMUFD_STEP_IOCTL = 0, /* ioctl(*fd, request, arg) */
 	IOMMUFD_STEP_OPEN = 1, /* *fd = open(arg, O_RDWR) */
-	IOMMUFD_STEP_CLOSE = 2, /* close(*fd) */
+	IOMMUFD_STEP_CLOSE = 2, /* close(*fd), then *fd = -1 */
 };
 
 /* What an earlier step gave out and a later one takes in. */

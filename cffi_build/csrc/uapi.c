@@ -19,8 +19,8 @@ int iommufd_uapi_ioctl(int fd, unsigned long request, void *arg)
 	return ret < 0 ? -errno : ret;
 }
 
-int64_t iommufd_uapi_ioas_map(int fd, uint32_t flags, uint32_t ioas_id, uint64_t user_va, uint64_t length,
-			      uint64_t iova)
+int iommufd_uapi_ioas_map(int fd, uint32_t flags, uint32_t ioas_id, uint64_t user_va, uint64_t length, uint64_t iova,
+			  uint64_t *answer)
 {
 	struct iommu_ioas_map map = {
 		.size = sizeof(map),
@@ -31,14 +31,20 @@ int64_t iommufd_uapi_ioas_map(int fd, uint32_t flags, uint32_t ioas_id, uint64_t
 		.iova = iova,
 	};
 
-	return ioctl(fd, IOMMU_IOAS_MAP, &map) < 0 ? -errno : (int64_t)map.iova;
+	if (ioctl(fd, IOMMU_IOAS_MAP, &map) < 0)
+		return -errno;
+	*answer = map.iova;
+	return 0;
 }
 
-int64_t iommufd_uapi_ioas_unmap(int fd, uint32_t ioas_id, uint64_t iova, uint64_t length)
+int iommufd_uapi_ioas_unmap(int fd, uint32_t ioas_id, uint64_t iova, uint64_t length, uint64_t *answer)
 {
 	struct iommu_ioas_unmap unmap = { .size = sizeof(unmap), .ioas_id = ioas_id, .iova = iova, .length = length };
 
-	return ioctl(fd, IOMMU_IOAS_UNMAP, &unmap) < 0 ? -errno : (int64_t)unmap.length;
+	if (ioctl(fd, IOMMU_IOAS_UNMAP, &unmap) < 0)
+		return -errno;
+	*answer = unmap.length;
+	return 0;
 }
 
 int iommufd_uapi_access_rw(int fd, uint32_t access_id, uint64_t iova, void *data, uint64_t length, uint32_t flags)
@@ -51,6 +57,16 @@ int iommufd_uapi_access_rw(int fd, uint32_t access_id, uint64_t iova, void *data
 	};
 
 	return ioctl(fd, IOMMU_TEST_CMD, &cmd) < 0 ? -errno : 0;
+}
+
+int iommufd_uapi_ipc_lock(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	if (syscall(SYS_capget, &header, data))
+		return -errno;
+	return !!(data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK));
 }
 
 int iommufd_uapi_set_ipc_lock(bool effective)

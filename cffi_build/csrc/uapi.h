@@ -5,15 +5,19 @@
 int iommufd_uapi_ioctl(int fd, unsigned long request, void *arg);
 
 /*
- * The two ioctls that programs issue in a loop, with the structure filled in here: cffi takes longer to fill one than
- * the kernel to map a page. Return the IOVA, and the bytes unmapped; or -errno, which is no multiple of a page.
+ * The two ioctls that programs issue in a loop. C fills in the structure: cffi takes longer to fill one than the kernel
+ * to map a page. Both return 0 or -errno. A success writes the IOVA, or the bytes unmapped, to *answer. Python may raise
+ * a signal's exception before it stores a return value, and *answer still tells that the kernel did its work.
  */
-int64_t iommufd_uapi_ioas_map(int fd, uint32_t flags, uint32_t ioas_id, uint64_t user_va, uint64_t length,
-			      uint64_t iova);
-int64_t iommufd_uapi_ioas_unmap(int fd, uint32_t ioas_id, uint64_t iova, uint64_t length);
+int iommufd_uapi_ioas_map(int fd, uint32_t flags, uint32_t ioas_id, uint64_t user_va, uint64_t length, uint64_t iova,
+			  uint64_t *answer);
+int iommufd_uapi_ioas_unmap(int fd, uint32_t ioas_id, uint64_t iova, uint64_t length, uint64_t *answer);
 
 /* The same for what tests do by the ten thousands: an in-kernel user of the mock driver reads or writes by IOVA. */
 int iommufd_uapi_access_rw(int fd, uint32_t access_id, uint64_t iova, void *data, uint64_t length, uint32_t flags);
+
+/* Whether CAP_IPC_LOCK of this thread is in effect, or -errno. */
+int iommufd_uapi_ipc_lock(void);
 
 /*
  * Puts CAP_IPC_LOCK of this thread into effect or out of it; without it, pinned pages count against RLIMIT_MEMLOCK.

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What can go wrong, by meaning.
+"""The errors of this package, one class for each meaning.
 
 An ioctl that failed keeps its errno: every :class:`IommufdError` is an :class:`OSError`. Everything else that this
-package refuses is a :class:`ToolError`, whose text is one sentence with the cause and the remedy.
+package refuses is a :class:`ToolError`, whose text is one sentence with the cause and the remedy. All of them can be
+copied and pickled, so they pass from one process to another.
 """
 
 import errno as _errno
@@ -11,38 +12,46 @@ from collections.abc import Mapping
 
 
 class ToolError(Exception):
-    """This package refuses, or cannot go on: one sentence with the cause and the remedy."""
+    """This package refuses or cannot go on. The text is one sentence with the cause and the remedy."""
+
+
+class ArgumentTypeError(ToolError, TypeError):
+    """An argument of a call has the wrong type."""
+
+
+class ArgumentValueError(ToolError, ValueError):
+    """An argument of a call has the right type but an impossible value."""
 
 
 class SkipError(ToolError):
-    """What was asked for cannot be observed on this machine; nothing is said about whether it holds."""
+    """This machine cannot do or show what was asked for. The error says nothing about whether it would succeed."""
 
 
 class ClosedError(ToolError):
-    """An object was used after it, or something it stands on, was closed."""
+    """An object was used after it was closed, or after an object that it stands on was closed."""
 
 
 class DeviceError(ToolError):
-    """A device is not there, not bound as it must be, or in use by somebody else."""
+    """A device is absent, is bound to the wrong driver, or is in use by another process."""
 
 
 class DmaError(ToolError):
-    """A device did not carry out a transfer, or says that it could not."""
+    """A device did not carry out a transfer, or reported that it failed."""
 
 
 class BackingError(ToolError):
-    """Memory of the kind asked for cannot be had, or the kernel gave another kind."""
+    """The kernel has no memory of the requested kind, or it gave another kind."""
 
 
 class CoherencyError(ToolError):
-    """A HWPT is not what was asked for; the text names the evidence that disagrees."""
+    """A HWPT is not coherent or non-coherent as requested; the text names the evidence."""
 
 
 class IommufdError(OSError):
     """An ioctl of iommufd or VFIO failed.
 
     Attributes:
-        errno: as the kernel returned it.
+        errno: the number that the kernel returned.
         ioctl: name of the ioctl, e.g. ``IOMMU_IOAS_MAP``.
         arguments: its in-fields by name.
 
@@ -53,6 +62,11 @@ class IommufdError(OSError):
         super().__init__(number, os.strerror(number))
         self.ioctl = ioctl
         self.arguments = dict(arguments)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # OSError's own would call the class with the errno and its text. The rest holds notes (PEP 678).
+        rest = {name: value for name, value in vars(self).items() if name not in ("ioctl", "arguments")}
+        return type(self), (self.errno, self.ioctl, self.arguments), rest
 
     @property
     def errno_name(self) -> str:

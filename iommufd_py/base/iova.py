@@ -3,6 +3,9 @@
 
 from dataclasses import dataclass
 
+from iommufd_py.base.arguments import check_fields, check_integer, checked
+from iommufd_py.base.errors import ArgumentValueError
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class IovaRange:
@@ -12,24 +15,34 @@ class IovaRange:
     last: int
 
     def __post_init__(self) -> None:
+        if type(self.start) is not int or type(self.last) is not int:
+            check_integer("IovaRange(): start", self.start)
+            check_integer("IovaRange(): last", self.last)
         if not 0 <= self.start <= self.last < 1 << 64:
-            raise ValueError(f"no IOVA range: {self.start:#x} to {self.last:#x}")
+            raise ArgumentValueError(
+                f"{self.start:#x} to {self.last:#x} is not an IOVA range: it must be ascending and inside 64 bits"
+            )
 
     @property
     def length(self) -> int:
         """Bytes."""
         return self.last - self.start + 1
 
+    @checked
     def contains(self, iova: int, length: int = 1) -> bool:
         """Tell whether *length* bytes from *iova* lie wholly inside."""
         return self.start <= iova and iova + length - 1 <= self.last
 
+    @checked
     def overlaps(self, other: "IovaRange") -> bool:
         """Tell whether some IOVA is in both."""
         return self.start <= other.last and other.start <= self.last
 
+    @checked
     def first_fit(self, length: int, alignment: int) -> int | None:
         """Return the lowest multiple of *alignment* at which *length* bytes fit inside, or None."""
+        check_integer("first_fit(): length", length, 1)
+        check_integer("first_fit(): alignment", alignment, 1)
         iova = -(-self.start // alignment) * alignment
         return iova if self.contains(iova, length) else None
 
@@ -44,6 +57,11 @@ class IovaRanges:
     ranges: tuple[IovaRange, ...]
     alignment: int
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_integer("IovaRanges(): alignment", self.alignment, 1)
+
+    @checked
     def first_fit(self, length: int, alignment: int, *, lowest: int = 0) -> int | None:
         """Return the first multiple of *alignment*, not below *lowest*, where *length* bytes fit into one range."""
         for one in self.ranges:

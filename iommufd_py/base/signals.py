@@ -1,27 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""Signals that end the program, and what they may not end in the middle."""
+"""The signals that end a program, and the blocks that they must not interrupt."""
 
 import contextlib
 import signal
 from collections.abc import Iterator
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
-"""What ends a command in good order: Ctrl-C, kill, the terminal that is closed, and the alarm by which the command line
-raises again what Python dropped."""
+"""Ctrl-C, kill, and the closed terminal. The command line also uses SIGALRM: it raises an exception again that Python
+discarded."""
 
 
 @contextlib.contextmanager
 def held_signals() -> Iterator[None]:
-    """Keep the ending signals waiting meanwhile, for steps of which the first without the second is lost.
+    """Hold the ending signals back while the block runs. A signal that arrives in it is raised at its end.
 
-    Python runs a handler, which raises, as soon as the system call returns in which a signal came: before the caller
-    can write down what the call gave it. One that came is raised at the end of the block.
+    Python runs a signal's handler between two steps of a program, and the handler raises. Without this block it may
+    raise after the kernel has made an object and before the program has stored the object's id.
 
-    It is this thread's mask (pthread_sigmask(3)), which children inherit. In a program with other threads the kernel
-    gives the signal to one of these, and nothing is held.
+    The block changes the mask of the calling thread (pthread_sigmask(3)), and children inherit the mask. In a program
+    with several threads the kernel may give the signal to another thread; then Python raises inside the block.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        # This call may raise for a signal that arrived before it, and it raises with the signals blocked.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -2,8 +2,11 @@
 """An in-kernel user of an IOAS, as a mediated device is one: it reads, writes and pins user memory by IOVA."""
 
 import os
+import sys
 
-from iommufd_py.base.errors import ObjectNotFoundError
+from iommufd_py.base.arguments import check_integer, checked
+from iommufd_py.base.errors import ArgumentTypeError, ObjectNotFoundError
+from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd_test
@@ -20,6 +23,7 @@ class MockAccess(Resource):
     Source: iommufd_access_*() in include/linux/iommufd.h, used by drivers/iommu/iommufd/selftest.c.
     """
 
+    @checked
     def __init__(self, ioas: Ioas, *, pins: bool = False) -> None:
         super().__init__(ioas)
         self.ioas = ioas
@@ -38,30 +42,35 @@ class MockAccess(Resource):
         self._check_open()
         return self.ioas.iommufd.fileno()
 
+    @checked
     def pin(self, iova: int, length: int, user_va: int, *, write: bool = False) -> "AccessPin":
         """Pin the pages of a mapped range, and have the kernel confirm that they are those of *user_va*."""
         return AccessPin(self, iova, length, user_va, write)
 
     def read(self, iova: int, length: int, *, slow_path: bool = False) -> bytes:
         """Read memory by IOVA; *slow_path* makes the kernel go page by page as for memory of another process."""
-        data = bytearray(length)
+        data = bytearray(check_integer("MockAccess.read(): length", length, 0, sys.maxsize))
         self._copy(iova, data, iommufd_test.ACCESS_RW_SLOW_PATH if slow_path else 0)
         return bytes(data)
 
     def write(self, iova: int, data: bytes, *, slow_path: bool = False) -> None:
         """Write memory by IOVA."""
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise ArgumentTypeError(f"MockAccess.write(): data must be bytes, not {data!r}")
         slow = iommufd_test.ACCESS_RW_SLOW_PATH if slow_path else 0
         self._copy(iova, bytearray(data), iommufd_test.ACCESS_RW_WRITE | slow)
 
     def _copy(self, iova: int, data: bytearray, flags: int) -> None:
         iommufd_test.access_rw(self._fd(), self._access_fd, iova, data, flags)
 
+    @checked
     def replace(self, ioas: Ioas) -> None:
         """See the mappings of another IOAS from now on; the kernel drops the pins in the old one."""
         ioas._check_open()
-        command(self._fd(), "ACCESS_REPLACE_IOAS", self._access_fd, "access_replace_ioas", ioas_id=ioas.id)
-        self._move(ioas)
-        self.ioas = ioas
+        with held_signals():
+            command(self._fd(), "ACCESS_REPLACE_IOAS", self._access_fd, "access_replace_ioas", ioas_id=ioas.id)
+            self._move(ioas)
+            self.ioas = ioas
 
 
 class AccessPin(Resource):
@@ -95,8 +104,9 @@ class AccessPin(Resource):
             ObjectNotFoundError: an unmap has unpinned them.
         """
         self._check_open()
-        self._forget()
-        self._unpin()
+        with held_signals():
+            self._forget()
+            self._unpin()
 
     def _unpin(self) -> None:
         command(

@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.iova import IovaRange
 from iommufd_py.objects.hwpt import HwptData
 from iommufd_py.uapi import iommufd_test
@@ -31,6 +32,7 @@ PASID_RESERVED = iommufd_test.PASID_RESERVED
 """The PASID at which a mock device fails every second attach, for tests of the unwinding."""
 
 
+@checked
 def hwpt_data(iotlb: int = IOTLB_DEFAULT, *, page_table: MockPageTable = MockPageTable.DEFAULT) -> HwptData:
     """Describe a mock HWPT: what its IOTLB holds at first if nested, the format of its page table if paging.
 
@@ -40,12 +42,14 @@ def hwpt_data(iotlb: int = IOTLB_DEFAULT, *, page_table: MockPageTable = MockPag
     return HwptData(HwptDataType.SELFTEST, content if page_table else content[:4])
 
 
+@checked
 def hwpt_invalidation(index: int = 0, *, everything: bool = False) -> bytes:
     """Say which IOTLB entry of a nested HWPT to invalidate."""
     flags = iommufd_test.INVALIDATE_ALL if everything else 0
     return pack("iommu_hwpt_invalidate_selftest", flags=flags, iotlb_id=index)
 
 
+@checked
 def viommu_invalidation(virt_id: int, index: int = 0, *, everything: bool = False) -> bytes:
     """Say which cache entry of which device of a vIOMMU to invalidate."""
     flags = iommufd_test.INVALIDATE_ALL if everything else 0
@@ -61,11 +65,13 @@ class MockViommuData:
     mmap_length: int
 
 
+@checked
 def viommu_data(in_data: int) -> bytes:
     """Make the in-data of a mock vIOMMU."""
     return pack("iommu_viommu_selftest", in_data=in_data)
 
 
+@checked
 def parse_viommu_data(data: bytes) -> MockViommuData:
     """Read :attr:`VIommu.data` of a mock vIOMMU."""
     raw = unpack("iommu_viommu_selftest", data)

@@ -3,7 +3,9 @@
 
 from typing import Any
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import ToolError, UnsupportedIoctlError
+from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.device import Attachment, BoundDevice
 from iommufd_py.objects.hwpt import Hwpt, NestedHwpt
 from iommufd_py.objects.ioas import Ioas
@@ -21,6 +23,7 @@ class MockDevice(BoundDevice):
         ToolError: the running kernel is built without CONFIG_IOMMUFD_TEST.
     """
 
+    @checked
     def __init__(
         self,
         iommufd: Iommufd,
@@ -29,7 +32,7 @@ class MockDevice(BoundDevice):
         target: Ioas | Hwpt | NestedHwpt | None = None,
     ) -> None:
         super().__init__(iommufd)
-        if target:
+        if target is not None:
             target._check_open()
         self._parking = iommufd.alloc_ioas()
         self._stands_on = (iommufd, self._parking)
@@ -42,7 +45,7 @@ class MockDevice(BoundDevice):
             raise ToolError(
                 "this kernel has no mock driver: it needs CONFIG_IOMMUFD_TEST, as in 'iommufd lab run -- ...'"
             ) from None
-        if target:
+        if target is not None:
             self.attachments[None] = Attachment(self, target, None, int(made.out_hwpt_id))
 
     def __repr__(self) -> str:
@@ -75,21 +78,25 @@ class MockDevice(BoundDevice):
 
     def close(self) -> None:
         """Close what stands on the device, the device, and its parking IOAS."""
-        # The kernel detaches a device that it destroys.
-        attachment = self.attachments.pop(None, None)
-        if attachment is not None:
-            attachment._forget()
-        super().close()
-        self._parking.close()
+        with held_signals():
+            # The kernel detaches a device that it destroys.
+            attachment = self.attachments.pop(None, None)
+            if attachment is not None:
+                attachment._forget()
+            super().close()
+            self._parking.close()
 
+    @checked
     def check_pasid(self, pasid: int, hwpt_id: int) -> None:
         """Have the kernel confirm that *pasid* is attached to the HWPT, or with 0 to none; EINVAL if not."""
         command(self.iommufd.fileno(), "PASID_CHECK_HWPT", self.id, "pasid_check", pasid=pasid, hwpt_id=hwpt_id)
 
+    @checked
     def check_cache(self, index: int, value: int) -> None:
         """Have the kernel confirm that an entry of the device's cache holds *value*; EINVAL if not."""
         command(self.iommufd.fileno(), "DEV_CHECK_CACHE", self.dev_id, "check_dev_cache", id=index, cache=value)
 
+    @checked
     def trigger_fault(
         self, address: int, permission: PageFaultPermission, *, pasid: int | None = None, group: int = 0
     ) -> None:
@@ -111,6 +118,7 @@ class MockDevice(BoundDevice):
         command(self.iommufd.fileno(), "TRIGGER_VEVENT", 0, "trigger_vevent", dev_id=self.dev_id)
 
 
+@checked
 def make_device(fd: int, pt_id: int, flags: MockDeviceFlags = MockDeviceFlags(0)) -> Any:
     """Have the kernel make a mock device, attached to an IOAS or HWPT; returns its ids as ``out_...``."""
     if flags:

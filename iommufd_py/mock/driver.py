@@ -3,6 +3,7 @@
 
 import os
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.coherency import Coherency, FlushCount
 from iommufd_py.base.errors import NotSupportedError, UnsupportedIoctlError
 from iommufd_py.objects.dirty import DirtyBitmap
@@ -18,16 +19,19 @@ from iommufd_py.uapi.iommufd_test import command, command_result
 _MEMORY_LIMIT = 65536
 
 
+@checked
 def add_reserved(ioas: Ioas, start: int, length: int) -> None:
     """Take a range out of what *ioas* may map, as a device's reserved region does."""
     command(ioas._fd(), "ADD_RESERVED", ioas.id, "add_reserved", start=start, length=length)
 
 
+@checked
 def check_map(iommufd: Iommufd, hwpt_id: int, iova: int, length: int, user_va: int) -> None:
     """Have the kernel confirm that a mock HWPT translates each page to that of *user_va*; EINVAL if not."""
     command(iommufd.fileno(), "MD_CHECK_MAP", hwpt_id, "check_map", iova=iova, length=length, uptr=user_va)
 
 
+@checked
 def check_refs(iommufd: Iommufd, user_va: int, length: int, pins: int) -> None:
     """Have the kernel confirm that each page from *user_va* is pinned *pins* times; EIO if not.
 
@@ -36,17 +40,20 @@ def check_refs(iommufd: Iommufd, user_va: int, length: int, pins: int) -> None:
     command(iommufd.fileno(), "MD_CHECK_REFS", 0, "check_refs", length=length, uptr=user_va, refs=pins)
 
 
+@checked
 def check_iotlb(nested: NestedHwpt, index: int, value: int) -> None:
     """Have the kernel confirm that an entry of the HWPT's IOTLB holds *value*; EINVAL if not."""
     command(nested._fd(), "MD_CHECK_IOTLB", nested.id, "check_iotlb", id=index, iotlb=value)
 
 
+@checked
 def limit_memory(iommufd: Iommufd, byte_limit: int | None) -> None:
     """Limit the batches in which the kernel handles pages, *of all iommufds*, to *byte_limit*; None: back to normal."""
     limit = _MEMORY_LIMIT if byte_limit is None else byte_limit
     command(iommufd.fileno(), "SET_TEMP_MEMORY_LIMIT", 0, "memory_limit", limit=limit)
 
 
+@checked
 def set_dirty(hwpt: Hwpt, pages: DirtyBitmap) -> int:
     """Have the mock IOMMU write the pages that are dirty in *pages*; returns how many it did."""
     bits = bytearray(pages.bits)
@@ -70,6 +77,7 @@ class MockDmabuf(Resource):
         length: bytes.
     """
 
+    @checked
     def __init__(self, iommufd: Iommufd, length: int) -> None:
         super().__init__(iommufd)
         self._iommufd = iommufd
@@ -87,6 +95,7 @@ class MockDmabuf(Resource):
         self._check_open()
         return self._fd
 
+    @checked
     def revoke(self, revoked: bool = True) -> None:
         """Take the memory away, or give it back."""
         command(self._iommufd.fileno(), "DMABUF_REVOKE", 0, "dmabuf_revoke", dmabuf_fd=self.fileno(), revoked=revoked)
@@ -95,6 +104,7 @@ class MockDmabuf(Resource):
         os.close(self._fd)
 
 
+@checked
 def flush_count(iommufd: Iommufd) -> FlushCount | None:
     """Return what the kernel flushed for all iommufds so far, None if it does not count, as a stock kernel.
 
@@ -107,6 +117,7 @@ def flush_count(iommufd: Iommufd) -> FlushCount | None:
     return FlushCount(int(answer.cache_flush_count.out_calls), int(answer.cache_flush_count.out_pages))
 
 
+@checked
 def mock_flags(iommufd: Iommufd, coherency: Coherency) -> MockDeviceFlags:
     """Return how to make a mock device whose domains are of this *coherency*, if this kernel can: coherent ones only
     with the flush series, which counts.

@@ -5,18 +5,20 @@ import errno
 import mmap
 import os
 import re
+import sys
 from array import array
 from collections import Counter
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 
-from iommufd_py.base.errors import BackingError
+from iommufd_py.base.arguments import check_integer, checked
+from iommufd_py.base.errors import ArgumentValueError, BackingError
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.cache import flush_lines
 from iommufd_py.uapi.call import address_of_buffer
-from iommufd_py.uapi.syscalls import memory_on_node
+from iommufd_py.uapi.syscalls import MAX_NODE, memory_on_node
 
 _SMALL = mmap.PAGESIZE
 _HUGE_2M = 2 << 20
@@ -26,8 +28,9 @@ _MAP_HUGETLB = 0x40000
 _MAP_HUGE_SHIFT = 26
 _MADV_POPULATE_WRITE = 23
 
-# Documentation/admin-guide/mm/pagemap.rst: bits 0 to 54 are the frame number of a present page, 0 without privilege.
-_PAGEMAP_PFN = (1 << 55) - 1
+# Documentation/admin-guide/mm/pagemap.rst. The frame number is 0 without privilege. A page that is not present may be
+# swapped out; then these bits are its place in the swap area.
+_PAGEMAP_PRESENT, _PAGEMAP_FRAME = 1 << 63, (1 << 55) - 1
 
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
 _WITH_MEMORY = Path("/sys/devices/system/node/has_memory")
@@ -59,6 +62,12 @@ class Backing(StrEnum):
         }.get(self, _SMALL)
 
 
+@checked
+def frame_number(entry: int) -> int:
+    """Return the frame number in an entry of /proc/pid/pagemap, 0 where the page is not present."""
+    return entry & _PAGEMAP_FRAME if entry & _PAGEMAP_PRESENT else 0
+
+
 class DmaBuffer(Resource):
     """User memory of one kind of page, aligned to it, present before it is used.
 
@@ -66,18 +75,23 @@ class DmaBuffer(Resource):
 
     Args:
         length: bytes, a multiple of the backing's page.
-        backing: what must stand behind the memory.
-        prefault: whether to have the kernel supply all pages now; only then can what it gave be checked.
+        backing: the kind of pages, as a :class:`Backing` or its word (``"thp"``).
+        prefault: whether the kernel supplies all pages now. Only then is their size checked.
         node: NUMA node that all pages must come from, None for any.
 
     Raises:
         BackingError: the kernel has no such memory, or gave pages of another size.
     """
 
+    @checked
     def __init__(
         self, length: int, backing: Backing = Backing.ANON_4K, *, prefault: bool = True, node: int | None = None
     ) -> None:
         super().__init__()
+        if length > sys.maxsize - _HUGE_2M:
+            raise BackingError(f"a buffer of {length:#x} bytes does not fit into the address space of a process")
+        if node is not None:
+            check_integer("DmaBuffer(): node", node, 0, MAX_NODE)
         if length <= 0 or length % backing.page_bytes:
             raise BackingError(
                 f"a {backing} buffer of {length} bytes is impossible: the length must be a multiple of "
@@ -110,10 +124,12 @@ class DmaBuffer(Resource):
         return memoryview(self._memory)[self._offset : self._offset + self.length]
 
     def check_range(self, offset: int, length: int) -> None:
-        """Refuse, with ValueError, a range that is not inside the buffer."""
+        """Raise ArgumentValueError unless the range lies inside the buffer."""
         self._check_open()
+        if type(offset) is not int or type(length) is not int:
+            offset, length = check_integer("offset", offset), check_integer("length", length)
         if offset < 0 or length < 0 or offset + length > self.length:
-            raise ValueError(f"{length} bytes from offset {offset} are not inside {self!r}")
+            raise ArgumentValueError(f"{length} bytes from offset {offset} are not inside {self!r}")
 
     def flush(self, offset: int = 0, length: int | None = None) -> None:
         """Write the CPU's cache lines of a range back to memory and drop them, before a device reads memory.
@@ -150,13 +166,13 @@ class DmaBuffer(Resource):
         return self._smaps("AnonHugePages")
 
     def frames(self) -> list[int]:
-        """Return the frame number of each base page; 0 for one that is not present, and for all if we are not root."""
+        """Return the frame number of each base page: 0 for a page that is not present, and without root for all."""
         self._check_open()
         entries = array("Q")
         with Path("/proc/self/pagemap").open("rb") as pagemap:
             pagemap.seek(self.user_va // _SMALL * entries.itemsize)
             entries.frombytes(pagemap.read(self.length // _SMALL * entries.itemsize))
-        return [entry & _PAGEMAP_PFN for entry in entries]
+        return [frame_number(entry) for entry in entries]
 
     def physical_runs(self) -> Counter[int] | None:
         """Return how many physically contiguous runs of each length, in base pages, the memory lies in.

@@ -4,6 +4,7 @@
 import struct
 from dataclasses import dataclass
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.coherency import Coherency, CoherencyEvidence
 from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.fault import FaultQueue
@@ -50,6 +51,7 @@ class BoundDevice(IommufdDevice):
         attachments: what it is attached to now, by PASID; None is the device itself.
     """
 
+    @checked
     def __init__(self, iommufd: Iommufd) -> None:
         super().__init__(iommufd)
         self.iommufd = iommufd
@@ -80,6 +82,7 @@ class BoundDevice(IommufdDevice):
             max_pasid_log2=answer.max_pasid_log2,
         )
 
+    @checked
     def alloc_hwpt(
         self,
         ioas: Ioas,
@@ -116,6 +119,7 @@ class BoundDevice(IommufdDevice):
         with self.iommufd.alloc_ioas() as alone, Hwpt(alone, self.dev_id, flags, data=data):
             return alone.dma_cc()
 
+    @checked
     def alloc_nested(
         self,
         parent: Hwpt | VIommu,
@@ -128,11 +132,13 @@ class BoundDevice(IommufdDevice):
         self._check_open()
         return NestedHwpt(parent, self.dev_id, data, flags, fault_queue)
 
+    @checked
     def alloc_viommu(self, parent: Hwpt, viommu_type: VIommuType | int, data: bytes = b"") -> VIommu:
         """Make a vIOMMU of the IOMMU before this device, over *parent*; *data* is the type's own structure."""
         self._check_open()
         return VIommu(self, parent, viommu_type, data)
 
+    @checked
     def attach(self, target: Ioas | Hwpt | NestedHwpt, pasid: int | None = None) -> "Attachment":
         """Attach the device, or one *pasid* of it, in place of what it is attached to now.
 
@@ -148,6 +154,7 @@ class BoundDevice(IommufdDevice):
             attachment = self.attachments[pasid] = Attachment(self, target, pasid, hwpt_id)
         return attachment
 
+    @checked
     def detach(self, pasid: int | None = None) -> None:
         """Detach the device, or one *pasid* of it; without effect if it is not attached."""
         self._check_open()

@@ -5,8 +5,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from iommufd_py.base.arguments import check_integer, checked
+from iommufd_py.base.errors import ArgumentValueError
 from iommufd_py.base.iova import IovaRange
-from iommufd_py.objects.hwpt import Hwpt
+from iommufd_py.objects.object import IommufdObject
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd as uapi
 
@@ -49,7 +51,7 @@ class DirtyBitmap:
 
 
 class DirtyTracking(Resource):
-    """Dirty tracking of *hwpt*, switched on until closed.
+    """Dirty tracking of *hwpt*, switched on until closed. Made by ``hwpt.track_dirty()``.
 
     Raises:
         InvalidFieldError: the HWPT was not made with :attr:`HwptAllocFlags.DIRTY_TRACKING`.
@@ -57,7 +59,8 @@ class DirtyTracking(Resource):
     Source: IOMMU_HWPT_SET_DIRTY_TRACKING and IOMMU_HWPT_GET_DIRTY_BITMAP in include/uapi/linux/iommufd.h.
     """
 
-    def __init__(self, hwpt: Hwpt) -> None:
+    @checked
+    def __init__(self, hwpt: IommufdObject) -> None:
         super().__init__(hwpt)
         self.hwpt = hwpt
         with self._opening():
@@ -66,6 +69,7 @@ class DirtyTracking(Resource):
     def __repr__(self) -> str:
         return f"DirtyTracking({self.hwpt!r})"
 
+    @checked
     def read(self, iova: int, length: int, *, page_bytes: int = 4096, clear: bool = True) -> DirtyBitmap:
         """Read which pages of an IOVA range are dirty, and call them clean again unless *clear* is false.
 
@@ -76,8 +80,15 @@ class DirtyTracking(Resource):
             InvalidFieldError: the range or *page_bytes* is no multiple of the IOMMU's smallest page.
         """
         self._check_open()
+        check_integer("DirtyTracking.read(): length", length, 1)
+        check_integer("DirtyTracking.read(): page_bytes", page_bytes, 1)
         pages = -(-length // page_bytes)
-        bits = bytearray(-(-pages // (8 * _WORD_BYTES)) * _WORD_BYTES)
+        try:
+            bits = bytearray(-(-pages // (8 * _WORD_BYTES)) * _WORD_BYTES)
+        except (MemoryError, OverflowError):
+            raise ArgumentValueError(
+                f"there is no memory for a bitmap of {pages} pages: read a shorter range"
+            ) from None
         flags = 0 if clear else uapi.DIRTY_BITMAP_NO_CLEAR
         uapi.hwpt_get_dirty_bitmap(self.hwpt._fd(), self.hwpt.id, iova, length, page_bytes, bits, flags)
         return DirtyBitmap(iova, length, page_bytes, bytes(bits[: -(-pages // 8)]))

@@ -3,10 +3,10 @@
 
 import os
 import select
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from iommufd_py.base.arguments import checked, milliseconds
 from iommufd_py.base.errors import check_result
 from iommufd_py.objects.object import IommufdFile, IommufdObject
 from iommufd_py.objects.resource import Resource
@@ -36,18 +36,12 @@ class EventQueue(IommufdObject):
         self._check_open()
         return self._queue_fd
 
+    @checked
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until there is something to read, *timeout* seconds at most (None: for ever); tell whether there is."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
-        # poll() returns early when a signal is handled.
-        end = None if timeout is None else time.monotonic() + timeout
-        while True:
-            left = None if end is None else max(0.0, end - time.monotonic())
-            if poll.poll(None if left is None else left * 1000):
-                return True
-            if left == 0:
-                return False
+        return bool(poll.poll(milliseconds("timeout", timeout)))
 
     def _read_bytes(self, count: int, timeout: float | None) -> bytes:
         """Read *count* bytes at most, nothing after *timeout* seconds."""
@@ -92,17 +86,20 @@ class PageFault:
 
 
 class FaultQueue(EventQueue):
-    """Where the IO page faults of all HWPTs come that are made with this queue."""
+    """The queue of the IO page faults of all HWPTs that are made with it. Made by ``iommufd.alloc_fault_queue()``."""
 
+    @checked
     def __init__(self, iommufd: IommufdFile) -> None:
         super().__init__(iommufd, iommufd, lambda: uapi.fault_queue_alloc(iommufd.fileno()))
 
+    @checked
     def read(self, timeout: float | None = None) -> list[PageFault]:
         """Return the faults that are there, waiting *timeout* seconds at most (None: for ever) for the first."""
         size = size_of("iommu_hwpt_pgfault")
         data = self._read_bytes(_FAULTS_AT_ONCE * size, timeout)
         return [_page_fault(data, offset) for offset in range(0, len(data), size)]
 
+    @checked
     def respond(self, fault: PageFault, code: PageResponse = PageResponse.SUCCESS) -> None:
         """Answer *fault*'s group.
 

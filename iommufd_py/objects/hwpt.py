@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from iommufd_py.base.arguments import check_fields, checked
+from iommufd_py.base.errors import ArgumentValueError
+from iommufd_py.objects.dirty import DirtyTracking
 from iommufd_py.objects.fault import FaultQueue
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.object import IommufdFile, IommufdObject
@@ -30,7 +33,11 @@ class HwptData:
     type: HwptDataType | int
     content: bytes
 
+    def __post_init__(self) -> None:
+        check_fields(self)
 
+
+@checked
 def vtd_stage1(page_table: int, address_width: int, flags: VtdStage1Flags = VtdStage1Flags(0)) -> HwptData:
     """Describe a VT-d stage-1 page table, for a nested HWPT (struct iommu_hwpt_vtd_s1).
 
@@ -52,6 +59,7 @@ class Hwpt(IommufdObject):
     Source: IOMMU_HWPT_ALLOC in include/uapi/linux/iommufd.h.
     """
 
+    @checked
     def __init__(
         self,
         ioas: Ioas,
@@ -68,6 +76,15 @@ class Hwpt(IommufdObject):
         with self._opening():
             self.id = _alloc(self.iommufd, dev_id, ioas.id, flags, data, fault_queue)
 
+    def track_dirty(self) -> DirtyTracking:
+        """Switch dirty tracking on; closing the result switches it off.
+
+        Raises:
+            InvalidFieldError: the HWPT was not made with :attr:`HwptAllocFlags.DIRTY_TRACKING`.
+        """
+        self._check_open()
+        return DirtyTracking(self)
+
     def __repr__(self) -> str:
         return f"Hwpt(id={self.id}, ioas={self.ioas.id})"
 
@@ -79,6 +96,7 @@ class NestedHwpt(IommufdObject):
         parent: a HWPT made with :attr:`HwptAllocFlags.NEST_PARENT`, or a vIOMMU over one.
     """
 
+    @checked
     def __init__(
         self,
         parent: IommufdObject,
@@ -96,6 +114,7 @@ class NestedHwpt(IommufdObject):
     def __repr__(self) -> str:
         return f"NestedHwpt(id={self.id}, parent={self.parent.id})"
 
+    @checked
     def invalidate(self, data_type: HwptInvalidateType | int, *entries: bytes) -> int:
         """Drop what the IOMMU has cached of the guest's page table; returns how many *entries* were handled.
 
@@ -107,6 +126,7 @@ class NestedHwpt(IommufdObject):
         return invalidate(self, data_type, entries)
 
 
+@checked
 def vtd_stage1_invalidation(iova: int, pages: int, *, leaf_only: bool = False) -> bytes:
     """Say which 4K pages of a VT-d stage-1 table changed (struct iommu_hwpt_vtd_s1_invalidate).
 
@@ -116,11 +136,14 @@ def vtd_stage1_invalidation(iova: int, pages: int, *, leaf_only: bool = False) -
     return pack("iommu_hwpt_vtd_s1_invalidate", addr=iova, npages=pages, flags=flags)
 
 
+@checked
 def invalidate(target: IommufdObject, data_type: int, entries: Sequence[bytes]) -> int:
     """Issue IOMMU_HWPT_INVALIDATE on a nested HWPT or a vIOMMU."""
     lengths = {len(entry) for entry in entries}
     if len(lengths) > 1:
-        raise ValueError(f"the entries are of {len(lengths)} different sizes; one call takes entries of one kind")
+        raise ArgumentValueError(
+            f"the entries are of {len(lengths)} different sizes; one call takes entries of one kind"
+        )
     return uapi.hwpt_invalidate(target._fd(), target.id, data_type, b"".join(entries), lengths.pop() if lengths else 0)
 
 

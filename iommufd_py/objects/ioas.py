@@ -3,8 +3,10 @@
 
 from collections.abc import Iterable
 
-from iommufd_py.base.errors import ObjectNotFoundError
+from iommufd_py.base.arguments import check_integer, checked
+from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError, IommufdError, ObjectNotFoundError
 from iommufd_py.base.iova import IovaRange, IovaRanges
+from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.objects.mapping import Mapping, MappingSpace
 from iommufd_py.objects.object import IommufdFile, IommufdObject
@@ -15,13 +17,16 @@ _EVERYTHING = (1 << 64) - 1
 
 
 class Ioas(IommufdObject, MappingSpace):
-    """An IOAS: IOVA to user memory, for all HWPTs that are made on it.
+    """An IOAS: IOVA to user memory, for all HWPTs that are made on it. Made by ``iommufd.alloc_ioas()``.
 
     Source: IOMMU_IOAS_* in include/uapi/linux/iommufd.h.
     """
 
+    @checked
     def __init__(self, iommufd: IommufdFile) -> None:
         super().__init__(iommufd)
+        # What the last map or unmap did, until the mappings here are registered or forgotten accordingly.
+        self._answer = uapi.new_answer()
         with self._opening():
             self.id = uapi.ioas_alloc(iommufd.fileno())
 
@@ -41,17 +46,46 @@ class Ioas(IommufdObject, MappingSpace):
             InvalidFieldError: the range is misaligned, empty or not allowed.
             IommufdError: ENOSPC without room for the kernel's choice, ENOMEM over RLIMIT_MEMLOCK.
         """
+        # Written out, and not @checked, which takes longer than the rest of this function.
+        if not (
+            type(buffer) is DmaBuffer
+            and (iova is None or type(iova) is int)
+            and type(offset) is int
+            and (length is None or type(length) is int)
+            and type(flags) is MapFlags
+        ):
+            buffer, iova, offset, length, flags = _map_arguments(buffer, iova, offset, length, flags)
         length = buffer.length - offset if length is None else length
         buffer.check_range(offset, length)
-        iova = self.map_user_va(buffer.user_va + offset, length, iova, flags=flags)
-        return DmaMapping(self, buffer, iova, length, offset, flags)
+        answer = self._answer
+        try:
+            iova = uapi.ioas_map(
+                self._fd(), self.id, buffer.user_va + offset, length, iova or 0, _with_iova(flags, iova), answer
+            )
+            mapping = DmaMapping(self, buffer, iova, length, offset, flags)
+            answer[0] = uapi.NO_ANSWER
+        except BaseException:
+            self._undo_map(length)
+            raise
+        return mapping
 
+    def _undo_map(self, length: int) -> None:
+        """Unmap what an interrupted map() mapped, if it got so far."""
+        with held_signals():
+            iova, self._answer[0] = self._answer[0], uapi.NO_ANSWER
+            if iova in self._mapped:
+                self._mapped[iova].close()
+            elif iova != uapi.NO_ANSWER:
+                uapi.ioas_unmap(self._fd(), self.id, iova, length)
+
+    @checked
     def map_user_va(
         self, user_va: int, length: int, iova: int | None = None, *, flags: MapFlags = MapFlags.READ_WRITE
     ) -> int:
         """Map memory this package does not own, and return its IOVA; the caller keeps it there and unmaps it."""
         return uapi.ioas_map(self._fd(), self.id, user_va, length, iova or 0, _with_iova(flags, iova))
 
+    @checked
     def map_file(
         self,
         buffer: DmaBuffer,
@@ -63,18 +97,22 @@ class Ioas(IommufdObject, MappingSpace):
     ) -> "DmaMapping":
         """Map a memfd buffer, but through its descriptor, not its address (IOMMU_IOAS_MAP_FILE, since Linux 6.13)."""
         if buffer.fd is None:
-            raise ValueError(f"{buffer!r} has no file descriptor: map_file needs a memfd backing")
+            raise ArgumentValueError(f"{buffer!r} has no file descriptor: map_file needs a memfd backing")
         length = buffer.length - offset if length is None else length
         buffer.check_range(offset, length)
-        iova = self.map_fd(buffer.fd, offset, length, iova, flags=flags)
-        return DmaMapping(self, buffer, iova, length, offset, flags)
+        fd, size = buffer.fd, length
+        return self._register(
+            lambda: DmaMapping(self, buffer, self.map_fd(fd, offset, size, iova, flags=flags), size, offset, flags)
+        )
 
+    @checked
     def map_fd(
         self, fd: int, start: int, length: int, iova: int | None = None, *, flags: MapFlags = MapFlags.READ_WRITE
     ) -> int:
         """Map a memfd or dma-buf from byte *start*, and return its IOVA; the caller unmaps it."""
         return uapi.ioas_map_file(self._fd(), self.id, fd, start, length, iova or 0, _with_iova(flags, iova))
 
+    @checked
     def copy(
         self,
         source: "DmaMapping",
@@ -87,9 +125,19 @@ class Ioas(IommufdObject, MappingSpace):
         """Map here what *source*, of any IOAS of this iommufd, maps; the pages are shared and pinned once."""
         source._check_open()
         length = source.length - offset if length is None else length
-        iova = self.copy_iova(source.ioas, source.iova + offset, length, iova, flags=flags)
-        return DmaMapping(self, source.buffer, iova, length, source.offset + offset, flags)
+        start, size = source.iova + offset, length
+        return self._register(
+            lambda: DmaMapping(
+                self,
+                source.buffer,
+                self.copy_iova(source.ioas, start, size, iova, flags=flags),
+                size,
+                source.offset + offset,
+                flags,
+            )
+        )
 
+    @checked
     def copy_iova(
         self,
         source: "Ioas",
@@ -110,8 +158,13 @@ class Ioas(IommufdObject, MappingSpace):
             ObjectNotFoundError: nothing is mapped there, or a mapping reaches past an end; what lies before one that
                 reaches past the upper end is unmapped.
         """
+        if type(iova) is not int or type(length) is not int:
+            iova, length = check_integer("Ioas.unmap(): iova", iova), check_integer("Ioas.unmap(): length", length)
+        answer = self._answer
         try:
-            unmapped = uapi.ioas_unmap(self._fd(), self.id, iova, length)
+            unmapped = uapi.ioas_unmap(self._fd(), self.id, iova, length, answer)
+            self._forget_mappings(iova, length)
+            answer[0] = uapi.NO_ANSWER
         except ObjectNotFoundError:
             # The kernel goes from low to high until it meets a mapping that the range cuts.
             wanted = IovaRange(iova, iova + length - 1)
@@ -123,13 +176,19 @@ class Ioas(IommufdObject, MappingSpace):
             if cut is not None and cut.start > iova:
                 self._forget_mappings(iova, cut.start - iova)
             raise
-        self._forget_mappings(iova, length)
+        except BaseException:
+            with held_signals():
+                if answer[0] != uapi.NO_ANSWER:
+                    answer[0] = uapi.NO_ANSWER
+                    self._forget_mappings(iova, length)
+            raise
         return unmapped
 
     def unmap_all(self) -> int:
         """Unmap everything; returns the bytes unmapped."""
-        unmapped = uapi.ioas_unmap(self._fd(), self.id, 0, _EVERYTHING)
-        self._forget_mappings(0, _EVERYTHING + 1)
+        with held_signals():
+            unmapped = uapi.ioas_unmap(self._fd(), self.id, 0, _EVERYTHING)
+            self._forget_mappings(0, _EVERYTHING + 1)
         return unmapped
 
     def iova_ranges(self) -> IovaRanges:
@@ -137,9 +196,14 @@ class Ioas(IommufdObject, MappingSpace):
         ranges, alignment = uapi.ioas_iova_ranges(self._fd(), self.id)
         return IovaRanges(tuple(IovaRange(start, last) for start, last in ranges), alignment)
 
+    @checked
     def allow_iovas(self, ranges: Iterable[IovaRange]) -> None:
         """Keep *ranges* available: a device that would narrow them cannot be attached; replaces those given before."""
-        uapi.ioas_allow_iovas(self._fd(), self.id, [(one.start, one.last) for one in ranges])
+        wanted = list(ranges)
+        for one in wanted:
+            if not isinstance(one, IovaRange):
+                raise ArgumentTypeError(f"Ioas.allow_iovas(): ranges must hold IovaRange objects, not {one!r}")
+        uapi.ioas_allow_iovas(self._fd(), self.id, [(one.start, one.last) for one in wanted])
 
     @property
     def huge_pages(self) -> bool:
@@ -147,6 +211,7 @@ class Ioas(IommufdObject, MappingSpace):
         return bool(uapi.option_get(self._fd(), IommuOption.HUGE_PAGES, self.id))
 
     @huge_pages.setter
+    @checked
     def huge_pages(self, allowed: bool) -> None:
         uapi.option_set(self._fd(), IommuOption.HUGE_PAGES, int(allowed), self.id)
 
@@ -166,8 +231,38 @@ class DmaMapping(Mapping):
         """Where it is mapped."""
         return self._space
 
+    def close(self) -> None:
+        """Unmap the range."""
+        if self._dependents:
+            super().close()
+            return
+        if not self._open:
+            return
+        # Without held_signals(), which takes longer than the ioctl.
+        ioas = self._space
+        answer = ioas._answer
+        try:
+            uapi.ioas_unmap(ioas.iommufd._fd, ioas.id, self.iova, self.length, answer)
+            self._forget()
+            answer[0] = uapi.NO_ANSWER
+        except BaseException as failure:
+            with held_signals():
+                refused = isinstance(failure, IommufdError)
+                if self._open and (refused or answer[0] != uapi.NO_ANSWER):
+                    self._forget()
+                answer[0] = uapi.NO_ANSWER
+            raise
+
     def _release(self) -> None:
         uapi.ioas_unmap(self.ioas.iommufd.fileno(), self.ioas.id, self.iova, self.length)
+
+
+@checked
+def _map_arguments(
+    buffer: DmaBuffer, iova: int | None, offset: int, length: int | None, flags: MapFlags
+) -> tuple[DmaBuffer, int | None, int, int | None, MapFlags]:
+    """Check the arguments of Ioas.map(), and return them in their own types."""
+    return buffer, iova, offset, length, flags
 
 
 def _with_iova(flags: MapFlags, iova: int | None) -> int:

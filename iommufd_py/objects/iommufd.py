@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 from typing import Self
 
-from iommufd_py.base.errors import ToolError
+from iommufd_py.base.arguments import check_integer, checked
+from iommufd_py.base.errors import ArgumentValueError, ToolError
+from iommufd_py.objects.fault import FaultQueue
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.object import IommufdFile
 from iommufd_py.objects.resource import Resource
@@ -19,19 +21,32 @@ class Iommufd(IommufdFile):
     """An open iommufd. Everything made on it is closed with it.
 
     Raises:
-        ToolError: there is no /dev/iommu, or it may not be opened.
+        ToolError: there is no /dev/iommu, it may not be opened, or *path* is another file.
 
     Source: Documentation/userspace-api/iommufd.rst.
     """
 
-    def __init__(self, path: Path = DEV_IOMMU) -> None:
+    @checked
+    def __init__(self, path: Path | str = DEV_IOMMU) -> None:
         super().__init__()
         with self._opening():
-            self._fd = _open(path)
+            self._fd = _open(Path(path))
+            try:
+                _check_iommufd(self._fd, str(path))
+            except BaseException:
+                os.close(self._fd)
+                raise
 
     @classmethod
+    @checked
     def adopt(cls, fd: int) -> Self:
-        """Take over an open iommufd, as one passed by another process; it is closed with the object."""
+        """Take over an open iommufd, such as one that another process passed; it is closed with the object.
+
+        Raises:
+            ToolError: *fd* is not an iommufd. It stays open.
+        """
+        check_integer("Iommufd.adopt(): fd", fd, 0, (1 << 31) - 1)
+        _check_iommufd(fd, f"file descriptor {fd}")
         self = cls.__new__(cls)
         Resource.__init__(self)
         self._fd = fd
@@ -41,6 +56,10 @@ class Iommufd(IommufdFile):
     def alloc_ioas(self) -> Ioas:
         """Make an empty IOAS."""
         return Ioas(self)
+
+    def alloc_fault_queue(self) -> FaultQueue:
+        """Make a queue for the IO page faults of the HWPTs that are made with it."""
+        return FaultQueue(self)
 
     def change_process(self) -> None:
         """Charge what is pinned to this process, after the iommufd was passed on to it.
@@ -56,8 +75,14 @@ class Iommufd(IommufdFile):
         return uapi.option_get(self.fileno(), IommuOption.RLIMIT_MODE)
 
     @rlimit_mode.setter
+    @checked
     def rlimit_mode(self, mode: int) -> None:
         uapi.option_set(self.fileno(), IommuOption.RLIMIT_MODE, mode)
+
+
+def _check_iommufd(fd: int, name: str) -> None:
+    if not uapi.is_iommufd(fd):
+        raise ToolError(f"{name} is not an iommufd: open {DEV_IOMMU}")
 
 
 def _open(path: Path) -> int:
@@ -72,3 +97,5 @@ def _open(path: Path) -> int:
         raise ToolError(f"{path} may not be opened: run as root, or with sudo") from None
     except OSError as failure:
         raise ToolError(f"{path} cannot be opened: {failure.strerror}; see the kernel log for why") from failure
+    except ValueError:
+        raise ArgumentValueError(f"Iommufd(): path must name a file, not {str(path)!r}") from None

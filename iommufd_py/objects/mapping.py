@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: MIT
 """What every mapped range is, in an IOAS or in a container of VFIO's type1."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from iommufd_py.base.iova import IovaRange
+from iommufd_py.base.signals import held_signals
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.objects.resource import Resource
@@ -38,10 +42,11 @@ class Mapping(Resource):
 
     def _forget(self) -> None:
         space = self._space
-        self._open = False
-        del space._dependents[self], self.buffer._dependents[self]
+        # Python handles signals after a call. No call follows this one, so a signal cannot leave half of the work.
         if space._mapped.get(self.iova) is self:
             del space._mapped[self.iova]
+        self._open = False
+        del space._dependents[self], self.buffer._dependents[self]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(iova={self.iova:#x}, length={format_size(self.length)})"
@@ -57,12 +62,30 @@ class Mapping(Resource):
         return self.buffer.user_va + self.offset
 
 
+_AnyMapping = TypeVar("_AnyMapping", bound=Mapping)
+
+
 class MappingSpace(Resource):
     """What mappings are made in. It finds them by IOVA, so that thousands of them cost no more than one."""
 
     def __init__(self, *stands_on: Resource) -> None:
         super().__init__(*stands_on)
         self._mapped: dict[int, Mapping] = {}
+
+    def _register(self, map_it: Callable[[], _AnyMapping]) -> _AnyMapping:
+        """Return the mapping that *map_it* makes in the kernel and then registers here.
+
+        Signals are held in between: otherwise the buffer could be closed while a device still reaches its pages.
+        """
+        mapping = None
+        try:
+            with held_signals():
+                mapping = map_it()
+        except BaseException:
+            if mapping is not None:
+                mapping.close()
+            raise
+        return mapping
 
     def _forget_mappings(self, iova: int, length: int) -> None:
         """Close, without asking the kernel, the mappings in a range that it has dropped."""

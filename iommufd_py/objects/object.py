@@ -4,7 +4,9 @@
 import errno
 import os
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import IommufdError
+from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
@@ -31,6 +33,7 @@ class IommufdFile(Resource):
         """Tell by name which ioctls this kernel has; nothing is changed."""
         return uapi.probe(self.fileno())
 
+    @checked
     def dma_cc(self, ioas: "IommufdObject") -> bool:
         """Tell whether every HWPT of *ioas* enforces cache coherency: VFIO_DMA_CC_IOMMU; an IOAS without any does.
 
@@ -38,20 +41,26 @@ class IommufdFile(Resource):
         restores the previous one.
         """
         fd = self.fileno()
-        try:
-            before: int | None = uapi.vfio_ioas(fd, VfioIoasOp.GET)
-        except IommufdError as failure:
-            if failure.errno != errno.ENODEV:
-                raise
-            before = None
-        uapi.vfio_ioas(fd, VfioIoasOp.SET, ioas.id)
-        try:
-            return bool(vfio.check_extension(fd, VfioExtension.DMA_CC_IOMMU))
-        finally:
-            if before is None:
-                uapi.vfio_ioas(fd, VfioIoasOp.CLEAR)
-            else:
-                uapi.vfio_ioas(fd, VfioIoasOp.SET, before)
+        # Held: an IOAS that stays the compatibility IOAS cannot be destroyed.
+        with held_signals():
+            before = _compatibility_ioas(fd)
+            uapi.vfio_ioas(fd, VfioIoasOp.SET, ioas.id)
+            try:
+                return bool(vfio.check_extension(fd, VfioExtension.DMA_CC_IOMMU))
+            finally:
+                if before is None:
+                    uapi.vfio_ioas(fd, VfioIoasOp.CLEAR)
+                else:
+                    uapi.vfio_ioas(fd, VfioIoasOp.SET, before)
+
+
+def _compatibility_ioas(fd: int) -> int | None:
+    try:
+        return uapi.vfio_ioas(fd, VfioIoasOp.GET)
+    except IommufdError as failure:
+        if failure.errno != errno.ENODEV:
+            raise
+        return None
 
 
 class IommufdObject(Resource):

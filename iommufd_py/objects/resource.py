@@ -5,9 +5,9 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
-from iommufd_py.base.errors import ClosedError, ToolError
+from iommufd_py.base.errors import ArgumentTypeError, ClosedError, ToolError
 from iommufd_py.base.signals import held_signals
 
 
@@ -19,7 +19,11 @@ class Resource:
     :class:`~iommufd_py.base.errors.ClosedError`. ``__del__`` only warns: it never closes anything, since the garbage
     collector knows no order.
 
-    Synchronization: one thread at a time for a resource and all it stands on.
+    Threads: only one thread at a time may use a resource, or any resource below or above it. Different trees of
+    resources may be used in different threads at the same time.
+
+    Fork: after os.fork() both processes hold the same kernel object, and the child's close() changes it for the parent
+    too. Leave the child with os._exit(), or make its own resources there.
     """
 
     # Of the class until _opened(), so that a constructor that fails leaves nothing that looks open.
@@ -87,30 +91,46 @@ class Resource:
             raise ClosedError(f"{self!r} is closed; open a new one")
 
     def close(self) -> None:
-        """Close what stands on this, newest first, then this.
+        """Close the resources that stand on this one, newest first, then this one.
 
-        What fails does not keep the rest open, nor does a Ctrl-C: everything is tried, then that is raised, or else the
-        first failure.
+        Signals are held until everything is closed, so that Ctrl-C leaves nothing half closed. A failure does not stop
+        the rest: close() tries everything, then raises the signal's exception, or else the first failure.
         """
         if not self._open:
             return
-        failures: list[BaseException] = []
-        for dependent in reversed(tuple(self._dependents)):
+        with held_signals():
+            failures = self._close_dependents()
+            # Before the release, which must not run a second time, whatever it raises.
+            self._forget()
             try:
-                dependent.close()
+                self._release()
+            except ToolError as refusal:
+                self._opened()
+                failures.append(refusal)
             except BaseException as failure:
                 failures.append(failure)
-        # First: a signal that comes in the system call is raised when that has done its work, and twice would be wrong.
-        self._forget()
-        try:
-            self._release()
-        except ToolError as refusal:
-            self._opened()
-            failures.append(refusal)
-        except BaseException as failure:
-            failures.append(failure)
-        if failures:
-            raise min(failures, key=_is_failure)
+            if failures:
+                raise min(failures, key=_is_failure)
+
+    def _close_dependents(self) -> list[BaseException]:
+        failures: list[BaseException] = []
+        for dependent in reversed(tuple(self._dependents)):
+            while dependent._open:
+                try:
+                    dependent.close()
+                except Exception as failure:
+                    failures.append(failure)
+                    break
+                # In a program with several threads a signal may get through. It may have come before the release.
+                except BaseException as interruption:
+                    failures.append(interruption)
+        return failures
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise ArgumentTypeError(
+            f"{type(self).__name__} cannot be copied or pickled: two objects would close the same kernel object; "
+            "pass the object itself, or open a new one in the other process"
+        )
 
     def __enter__(self) -> Self:
         self._check_open()

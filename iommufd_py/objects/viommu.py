@@ -2,8 +2,11 @@
 """A guest's share of a hardware IOMMU: the vIOMMU, and what belongs to one."""
 
 import mmap
+import sys
 from dataclasses import dataclass
 
+from iommufd_py.base.arguments import check_integer, checked
+from iommufd_py.base.errors import check_result
 from iommufd_py.objects.fault import EventQueue
 from iommufd_py.objects.hwpt import Hwpt, invalidate
 from iommufd_py.objects.ioas import DmaMapping
@@ -31,6 +34,7 @@ class VIommu(IommufdObject):
     Source: IOMMU_VIOMMU_ALLOC in include/uapi/linux/iommufd.h.
     """
 
+    @checked
     def __init__(self, device: IommufdDevice, parent: Hwpt, viommu_type: VIommuType | int, data: bytes = b"") -> None:
         super().__init__(parent.iommufd, parent)
         self.parent = parent
@@ -39,24 +43,29 @@ class VIommu(IommufdObject):
             self.id = uapi.viommu_alloc(self.iommufd.fileno(), viommu_type, device.dev_id, parent.id, answer)
         self.data = bytes(answer)
 
+    @checked
     def alloc_vdevice(self, device: IommufdDevice, virt_id: int) -> "VDevice":
         """Tell the vIOMMU under which id the guest knows *device*."""
         return VDevice(self, device, virt_id)
 
+    @checked
     def alloc_event_queue(self, event_type: VEventQueueType, depth: int) -> "VEventQueue":
         """Make the queue for the vIOMMU's events of one type, *depth* events long."""
         return VEventQueue(self, event_type, depth)
 
+    @checked
     def alloc_hw_queue(
         self, queue_type: int, index: int, mapping: DmaMapping, *, offset: int = 0, length: int | None = None
     ) -> "HwQueue":
         """Give the hardware a ring of the guest's, *length* bytes from *offset* of *mapping* (default: all of it)."""
         return HwQueue(self, queue_type, index, mapping, offset, mapping.length - offset if length is None else length)
 
+    @checked
     def invalidate(self, data_type: HwptInvalidateType | int, *entries: bytes) -> int:
         """Drop what the IOMMU has cached for the guest's devices; as :meth:`NestedHwpt.invalidate`."""
         return invalidate(self, data_type, entries)
 
+    @checked
     def map_memory(self, offset: int, length: int) -> "VIommuMemory":
         """Map a part of the hardware's registers that the kernel lends to this vIOMMU, as its *data* says where."""
         return VIommuMemory(self, offset, length)
@@ -65,9 +74,16 @@ class VIommu(IommufdObject):
 class VIommuMemory(Resource):
     """Registers of a vIOMMU in this process; the vIOMMU cannot go before them."""
 
+    @checked
     def __init__(self, viommu: VIommu, offset: int, length: int) -> None:
         super().__init__(viommu)
-        self._memory = mmap.mmap(viommu._fd(), length, offset=offset)
+        check_integer("VIommuMemory(): offset", offset, 0, sys.maxsize)
+        check_integer("VIommuMemory(): length", length, 1, sys.maxsize)
+        try:
+            self._memory = mmap.mmap(viommu._fd(), length, offset=offset)
+        except OSError as failure:
+            check_result(-(failure.errno or 0), "mmap", {"id": viommu.id, "offset": offset, "length": length})
+            raise
         self._opened()
 
     @property
@@ -87,6 +103,7 @@ class VDevice(IommufdObject):
         virt_id: its id there: a stream id, a guest's BDF.
     """
 
+    @checked
     def __init__(self, viommu: VIommu, device: IommufdDevice, virt_id: int) -> None:
         super().__init__(viommu.iommufd, viommu, device)
         self.virt_id = virt_id
@@ -110,10 +127,12 @@ class VEvent:
 class VEventQueue(EventQueue):
     """Where a vIOMMU's events of one type come."""
 
+    @checked
     def __init__(self, viommu: VIommu, event_type: VEventQueueType, depth: int) -> None:
         self._event_bytes = size_of(_EVENTS[event_type])
         super().__init__(viommu, viommu.iommufd, lambda: uapi.veventq_alloc(viommu._fd(), viommu.id, event_type, depth))
 
+    @checked
     def read(self, timeout: float | None = None) -> list[VEvent]:
         """Return the events that are there, waiting *timeout* seconds at most (None: for ever) for the first."""
         data = self._read_bytes(mmap.PAGESIZE, timeout)
@@ -132,6 +151,7 @@ class VEventQueue(EventQueue):
 class HwQueue(IommufdObject):
     """A ring of the guest's that the hardware reads by itself; its memory stays mapped as long."""
 
+    @checked
     def __init__(
         self, viommu: VIommu, queue_type: int, index: int, mapping: DmaMapping, offset: int, length: int
     ) -> None:

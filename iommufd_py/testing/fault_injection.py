@@ -1,53 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""Fail every allocation of a sequence of calls in turn, to see what the kernel's error paths do."""
+"""Fail every allocation of a sequence of calls in turn, to test the kernel's error paths."""
 
-import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.uapi.fail_nth import FAIL_NTH, InjectionOutcome, Program
+from iommufd_py.uapi.fail_nth import InjectionOutcome, Program
+from iommufd_py.uapi.fault_injection import injection_problem, injection_settings
 
-_DEBUGFS = Path("/sys/kernel/debug")
-# Far more than any sequence has; a sweep that gets here does not end.
+__all__ = ["injection_problem", "injection_settings", "sweep"]
+
+# Far more than any sequence has. A sweep that gets here does not end.
 _LIMIT = 1000
 
 
-def injection_problem() -> str | None:
-    """Say why allocations cannot be failed here, None if they can."""
-    if not FAIL_NTH.exists():
-        return "needs a kernel with CONFIG_FAULT_INJECTION: run it in the lab"
-    if not (_DEBUGFS / "failslab").is_dir():
-        return "needs root, debugfs mounted, CONFIG_FAILSLAB and CONFIG_FAULT_INJECTION_DEBUG_FS: run it in the lab"
-    return None
-
-
-@contextlib.contextmanager
-def settings() -> Iterator[None]:
-    """Let every allocation fail, also those that may sleep, and quietly; afterwards all is set as it was."""
-    wanted = {
-        _DEBUGFS / "failslab/ignore-gfp-wait": "N",
-        _DEBUGFS / "fail_page_alloc/ignore-gfp-wait": "N",
-        _DEBUGFS / "fail_page_alloc/ignore-gfp-highmem": "N",
-        **dict.fromkeys(_DEBUGFS.glob("fail*/verbose"), "0"),
-    }
-    before = {file: file.read_text().strip() for file in wanted if file.exists()}
-    try:
-        for file in before:
-            file.write_text(wanted[file])
-        yield
-    finally:
-        for file, value in before.items():
-            file.write_text(value)
-
-
 def sweep(program: Program) -> Iterator[InjectionOutcome]:
-    """Run *program* with its first allocation failed, its second, and so on, until there is none left to fail.
+    """Run *program* with its first allocation failed, then its second, and so on, until none is left to fail.
 
-    The last outcome is that of the run in which nothing was failed any more.
+    The last outcome is that of the run in which no allocation was failed any more.
 
     Raises:
-        ToolError: there is no end to it.
+        ToolError: the sequence has more allocations than any sequence should.
     """
     for nth in range(1, _LIMIT):
         outcome = program.run(nth)

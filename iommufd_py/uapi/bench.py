@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from iommufd_py.base.errors import check_result
+from iommufd_py.base.errors import ToolError, check_result
 from iommufd_py.uapi.cache import LineOp, has
 from iommufd_py.uapi.call import request
 from iommufd_py.uapi.ffi import ffi, lib
@@ -59,10 +59,16 @@ class Batch:
 
 
 class Gate:
-    """Holds *threads* threads back until the last of them has arrived; for one :meth:`Loop.run` each."""
+    """Holds *threads* threads back until the last of them arrives; for one :meth:`Loop.run` each.
 
-    def __init__(self, threads: int) -> None:
+    Args:
+        threads: how many threads arrive.
+        patience: seconds after which a thread gives up waiting for the others, because one of them has died.
+    """
+
+    def __init__(self, threads: int, patience: float = 60.0) -> None:
         self.cdata = ffi.new("uint32_t *", threads)
+        self.patience = patience
 
 
 class Loop:
@@ -137,6 +143,7 @@ class Loop:
 
         Raises:
             IommufdError: an ioctl failed; its arguments are those of the first round.
+            ToolError: another thread did not arrive at the gate.
         """
         # Written here, so that the pages of the sample arrays are present before the clock starts.
         samples = [(array("Q", bytes(8 * count)), bytearray(count)) for _ in self.steps]
@@ -150,9 +157,13 @@ class Loop:
         for number, (ns_view, disturbances_view) in enumerate(views):
             self._steps[number].ns, self._steps[number].disturbances = ns_view, disturbances_view
         self._loop.gate = gate.cdata if gate else ffi.NULL
+        self._loop.patience_ns = int(gate.patience * 1e9) if gate else 0
         result = lib.iommufd_bench_run(self._loop, count)
-        step = self.steps[self._first + self._loop.failed_step]
-        check_result(result, step.ioctl, {**step.fields, "round": int(self._loop.rounds)})
+        if result:
+            if self._loop.failed_step == self._loop.step_count:
+                raise ToolError("another thread of the measurement died before it started; its own error says why")
+            step = self.steps[self._first + self._loop.failed_step]
+            check_result(result, step.ioctl, {**step.fields, "round": int(self._loop.rounds)})
         return [Batch(ns, bytes(disturbances)) for ns, disturbances in samples]
 
     def issued(self, number: int) -> dict[str, int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from iommufd_py.base.arguments import check_integer
 from iommufd_py.base.errors import check_result
 from iommufd_py.uapi.ffi import ffi, lib
 
@@ -82,18 +83,40 @@ def submit(fd: int, ioctl: str, pointer: Any, arguments: Mapping[str, object], s
     start = time.perf_counter_ns()
     result = lib.iommufd_uapi_ioctl(fd, request(ioctl), pointer)
     nanoseconds = time.perf_counter_ns() - start
-    outputs = _outputs(pointer, arguments) if result >= 0 else {}
-    observer(IoctlCall(fd, shown or ioctl, dict(arguments), result, outputs, nanoseconds))
+    _tell(observer, fd, shown or ioctl, arguments, result, _numbers(pointer), nanoseconds)
     return result
 
 
-def _outputs(pointer: Any, arguments: Mapping[str, object]) -> dict[str, int]:
+def report(
+    fd: int, ioctl: str, arguments: Mapping[str, object], result: int, numbers: Mapping[str, int], start: int
+) -> None:
+    """Tell the observer about an ioctl that C issued by itself, at *start* by :func:`time.perf_counter_ns`."""
+    nanoseconds = time.perf_counter_ns() - start
+    if observer is not None:
+        _tell(observer, fd, ioctl, arguments, result, numbers, nanoseconds)
+
+
+def _tell(
+    receiver: Callable[[IoctlCall], None],
+    fd: int,
+    ioctl: str,
+    arguments: Mapping[str, object],
+    result: int,
+    numbers: Mapping[str, int],
+    nanoseconds: int,
+) -> None:
+    changed = {name: value for name, value in numbers.items() if value != arguments.get(name, 0)}
+    receiver(IoctlCall(fd, ioctl, dict(arguments), result, changed if result >= 0 else {}, nanoseconds))
+
+
+def _numbers(pointer: Any) -> dict[str, int]:
     pointed = ffi.typeof(pointer)
     if pointed.kind != "pointer" or pointed.item.kind != "struct":
         return {}
-    numbers = {name: getattr(pointer, name) for name, field in pointed.item.fields if field.type.kind == "primitive"}
     return {
-        name: int(value) for name, value in numbers.items() if value != arguments.get(name, 0) and name not in _IMPLIED
+        name: int(getattr(pointer, name))
+        for name, field in pointed.item.fields
+        if field.type.kind == "primitive" and name not in _IMPLIED
     }
 
 
@@ -103,10 +126,47 @@ def issue_value(fd: int, ioctl: str, value: int = 0) -> int:
 
 
 def _issue(fd: int, ioctl: str, structure: str, size_field: str, fields: dict[str, object]) -> Any:
-    arg = ffi.new(f"struct {structure} *", fields)
+    arg = new_structure(ioctl, structure, fields)
     setattr(arg, size_field, ffi.sizeof(arg[0]))
     issue_pointer(fd, ioctl, arg, fields)
     return arg
+
+
+def new_structure(ioctl: str, structure: str, fields: Mapping[str, object], member: str = "") -> Any:
+    """Return a new ``struct structure`` with *fields* set, in its union's *member* if that is given.
+
+    Raises:
+        ArgumentTypeError: a field is not an integer; the message names *ioctl* and the field.
+        ArgumentValueError: it does not fit into its field.
+    """
+    arg = ffi.new(f"struct {structure} *")
+    fill(ioctl, getattr(arg, member) if member else arg, fields)
+    return arg
+
+
+def fill(ioctl: str, target: Any, fields: Mapping[str, object]) -> None:
+    """Set *fields* of the C structure *target*; raises as :func:`new_structure`."""
+    try:
+        for name, value in fields.items():
+            setattr(target, name, value)
+    except (OverflowError, TypeError):
+        kind = ffi.typeof(target)
+        _refuse(ioctl, kind.item if kind.kind == "pointer" else kind, fields)
+        raise
+
+
+def refuse_fields(ioctl: str, structure: str, fields: Mapping[str, object]) -> None:
+    """Raise for the first of *fields* that is no number for its field of ``struct structure``; cffi refused one."""
+    _refuse(ioctl, ffi.typeof(f"struct {structure}"), fields)
+
+
+def _refuse(ioctl: str, kind: Any, fields: Mapping[str, object]) -> None:
+    types = {name: field.type for name, field in kind.fields}
+    for name, value in fields.items():
+        bits = 8 * ffi.sizeof(types[name])
+        signed = not types[name].cname.startswith(("unsigned", "uint", "_Bool", "enum"))
+        lowest, highest = (-1 << bits - 1, (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+        check_integer(f"{ioctl}: {name}", value, lowest, highest)
 
 
 def address_of_buffer(buffer: Any) -> int:
@@ -121,7 +181,7 @@ def size_of(structure: str) -> int:
 
 def pack(structure: str, /, **fields: object) -> bytes:
     """Return the bytes of a ``struct structure`` with *fields* set and the rest zero."""
-    return bytes(ffi.buffer(ffi.new(f"struct {structure} *", fields)))
+    return bytes(ffi.buffer(new_structure(f"struct {structure}", structure, fields)))
 
 
 def unpack(structure: str, data: bytes, offset: int = 0) -> Any:

@@ -13,10 +13,8 @@ from typing import Any
 
 from iommufd_py.base.errors import check_result
 from iommufd_py.uapi.call import address_of, request
+from iommufd_py.uapi.fault_injection import FAIL_NTH
 from iommufd_py.uapi.ffi import ffi, lib
-
-FAIL_NTH = Path("/proc/thread-self/fail-nth")
-"""Which allocation of this thread is to fail next: Documentation/fault-injection/fault-injection.rst."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +87,13 @@ class Program:
         return fd
 
     def close(self, fd: StepField) -> Call:
-        """Close a descriptor that a call gave out."""
-        return self._append("close", _step(lib.IOMMUFD_STEP_CLOSE, fd), None)
+        """Close a descriptor that a call gave out. A run that gets past this call does not close it again."""
+        call = self._append("close", _step(lib.IOMMUFD_STEP_CLOSE, fd), None)
+        self._undo = [
+            (made, call.number if by is None and step["fd"] == fd.pointer else by, step)
+            for made, by, step in self._undo
+        ]
+        return call
 
     def ioctl(
         self, fd: StepField, ioctl: str, structure: str, /, *, may_fail: bool = False, **fields: int | StepField

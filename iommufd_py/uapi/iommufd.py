@@ -2,6 +2,7 @@
 """The ioctls of /dev/iommu (include/uapi/linux/iommufd.h), in the order of that header's numbers."""
 
 import errno
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,41 +15,16 @@ from iommufd_py.uapi.ffi import ffi, lib
 
 FIXED_IOVA: int = lib.IOMMU_IOAS_MAP_FIXED_IOVA
 
-# An answer of 64 bits that comes back signed: what lies in the last page's worth below zero is an errno, as in the
-# kernel's IS_ERR().
-_ERRNOS, _U64 = 4096, (1 << 64) - 1
-_LAST_IOVA_TOLD = _U64 - _ERRNOS
+NO_ANSWER = (1 << 64) - 1
+"""In an answer (:func:`new_answer`): the kernel did nothing. No mapping starts there, and none is so long."""
+
 DIRTY_BITMAP_NO_CLEAR: int = lib.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR
 PGFAULT_PASID_VALID: int = lib.IOMMU_PGFAULT_FLAGS_PASID_VALID
 PGFAULT_LAST_PAGE: int = lib.IOMMU_PGFAULT_FLAGS_LAST_PAGE
 VEVENT_LOST_EVENTS: int = lib.IOMMU_VEVENTQ_FLAG_LOST_EVENTS
 
-# Every ioctl that probe() asks for.
-IOCTLS = (
-    "IOMMU_DESTROY",
-    "IOMMU_IOAS_ALLOC",
-    "IOMMU_IOAS_ALLOW_IOVAS",
-    "IOMMU_IOAS_COPY",
-    "IOMMU_IOAS_IOVA_RANGES",
-    "IOMMU_IOAS_MAP",
-    "IOMMU_IOAS_UNMAP",
-    "IOMMU_OPTION",
-    "IOMMU_VFIO_IOAS",
-    "IOMMU_HWPT_ALLOC",
-    "IOMMU_GET_HW_INFO",
-    "IOMMU_HWPT_SET_DIRTY_TRACKING",
-    "IOMMU_HWPT_GET_DIRTY_BITMAP",
-    "IOMMU_HWPT_INVALIDATE",
-    "IOMMU_FAULT_QUEUE_ALLOC",
-    "IOMMU_IOAS_MAP_FILE",
-    "IOMMU_VIOMMU_ALLOC",
-    "IOMMU_VDEVICE_ALLOC",
-    "IOMMU_IOAS_CHANGE_PROCESS",
-    "IOMMU_VEVENTQ_ALLOC",
-    "IOMMU_HW_QUEUE_ALLOC",
-    "IOMMU_IOAS_NOIOMMU_GET_PA",
-    "IOMMU_TEST_CMD",
-)
+IOCTLS = (*sorted(ffi.typeof("enum iommufd_ioctl").relements, key=request), "IOMMU_TEST_CMD")
+"""Every ioctl of /dev/iommu, in the order of their numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +53,11 @@ def probe(fd: int) -> dict[str, bool]:
     """
     empty = ffi.new("uint64_t *")
     return {name: lib.iommufd_uapi_ioctl(fd, request(name), empty) != -errno.ENOTTY for name in IOCTLS}
+
+
+def is_iommufd(fd: int) -> bool:
+    """Tell whether *fd* is an open iommufd, as :func:`probe` asks: by an ioctl that the kernel never carries out."""
+    return lib.iommufd_uapi_ioctl(fd, request("IOMMU_DESTROY"), ffi.new("uint64_t *")) == -errno.EINVAL
 
 
 def destroy(fd: int, object_id: int) -> None:
@@ -140,19 +121,33 @@ def ioas_iova_ranges(fd: int, ioas_id: int) -> tuple[list[tuple[int, int]], int]
     return ranges, int(arg.out_iova_alignment)
 
 
-def ioas_map(fd: int, ioas_id: int, user_va: int, length: int, iova: int, flags: int) -> int:
-    """Map user memory and return its IOVA; *iova* counts only with IOMMU_IOAS_MAP_FIXED_IOVA among the *flags*."""
-    # An IOVA among the last of the space could not be told from an errno.
-    if call.observer is not None or iova > _LAST_IOVA_TOLD:
+def new_answer() -> Any:
+    """Return a cell, ``answer[0]``, that holds :data:`NO_ANSWER` until ioas_map() or ioas_unmap() writes to it.
+
+    C writes it when the kernel has done its work, so it also tells when a signal's exception replaces the return value.
+    """
+    return ffi.new("uint64_t *", NO_ANSWER)
+
+
+def ioas_map(fd: int, ioas_id: int, user_va: int, length: int, iova: int, flags: int, answer: Any = None) -> int:
+    """Map user memory and return its IOVA, also in *answer*; *iova* counts only with IOMMU_IOAS_MAP_FIXED_IOVA."""
+    if answer is None:
+        answer = new_answer()
+    observed = call.observer is not None
+    start = time.perf_counter_ns() if observed else 0
+    try:
+        result = lib.iommufd_uapi_ioas_map(fd, flags, ioas_id, user_va, length, iova, answer)
+    except (OverflowError, TypeError):
         fields = {"flags": flags, "ioas_id": ioas_id, "user_va": user_va, "length": length, "iova": iova}
-        return int(issue(fd, "IOMMU_IOAS_MAP", "iommu_ioas_map", **fields).iova)
-    result = lib.iommufd_uapi_ioas_map(fd, flags, ioas_id, user_va, length, iova)
-    if result >= 0:
-        return result
-    if result > -_ERRNOS:
+        call.refuse_fields("IOMMU_IOAS_MAP", "iommu_ioas_map", fields)
+        raise
+    if result or observed:
         fields = {"flags": flags, "ioas_id": ioas_id, "user_va": user_va, "length": length, "iova": iova}
+        if observed:
+            call.report(fd, "IOMMU_IOAS_MAP", fields, result, {"iova": answer[0]}, start)
         check_result(result, "IOMMU_IOAS_MAP", fields)
-    return result & _U64
+    mapped: int = answer[0]
+    return mapped
 
 
 def ioas_map_file(fd: int, ioas_id: int, file: int, start: int, length: int, iova: int, flags: int) -> int:
@@ -171,16 +166,28 @@ def ioas_map_file(fd: int, ioas_id: int, file: int, start: int, length: int, iov
     return int(arg.iova)
 
 
-def ioas_unmap(fd: int, ioas_id: int, iova: int, length: int) -> int:
-    """Unmap every mapping that lies wholly in the range, and return the bytes unmapped; 0 and 2^64-1 mean all."""
-    if call.observer is not None:
-        return int(issue(fd, "IOMMU_IOAS_UNMAP", "iommu_ioas_unmap", ioas_id=ioas_id, iova=iova, length=length).length)
-    result = lib.iommufd_uapi_ioas_unmap(fd, ioas_id, iova, length)
-    if result >= 0:
-        return result
-    if result > -_ERRNOS:
-        check_result(result, "IOMMU_IOAS_UNMAP", {"ioas_id": ioas_id, "iova": iova, "length": length})
-    return result & _U64
+def ioas_unmap(fd: int, ioas_id: int, iova: int, length: int, answer: Any = None) -> int:
+    """Unmap every mapping that lies wholly in the range, and return the bytes unmapped, also in *answer*.
+
+    IOVA 0 and a length of 2^64-1 unmap everything.
+    """
+    if answer is None:
+        answer = new_answer()
+    observed = call.observer is not None
+    start = time.perf_counter_ns() if observed else 0
+    try:
+        result = lib.iommufd_uapi_ioas_unmap(fd, ioas_id, iova, length, answer)
+    except (OverflowError, TypeError):
+        fields = {"ioas_id": ioas_id, "iova": iova, "length": length}
+        call.refuse_fields("IOMMU_IOAS_UNMAP", "iommu_ioas_unmap", fields)
+        raise
+    if result or observed:
+        fields = {"ioas_id": ioas_id, "iova": iova, "length": length}
+        if observed:
+            call.report(fd, "IOMMU_IOAS_UNMAP", fields, result, {"length": answer[0]}, start)
+        check_result(result, "IOMMU_IOAS_UNMAP", fields)
+    unmapped: int = answer[0]
+    return unmapped
 
 
 def option_get(fd: int, option: IommuOption, object_id: int = 0) -> int:
@@ -294,8 +301,7 @@ def hwpt_invalidate(fd: int, hwpt_id: int, data_type: int, entries: bytes, entry
         "entry_len": entry_bytes,
         "entry_num": len(entries) // entry_bytes if entry_bytes else 0,
     }
-    for name, value in fields.items():
-        setattr(arg, name, value)
+    call.fill("IOMMU_HWPT_INVALIDATE", arg, fields)
     result = submit(fd, "IOMMU_HWPT_INVALIDATE", arg, fields)
     check_result(result, "IOMMU_HWPT_INVALIDATE", {**fields, "handled": int(arg.entry_num)})
     return int(arg.entry_num)

@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from iommufd_py.base.arguments import check_integer
 from iommufd_py.base.errors import check_result
 from iommufd_py.uapi import call
 from iommufd_py.uapi.call import address_of, submit
@@ -48,6 +49,7 @@ def access_rw(fd: int, access_id: int, iova: int, data: bytearray, flags: int) -
         arguments = {"iova": iova, "length": len(data), "uptr": address_of(address), "flags": flags}
         _issue(fd, "ACCESS_RW", access_id, "access_rw", arguments)
         return
+    iova = check_integer("IOMMU_TEST_CMD ACCESS_RW: iova", iova)
     result = lib.iommufd_uapi_access_rw(fd, access_id, iova, address, len(data), flags)
     if result < 0:
         arguments = {"id": access_id, "iova": iova, "length": len(data), "flags": flags}
@@ -59,9 +61,7 @@ def _issue(fd: int, operation: str, object_id: int, member: str, fields: Mapping
     arg.size = _BYTES
     arg.op = getattr(lib, f"IOMMU_TEST_OP_{operation}")
     arg.id = object_id
-    if fields:
-        part = getattr(arg, member)
-        for name, value in fields.items():
-            setattr(part, name, value)
     shown, arguments = f"IOMMU_TEST_CMD {operation}", {"id": object_id, **fields}
+    if fields:
+        call.fill(shown, getattr(arg, member), fields)
     return check_result(submit(fd, "IOMMU_TEST_CMD", arg, arguments, shown), shown, arguments), arg

@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""System calls besides ioctl() that Python has no name for."""
+"""The system calls, ioctl() apart, for which Python has no function."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from iommufd_py.base.errors import check_result
 from iommufd_py.uapi.ffi import ffi, lib
 
+_UID_MAP = Path("/proc/thread-self/uid_map")
+# Every user id, mapped to itself (user_namespaces(7)).
+_FIRST_NAMESPACE = ["0", "0", "4294967295"]
+
+MAX_NODE = 1023
+"""The highest number that a NUMA node can have here."""
+
 
 def memory_on_node(user_va: int, length: int, node: int) -> None:
-    """Have memory that is reserved but not yet there come from one NUMA node (mbind, MPOL_BIND).
+    """Make the kernel take memory that is reserved but not yet present from one NUMA node (mbind, MPOL_BIND).
 
     Raises:
         OSError: there is no such node, or this process may have no memory of it.
@@ -20,9 +28,29 @@ def memory_on_node(user_va: int, length: int, node: int) -> None:
 
 @contextmanager
 def without_ipc_lock() -> Iterator[None]:
-    """Do without CAP_IPC_LOCK in this thread and those it starts: pinned pages count against RLIMIT_MEMLOCK."""
-    check_result(lib.iommufd_uapi_set_ipc_lock(False), "capset", {"CAP_IPC_LOCK": "off"})
+    """Drop CAP_IPC_LOCK, in this thread and those it starts, while the block runs, then restore it as it was.
+
+    Without the capability, pinned pages count against RLIMIT_MEMLOCK.
+    """
+    before = has_ipc_lock()
     try:
+        if before:
+            check_result(lib.iommufd_uapi_set_ipc_lock(False), "capset", {"CAP_IPC_LOCK": "off"})
         yield
     finally:
-        check_result(lib.iommufd_uapi_set_ipc_lock(True), "capset", {"CAP_IPC_LOCK": "on"})
+        if before:
+            check_result(lib.iommufd_uapi_set_ipc_lock(True), "capset", {"CAP_IPC_LOCK": "on"})
+
+
+def has_ipc_lock() -> bool:
+    """Tell whether CAP_IPC_LOCK is in effect in this thread."""
+    return bool(check_result(lib.iommufd_uapi_ipc_lock(), "capget", {}))
+
+
+def pages_are_charged() -> bool:
+    """Tell whether the kernel charges pinned pages against RLIMIT_MEMLOCK in this thread.
+
+    It does unless the thread has CAP_IPC_LOCK in the first user namespace: capable(CAP_IPC_LOCK) in iopt_alloc_pages()
+    of drivers/iommu/iommufd/pages.c. Root of another user namespace has the capability only there.
+    """
+    return not has_ipc_lock() or _UID_MAP.read_text().split() != _FIRST_NAMESPACE

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from iommufd_py.uapi.call import address_of, issue_argsz, issue_pointer, issue_value
+from iommufd_py.uapi.call import address_of, fill, issue_argsz, issue_pointer, issue_value
 from iommufd_py.uapi.enums import GroupFlags, IrqFlags, RegionFlags
 from iommufd_py.uapi.ffi import ffi, lib
 
@@ -193,7 +193,8 @@ def device_set_irqs(fd: int, flags: int, index: int, start: int, count: int, dat
     size = ffi.sizeof("struct vfio_irq_set") + len(data)
     memory = ffi.new("uint64_t[]", (size + 7) // 8)
     arg = ffi.cast("struct vfio_irq_set *", memory)
-    arg.argsz, arg.flags, arg.index, arg.start, arg.count = size, flags, index, start, count
+    arg.argsz = size
+    fill("VFIO_DEVICE_SET_IRQS", arg, {"flags": flags, "index": index, "start": start, "count": count})
     ffi.memmove(arg.data, data, len(data))
     return issue_pointer(
         fd,
@@ -213,7 +214,8 @@ def device_feature(fd: int, flags: int, data: bytes = b"") -> bytes:
     header = ffi.sizeof("struct vfio_device_feature")
     memory = ffi.new("uint64_t[]", (header + len(data) + 7) // 8)
     arg = ffi.cast("struct vfio_device_feature *", memory)
-    arg.argsz, arg.flags = header + len(data), flags
+    arg.argsz = header + len(data)
+    fill("VFIO_DEVICE_FEATURE", arg, {"flags": flags})
     ffi.memmove(arg.data, data, len(data))
     issue_pointer(fd, "VFIO_DEVICE_FEATURE", arg, {"flags": flags})
     return bytes(ffi.buffer(arg.data, len(data)))
@@ -256,8 +258,7 @@ def _issue_with_capabilities(fd: int, ioctl: str, structure: str, **fields: obje
         memory = ffi.new("uint64_t[]", (size + 7) // 8)
         arg = ffi.cast(f"struct {structure} *", memory)
         arg.argsz = size
-        for name, value in fields.items():
-            setattr(arg, name, value)
+        fill(ioctl, arg, fields)
         issue_pointer(fd, ioctl, arg, fields)
         # A larger argsz coming back is how the kernel asks for more room.
         if arg.argsz <= size:

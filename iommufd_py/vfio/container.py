@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The five ways in which VFIO gives a device an IO address space, behind one interface.
+"""One interface to the five ways in which VFIO gives a device an IO address space.
 
     with open_container(ContainerMode.VFIO_TYPE1V2, "0000:3b:00.0") as container, DmaBuffer(2 << 20) as buffer:
         mapping = container.map(buffer, 0x1_0000_0000)
         container.device.config.read_int(0, 2)
 
-What is written so runs in all of them.
+These lines run in all five modes.
 """
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.iova import IovaRanges
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.objects.mapping import Mapping
@@ -17,18 +18,19 @@ from iommufd_py.vfio.pci_device import VfioPciDevice
 
 
 class Container(Resource):
-    """An IO address space for the devices that are opened in it.
+    """An IO address space, and the devices that are opened in it. Made by :func:`open_container`.
 
     Attributes:
-        device: the first of them.
+        device: the first device.
     """
 
     device: VfioPciDevice
 
     def open_device(self, bdf: str) -> VfioPciDevice:
-        """Open one more device, which DMA mappings made before and later reach too."""
+        """Open one more device, which reaches all mappings, those made before and after."""
         raise NotImplementedError
 
+    @checked
     def map(
         self,
         buffer: DmaBuffer,
@@ -45,10 +47,15 @@ class Container(Resource):
             InvalidFieldError: the range is misaligned, empty or not allowed.
             IommufdError: ENOSPC over dma_entry_limit, ENOMEM over RLIMIT_MEMLOCK.
         """
+        size = buffer.length - offset if length is None else length
+        buffer.check_range(offset, size)
+        return self._map(buffer, iova, offset, size, flags)
+
+    def _map(self, buffer: DmaBuffer, iova: int, offset: int, length: int, flags: MapFlags) -> Mapping:
         raise NotImplementedError
 
     def map_user_va(self, user_va: int, length: int, iova: int, *, flags: MapFlags = MapFlags.READ_WRITE) -> None:
-        """Map memory this package does not own; the caller keeps it there and unmaps it."""
+        """Map memory that this package does not own; the caller keeps the memory present and unmaps it."""
         raise NotImplementedError
 
     def unmap(self, iova: int, length: int) -> int:
@@ -65,7 +72,7 @@ class Container(Resource):
         raise NotImplementedError
 
     def iova_ranges(self) -> IovaRanges:
-        """Return where can be mapped, in the order of IOVA, and the alignment."""
+        """Return the IOVA ranges that can be mapped, in ascending order, and the alignment."""
         raise NotImplementedError
 
     def dma_cc(self) -> bool:
@@ -73,5 +80,8 @@ class Container(Resource):
         raise NotImplementedError
 
     def mappings_left(self) -> int | None:
-        """Return how many more mappings the kernel allows (dma_entry_limit of VFIO's type1), None for no limit."""
+        """Return how many more mappings the kernel allows, None for no limit.
+
+        VFIO's type1 has dma_entry_limit. The compatibility container has no limit and answers 2^32 - 1.
+        """
         raise NotImplementedError

@@ -5,6 +5,7 @@ import errno
 import os
 from pathlib import Path
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.pci_address import normalize_bdf
 from iommufd_py.objects.device import BoundDevice
@@ -28,6 +29,7 @@ class VfioDevice(VfioPciDevice, BoundDevice):
     Source: Documentation/driver-api/vfio.rst, "VFIO Device cdev".
     """
 
+    @checked
     def __init__(self, iommufd: Iommufd, bdf: str) -> None:
         super().__init__(iommufd)
         self.bdf = normalize_bdf(bdf)

@@ -3,6 +3,7 @@
 
 import os
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.enums import IrqIndex
@@ -34,6 +35,7 @@ class VfioFile(Resource):
     def _release(self) -> None:
         os.close(self._fd)
 
+    @checked
     def irq_info(self, index: IrqIndex) -> vfio.IrqInfo:
         """Ask how many interrupts of a kind there are, 0 for none, and what can be done with them."""
         return vfio.device_get_irq_info(self.fileno(), index)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import DeviceError, SkipError
 from iommufd_py.base.sysfs import entries
 from iommufd_py.objects.resource import Resource
@@ -27,6 +28,7 @@ class VfioGroup(Resource):
         number: of the group.
     """
 
+    @checked
     def __init__(
         self, container: Resource, container_fd: int, number: int, on_close: Callable[["VfioGroup"], None]
     ) -> None:
@@ -69,6 +71,7 @@ class VfioGroup(Resource):
 class VfioGroupDevice(VfioPciDevice):
     """A PCI device bound to vfio-pci, opened through its group. Made by ``container.open_device()``."""
 
+    @checked
     def __init__(self, group: VfioGroup, bdf: str) -> None:
         super().__init__(group)
         self.group = group

@@ -2,9 +2,11 @@
 """The interrupts of a VFIO device, through eventfds."""
 
 import os
+import resource
 import select
 import struct
 
+from iommufd_py.base.arguments import check_integer, checked, milliseconds
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import vfio
@@ -19,47 +21,62 @@ class Interrupts(Resource):
 
     Args:
         index: the kind.
-        count: how many vectors, from the first; default: all there are.
+        count: how many vectors, from the first. ``device.irq_info(index).count`` is how many the device has.
 
     Attributes:
-        eventfds: one descriptor per vector, non-blocking, for an event loop of the user's.
+        eventfds: one descriptor per vector, non-blocking, for the event loop of a program.
 
     Raises:
-        DeviceError: the device, or the machine, has not that many, or they are enabled already.
+        DeviceError: the device or the machine has fewer vectors, the process has too few file descriptors left, or
+            the interrupts are enabled already.
         IommufdError: another kind is enabled.
 
     Source: VFIO_DEVICE_SET_IRQS in include/uapi/linux/vfio.h.
     """
 
-    def __init__(self, device: VfioFile, index: IrqIndex, count: int | None = None) -> None:
+    @checked
+    def __init__(self, device: VfioFile, index: IrqIndex, count: int = 1) -> None:
         super().__init__(device)
         self.device = device
         self.index = index
         if any(isinstance(one, Interrupts) and one.index is index for one in device._dependents):
             raise DeviceError(f"the {index.name} interrupts of {device.name} are enabled already; close those first")
         available = device.irq_info(index).count
-        self.count = available if count is None else count
-        if not 0 < self.count <= available:
-            raise DeviceError(f"{device.name} has {available} {index.name} interrupts, {self.count} cannot be enabled")
+        self.count = count
+        if not 0 < count <= available:
+            raise DeviceError(f"{device.name} has {available} {index.name} interrupts, {count} cannot be enabled")
         enable = IrqSetFlags.DATA_EVENTFD | IrqSetFlags.ACTION_TRIGGER
+        self.eventfds: tuple[int, ...] = ()
         with self._opening():
-            self.eventfds = tuple(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(self.count))
             try:
+                self._make_eventfds()
                 granted = self._set(enable, struct.pack(f"={self.count}i", *self.eventfds))
                 if granted:
                     raise DeviceError(
-                        f"only {granted} of {self.count} {index.name} vectors can be had for {device.name}: ask for "
-                        "fewer"
+                        f"the kernel has {granted} of {count} {index.name} vectors for {device.name}: ask for fewer"
                     )
             except BaseException:
                 self._close_eventfds()
                 raise
 
+    def _make_eventfds(self) -> None:
+        while len(self.eventfds) < self.count:
+            try:
+                self.eventfds += (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC),)
+            except OSError as failure:
+                limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+                raise DeviceError(
+                    f"{self.count} {self.index.name} interrupts of {self.device.name} need as many file descriptors, "
+                    f"and eventfd() fails for number {len(self.eventfds) + 1}: {failure.strerror}; ask for fewer, or "
+                    f"raise RLIMIT_NOFILE (ulimit -n), which is {limit}"
+                ) from failure
+
     def __repr__(self) -> str:
         return f"Interrupts({self.index.name} of {self.device.name}, count={self.count})"
 
+    @checked
     def trigger(self, *vectors: int) -> None:
-        """Have the kernel signal *vectors* (default: all) as if the device had raised them."""
+        """Make the kernel signal *vectors* (default: all) as if the device had raised them."""
         self._check_open()
         action = IrqSetFlags.ACTION_TRIGGER
         if not vectors:
@@ -67,15 +84,23 @@ class Interrupts(Resource):
             return
         chosen = bytearray(self.count)
         for vector in vectors:
-            chosen[vector] = 1
+            chosen[self._check_vector(vector)] = 1
         self._set(action | IrqSetFlags.DATA_BOOL, bytes(chosen))
 
-    def wait(self, vector: int = 0, timeout: float = 1.0) -> int:
-        """Return how often *vector* fired since the last call, after at most *timeout* seconds; 0 if it did not."""
+    @checked
+    def wait(self, vector: int = 0, timeout: float | None = None) -> int:
+        """Return how often *vector* fired since the last call; wait for it, *timeout* seconds at most (None: for ever).
+
+        Returns 0 if the vector did not fire in that time.
+        """
         self._check_open()
+        eventfd = self.eventfds[self._check_vector(vector)]
         poll = select.poll()
-        poll.register(self.eventfds[vector], select.POLLIN)
-        return os.eventfd_read(self.eventfds[vector]) if poll.poll(timeout * 1000) else 0
+        poll.register(eventfd, select.POLLIN)
+        return os.eventfd_read(eventfd) if poll.poll(milliseconds("timeout", timeout)) else 0
+
+    def _check_vector(self, vector: int) -> int:
+        return check_integer(f"{self!r}: vector", vector, 0, self.count - 1)
 
     def mask(self) -> None:
         """Mask the interrupt (INTx only)."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A container made of an iommufd and one IOAS."""
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.iova import IovaRanges
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.objects.ioas import DmaMapping
@@ -19,6 +20,7 @@ class IoasContainer(Container):
         ioas: where all mappings are.
     """
 
+    @checked
     def __init__(self, bdf: str) -> None:
         super().__init__()
         with self._opening():
@@ -36,6 +38,7 @@ class IoasContainer(Container):
     def _release(self) -> None:
         self.iommufd.close()
 
+    @checked
     def open_device(self, bdf: str) -> VfioDevice:
         """Open one more device and attach it to the IOAS."""
         self._check_open()
@@ -47,38 +50,25 @@ class IoasContainer(Container):
             raise
         return device
 
-    def map(
-        self,
-        buffer: DmaBuffer,
-        iova: int,
-        *,
-        offset: int = 0,
-        length: int | None = None,
-        flags: MapFlags = MapFlags.READ_WRITE,
-    ) -> DmaMapping:
-        """As :meth:`Container.map`."""
+    def _map(self, buffer: DmaBuffer, iova: int, offset: int, length: int, flags: MapFlags) -> DmaMapping:
         return self.ioas.map(buffer, iova, offset=offset, length=length, flags=flags)
 
+    @checked
     def map_user_va(self, user_va: int, length: int, iova: int, *, flags: MapFlags = MapFlags.READ_WRITE) -> None:
-        """As :meth:`Container.map_user_va`."""
         self.ioas.map_user_va(user_va, length, iova, flags=flags)
 
+    @checked
     def unmap(self, iova: int, length: int) -> int:
-        """As :meth:`Container.unmap`."""
         return self.ioas.unmap(iova, length)
 
     def unmap_all(self) -> int:
-        """As :meth:`Container.unmap_all`."""
         return self.ioas.unmap_all()
 
     def iova_ranges(self) -> IovaRanges:
-        """As :meth:`Container.iova_ranges`."""
         return self.ioas.iova_ranges()
 
     def dma_cc(self) -> bool:
-        """As :meth:`Container.dma_cc`."""
         return self.ioas.dma_cc()
 
     def mappings_left(self) -> None:
-        """Return None: iommufd has no such limit."""
         self._check_open()

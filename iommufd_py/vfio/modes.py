@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Open a container of any mode."""
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.uapi.enums import VfioExtension
@@ -9,6 +10,7 @@ from iommufd_py.vfio.ioas_container import IoasContainer
 from iommufd_py.vfio.type1 import DEV_VFIO, Type1Container
 
 
+@checked
 def open_container(mode: ContainerMode, bdf: str) -> Container:
     """Open a container of a mode with its first device.
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A PCI device on vfio-pci, however it was opened."""
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import DeviceError, InvalidFieldError, UnsupportedIoctlError
 from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.uapi import vfio
@@ -36,6 +37,7 @@ class VfioPciDevice(VfioFile):
             )
         vfio.device_reset(self.fileno())
 
+    @checked
     def region(self, index: RegionIndex | int) -> Region:
         """Return a region; one that the device does not have is 0 bytes long."""
         return Region(self, index)
@@ -45,10 +47,12 @@ class VfioPciDevice(VfioFile):
         """The configuration space, as VFIO virtualizes it."""
         return self.region(RegionIndex.CONFIG)
 
-    def enable_irqs(self, index: IrqIndex, count: int | None = None) -> Interrupts:
-        """Enable *count* (default: all) interrupts of a kind, each with an eventfd of its own."""
+    @checked
+    def enable_irqs(self, index: IrqIndex, count: int = 1) -> Interrupts:
+        """Enable the first *count* interrupts of a kind, each with its own eventfd."""
         return Interrupts(self, index, count)
 
+    @checked
     def has_feature(self, feature: DeviceFeature | int, operation: FeatureOperation) -> bool:
         """Tell whether *operation* of *feature* would be possible; nothing is changed."""
         try:
@@ -58,10 +62,12 @@ class VfioPciDevice(VfioFile):
             return False
         return True
 
+    @checked
     def get_feature(self, feature: DeviceFeature | int, data: bytes) -> bytes:
         """Get a feature; *data* is its structure with the in-fields set, the answer the same with the out-fields."""
         return vfio.device_feature(self.fileno(), feature | FeatureOperation.GET, data)
 
+    @checked
     def set_feature(self, feature: DeviceFeature | int, data: bytes = b"") -> None:
         """Set a feature; *data* is its structure."""
         vfio.device_feature(self.fileno(), feature | FeatureOperation.SET, data)

@@ -4,7 +4,8 @@
 import mmap
 import os
 
-from iommufd_py.base.errors import DeviceError
+from iommufd_py.base.arguments import check_integer, checked
+from iommufd_py.base.errors import ArgumentValueError, DeviceError
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import vfio
@@ -26,6 +27,7 @@ class Region:
     Source: VFIO_DEVICE_GET_REGION_INFO in include/uapi/linux/vfio.h.
     """
 
+    @checked
     def __init__(self, device: VfioFile, index: RegionIndex | int) -> None:
         self.device = device
         self.info = vfio.device_get_region_info(device.fileno(), index)
@@ -35,6 +37,7 @@ class Region:
         name = RegionIndex(self.info.index).name if known else f"region {self.info.index}"
         return f"{name} of {self.device.name}"
 
+    @checked
     def read(self, offset: int, length: int) -> bytes:
         """Return *length* bytes from *offset*.
 
@@ -50,6 +53,7 @@ class Region:
             raise self._refusal("read", offset, length, f"only {len(data)} came")
         return data
 
+    @checked
     def write(self, offset: int, data: bytes) -> None:
         """Write *data* to *offset*.
 
@@ -64,16 +68,20 @@ class Region:
         if written != len(data):
             raise self._refusal("written", offset, len(data), f"only {written} went")
 
+    @checked
     def read_int(self, offset: int, width: int) -> int:
         """Return the unsigned integer of *width* (1, 2, 4 or 8) bytes at *offset*."""
         _check_width(width)
         return int.from_bytes(self.read(offset, width), "little")
 
+    @checked
     def write_int(self, offset: int, value: int, width: int) -> None:
         """Write *value* as an unsigned integer of *width* (1, 2, 4 or 8) bytes to *offset*."""
         _check_width(width)
+        check_integer(f"{self!r}: value", value, 0, (1 << 8 * width) - 1)
         self.write(offset, value.to_bytes(width, "little"))
 
+    @checked
     def mmap(self, offset: int = 0, length: int | None = None) -> "RegionMapping":
         """Map *length* bytes (default: the rest) from *offset*, a multiple of the page, into this process.
 
@@ -84,7 +92,7 @@ class Region:
 
     def _check_range(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.info.size:
-            raise ValueError(
+            raise ArgumentValueError(
                 f"{length} bytes from offset {offset:#x} are not inside {self!r} ({format_size(self.info.size)})"
             )
 
@@ -105,6 +113,7 @@ class RegionMapping(Resource):
         length: bytes.
     """
 
+    @checked
     def __init__(self, region: Region, offset: int, length: int) -> None:
         super().__init__(region.device)
         self.region = region
@@ -139,13 +148,20 @@ class RegionMapping(Resource):
 
     def write_int(self, offset: int, value: int, width: int) -> None:
         """Store *value* as an unsigned integer of *width* (1, 2, 4 or 8) bytes at *offset* of the mapping."""
-        self._register(offset, width)[offset // width] = value
+        register = self._register(offset, width)
+        try:
+            register[offset // width] = value
+        except (TypeError, ValueError):
+            check_integer(f"{self!r}: value", value, 0, (1 << 8 * width) - 1)
+            raise
 
     def _register(self, offset: int, width: int) -> "memoryview[int]":
         self._check_open()
         _check_width(width)
+        if type(offset) is not int:
+            check_integer(f"{self!r}: offset", offset)
         if offset % width or not 0 <= offset <= self.length - width:
-            raise ValueError(f"there is no {width}-byte register at offset {offset:#x} of {self!r}")
+            raise ArgumentValueError(f"there is no {width}-byte register at offset {offset:#x} of {self!r}")
         return self._registers[width]
 
     def _release(self) -> None:
@@ -155,5 +171,5 @@ class RegionMapping(Resource):
 
 
 def _check_width(width: int) -> None:
-    if width not in _WIDTHS:
-        raise ValueError(f"an access is 1, 2, 4 or 8 bytes wide, not {width}")
+    if type(width) is not int or width not in _WIDTHS:
+        raise ArgumentValueError(f"an access is 1, 2, 4 or 8 bytes wide, not {width}")

@@ -4,9 +4,11 @@
 import os
 from pathlib import Path
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import SkipError
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.pci_address import normalize_bdf
+from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.objects.mapping import Mapping, MappingSpace
 from iommufd_py.uapi import vfio
@@ -37,6 +39,7 @@ class Type1Container(Container, MappingSpace):
     Source: Documentation/driver-api/vfio.rst; drivers/vfio/container.c, vfio_iommu_type1.c.
     """
 
+    @checked
     def __init__(
         self,
         bdf: str | None,
@@ -76,6 +79,7 @@ class Type1Container(Container, MappingSpace):
     def _release(self) -> None:
         os.close(self._fd)
 
+    @checked
     def open_device(self, bdf: str) -> VfioGroupDevice:
         """Open one more device; its group joins the container if it is not in it yet, and stays until that closes."""
         self._check_open()
@@ -107,49 +111,39 @@ class Type1Container(Container, MappingSpace):
         """Ask for page sizes, IOVA ranges and how many mappings are left (VFIO_IOMMU_GET_INFO)."""
         return vfio.iommu_get_info(self.fileno())
 
-    def map(
-        self,
-        buffer: DmaBuffer,
-        iova: int,
-        *,
-        offset: int = 0,
-        length: int | None = None,
-        flags: MapFlags = MapFlags.READ_WRITE,
-    ) -> "Type1Mapping":
-        """As :meth:`Container.map`."""
-        length = buffer.length - offset if length is None else length
-        buffer.check_range(offset, length)
-        self.map_user_va(buffer.user_va + offset, length, iova, flags=flags)
-        return Type1Mapping(self, buffer, iova, length, offset, flags)
+    def _map(self, buffer: DmaBuffer, iova: int, offset: int, length: int, flags: MapFlags) -> "Type1Mapping":
+        def map_it() -> Type1Mapping:
+            self.map_user_va(buffer.user_va + offset, length, iova, flags=flags)
+            return Type1Mapping(self, buffer, iova, length, offset, flags)
 
+        return self._register(map_it)
+
+    @checked
     def map_user_va(self, user_va: int, length: int, iova: int, *, flags: MapFlags = MapFlags.READ_WRITE) -> None:
-        """As :meth:`Container.map_user_va`."""
         vfio.iommu_map_dma(self.fileno(), user_va, iova, length, _type1_flags(flags))
 
+    @checked
     def unmap(self, iova: int, length: int) -> int:
-        """As :meth:`Container.unmap`."""
-        unmapped = vfio.iommu_unmap_dma(self.fileno(), iova, length)
-        self._forget_mappings(iova, length)
+        with held_signals():
+            unmapped = vfio.iommu_unmap_dma(self.fileno(), iova, length)
+            self._forget_mappings(iova, length)
         return unmapped
 
     def unmap_all(self) -> int:
-        """As :meth:`Container.unmap_all`."""
-        unmapped = vfio.iommu_unmap_dma(self.fileno(), 0, 0, Type1UnmapFlags.ALL)
-        self._forget_mappings(0, 1 << 64)
+        with held_signals():
+            unmapped = vfio.iommu_unmap_dma(self.fileno(), 0, 0, Type1UnmapFlags.ALL)
+            self._forget_mappings(0, 1 << 64)
         return unmapped
 
     def iova_ranges(self) -> IovaRanges:
-        """As :meth:`Container.iova_ranges`."""
         info = self.info()
         smallest = info.iova_page_sizes & -info.iova_page_sizes
         return IovaRanges(tuple(IovaRange(start, last) for start, last in info.iova_ranges), smallest)
 
     def dma_cc(self) -> bool:
-        """As :meth:`Container.dma_cc`."""
         return bool(vfio.check_extension(self.fileno(), VfioExtension.DMA_CC_IOMMU))
 
     def mappings_left(self) -> int | None:
-        """As :meth:`Container.mappings_left`; iommufd's imitation has no limit and answers 2^32 - 1."""
         return self.info().dma_avail
 
 

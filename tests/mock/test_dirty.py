@@ -5,7 +5,6 @@ import pytest
 
 from iommufd_py import (
     DirtyBitmap,
-    DirtyTracking,
     DmaBuffer,
     HwptAllocFlags,
     Ioas,
@@ -24,7 +23,7 @@ def test_dirty_pages_are_read_once(mock: MockDevice, ioas: Ioas) -> None:
     need_page_tables(mock, ioas)
     ioas.huge_pages = False  # a larger leaf has one dirty bit for all of it
     hwpt = mock.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING)
-    with DmaBuffer(64 * PAGE) as buffer, ioas.map(buffer, BASE), DirtyTracking(hwpt) as tracking:
+    with DmaBuffer(64 * PAGE) as buffer, ioas.map(buffer, BASE), hwpt.track_dirty() as tracking:
         touched = DirtyBitmap(BASE, buffer.length, PAGE, bytes([0b101, 0, 0, 0, 0, 0, 0, 0x80]))
         assert set_dirty(hwpt, touched) == 3
         assert tracking.read(BASE, buffer.length, clear=False) == touched
@@ -43,7 +42,7 @@ def test_a_range_that_ends_inside_a_byte(mock: MockDevice, ioas: Ioas) -> None:
     need_page_tables(mock, ioas)
     ioas.huge_pages = False
     hwpt = mock.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING)
-    with DmaBuffer(3 * PAGE) as buffer, ioas.map(buffer, BASE), DirtyTracking(hwpt) as tracking:
+    with DmaBuffer(3 * PAGE) as buffer, ioas.map(buffer, BASE), hwpt.track_dirty() as tracking:
         set_dirty(hwpt, DirtyBitmap(BASE, buffer.length, PAGE, bytes([0b110])))
         found = tracking.read(BASE, buffer.length)
         assert found.bits == bytes([0b110])
@@ -54,11 +53,11 @@ def test_a_range_that_ends_inside_a_byte(mock: MockDevice, ioas: Ioas) -> None:
 
 def test_tracking_needs_a_hwpt_made_for_it(mock: MockDevice, ioas: Ioas) -> None:
     with pytest.raises(NotSupportedError, match="not made with IOMMU_HWPT_ALLOC_DIRTY_TRACKING"):
-        DirtyTracking(mock.alloc_hwpt(ioas))
+        mock.alloc_hwpt(ioas).track_dirty()
 
 
 def test_closing_the_hwpt_ends_the_tracking(mock: MockDevice, ioas: Ioas) -> None:
     hwpt = mock.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING)
-    tracking = DirtyTracking(hwpt)
+    tracking = hwpt.track_dirty()
     hwpt.close()
     assert tracking.closed

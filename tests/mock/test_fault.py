@@ -30,7 +30,7 @@ READ_WRITE = PageFaultPermission.READ | PageFaultPermission.WRITE
 @pytest.fixture
 def queue(iommufd: Iommufd) -> FaultQueue:
     need_ioctl(iommufd, "IOMMU_FAULT_QUEUE_ALLOC", "6.11")
-    return FaultQueue(iommufd)
+    return iommufd.alloc_fault_queue()
 
 
 @pytest.fixture

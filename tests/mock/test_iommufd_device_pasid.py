@@ -6,7 +6,6 @@ import errno
 import pytest
 
 from iommufd_py import (
-    FaultQueue,
     HwptAllocFlags,
     Ioas,
     Iommufd,
@@ -31,7 +30,7 @@ def test_pasid_attach(iommufd: Iommufd, ioas: Ioas, variant: str) -> None:
     device = MockDevice(iommufd, MockDeviceFlags.PASID, target=ioas)
     parent = device.alloc_hwpt(ioas, flags=HwptAllocFlags.NEST_PARENT)
     first, second = (device.alloc_nested(parent, hwpt_data(), flags=FOR_PASIDS) for _ in range(2))
-    queue = FaultQueue(iommufd)
+    queue = iommufd.alloc_fault_queue()
     faulting = device.alloc_nested(parent, hwpt_data(), flags=FOR_PASIDS, fault_queue=queue)
     viommu = device.alloc_viommu(parent, VIommuType.SELFTEST)
     device.alloc_nested(viommu, hwpt_data(), flags=FOR_PASIDS)

@@ -81,7 +81,7 @@ def test_enforce_dirty(device: MockDevice, iommufd: Iommufd, ioas: Ioas) -> None
 def test_set_dirty_tracking(device: MockDevice, iommufd: Iommufd, ioas: Ioas) -> None:
     hwpt = device.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING)
     MockDevice(iommufd, target=hwpt)
-    DirtyTracking(hwpt).close()
+    hwpt.track_dirty().close()
 
 
 def test_pasid_set_dirty_tracking(device: MockDevice, iommufd: Iommufd, ioas: Ioas) -> None:
@@ -90,7 +90,7 @@ def test_pasid_set_dirty_tracking(device: MockDevice, iommufd: Iommufd, ioas: Io
     hwpt = device.alloc_hwpt(ioas, flags=HwptAllocFlags.PASID | HwptAllocFlags.DIRTY_TRACKING)
     with MockDevice(iommufd, MockDeviceFlags.PASID, target=hwpt) as with_pasids:
         with_pasids.attach(hwpt, PASID)
-        DirtyTracking(hwpt).close()
+        hwpt.track_dirty().close()
         with_pasids.detach(PASID)
     cannot = MockDevice(iommufd, MockDeviceFlags.PASID | MockDeviceFlags.NO_DIRTY, target=iommufd.alloc_ioas())
     with fails(errno.EINVAL):
@@ -116,7 +116,7 @@ def tracked(variant: Variant, device: MockDevice, ioas: Ioas) -> Iterator[DirtyT
         ioas.map(buffer, APERTURE.start)
         format_ = MockPageTable.HUGE if variant.hugepages else MockPageTable.DEFAULT
         hwpt = device.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING, data=hwpt_data(page_table=format_))
-        yield DirtyTracking(hwpt)
+        yield hwpt.track_dirty()
 
 
 def leaf_size(variant: Variant, tracked: DirtyTracking) -> int:

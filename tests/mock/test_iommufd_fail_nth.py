@@ -28,7 +28,7 @@ def injection(iommufd: Iommufd) -> Iterator[None]:
     need_mock_driver(iommufd)
     problem = fault_injection.injection_problem()
     need(problem is None, problem or "")
-    with fault_injection.settings():
+    with fault_injection.injection_settings():
         yield
     limit_memory(iommufd, None)
 

@@ -12,7 +12,6 @@ import pytest
 from iommufd_py import (
     Backing,
     DmaBuffer,
-    FaultQueue,
     HwptAllocFlags,
     HwptData,
     HwptDataType,
@@ -236,7 +235,7 @@ def test_alloc_hwpt_nested(devices: list[MockDevice], iommufd: Iommufd, ioas: Io
 
     need_page_faults()
     # A device goes from one to the next, and holds the one it is at.
-    queue = FaultQueue(iommufd)
+    queue = iommufd.alloc_fault_queue()
     faulting = device.alloc_nested(parent, hwpt_data(), fault_queue=queue)
     for nested in (first, second, faulting):
         device.attach(nested)

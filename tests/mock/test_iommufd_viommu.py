@@ -9,7 +9,6 @@ import pytest
 
 from iommufd_py import (
     DmaBuffer,
-    FaultQueue,
     Hwpt,
     HwptAllocFlags,
     HwptDataType,
@@ -100,7 +99,7 @@ def test_viommu_negative_tests(setup: Setup | None, iommufd: Iommufd, ioas: Ioas
 
 def test_viommu_alloc_nested_iopf(there: Setup, iommufd: Iommufd, ioas: Ioas) -> None:
     need_page_faults()
-    queue, data = FaultQueue(iommufd), hwpt_data()
+    queue, data = iommufd.alloc_fault_queue(), hwpt_data()
     for number, flags, fault_id in (
         (errno.ENOENT, HwptAllocFlags.FAULT_ID_VALID, (1 << 32) - 1),
         (errno.EOPNOTSUPP, HwptAllocFlags.FAULT_ID_VALID | 1 << 31, queue.id),

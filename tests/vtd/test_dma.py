@@ -94,7 +94,7 @@ def test_completion_by_interrupt(address: str) -> None:
             while interrupts.wait(timeout=0.05):
                 pass  # of completions that were seen before their interrupt came
             content = harness.engine.start_write(iova, 0x80)
-            assert interrupts.wait() == 1
+            assert interrupts.wait(timeout=5) == 1
             harness.engine.wait(timeout=0.1)
             window.expect(iova, content)
 

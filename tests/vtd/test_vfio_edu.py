@@ -57,7 +57,7 @@ def test_msi(edu: Container) -> None:
         assert irqs.wait(timeout=SHORT) == 0
         for _ in range(3):
             bar.write_int(RAISE, 1, 4)
-            assert irqs.wait() == 1
+            assert irqs.wait(timeout=5) == 1
             bar.write_int(ACKNOWLEDGE, 1, 4)
 
 
@@ -65,9 +65,9 @@ def test_intx_is_masked_when_it_fires(edu: Container) -> None:
     bar = edu.device.region(RegionIndex.BAR0)
     with edu.device.enable_irqs(IrqIndex.INTX) as irqs:
         bar.write_int(RAISE, 1, 4)
-        assert irqs.wait() == 1
+        assert irqs.wait(timeout=5) == 1
         irqs.unmask()  # the line is still up, so it fires again
-        assert irqs.wait() == 1
+        assert irqs.wait(timeout=5) == 1
         bar.write_int(ACKNOWLEDGE, 1, 4)
         irqs.unmask()
         assert irqs.wait(timeout=SHORT) == 0
@@ -75,7 +75,7 @@ def test_intx_is_masked_when_it_fires(edu: Container) -> None:
         bar.write_int(RAISE, 1, 4)
         assert irqs.wait(timeout=SHORT) == 0
         irqs.unmask()
-        assert irqs.wait() == 1
+        assert irqs.wait(timeout=5) == 1
         bar.write_int(ACKNOWLEDGE, 1, 4)
 
 

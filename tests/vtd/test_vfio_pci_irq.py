@@ -22,9 +22,9 @@ def test_enable_trigger_disable(container: Container, index: IrqIndex) -> None:
             with pytest.raises(BlockingIOError):
                 os.eventfd_read(eventfd)
             irqs.trigger(vector)
-            assert irqs.wait(vector) == 1
+            assert irqs.wait(vector, timeout=5) == 1
         irqs.trigger()
-        assert [irqs.wait(vector) for vector in range(count)] == [1] * count
+        assert [irqs.wait(vector, timeout=5) for vector in range(count)] == [1] * count
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
         os.eventfd_read(irqs.eventfds[0])
     assert caught.value.errno == errno.EBADF

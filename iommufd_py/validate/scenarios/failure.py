@@ -12,8 +12,8 @@ from iommufd_py.objects.buffer import Backing
 from iommufd_py.objects.hwpt import Hwpt
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.uapi.enums import HwptAllocFlags
+from iommufd_py.uapi.fault_injection import FaultInjection
 from iommufd_py.validate.context import HUGE_PAGES, Pages, ScenarioContext
-from iommufd_py.validate.faults import Faults
 from iommufd_py.validate.scenario import scenario
 
 COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
@@ -92,7 +92,7 @@ def failure_of_a_map(context: ScenarioContext) -> None:
     buffer = context.buffer(_PAGES)
     length = buffer.memory.length
 
-    def attempt(faults: Faults, number: int) -> None:
+    def attempt(faults: FaultInjection, number: int) -> None:
         iova = context.iova(length)
         mapped = False
         with context.step(f"map, fault {number}", transient=buffer.pages()), suppress(IommufdError), faults.at(number):
@@ -164,7 +164,7 @@ def failure_of_an_attach(context: ScenarioContext) -> None:
     context.map(ioas, buffer)
     device = context.device(NON_COHERENT)
 
-    def attempt(faults: Faults, number: int) -> None:
+    def attempt(faults: FaultInjection, number: int) -> None:
         name = f"attach, fault {number}"
         attached = False
         with (
@@ -184,7 +184,7 @@ def failure_of_an_attach(context: ScenarioContext) -> None:
 def _join_with_faults(context: ScenarioContext, ioas: Ioas, pages: Pages, leave: Pages) -> None:
     device = context.device(NON_COHERENT)
 
-    def attempt(faults: Faults, number: int) -> None:
+    def attempt(faults: FaultInjection, number: int) -> None:
         hwpt = None
         with (
             context.step(f"join, fault {number}", rule=2, transient=pages, makes=NON_COHERENT),
@@ -199,9 +199,9 @@ def _join_with_faults(context: ScenarioContext, ioas: Ioas, pages: Pages, leave:
     _sweep(attempt)
 
 
-def _sweep(attempt: Callable[[Faults, int], None]) -> None:
+def _sweep(attempt: Callable[[FaultInjection, int], None]) -> None:
     """Call *attempt* with the first fault, the second, and so on, until there was none to happen."""
-    with Faults() as faults:
+    with FaultInjection() as faults:
         for number in count(1):
             attempt(faults, number)
             if not faults.happened:

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: MIT
+import copy
 import errno
+import multiprocessing
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -42,3 +47,42 @@ def test_message_names_ioctl_arguments_cause_and_remedy() -> None:
 
 def test_errno_without_a_meaning_of_ours_has_the_systems() -> None:
     assert "Stale file handle" in str(errors.IommufdError(errno.ESTALE, "IOMMU_DESTROY", {"id": 1}))
+
+
+def kinds() -> list[type[Exception]]:
+    found, left = [], [errors.ToolError, errors.IommufdError]
+    while left:
+        kind = left.pop()
+        found.append(kind)
+        left += kind.__subclasses__()
+    return found
+
+
+def pickled(failure: Exception) -> Exception:
+    return pickle.loads(pickle.dumps(failure))
+
+
+def fail(kind: type[Exception]) -> None:
+    failure = kind(17, "IOMMU_IOAS_MAP", {"iova": 4096}) if issubclass(kind, errors.IommufdError) else kind("text")
+    failure.add_note("a note")
+    raise failure
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("through", [copy.copy, copy.deepcopy, pickled], ids=["copy", "deep", "pickle"])
+def test_every_error_can_be_copied(kind: type[Exception], through: Callable[[Exception], Exception]) -> None:
+    with pytest.raises(kind) as caught:
+        fail(kind)
+    again = through(caught.value)
+    assert type(again) is kind
+    assert str(again) == str(caught.value)
+    assert again.args == caught.value.args
+    assert vars(again) == vars(caught.value)
+    assert getattr(again, "errno", None) == getattr(caught.value, "errno", None)
+
+
+def test_an_error_comes_out_of_a_process_pool() -> None:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        caught = pool.submit(errors.check_result, -errno.EBUSY, "IOMMU_DESTROY", {"id": 1}).exception(timeout=60)
+    assert isinstance(caught, errors.BusyError)
+    assert (caught.errno, caught.ioctl, caught.arguments) == (errno.EBUSY, "IOMMU_DESTROY", {"id": 1})

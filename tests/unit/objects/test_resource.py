@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
+import copy
 import gc
+import pickle
 import warnings
+from collections.abc import Callable
 from signal import default_int_handler, raise_signal, signal
 
 import pytest
@@ -140,3 +143,9 @@ def test_dropping_an_open_thing_only_warns() -> None:
     assert [str(one.message) for one in caught] == ["dropped was never closed"]
     assert caught[0].category is ResourceWarning
     assert log == []
+
+
+@pytest.mark.parametrize("through", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deep", "pickle"])
+def test_a_resource_refuses_to_be_copied(through: Callable[[Resource], object]) -> None:
+    with Thing("thing", []) as thing, pytest.raises(TypeError, match="Thing cannot be copied or pickled: "):
+        through(thing)

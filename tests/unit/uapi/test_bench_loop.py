@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: MIT
 """What of the timed loop needs no iommufd: the floors, and how it stops."""
 
+import mmap
 import os
 import termios
+import time
 import tracemalloc
 from array import array
 from collections.abc import Iterator
 
 import pytest
 
-from iommufd_py import UnsupportedIoctlError
+from iommufd_py import ToolError, UnsupportedIoctlError
 from iommufd_py.bench.runner import SampleStore
 from iommufd_py.uapi import bench
 from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, TimedStep, clock, empty_ioctl
+from iommufd_py.uapi.call import address_of_buffer
 
 
 @pytest.fixture
@@ -39,6 +42,14 @@ def test_first_failure_ends_the_loop_and_is_named(null: int) -> None:
 def test_gate_lets_one_thread_through(null: int) -> None:
     with pytest.raises(UnsupportedIoctlError):
         Loop([empty_ioctl(null)]).run(1, Gate(1))
+
+
+def test_gate_does_not_wait_for_ever_for_a_thread_that_died(loop: Loop) -> None:
+    start = time.monotonic()
+    with pytest.raises(ToolError, match="another thread of the measurement died"):
+        loop.run(1, Gate(2, patience=0.2))
+    assert 0.2 <= time.monotonic() - start < 30
+    assert len(loop.run(3)[0].ns) == 3
 
 
 def test_store_notes_where_a_sample_was_disturbed() -> None:
@@ -79,6 +90,35 @@ def test_only_slow_samples_were_disturbed(loop: Loop) -> None:
         flagged = [ns for ns, flags in zip(batch.ns, batch.disturbances, strict=True) if flags]
         assert all(ns >= min(batch.ns) + 1000 for ns in flagged)
         assert len(flagged) < 10_000
+
+
+def test_the_preparation_of_the_lines_disturbs_no_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines lie in pages that only the preparation touches, and the first time it takes a fault for each."""
+    monkeypatch.setattr(bench, "request", lambda name: termios.FIONREAD)
+    length = 64 << 20
+    reader, writer = os.pipe()
+    # FIONREAD takes a microsecond. 1000 of them are slow enough that the loop always looks for disturbances.
+    step = TimedStep("step", reader, "FIONREAD", "int", {"n": 0}, calls=1000)
+    with mmap.mmap(-1, length) as memory:
+        for count in (1, 20):
+            memory.madvise(mmap.MADV_DONTNEED)
+            loop = Loop([step], user_va=address_of_buffer(memory), length=length, cache="dirty")
+            (batch,) = loop.run(count)
+            assert not any(flags & FAULTED for flags in batch.disturbances)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_the_first_sample_is_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ioctl of the first sample writes to a page that is not present."""
+    monkeypatch.setattr(bench, "request", lambda name: termios.FIONREAD)
+    reader, writer = os.pipe()
+    with mmap.mmap(-1, mmap.PAGESIZE) as memory:
+        step = TimedStep("step", reader, "FIONREAD", "value", {"address": address_of_buffer(memory)})
+        (batch,) = Loop([step]).run(2)
+    assert [flags & FAULTED for flags in batch.disturbances] == [FAULTED, 0]
+    os.close(reader)
+    os.close(writer)
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.uapi.fail_nth import FAIL_NTH, Program
+from iommufd_py.uapi.fail_nth import Program
+from iommufd_py.uapi.fault_injection import FAIL_NTH
 
 NULL = Path("/dev/null")
 
@@ -36,6 +37,14 @@ def test_what_a_call_made_is_undone_once(failing: bool) -> None:
         program.ioctl(fd, "IOMMU_DESTROY", "iommu_destroy")
     program.undo(call, program.close(call["out_ioas_id"]))
     assert program.run().failed == ("IOMMU_DESTROY" if failing else None)
+
+
+def test_what_a_program_closes_is_not_closed_again() -> None:
+    program = Program()
+    fd = program.open(NULL)
+    program.close(fd)
+    assert program.run().failed is None
+    assert fd.pointer[0] == -1
 
 
 def test_ends_at_the_call_that_fails() -> None:

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""Check the arguments of a call where a person makes it, before they reach an ioctl."""
+
+import contextlib
+import functools
+import inspect
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import fields
+from enum import Enum, IntEnum, IntFlag, StrEnum
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+# Takes the name of the argument, for the message, and its value; returns the value that the function gets.
+_Rule = Callable[[str, Any], Any]
+# The rules of the positional parameters with their labels, that of ``*parameters``, and those by name.
+_Rules = tuple[list[tuple[str, _Rule]], tuple[str, _Rule] | None, dict[str, tuple[str, _Rule]]]
+_BUFFERS = (bytes, bytearray, memoryview)
+# What a message shows of a wrong value.
+_SHOWN_CHARACTERS = 60
+
+
+def checked(function: _Function) -> _Function:
+    """Check the arguments of each call of *function* against its annotations.
+
+    A member of an enumeration may be given by its value: the word of a StrEnum, the number of an IntEnum or IntFlag. A
+    bool is not an integer. The contents of collections are not looked at.
+
+    Raises:
+        ArgumentTypeError: an argument has another type than its annotation says.
+        ArgumentValueError: an enumeration has no such member.
+    """
+
+    rules: _Rules | None = None
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        nonlocal rules
+        if rules is None:
+            # Now, when every name of the annotations is defined.
+            rules = _rules_of(function)
+        positional, rest, named = rules
+        taken = [rule(label, value) for (label, rule), value in zip(positional, arguments, strict=False)]
+        taken += [rest[1](rest[0], value) for value in arguments[len(positional) :]] if rest else ()
+        if options:
+            options = {
+                name: named[name][1](named[name][0], value) if name in named else value
+                for name, value in options.items()
+            }
+        if len(taken) < len(arguments):
+            # Too many arguments: let Python say so.
+            taken += arguments[len(taken) :]
+        return function(*taken, **options)
+
+    return cast("_Function", call)
+
+
+def check_fields(value: Any) -> None:
+    """Check the fields of a dataclass against its annotations, in its ``__post_init__``.
+
+    Raises:
+        ArgumentTypeError: a field has another type than its annotation says.
+    """
+    hints = get_type_hints(type(value))
+    for field in fields(value):
+        _rule(hints[field.name])(f"{type(value).__name__}(): {field.name}", getattr(value, field.name))
+
+
+def check_integer(label: str, value: Any, lowest: int = 0, highest: int = (1 << 64) - 1) -> int:
+    """Return *value*, an integer from *lowest* to *highest*; *label* names it in the message.
+
+    Raises:
+        ArgumentTypeError: *value* is not an integer. A bool and a float are not.
+        ArgumentValueError: it is out of range.
+    """
+    number = _integer(label, value)
+    if not lowest <= number <= highest:
+        raise ArgumentValueError(f"{label} must be from {_number(lowest)} to {_number(highest)}, not {_number(number)}")
+    return number
+
+
+def milliseconds(label: str, timeout: Any) -> int | None:
+    """Return a timeout in seconds as poll(2) takes it; None, for no timeout, stays None.
+
+    Raises:
+        ArgumentTypeError: it is not a number.
+        ArgumentValueError: it is negative or not a number of seconds.
+    """
+    if timeout is None:
+        return None
+    seconds = _float(label, timeout)
+    if math.isnan(seconds) or seconds < 0:
+        raise ArgumentValueError(f"{label} must be 0 or more seconds, not {timeout!r}")
+    # poll() takes a signed 32-bit number, and 24 days are as good as for ever.
+    return math.ceil(min(seconds * 1000, float((1 << 31) - 1)))
+
+
+def _rules_of(function: Callable[..., Any]) -> _Rules:
+    hints = get_type_hints(function)
+    positional: list[tuple[str, _Rule]] = []
+    rest: tuple[str, _Rule] | None = None
+    named: dict[str, tuple[str, _Rule]] = {}
+    name_of_call = function.__qualname__.removesuffix(".__init__")
+    for name, parameter in inspect.signature(function).parameters.items():
+        rule = (f"{name_of_call}(): {name}", _rule(hints[name]) if name in hints else _anything)
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            rest = rule
+            continue
+        named[name] = rule
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            positional.append(rule)
+    return positional, rest, named
+
+
+@functools.cache
+def _rule(annotation: Any) -> _Rule:
+    if annotation is int:
+        return _integer
+    if annotation is float:
+        return _float
+    if get_origin(annotation) in (Union, UnionType):
+        return _any_of(annotation)
+    if annotation is bytes:
+        return _instance(_BUFFERS, "bytes")
+    kind = get_origin(annotation) or annotation
+    if not isinstance(kind, type) or kind is object:
+        return _anything
+    if issubclass(kind, Enum):
+        return _member(kind)
+    return _instance(kind, "None" if kind is NoneType else _with_article(kind.__name__))
+
+
+def _integer(label: str, value: Any) -> int:
+    if type(value) is int:
+        return value
+    if not isinstance(value, bool):
+        try:
+            return value if isinstance(value, int) else operator.index(value)
+        except TypeError:
+            pass
+    raise ArgumentTypeError(f"{label} must be an integer, not {_shown(value)}")
+
+
+def _float(label: str, value: Any) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value
+    raise ArgumentTypeError(f"{label} must be a number, not {_shown(value)}")
+
+
+def _anything(label: str, value: Any) -> Any:
+    return value
+
+
+def _instance(kind: type | tuple[type, ...], expected: str) -> _Rule:
+    def rule(label: str, value: Any) -> Any:
+        if isinstance(value, kind):
+            return value
+        raise ArgumentTypeError(f"{label} must be {expected}, not {_shown(value)}")
+
+    return rule
+
+
+def _member(kind: type[Enum]) -> _Rule:
+    base = str if issubclass(kind, StrEnum) else int if issubclass(kind, (IntEnum, IntFlag)) else None
+    members = ", ".join(repr(one.value) if base is str else f"{one.name} ({one.value})" for one in kind)
+    expected = f"one of {members}" if base is str else _with_article(kind.__name__)
+
+    def rule(label: str, value: Any) -> Any:
+        if isinstance(value, kind):
+            return value
+        # Another enumeration's member is a mistake, though it is a str or an int too.
+        if base is None or isinstance(value, (Enum, bool)) or not isinstance(value, base):
+            raise ArgumentTypeError(f"{label} must be {expected}, not {_shown(value)}")
+        try:
+            # IntFlag takes it for all flags but some.
+            if base is int and issubclass(kind, IntFlag) and int(value) < 0:
+                raise ValueError
+            return kind(value)
+        except ValueError:
+            raise ArgumentValueError(f"{label} must be one of {members}, not {_shown(value)}") from None
+
+    return rule
+
+
+def _any_of(annotation: Any) -> _Rule:
+    alternatives = get_args(annotation)
+    rules = [_rule(one) for one in alternatives]
+
+    def rule(label: str, value: Any) -> Any:
+        for one in rules:
+            with contextlib.suppress(ArgumentTypeError):
+                return one(label, value)
+        names = " or ".join("None" if one is NoneType else getattr(one, "__name__", str(one)) for one in alternatives)
+        raise ArgumentTypeError(f"{label} must be {_with_article(names)}, not {_shown(value)}")
+
+    return rule
+
+
+def _with_article(name: str) -> str:
+    name = {"int": "integer", "str": "string"}.get(name, name)
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def _number(value: int) -> str:
+    return hex(value) if abs(value) >= 1 << 16 else str(value)
+
+
+def _shown(value: Any) -> str:
+    text = f"{value!r}"
+    shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+    return shown if isinstance(value, (str, bytes, int, float, NoneType)) else f"the {type(value).__name__} {shown}"

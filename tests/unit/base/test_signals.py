@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+import signal
+
+from iommufd_py.base.signals import ENDING, held_signals
+from tests.storm import storm
+
+
+def blocked() -> set[int]:
+    return set(signal.pthread_sigmask(signal.SIG_BLOCK, ())) & set(ENDING)
+
+
+def test_a_signal_at_any_moment_leaves_no_signal_blocked() -> None:
+    def work() -> None:
+        with held_signals():
+            assert blocked() == set(ENDING)
+
+    def check() -> None:
+        left = blocked()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        assert not left
+
+    assert storm(work, check) > 100
+
+
+def test_the_inner_block_does_not_end_the_outer_one() -> None:
+    with held_signals():
+        with held_signals():
+            pass
+        assert blocked() == set(ENDING)
+    assert not blocked()

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""Wrong arguments of calls that need no /dev/iommu: the check stands before the first ioctl."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from iommufd_py import (
+    Backing,
+    ContainerMode,
+    DirtyTracking,
+    DmaBuffer,
+    FaultQueue,
+    HwptData,
+    HwptDataType,
+    Ioas,
+    IoasContainer,
+    Iommufd,
+    IovaRange,
+    IovaRanges,
+    MockAccess,
+    MockDevice,
+    Type1Container,
+    VfioDevice,
+    VtdStage1Flags,
+    api,
+    flush_count,
+    open_container,
+    vtd_stage1,
+    vtd_stage1_invalidation,
+)
+from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError, BackingError, ToolError
+from iommufd_py.objects.resource import Resource
+from tests.bad_values import ADDRESS, BOOL, BYTES, FLAGS, INT32, OBJECT, TEXT, Case, hold
+
+PAGE = 4096
+RANGE = IovaRange(0, PAGE - 1)
+NOWHERE = Path("/nowhere")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(
+            DmaBuffer,
+            {"length": ADDRESS, "backing": OBJECT, "prefault": BOOL, "node": INT32},
+            {"length": PAGE, "backing": Backing.ANON_4K},
+        ),
+        Case(Iommufd, {"path": TEXT}, {}),
+        Case(Iommufd.adopt, {"fd": ADDRESS}, {}),
+        Case(Ioas, {"iommufd": OBJECT}, {}),
+        Case(FaultQueue, {"iommufd": OBJECT}, {}),
+        Case(DirtyTracking, {"hwpt": OBJECT}, {}),
+        Case(MockDevice, {"iommufd": OBJECT}, {}),
+        Case(MockAccess, {"ioas": OBJECT}, {}),
+        Case(VfioDevice, {"iommufd": OBJECT}, {"bdf": "0000:00:01.0"}),
+        Case(flush_count, {"iommufd": OBJECT}, {}),
+        Case(open_container, {"mode": OBJECT, "bdf": TEXT}, {"mode": ContainerMode.IOMMUFD, "bdf": "0000:00:01.0"}),
+        Case(IoasContainer, {"bdf": TEXT}, {}),
+        Case(
+            Type1Container,
+            {"bdf": TEXT, "iommu_type": OBJECT, "path": OBJECT, "group": ADDRESS},
+            {"bdf": None, "path": NOWHERE},
+        ),
+        Case(IovaRange, {"start": ADDRESS, "last": ADDRESS}, {"start": 0, "last": PAGE}),
+        Case(RANGE.first_fit, {"length": ADDRESS, "alignment": ADDRESS}, {"length": 1, "alignment": 1}),
+        Case(RANGE.overlaps, {"other": OBJECT}, {}),
+        Case(IovaRanges, {"ranges": OBJECT, "alignment": ADDRESS}, {"ranges": (RANGE,), "alignment": PAGE}),
+        Case(HwptData, {"type": TEXT, "content": BYTES}, {"type": HwptDataType.VTD_S1, "content": b""}),
+        Case(
+            vtd_stage1,
+            {"page_table": ADDRESS, "address_width": INT32, "flags": FLAGS},
+            {"page_table": PAGE, "address_width": 48, "flags": VtdStage1Flags.WPE},
+        ),
+        Case(vtd_stage1_invalidation, {"iova": ADDRESS, "pages": ADDRESS}, {"iova": 0, "pages": 1}),
+    ],
+    ids=str,
+)
+def test_a_wrong_argument_is_refused_in_one_sentence(case: Case) -> None:
+    hold(case)
+
+
+def test_a_word_stands_for_its_kind_of_memory() -> None:
+    with DmaBuffer(PAGE, "memfd") as buffer:  # type: ignore[arg-type]
+        assert buffer.backing is Backing.MEMFD
+    with pytest.raises(ArgumentValueError, match=r"backing must be one of '4k', 'thp', .*, not 'huge'"):
+        DmaBuffer(PAGE, "huge")  # type: ignore[arg-type]
+
+
+def test_what_is_refused_is_named() -> None:
+    with pytest.raises(BackingError, match="0x8000000000000000 bytes does not fit"):
+        DmaBuffer(1 << 63)
+    with pytest.raises(ArgumentTypeError, match=r"MockDevice\(\): iommufd must be an Iommufd, not None"):
+        MockDevice(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"open_container\(\): mode must be one of 'vfio_type1', .*, not None"):
+        open_container(None, None)  # type: ignore[arg-type]
+    with pytest.raises(ToolError, match="/dev/null is not an iommufd: open /dev/iommu"):
+        Iommufd("/dev/null")
+    with pytest.raises(ValueError, match="pgtbl_addr must be from 0 to 0xffffffffffffffff, not -4096"):
+        vtd_stage1(-4096, 48)
+    with DmaBuffer(PAGE) as buffer, pytest.raises(ValueError, match="8192 bytes from offset 0 are not inside"):
+        buffer.check_range(0, 2 * PAGE)
+
+
+def test_every_public_call_checks_its_arguments() -> None:
+    """Each is @checked, or is one of the few that check by themselves because they are called in loops."""
+    by_hand = {
+        "DmaBuffer.check_range", "Ioas.map", "Ioas.unmap", "MockAccess.read", "MockAccess.write",
+        "RegionMapping.read_int", "RegionMapping.write_int",
+    }  # fmt: skip
+    abstract = {"Container.open_device", "Container.map_user_va", "Container.unmap"}
+    unchecked = set()
+    for name in api.__all__:
+        kind = getattr(api, name)
+        if not (inspect.isclass(kind) and issubclass(kind, Resource)):
+            continue
+        for method, function in inspect.getmembers(kind, inspect.isfunction):
+            if method.startswith("_") or "__wrapped__" in vars(function):
+                continue
+            if len(inspect.signature(function).parameters) > 1:
+                unchecked.add(function.__qualname__)
+    assert unchecked == by_hand | abstract

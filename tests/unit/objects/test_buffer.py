@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: MIT
+"""What a buffer says of its pages."""
+
+import os
+
+import pytest
+
+from iommufd_py import DmaBuffer
+from iommufd_py.objects.buffer import frame_number
+
+
+def test_a_page_that_is_swapped_out_has_no_frame_number() -> None:
+    """Documentation/admin-guide/mm/pagemap.rst: bit 63 is present, bit 62 is swapped with type and offset below."""
+    assert frame_number(1 << 63 | 0x1234) == 0x1234
+    assert frame_number(1 << 63 | 1 << 61 | 1 << 55 | 0x1234) == 0x1234
+    assert frame_number(1 << 62 | 0x1234 << 5 | 1) == 0
+    assert frame_number(0) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="frame numbers need root")
+def test_a_page_that_was_never_touched_has_no_frame_number() -> None:
+    with DmaBuffer(3 * 4096, prefault=False) as buffer:
+        buffer.view[4096] = 1
+        assert [bool(frame) for frame in buffer.frames()] == [False, True, False]
+        assert buffer.physical_runs() is None
