@@ -67,7 +67,7 @@ def info(registers: bool, ask: bool, as_json: bool) -> None:
     )
     real = [iommu for iommu in found if iommu.kind is not IommuKind.SELFTEST]
     if not real:
-        click.echo("\nno IOMMU is in use: there is none, or it is off (firmware setup, intel_iommu=on, amd_iommu=on)")
+        click.echo(f"\nno IOMMU is in use: there is none, or it is off; {pci.iommu_remedy()}")
     for iommu in real:
         click.echo()
         _show_iommu(iommu, answers, registers)

@@ -43,6 +43,28 @@ class IommuGroup:
         """The devices, with their drivers, for whose sake VFIO may not open any device of the group."""
         return {device: driver for device, driver in self.drivers.items() if driver and not _leaves_dma(driver)}
 
+    @property
+    def firmware_regions(self) -> tuple[ReservedRegion, ...]:
+        """Regions that the firmware wants mapped 1:1: the kernel gives no device of the group to user space then.
+
+        Source: dev->iommu->require_direct in drivers/iommu/iommu.c. Regions of type ``direct-relaxable`` do no harm.
+        """
+        return tuple(region for region in self.reserved if region.type == "direct")
+
+    @property
+    def problem(self) -> str:
+        """Why VFIO does not open a device of the group, with the remedy; empty where it does."""
+        if self.firmware_regions:
+            regions = ", ".join(str(region.range) for region in self.firmware_regions)
+            return (
+                f"the firmware reserves {regions} for it 1:1 (direct), so the kernel gives it to nobody: ask the "
+                "vendor for a firmware without that region"
+            )
+        if self.in_the_way:
+            blocked = ", ".join(f"{bdf} ({driver})" for bdf, driver in self.in_the_way.items())
+            return f"VFIO opens it when these are free: {blocked}"
+        return ""
+
 
 def _leaves_dma(driver: str) -> bool:
     return "vfio" in driver or driver in _HARMLESS
