@@ -24,6 +24,10 @@ def assert_one_sentence(done: subprocess.CompletedProcess[str], status: int, *te
         assert text in done.stderr
 
 
+def in_shell(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["/bin/bash", "-c", command], capture_output=True, text=True, check=False, timeout=120)
+
+
 @pytest.mark.skipif(DEV_IOMMU.exists(), reason="there is a /dev/iommu here")
 def test_no_dev_iommu(cli: Cli) -> None:
     assert_one_sentence(cli("bench", "run", "--device", "mock"), 1, "no /dev/iommu", "modprobe iommufd")
@@ -86,10 +90,8 @@ def test_show_of_something_else(cli: Cli, tmp_path: Path) -> None:
     assert_one_sentence(cli("bench", "show", str(tmp_path / "absent.json")), 1, "cannot be read")
 
 
-def test_reader_that_goes_away(cli: Cli) -> None:
-    done = subprocess.run(
-        "iommufd device list | true", shell=True, capture_output=True, text=True, check=False, executable="/bin/bash"
-    )
+def test_reader_that_goes_away() -> None:
+    done = in_shell(f"{SCRIPT} device list | true")
     assert "Traceback" not in done.stderr
 
 
@@ -110,7 +112,7 @@ def test_long_nonsense_is_not_echoed_whole(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("command", ["device list", "info", "device list --json", "lab doctor"])
-def test_full_output(cli: Cli, command: str) -> None:
+def test_full_output(command: str) -> None:
     done = subprocess.run(
         f"{SCRIPT} {command} > /dev/full",
         shell=True,
@@ -141,14 +143,7 @@ def test_closed_streams(closed: str) -> None:
 def test_deleted_current_directory(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    done = subprocess.run(
-        f"cd {gone} && rmdir {gone} && {SCRIPT} lab run --kernel stock -- true",
-        shell=True,
-        capture_output=True,
-        text=True,
-        check=False,
-        executable="/bin/bash",
-    )
+    done = in_shell(f"cd {gone} && rmdir {gone} && {SCRIPT} lab run --kernel stock -- true")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "current directory" in done.stderr
