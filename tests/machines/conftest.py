@@ -8,6 +8,7 @@ import pytest
 
 from iommufd_py import DeviceError, pci
 from iommufd_py.testing.devices import DevicePool, Wanted
+from tests.waiting import patience
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def shell(command: str) -> str:
     """Run a command of a shell, which must succeed, and return its output."""
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=patience(60), check=False)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout
 

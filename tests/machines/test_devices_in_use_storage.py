@@ -16,6 +16,7 @@ from iommufd_py import pci
 from iommufd_py.lab.machine import NVME_DEVICE
 from iommufd_py.pci import UseKind
 from tests.machines.conftest import refused, shell, texts
+from tests.waiting import patience
 
 DISK = Path("/dev/nvme0n1")
 NVMET = Path("/sys/kernel/config/nvmet")
@@ -200,7 +201,7 @@ def test_file_system_that_does_not_answer_is_not_asked(tmp_path: Path) -> None:
                 [str(Path(sys.executable).parent / "iommufd"), "device", "show", NVME_DEVICE],
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=patience(60),
                 check=False,
             )
             holder.communicate()

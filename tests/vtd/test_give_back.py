@@ -20,7 +20,7 @@ from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.pci import lending, state
 from tests.conftest import IN_LAB
 from tests.vtd.test_cli_info import validated
-from tests.waiting import wait_until
+from tests.waiting import patience, wait_until
 
 pytestmark = pytest.mark.skipif(not IN_LAB, reason="takes the lab's devices; run it in the lab")
 
@@ -47,7 +47,7 @@ def driver(bdf: str = NVME_DEVICE) -> str:
 
 
 def shell(command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, shell=True, capture_output=True, text=True, timeout=patience(60), check=False)
 
 
 @pytest.fixture(autouse=True)
@@ -386,7 +386,7 @@ for _ in range(5):
         for _ in range(4)
     ]
     for one in many:
-        output, errors = one.communicate(timeout=200)
+        output, errors = one.communicate(timeout=patience(200))
         assert (output, errors) == ("", "")
     assert driver(SPARE) == ""
 
