@@ -21,12 +21,16 @@ _POLL_SECONDS = 0.02
 _held: dict[str, int] = {}
 
 
+class DeviceTakenError(DeviceError):
+    """Another process of this tool has the device now."""
+
+
 @contextlib.contextmanager
 def device_lock(address: str) -> Iterator[None]:
     """Hold the lock of a device. A process can nest it, and a process that the holder started passes.
 
     Raises:
-        DeviceError: another process has the device; the text names it.
+        DeviceTakenError: another process has the device; the text names it.
     """
     if address in _held:
         yield
@@ -63,7 +67,7 @@ def _acquire(descriptor: int, address: str) -> bool:
         if time.monotonic() >= deadline:
             name = attribute_text(Path("/proc", str(holder), "comm")) if holder else ""
             who = f"{name or 'a process'} (process {holder})" if holder else "a process outside of this container"
-            raise DeviceError(f"{address} is taken by {who} now: wait for its end, or end it first")
+            raise DeviceTakenError(f"{address} is taken by {who} now: wait for its end, or end it first")
         time.sleep(_POLL_SECONDS)
 
 

@@ -12,6 +12,7 @@ from iommufd_py.base.coherency import snoop_control
 from iommufd_py.base.errors import SkipError
 from iommufd_py.base.pci_address import PCI_DEVICES, normalize_bdf
 from iommufd_py.base.sysfs import attribute_text, entries
+from iommufd_py.pci.lending import DeviceTakenError
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,10 @@ def candidate(bdf: str) -> Candidate:
 
 
 class DevicePool:
-    """The devices that the user gave away, bound to vfio-pci when a test takes one, and given back at the end."""
+    """The devices that the user gave away: bound to vfio-pci when a test takes one, given back at the end.
+
+    One process at a time has a device. Several, as the workers of pytest-xdist, share the pool among them.
+    """
 
     def __init__(self, addresses: Iterable[str] | None = None) -> None:
         self.addresses = tuple(pool_addresses(os.environ) if addresses is None else addresses)
@@ -95,19 +99,28 @@ class DevicePool:
         self._taken: set[str] = set()
 
     def take(self, wanted: Wanted) -> str:
-        """Return the address of the first device that fits, now on vfio-pci.
+        """Return the address of the first device that fits and that no other process has, now on vfio-pci.
 
         Raises:
             SkipError: none fits; the text has the reason for each.
+            DeviceTakenError: other processes have all that fit.
             DeviceError: one is not there, or cannot be bound.
         """
         reasons = []
+        taken: DeviceTakenError | None = None
         for bdf in self.addresses:
             misfits = wanted.misfits(candidate(bdf))
-            if not misfits:
+            if misfits:
+                reasons.append(f"{bdf}: {', '.join(misfits)}")
+                continue
+            try:
                 self._bind(bdf)
+            except DeviceTakenError as failure:
+                taken = failure
+            else:
                 return bdf
-            reasons.append(f"{bdf}: {', '.join(misfits)}")
+        if taken is not None:
+            raise taken
         raise SkipError(f"no device given fits ({'; '.join(reasons)}): add one to IOMMUFD_BDFS")
 
     def _bind(self, bdf: str) -> None:

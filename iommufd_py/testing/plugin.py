@@ -45,18 +45,33 @@ CONTAINER_MODES = {
 }
 
 _GATES = tuple(marker.partition("(")[0] for marker in _MARKERS)
+# Every marker has a second name, for a project that has a marker "mock" or "hw" of its own.
+_PREFIX = "iommufd_"
+
+
+def _markers(node: pytest.Item, name: str) -> "Iterator[pytest.Mark]":
+    """Return the markers of this name on a test, in its short form and in its long form, the closest first."""
+    return (mark for mark in node.iter_markers() if mark.name in (name, _PREFIX + name))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--ktap``."""
     group = parser.getgroup("reporting")
-    group.addoption("--ktap", metavar="FILE", help="write the outcomes as KTAP too; - is the terminal")
+    group.addoption(
+        "--ktap",
+        "--iommufd-ktap",
+        dest="ktap",
+        metavar="FILE",
+        help="write the outcomes as KTAP too; - is the terminal",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name the markers; load the rest only where it is asked for."""
     for marker, meaning in _MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {meaning}")
+        name, bracket, arguments = marker.partition("(")
+        config.addinivalue_line("markers", f"{_PREFIX}{name}{bracket}{arguments}: the same as {name}")
     if any(one.startswith(_DISTRIBUTION) for one in config.getini("required_plugins")):
         config.pluginmanager.register(_MarkersCount())
     target = config.getoption("--ktap")
@@ -74,7 +89,7 @@ class _MarkersCount:
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         names = getattr(item, "fixturenames", None)
-        if names is not None and "leak_check" not in names and any(map(item.get_closest_marker, _GATES)):
+        if names is not None and "leak_check" not in names and any(next(_markers(item, name), None) for name in _GATES):
             names.insert(0, "leak_check")
 
 
@@ -87,7 +102,7 @@ def leak_check(request: pytest.FixtureRequest) -> "Iterator[LeakCheck]":
     from iommufd_py.testing.leak_check import LeakCheck
 
     _check_markers(request)
-    expected = [str(marker.args[0]) for marker in request.node.iter_markers("expect_kernel_log")]
+    expected = [str(marker.args[0]) for marker in _markers(request.node, "expect_kernel_log")]
     failed_before = request.session.testsfailed
     watch = LeakCheck(expected)
     yield watch
@@ -103,7 +118,7 @@ def _check_markers(request: pytest.FixtureRequest) -> None:
 
     from iommufd_py.testing import requirements
 
-    marked = {name for name in _GATES if request.node.get_closest_marker(name)}
+    marked = {name for name in _GATES if next(_markers(request.node, name), None)}
     if "hw" in marked:
         requirements.need_hardware()
     if "disruptive" in marked:
@@ -179,7 +194,7 @@ def _choose_device(request: pytest.FixtureRequest) -> str:
         "'iommufd lab run -- pytest ...'",
     )
     asked: dict[str, Any] = {}
-    for marker in request.node.iter_markers("vtd"):  # the closest first
+    for marker in _markers(request.node, "vtd"):  # the closest first
         asked = {"vtd": True, **marker.kwargs, **asked}
     try:
         return pool.take(Wanted(**asked))
