@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd device`: see PCI functions, take one for VFIO, give it back."""
+"""`iommufd device`: list PCI functions, take one for VFIO, give it back."""
 
 import contextlib
 import re
@@ -290,7 +290,7 @@ def unbind(bdfs: Sequence[str], force: bool, dry_run: bool, as_json: bool) -> No
 def restore(bdfs: Sequence[str], everything: bool, dry_run: bool, as_json: bool) -> None:
     """Give functions back to the drivers they had before `bind` or `unbind`.
 
-    What they had is kept in /run/iommufd-py until then, also when a process of this tool is killed.
+    The record of a device in /run/iommufd-py stays until then, also when a process of this tool is killed.
 
     \b
     Examples:

@@ -22,7 +22,7 @@ _AGAIN_SECONDS = 0.01
 
 # Loaded when used: `iommufd lab run` must not pay for what a benchmark needs, and neither must the list of commands.
 _COMMANDS = {
-    "info": "Show what this machine and its kernel can do, and who is coherent.",
+    "info": "Show the features of this machine and its kernel, and the coherency of its IOMMUs.",
     "device": "List PCI devices; bind one to vfio-pci and give it back.",
     "map": "Map memory for a device once, and tell what happens.",
     "shell": "Give a Python prompt with the objects at hand.",

@@ -19,7 +19,7 @@ from iommufd_py.host.tracefs import NoSymbolError, Trace, TraceRecord, parse_tra
 from .output import note
 from .types import FiniteFloat
 
-# What to look at: static events as group and name; for the data-page flush of our kernel patches, a function.
+# Static trace events as group and name; the data-page flush of our kernel patches is a function.
 _EVENTS = {
     "map": (("iommu", "map"),),
     "unmap": (("iommu", "unmap"),),
@@ -131,7 +131,7 @@ def _records(pipe: int, child: "subprocess.Popen[bytes] | None", deadline: float
         for data in _chunks(pipe, over):
             *lines, pending = (pending + data).split(b"\n")
             for record in _parsed([line.decode(errors="replace") for line in lines]):
-                # What happens while the rest is read belongs to nobody who asked.
+                # Events after the end can follow for ever: they are not part of the answer.
                 if over and record.time > end:
                     return
                 yield record

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a result must say about the machine it comes from."""
+"""The description of this machine that every result carries."""
 
 import gzip
 import os

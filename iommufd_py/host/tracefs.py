@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An own instance of the kernel's trace buffer, with dynamic probes, and nothing left behind.
+"""A trace instance of our own with dynamic probes, removed afterwards.
 
 Source: Documentation/trace/{ftrace,kprobetrace,fprobetrace}.rst.
 """
@@ -37,7 +37,7 @@ class NoSymbolError(ToolError):
 
 
 class LostEventsError(ToolError):
-    """The trace buffer was too small: what is in it is not all that happened."""
+    """The trace buffer was too small, so events are missing."""
 
 
 @dataclass(frozen=True, slots=True)

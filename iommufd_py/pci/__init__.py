@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""PCI functions: what there is, who uses it, and taking one for VFIO and giving it back."""
+"""PCI functions of this machine: list them, find their users, take one for VFIO and give it back."""
 
 from iommufd_py.pci.advice import iommu_remedy
 from iommufd_py.pci.binding import (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How to switch on the IOMMU of this machine: it depends on who made the CPU, and on a hypervisor below."""
+"""How to switch on the IOMMU of this machine: the remedy depends on the vendor of the CPU and on a hypervisor."""
 
 import re
 from pathlib import Path

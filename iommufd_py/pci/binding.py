@@ -145,7 +145,9 @@ def restore(bdf: str) -> None:
 
 @contextlib.contextmanager
 def vfio_bound(bdf: str, *, force: bool = False) -> Iterator[None]:
-    """Hold a function on vfio-pci and give it back to its driver, whatever happens; one already there stays there.
+    """Hold a function on vfio-pci and give it back to its driver, also after an error or a signal.
+
+    A function that was on vfio-pci before stays there.
 
     No other process of this tool can take the function or give it back during the block.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which consoles a device shows or carries: of the kernel, and the text console on a display."""
+"""Consoles that need a device: consoles of the kernel, and the text console on a display."""
 
 import fcntl
 import os

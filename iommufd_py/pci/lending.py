@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One process at a time has a device: a lock for each PCI address, held while the device is taken."""
+"""A lock for each PCI address: one process at a time has a device, until it gives the device back."""
 
 import contextlib
 import fcntl

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the network interfaces of a device are used for, in all network namespaces."""
+"""The users of a device's network interfaces, in all network namespaces."""
 
 import fcntl
 import ipaddress
@@ -22,7 +22,7 @@ _ADDRESS_AT = slice(20, 24)
 
 
 def network_uses(device: Path) -> Iterator[Use]:
-    """Return what uses the interfaces beneath *device*: addresses, routes, bridges, namespaces, packet sockets."""
+    """Return the users of the interfaces beneath *device*: addresses, routes, bridges, namespaces, packet sockets."""
     for text in _own_uses(device):
         yield Use(UseKind.NETWORK, text)
     if _net_directories(device):
@@ -53,7 +53,7 @@ def _own_uses(device: Path) -> Iterator[str]:
 
 
 def _built_on(interface: str) -> Iterator[str]:
-    """Say what has the interface as a part, whether that has an address or not."""
+    """Name the bridge or bond of an interface, and the interfaces built on it; they need no address to be in use."""
     master = target_name(_NET / interface / "master")
     if master:
         yield f"the interface {interface} is a port of {master}"
@@ -64,7 +64,7 @@ def _built_on(interface: str) -> Iterator[str]:
 
 
 def with_uppers(interface: str) -> list[str]:
-    """Return an interface and all that is built on it, layer upon layer."""
+    """Return an interface and all interfaces built on it, in any layer."""
     found, pending = [], [interface]
     while pending:
         name = pending.pop(0)

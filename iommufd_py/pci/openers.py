@@ -13,7 +13,7 @@ from iommufd_py.base.sysfs import attribute_text, entries, target_name
 from iommufd_py.pci import storage
 from iommufd_py.pci.use import Use, UseKind
 
-# File systems in memory that hold device nodes, beside those on a local disk.
+# File systems in memory that can hold device nodes.
 _MEMORY = frozenset({"devtmpfs", "tmpfs", "ramfs", "rootfs", "overlay"})
 
 
@@ -28,7 +28,7 @@ class NodeId:
 def openers(bdf: str) -> tuple[Use, ...]:
     """Return which processes have a node of the device open: its disks, terminals, VFIO cdev or VFIO group.
 
-    What is built on its disks counts as well: a loop device, RAID.
+    The nodes of block devices built on its disks count as well: loop devices, RAID.
     """
     nodes = _nodes(PCI_DEVICES / bdf)
     if not nodes:
@@ -48,15 +48,14 @@ def openers(bdf: str) -> tuple[Use, ...]:
 def parse_local_file_systems(filesystems: str) -> frozenset[str]:
     """Return the types of file system that answer by themselves, from /proc/filesystems.
 
-    Whether a network or a process stands behind a type cannot be asked of the type itself. Those that need a disk do
-    not ask anybody else, but for FUSE on one.
+    The kernel does not say which types ask a server or a process. Types that need a disk do not, except FUSE on a disk.
     """
     on_disk = {line.strip() for line in filesystems.splitlines() if not line.startswith("nodev")}
     return frozenset(one for one in on_disk if one and not one.startswith("fuse")) | _MEMORY
 
 
 def _nodes(device: Path) -> dict[NodeId, str]:
-    """Return the device nodes beneath a device, of what is built on its disks, and of its VFIO group."""
+    """Return the device nodes beneath a device, of all block devices built on its disks, and of its VFIO group."""
     roots = [device.resolve(), *storage.nvme_subsystems(device.resolve())]
     group = target_name(device / "iommu_group")
     if group:
@@ -91,7 +90,7 @@ def _open_nodes(process: Path, mounts: frozenset[str]) -> Iterator[NodeId]:
     except OSError:
         return
     for descriptor in descriptors:
-        # Each of these can fail as the process goes on: then there is nothing open any more.
+        # Each of these calls fails when the process closes the descriptor in between: then nothing is open.
         with contextlib.suppress(OSError):
             # A link of /proc is read without asking the file system. Only a path can be a device node, not "pipe:[1]".
             if not os.readlink(process / "fd" / descriptor).startswith("/"):

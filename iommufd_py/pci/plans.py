@@ -62,8 +62,8 @@ def plan_unbind(address: str) -> tuple[SysfsWrite, ...]:
 def plan_restore(address: str, before: Remembered) -> tuple[SysfsWrite, ...]:
     """Return the steps that give a function back to where it was *before*.
 
-    There are none for a function that is there, is gone, or was plugged in again. An override that another tool set
-    since stays, and says which driver the function gets.
+    There are none for a function that is there already, is gone, or was plugged in again. An override that another
+    tool set since then stays, and decides which driver the function gets.
     """
     if not device_node(address) or is_replugged(address, before):
         return ()
@@ -75,7 +75,7 @@ def plan_restore(address: str, before: Remembered) -> tuple[SysfsWrite, ...]:
         unbind = () if driver == before.driver else plan_unbind(address)
         return (*unbind, *_override_change(address, override, before.driver_override))
     bind = SysfsWrite(address, PCI_DRIVERS / before.driver / "bind")
-    # The driver must match while it is bound, whatever the override is afterwards.
+    # The override must name the driver, or be empty, at the moment of the bind; it can change afterwards.
     matching = before.driver if _needs_override(before) else before.driver_override
     return (
         *plan_unbind(address),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Records of the devices that this tool took: where each goes back to, who took it and when.
+"""Records of the devices that this tool took: the driver before, the process that took it, and the time.
 
 A record outlives the process, even one that is killed, but not a reboot: like the binding that it describes.
 """
@@ -27,7 +27,7 @@ _ROOT_REMEDY = "run as root, or with sudo"
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """Where a device goes back to, and who took it.
+    """The driver that a device goes back to, and the process that took it.
 
     Attributes:
         driver: driver that it was bound to, empty for none.
@@ -36,7 +36,7 @@ class Remembered:
         node: inode number of the device in sysfs, 0 where a record does not say.
         pid: process that took it.
         command: command line of that process.
-        user: name of the user who ran it, behind sudo too.
+        user: name of the user of that process; with sudo, the user who called sudo.
         since: when it was taken, in seconds since 1970.
     """
 
@@ -76,7 +76,7 @@ def remember(address: str, before: Remembered) -> None:
                 unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE
             )
             with open(descriptor, "w", encoding="utf-8") as file:
-                os.fchmod(descriptor, _FILE_MODE)  # whatever the umask is
+                os.fchmod(descriptor, _FILE_MODE)  # a strict umask hides it otherwise
                 file.write(json.dumps(asdict(before)) + "\n")
             unfinished.rename(record_file(address))
         except BaseException:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The disks of a device, what is built on them, and what is mounted from them or claims them."""
+"""The disks of a device, the block devices built on them, their mounts and their other users."""
 
 import contextlib
 import errno
@@ -140,7 +140,7 @@ def nvme_subsystems(device: Path) -> tuple[Path, ...]:
 
 
 def disks_beneath(device: Path) -> dict[str, Disk]:
-    """Return by ``major:minor`` a device's disks and partitions, and all that is built on them, layer upon layer."""
+    """Return by ``major:minor`` a device's disks and partitions, and the block devices built on them in any layer."""
     roots = (device, *nvme_subsystems(device))
     bases = [one.name for one in entries(_BLOCK) if any(one.resolve().is_relative_to(root) for root in roots)]
     if not bases:
@@ -157,7 +157,7 @@ def disks_beneath(device: Path) -> dict[str, Disk]:
             upper = [holder.name for holder in entries(_BLOCK / disk.name / "holders")]
             upper += [loop for loop, below in loops.items() if below == number]
             pending += [Disk(name, over, _label(name)) for name in upper]
-            # The partitions of what is built on a disk, as of a loop device.
+            # A block device that is built on a disk can have partitions, as a loop device.
             pending += [Disk(name, disk.over, disk.label) for name in partitions(disk.name) if disk.over]
     return found
 
@@ -200,9 +200,9 @@ def _backing_number(loop: str) -> str:
 
 
 def exports() -> Iterator[tuple[str, str]]:
-    """Return what targets inside the kernel export: the path of a block device, and by which target.
+    """Return the block devices that targets inside the kernel export, by path, each with its target.
 
-    They claim nothing: neither NVMe's target nor LIO's file back end.
+    NVMe's target and LIO's file back end take no exclusive claim on the block device.
     """
     for file in entries(_CONFIGFS / "nvmet/subsystems", "*/namespaces/*/device_path"):
         if attribute_text(file.parent / "enable") == "1":
@@ -233,7 +233,7 @@ def is_claimed(disk: str) -> bool:
 
 
 def storage_uses(device: Path) -> Iterator[Use]:
-    """Return what uses the disks of a device, however many layers there are between."""
+    """Return the users of a device's disks, through any number of layers."""
     disks = disks_beneath(device)
     tags = {attribute_text(tag).rstrip("\n\0") for tag in entries(device, "virtio*/mount_tag")}
     mounts = mounts_everywhere() if disks or tags else ()
@@ -260,7 +260,7 @@ def judge_disks(
     """Return the disks whose use is known, and the uses. Pure.
 
     Args:
-        disks: disks of a device and what is built on them, by number.
+        disks: disks of a device and the block devices built on them, by number.
         mounts: of all mount namespaces.
         numbers: of the block devices that the mounts name as their sources.
         swaps: numbers of swap space, by node.
@@ -293,7 +293,7 @@ def judge_disks(
     for number, target in exported:
         add(number, UseKind.STORAGE, f"is exported by {target}")
     named = {f"/dev/{disk.name}": disk for disk in disks.values()}
-    # Whatever is below something whose use is known needs no words of its own.
+    # A layer below a layer whose use is known is explained by it.
     pending = list(explained)
     while pending:
         below = named.get(pending.pop().over)
@@ -316,7 +316,7 @@ def _all_below(disk: Disk, named: Mapping[str, Disk]) -> Sequence[Disk]:
 
 
 def _signature(disk: str) -> str:
-    """Return what udev read on a disk, for a claim that nothing else explains."""
+    """Return the signature that udev read on a disk, for a claim that nothing else explains."""
     import pyudev
 
     with contextlib.suppress(pyudev.DeviceNotFoundError):

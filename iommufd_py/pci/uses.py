@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The one judgement whether a device may be taken from its present use: who uses it, and for what."""
+"""The one judgement whether a device may be taken from its driver: it lists all users of the device."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +20,10 @@ _PLATFORM_CLASSES = {"0600": "the host bridge", "0601": "the bridge to the firmw
 
 
 def uses(bdf: str) -> tuple[Use, ...]:
-    """Return what uses a function, as far as this process may see; nothing for one that can be taken.
+    """Return the users of a function that this process may see; none for a function that can be taken.
 
-    Bind, unbind, restore and the pool of the tests all ask this. Root sees all: which processes have its nodes open,
-    what the kernel has claimed, and what other namespaces have of it.
+    Bind, unbind, restore and the pool of the tests all ask this. Root sees all of them: processes with an open node,
+    claims of the kernel, and the mounts and interfaces of other namespaces.
 
     Raises:
         DeviceError: there is no such function.

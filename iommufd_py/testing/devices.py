@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which device a test gets: one of those the user gave away, that has what the test asks for."""
+"""The choice of a device for a test: one of the user's spare devices that meets the test's wishes."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from iommufd_py.pci.lending import DeviceTakenError
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What can be told of a device without touching it.
+    """Properties of a device that can be read without opening it.
 
     Attributes:
         bdf: its address.
@@ -34,7 +34,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a test asks of a device; None where it does not care.
+    """Wishes of a test for its device; None is no wish.
 
     Attributes:
         vtd: whether it is behind an Intel VT-d.
@@ -49,7 +49,7 @@ class Wanted:
     ids: str | None = None
 
     def misfits(self, device: Candidate) -> list[str]:
-        """Say what *device* has otherwise than it is wanted; nothing where it fits."""
+        """Return the properties of *device* that differ from the wishes; none where it fits."""
         has = {
             "vtd": device.ecap is not None,
             "snoop_control": snoop_control(device.ecap),
@@ -61,7 +61,7 @@ class Wanted:
 
 
 def pool_addresses(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the devices that the user gave away: IOMMUFD_BDF, or else IOMMUFD_BDFS with commas or spaces.
+    """Return the user's spare devices: IOMMUFD_BDF, or else IOMMUFD_BDFS with commas or spaces.
 
     Raises:
         DeviceError: one of them is no PCI address.
@@ -71,7 +71,7 @@ def pool_addresses(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def candidate(bdf: str) -> Candidate:
-    """Look at a device.
+    """Return the properties of a device.
 
     Raises:
         DeviceError: it is not there.
@@ -88,7 +88,7 @@ def candidate(bdf: str) -> Candidate:
 
 
 class DevicePool:
-    """The devices that the user gave away: bound to vfio-pci when a test takes one, given back at the end.
+    """The user's spare devices: bound to vfio-pci when a test takes one, given back at the end.
 
     One process at a time has a device. Several, as the workers of pytest-xdist, share the pool among them.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fail every allocation of a sequence of calls in turn, to see what the kernel's error paths do."""
+"""Fail every allocation of a sequence of calls in turn, to run the error paths of the kernel."""
 
 import contextlib
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def sweep(program: Program) -> Iterator[InjectionOutcome]:
     The last outcome is that of the run in which nothing was failed any more.
 
     Raises:
-        ToolError: there is no end to it.
+        ToolError: the sequence never ends.
     """
     for nth in range(1, _LIMIT):
         outcome = program.run(nth)

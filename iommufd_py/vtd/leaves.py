@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The leaf sizes that a mapping really got, from debugfs."""
+"""The leaf sizes of a mapping in the IOMMU's page table, from debugfs."""
 
 from collections import Counter
 from collections.abc import Iterable
