@@ -90,11 +90,11 @@ def _leave_after_all(dropped: "sys.UnraisableHookArgs") -> None:
 
 def main() -> None:
     """Run the command line."""
-    # Where whoever started us has us ignore it, the kernel tells nobody how our children ended.
+    # A caller can have us ignore SIGCHLD; then wait() does not get the status of our children.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # As Ctrl-C does: end through the `finally` clauses, which give devices back and stop guests.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # Whoever started us may want us to ignore it (nohup); Python does the same for SIGINT.
+        # A caller can have us ignore the signal, as nohup does; Python keeps this for SIGINT by itself.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _leave)
     sys.unraisablehook = _leave_after_all

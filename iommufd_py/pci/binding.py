@@ -245,7 +245,8 @@ def _check_group_closed(address: str, before: state.Remembered) -> None:
     if not before.driver or "vfio" in before.driver:
         return
     for path in entries(PCI_DEVICES / address / "iommu_group/devices"):
-        found = openers(path.name) if "vfio" in driver_of(path.name) else ()
+        others = path.name != address and "vfio" in driver_of(path.name)
+        found = openers(path.name) if others else ()
         if found:
             raise DeviceError(
                 f"{address} cannot be given back to {before.driver}: {path.name}, of the same IOMMU group, is open "

@@ -25,9 +25,10 @@ def network_uses(device: Path) -> Iterator[Use]:
     """Return the users of the interfaces beneath *device*: addresses, routes, bridges, namespaces, packet sockets."""
     for text in _own_uses(device):
         yield Use(UseKind.NETWORK, text)
-    if _net_directories(device):
+    directories = _net_directories(device)
+    if directories:
         below = [one.name for one in entries(_NET) if (one / "device").resolve().is_relative_to(device)]
-        elsewhere = len(_net_directories(device)) > 0 and not below
+        elsewhere = not all(map(entries, directories))
         for text in judge_foreign_links(list(foreign_links()), device, _indices(below), elsewhere=elsewhere):
             yield Use(UseKind.NETWORK, text)
 

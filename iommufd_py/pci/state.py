@@ -43,7 +43,7 @@ class Remembered:
     driver: str
     driver_override: str
     override_set: str = "vfio-pci"
-    node: int = 0
+    node: int = field(default=0, compare=False)
     pid: int = field(default_factory=os.getpid, compare=False)
     command: str = field(default_factory=lambda: shlex.join(sys.argv), compare=False)
     user: str = field(default_factory=lambda: _user(), compare=False)
