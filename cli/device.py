@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd device`: see PCI functions, take one for VFIO, give it back."""
+"""`iommufd device`: list PCI functions, take one for VFIO, give it back."""
 
 import contextlib
+import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,13 +13,27 @@ import click
 from iommufd_py import pci
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.host import Iommu, iommus
-from iommufd_py.pci import IommuGroup, PciDevice
+from iommufd_py.pci import IommuGroup, PciDevice, Remembered
 
 from .output import emit_facts, emit_json, emit_table, note
 from .types import BDF, JSON_OPTION, TAKEN_BDF
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be written to sysfs, and change nothing.")
 _FORCE = click.option("--force", is_flag=True, help="Take it although it is in use; the reasons are shown.")
+
+
+class _Hexadecimal(click.ParamType[str]):
+    """The beginning of a number as sysfs writes it."""
+
+    def __init__(self, name: str, pattern: str) -> None:
+        self.name = name
+        self._pattern = re.compile(pattern)
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).lower()
+        if not self._pattern.fullmatch(text):
+            self.fail(f"{value!r} is not a hexadecimal {self.name}", param, ctx)
+        return text
 
 
 @click.group()
@@ -27,10 +43,20 @@ def device() -> None:
 
 @device.command("list")
 @click.option("--driver", metavar="NAME", help="Only those bound to this driver; 'none' for those bound to nothing.")
-@click.option("--group", type=int, metavar="N", help="Only those of this IOMMU group.")
-@click.option("--id", "ids", metavar="VENDOR[:DEVICE]", help="Only those with these ids, hexadecimal.")
+@click.option("--group", type=click.IntRange(min=0), metavar="N", help="Only those of this IOMMU group.")
 @click.option(
-    "--class", "class_code", metavar="CODE", help="Only those whose class starts so: 01 storage, 0200 Ethernet."
+    "--id",
+    "ids",
+    type=_Hexadecimal("VENDOR[:DEVICE]", r"[0-9a-f]{1,4}|[0-9a-f]{4}:[0-9a-f]{0,4}"),
+    metavar="VENDOR[:DEVICE]",
+    help="Only those with these ids, hexadecimal.",
+)
+@click.option(
+    "--class",
+    "class_code",
+    type=_Hexadecimal("CODE", "[0-9a-f]{1,6}"),
+    metavar="CODE",
+    help="Only those whose class starts so: 01 storage, 0200 Ethernet.",
 )
 @click.option("--iommu", metavar="NAME", help="Only those behind this IOMMU, as dmar0.")
 @JSON_OPTION
@@ -51,9 +77,9 @@ def list_devices(
     if group is not None:
         wanted.append(lambda one: one.iommu_group == group)
     if ids is not None:
-        wanted.append(lambda one: one.ids.startswith(ids.lower()))
+        wanted.append(lambda one: one.ids.startswith(ids))
     if class_code is not None:
-        wanted.append(lambda one: one.class_code.startswith(class_code.lower()))
+        wanted.append(lambda one: one.class_code.startswith(class_code))
     if iommu is not None:
         wanted.append(lambda one: one.iommu == iommu)
     found = [one for one in pci.list_devices() if all(fits(one) for fits in wanted)]
@@ -80,7 +106,7 @@ def list_devices(
 @click.argument("bdf", type=BDF)
 @JSON_OPTION
 def show(bdf: str, as_json: bool) -> None:
-    """Show one function: its group and who is in the way, its IOMMU, resets, reserved IOVAs, who uses it.
+    """Show one function: its group and the devices in the way, its IOMMU, resets, reserved IOVAs and its users.
 
     \b
     Examples:
@@ -90,7 +116,8 @@ def show(bdf: str, as_json: bool) -> None:
     one = pci.pci_device(bdf)
     group = None if one.iommu_group is None else pci.iommu_group(one.iommu_group)
     unit = next((iommu for iommu in iommus() if iommu.name == one.iommu), None)
-    uses, taken_from = pci.uses(one.bdf), pci.recall(one.bdf)
+    uses = pci.uses(one.bdf)
+    taken_from, problem = _taken_from(one.bdf)
     if as_json:
         emit_json(
             {
@@ -100,6 +127,7 @@ def show(bdf: str, as_json: bool) -> None:
                 "coherency": None if unit is None else unit.flushes().as_dict(),
                 "uses": [asdict(use) for use in uses],
                 "taken_from": None if taken_from is None else asdict(taken_from),
+                "taken_from_problem": problem,
             }
         )
         return
@@ -113,24 +141,48 @@ def show(bdf: str, as_json: bool) -> None:
     if one.cdev:
         facts.append(("cdev", f"/dev/vfio/devices/{one.cdev}"))
     if taken_from is not None:
-        facts.append(("taken from", taken_from.driver or "no driver"))
+        facts.append(("taken from", f"{taken_from.driver or 'no driver'}{_by_whom(taken_from)}"))
+    if problem:
+        facts.append(("taken from", f"not known: {problem}"))
     facts += _group_facts(group) + _coherency_facts(unit)
     facts += [("in use", use.text) for use in uses] or [("in use", "no")]
     emit_facts(facts)
 
 
+def _taken_from(address: str) -> tuple[Remembered | None, str]:
+    """Return the record of a device, and why it cannot be read."""
+    try:
+        return pci.recall(address), ""
+    except DeviceError as failure:
+        return None, str(failure)
+
+
+def _by_whom(before: Remembered) -> str:
+    when = f" since {_local_time(before.since)}" if before.since else ""
+    who = f", by {before.user}: {before.command} (process {before.pid})" if before.pid else ""
+    return f"{when}{who}"
+
+
+def _local_time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
 def _group_document(group: IommuGroup) -> dict[str, Any]:
-    return {**asdict(group), "in_the_way": group.in_the_way, "viable": not group.in_the_way}
+    return {
+        **asdict(group),
+        "in_the_way": group.in_the_way,
+        "firmware_regions": [asdict(region) for region in group.firmware_regions],
+        "viable": not group.problem,
+    }
 
 
 def _group_facts(group: IommuGroup | None) -> list[tuple[str, str]]:
     if group is None:
-        return [("group", "none: no IOMMU is in front of it, or it is off")]
+        return [("group", f"none: no IOMMU is in front of it, or it is off; {pci.iommu_remedy()}")]
     members = ", ".join(f"{bdf} ({driver})" if driver else bdf for bdf, driver in group.drivers.items())
-    blocked = ", ".join(f"{bdf} ({driver})" for bdf, driver in group.in_the_way.items())
     return [
         ("group", f"{group.number} of type {group.type}: {members}"),
-        ("viable", f"no: VFIO opens it when these are free: {blocked}" if blocked else "yes"),
+        ("viable", f"no: {group.problem}" if group.problem else "yes"),
         *(("reserved", f"{region.range} {region.type}") for region in group.reserved),
     ]
 
@@ -154,8 +206,9 @@ def _coherency_facts(unit: Iommu | None) -> list[tuple[str, str]]:
 def bind(bdfs: Sequence[str], group: bool, force: bool, dry_run: bool, as_json: bool) -> None:
     """Bind functions to vfio-pci; `restore` gives them back to the drivers they had.
 
-    Refuses a device that is in use: a mounted file system, swap, an interface with an address or a route, a console,
-    the only display, enabled virtual functions, or a node that a process has open. When one of several cannot be
+    Refuses a device that is in use: a file system, swap or RAID on its disks, through any layer; an interface with an
+    address or a route, in a bridge or a bond, or in another network namespace; a console, the only display, enabled
+    virtual functions, a part of the machine itself, or a node that a process has open. When one of several cannot be
     bound, none is.
 
     \b
@@ -168,6 +221,7 @@ def bind(bdfs: Sequence[str], group: bool, force: bool, dry_run: bool, as_json: 
     if group:
         addresses = list(dict.fromkeys(one for address in addresses for one in _endpoints_of_group(address)))
     plans = {pci.check_bind(address, force=force): pci.plan_bind(address) for address in addresses}
+    foreign = [address for address, plan in plans.items() if not plan and _taken_from(address) == (None, "")]
     forced = {address: pci.uses(address) if force and plan else () for address, plan in plans.items()}
     if not dry_run:
         with contextlib.ExitStack() as undo:
@@ -180,6 +234,8 @@ def bind(bdfs: Sequence[str], group: bool, force: bool, dry_run: bool, as_json: 
         for use in uses:
             note(f"{address}: {'would be ' if dry_run else ''}taken although {use.text}")
     _report("bind", plans, dry_run, as_json)
+    for address in foreign:
+        note(f"{address} was on vfio-pci already, by another tool: 'restore' does not give it back")
     if not dry_run:
         _note_groups(addresses)
 
@@ -187,7 +243,9 @@ def bind(bdfs: Sequence[str], group: bool, force: bool, dry_run: bool, as_json: 
 def _endpoints_of_group(address: str) -> list[str]:
     number = pci.pci_device(address).iommu_group
     if number is None:
-        raise DeviceError(f"{address} is in no IOMMU group: no IOMMU is in front of it, or it is off (intel_iommu=on)")
+        raise DeviceError(
+            f"{address} is in no IOMMU group: no IOMMU is in front of it, or it is off; {pci.iommu_remedy()}"
+        )
     others = [pci.pci_device(bdf) for bdf in pci.iommu_group(number).drivers]
     # Base class 06 are bridges: of the machine, not of the device.
     return [one.bdf for one in others if one.bdf == address or not one.class_code.startswith("06")]
@@ -196,10 +254,9 @@ def _endpoints_of_group(address: str) -> list[str]:
 def _note_groups(addresses: Sequence[str]) -> None:
     numbers = {pci.pci_device(address).iommu_group for address in addresses} - {None}
     for number in sorted(one for one in numbers if one is not None):
-        blocked = pci.iommu_group(number).in_the_way
-        if blocked:
-            them = ", ".join(f"{bdf} ({driver})" for bdf, driver in blocked.items())
-            note(f"VFIO will not open group {number} before these are free, too: {them}; see --group")
+        group = pci.iommu_group(number)
+        if group.problem:
+            note(f"group {number} is not viable: {group.problem}{'' if group.firmware_regions else '; see --group'}")
 
 
 @device.command()
@@ -233,7 +290,7 @@ def unbind(bdfs: Sequence[str], force: bool, dry_run: bool, as_json: bool) -> No
 def restore(bdfs: Sequence[str], everything: bool, dry_run: bool, as_json: bool) -> None:
     """Give functions back to the drivers they had before `bind` or `unbind`.
 
-    What they had is kept in /run/iommufd-py until then, also when a process of this tool is killed.
+    The record of a device in /run/iommufd-py stays until then, also when a process of this tool is killed.
 
     \b
     Examples:
@@ -241,15 +298,20 @@ def restore(bdfs: Sequence[str], everything: bool, dry_run: bool, as_json: bool)
       iommufd device restore --all
     """
     if everything == bool(bdfs):
-        raise click.UsageError("name the devices to give back, or say --all")
+        raise click.UsageError(
+            "name devices or say --all, not both" if everything else "name the devices to give back, or say --all"
+        )
     plans: dict[str, Sequence[pci.SysfsWrite]] = {}
     failures: list[DeviceError] = []
     for bdf in pci.remembered() if everything else bdfs:
         try:
             before = pci.check_restore(bdf)
-            plans[bdf] = pci.plan_restore(bdf, before)
+            plan = pci.plan_restore(bdf, before)
+            if pci.is_replugged(bdf, before):
+                note(f"{bdf} was plugged in again since it was taken: there is nothing to give back")
             if not dry_run:
                 pci.restore(bdf)
+            plans[bdf] = plan
         except DeviceError as problem:  # what stands in the way of one must not keep the others
             failures.append(problem)
     _report("restore", plans, dry_run, as_json)
@@ -257,6 +319,37 @@ def restore(bdfs: Sequence[str], everything: bool, dry_run: bool, as_json: bool)
         note(str(failure))
     if failures:
         raise failures[0]
+
+
+@device.command()
+@JSON_OPTION
+def taken(as_json: bool) -> None:
+    """List the devices that this tool took and has not given back: from which driver, by whom and since when.
+
+    \b
+    Examples:
+      iommufd device taken
+      iommufd device taken --json
+    """
+    drivers = {one.bdf: one.driver for one in pci.list_devices()}
+    rows, documents = [], []
+    for address in pci.remembered():
+        before, problem = _taken_from(address)
+        driver = drivers.get(address)
+        documents.append(
+            {"bdf": address, "driver": driver, "from": None if before is None else asdict(before), "problem": problem}
+        )
+        now = "gone" if driver is None else driver or "-"
+        if before is None:
+            rows.append((address, now, "not known", "-", "-", problem))
+        else:
+            since = _local_time(before.since) if before.since else "-"
+            command = f"{before.command} (process {before.pid})" if before.pid else "-"
+            rows.append((address, now, before.driver or "-", since, before.user or "-", command))
+    if as_json:
+        emit_json({"schema": "iommufd-devices-taken/1", "devices": documents})
+        return
+    emit_table(("address", "driver", "taken from", "since", "by", "command"), rows)
 
 
 def _report(change: str, plans: Mapping[str, Sequence[pci.SysfsWrite]], dry_run: bool, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from iommufd_py.dma.harness import Harness
 from iommufd_py.dma.no_snoop import no_snoop_enabled
 
 from .output import emit_json, emit_table, note
-from .types import BDF, JSON_OPTION
+from .types import BDF, BIND_OPTION, JSON_OPTION, device_option
 
 _FAILED, _SKIPPED = 1, 4
 _HEADINGS = ("case", "result", "what was seen", "stopped by the IOMMU")
@@ -29,8 +29,10 @@ def dma() -> None:
 
 
 @dma.command()
-@click.option("--device", required=True, type=BDF, help="PCI device on vfio-pci: an NVMe controller, or QEMU's edu.")
-@click.option("--bind", is_flag=True, help="Bind the device to vfio-pci first, give it back to its driver afterwards.")
+@device_option(
+    required=True, type=BDF, metavar="BDF", help="PCI device on vfio-pci: an NVMe controller, or QEMU's edu."
+)
+@BIND_OPTION
 @click.option(
     "--coherency",
     type=click.Choice([str(wish) for wish in Coherency]),

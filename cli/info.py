@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd info`: what this machine and its kernel can do, and who is coherent."""
+"""`iommufd info`: the features of this machine and its kernel, and the coherency of its IOMMUs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -29,7 +29,7 @@ from .types import JSON_OPTION
 )
 @JSON_OPTION
 def info(registers: bool, ask: bool, as_json: bool) -> None:
-    """Show what this machine and its kernel can do, and who is coherent.
+    """Show the features of this machine and its kernel, and the coherency of its IOMMUs.
 
     The kernel is asked, not its version: which ioctls it has, what VFIO offers. Every VT-d unit is shown with CAP and
     ECAP decoded into the specification's names, the devices behind it, and what a HWPT would be there and why. Two
@@ -67,7 +67,7 @@ def info(registers: bool, ask: bool, as_json: bool) -> None:
     )
     real = [iommu for iommu in found if iommu.kind is not IommuKind.SELFTEST]
     if not real:
-        click.echo("\nno IOMMU is in use: there is none, or it is off (firmware setup, intel_iommu=on, amd_iommu=on)")
+        click.echo(f"\nno IOMMU is in use: there is none, or it is off; {pci.iommu_remedy()}")
     for iommu in real:
         click.echo()
         _show_iommu(iommu, answers, registers)

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: MIT
 """The command group, and the one place where an error becomes a message and an exit status."""
 
+import contextlib
+import errno
 import importlib
 import itertools
 import json
 import os
 import signal
 import sys
+import traceback
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,11 +22,11 @@ _AGAIN_SECONDS = 0.01
 
 # Loaded when used: `iommufd lab run` must not pay for what a benchmark needs, and neither must the list of commands.
 _COMMANDS = {
-    "info": "Show what this machine and its kernel can do, and who is coherent.",
+    "info": "Show the features of this machine and its kernel, and the coherency of its IOMMUs.",
     "device": "List PCI devices; bind one to vfio-pci and give it back.",
     "map": "Map memory for a device once, and tell what happens.",
     "shell": "Give a Python prompt with the objects at hand.",
-    "dma": "Have a device read and write memory through a mapping, and check what arrives.",
+    "dma": "Make a device read and write memory through a mapping, and check the result.",
     "trace": "Show maps, unmaps, flushes and faults as they happen.",
     "bench": "Time DMA map and unmap.",
     "validate": "Hold the running kernel against the three flush rules.",
@@ -70,7 +74,7 @@ def _leave(number: int, _: object) -> None:
 
 
 def _leave_after_all(dropped: "sys.UnraisableHookArgs") -> None:
-    """Have what a signal's handler raised raised again, where Python could not: in ``__del__``, while it imports."""
+    """Raise again an exception of a signal handler that Python discarded: in ``__del__``, during an import."""
     reason = dropped.exc_value
     if not isinstance(reason, (KeyboardInterrupt, SystemExit)):
         sys.__unraisablehook__(dropped)
@@ -86,43 +90,156 @@ def _leave_after_all(dropped: "sys.UnraisableHookArgs") -> None:
 
 def main() -> None:
     """Run the command line."""
-    # Where whoever started us has us ignore it, the kernel tells nobody how our children ended.
+    # A caller can have us ignore SIGCHLD; then wait() does not get the status of our children.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # As Ctrl-C does: end through the `finally` clauses, which give devices back and stop guests.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # Whoever started us may want us to ignore it (nohup); Python does the same for SIGINT.
+        # A caller can have us ignore the signal, as nohup does; Python keeps this for SIGINT by itself.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _leave)
     sys.unraisablehook = _leave_after_all
+    _replace_closed_streams()
+    status = _run()
     try:
-        sys.exit(iommufd.main(standalone_mode=False))
+        # What is still in the buffer can fail as well: a full disk shows only here.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = _drop_output()
+    except OSError as failure:
+        _report(failure, "error", f"the output cannot be written: {failure.strerror}")
+        status = _drop_output()
+    sys.exit(status)
+
+
+def _run() -> int:
+    """Run the command, and return the exit status of whatever ends it. This is the one boundary for errors."""
+    try:
+        return int(iommufd.main(standalone_mode=False) or 0)
+    except SystemExit as leaving:
+        if leaving.code is None or isinstance(leaving.code, int):
+            return leaving.code or 0
+        click.echo(leaving.code, err=True)
+        return _FAILED
     except click.ClickException as failure:
         failure.show()
-        sys.exit(failure.exit_code)
+        return failure.exit_code
     except SkipError as failure:
         _report(failure, "skipped")
-        sys.exit(_SKIPPED)
+        return _SKIPPED
     except (ToolError, IommufdError) as failure:
         _report(failure, "error")
-        sys.exit(_FAILED)
+        return _FAILED
     except BrokenPipeError:
-        # The reader of our output is gone; give the interpreter nothing to flush into it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_FAILED)
+        return _drop_output()
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(_INTERRUPTED)
+        return _INTERRUPTED
+    except OSError as failure:
+        _trace_back()
+        _report(failure, "error", _what_failed(failure))
+        return _FAILED
+    except UnicodeError as failure:
+        _trace_back()
+        _report(failure, "error", f"a text is not UTF-8, or cannot be written in the encoding of the output: {failure}")
+        return _FAILED
+    except RecursionError:
+        _trace_back()
+        _report(ToolError(), "error", "the input is nested too deeply")
+        return _FAILED
+    except MemoryError:
+        _report(ToolError(), "error", "memory is short: ask for less, or end other programs")
+        return _FAILED
+    except OverflowError as failure:
+        _trace_back()
+        _report(failure, "error", f"a number is too large, or negative where it may not be: {failure}")
+        return _FAILED
+    except Exception as failure:
+        _trace_back()
+        _report(failure, "error", _our_bug(failure))
+        return _FAILED
 
 
-def _report(failure: Exception, kind: str) -> None:
-    ours = itertools.takewhile(lambda word: word != "--", sys.argv[1:])  # the rest is a guest's command
-    if "--json" in ours:
-        click.echo(json.dumps({"schema": "iommufd-error/1", kind: _document(failure)}), err=True)
-    else:
-        click.echo(f"iommufd: {kind}: {failure}", err=True)
+def _what_failed(failure: OSError) -> str:
+    reason = failure.strerror or str(failure)
+    if failure.filename is None and failure.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG):
+        return f"the output cannot be written: {reason}"
+    if failure.filename is None and failure.errno == errno.ENOENT and not _in_a_directory():
+        return "the current directory does not exist any more: change to another one"
+    if failure.filename is None:
+        return reason
+    where = os.fsdecode(failure.filename) if isinstance(failure.filename, (str, bytes)) else str(failure.filename)
+    remedy = {
+        errno.EACCES: "; run as root, or with sudo, if it is root's",
+        errno.EPERM: "; not even root may where the kernel is locked down (Secure Boot)",
+        errno.EMFILE: "; raise the limit of open files (ulimit -n)",
+    }.get(failure.errno or 0, "")
+    return f"{where}: {reason}{remedy}"
 
 
-def _document(failure: Exception) -> dict[str, Any]:
-    document: dict[str, Any] = {"message": str(failure)}
+def _in_a_directory() -> bool:
+    try:
+        return bool(os.getcwd())
+    except FileNotFoundError:
+        return False
+
+
+def _our_bug(failure: Exception) -> str:
+    from importlib.metadata import version
+
+    place = traceback.extract_tb(failure.__traceback__)[-1]
+    return (
+        f"this is a bug of iommufd-py {version('iommufd-py')}: {type(failure).__name__}: {failure} "
+        f"({Path(place.filename).name}:{place.lineno}); report it with this command and the traceback that "
+        "'iommufd -v' shows"
+    )
+
+
+def _trace_back() -> None:
+    """Show the traceback of what failed to somebody who asked for details."""
+    if {"-v", "--verbose"} & set(_own_words()[:1]):
+        traceback.print_exc()
+
+
+def _drop_output() -> int:
+    """Give the interpreter nothing to flush into an output that is gone or full; return the status of the failure."""
+    nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)
+    return _FAILED
+
+
+def _replace_closed_streams() -> None:
+    """Put /dev/null where the shell closed a standard stream: Python has None there, and a file takes its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - for the whole run
+
+
+def _own_words() -> list[str]:
+    """Return the arguments that are ours: what follows ``--`` belongs to another command."""
+    return list(itertools.takewhile(lambda word: word != "--", sys.argv[1:]))
+
+
+def _report(failure: Exception, kind: str, text: str = "") -> None:
+    text = " ".join((text or str(failure)).split())
+    with contextlib.suppress(OSError):  # nobody reads our errors
+        if "--json" in _own_words():
+            click.echo(json.dumps({"schema": "iommufd-error/1", kind: _document(failure, text)}), err=True)
+        else:
+            # A name can have bytes that are not UTF-8, and characters that a terminal obeys.
+            click.echo(f"iommufd: {kind}: {_printable(text)}", err=True)
+
+
+def _printable(text: str) -> str:
+    plain = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in plain)
+
+
+def _document(failure: Exception, text: str) -> dict[str, Any]:
+    document: dict[str, Any] = {"message": text.encode("utf-8", "backslashreplace").decode()}
     if isinstance(failure, IommufdError):
         document |= {"ioctl": failure.ioctl, "errno": failure.errno_name, "arguments": failure.arguments}
     return document

@@ -15,8 +15,8 @@ from iommufd_py.experiment.experiment import Experiment, Operation, OperationOut
 from iommufd_py.objects.buffer import Backing
 
 from .output import emit_json, note
-from .session import BIND_OPTION, DEVICE_OPTION, open_session
-from .types import IOVA, JSON_OPTION, SIZE
+from .session import open_session
+from .types import BIND_OPTION, DEVICE_OPTION, IOVA, JSON_OPTION, SIZE
 
 
 @click.command("map")

@@ -10,26 +10,19 @@ from iommufd_py import BoundDevice, Coherency, Iommufd, MockDevice, VfioDevice, 
 from iommufd_py.base.pci_address import MOCK
 from iommufd_py.mock import mock_flags
 
-from .types import BDF_OR_MOCK
-
-DEVICE_OPTION = click.option(
-    "--device", type=BDF_OR_MOCK, metavar="BDF|mock", help="PCI device on vfio-pci, or the kernel's mock driver."
-)
-BIND_OPTION = click.option(
-    "--bind", is_flag=True, help="Bind the device to vfio-pci first, give it back to its driver afterwards."
-)
-
 
 @contextlib.contextmanager
 def open_session(
     device: str | None, bind: bool, coherency: Coherency = Coherency.ANY
 ) -> Iterator[tuple[Iommufd, BoundDevice | None]]:
-    """Open an iommufd and bind *device* to it, None for no device; with *bind*, hold it on vfio-pci meanwhile.
+    """Open an iommufd and bind *device* to it, None for no device; with *bind*, hold it on vfio-pci during the block.
 
     A mock device is made of the *coherency* that is wanted, where the kernel can; a PCI device is what it is.
     """
     with contextlib.ExitStack() as stack:
-        if bind and device not in (None, MOCK):
+        if bind and device in (None, MOCK):
+            raise click.UsageError("--bind needs a PCI device: give its address with --device")
+        if bind:
             stack.enter_context(pci.vfio_bound(str(device)))
         iommufd = stack.enter_context(Iommufd())
         if device is None:

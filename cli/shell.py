@@ -13,7 +13,8 @@ import click
 
 from iommufd_py import api
 
-from .session import BIND_OPTION, DEVICE_OPTION, open_session
+from .session import open_session
+from .types import BIND_OPTION, DEVICE_OPTION
 
 
 @click.command()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`iommufd trace`: maps, unmaps, flushes and faults as they happen."""
 
+import contextlib
 import json
 import os
 import select
@@ -12,25 +13,33 @@ from collections.abc import Iterator, Sequence
 import click
 
 from iommufd_py.base.errors import SkipError, ToolError
+from iommufd_py.host.trace_events import event_fields
 from iommufd_py.host.tracefs import NoSymbolError, Trace, TraceRecord, parse_trace
 
 from .output import note
+from .types import FiniteFloat
 
-# What to look at: static events as group and name; for the data-page flush of our kernel patches, a function.
+# Static trace events as group and name; the data-page flush of our kernel patches is a function.
 _EVENTS = {
     "map": (("iommu", "map"),),
     "unmap": (("iommu", "unmap"),),
     "fault": (("iommu", "io_page_fault"),),
     "attach": (("iommu", "attach_device_to_domain"),),
-    "flush": (("intel_iommu", "cache_tag_flush_range"), ("intel_iommu", "cache_tag_flush_all")),
+    # The last one is how an IOMMU with caching mode, as a hypervisor's, learns of a new mapping.
+    "flush": (
+        ("intel_iommu", "cache_tag_flush_range"),
+        ("intel_iommu", "cache_tag_flush_all"),
+        ("intel_iommu", "cache_tag_flush_range_np"),
+    ),
 }
 _FLUSH_SYMBOL = "arch_flush_cache_phys"
 _POLL_SECONDS = 0.2
+_READ_BYTES = 1 << 16
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--event", "events", type=click.Choice(list(_EVENTS)), multiple=True, help="Only these.  [default: all]")
-@click.option("--seconds", type=click.FloatRange(min=0.1), help="How long.  [default: until Ctrl-C, or COMMAND's end]")
+@click.option("--seconds", type=FiniteFloat(min=0.1), help="How long.  [default: until Ctrl-C, or COMMAND's end]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line and event.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -39,33 +48,53 @@ def trace(
 ) -> None:
     """Show what IOMMU drivers map, unmap and invalidate, and the faults, of all devices, as it happens.
 
-    With COMMAND, while that runs; its exit status is ours then. Flushes of data pages are shown on a kernel that does
-    them. A trace instance of our own is used and removed again, so other users of tracing are not disturbed.
+    With COMMAND, trace until it ends; its exit status becomes ours. With --seconds as well, tracing stops after that
+    time, and COMMAND goes on to its end. Flushes of data pages are shown on a kernel that does them. A trace instance
+    of our own is used and removed again, so other users of tracing are not disturbed.
 
     \b
     Examples:
       iommufd trace --seconds 1
       iommufd trace --event map --event unmap -- iommufd map --device mock --size 64K
     """
-    with Trace(clock="mono") as instance:
+    child: subprocess.Popen[bytes] | None = None
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: _end(child))
+        instance = stack.enter_context(Trace(clock="mono"))
         _enable(instance, events or list(_EVENTS))
         pipe = os.open(instance.directory / "trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        stack.callback(os.close, pipe)
         start = time.monotonic()
-        # With --json our stdout is events and nothing else.
-        child = subprocess.Popen(command, stdout=sys.stderr if as_json else None) if command else None
+        child = _started(command, as_json) if command else None
         try:
             for record in _records(pipe, child, None if seconds is None else start + seconds):
                 _show(record, start, as_json)
         except KeyboardInterrupt:
             if child is not None:
                 raise
-        finally:
-            os.close(pipe)
-            if child is not None and child.poll() is None:
-                child.terminate()
-                child.wait()
-    if child is not None:
-        context.exit(child.returncode)
+        # The instance goes before the wait: nobody reads it any more.
+        instance.close()
+        if child is not None:
+            if child.poll() is None:
+                note(f"the {seconds:g} s of tracing are over; {command[0]} goes on")
+            status = child.wait()
+            context.exit(128 - status if status < 0 else status)
+
+
+def _started(command: Sequence[str], as_json: bool) -> "subprocess.Popen[bytes]":
+    try:
+        # With --json our stdout is events and nothing else.
+        return subprocess.Popen(command, stdout=sys.stderr if as_json else None)
+    except FileNotFoundError:
+        raise ToolError(f"there is no command {command[0]}: give its path, or one that is on PATH") from None
+    except OSError as failure:
+        raise ToolError(f"{command[0]} cannot be started: {failure.strerror}") from failure
+
+
+def _end(child: "subprocess.Popen[bytes] | None") -> None:
+    if child is not None and child.poll() is None:
+        child.terminate()
+        child.wait()
 
 
 def _enable(instance: Trace, events: Sequence[str]) -> None:
@@ -90,22 +119,36 @@ def _enable(instance: Trace, events: Sequence[str]) -> None:
 
 
 def _records(pipe: int, child: "subprocess.Popen[bytes] | None", deadline: float | None) -> Iterator[TraceRecord]:
-    """Yield events until *child* has ended or *deadline* is over, and then what is left."""
+    """Yield events until *child* has ended or *deadline* is over, and then what is in the buffer by that time."""
     pending = b""
     over = False
     while not over:
+        # Asked at each turn: events can come without a pause.
         over = (child is not None and child.poll() is not None) or (
             deadline is not None and time.monotonic() >= deadline
         )
-        while select.select([pipe], [], [], 0 if over else _POLL_SECONDS)[0]:
-            try:
-                data = os.read(pipe, 1 << 16)
-            except BlockingIOError:
-                break
-            if not data:
-                break
+        end = time.monotonic()
+        for data in _chunks(pipe, over):
             *lines, pending = (pending + data).split(b"\n")
-            yield from _parsed([line.decode(errors="replace") for line in lines])
+            for record in _parsed([line.decode(errors="replace") for line in lines]):
+                # Events after the end can follow for ever: they are not part of the answer.
+                if over and record.time > end:
+                    return
+                yield record
+
+
+def _chunks(pipe: int, drain: bool) -> Iterator[bytes]:
+    """Yield what there is to read: once, after a wait, or all of it."""
+    while select.select([pipe], [], [], 0 if drain else _POLL_SECONDS)[0]:
+        try:
+            data = os.read(pipe, _READ_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            return
+        yield data
+        if not drain:
+            return
 
 
 def _parsed(lines: Sequence[str]) -> Iterator[TraceRecord]:
@@ -116,7 +159,7 @@ def _parsed(lines: Sequence[str]) -> Iterator[TraceRecord]:
 
 
 def _show(record: TraceRecord, start: float, as_json: bool) -> None:
-    text = record.text.removeprefix("IOMMU: ")
+    text = record.text.removeprefix("IOMMU:").strip()
     if as_json:
         event = {
             "schema": "iommufd-trace-event/1",
@@ -124,6 +167,7 @@ def _show(record: TraceRecord, start: float, as_json: bool) -> None:
             "tid": record.tid,
             "cpu": record.cpu,
             "event": record.name,
+            "fields": event_fields(text),
             "text": text,
         }
         click.echo(json.dumps(event))

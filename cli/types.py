@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Parameters as people type them."""
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
+from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.pci_address import MOCK, normalize_bdf
 from iommufd_py.base.units import parse_iova, parse_size
+
+_SHOWN_CHARACTERS = 40
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class _Number(click.ParamType[int]):
@@ -39,9 +44,6 @@ class Values(click.ParamType[tuple[Any, ...]]):
         return tuple(self._each.convert(part, param, ctx) for part in str(value).split(","))
 
 
-"""Names the kernel's mock driver in place of a PCI device."""
-
-
 class _Bdf(click.ParamType[str]):
     """A PCI address; a shell completes those there are, or those that this tool took."""
 
@@ -52,14 +54,25 @@ class _Bdf(click.ParamType[str]):
         self._or_mock = or_mock
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return MOCK if self._or_mock and value == MOCK else normalize_bdf(str(value))
+        text = str(value)
+        if self._or_mock and text == MOCK:
+            return MOCK
+        try:
+            return normalize_bdf(text)
+        except DeviceError:
+            shown = repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}...")
+            mock = f", or {MOCK}" if self._or_mock else ""
+            self.fail(
+                f"{shown} is not a PCI address: write domain:bus:device.function, as in 0000:3b:00.0{mock}", param, ctx
+            )
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from iommufd_py import pci
 
-        taken = pci.remembered()
+        taken = pci.remembered() if self._only_taken else ()
         devices = [one for one in pci.list_devices() if not self._only_taken or one.bdf in taken]
-        return [
+        mock = [CompletionItem(MOCK, help="the kernel's mock driver")] if self._or_mock else []
+        return [one for one in mock if one.value.startswith(incomplete)] + [
             CompletionItem(one.bdf, help=f"{one.ids} {one.driver or 'no driver'} {one.name or one.class_name}".strip())
             for one in devices
             if one.bdf.startswith((incomplete, f"0000:{incomplete}"))
@@ -68,8 +81,38 @@ class _Bdf(click.ParamType[str]):
 
 BDF = _Bdf()
 TAKEN_BDF = _Bdf(only_taken=True)
+"""An address that this tool took; any other can be typed as well."""
 BDF_OR_MOCK = _Bdf(or_mock=True)
+
+
+class FiniteFloat(click.FloatRange):
+    """A number that is neither ``nan`` nor infinite, in a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Convert the text, and refuse a number that no clock can reach."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 SIZE = _Number("size", parse_size)
 IOVA = _Number("iova", parse_iova)
 SIZES = Values(SIZE)
+
+
+def device_option(**settings: Any) -> Callable[[_Function], _Function]:
+    """Return the option ``--device`` of a command, with what is particular to that command."""
+    usual: dict[str, Any] = {
+        "type": BDF_OR_MOCK,
+        "metavar": "BDF|mock",
+        "help": "PCI device on vfio-pci, or the kernel's mock driver.",
+    }
+    return click.option("--device", **usual | settings)
+
+
+DEVICE_OPTION = device_option()
+BIND_OPTION = click.option(
+    "--bind", is_flag=True, help="Bind the device to vfio-pci first, give it back to its driver afterwards."
+)

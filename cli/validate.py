@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import click
 
 from iommufd_py import pci
-from iommufd_py.base.pci_address import MOCK, normalize_bdf
+from iommufd_py.base.pci_address import MOCK
 from iommufd_py.validate import report
 from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
 from iommufd_py.validate.observer import Observer
@@ -18,13 +18,14 @@ from iommufd_py.validate.scenario import Scenario
 from iommufd_py.validate.scenarios import SCENARIOS
 
 from .output import emit_json, emit_table, note
+from .types import BIND_OPTION, device_option
 
 _STATUS = {RuleOutcome.KEPT: 0, RuleOutcome.NOT_OBSERVED: 4}
 
 
 @click.command()
-@click.option("--device", default=MOCK, metavar="BDF|mock", help="PCI device on vfio-pci, or the kernel's mock driver.")
-@click.option("--bind", is_flag=True, help="Bind the device to vfio-pci first, give it back to its driver afterwards.")
+@device_option(default=MOCK)
+@BIND_OPTION
 @click.option("--only", metavar="PATTERN", default="*", help="Only scenarios whose name matches, as 'map-*'.")
 @click.option(
     "--flush-symbol", metavar="NAME", help="Kernel function that flushes (phys, length), if it has a new name."
@@ -50,6 +51,8 @@ def validate(
 
     Exit status: 0 every rule is kept, 1 one is violated, 4 it cannot be observed here.
     """
+    if bind and device == MOCK:
+        raise click.UsageError("--bind needs a PCI device: give its address with --device")
     chosen = [one for one in SCENARIOS if fnmatchcase(one.name, explain or only)]
     if not chosen:
         raise click.UsageError(f"no scenario matches {explain or only!r}; --list shows those there are")
@@ -59,9 +62,9 @@ def validate(
     if list_only:
         _list(chosen, form)
         return
-    driver: Driver = MockDriver() if device == MOCK else VfioDriver(normalize_bdf(device))
+    driver: Driver = MockDriver() if device == MOCK else VfioDriver(device)
     with contextlib.ExitStack() as stack:
-        if bind and device != MOCK:
+        if bind:
             stack.enter_context(pci.vfio_bound(device))
         observer = stack.enter_context(Observer(driver, flush_symbol))
         verdicts = tuple(play(one, driver, observer) for one in chosen)

@@ -78,7 +78,9 @@ def run(device: str, bind: bool, coherency: str, json_file: Path | None, **optio
 
 
 def _bound(device: str, bind: bool) -> AbstractContextManager[object]:
-    return pci.vfio_bound(device) if bind and device != MOCK else contextlib.nullcontext()
+    if bind and device == MOCK:
+        raise click.UsageError("--bind needs a PCI device: give its address with --device")
+    return pci.vfio_bound(device) if bind else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

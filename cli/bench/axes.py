@@ -15,7 +15,7 @@ from iommufd_py.objects.buffer import Backing
 from iommufd_py.results.model import Accounting, CacheState, IovaUse, Point, Workload
 
 from ..output import note
-from ..types import SIZES, Values
+from ..types import BIND_OPTION, SIZES, Values, device_option
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -77,10 +77,8 @@ def _all(options: tuple[_Decorator, ...]) -> _Decorator:
 
 device_options = _all(
     (
-        click.option(
-            "--device", required=True, metavar="BDF|mock", help="PCI device on vfio-pci, or the kernel's mock driver."
-        ),
-        click.option("--bind", is_flag=True, help="Bind the device to vfio-pci first, give it back afterwards."),
+        device_option(required=True),
+        BIND_OPTION,
         click.option(
             "--coherency",
             type=click.Choice([str(wish) for wish in Coherency]),

@@ -29,7 +29,7 @@ class Environment:
         noncoherent_knob: whether HWPTs are made non-coherent although the IOMMU could enforce coherency, by the test
             parameter of our flush series; None on a kernel without it.
         config: the running kernel's value of each option on which times depend (``y``, ``n``, a number); None if
-            /proc/config.gz is absent.
+            neither /proc/config.gz nor /boot nor /lib/modules has its configuration.
         microcode: revision of the CPU's microcode, None where the kernel does not tell.
         thp: transparent huge pages, ``always``, ``madvise`` or ``never``; None on a kernel without.
         governor: of the CPU's frequency, None where it does not change or cannot be seen.

@@ -11,11 +11,13 @@ PCI_DEVICES = Path("/sys/bus/pci/devices")
 MOCK = "mock"
 """Names the kernel's mock driver where the address of a PCI device could stand."""
 
-_BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
+_BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([01][0-9a-f])\.([0-7])", re.IGNORECASE)
 
 
 def normalize_bdf(text: str) -> str:
-    """Return a PCI address as sysfs writes it: ``3b:00.0`` becomes ``0000:3b:00.0``.
+    """Return a PCI address as sysfs writes it: ``3b:00.0`` and ``00000000:3B:00.0`` become ``0000:3b:00.0``.
+
+    The domain is a number, of which sysfs writes at least four digits; other tools write eight.
 
     Raises:
         DeviceError: *text* is no PCI address.
@@ -24,4 +26,4 @@ def normalize_bdf(text: str) -> str:
     if match is None:
         raise DeviceError(f"{text!r} is not a PCI address: write domain:bus:device.function, as in 0000:3b:00.0")
     domain, bus, slot, function = match.groups()
-    return f"{domain or '0000'}:{bus}:{slot}.{function}".lower()
+    return f"{int(domain or '0', 16):04x}:{bus}:{slot}.{function}".lower()

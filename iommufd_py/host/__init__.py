@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""This machine: what a result must say of it, what its kernel offers, its IOMMUs and its limits."""
+"""This machine, read only: its description, its kernel's features, IOMMUs, limits, log and traces."""
 
 from iommufd_py.base.environment import Environment, Platform
 from iommufd_py.host.environment import NONCOHERENT_KNOB, environment, pinned_bytes

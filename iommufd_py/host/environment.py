@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a result must say about the machine it comes from."""
+"""The description of this machine that every result carries."""
 
 import gzip
 import os
@@ -31,6 +31,7 @@ _CONFIG = (
     "CC_OPTIMIZE_FOR_PERFORMANCE",
 )
 
+_GZIP_MAGIC = b"\x1f\x8b"
 _CPUFREQ = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
 
@@ -72,10 +73,19 @@ def _platform(cpuinfo: str) -> str:
 
 
 def _config() -> Mapping[str, str] | None:
-    packed = Path("/proc/config.gz")
-    if not packed.exists():
-        return None
-    lines = gzip.decompress(packed.read_bytes()).decode().splitlines()
+    release = os.uname().release
+    for place in ("/proc/config.gz", f"/boot/config-{release}", f"/lib/modules/{release}/config"):
+        try:
+            return parse_config(Path(place).read_bytes())
+        except OSError:  # not there, or not ours to read
+            continue
+    return None
+
+
+def parse_config(content: bytes) -> Mapping[str, str]:
+    """Return the options on which DMA mapping times depend, from a kernel's configuration, packed or not."""
+    text = gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content
+    lines = text.decode(errors="replace").splitlines()
     values = dict(line.removeprefix("CONFIG_").split("=", 1) for line in lines if line.startswith("CONFIG_"))
     return {option: values.get(option, "n") for option in _CONFIG}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the running kernel offers of iommufd and VFIO, found by asking it, never by its version."""
+"""The features of iommufd and VFIO that the running kernel has, probed, never concluded from its version."""
 
 import os
 import re
@@ -27,7 +27,7 @@ _EXTENSIONS = (
 
 @dataclass(frozen=True, slots=True)
 class ContainerSupport:
-    """What stands behind /dev/vfio/vfio.
+    """The container interface, /dev/vfio/vfio.
 
     Attributes:
         served_by: ``vfio`` (the type1 container) or ``iommufd`` (its compatibility layer).
@@ -40,7 +40,7 @@ class ContainerSupport:
 
 @dataclass(frozen=True, slots=True)
 class KernelFeatures:
-    """What this kernel has.
+    """Features of the running kernel.
 
     Attributes:
         iommufd_problem: why /dev/iommu cannot be used, with the remedy; empty when it can.

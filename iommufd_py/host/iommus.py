@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The IOMMUs that the kernel uses, whoever made them, and which PCI functions stand behind each."""
+"""The IOMMUs of all vendors that the kernel uses, and the PCI functions behind each."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,9 @@ class Iommu:
 
     Attributes:
         name: the kernel's: ``dmar0``, ``ivhd0``.
-        kind: whose it is.
-        unit: what a VT-d unit says of itself, None for another.
-        registers: what sysfs shows of another's registers, by attribute, raw.
+        kind: vendor or driver.
+        unit: description of a VT-d unit, None for another IOMMU.
+        registers: registers of another IOMMU as sysfs shows them, by attribute.
         devices: names of the devices behind it, PCI addresses for the most part.
     """
 
@@ -31,7 +31,7 @@ class Iommu:
     devices: tuple[str, ...]
 
     def flushes(self, dma_cc: bool | None = None) -> Flushes:
-        """Return what a HWPT behind it is; *dma_cc* is what the kernel answered for one, None predicts."""
+        """Return the flushes of a HWPT behind it; *dma_cc* is the kernel's answer for a HWPT, None predicts it."""
         if self.unit is not None:
             return flushes_of_vtd(self.unit.capabilities, self.unit.scalable, dma_cc)
         return flushes_of(self.kind, dma_cc)

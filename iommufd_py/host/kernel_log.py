@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Find what went wrong in a kernel log: panics, oopses, BUGs, warnings, lockdep and KASAN reports, stalls, DMA faults.
-
-Pure: where the log comes from is the caller's business.
-"""
+"""The reports in a kernel log: panics, oopses, BUGs, warnings, lockdep and KASAN reports, stalls, DMA faults. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -13,15 +10,23 @@ _MAX_LINES = 80
 # "[    1.23] [ T123] message", with CONFIG_PRINTK_TIME and CONFIG_PRINTK_CALLER both optional.
 _PREFIX = re.compile(r"^(?:<\d+>)?(?:\[ *\d+\.\d+\] ?)?(?:\[ *[TC]\d+\] ?)?")
 
-# First line of a report. Anchored: the same words further to the right are somebody talking about a report.
+# First line of a report. Anchored: the same words further to the right are somebody talking about a report. The formats
+# are those of the kernel's sources: scripts/report_headers lists them, and a test compares.
 _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("panic", re.compile(r"Kernel panic - not syncing")),
-    ("KASAN", re.compile(r"BUG: K[A-Z]*SAN: ")),
+    ("KASAN", re.compile(r"BUG: K(?:[A-Z]*SAN|FENCE): ")),
     ("soft lockup", re.compile(r"(?:watchdog: )?BUG: (?:soft|workqueue) lockup")),
-    ("hard lockup", re.compile(r"(?:NMI )?watchdog: (?:Watchdog detected )?hard LOCKUP", re.IGNORECASE)),
+    ("hard lockup", re.compile(r"(?:NMI )?watchdog: .*\bhard LOCKUP\b", re.IGNORECASE)),
     ("lockdep", re.compile(r"\[ BUG: |BUG: \S+ too (?:low|small)!|INFO: trying to register non-static key")),
-    ("BUG", re.compile(r"(?:BUG: |kernel BUG at )")),
-    ("oops", re.compile(r"(?:Oops: |Oops\[|general protection fault|Unable to handle kernel |divide error: )")),
+    # The second form is slub's, which names a cache: "BUG kmalloc-64 (Not tainted): Redzone overwritten".
+    ("BUG", re.compile(r"(?:BUG: |kernel BUG at |BUG .+ \([^)]*\): )")),
+    # Before Linux 6.10 die() names the exception alone: "invalid opcode: 0000 [#1] PREEMPT SMP".
+    (
+        "oops",
+        re.compile(
+            r"(?:Oops: |Oops\[|general protection fault|Unable to handle kernel |[a-z][\w -]*: [0-9a-f]{4} \[#\d+\])"
+        ),
+    ),
     (
         "lockdep",
         re.compile(
@@ -30,12 +35,26 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ),
     ("WARNING", re.compile(r"WARNING: ")),
     ("UBSAN", re.compile(r"UBSAN: ")),
-    ("hung task", re.compile(r"INFO: task .* blocked for more than")),
-    ("stall", re.compile(r"(?:rcu: )?INFO: rcu_\w+ (?:self-)?detected .*stall")),
+    ("hung task", re.compile(r"INFO: task .* blocked\b.* for more than")),
+    ("stall", re.compile(r"(?:rcu: )?INFO: \S+ (?:self-)?detected (?:expedited )?stall")),
     ("leak", re.compile(r"kmemleak: \d+ new suspected memory leaks")),
+    ("interrupt", re.compile(r"irq \d+: nobody cared")),
 )
-# One line each. drivers/iommu/intel/dmar.c, dmar_fault_do_one(); drivers/iommu/amd/iommu.c, iommu_print_event().
-_DMA_FAULT = re.compile(r"DMAR: ?\[.*\] Request device \[|.*Event logged \[\w+_(?:FAULT|ENTRY|ERROR|REQUEST)\b")
+# A BUG that announces an oops: what die() prints afterwards belongs to it.
+_ANNOUNCES_OOPS = re.compile(
+    r"BUG: (?:kernel NULL pointer dereference|unable to handle |.* stack guard page was hit)"
+    r"|kernel BUG at |Unable to handle "
+)
+# One line each: faults of DMA, of its invalidation, of page requests. drivers/iommu/intel/{dmar,prq}.c;
+# drivers/iommu/amd/iommu.c, iommu_print_event() and wait_on_sem().
+_DMA_FAULT = re.compile(
+    r"DMAR: ?\[.*\] Request device \["
+    r"|DMAR: VT-d detected Invalidation [\w-]+ Error"
+    r"|\S+: Invalid page request: "
+    r"|IOMMU: \S+: (?:Address is not canonical|Page request in Privilege Mode|Execution request not supported)"
+    r"|(?:\S+ \S+: )?AMD-Vi: (?:Event logged \[|(?:IOMMU \S+: )?Completion-Wait loop timed out|Command buffer timeout)"
+)
+_RULE = re.compile(r"={20,}$")
 _CUT_HERE = "[ cut here ]"
 _END = ("---[ end trace", "---[ end Kernel panic")
 
@@ -59,32 +78,45 @@ def _kind(message: str) -> str | None:
     return next((kind for kind, pattern in _HEADERS if pattern.match(message)), None)
 
 
-def _reports(lines: list[str]) -> Iterator[Splat]:
-    index = 0
-    while index < len(lines):
-        message = _PREFIX.sub("", lines[index])
+def _starts(messages: list[str]) -> Iterator[tuple[int, int, str]]:
+    """Yield for each report its first line, the line of its header, and its kind."""
+    announced = False
+    for at, message in enumerate(messages):
         kind = _kind(message)
-        if kind is None:
-            index += 1
+        if _ended(message):
+            announced = False
+        if kind is None or (kind == "oops" and announced):
+            announced = announced and kind is None
             continue
-        # WARN() with a text puts that between the mark and the header.
-        first = next((at for at in range(index - 1, max(index - 4, -1), -1) if _CUT_HERE in lines[at]), index)
-        last = index
+        announced = bool(_ANNOUNCES_OOPS.match(message))
+        # WARN() with a text puts that between the mark and the header; other reports begin with a ruled line.
+        above = range(at - 1, max(at - 4, -1), -1)
+        first = next((index for index in above if _CUT_HERE in messages[index]), at)
+        if first == at and at and _RULE.match(messages[at - 1]):
+            first = at - 1
+        yield first, at, kind
+
+
+def _ended(message: str) -> bool:
+    return any(mark in message for mark in _END)
+
+
+def _reports(lines: list[str]) -> Iterator[Splat]:
+    messages = [_PREFIX.sub("", line) for line in lines]
+    starts = list(_starts(messages))
+    for number, (first, header, kind) in enumerate(starts):
         # A report goes on to its end mark; one that has none stops where another one starts.
-        for last in range(index, min(index + _MAX_LINES, len(lines))):
-            if any(mark in lines[last] for mark in _END):
-                break
-            if last + 1 < len(lines) and (_CUT_HERE in lines[last + 1] or "Kernel panic - not" in lines[last + 1]):
-                break
-        yield Splat(kind, message.strip(), "\n".join(lines[first : last + 1]))
-        index = last + 1
+        behind = starts[number + 1][0] if number + 1 < len(starts) else len(lines)
+        behind = max(min(behind, header + _MAX_LINES), header + 1)
+        end = next((at + 1 for at in range(header, behind) if _ended(messages[at])), behind)
+        yield Splat(kind, messages[header].strip(), "\n".join(lines[first:end]))
 
 
 def scan_kernel_log(text: str) -> tuple[Splat, ...]:
     """Return the reports of *text*, a kernel log as a console shows it, in order.
 
-    What looks like a report but is none stays out: the stack dumps of fault injection, taint notes, and lines where
-    the words do not stand at the start of the message.
+    Some lines look like a report and are none: the stack dumps of fault injection, taint notes, and lines where the
+    words do not stand at the start of the message. They stay out.
     """
     return tuple(_reports(text.replace("\r", "").split("\n")))
 
@@ -92,7 +124,8 @@ def scan_kernel_log(text: str) -> tuple[Splat, ...]:
 def scan_dma_faults(text: str) -> tuple[Splat, ...]:
     """Return the faults that an Intel or AMD IOMMU reported in *text*, in order.
 
-    They are apart from :func:`scan_kernel_log`, as they tell of a device, not of a broken kernel.
+    Each is one line: DMA or an interrupt that was stopped, an invalidation that did not complete, a wrong page request.
+    They are apart from :func:`scan_kernel_log`, because they tell of a device, not of a broken kernel.
     """
     lines = text.replace("\r", "").split("\n")
     messages = ((line, _PREFIX.sub("", line).strip()) for line in lines)

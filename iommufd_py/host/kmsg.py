@@ -27,7 +27,7 @@ def record_text(record: bytes) -> str:
 
 
 class KernelLog:
-    """What the kernel says from now on.
+    """The messages of the kernel from now on.
 
     Raises:
         OSError: this process may not read it (dmesg_restrict), or there is none.
@@ -38,7 +38,7 @@ class KernelLog:
         os.lseek(self._fd, 0, os.SEEK_END)
 
     def text(self) -> str:
-        """Return what was said since this was last asked."""
+        """Return the messages since the last call."""
         return "\n".join(self._records())
 
     def _records(self) -> Iterator[str]:
@@ -61,5 +61,5 @@ class KernelLog:
         self.close()
 
     def close(self) -> None:
-        """Stop watching."""
+        """Close the kernel log."""
         os.close(self._fd)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What limits a mapping on this machine."""
+"""Limits of DMA mappings on this machine."""
 
 import re
 import resource
@@ -15,7 +15,7 @@ _CAP_IPC_LOCK = 14
 
 @dataclass(frozen=True, slots=True)
 class HugePagePool:
-    """The huge pages of one size: how large, how many there are, how many are free."""
+    """The huge pages of one size: bytes of a page, number of pages, number of free pages."""
 
     page_bytes: int
     total: int
@@ -24,7 +24,7 @@ class HugePagePool:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What limits a mapping.
+    """Limits of a mapping.
 
     Attributes:
         memlock_bytes: RLIMIT_MEMLOCK of this process, None for no limit.

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""An own instance of the kernel's trace buffer, with dynamic probes, and nothing left behind.
+"""A trace instance of our own with dynamic probes, removed afterwards.
 
 Source: Documentation/trace/{ftrace,kprobetrace,fprobetrace}.rst.
 """
 
+import contextlib
 import errno
 import itertools
 import os
@@ -13,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.base.errors import SkipError, ToolError
+from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.objects.resource import Resource
 
-_INSTANCE = re.compile(r"iommufd-py-(\d+)-\d+")
-_GROUP = re.compile(r"[a-z]\w*:(iommufd_py_(\d+)_\d+)/(\w+) ")
+_LOCKDOWN = Path("/sys/kernel/security/lockdown")
+# Both names carry the process that made them, by number, start and PID namespace, and end with a count.
+_INSTANCE = re.compile(r"iommufd-py-(\d+_\d+_\d+)-\d+")
+_GROUP = re.compile(r"[a-z]\w*:(iommufd_py_(\d+_\d+_\d+)_\d+)/(\w+) ")
 _LINE = re.compile(
     r"^\s*.*-(?P<tid>\d+)\s+\[(?P<cpu>\d+)\]\s+(?:\S{4,6}\s+)?(?P<time>[\d.]+): (?P<name>\w+): ?(?P<text>.*)$"
 )
@@ -33,7 +37,7 @@ class NoSymbolError(ToolError):
 
 
 class LostEventsError(ToolError):
-    """The trace buffer was too small: what is in it is not all that happened."""
+    """The trace buffer was too small, so events are missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +102,38 @@ def find_tracefs() -> Path:
         raise SkipError("this kernel has no tracefs: it is built without CONFIG_FTRACE")
     if not os.access(found / "trace", os.R_OK | os.W_OK):
         raise SkipError(f"{found} may not be used: run as root, or with sudo")
+    try:
+        # access() says yes where the kernel is locked down; only open() asks the lockdown.
+        os.close(os.open(found / "trace", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as failure:
+        raise SkipError(_refusal(f"{found} may not be used", failure)) from None
     return found
+
+
+def lockdown_level(text: str | None = None) -> str:
+    """Return how far the kernel is locked down: ``none``, ``integrity``, ``confidentiality``; empty if unknown.
+
+    Args:
+        text: of /sys/kernel/security/lockdown; this machine's by default.
+    """
+    chosen = re.search(r"\[(\w+)\]", attribute_text(_LOCKDOWN) if text is None else text)
+    return chosen[1] if chosen else ""
+
+
+def _refusal(what: str, failure: OSError) -> str:
+    level = lockdown_level()
+    if failure.errno == errno.EPERM and level not in ("", "none"):
+        return (
+            f"{what}: this kernel is locked down ({level}), as under Secure Boot: there is no tracing; switch Secure "
+            "Boot off in the firmware setup, or boot without lockdown="
+        )
+    return f"{what}: {failure.strerror}"
 
 
 class Trace(Resource):
     """A trace instance of our own: other users of tracing neither see it nor are disturbed.
 
-    Closing it removes its probes and the instance. What a killed process of ours left is removed by the next one.
+    Closing it removes its probes and the instance. The next trace removes the leftovers of a process that was killed.
 
     Args:
         clock: as in ``trace_clock``. ``counter`` numbers events, in one order for all CPUs; ``mono_raw`` is
@@ -120,8 +149,9 @@ class Trace(Resource):
         self._root = find_tracefs()
         _remove_leftovers(self._root)
         number = next(_sequence)
-        self._group = f"iommufd_py_{os.getpid()}_{number}"
-        self.directory = self._root / "instances" / f"iommufd-py-{os.getpid()}-{number}"
+        owner = _owner()
+        self._group = f"iommufd_py_{owner}_{number}"
+        self.directory = self._root / "instances" / f"iommufd-py-{owner}-{number}"
         self._marker = -1
         self._probes: set[str] = set()
         self._missed_before = 0
@@ -134,6 +164,9 @@ class Trace(Resource):
             (self.directory / "trace_clock").write_text(clock)
             (self.directory / "buffer_size_kb").write_text(str(buffer_bytes >> 10))
             self._marker = os.open(self.directory / "trace_marker", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError as failure:
+            self.close()
+            raise SkipError(_refusal(f"{self.directory} may not be used", failure)) from failure
         except BaseException:
             self.close()
             raise
@@ -168,6 +201,8 @@ class Trace(Resource):
                 raise NoSymbolError(
                     f"{symbol} cannot be probed: {failure.strerror} for {definition!r}; is it in /proc/kallsyms, once?"
                 ) from None
+            if failure.errno in (errno.EPERM, errno.EACCES):
+                raise SkipError(_refusal(f"{symbol} may not be probed", failure)) from None
             raise
         (self.directory / "events" / self._group / name / "enable").write_text("1")
         self._probes.add(name)
@@ -267,16 +302,39 @@ def _definitions(root: Path) -> list[str]:
 
 
 def _remove_leftovers(root: Path) -> None:
-    """Remove what processes of ours left that are no more."""
-    for directory in (root / "instances").iterdir():
+    """Remove what processes of ours left that have ended.
+
+    Another process can do the same now, and somebody can read a leftover: what cannot be removed stays for the next.
+    """
+    for directory in entries(root / "instances"):
         match = _INSTANCE.fullmatch(directory.name)
-        if match and not _alive(int(match[1])):
-            directory.rmdir()
-    groups = {match[1]: int(match[2]) for match in map(_GROUP.match, _definitions(root)) if match}
-    for group, pid in groups.items():
-        if not _alive(pid):
-            _remove_group(root, group)
+        if match and not _alive(match[1]):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+    groups = {match[1]: match[2] for match in map(_GROUP.match, _definitions(root)) if match}
+    for group, owner in groups.items():
+        if not _alive(owner):
+            with contextlib.suppress(OSError):
+                _remove_group(root, group)
 
 
-def _alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+def _owner() -> str:
+    """Name this process for all PID namespaces: its number, its start, and the namespace that the number is of."""
+    return f"{os.getpid()}_{_start_of(os.getpid())}_{_pid_namespace()}"
+
+
+def _alive(owner: str) -> bool:
+    """Tell whether a process may be alive: one of another PID namespace cannot be looked up, so it counts as alive."""
+    pid, start, namespace = map(int, owner.split("_"))
+    return namespace != _pid_namespace() or _start_of(pid) == start
+
+
+def _start_of(pid: int) -> int:
+    """Return when a process started, in clock ticks since boot; 0 for one that has ended. Source: proc(5)."""
+    # The command's name, in parentheses, can contain anything.
+    fields = attribute_text(Path("/proc", str(pid), "stat")).rpartition(")")[2].split()
+    return int(fields[19]) if len(fields) > 19 else 0
+
+
+def _pid_namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino

@@ -20,7 +20,7 @@ IMAGES: dict[Arch, Path] = {"x86_64": Path("arch/x86/boot/bzImage"), "um": Path(
 """Where a build leaves what is booted; the last part is its name in the cache."""
 
 _SCHEMA = "iommufd-lab-kernel/1"
-_DEBUG = "debug-"
+_DEBUG, _DEVICES = "debug-", "devices-"
 
 
 def config_digest(configuration: Configuration) -> str:
@@ -28,7 +28,8 @@ def config_digest(configuration: Configuration) -> str:
     nothing.
     """
     symbols = repr(sorted(parse_config(configuration.fragment).items()))
-    return f"{_DEBUG if configuration.debug else ''}{digest(symbols.encode())}"
+    marks = (_DEBUG if configuration.debug else "", _DEVICES if configuration.devices else "")
+    return f"{''.join(marks)}{digest(symbols.encode())}"
 
 
 def digest(*contents: bytes) -> str:
@@ -47,7 +48,7 @@ class Recipe:
         variant: ``stock``, or ``patched`` with the project's series.
         series: kernel series, e.g. ``7.3``.
         source: identity of the source tree.
-        config: digest of the configuration's symbols, after ``debug-`` for a debug configuration.
+        config: digest of the configuration's symbols, after ``debug-`` or ``devices-`` for one of these configurations.
         patches: digest of the patches, empty without any.
         compiler: first line of the compiler's version.
         arch: machine of the kernel.
@@ -69,7 +70,7 @@ class Recipe:
     @property
     def configuration(self) -> Configuration:
         """The lab's configuration that the recipe uses."""
-        return Configuration(self.arch, debug=self.config.startswith(_DEBUG))
+        return Configuration(self.arch, debug=_DEBUG in self.config, devices=_DEVICES in self.config)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,15 +50,18 @@ class Configuration:
         arch: ``x86_64`` for the virtual machine with VT-d; ``um`` for User-Mode Linux, a kernel that is a process of
             this machine and has the mock driver alone.
         debug: with lockdep, KASAN and the like, which find faults and make a kernel slow.
+        devices: with everything that can use a PCI device: RAID, bridges, namespaces, a text console, lockdown.
     """
 
     arch: Arch = "x86_64"
     debug: bool = False
+    devices: bool = False
 
     @property
     def name(self) -> str:
-        """The part of a kernel's name that tells its configuration: ``um``, ``debug``, ``um-debug``, or nothing."""
-        return "-".join([*(["um"] if self.arch == "um" else []), *(["debug"] if self.debug else [])])
+        """The part of a kernel's name that tells its configuration: ``um``, ``um-debug``, ``devices``, or nothing."""
+        parts = {"um": self.arch == "um", "debug": self.debug, "devices": self.devices}
+        return "-".join(name for name, wanted in parts.items() if wanted)
 
     def label(self, variant: str) -> str:
         """Return the name of a kernel for readers: ``stock``, ``patched-debug``, ``patched-um``, ..."""
@@ -67,7 +70,8 @@ class Configuration:
     @property
     def fragment(self) -> str:
         """The text of the fragments. A later line overrides an earlier one."""
-        names = [_FRAGMENTS[self.arch], *(["debug.config"] if self.debug else [])]
+        further = {"debug.config": self.debug, "devices.config": self.devices}
+        names = [_FRAGMENTS[self.arch], *(name for name, wanted in further.items() if wanted)]
         return "".join((CONFIGS / name).read_text(encoding="utf-8") for name in names)
 
     @property

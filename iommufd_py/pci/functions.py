@@ -40,7 +40,7 @@ class PciDevice:
     cdev: str
     numa_node: int | None
     reset_methods: tuple[str, ...]
-    # udev forgets them at an unbind, and looks them up again at its next event: no part of what the function is.
+    # udev forgets the names at an unbind and reads them again at its next event, so they do not identify a function.
     name: str = field(compare=False)
     class_name: str = field(compare=False)
 
@@ -75,7 +75,7 @@ def bound_driver(device: Path) -> str:
 
 
 def _describe(device: Any) -> PciDevice | None:
-    """Return what the function is, None for one that went away meanwhile."""
+    """Describe a function of udev's list; None for a function that was removed in between."""
     path = Path(device.sys_path)
     group, unit = target_name(path / "iommu_group"), path / "iommu"
     cdevs = entries(path / "vfio-dev", "vfio*")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""IOMMU groups: who is in one, who stands in its way, and which IOVAs it reserves."""
+"""IOMMU groups: their devices, the drivers that block VFIO, and the reserved IOVAs."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.pci.functions import bound_driver
 
 _GROUPS = Path("/sys/kernel/iommu_groups")
-# Drivers that leave DMA to user space besides VFIO's own: those with driver_managed_dma in the kernel.
+# Drivers other than VFIO's that leave DMA to user space: those with driver_managed_dma in the kernel.
 _HARMLESS = ("pci-stub", "pcieport")
 
 
 @dataclass(frozen=True, slots=True)
 class ReservedRegion:
-    """IOVAs where a group may not map: which, and why (``direct``, ``msi``, ``reserved``, ...)."""
+    """A range of IOVAs that a group may not map, and the reason (``direct``, ``msi``, ``reserved``, ...)."""
 
     range: IovaRange
     type: str
@@ -24,12 +24,12 @@ class ReservedRegion:
 
 @dataclass(frozen=True, slots=True)
 class IommuGroup:
-    """The devices that the IOMMU cannot tell or keep apart.
+    """Devices that the IOMMU cannot isolate from one another.
 
     Attributes:
         number: as in /sys/kernel/iommu_groups.
         type: of its default domain: ``DMA``, ``DMA-FQ``, ``identity``.
-        drivers: by device, what it is bound to, empty for nothing.
+        drivers: driver of each device, empty for none.
         reserved: IOVAs that cannot be mapped.
     """
 
@@ -40,8 +40,30 @@ class IommuGroup:
 
     @property
     def in_the_way(self) -> dict[str, str]:
-        """The devices, with their drivers, for whose sake VFIO may not open any device of the group."""
+        """Devices with a driver that uses DMA: VFIO opens no device of the group before they are free."""
         return {device: driver for device, driver in self.drivers.items() if driver and not _leaves_dma(driver)}
+
+    @property
+    def firmware_regions(self) -> tuple[ReservedRegion, ...]:
+        """Regions that the firmware wants mapped 1:1: the kernel gives no device of the group to user space then.
+
+        Source: dev->iommu->require_direct in drivers/iommu/iommu.c. Regions of type ``direct-relaxable`` do no harm.
+        """
+        return tuple(region for region in self.reserved if region.type == "direct")
+
+    @property
+    def problem(self) -> str:
+        """Why VFIO does not open a device of the group, with the remedy; empty where it does."""
+        if self.firmware_regions:
+            regions = ", ".join(str(region.range) for region in self.firmware_regions)
+            return (
+                f"the firmware reserves {regions} for it 1:1 (direct), so the kernel gives it to nobody: ask the "
+                "vendor for a firmware without that region"
+            )
+        if self.in_the_way:
+            blocked = ", ".join(f"{bdf} ({driver})" for bdf, driver in self.in_the_way.items())
+            return f"VFIO opens it when these are free: {blocked}"
+        return ""
 
 
 def _leaves_dma(driver: str) -> bool:

@@ -1,68 +1,202 @@
 # SPDX-License-Identifier: MIT
-"""What a device was bound to before this tool took it; outlives the process, even one that is killed."""
+"""Records of the devices that this tool took: the driver before, the process that took it, and the time.
+
+A record outlives the process, even one that is killed, but not a reboot: like the binding that it describes.
+"""
 
 import contextlib
-import fcntl
+import getpass
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import shlex
+import stat
+import sys
+import time
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
-# Outlives a crash of this process, not a reboot: as long as a binding lasts.
+from iommufd_py.base.errors import DeviceError
+from iommufd_py.pci.sysfs_write import steps_by_hand
+
 _DIRECTORY = Path("/run/iommufd-py")
 _SUFFIX = ".json"
+_DIRECTORY_MODE, _FILE_MODE, _LOCK_MODE = 0o755, 0o644, 0o600
+_ROOT_REMEDY = "run as root, or with sudo"
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """Where a device is to go back to.
+    """The driver that a device goes back to, and the process that took it.
 
     Attributes:
-        driver: what it was bound to, empty for nothing.
-        driver_override: what its driver_override was, empty for none.
+        driver: driver that it was bound to, empty for none.
+        driver_override: driver_override that it had, empty for none.
+        override_set: driver_override that this tool gave it, empty where it gave none.
+        node: inode number of the device in sysfs, 0 where a record does not say.
+        pid: process that took it.
+        command: command line of that process.
+        user: name of the user of that process; with sudo, the user who called sudo.
+        since: when it was taken, in seconds since 1970.
     """
 
     driver: str
     driver_override: str
+    override_set: str = "vfio-pci"
+    node: int = field(default=0, compare=False)
+    pid: int = field(default_factory=os.getpid, compare=False)
+    command: str = field(default_factory=lambda: shlex.join(sys.argv), compare=False)
+    user: str = field(default_factory=lambda: _user(), compare=False)
+    since: float = field(default_factory=time.time, compare=False)
 
 
-def _file(address: str) -> Path:
+def _user() -> str:
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name
+        return str(os.getuid())
+
+
+def record_file(address: str) -> Path:
+    """Return the file of a device's record."""
     return _DIRECTORY / f"{address}{_SUFFIX}"
 
 
 def remember(address: str, before: Remembered) -> None:
-    """Write down *before*, wholly or not at all."""
+    """Write the record of a device, wholly or not at all.
+
+    Raises:
+        DeviceError: the directory is not trusted, or the file cannot be written.
+    """
+    make_directory()
     unfinished = _DIRECTORY / f"{address}.new"
-    unfinished.write_text(json.dumps(asdict(before)) + "\n")
-    unfinished.rename(_file(address))
+    try:
+        try:
+            descriptor = os.open(
+                unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE
+            )
+            with open(descriptor, "w", encoding="utf-8") as file:
+                os.fchmod(descriptor, _FILE_MODE)  # a strict umask hides it otherwise
+                file.write(json.dumps(asdict(before)) + "\n")
+            unfinished.rename(record_file(address))
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+    except OSError as failure:
+        raise DeviceError(
+            f"{address} is not taken, because its driver cannot be written down: {failure.strerror} "
+            f"({record_file(address)}); make {_DIRECTORY} writable, with free space, first"
+        ) from failure
 
 
 def recall(address: str) -> Remembered | None:
-    """Return what is remembered of a device, None for nothing."""
+    """Return the record of a device, None for a device that this tool did not take.
+
+    Raises:
+        DeviceError: there is a record, but it may not be read or is damaged.
+    """
+    file = record_file(address)
     try:
-        return Remembered(**json.loads(_file(address).read_text()))
+        return parse_record(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except PermissionError:
+        raise DeviceError(f"{file} may not be read: {_ROOT_REMEDY}") from None
+    except OSError as failure:
+        raise DeviceError(f"{file} cannot be read: {failure.strerror}") from failure
+    except ValueError as failure:
+        raise DeviceError(
+            f"the record of {address} is damaged ({file}: {failure}), so its driver before is not known: give the "
+            f'device to the driver that the kernel chooses with "{steps_by_hand(address)}", then remove the record '
+            f"with 'rm {file}'"
+        ) from None
+
+
+def parse_record(text: str) -> Remembered:
+    """Read a record; a field that it does not have is unknown.
+
+    Raises:
+        ValueError: it is not a record.
+    """
+    try:
+        document: Any = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(document, dict):
+        raise ValueError("it is not a JSON object")
+    unknown: dict[str, Any] = {"pid": 0, "command": "", "user": "", "since": 0.0}
+    values = unknown | {one.name: document[one.name] for one in fields(Remembered) if one.name in document}
+    for name, kind in (("driver", str), ("driver_override", str), ("override_set", str), ("command", str)):
+        if not isinstance(values.get(name, "" if name == "override_set" else None), kind):
+            raise ValueError(f"{name} is missing or of another type")
+        if "/" in str(values.get(name, "")) and name != "command":
+            raise ValueError(f"{name} is not the name of a driver")
+    for name, kinds in (("node", int), ("pid", int), ("user", str), ("since", (int, float))):
+        if not isinstance(values.get(name, 0), kinds):
+            raise ValueError(f"{name} is of another type")
+    return Remembered(**values)
 
 
 def forget(address: str) -> None:
-    """Drop what is remembered of a device."""
-    _file(address).unlink()
+    """Remove the record of a device."""
+    record_file(address).unlink(missing_ok=True)
 
 
 def remembered() -> tuple[str, ...]:
-    """Return the addresses of all devices that something is remembered of."""
-    return tuple(sorted(file.name.removesuffix(_SUFFIX) for file in _DIRECTORY.glob(f"*{_SUFFIX}")))
+    """Return the addresses of all devices that have a record.
 
-
-@contextlib.contextmanager
-def state_lock() -> Iterator[None]:
-    """Keep other processes of this tool from changing bindings meanwhile."""
-    _DIRECTORY.mkdir(parents=True, exist_ok=True)
-    directory = os.open(_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    Raises:
+        DeviceError: the directory may not be read.
+    """
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(directory)
+        names = os.listdir(_DIRECTORY)
+    except FileNotFoundError:
+        return ()
+    except OSError as failure:
+        raise DeviceError(f"{_DIRECTORY} cannot be read ({failure.strerror}): {_ROOT_REMEDY}") from None
+    return tuple(sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)))
+
+
+def open_lock(address: str) -> int:
+    """Open the lock file of a device, which only root may lock, and return its descriptor.
+
+    Raises:
+        DeviceError: the directory is not trusted, or the file cannot be made.
+    """
+    make_directory()
+    file = _DIRECTORY / f"{address}.lock"
+    try:
+        return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _LOCK_MODE)
+    except PermissionError:
+        raise DeviceError(f"{address} cannot be taken: {_ROOT_REMEDY}") from None
+    except OSError as failure:
+        raise DeviceError(f"{address} cannot be taken: {failure.strerror} ({file})") from failure
+
+
+def may_lock() -> bool:
+    """Tell whether this process may make and open the lock files."""
+    return os.access(_DIRECTORY if _DIRECTORY.exists() else _DIRECTORY.parent, os.W_OK)
+
+
+def make_directory() -> None:
+    """Make the directory of the records and check that nobody else can write into it.
+
+    Raises:
+        DeviceError: it belongs to somebody else, or others can write into it.
+    """
+    try:
+        with contextlib.suppress(FileExistsError):
+            _DIRECTORY.mkdir(parents=True)
+        found = _DIRECTORY.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+            raise DeviceError(
+                f"{_DIRECTORY} is not trusted, because others can change it: it must be a directory of root that only "
+                f"root can write ('chown root {_DIRECTORY}; chmod 755 {_DIRECTORY}')"
+            )
+        # A strict umask must not keep other users from reading.
+        if stat.S_IMODE(found.st_mode) != _DIRECTORY_MODE and found.st_uid == os.geteuid():
+            _DIRECTORY.chmod(_DIRECTORY_MODE)
+    except PermissionError:
+        raise DeviceError(f"{_DIRECTORY} cannot be made: {_ROOT_REMEDY}") from None
+    except OSError as failure:
+        raise DeviceError(f"{_DIRECTORY} cannot be made: {failure.strerror}") from failure

@@ -1,39 +1,82 @@
 # SPDX-License-Identifier: MIT
-"""The disks of a device, and what is mounted from them or claims them."""
+"""The disks of a device, the block devices built on them, their mounts and their other users."""
 
+import contextlib
 import errno
+import fcntl
 import os
 import re
 import stat
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.base.signals import held_signals
 from iommufd_py.base.sysfs import attribute_text, entries
+from iommufd_py.pci.use import Use, UseKind
 
 _BLOCK = Path("/sys/class/block")
 _SWAPS = Path("/proc/swaps")
+_CONFIGFS = Path("/sys/kernel/config")
 # What the kernel writes for blanks in paths of its tables: three octal digits.
 _ESCAPE = re.compile(r"\\([0-7]{3})")
+# include/uapi/linux/loop.h: lo_device, lo_inode and lo_rdevice are the first three of struct loop_info64.
+_LOOP_GET_STATUS64 = 0x4C05
+_LOOP_INFO = struct.Struct("QQQ208x")
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mount: its file system's device as ``major:minor``, what was mounted, where, and of which type."""
+    """One mount.
+
+    Attributes:
+        number: device of its file system as ``major:minor``.
+        source: what was mounted.
+        target: where.
+        type: of the file system.
+        id: number of the mount, in all mount namespaces.
+        place: the mount namespace it is in, as a clause; empty for our own.
+    """
 
     number: str
     source: str
     target: str
     type: str
+    id: str = ""
+    place: str = ""
 
 
-def parse_mounts(mountinfo: str) -> tuple[Mount, ...]:
-    """Read /proc/self/mountinfo (Documentation/filesystems/proc.rst, 3.5)."""
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk or partition of a device, or something built on one.
+
+    Attributes:
+        name: the kernel's, as ``nvme0n1p2``.
+        over: what it is built on, empty for a disk or partition itself.
+        label: what else names it: the name of a mapping, of an array.
+    """
+
+    name: str
+    over: str = ""
+    label: str = ""
+
+    def __str__(self) -> str:
+        return f"/dev/{self.name}, over {self.over}," if self.over else f"/dev/{self.name}"
+
+    @property
+    def title(self) -> str:
+        """The node with its label."""
+        return f"/dev/{self.name} ({self.label})" if self.label else f"/dev/{self.name}"
+
+
+def parse_mounts(mountinfo: str, place: str = "") -> tuple[Mount, ...]:
+    """Read /proc/PID/mountinfo (Documentation/filesystems/proc.rst, 3.5)."""
     mounts = []
     for line in mountinfo.splitlines():
-        place, _, what = line.partition(" - ")
-        fields, (kind, source, *_) = place.split(), what.split()
-        mounts.append(Mount(fields[2], _unescape(source), _unescape(fields[4]), kind))
+        head, _, tail = line.partition(" - ")
+        fields, (kind, source, *_) = head.split(), (tail + " ").split(" ")
+        mounts.append(Mount(fields[2], _unescape(source), _unescape(fields[4]), kind, fields[0], place))
     return tuple(mounts)
 
 
@@ -42,20 +85,45 @@ def parse_swaps(text: str) -> tuple[str, ...]:
     return tuple(_unescape(line.split()[0]) for line in text.splitlines()[1:])
 
 
-def swaps() -> tuple[str, ...]:
-    """Return the nodes and files that are swap space now."""
-    return parse_swaps(_SWAPS.read_text()) if _SWAPS.exists() else ()
-
-
 def _unescape(text: str) -> str:
     return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
 
 
+def processes() -> list[Path]:
+    """Return the directories in /proc of all processes, by number."""
+    return sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name))
+
+
+def namespaces(kind: str) -> Iterator[tuple[Path, str]]:
+    """Return a namespace file for every namespace of *kind* but ours that a process is in, and a name for it."""
+    known = {os.stat(f"/proc/self/ns/{kind}").st_ino}
+    for process in processes():
+        with contextlib.suppress(OSError):  # it ended, or is another user's
+            file = process / "ns" / kind
+            number = os.stat(file).st_ino
+            if number not in known:
+                known.add(number)
+                yield file, f"of {attribute_text(process / 'comm')} (process {process.name})"
+
+
+def mounts_everywhere() -> tuple[Mount, ...]:
+    """Return the mounts of our mount namespace, and of all others that a process is in."""
+    found = list(parse_mounts(Path("/proc/self/mountinfo").read_text(errors="replace")))
+    for file, name in namespaces("mnt"):
+        with contextlib.suppress(OSError):
+            text = (file.parents[1] / "mountinfo").read_text(errors="replace")
+            found += parse_mounts(text, f" in the mount namespace {name}")
+    return tuple(found)
+
+
 def number_of_node(path: str) -> str:
     """Return ``major:minor`` of a block device's node, empty for anything else."""
+    # Elsewhere, a path can lead to a file system that does not answer.
+    if not path.startswith("/dev/"):
+        return ""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return ""
     if not stat.S_ISBLK(status.st_mode):
         return ""
@@ -71,18 +139,81 @@ def nvme_subsystems(device: Path) -> tuple[Path, ...]:
     )
 
 
-def disks_beneath(device: Path) -> dict[str, str]:
-    """Return by ``major:minor`` the names of a device's disks and partitions, and of all that is built on them."""
+def disks_beneath(device: Path) -> dict[str, Disk]:
+    """Return by ``major:minor`` a device's disks and partitions, and the block devices built on them in any layer."""
     roots = (device, *nvme_subsystems(device))
-    names = [one.name for one in entries(_BLOCK) if any(one.resolve().is_relative_to(root) for root in roots)]
-    found: dict[str, str] = {}
-    while names:
-        name = names.pop()
-        number = attribute_text(_BLOCK / name / "dev")
+    bases = [one.name for one in entries(_BLOCK) if any(one.resolve().is_relative_to(root) for root in roots)]
+    if not bases:
+        return {}
+    pending = [Disk(name) for name in bases]
+    loops = _loops()
+    found: dict[str, Disk] = {}
+    while pending:
+        disk = pending.pop()
+        number = attribute_text(_BLOCK / disk.name / "dev")
         if number and number not in found:
-            found[number] = name
-            names += [holder.name for holder in entries(_BLOCK / name / "holders")]
+            found[number] = disk
+            over = f"/dev/{disk.name}"
+            upper = [holder.name for holder in entries(_BLOCK / disk.name / "holders")]
+            upper += [loop for loop, below in loops.items() if below == number]
+            pending += [Disk(name, over, _label(name)) for name in upper]
+            # A block device that is built on a disk can have partitions, as a loop device.
+            pending += [Disk(name, disk.over, disk.label) for name in partitions(disk.name) if disk.over]
     return found
+
+
+def _label(name: str) -> str:
+    mapping = attribute_text(_BLOCK / name / "dm/name")
+    if mapping:
+        kind = attribute_text(_BLOCK / name / "dm/uuid").partition("-")[0].lower() or "device mapper"
+        return f"{mapping}, {kind}"
+    level = attribute_text(_BLOCK / name / "md/level")
+    return level or ("loop device" if name.startswith("loop") else "")
+
+
+def _loops() -> dict[str, str]:
+    """Return by loop device the number of the block device beneath it, where there is one.
+
+    A loop device makes no entry in ``holders`` and takes no exclusive claim.
+    """
+    found = {}
+    for file in entries(_BLOCK, "loop*/loop/backing_file"):
+        name = file.parents[1].name
+        number = _backing_number(name) or number_of_node(attribute_text(file))
+        if number:
+            found[name] = number
+    return found
+
+
+def _backing_number(loop: str) -> str:
+    try:
+        with held_signals():
+            descriptor = os.open(f"/dev/{loop}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                answer = fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, bytes(_LOOP_INFO.size))
+            finally:
+                os.close(descriptor)
+    except OSError:
+        return ""  # not ours to open, or let go in between
+    number = _LOOP_INFO.unpack(answer)[2]
+    return f"{os.major(number)}:{os.minor(number)}" if number else ""
+
+
+def exports() -> Iterator[tuple[str, str]]:
+    """Return the block devices that targets inside the kernel export, by path, each with its target.
+
+    NVMe's target and LIO's file back end take no exclusive claim on the block device.
+    """
+    for file in entries(_CONFIGFS / "nvmet/subsystems", "*/namespaces/*/device_path"):
+        if attribute_text(file.parent / "enable") == "1":
+            namespace, subsystem = file.parent.name, file.parents[2].name
+            yield attribute_text(file), f"namespace {namespace} of the NVMe target {subsystem}"
+    for file in entries(_CONFIGFS / "target/core", "*/*/udev_path"):
+        kind, name = file.parents[1].name, file.parent.name
+        yield attribute_text(file), f"the SCSI target back end {kind}/{name}"
+        # The file back end names its file here alone.
+        for path in re.findall(r"\bFile: (\S+)", attribute_text(file.parent / "info")):
+            yield path, f"the SCSI target back end {kind}/{name}"
 
 
 def partitions(disk: str) -> set[str]:
@@ -99,3 +230,98 @@ def is_claimed(disk: str) -> bool:
     except OSError as failure:
         return failure.errno == errno.EBUSY
     return False
+
+
+def storage_uses(device: Path) -> Iterator[Use]:
+    """Return the users of a device's disks, through any number of layers."""
+    disks = disks_beneath(device)
+    tags = {attribute_text(tag).rstrip("\n\0") for tag in entries(device, "virtio*/mount_tag")}
+    mounts = mounts_everywhere() if disks or tags else ()
+    swaps = {node: number_of_node(node) for node in parse_swaps(attribute_text(_SWAPS))}
+    numbers = {mount.source: number_of_node(mount.source) for mount in mounts} if disks else {}
+    exported = [(number_of_node(path), target) for path, target in exports()] if disks else []
+    explained, found = judge_disks(disks, mounts, numbers, swaps, exported)
+    yield from found
+    for mount in mounts:
+        if mount.type == "9p" and mount.source in tags:
+            yield Use(UseKind.FILE_SYSTEM, f"the share {mount.source} is mounted on {mount.target}{mount.place}")
+    for disk in sorted(set(disks.values()) - explained, key=lambda one: one.name):
+        if not disk.over and is_claimed(disk.name) and not any(Disk(one) in explained for one in partitions(disk.name)):
+            yield Use(UseKind.STORAGE, f"/dev/{disk.name} is claimed: by {_signature(disk.name)}")
+
+
+def judge_disks(
+    disks: Mapping[str, Disk],
+    mounts: Iterable[Mount],
+    numbers: Mapping[str, str],
+    swaps: Mapping[str, str],
+    exported: Iterable[tuple[str, str]],
+) -> tuple[set[Disk], list[Use]]:
+    """Return the disks whose use is known, and the uses. Pure.
+
+    Args:
+        disks: disks of a device and the block devices built on them, by number.
+        mounts: of all mount namespaces.
+        numbers: of the block devices that the mounts name as their sources.
+        swaps: numbers of swap space, by node.
+        exported: numbers that targets export, and by which target.
+    """
+    explained: set[Disk] = set()
+    found: list[Use] = []
+
+    def add(number: str, kind: UseKind, clause: str) -> bool:
+        disk = disks.get(number)
+        if disk is None:
+            return False
+        explained.add(disk)
+        use = Use(kind, f"{disk} {clause}")
+        if use not in found:
+            found.append(use)
+        return True
+
+    seen: set[tuple[str, str]] = set()
+    for mount in mounts:
+        # One mount is in every namespace that was made from ours: the first one says it.
+        if (mount.number, mount.target) in seen:
+            continue
+        seen.add((mount.number, mount.target))
+        clause = f"is mounted on {mount.target}{mount.place}"
+        if not add(mount.number, UseKind.FILE_SYSTEM, clause):
+            add(numbers.get(mount.source, ""), UseKind.FILE_SYSTEM, clause)
+    for number in swaps.values():
+        add(number, UseKind.SWAP, "is swap space")
+    for number, target in exported:
+        add(number, UseKind.STORAGE, f"is exported by {target}")
+    named = {f"/dev/{disk.name}": disk for disk in disks.values()}
+    # A layer below a layer whose use is known is explained by it.
+    pending = list(explained)
+    while pending:
+        below = named.get(pending.pop().over)
+        if below is not None and below not in explained:
+            explained.add(below)
+            pending.append(below)
+    for disk in sorted(disks.values(), key=lambda one: one.name):
+        if disk.over and disk not in explained:
+            found.append(Use(UseKind.STORAGE, f"{disk.title} is built on {disk.over}"))
+            explained |= {disk, *_all_below(disk, named)}
+    return explained, found
+
+
+def _all_below(disk: Disk, named: Mapping[str, Disk]) -> Sequence[Disk]:
+    below = []
+    while disk.over in named:
+        disk = named[disk.over]
+        below.append(disk)
+    return below
+
+
+def _signature(disk: str) -> str:
+    """Return the signature that udev read on a disk, for a claim that nothing else explains."""
+    import pyudev
+
+    with contextlib.suppress(pyudev.DeviceNotFoundError):
+        properties: Mapping[str, str] = pyudev.Devices.from_name(pyudev.Context(), "block", disk).properties
+        kind, label = properties.get("ID_FS_TYPE", ""), properties.get("ID_FS_LABEL", "")
+        if kind:
+            return f"{kind}{f' with the label {label}' if label else ''}, as udev read on it"
+    return "RAID, LVM, ZFS or a file system mounted elsewhere"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which device a test gets: one of those the user gave away, that has what the test asks for."""
+"""The choice of a device for a test: one of the user's spare devices that meets the test's wishes."""
 
 import contextlib
 import os
@@ -12,11 +12,12 @@ from iommufd_py.base.coherency import snoop_control
 from iommufd_py.base.errors import SkipError
 from iommufd_py.base.pci_address import PCI_DEVICES, normalize_bdf
 from iommufd_py.base.sysfs import attribute_text, entries
+from iommufd_py.pci.lending import DeviceTakenError
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What can be told of a device without touching it.
+    """Properties of a device that can be read without opening it.
 
     Attributes:
         bdf: its address.
@@ -33,7 +34,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a test asks of a device; None where it does not care.
+    """Wishes of a test for its device; None is no wish.
 
     Attributes:
         vtd: whether it is behind an Intel VT-d.
@@ -48,7 +49,7 @@ class Wanted:
     ids: str | None = None
 
     def misfits(self, device: Candidate) -> list[str]:
-        """Say what *device* has otherwise than it is wanted; nothing where it fits."""
+        """Return the properties of *device* that differ from the wishes; none where it fits."""
         has = {
             "vtd": device.ecap is not None,
             "snoop_control": snoop_control(device.ecap),
@@ -60,7 +61,7 @@ class Wanted:
 
 
 def pool_addresses(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the devices that the user gave away: IOMMUFD_BDF, or else IOMMUFD_BDFS with commas or spaces.
+    """Return the user's spare devices: IOMMUFD_BDF, or else IOMMUFD_BDFS with commas or spaces.
 
     Raises:
         DeviceError: one of them is no PCI address.
@@ -70,7 +71,7 @@ def pool_addresses(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def candidate(bdf: str) -> Candidate:
-    """Look at a device.
+    """Return the properties of a device.
 
     Raises:
         DeviceError: it is not there.
@@ -87,7 +88,10 @@ def candidate(bdf: str) -> Candidate:
 
 
 class DevicePool:
-    """The devices that the user gave away, bound to vfio-pci when a test takes one, and given back at the end."""
+    """The user's spare devices: bound to vfio-pci when a test takes one, given back at the end.
+
+    One process at a time has a device. Several, as the workers of pytest-xdist, share the pool among them.
+    """
 
     def __init__(self, addresses: Iterable[str] | None = None) -> None:
         self.addresses = tuple(pool_addresses(os.environ) if addresses is None else addresses)
@@ -95,19 +99,28 @@ class DevicePool:
         self._taken: set[str] = set()
 
     def take(self, wanted: Wanted) -> str:
-        """Return the address of the first device that fits, now on vfio-pci.
+        """Return the address of the first device that fits and that no other process has, now on vfio-pci.
 
         Raises:
             SkipError: none fits; the text has the reason for each.
+            DeviceTakenError: other processes have all that fit.
             DeviceError: one is not there, or cannot be bound.
         """
         reasons = []
+        taken: DeviceTakenError | None = None
         for bdf in self.addresses:
             misfits = wanted.misfits(candidate(bdf))
-            if not misfits:
+            if misfits:
+                reasons.append(f"{bdf}: {', '.join(misfits)}")
+                continue
+            try:
                 self._bind(bdf)
+            except DeviceTakenError as failure:
+                taken = failure
+            else:
                 return bdf
-            reasons.append(f"{bdf}: {', '.join(misfits)}")
+        if taken is not None:
+            raise taken
         raise SkipError(f"no device given fits ({'; '.join(reasons)}): add one to IOMMUFD_BDFS")
 
     def _bind(self, bdf: str) -> None:

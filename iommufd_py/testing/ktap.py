@@ -64,7 +64,10 @@ class Ktap:
 
 def file_writer(config: pytest.Config, path: str) -> Callable[[str], None]:
     """Return a function that writes a line to the file *path* at once."""
-    file = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - for the whole run
+    try:
+        file = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - for the whole run
+    except OSError as failure:
+        raise pytest.UsageError(f"--ktap {path} cannot be written: {failure.strerror}") from None
     config.add_cleanup(file.close)
     return lambda line: print(line, file=file)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The oracle around a kernel test: all is back where it was, and the kernel did not complain."""
+"""Checks after a kernel test: nothing is left behind, and the kernel reported nothing."""
 
 import errno
 import gc
@@ -19,7 +19,7 @@ _DESCRIPTORS = "/proc/self/fd"
 
 
 class LeakCheck:
-    """What a test found, and the buffers it got; :meth:`complaints` says how it differs from what it leaves.
+    """The state before a test, and the buffers of the test; :meth:`complaints` compares it with the state afterwards.
 
     Args:
         expected: what the kernel is expected to report, as regular expressions on the first line of a report.
@@ -44,7 +44,7 @@ class LeakCheck:
         return buffer
 
     def complaints(self, *, leaks: bool = True) -> list[str]:
-        """Return what is wrong after the test, and end the watch.
+        """Return the faults found after the test, and close the kernel log.
 
         Args:
             leaks: whether to look for what was left behind; what a failed test opened, its traceback still holds.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What pytest loads: markers, options and fixtures.
+"""The pytest plugin: markers, options and fixtures.
 
 It changes nothing for tests that use none of the fixtures. The markers count on tests that use one, and on all tests of
 a project that says ``required_plugins = "iommufd-py"`` in its pytest configuration.
@@ -32,7 +32,7 @@ _MARKERS = {
         "needs a device behind an Intel VT-d, from IOMMUFD_BDF or the pool IOMMUFD_BDFS, that is as the arguments say"
     ),
     "hw": "needs bare metal; IOMMUFD_FORCE=1 runs it on an emulated machine too",
-    "disruptive": "disturbs whatever else runs on the machine; runs in the lab, elsewhere with IOMMUFD_FORCE=1",
+    "disruptive": "disturbs other programs on the machine; runs in the lab, elsewhere with IOMMUFD_FORCE=1",
     "expect_kernel_log(regex)": "the kernel must report this (a warning, a DMA fault), which would fail another test",
 }
 # Of iommufd_py.base.container_mode.ContainerMode, by the names of their variants in tools/testing/selftests/vfio.
@@ -45,18 +45,33 @@ CONTAINER_MODES = {
 }
 
 _GATES = tuple(marker.partition("(")[0] for marker in _MARKERS)
+# Every marker has a second name, for a project that has a marker "mock" or "hw" of its own.
+_PREFIX = "iommufd_"
+
+
+def _markers(node: pytest.Item, name: str) -> "Iterator[pytest.Mark]":
+    """Return the markers of this name on a test, in its short form and in its long form, the closest first."""
+    return (mark for mark in node.iter_markers() if mark.name in (name, _PREFIX + name))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--ktap``."""
     group = parser.getgroup("reporting")
-    group.addoption("--ktap", metavar="FILE", help="write the outcomes as KTAP too; - is the terminal")
+    group.addoption(
+        "--ktap",
+        "--iommufd-ktap",
+        dest="ktap",
+        metavar="FILE",
+        help="write the outcomes as KTAP too; - is the terminal",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name the markers; load the rest only where it is asked for."""
     for marker, meaning in _MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {meaning}")
+        name, bracket, arguments = marker.partition("(")
+        config.addinivalue_line("markers", f"{_PREFIX}{name}{bracket}{arguments}: the same as {name}")
     if any(one.startswith(_DISTRIBUTION) for one in config.getini("required_plugins")):
         config.pluginmanager.register(_MarkersCount())
     target = config.getoption("--ktap")
@@ -70,30 +85,30 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _MarkersCount:
-    """Puts the watch, and so the markers, on tests that have a marker and use no fixture."""
+    """Adds the fixture ``leak_check``, which obeys the markers, to tests with a marker and without fixture."""
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         names = getattr(item, "fixturenames", None)
-        if names is not None and "leak_check" not in names and any(map(item.get_closest_marker, _GATES)):
+        if names is not None and "leak_check" not in names and any(next(_markers(item, name), None) for name in _GATES):
             names.insert(0, "leak_check")
 
 
 @pytest.fixture
 def leak_check(request: pytest.FixtureRequest) -> "Iterator[LeakCheck]":
-    """Fail the test for what it leaves behind (descriptors, pinned memory) and for what the kernel reports meanwhile.
+    """Fail the test if it leaves descriptors or pinned memory behind, or if the kernel reports a fault during it.
 
-    Every other fixture stands on this one, so it looks when they have closed what is theirs.
+    All other fixtures depend on this one, so it checks after they have closed their objects.
     """
     from iommufd_py.testing.leak_check import LeakCheck
 
     _check_markers(request)
-    expected = [str(marker.args[0]) for marker in request.node.iter_markers("expect_kernel_log")]
+    expected = [str(marker.args[0]) for marker in _markers(request.node, "expect_kernel_log")]
     failed_before = request.session.testsfailed
-    watch = LeakCheck(expected)
-    yield watch
-    if watch.unwatched:
-        warnings.warn(watch.unwatched, stacklevel=1)
-    complaints = watch.complaints(leaks=request.session.testsfailed == failed_before)
+    check = LeakCheck(expected)
+    yield check
+    if check.unwatched:
+        warnings.warn(check.unwatched, stacklevel=1)
+    complaints = check.complaints(leaks=request.session.testsfailed == failed_before)
     # A test that Ctrl-C cut off is nobody's fault, and raising here would end pytest with a traceback.
     if complaints and request.session.exitstatus != pytest.ExitCode.INTERRUPTED:
         pytest.fail("\n".join(complaints), pytrace=False)
@@ -103,7 +118,7 @@ def _check_markers(request: pytest.FixtureRequest) -> None:
 
     from iommufd_py.testing import requirements
 
-    marked = {name for name in _GATES if request.node.get_closest_marker(name)}
+    marked = {name for name in _GATES if next(_markers(request.node, name), None)}
     if "hw" in marked:
         requirements.need_hardware()
     if "disruptive" in marked:
@@ -179,7 +194,7 @@ def _choose_device(request: pytest.FixtureRequest) -> str:
         "'iommufd lab run -- pytest ...'",
     )
     asked: dict[str, Any] = {}
-    for marker in request.node.iter_markers("vtd"):  # the closest first
+    for marker in _markers(request.node, "vtd"):  # the closest first
         asked = {"vtd": True, **marker.kwargs, **asked}
     try:
         return pool.take(Wanted(**asked))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a test needs of the machine, and what becomes of it where that is missing."""
+"""Requirements of a test: it is skipped, or fails in the lab, on a machine that does not meet them."""
 
 import os
 
@@ -15,10 +15,10 @@ from iommufd_py.vfio.container import Container
 from iommufd_py.vfio.modes import open_container
 
 IN_LAB = "IOMMUFD_LAB_MACHINE" in os.environ
-"""Whether this is a guest of the lab, which has everything and can be broken."""
+"""Whether this is a guest of the lab, which meets all requirements and may be broken."""
 
 FORCED = os.environ.get("IOMMUFD_FORCE", "") not in ("", "0")
-"""Whether the user wants no test skipped for what this machine is or lacks."""
+"""Whether the user wants no test skipped because of this machine."""
 
 
 def need(condition: bool, reason: str) -> None:
@@ -49,13 +49,15 @@ def need_mock_driver(iommufd: Iommufd) -> None:
         ioctls["IOMMU_TEST_CMD"],
         "needs a kernel with CONFIG_IOMMUFD_TEST: run it in the lab, 'iommufd lab run -- pytest ...'",
     )
-    # 6.12 gives every device without a firmware node to the first IOMMU driver that registered. What it lacks besides
-    # tells it from kernels on which a refused mock device is a failure.
+    # 6.12 gives every device without a firmware node to the first IOMMU driver that registered. It also lacks
+    # IOMMU_IOAS_MAP_FILE, which tells it from kernels on which a refused mock device is a failure.
     if not ioctls["IOMMU_IOAS_MAP_FILE"]:
         try:
             MockDevice(iommufd).close()
         except InvalidFieldError:
-            pytest.skip("this kernel makes no mock device beside another IOMMU driver: boot it with intel_iommu=off")
+            pytest.skip(
+                "this kernel makes no mock device together with another IOMMU driver: boot it with intel_iommu=off"
+            )
 
 
 def need_container(mode: ContainerMode, bdf: str) -> Container:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Intel VT-d: what a unit says of itself, which units there are, and the leaves of a device's page table."""
+"""Intel VT-d: the units of this machine, their registers decoded, and the leaves of a device's page table."""
 
 from iommufd_py.vtd.leaves import leaf_sizes, parse_leaf_sizes
 from iommufd_py.vtd.registers import CAP, ECAP, Capabilities, Field, decode, reserved_bits

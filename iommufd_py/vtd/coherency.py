@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Who is coherent, and which of the two cache flushes follows from that. Pure.
+"""Which domains are coherent, and which of the two cache flushes follows from that. Pure.
 
-The two are never to be confused. The page-table flush is of the IOMMU's own tables, and needed where its page walk
+Do not confuse the two. The page-table flush is of the IOMMU's own tables, and needed where its page walk
 does not snoop the CPU caches; mainline has it. The data-page flush is of the memory that a device reads and writes, and
 needed where the domain cannot force that DMA to snoop; mainline does not have it, our kernel patches add it.
 """
@@ -14,7 +14,7 @@ from iommufd_py.vtd.registers import Capabilities
 
 
 class IommuKind(StrEnum):
-    """Whose IOMMU it is."""
+    """Vendor or driver of an IOMMU."""
 
     INTEL_VTD = "Intel VT-d"
     AMD_VI = "AMD-Vi"
@@ -25,7 +25,7 @@ class IommuKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Flushes:
-    """What a paging HWPT is, or would be, and the flushes it needs; every answer with its evidence.
+    """Coherency of a paging HWPT and the flushes that it needs, each with its evidence.
 
     Attributes:
         coherency: whether the domain forces DMA to snoop; None where nothing tells.
@@ -50,7 +50,7 @@ class Flushes:
 
 
 def flushes_of_vtd(capabilities: Capabilities, scalable: bool | None, dma_cc: bool | None = None) -> Flushes:
-    """Return what holds behind a VT-d unit.
+    """Return coherency and flushes of a HWPT behind a VT-d unit.
 
     Args:
         capabilities: of the unit.
@@ -73,13 +73,13 @@ def _page_walk(capabilities: Capabilities, scalable: bool | None) -> tuple[bool 
     if scalable is None and capabilities["C"] != capabilities["SMPWCS"]:
         return None, f"{legacy}, {scalable_mode}; the mode of the unit is not known"
     if scalable is None:
-        return not capabilities["C"], f"{legacy}, {scalable_mode}, whatever the mode of the unit"
+        return not capabilities["C"], f"{legacy}, {scalable_mode}, the same in both modes of the unit"
     if scalable:
         return not capabilities["SMPWCS"], f"{scalable_mode} in scalable mode"
     return not capabilities["C"], f"{legacy} in legacy mode"
 
 
-# What the drivers of other IOMMUs answer for every domain of theirs: coherent or not, page tables flushed or not.
+# Answers of the drivers of other IOMMUs, the same for all their domains: coherency and page-table flush, with evidence.
 _DRIVERS: dict[IommuKind, tuple[bool, str, bool, str]] = {
     IommuKind.AMD_VI: (
         True,
@@ -97,7 +97,7 @@ _DRIVERS: dict[IommuKind, tuple[bool, str, bool, str]] = {
 
 
 def flushes_of(kind: IommuKind, dma_cc: bool | None = None) -> Flushes:
-    """Return the same for an IOMMU that is no VT-d, as far as its driver tells.
+    """Return coherency and flushes of a HWPT behind an IOMMU of another kind, as its driver tells.
 
     Source: drivers/iommu/amd/iommu.c, drivers/iommu/virtio-iommu.c.
     """

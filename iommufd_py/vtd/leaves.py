@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The leaf sizes that a mapping really got, from debugfs."""
+"""The leaf sizes of a mapping in the IOMMU's page table, from debugfs."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,6 +7,9 @@ from pathlib import Path
 
 _DEBUGFS = Path("/sys/kernel/debug/iommu/intel")
 _PFN_SHIFT = 12
+MAX_BYTES = 64 << 20
+"""The longest range whose leaves are asked for: 16,384 leaves of 4K."""
+
 # domain_translation_struct shows PML5E, PML4E, PDPE, then PDE and PTE only where the walk goes on: a line's columns
 # behind the IOVA tell the level of its leaf (drivers/iommu/intel/debugfs.c, dump_page_info()).
 _BYTES_BY_COLUMNS = {3: 1 << 30, 4: 2 << 20, 5: 4 << 10}
@@ -33,8 +36,11 @@ def parse_leaf_sizes(lines: Iterable[str], iova: int, length: int) -> dict[int, 
 def leaf_sizes(bdf: str, iova: int, length: int) -> dict[int, int] | None:
     """Return how many leaves of which size map a range for a device, None where the kernel does not show it.
 
-    Needs CONFIG_INTEL_IOMMU_DEBUGFS, debugfs mounted, root. The kernel holds the IOMMU's lock while it prints.
+    Needs CONFIG_INTEL_IOMMU_DEBUGFS, debugfs mounted, root. A range longer than :data:`MAX_BYTES` gives None: the
+    kernel prints all leaves of the device with the IOMMU's lock held, and again for each doubling of its buffer.
     """
+    if length > MAX_BYTES:
+        return None
     dump = _DEBUGFS / bdf / "domain_translation_struct"
     try:
         with dump.open() as lines:

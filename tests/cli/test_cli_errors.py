@@ -3,6 +3,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from iommufd_py.objects.iommufd import DEV_IOMMU
 
+SCRIPT = Path(sys.executable).parent / "iommufd"
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -20,6 +22,10 @@ def assert_one_sentence(done: subprocess.CompletedProcess[str], status: int, *te
     assert len(done.stderr.strip().splitlines()) == 1
     for text in texts:
         assert text in done.stderr
+
+
+def in_shell(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["/bin/bash", "-c", command], capture_output=True, text=True, check=False, timeout=120)
 
 
 @pytest.mark.skipif(DEV_IOMMU.exists(), reason="there is a /dev/iommu here")
@@ -37,7 +43,6 @@ def test_error_as_json(cli: Cli, tmp_path: Path) -> None:
 
 def test_unknown_device(cli: Cli) -> None:
     assert_one_sentence(cli("device", "bind", "ffff:1f:1f.7"), 1, "no PCI device ffff:1f:1f.7", "iommufd device list")
-    assert_one_sentence(cli("device", "bind", "nonsense"), 1, "'nonsense' is not a PCI address", "0000:3b:00.0")
 
 
 def test_restore_of_what_was_never_bound(cli: Cli) -> None:
@@ -48,6 +53,19 @@ def test_restore_of_what_was_never_bound(cli: Cli) -> None:
     "arguments",
     [
         ("bench", "run"),
+        ("device", "bind", "nonsense"),
+        ("device", "show", "0000:3b:20.0"),
+        ("device", "restore", "--all", "3b:00.0"),
+        ("device", "list", "--group", "-1"),
+        ("device", "list", "--id", "8086:1:2"),
+        ("device", "list", "--class", "zz"),
+        ("map", "--device", "MOCK"),
+        ("map", "--device", "mock", "--bind"),
+        ("dma", "check", "--device", "../../etc"),
+        ("validate", "--device", "3b:00"),
+        ("bench", "run", "--device", "x" * 5000),
+        ("trace", "--seconds", "nan"),
+        ("trace", "--seconds", "inf"),
         ("bench", "run", "--device", "mock", "--size", "0"),
         ("bench", "run", "--device", "mock", "--size", "4K,much"),
         ("bench", "run", "--device", "mock", "--values", "0"),
@@ -72,10 +90,8 @@ def test_show_of_something_else(cli: Cli, tmp_path: Path) -> None:
     assert_one_sentence(cli("bench", "show", str(tmp_path / "absent.json")), 1, "cannot be read")
 
 
-def test_reader_that_goes_away(cli: Cli) -> None:
-    done = subprocess.run(
-        "iommufd device list | true", shell=True, capture_output=True, text=True, check=False, executable="/bin/bash"
-    )
+def test_reader_that_goes_away() -> None:
+    done = in_shell(f"{SCRIPT} device list | true")
     assert "Traceback" not in done.stderr
 
 
@@ -87,3 +103,112 @@ def test_help(cli: Cli, arguments: tuple[str, ...]) -> None:
     assert done.returncode == 0
     assert done.stderr == ""
     assert "iommufd" in done.stdout
+
+
+def test_long_nonsense_is_not_echoed_whole(cli: Cli) -> None:
+    done = cli("device", "show", "x" * 5000)
+    assert done.returncode == 2
+    assert len(done.stderr) < 400
+
+
+@pytest.mark.parametrize("command", ["device list", "info", "device list --json", "lab doctor"])
+def test_full_output(command: str) -> None:
+    done = subprocess.run(
+        f"{SCRIPT} {command} > /dev/full",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        executable="/bin/bash",
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "cannot be written: No space left on device" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed: str) -> None:
+    done = subprocess.run(
+        f"{SCRIPT} device list {closed}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        executable="/bin/bash",
+    )
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
+def test_deleted_current_directory(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = in_shell(f"cd {gone} && rmdir {gone} && {SCRIPT} lab run --kernel stock -- true")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "current directory" in done.stderr
+
+
+def test_bug_of_ours_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from iommufd_py.cli import main
+
+    def broken(**_: object) -> None:
+        raise KeyError("a field")
+
+    monkeypatch.setattr(main.iommufd, "main", broken)
+    monkeypatch.setattr("sys.argv", ["iommufd", "info"])
+    assert main._run() == 1
+    error = capsys.readouterr().err
+    assert "this is a bug of iommufd-py" in error
+    assert "KeyError: 'a field'" in error
+    assert "report it" in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "text"),
+    [
+        (PermissionError(1, "Operation not permitted", "/sys/x"), 1, "/sys/x: Operation not permitted"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 1, "not UTF-8"),
+        (RecursionError(), 1, "nested too deeply"),
+        (OverflowError("can't convert"), 1, "a number is too large"),
+        (OSError(28, "No space left on device"), 1, "the output cannot be written: No space left"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_every_failure_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    failure: BaseException,
+    status: int,
+    text: str,
+) -> None:
+    from iommufd_py.cli import main
+
+    def broken(**_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(main.iommufd, "main", broken)
+    monkeypatch.setattr("sys.argv", ["iommufd", "info"])
+    assert main._run() == status
+    error = capsys.readouterr().err
+    assert text in error
+    assert len(error.splitlines()) <= 1
+
+
+def test_interrupt_while_it_imports() -> None:
+    """Ctrl-C before the command line is there: no traceback, status 130."""
+    program = (
+        "import builtins, os, signal, sys\n"
+        "really = builtins.__import__\n"
+        "def interrupted(name, *rest):\n"
+        "    if name == 'click':\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return really(name, *rest)\n"
+        "from iommufd_py.cli import start\n"
+        "builtins.__import__ = interrupted\n"
+        "start.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 130
+    assert done.stderr == ""

@@ -9,6 +9,7 @@ import pytest
 
 from iommufd_py.lab import kernel, vm
 from iommufd_py.lab.cache import Variant
+from iommufd_py.lab.config import Configuration
 from iommufd_py.lab.emulators import build_emulator
 from iommufd_py.lab.machine import Machine
 from iommufd_py.lab.progress import Silent
@@ -19,6 +20,7 @@ IN_USE = Machine(
     devices=(
         "virtio-net-pci,addr=0x13.0",
         "VGA,addr=0x14.0",
+        "bochs-display,addr=0x18.0",
         "pci-serial,addr=0x15.0",
         "pci-bridge,addr=0x16.0,chassis_nr=1",
         "nvme-subsys,id=functions",
@@ -64,8 +66,11 @@ def run_there(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch, vari
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("IOMMUFD_TEST_MACHINE", name)
     out = BytesIO()
-    command = [sys.executable, "-m", "pytest", "-q", f"tests/machines/test_{name}.py"]
-    image = kernel.image(variant, Silent())
-    result = vm.run_in_vm(image, command, machine, kernel_name=variant, timeout=1200, stdout=out)
+    # The tests of other machines there are skipped.
+    command = [sys.executable, "-m", "pytest", "-q", "tests/machines"]
+    configuration = Configuration(devices=name == "devices_in_use")
+    image = kernel.image(variant, Silent(), configuration)
+    label = configuration.label(variant)
+    result = vm.run_in_vm(image, command, machine, kernel_name=label, timeout=1200, stdout=out)
     assert result.problem is None, result.log_excerpt()
     assert result.status == 0, out.getvalue().decode()

@@ -2,15 +2,44 @@
 """Tests for one machine of the lab each; tests/lab/test_lab_machines.py boots it and runs its file there."""
 
 import os
+import subprocess
 
 import pytest
+
+from iommufd_py import DeviceError, pci
+from iommufd_py.testing.devices import DevicePool, Wanted
+from tests.waiting import patience
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what is for another machine than this."""
     here = os.environ.get("IOMMUFD_TEST_MACHINE", "")
     for item in items:
-        if item.path.parent.name == "machines" and item.path.stem != f"test_{here}":
+        if item.path.parent.name == "machines" and not (here and item.path.stem.startswith(f"test_{here}")):
             item.add_marker(
                 pytest.mark.skip(reason="for one machine of the lab: pytest tests/lab/test_lab_machines.py")
             )
+
+
+def shell(command: str) -> str:
+    """Run a command of a shell, which must succeed, and return its output."""
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=patience(60), check=False)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+def texts(bdf: str) -> list[str]:
+    """Return the uses of a device, as clauses."""
+    return [use.text for use in pci.uses(bdf)]
+
+
+def refused(bdf: str, text: str) -> None:
+    """Every way to take a device refuses it for the same reason, and it stays where it is."""
+    before = pci.pci_device(bdf).driver
+    for take in (pci.bind_vfio, pci.unbind, lambda one: DevicePool([one]).take(Wanted())):
+        with pytest.raises(DeviceError, match=f"{bdf} is in use: .*{text}"):
+            take(bdf)
+    with pytest.raises(DeviceError, match=text), pci.vfio_bound(bdf):
+        raise AssertionError
+    assert pci.pci_device(bdf).driver == before
+    assert bdf not in pci.remembered()

@@ -10,20 +10,19 @@ import pytest
 
 from iommufd_py import DeviceError, DmaBuffer, Iommufd, VfioDevice, pci
 from iommufd_py.pci import UseKind
+from tests.machines.conftest import refused, texts
 from tests.waiting import patience
 
 NET = Path("/sys/class/net")
 # As tests/lab/test_lab_machines.py places them.
-NIC, DISPLAY, SERIAL, BRIDGE, PHYSICAL = (f"0000:00:{slot}.0" for slot in ("13", "14", "15", "16", "17"))
+NIC, DISPLAY, SERIAL, BRIDGE, PHYSICAL, OTHER_DISPLAY = (
+    f"0000:00:{slot}.0" for slot in ("13", "14", "15", "16", "17", "18")
+)
 VIRTUAL = "0000:00:17.1"
 
 
 def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, timeout=patience(30))
-
-
-def texts(bdf: str) -> list[str]:
-    return [use.text for use in pci.uses(bdf)]
 
 
 def interface() -> str:
@@ -69,7 +68,13 @@ def test_unconfigured_nic_goes_and_comes_back() -> None:
 
 
 def test_only_display_is_refused() -> None:
-    assert [(use.kind, use.text) for use in pci.uses(DISPLAY)] == [(UseKind.DISPLAY, "it is the only display")]
+    assert texts(DISPLAY) == []
+    with pci.vfio_bound(OTHER_DISPLAY):
+        assert [(use.kind, use.text) for use in pci.uses(DISPLAY)] == [(UseKind.DISPLAY, "it is the only display")]
+
+
+def test_host_bridge_is_refused() -> None:
+    refused("0000:00:00.0", "it is the host bridge of this machine")
 
 
 def test_terminal_that_is_open_is_refused() -> None:
@@ -98,6 +103,23 @@ def test_function_with_virtual_functions_is_refused(virtual_function: str) -> No
     with pytest.raises(DeviceError, match=f"{PHYSICAL} is in use: 2 virtual functions of it are enabled"):
         pci.bind_vfio(PHYSICAL)
     assert pci.uses(virtual_function) == ()
+    with pci.vfio_bound(virtual_function):
+        assert texts(PHYSICAL)[0].endswith(f": {VIRTUAL} is on vfio-pci")
+
+
+def test_restore_does_not_drop_virtual_functions() -> None:
+    directory = Path("/sys/bus/pci/devices", PHYSICAL)
+    Path("/sys/module/vfio_pci/parameters/enable_sriov").write_text("Y")
+    pci.bind_vfio(PHYSICAL)
+    (directory / "sriov_numvfs").write_text("2")
+    try:
+        with pytest.raises(DeviceError, match=f"{PHYSICAL} is in use: 2 virtual functions of it are enabled"):
+            pci.restore(PHYSICAL)
+        assert (directory / "sriov_numvfs").read_text() == "2\n"
+    finally:
+        (directory / "sriov_numvfs").write_text("0")
+    pci.restore(PHYSICAL)
+    assert pci.pci_device(PHYSICAL).driver == "nvme"
 
 
 def test_virtual_function_is_taken_and_given_back(virtual_function: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from iommufd_py import Iommufd, flush_count
+from iommufd_py import DmaBuffer, Iommufd, MockDevice, flush_count
 from tests.conftest import need_mock_driver, need_tracing
 from tests.waiting import patience
 
@@ -236,9 +236,44 @@ def test_trace_shows_the_map_of_its_command_and_leaves_nothing(cli: Cli) -> None
     for event in events:
         jsonschema.Draft202012Validator(schema).validate(event)
     assert "everything is undone" in done.stderr
-    assert any(event["event"] == "map" and "iova=0x0000000001000000" in event["text"] for event in events)
+    assert any(event["event"] == "map" and event["fields"]["iova"] == 0x1000000 for event in events)
+    assert all(event["fields"] for event in events)
     assert any(event["event"] == "unmap" for event in events)
     assert list(instances.iterdir()) == []
+
+
+def test_trace_ends_in_time_while_events_keep_coming() -> None:
+    need_tracing()
+    with (
+        Iommufd() as iommufd,
+        DmaBuffer(1 << 16) as buffer,
+        subprocess.Popen([IOMMUFD, "trace", "--event", "map", "--seconds", "1"], stdout=subprocess.DEVNULL) as tracing,
+    ):
+        ioas = iommufd.alloc_ioas()
+        MockDevice(iommufd).attach(ioas)
+        deadline = time.monotonic() + patience(60)
+        while tracing.poll() is None and time.monotonic() < deadline:
+            ioas.map(buffer).close()
+        assert tracing.poll() == 0
+        tracing.kill()
+
+
+def test_trace_lets_its_command_end(cli: Cli) -> None:
+    need_tracing()
+    done = cli("trace", "--event", "map", "--seconds", "0.5", "--", "sh", "-c", "sleep 2; echo it ended; exit 3")
+    assert done.returncode == 3
+    assert "it ended" in done.stdout
+    assert "the 0.5 s of tracing are over; sh goes on" in done.stderr
+
+
+def test_trace_of_no_command(cli: Cli) -> None:
+    need_tracing()
+    done = cli("trace", "--", "no-such-command")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(
+        "there is no command no-such-command: give its path, or one that is on PATH"
+    )
+    assert "Traceback" not in done.stderr
 
 
 def test_trace_for_a_time_and_exit_status_of_its_command(cli: Cli) -> None:

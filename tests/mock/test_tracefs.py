@@ -76,3 +76,15 @@ def test_a_killed_process_leaves_nothing_for_long(trace: Trace) -> None:
     with Trace():
         pass
     assert len(before) > len(leftovers()) == 1  # our own instance
+
+
+def test_leftover_that_somebody_reads_stops_nobody(trace: Trace) -> None:
+    """It cannot be removed as long as its trace_pipe is open; the next trace after that removes it."""
+    script = "import os; from iommufd_py.host.tracefs import Trace; t = Trace(); os.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", script], check=False, timeout=patience(60))
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = [one for one in (find_tracefs() / "instances").iterdir() if one != trace.directory]
+    with (left / "trace_pipe").open("rb"), Trace():
+        assert left.exists()
+    with Trace():
+        assert not left.exists()

@@ -112,7 +112,9 @@ def test_mount_of_another_namespace_is_refused(tmp_path: Path) -> None:
         ["unshare", "-m", "sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "mounted\n"
-        assert kinds() == [UseKind.STORAGE]
+        (use,) = pci.uses(NVME_DEVICE)
+        assert use.kind is UseKind.FILE_SYSTEM
+        assert use.text == f"{DISK} is mounted on {tmp_path} in the mount namespace of sh (process {other.pid})"
         other.communicate("\n")
 
 
@@ -158,8 +160,8 @@ def test_root_file_system_of_the_guest_is_refused(cli: Cli) -> None:
 def test_dry_run_says_the_steps_and_changes_nothing(cli: Cli) -> None:
     done = cli("device", "bind", "--dry-run", NVME_DEVICE)
     assert done.stdout.splitlines() == [
-        f"echo {NVME_DEVICE} > /sys/bus/pci/drivers/nvme/unbind",
         f"echo vfio-pci > /sys/bus/pci/devices/{NVME_DEVICE}/driver_override",
+        f"echo {NVME_DEVICE} > /sys/bus/pci/drivers/nvme/unbind",
         f"echo {NVME_DEVICE} > /sys/bus/pci/drivers_probe",
     ]
     assert driver() == "nvme"
@@ -194,7 +196,9 @@ def test_unbind_then_bind_still_knows_the_first_driver() -> None:
     assert driver() == ""
     pci.bind_vfio(NVME_DEVICE)
     pci.unbind(NVME_DEVICE)
-    assert state.recall(NVME_DEVICE) == state.Remembered("nvme", "")
+    before = state.recall(NVME_DEVICE)
+    assert before is not None
+    assert (before.driver, before.driver_override, before.override_set) == ("nvme", "", "vfio-pci")
     pci.restore(NVME_DEVICE)
     assert driver() == "nvme"
 
@@ -250,8 +254,7 @@ class TestKilled:
     def test_bind_after_any_step(self, done: int) -> None:
         steps = self.plan()
         assert len(steps) == 3
-        with state.state_lock():
-            state.remember(NVME_DEVICE, state.Remembered("nvme", ""))
+        state.remember(NVME_DEVICE, state.Remembered("nvme", ""))
         for step in steps[:done]:
             step.apply()
         pci.restore(NVME_DEVICE)
@@ -339,7 +342,8 @@ def test_json_of_list_and_show_is_as_described(cli: Cli) -> None:
     assert {one["bdf"] for one in document["devices"]} == {one.bdf for one in pci.list_devices()}
     with pci.vfio_bound(SPARE):
         document = validated(cli("device", "show", SPARE, "--json"), "iommufd-device-1")
-    assert document["taken_from"] == {"driver": "", "driver_override": ""}
+    taken_from = document["taken_from"]
+    assert (taken_from["driver"], taken_from["driver_override"], taken_from["pid"]) == ("", "", os.getpid())
     assert document["group"]["viable"] is True
 
 

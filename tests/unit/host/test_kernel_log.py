@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
+import importlib.util
+import re
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -8,6 +12,18 @@ from hypothesis import strategies as st
 from iommufd_py.host.kernel_log import scan_dma_faults, scan_kernel_log
 
 LOGS = Path(__file__).parent / "kernel_logs"
+REPORTS = Path(__file__).parent / "reports"
+SCRIPT = Path(__file__).parents[3] / "scripts/report_headers"
+
+
+def _script() -> ModuleType:
+    loader = SourceFileLoader("report_headers", str(SCRIPT))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("report_headers", loader))
+    loader.exec_module(module)
+    return module
+
+
+report_headers = _script()
 
 
 @pytest.mark.parametrize(
@@ -115,3 +131,108 @@ def test_dma_faults(message: str) -> None:
 
 def test_a_boot_has_no_dma_fault() -> None:
     assert scan_dma_faults((LOGS / "boot.log").read_text()) == ()
+
+
+def titles(name: str) -> list[tuple[str, str]]:
+    return [(one.kind, one.title) for one in scan_kernel_log((REPORTS / name).read_text())]
+
+
+def test_hung_task_in_io_wait() -> None:
+    ((kind, title),) = titles("hung-task-in-io-wait.log")
+    assert kind == "hung task"
+    assert title == "INFO: task dmacheck:871 blocked in I/O wait for more than 122 seconds."
+
+
+def test_hard_lockup_of_a_newer_kernel() -> None:
+    assert titles("hard-lockup-new-form.log") == [
+        ("hard lockup", "watchdog: CPU2: Watchdog detected hard LOCKUP on cpu 5")
+    ]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "NMI watchdog: Watchdog detected hard LOCKUP on cpu 3",
+        "watchdog: Watchdog detected hard LOCKUP on cpu 3",
+        "watchdog: CPU1: Watchdog detected hard LOCKUP on cpu 3",
+    ],
+)
+def test_every_form_of_a_hard_lockup(message: str) -> None:
+    (report,) = scan_kernel_log(f"[    1.000000] {message}\n")
+    assert report.kind == "hard lockup"
+
+
+def test_report_without_end_mark_ends_where_the_next_begins() -> None:
+    reports = scan_kernel_log((REPORTS / "two-reports-no-end-mark.log").read_text())
+    assert [one.kind for one in reports] == ["lockdep", "KASAN", "hung task"]
+    assert "KASAN" not in reports[0].text
+    assert "======" not in reports[0].text
+    assert reports[1].text.splitlines()[0].endswith("=====")
+    assert "blocked for more than" not in reports[1].text
+    assert "Tainted" in reports[2].text
+
+
+def test_oops_belongs_to_the_bug_that_announces_it_and_to_no_other() -> None:
+    announced = "BUG: kernel NULL pointer dereference, address: 0000000000000008\nOops: 0000 [#1]\n"
+    assert [one.kind for one in scan_kernel_log(announced)] == ["BUG"]
+    apart = "BUG: sleeping function called from invalid context at a.c:1\nOops: general protection fault: 0000 [#1]\n"
+    assert [one.kind for one in scan_kernel_log(apart)] == ["BUG", "oops"]
+    two = announced + "---[ end trace 0 ]---\nOops: invalid opcode: 0000 [#2]\n"
+    assert [one.kind for one in scan_kernel_log(two)] == ["BUG", "oops"]
+
+
+@pytest.mark.parametrize("line", (REPORTS / "die-lines-before-6.10.log").read_text().splitlines())
+def test_die_names_the_exception_alone_before_6_10(line: str) -> None:
+    (report,) = scan_kernel_log(line)
+    assert report.kind == "oops"
+
+
+def test_slub_names_the_cache() -> None:
+    (report,) = scan_kernel_log(f"{'=' * 77}\nBUG kmalloc-64 (Tainted: G    B): Redzone overwritten\n")
+    assert report.kind == "BUG"
+
+
+def test_faults_beyond_stopped_dma() -> None:
+    faults = scan_dma_faults((REPORTS / "amd-invalidation-timeout.log").read_text())
+    assert len(faults) == 4
+    assert [one for one in faults if one.kind != "DMA fault"] == []
+
+
+# They go on with a report that another line has begun, or tell that one ended.
+CONTINUATIONS = (
+    "likely owned by",
+    "likely last held by",
+    "owner is not found",
+    "last holder is not found",
+    "lockdep is turned off",
+    "tall ended before",
+    "tall ended during",
+    "suppressed full report",
+)
+SERIES = sorted((Path(__file__).parent / "report_formats").glob("*.txt"))
+LOOKS_LIKE_A_REPORT = re.compile(
+    r"^(?:[\w-]+: )?(?:BUG|INFO: task|INFO: .* stall|WARNING|Oops|UBSAN|Kernel panic|.*hard LOCKUP|AMD-Vi: Event logged"
+    r"|.*Completion-Wait|DMAR: VT-d detected|DMAR: \[)"
+)
+
+
+@pytest.mark.parametrize("file", SERIES, ids=lambda file: file.stem)
+def test_every_format_of_a_report_in_the_sources_has_a_kind(file: Path) -> None:
+    lines = [line.split("\t", 2) for line in file.read_text().splitlines()[1:]]
+    assert len(lines) > 400
+    for kind, source, form in lines:
+        assert kind == report_headers.kind_of(form), f"{source}: {form}: run scripts/report_headers"
+        if LOOKS_LIKE_A_REPORT.match(form) and not any(one in form for one in CONTINUATIONS):
+            assert kind != "-", f"{source}: {form}"
+    wanted = {"BUG", "DMA fault", "KASAN", "WARNING", "hard lockup", "hung task", "lockdep", "oops", "panic", "stall"}
+    assert wanted <= {kind for kind, _, _ in lines}
+
+
+@pytest.mark.parametrize("file", SERIES, ids=lambda file: file.stem)
+def test_list_is_that_of_the_sources(file: Path) -> None:
+    tree = report_headers.trees().get(file.stem)
+    if tree is None:
+        pytest.skip(f"the sources of {file.stem} are not in the lab's cache: 'iommufd lab kernel build' fetches them")
+    head, *lines = file.read_text().splitlines()
+    assert head == f"# {tree.name}", "another release of the series: run scripts/report_headers and read the difference"
+    assert lines == report_headers.listed(tree)

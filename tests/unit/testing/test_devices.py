@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Which device a test gets."""
 
+import contextlib
+from collections.abc import Iterator
+
 import pytest
 
 from iommufd_py import DeviceError, SkipError
+from iommufd_py.pci.lending import DeviceTakenError
 from iommufd_py.testing import devices
 from iommufd_py.testing.devices import Candidate, DevicePool, Wanted, pool_addresses
 
@@ -77,3 +81,21 @@ def test_the_first_that_fits_is_taken_and_given_back_once(monkeypatch: pytest.Mo
         f"restore {COHERENT.bdf}",
         f"restore {NON_COHERENT.bdf}",
     ]
+
+
+def test_device_that_another_process_has_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = {COHERENT.bdf}
+
+    @contextlib.contextmanager
+    def bound(bdf: str) -> Iterator[None]:
+        if bdf in taken:
+            raise DeviceTakenError(f"{bdf} is taken by pytest (process 5) now")
+        yield
+
+    monkeypatch.setattr(devices, "candidate", {one.bdf: one for one in (COHERENT, NON_COHERENT)}.__getitem__)
+    monkeypatch.setattr(devices.pci, "vfio_bound", bound)
+    pool = DevicePool([COHERENT.bdf, NON_COHERENT.bdf])
+    assert pool.take(Wanted()) == NON_COHERENT.bdf
+    with pytest.raises(DeviceTakenError, match="process 5"):
+        pool.take(Wanted(own_group=True))
+    pool.close()

@@ -203,3 +203,18 @@ def test_ktap_of_tests_that_run_at_the_same_time_is_refused(pytester: pytest.Pyt
 def test_record_of_the_kernel_log() -> None:
     record = b"4,1234,5678901,-,caller=T1;WARNING: a.c:1 tab\\x09here\n SUBSYSTEM=pci\n"
     assert record_text(record) == "[    5.678901] WARNING: a.c:1 tab\there"
+
+
+@pytest.mark.parametrize("name", ["disruptive", "iommufd_disruptive"])
+def test_marker_has_a_name_of_our_own(pytester: pytest.Pytester, name: str) -> None:
+    test = f"@pytest.mark.{name}\ndef test_it(): raise AssertionError"
+    assert "disturbs whatever else runs" in skipped(
+        pytester, test, "-o", "required_plugins=iommufd-py", "--strict-markers"
+    )
+
+
+def test_ktap_that_cannot_be_written_is_wrong_usage(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.runpytest_inprocess("--iommufd-ktap", str(pytester.path))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--ktap * cannot be written: Is a directory*"])

@@ -3,7 +3,9 @@
 
 from pathlib import Path
 
-from iommufd_py.vtd import leaf_sizes, parse_leaf_sizes
+import pytest
+
+from iommufd_py.vtd import leaf_sizes, leaves, parse_leaf_sizes
 
 DUMP = (Path(__file__).parent / "data" / "domain_translation_struct.txt").read_text().splitlines()
 IOVA = 1 << 32
@@ -22,3 +24,13 @@ def test_only_those_of_the_range() -> None:
 
 def test_a_device_without_a_dump_has_none() -> None:
     assert leaf_sizes("ffff:1f:1f.7", 0, 4096) is None
+
+
+def test_large_range_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel would print all of it with the IOMMU's lock held."""
+    dump = tmp_path / "0000:00:10.0" / "domain_translation_struct"
+    dump.parent.mkdir()
+    dump.write_text("\n".join(DUMP))
+    monkeypatch.setattr(leaves, "_DEBUGFS", tmp_path)
+    assert leaf_sizes("0000:00:10.0", IOVA, leaves.MAX_BYTES) == {4096: 3, 2 * MIB: 2}
+    assert leaf_sizes("0000:00:10.0", IOVA, leaves.MAX_BYTES + 1) is None

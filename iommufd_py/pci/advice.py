@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+"""How to switch on the IOMMU of this machine: the firmware's tables, the CPU and a hypervisor decide."""
+
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+_TABLES = Path("/sys/firmware/acpi/tables")
+_VENDOR = re.compile(r"^vendor_id\s*: (\S+)", re.MULTILINE)
+_HYPERVISOR = re.compile(r"^flags\s*:.*\bhypervisor\b", re.MULTILINE)
+# intel_iommu_setup() in drivers/iommu/intel/iommu.c; parse_amd_iommu_options() in drivers/iommu/amd/init.c: there is no
+# amd_iommu=on, as the driver starts by itself.
+_INTEL, _AMD = "boot with intel_iommu=on, without iommu=off", "boot without amd_iommu=off and iommu=off"
+
+
+def iommu_remedy(cpuinfo: str | None = None, tables: Collection[str] | None = None) -> str:
+    """Return what to do on a machine with no IOMMU in use, as a clause.
+
+    Args:
+        cpuinfo: text of /proc/cpuinfo; this machine's by default.
+        tables: names of the firmware's ACPI tables; this machine's by default.
+    """
+    text = Path("/proc/cpuinfo").read_text() if cpuinfo is None else cpuinfo
+    found = _acpi_tables() if tables is None else tables
+    if "DMAR" in found:
+        return f"the firmware reports a VT-d: {_INTEL}"
+    if "IVRS" in found:
+        return f"the firmware reports an AMD-Vi: {_AMD}"
+    if _HYPERVISOR.search(text):
+        return "this is a virtual machine: its hypervisor must give it a virtual IOMMU"
+    vendor = _VENDOR.search(text)
+    if vendor and vendor[1] == "GenuineIntel":
+        return f"switch VT-d on in the firmware setup, and {_INTEL}"
+    if vendor and vendor[1] in ("AuthenticAMD", "HygonGenuine"):
+        return f"switch the IOMMU (AMD-Vi) on in the firmware setup, and {_AMD}"
+    return "switch the IOMMU on in the firmware setup"
+
+
+def _acpi_tables() -> Collection[str]:
+    try:
+        return os.listdir(_TABLES)
+    except OSError:
+        return ()

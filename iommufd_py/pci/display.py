@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""Consoles that need a device: consoles of the kernel, and the text console on a display."""
+
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from iommufd_py.base.sysfs import attribute_text, entries
+from iommufd_py.pci.use import Use, UseKind
+
+_GRAPHICS = Path("/sys/class/graphics")
+_VT_CONSOLES = Path("/sys/class/vtconsole")
+# include/uapi/linux/fb.h: FBIOGET_CON2FBMAP takes a console, and gives the number of its framebuffer.
+_FBIOGET_CON2FBMAP = 0x460F
+_CON2FB = struct.Struct("=II")
+_CONSOLES = range(1, 64)
+
+
+def console_uses(device: Path) -> Iterator[Use]:
+    """Return the consoles that go through a device."""
+    consoles = attribute_text(Path("/proc/consoles"))
+    for name, number in parse_consoles(consoles):
+        if number and Path("/sys/dev/char", number).resolve().is_relative_to(device):
+            yield Use(UseKind.CONSOLE, f"{name} is a console of the kernel")
+    shown_by = _text_display(device)
+    if shown_by:
+        on_tty = "tty0" in dict(parse_consoles(consoles))
+        which = "the kernel's console tty0" if on_tty else "the text console (tty1, ...)"
+        yield Use(UseKind.CONSOLE, f"{which} is shown on it ({shown_by})")
+
+
+def parse_consoles(text: str) -> list[tuple[str, str]]:
+    """Return name and ``major:minor`` of each line of /proc/consoles; the number is empty for a console without."""
+    rows = [line.split() for line in text.splitlines() if line.strip()]
+    return [(row[0], row[-1] if ":" in row[-1] else "") for row in rows]
+
+
+def _text_display(device: Path) -> str:
+    """Return by which means a display shows the text consoles, empty for one that does not."""
+    drivers = [attribute_text(one / "name") for one in entries(_VT_CONSOLES) if attribute_text(one / "bind") == "1"]
+    if any("VGA" in name for name in drivers) and attribute_text(device / "boot_vga") == "1":
+        return "VGA text mode"
+    if not any("frame buffer" in name for name in drivers):
+        return ""
+    buffers = entries(_GRAPHICS, "fb[0-9]*")
+    if not buffers:  # a kernel without CONFIG_FB_DEVICE does not say which
+        return "frame buffer" if entries(device, "drm/card*") else ""
+    used = _buffers_of_consoles()
+    for buffer in buffers:
+        if buffer.name in used and buffer.resolve().is_relative_to(device):
+            return buffer.name
+    return ""
+
+
+def _buffers_of_consoles() -> set[str]:
+    """Return the names of the framebuffers that show a text console; the first one where that may not be asked."""
+    try:
+        descriptor = os.open("/dev/fb0", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return {"fb0"}
+    try:
+        answers = (fcntl.ioctl(descriptor, _FBIOGET_CON2FBMAP, _CON2FB.pack(one, 0)) for one in _CONSOLES)
+        return {f"fb{_CON2FB.unpack(answer)[1]}" for answer in answers}
+    except OSError:
+        return {"fb0"}
+    finally:
+        os.close(descriptor)

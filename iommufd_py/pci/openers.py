@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""Which processes have a node of a device open, read so that no file system of theirs is asked."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from iommufd_py.base.pci_address import PCI_DEVICES
+from iommufd_py.base.sysfs import attribute_text, entries, target_name
+from iommufd_py.pci import storage
+from iommufd_py.pci.use import Use, UseKind
+
+# File systems in memory that can hold device nodes.
+_MEMORY = frozenset({"devtmpfs", "tmpfs", "ramfs", "rootfs", "overlay"})
+
+
+@dataclass(frozen=True, slots=True)
+class NodeId:
+    """Which device a node stands for: its kind, and its number as os.makedev() packs it."""
+
+    block: bool
+    number: int
+
+
+def openers(bdf: str) -> tuple[Use, ...]:
+    """Return which processes have a node of the device open: its disks, terminals, VFIO cdev or VFIO group.
+
+    The nodes of block devices built on its disks count as well: loop devices, RAID.
+    """
+    nodes = _nodes(PCI_DEVICES / bdf)
+    if not nodes:
+        return ()
+    local = parse_local_file_systems(attribute_text(Path("/proc/filesystems")))
+    # The file can be open on a mount of another namespace: a manager opens it and passes it on.
+    mounts = frozenset(mount.id for mount in storage.mounts_everywhere() if mount.type in local)
+    found = []
+    for process in storage.processes():
+        held = {nodes.get(node, "") for node in _open_nodes(process, mounts)} - {""}
+        if held:
+            name = attribute_text(process / "comm")
+            found += [Use(UseKind.PROCESS, f"{name} (process {process.name}) has {node} open") for node in sorted(held)]
+    return tuple(found)
+
+
+def parse_local_file_systems(filesystems: str) -> frozenset[str]:
+    """Return the types of file system that answer by themselves, from /proc/filesystems.
+
+    The kernel does not say which types ask a server or a process. Types that need a disk do not, except FUSE on a disk.
+    """
+    on_disk = {line.strip() for line in filesystems.splitlines() if not line.startswith("nodev")}
+    return frozenset(one for one in on_disk if one and not one.startswith("fuse")) | _MEMORY
+
+
+def _nodes(device: Path) -> dict[NodeId, str]:
+    """Return the device nodes beneath a device, of all block devices built on its disks, and of its VFIO group."""
+    roots = [device.resolve(), *storage.nvme_subsystems(device.resolve())]
+    group = target_name(device / "iommu_group")
+    if group:
+        roots.append(Path("/sys/devices/virtual/vfio", group))
+    found = {}
+    for kind in ("char", "block"):
+        for link in entries(Path("/sys/dev", kind)):
+            target = link.resolve()
+            if any(target.is_relative_to(root) for root in roots):
+                found[NodeId(kind == "block", _packed(link.name))] = _node_of(target)
+    for number, disk in storage.disks_beneath(device.resolve()).items():
+        found.setdefault(NodeId(True, _packed(number)), f"{disk}")
+    return found
+
+
+def _packed(number: str) -> int:
+    major, minor = map(int, number.split(":"))
+    return os.makedev(major, minor)
+
+
+def _node_of(device: Path) -> str:
+    for line in attribute_text(device / "uevent").splitlines():
+        if line.startswith("DEVNAME="):
+            return f"/dev/{line.removeprefix('DEVNAME=')}"
+    return f"/dev/{device.name}"
+
+
+def _open_nodes(process: Path, mounts: frozenset[str]) -> Iterator[NodeId]:
+    """Return the nodes on *mounts* that a process has open; nothing of one that ended, or is another user's."""
+    try:
+        descriptors = os.listdir(process / "fd")
+    except OSError:
+        return
+    for descriptor in descriptors:
+        # Each of these calls fails when the process closes the descriptor in between: then nothing is open.
+        with contextlib.suppress(OSError):
+            # A link of /proc is read without asking the file system. Only a path can be a device node, not "pipe:[1]".
+            if not os.readlink(process / "fd" / descriptor).startswith("/"):
+                continue
+            if _mount_id(process, descriptor) not in mounts:
+                continue
+            status = os.stat(process / "fd" / descriptor)
+            if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+                yield NodeId(stat.S_ISBLK(status.st_mode), status.st_rdev)
+
+
+def _mount_id(process: Path, descriptor: str) -> str:
+    for line in (process / "fdinfo" / descriptor).read_text(errors="replace").splitlines():
+        if line.startswith("mnt_id:"):
+            return line.split()[1]
+    return ""

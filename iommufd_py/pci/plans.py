@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""The writes to sysfs that change the driver of a PCI function."""
+
+import os
+
+from iommufd_py.base.pci_address import PCI_DEVICES
+from iommufd_py.base.sysfs import attribute_text
+from iommufd_py.pci.functions import bound_driver
+from iommufd_py.pci.state import Remembered
+from iommufd_py.pci.sysfs_write import PCI_DRIVERS, PROBE, SysfsWrite, override_write
+
+VFIO_PCI = "vfio-pci"
+"""The driver that gives a PCI function to user space."""
+
+# Drivers that list no device ids of their own: they take a function only by driver_override or new_id. VFIO's variant
+# drivers (mlx5_vfio_pci) list ids, but these count only together with driver_override.
+_WITHOUT_IDS = ("pci-stub", "uio_pci_generic", "igb_uio", "xen-pciback", "pciback")
+
+
+def driver_of(address: str) -> str:
+    """Return the name of the driver that a function is bound to, empty for none."""
+    return bound_driver(PCI_DEVICES / address)
+
+
+def override_of(address: str) -> str:
+    """Return the driver_override of a function, empty for none."""
+    text = attribute_text(PCI_DEVICES / address / "driver_override")
+    return "" if text == "(null)" else text
+
+
+def device_node(address: str) -> int:
+    """Return the inode number of a function in sysfs: a function that is plugged in again gets another; 0 for none."""
+    try:
+        return os.stat(PCI_DEVICES / address).st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def is_replugged(address: str, before: Remembered) -> bool:
+    """Tell whether the function was removed and plugged in since *before* was written: the kernel chose its driver."""
+    node = device_node(address)
+    return bool(node and before.node and node != before.node)
+
+
+def plan_bind(address: str) -> tuple[SysfsWrite, ...]:
+    """Return the steps that bind a function to vfio-pci; none for a function that is on vfio-pci.
+
+    The override comes first, so that no other driver can take the function between the unbind and the probe.
+    driver_override names one function; new_id would make the driver take every function of that id.
+    """
+    if driver_of(address) == VFIO_PCI:
+        return ()
+    return (override_write(address, VFIO_PCI), *plan_unbind(address), SysfsWrite(address, PROBE))
+
+
+def plan_unbind(address: str) -> tuple[SysfsWrite, ...]:
+    """Return the steps that leave a function without driver."""
+    driver = driver_of(address)
+    return (SysfsWrite(address, PCI_DRIVERS / driver / "unbind"),) if driver else ()
+
+
+def plan_restore(address: str, before: Remembered) -> tuple[SysfsWrite, ...]:
+    """Return the steps that give a function back to where it was *before*.
+
+    There are none for a function that is there already, is gone, or was plugged in again. An override that another
+    tool set since then stays, and decides which driver the function gets.
+    """
+    if not device_node(address) or is_replugged(address, before):
+        return ()
+    driver, override = driver_of(address), override_of(address)
+    if override not in ("", before.driver_override, before.override_set):
+        ours = driver in ("", VFIO_PCI) and driver != override
+        return (*plan_unbind(address), SysfsWrite(address, PROBE)) if ours else ()
+    if driver == before.driver or not before.driver:
+        unbind = () if driver == before.driver else plan_unbind(address)
+        return (*unbind, *_override_change(address, override, before.driver_override))
+    bind = SysfsWrite(address, PCI_DRIVERS / before.driver / "bind")
+    # The override must name the driver, or be empty, at the moment of the bind; it can change afterwards.
+    matching = before.driver if _needs_override(before) else before.driver_override
+    return (
+        *plan_unbind(address),
+        *_override_change(address, override, matching),
+        bind,
+        *_override_change(address, matching, before.driver_override),
+    )
+
+
+def plan_forced_bind(address: str, before: Remembered) -> tuple[SysfsWrite, ...]:
+    """Return the steps that bind a function to its driver *before* although that lists no id for it any more."""
+    bind = SysfsWrite(address, PCI_DRIVERS / before.driver / "bind")
+    return (override_write(address, before.driver), bind, override_write(address, before.driver_override))
+
+
+def _override_change(address: str, now: str, wanted: str) -> tuple[SysfsWrite, ...]:
+    return () if now == wanted else (override_write(address, wanted),)
+
+
+def _needs_override(before: Remembered) -> bool:
+    if before.driver_override:
+        return before.driver_override != before.driver
+    return "vfio" in before.driver or before.driver in _WITHOUT_IDS

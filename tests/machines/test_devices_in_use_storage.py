@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: MIT
+"""What the kernel builds on a disk uses it, whether it claims the disk or not, and whoever mounted it where."""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from iommufd_py import pci
+from iommufd_py.lab.machine import NVME_DEVICE
+from iommufd_py.pci import UseKind
+from tests.machines.conftest import refused, shell, texts
+from tests.waiting import patience
+
+DISK = Path("/dev/nvme0n1")
+NVMET = Path("/sys/kernel/config/nvmet")
+
+
+@pytest.fixture(autouse=True)
+def disk() -> Iterator[Path]:
+    """The disk of the lab's NVMe controller, which nothing uses before and after."""
+    assert DISK.resolve().name in os.listdir("/sys/class/block")
+    assert list(Path(f"/sys/bus/pci/devices/{NVME_DEVICE}/nvme").glob(f"nvme*/{DISK.name}"))
+    assert texts(NVME_DEVICE) == []
+    yield DISK
+    shell(f"dd if=/dev/zero of={DISK} bs=1M count=2 conv=fsync status=none; udevadm settle")
+    assert texts(NVME_DEVICE) == []
+
+
+@contextlib.contextmanager
+def mapped(name: str, uuid: str = "") -> Iterator[Path]:
+    options = f"--uuid {uuid}" if uuid else ""
+    shell(f"dmsetup create {name} {options} --table '0 8192 linear {DISK} 0'")
+    try:
+        yield Path(f"/dev/{Path(f'/dev/mapper/{name}').resolve().name}")
+    finally:
+        shell(f"udevadm settle; dmsetup remove --retry {name}")
+
+
+def test_device_mapper() -> None:
+    with mapped("plain") as node:
+        refused(NVME_DEVICE, rf"{node} \(plain, device mapper\) is built on {DISK}")
+
+
+@pytest.mark.parametrize(
+    ("uuid", "kind"), [("LVM-abcdef", "lvm"), ("CRYPT-LUKS2-abcdef-x", "crypt"), ("mpath-3600", "mpath")]
+)
+def test_kind_of_the_mapping_is_named(uuid: str, kind: str) -> None:
+    with mapped("vg-root", uuid) as node:
+        refused(NVME_DEVICE, rf"{node} \(vg-root, {kind}\) is built on {DISK}")
+
+
+def test_mount_of_a_mapping(tmp_path: Path) -> None:
+    with mapped("below") as node:
+        shell(f"mkfs.ext2 -q {node} && mount {node} {tmp_path}")
+        refused(NVME_DEVICE, f"{node}, over {DISK}, is mounted on {tmp_path}")
+        shell(f"umount {tmp_path}")
+
+
+def test_raid(disk: Path) -> None:
+    Path("/sys/module/md_mod/parameters/new_array").write_text("md9")
+    array = Path("/sys/block/md9/md")
+    (array / "metadata_version").write_text("none")
+    (array / "level").write_text("raid1")
+    (array / "raid_disks").write_text("1")
+    (array / "new_dev").write_text(Path(f"/sys/class/block/{disk.name}/dev").read_text())
+    (array / "component_size").write_text("4096")
+    (array / f"dev-{disk.name}/slot").write_text("0")
+    (array / "array_state").write_text("active")
+    try:
+        refused(NVME_DEVICE, rf"/dev/md9 \(raid1\) is built on {disk}")
+    finally:
+        shell("udevadm settle")
+        (array / "array_state").write_text("clear")
+
+
+@pytest.fixture
+def loop(disk: Path) -> Iterator[Path]:
+    """A loop device over the disk, which makes no holder and no claim."""
+    node = Path(shell(f"losetup --find --show {disk}").strip())
+    yield node
+    shell(f"udevadm settle; losetup --detach {node}")
+    # It is let go when the last opener is gone, as udev.
+    for _ in range(100):
+        if not Path(f"/sys/block/{node.name}/loop").exists():
+            break
+        time.sleep(0.05)
+
+
+def test_loop_device(loop: Path) -> None:
+    assert not list(Path(f"/sys/class/block/{DISK.name}/holders").iterdir())
+    refused(NVME_DEVICE, rf"{loop} \(loop device\) is built on {DISK}")
+
+
+def test_mount_of_a_loop_device(loop: Path, tmp_path: Path) -> None:
+    shell(f"mkfs.ext2 -q -F {loop} && mount {loop} {tmp_path}")
+    (tmp_path / "file").write_text("precious")
+    refused(NVME_DEVICE, f"{loop}, over {DISK}, is mounted on {tmp_path}")
+    assert (tmp_path / "file").read_text() == "precious"
+    shell(f"umount {tmp_path}")
+
+
+def test_mapping_over_a_loop_device_over_the_disk(loop: Path) -> None:
+    shell(f"dmsetup create top --table '0 8192 linear {loop} 0'")
+    try:
+        refused(NVME_DEVICE, rf"\(top, device mapper\) is built on {loop}")
+    finally:
+        shell("udevadm settle; dmsetup remove --retry top")
+
+
+def test_loop_device_over_a_node_of_another_name(tmp_path: Path) -> None:
+    number = Path(f"/sys/class/block/{DISK.name}/dev").read_text().strip().replace(":", " ")
+    shell(f"mknod {tmp_path}/other b {number}")
+    node = shell(f"losetup --find --show {tmp_path}/other").strip()
+    try:
+        refused(NVME_DEVICE, rf"{node} \(loop device\) is built on {DISK}")
+    finally:
+        shell(f"udevadm settle; losetup --detach {node}")
+        time.sleep(0.5)
+
+
+def test_swap_on_a_mapping() -> None:
+    with mapped("swap") as node:
+        shell(f"mkswap {node} && swapon {node}")
+        refused(NVME_DEVICE, f"{node}, over {DISK}, is swap space")
+        shell(f"swapoff {node}")
+
+
+def test_nvme_target() -> None:
+    shell("mountpoint -q /sys/kernel/config || mount -t configfs none /sys/kernel/config")
+    namespace = NVMET / "subsystems/exported/namespaces/1"
+    namespace.mkdir(parents=True)
+    try:
+        (namespace / "device_path").write_text(str(DISK))
+        (namespace / "enable").write_text("1")
+        refused(NVME_DEVICE, f"{DISK} is exported by namespace 1 of the NVMe target exported")
+        (namespace / "enable").write_text("0")
+    finally:
+        namespace.rmdir()
+        namespace.parents[1].rmdir()
+
+
+def test_mount_of_another_mount_namespace(tmp_path: Path) -> None:
+    shell(f"mkfs.ext2 -q {DISK}")
+    command = f"mount {DISK} {tmp_path} && echo mounted && read line"
+    with subprocess.Popen(
+        ["unshare", "-m", "sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "mounted\n"
+        place = rf"in the mount namespace of sh \(process {other.pid}\)"
+        refused(NVME_DEVICE, f"{DISK} is mounted on {tmp_path} {place}")
+        other.communicate("\n")
+
+
+def test_node_that_another_namespace_opened_and_passed_on(disk: Path, tmp_path: Path) -> None:
+    """libvirt opens a device in its own mount namespace, and QEMU holds the descriptor in another one."""
+    number = Path(f"/sys/class/block/{disk.name}/dev").read_text().strip().replace(":", " ")
+    command = f"mount -t tmpfs none {tmp_path} && mknod {tmp_path}/node b {number} && exec sleep 100 < {tmp_path}/node"
+    with subprocess.Popen(["unshare", "-m", "sh", "-c", command]) as other:
+        try:
+            while Path(f"/proc/{other.pid}/comm").read_text() != "sleep\n":
+                time.sleep(0.02)
+            refused(NVME_DEVICE, rf"sleep \(process {other.pid}\) has {disk} open")
+        finally:
+            other.kill()
+
+
+DEAD_FILE_SYSTEM = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+fd = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={fd},rootmode=40000,user_id=0,group_id=0".encode()
+assert libc.mount(b"dead", sys.argv[1].encode(), b"fuse.dead", 0, options) == 0
+print("mounted", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_file_system_that_does_not_answer_is_not_asked(tmp_path: Path) -> None:
+    """A FUSE server that reads no request: whoever asks its file system for anything waits for ever."""
+    with subprocess.Popen(
+        [sys.executable, "-c", DEAD_FILE_SYSTEM, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None and server.stdout.readline() == "mounted\n"
+        with subprocess.Popen(
+            [sys.executable, "-c", "import os, sys; os.open(sys.argv[1], os.O_PATH); sys.stdin.read()", str(tmp_path)],
+            stdin=subprocess.PIPE,
+        ) as holder:
+            while str(tmp_path) not in [os.readlink(one) for one in Path(f"/proc/{holder.pid}/fd").iterdir()]:
+                time.sleep(0.02)
+            asked = subprocess.run(
+                [str(Path(sys.executable).parent / "iommufd"), "device", "show", NVME_DEVICE],
+                capture_output=True,
+                text=True,
+                timeout=patience(60),
+                check=False,
+            )
+            holder.communicate()
+        server.communicate()
+    shell(f"umount -l {tmp_path}")
+    assert asked.returncode == 0, asked.stderr
+    assert re.search(r"^in use: +no$", asked.stdout, re.MULTILINE)
+
+
+def test_kind_of_use() -> None:
+    with mapped("kind"):
+        assert [one.kind for one in pci.uses(NVME_DEVICE)] == [UseKind.STORAGE]
