@@ -18,6 +18,7 @@ from iommufd_py.dma.coherency import StoryVerdict
 from iommufd_py.dma.coherency_scene import Scene
 from iommufd_py.dma.coherency_stories import STORIES, Story, tell
 from iommufd_py.dma.edu import EduEngine
+from iommufd_py.dma.no_snoop import no_snoop_enabled
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.uapi.cache import LineOp, execute
 from tests.machines.write_back_cache import LINE, WriteBackCache
@@ -244,6 +245,16 @@ def test_story(story: Story, scene: Scene) -> None:
 
 def test_the_proof_tells_whether_dma_snoops(scene: Scene) -> None:
     assert scene.snoops() == SNOOPED
+
+
+def test_enable_no_snoop_is_put_back() -> None:
+    with pci.vfio_bound(NVME_DEVICE), Iommufd() as iommufd:
+        device = VfioDevice(iommufd, NVME_DEVICE)
+        before = device.config.read(0, 256)
+        with no_snoop_enabled(device) as enabled:
+            assert enabled
+            assert device.config.read(0, 256) != before
+        assert device.config.read(0, 256) == before
 
 
 @pytest.mark.parametrize("device", [TEST_DEVICES[1], NVME_DEVICE])
