@@ -46,6 +46,14 @@ def _vm(name: str, kernel: str, command: str, inputs: str, minutes: float, machi
     return Job(name, _words(command), "vm", _words(inputs), kernel, _words(machine), minutes)
 
 
+_ON_INCOHERENT = "env IOMMUFD_TEST_MACHINE=incoherent pytest -q tests/machines/test_incoherent.py"
+
+
+def _incoherent(name: str, kernel: str, minutes: float, machine: str = "") -> Job:
+    inputs = "tests/machines cli/dma.py iommufd_py/dma iommufd_py/lab"
+    return _vm(name, kernel, _ON_INCOHERENT, inputs, minutes, f"--incoherent {machine}")
+
+
 # The command line of `iommufd validate`, and the scenarios that it plays.
 _VALIDATE = "cli/main.py cli/validate.py iommufd_py/validate"
 _PATCHES = "iommufd_py/lab/patches iommufd_py/lab"
@@ -93,10 +101,22 @@ JOBS = (
     ),
     _vm("validate-mock", "patched", "iommufd validate", _VALIDATE, 1),
     _vm("validate-device", "patched", "iommufd validate --device 0000:00:10.0 --bind", _VALIDATE, 1),
+    # Where DMA does not snoop the CPU caches: the emulator's model, and the bytes that a device reads.
+    _incoherent("incoherent-stock", "stock", 4),
+    _incoherent("incoherent-coherent", "stock", 4, "--coherent"),
+    _incoherent("incoherent-patched", "patched", 4),
+    _incoherent("incoherent-scalable", "patched", 4, "--scalable"),
+    _incoherent("incoherent-evicting", "patched", 2, "--evict 7 --evict-seed 1"),
+    Job(
+        "tables",
+        _words("iommufd lab selftest --tables"),
+        inputs=_words("iommufd_py/lab cli/lab.py iommufd_py/dma"),
+        minutes=3,
+    ),
     # Does validate tell? On kernels that are wrong, and on some that are right in another way.
     Job(
         "mutants",
-        _words("scripts/mutants --quick"),
+        _words("scripts/mutants --quick --incoherent"),
         inputs=_words(f"scripts/mutants tests/lab/mutants {_VALIDATE} {_PATCHES}"),
         minutes=5,
         may_be_impossible=True,
@@ -117,7 +137,16 @@ JOBS = (
         may_be_impossible=True,
     ),
     # Every night.
-    Job("all-mutants", _words("scripts/mutants"), minutes=40, nightly=True, may_be_impossible=True),
+    Job("all-mutants", _words("scripts/mutants --incoherent"), minutes=70, nightly=True, may_be_impossible=True),
+    Job(
+        "incoherent-walk",
+        _words(f"{_ON_INCOHERENT} -k walk --steps 20000"),
+        "vm",
+        kernel="stock",
+        machine=("--incoherent",),
+        minutes=5,
+        nightly=True,
+    ),
     Job("series-7.3", _words("scripts/check_series 7.3"), minutes=40, nightly=True, may_be_impossible=True),
     Job("series-7.2", _words("scripts/check_series 7.2"), minutes=40, nightly=True, may_be_impossible=True),
     Job("series-6.12", _words("scripts/check_series 6.12"), minutes=40, nightly=True, may_be_impossible=True),

@@ -11,6 +11,8 @@ from iommufd_py.objects.buffer import DmaBuffer
 
 _ROOM, _ALIGNMENT = 4 << 20, 2 << 20
 _PROOFS = 8
+# What an engine that cannot fetch says of bytes that it does not know.
+_NONE = "none of what anybody put there"
 
 
 class Scene:
@@ -64,15 +66,15 @@ class Scene:
 
     def device_reads(self, when: str, wanted: Content, others: Sequence[Content], at: int = 0) -> None:
         """Have the device read what must be *wanted*, *at* bytes behind :attr:`iova`, and note whose it was."""
-        found = self._read(self.iova + at, wanted, others)
-        self.looks.append(Look("device", when, found, (Piece(0, len(wanted.data), wanted.origin),)))
+        found, origin = self._read(self.iova + at, wanted, others)
+        self.looks.append(Look("device", when, found, (Piece(0, len(wanted.data), origin),)))
 
     def device_reads_pages(self, when: str, wanted: Content, others: Sequence[Content]) -> None:
         """Have the device read the first line of every page of *wanted*, and note whose the pages are."""
         pages = []
         for at in range(0, len(wanted.data), PAGE_BYTES):
             line, *lines = (one.part(at, LINE_BYTES) for one in (wanted, *others))
-            (piece,) = self._read(self.iova + at, line, lines)
+            (piece,), _origin = self._read(self.iova + at, line, lines)
             pages.append(Piece(at, PAGE_BYTES, piece.origin))
         self.looks.append(Look("device", when, joined(pages), (Piece(0, len(wanted.data), wanted.origin),)))
 
@@ -106,16 +108,18 @@ class Scene:
                     return False
         return True
 
-    def _read(self, iova: int, wanted: Content, others: Sequence[Content]) -> tuple[Piece, ...]:
+    def _read(self, iova: int, wanted: Content, others: Sequence[Content]) -> tuple[tuple[Piece, ...], str]:
+        """Return what the device read, and the origin that must be that of all of it."""
         length = len(wanted.data)
         try:
-            return recognize(self.engine.fetch(iova, length), (wanted, *others))
+            return recognize(self.engine.fetch(iova, length), (wanted, *others)), wanted.origin
         except SkipError:
             # It can tell whether the device read what it knows, and knows no zeros.
+            origin = _NONE if wanted.is_zeros else wanted.origin
             for content in (wanted, *others):
                 if not content.is_zeros and self._finds(iova, content.data[:length]):
-                    return (Piece(0, length, content.origin),)
-            return (Piece(0, length, wanted.origin if wanted.is_zeros else "something else"),)
+                    return (Piece(0, length, content.origin),), origin
+            return (Piece(0, length, _NONE),), origin
 
     def _finds(self, iova: int, data: bytes) -> bool:
         step = PAGE_BYTES if self.engine.reads.max_bytes >= PAGE_BYTES else PAGE_BYTES // 2

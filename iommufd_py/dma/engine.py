@@ -114,6 +114,8 @@ class DmaEngine(Resource):
             self._opened()
             undo.pop_all()
         try:
+            # The zeros that the kernel made, still in the caches, must not overwrite what the device writes.
+            self._sync()
             self._command(set_bits=_MEMORY | _BUS_MASTER)
             self._start()
         except BaseException:
@@ -187,9 +189,10 @@ class DmaEngine(Resource):
         if not self.snooped:
             buffer.flush()
 
-    def _sync(self) -> None:
-        """Do so with the engine's own memory."""
-        self.sync(self._buffer)
+    def _sync(self, offset: int = 0, length: int | None = None) -> None:
+        """Do so with a range of the engine's own memory, by default all of it."""
+        if not self.snooped:
+            self._buffer.flush(offset, length)
 
     def _command(self, *, set_bits: int = 0, clear_bits: int = 0) -> None:
         config = self.device.config

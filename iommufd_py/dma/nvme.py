@@ -51,7 +51,7 @@ class NvmeEngine(DmaEngine):
         self._identifier = 0
         self._admin = self._queues(0, _ADMIN_SQ, _ADMIN_CQ)
         self._io = self._queues(1, _IO_SQ, _IO_CQ)
-        self._controller = Controller(self.device.name, self._registers, self._interrupts, self._admin, self._sync)
+        self._controller = Controller(self.device.name, self._registers, self._interrupts, self._admin, self._sync_iova)
         self._controller.enable()
         self._identify(_CONTROLLER, _IDENTITY)
         identity = bytes(self._page(_IDENTITY))
@@ -60,6 +60,7 @@ class NvmeEngine(DmaEngine):
             self._log_page, self._log_bytes = _COMMAND_EFFECTS, PAGE_BYTES
         self._log_offsets = bool(identity[_LPA] & _LPA_OFFSETS)
         self._controller.administer(self._log_command(self._iova(_LOG), 0, self._log_bytes), "return a log page")
+        self._sync(_LOG * PAGE_BYTES, self._log_bytes)
         most = PAGE_BYTES << identity[_MDTS] if identity[_MDTS] else _BLOCKS_BYTES
         self._blocks_bytes = self._find_blocks(min(most, _BLOCKS_BYTES))
         self.writes = TransferLimits(max(self._blocks_bytes, PAGE_BYTES), _DWORD, _DWORD)
@@ -70,6 +71,7 @@ class NvmeEngine(DmaEngine):
         if self._blocks_bytes:
             self._submit_read(self._iova(_BLOCKS), self._blocks_bytes)
             self.wait()
+            self._sync(_BLOCKS * PAGE_BYTES, self._blocks_bytes)
 
     def _stop(self) -> None:
         try:
@@ -106,6 +108,7 @@ class NvmeEngine(DmaEngine):
     def _identify(self, structure: int, page: int, nsid: int = 0) -> None:
         command = encode_command(_IDENTIFY, nsid=nsid, prp1=self._iova(page), dwords=(structure,))
         self._controller.administer(command, "identify itself")
+        self._sync(page * PAGE_BYTES, PAGE_BYTES)
 
     def start_write(self, iova: int, length: int) -> bytes:
         """As :meth:`DmaEngine.start_write`: blocks by Read, a page by Identify, the rest by Get Log Page."""
@@ -169,6 +172,7 @@ class NvmeEngine(DmaEngine):
     def _submit_read(self, iova: int, length: int) -> None:
         prp1, prp2, pages = prps(iova, length, self._iova(_PRP_LIST))
         struct.pack_into(f"<{len(pages)}Q", self._page(_PRP_LIST), 0, *pages)
+        self._sync(_PRP_LIST * PAGE_BYTES, PAGE_BYTES)
         last_block = length // self._block_bytes - 1
         command = encode_command(
             _READ, identifier=self._next(), nsid=self._nsid, prp1=prp1, prp2=prp2, dwords=(0, 0, last_block)
@@ -200,6 +204,9 @@ class NvmeEngine(DmaEngine):
 
     def _page(self, index: int, length: int = PAGE_BYTES) -> memoryview:
         return self._view[index * PAGE_BYTES : index * PAGE_BYTES + length]
+
+    def _sync_iova(self, iova: int, length: int) -> None:
+        self._sync(iova - self.memory.iova, length)
 
     def _iova(self, index: int) -> int:
         return self.memory.iova + index * PAGE_BYTES

@@ -104,8 +104,8 @@ class Controller:
 
     Attributes:
         admin: the admin queues.
-        sync: called before the controller is told to look at memory, and before memory is looked at that it may have
-            written to.
+        sync: called with IOVA and length of what is in its queues, before the controller is told to look there, and
+            before a look at what it may have written.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Controller:
         registers: RegionMapping,
         interrupts: Interrupts | None,
         admin: QueuePair,
-        sync: Callable[[], None],
+        sync: Callable[[int, int], None],
     ) -> None:
         self.name = name
         self.sync = sync
@@ -131,7 +131,7 @@ class Controller:
         if self._smallest_page != PAGE_BYTES:
             raise DmaError(f"{self.name} has no pages smaller than {self._smallest_page} bytes: it cannot be used here")
         self.disable()
-        self.admin.clear()
+        self._clear(self.admin)
         if self._interrupts is None:
             self._registers.write_int(_INTMS, 0xFFFF_FFFF, 4)
         submissions, completions = self.admin.sizes
@@ -158,7 +158,7 @@ class Controller:
 
     def create_queues(self, queues: QueuePair) -> None:
         """Create the completion and the submission queue of a pair."""
-        queues.clear()
+        self._clear(queues)
         flags = _CONTIGUOUS | (_INTERRUPTS_ENABLED if self._interrupts is not None else 0)
         size = queues.sizes[1] - 1
         self.administer(
@@ -197,12 +197,12 @@ class Controller:
         """Put a command into a submission queue and ring its doorbell."""
         start = queues.tail * COMMAND_BYTES
         queues.submissions[start : start + COMMAND_BYTES] = command
+        self.sync(queues.iovas[0] + start, COMMAND_BYTES)
         queues.tail = (queues.tail + 1) % queues.sizes[0]
         self.ring(queues.number, queues.tail)
 
     def ring(self, number: int, tail: int) -> None:
         """Tell the controller where a submission queue ends now."""
-        self.sync()
         self._registers.write_int(_DOORBELLS + 2 * number * self._stride, tail, 4)
 
     def complete(self, queues: QueuePair, timeout: float = 2.0) -> Completion:
@@ -230,8 +230,12 @@ class Controller:
         self._registers.write_int(_DOORBELLS + (2 * queues.number + 1) * self._stride, queues.head, 4)
         return Completion(queue, identifier, status >> 1 & 0x7FF)
 
+    def _clear(self, queues: QueuePair) -> None:
+        queues.clear()
+        self.sync(queues.iovas[1], len(queues.completions))
+
     def _phase(self, queues: QueuePair, at: int) -> int:
-        self.sync()
+        self.sync(queues.iovas[1] + at, COMPLETION_BYTES)
         status: int = _STATUS.unpack_from(queues.completions, at + _STATUS_AT)[0]
         return status & 1
 

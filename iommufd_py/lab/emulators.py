@@ -61,6 +61,7 @@ _CONFIGURE = (
     "--disable-werror",
 )
 _BUILD_BYTES = 700 << 20
+_SYSTEM_LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
 _STEP = re.compile(rb"\[(\d+)/(\d+)\]")
 
 
@@ -175,7 +176,8 @@ class _Build:
         self._sysroot = directory / "sysroot"
         self._objects = directory / "objects"
         self._downloads = directory / "downloads"
-        for path in (self._source, self._sysroot, self._objects, self._downloads):
+        self._libraries = directory / "libraries"
+        for path in (self._source, self._sysroot, self._objects, self._downloads, self._libraries):
             path.mkdir()
         self._log = log
         self._progress = progress
@@ -232,9 +234,13 @@ class _Build:
         for link in self._sysroot.rglob("*.so"):
             if link.is_symlink() and not link.exists():
                 # To a library that is installed already.
-                target = Path("/usr/lib/x86_64-linux-gnu", link.readlink().name)
+                target = _SYSTEM_LIBRARIES / link.readlink().name
                 link.unlink()
                 link.symlink_to(target)
+        for library in self._sysroot.rglob("*.so.*"):
+            # What an unpacked program needs, and nothing in the place of what is installed.
+            if not (_SYSTEM_LIBRARIES / library.name).exists():
+                (self._libraries / library.name).symlink_to(library)
         for file in self._sysroot.rglob("*.pc"):
             text = file.read_text(encoding="utf-8")
             file.write_text(
@@ -247,6 +253,7 @@ class _Build:
             "LC_ALL": "C",
             # The distribution's Python first, not that of the environment which this tool runs in.
             "PATH": os.pathsep.join([str(usr / "bin"), "/usr/bin", *os.get_exec_path()]),
+            "LD_LIBRARY_PATH": str(self._libraries),
             "PKG_CONFIG_PATH": os.pathsep.join(
                 map(str, (usr / "lib/x86_64-linux-gnu/pkgconfig", usr / "share/pkgconfig"))
             ),

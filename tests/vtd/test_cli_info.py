@@ -24,9 +24,9 @@ MACHINE = os.environ.get("IOMMUFD_LAB_MACHINE", "")
 SPARE = TEST_DEVICES[1]
 
 
-def validated(done: subprocess.CompletedProcess[str], name: str) -> dict:
+def validated(done: subprocess.CompletedProcess[str], name: str, status: int = 0) -> dict:
     """Return the one JSON document on stdout, which must be as the package describes it."""
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, done.stderr
     schema = json.loads((resources.files("iommufd_py.cli") / "schemas" / f"{name}.json").read_text())
     document = json.loads(done.stdout)
     jsonschema.Draft202012Validator(schema).validate(document)
