@@ -10,10 +10,15 @@ from iommufd_py.host.tracefs import TraceRecord
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """The CPU caches are flushed for physical memory."""
+    """The CPU caches are flushed for physical memory.
+
+    Attributes:
+        own: one of our own threads flushes, not a kernel thread that may work for somebody else.
+    """
 
     phys: int
     length: int
+    own: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +42,23 @@ class MapFailed:
 
 @dataclass(frozen=True, slots=True)
 class Unmap:
-    """A range of a domain is about to be unmapped."""
+    """A range of a domain is about to be unmapped.
+
+    Attributes:
+        pending: the IOTLB is invalidated later, which :class:`Synced` reports.
+    """
 
     domain: int
     iova: int
     length: int
+    pending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """The IOTLB of a domain was invalidated for all that was unmapped before."""
+
+    domain: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +90,7 @@ class StepEnd:
     index: int
 
 
-Event = Flush | Map | MapFailed | Unmap | Unpin | NewDomain | StepBegin | StepEnd
+Event = Flush | Map | MapFailed | Unmap | Synced | Unpin | NewDomain | StepBegin | StepEnd
 
 _BEGIN, _END = "step-begin", "step-end"
 
