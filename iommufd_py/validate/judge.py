@@ -345,9 +345,7 @@ class _Court:
             return False
         return not any(domain.lines(page) for domain in self._domains.values())
 
-    def _verdicts(
-        self, step: ScenarioStep, page: Page, enter: int, leave: int, may: int
-    ) -> Iterator[tuple[int, str]]:
+    def _verdicts(self, step: ScenarioStep, page: Page, enter: int, leave: int, may: int) -> Iterator[tuple[int, str]]:
         """Yield the rules that *page* breaks in *step*, and how."""
         seen = self._look(page)
         transient = page in step.transient

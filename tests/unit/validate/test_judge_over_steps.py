@@ -145,7 +145,9 @@ class TestRefinement:
         unflushed = [(2, self.JOINS.name, "mapped into non-coherent domain 1 and not flushed")]
         assert verdicts(MADE, *coherent, (self.JOINS, [map_(SECOND)]), refined=True) == unflushed
         gone = (QUIET, [unmap()])
-        found = verdicts(MADE, *coherent, (self.JOINS, [FLUSH, map_()]), gone, (self.JOINS, [map_(SECOND)]), refined=True)
+        found = verdicts(
+            MADE, *coherent, (self.JOINS, [FLUSH, map_()]), gone, (self.JOINS, [map_(SECOND)]), refined=True
+        )
         assert [(rule, what) for rule, _, what in found] == [(2, "mapped into non-coherent domain 2 and not flushed")]
 
     def test_refined_wants_one_flush_for_two_domains_of_one_map(self) -> None:
