@@ -6,7 +6,7 @@ import resource
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
@@ -23,10 +23,11 @@ from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.enums import HwptAllocFlags, VfioIoasOp
+from iommufd_py.uapi.syscalls import without_ipc_lock
 from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
 from iommufd_py.validate.events import begin_mark, end_mark
-from iommufd_py.validate.judge import Page, ScenarioStep, Violation
 from iommufd_py.validate.probes import Probes
+from iommufd_py.validate.steps import Page, ScenarioStep, Violation
 
 Pages = tuple[Page, ...]
 
@@ -128,7 +129,7 @@ class ScenarioContext:
 
     def recorded(self) -> Recorded:
         """End the scenario: everything is closed, in a step of its own in which nothing may be flushed."""
-        with self.step("close what is left", rule=3):
+        with self.step("close what is left", rule=3, final=True):
             self.iommufd.close()
         return Recorded(
             tuple(self._steps),
@@ -167,6 +168,15 @@ class ScenarioContext:
             with self.step(f"open a {coherency} device", makes=coherency):
                 self._devices[coherency] = self._driver.open(self.iommufd, coherency)
         return self._devices[coherency]
+
+    def coherencies(self) -> tuple[Coherency, ...]:
+        """Return the kinds of devices that there are, non-coherent first."""
+        found = []
+        for kind in (Coherency.NON_COHERENT, Coherency.COHERENT):
+            with suppress(SkipError):
+                self.device(kind)
+                found.append(kind)
+        return tuple(found)
 
     def any_device(self) -> BoundDevice:
         """Return a device of whichever coherency there is."""
@@ -242,8 +252,9 @@ class ScenarioContext:
         may: Pages = (),
         transient: Pages = (),
         makes: Coherency | None = None,
+        final: bool = False,
     ) -> Iterator[None]:
-        """Record what is done in the block; see :class:`~iommufd_py.validate.judge.Step`."""
+        """Record the calls of the block as a step; see :class:`~iommufd_py.validate.steps.ScenarioStep`."""
         frames = self._frames()
         before = flush_count(self.counter)
         index = len(self._steps)
@@ -256,7 +267,7 @@ class ScenarioContext:
             self._counted.append(after - before if self.counted and before is not None and after is not None else None)
             # Pinning may move a page, so that only what is read afterwards is sure.
             frames |= self._frames()
-            self._steps.append(ScenarioStep(name, rule, enter, leave, may, transient, makes, frames))
+            self._steps.append(ScenarioStep(name, rule, enter, leave, may, transient, makes, frames, final))
         self._check_answers(name)
 
     def in_threads(self, count: int, task: Callable[[int], None]) -> None:
@@ -300,6 +311,28 @@ class ScenarioContext:
         finally:
             os.seteuid(user)
             resource.setrlimit(resource.RLIMIT_MEMLOCK, limits)
+
+    @contextmanager
+    def charged(self, whom: str) -> Iterator[None]:
+        """Charge the memory that is pinned in the block to ``nobody``, the ``user`` or the ``process``."""
+        if whom == "nobody":
+            yield
+            return
+        limits = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+        if whom == "process":
+            self.iommufd.rlimit_mode = 1
+        # No limit: only the accounting is of interest. Without the capability the kernel charges at all.
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        try:
+            with without_ipc_lock():
+                yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, limits)
+
+    def alignment(self, coherency: Coherency) -> int:
+        """Return the smallest unit in bytes that the domains of a device map."""
+        with self.iommufd.alloc_ioas() as ioas, Hwpt(ioas, self.device(coherency).dev_id, HwptAllocFlags(0)):
+            return ioas.iova_ranges().alignment
 
     @contextmanager
     def fails(self, what: str) -> Iterator[None]:
