@@ -33,7 +33,8 @@ def list_document(scenarios: Sequence[Scenario]) -> dict[str, Any]:
         {"name": one.name, "rules": list(one.rules), "functions": list(one.functions), "what": one.what, "why": one.why}
         for one in scenarios
     ]
-    return {"schema": "iommufd-validate-scenarios/1", "rules": RULES, "scenarios": rows}
+    rules = {str(number): text for number, text in RULES.items()}
+    return {"schema": "iommufd-validate-scenarios/1", "rules": rules, "scenarios": rows}
 
 
 def _scenario(verdict: ScenarioResult) -> dict[str, Any]:
