@@ -34,7 +34,9 @@ PARAMETER = "/sys/module/kernel/parameters/mutant"
 _STATEMENT = re.compile(r"^(?P<indent>\t+)(?P<text>[^\s#{}/*].*;)$")
 _NOT_A_STATEMENT = re.compile(
     r"(?:return|goto|break|continue|case|default|else|do|while|for|if|switch|struct|union|enum|const|static|unsigned|"
-    r"signed|int|long|short|char|bool|void|size_t|phys_addr_t|u8|u16|u32|u64|extern|typedef|lockdep_\w+|might_sleep)\b"
+    r"signed|int|long|short|char|bool|void|size_t|phys_addr_t|u8|u16|u32|u64|extern|typedef|"
+    # Checks and reports: without them nothing else changes.
+    r"lockdep_\w+|might_sleep|cond_resched|WARN_\w+|pr_\w+)\b"
 )
 # "type name;" or "type *name = ...": two words in a row.
 _DECLARATION = re.compile(r"\w+\s+\**\w+\s*(?:[=;,\[])")
@@ -65,6 +67,7 @@ _REWRITES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("no negation", re.compile(r"!(?=[\w(])"), ""),
     ("1 for PAGE_SIZE", re.compile(r"\bPAGE_SIZE\b"), "1"),
 )
+_NEGATIONS = ("equal for unequal", "unequal for equal", "no negation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,8 @@ def _place_at(lines: Sequence[str], first: int) -> _Place | None:
             text += " " + lines[last].strip()
         if text.count("(") != text.count(")"):
             continue
+        if last > first and lines[last - 1].rstrip().endswith("{"):
+            return None  # the head of a loop
         condition = _CONDITION.match(text)
         if condition:
             head, tail = condition["head"], condition["tail"]
@@ -206,7 +211,10 @@ def _changes(places: Sequence[_Place]) -> Iterator[tuple[_Place, str, str, _Plac
             yield place, "condition always false", "false", None
         else:
             yield place, "statement dropped", "", None
+        simple = place.is_condition and not re.search(r"&&|\|\|", place.text)
         for operator, pattern, replacement in _REWRITES:
+            if simple and operator in _NEGATIONS:
+                continue  # that is the condition negated
             for match in pattern.finditer(place.text):
                 after = place.text[: match.start()] + replacement + place.text[match.end() :]
                 # Not in strings; and a condition is made true, false or its contrary above.
