@@ -121,7 +121,7 @@ def mutants_of(file: str, text: str, added: Collection[int], first_number: int =
         added: numbers of the lines that the series added or changed, from 1.
         first_number: number of the first mutant.
     """
-    found = []
+    found: list[Mutant] = []
     for place, operator, after, partner in _changes(_places(text.split("\n"), added)):
         number = first_number + len(found)
         other = None if partner is None else (partner.first + 1, place.text)

@@ -63,6 +63,10 @@ FORBIDDEN: tuple[Forbidden, ...] = (
     {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "sharing": frozenset({"copy", "part"})},
     {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "sharing": frozenset({"from-coherent"})},
     {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "pins": frozenset({"one", "two", "outlive"})},
+    # Without large leaves the kernel maps whole pages only.
+    {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "leaves": frozenset({"small"})},
+    # An access that reads needs a readable mapping.
+    {"access": frozenset({"wo"}), "pins": frozenset({"one", "two", "outlive"})},
     # An access outlives the domains only if these go first.
     {"pins": frozenset({"outlive"}), "end": frozenset({"unmap", "unmap-all", "close"})},
 )

@@ -215,13 +215,21 @@ class Player:
         self._step("the access unpins", 3, model.remove_pin(pin.model), pin.pin.close)
 
     def close(self) -> None:
-        """Close the iommufd as the end of a process does, with everything mapped."""
+        """Close the accesses and the iommufd as the end of a process does, with everything mapped."""
         mappings = [held for space in self.spaces for held in space.mappings]
+        accesses = [pin.pin.access for held in mappings for pin in held.pins]
+        self._drop_pins(mappings)
         flushes = model.remove_areas([held.area for held in mappings])
         for space in self.spaces:
             space.mappings.clear()
             space.domains.clear()
-        self._step("close the iommufd", 3, flushes, lambda: self.context.crash(self.context.iommufd))
+
+        def close_all() -> None:
+            for access in accesses:
+                access.close()
+            self.context.crash(self.context.iommufd)
+
+        self._step("close the iommufd", 3, flushes, close_all)
 
     def finish(self) -> None:
         """Unmap everything that is left."""
