@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from iommufd_py.base.errors import SkipError, ToolError
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.mock import flush_count
+from iommufd_py.mock import flush_count, limit_memory
 from iommufd_py.objects.hwpt import Hwpt
 from iommufd_py.objects.iommufd import DEV_IOMMU, Iommufd
 from iommufd_py.objects.resource import Resource
@@ -60,9 +60,12 @@ class Observer(Resource):
         self._refined = refined
         self._unnamed: set[str] = set()
         if not DEV_IOMMU.exists():
-            raise SkipError(f"there is no {DEV_IOMMU}: this kernel has no iommufd, or its module is not loaded")
+            raise SkipError(f"there is no {DEV_IOMMU}: this kernel has no iommufd, or its module is not loaded: modprobe iommufd")
         with Iommufd() as iommufd:
             counts = flush_count(iommufd) is not None
+            if iommufd.probe()["IOMMU_TEST_CMD"]:
+                # A killed run may have left the limit of a scenario, which is that of all processes.
+                limit_memory(iommufd, None)
         self._opened()
         try:
             self._start(driver, (flush_symbol,) if flush_symbol else FLUSH_SYMBOLS)
