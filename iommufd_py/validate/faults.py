@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Making the kernel's allocations fail one by one, and restoring what was set for it.
+"""Fault injection: let the kernel's allocations fail one by one.
 
 Source: Documentation/fault-injection/fault-injection.rst.
 """
@@ -14,7 +14,7 @@ from iommufd_py.base.errors import SkipError
 
 _DEBUGFS = Path("/sys/kernel/debug")
 _FAIL_NTH = Path("/proc/thread-self/fail-nth")
-# Any allocation may fail, those that may sleep and single pages too; and no report of each in the kernel log.
+# Any allocation may fail, also one that may sleep and one of a single page. The kernel log has no report of each.
 _KNOBS = {
     "failslab/ignore-gfp-wait": "N",
     "fail_page_alloc/ignore-gfp-wait": "N",
@@ -27,7 +27,7 @@ _KNOBS = {
 
 
 class Faults:
-    """Fault injection, for the time of a ``with`` block.
+    """Fault injection in a ``with`` block; the settings of before are restored at its end.
 
     Raises:
         SkipError: the kernel has no fault injection.
@@ -53,7 +53,7 @@ class Faults:
 
     @contextmanager
     def at(self, number: int) -> Iterator[None]:
-        """Let the allocation of this *number*, from 1, that this thread makes in the block fail; see ``happened``."""
+        """Let one allocation of this thread in the block fail, by its *number* from 1; ``happened`` tells if it did."""
         fd = os.open(_FAIL_NTH, os.O_RDWR | os.O_CLOEXEC)
         try:
             os.write(fd, str(number).encode())
@@ -66,14 +66,14 @@ class Faults:
 
 
 def _stop(fd: int) -> bool:
-    """Let nothing fail any more, and tell whether something did before this."""
+    """End the injection, and tell whether an allocation failed."""
     try:
         happened = int(os.pread(fd, 16, 0)) == 0
         os.pwrite(fd, b"0", 0)
     except OSError as failure:
         if failure.errno not in (errno.EFAULT, errno.ENOMEM):
             raise
-        # The fault hit our own reading or writing of the number, so it is spent, and not in the block.
+        # The fault hit our own access to the file, so no allocation in the block failed.
         os.pwrite(fd, b"0", 0)
         return False
     return happened

@@ -60,7 +60,9 @@ class Observer(Resource):
         self._refined = refined
         self._unnamed: set[str] = set()
         if not DEV_IOMMU.exists():
-            raise SkipError(f"there is no {DEV_IOMMU}: this kernel has no iommufd, or its module is not loaded: modprobe iommufd")
+            raise SkipError(
+                f"there is no {DEV_IOMMU}: this kernel has no iommufd, or its module is not loaded: modprobe iommufd"
+            )
         with Iommufd() as iommufd:
             counts = flush_count(iommufd) is not None
             if iommufd.probe()["IOMMU_TEST_CMD"]:
