@@ -193,6 +193,11 @@ class Trace(Resource):
             raise SkipError(f"this kernel has no trace event {group}:{event}")
         switch.write_text("1")
 
+    def mute(self, name: str) -> None:
+        """Stop recording the event of a probe of ours, as :meth:`probe` named it."""
+        self._check_open()
+        (self.directory / "events" / self._group / name / "enable").write_text("0")
+
     def follow(self, pids: Collection[int]) -> None:
         """Record events of these threads only, and of those that they start from now on."""
         self._check_open()

@@ -93,6 +93,8 @@ class Observer(Resource):
         self.flush_symbols = self.probes.flush_symbols
         self._layout, unnamed = _calibrate(driver, self.probes)
         self.sees_sync = self._layout.sees_sync
+        if self._layout.direct_map is None:
+            self.probes.drop_loops()
         if not self.flush_symbols:
             self._unnamed = unnamed | set(suspects_here())
 

@@ -117,8 +117,9 @@ class Probes:
                 # All of them, not only the first that this kernel has.
                 if not sum([self._put(point) for point in points]):
                     raise SkipError(f"the {kind} of pages and domains cannot be probed on this kernel")
-            for point in (*_SYNCS, *_LOOPS):
+            for point in _SYNCS:
                 self._put(point)
+            self._loops = [_name(point) for point in _LOOPS if self._put(point)]
         except BaseException:
             self.trace.close()
             raise
@@ -133,12 +134,21 @@ class Probes:
         if _KTHREADD in kernel:
             self.trace.follow({*threads, *kernel})
 
+    def drop_loops(self) -> None:
+        """Stop recording the flush loops. Where they never flush our pages, IOMMU drivers fill the buffer with them."""
+        for name in self._loops:
+            self.trace.mute(name)
+        self._loops = []
+
     def _put(self, point: _Point) -> bool:
         with suppress(NoSymbolError):
-            name = f"{point.kind}__{point.symbol}"
-            self.trace.probe(point.symbol, point.fields, name=name, at_return=point.at_return)
+            self.trace.probe(point.symbol, point.fields, name=_name(point), at_return=point.at_return)
             return True
         return False
+
+
+def _name(point: _Point) -> str:
+    return f"{point.kind}__{point.symbol}"
 
 
 def _kernel_threads() -> set[int]:
