@@ -1,55 +1,136 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd shell`: a Python prompt with the objects at hand."""
+"""`iommufd shell`: a Python prompt, or a Python file, with the objects at hand."""
 
 import code
 import contextlib
+import errno
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import click
 
 from iommufd_py import api
+from iommufd_py.base.errors import IommufdError, ToolError
 
 from .session import open_session
 from .types import BIND_OPTION, DEVICE_OPTION
+
+_STDIN = Path("-")
+_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 
 
 @click.command()
 @DEVICE_OPTION
 @BIND_OPTION
-def shell(device: str | None, bind: bool) -> None:
-    """Give a Python prompt with an iommufd, an IOAS, the device and all classes at hand.
+@click.argument("file", type=_FILE, required=False)
+def shell(device: str | None, bind: bool, file: Path | None) -> None:
+    """Give a Python prompt with an iommufd, an IOAS, the device and all classes at hand, or run FILE with them.
 
-    Everything is closed, and the device given back, when the prompt ends (Ctrl-D). Names complete with Tab; the
+    Everything is closed, and the device given back, when the prompt or the file ends. Names complete with Tab; the
     history is kept. Python from the standard input runs as well.
+
+    A bug report can be replayed with a file: 'iommufd -v shell FILE' shows each ioctl. A call that must fail stands in
+    a block 'with expect("EEXIST"):', which fails if the call does not. FILE is a program: run one of somebody else in
+    a guest, with 'iommufd lab run -- iommufd shell FILE'.
+
+    Exit status: 0 the file ran to its end, 1 a call failed or did not fail as expected, 2 FILE is not Python.
 
     \b
     Examples:
       iommufd shell --device mock
+      iommufd -v shell --device mock report.py
       echo 'print(ioas.iova_ranges())' | iommufd shell
     """
+    program = None if file is None and _is_terminal() else _compile(file or _STDIN)
     with open_session(device, bind) as (iommufd, bound):
         ioas = iommufd.alloc_ioas()
         names = {name: getattr(api, name) for name in api.__all__}
-        names |= {"iommufd": iommufd, "ioas": ioas}
+        names |= {"iommufd": iommufd, "ioas": ioas, "expect": expect, "__name__": "__main__"}
         if bound is not None:
             names["device"] = bound
-        if sys.stdin.isatty():
-            at_hand = ", ".join(f"{name} = {names[name]!r}" for name in ("iommufd", "ioas", "device") if name in names)
-            with _line_editing(names):
-                code.interact(
-                    banner=f"{at_hand}; the classes of iommufd_py by name; Ctrl-D ends", local=names, exitmsg=""
-                )
-        else:
-            exec(compile(sys.stdin.read(), "<stdin>", "exec"), names)
+        if program is not None:
+            _run(program, names)
+            return
+        at_hand = ", ".join(f"{name} = {names[name]!r}" for name in ("iommufd", "ioas", "device") if name in names)
+        with _line_editing(names):
+            code.interact(banner=f"{at_hand}; the classes of iommufd_py by name; Ctrl-D ends", local=names, exitmsg="")
+
+
+@contextlib.contextmanager
+def expect(name: str) -> Iterator[None]:
+    """Expect the block to fail with an error of this name, as ``EEXIST``.
+
+    Raises:
+        ToolError: it succeeds, or fails otherwise.
+        ValueError: there is no error *name*.
+    """
+    if not isinstance(name, str) or name not in errno.errorcode.values():
+        raise ValueError(f"{name!r} is not the name of an error: write one as in 'EEXIST'")
+    try:
+        yield
+    except IommufdError as failure:
+        if failure.errno_name != name:
+            raise ToolError(f"{name} was expected, but: {failure}") from None
+        return
+    raise ToolError(f"{name} was expected, but there was no error")
+
+
+def _is_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _read_stdin() -> bytes:
+    return b"" if sys.stdin is None else sys.stdin.buffer.read()
+
+
+def _compile(file: Path) -> CodeType:
+    """Read and compile a program.
+
+    Raises:
+        ToolError: it cannot be read.
+        click.UsageError: it is not Python.
+    """
+    name = "<stdin>" if file == _STDIN else str(file)
+    try:
+        source = _read_stdin() if file == _STDIN else file.read_bytes()
+    except OSError as failure:
+        raise ToolError(f"{name} cannot be read: {failure.strerror}") from None
+    try:
+        return compile(source, name, "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as failure:
+        where = f", line {failure.lineno}" if isinstance(failure, SyntaxError) and failure.lineno else ""
+        # The message may quote the file, which may have control characters.
+        reason = (failure.msg if isinstance(failure, SyntaxError) else str(failure)) or type(failure).__name__
+        raise click.UsageError(f"{name}{where} is not Python: {_printable(reason)}") from None
+
+
+def _run(program: CodeType, names: dict[str, Any]) -> None:
+    """Run a program; an error is reported with the line of the program, without our own frames.
+
+    Raises:
+        ToolError: a call failed, or an error in the program.
+    """
+    try:
+        exec(program, names)
+    except Exception as failure:
+        frames = [one for one in traceback.extract_tb(failure.__traceback__) if one.filename == program.co_filename]
+        where = f"{program.co_filename}, line {frames[-1].lineno}: " if frames else ""
+        kind = "" if isinstance(failure, IommufdError | ToolError) else f"{type(failure).__name__}: "
+        raise ToolError(f"{where}{kind}{_printable(str(failure))}") from failure
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 @contextlib.contextmanager
 def _line_editing(names: dict[str, Any]) -> Iterator[None]:
-    """Complete *names* with Tab, and keep the history, where this Python has readline."""
+    """Complete *names* with Tab and keep the history, if this Python has readline."""
     try:
         import readline
         import rlcompleter

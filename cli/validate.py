@@ -1,79 +1,232 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd validate`: hold the running kernel against the three flush rules."""
+"""`iommufd validate`: check the running kernel against the three flush rules."""
 
 import contextlib
 import platform
+import random
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 import click
+from click.core import ParameterSource
 
 from iommufd_py import pci
 from iommufd_py.base.pci_address import MOCK
+from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.validate import report
 from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
 from iommufd_py.validate.observer import Observer
-from iommufd_py.validate.runner import RULES, RuleOutcome, Validation, play
+from iommufd_py.validate.runner import RULES, WORST_FIRST, RuleOutcome, ScenarioResult, Validation, play
 from iommufd_py.validate.scenario import Scenario
 from iommufd_py.validate.scenarios import SCENARIOS
+from iommufd_py.validate.space.combinations import combination_scenarios
+from iommufd_py.validate.space.walk import STEPS_OF_A_WALK, WalkStep, draw, shorten, walk_scenario
 
 from .output import emit_json, emit_table, note
 from .types import BIND_OPTION, device_option
 
-_STATUS = {RuleOutcome.KEPT: 0, RuleOutcome.NOT_OBSERVED: 4}
+_STATUS = {RuleOutcome.NOT_OBSERVED: 4, RuleOutcome.COUNTS_AGREE: 4}
+_MOST_SEED = (1 << 32) - 1
+_MOST_STEPS = 1_000_000
+_FORMS = ("as_json", "ktap", "junit")
+# Options that mean something only where scenarios are run.
+_OF_A_RUN = ("device", "bind", "flush_symbol", "rule_set", "counts_suffice", "steps", "seed", "ktap", "junit", "brief")
 
 
 @click.command()
 @device_option(default=MOCK)
 @BIND_OPTION
 @click.option("--only", metavar="PATTERN", default="*", help="Only scenarios whose name matches, as 'map-*'.")
+@click.option("--full", is_flag=True, help="Combine all triples of the space's values instead of all pairs.")
+@click.option(
+    "--random",
+    "steps",
+    type=click.IntRange(1, _MOST_STEPS),
+    metavar="STEPS",
+    help="Walk at random for so many steps instead; a walk that breaks a rule is shortened.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, _MOST_SEED), metavar="N", help="Seed of the walks.  [default: one of chance]"
+)
+@click.option(
+    "--rules",
+    "rule_set",
+    type=click.Choice(["seed", "refined"]),
+    default="seed",
+    help="The three rules of May 2024; or refined: no second flush while another non-coherent domain has the page.",
+)
+@click.option("--counts-suffice", is_flag=True, help="Exit with 0 where only the kernel's counters could be checked.")
 @click.option(
     "--flush-symbol", metavar="NAME", help="Kernel function that flushes (phys, length), if it has a new name."
 )
-@click.option("--list", "list_only", is_flag=True, help="List the scenarios and do nothing.")
-@click.option("--explain", metavar="SCENARIO", help="Say what a scenario does and why, and do nothing.")
-@click.option("--json", "form", flag_value="json", help="Print one JSON document.")
-@click.option("--ktap", "form", flag_value="ktap", help="Print as the kernel's own tests do.")
-@click.option("--junit", "form", flag_value="junit", help="Print as CI systems read it.")
+@click.option("--list", "list_only", is_flag=True, help="List the scenarios; run nothing.")
+@click.option("--explain", metavar="SCENARIO", help="Explain a scenario and its purpose; run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--ktap", is_flag=True, help="Print in the format of the kernel's own tests.")
+@click.option("--junit", is_flag=True, help="Print JUnit XML for CI systems.")
+@click.option("--brief", is_flag=True, help="Print the three rules only.")
+@click.option("--stories", is_flag=True, help="Print every violation, each with the history of its page.")
+@click.pass_context
 def validate(
+    context: click.Context,
     device: str,
     bind: bool,
     only: str,
+    full: bool,
+    steps: int | None,
+    seed: int | None,
+    rule_set: str,
+    counts_suffice: bool,
     flush_symbol: str | None,
     list_only: bool,
     explain: str | None,
-    form: str | None,
+    as_json: bool,
+    ktap: bool,
+    junit: bool,
+    brief: bool,
+    stories: bool,
 ) -> None:
-    """Play scenarios on the running kernel and hold each page's story against the three flush rules.
+    """Run scenarios on the running kernel and check each page's history against the three flush rules.
 
-    A device in a non-coherent domain goes past the CPU caches, so they must be flushed before a page enters such a
-    domain and before it is given back. Probes on the kernel's functions show in which order that is done, page by page.
+    A device in a non-coherent domain bypasses the CPU caches, so the kernel must flush them before a page enters such a
+    domain and before it gives the page back. Probes on kernel functions show the order of map, flush, unmap and unpin
+    for each page. Without probes only the kernel's own counters can be checked, which do not show the order.
 
-    Exit status: 0 every rule is kept, 1 one is violated, 4 it cannot be observed here.
+    The flush function itself is believed where the loop inside it cannot be probed; the output says so.
+
+    Exit status: 0 every rule is kept, 1 a rule is violated or the kernel log has a report, 4 it cannot be observed
+    here, or only the counts agree.
+
+    \b
+    Examples:
+      iommufd validate
+      iommufd validate --only 'map-*' --stories
+      iommufd validate --random 2000 --seed 7
     """
-    if bind and device == MOCK:
-        raise click.UsageError("--bind needs a PCI device: give its address with --device")
-    chosen = [one for one in SCENARIOS if fnmatchcase(one.name, explain or only)]
-    if not chosen:
-        raise click.UsageError(f"no scenario matches {explain or only!r}; --list shows those there are")
-    if explain:
+    _refuse_contradictions(context)
+    scenarios = (*SCENARIOS, *combination_scenarios(full=full))
+    chosen = [one for one in scenarios if fnmatchcase(one.name, only if explain is None else explain)]
+    if not chosen and steps is None:
+        pattern = only if explain is None else explain
+        raise click.UsageError(f"no scenario matches {pattern!r}; --list shows all of them")
+    if explain is not None:
         _explain(chosen)
-        return
-    if list_only:
-        _list(chosen, form)
-        return
-    driver: Driver = MockDriver() if device == MOCK else VfioDriver(device)
-    with contextlib.ExitStack() as stack:
-        if bind:
-            stack.enter_context(pci.vfio_bound(device))
-        observer = stack.enter_context(Observer(driver, flush_symbol))
-        verdicts = tuple(play(one, driver, observer) for one in chosen)
-        result = Validation(driver.name, platform.release(), observer.flush_symbols, observer.not_observed, verdicts)
-    _show(result, form)
-    sys.exit(_STATUS.get(result.outcome, 1))
+    elif list_only:
+        _list(chosen, as_json)
+    else:
+        driver: Driver = MockDriver() if device == MOCK else VfioDriver(device)
+        with contextlib.ExitStack() as stack:
+            if bind:
+                stack.enter_context(pci.vfio_bound(device))
+            observer = stack.enter_context(Observer(driver, flush_symbol, refined=rule_set == "refined"))
+            log = _kernel_log(stack)
+            if steps is None:
+                results = [play(one, driver, observer, log) for one in chosen]
+            else:
+                results = _walk(steps, seed, driver, observer, log)
+            doubts = _doubts(observer, log)
+            result = Validation(
+                driver.name,
+                platform.release(),
+                observer.flush_symbols,
+                observer.not_observed,
+                tuple(results),
+                rule_set,
+                doubts,
+                counts_suffice,
+            )
+        _show(result, as_json=as_json, ktap=ktap, junit=junit, brief=brief, stories=stories)
+        sys.exit(0 if result.is_good else _STATUS.get(result.outcome, 1))
 
 
-def _explain(scenarios: list[Scenario]) -> None:
+def _refuse_contradictions(context: click.Context) -> None:
+    given = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+    }
+    names = {
+        parameter.name: parameter.opts[0] for parameter in context.command.params if isinstance(parameter, click.Option)
+    }
+
+    def refuse(first: str, others: Sequence[str]) -> None:
+        for other in others:
+            if {first, other} <= given and first != other:
+                raise click.UsageError(f"{names[first]} and {names[other]} cannot be used together")
+
+    refuse("explain", ("list_only", "only", "as_json", "stories", *_OF_A_RUN))
+    refuse("list_only", ("stories", *_OF_A_RUN))
+    for form in _FORMS:
+        refuse(form, (*_FORMS, "brief", "stories"))
+    refuse("brief", ("stories",))
+    refuse("steps", ("only", "full"))
+    if "seed" in given and "steps" not in given:
+        raise click.UsageError("--seed is the seed of --random, which is missing")
+    if context.params["bind"] and context.params["device"] == MOCK:
+        raise click.UsageError("--bind needs a PCI device: name one with --device")
+
+
+def _kernel_log(stack: contextlib.ExitStack) -> KernelLog | None:
+    try:
+        return stack.enter_context(KernelLog())
+    except OSError:
+        return None  # the doubts name it
+
+
+def _doubts(observer: Observer, log: KernelLog | None) -> tuple[str, ...]:
+    found = []
+    if observer.probes is not None:
+        if observer.flush_symbols and not observer.inside_seen:
+            names = ", ".join(observer.flush_symbols)
+            found.append(f"believed, not seen: that {names} flushes the lines it is called for")
+        if not observer.sees_sync:
+            found.append("not seen: the IOTLB invalidation; an unmap counts as complete when it is called")
+    if log is None:
+        found.append("not seen: the kernel log, which this process may not read")
+    return tuple(found)
+
+
+def _walk(
+    steps: int, seed: int | None, driver: Driver, observer: Observer, log: KernelLog | None
+) -> list[ScenarioResult]:
+    """Walk, and stop at the first walk that breaks a rule, shortened."""
+    seed = random.randrange(_MOST_SEED) if seed is None else seed
+    results: list[ScenarioResult] = []
+    for number, first in enumerate(range(0, steps, STEPS_OF_A_WALK)):
+        length = min(STEPS_OF_A_WALK, steps - first)
+        walk = draw(seed + number, length)
+        name = f"random-{seed + number}-{length}"
+        result = play(walk_scenario(name, walk), driver, observer, log)
+        if result.outcome in WORST_FIRST:
+            note(f"the walk with --seed {seed + number} fails; shortening it")
+            return [*results, _shortest(name, walk, result, driver, observer, log)]
+        results.append(result)
+    return results
+
+
+def _shortest(
+    name: str,
+    walk: Sequence[WalkStep],
+    result: ScenarioResult,
+    driver: Driver,
+    observer: Observer,
+    log: KernelLog | None,
+) -> ScenarioResult:
+    best = [result]
+
+    def still_fails(steps: Sequence[WalkStep]) -> bool:
+        again = play(walk_scenario(f"{name}-shortened", steps), driver, observer, log)
+        if again.outcome is result.outcome:
+            best[0] = again
+        return again.outcome is result.outcome
+
+    shorten(walk, still_fails)
+    return best[0]
+
+
+def _explain(scenarios: Sequence[Scenario]) -> None:
     for one in scenarios:
         click.echo(f"{one.name}\n\n{one.what}\n\n{one.why}\n")
         for number in one.rules:
@@ -81,38 +234,50 @@ def _explain(scenarios: list[Scenario]) -> None:
         click.echo(f"kernel functions: {', '.join(f'{name}()' for name in one.functions)}")
 
 
-def _list(scenarios: list[Scenario], form: str | None) -> None:
-    if form == "json":
+def _list(scenarios: Sequence[Scenario], as_json: bool) -> None:
+    if as_json:
         emit_json(report.list_document(scenarios))
         return
-    emit_table(("scenario", "rules", "what"), [(one.name, _numbers(one), one.what) for one in scenarios])
+    emit_table(
+        ("scenario", "rules", "what"), [(one.name, " ".join(map(str, one.rules)), one.what) for one in scenarios]
+    )
 
 
-def _numbers(scenario: Scenario) -> str:
-    return " ".join(map(str, scenario.rules))
-
-
-def _show(result: Validation, form: str | None) -> None:
-    if form == "json":
+def _show(result: Validation, *, as_json: bool, ktap: bool, junit: bool, brief: bool, stories: bool) -> None:
+    if as_json:
         emit_json(report.validation_document(result))
-    elif form == "ktap":
+    elif ktap:
         click.echo(report.ktap(result))
-    elif form == "junit":
+    elif junit:
         click.echo(report.junit(result))
     else:
-        _show_table(result)
+        _show_rules(result)
+        if not brief:
+            _show_scenarios(result, stories)
+    for doubt in (f"not observed: {result.not_observed}" if result.not_observed else "", *result.doubts):
+        if doubt:
+            note(doubt)
 
 
-def _show_table(result: Validation) -> None:
-    rows = [(one.scenario.name, _numbers(one.scenario), str(one.outcome)) for one in result.verdicts]
-    emit_table(("scenario", "rules", "outcome"), rows)
-    for one in result.verdicts:
-        for index, line in enumerate(report.details(one)):
-            click.echo(f"{one.scenario.name}: {line}" if index == 0 else f"  {line}")
-    flushes = ", ".join(result.flush_symbols) or "no function that is known"
-    click.echo(f"\nkernel {result.kernel}, device {result.device}, flushes by {flushes}")
-    if result.not_observed:
-        note(f"not observed: {result.not_observed}")
-    emit_table(
-        ("rule", "outcome", "what"), [(str(number), str(result.rule(number)), RULES[number]) for number in RULES]
+def _show_rules(result: Validation) -> None:
+    rows = [(str(number), str(result.rule(number)), RULES[number]) for number in RULES]
+    emit_table(("rule", "outcome", "what"), rows)
+
+
+def _show_scenarios(result: Validation, stories: bool) -> None:
+    flushes = f"flushes by {', '.join(result.flush_symbols)}" if result.flush_symbols else "has no known flush function"
+    click.echo(f"\nkernel {result.kernel} {flushes}; device {result.device}; {result.rule_set} rules")
+    counts = Counter(one.outcome for one in result.verdicts)
+    click.echo(
+        f"{len(result.verdicts)} scenarios: {', '.join(f'{counts[one]} {one}' for one in RuleOutcome if counts[one])}"
     )
+    for one in result.verdicts:
+        if one.outcome not in WORST_FIRST:
+            continue
+        click.echo(f"{one.outcome}: {one.scenario.name}: {report.headline(one)}")
+        if stories:
+            for line in report.details(one):
+                click.echo(f"    {line}")
+    unseen = Counter(one.reason for one in result.verdicts if one.outcome is RuleOutcome.NOT_OBSERVED)
+    for reason, count in unseen.items():
+        click.echo(f"{RuleOutcome.NOT_OBSERVED}: {count} scenarios: {reason}")

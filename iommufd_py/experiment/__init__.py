@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""A sequence of operations on an iommufd, as data."""
+"""One map, step by step, with the ioctls that each step issues and the facts about its result."""

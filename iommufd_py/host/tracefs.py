@@ -9,7 +9,7 @@ import errno
 import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -227,6 +227,21 @@ class Trace(Resource):
         if not switch.exists():
             raise SkipError(f"this kernel has no trace event {group}:{event}")
         switch.write_text("1")
+
+    def mute(self, name: str) -> None:
+        """Stop recording the event of a probe of ours, as :meth:`probe` named it."""
+        self._check_open()
+        (self.directory / "events" / self._group / name / "enable").write_text("0")
+
+    def follow(self, pids: Collection[int]) -> None:
+        """Record events of these threads only, and of those that they start from now on."""
+        self._check_open()
+        (self.directory / "options" / "event-fork").write_text("1")
+        # The first write clears the list, the others add to it; a long write would be taken in part.
+        with (self.directory / "set_event_pid").open("w") as file:
+            for pid in sorted(pids):
+                file.write(f"{pid}\n")
+                file.flush()
 
     def mark(self, text: str) -> None:
         """Write *text* into the buffer, as an event ``tracing_mark_write`` of this thread."""

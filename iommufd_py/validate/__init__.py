@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The three rules for flushing DMA pages in non-coherent domains, held against the running kernel."""
+"""Checks the running kernel against the three rules for flushing DMA pages in non-coherent domains."""

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Where a scenario plays: objects of the kernel, steps that are recorded, and what each must show."""
+"""The context of a running scenario: kernel objects, recorded steps, and the flushes that each step must show."""
 
 import os
 import resource
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
@@ -23,19 +23,20 @@ from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.enums import HwptAllocFlags, VfioIoasOp
+from iommufd_py.uapi.syscalls import without_ipc_lock
 from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
 from iommufd_py.validate.events import begin_mark, end_mark
-from iommufd_py.validate.judge import Page, ScenarioStep, Violation
 from iommufd_py.validate.probes import Probes
+from iommufd_py.validate.steps import Page, ScenarioStep, Violation
 
 Pages = tuple[Page, ...]
 
 HUGE_PAGES = (2 << 20) // PAGE_BYTES
-"""How many pages a huge one is."""
+"""Number of 4 KiB pages in a huge page."""
 
 _R = TypeVar("_R", bound=Resource)
 
-# Room for five runs of pages; see temp_kmalloc() in drivers/iommu/iommufd/pages.c.
+# Enough for five runs of pages; see temp_kmalloc() in drivers/iommu/iommufd/pages.c.
 _SMALL_BATCH_BYTES = 64
 _NOBODY = 65534
 _FIRST_IOVA = 512 << 20
@@ -44,7 +45,7 @@ _IOVA_STEP = 2 << 20
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Memory of a scenario, with names for its pages."""
+    """Memory of a scenario; its pages have names."""
 
     name: str
     memory: DmaBuffer
@@ -55,7 +56,7 @@ class Buffer:
         return tuple(Page(self.name, index) for index in range(first, total if count is None else first + count))
 
     def frames(self) -> dict[int, Page]:
-        """Return which page each frame is now."""
+        """Return the page of each frame number at this moment."""
         if self.memory.closed:
             return {}
         numbers = self.memory.frames()
@@ -64,12 +65,12 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What came out of the steps.
+    """The record of a scenario.
 
     Attributes:
-        counted: what the kernel itself counted in each step; None where it does not count.
-        violations: of what is checked at once, the kernel's answer about coherency.
-        failing_domains: in how many domains a map must have failed, or the scenario showed nothing.
+        counted: the kernel's own count of each step; None where it does not count.
+        violations: wrong answers of the kernel about coherency, which are checked at once.
+        failing_domains: number of domains in which a map must have failed; otherwise the scenario shows nothing.
     """
 
     steps: tuple[ScenarioStep, ...]
@@ -80,11 +81,11 @@ class Recorded:
 
 
 class ScenarioContext:
-    """One iommufd, what is made on it, and the steps that are done with it.
+    """One iommufd, the objects on it, and the steps.
 
     Attributes:
-        counted: whether the kernel's own counters, where it has some, see what the steps do.
-        failing_domains: in how many domains a map must fail in the course of the scenario.
+        counted: whether the kernel's own counters, where it has some, count the flushes of the steps.
+        failing_domains: number of domains in which a map must fail during the scenario.
     """
 
     def __init__(self, driver: Driver, probes: Probes | None) -> None:
@@ -122,13 +123,13 @@ class ScenarioContext:
 
     @property
     def coherency(self) -> Coherency:
-        """What the domains of the VFIO device are."""
+        """Coherency of the domains of the VFIO device."""
         assert isinstance(self._driver, VfioDriver)
         return self._driver.coherency(self.iommufd)
 
     def recorded(self) -> Recorded:
-        """End the scenario: everything is closed, in a step of its own in which nothing may be flushed."""
-        with self.step("close what is left", rule=3):
+        """Close everything, in a last step in which nothing may be flushed, and return the record."""
+        with self.step("close what is left", rule=3, final=True):
             self.iommufd.close()
         return Recorded(
             tuple(self._steps),
@@ -143,13 +144,13 @@ class ScenarioContext:
         return self.iommufd.alloc_ioas()
 
     def buffer(self, pages: int = 16, backing: Backing = Backing.ANON_4K, *, scattered: bool = False) -> Buffer:
-        """Make a buffer of so many pages of 4 KiB; *scattered* so that each is a run of its own for the kernel."""
+        """Make a buffer of *pages* pages of 4 KiB; *scattered* makes each page a physical run of its own."""
         try:
             memory = self._open.enter_context(DmaBuffer(pages * PAGE_BYTES, backing, prefault=not scattered))
         except BackingError as failure:
             raise SkipError(str(failure)) from None
         if scattered:
-            # What is touched in a row mostly lies in a row.
+            # Pages that are touched in order mostly get frames in order.
             with memory.view as view:
                 for page in (*range(0, pages, 2), *range(1, pages, 2)):
                     view[page * PAGE_BYTES] = 0
@@ -168,8 +169,17 @@ class ScenarioContext:
                 self._devices[coherency] = self._driver.open(self.iommufd, coherency)
         return self._devices[coherency]
 
+    def coherencies(self) -> tuple[Coherency, ...]:
+        """Return the kinds of devices that there are, non-coherent first."""
+        found = []
+        for kind in (Coherency.NON_COHERENT, Coherency.COHERENT):
+            with suppress(SkipError):
+                self.device(kind)
+                found.append(kind)
+        return tuple(found)
+
     def any_device(self) -> BoundDevice:
-        """Return a device of whichever coherency there is."""
+        """Return a device of either coherency, a non-coherent one if there is one."""
         try:
             return self.device(Coherency.NON_COHERENT)
         except SkipError:
@@ -185,7 +195,7 @@ class ScenarioContext:
         flags: HwptAllocFlags = HwptAllocFlags(0),
         device: BoundDevice | None = None,
     ) -> Hwpt:
-        """Let a domain, of the device of this coherency or another, join an IOAS, in a step of its own."""
+        """Make a HWPT on an IOAS, for the device of this coherency or for *device*, in a step of its own."""
         device = device or self.device(coherency)
         with self.step(f"a {coherency} domain joins", rule=2, enter=enter, may=may, makes=coherency):
             hwpt = Hwpt(ioas, device.dev_id, flags)
@@ -217,18 +227,18 @@ class ScenarioContext:
             return ioas.copy(source, self.iova(length), offset=first * PAGE_BYTES, length=length)
 
     def close(self, what: Resource, name: str, *, leave: Pages = (), may: Pages = ()) -> None:
-        """Close something, in a step of its own that is called *name*."""
+        """Close a resource, in a step of its own with this name."""
         with self.step(name, rule=3, leave=leave, may=may):
             what.close()
 
     def iova(self, length: int) -> int:
-        """Return where the next *length* bytes may be mapped, by any device: below 2 GiB, as the mock driver wants."""
+        """Return a free IOVA for *length* bytes, below 2 GiB, which is all that the mock driver maps."""
         iova = self._next_iova
         self._next_iova += -(-length // _IOVA_STEP) * _IOVA_STEP
         return iova
 
     def joined(self, ioas: Ioas, domain: Resource, coherency: Coherency) -> None:
-        """Say that an IOAS has a domain, as long as *domain*, a HWPT or an attachment, is open."""
+        """Note that an IOAS has a domain while *domain*, a HWPT or an attachment, is open."""
         self._domains.append((ioas, domain, coherency))
 
     @contextmanager
@@ -242,8 +252,9 @@ class ScenarioContext:
         may: Pages = (),
         transient: Pages = (),
         makes: Coherency | None = None,
+        final: bool = False,
     ) -> Iterator[None]:
-        """Record what is done in the block; see :class:`~iommufd_py.validate.judge.Step`."""
+        """Record the calls of the block as a step; see :class:`~iommufd_py.validate.steps.ScenarioStep`."""
         frames = self._frames()
         before = flush_count(self.counter)
         index = len(self._steps)
@@ -254,13 +265,13 @@ class ScenarioContext:
             self._mark(end_mark(index))
             after = flush_count(self.counter)
             self._counted.append(after - before if self.counted and before is not None and after is not None else None)
-            # Pinning may move a page, so that only what is read afterwards is sure.
+            # Pinning may move a page, so only the frame numbers read afterwards are certain.
             frames |= self._frames()
-            self._steps.append(ScenarioStep(name, rule, enter, leave, may, transient, makes, frames))
+            self._steps.append(ScenarioStep(name, rule, enter, leave, may, transient, makes, frames, final))
         self._check_answers(name)
 
     def in_threads(self, count: int, task: Callable[[int], None]) -> None:
-        """Run *task*, given its number, in so many threads at once, and wait for them."""
+        """Run *task* in *count* threads at once, each with its number, and wait for all."""
 
         def run(number: int) -> None:
             self._threads.add(threading.get_native_id())
@@ -272,16 +283,16 @@ class ScenarioContext:
             list(pool.map(run, range(count)))
 
     def access(self, ioas: Ioas) -> MockAccess:
-        """Make an in-kernel user of an IOAS that pins pages."""
+        """Make an in-kernel user of an IOAS (an access) that pins pages."""
         return MockAccess(ioas, pins=True)
 
     def access_that_copies(self, ioas: Ioas) -> MockAccess:
-        """Make an in-kernel user of an IOAS that reads and writes."""
+        """Make an in-kernel user of an IOAS (an access) that reads and writes."""
         return MockAccess(ioas)
 
     @contextmanager
     def small_batches(self) -> Iterator[None]:
-        """Have the kernel handle pages a few at a time."""
+        """Limit the kernel to batches of a few pages."""
         limit_memory(self.counter, _SMALL_BATCH_BYTES)
         try:
             yield
@@ -290,7 +301,7 @@ class ScenarioContext:
 
     @contextmanager
     def locked_memory(self, pages: int) -> Iterator[None]:
-        """Allow this process only so many pages to be pinned: as somebody without privilege, with a low limit."""
+        """Lower RLIMIT_MEMLOCK to *pages* pages and drop privileges, so that the limit counts."""
         limits = resource.getrlimit(resource.RLIMIT_MEMLOCK)
         user = os.geteuid()
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (pages * PAGE_BYTES, limits[1]))
@@ -302,36 +313,58 @@ class ScenarioContext:
             resource.setrlimit(resource.RLIMIT_MEMLOCK, limits)
 
     @contextmanager
+    def charged(self, whom: str) -> Iterator[None]:
+        """Charge the memory that is pinned in the block to ``nobody``, the ``user`` or the ``process``."""
+        if whom == "nobody":
+            yield
+            return
+        limits = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+        if whom == "process":
+            self.iommufd.rlimit_mode = 1
+        # Without CAP_IPC_LOCK the kernel charges pinned pages. No limit: the scenario needs the accounting only.
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        try:
+            with without_ipc_lock():
+                yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, limits)
+
+    def alignment(self, coherency: Coherency) -> int:
+        """Return the smallest unit in bytes that the domains of a device map."""
+        with self.iommufd.alloc_ioas() as ioas, Hwpt(ioas, self.device(coherency).dev_id, HwptAllocFlags(0)):
+            return ioas.iova_ranges().alignment
+
+    @contextmanager
     def fails(self, what: str) -> Iterator[None]:
-        """Expect a call to fail, which is what the scenario is about."""
+        """Expect the call in the block to fail."""
         try:
             yield
         except IommufdError:
             return
-        raise ToolError(f"{what} did not fail, as it should")
+        raise ToolError(f"{what} succeeded, but must fail")
 
     def truncate(self, buffer: Buffer, pages: int) -> None:
-        """Take the pages of a memfd from that number on away."""
+        """Cut a memfd off after *pages* pages."""
         assert buffer.memory.fd is not None
         os.ftruncate(buffer.memory.fd, pages * PAGE_BYTES)
 
     def splitter(self, ioas: Ioas) -> Callable[[int, int], int]:
-        """Return what unmaps a part of a mapping, as VFIO_TYPE1_IOMMU allows: only for an IOAS without large pages."""
+        """Return a function that unmaps a part of a mapping, as VFIO_TYPE1_IOMMU does, without large pages."""
         ioas.huge_pages = False
         uapi.vfio_ioas(self.iommufd.fileno(), VfioIoasOp.SET, ioas.id)
         return lambda iova, length: vfio.iommu_unmap_dma(self.iommufd.fileno(), iova, length)
 
     def keep(self, held: _R) -> _R:
-        """Close *held* at the end of the scenario."""
+        """Register *held* to be closed at the end of the scenario, and return it."""
         self._open.enter_context(held)
         return held
 
     def crash(self, held: Resource) -> None:
-        """Close the descriptors alone, as the kernel does when a process ends: nothing is unmapped or destroyed."""
+        """Close descriptors only, as the kernel does when a process ends; nothing is unmapped or destroyed before."""
         _drop(held)
 
     def need(self, condition: bool, otherwise: str) -> None:
-        """Skip the scenario, with the reason, where a condition does not hold."""
+        """Skip the scenario with the reason *otherwise* unless *condition* holds."""
         if not condition:
             raise SkipError(otherwise)
 
@@ -345,7 +378,7 @@ class ScenarioContext:
         return {frame: page for buffer in self._buffers for frame, page in buffer.frames().items()}
 
     def _check_answers(self, name: str) -> None:
-        """Hold VFIO_DMA_CC_IOMMU against the domains that each IOAS has."""
+        """Compare the answer to VFIO_DMA_CC_IOMMU with the domains of each IOAS."""
         for ioas in {id(one): one for one, _, _ in self._domains if not one.closed}.values():
             kinds = {kind for one, domain, kind in self._domains if one is ioas and not domain.closed}
             expected = Coherency.NON_COHERENT not in kinds

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the devices of a scenario come from."""
+"""Sources of devices for scenarios: the mock driver, or one PCI device."""
 
 from typing import Protocol
 
@@ -13,12 +13,12 @@ from iommufd_py.vfio.device import VfioDevice
 
 
 class Driver(Protocol):
-    """What makes the devices of a scenario."""
+    """Makes the devices of a scenario."""
 
     name: str
 
     def open(self, iommufd: Iommufd, coherency: Coherency) -> BoundDevice:
-        """Return a device whose domains are of this coherency."""
+        """Return a device whose domains have this coherency."""
         ...
 
 
@@ -40,7 +40,7 @@ class MockDriver:
 
 
 class VfioDriver:
-    """One PCI device bound to vfio-pci, whose domains are what its IOMMU makes them."""
+    """One PCI device bound to vfio-pci; its IOMMU decides the coherency of its domains."""
 
     def __init__(self, bdf: str) -> None:
         self.name = bdf
@@ -53,7 +53,7 @@ class VfioDriver:
         return VfioDevice(iommufd, self.name)
 
     def coherency(self, iommufd: Iommufd) -> Coherency:
-        """Return what all domains of the device are; the device is opened for it once, so it must be free then."""
+        """Return the coherency of the device's domains. The first call opens the device, which must be free then."""
         if self._coherency is None:
             with VfioDevice(iommufd, self.name) as device, iommufd.alloc_ioas() as ioas:
                 evidence = device.alloc_hwpt(ioas).evidence

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A device that VFIO emulates, without an IOMMU: the kernel's own sample of a mediated device.
+"""An emulated VFIO device without an IOMMU: the kernel's sample of a mediated device.
 
 Source: Documentation/driver-api/vfio-mediated-device.rst; samples/vfio-mdev/mtty.c.
 """
@@ -15,19 +15,21 @@ _DEVICES = Path("/sys/bus/mdev/devices")
 
 
 class EmulatedDevice(Resource):
-    """A new one; closing it removes it.
+    """A new mtty device; closing it removes the device.
 
     Attributes:
         group: number of its VFIO group.
 
     Raises:
-        SkipError: the kernel has no such sample.
+        SkipError: the kernel does not have the sample driver.
     """
 
     def __init__(self) -> None:
         super().__init__()
         if not _TYPE.exists():
-            raise SkipError("this kernel emulates no device: it needs CONFIG_SAMPLE_VFIO_MDEV_MTTY, or 'modprobe mtty'")
+            raise SkipError(
+                "this kernel has no emulated VFIO device: it needs CONFIG_SAMPLE_VFIO_MDEV_MTTY, or 'modprobe mtty'"
+            )
         uuid = str(uuid4())
         self._device = _DEVICES / uuid
         with self._opening():

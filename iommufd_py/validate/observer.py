@@ -1,48 +1,73 @@
 # SPDX-License-Identifier: MIT
-"""How this kernel can be watched, and what its record says of a scenario."""
+"""How this kernel is observed, and the judgement of a recorded scenario."""
 
+import threading
 from collections.abc import Sequence
 
 from iommufd_py.base.errors import SkipError, ToolError
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.mock import flush_count
+from iommufd_py.mock import flush_count, limit_memory
 from iommufd_py.objects.hwpt import Hwpt
 from iommufd_py.objects.iommufd import DEV_IOMMU, Iommufd
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.enums import HwptAllocFlags
+from iommufd_py.validate.addresses import PageStructs, direct_map_base
 from iommufd_py.validate.context import Recorded, ScenarioContext
+from iommufd_py.validate.counts import judge_counts
 from iommufd_py.validate.driver import Driver
-from iommufd_py.validate.events import Event, Flush, MapFailed, PageStructs, StepBegin, StepEnd, parse_events
-from iommufd_py.validate.judge import Violation, judge, judge_counts
+from iommufd_py.validate.events import Event, Flush, MapFailed, StepBegin, StepEnd
+from iommufd_py.validate.judge import judge
 from iommufd_py.validate.probes import FLUSH_SYMBOLS, Probes
+from iommufd_py.validate.records import Layout, Observed, observe, page_addresses
+from iommufd_py.validate.steps import Violation
+from iommufd_py.validate.unknown_flush import suspects_here
+
+# With so many, an address that is unpinned by chance lies on one line with all of them in no likely case.
+_KNOWN_PAGES = 4
+
+
+class CountersDisagreeError(ToolError):
+    """The trace and the kernel's own counters contradict each other."""
 
 
 class Observer(Resource):
-    """Watches the kernel by probes, or by the kernel's own counters alone where it has no probes.
+    """Observes the kernel by probes, or by the kernel's own counters alone where it has no probes.
 
     Args:
-        driver: makes the device with whose help it is found out how to watch.
-        flush_symbol: the function that flushes (phys, length), if it is none of those known.
+        driver: supplies the device used for calibration.
+        flush_symbol: the function that flushes (phys, length), if it is none of the known ones.
+        refined: apply the refined rules, see :func:`~iommufd_py.validate.judge.judge`.
 
     Attributes:
         probes: None where only counters can be read.
         flush_symbols: the functions that flush which this kernel has.
         not_observed: what cannot be seen here, and why; empty if everything can.
+        inside_seen: the loop inside the flush function was recorded in a scenario.
+        sees_sync: the IOTLB invalidation of the device's IOMMU driver is recorded.
 
     Raises:
         SkipError: nothing can be observed.
         ToolError: there is no function *flush_symbol*.
     """
 
-    def __init__(self, driver: Driver, flush_symbol: str | None = None) -> None:
+    def __init__(self, driver: Driver, flush_symbol: str | None = None, *, refined: bool = False) -> None:
         super().__init__()
         self.probes: Probes | None = None
         self.flush_symbols: tuple[str, ...] = ()
         self.not_observed = ""
+        self.inside_seen = False
+        self.sees_sync = False
+        self._refined = refined
+        self._unnamed: set[str] = set()
         if not DEV_IOMMU.exists():
-            raise SkipError(f"there is no {DEV_IOMMU}: this kernel has no iommufd, or its module is not loaded")
+            raise SkipError(
+                f"there is no {DEV_IOMMU}: this kernel has no iommufd, or its module is not loaded: modprobe iommufd"
+            )
         with Iommufd() as iommufd:
             counts = flush_count(iommufd) is not None
+            if iommufd.probe()["IOMMU_TEST_CMD"]:
+                # A killed run may have left the limit of a scenario, which is that of all processes.
+                limit_memory(iommufd, None)
         self._opened()
         try:
             self._start(driver, (flush_symbol,) if flush_symbol else FLUSH_SYMBOLS)
@@ -50,7 +75,8 @@ class Observer(Resource):
                 raise ToolError(f"this kernel has no function {flush_symbol} that can be probed")
             if counts and not self.flush_symbols:
                 raise SkipError(
-                    f"the kernel flushes, but by none of {', '.join(FLUSH_SYMBOLS)}: name it by --flush-symbol"
+                    f"the kernel flushes, but by none of {', '.join(FLUSH_SYMBOLS)}: name the function with "
+                    "--flush-symbol"
                 )
         except SkipError as failure:
             self._stop()
@@ -65,7 +91,12 @@ class Observer(Resource):
     def _start(self, driver: Driver, flush_symbols: Sequence[str]) -> None:
         self.probes = Probes(flush_symbols)
         self.flush_symbols = self.probes.flush_symbols
-        self._structs = _learn_page_structs(driver, self.probes)
+        self._layout, unnamed = _calibrate(driver, self.probes)
+        self.sees_sync = self._layout.sees_sync
+        if self._layout.direct_map is None:
+            self.probes.drop_loops()
+        if not self.flush_symbols:
+            self._unnamed = unnamed | set(suspects_here())
 
     def _stop(self) -> None:
         if self.probes is not None:
@@ -85,43 +116,64 @@ class Observer(Resource):
 
         Raises:
             SkipError: what the scenario is about did not happen, or cannot be seen.
-            ToolError: the trace and the kernel's own counters contradict each other.
+            CountersDisagreeError: the trace and the kernel's own counters contradict each other.
+            ToolError: nothing can be concluded.
         """
         counted = [None if count is None else count.pages for count in recorded.counted]
         if self.probes is None:
             if None in counted:
                 raise SkipError("the kernel does not count what VFIO's own containers flush, and there are no probes")
-            return judge_counts(recorded.steps, [count or 0 for count in counted])
-        events = list(parse_events(self.probes.trace.read(), self._structs, recorded.threads))
-        failed_in = {event.domain for event in events if isinstance(event, MapFailed)}
+            return judge_counts(recorded.steps, [count or 0 for count in counted], refined=self._refined)
+        frames = {frame for step in recorded.steps for frame in step.frames}
+        observed = observe(self.probes.trace.read(), self._layout, recorded.threads, frames)
+        self.inside_seen |= observed.inside_seen
+        self._unnamed |= observed.unnamed
+        failed_in = {event.domain for event in observed.events if isinstance(event, MapFailed)}
         if len(failed_in) < recorded.failing_domains:
             raise SkipError(
                 f"a map was to fail in each of {recorded.failing_domains} domains and did in {len(failed_in)}: the "
                 "faults do not reach the page tables"
             )
-        traced = _flushed(events, len(counted))
-        # Before anything is called a violation: flushes that the trace does not show at all go another way.
+        traced = _flushed(observed.calls, len(counted))
+        self._check_that_flushes_are_seen(recorded, counted, traced)
+        violations = judge(recorded.steps, observed.events, refined=self._refined)
+        if violations and not self.flush_symbols and self._unnamed:
+            raise SkipError(
+                f"the kernel flushes in a way that is not known here, by {', '.join(sorted(self._unnamed))}: name a "
+                "function that flushes (phys, length) with --flush-symbol"
+            )
+        if not violations:
+            _compare(recorded, counted, traced, observed)
+        return violations
+
+    def _check_that_flushes_are_seen(
+        self, recorded: Recorded, counted: Sequence[int | None], traced: Sequence[tuple[int, int]]
+    ) -> None:
+        """Before anything is called a violation: a flush that the trace does not show goes another way."""
         for step, count, (_, most) in zip(recorded.steps, counted, traced, strict=True):
             if count and not most:
-                raise ToolError(
+                raise CountersDisagreeError(
                     f"the kernel counted {count} flushed pages in the step '{step.name}', the trace shows none: name "
                     "the function by which it flushes with --flush-symbol"
                 )
-        violations = judge(recorded.steps, events)
-        if not violations:
-            for step, count, (least, most) in zip(recorded.steps, counted, traced, strict=True):
-                if count is not None and not least <= count <= most:
-                    raise ToolError(
-                        f"the kernel counted {count} flushed pages in the step '{step.name}', the trace shows {most}: "
-                        "one of the two is wrong"
-                    )
-        return violations
 
 
-def _flushed(events: Sequence[Event], steps: int) -> list[tuple[int, int]]:
+def _compare(
+    recorded: Recorded, counted: Sequence[int | None], traced: Sequence[tuple[int, int]], observed: Observed
+) -> None:
+    for step, count, (least, most) in zip(recorded.steps, counted, traced, strict=True):
+        if count is not None and not least <= count <= most:
+            seen = "shows" if observed.calls else "shows without a flush function"
+            raise CountersDisagreeError(
+                f"the kernel counted {count} flushed pages in the step '{step.name}', the trace {seen} {most}: the "
+                "counter is wrong, or another process used iommufd at the same time"
+            )
+
+
+def _flushed(calls: Sequence[Event], steps: int) -> list[tuple[int, int]]:
     """Return how many pages were flushed in each step: by their bytes at least, as pages that were touched at most."""
     lengths, touched, current = [0] * steps, [0] * steps, None
-    for event in events:
+    for event in calls:
         match event:
             case StepBegin(index):
                 current = index
@@ -133,18 +185,34 @@ def _flushed(events: Sequence[Event], steps: int) -> list[tuple[int, int]]:
     return [(-(-length // PAGE_BYTES), pages) for length, pages in zip(lengths, touched, strict=True)]
 
 
-def _learn_page_structs(driver: Driver, probes: Probes) -> PageStructs:
-    """Find where the struct pages lie, from the unpins of two known pages."""
-    known: list[tuple[int, int]] = []
+def _calibrate(driver: Driver, probes: Probes) -> tuple[Layout, set[str]]:
+    """Map and unmap known pages, and find the layout and the functions that flush without being known."""
+    thread = threading.get_native_id()
+    probes.follow({thread})
+    unpinned: list[tuple[set[int], int]] = []
+    flushed: list[tuple[frozenset[int], int]] = []
+    frames: set[int] = set()
+    sees_sync = False
+    records = []
     with ScenarioContext(driver, probes) as context:
         ioas = context.ioas()
         Hwpt(ioas, context.any_device().dev_id, HwptAllocFlags(0))
-        for _ in range(2):
+        for _ in range(_KNOWN_PAGES):
             buffer = context.buffer(1)
-            mapping = ioas.map(buffer.memory)
-            frames = buffer.memory.frames()
             probes.trace.clear()
+            mapping = ioas.map(buffer.memory)
+            (frame,) = buffer.memory.frames()
             mapping.close()
-            unpins = [record for record in probes.trace.read() if record.name.startswith("unpin__")]
-            known += [(int(record.fields()["page"]), frames[0]) for record in unpins]
-    return PageStructs.solve(known)
+            seen = probes.trace.read()
+            records += seen
+            frames.add(frame)
+            unpinned.append(({one for row in seen if _is(row.name, "unpin") for one in page_addresses(row)}, frame))
+            virtual = [row.fields()["virt"] for row in seen if _is(row.name, "lines")]
+            flushed.append((frozenset(one for one in virtual if isinstance(one, int)), frame))
+            sees_sync |= any(_is(row.name, "sync") and row.tid == thread for row in seen)
+    layout = Layout(PageStructs.find(unpinned), direct_map_base(flushed), sees_sync)
+    return layout, observe(records, layout, {thread}, frames).unnamed
+
+
+def _is(name: str, kind: str) -> bool:
+    return name.partition("__")[0] == kind

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Where the kernel is probed to see pages come and go."""
+"""The kernel functions that are probed to see pages come and go."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from iommufd_py.base.errors import SkipError
 from iommufd_py.host.tracefs import NoSymbolError, Trace
@@ -14,7 +15,7 @@ FLUSH_SYMBOLS = ("arch_flush_cache_phys", "arch_clean_nonsnoop_dma")
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """A function to probe; the event is named after the kind, see events.parse_events()."""
+    """A function to probe. The event's name is ``kind__symbol``; :mod:`~iommufd_py.validate.records` reads it."""
 
     kind: str
     symbol: str
@@ -22,17 +23,34 @@ class _Point:
     at_return: bool = False
 
 
-_RANGE = {"domain": "$arg1:x64", "iova": "$arg2:x64"}
+_DOMAIN = {"domain": "$arg1:x64"}
+_RANGE = {**_DOMAIN, "iova": "$arg2:x64"}
 
 # All that iommufd and type1 map and unmap through. Every function is called from another file, so none is inlined.
 _MAPPING = (
     _Point("map", "iommu_map", {**_RANGE, "phys": "$arg3:x64", "length": "$arg4:u64"}),
     _Point("mapped", "iommu_map", {"result": "$retval:s32"}, at_return=True),
     _Point("unmap", "iommu_unmap", {**_RANGE, "length": "$arg3:u64"}),
+    _Point("unmapped", "iommu_unmap", {"result": "$retval:u64"}, at_return=True),
     _Point("unmap", "iommu_unmap_fast", {**_RANGE, "length": "$arg3:u64"}),
 )
 
-# What makes domains: the core's function and the drivers' own, under their names of 6.12 and of 7.2 on.
+# The drivers' iotlb_sync and flush_iotlb_all. The core calls them through a pointer, so none is inlined.
+_SYNCS = tuple(
+    _Point(kind, symbol, fields, at_return)
+    for symbol in (
+        "intel_iommu_tlb_sync",
+        "intel_flush_iotlb_all",
+        "amd_iommu_iotlb_sync",
+        "amd_iommu_flush_iotlb_all",
+        "viommu_iotlb_sync",
+        "viommu_flush_iotlb_all",
+        "mock_iotlb_sync",
+    )
+    for kind, fields, at_return in (("sync", _DOMAIN, False), ("synced", {"result": "$retval:s32"}, True))
+)
+
+# The functions that make domains: the core's and the drivers' own, under their names of 6.12 and of 7.2 on.
 _DOMAINS = tuple(
     _Point("domain", symbol, {"domain": "$retval:x64"}, at_return=True)
     for symbol in (
@@ -47,14 +65,31 @@ _DOMAINS = tuple(
     )
 )
 
-# How pages that were in a domain may be given back: by the first struct page, or by the first of an array of them.
-_UNPINS = (
-    _Point("unpin", "unpin_user_page_range_dirty_lock", {"page": "$arg1:x64", "count": "$arg2:u64"}),
-    _Point("unpin", "unpin_user_page", {"page": "$arg1:x64"}),
-    _Point("unpin", "unpin_folio", {"page": "$arg1:x64"}),
-    _Point("unpin", "unpin_user_folio", {"page": "$arg1:x64", "count": "$arg2:u64"}),
-    _Point("unpin", "unpin_user_pages_dirty_lock", {"page": "+0($arg1):x64"}),
+# Every exported function that ends a pin (mm/gup.c): by the first struct page or folio, or by an array of them. A probe
+# records at most 64 elements of an array.
+_ONE = {"page": "$arg1:x64"}
+_COUNTED = {"page": "$arg1:x64", "count": "$arg2:u64"}
+_ARRAY = {"pages": "+0($arg1):x64[64]", "count": "$arg2:u64"}
+_UNPINS = tuple(
+    _Point("unpin", symbol, fields)
+    for symbol, fields in (
+        ("unpin_user_page_range_dirty_lock", _COUNTED),
+        ("unpin_user_folio", _COUNTED),
+        ("unpin_user_page", _ONE),
+        ("unpin_folio", _ONE),
+        ("unpin_user_pages_dirty_lock", _ARRAY),
+        ("unpin_user_pages", _ARRAY),
+        ("unpin_folios", _ARRAY),
+    )
 )
+
+# The functions that issue the flush instructions for a range of virtual addresses, and those that flush everything.
+_LOOPS = tuple(
+    _Point("lines", symbol, {"virt": "$arg1:x64", "length": "$arg2:u32"})
+    for symbol in ("clflush_cache_range", "clflush_cache_range_opt", "drm_clflush_virt_range")
+) + tuple(_Point("everything", symbol, {}) for symbol in ("wbinvd_on_all_cpus", "wbnoinvd_on_all_cpus"))
+
+_KTHREADD = 2
 
 
 class Probes:
@@ -79,16 +114,51 @@ class Probes:
                 if self._put(_Point("flush", symbol, {"phys": "$arg1:x64", "length": "$arg2:u64"}))
             )
             for kind, points in (("mapping", _MAPPING), ("unpin", _UNPINS), ("allocation", _DOMAINS)):
-                # All of them, not only up to the first that is there.
-                if not sum(self._put(point) for point in points):
+                # All of them, not only the first that this kernel has.
+                if not sum([self._put(point) for point in points]):
                     raise SkipError(f"the {kind} of pages and domains cannot be probed on this kernel")
+            for point in _SYNCS:
+                self._put(point)
+            self._loops = [_name(point) for point in _LOOPS if self._put(point)]
         except BaseException:
             self.trace.close()
             raise
 
+    def follow(self, threads: Collection[int]) -> None:
+        """Record only events of *threads*, of their new threads, and of kernel threads, which may work for them.
+
+        A busy host then neither fills the buffer nor disturbs the calibration.
+        """
+        kernel = _kernel_threads()
+        # Without kthreadd this is another PID namespace than the kernel's, in which our numbers mean nothing.
+        if _KTHREADD in kernel:
+            self.trace.follow({*threads, *kernel})
+
+    def drop_loops(self) -> None:
+        """Stop recording the flush loops. Where they never flush our pages, IOMMU drivers fill the buffer with them."""
+        for name in self._loops:
+            self.trace.mute(name)
+        self._loops = []
+
     def _put(self, point: _Point) -> bool:
         with suppress(NoSymbolError):
-            name = f"{point.kind}__{point.symbol}"
-            self.trace.probe(point.symbol, point.fields, name=name, at_return=point.at_return)
+            self.trace.probe(point.symbol, point.fields, name=_name(point), at_return=point.at_return)
             return True
         return False
+
+
+def _name(point: _Point) -> str:
+    return f"{point.kind}__{point.symbol}"
+
+
+def _kernel_threads() -> set[int]:
+    """Return the kernel threads; kthreadd is among them, and makes the new ones."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended
+            pid, _, rest = stat.read_text().partition(" ")
+            # "(name) state ppid ...", and a name may have blanks and parentheses.
+            parent = int(rest.rpartition(")")[2].split()[1])
+            if _KTHREADD in (int(pid), parent) and (int(pid) != _KTHREADD or "(kthreadd)" in rest):
+                found.add(int(pid))
+    return found

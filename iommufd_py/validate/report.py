@@ -5,11 +5,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
-from iommufd_py.validate.judge import Violation
-from iommufd_py.validate.runner import RULES, RuleOutcome, ScenarioResult, Validation
+from iommufd_py.validate.runner import RULES, WORST_FIRST, RuleOutcome, ScenarioResult, Validation
 from iommufd_py.validate.scenario import Scenario
-
-_FAILED = (RuleOutcome.VIOLATED, RuleOutcome.ERROR)
+from iommufd_py.validate.steps import Violation
 
 
 def validation_document(result: Validation) -> dict[str, Any]:
@@ -21,18 +19,22 @@ def validation_document(result: Validation) -> dict[str, Any]:
         "kernel": result.kernel,
         "flush_symbols": list(result.flush_symbols),
         "not_observed": result.not_observed or None,
+        "rule_set": result.rule_set,
+        "doubts": list(result.doubts),
+        "counts_suffice": result.counts_suffice,
         "rules": {str(number): str(result.rule(number)) for number in RULES},
         "scenarios": [_scenario(verdict) for verdict in result.verdicts],
     }
 
 
 def list_document(scenarios: Sequence[Scenario]) -> dict[str, Any]:
-    """Return what there is to play as one JSON document."""
+    """Return the scenarios as one JSON document."""
     rows = [
         {"name": one.name, "rules": list(one.rules), "functions": list(one.functions), "what": one.what, "why": one.why}
         for one in scenarios
     ]
-    return {"schema": "iommufd-validate-scenarios/1", "rules": RULES, "scenarios": rows}
+    rules = {str(number): text for number, text in RULES.items()}
+    return {"schema": "iommufd-validate-scenarios/1", "rules": rules, "scenarios": rows}
 
 
 def _scenario(verdict: ScenarioResult) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def _scenario(verdict: ScenarioResult) -> dict[str, Any]:
         "reason": verdict.reason or None,
         "duration_s": verdict.seconds,
         "violations": [_violation(violation) for violation in verdict.violations],
+        "kernel_reports": [{"kind": one.kind, "title": one.title, "text": one.text} for one in verdict.reports],
     }
 
 
@@ -59,44 +62,70 @@ def _violation(violation: Violation) -> dict[str, Any]:
     }
 
 
+def headline(verdict: ScenarioResult) -> str:
+    """Return one line about a scenario that was not kept."""
+    if not verdict.violations:
+        return verdict.reason or str(verdict.outcome)
+    more = len(verdict.violations) - 1
+    return f"{verdict.violations[0]}" + (f"; and {more} more violations" if more else "")
+
+
 def details(verdict: ScenarioResult) -> Iterator[str]:
-    """Yield what is to be said of a scenario that was not kept, line by line."""
+    """Yield everything about a scenario that was not kept, line by line."""
     if verdict.reason:
         yield verdict.reason
     for violation in verdict.violations:
         yield str(violation)
         yield from (f"    {line}" for line in violation.story)
+    for report in verdict.reports:
+        yield from report.text.splitlines()
+
+
+def _skip_reason(result: Validation, verdict: ScenarioResult) -> str:
+    """Return why a scenario neither passed nor failed, empty if it did one of them."""
+    if verdict.outcome in WORST_FIRST or result.passes(verdict.outcome):
+        return ""
+    return verdict.reason or f"only the counts agree; {result.not_observed}"
 
 
 def ktap(result: Validation) -> str:
-    """Return the run as the kernel's own tests speak (Documentation/dev-tools/ktap.rst)."""
+    """Return the run in the format of the kernel's own tests (Documentation/dev-tools/ktap.rst)."""
     lines = ["KTAP version 1", f"1..{len(result.verdicts)}"]
     for number, verdict in enumerate(result.verdicts, 1):
-        failed = verdict.outcome in _FAILED
+        failed = verdict.outcome in WORST_FIRST
         lines += [f"# {line}" for line in details(verdict) if failed]
-        skipped = f" # SKIP {verdict.reason}" if verdict.outcome is RuleOutcome.NOT_OBSERVED else ""
-        lines.append(f"{'not ok' if failed else 'ok'} {number} {verdict.scenario.name}{skipped}")
+        skip = _skip_reason(result, verdict)
+        lines.append(
+            f"{'not ok' if failed else 'ok'} {number} {verdict.scenario.name}{f' # SKIP {skip}' if skip else ''}"
+        )
     return "\n".join(lines)
 
 
 def junit(result: Validation) -> str:
-    """Return the run as CI systems read it."""
-    count = {outcome: sum(one.outcome is outcome for one in result.verdicts) for outcome in RuleOutcome}
+    """Return the run as JUnit XML, which CI systems read."""
+    kinds = [_junit_kind(result, one) for one in result.verdicts]
     suite = ElementTree.Element(
         "testsuite",
         name="iommufd validate",
         tests=str(len(result.verdicts)),
-        failures=str(count[RuleOutcome.VIOLATED]),
-        errors=str(count[RuleOutcome.ERROR]),
-        skipped=str(count[RuleOutcome.NOT_OBSERVED]),
+        failures=str(kinds.count("failure")),
+        errors=str(kinds.count("error")),
+        skipped=str(kinds.count("skipped")),
         time=f"{sum(one.seconds for one in result.verdicts):.3f}",
     )
-    elements = {RuleOutcome.VIOLATED: "failure", RuleOutcome.ERROR: "error", RuleOutcome.NOT_OBSERVED: "skipped"}
-    for one in result.verdicts:
+    for one, kind in zip(result.verdicts, kinds, strict=True):
         name, seconds = one.scenario.name, f"{one.seconds:.3f}"
         case = ElementTree.SubElement(suite, "testcase", classname=result.device, name=name, time=seconds)
-        if one.outcome in elements:
-            lines = list(details(one))
-            ElementTree.SubElement(case, elements[one.outcome], message=lines[0]).text = "\n".join(lines)
+        if kind:
+            lines = list(details(one)) or [_skip_reason(result, one)]
+            ElementTree.SubElement(case, kind, message=lines[0]).text = "\n".join(lines)
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
+
+
+def _junit_kind(result: Validation, verdict: ScenarioResult) -> str:
+    if verdict.outcome is RuleOutcome.ERROR:
+        return "error"
+    if verdict.outcome in WORST_FIRST:
+        return "failure"
+    return "skipped" if _skip_reason(result, verdict) else ""

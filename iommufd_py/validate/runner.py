@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Playing scenarios, and what all of them together say of the rules."""
+"""Runs scenarios, and sums up what all of them say about the rules."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from iommufd_py.base.errors import IommufdError, SkipError, ToolError, UnsupportedIoctlError
+from iommufd_py.host.kernel_log import Splat, scan_kernel_log
+from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.validate.context import ScenarioContext
 from iommufd_py.validate.driver import Driver
-from iommufd_py.validate.judge import ScenarioStep, Violation
-from iommufd_py.validate.observer import Observer
+from iommufd_py.validate.observer import CountersDisagreeError, Observer
 from iommufd_py.validate.scenario import Scenario
+from iommufd_py.validate.steps import ScenarioStep, Violation
 
 RULES = {
     1: "a map into an IOAS with a non-coherent domain flushes each page once, before it enters any domain",
@@ -21,23 +23,34 @@ RULES = {
 
 
 class RuleOutcome(StrEnum):
-    """How a scenario ended, and how a rule stands."""
+    """The end of a scenario, and the state of a rule."""
 
     KEPT = "kept"
+    COUNTS_AGREE = "counts agree"
+    """The kernel flushed as many pages as it should; which ones, and when, was not seen."""
     VIOLATED = "violated"
+    REPORTED = "kernel report"
+    """The kernel log has a warning or worse."""
+    DISAGREES = "counters disagree"
+    """The kernel's counters and the trace contradict each other."""
     NOT_OBSERVED = "not observed"
     ERROR = "error"
-    """The scenario could not be played to its end; that says nothing good of the kernel."""
+    """The scenario could not be run to its end; that says nothing good about the kernel."""
+
+
+WORST_FIRST = (RuleOutcome.VIOLATED, RuleOutcome.REPORTED, RuleOutcome.DISAGREES, RuleOutcome.ERROR)
+"""The outcomes that are failures."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScenarioResult:
-    """What one scenario showed.
+    """The result of one scenario.
 
     Attributes:
         exercised: rules by which something had to be flushed.
         violations: empty unless violated.
         reason: why it was not observed, or what went wrong.
+        reports: reports in the kernel log while the scenario ran.
     """
 
     scenario: Scenario
@@ -46,16 +59,20 @@ class ScenarioResult:
     exercised: frozenset[int] = frozenset()
     violations: tuple[Violation, ...] = ()
     reason: str = ""
+    reports: tuple[Splat, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What a run showed.
+    """The result of a run.
 
     Attributes:
-        device: what the domains were of.
+        device: the device whose domains were used.
         flush_symbols: functions by which the kernel flushes; none if it does not.
         not_observed: what could not be seen on this kernel.
+        rule_set: ``seed`` or ``refined``, the form of rule 2 that was applied.
+        doubts: what the verdict rests on without having been seen, a sentence each.
+        counts_suffice: counters that agree count as kept.
     """
 
     device: str
@@ -63,40 +80,69 @@ class Validation:
     flush_symbols: tuple[str, ...]
     not_observed: str
     verdicts: tuple[ScenarioResult, ...]
+    rule_set: str = "seed"
+    doubts: tuple[str, ...] = ()
+    counts_suffice: bool = False
 
     def rule(self, number: int) -> RuleOutcome:
-        """Return how a rule stands: kept only if something had to be flushed by it, and was."""
+        """Return the state of a rule: kept only if something had to be flushed by it, and was."""
         if any(violation.rule == number for verdict in self.verdicts for violation in verdict.violations):
             return RuleOutcome.VIOLATED
-        if any(number in verdict.exercised for verdict in self.verdicts if verdict.outcome is RuleOutcome.KEPT):
-            return RuleOutcome.KEPT
+        outcomes = {verdict.outcome for verdict in self.verdicts if number in verdict.exercised}
+        for one in (RuleOutcome.COUNTS_AGREE, RuleOutcome.KEPT):
+            if one in outcomes:
+                return one
         return RuleOutcome.NOT_OBSERVED
 
     @property
     def outcome(self) -> RuleOutcome:
-        """The whole: violated if any scenario is, not observed if a rule that was asked for was never put to work."""
+        """The whole: the worst of all scenarios; not observed if a rule that was asked for was never put to work."""
         outcomes = {verdict.outcome for verdict in self.verdicts}
-        for worst in (RuleOutcome.VIOLATED, RuleOutcome.ERROR):
+        for worst in WORST_FIRST:
             if worst in outcomes:
                 return worst
-        asked = {number for verdict in self.verdicts for number in verdict.scenario.rules}
+        rules = {self.rule(number) for verdict in self.verdicts for number in verdict.scenario.rules}
+        if rules <= {RuleOutcome.KEPT}:
+            return RuleOutcome.KEPT
         return (
-            RuleOutcome.KEPT
-            if all(self.rule(number) is RuleOutcome.KEPT for number in asked)
+            RuleOutcome.COUNTS_AGREE
+            if rules <= {RuleOutcome.KEPT, RuleOutcome.COUNTS_AGREE}
             else RuleOutcome.NOT_OBSERVED
         )
 
+    @property
+    def is_good(self) -> bool:
+        """Whether all that was asked for was seen and is right."""
+        return self.passes(self.outcome)
 
-def play(scenario: Scenario, driver: Driver, observer: Observer) -> ScenarioResult:
-    """Play one scenario and judge it."""
+    def passes(self, outcome: RuleOutcome) -> bool:
+        """Tell whether an outcome is as good as this run asks for."""
+        return outcome is RuleOutcome.KEPT or (outcome is RuleOutcome.COUNTS_AGREE and self.counts_suffice)
+
+
+def play(scenario: Scenario, driver: Driver, observer: Observer, log: KernelLog | None = None) -> ScenarioResult:
+    """Run one scenario and judge it.
+
+    Args:
+        scenario: the scenario.
+        driver: supplies the devices.
+        observer: records and judges.
+        log: the kernel log; a report in it is a result. None where it cannot be read.
+    """
     start = time.monotonic()
 
-    def verdict(
+    def result(
         outcome: RuleOutcome, steps: Iterable[ScenarioStep] = (), violations: Sequence[Violation] = (), reason: str = ""
     ) -> ScenarioResult:
         seconds = round(time.monotonic() - start, 3)
-        return ScenarioResult(scenario, outcome, seconds, _exercised(steps), tuple(violations), reason)
+        reports = scan_kernel_log(log.text()) if log is not None else ()
+        if reports and outcome is not RuleOutcome.VIOLATED:
+            outcome = RuleOutcome.REPORTED
+            reason = "; ".join((f"the kernel log has a {reports[0].kind}: {reports[0].title}", *filter(None, [reason])))
+        return ScenarioResult(scenario, outcome, seconds, _exercised(steps), tuple(violations), reason, reports)
 
+    if log is not None:
+        log.text()  # what others did before is not this scenario's
     try:
         observer.begin()
         with ScenarioContext(driver, observer.probes) as context:
@@ -104,10 +150,14 @@ def play(scenario: Scenario, driver: Driver, observer: Observer) -> ScenarioResu
             recorded = context.recorded()
         violations = [*recorded.violations, *observer.judge(recorded)]
     except (SkipError, UnsupportedIoctlError) as failure:
-        return verdict(RuleOutcome.NOT_OBSERVED, reason=str(failure))
+        return result(RuleOutcome.NOT_OBSERVED, reason=str(failure))
+    except CountersDisagreeError as failure:
+        return result(RuleOutcome.DISAGREES, reason=str(failure))
     except (ToolError, IommufdError) as failure:
-        return verdict(RuleOutcome.ERROR, reason=str(failure))
-    return verdict(RuleOutcome.VIOLATED if violations else RuleOutcome.KEPT, recorded.steps, violations)
+        return result(RuleOutcome.ERROR, reason=str(failure))
+    if violations:
+        return result(RuleOutcome.VIOLATED, recorded.steps, violations)
+    return result(RuleOutcome.KEPT if observer.probes is not None else RuleOutcome.COUNTS_AGREE, recorded.steps)
 
 
 def _exercised(steps: Iterable[ScenarioStep]) -> frozenset[int]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a scenario is."""
+"""The type of a scenario, and the decorator that makes one from a function."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from iommufd_py.validate.context import ScenarioContext
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Something that is done with the kernel, of which the rules say what must be flushed.
+    """A sequence of calls into the kernel for which the rules say which pages must be flushed.
 
     Attributes:
-        name: of theme and subject, as ``map-non-coherent``.
-        rules: those it tests.
+        name: theme and subject, as ``map-non-coherent``.
+        rules: the rules it tests.
         functions: kernel functions that it goes through.
-        what: one sentence.
-        why: which mistake it would show.
-        play: does it.
+        what: the scenario in one sentence.
+        why: the mistake that it shows.
+        play: runs it.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Scenario:
 
 
 def scenario(rules: tuple[int, ...], *functions: str) -> Callable[[Callable[[ScenarioContext], None]], Scenario]:
-    """Make a function a scenario; its docstring says what is done, and from the second paragraph on, why."""
+    """Turn a function into a scenario. The first paragraph of its docstring is ``what``, the rest is ``why``."""
 
     def make(play: Callable[[ScenarioContext], None]) -> Scenario:
         what, _, why = cleandoc(play.__doc__ or "").partition("\n\n")

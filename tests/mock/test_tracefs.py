@@ -47,6 +47,28 @@ def test_calls_returns_and_marks_in_order(trace: Trace) -> None:
     assert trace.read() == []
 
 
+def test_only_threads_that_are_followed_and_their_children(trace: Trace) -> None:
+    endless = "import os\nwhile True:\n    os.getppid()"
+    with subprocess.Popen([sys.executable, "-c", endless]) as busy:
+        try:
+            name = trace.probe(SYMBOL)
+            trace.follow({os.getpid()})
+            trace.clear()
+            os.getppid()
+            subprocess.run([sys.executable, "-c", "import os\nos.getppid()"], check=True)
+            tids = {record.tid for record in trace.read() if record.name == name}
+        finally:
+            busy.kill()
+    assert os.getpid() in tids and len(tids) > 1 and busy.pid not in tids
+
+
+def test_a_muted_probe(trace: Trace) -> None:
+    name = trace.probe(SYMBOL)
+    trace.mute(name)
+    os.getppid()
+    assert trace.read() == []
+
+
 def test_lost_events_are_an_error(trace: Trace) -> None:
     (trace.directory / "buffer_size_kb").write_text("4")
     trace.probe(SYMBOL)

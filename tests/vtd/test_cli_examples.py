@@ -20,11 +20,7 @@ pytestmark = pytest.mark.skipif(not IN_LAB, reason="the examples name the lab's 
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
-SCRIPT = """schema = "iommufd-script/1"
-[[step]]
-do = "ioas"
-name = "a"
-"""
+REPORT = "print(device.alloc_hwpt(ioas))\n"
 
 
 def commands() -> Iterator[click.Command]:
@@ -41,7 +37,7 @@ def examples(command: click.Command) -> list[str]:
 
 @pytest.mark.usefixtures("all_given_back")
 def test_examples_of_every_command(tmp_path: Path) -> None:
-    (tmp_path / "report.toml").write_text(SCRIPT)
+    (tmp_path / "report.py").write_text(REPORT)
     before = pci.list_devices()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     found = [line for command in commands() for line in examples(command)]

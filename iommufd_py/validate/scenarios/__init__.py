@@ -12,4 +12,4 @@ SCENARIOS: tuple[Scenario, ...] = tuple(
     for one in vars(theme).values()
     if isinstance(one, Scenario)
 )
-"""All of them, in the order in which they are run."""
+"""All named scenarios, in the order in which they run."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Domains that join a populated IOAS, rule 2: the domain that joins decides."""
+"""Domains that join a populated IOAS, rule 2: the coherency of the new domain decides."""
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.errors import InvalidFieldError
@@ -16,9 +16,9 @@ _PASID = 100
 
 @scenario((2, 3), "iopt_area_fill_domain", "iopt_unfill_domain")
 def attach_to_pages_from_nowhere(context: ScenarioContext) -> None:
-    """A non-coherent domain joins an IOAS whose pages are not pinned yet, and goes; then another.
+    """A non-coherent domain joins an IOAS whose pages are not pinned yet, and is destroyed; then another one.
 
-    The domain's join pins the pages, and its end unpins them. That they were flushed once does not help the next time.
+    The new domain pins the pages, and its end unpins them. The flush for the first domain does not help the second.
     """
     ioas = context.ioas()
     buffer = context.buffer()
@@ -32,7 +32,7 @@ def attach_to_pages_from_nowhere(context: ScenarioContext) -> None:
 def attach_to_pages_of_a_coherent_domain(context: ScenarioContext) -> None:
     """A non-coherent domain joins a coherent one and leaves before it.
 
-    The pages come out of the other domain's table, unflushed. The coherent domain keeps them pinned, and their mark.
+    The kernel reads the pages from the other domain's table, unflushed. That domain keeps them pinned and marked.
     """
     ioas = context.ioas()
     keeps = context.domain(ioas, COHERENT)
@@ -45,9 +45,9 @@ def attach_to_pages_of_a_coherent_domain(context: ScenarioContext) -> None:
 
 @scenario((2, 3), "iopt_area_fill_domain", "batch_from_domain")
 def attach_to_pages_of_a_non_coherent_domain(context: ScenarioContext) -> None:
-    """A second non-coherent domain joins, and the first goes before it.
+    """A second non-coherent domain joins, and the first is destroyed before it.
 
-    Marked already, and yet no reason to skip: rule 2 does not ask where pages come from.
+    The mark is no reason to skip the flush: rule 2 does not ask where pages come from.
     """
     ioas = context.ioas()
     first = context.domain(ioas, NON_COHERENT)
@@ -60,10 +60,10 @@ def attach_to_pages_of_a_non_coherent_domain(context: ScenarioContext) -> None:
 
 @scenario((2, 3), "iopt_area_fill_domain", "batch_from_xarray")
 def attach_to_pages_of_an_access(context: ScenarioContext) -> None:
-    """An access pins some of the pages, a non-coherent domain joins and goes, then the access unpins.
+    """An access pins some of the pages, a non-coherent domain joins and is destroyed, then the access unpins.
 
-    Some pages come from the xarray of pins, the others are pinned afresh. The access gives back the last of them,
-    with no domain anywhere, and must flush.
+    Some pages come from the xarray of pins, the others are pinned anew. The access unpins the last of them while no
+    domain is left, and must flush.
     """
     ioas = context.ioas()
     buffer = context.buffer()
@@ -79,7 +79,7 @@ def attach_to_pages_of_an_access(context: ScenarioContext) -> None:
 def attach_a_coherent_domain(context: ScenarioContext) -> None:
     """A coherent domain joins a non-coherent one, and outlives it.
 
-    It is this domain's coherency that counts, not that of those already there. And it does not clear the mark.
+    The coherency of the new domain counts, not that of the old ones. The new domain does not clear the mark.
     """
     ioas = context.ioas()
     first = context.domain(ioas, NON_COHERENT)
@@ -94,7 +94,7 @@ def attach_a_coherent_domain(context: ScenarioContext) -> None:
 def attach_to_several_areas(context: ScenarioContext) -> None:
     """A non-coherent domain joins an IOAS with mappings of two buffers and a part of a third.
 
-    All areas are filled, each flushed as far as it is mapped.
+    The kernel fills all areas, and flushes the mapped pages of each.
     """
     ioas = context.ioas()
     buffers = [context.buffer(4), context.buffer(4), context.buffer(8)]
@@ -110,7 +110,7 @@ def attach_to_several_areas(context: ScenarioContext) -> None:
 def attach_to_halves_of_a_page(context: ScenarioContext) -> None:
     """A non-coherent domain joins an IOAS with two mappings, one of each half of a page.
 
-    Each half is flushed by itself at least; as whole pages it may be twice.
+    The kernel flushes each half, or the whole page twice.
     """
     ioas = context.ioas()
     asked = context.domain(ioas, NON_COHERENT)
@@ -128,7 +128,7 @@ def attach_to_halves_of_a_page(context: ScenarioContext) -> None:
 def attach_a_device(context: ScenarioContext) -> None:
     """A device is attached to a populated IOAS, detached, attached again, and detached.
 
-    The kernel makes a domain for it, which comes and goes with the device.
+    The kernel makes a domain for the device when it attaches, and destroys it when the device detaches.
     """
     ioas = context.ioas()
     buffer = context.buffer()
@@ -145,7 +145,7 @@ def attach_a_device(context: ScenarioContext) -> None:
 def attach_in_place_of_another(context: ScenarioContext) -> None:
     """A device moves among HWPTs of one IOAS, and then to another IOAS and back.
 
-    Moves between HWPTs that are there move no pages. A move to another IOAS fills one domain and empties another.
+    A move between existing HWPTs moves no pages. A move to another IOAS fills one domain and empties another.
     """
     first, second = context.ioas(), context.ioas()
     here, there = context.buffer(8), context.buffer(8)
@@ -171,7 +171,7 @@ def attach_in_place_of_another(context: ScenarioContext) -> None:
 def attach_a_pasid(context: ScenarioContext) -> None:
     """A PASID of a mock device is attached to a populated IOAS's HWPT, and detached.
 
-    The HWPT's pages are flushed when it is made; what is attached to it makes no difference.
+    The kernel flushes the pages when the HWPT is made; attaching a PASID flushes nothing.
     """
     elsewhere, ioas = context.ioas(), context.ioas()
     buffer = context.buffer()
@@ -195,9 +195,9 @@ def attach_a_pasid(context: ScenarioContext) -> None:
 
 @scenario((1, 2, 3), "iommufd_hwpt_nested_alloc", "iommufd_hwpt_paging_alloc")
 def attach_a_nested_hwpt(context: ScenarioContext) -> None:
-    """A parent for nesting joins a populated IOAS, a nested HWPT is made on it, attached, and all go again.
+    """A parent for nesting joins a populated IOAS, a nested HWPT is made on it and attached; both are destroyed.
 
-    The parent maps the pages and is what counts. The nested one is the guest's own and moves nothing.
+    The parent maps the pages, so its coherency counts. The nested HWPT is the guest's own table and maps none of them.
     """
     context.need(context.on_mock, "for the mock driver only")
     ioas = context.ioas()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A device in a type1 container: VFIO's own, which keeps the rules by itself, and iommufd's imitation of it."""
+"""A device in a type1 container: VFIO's own, which has its own code for the rules, and iommufd's emulation of it."""
 
 from collections.abc import Iterator
 
@@ -19,14 +19,14 @@ _ALL = (*_VFIO, ContainerMode.COMPAT_TYPE1, ContainerMode.COMPAT_TYPE1V2)
 
 
 def _need_device(context: ScenarioContext) -> None:
-    # First of all: what else may be missing is no matter where there is no device.
+    # First: without a device nothing else matters.
     context.need(not context.on_mock, "for a VFIO device only")
 
 
 def _containers(context: ScenarioContext) -> Iterator[tuple[ContainerMode, Container]]:
     """Open a container of each mode in turn, with the device in it."""
     for mode in _ALL:
-        # The kernel counts what iommufd flushes, and not what VFIO's own containers do.
+        # The kernel counts the flushes of iommufd, not those of VFIO's own containers.
         context.counted = mode not in _VFIO
         with context.step(f"open {mode}", rule=2, makes=context.coherency):
             container = open_container(mode, context.bdf)
@@ -43,7 +43,7 @@ def _flushed(context: ScenarioContext, pages: Pages) -> Pages:
 def container_map(context: ScenarioContext) -> None:
     """Map memory of three kinds in each of the type1 containers, and unmap.
 
-    The old interface has the same hole as iommufd, and code of its own to close it.
+    VFIO's own container has the same hole as iommufd, and code of its own to close it.
     """
     _need_device(context)
     buffers = [context.buffer(), context.buffer(backing=Backing.MEMFD), context.buffer(HUGE_PAGES, Backing.THP)]
@@ -59,7 +59,7 @@ def container_map(context: ScenarioContext) -> None:
 def container_unmap_of_a_part(context: ScenarioContext) -> None:
     """Map two buffers, unmap the first half of one, then everything.
 
-    Where the interface allows to unmap a part, the part is flushed and no more; VFIO's version 1 unmaps all of it.
+    Where the interface can unmap a part, the kernel flushes that part only; VFIO's version 1 unmaps the whole mapping.
     """
     _need_device(context)
     first, second = context.buffer(8), context.buffer(8)
@@ -78,9 +78,9 @@ def container_unmap_of_a_part(context: ScenarioContext) -> None:
 
 @scenario((1, 3), "vfio_pin_map_dma", "iopt_area_fill_domains")
 def container_failure_at_a_bad_address(context: ScenarioContext) -> None:
-    """Map memory of which the end is not there.
+    """Map memory whose end does not exist.
 
-    What was mapped by then is flushed again before it is given back.
+    Pages that were mapped by then are flushed again before their unpin.
     """
     _need_device(context)
     buffer = context.buffer(16, Backing.MEMFD)
@@ -96,7 +96,7 @@ def container_failure_at_a_bad_address(context: ScenarioContext) -> None:
 def container_close_without_unmap(context: ScenarioContext) -> None:
     """Close the container with memory mapped, as the end of a process does.
 
-    The last group takes the domain and all mappings along.
+    When the last group leaves, the kernel removes the domain and all mappings.
     """
     _need_device(context)
     for mode in _ALL:
@@ -111,10 +111,10 @@ def container_close_without_unmap(context: ScenarioContext) -> None:
 
 @scenario((2, 3), "vfio_iommu_replay", "vfio_iommu_unmap_unpin_reaccount")
 def container_attach_to_mappings(context: ScenarioContext) -> None:
-    """A device joins a container that has mappings, but only an emulated device; it leaves, and joins again.
+    """A device joins a container with mappings that has had an emulated device only; it leaves, and joins again.
 
-    Without an IOMMU nothing is pinned: the pages come when the device joins, and go when it leaves. That they were
-    flushed once does not help the next time.
+    Without an IOMMU nothing is pinned: the pages are pinned when the device joins, and unpinned when it leaves. The
+    flush of the first time does not help the second.
     """
     container = _without_iommu(context)
     buffers = [context.buffer(8), context.buffer(8)]
@@ -139,9 +139,9 @@ def container_attach_to_mappings(context: ScenarioContext) -> None:
 
 @scenario((2, 3), "vfio_iommu_replay", "vfio_unpin_pages_remote")
 def container_failure_of_a_join(context: ScenarioContext) -> None:
-    """A device joins a container with a mapping of memory of which the end is not there; and when it is there again.
+    """A device joins a container with a mapping whose memory was cut off, and again when the memory is back.
 
-    What was mapped by then is flushed again. The mark that this leaves says nothing about the pages it did not reach.
+    Pages that were mapped by then are flushed again. The mark that stays says nothing about the other pages.
     """
     container = _without_iommu(context)
     buffer = context.buffer(16, Backing.MEMFD)
@@ -165,7 +165,7 @@ def container_failure_of_a_join(context: ScenarioContext) -> None:
 
 
 def _without_iommu(context: ScenarioContext) -> Type1Container:
-    """Make a container of VFIO's own that has no IOMMU yet: with an emulated device."""
+    """Make one of VFIO's own containers without an IOMMU, by an emulated device."""
     _need_device(context)
     context.counted = False
     return context.keep(Type1Container(None, group=context.keep(EmulatedDevice()).group))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Calls that fail half way: what was mapped by then was exposed, and is flushed before it is given back."""
+"""Calls that fail half way: pages that were mapped by then were exposed, and are flushed before their unpin."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,9 +23,9 @@ _PAGES = 8
 
 @scenario((1, 3), "pfn_reader_unpin", "iopt_area_unfill_partial_domain")
 def failure_at_a_bad_address(context: ScenarioContext) -> None:
-    """Map memory of which the second half is not there, by its address and as a file, in batches.
+    """Map memory whose last quarter does not exist, by its address and as a file, in batches.
 
-    The batches before the bad address were in the domains. They are flushed on their way in, and out again.
+    The batches before the bad address were in the domains. They are flushed before the map and before the unpin.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -41,9 +41,9 @@ def failure_at_a_bad_address(context: ScenarioContext) -> None:
 
 @scenario((2, 3), "iopt_area_fill_domain", "iopt_area_unfill_partial_domain")
 def failure_of_a_join_at_a_bad_address(context: ScenarioContext) -> None:
-    """A non-coherent domain joins an IOAS with a mapping of memory whose end is gone, and when it is there again.
+    """A non-coherent domain joins an IOAS with a mapping whose memory was cut off, and again when the memory is back.
 
-    The batches before the bad address were in the domain, and are flushed on both ways.
+    The batches before the bad address were in the domain. They are flushed before the map and before the unpin.
     """
     ioas = context.ioas()
     buffer = context.buffer(4 * _PAGES, Backing.MEMFD, scattered=True)
@@ -65,7 +65,7 @@ def failure_of_a_join_at_a_bad_address(context: ScenarioContext) -> None:
 def failure_for_too_much_memory(context: ScenarioContext) -> None:
     """Map more than RLIMIT_MEMLOCK allows, into two non-coherent domains.
 
-    The kernel charges for the pages when they are all mapped already.
+    The kernel charges for the pages after it has mapped all of them.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -81,9 +81,9 @@ def failure_for_too_much_memory(context: ScenarioContext) -> None:
 
 @scenario((1, 3), "iopt_area_fill_domains", "pfn_reader_release_pins")
 def failure_of_a_map(context: ScenarioContext) -> None:
-    """Map into two non-coherent domains with every allocation on the way failing in its turn, then unmap.
+    """Map into two non-coherent domains, each time with another allocation failing, then unmap.
 
-    The first domain may have the pages when the second fails. No page is unpinned that a domain still maps.
+    The first domain may have the pages when the second fails. The kernel must unmap a page before it unpins it.
     """
     context.failing_domains = 2
     ioas = context.ioas()
@@ -108,9 +108,9 @@ def failure_of_a_map(context: ScenarioContext) -> None:
 
 @scenario((2, 3), "iopt_fill_domain", "iopt_table_add_domain")
 def failure_of_a_join(context: ScenarioContext) -> None:
-    """A non-coherent domain joins a populated IOAS with every allocation on the way failing in its turn.
+    """A non-coherent domain joins a populated IOAS, each time with another allocation failing.
 
-    Areas that were filled are emptied again, and flushed. A domain that did not join is not counted.
+    The kernel empties and flushes the areas it has filled. It must not count a domain that did not join.
     """
     ioas = context.ioas()
     buffers = [context.buffer(_PAGES), context.buffer(_PAGES)]
@@ -123,9 +123,9 @@ def failure_of_a_join(context: ScenarioContext) -> None:
 
 @scenario((1, 2), "iopt_fill_domain", "iopt_table_add_domain")
 def failure_of_a_join_beside_another(context: ScenarioContext) -> None:
-    """A second non-coherent domain joins with every allocation on the way failing in its turn; then map something else.
+    """A second non-coherent domain joins, each time with another allocation failing; then map something else.
 
-    The first keeps the pages, and must still be counted when the other could not join.
+    The first domain keeps the pages, and must still be counted when the second could not join.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -139,9 +139,9 @@ def failure_of_a_join_beside_another(context: ScenarioContext) -> None:
 
 @scenario((2, 3), "pfn_reader_release_pins", "pfn_reader_unpin")
 def failure_of_a_join_beside_an_access(context: ScenarioContext) -> None:
-    """A non-coherent domain joins with every allocation failing in its turn; an access holds one half of the pages.
+    """A non-coherent domain joins, each time with another allocation failing; an access holds one half of the pages.
 
-    They are one run of pages. What is given back when the domain cannot join begins in the middle of it.
+    All pages are one run. The pages that are unpinned when the domain cannot join begin in the middle of it.
     """
     ioas = context.ioas()
     buffer = context.buffer(HUGE_PAGES, Backing.THP)
@@ -155,9 +155,9 @@ def failure_of_a_join_beside_an_access(context: ScenarioContext) -> None:
 
 @scenario((2, 3), "iommufd_device_attach", "iommufd_hwpt_paging_abort")
 def failure_of_an_attach(context: ScenarioContext) -> None:
-    """A device is attached to a populated IOAS with every allocation on the way failing in its turn.
+    """A device is attached to a populated IOAS, each time with another allocation failing.
 
-    The domain that the kernel makes for it may have joined already, and is taken out again.
+    The domain that the kernel makes for the device may have joined already, and is removed again.
     """
     ioas = context.ioas()
     buffer = context.buffer(_PAGES)
@@ -200,7 +200,7 @@ def _join_with_faults(context: ScenarioContext, ioas: Ioas, pages: Pages, leave:
 
 
 def _sweep(attempt: Callable[[FaultInjection, int], None]) -> None:
-    """Call *attempt* with the first fault, the second, and so on, until there was none to happen."""
+    """Call *attempt* with the first fault, the second, and so on, until no allocation is left to fail."""
     with FaultInjection() as faults:
         for number in count(1):
             attempt(faults, number)

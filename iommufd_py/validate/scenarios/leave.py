@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ways in which pages are given back, rule 3: what was exposed is flushed after the last unmap, before the unpin."""
+"""Ways in which pages are unpinned, rule 3: exposed pages are flushed after the last unmap and before the unpin."""
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import PAGE_BYTES
@@ -13,7 +13,7 @@ COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
 def leave_by_close(context: ScenarioContext) -> None:
     """Close the iommufd with everything still mapped.
 
-    The end of a process that crashed.
+    As when a process crashes.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -28,7 +28,7 @@ def leave_by_close(context: ScenarioContext) -> None:
 def leave_with_the_domain(context: ScenarioContext) -> None:
     """The HWPT is destroyed with the pages mapped, then the IOAS.
 
-    The pages go with the domain, so that the IOAS has none left to give back.
+    The pages are unpinned with the domain, so the IOAS has none left to unpin.
     """
     ioas = context.ioas()
     hwpt = context.domain(ioas, NON_COHERENT)
@@ -43,7 +43,7 @@ def leave_with_the_domain(context: ScenarioContext) -> None:
 def leave_by_unmap_of_everything(context: ScenarioContext) -> None:
     """Several mappings in two non-coherent domains and a coherent one are unmapped in one call.
 
-    The domain that holds the pages need not be the one that is non-coherent.
+    The kernel reads the pages from one domain, which need not be the non-coherent one.
     """
     for order in ((COHERENT, NON_COHERENT, NON_COHERENT), (NON_COHERENT, COHERENT, NON_COHERENT)):
         ioas = context.ioas()
@@ -60,7 +60,7 @@ def leave_by_unmap_of_everything(context: ScenarioContext) -> None:
 def leave_by_an_access_after_the_domain(context: ScenarioContext) -> None:
     """An access pins pages that a non-coherent domain has; the domain goes, then the access closes.
 
-    The last holder flushes, even if it is not a domain and none is left.
+    The last holder flushes, even if it is an access and no domain is left.
     """
     ioas = context.ioas()
     hwpt = context.domain(ioas, NON_COHERENT)
@@ -75,9 +75,9 @@ def leave_by_an_access_after_the_domain(context: ScenarioContext) -> None:
 
 @scenario((1, 3), "iommufd_access_notify_unmap", "iopt_area_unfill_domains")
 def leave_by_unmap_under_an_access(context: ScenarioContext) -> None:
-    """An access pins pages that a non-coherent domain has; they are unmapped, which asks the access to unpin.
+    """An access pins pages that a non-coherent domain has; an unmap asks the access to unpin.
 
-    The pages are given back once and flushed once, whichever of the two holds them last.
+    The pages are unpinned once and flushed once, whether the access or the domain holds them last.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -92,7 +92,7 @@ def leave_by_unmap_under_an_access(context: ScenarioContext) -> None:
 def leave_by_an_access_alone(context: ScenarioContext) -> None:
     """An access pins pages and unpins them, without a domain, and in an IOAS with a coherent one.
 
-    In-kernel users go through the cache: their pins are none of the rules'.
+    In-kernel users access memory through the cache, so the rules do not concern their pins.
     """
     for coherency in (None, COHERENT):
         ioas = context.ioas()
@@ -109,7 +109,7 @@ def leave_by_an_access_alone(context: ScenarioContext) -> None:
 def leave_after_reads_by_an_access(context: ScenarioContext) -> None:
     """An access reads and writes pages that a non-coherent domain has, and after the domain is gone.
 
-    Reading is not giving back. Pages that are pinned for the read alone may be flushed if they are marked.
+    A read does not unpin mapped pages. Pages that are pinned for the read alone may be flushed if they are marked.
     """
     ioas = context.ioas()
     hwpt = context.domain(ioas, NON_COHERENT)

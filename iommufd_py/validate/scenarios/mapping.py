@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""New mappings, rule 1: the domains that the IOAS has decide."""
+"""New mappings, rule 1: the domains of the IOAS decide whether pages are flushed."""
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.errors import NotSupportedError
@@ -29,7 +29,7 @@ def map_non_coherent(context: ScenarioContext) -> None:
 def map_coherent(context: ScenarioContext) -> None:
     """Map into an IOAS whose only domain is coherent, unmap, map again and let the domain go.
 
-    Nothing is ever flushed: coherent devices must not pay.
+    The kernel must flush nothing: coherent devices must not pay for it.
     """
     ioas = context.ioas()
     hwpt = context.domain(ioas, COHERENT)
@@ -43,7 +43,7 @@ def map_coherent(context: ScenarioContext) -> None:
 def map_without_domain(context: ScenarioContext) -> None:
     """Map into an IOAS without a domain, and unmap.
 
-    No device can reach the pages, they are not even pinned.
+    No device can reach the pages; the kernel does not even pin them.
     """
     ioas = context.ioas()
     buffer = context.buffer()
@@ -54,7 +54,7 @@ def map_without_domain(context: ScenarioContext) -> None:
 def map_one_of_each(context: ScenarioContext) -> None:
     """Map into an IOAS with a coherent and a non-coherent domain, in both orders of joining.
 
-    One non-coherent domain among others is enough, wherever it stands.
+    One non-coherent domain is enough, in any position of the list of domains.
     """
     for first, second in ((COHERENT, NON_COHERENT), (NON_COHERENT, COHERENT)):
         ioas = context.ioas()
@@ -81,9 +81,9 @@ def map_two_non_coherent(context: ScenarioContext) -> None:
 
 @scenario((1, 3), "iopt_table_remove_domain", "iopt_area_fill_domains")
 def map_after_the_last_non_coherent(context: ScenarioContext) -> None:
-    """Map, let the only non-coherent domain of two go, map something else, unmap both.
+    """Map, destroy the only non-coherent domain of two, map something else, unmap both.
 
-    With the domain gone new pages are not flushed any more, but the old ones are when they are unpinned.
+    New pages are not flushed any more, but the old ones are flushed when they are unpinned.
     """
     ioas = context.ioas()
     context.domain(ioas, COHERENT)
@@ -100,8 +100,8 @@ def map_after_the_last_non_coherent(context: ScenarioContext) -> None:
 def map_while_domains_come_and_go(context: ScenarioContext) -> None:
     """Two non-coherent domains join and one leaves, then the other, then one comes back; map each time.
 
-    The count of non-coherent domains must follow them, and not the coherent ones that come and go besides. One too few
-    and a map is not flushed, one too many and it is flushed for coherent devices.
+    The kernel counts non-coherent domains, and must not count the coherent ones that come and go as well. With a count
+    too low a map is not flushed; with a count too high it is flushed for coherent devices.
     """
     ioas = context.ioas()
     context.domain(ioas, COHERENT)
@@ -129,7 +129,7 @@ def map_while_domains_come_and_go(context: ScenarioContext) -> None:
 def map_for_reading(context: ScenarioContext) -> None:
     """Map so that the device may only read, and unmap.
 
-    A device that only reads can still read what was in memory before, and the kernel cannot know what it did.
+    A device that only reads can still read stale data from memory, so its pages are flushed as well.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -144,7 +144,7 @@ def map_for_reading(context: ScenarioContext) -> None:
 def map_the_same_memory_twice(context: ScenarioContext) -> None:
     """Map the same memory twice, into one IOAS, and into one with a coherent domain; unmap one after the other.
 
-    Two maps are two sets of pages for the kernel: each is flushed for itself, the coherent one never.
+    For the kernel two maps are two sets of pages: it flushes each of them, and never the coherent one.
     """
     ioas, other = context.ioas(), context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -161,7 +161,7 @@ def map_the_same_memory_twice(context: ScenarioContext) -> None:
 def map_parts_of_pages(context: ScenarioContext) -> None:
     """Map from the middle of one page to the middle of another; then the two halves of a page by themselves.
 
-    The first and last page are mapped in part. They are flushed as a whole or as far as they are mapped.
+    The first and last page are mapped in part. The kernel may flush the whole page or the mapped part.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -182,7 +182,7 @@ def map_parts_of_pages(context: ScenarioContext) -> None:
 
 @scenario((1, 3), "pfn_reader_next", "iopt_area_unpin_domain")
 def map_in_several_batches(context: ScenarioContext) -> None:
-    """Map and unmap with so little memory for batches that many are needed.
+    """Map and unmap with so little memory for batches that the kernel needs many.
 
     Every batch is flushed, not only the first or the last.
     """
@@ -203,7 +203,7 @@ def map_in_several_batches(context: ScenarioContext) -> None:
 def map_from_threads(context: ScenarioContext) -> None:
     """Four threads map and unmap, each in an IOAS of its own and all in a common one.
 
-    Whatever the rules are kept with must be locked.
+    The counter and the mark need locks.
     """
     rounds = 4
     common = context.ioas()
@@ -228,9 +228,9 @@ def map_from_threads(context: ScenarioContext) -> None:
 
 @scenario((1, 3), "iopt_map_file_pages")
 def map_dmabuf(context: ScenarioContext) -> None:
-    """Map a dma-buf, let a non-coherent domain go and another join, unmap.
+    """Map a dma-buf, destroy a non-coherent domain, make another, unmap.
 
-    Its memory is that of a device, never cached and never pinned: flushing it is for nothing, and can be fatal.
+    Its memory belongs to a device and is neither cached nor pinned: a flush is useless, and can be fatal.
     """
     ioas = context.ioas()
     goes = context.domain(ioas, NON_COHERENT)

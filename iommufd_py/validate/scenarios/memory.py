@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory of every kind: what counts is that a page is cached, not how the kernel came by it."""
+"""Memory of every kind: every cached page is flushed, however the kernel got it."""
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import PAGE_BYTES
@@ -14,7 +14,7 @@ NON_COHERENT = Coherency.NON_COHERENT
 def memory_of_a_memfd(context: ScenarioContext) -> None:
     """Map a memfd through its descriptor, let a second domain join, unmap; then a part of it.
 
-    Its pages come as folios, not by user addresses.
+    The kernel gets its pages as folios, not by user addresses.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -42,7 +42,7 @@ def memory_shared(context: ScenarioContext) -> None:
 def memory_in_huge_pages(context: ScenarioContext) -> None:
     """Map a transparent huge page, let a second domain join, unmap; then some pages in the middle of it.
 
-    A run of pages is flushed from its first byte to its last, a part of one only as far as it is mapped.
+    The kernel flushes a run of pages from its first byte to its last, and of a part only the mapped pages.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -70,7 +70,7 @@ def memory_in_hugetlb_pages(context: ScenarioContext) -> None:
 def memory_of_a_memfd_in_huge_pages(context: ScenarioContext) -> None:
     """Map a memfd in huge pages through its descriptor, let a second domain join, unmap; then a part of it.
 
-    One folio is all of it, and what is flushed is what is mapped. The memory of a virtual machine is of this kind.
+    One folio is all of the memory; the kernel flushes the mapped pages only. Virtual machines use such memory.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -84,9 +84,9 @@ def memory_of_a_memfd_in_huge_pages(context: ScenarioContext) -> None:
 
 @scenario((3,), "iopt_pages_unpin_xarray", "batch_unpin")
 def memory_in_huge_pages_held_in_part(context: ScenarioContext) -> None:
-    """An access pins one page in the middle of a huge page; the domain goes, then the access.
+    """An access pins one page in the middle of a huge page; the domain is destroyed, then the access unpins.
 
-    The run is cut: what is unpinned is flushed, and the page that stays pinned only when it goes.
+    The run is cut: the kernel flushes the unpinned pages, and the pinned page only when the access unpins it.
     """
     ioas = context.ioas()
     hwpt = context.domain(ioas, NON_COHERENT)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Several areas over the same pages, by IOAS_COPY and by a split: the mark is of the pages, the flush of the area."""
+"""Several areas over the same pages, by IOAS_COPY and by a split: the pages have the mark, the area is flushed."""
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import PAGE_BYTES
@@ -13,7 +13,7 @@ COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
 def shared_parts_attached_one_by_one(context: ScenarioContext) -> None:
     """Two IOASes hold copies of different parts of one mapping; a domain joins the one, then the other.
 
-    The mark that the first area set says nothing about the second: the last paragraph of the rules' mail.
+    The mark that the first area set says nothing about the second: see the last paragraph of the rules' mail.
     """
     source, first, second = context.ioas(), context.ioas(), context.ioas()
     buffer = context.buffer()
@@ -30,7 +30,7 @@ def shared_parts_attached_one_by_one(context: ScenarioContext) -> None:
 def shared_part_copied_after_an_attach(context: ScenarioContext) -> None:
     """One part is copied into an IOAS, a domain joins, then another part is copied into it.
 
-    The pages are marked when the second part is mapped, and yet its pages were never flushed.
+    The set of pages is marked when the second part is mapped, but the pages of that part were never flushed.
     """
     source, target = context.ioas(), context.ioas()
     buffer = context.buffer()
@@ -46,7 +46,7 @@ def shared_part_copied_after_an_attach(context: ScenarioContext) -> None:
 def shared_with_a_coherent_ioas(context: ScenarioContext) -> None:
     """Pages of a coherent IOAS are copied into a non-coherent one; the copy goes first.
 
-    They are flushed when copied, and when the last of the two gives them back, though that one is coherent.
+    The kernel flushes them at the copy, and when the last of the two IOASes unpins them, although it is coherent.
     """
     coherent, other = context.ioas(), context.ioas()
     context.domain(coherent, COHERENT)
@@ -62,7 +62,7 @@ def shared_with_a_coherent_ioas(context: ScenarioContext) -> None:
 def shared_into_a_coherent_ioas(context: ScenarioContext) -> None:
     """Pages of a non-coherent IOAS are copied into a coherent one; the source goes first.
 
-    A coherent domain gains nothing from a flush. Rule 1 asks the IOAS, not the pages.
+    A coherent domain gains nothing from a flush. Rule 1 looks at the IOAS, not at the pages.
     """
     non_coherent, other = context.ioas(), context.ioas()
     context.domain(non_coherent, NON_COHERENT)
@@ -78,7 +78,7 @@ def shared_into_a_coherent_ioas(context: ScenarioContext) -> None:
 def shared_by_two_non_coherent_ioases(context: ScenarioContext) -> None:
     """Pages of a non-coherent IOAS are copied into another non-coherent one.
 
-    No matter where a page is from, a new mapping flushes it.
+    A new mapping flushes each page, wherever the page is from.
     """
     first, second = context.ioas(), context.ioas()
     context.domain(first, NON_COHERENT)
@@ -94,7 +94,7 @@ def shared_by_two_non_coherent_ioases(context: ScenarioContext) -> None:
 def shared_after_a_split(context: ScenarioContext) -> None:
     """The middle of a mapping is unmapped as VFIO's old interface allows; a domain joins what is left.
 
-    The split makes two areas of one. Filling the first marks the pages, which says nothing about the second.
+    The split makes two areas of one. The first one marks the pages, which says nothing about the second.
     """
     ioas = context.ioas()
     split = context.splitter(ioas)
@@ -114,7 +114,7 @@ def shared_after_a_split(context: ScenarioContext) -> None:
 def shared_after_a_split_while_mapped(context: ScenarioContext) -> None:
     """The middle of a mapping is unmapped while a non-coherent domain has it; then the ends, one by one.
 
-    Each part is flushed when it goes, and only that part.
+    The kernel flushes each part when it is unmapped, and no other pages.
     """
     ioas = context.ioas()
     split = context.splitter(ioas)

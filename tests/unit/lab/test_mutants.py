@@ -39,6 +39,11 @@ VIOLATED = document(
     "violated", scenario("a", "kept"), scenario("b", "violated", 3, 1, 3), scenario("c", "violated", None)
 )
 ERROR = document("error", scenario("a", "error", reason="it stopped"))
+DISAGREES = document(
+    "counters disagree",
+    scenario("a", "counters disagree", reason="counted 3"),
+    scenario("b", "kernel report", reason="a WARNING"),
+)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +58,8 @@ ERROR = document("error", scenario("a", "error", reason="it stopped"))
         (False, VIOLATED, "reported a WARNING", True, "b (1, 3) and 1 more; the guest reported a WARNING"),
         (False, KEPT, "", False, "survived, kept"),
         (False, ERROR, "", False, "survived, error, a (it stopped)"),
+        (False, DISAGREES, "", True, "a (counters disagree) and 1 more"),
+        (True, DISAGREES, "", False, "not accepted, counters disagree: a (counters disagree), b (kernel report)"),
         (False, None, "reported a panic", False, "no answer; the guest reported a panic"),
     ],
 )
@@ -102,7 +109,10 @@ def test_two_witnesses(
 
 def test_a_pattern_that_nothing_matches_is_wrong_usage() -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts/mutants", "--only", "nothing"], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "scripts/mutants", "--only", "rule*", "--only", "nothing"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert "no patch matches 'nothing'" in done.stderr

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""The steps of `iommufd map`: an IOAS, a HWPT, an attach, a buffer, a map. Each is reported when it is done."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.errors import IommufdError
+from iommufd_py.host import pinned_bytes
+from iommufd_py.objects.buffer import Backing, DmaBuffer
+from iommufd_py.objects.device import BoundDevice
+from iommufd_py.objects.hwpt import Hwpt
+from iommufd_py.objects.ioas import DmaMapping, Ioas
+from iommufd_py.objects.ioctl_trace import ioctl_trace
+from iommufd_py.objects.iommufd import Iommufd
+from iommufd_py.objects.resource import Resource
+from iommufd_py.uapi.call import IoctlCall
+from iommufd_py.vtd import leaf_sizes
+
+MOST_LEAVES_BYTES = 64 << 20
+"""The leaves of a larger mapping are not read: debugfs lists all of them with the IOMMU's lock held."""
+
+STEPS = 5
+
+_R = TypeVar("_R", bound=Resource)
+
+
+@dataclass(frozen=True, slots=True)
+class MapStep:
+    """One step that was tried.
+
+    Attributes:
+        do: ``ioas``, ``hwpt``, ``attach``, ``buffer`` or ``map``.
+        fields: its arguments, as the user gave them.
+        error: errno it failed with, as ``EEXIST``; empty for success.
+        message: text of the error, empty for success.
+        facts: ids, addresses, bytes and leaves of the result, by name.
+        ioctls: all ioctls that were issued for it.
+    """
+
+    do: str
+    fields: Mapping[str, Any]
+    error: str
+    message: str
+    facts: Mapping[str, Any]
+    ioctls: tuple[IoctlCall, ...]
+
+    def __str__(self) -> str:
+        shown = " ".join(f"{name}={value}" for name, value in self.fields.items())
+        return f"{self.do} {shown}".strip()
+
+
+class MapOnce:
+    """One map for a device, in a ``with`` block that undoes everything at its end.
+
+    Args:
+        iommufd: everything is made on it.
+        device: the HWPT is made for it, and attached.
+        size: bytes to map.
+        iova: where to map, None for a place of the kernel's choice.
+        backing: kind of memory.
+        coherency: what the HWPT must be.
+    """
+
+    def __init__(
+        self,
+        iommufd: Iommufd,
+        device: BoundDevice,
+        *,
+        size: int,
+        iova: int | None = None,
+        backing: Backing = Backing.ANON_4K,
+        coherency: Coherency = Coherency.ANY,
+    ) -> None:
+        self._iommufd = iommufd
+        self._device = device
+        self._size = size
+        self._iova = iova
+        self._backing = backing
+        self._coherency = coherency
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._open.close()
+
+    def steps(self) -> Iterator[MapStep]:
+        """Do the steps and yield each one; the last one is the first that fails."""
+        place = {} if self._iova is None else {"iova": self._iova}
+        steps: tuple[tuple[str, dict[str, Any], Callable[[], dict[str, Any]]], ...] = (
+            ("ioas", {"name": "ioas"}, self._ioas),
+            ("hwpt", {"name": "hwpt", "ioas": "ioas", "coherency": str(self._coherency)}, self._hwpt),
+            ("attach", {"to": "hwpt"}, self._attach),
+            ("buffer", {"name": "buffer", "size": self._size, "backing": str(self._backing)}, self._buffer),
+            ("map", {"name": "mapping", "ioas": "ioas", "buffer": "buffer", **place}, self._map),
+        )
+        assert len(steps) == STEPS
+        for do, fields, call in steps:
+            step = _try(do, fields, call)
+            yield step
+            if step.error:
+                return
+
+    def _keep(self, made: _R) -> _R:
+        self._open.enter_context(made)
+        return made
+
+    def _ioas(self) -> dict[str, Any]:
+        self._made_ioas: Ioas = self._keep(self._iommufd.alloc_ioas())
+        return {"id": self._made_ioas.id}
+
+    def _hwpt(self) -> dict[str, Any]:
+        hwpt = self._made_hwpt = self._keep(self._device.alloc_hwpt(self._made_ioas, coherency=self._coherency))
+        assert isinstance(hwpt, Hwpt) and hwpt.evidence is not None  # alloc_hwpt() gives it
+        return {"id": hwpt.id, "coherency": str(hwpt.evidence.coherency), "evidence": str(hwpt.evidence)}
+
+    def _attach(self) -> dict[str, Any]:
+        self._keep(self._device.attach(self._made_hwpt))
+        return {"pt_id": self._made_hwpt.id}
+
+    def _buffer(self) -> dict[str, Any]:
+        buffer = self._made_buffer = self._keep(DmaBuffer(self._size, self._backing))
+        runs = buffer.physical_runs()
+        return {"user_va": buffer.user_va, "length": buffer.length, "physical_runs": runs and runs.total()}
+
+    def _map(self) -> dict[str, Any]:
+        before = pinned_bytes()
+        mapping = self._keep(self._made_ioas.map(self._made_buffer, self._iova))
+        pinned = pinned_bytes() - before
+        return {"iova": mapping.iova, "length": mapping.length, "pinned_bytes": pinned, **self._leaves(mapping)}
+
+    def _leaves(self, mapping: DmaMapping) -> dict[str, Any]:
+        if mapping.length > MOST_LEAVES_BYTES:
+            return {}
+        leaves = leaf_sizes(self._device.name, mapping.iova, mapping.length)
+        return {} if leaves is None else {"leaves": leaves}
+
+
+def _try(do: str, fields: dict[str, Any], call: Callable[[], dict[str, Any]]) -> MapStep:
+    calls: list[IoctlCall] = []
+    error = message = ""
+    facts: dict[str, Any] = {}
+    with ioctl_trace(calls.append):
+        try:
+            facts = call()
+        except IommufdError as failure:
+            error, message = failure.errno_name, str(failure)
+    return MapStep(do, fields, error, message, facts, tuple(calls))

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""Mechanical mutants of a kernel series: small changes of its added lines, switchable in one kernel. Pure.
+
+Each mutant has a number. A statement becomes a chain ``if (mutant(1)) { ... } else { the original }``, a condition a
+chain of ``mutant(1) ? (...) : (the original)``; the kernel parameter ``mutant`` selects one, 0 none.
+
+The lexer knows the kernel's style, not all of C: it takes single statements and conditions on lines of their own, and
+leaves declarations, loops, returns and labels alone.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+HEADER = "include/linux/iommufd_mutant.h"
+HEADER_TEXT = """/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef __LINUX_IOMMUFD_MUTANT_H
+#define __LINUX_IOMMUFD_MUTANT_H
+#include <linux/compiler.h>
+extern unsigned int mutant_selected;
+#define mutant(number) unlikely(READ_ONCE(mutant_selected) == (number))
+#endif
+"""
+DEFINITION_FILE = "kernel/params.c"
+DEFINITION_TEXT = """
+#include <linux/iommufd_mutant.h>
+unsigned int mutant_selected;
+EXPORT_SYMBOL_GPL(mutant_selected);
+core_param(mutant, mutant_selected, uint, 0644);
+"""
+PARAMETER = "/sys/module/kernel/parameters/mutant"
+
+_STATEMENT = re.compile(r"^(?P<indent>\t+)(?P<text>[^\s#{}/*].*;)$")
+_NOT_A_STATEMENT = re.compile(
+    r"(?:return|goto|break|continue|case|default|else|do|while|for|if|switch|struct|union|enum|const|static|unsigned|"
+    r"signed|int|long|short|char|bool|void|size_t|phys_addr_t|u8|u16|u32|u64|extern|typedef|"
+    # Checks and reports: without them nothing else changes.
+    r"lockdep_\w+|might_sleep|cond_resched|WARN_\w+|pr_\w+)\b"
+)
+# "type name;" or "type *name = ...": two words in a row.
+_DECLARATION = re.compile(r"\w+\s+\**\w+\s*(?:[=;,\[])")
+_CALL_OR_ASSIGNMENT = re.compile(r"(?:[\w>.\-\[\]*&()]+\s*(?:[-+|&]?=[^=]|\+\+|--)|[+-]{2}|\w+\()")
+_CONDITION = re.compile(r"^(?P<indent>\t+)(?P<head>(?:\} else )?if) \((?P<text>.*)\)(?P<tail>(?: \{)?)$")
+
+# (name of the operator, pattern, replacement), tried one by one at each place.
+_REWRITES: tuple[tuple[str, re.Pattern[str], str], ...] = (
+    ("and for or", re.compile(r" \|\| "), " && "),
+    ("or for and", re.compile(r" && "), " || "),
+    ("not less but less or equal", re.compile(r" < "), " <= "),
+    ("not less or equal but less", re.compile(r" <= "), " < "),
+    ("not greater but greater or equal", re.compile(r" > "), " >= "),
+    ("not greater or equal but greater", re.compile(r" >= "), " > "),
+    ("equal for unequal", re.compile(r" != "), " == "),
+    ("unequal for equal", re.compile(r" == "), " != "),
+    ("minus for plus", re.compile(r" \+ "), " - "),
+    ("plus for minus", re.compile(r" - "), " + "),
+    ("division for multiplication", re.compile(r" \* "), " / "),
+    ("decrement for increment", re.compile(r"\+\+"), "--"),
+    ("increment for decrement", re.compile(r"--(?!>)"), "++"),
+    ("minus for plus", re.compile(r" \+= "), " -= "),
+    ("plus for minus", re.compile(r" -= "), " += "),
+    ("false for true", re.compile(r"\btrue\b"), "false"),
+    ("true for false", re.compile(r"\bfalse\b"), "true"),
+    ("1 for 0", re.compile(r"(?<![\w.])0(?![\w.])"), "1"),
+    ("0 for 1", re.compile(r"(?<![\w.])1(?![\w.])"), "0"),
+    ("no negation", re.compile(r"!(?=[\w(])"), ""),
+    ("1 for PAGE_SIZE", re.compile(r"\bPAGE_SIZE\b"), "1"),
+)
+_NEGATIONS = ("equal for unequal", "unequal for equal", "no negation")
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One mechanical change.
+
+    Attributes:
+        number: selects it at run time.
+        file: path in the tree.
+        line: number of its line in the file of the series, from 1.
+        operator: the kind of change, in words.
+        before: the original statement or condition.
+        after: the changed one, empty for a dropped statement.
+        partner: line and new text of a second statement that changes with it; None for most.
+    """
+
+    number: int
+    file: str
+    line: int
+    operator: str
+    before: str
+    after: str
+    partner: tuple[int, str] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.operator}: {self.before}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A statement or condition: its lines (from 0, last included) and its parts."""
+
+    first: int
+    last: int
+    indent: str
+    text: str
+    head: str = ""
+    tail: str = ""
+
+    @property
+    def is_condition(self) -> bool:
+        return bool(self.head)
+
+
+def mutants_of(file: str, text: str, added: Collection[int], first_number: int = 1) -> list[Mutant]:
+    """Return the mutants of a file.
+
+    Args:
+        file: path in the tree.
+        text: the file with the series applied.
+        added: numbers of the lines that the series added or changed, from 1.
+        first_number: number of the first mutant.
+    """
+    found: list[Mutant] = []
+    for place, operator, after, partner in _changes(_places(text.split("\n"), added)):
+        number = first_number + len(found)
+        other = None if partner is None else (partner.first + 1, place.text)
+        found.append(Mutant(number, file, place.first + 1, operator, place.text, after, other))
+    return found
+
+
+def with_mutants(text: str, added: Collection[int], mutants: Sequence[Mutant]) -> str:
+    """Return the text of a file in which each of *mutants*, which are its own, can be selected."""
+    lines = text.split("\n")
+    by_line: dict[int, list[tuple[int, str]]] = {}
+    for one in mutants:
+        for line, after in ((one.line, one.after), *((one.partner,) if one.partner else ())):
+            by_line.setdefault(line - 1, []).append((one.number, after))
+    for place in reversed(_places(lines, added)):
+        chosen = by_line.get(place.first)
+        if chosen:
+            lines[place.first : place.last + 1] = _chain(place, chosen)
+    return _with_include("\n".join(lines))
+
+
+def locate(text: str, numbers: Mapping[int, Mutant]) -> dict[int, list[int]]:
+    """Return the mutants that are on each line (from 1) of a text with mutants: those that a compiler complains of."""
+    found: dict[int, list[int]] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        here = [int(one) for one in re.findall(r"\bmutant\((\d+)\)", line) if int(one) in numbers]
+        if here:
+            found[number] = here
+    return found
+
+
+def _places(lines: Sequence[str], added: Collection[int]) -> list[_Place]:
+    """Find the statements and conditions all of whose lines were added."""
+    places = []
+    at = 0
+    while at < len(lines):
+        place = _place_at(lines, at)
+        if place is not None and all(number + 1 in added for number in range(place.first, place.last + 1)):
+            places.append(place)
+            at = place.last
+        at += 1
+    return places
+
+
+def _place_at(lines: Sequence[str], first: int) -> _Place | None:
+    """Read a statement or condition that begins in a line, and may go on in the next ones."""
+    if not re.match(r"^\t+[^\s#/*]", lines[first]) or (first and _is_continued(lines[first - 1])):
+        return None
+    text = lines[first].rstrip()
+    for last in range(first, min(first + 6, len(lines))):
+        if last > first:
+            text += " " + lines[last].strip()
+        if text.count("(") != text.count(")"):
+            continue
+        if last > first and lines[last - 1].rstrip().endswith("{"):
+            return None  # the head of a loop
+        condition = _CONDITION.match(text)
+        if condition:
+            head, tail = condition["head"], condition["tail"]
+            return _Place(first, last, condition["indent"], condition["text"], head, tail)
+        statement = _STATEMENT.match(text)
+        if statement:
+            return _Place(first, last, statement["indent"], statement["text"]) if _is_plain(statement["text"]) else None
+    return None
+
+
+def _is_continued(line: str) -> bool:
+    """Tell whether a statement goes on after this line. One that ends with a parenthesis is an if or a loop."""
+    text = line.partition("/*")[0].rstrip()
+    if not text or text.endswith((";", "{", "}", ":", "*/", ")")) or text.lstrip().startswith(("*", "#", "//")):
+        return False
+    return not re.search(r"^\s*(?:else|do)$|\belse$", text)
+
+
+def _is_plain(text: str) -> bool:
+    if _NOT_A_STATEMENT.match(text) or _DECLARATION.match(text):
+        return False
+    return bool(_CALL_OR_ASSIGNMENT.match(text)) and text.count('"') % 2 == 0
+
+
+def _changes(places: Sequence[_Place]) -> Iterator[tuple[_Place, str, str, _Place | None]]:
+    """Yield the changes: the place, the operator, the new text, and the statement that it changes places with."""
+    for place in places:
+        if place.is_condition:
+            yield place, "condition negated", f"!({place.text})", None
+            yield place, "condition always true", "true", None
+            yield place, "condition always false", "false", None
+        else:
+            yield place, "statement dropped", "", None
+        simple = place.is_condition and not re.search(r"&&|\|\|", place.text)
+        for operator, pattern, replacement in _REWRITES:
+            if simple and operator in _NEGATIONS:
+                continue  # that is the condition negated
+            for match in pattern.finditer(place.text):
+                after = place.text[: match.start()] + replacement + place.text[match.end() :]
+                # Not in strings; and a condition is made true, false or its contrary above.
+                if place.text[: match.start()].count('"') % 2 == 0 and after not in ("true", "false", f"!{place.text}"):
+                    yield place, operator, after, None
+    for first, second in pairwise(places):
+        neighbours = second.first == first.last + 1 and first.indent == second.indent
+        if neighbours and not first.is_condition and not second.is_condition:
+            yield first, "done after the next statement", second.text, second
+
+
+def _chain(place: _Place, changes: Sequence[tuple[int, str]]) -> list[str]:
+    if place.is_condition:
+        text = f"({place.text})"
+        for number, after in reversed(changes):
+            text = f"mutant({number}) ? ({after}) : {text}"
+        return [f"{place.indent}{place.head} ({text}){place.tail}"]
+    lines = [f"{place.indent}do {{"]
+    lines += [f"{place.indent}\tif (mutant({number})) {{ {after} }} else" for number, after in changes]
+    return [*lines, f"{place.indent}\t{{ {place.text} }}", f"{place.indent}}} while (0);"]
+
+
+def _with_include(text: str) -> str:
+    return re.sub(r"^#include ", "#include <linux/iommufd_mutant.h>\n#include ", text, count=1, flags=re.MULTILINE)

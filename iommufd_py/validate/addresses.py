@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""Where this kernel has its struct pages and its direct map, found from pages with known frame numbers. Pure."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from iommufd_py.base.errors import SkipError
+from iommufd_py.base.units import PAGE_BYTES
+
+# The direct map begins at a multiple of this, randomized or not (arch/x86/mm/kaslr.c).
+_DIRECT_MAP_ALIGNMENT = 1 << 30
+# 64 bytes as a rule, more with debugging options; always a multiple of a word.
+_STRUCT_SIZES = range(48, 257, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class PageStructs:
+    """The kernel's array of struct page, which turns the arguments of unpins into frame numbers.
+
+    Attributes:
+        base: address of the struct page of frame 0.
+        size: bytes of one.
+    """
+
+    base: int
+    size: int
+
+    @classmethod
+    def solve(cls, known: Iterable[tuple[int, int]]) -> "PageStructs":
+        """Find the array from (address, frame) pairs.
+
+        Raises:
+            SkipError: there are too few pairs, or no array fits them, as with a memory model without such an array.
+        """
+        pairs = sorted(set(known))
+        if len({frame for _, frame in pairs}) < 2:
+            raise SkipError("the unpin of the pages cannot be observed: the kernel unpins them by an unknown function")
+        (low_address, low_frame), (high_address, high_frame) = pairs[0], pairs[-1]
+        size, rest = divmod(high_address - low_address, high_frame - low_frame) if high_frame > low_frame else (0, 1)
+        base = low_address - low_frame * size
+        if rest or any(base + frame * size != address for address, frame in pairs):
+            raise SkipError("the unpin of the pages cannot be observed: struct pages do not lie in one array")
+        return cls(base, size)
+
+    @classmethod
+    def find(cls, seen: Sequence[tuple[Collection[int], int]]) -> "PageStructs":
+        """Find the array among the addresses that were unpinned while each of some known pages was.
+
+        On a busy host other pages are unpinned at the same time, even in the context of our own thread, by an
+        interrupt. Only the right addresses lie on one line with all frame numbers.
+
+        Args:
+            seen: for each known page, the addresses and its frame number.
+
+        Raises:
+            SkipError: no array fits, or more than one.
+        """
+        if not all(addresses for addresses, _ in seen):
+            return cls.solve(())
+        found = set()
+        (firsts, frame), (seconds, other), *rest = seen
+        for pair in product(set(firsts), set(seconds)):
+            try:
+                structs = cls.solve(zip(pair, (frame, other), strict=True))
+            except SkipError:
+                continue
+            if structs.size in _STRUCT_SIZES and all(
+                structs.base + one * structs.size in addresses for addresses, one in rest
+            ):
+                found.add(structs)
+        if len(found) != 1:
+            raise SkipError("the unpin of the pages cannot be observed: struct pages do not lie in one array")
+        return found.pop()
+
+    def frame(self, address: int) -> int:
+        """Return the frame number of a struct page."""
+        return (address - self.base) // self.size
+
+
+def direct_map_base(flushed: Iterable[tuple[frozenset[int], int]]) -> int | None:
+    """Find the address of the kernel's direct map of all memory.
+
+    Args:
+        flushed: for each of some known pages, the virtual addresses that were flushed while it was mapped and
+            unmapped, and its frame number.
+
+    Returns:
+        The address of physical memory 0, or None if no address fits all pages.
+    """
+    candidates: set[int] | None = None
+    for addresses, frame in flushed:
+        phys = frame * PAGE_BYTES
+        found = {address - phys for address in addresses if (address - phys) % _DIRECT_MAP_ALIGNMENT == 0}
+        candidates = found if candidates is None else candidates & found
+    return candidates.pop() if candidates is not None and len(candidates) == 1 else None

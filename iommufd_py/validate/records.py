@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: MIT
+"""From the records of the trace to the events of the judgement. Pure.
+
+Threads: our own threads are ours in everything they do. A kernel thread may work for us (workqueue, padata) or for
+somebody else, so only its events on our pages and domains count; the judgement knows these. Events of other processes
+are not recorded, see :meth:`~iommufd_py.validate.probes.Probes.follow`.
+
+Flushes: a known function (``arch_flush_cache_phys``) is called for a range, and somewhere inside a loop issues the
+instructions for each line. Where the loop is a function that can be probed, its calls decide which lines were flushed;
+where it is not, the known function is believed.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.host.tracefs import TraceRecord
+from iommufd_py.validate.addresses import PageStructs
+from iommufd_py.validate.events import (
+    BEGIN,
+    END,
+    Event,
+    Flush,
+    Map,
+    MapFailed,
+    NewDomain,
+    StepBegin,
+    StepEnd,
+    Synced,
+    Unmap,
+    Unpin,
+)
+
+_SYNCHRONOUS = "iommu_unmap"  # it returns when the IOTLB is invalidated; iommu_unmap_fast() does not invalidate it
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Facts about this kernel that the records are read with.
+
+    Attributes:
+        structs: the array of struct page.
+        direct_map: address of the direct map; None if it is not known, so that the loops' addresses mean nothing.
+        sees_sync: the IOTLB invalidation of this IOMMU's driver is recorded.
+    """
+
+    structs: PageStructs
+    direct_map: int | None = None
+    sees_sync: bool = True
+
+
+@dataclass(slots=True)
+class Observed:
+    """The events of a scenario.
+
+    Attributes:
+        events: for the judgement.
+        calls: the calls of the flush function, with the marks of the steps among them, to compare with counters.
+        inside_seen: the loop inside the flush function was recorded, so the function was not merely believed.
+        unnamed: functions that flush and that are not the known flush function.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    calls: list[Event] = field(default_factory=list)
+    inside_seen: bool = False
+    unnamed: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The loop flushes a range; *symbol* is its function."""
+
+    phys: int
+    length: int
+    symbol: str
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Everything:
+    """All caches are written back and invalidated by *symbol*."""
+
+    symbol: str
+    own: bool
+
+
+_Raw = tuple[int, "Event | _Lines | _Everything"]
+
+
+def observe(
+    records: Iterable[TraceRecord], layout: Layout, threads: Collection[int], frames: Collection[int] = ()
+) -> Observed:
+    """Read the records of a scenario.
+
+    Args:
+        records: in the order of their events.
+        layout: facts about the kernel.
+        threads: our own threads.
+        frames: frame numbers of the scenario's pages. An IOMMU driver flushes its own tables by the same loops.
+    """
+    raw = [
+        (tid, event)
+        for tid, event in _raw_events(records, layout, threads)
+        if not (isinstance(event, Flush | _Lines) and not event.own and not _touches(event, frames))
+    ]
+    calls = [(tid, event) for tid, event in raw if isinstance(event, Flush)]
+    lines = [event for _, event in raw if isinstance(event, _Lines)]
+    observed = Observed(calls=[event for _, event in raw if isinstance(event, Flush | StepBegin | StepEnd)])
+    if not calls:
+        ours = [event for event in lines if _touches(event, frames)]
+        everything = [event for _, event in raw if isinstance(event, _Everything) and event.own]
+        observed.unnamed = {event.symbol for event in ours} | {event.symbol for event in everything}
+        observed.events = [
+            Flush(event.phys, event.length, event.own) if isinstance(event, _Lines) else event
+            for _, event in raw
+            if not isinstance(event, _Everything) and not (isinstance(event, _Lines) and not _touches(event, frames))
+        ]
+        return observed
+    observed.inside_seen = _any_inside(calls, lines)
+    observed.events = list(_done(raw) if observed.inside_seen else _claimed(raw))
+    return observed
+
+
+def parse_events(records: Iterable[TraceRecord], layout: Layout, threads: Collection[int]) -> list[Event]:
+    """Return the events of a scenario; see :func:`observe`."""
+    return observe(records, layout, threads).events
+
+
+def _touches(flush: Flush | _Lines, frames: Collection[int]) -> bool:
+    first, last = flush.phys // PAGE_BYTES, (flush.phys + max(flush.length, 1) - 1) // PAGE_BYTES
+    if last - first > len(frames):
+        return any(first <= frame <= last for frame in frames)
+    return any(frame in frames for frame in range(first, last + 1))
+
+
+def _any_inside(calls: Sequence[tuple[int, Flush]], lines: Sequence[_Lines]) -> bool:
+    frames: set[int] = set()
+    for _, call in calls:
+        if call.length < 1 << 30:
+            frames.update(range(call.phys // PAGE_BYTES, -(-(call.phys + call.length) // PAGE_BYTES)))
+    return any(_touches(one, frames) for one in lines)
+
+
+def _claimed(raw: Sequence[_Raw]) -> Iterator[Event]:
+    """Believe the flush function."""
+    for _, event in raw:
+        if not isinstance(event, _Lines | _Everything):
+            yield event
+
+
+def _done(raw: Sequence[_Raw]) -> Iterator[Event]:
+    """Replace each call of the flush function by the lines that were flushed in it, each line once."""
+    under_way: dict[int, tuple[Flush, list[tuple[int, int]]]] = {}
+    for tid, event in raw:
+        if isinstance(event, Flush):
+            under_way[tid] = event, [(event.phys, event.phys + event.length)]
+        elif isinstance(event, _Everything):
+            if tid in under_way:
+                call, left = under_way.pop(tid)
+                for first, end in left:
+                    yield Flush(first, end - first, call.own)
+        elif isinstance(event, _Lines):
+            found = _call_of(event, tid, under_way)
+            if found is None:
+                # By a kernel thread, for a call that is over or not recorded.
+                if not event.own:
+                    yield Flush(event.phys, event.length, own=False)
+                continue
+            call, left = found
+            for first, end in _cut(left, event.phys, event.phys + event.length):
+                yield Flush(first, end - first, call.own)
+        else:
+            under_way.pop(tid, None)
+            yield event
+
+
+def _call_of(
+    lines: _Lines, tid: int, under_way: dict[int, tuple[Flush, list[tuple[int, int]]]]
+) -> tuple[Flush, list[tuple[int, int]]] | None:
+    """Return the call that a loop works for: that of its own thread, or one that covers the range."""
+    if tid in under_way:
+        return under_way[tid]
+    if lines.own:
+        return None
+    for call, left in under_way.values():
+        if call.phys <= lines.phys and lines.phys + lines.length <= call.phys + call.length:
+            return call, left
+    return None
+
+
+def _cut(left: list[tuple[int, int]], first: int, end: int) -> list[tuple[int, int]]:
+    """Remove a range from the ranges that are *left*, and return the parts that were in them."""
+    taken, kept = [], []
+    for low, high in left:
+        start, stop = max(low, first), min(high, end)
+        if start >= stop:
+            kept.append((low, high))
+            continue
+        taken.append((start, stop))
+        kept += [part for part in ((low, start), (stop, high)) if part[0] < part[1]]
+    left[:] = kept
+    return taken
+
+
+def _raw_events(records: Iterable[TraceRecord], layout: Layout, threads: Collection[int]) -> Iterator[_Raw]:
+    maps: dict[int, Map] = {}
+    domains: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
+    before: dict[int, TraceRecord] = {}
+    for record in records:
+        tid, own = record.tid, record.tid in threads
+        if record.name == "tracing_mark_write":
+            if own:
+                yield from ((tid, mark) for mark in _mark(record.text))
+            continue
+        numbers = {name: value for name, value in record.fields().items() if isinstance(value, int)}
+        kind, _, symbol = record.name.partition("__")
+        last, before[tid] = before.get(tid), record
+        match kind:
+            case "flush":
+                yield tid, Flush(numbers["phys"], numbers["length"], own)
+            case "lines" if layout.direct_map is not None and not _is_nested(last, record):
+                if numbers["virt"] >= layout.direct_map:
+                    yield tid, _Lines(numbers["virt"] - layout.direct_map, numbers["length"], symbol, own)
+            case "everything":
+                yield tid, _Everything(symbol, own)
+            case "map":
+                one = Map(numbers["domain"], numbers["iova"], numbers["phys"], numbers["length"])
+                maps[tid] = one
+                yield tid, one
+            case "mapped" if numbers["result"] < 0 and tid in maps:
+                failed = maps[tid]
+                yield tid, MapFailed(failed.domain, failed.iova, failed.length)
+            case "unmap":
+                pending = layout.sees_sync or symbol == _SYNCHRONOUS
+                yield tid, Unmap(numbers["domain"], numbers["iova"], numbers["length"], pending)
+                if symbol == _SYNCHRONOUS:
+                    domains[tid, symbol].append(numbers["domain"])
+            case "sync":
+                domains[tid, symbol].append(numbers["domain"])
+            case "unmapped" | "synced" if domains[tid, symbol]:
+                yield tid, Synced(domains[tid, symbol].pop())
+            case "unpin" if not _is_nested(last, record):
+                yield from ((tid, event) for event in _unpins(record, layout.structs))
+            case "domain" if own:
+                yield tid, NewDomain(numbers["domain"])
+
+
+def _is_nested(last: TraceRecord | None, record: TraceRecord) -> bool:
+    """Tell whether a function only passes on the arguments of the probed function that calls it.
+
+    ``unpin_user_pages_dirty_lock()`` calls ``unpin_user_pages()``, ``clflush_cache_range()`` its own loop.
+    """
+    if last is None or last.name == record.name or last.name.split("__")[0] != record.name.split("__")[0]:
+        return False
+    return _arguments(last) == _arguments(record)
+
+
+def _arguments(record: TraceRecord) -> str:
+    return record.text[record.text.find(")") + 1 :].strip()
+
+
+def _unpins(record: TraceRecord, structs: PageStructs) -> Iterator[Unpin]:
+    fields = record.fields()
+    page, count = fields.get("page"), fields.get("count", 1)
+    if isinstance(page, int) and isinstance(count, int):
+        yield Unpin(structs.frame(page), count)
+        return
+    for address in page_addresses(record):
+        yield Unpin(structs.frame(address), 1)
+
+
+def page_addresses(record: TraceRecord) -> list[int]:
+    """Return the struct pages of an unpin: the first one of a range, or the recorded ones of an array."""
+    fields = record.fields()
+    page, count = fields.get("page"), fields.get("count", 0)
+    if isinstance(page, int):
+        return [page]
+    listed = str(fields.get("pages", "")).strip("{}").split(",")
+    # "(fault)" stands for an element that could not be read.
+    return [int(one, 0) for one in listed[: count if isinstance(count, int) else 0] if one[:1].isdigit()]
+
+
+def _mark(text: str) -> Iterator[Event]:
+    kind, _, index = text.partition(" ")
+    if kind == BEGIN:
+        yield StepBegin(int(index))
+    elif kind == END:
+        yield StepEnd(int(index))

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+"""The space of scenarios: its dimensions, and a scenario for each combination of a covering array."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.objects.buffer import Backing
+from iommufd_py.uapi.enums import HwptAllocFlags, MapFlags
+from iommufd_py.validate.context import HUGE_PAGES, Buffer, ScenarioContext
+from iommufd_py.validate.scenario import Scenario
+from iommufd_py.validate.space.covering import Forbidden, Row, covering_array
+from iommufd_py.validate.space.player import DomainHeld, MappingHeld, Player, SpaceHeld
+
+_N, _C = Coherency.NON_COHERENT, Coherency.COHERENT
+
+_MEMORY = {
+    "4k": Backing.ANON_4K,
+    "scattered": Backing.ANON_4K,
+    "thp": Backing.THP,
+    "memfd": Backing.MEMFD,
+    "file": Backing.MEMFD,
+    "hugetlb": Backing.HUGETLB_2M,
+    "huge-file": Backing.MEMFD_HUGETLB_2M,
+}
+_FILES = frozenset({"file", "huge-file"})
+_DOMAINS = {"n": (_N,), "c-n": (_C, _N), "n-c": (_N, _C), "n-n": (_N, _N)}
+_ACCESS = {"rw": MapFlags.READ_WRITE, "ro": MapFlags.READABLE, "wo": MapFlags.WRITEABLE}
+_FLAGS = {"plain": 0, "parent": HwptAllocFlags.NEST_PARENT, "dirty": HwptAllocFlags.DIRTY_TRACKING}
+
+AXES: Mapping[str, tuple[str, ...]] = {
+    # kind of memory, and whether it is mapped by its address or as a file
+    "memory": tuple(_MEMORY),
+    # a few pages; or a run over 1M and 2M boundaries
+    "length": ("short", "over-2m"),
+    # the mapping begins or ends inside a page
+    "place": ("whole", "begins-inside", "ends-inside", "both-inside"),
+    "access": tuple(_ACCESS),
+    # whom pinned memory is charged to: nobody with CAP_IPC_LOCK, else the user or the process
+    "charged": ("nobody", "user", "process"),
+    # the domains in the order in which they join: coherent, non-coherent
+    "domains": tuple(_DOMAINS),
+    # whether they are there before the map
+    "join": ("before", "after", "around"),
+    # how the first one joins
+    "by": ("hwpt", "attach"),
+    "flags": tuple(_FLAGS),
+    # other areas over the same pages: a copy of all or of a part, or a coherent IOAS that had them first
+    "sharing": ("alone", "copy", "part", "from-coherent"),
+    # accesses that pin some of the pages, and whether they outlive the domains
+    "pins": ("none", "one", "two", "outlive"),
+    "leaves": ("large", "small"),
+    # what happens in the end
+    "end": ("unmap", "unmap-all", "in-order", "in-reverse", "close"),
+}
+"""The dimensions of the space and their values."""
+
+FORBIDDEN: tuple[Forbidden, ...] = (
+    # The kernel makes the domain of an attach itself, without flags.
+    {"by": frozenset({"attach"}), "flags": frozenset({"parent", "dirty"})},
+    # Copies and pins are of whole pages here.
+    {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "sharing": frozenset({"copy", "part"})},
+    {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "sharing": frozenset({"from-coherent"})},
+    {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "pins": frozenset({"one", "two", "outlive"})},
+    # Without large leaves the kernel maps whole pages only.
+    {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "leaves": frozenset({"small"})},
+    # An access that reads needs a readable mapping.
+    {"access": frozenset({"wo"}), "pins": frozenset({"one", "two", "outlive"})},
+    # An access outlives the domains only if these go first.
+    {"pins": frozenset({"outlive"}), "end": frozenset({"unmap", "unmap-all", "close"})},
+)
+"""Values that cannot stand together."""
+
+_NAMES = {axis: {value: number for number, value in enumerate(values)} for axis, values in AXES.items()}
+_PAIRS, _TRIPLES = 2, 3
+_SHORT, _OVER_2M = 6, HUGE_PAGES + 6
+
+
+@cache
+def combinations_of(strength: int) -> tuple[Row, ...]:
+    """Return the rows of a covering array of the space."""
+    return tuple(covering_array(AXES, FORBIDDEN, strength))
+
+
+def combination_scenarios(*, full: bool = False) -> tuple[Scenario, ...]:
+    """Return a scenario for each row: all pairs of values, with *full* all triples."""
+    return tuple(_scenario(row) for row in combinations_of(_TRIPLES if full else _PAIRS))
+
+
+def _scenario(row: Row) -> Scenario:
+    code = "".join(str(_NAMES[axis][value]) for axis, value in row.items())
+    told = ", ".join(f"{axis} {value}" for axis, value in row.items())
+    return Scenario(
+        name=f"combination-{code}",
+        rules=(1, 2, 3),
+        functions=("iopt_area_fill_domains", "iopt_area_fill_domain", "batch_unpin"),
+        what=f"A combination: {told}.",
+        why="Mistakes that no single case shows are in combinations; all pairs of values are in some combination.",
+        play=_play(row),
+    )
+
+
+def _play(row: Row) -> Callable[[ScenarioContext], None]:
+    return lambda context: _run(Combination(context, row))
+
+
+class Combination:
+    """One row, as it is carried out."""
+
+    def __init__(self, context: ScenarioContext, row: Row) -> None:
+        self.context = context
+        self.row = row
+        self.player = Player(context)
+
+    def space(self) -> SpaceHeld:
+        """Make an IOAS with the row's size of leaves."""
+        return self.player.space(huge_pages=self.row["leaves"] == "large")
+
+    def buffer(self) -> tuple[Buffer, int, int]:
+        """Make the memory, and return it with the offset and the length to map."""
+        backing = _MEMORY[self.row["memory"]]
+        pages = _OVER_2M if self.row["length"] == "over-2m" else _SHORT
+        each = backing.page_bytes // PAGE_BYTES
+        buffer = self.player.buffer(-(-pages // each) * each, backing, scattered=self.row["memory"] == "scattered")
+        half = PAGE_BYTES // 2
+        offset = half if self.row["place"] in ("begins-inside", "both-inside") else 0
+        end = half if self.row["place"] in ("ends-inside", "both-inside") else 0
+        return buffer, offset, pages * PAGE_BYTES - offset - end
+
+    def map(self, space: SpaceHeld) -> MappingHeld:
+        """Map the memory."""
+        buffer, offset, length = self.buffer()
+        through_file = self.row["memory"] in _FILES
+        flags = _ACCESS[self.row["access"]]
+        return self.player.map(space, buffer, offset=offset, length=length, flags=flags, through_file=through_file)
+
+    def join(self, space: SpaceHeld, number: int) -> DomainHeld:
+        """Let the domain of this number join."""
+        coherency = _DOMAINS[self.row["domains"]][number]
+        if number == 0 and self.row["by"] == "attach":
+            return self.player.attach(space, coherency)
+        return self.player.join(space, coherency, HwptAllocFlags(_FLAGS[self.row["flags"]]))
+
+
+def _run(one: Combination) -> None:
+    row, context, player = one.row, one.context, one.player
+    with context.charged(row["charged"]):
+        if row["place"] != "whole":
+            context.device(_N)  # in a step of its own
+            with context.step("ask for the alignment", makes=_N):
+                alignment = context.alignment(_N)
+            context.need(alignment < PAGE_BYTES, "the IOMMU maps nothing smaller than a page")
+        target = one.space()
+        domains = list(_join_before(one, target))
+        if row["sharing"] == "from-coherent":
+            elsewhere = player.space()
+            player.join(elsewhere, _C)
+            source = one.map(elsewhere)
+            mapping = player.copy(target, source, 0, source.area.count, flags=_ACCESS[row["access"]])
+        else:
+            mapping = one.map(target)
+        domains += [one.join(target, number) for number in range(len(domains), len(_DOMAINS[row["domains"]]))]
+        _share(one, mapping)
+        pins = [(mapping, player.pin(mapping, first, 2)) for first in _pinned(row)]
+        if row["pins"] != "outlive" and row["end"] != "close":
+            for held, pin in pins:
+                player.unpin(held, pin)
+            pins = []
+        _end(one, target, mapping, domains)
+        for held, pin in pins:
+            if pin in held.pins:
+                player.unpin(held, pin)
+        player.finish()
+
+
+def _join_before(one: Combination, target: SpaceHeld) -> Iterator[DomainHeld]:
+    """Let the domains join that are there before the map."""
+    count = len(_DOMAINS[one.row["domains"]])
+    for number in range({"before": count, "after": 0, "around": 1}[one.row["join"]]):
+        yield one.join(target, number)
+
+
+def _share(one: Combination, mapping: MappingHeld) -> None:
+    if one.row["sharing"] not in ("copy", "part"):
+        return
+    other = one.space()
+    one.player.join(other, _N)
+    whole = one.row["sharing"] == "copy"
+    first, count = (0, mapping.area.count) if whole else (1, 3)
+    one.player.copy(other, mapping, first, count, flags=_ACCESS[one.row["access"]])
+
+
+def _pinned(row: Row) -> tuple[int, ...]:
+    return {"none": (), "one": (1,), "two": (1, 2), "outlive": (2,)}[row["pins"]]
+
+
+def _end(one: Combination, target: SpaceHeld, mapping: MappingHeld, domains: list[DomainHeld]) -> None:
+    player = one.player
+    match one.row["end"]:
+        case "unmap":
+            player.unmap(mapping)
+        case "unmap-all":
+            player.unmap_all(target)
+        case "close":
+            player.close()
+        case order:
+            for domain in domains if order == "in-order" else reversed(domains):
+                player.leave(target, domain)

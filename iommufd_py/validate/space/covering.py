@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""Covering arrays: few combinations in which every pair (or triple) of values of different axes stands together. Pure.
+
+The method is that of AETG: row by row, and value by value the one that covers most of what is not covered yet. The
+result depends on the axes alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, product
+
+Axes = Mapping[str, Sequence[str]]
+Row = dict[str, str]
+Forbidden = Mapping[str, frozenset[str]]
+"""Values, by axis, that cannot stand together: a row is impossible if it has one of each."""
+
+_Tuple = tuple[tuple[str, str], ...]
+
+
+def is_possible(row: Mapping[str, str], forbidden: Sequence[Forbidden]) -> bool:
+    """Tell whether a row, or a part of one, breaks no condition."""
+    return not any(all(row.get(axis) in values for axis, values in condition.items()) for condition in forbidden)
+
+
+def complete(part: Mapping[str, str], axes: Axes, forbidden: Sequence[Forbidden]) -> Row | None:
+    """Return a possible row that contains *part*, None if there is none."""
+    if not is_possible(part, forbidden):
+        return None
+    missing = next((axis for axis in axes if axis not in part), None)
+    if missing is None:
+        return {axis: part[axis] for axis in axes}
+    for value in axes[missing]:
+        row = complete({**part, missing: value}, axes, forbidden)
+        if row is not None:
+            return row
+    return None
+
+
+def covering_array(axes: Axes, forbidden: Sequence[Forbidden], strength: int = 2) -> list[Row]:
+    """Return rows that contain every possible tuple of *strength* values of different axes."""
+    rows: list[Row] = []
+    # A dict keeps the order, which makes the result the same every time.
+    left = dict.fromkeys(_tuples(axes, strength))
+    while left:
+        start = next(iter(left))
+        row = _row(dict(start), axes, forbidden, left)
+        if row is None:
+            del left[start]
+            continue
+        rows.append(row)
+        for one in _of_row(row, strength):
+            left.pop(one, None)
+    return rows
+
+
+def _tuples(axes: Axes, strength: int) -> Iterator[_Tuple]:
+    for names in combinations(axes, strength):
+        for values in product(*(axes[name] for name in names)):
+            yield tuple(zip(names, values, strict=True))
+
+
+def _of_row(row: Row, strength: int) -> Iterator[_Tuple]:
+    return combinations(row.items(), strength)
+
+
+def _row(part: Row, axes: Axes, forbidden: Sequence[Forbidden], left: Mapping[_Tuple, None]) -> Row | None:
+    """Extend *part* to a row that covers much of what is *left*, None if there is no row."""
+    if complete(part, axes, forbidden) is None:
+        return None
+    row = dict(part)
+    strength = len(part)
+    for axis in axes:
+        if axis in row:
+            continue
+        ranked = sorted(axes[axis], key=lambda value: -_gain(row, axis, value, axes, strength, left))
+        row[axis] = next(value for value in ranked if complete({**row, axis: value}, axes, forbidden) is not None)
+    return {axis: row[axis] for axis in axes}
+
+
+def _gain(row: Row, axis: str, value: str, axes: Axes, strength: int, left: Mapping[_Tuple, None]) -> int:
+    """Count the tuples in *left* that the value completes together with what the row has."""
+    ordered = [name for name in axes if name in row or name == axis]
+    with_value = {**row, axis: value}
+    others = [name for name in ordered if name != axis]
+    count = 0
+    for chosen in combinations(others, strength - 1):
+        names = sorted((*chosen, axis), key=ordered.index)
+        count += tuple((name, with_value[name]) for name in names) in left
+    return count

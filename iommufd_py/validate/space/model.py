@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""A model of pins and exposure that says which pages an operation on iommufd must flush. Pure.
+
+The kernel's own structures: an IOAS has domains and areas; an area is a slice of a set of pages (struct iopt_pages),
+which IOMMU_IOAS_COPY shares. A page of a set is pinned while an area over it is in an IOAS with a domain, or an access
+pins it. The set keeps a mark that it was once mapped into a non-coherent domain.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from iommufd_py.base.coherency import Coherency
+
+
+@dataclass(eq=False, slots=True)
+class PageSet:
+    """The pages of one map call, shared by its copies.
+
+    Attributes:
+        key: identifies the set for the caller.
+        holders: number of areas and accesses that keep each page pinned.
+        exposed: pages that a non-coherent domain had since they were pinned.
+        marked: a page of the set was in a non-coherent domain at some time.
+    """
+
+    key: int
+    holders: Counter[int] = field(default_factory=Counter)
+    exposed: set[int] = field(default_factory=set)
+    marked: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Area:
+    """A mapping: *count* pages of a set from *first*, in the IOAS *space*."""
+
+    space: "Space"
+    pages: PageSet
+    first: int
+    count: int
+    pins: list["Pin"] = field(default_factory=list)
+
+    @property
+    def indexes(self) -> range:
+        """The pages of the set that it maps."""
+        return range(self.first, self.first + self.count)
+
+
+@dataclass(eq=False, slots=True)
+class Pin:
+    """An access pins *count* pages from *first* of the set, through an area."""
+
+    area: Area
+    first: int
+    count: int
+
+    @property
+    def indexes(self) -> range:
+        """The pages of the set that it pins."""
+        return range(self.first, self.first + self.count)
+
+
+@dataclass(eq=False, slots=True)
+class Space:
+    """An IOAS: its areas and the coherency of its domains."""
+
+    areas: list[Area] = field(default_factory=list)
+    domains: list[Coherency] = field(default_factory=list)
+
+    @property
+    def is_exposing(self) -> bool:
+        """Whether a domain is non-coherent."""
+        return Coherency.NON_COHERENT in self.domains
+
+
+@dataclass(slots=True)
+class Flushes:
+    """The pages that an operation flushes, as (set, index); a page may be listed more than once.
+
+    Attributes:
+        enter: before they are mapped.
+        leave: before they are unpinned.
+        may: the kernel may flush them because of the mark, and need not.
+    """
+
+    enter: list[tuple[PageSet, int]] = field(default_factory=list)
+    leave: list[tuple[PageSet, int]] = field(default_factory=list)
+    may: list[tuple[PageSet, int]] = field(default_factory=list)
+
+
+def add_area(area: Area) -> Flushes:
+    """Map or copy."""
+    flushes = Flushes()
+    space = area.space
+    if space.domains:
+        area.pages.holders.update(area.indexes)
+    if space.is_exposing:
+        _expose(area, flushes)
+    space.areas.append(area)
+    return flushes
+
+
+def remove_areas(areas: Iterable[Area]) -> Flushes:
+    """Unmap; an access is asked to unpin first."""
+    flushes = Flushes()
+    for area in areas:
+        for pin in area.pins:
+            _release(area.pages, pin.indexes, flushes)
+        area.pins.clear()
+        if area.space.domains:
+            _release(area.pages, area.indexes, flushes)
+        area.space.areas.remove(area)
+    return flushes
+
+
+def add_domain(space: Space, coherency: Coherency) -> Flushes:
+    """Let a domain join."""
+    flushes = Flushes()
+    for area in space.areas:
+        if not space.domains:
+            area.pages.holders.update(area.indexes)
+        if coherency is Coherency.NON_COHERENT:
+            _expose(area, flushes)
+    space.domains.append(coherency)
+    return flushes
+
+
+def remove_domain(space: Space, coherency: Coherency) -> Flushes:
+    """Let a domain go."""
+    flushes = Flushes()
+    space.domains.remove(coherency)
+    if not space.domains:
+        for area in space.areas:
+            _release(area.pages, area.indexes, flushes)
+    return flushes
+
+
+def add_pin(pin: Pin) -> None:
+    """Let an access pin pages, which flushes nothing."""
+    pin.area.pages.holders.update(pin.indexes)
+    pin.area.pins.append(pin)
+
+
+def remove_pin(pin: Pin) -> Flushes:
+    """Let an access unpin."""
+    flushes = Flushes()
+    pin.area.pins.remove(pin)
+    _release(pin.area.pages, pin.indexes, flushes)
+    return flushes
+
+
+def _expose(area: Area, flushes: Flushes) -> None:
+    flushes.enter += [(area.pages, index) for index in area.indexes]
+    area.pages.exposed.update(area.indexes)
+    area.pages.marked = True
+
+
+def _release(pages: PageSet, indexes: Iterable[int], flushes: Flushes) -> None:
+    for index in indexes:
+        pages.holders[index] -= 1
+        if pages.holders[index]:
+            continue
+        if index in pages.exposed:
+            flushes.leave.append((pages, index))
+            pages.exposed.discard(index)
+        elif pages.marked:
+            flushes.may.append((pages, index))

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: MIT
+"""Carries out operations on a scenario's iommufd, each as a step with the flushes that the model expects."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.mock import AccessPin
+from iommufd_py.objects.buffer import Backing
+from iommufd_py.objects.device import BoundDevice
+from iommufd_py.objects.hwpt import Hwpt
+from iommufd_py.objects.ioas import DmaMapping, Ioas
+from iommufd_py.objects.resource import Resource
+from iommufd_py.uapi.enums import HwptAllocFlags, MapFlags
+from iommufd_py.validate.context import Buffer, Pages, ScenarioContext
+from iommufd_py.validate.space import model
+from iommufd_py.validate.space.model import Area, Flushes, PageSet, Pin, Space
+
+_T = TypeVar("_T")
+
+
+@dataclass(eq=False, slots=True)
+class DomainHeld:
+    """A domain of an IOAS: a HWPT, or the attachment for which the kernel made one."""
+
+    coherency: Coherency
+    resource: Resource
+    device: BoundDevice | None = None
+
+
+@dataclass(eq=False, slots=True)
+class SpaceHeld:
+    """An IOAS with its model."""
+
+    ioas: Ioas
+    model: Space = field(default_factory=Space)
+    domains: list[DomainHeld] = field(default_factory=list)
+    mappings: list["MappingHeld"] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class MappingHeld:
+    """A mapping with its model.
+
+    Attributes:
+        offset: bytes between the start of the first page and the start of the mapping.
+    """
+
+    space: SpaceHeld
+    mapping: DmaMapping
+    area: Area
+    buffer: Buffer
+    offset: int = 0
+    pins: list["PinHeld"] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class PinHeld:
+    """A pin with its model."""
+
+    pin: AccessPin
+    model: Pin
+
+
+class Player:
+    """Operations on one iommufd.
+
+    Attributes:
+        spaces: the IOASes.
+        buffers: memory to map.
+    """
+
+    def __init__(self, context: ScenarioContext) -> None:
+        self.context = context
+        self.spaces: list[SpaceHeld] = []
+        self.buffers: list[Buffer] = []
+        self._sets: dict[int, Buffer] = {}
+
+    def space(self, *, huge_pages: bool = True) -> SpaceHeld:
+        """Make an IOAS."""
+        held = SpaceHeld(self.context.ioas())
+        if not huge_pages:
+            held.ioas.huge_pages = False
+        self.spaces.append(held)
+        return held
+
+    def buffer(self, pages: int, backing: Backing, *, scattered: bool = False) -> Buffer:
+        """Make memory."""
+        self.buffers.append(self.context.buffer(pages, backing, scattered=scattered))
+        return self.buffers[-1]
+
+    def map(
+        self,
+        space: SpaceHeld,
+        buffer: Buffer,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        flags: MapFlags = MapFlags.READ_WRITE,
+        through_file: bool = False,
+    ) -> MappingHeld:
+        """Map *length* bytes of a buffer from *offset*, which need not be whole pages."""
+        length = buffer.memory.length - offset if length is None else length
+        first, end = offset // PAGE_BYTES, -(-(offset + length) // PAGE_BYTES)
+        pages = PageSet(len(self._sets))
+        self._sets[pages.key] = buffer
+        area = Area(space.model, pages, first, end - first)
+        call = space.ioas.map_file if through_file else space.ioas.map
+        iova = self.context.iova(length + offset % PAGE_BYTES) + offset % PAGE_BYTES
+        mapping = self._step(
+            f"map {buffer.name}",
+            1,
+            model.add_area(area),
+            lambda: call(buffer.memory, iova, offset=offset, length=length, flags=flags),
+        )
+        held = MappingHeld(space, mapping, area, buffer, offset % PAGE_BYTES)
+        space.mappings.append(held)
+        return held
+
+    def copy(
+        self,
+        space: SpaceHeld,
+        source: MappingHeld,
+        first: int,
+        count: int,
+        *,
+        flags: MapFlags = MapFlags.READ_WRITE,
+    ) -> MappingHeld:
+        """Copy *count* pages of a mapping from its page *first* into an IOAS."""
+        area = Area(space.model, source.area.pages, source.area.first + first, count)
+        iova = self.context.iova(count * PAGE_BYTES)
+        mapping = self._step(
+            f"copy {count} pages from page {area.first} of {source.buffer.name}",
+            1,
+            model.add_area(area),
+            lambda: space.ioas.copy(
+                source.mapping, iova, offset=first * PAGE_BYTES, length=count * PAGE_BYTES, flags=flags
+            ),
+        )
+        held = MappingHeld(space, mapping, area, source.buffer)
+        space.mappings.append(held)
+        return held
+
+    def unmap(self, held: MappingHeld) -> None:
+        """Unmap one mapping."""
+        held.space.mappings.remove(held)
+        self._drop_pins([held])
+        self._step(f"unmap {held.buffer.name}", 3, model.remove_areas([held.area]), held.mapping.close)
+
+    def unmap_all(self, space: SpaceHeld) -> None:
+        """Unmap everything in one call."""
+        gone, space.mappings = space.mappings, []
+        self._drop_pins(gone)
+        areas = [held.area for held in gone]
+        self._step("unmap everything", 3, model.remove_areas(areas), space.ioas.unmap_all)
+
+    def join(self, space: SpaceHeld, coherency: Coherency, flags: HwptAllocFlags = HwptAllocFlags(0)) -> DomainHeld:
+        """Make a HWPT."""
+        device = self.context.device(coherency)
+        flushes = model.add_domain(space.model, coherency)
+
+        def make() -> Hwpt:
+            hwpt = Hwpt(space.ioas, device.dev_id, flags)
+            self.context.joined(space.ioas, hwpt, coherency)
+            return hwpt
+
+        hwpt = self._step(f"a {coherency} domain joins", 2, flushes, make, makes=coherency)
+        space.domains.append(DomainHeld(coherency, hwpt))
+        return space.domains[-1]
+
+    def attach(self, space: SpaceHeld, coherency: Coherency) -> DomainHeld:
+        """Attach the device of this coherency, for which the kernel makes a domain."""
+        device = self.context.device(coherency)
+        flushes = model.add_domain(space.model, coherency)
+
+        def make() -> Resource:
+            attachment = device.attach(space.ioas)
+            self.context.joined(space.ioas, attachment, coherency)
+            return attachment
+
+        attachment = self._step(f"the {coherency} device attaches", 2, flushes, make, makes=coherency)
+        space.domains.append(DomainHeld(coherency, attachment, device))
+        return space.domains[-1]
+
+    def leave(self, space: SpaceHeld, domain: DomainHeld) -> None:
+        """Destroy the HWPT, or detach the device."""
+        space.domains.remove(domain)
+        flushes = model.remove_domain(space.model, domain.coherency)
+        # A mock device that is detached gets a domain of the kernel's own.
+        makes = None if domain.device is None else domain.coherency
+        call = domain.resource.close if domain.device is None else domain.device.detach
+        self._step(f"the {domain.coherency} domain goes", 3, flushes, call, makes=makes)
+
+    def pin(self, held: MappingHeld, first: int, count: int) -> PinHeld:
+        """Let a new access pin *count* pages of a mapping from its page *first*."""
+        pin = Pin(held.area, held.area.first + first, count)
+        model.add_pin(pin)
+        at = first * PAGE_BYTES
+        mapping = held.mapping
+        user_va = held.buffer.memory.user_va + (held.area.first + first) * PAGE_BYTES
+        made = self._step(
+            "an access pins",
+            1,
+            Flushes(),
+            lambda: self.context.access(held.space.ioas).pin(mapping.iova + at, count * PAGE_BYTES, user_va),
+        )
+        held.pins.append(PinHeld(made, pin))
+        return held.pins[-1]
+
+    def unpin(self, held: MappingHeld, pin: PinHeld) -> None:
+        """Let the access unpin."""
+        held.pins.remove(pin)
+        self._step("the access unpins", 3, model.remove_pin(pin.model), pin.pin.close)
+
+    def close(self) -> None:
+        """Close the accesses and the iommufd as the end of a process does, with everything mapped."""
+        mappings = [held for space in self.spaces for held in space.mappings]
+        accesses = [pin.pin.access for held in mappings for pin in held.pins]
+        self._drop_pins(mappings)
+        flushes = model.remove_areas([held.area for held in mappings])
+        for space in self.spaces:
+            space.mappings.clear()
+            space.domains.clear()
+
+        def close_all() -> None:
+            for access in accesses:
+                access.close()
+            self.context.crash(self.context.iommufd)
+
+        self._step("close the iommufd", 3, flushes, close_all)
+
+    def finish(self) -> None:
+        """Unmap everything that is left."""
+        for space in self.spaces:
+            if space.mappings:
+                self.unmap_all(space)
+
+    def _drop_pins(self, mappings: list[MappingHeld]) -> None:
+        for held in mappings:
+            held.pins.clear()
+
+    def _step(
+        self, name: str, rule: int, flushes: Flushes, call: Callable[[], _T], makes: Coherency | None = None
+    ) -> _T:
+        with self.context.step(
+            name,
+            rule=rule,
+            enter=self._named(flushes.enter),
+            leave=self._named(flushes.leave),
+            may=self._named(flushes.may),
+            makes=makes,
+        ):
+            return call()
+
+    def _named(self, pages: list[tuple[PageSet, int]]) -> Pages:
+        return tuple(self._sets[pages_.key].pages(index, 1)[0] for pages_, index in pages)

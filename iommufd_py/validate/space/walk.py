@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""Random walks: operations drawn at random, judged like any scenario, and shortened where a rule is broken."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.objects.buffer import Backing
+from iommufd_py.uapi.enums import MapFlags
+from iommufd_py.validate.context import ScenarioContext
+from iommufd_py.validate.scenario import Scenario
+from iommufd_py.validate.space.player import MappingHeld, Player, SpaceHeld
+
+STEPS_OF_A_WALK = 40
+"""Longer walks are cut, so that the record of each fits into the trace buffer."""
+
+_KINDS = ("space", "map", "map", "map", "copy", "copy", "join", "join", "leave", "pin", "unpin", "unmap", "unmap-all")
+_BACKINGS = (Backing.ANON_4K, Backing.MEMFD)
+_MOST_SPACES, _MOST_DOMAINS, _MOST_MAPPINGS, _MOST_PAGES = 3, 3, 8, 12
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class WalkStep:
+    """One operation: its kind, and numbers from which its objects are chosen among those there are.
+
+    A step means something whichever steps before it are left out, which the shortening needs.
+    """
+
+    kind: str
+    numbers: tuple[int, int, int]
+
+
+def draw(seed: int, length: int) -> list[WalkStep]:
+    """Draw the steps of a walk. Pure; the same for the same seed."""
+    source = random.Random(seed)
+    return [
+        WalkStep(
+            source.choice(_KINDS), (source.randrange(1 << 16), source.randrange(1 << 16), source.randrange(1 << 16))
+        )
+        for _ in range(length)
+    ]
+
+
+def walk_scenario(name: str, steps: Sequence[WalkStep]) -> Scenario:
+    """Return a scenario that goes through the steps."""
+    return Scenario(
+        name=name,
+        rules=(1, 2, 3),
+        functions=("iopt_area_fill_domains", "iopt_area_fill_domain", "batch_unpin"),
+        what=f"A random walk of {len(steps)} steps.",
+        why="It meets combinations that nobody thought of.",
+        play=partial(_play, tuple(steps)),
+    )
+
+
+def shorten(steps: Sequence[WalkStep], still_fails: Callable[[Sequence[WalkStep]], bool]) -> list[WalkStep]:
+    """Leave steps out as long as the walk still fails, larger pieces first. Pure but for *still_fails*."""
+    kept = list(steps)
+    size = max(len(kept) // 2, 1)
+    while True:
+        at, removed = 0, False
+        while at < len(kept):
+            shorter = kept[:at] + kept[at + size :]
+            if shorter and still_fails(shorter):
+                kept, removed = shorter, True
+            else:
+                at += size
+        if size == 1 and not removed:
+            return kept
+        size = max(size // 2, 1)
+
+
+def _play(steps: Sequence[WalkStep], context: ScenarioContext) -> None:
+    walker = _Walker(context)
+    for step in steps:
+        walker.do(step)
+    walker.player.finish()
+
+
+class _Walker:
+    """Carries out steps; one that cannot be done now does nothing."""
+
+    def __init__(self, context: ScenarioContext) -> None:
+        self.player = Player(context)
+        self.player.space()
+        self._kinds = context.coherencies()
+
+    def do(self, step: WalkStep) -> None:
+        """Do one step."""
+        first, second, third = step.numbers
+        space = _pick(self.player.spaces, first)
+        match step.kind:
+            case "space":
+                if len(self.player.spaces) < _MOST_SPACES:
+                    self.player.space()
+            case "map":
+                self._map(space, second, third)
+            case "copy":
+                self._copy(space, second, third)
+            case "join":
+                if len(space.domains) < _MOST_DOMAINS:
+                    self.player.join(space, _pick(self._kinds, second))
+            case "leave":
+                if space.domains:
+                    self.player.leave(space, _pick(space.domains, second))
+            case "unmap-all":
+                if space.mappings:
+                    self.player.unmap_all(space)
+            case kind:
+                mappings = [held for one in self.player.spaces for held in one.mappings]
+                if mappings:
+                    self._on_mapping(kind, _pick(mappings, second), third)
+
+    def _map(self, space: SpaceHeld, second: int, third: int) -> None:
+        if sum(len(one.mappings) for one in self.player.spaces) >= _MOST_MAPPINGS:
+            return
+        backing = _pick(_BACKINGS, second)
+        buffer = self.player.buffer(1 + third % _MOST_PAGES, backing, scattered=bool(third & 0x100))
+        flags = _pick((MapFlags.READ_WRITE, MapFlags.READABLE), third >> 9)
+        through_file = backing is Backing.MEMFD and bool(third & 0x1000)
+        self.player.map(space, buffer, flags=flags, through_file=through_file)
+
+    def _copy(self, space: SpaceHeld, second: int, third: int) -> None:
+        mappings = [held for one in self.player.spaces for held in one.mappings]
+        if not mappings or len(mappings) >= _MOST_MAPPINGS:
+            return
+        source = _pick(mappings, second)
+        first, count = _part(source, third)
+        self.player.copy(space, source, first, count, flags=source.mapping.flags)
+
+    def _on_mapping(self, kind: str, held: MappingHeld, third: int) -> None:
+        if kind == "unmap":
+            self.player.unmap(held)
+        elif kind == "unpin" and held.pins:
+            self.player.unpin(held, _pick(held.pins, third))
+        elif kind == "pin" and self.player.context.on_mock:
+            self.player.pin(held, *_part(held, third))
+
+
+def _part(held: MappingHeld, number: int) -> tuple[int, int]:
+    """Choose some pages of a mapping: (first, count)."""
+    total = held.mapping.length // PAGE_BYTES
+    first = number % total
+    return first, 1 + (number >> 4) % (total - first)
+
+
+def _pick(values: Sequence[_T], number: int) -> _T:
+    return values[number % len(values)]

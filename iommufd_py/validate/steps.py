@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""The steps of a scenario, the pages that each must flush, and the violations found. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from iommufd_py.base.coherency import Coherency
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Page:
+    """A page of a buffer of the scenario."""
+
+    buffer: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"page {self.index} of {self.buffer}"
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioStep:
+    """One step of a scenario, and the pages that must be flushed in it. A page listed twice must be flushed twice.
+
+    Attributes:
+        name: the operation, in words.
+        rule: 1 or 2, the rule by which pages enter domains in this step.
+        enter: pages to be flushed before they are mapped.
+        leave: pages to be flushed before they are unpinned.
+        may: pages that the kernel may flush, but need not.
+        transient: pages that may or may not be mapped (a failing map). Each one that was mapped must have been flushed
+            before, and again before its unpin.
+        makes: coherency of the domains that are made in this step.
+        frames: page of each frame number during the step.
+        final: everything is closed in this step; no page is pinned or mapped after it.
+    """
+
+    name: str
+    rule: int = 1
+    enter: tuple[Page, ...] = ()
+    leave: tuple[Page, ...] = ()
+    may: tuple[Page, ...] = ()
+    transient: tuple[Page, ...] = ()
+    makes: Coherency | None = None
+    frames: Mapping[int, Page] = field(default_factory=dict)
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A rule is broken.
+
+    Attributes:
+        rule: 1, 2 or 3; 0 for the kernel's answer about coherency, on which the rules rest.
+        step: name of the step.
+        what: the sentence, without the page.
+        page: the first page concerned, None for a violation without a page.
+        frame: its frame number.
+        story: the history of the page from the beginning, one line a step.
+        others: number of further pages of the step with the same violation.
+    """
+
+    rule: int
+    step: str
+    what: str
+    page: Page | None = None
+    frame: int | None = None
+    story: tuple[str, ...] = ()
+    others: int = 0
+
+    def __str__(self) -> str:
+        where = f"{self.page} " if self.page else ""
+        where += f"(pfn {self.frame:#x}) " if self.frame is not None else ""
+        where += f"and {self.others} more " if self.others else ""
+        return f"{'rule ' + str(self.rule) if self.rule else 'VFIO_DMA_CC_IOMMU'}, {self.step}: {where}{self.what}"

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""Files given to `iommufd shell` that are not Python: one sentence, status 2, nothing run. Runs without /dev/iommu."""
+
+import errno
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from iommufd_py.cli.shell import _compile, _run, expect
+
+from iommufd_py import ToolError
+from iommufd_py.base.errors import ObjectNotFoundError
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+NOT_PYTHON = {
+    "text": b"this is no program",
+    "table": b"[[step]\n",
+    "latin-1": b"x = '\xe9'\n",
+    "utf-16": "print(1)".encode("utf-16"),
+    "nul": b"print(1)\0",
+    "deep": b"x = " + b"(" * 5000,
+    "long number": b"x = " + b"9" * 5000,
+    "binary": bytes(range(256)),
+    "escape": b"x = '\x1b[31mred\n",
+}
+
+
+@pytest.mark.parametrize("content", NOT_PYTHON.values(), ids=NOT_PYTHON)
+def test_a_file_that_is_not_python(cli: Cli, tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "report.py"
+    file.write_bytes(content)
+    answer = cli("shell", str(file))
+    assert (answer.returncode, answer.stdout) == (2, "")
+    sentence = answer.stderr.splitlines()[-1]
+    assert sentence.startswith("Error: ") and "report.py" in sentence and "is not Python: " in sentence
+    assert sentence.isprintable() and "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("file", ["/nonexistent", "/", ""])
+def test_a_file_that_cannot_be_read(cli: Cli, file: str) -> None:
+    answer = cli("shell", file)
+    assert answer.returncode == 2 and "Traceback" not in answer.stderr
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None)
+@given(content=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
+def test_any_file_is_a_program_or_one_sentence(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "report.py"
+    file.write_bytes(content)
+    try:
+        _compile(file)
+    except click.UsageError as failure:
+        assert failure.message.isprintable() and "is not Python" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("step", "line 1: NameError: name 'step' is not defined"),
+        ("\nraise ValueError('\\x1b[31m')", r"line 2: ValueError: \x1b[31m"),
+        ("with expect('EEXIST'):\n    pass", "line 1: EEXIST was expected, but there was no error"),
+        ("with expect(5):\n    pass", "line 1: ValueError: 5 is not the name of an error"),
+        ("with expect('errorcode'):\n    pass", "line 1: ValueError: 'errorcode' is not the name of an error"),
+        ("def inner():\n    return 1 / 0\ninner()", "line 2: ZeroDivisionError"),
+    ],
+)
+def test_an_error_names_the_line_of_the_program(tmp_path: Path, source: str, message: str) -> None:
+    file = tmp_path / "report.py"
+    file.write_text(source)
+    with pytest.raises(ToolError) as failure:
+        _run(_compile(file), {"expect": expect})
+    assert f"report.py, {message}" in str(failure.value)
+
+
+def test_expected_errors() -> None:
+    failure = ObjectNotFoundError(errno.ENOENT, "IOMMU_IOAS_UNMAP", {})
+    with expect("ENOENT"):
+        raise failure
+    with pytest.raises(ToolError, match="EEXIST was expected, but"), expect("EEXIST"):
+        raise failure
