@@ -32,15 +32,29 @@ class Place:
 
     @staticmethod
     def find(name: str, ranges: IovaRanges, point: Point, thread: int, wanted: int | None) -> "Place":
-        """Return an allowed place, aligned like the largest leaf that could map the size, so that it forbids none.
+        """Return an allowed place, aligned like the largest leaf that could map the size, or exactly as the point says.
+
+        Args:
+            name: of the device, for messages.
+            ranges: allowed IOVAs.
+            point: the row.
+            thread: number of the thread.
+            wanted: first IOVA of the first thread, None for any.
 
         Raises:
-            ToolError: the allowed ranges have no such place.
+            ToolError: the allowed ranges have no such place, or *wanted* is not aligned as the point says.
         """
+        if wanted is not None and point.alignment and wanted & -wanted != point.alignment:
+            raise ToolError(
+                f"IOVA {wanted:#x} is not aligned to exactly {format_size(point.alignment)}: leave out --iova or "
+                "--alignment"
+            )
         unit = max(1 << (point.size_bytes.bit_length() - 1), ranges.alignment)
         if point.iova_use is IovaUse.FRESH:
             unit = max(unit, _FRESH_BYTES)
-        offset = point.alignment if point.alignment < unit else 0
+        # An address that is a multiple of twice the alignment, plus the alignment, is aligned to it exactly.
+        unit = max(unit, 2 * point.alignment)
+        offset = point.alignment if wanted is None else 0
         room = -(-(offset + point.size_bytes) // unit) * unit
         own = room * (2 if point.workload is Workload.COPY else 1)
         span = own * point.threads
@@ -51,8 +65,8 @@ class Place:
         if base is None:
             allowed = ", ".join(map(str, ranges.ranges))
             raise ToolError(
-                f"no allowed IOVA range holds {format_size(span)}: {name} allows {allowed}; "
-                "map less or in fewer threads"
+                f"no allowed IOVA range holds {format_size(span)} aligned to {format_size(point.alignment or unit)}: "
+                f"{name} allows {allowed}; map less, in fewer threads, or with a smaller alignment"
             )
         iova = base + thread * own + offset
         if point.iova_use is IovaUse.REUSED:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A point made ready to be timed: the kernel's objects, the memory, the loops."""
+"""Prepare a point: the kernel's objects, the memory, the loops."""
 
 import os
 import resource
@@ -18,6 +18,7 @@ from iommufd_py.base.units import PAGE_BYTES, format_size
 from iommufd_py.bench.ioctl_rounds import Parts, Place, steps
 from iommufd_py.bench.python_rounds import Cycle, close_cycle, dma_cycle
 from iommufd_py.dma import DmaEngine, open_engine, reachable
+from iommufd_py.host.limits import limits
 from iommufd_py.mock import MockDevice, mock_flags
 from iommufd_py.objects.buffer import Backing, DmaBuffer
 from iommufd_py.objects.device import BoundDevice
@@ -74,8 +75,11 @@ def _problem(point: Point) -> str | None:
         return f"{point.workload} takes the same IOVA each round"
     if point.workload is Workload.DMA and point.ioctls > 1:
         return "dma maps the buffer with one ioctl"
-    if point.workload in (Workload.CLOSE, Workload.DMA) and point.cache is not CacheState.DIRTY:
-        return f"{point.workload} prepares the buffer's cache lines in no other way than dirty"
+    allowed = {Workload.CLOSE: (CacheState.DIRTY, CacheState.UNTOUCHED), Workload.DMA: (CacheState.DIRTY,)}
+    if point.cache not in allowed.get(point.workload, CacheState):
+        return f"{point.workload} prepares the buffer's cache lines only as {' or '.join(allowed[point.workload])}"
+    if point.alignment & (point.alignment - 1) or point.alignment % PAGE_BYTES:
+        return f"{format_size(point.alignment)} is not an alignment: give a power of two of at least 4K"
     if point.backend is not ContainerMode.IOMMUFD and not _fits_container(point):
         return f"{point.backend} has no {point.workload}, or no choice of domains, large pages, spaces or accounting"
     if point.workload is Workload.ATTACH and point.hwpts == 0:
@@ -261,8 +265,17 @@ def _open(iommufd: Iommufd, name: str, coherency: Coherency) -> BoundDevice:
 
 
 def _accounting(point: Point) -> AbstractContextManager[None]:
-    """See to it that pages are charged, but to a limit that they do not reach, where we may set it."""
+    """Drop CAP_IPC_LOCK so that pages are charged; as root, lift RLIMIT_MEMLOCK first.
+
+    Raises:
+        ToolError: pages shall not be charged, but this process has no CAP_IPC_LOCK.
+    """
     if point.accounting is Accounting.NONE:
+        if not limits().memlock_ignored:
+            raise ToolError(
+                "this process has no CAP_IPC_LOCK, so the kernel charges its pinned pages: use --accounting user, or "
+                "run as root"
+            )
         return nullcontext()
     if os.geteuid() == 0:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

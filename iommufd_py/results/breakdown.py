@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Where the kernel's time goes: a breakdown of each operation, and its JSON document."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from iommufd_py.base.errors import ToolError
+from iommufd_py.results import schema
 
 SCHEMA = "iommufd-bench-trace/1"
 
@@ -56,15 +55,7 @@ def load_breakdowns(path: Path) -> list[Breakdown]:
     Raises:
         ToolError: the file is something else.
     """
-    try:
-        document = json.loads(path.read_text())
-        if document["schema"] != SCHEMA:
-            raise ValueError(document["schema"])
-        return [
-            Breakdown(one["name"], one["rounds"], one["whole_ns"], tuple(Part(**part) for part in one["parts"]))
-            for one in document["breakdowns"]
-        ]
-    except OSError as failure:
-        raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise ToolError(f"{path} is not what 'iommufd bench trace --json' prints") from None
+    return [
+        Breakdown(one["name"], one["rounds"], one["whole_ns"], tuple(Part(**part) for part in one["parts"]))
+        for one in schema.read(path, SCHEMA)["breakdowns"]
+    ]

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Order statistics of samples. Pure, and light enough for an emulated CPU."""
+"""Statistics of samples, without libraries that take seconds to import on an emulated CPU."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 # Tukey's outer fence.
 _FAR_OUT = 3.0
-# Two blocks of a warm-up agree when their medians do, to this part.
+# Two blocks of a warm-up agree if their medians differ by no more than this part.
 _SETTLED = 0.02
 
 
@@ -33,9 +34,15 @@ def median(samples: Sequence[float]) -> float:
     return quantile(sorted(samples), 0.5)
 
 
+def variance(samples: Sequence[float]) -> float:
+    """Return the variance of at least two samples, with n - 1 in the denominator."""
+    mean = fmean(samples)
+    return sum((one - mean) ** 2 for one in samples) / (len(samples) - 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is shown of one operation's samples; times in nanoseconds.
+    """The samples of one operation, summarized; times in nanoseconds.
 
     Attributes:
         run_medians_ns: of each process.
