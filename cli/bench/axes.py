@@ -141,10 +141,10 @@ def bound(device: str, bind: bool) -> AbstractContextManager[object]:
     return pci.vfio_bound(device) if bind and device != MOCK else nullcontext()
 
 
-def chosen_points(options: Mapping[str, Any]) -> tuple[Point, ...]:
-    """Return every combination that can exist; print on stderr which are left out, and which values are repeated."""
+def chosen_points(options: Mapping[str, Any], *, silent: bool = False) -> tuple[Point, ...]:
+    """Return every combination that can exist; print on stderr which are left out, and repeated values."""
     for name, values in options.items():
-        if isinstance(values, tuple) and len(set(values)) < len(values):
+        if isinstance(values, tuple) and len(set(values)) < len(values) and not silent:
             note(f"iommufd: --{name.replace('_', '-')} names a value twice; it is measured once")
     points, left_out = workloads.points(
         workload=[Workload.DMA] if options["dma"] else map(Workload, options["operation"]),
@@ -166,6 +166,6 @@ def chosen_points(options: Mapping[str, Any]) -> tuple[Point, ...]:
     )
     if not points:
         raise click.UsageError("nothing to do: " + "; ".join(left_out))
-    if left_out:
+    if left_out and not silent:
         note(f"iommufd: combinations left out: {'; '.join(left_out)}")
     return tuple(points)

@@ -13,7 +13,7 @@ from iommufd_py.results import compare_text, finding
 from .boots import Effort, Series, Variant
 from .files import OUTPUT_DIRECTORY, Finite, emit_folded, emit_lines, make_directory
 
-_ROWS = "--operation map,attach,teardown --size 2M,64M,1G --backing 4k --processes 1 --seconds 0.05"
+_ROWS = "--silent --operation map,attach,teardown --size 2M,64M,1G --backing 4k --processes 1 --seconds 0.05"
 _MEMORY = "3G"
 
 

@@ -18,6 +18,7 @@ from iommufd_py.results import counts, cover_letter
 from iommufd_py.results.finding import PRECISION
 
 from ..output import emit_json
+from .axes import chosen_points
 from .boots import Effort, Series, Variant, run_tool
 from .files import OUTPUT_DIRECTORY, Finite, make_directory
 from .plot import write_html
@@ -103,7 +104,8 @@ def patch(
     names = [name for name in kernels.split(",") if name]
     if not names:
         raise click.UsageError("--kernels names no kernel")
-    _check_arguments(context, arguments)
+    rows = list(arguments) or shlex.split(_native_profile() if native else _PROFILE)
+    _check_rows(context, rows)
     make_directory(results)
     for kernel in names:
         if kernel in get_args(KernelVariant):
@@ -111,8 +113,7 @@ def patch(
     prefix, variants = _variants(native, coherent, names)
     place = ["--native", "--memory", _NATIVE_MEMORY] if native else [f"--{prefix}"]
     device = ["mock"] if native else [TEST_DEVICES[0], "--bind"]
-    rows = list(arguments) or shlex.split(_native_profile() if native else _PROFILE)
-    rows += ["--processes", str(processes), "--seconds", str(seconds)]
+    rows += ["--silent", "--processes", str(processes), "--seconds", str(seconds)]
 
     def command(variant: Variant, file: Path) -> list[str]:
         boot = ["lab", "run", *place, "--kernel", variant.kernel, "--rw", str(results)]
@@ -139,12 +140,12 @@ def patch(
     write_html(results / f"{prefix}.html", measured, comparisons)
 
 
-def _check_arguments(context: click.Context, arguments: tuple[str, ...]) -> None:
-    """Refuse wrong options of `bench run` before the first boot."""
+def _check_rows(context: click.Context, arguments: list[str]) -> None:
+    """Refuse wrong options of `bench run` before the first boot, and say once which combinations are left out."""
     for argument in arguments:
         if argument.partition("=")[0] in _OWN:
             raise click.UsageError(f"{argument} behind -- is set by this command itself")
-    run.make_context("run", ["--device", "mock", *arguments], parent=context.parent)
+    chosen_points(run.make_context("run", ["--device", "mock", *arguments], parent=context.parent).params)
 
 
 def _native_profile() -> str:

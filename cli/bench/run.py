@@ -52,9 +52,12 @@ _MOST_SECONDS, _MOST_PROCESSES, _MOST_VALUES = 3600, 10_000, 1_000_000
 )
 @click.option("--label", default="", help="Name of this run in all tables.  [default: kernel and coherency]")
 @click.option("--retry/--no-retry", default=True, help="Measure a row again, at most twice, if the machine was busy.")
+@click.option("--silent", is_flag=True, hidden=True, help="Print no remarks and no progress: for 'bench patch'.")
 @click.option("--output", type=OUTPUT_FILE, help="Write the result with all samples, row by row; - is stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result with all samples as one JSON document.")
-def run(device: str, bind: bool, coherency: str, output: Path | None, as_json: bool, **options: Any) -> None:
+def run(
+    device: str, bind: bool, coherency: str, silent: bool, output: Path | None, as_json: bool, **options: Any
+) -> None:
     """Time IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP of one buffer, or other operations, each by itself, many times.
 
     C code reads the clock immediately before and after the ioctls. Several processes, each with its own memory, measure
@@ -73,7 +76,7 @@ def run(device: str, bind: bool, coherency: str, output: Path | None, as_json: b
     to_stdout = as_json or output == STDOUT
     plan = runner.Plan(
         device=device,
-        points=chosen_points(options),
+        points=chosen_points(options, silent=silent),
         coherency=Coherency(coherency),
         iova=options["iova"],
         processes=options["processes"],
@@ -83,7 +86,8 @@ def run(device: str, bind: bool, coherency: str, output: Path | None, as_json: b
         retry=options["retry"],
     )
     file = None if output == STDOUT else output
-    with bound(device, bind), _saved(file) as save, _shown() as show_progress:
+    shown = contextlib.nullcontext(_show_nothing) if silent else _shown()
+    with bound(device, bind), _saved(file) as save, shown as show_progress:
         result = runner.measure(plan, save, show_progress)
     if to_stdout:
         document.save(result, STDOUT)
@@ -119,6 +123,10 @@ def _saved(file: Path | None) -> Iterator[Callable[[BenchResult], None]]:
     finally:
         if result is not None and file is not None and not saved:
             document.save(result, file)
+
+
+def _show_nothing(progress: runner.RowProgress) -> None:
+    pass
 
 
 @contextlib.contextmanager

@@ -28,6 +28,8 @@ _PANEL = (5.6, 3.4)
 _LINE = 0.16
 # The axis of ratios goes so far beyond the least and the greatest, and is logarithmic from such a span on.
 _MARGIN = 1.5
+# The axis of times for a page begins so far below the shortest.
+_BELOW = 5
 _LINEAR_SPAN = 4
 # The colours of Okabe and Ito, for any kind of colour vision. Their order alternates dark and light, for grey print.
 _COLOURS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#F0E442", "#009E73", "#CC79A7")
@@ -114,6 +116,10 @@ def page_figure(results: Sequence[BenchResult]) -> Figure:
             axes.plot(sizes, floor, color="#888888", linestyle=":", marker=".", linewidth=1, label="floor")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        # The floor of a large size is far below: an axis that shows all of it would flatten the rest.
+        lowest = min(cell.page_ns for _, cell in found)
+        if lowest:
+            axes.set_ylim(bottom=lowest / _BELOW)
         axes.set_title(operation)
         axes.set_xlabel("mapped size in bytes")
         axes.set_ylabel("median time for each 4K page")
@@ -162,7 +168,7 @@ def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -
         axes.plot([], [], marker + "-", color=colour, label=str(verdict))
     if nets:
         axes.plot([], [], "o", color="#000000", markerfacecolor="none", markersize=8, label="less the floor")
-    figure.legend(fontsize=7, loc="outside upper center", ncols=5)
+    figure.legend(fontsize=7, loc="outside lower center", ncols=5)
     _finish(figure, f"Is {comparison.after} slower than {comparison.before}?", results)
     return figure
 
@@ -184,7 +190,7 @@ def share_figure(breakdowns: Sequence[Breakdown]) -> Figure:
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
     axes.set_xlabel("share of the traced time in the kernel")
-    figure.legend(fontsize=7, loc="outside upper center", ncols=3)
+    figure.legend(fontsize=7, loc="outside lower center", ncols=3)
     _finish(figure, "Which part of the kernel takes the time?", ())
     return figure
 

@@ -46,7 +46,7 @@ class Summary:
 
     Attributes:
         run_medians_ns: of each process.
-        outliers: samples above the third quartile by more than three times the interquartile range. They count.
+        outliers: number of samples above the third quartile by more than three interquartile ranges. They are included.
     """
 
     count: int
@@ -63,8 +63,8 @@ class Summary:
     def low_ns(self) -> float:
         """The lowest median of a process.
 
-        With R processes the interval from here to :attr:`high_ns` holds the median over all processes that there could
-        be with probability 1 - 2**(1 - R), whatever the distribution: 94 % of 5, 99.8 % of 10.
+        With R processes, the interval from this to :attr:`high_ns` contains the median over all possible processes with
+        probability 1 - 2**(1 - R) for any distribution: 94 % with 5, 99.8 % with 10.
         """
         return min(self.run_medians_ns)
 
@@ -102,6 +102,6 @@ def summarize(runs_ns: Sequence[Sequence[int]]) -> Summary:
 
 
 def settled(before: Sequence[int], after: Sequence[int]) -> bool:
-    """Tell whether two blocks of samples, one taken after the other, have the same median to 2 %."""
+    """Tell whether the medians of two successive blocks of samples differ by at most 2 %."""
     first, second = median(before), median(after)
     return abs(second - first) <= _SETTLED * first

@@ -104,7 +104,7 @@ def test_export_is_read_by_pyperf(cli: Cli, stock: str, tmp_path: Path) -> None:
 def test_nothing_to_time_is_wrong_usage(cli: Cli) -> None:
     done = cli("bench", "run", "--device", "mock", "--size", "4K", "--backing", "thp")
     assert done.returncode == 2
-    assert "4K is no multiple of the 2M pages of thp" in done.stderr
+    assert "4K is not a multiple of the 2M pages of thp" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ def test_points_that_cannot_exist_are_left_out_with_the_reason() -> None:
     )
     assert all(point.backing == "memfd" for point in found if point.workload is model.Workload.MAP_FILE)
     assert not any(point.backing == "thp" and point.size_bytes == 4096 for point in found)
-    assert "4K is no multiple of the 2M pages of thp" in left_out
+    assert "4K is not a multiple of the 2M pages of thp" in left_out
     assert "4K cannot be mapped in chunks of 64K" in left_out
     assert "map-file needs a memfd, not 4k" in left_out
     assert len(found) == len(set(found)) == 3 + 5 + 3
