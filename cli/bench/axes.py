@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""The options that say what to time: a device, and a list of values for each axis."""
+"""The options that choose the rows: a device, and a list of values for each axis."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from typing import Any
 
 import click
 
+from iommufd_py import pci
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.container_mode import ContainerMode
+from iommufd_py.base.pci_address import MOCK
 from iommufd_py.base.units import parse_size
 from iommufd_py.bench import workloads
 from iommufd_py.objects.buffer import Backing
@@ -20,11 +23,15 @@ from ..types import BIND_OPTION, SIZES, Values, device_option
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
+# More CPUs or nodes than any kernel supports (CONFIG_NR_CPUS, CONFIG_NODES_SHIFT).
+_MOST_PLACES = 8191
+
+
 class _Place(click.ParamType[int | None]):
     name = "number"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        return None if value == "any" else click.IntRange(min=0)(str(value), param, ctx)
+        return None if value == "any" else click.IntRange(0, _MOST_PLACES)(str(value), param, ctx)
 
 
 class _OptionalSize(click.ParamType[int]):
@@ -83,16 +90,18 @@ device_options = _all(
             "--coherency",
             type=click.Choice([str(wish) for wish in Coherency]),
             default=str(Coherency.ANY),
-            help="What the domain must be; refused when it is not.",
+            help="Required coherency of the domain.",
         ),
     )
 )
 
 axis_options = _all(
     (
-        _names("--operation", Workload, Workload.MAP, "What to do; each with its opposite."),
+        _names("--operation", Workload, Workload.MAP, "Operations to time, each with its opposite."),
         click.option(
-            "--dma", is_flag=True, help="Time map, DMA of the device to all of it, and unmap as one: --operation dma."
+            "--dma",
+            is_flag=True,
+            help="Time map, DMA by the device to the whole buffer, and unmap as one: --operation dma.",
         ),
         _names("--backend", ContainerMode, ContainerMode.IOMMUFD, "Interface to map through."),
         click.option(
@@ -104,29 +113,39 @@ axis_options = _all(
         ),
         _sizes("--chunk", "whole", "Bytes mapped by one ioctl."),
         click.option("--bulk-unmap", is_flag=True, help="Unmap all chunks with one ioctl."),
-        _names("--backing", Backing, Backing.ANON_4K, "What stands behind the buffer."),
+        _names("--backing", Backing, Backing.ANON_4K, "Kind of memory behind the buffer."),
         _numbers("--hwpts", 0, 1, "Domains on the IOAS."),
-        _names("--cache", CacheState, CacheState.DIRTY, "The buffer's cache lines before each operation."),
-        _names("--iova-use", IovaUse, IovaUse.REUSED, "The same IOVA each round, or one with page tables yet to make."),
-        _sizes("--alignment", "natural", "Exact alignment of the IOVA."),
+        _names("--cache", CacheState, CacheState.DIRTY, "State of the buffer's CPU cache lines before each operation."),
+        _names("--iova-use", IovaUse, IovaUse.REUSED, "The same IOVA in each round, or one without page tables."),
+        _sizes("--alignment", "natural", "Exact alignment of the IOVA: it is no multiple of more."),
         click.option(
             "--huge-pages",
             type=Values(click.Choice(["on", "off"])),
             default="on",
             metavar="[on|off],...",
-            help="May the IOMMU use large pages?",
+            help="Whether the IOMMU may use large pages.",
         ),
-        _names("--accounting", Accounting, Accounting.NONE, "What pinned pages are charged to."),
-        _numbers("--threads", 1, 1, "Doing the same at the same time."),
-        click.option("--own-ioas", is_flag=True, help="Each thread on an IOAS of its own, instead of all on one."),
+        _names("--accounting", Accounting, Accounting.NONE, "Account that pinned pages are charged to."),
+        _numbers("--threads", 1, 1, "Threads that do the same at the same time."),
+        click.option("--own-ioas", is_flag=True, help="Give each thread its own IOAS, instead of one for all."),
         _places("--cpu", "CPUs to run on."),
-        _places("--node", "NUMA nodes that the buffer's memory comes from."),
+        _places("--node", "NUMA nodes of the buffer's memory."),
     )
 )
 
 
-def chosen_points(options: Mapping[str, Any]) -> tuple[Point, ...]:
-    """Return every combination that can exist; says on stderr which cannot."""
+def bound(device: str, bind: bool) -> AbstractContextManager[object]:
+    """Return a context in which *device* is bound to vfio-pci, if *bind* is true and it is no mock device."""
+    if bind and device == MOCK:
+        raise click.UsageError("--bind needs a PCI device: give its address with --device")
+    return pci.vfio_bound(device) if bind else nullcontext()
+
+
+def chosen_points(options: Mapping[str, Any], *, silent: bool = False) -> tuple[Point, ...]:
+    """Return every combination that can exist; print on stderr which are left out, and repeated values."""
+    for name, values in options.items():
+        if isinstance(values, tuple) and len(set(values)) < len(values) and not silent:
+            note(f"iommufd: --{name.replace('_', '-')} names a value twice; it is measured once")
     points, left_out = workloads.points(
         workload=[Workload.DMA] if options["dma"] else map(Workload, options["operation"]),
         backend=map(ContainerMode, options["backend"]),
@@ -147,6 +166,6 @@ def chosen_points(options: Mapping[str, Any]) -> tuple[Point, ...]:
     )
     if not points:
         raise click.UsageError("nothing to do: " + "; ".join(left_out))
-    if left_out:
+    if left_out and not silent:
         note(f"iommufd: combinations left out: {'; '.join(left_out)}")
     return tuple(points)

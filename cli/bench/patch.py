@@ -1,123 +1,164 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd bench patch`: the stock kernel of the lab against the patched one, boot by boot in turn."""
+"""`iommufd bench patch`: the kernels of the lab side by side."""
 
 import shlex
-import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from iommufd_py.base.coherency import Coherency
-from iommufd_py.base.errors import ToolError
+from iommufd_py.base.files import write_file
+from iommufd_py.lab.cache import Variant as KernelVariant
 from iommufd_py.lab.machine import TEST_DEVICES
+from iommufd_py.objects.buffer import Backing
 from iommufd_py.results import compare as comparing
-from iommufd_py.results import compare_text, document, model
+from iommufd_py.results import counts, cover_letter
+from iommufd_py.results.finding import PRECISION
 
-from ..output import note
+from ..output import emit_json
+from .axes import chosen_points
+from .boots import Effort, Series, Variant, run_tool
+from .files import OUTPUT_DIRECTORY, Finite, make_directory
 from .plot import write_html
+from .run import run
 
-
-@dataclass(frozen=True, slots=True)
-class _Variant:
-    """What is booted, and what its domains are to be."""
-
-    kernel: str
-    coherency: Coherency
-
-    @property
-    def name(self) -> str:
-        return f"{self.kernel}-{self.coherency}"
-
-
-# What is timed if nobody says what: one page, and a size at which all fixed costs vanish; as scattered as the kernel
-# gives it, and in huge pages, which are the same work on every boot.
+# The default rows: one page, and a size at which all fixed costs vanish; in single pages, whose physical order depends
+# on the kernel's history, and in huge pages, which are the same work on every boot.
 _PROFILE = "--operation map,teardown --backend iommufd,vfio_type1v2 --size 4K,64M --backing 4k,hugetlb-2m"
-_NATIVE_PROFILE = "--operation map,attach,teardown --size 2M,64M,1G --backing 4k"
+_NATIVE_PROFILE = "--operation map,attach,teardown --size 2M,64M,1G"
 _NATIVE_MEMORY = "3G"
-_BOOTS, _NATIVE_BOOTS = 3, 6
+_FRAGMENTED = "fragmented"
+_ROUNDS, _NATIVE_ROUNDS = 3, 4
+_MINUTES = 8
+# Options of `bench run` that this command sets itself.
+_OWN = ("--device", "--bind", "--coherency", "--output", "--json", "--processes", "--seconds", "--label")
 
 
 @click.command()
 @click.option("--native", is_flag=True, help="On User-Mode Linux: native speed and real caches, mock devices only.")
-@click.option("--coherent", is_flag=True, help="Behind an IOMMU that forces snooping, where nothing should change.")
+@click.option("--coherent", is_flag=True, help="Behind an IOMMU that enforces snooping, where nothing should change.")
+@click.option(
+    "--kernels",
+    default=",".join(get_args(KernelVariant)),
+    metavar="KERNEL,...",
+    help="Kernels of the lab, the baseline first.",
+)
 @click.option(
     "--boots",
-    type=click.IntRange(min=1),
-    help=f"Of each kernel, in turn.  [default: {_BOOTS}, natively {_NATIVE_BOOTS}]",
+    type=click.IntRange(1, 1000),
+    help=f"Of each kernel, at least.  [default: {_NATIVE_ROUNDS} natively, {_ROUNDS} with --times, else 1]",
 )
-@click.option("--processes", type=click.IntRange(min=1), default=1, help="On each boot.")
-@click.option("--seconds", type=click.FloatRange(min=0.001), default=0.05, help="Time for a row in each process.")
+@click.option("--processes", type=click.IntRange(1, 1000), default=1, help="On each boot.")
+@click.option("--seconds", type=Finite(min=0.001, max=3600), default=0.05, help="Time for each row in each process.")
+@click.option(
+    "--precision",
+    type=Finite(min=0.1, max=100),
+    default=PRECISION * 100,
+    metavar="PERCENT",
+    help="Natively: boot again until every interval is at most so wide.",
+)
+@click.option(
+    "--minutes", type=Finite(min=0.1, max=1440), default=_MINUTES, help="Begin no round of boots that would end later."
+)
+@click.option("--times", is_flag=True, help="Show times of an emulated CPU too. They say nothing about hardware.")
 @click.option(
     "--results",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("results"),
-    help="Where to put the samples, the table and the page.",
+    type=OUTPUT_DIRECTORY,
+    default="results",
+    help="Directory for the samples, the table and the HTML page.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print the comparisons as one JSON document.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- BENCH RUN OPTIONS...]")
+@click.pass_context
 def patch(
+    context: click.Context,
     native: bool,
     coherent: bool,
+    kernels: str,
     boots: int | None,
     processes: int,
     seconds: float,
+    precision: float,
+    minutes: float,
+    times: bool,
     results: Path,
+    as_json: bool,
     arguments: tuple[str, ...],
 ) -> None:
-    """Compare the lab's stock kernel with the patched one, and print the table for the cover letter.
+    """Compare the kernels of the lab, and print a table for the cover letter.
 
-    The boots alternate, so that what drifts on this machine hits all kernels alike, and each boot counts as one
-    independent figure. Natively the patched kernel also runs with a coherent domain, which should cost nothing. What is
-    timed stands behind `--` as for `bench run`.
+    The boots alternate, so that a drift of the machine affects all kernels alike. Each boot counts as one independent
+    figure. A boot during which the host was busy is repeated, at most twice for each kernel. Natively the patched
+    kernel also runs with a coherent domain, which should cost nothing. On the emulated machine the table has counts of
+    flushes, pages and page-table leaves, which are exact. Options of `bench run` after `--` choose other rows.
+
+    \b
+    Examples:
+      iommufd bench patch --native
+      iommufd bench patch --native -- --size 4K,2M --operation map
     """
     if native and coherent:
-        raise click.UsageError("--native times both a coherent and a non-coherent domain")
-    results.mkdir(parents=True, exist_ok=True)
-    for kernel in ("stock", "patched"):
-        _iommufd("lab", "kernel", "build", kernel, *(["--arch", "um"] if native else []))
-    name, variants = _variants(native, coherent)
-    place = ["--native", "--memory", _NATIVE_MEMORY] if native else [f"--{name}"]
+        raise click.UsageError("--native measures a coherent and a non-coherent domain: leave out --coherent")
+    names = [name for name in kernels.split(",") if name]
+    if not names:
+        raise click.UsageError("--kernels names no kernel")
+    rows = list(arguments) or shlex.split(_native_profile() if native else _PROFILE)
+    _check_rows(context, rows)
+    make_directory(results)
+    for kernel in names:
+        if kernel in get_args(KernelVariant):
+            run_tool(["lab", "kernel", "build", kernel, *(["--arch", "um"] if native else [])])
+    prefix, variants = _variants(native, coherent, names)
+    place = ["--native", "--memory", _NATIVE_MEMORY] if native else [f"--{prefix}"]
     device = ["mock"] if native else [TEST_DEVICES[0], "--bind"]
-    what = list(arguments) or shlex.split(_NATIVE_PROFILE if native else _PROFILE)
-    what += ["--processes", str(processes), "--seconds", str(seconds)]
-    runs: dict[_Variant, list[model.BenchResult]] = {variant: [] for variant in variants}
-    order = [variant for _ in range(boots or (_NATIVE_BOOTS if native else _BOOTS)) for variant in variants]
-    start = time.monotonic()
-    for done, variant in enumerate(order):
-        left = f", {(time.monotonic() - start) / done * (len(order) - done):.0f} s left" if done else ""
-        note(f"boot {done + 1} of {len(order)}: {variant.kernel}, {variant.coherency}{left}")
-        file = results / f"{name}-{variant.name}.json"
-        command = ["bench", "run", "--device", *device, "--coherency", str(variant.coherency), *what]
+    rows += ["--silent", "--processes", str(processes), "--seconds", str(seconds)]
+
+    def command(variant: Variant, file: Path) -> list[str]:
         boot = ["lab", "run", *place, "--kernel", variant.kernel, "--rw", str(results)]
-        _iommufd(*boot, "--", "iommufd", *command, "--json", str(file))
-        runs[variant].append(document.load(file))
-        document.save(model.merge(runs[variant]), file)
-    before, *others = (model.merge(runs[variant]) for variant in variants)
-    comparisons = [comparing.compare(before, after) for after in others]
-    letters = [compare_text.cover_letter(before, *one) for one in zip(others, comparisons, strict=True)]
-    text = "\n\n\n".join(letters)
-    click.echo(text)
-    (results / f"{name}.txt").write_text(text + "\n")
-    write_html(results / f"{name}.html", [before, *others], comparisons)
+        bench = ["bench", "run", "--device", *device, "--coherency", str(variant.coherency), "--label", variant.label]
+        return [*boot, "--", "iommufd", *bench, *rows, "--output", str(file)]
+
+    timed = native or times
+    effort = Effort(
+        rounds=boots or (_NATIVE_ROUNDS if native else _ROUNDS if times else 1),
+        precision=precision / 100 if native else None,
+        seconds=minutes * 60,
+    )
+    measured = Series(variants, command, results, prefix).measure(effort)
+    comparisons = [comparing.compare(measured[0], after) for after in measured[1:]]
+    repeat = ["iommufd", *sys.argv[1:]]
+    text = counts.count_letter(measured, repeat)
+    if timed:
+        text = cover_letter.cover_letter(measured, comparisons, repeat)
+    if as_json:
+        emit_json(comparing.comparison_document(comparisons))
+    else:
+        click.echo(text)
+    write_file(results / f"{prefix}.txt", (text + "\n").encode())
+    write_html(results / f"{prefix}.html", measured, comparisons)
 
 
-def _variants(native: bool, coherent: bool) -> tuple[str, list[_Variant]]:
-    if native:
-        # Only a kernel with the series knows coherent mock devices. Stock flushes for neither.
-        return "native", [
-            _Variant("stock", Coherency.NON_COHERENT),
-            _Variant("patched", Coherency.NON_COHERENT),
-            _Variant("patched", Coherency.COHERENT),
-        ]
+def _check_rows(context: click.Context, arguments: list[str]) -> None:
+    """Refuse wrong options of `bench run` before the first boot, and say once which combinations are left out."""
+    for argument in arguments:
+        if argument.partition("=")[0] in _OWN:
+            raise click.UsageError(f"{argument} behind -- is set by this command itself")
+    chosen_points(run.make_context("run", ["--device", "mock", *arguments], parent=context.parent).params)
+
+
+def _native_profile() -> str:
+    backings = [str(Backing.ANON_4K), *(str(one) for one in Backing if one == _FRAGMENTED)]
+    return f"{_NATIVE_PROFILE} --backing {','.join(backings)}"
+
+
+def _variants(native: bool, coherent: bool, kernels: list[str]) -> tuple[str, list[Variant]]:
     coherency = Coherency.COHERENT if coherent else Coherency.NON_COHERENT
-    return str(coherency), [_Variant("stock", coherency), _Variant("patched", coherency)]
-
-
-def _iommufd(*arguments: str) -> None:
-    """Run this tool as its users do, in a process of its own, without what it prints; its errors are shown."""
-    command = [str(Path(sys.executable).parent / "iommufd"), *arguments]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=False)
-    if done.returncode:
-        raise ToolError(f"'{shlex.join(['iommufd', *arguments])}' failed with status {done.returncode}; see above")
+    variants = [Variant(kernel, coherency, Path(kernel).name) for kernel in kernels]
+    if not native:
+        return str(coherency), variants
+    # Only a kernel with the series has coherent mock devices. A stock kernel flushes for neither.
+    if len(kernels) > 1:
+        variants.append(Variant(kernels[1], Coherency.COHERENT, f"{Path(kernels[1]).name} coherent"))
+    return "native", variants

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd bench show|compare|export`: read what `bench run` kept."""
+"""`iommufd bench show|compare|export`: read the results that `bench run` wrote."""
 
 import sys
 from pathlib import Path
@@ -7,19 +7,30 @@ from pathlib import Path
 import click
 
 from iommufd_py.results import compare as comparing
-from iommufd_py.results import compare_text, document, pyperf, report
-from iommufd_py.results.model import BenchResult
+from iommufd_py.results import (
+    compare_text,
+    cover_letter,
+    dialects,
+    document,
+    finding,
+    kcidb,
+    model,
+    pyperf,
+    report,
+    tables,
+)
 
-from ..output import emit_json, emit_table
+from ..output import emit_json
+from .files import RESULT_FILE, Finite, emit_folded, emit_lines, page_width
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
+_FORMATS = ("table", "markdown", "cover-letter", "iommupt", "vfio-tests", "kcidb", "json")
 
 
 @click.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=RESULT_FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 def show(file: Path, as_json: bool) -> None:
-    """Show a kept run: what it was measured on, the times, and what limits them."""
+    """Show a result: the machine, the times, and the limits of the figures."""
     result = document.load(file)
     if as_json:
         emit_json(report.summary_document(result))
@@ -27,77 +38,114 @@ def show(file: Path, as_json: bool) -> None:
         show_result(result)
 
 
-def show_result(result: BenchResult) -> None:
-    """Print a run on stdout with what limits its figures: whoever copies the table copies that too."""
+def show_result(result: model.BenchResult) -> None:
+    """Print a result on stdout, with the limits of its figures: a copy of the table then includes them."""
     for name, value in report.facts(result):
-        click.echo(f"{name + ':':11}{value}")
-    for table in (report.table(result), report.buffers(result)):
+        for line in tables.wrapped(f"{name + ':':11}{value}", page_width(), " " * 11):
+            click.echo(line)
+    shown = report.table(result), report.buffers(result)
+    for table in shown:
         click.echo()
-        emit_table(table.headings, table.rows)
-    notes = report.notes(result)
-    if notes:
-        click.echo()
-    for line in notes:
-        click.echo(line)
+        emit_folded(table)
+    emit_lines(report.notes(result))
+    emit_lines(tables.explained([heading for table in shown for heading in table.headings], page_width()))
 
 
 @click.command()
-@click.argument("baseline", type=_FILE)
-@click.argument("others", nargs=-1, required=True, type=_FILE)
+@click.argument("baseline", type=RESULT_FILE)
+@click.argument("others", nargs=-1, required=True, type=RESULT_FILE)
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "markdown", "cover-letter", "json"]),
+    type=click.Choice(_FORMATS),
     default="table",
-    help="How to print it; cover-letter is for a patch series' mail.",
+    help="cover-letter: for the mail of a patch series. iommupt: as generic_pt's KUnit benchmark. vfio-tests: as "
+    "vfio-pci-mem-dma-map. kcidb: a KCIDB report.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
-    "--threshold", type=click.FloatRange(min=0), metavar="PERCENT", help="Exit with 1 if one is so much slower."
+    "--threshold",
+    type=Finite(min=0),
+    metavar="PERCENT",
+    help="Exit with 1 if the whole interval of a row is slower by more.",
 )
-@click.option("--force", is_flag=True, help="Compare although the machines differ in what matters.")
+@click.option(
+    "--margin",
+    type=Finite(min=0, max=50, min_open=True),
+    default=comparing.MARGIN * 100,
+    metavar="PERCENT",
+    help="A row is equivalent if its whole interval is within this distance of 1.",
+)
+@click.option("--force", is_flag=True, help="Compare although the machines differ.")
 def compare(
-    baseline: Path, others: tuple[Path, ...], form: str, as_json: bool, threshold: float | None, force: bool
+    baseline: Path,
+    others: tuple[Path, ...],
+    form: str,
+    as_json: bool,
+    threshold: float | None,
+    margin: float,
+    force: bool,
 ) -> None:
-    """Compare runs with the first one, row by row: ratio, confidence interval, verdict.
+    """Compare results with the first one, row by row: ratio, confidence interval, verdict.
 
-    Exit status 1 when a row is slower by more than the threshold.
+    The verdict is slower or faster (at a level that holds for all rows together), equivalent (the whole interval lies
+    within the margin), or inconclusive. The exit status is 1 if a row is slower by more than the threshold.
+
+    \b
+    Examples:
+      iommufd bench compare stock.json patched.json
+      iommufd bench compare stock.json patched.json --format cover-letter
     """
-    before = document.load(baseline)
-    afters = [document.load(file) for file in others]
-    comparisons = [comparing.compare(before, after, force=force) for after in afters]
+    if as_json and form not in ("table", "json"):
+        raise click.UsageError(f"--json contradicts --format {form}")
+    results = [document.load(file) for file in (baseline, *others)]
+    comparisons = [comparing.compare(results[0], after, force=force, margin=margin / 100) for after in results[1:]]
     if as_json or form == "json":
         emit_json(comparing.comparison_document(comparisons))
+    elif form == "kcidb":
+        emit_json(kcidb.report(results, comparisons))
+    elif form == "cover-letter":
+        click.echo(cover_letter.cover_letter(results, comparisons))
     else:
-        for number, (after, comparison) in enumerate(zip(afters, comparisons, strict=True)):
+        for number, (after, comparison) in enumerate(zip(results[1:], comparisons, strict=True)):
             if number:
                 click.echo()
-            show_comparison(before, after, comparison, form)
+            _show_comparison(results[0], after, comparison, form)
     if threshold is not None and any(one.slower_than(threshold / 100) for one in comparisons):
         sys.exit(1)
 
 
-def show_comparison(before: BenchResult, after: BenchResult, comparison: comparing.Comparison, form: str) -> None:
-    """Print one comparison on stdout."""
-    if form == "cover-letter":
-        click.echo(compare_text.cover_letter(before, after, comparison))
+def _show_comparison(
+    before: model.BenchResult, after: model.BenchResult, comparison: comparing.Comparison, form: str
+) -> None:
+    writers = {"iommupt": dialects.iommupt, "vfio-tests": dialects.vfio_tests}
+    if form in writers:
+        click.echo(writers[form](before, after, comparison))
         return
     if form == "markdown":
         click.echo(compare_text.markdown(comparison))
         return
-    for result in (before, after):
-        click.echo(f"{result.label}: {result.target.evidence}, kernel {result.environment.kernel_release}")
+    facts = [
+        f"{name}: {result.label}; {result.target.evidence}, kernel {result.environment.kernel_release}, "
+        f"{cover_letter.amount(result)}"
+        for name, result in (("before", before), ("after", after))
+    ]
+    for fact in facts:
+        for line in tables.wrapped(fact, page_width()):
+            click.echo(line)
     click.echo()
     table = compare_text.comparison_table(comparison)
-    emit_table(table.headings, table.rows)
-    if comparison.cautions:
-        click.echo()
-    for caution in comparison.cautions:
-        click.echo(caution)
+    emit_folded(table)
+    emit_lines(finding.sentences([before, after], [comparison]))
+    emit_lines([*compare_text.verdict_lines(comparison), *tables.explained(table.headings, page_width())])
+    emit_lines([*compare_text.hump_lines(comparison), *comparison.cautions])
 
 
 @click.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=RESULT_FILE)
 def export(file: Path) -> None:
-    """Print a kept run in pyperf's file format: iommufd bench export run.json > pyperf.json."""
+    """Print a result in pyperf's file format: iommufd bench export run.json > pyperf.json.
+
+    Each process gives one value, its median, so that pyperf and 'bench compare' judge the same figures.
+    """
     emit_json(pyperf.to_pyperf(document.load(file)))

@@ -35,6 +35,7 @@ class Environment:
         governor: of the CPU's frequency, None where it does not change or cannot be seen.
         turbo: whether the CPU may exceed its base frequency, None where the kernel does not tell.
         numa_nodes: memory nodes that are online.
+        compiler: that built the kernel (CONFIG_CC_VERSION_TEXT or /proc/version); empty where unknown.
     """
 
     kernel_release: str
@@ -51,6 +52,7 @@ class Environment:
     governor: str | None
     turbo: bool | None
     numa_nodes: int
+    compiler: str = ""
 
     @property
     def emulated(self) -> bool:

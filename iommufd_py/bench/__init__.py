@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Timing DMA map and unmap: what is run, what came out, and what may be said of it."""
+"""Time DMA map and unmap, and write the results."""

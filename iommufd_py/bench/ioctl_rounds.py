@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the rounds of each workload are made of: where to map, and prepared ioctls for the timed loop."""
+"""The rounds of each workload: the IOVAs, and prepared ioctls for the timed loop."""
 
 from dataclasses import dataclass, replace
 
@@ -23,7 +23,7 @@ _FLAGS = int(MapFlags.READ_WRITE) | FIXED_IOVA
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a thread maps: first IOVA, another as far away as a copy needs, distance to the next round's, how many."""
+    """IOVAs of one thread: the first, the target of a copy, the distance between rounds, and the number of places."""
 
     iova: int
     other: int
@@ -32,15 +32,29 @@ class Place:
 
     @staticmethod
     def find(name: str, ranges: IovaRanges, point: Point, thread: int, wanted: int | None) -> "Place":
-        """Return an allowed place, aligned like the largest leaf that could map the size, so that it forbids none.
+        """Return an allowed place, aligned like the largest leaf that could map the size, or exactly as the point says.
+
+        Args:
+            name: of the device, for messages.
+            ranges: allowed IOVAs.
+            point: the row.
+            thread: number of the thread.
+            wanted: first IOVA of the first thread, None for any.
 
         Raises:
-            ToolError: the allowed ranges have no such place.
+            ToolError: the allowed ranges have no such place, or *wanted* is not aligned as the point says.
         """
+        if wanted is not None and point.alignment and wanted & -wanted != point.alignment:
+            raise ToolError(
+                f"IOVA {wanted:#x} is not aligned to exactly {format_size(point.alignment)}: leave out --iova or "
+                "--alignment"
+            )
         unit = max(1 << (point.size_bytes.bit_length() - 1), ranges.alignment)
         if point.iova_use is IovaUse.FRESH:
             unit = max(unit, _FRESH_BYTES)
-        offset = point.alignment if point.alignment < unit else 0
+        # An address that is a multiple of twice the alignment, plus the alignment, is aligned to it exactly.
+        unit = max(unit, 2 * point.alignment)
+        offset = point.alignment if wanted is None else 0
         room = -(-(offset + point.size_bytes) // unit) * unit
         own = room * (2 if point.workload is Workload.COPY else 1)
         span = own * point.threads
@@ -51,8 +65,8 @@ class Place:
         if base is None:
             allowed = ", ".join(map(str, ranges.ranges))
             raise ToolError(
-                f"no allowed IOVA range holds {format_size(span)}: {name} allows {allowed}; "
-                "map less or in fewer threads"
+                f"no allowed IOVA range holds {format_size(span)} aligned to {format_size(point.alignment or unit)}: "
+                f"{name} allows {allowed}; map less, in fewer threads, or with a smaller alignment"
             )
         iova = base + thread * own + offset
         if point.iova_use is IovaUse.REUSED:
@@ -66,7 +80,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a round works on.
+    """The objects of a round.
 
     Attributes:
         fd: iommufd or container.
@@ -84,17 +98,17 @@ class Parts:
     place: Place
 
     def moving(self, name: str) -> Move:
-        """An IOVA that goes on from chunk to chunk, and to the next place with each round."""
+        """Return a field that grows by a chunk with each ioctl, and by the distance between places with each round."""
         return Move(name, self.point.ioctl_bytes, self.place.stride)
 
     def populate(self) -> None:
-        """Map the whole buffer, in chunks, for what happens to a mapped IOAS."""
+        """Map the whole buffer in chunks, for operations on an IOAS with mappings."""
         chunk = self.point.ioctl_bytes
         for offset in range(0, self.point.size_bytes, chunk):
             ioas_map(self.fd, self.ioas_id, self.buffer.user_va + offset, chunk, self.place.iova + offset, _FLAGS)
 
     def unmap(self, name: str, iova: int) -> TimedStep:
-        """Return the step that takes back what was mapped from *iova* on."""
+        """Return the step that unmaps the buffer from *iova* on."""
         whole = self.point.bulk_unmap
         return TimedStep(
             name,
@@ -194,7 +208,7 @@ def _domain(parts: Parts) -> list[TimedStep]:
 
 
 def _type1_teardown(parts: Parts) -> list[TimedStep]:
-    """Let the group leave with everything mapped, and begin anew: VFIO drops its domains with the last group."""
+    """Remove the group while everything is mapped, and add it again: VFIO frees its domains with the last group."""
     mapping, _ = _type1(parts)
     group, container = parts.group_fd, parts.fd
     return [
@@ -243,7 +257,7 @@ _STEPS = {
 
 
 def steps(parts: Parts) -> list[TimedStep]:
-    """Return the steps of a round, after doing what they stand on."""
+    """Prepare the IOAS for a round, and return the steps of the round."""
     if parts.point.backend is ContainerMode.IOMMUFD:
         return _STEPS[parts.point.workload](parts)
     return _type1(parts) if parts.point.workload is Workload.MAP else _type1_teardown(parts)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Rounds that are no row of ioctls, and so are timed from Python: DMA through a mapping, and the end of everything."""
+"""Rounds that are timed from Python because they are no series of ioctls: DMA through a mapping, and close()."""
 
 import os
 import resource
 from array import array
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from iommufd_py.base.errors import DmaError
 from iommufd_py.base.pci_address import MOCK, normalize_bdf
@@ -16,73 +17,109 @@ from iommufd_py.dma import DmaEngine
 from iommufd_py.mock.device import make_device
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.iommufd import DEV_IOMMU
+from iommufd_py.results.model import CacheState
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, clock_ns
 from iommufd_py.uapi.enums import MockDeviceFlags
 from iommufd_py.vfio.sysfs import find_cdev
 
+# The distance at which one written byte makes each line of the CPU's caches dirty.
+_CACHE_LINE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The time of one operation in ns, and its disturbances: SWITCHED, FAULTED or both."""
+
+    ns: int
+    disturbances: int
+
+
+class Stopwatch:
+    """Time one operation, and look at the disturbances of the timed part alone.
+
+    A disturbance is a context switch against the will of the thread, or a page fault that waits. The thread gives up
+    the CPU of its own will while it waits for the device, which is part of the operation.
+    """
+
+    def __enter__(self) -> Self:
+        self._before = _disturbances()
+        self._start = clock_ns()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ns = clock_ns() - self._start
+        self._after = _disturbances()
+
+    @property
+    def sample(self) -> Sample:
+        """The sample, once the block has ended."""
+        (switches, faults), (switches_after, faults_after) = self._before, self._after
+        return Sample(self._ns, SWITCHED * (switches_after > switches) | FAULTED * (faults_after > faults))
+
 
 class Cycle:
-    """One operation, gone through over and over like the steps of a :class:`~iommufd_py.uapi.bench.Loop`.
+    """One operation, repeated like the steps of a :class:`~iommufd_py.uapi.bench.Loop`.
 
     Args:
         name: of the operation.
-        once: does all of a round and returns the nanoseconds of the operation in it.
+        once: does a whole round and returns the sample of the operation in it.
     """
 
-    def __init__(self, name: str, once: Callable[[], int]) -> None:
+    def __init__(self, name: str, once: Callable[[], Sample]) -> None:
         self.names = (name,)
         self._once = once
 
     def run(self, count: int, gate: Gate | None = None) -> list[Batch]:
-        """Go *count* rounds and return what they took."""
-        assert gate is None, "threads take turns in Python: nothing of them can be timed here"
+        """Do *count* rounds and return their samples."""
+        assert gate is None, "threads take turns in Python, so their times would mean nothing"
         ns, disturbances = array("Q", bytes(8 * count)), bytearray(count)
         for number in range(count):
-            switches, faults = _disturbances()
-            ns[number] = self._once()
-            switches_after, faults_after = _disturbances()
-            disturbances[number] = SWITCHED * (switches_after > switches) | FAULTED * (faults_after > faults)
+            sample = self._once()
+            ns[number], disturbances[number] = sample.ns, sample.disturbances
         return [Batch(ns, bytes(disturbances))]
 
     def run_step(self, number: int) -> None:
-        """Go one round, which has one step only."""
+        """Do one round, which has one step only."""
         assert number == 0
         self._once()
 
 
 def _disturbances() -> tuple[int, int]:
-    """Return how often this thread lost the CPU against its will, and how often it waited for a page."""
+    """Return the numbers of involuntary context switches and of major page faults of this thread."""
     usage = resource.getrusage(resource.RUSAGE_THREAD)
     return usage.ru_nivcsw, usage.ru_majflt
 
 
 def dma_cycle(engine: DmaEngine, ioas: Ioas, parts: Parts) -> Cycle:
-    """Map the buffer, have the device write all of it, unmap it. What arrived is checked after each round."""
+    """Map the buffer, let the device write all of it, unmap it. The content is checked after each round."""
     buffer, iova = parts.buffer, parts.place.iova
 
-    def once() -> int:
+    def once() -> Sample:
         with buffer.view as view:
             view[:] = bytes(buffer.length)
-        start = clock_ns()
-        with ioas.map(buffer, iova):
+        with Stopwatch() as stopwatch, ioas.map(buffer, iova):
             content = engine.fill(iova, buffer.length)
-        took = clock_ns() - start
         with buffer.view as view:
             if view != content:
                 raise DmaError(
-                    f"{engine.device.name} wrote to IOVA {iova:#x}, where it did not arrive: try 'iommufd dma check'"
+                    f"{engine.device.name} wrote to IOVA {iova:#x}, but the buffer holds other bytes: run "
+                    "'iommufd dma check'"
                 )
-        return took
+        return stopwatch.sample
 
     return Cycle("map-dma-unmap", once)
 
 
 def close_cycle(device_name: str, mock_flags: MockDeviceFlags, parts: Parts) -> Cycle:
-    """Fill an IO address space and close what it hangs on, as the end of a process does."""
+    """Fill an IO address space and close its descriptors, as the end of a process does.
 
-    def once() -> int:
+    Each cache line of the buffer is written before the close, so that it is dirty as the row says: a kernel that
+    flushed at the map has evicted all of them.
+    """
+
+    def once() -> Sample:
         with ExitStack() as descriptors:
             fd = _open(DEV_IOMMU, descriptors)
             if device_name == MOCK:
@@ -94,9 +131,12 @@ def close_cycle(device_name: str, mock_flags: MockDeviceFlags, parts: Parts) -> 
             for _ in range(parts.point.hwpts):
                 uapi.hwpt_alloc(fd, dev_id, ioas_id)
             replace(parts, fd=fd, ioas_id=ioas_id, dev_id=dev_id).populate()
-            start = clock_ns()
-            descriptors.close()
-            return clock_ns() - start
+            if parts.point.cache is CacheState.DIRTY:
+                with parts.buffer.view as view:
+                    view[::_CACHE_LINE] = bytes(len(view[::_CACHE_LINE]))
+            with Stopwatch() as stopwatch:
+                descriptors.close()
+            return stopwatch.sample
 
     return Cycle("close", once)
 

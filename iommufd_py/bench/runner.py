@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Running a benchmark on the real thing: processes, warm-up, samples."""
+"""Run a benchmark: processes, warm-up, samples, and another attempt where the machine was busy."""
 
 import ctypes
 import multiprocessing
@@ -8,7 +8,7 @@ import signal
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from multiprocessing.connection import Connection
@@ -21,6 +21,7 @@ from iommufd_py.base.coherency import Coherency, FlushCount
 from iommufd_py.base.errors import IommufdError, ToolError
 from iommufd_py.base.pci_address import normalize_bdf
 from iommufd_py.base.signals import ENDING, held_signals
+from iommufd_py.bench.noise import NoiseMeter
 from iommufd_py.bench.workloads import Setup, Worker, set_up, target
 from iommufd_py.host import environment, pinned_bytes
 from iommufd_py.mock import flush_count
@@ -30,42 +31,52 @@ from iommufd_py.results.model import (
     BenchResult,
     CacheState,
     Floor,
+    Noise,
     Point,
     Row,
     Run,
     Samples,
     Workload,
 )
-from iommufd_py.results.stats import settled
+from iommufd_py.results.noise import disturbances, loudness
+from iommufd_py.results.stats import median, settled
 from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, can_flush, clock, clock_ns, empty_ioctl, flush
 
 _PR_SET_PDEATHSIG = 1
 _FLOOR_ROUNDS = 1000
 _MIN_VALUES = 5
 _MAX_VALUES = 2000
-# One call into the extension lasts about so long, which is how soon Ctrl-C is heard.
+# Duration of one call into the extension, after which Ctrl-C is handled.
 _CALL_NS = 100_000_000
-# A warm-up is blocks of a tenth of the row's time, until two in a row agree, ten at most.
+# A warm-up consists of blocks of a tenth of the row's time, until two in a row agree, ten at most.
 _WARMUP_BLOCKS = 10
-# The user-space flush of a row may take so much of its time.
+# Share of a row's time for flushing from user space.
 _FLUSH_PART = 0.2
-# The kernel prints the leaves with the IOMMU's lock held, and anew for each doubling of its buffer.
+# Rounds of the floor in each process of each row.
+_ROW_FLOOR_ROUNDS = 200
+# A row is measured again so often in a process if the machine was busy.
+_MORE_ATTEMPTS = 2
+# A row reports its progress so often.
+_PART_NS = 2_000_000_000
+# The kernel prints the leaves while it holds the IOMMU's lock, again for each doubling of its buffer.
 _MAX_LEAF_DUMP_BYTES = 64 << 20
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to time, and how long.
+    """The rows of a benchmark, and the effort for each.
 
     Attributes:
         device: PCI address of a device bound to vfio-pci, or ``mock``.
-        points: a row each.
-        coherency: what the domains must be.
-        iova: where to map; None takes an aligned place that is allowed.
-        processes: how often all rows are measured, each time by a new process with new memory.
-        values: samples a row in each process; None takes as many as fit into *row_seconds*, 5 to 2000.
+        points: one for each row.
+        coherency: required of the domains.
+        iova: first IOVA of the mappings; None takes an aligned place that is allowed.
+        processes: number of processes, each of which measures all rows with its own memory.
+        values: samples for each row in each process; None takes as many as fit into *row_seconds*, 5 to 2000.
         row_seconds: time for a row in each process, without its warm-up.
+        name: of the result, for tables; empty for none.
+        retry: whether to measure a row again if the machine was busy.
     """
 
     device: str
@@ -75,16 +86,25 @@ class Plan:
     processes: int = 5
     values: int | None = None
     row_seconds: float = 0.25
+    name: str = ""
+    retry: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class RowProgress:
-    """How far a run is. *seconds_left* is an estimate from the rows done so far."""
+    """Progress of a run. *seconds_left* is an estimate from the rows done so far; None before the first.
+
+    Attributes:
+        done: rows that are complete.
+        part: completed share of the samples of the next row, 0 to 1.
+        point: the row that was completed last, or is being measured.
+    """
 
     done: int
     total: int
-    seconds_left: float
+    seconds_left: float | None
     point: Point
+    part: float = 0.0
 
 
 def measure(
@@ -92,30 +112,40 @@ def measure(
     on_row: Callable[[BenchResult], None] = lambda result: None,
     on_progress: Callable[[RowProgress], None] = lambda progress: None,
 ) -> BenchResult:
-    """Time everything as planned; *on_row* gets the result so far after each row, so that no row can be lost.
+    """Time all rows of the plan; *on_row* gets the result so far after each row, so that no row can be lost.
 
-    The rows are gone through once by each process, one behind the other, so that what drifts hits all of them alike.
+    Each process measures all rows once, one after the other, so that a drift affects all rows alike.
 
     Raises:
         ToolError: the plan cannot be carried out here; nothing stays mapped or bound to the iommufd.
     """
     result = BenchResult(
         tool_version=version("iommufd-py"),
-        command=tuple(sys.argv),
+        command=tuple(map(_printable, sys.argv)),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(),
         target=target(plan.device, plan.coherency),
         floor=_floor(),
+        name=plan.name,
     )
     total, done, start = plan.processes * len(plan.points), 0, clock_ns()
     for process in range(plan.processes):
         for row in _in_process(plan, first=process == 0):
+            if isinstance(row, _Part):
+                left = (clock_ns() - start) / done * (total - done) / 1e9 if done else None
+                on_progress(RowProgress(done, total, left, row.point, row.part))
+                continue
             done += 1
             left = (clock_ns() - start) / done * (total - done) / 1e9
             result = result.with_run(row)
             on_row(result)
             on_progress(RowProgress(done, total, left, row.point))
     return result
+
+
+def _printable(text: str) -> str:
+    """Return *text* without the characters that a result must not contain."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _floor() -> Floor:
@@ -127,32 +157,42 @@ def _floor() -> Floor:
 # --- one process ----------------------------------------------------------------------------------------------------
 
 
-def _in_process(plan: Plan, *, first: bool) -> Iterator[Row]:
-    """Yield every row, with the one run that a new process measured of it."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A message of the measuring process: the completed share of the samples of a row."""
+
+    point: Point
+    part: float
+
+
+def _in_process(plan: Plan, *, first: bool) -> Iterator[Row | _Part]:
+    """Yield every row with the run of one new process, and parts of rows as they are completed."""
     context = _context()
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_measure_rows, args=(plan, first, theirs))
     try:
-        # The other keeps the mask: a signal is for this process, which ends it.
+        # The child inherits the blocked signals: this process handles them, and ends the child.
         with held_signals():
             child.start()
         theirs.close()
-        for _ in plan.points:
+        rows = 0
+        while rows < len(plan.points):
             try:
                 answer = ours.recv()
             except EOFError:
                 child.join()
                 raise ToolError(
-                    f"the measuring process ended before its time (status {child.exitcode}); see the kernel log, "
-                    "it may have run out of memory"
+                    f"the measuring process ended too early (status {child.exitcode}): see the kernel log; one cause "
+                    "is a lack of memory"
                 ) from None
             if isinstance(answer, Exception):
                 raise answer
+            rows += isinstance(answer, Row)
             yield answer
     finally:
         ours.close()
         if child.pid is not None:
-            # Whether it is done or not: the kernel takes back all that it holds.
+            # In every case: the kernel releases everything that the process holds.
             child.kill()
             child.join()
             child.close()
@@ -175,45 +215,60 @@ def _context() -> ForkContext | ForkServerContext:
 def _measure_rows(plan: Plan, first: bool, answers: Connection) -> None:
     # A signal is for the process that asked for the figures: it ends this one.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    # Nothing may hold the device when that process was killed (prctl(2)). A server of forks, too, ends with it.
+    # The device must be free after that process is killed (prctl(2)). A server of forks ends with it too.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     parent = multiprocessing.parent_process()
     if parent is None or not parent.is_alive():
         return
     try:
         for point in plan.points:
-            answers.send(_measure(plan, point, first=first))
+            answers.send(_measure(plan, point, answers, first=first))
     except IommufdError as failure:
         answers.send(ToolError(str(failure)))
     except (ToolError, OSError) as failure:
         answers.send(failure)
 
 
-def _measure(plan: Plan, point: Point, *, first: bool) -> Row:
+def _measure(plan: Plan, point: Point, answers: Connection, *, first: bool) -> Row:
     with set_up(point, plan.device, plan.coherency, plan.iova) as setup:
         pinned, flushes, leaves = _examine(setup, point, with_leaves=first)
         worker = setup.workers[0]
         runs = worker.buffer.physical_runs()
-        taken, warmup_rounds, steady = _take(setup.workers, plan)
-        user_flush = _user_flush(worker, plan, point.cache) if first else array("Q")
+        (floor,) = Loop([empty_ioctl(setup.iommufd.fileno())]).run(_ROW_FLOOR_ROUNDS)
+        clock_floor = clock(_ROW_FLOOR_ROUNDS)
+        attempt = _take(setup.workers, plan, lambda part: answers.send(_Part(point, part)))
+        user_flush = _user_flush(worker, plan, point.cache)
     operations = {
         name: Samples(one.ns, tuple(one.switched), tuple(one.faulted), flushed)
-        for name, one, flushed in zip(worker.loop.names, taken, flushes, strict=True)
+        for name, one, flushed in zip(worker.loop.names, attempt.taken, flushes, strict=True)
         if name
     }
     return Row(
         point=point,
         iova=worker.iova,
         leaves=leaves,
-        user_flush_ns=user_flush,
-        runs=(Run(_BOOT_ID.read_text().strip(), warmup_rounds, steady, pinned, runs, operations),),
+        runs=(
+            Run(
+                boot_id=_BOOT_ID.read_text().strip(),
+                warmup_rounds=attempt.warmup_rounds,
+                steady=attempt.steady,
+                pinned_bytes=pinned,
+                run_lengths=runs,
+                operations=operations,
+                user_flush_ns=user_flush,
+                clock_ns=median(clock_floor),
+                ioctl_ns=median(floor.ns),
+                noise=attempt.noise,
+                discarded=attempt.discarded,
+            ),
+        ),
     )
 
 
 def _examine(
     setup: Setup, point: Point, *, with_leaves: bool
 ) -> tuple[int, list[FlushCount | None], dict[int, int] | None]:
-    """Go one round by hand and return how much was pinned, what each operation flushed, and the leaves."""
+    """Go one round step by step; returns the pinned bytes, the flushes of each operation, and the leaves."""
     worker, leaves = setup.workers[0], None
     flushes: list[FlushCount | None] = []
     maps = point.workload in (Workload.MAP, Workload.MAP_FILE)
@@ -249,7 +304,7 @@ def _user_flush(worker: Worker, plan: Plan, cache: CacheState) -> "array[int]":
 
 
 class SampleStore:
-    """Samples of one step as they come in: 8 bytes each, and positions of the few that were disturbed."""
+    """Samples of one step: 8 bytes each, and the positions of the few that were disturbed."""
 
     def __init__(self) -> None:
         self.ns = array("Q")
@@ -265,28 +320,53 @@ class SampleStore:
             self.faulted += [start + at for at, flags in enumerate(batch.disturbances) if flags & FAULTED]
 
 
-def _take(workers: Sequence[Worker], plan: Plan) -> tuple[list[SampleStore], int, bool]:
-    """Warm up and take samples; returns them step by step, and the warm-up's rounds and whether it settled."""
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """Samples step by step, their warm-up, the noise beside them, and the disturbances of discarded attempts."""
+
+    taken: list[SampleStore]
+    warmup_rounds: int
+    steady: bool
+    noise: Noise
+    discarded: tuple[str, ...] = ()
+
+
+def _take(workers: Sequence[Worker], plan: Plan, on_part: Callable[[float], None]) -> _Attempt:
+    """Take samples, again if the machine was busy; returns the quietest attempt."""
+    attempts: list[_Attempt] = []
+    for _ in range(1 + _MORE_ATTEMPTS * plan.retry):
+        attempts.append(_take_once(workers, plan, on_part))
+        if not disturbances(attempts[-1].noise):
+            break
+    best = min(attempts, key=lambda one: loudness(one.noise))
+    return replace(best, discarded=tuple("; ".join(disturbances(one.noise)) for one in attempts if one is not best))
+
+
+def _take_once(workers: Sequence[Worker], plan: Plan, on_part: Callable[[float], None]) -> _Attempt:
     budget = int(plan.row_seconds * 1e9)
     round_ns, warmup_rounds, steady = _warm_up(workers, budget)
     values = plan.values or min(max(budget // round_ns, _MIN_VALUES), _MAX_VALUES)
-    # Threads take all of it in one go: whoever stopped between would leave the others alone for a while.
+    # Threads do all rounds in one call: a thread that returned in between would leave the others alone for a while.
     at_once = values if len(workers) > 1 else max(_CALL_NS // round_ns, 1)
     taken = [SampleStore() for _ in workers[0].loop.names]
-    while values:
-        count = min(at_once, values)
+    meter, left, last = NoiseMeter(), values, clock_ns()
+    while left:
+        count = min(at_once, left)
         for batches in _together(workers, count):
             for store, batch in zip(taken, batches, strict=True):
                 store.add(batch)
-        values -= count
-    return taken, warmup_rounds, steady
+        left -= count
+        meter.end_block()
+        if left and clock_ns() - last > _PART_NS:
+            last = clock_ns()
+            on_part(1 - left / values)
+    return _Attempt(taken, warmup_rounds, steady, meter.noise())
 
 
 def _warm_up(workers: Sequence[Worker], budget: int) -> tuple[int, int, bool]:
-    """Go rounds until two blocks in a row have the same medians; returns ns a round, rounds gone, and whether so."""
-    start = clock_ns()
+    """Go rounds until two blocks in a row have the same medians; returns ns for a round, the rounds, and whether so."""
     _together(workers, 1)
-    # The first round builds page tables and is no measure; the second tells how many make a block.
+    # The first round also builds page tables. The second one's time decides how many rounds make a block.
     start = clock_ns()
     _together(workers, 1)
     round_ns = max(clock_ns() - start, 1)
@@ -304,7 +384,7 @@ def _warm_up(workers: Sequence[Worker], budget: int) -> tuple[int, int, bool]:
 
 
 def _together(workers: Sequence[Worker], count: int) -> list[list[Batch]]:
-    """Let every worker go *count* rounds, all starting at the same moment, and return their samples."""
+    """Let every worker do *count* rounds, all from the same moment on, and return their samples."""
     if len(workers) == 1:
         return [workers[0].loop.run(count)]
     gate = Gate(len(workers))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the kernel's time goes, by probes on its functions. A pass of its own: nothing that is traced is timed."""
+"""Divide the kernel's time by probes on its functions. Probes cost time, so this is separate from the timing."""
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from iommufd_py.results.model import Point, Workload
 from iommufd_py.results.report import row_name
 from iommufd_py.uapi.bench import Loop
 
-# The kernel's function behind each ioctl; what it took is the whole.
+# The kernel's function behind each ioctl. Its time is the whole.
 _WHOLES = {
     "IOMMU_IOAS_MAP": "iommufd_ioas_map",
     "IOMMU_IOAS_MAP_FILE": "iommufd_ioas_map_file",
@@ -23,8 +23,8 @@ _WHOLES = {
     "IOMMU_HWPT_ALLOC": "iommufd_hwpt_alloc",
     "IOMMU_DESTROY": "iommufd_destroy",
 }
-# A kernel has those of them that it has. Time in one called by another is the inner one's, except that a flush of data
-# pages is one whatever it calls.
+# Not every kernel has all of them. Time in a function that another one calls belongs to the inner one, except for a
+# flush of data pages, which includes everything that it calls.
 _PARTS = {
     "pinning": ("pin_user_pages_fast", "pin_user_pages_remote", "memfd_pin_folios"),
     "unpinning": ("unpin_user_pages", "unpin_user_page_range_dirty_lock", "unpin_folios"),
@@ -44,7 +44,7 @@ _SECOND_NS = 1_000_000_000
 def break_down(
     device: str, points: Iterable[Point], coherency: Coherency = Coherency.ANY, rounds: int = 5
 ) -> Iterator[Breakdown]:
-    """Take the operations of each point apart.
+    """Divide the time of the operations of each point.
 
     Raises:
         SkipError: this kernel cannot be probed, or does not have the functions.
@@ -54,7 +54,7 @@ def break_down(
         if point.threads > 1 or point.backend is not ContainerMode.IOMMUFD:
             raise ToolError("only one thread on an iommufd can be traced: leave --threads and --backend out")
         if point.workload in (Workload.CLOSE, Workload.DMA):
-            raise ToolError(f"{point.workload} is no row of ioctls that could be traced: trace map or teardown")
+            raise ToolError(f"{point.workload} is not a series of ioctls and cannot be traced: trace map or teardown")
         with set_up(point, device, coherency) as setup, Trace("mono_raw", _BUFFER_BYTES) as buffer:
             (worker,) = setup.workers
             assert isinstance(worker.loop, Loop)
@@ -79,11 +79,11 @@ def breakdowns(
     """Make a breakdown of each operation from the events of all.
 
     Args:
-        records: what the probes recorded.
-        wholes: operation by function.
-        rounds: how often each operation was done.
-        tid: thread that did it.
-        row: name of what was mapped.
+        records: events of the probes.
+        wholes: the operation of each function.
+        rounds: number of times that each operation was done.
+        tid: the thread that did them.
+        row: name of the row.
     """
     mine = [record for record in records if record.tid == tid]
     for symbol, operation in wholes.items():
@@ -96,7 +96,7 @@ def breakdowns(
 
 
 def split(records: Sequence[TraceRecord], whole: str) -> dict[str, tuple[int, int]]:
-    """Return time in ns and calls of each part within the calls of the function *whole*. Pure.
+    """Return time in ns and calls of each part within the calls of the function *whole*.
 
     Raises:
         ToolError: a return does not belong to the call before it.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A point made ready to be timed: the kernel's objects, the memory, the loops."""
+"""Prepare a point: the kernel's objects, the memory, the loops."""
 
 import os
 import resource
@@ -18,6 +18,7 @@ from iommufd_py.base.units import PAGE_BYTES, format_size
 from iommufd_py.bench.ioctl_rounds import Parts, Place, steps
 from iommufd_py.bench.python_rounds import Cycle, close_cycle, dma_cycle
 from iommufd_py.dma import DmaEngine, open_engine, reachable
+from iommufd_py.host.limits import limits
 from iommufd_py.mock import MockDevice, mock_flags
 from iommufd_py.objects.buffer import Backing, DmaBuffer
 from iommufd_py.objects.device import BoundDevice
@@ -41,7 +42,7 @@ _FOR_ONE_THREAD = (Workload.ATTACH, Workload.TEARDOWN, Workload.CLOSE, Workload.
 
 
 def points(**axes: Iterable[Any]) -> tuple[list[Point], list[str]]:
-    """Combine the values of all axes; returns the points that can exist, and why others cannot.
+    """Combine the values of all axes; returns the points that can exist, and the reasons against the others.
 
     Args:
         axes: values for each field of :class:`Point`.
@@ -61,38 +62,41 @@ def points(**axes: Iterable[Any]) -> tuple[list[Point], list[str]]:
 def _problem(point: Point) -> str | None:
     size, backing = format_size(point.size_bytes), Backing(point.backing)
     if point.size_bytes % backing.page_bytes:
-        return f"{size} is no multiple of the {format_size(backing.page_bytes)} pages of {backing}"
+        return f"{size} is not a multiple of the {format_size(backing.page_bytes)} pages of {backing}"
     if point.size_bytes % point.ioctl_bytes or point.ioctl_bytes % PAGE_BYTES:
         return f"{size} cannot be mapped in chunks of {format_size(point.ioctl_bytes)}"
     if point.workload is Workload.MAP_FILE and backing is not Backing.MEMFD:
         return f"map-file needs a memfd, not {backing}"
     if point.workload is Workload.TEARDOWN and point.hwpts != 1:
-        return "teardown is of the only domain, not of one of several"
+        return "teardown destroys the only domain: use --hwpts 1"
     if point.workload in _FOR_ONE_THREAD and (point.threads > 1 or point.own_ioas):
         return f"{point.workload} is for one thread"
     if point.workload in _FOR_ONE_THREAD and point.iova_use is IovaUse.FRESH:
         return f"{point.workload} takes the same IOVA each round"
     if point.workload is Workload.DMA and point.ioctls > 1:
         return "dma maps the buffer with one ioctl"
-    if point.workload in (Workload.CLOSE, Workload.DMA) and point.cache is not CacheState.DIRTY:
-        return f"{point.workload} prepares the buffer's cache lines in no other way than dirty"
+    allowed = {Workload.CLOSE: (CacheState.DIRTY, CacheState.UNTOUCHED), Workload.DMA: (CacheState.DIRTY,)}
+    if point.cache not in allowed.get(point.workload, CacheState):
+        return f"{point.workload} prepares the buffer's cache lines only as {' or '.join(allowed[point.workload])}"
+    if point.alignment & (point.alignment - 1) or point.alignment % PAGE_BYTES:
+        return f"{format_size(point.alignment)} is not an alignment: give a power of two of at least 4K"
     if point.backend is not ContainerMode.IOMMUFD and not _fits_container(point):
-        return f"{point.backend} has no {point.workload}, or no choice of domains, large pages, spaces or accounting"
+        return f"{point.backend} supports only map and teardown, with one domain, large pages and no accounting"
     if point.workload is Workload.ATTACH and point.hwpts == 0:
-        return "attach adds a domain to those that are there: the first one is the workload teardown"
+        return "attach adds a domain to existing ones: use teardown for the first one"
     return None
 
 
 def _fits_container(point: Point) -> bool:
     plain = point.hwpts == 1 and point.huge_pages and not point.own_ioas
-    # iommufd keeps what is mapped when the group leaves its imitation of a container: there is no teardown.
+    # The container of iommufd keeps its mappings when the group leaves, so it has no teardown.
     known = point.workload is Workload.MAP or (point.workload is Workload.TEARDOWN and point.backend in LEGACY_MODES)
     return plain and known and point.accounting is Accounting.NONE
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What one thread does: its loop, and where its memory is."""
+    """One thread: its loop, its memory, its first IOVA."""
 
     loop: Loop | Cycle
     buffer: DmaBuffer
@@ -101,11 +105,11 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A point made ready: the kernel's objects are there, and each worker's loop may run.
+    """The prepared objects of a point.
 
     Attributes:
-        iommufd: for what the kernel counts, which it does for all alike.
-        bdf: the device whose page tables show what is mapped, None if none do.
+        iommufd: to read the kernel's flush counters, which are common to all iommufds.
+        bdf: device whose page tables can be shown; None for none.
     """
 
     iommufd: Iommufd
@@ -115,10 +119,10 @@ class Setup:
 
 @contextmanager
 def set_up(point: Point, device_name: str, coherency: Coherency, iova: int | None = None) -> Iterator[Setup]:
-    """Make all that *point* needs; everything is given back at the end.
+    """Create everything that *point* needs, and release it at the end.
 
     Raises:
-        ToolError: it cannot be had here.
+        ToolError: that is not possible here.
     """
     if point.cache in (CacheState.CLEAN, CacheState.EVICTED) and not can_flush():
         raise ToolError(f"no buffer can be made {point.cache} here: user space needs CLFLUSHOPT; use --cache dirty")
@@ -137,7 +141,7 @@ def set_up(point: Point, device_name: str, coherency: Coherency, iova: int | Non
         try:
             yield Setup(iommufd, bdf, tuple(workers))
         finally:
-            # What is mapped goes before the memory does.
+            # The mappings must go before the memory.
             for space in spaces:
                 if space.engine is not None:
                     space.engine.close()
@@ -168,7 +172,7 @@ def _rounds(device_name: str, flags: MockDeviceFlags, space: "_Space", parts: Pa
 
 @dataclass(frozen=True, slots=True)
 class _Space:
-    """An IO address space: what is closed to give it back, where it may map, and how ioctls name it."""
+    """An IO address space: the resource that owns it, its allowed IOVAs, and its numbers for ioctls."""
 
     resource: Resource
     ranges: IovaRanges
@@ -187,7 +191,7 @@ _Spaces = tuple[Iommufd, str | None, list[_Space]]
 def _in_ioas(point: Point, device_name: str, coherency: Coherency) -> Iterator[_Spaces]:
     with Iommufd() as iommufd, ExitStack() as devices:
         if point.accounting is Accounting.MM:
-            iommufd.rlimit_mode = 1  # which the kernel takes before there is any object only
+            iommufd.rlimit_mode = 1  # the kernel accepts it only before the first object
         device = devices.enter_context(_open(iommufd, device_name, coherency))
         spaces = []
         for _ in range(point.threads if point.own_ioas else 1):
@@ -211,7 +215,7 @@ def _in_container(point: Point, device_name: str, coherency: Coherency) -> Itera
         group, fd, ranges = container.device.group, container.fileno(), container.iova_ranges()
         space = _Space(container, ranges, fd, group_fd=group.fileno(), iommu_type=container.iommu_type)
         if point.workload is Workload.TEARDOWN:
-            # A group with an open device does not leave. The rounds let it come back.
+            # A group with an open device cannot leave. Each round adds the group again.
             container.device.close()
             vfio.group_unset_container(group.fileno())
         yield iommufd, device_name, [space]
@@ -219,7 +223,7 @@ def _in_container(point: Point, device_name: str, coherency: Coherency) -> Itera
 
 @contextmanager
 def _in_nothing(point: Point, device_name: str, coherency: Coherency) -> Iterator[_Spaces]:
-    """Each round makes its own; all there is to know before is where it may map."""
+    """Find the allowed IOVAs. Each round creates its own objects."""
     with Iommufd() as asked, _open(asked, device_name, coherency) as device:
         ranges = _make_domains(device, asked.alloc_ioas(), point, coherency)
     with Iommufd() as iommufd:
@@ -227,9 +231,9 @@ def _in_nothing(point: Point, device_name: str, coherency: Coherency) -> Iterato
 
 
 def _start_engine(device: BoundDevice, ioas: Ioas) -> tuple[DmaEngine, IovaRanges]:
-    """Return the device's engine, and where it can write to: below its own memory, which is as high as it reaches."""
+    """Return the device's engine, and the IOVAs that it reaches below its own memory."""
     if not isinstance(device, VfioDevice):
-        raise ToolError("the mock driver does no DMA: name a device with --device")
+        raise ToolError("the mock driver has no DMA: name a device with --device")
     engine = open_engine(device, ioas)
     own = engine.memory.iova
     ranges = tuple(
@@ -261,8 +265,17 @@ def _open(iommufd: Iommufd, name: str, coherency: Coherency) -> BoundDevice:
 
 
 def _accounting(point: Point) -> AbstractContextManager[None]:
-    """See to it that pages are charged, but to a limit that they do not reach, where we may set it."""
+    """Drop CAP_IPC_LOCK so that pages are charged; as root, lift RLIMIT_MEMLOCK first.
+
+    Raises:
+        ToolError: pages shall not be charged, but this process has no CAP_IPC_LOCK.
+    """
     if point.accounting is Accounting.NONE:
+        if not limits().memlock_ignored:
+            raise ToolError(
+                "this process has no CAP_IPC_LOCK, so the kernel charges its pinned pages: use --accounting user, or "
+                "run as root"
+            )
         return nullcontext()
     if os.geteuid() == 0:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -270,9 +283,9 @@ def _accounting(point: Point) -> AbstractContextManager[None]:
 
 
 def _make_domains(device: BoundDevice, ioas: Ioas, point: Point, coherency: Coherency) -> IovaRanges:
-    """Make the HWPTs that are there all the time, the first for the device, and return where they all can map."""
+    """Create the HWPTs that exist during all rounds, attach the first one, and return the IOVAs that all can map."""
     if point.workload is Workload.TEARDOWN:
-        # It comes and goes with each round; what it can map is known while it is there.
+        # Each round creates and destroys it. Its allowed IOVAs are known while it exists.
         with device.alloc_hwpt(ioas, coherency=coherency):
             return ioas.iova_ranges()
     hwpts = [device.alloc_hwpt(ioas, coherency=coherency) for _ in range(point.hwpts)]
@@ -285,7 +298,7 @@ def target(device_name: str, coherency: Coherency) -> Target:
     """Describe the device and the domains made for it.
 
     Raises:
-        CoherencyError: they are not of the coherency asked for.
+        CoherencyError: the domains have not the required coherency.
     """
     with Iommufd() as iommufd, _open(iommufd, device_name, coherency) as device:
         hwpt: Hwpt = device.alloc_hwpt(iommufd.alloc_ioas(), coherency=coherency)

@@ -54,7 +54,14 @@ def environment() -> Environment:
         governor=_read(_CPUFREQ / "scaling_governor"),
         turbo=_turbo(),
         numa_nodes=len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or 1,
+        compiler=_compiler(Path("/proc/version").read_text()),
     )
+
+
+def _compiler(version: str) -> str:
+    """Return the compiler that the text of /proc/version names: ``gcc (GCC) 15.3.0``; empty if it names none."""
+    match = re.search(r"\(([^()]*(?:gcc|clang)[^,]*),", version)
+    return match[1] if match else ""
 
 
 def _cpuinfo_field(cpuinfo: str, name: str) -> str | None:

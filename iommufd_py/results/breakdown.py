@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Where the kernel's time goes: a breakdown of each operation, and its JSON document."""
+"""Shares of the kernel's time in each operation, and their JSON document."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from iommufd_py.base.errors import ToolError
+from iommufd_py.results import schema
 
 SCHEMA = "iommufd-bench-trace/1"
 
 
 REST = "iommufd itself"
-"""The part of an operation that lies in none of the functions below."""
+"""The time outside all other parts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one part of an operation took in all rounds: time in itself, and how often it was entered."""
+    """One part of an operation over all rounds: time spent in it, and number of calls."""
 
     name: str
     ns: int
@@ -27,12 +26,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """One operation of one point, taken apart. The parts add up to the whole.
+    """One operation of one point, divided into parts that add up to the whole.
 
     Attributes:
         name: of the operation and the row.
-        rounds: over how many of them.
-        whole_ns: in the ioctl's function, all rounds; the probes' own time is in it, more the more calls there are.
+        rounds: number of rounds.
+        whole_ns: time in the function of the ioctl over all rounds. It includes the time of the probes.
     """
 
     name: str
@@ -41,7 +40,7 @@ class Breakdown:
     parts: tuple[Part, ...]
 
     def share(self, part: str) -> float:
-        """Return what part of the whole *part* is, 0 to 1."""
+        """Return the share of *part* in the whole, 0 to 1."""
         return sum(one.ns for one in self.parts if one.name == part) / self.whole_ns if self.whole_ns else 0.0
 
 
@@ -51,20 +50,12 @@ def breakdowns_document(found: Sequence[Breakdown]) -> dict[str, Any]:
 
 
 def load_breakdowns(path: Path) -> list[Breakdown]:
-    """Read what ``iommufd bench trace --json`` printed.
+    """Read a file that ``iommufd bench trace --json`` printed.
 
     Raises:
-        ToolError: the file is something else.
+        ToolError: the file is something else, or is damaged.
     """
-    try:
-        document = json.loads(path.read_text())
-        if document["schema"] != SCHEMA:
-            raise ValueError(document["schema"])
-        return [
-            Breakdown(one["name"], one["rounds"], one["whole_ns"], tuple(Part(**part) for part in one["parts"]))
-            for one in document["breakdowns"]
-        ]
-    except OSError as failure:
-        raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise ToolError(f"{path} is not what 'iommufd bench trace --json' prints") from None
+    return [
+        Breakdown(one["name"], one["rounds"], one["whole_ns"], tuple(Part(**part) for part in one["parts"]))
+        for one in schema.read(path, SCHEMA)["breakdowns"]
+    ]

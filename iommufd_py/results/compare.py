@@ -1,71 +1,113 @@
 # SPDX-License-Identifier: MIT
-"""Is one kernel slower than another: ratios with confidence intervals. Pure; needs scipy (extra ``report``)."""
+"""Compare two results row by row: ratio, interval, and one of three verdicts. Needs scipy (extra ``report``)."""
 
-import math
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from iommufd_py.base.errors import ToolError
+from iommufd_py.base.units import format_ns
+from iommufd_py.results.cautions import cautions, obstacles
+from iommufd_py.results.estimate import (
+    CONFIDENCE,
+    Estimate,
+    Unit,
+    difference,
+    geometric_mean,
+    holm,
+    ratio,
+    units,
+    widened,
+)
 from iommufd_py.results.model import BenchResult, Point, Row
-from iommufd_py.results.stats import median
 
-CONFIDENCE = 0.99
-"""Of the interval of a ratio: one row in a hundred that did not change is called changed."""
+FAMILY_LEVEL = 0.005
+"""Probability that a table of rows that did not change calls any of them changed."""
 
-# Below this no difference means anything, however sure it is: where code and data happen to lie makes as much.
-_NEGLIGIBLE = 0.01
-_MIN_UNITS = 3
-# What two buffers' numbers of physical runs may differ by and still be the same work.
-_UNEQUAL_RUNS = 1.5
+MARGIN = 0.02
+"""Ratios whose whole interval lies within this distance of 1 are equivalent: the placement of code and data alone
+changes times by as much."""
+
+FLOOR_SHARE = 0.10
+"""A ratio of which the floor is a larger share is marked, and given without the floor too."""
 
 
 class Verdict(StrEnum):
-    """What may be said of one row."""
+    """The statement that the samples of one row support."""
 
     FASTER = "faster"
     SLOWER = "slower"
-    SAME = "no significant change"
-    UNKNOWN = "too few runs"
+    EQUIVALENT = "equivalent"
+    INCONCLUSIVE = "inconclusive"
+    TOO_FEW = "too few runs"
+    TOO_SHORT = "too short to time"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One operation of one row, before and after; medians in nanoseconds.
+    """One operation of one row, before and after. Times are nanoseconds.
 
     Attributes:
-        ratio: after by before, the geometric mean over runs.
-        low, high: its confidence interval, None with fewer than three runs on either side.
-        user_flush_ns: median time of CLFLUSHOPT over the same buffer in the same cache state from user space, without
-            the clock reads, which a difference has not either; None where that is impossible.
+        before_ns, after_ns: geometric means of the independent medians.
+        before_min_ns, after_min_ns: shortest samples.
+        before_mean_ns, after_mean_ns: geometric means of the independent means.
+        ratio: after by before; None where a median is 0.
+        low, high: ends of its interval.
+        adjusted_p: p-value that holds for all rows of the table together.
+        floor_ns: what an operation with as many ioctls that do nothing takes.
+        net: ratio without the floor; None where the operation is not longer than the floor.
+        flushes: the difference as a multiple of CLFLUSHOPT over the same buffer from user space; None where that was
+            not measured, or where a flush costs nothing.
+        humps: descriptions of two groups of samples, for each side that has them.
+        margin: of equivalence.
     """
 
     point: Point
     operation: str
     before_ns: float
     after_ns: float
-    ratio: float
+    before_min_ns: int
+    after_min_ns: int
+    before_mean_ns: float
+    after_mean_ns: float
+    ratio: float | None
     low: float | None
     high: float | None
-    user_flush_ns: float | None
+    adjusted_p: float | None
+    floor_ns: float | None
+    net: Estimate | None
+    flushes: Estimate | None
+    humps: tuple[str, ...] = ()
+    margin: float = MARGIN
 
     @property
     def verdict(self) -> Verdict:
-        """What the interval allows to say; less than 1 % is no change."""
-        if self.low is None or self.high is None:
-            return Verdict.UNKNOWN
-        if self.low > 1 and self.ratio > 1 + _NEGLIGIBLE:
-            return Verdict.SLOWER
-        if self.high < 1 and self.ratio < 1 - _NEGLIGIBLE:
-            return Verdict.FASTER
-        return Verdict.SAME
+        """Equivalent if the whole interval lies within the margin, else changed if the whole table allows it."""
+        if self.ratio is None:
+            return Verdict.TOO_SHORT
+        if self.low is None or self.high is None or self.adjusted_p is None:
+            return Verdict.TOO_FEW
+        if 1 - self.margin <= self.low and self.high <= 1 + self.margin:
+            return Verdict.EQUIVALENT
+        if self.adjusted_p < FAMILY_LEVEL and not self.low <= 1 <= self.high:
+            return Verdict.SLOWER if self.ratio > 1 else Verdict.FASTER
+        return Verdict.INCONCLUSIVE
 
     @property
-    def floors(self) -> float | None:
-        """The difference as a multiple of the same buffer's flush from user space."""
-        return (self.after_ns - self.before_ns) / self.user_flush_ns if self.user_flush_ns else None
+    def changed(self) -> bool:
+        """Whether it became slower or faster."""
+        return self.verdict in (Verdict.SLOWER, Verdict.FASTER)
+
+    @property
+    def width(self) -> float | None:
+        """Width of the interval as a part of its lower end; None where there is no interval."""
+        return None if self.low is None or self.high is None else self.high / self.low - 1
+
+    @property
+    def on_floor(self) -> bool:
+        """Whether the floor is more than a tenth of one of the two times."""
+        return self.floor_ns is not None and self.floor_ns > FLOOR_SHARE * min(self.before_ns, self.after_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +117,7 @@ class Comparison:
     Attributes:
         before, after: their labels.
         changes: of every operation that both have.
-        cautions: what else is different, or keeps the intervals from holding.
+        cautions: other differences, and limits of the intervals.
     """
 
     before: str
@@ -84,154 +126,131 @@ class Comparison:
     cautions: tuple[str, ...]
 
     def slower_than(self, threshold: float) -> list[Change]:
-        """Return what became slower by more than *threshold*, 0.05 for 5 %."""
-        return [one for one in self.changes if one.verdict is Verdict.SLOWER and one.ratio > 1 + threshold]
+        """Return the rows whose whole interval says slower by more than *threshold*; 0.05 is 5 %."""
+        return [
+            one
+            for one in self.changes
+            if one.verdict is Verdict.SLOWER and one.low is not None and one.low > 1 + threshold
+        ]
+
+    def wider_than(self, precision: float) -> list[Change]:
+        """Return the rows whose interval is wider than *precision* (0.05: 5 %), or that have none."""
+        return [one for one in self.changes if one.width is None or one.width > precision]
 
 
-def ratio_interval(before: Sequence[float], after: Sequence[float]) -> tuple[float, float, float]:
-    """Return the ratio of two sets of medians, after by before, and its confidence interval.
-
-    Each median is one run's, so that samples of one run, which resemble one another, do not count as independent. Their
-    logarithms are compared by Welch's t-test (scipy.stats.ttest_ind), which needs no equal variances; the interval is
-    that of the difference of the means, turned back into a ratio.
-
-    Raises:
-        ValueError: there are fewer than two medians on a side.
-    """
-    if min(len(before), len(after)) < 2:
-        raise ValueError("an interval needs two medians on either side")
-    logs_before, logs_after = ([math.log(one) for one in side] for side in (before, after))
-    ratio = math.exp(sum(logs_after) / len(logs_after) - sum(logs_before) / len(logs_before))
-    if len({*logs_before}) == 1 == len({*logs_after}):
-        return ratio, ratio, ratio  # no variance at all: the t-test has nothing to divide by
-    from scipy import stats
-
-    test = stats.ttest_ind(logs_after, logs_before, equal_var=False)
-    interval = test.confidence_interval(confidence_level=CONFIDENCE)
-    return ratio, math.exp(float(interval.low)), math.exp(float(interval.high))
-
-
-def compare(before: BenchResult, after: BenchResult, *, force: bool = False) -> Comparison:
-    """Compare what both results have.
+def compare(before: BenchResult, after: BenchResult, *, force: bool = False, margin: float = MARGIN) -> Comparison:
+    """Compare the rows that both results have.
 
     Args:
-        force: compare although the environments differ in what matters; that is then a caution.
+        force: compare although the machines differ; the difference is then a caution.
+        margin: ratios whose interval lies within 1 +- *margin* are equivalent.
 
     Raises:
-        ToolError: they do and it is not forced, or they have no row in common.
+        ToolError: the machines differ and *force* is not given, or the results have no row in common.
     """
-    obstacles = _obstacles(before, after)
-    if obstacles and not force:
+    different = obstacles(before, after)
+    if different and not force:
         raise ToolError(
-            f"the results cannot be compared, they differ in {' and '.join(obstacles)}; measure both in one place, or "
-            "--force"
+            f"the results cannot be compared, they differ in {' and '.join(different)}; measure both on one machine, "
+            "or use --force"
         )
-    rows = [(row, other) for row in before.rows for other in after.rows if row.point == other.point]
-    if not rows:
+    pairs = [(row, other) for row in before.rows for other in after.rows if row.point == other.point]
+    if not any(row.runs and other.runs for row, other in pairs):
         raise ToolError("the results have no row in common: run the benchmark with the same options for both")
-    clock_ns = median([*before.floor.clock_ns, *after.floor.clock_ns])
-    changes = [_change(row, other, operation, clock_ns) for row, other in rows for operation in row.operations]
+    emulated = before.environment.emulated or after.environment.emulated
+    changes = [
+        _change(
+            (row, other),
+            operation,
+            [units(one, operation, side.floor) for one, side in ((row, before), (other, after))],
+        )
+        for row, other in pairs
+        for operation in row.operations
+        if operation in other.operations
+    ]
+    adjusted = holm([one.adjusted_p for one in changes])
     return Comparison(
         before.label,
         after.label,
-        tuple(changes),
-        (*(f"they differ in {one}" for one in obstacles), *_cautions(before, after, rows)),
+        tuple(
+            replace(change, adjusted_p=p, flushes=None if emulated else change.flushes, margin=margin)
+            for change, p in zip(changes, adjusted, strict=True)
+        ),
+        (*(f"they differ in {one}" for one in different), *cautions(before, after, pairs)),
     )
 
 
-def _change(before: Row, after: Row, operation: str, clock_ns: float) -> Change:
-    sides = [_units(before, operation), _units(after, operation)]
-    low = high = None
-    if min(map(len, sides)) >= _MIN_UNITS:
-        ratio, low, high = ratio_interval(*sides)
-    else:
-        ratio = median(sides[1]) / median(sides[0])
-    floor = [*before.user_flush_ns, *after.user_flush_ns]
+def _change(rows: Sequence[Row], operation: str, sides: Sequence[Sequence[Unit]]) -> Change:
+    """Return the change with the p-value of this row alone."""
+    before, after = sides
+    found = ratio([one.ns for one in before], [one.ns for one in after])
+    if found is not None:
+        found = widened(found, before, after)
+    minima = [min(min(samples.ns) for samples in row.samples(operation)) for row in rows]
+    floors = [one.floor_ns for one in (*before, *after) if one.floor_ns is not None]
     return Change(
-        point=before.point,
+        point=rows[0].point,
         operation=operation,
-        before_ns=median(sides[0]),
-        after_ns=median(sides[1]),
-        ratio=ratio,
-        low=low,
-        high=high,
-        user_flush_ns=median(floor) - clock_ns if floor else None,
+        before_ns=geometric_mean([one.ns for one in before]),
+        after_ns=geometric_mean([one.ns for one in after]),
+        before_min_ns=minima[0],
+        after_min_ns=minima[1],
+        before_mean_ns=geometric_mean([one.mean_ns for one in before]),
+        after_mean_ns=geometric_mean([one.mean_ns for one in after]),
+        ratio=found.value if found else None,
+        low=found.low if found else None,
+        high=found.high if found else None,
+        adjusted_p=found.p if found else None,
+        floor_ns=geometric_mean(floors) if floors else None,
+        net=_net(before, after),
+        flushes=_flushes(before, after),
+        humps=tuple(
+            f"{name}: {format_ns(humps.low_ns)} and {format_ns(humps.high_ns)}, {humps.upper:.0%} in the upper group"
+            for name, side in (("before", before), ("after", after))
+            if (humps := next((one.humps for one in side if one.humps), None))
+        ),
     )
 
 
-def _units(row: Row, operation: str) -> list[float]:
-    """Return the independent medians of a row: one a boot where there are enough boots, else one a process."""
-    boots: dict[str, list[float]] = defaultdict(list)
-    for run in row.runs:
-        boots[run.boot_id].append(median(run.operations[operation].ns))
-    if len(boots) >= _MIN_UNITS:
-        return [median(medians) for medians in boots.values()]
-    return [one for medians in boots.values() for one in medians]
+def _net(before: Sequence[Unit], after: Sequence[Unit]) -> Estimate | None:
+    sides = [[one.net_ns for one in side if one.net_ns is not None] for side in (before, after)]
+    return ratio(*sides) if all(sides) else None
 
 
-def _obstacles(before: BenchResult, after: BenchResult) -> list[str]:
-    facts = {
-        "platform": [one.environment.platform for one in (before, after)],
-        "CPU": [one.environment.cpu for one in (before, after)],
-        "IOMMU": [one.target.iommu for one in (before, after)],
-    }
-    return [f"{name} ({a} and {b})" for name, (a, b) in facts.items() if a != b]
-
-
-def _cautions(before: BenchResult, after: BenchResult, rows: Sequence[tuple[Row, Row]]) -> list[str]:
-    found = []
-    a, b = before.environment, after.environment
-    for name in ("cpus", "microcode", "thp", "governor", "turbo", "numa_nodes"):
-        if getattr(a, name) != getattr(b, name):
-            found.append(f"they differ in {name.replace('_', ' ')}: {getattr(a, name)} and {getattr(b, name)}")
-    if bool(a.noncoherent_knob) != bool(b.noncoherent_knob):
-        found.append("they differ in iommufd.test_noncoherent_hwpt")
-    words = sorted(_words(a.command_line) ^ _words(b.command_line))
-    if words:
-        found.append(f"they differ in the kernel's command line: {' '.join(words)}")
-    options = sorted((a.config or {}).items() ^ (b.config or {}).items())
-    if options:
-        found.append("they differ in " + ", ".join(dict.fromkeys(f"CONFIG_{name}" for name, _ in options)))
-    if before.tool_version != after.tool_version:
-        found.append(f"they come from versions {before.tool_version} and {after.tool_version} of this tool")
-    boots = [{run.boot_id for row in side.rows for run in row.runs} for side in (before, after)]
-    if boots[0] != boots[1] and min(map(len, boots)) < _MIN_UNITS:
-        found.append(
-            "each kernel was booted fewer than three times: what differs between boots is not in the intervals; "
-            "'iommufd bench patch' alternates boots"
-        )
-    unequal = [one for one, other in rows if _unequal(one, other)]
-    if unequal:
-        sizes = ", ".join(dict.fromkeys(str(row.point.size_bytes) for row in unequal))
-        found.append(f"the buffers of {sizes} bytes lay in unequal numbers of physical runs: unequal work")
-    return found
-
-
-def _words(command_line: str) -> set[str]:
-    """Return the words of a kernel's command line that can matter, not those that find a root and a program."""
-    return {word for word in command_line.split() if not word.startswith(("init=", "root", "virtme"))}
-
-
-def _unequal(before: Row, after: Row) -> bool:
-    sides = [[run.physical_runs for run in row.runs if run.physical_runs] for row in (before, after)]
-    if not all(sides):
-        return False
-    medians = [median(side) for side in sides]
-    return max(medians) > _UNEQUAL_RUNS * min(medians)
+def _flushes(before: Sequence[Unit], after: Sequence[Unit]) -> Estimate | None:
+    """Return the difference in multiples of the user-space flush, each time paired with the flush of its own boot."""
+    sides = [
+        [one.ns / one.user_flush_ns for one in side if one.user_flush_ns and one.user_flush_ns > 0]
+        for side in (before, after)
+    ]
+    if [len(side) for side in sides] == [len(before), len(after)]:
+        return difference(*sides)
+    # Results of older versions measured the flush once, in the first process: no interval can be given.
+    known = [one.user_flush_ns for one in (*before, *after) if one.user_flush_ns and one.user_flush_ns > 0]
+    if not known:
+        return None
+    times = [geometric_mean([one.ns for one in side]) for side in (before, after)]
+    return Estimate((times[1] - times[0]) / geometric_mean(known))
 
 
 def comparison_document(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """Return comparisons as one JSON document."""
+    """Return comparisons as one JSON document, described by compare-1.json beside this file."""
     return {
         "schema": "iommufd-bench-compare/1",
         "confidence": CONFIDENCE,
+        "family_level": FAMILY_LEVEL,
         "comparisons": [
             {
                 "before": one.before,
                 "after": one.after,
                 "cautions": list(one.cautions),
                 "changes": [
-                    {**asdict(change), "verdict": str(change.verdict), "floors": change.floors}
+                    {
+                        **asdict(change),
+                        "humps": list(change.humps),
+                        "verdict": str(change.verdict),
+                        "on_floor": change.on_floor,
+                    }
                     for change in one.changes
                 ],
             }

@@ -1,110 +1,103 @@
 # SPDX-License-Identifier: MIT
-"""Comparisons as text: a table, Markdown, or what goes into a patch series' cover letter."""
-
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+"""A comparison as a table, as text or as Markdown."""
 
 from iommufd_py.base.units import format_ns
-from iommufd_py.results.compare import CONFIDENCE, Change, Comparison, Verdict
-from iommufd_py.results.model import BenchResult, Point, Workload
-from iommufd_py.results.report import Table, axes, axis_headings, axis_values, row_name
-
-# Operations side by side in a mail.
-_ACROSS = 4
+from iommufd_py.results.compare import FAMILY_LEVEL, Change, Comparison, Verdict
+from iommufd_py.results.estimate import CONFIDENCE, Estimate
+from iommufd_py.results.report import axes, axis_headings, axis_values, row_name
+from iommufd_py.results.tables import Table
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Return a row for each operation: both medians, their ratio with its interval, and the verdict."""
+    """Return a row for each operation: both times, their ratio with its interval, and the verdict.
+
+    A column for the ratio without the floor, and one for the cost in flushes, are there if a row has the figure.
+    """
     names = axes([change.point for change in comparison.changes])
+    net = any(change.on_floor for change in comparison.changes)
+    flushes = any(flush_text(change) != "-" for change in comparison.changes)
     rows = [
         (
             *axis_values(change.point, names),
             change.operation,
             format_ns(change.before_ns),
             format_ns(change.after_ns),
-            f"{change.ratio:.3f}",
-            _interval(change),
-            _floors(change),
+            ratio_text(change),
+            interval_text(Estimate(0, change.low, change.high)),
             str(change.verdict),
+            *([net_text(change)] if net else []),
+            *([flush_text(change)] if flushes else []),
         )
         for change in comparison.changes
     ]
-    headings = ("operation", comparison.before, comparison.after, "ratio", f"{CONFIDENCE:.0%} interval", "CLFLUSHOPTs")
-    return Table((*axis_headings(names), *headings, "verdict"), tuple(rows))
+    headings = ("operation", "before", "after", "ratio", "interval", "verdict")
+    more = (*(["net"] if net else []), *(["F"] if flushes else []))
+    return Table((*axis_headings(names), *headings, *more), tuple(rows), len(names) + 1)
 
 
-def _interval(change: Change) -> str:
-    return "-" if change.low is None or change.high is None else f"{change.low:.3f} to {change.high:.3f}"
+def ratio_text(change: Change) -> str:
+    """Return the ratio: ``x1.18``; with an asterisk if the floor is over 10 %."""
+    return "-" if change.ratio is None else f"x{change.ratio:.3g}{'*' if change.on_floor else ''}"
 
 
-def _floors(change: Change) -> str:
-    """The difference as a multiple of the buffer's flush from user space, where there is a difference."""
-    known = change.floors is not None and change.verdict in (Verdict.SLOWER, Verdict.FASTER)
-    return f"{change.floors:.2f}" if known else "-"
+def interval_text(estimate: Estimate) -> str:
+    """Return the interval of an estimate: ``1.16-1.21``."""
+    return "-" if estimate.low is None or estimate.high is None else f"{estimate.low:.3g}-{estimate.high:.3g}"
+
+
+def net_text(change: Change) -> str:
+    """Return the ratio without the floor, where the floor is over 10 %."""
+    if not change.on_floor:
+        return "-"
+    return "?" if change.net is None else f"x{change.net.value:.3g}"
+
+
+def flush_text(change: Change) -> str:
+    """Return the difference in user-space flushes, with its interval, where the time changed."""
+    if change.flushes is None or not change.changed:
+        return "-"
+    interval = interval_text(change.flushes)
+    return f"{change.flushes.value:.2f}" + ("" if interval == "-" else f" ({interval})")
+
+
+def verdict_lines(comparison: Comparison) -> list[str]:
+    """Return a line of explanation for each verdict that the comparison gives."""
+    margin = max((change.margin for change in comparison.changes), default=0.0)
+    texts = {
+        Verdict.SLOWER: f"the ratio is above 1; if nothing had changed, {FAMILY_LEVEL:.1%} of such tables would say it",
+        Verdict.FASTER: f"the ratio is below 1; if nothing had changed, {FAMILY_LEVEL:.1%} of such tables would say it",
+        Verdict.EQUIVALENT: f"the whole interval lies within {margin:.0%} of 1",
+        Verdict.INCONCLUSIVE: "the samples show neither a change nor equivalence: take more boots or processes",
+        Verdict.TOO_FEW: "an interval needs three boots or processes on each side",
+        Verdict.TOO_SHORT: "a median is 0: the clock is too coarse",
+    }
+    given = dict.fromkeys(change.verdict for change in comparison.changes)
+    found = [f"{verdict}: {texts[verdict]}" for verdict in Verdict if verdict in given]
+    if any(change.on_floor for change in comparison.changes):
+        found.append("*: the floor, an ioctl that does nothing, is over 10 % of a time; net is the ratio without it")
+    return found
+
+
+def hump_lines(comparison: Comparison) -> list[str]:
+    """Return a line for each operation whose samples form two groups, with the means, which do not jump."""
+    return [
+        f"{change.operation}, {row_name(change.point)}: the samples form two groups ({'; '.join(change.humps)}), so "
+        f"the median jumps; the means are {format_ns(change.before_mean_ns)} and {format_ns(change.after_mean_ns)}"
+        + (f", x{change.after_mean_ns / change.before_mean_ns:.3g}" if change.before_mean_ns else "")
+        for change in comparison.changes
+        if change.humps
+    ]
 
 
 def markdown(comparison: Comparison) -> str:
-    """Return the table as Markdown, with what goes with it."""
+    """Return the table as Markdown, with the explanations and cautions below it."""
     shown = comparison_table(comparison)
     lines = ["| " + " | ".join(row) + " |" for row in (shown.headings, *shown.rows)]
     lines.insert(1, "|" + " --- |" * len(shown.headings))
-    return "\n".join([*lines, *(f"\n- {caution}" for caution in comparison.cautions)])
-
-
-def cover_letter(before: BenchResult, after: BenchResult, comparison: Comparison) -> str:
-    """Return a plain-text table with a block for each size, to paste into a mail; lines stay below 72 columns."""
-    blocks: dict[Point, list[Change]] = defaultdict(list)
-    for change in comparison.changes:
-        blocks[replace(change.point, workload=Workload.MAP)].append(change)
-    environment = after.environment
-    lines = [
-        f"Median times of {_amount(after)}, {environment.kernel_release},",
-        f"{environment.cpu}, {environment.platform},",
-        f"device {after.target.device} on {after.target.iommu},",
-        f"{comparison.before}: {before.target.evidence}",
-        f"{comparison.after}: {after.target.evidence}",
+    below = [
+        f"before: {comparison.before}; after: {comparison.after}; interval: {CONFIDENCE:.0%} confidence",
+        *verdict_lines(comparison),
+        *hump_lines(comparison),
+        *comparison.cautions,
     ]
-    for point, changes in blocks.items():
-        lines += ["", row_name(point)]
-        for start in range(0, len(changes), _ACROSS):
-            lines += _block(comparison, changes[start : start + _ACROSS])
-    lines += ["", f"x: ratio, with its {CONFIDENCE:.0%} confidence interval; n.s.: no significant change"]
-    if any(change.floors is not None for change in comparison.changes):
-        lines.append("F: what is added, in times of CLFLUSHOPT over the same memory")
-    return "\n".join(lines + [f"note: {caution}" for caution in comparison.cautions])
-
-
-def _amount(result: BenchResult) -> str:
-    boots = len({run.boot_id for row in result.rows for run in row.runs})
-    runs = max(len(row.runs) for row in result.rows)
-    return f"{runs} processes on {boots} boots" if boots > 1 else f"{runs} processes"
-
-
-def _block(comparison: Comparison, changes: Sequence[Change]) -> list[str]:
-    columns = [("", comparison.before, comparison.after, "", "", "")]
-    for change in changes:
-        columns.append(
-            (
-                change.operation,
-                format_ns(change.before_ns),
-                format_ns(change.after_ns),
-                _cover_ratio(change),
-                f"{change.low:.3g} to {change.high:.3g}" if change.low is not None else "",
-                f"{_floors(change)} F" if _floors(change) != "-" else "",
-            )
-        )
-    widths = [max(map(len, column)) for column in columns]
-    lines = []
-    for row in zip(*columns, strict=True):
-        if not any(row):
-            continue
-        first, *others = row
-        texts = [first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(others, widths[1:], strict=True))]
-        lines.append(("  " + " | ".join(texts)).rstrip())
-    lines.insert(1, "  " + "-+-".join("-" * width for width in widths))
-    return lines
-
-
-def _cover_ratio(change: Change) -> str:
-    return f"x{change.ratio:.2f}" + (" n.s." if change.verdict is Verdict.SAME else "")
+    return "\n".join([*lines, "", *(f"- {line}".replace("*:", "\\*:") for line in below)])

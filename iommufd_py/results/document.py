@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A result as JSON: the document ``iommufd-bench/1``, described by bench-1.json beside this file."""
+"""A result as a JSON document of the schema ``iommufd-bench/1``, described by bench-1.json beside this file."""
 
 import json
 from array import array
@@ -12,12 +12,16 @@ from iommufd_py.base.coherency import CoherencyEvidence, FlushCount
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.environment import Environment
 from iommufd_py.base.errors import ToolError
+from iommufd_py.base.files import write_file
+from iommufd_py.results import schema as schemas
 from iommufd_py.results.model import (
     Accounting,
     BenchResult,
+    Boot,
     CacheState,
     Floor,
     IovaUse,
+    Noise,
     Point,
     Row,
     Run,
@@ -32,7 +36,7 @@ SCHEMA = "iommufd-bench/1"
 
 def schema() -> Any:
     """Return the JSON Schema (2020-12) that every document satisfies."""
-    return json.loads(Path(__file__).with_name("bench-1.json").read_text())
+    return schemas.schema(SCHEMA)
 
 
 def to_document(result: BenchResult) -> dict[str, Any]:
@@ -44,7 +48,10 @@ def to_document(result: BenchResult) -> dict[str, Any]:
         "tool_version": result.tool_version,
         "command": list(result.command),
         "started": result.started,
+        "name": result.name,
         "environment": asdict(result.environment),
+        "boots": [asdict(boot) for boot in result.boots],
+        "discarded": list(result.discarded),
         "target": target,
         "floor": {"clock_ns": result.floor.clock_ns.tolist(), "ioctl_ns": result.floor.ioctl_ns.tolist()},
         "rows": [_row_document(row) for row in result.rows],
@@ -57,7 +64,6 @@ def _row_document(row: Row) -> dict[str, Any]:
         "point": asdict(row.point),
         "iova": row.iova,
         "leaves": _counts_document(row.leaves),
-        "user_flush_ns": row.user_flush_ns.tolist(),
         "runs": [_run_document(run) for run in row.runs],
     }
 
@@ -69,6 +75,9 @@ def _counts_document(counts: Mapping[int, int] | None) -> dict[str, int] | None:
 def _run_document(run: Run) -> dict[str, Any]:
     document = {one.name: getattr(run, one.name) for one in fields(run)}
     document["run_lengths"] = _counts_document(run.run_lengths)
+    document["user_flush_ns"] = run.user_flush_ns.tolist()
+    document["noise"] = run.noise and asdict(run.noise)
+    document["discarded"] = list(run.discarded)
     document["operations"] = {
         name: {
             "ns": samples.ns.tolist(),
@@ -82,34 +91,29 @@ def _run_document(run: Run) -> dict[str, Any]:
 
 
 def save(result: BenchResult, path: Path) -> None:
-    """Write a run; a reader never sees half of one."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(json.dumps(to_document(result)) + "\n")
-        partial.replace(path)
-    except OSError as failure:
-        raise ToolError(f"{path} cannot be written: {failure.strerror}; choose another file") from failure
+    """Write a result; ``-`` is standard output.
+
+    Raises:
+        ToolError: the file cannot be written; what it held before is unchanged.
+    """
+    write_file(path, (json.dumps(to_document(result)) + "\n").encode())
 
 
 def load(path: Path) -> BenchResult:
-    """Read a run.
+    """Read a result.
 
     Raises:
-        ToolError: there is no such file, or it is not a run of this schema.
+        ToolError: there is no such file, or it is not a result of this schema.
     """
-    try:
-        document = json.loads(path.read_text())
-    except OSError as failure:
-        raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
-    except ValueError:
-        raise ToolError(f"{path} is no JSON: give a file that 'iommufd bench run --json' wrote") from None
-    found = document.get("schema") if isinstance(document, dict) else None
-    if found != SCHEMA:
-        raise ToolError(f"{path} has the schema {found!r}, not {SCHEMA!r}: run the benchmark again with this version")
-    try:
-        return _result(document)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as failure:
-        raise ToolError(f"{path} is damaged ({failure!r}): run the benchmark again") from None
+    document = schemas.read(path, SCHEMA)
+    for at, row in enumerate(document["rows"]):
+        for number, run in enumerate(row["runs"]):
+            if list(run["operations"]) != list(row["runs"][0]["operations"]):
+                raise ToolError(
+                    f"{path} is damaged at rows/{at}/runs/{number}/operations: they are not those of the first run; "
+                    "run the benchmark again"
+                )
+    return _result(document)
 
 
 def _result(document: Any) -> BenchResult:
@@ -118,7 +122,12 @@ def _result(document: Any) -> BenchResult:
         tool_version=document["tool_version"],
         command=tuple(document["command"]),
         started=document["started"],
+        name=document.get("name", ""),
         environment=Environment(**document["environment"]),
+        boots=tuple(
+            Boot(**{**boot, "environment": Environment(**boot["environment"])}) for boot in document.get("boots", ())
+        ),
+        discarded=tuple(document.get("discarded", ())),
         target=Target(
             device=target["device"],
             iommu=target["iommu"],
@@ -131,17 +140,23 @@ def _result(document: Any) -> BenchResult:
 
 
 def _row(row: Any) -> Row:
+    first_flushes = row.get("user_flush_ns", [])
     return Row(
         point=_point(row["point"]),
         iova=row["iova"],
         leaves=_counts(row["leaves"]),
-        user_flush_ns=array("Q", row["user_flush_ns"]),
-        runs=tuple(map(_run, row["runs"])),
+        runs=tuple(_run(run, [] if number else first_flushes) for number, run in enumerate(row["runs"])),
     )
 
 
-def _run(run: Any) -> Run:
-    read = {"run_lengths": _counts(run["run_lengths"]), "operations": _operations(run["operations"])}
+def _run(run: Any, flushes: list[int]) -> Run:
+    read = {
+        "run_lengths": _counts(run["run_lengths"]),
+        "operations": _operations(run["operations"]),
+        "user_flush_ns": array("Q", run.get("user_flush_ns") or flushes),
+        "noise": Noise(**run["noise"]) if run.get("noise") else None,
+        "discarded": tuple(run.get("discarded", ())),
+    }
     return Run(**{**run, **read})
 
 

@@ -1,96 +1,93 @@
 # SPDX-License-Identifier: MIT
-"""A benchmark's result: what one row times, and what came out."""
+"""The data of a benchmark result: points, samples, runs, rows, and the machine they come from."""
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from iommufd_py.base.coherency import CoherencyEvidence, FlushCount
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.environment import Environment
 
-if TYPE_CHECKING:
-    from array import array
-
 
 class Workload(StrEnum):
-    """What a round does; each of its operations is timed alone."""
+    """One kind of round. Each operation of a round is timed separately."""
 
     MAP = "map"
-    """``map`` (IOAS_MAP or MAP_DMA), ``unmap``."""
+    """``map`` (IOMMU_IOAS_MAP or VFIO_IOMMU_MAP_DMA), ``unmap``."""
     ATTACH = "attach"
-    """``attach``: a domain more is made on an IOAS that is mapped (IOMMU_HWPT_ALLOC). ``detach``: it is destroyed."""
+    """``attach``: IOMMU_HWPT_ALLOC adds a domain to an IOAS that has mappings. ``detach``: the domain is destroyed."""
     TEARDOWN = "teardown"
-    """``first-attach``: the only domain is made on an IOAS that is mapped. ``teardown``: it is destroyed.
+    """``first-attach``: the only domain of an IOAS that has mappings is created. ``teardown``: it is destroyed.
 
-    In a type1 container, ``first-map``, and ``teardown``: the only group leaves it with everything mapped.
+    In a type1 container: ``first-map`` maps, and ``teardown`` removes the only group while everything is mapped.
     """
     COPY = "copy"
-    """``copy`` (IOAS_COPY) of what is mapped to another place of the IOAS, ``unmap-copy``."""
+    """``copy`` (IOMMU_IOAS_COPY) of a mapping to another IOVA of the same IOAS, ``unmap-copy``."""
     MAP_FILE = "map-file"
-    """``map-file`` (IOAS_MAP_FILE), ``unmap-file``."""
+    """``map-file`` (IOMMU_IOAS_MAP_FILE), ``unmap-file``."""
     CLOSE = "close"
-    """``close``: an iommufd's descriptors go, with everything in it; a VFIO device's reset is part of that."""
+    """``close``: the descriptors of an iommufd with mappings are closed. For a VFIO device this includes its reset."""
     DMA = "dma"
-    """``map-dma-unmap``: the device writes all that is mapped in between."""
+    """``map-dma-unmap``: map, DMA writes by the device to all of the buffer, unmap, timed as one."""
 
 
 class Accounting(StrEnum):
-    """What pinned pages are charged to."""
+    """The account that pinned pages are charged to."""
 
     NONE = "none"
-    """Nothing: the process has CAP_IPC_LOCK."""
+    """No account: the process has CAP_IPC_LOCK."""
     USER = "user"
     MM = "mm"
     """The process (IOMMU_OPTION_RLIMIT_MODE 1)."""
 
 
 LEGACY_MODES = (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2)
-"""Backends that are not iommufd, whose counters do not know of them."""
+"""Backends outside iommufd. The counters of iommufd do not cover them."""
 
 
 class CacheState(StrEnum):
-    """What the CPU cache holds of the buffer before each operation, as far as it has room."""
+    """State of the buffer's CPU cache lines before each operation, as far as the caches have room."""
 
     DIRTY = "dirty"
     CLEAN = "clean"
     EVICTED = "evicted"
     UNTOUCHED = "untouched"
-    """Whatever the operation before left."""
+    """The state that the previous operation left."""
 
 
 class IovaUse(StrEnum):
-    """Where the rounds map."""
+    """Choice of the IOVA of each round."""
 
     REUSED = "reused"
-    """Always at the same IOVA, whose page tables are there from the round before."""
+    """The same IOVA in every round. Its page tables exist since the first round."""
     FRESH = "fresh"
-    """Each round in 2M, or a larger power of two, of its own."""
+    """A separate range of 2M, or of a larger power of two, for every round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What one row times: a value on each axis. Rows of two runs are the same if their points are.
+    """The conditions of one row: a value on each axis. Rows of two results correspond if their points are equal.
 
     Attributes:
-        workload: what a round does.
-        backend: through which interface.
-        size_bytes: mapped by one sample, of each thread.
-        chunk_bytes: mapped by one ioctl, of which a sample takes as many as the size needs; 0 for one that maps it all.
+        workload: kind of round.
+        backend: interface to the kernel.
+        size_bytes: bytes mapped by one sample, for each thread.
+        chunk_bytes: bytes mapped by one ioctl; a sample takes as many ioctls as the size needs. 0: one ioctl maps all.
         bulk_unmap: one unmap for all chunks.
-        backing: what stands behind the buffer.
-        hwpts: domains on the IOAS that a map fills, or that were there before an attach.
-        cache: of the buffer, before each operation.
-        iova_use: where the rounds map.
-        alignment: of the IOVA in bytes, exactly; 0 for as aligned as the size.
+        backing: kind of memory behind the buffer.
+        hwpts: domains on the IOAS during a map, or before an attach.
+        cache: state of the buffer's cache lines before each operation.
+        iova_use: choice of the IOVA of each round.
+        alignment: exact alignment of the IOVA in bytes; 0: aligned like the size.
         huge_pages: whether the IOMMU may use large pages (IOMMU_OPTION_HUGE_PAGES).
-        accounting: what pinned pages are charged to.
-        threads: doing the same at the same time, each with a buffer of its own.
-        own_ioas: each thread on an IOAS of its own, not all on one.
-        cpu: where it runs; None leaves that to the scheduler.
-        node: NUMA node of the buffer; None leaves that to the kernel.
+        accounting: account of the pinned pages.
+        threads: threads that do the same at the same time, each with its own buffer.
+        own_ioas: each thread has its own IOAS.
+        cpu: CPU that the process is bound to; None: no binding.
+        node: NUMA node of the buffer; None: no binding.
     """
 
     workload: Workload
@@ -112,13 +109,21 @@ class Point:
 
     @property
     def ioctl_bytes(self) -> int:
-        """Mapped by one ioctl."""
+        """Bytes mapped by one ioctl."""
         return self.chunk_bytes or self.size_bytes
 
     @property
     def ioctls(self) -> int:
-        """How many of them one sample of a map takes."""
+        """Number of ioctls in one sample of a map."""
         return self.size_bytes // self.ioctl_bytes
+
+    def calls(self, operation: str) -> int:
+        """Return the number of ioctls in one sample of *operation*; 0 for one that is no series of equal ioctls."""
+        if self.workload in (Workload.CLOSE, Workload.DMA):
+            return 0
+        if operation in ("attach", "detach", "first-attach", "teardown"):
+            return 1
+        return 1 if self.bulk_unmap and operation.startswith("unmap") else self.ioctls
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +132,9 @@ class Samples:
 
     Attributes:
         ns: times in the order taken, thread by thread.
-        switched: positions of samples during which, or while they were prepared, the thread was switched away from.
-        faulted: the same for page faults.
-        flush: what the kernel flushed from the CPU caches in one such operation; None where it does not count.
+        switched: positions of samples in which the thread lost the CPU.
+        faulted: positions of samples in which the thread took a page fault.
+        flush: CPU cache flushes by the kernel in one such operation; None where the kernel does not count them.
     """
 
     ns: "array[int]"
@@ -139,17 +144,42 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What one process measured of a row, with memory of its own.
+class Noise:
+    """Activity of the machine while one process took the samples of one row.
 
     Attributes:
-        boot_id: of the kernel it ran on (/proc/sys/kernel/random/boot_id).
+        steal: share of CPU time that a hypervisor gave to other guests, 0 to 1; None where the kernel does not tell.
+        switches: involuntary context switches of the measuring thread for each second.
+        waiting: mean number of runnable tasks beside the measuring ones, read between blocks of samples.
+        clock_jump: largest change of the realtime clock against CLOCK_MONOTONIC_RAW in one block, as a share of it.
+        slowdown: time of a fixed piece of work beside the slowest block, by that beside the fastest block.
+    """
+
+    steal: float | None
+    switches: float
+    waiting: float
+    clock_jump: float
+    slowdown: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The samples of one row by one process, which has its own memory.
+
+    Attributes:
+        boot_id: of the running kernel (/proc/sys/kernel/random/boot_id).
         warmup_rounds: rounds before the first sample.
         steady: whether the times had settled by then.
-        pinned_bytes: how much VmPin grew by one round of one thread, at most.
-        run_lengths: how many physically contiguous runs of each length in base pages the buffer lies in, None where
-            the kernel does not tell.
+        pinned_bytes: largest growth of VmPin in one round of one thread.
+        run_lengths: number of physically contiguous runs of each length in base pages that the buffer consists of;
+            None where the kernel does not tell.
         operations: samples by operation, in the order of a round.
+        user_flush_ns: times of CLFLUSHOPT over the same buffer in the same cache state from user space, with the two
+            clock reads; empty where user space cannot flush.
+        clock_ns: median time between two clock reads in this process; None in results of older versions.
+        ioctl_ns: median time of an ioctl that only reads an option, with the two clock reads; None likewise.
+        noise: activity of the machine meanwhile; None likewise.
+        discarded: for each attempt that was disturbed and measured again, the disturbances.
     """
 
     boot_id: str
@@ -158,34 +188,41 @@ class Run:
     pinned_bytes: int
     run_lengths: Mapping[int, int] | None
     operations: Mapping[str, Samples]
+    user_flush_ns: "array[int]" = field(default_factory=lambda: array("Q"))
+    clock_ns: float | None = None
+    ioctl_ns: float | None = None
+    noise: Noise | None = None
+    discarded: tuple[str, ...] = ()
 
     @property
     def physical_runs(self) -> int | None:
-        """In how many runs the buffer lies."""
+        """Number of physically contiguous runs of the buffer."""
         return None if self.run_lengths is None else sum(self.run_lengths.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One point and what its processes measured.
+    """One point and the runs of all processes.
 
     Attributes:
-        iova: where it was mapped, first.
+        iova: first IOVA of the mapping.
         leaves: number of page-table leaves by size in bytes, None where the kernel does not show them.
-        user_flush_ns: the floor of a flush: CLFLUSHOPT over the same buffer in the same cache state from user space,
-            with the two clock reads; empty where it cannot be.
     """
 
     point: Point
     iova: int
     leaves: Mapping[int, int] | None
-    user_flush_ns: "array[int]"
     runs: tuple[Run, ...] = field(default=())
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """What was timed, in the order of a round."""
+        """Names of the timed operations, in the order of a round."""
         return tuple(self.runs[0].operations) if self.runs else ()
+
+    @property
+    def user_flush_ns(self) -> "array[int]":
+        """Times of CLFLUSHOPT from user space in all processes."""
+        return array("Q", [ns for run in self.runs for ns in run.user_flush_ns])
 
     def samples(self, operation: str) -> Iterator[Samples]:
         """Yield the samples of one operation, process by process."""
@@ -195,7 +232,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the mappings were made for.
+    """The device and domain of the mappings.
 
     Attributes:
         device: PCI address, or ``mock``.
@@ -212,15 +249,36 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """What no sample can be below, in the same run: two clock reads, and an ioctl that does nothing."""
+    """Lower bounds of every sample: times between two clock reads, and of an ioctl that only reads an option."""
 
     clock_ns: "array[int]"
     ioctl_ns: "array[int]"
 
 
 @dataclass(frozen=True, slots=True)
+class Boot:
+    """One boot of a result that joins several.
+
+    Attributes:
+        disturbances: activity of the host while it ran; empty if the host was quiet, or was not looked at.
+    """
+
+    boot_id: str
+    started: str
+    environment: Environment
+    disturbances: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class BenchResult:
-    """One run of the benchmark, or several of the same on several boots, merged."""
+    """One run of the benchmark, or the same on several boots of one kernel, merged.
+
+    Attributes:
+        environment: of the first boot.
+        name: given by the person who ran it; empty for none.
+        boots: each boot of a merged result; empty for a single run.
+        discarded: for each boot that was disturbed and repeated, the disturbances.
+    """
 
     tool_version: str
     command: tuple[str, ...]
@@ -229,12 +287,33 @@ class BenchResult:
     target: Target
     floor: Floor
     rows: tuple[Row, ...] = field(default=())
+    name: str = ""
+    boots: tuple[Boot, ...] = ()
+    discarded: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
-        """What tells this run from another in one table: kernel variant and coherency."""
+        """Name of this run in tables: the given one, else kernel variant and coherency."""
         variant = Path(self.environment.kernel_variant).name
-        return " ".join(filter(None, (variant, str(self.target.evidence.coherency))))
+        return self.name or " ".join(filter(None, (variant, str(self.target.evidence.coherency))))
+
+    @property
+    def boot_count(self) -> int:
+        """Number of boots that contributed samples."""
+        return len({run.boot_id for row in self.rows for run in row.runs})
+
+    @property
+    def process_count(self) -> int:
+        """Number of processes that contributed samples to a row, at most."""
+        return max((len(row.runs) for row in self.rows), default=0)
+
+    @property
+    def every_boot(self) -> tuple[Boot, ...]:
+        """The boots, also of a single run."""
+        if self.boots:
+            return self.boots
+        boot_id = next((run.boot_id for row in self.rows for run in row.runs), "")
+        return (Boot(boot_id, self.started, self.environment),)
 
     def with_run(self, row: Row) -> "BenchResult":
         """Return the result with the runs of *row* added to those of the row of the same point."""
@@ -246,9 +325,22 @@ class BenchResult:
 
 
 def merge(results: Iterable[BenchResult]) -> BenchResult:
-    """Join results of the same benchmark on several boots of the same kernel: the first, with the runs of all."""
+    """Join results of the same benchmark on several boots of the same kernel.
+
+    The rows get the runs of all, the floor the samples of all. Command and target are those of the first.
+    """
     first, *others = results
+    joined = first
     for other in others:
         for row in other.rows:
-            first = first.with_run(row)
-    return first
+            joined = joined.with_run(row)
+    every = (first, *others)
+    return replace(
+        joined,
+        floor=Floor(
+            array("Q", [ns for one in every for ns in one.floor.clock_ns]),
+            array("Q", [ns for one in every for ns in one.floor.ioctl_ns]),
+        ),
+        boots=tuple(boot for one in every for boot in one.every_boot),
+        discarded=tuple(reason for one in every for reason in one.discarded),
+    )

@@ -2,7 +2,9 @@
 """Pictures of results. Needs matplotlib and numpy (extra ``report``)."""
 
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -11,26 +13,36 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from iommufd_py.base.units import format_ns, format_size
+from iommufd_py.base.errors import ToolError
+from iommufd_py.base.units import PAGE_BYTES, format_ns, format_size
 from iommufd_py.results.breakdown import Breakdown
 from iommufd_py.results.compare import Comparison, Verdict
+from iommufd_py.results.cover_letter import amount
+from iommufd_py.results.history import Line
 from iommufd_py.results.model import BenchResult, Point
 from iommufd_py.results.report import Cell, cells, row_name
+from iommufd_py.results.validity import findings
 
-# Inches: width and height of a panel, height of a line of its legend.
-_PANEL = (5.6, 3.2)
-_ENTRY = 0.15
+# Inches: width and height of a panel, height of a line of text below.
+_PANEL = (5.6, 3.4)
+_LINE = 0.16
 # The axis of ratios goes so far beyond the least and the greatest, and is logarithmic from such a span on.
 _MARGIN = 1.5
+# The axis of times for a page begins so far below the shortest.
+_BELOW = 5
 _LINEAR_SPAN = 4
-# Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+# The colours of Okabe and Ito, for any kind of colour vision. Their order alternates dark and light, for grey print.
+_COLOURS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#F0E442", "#009E73", "#CC79A7")
 _LINES = ("-", "--", ":", "-.")
-_VERDICT_COLOURS = {
-    Verdict.SLOWER: "#D55E00",
-    Verdict.FASTER: "#009E73",
-    Verdict.SAME: "#555555",
-    Verdict.UNKNOWN: "#AAAAAA",
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+# Colour and marker: the marker tells the verdicts apart in grey.
+_VERDICTS = {
+    Verdict.SLOWER: ("#D55E00", ">"),
+    Verdict.FASTER: ("#009E73", "<"),
+    Verdict.EQUIVALENT: ("#000000", "o"),
+    Verdict.INCONCLUSIVE: ("#777777", "x"),
+    Verdict.TOO_FEW: ("#999999", "d"),
+    Verdict.TOO_SHORT: ("#999999", "d"),
 }
 
 
@@ -43,14 +55,14 @@ def render(figure: Figure, kind: str) -> bytes:
 
 
 def distribution_figure(results: Sequence[BenchResult]) -> Figure:
-    """Draw how the times are distributed: a panel for each operation, the share of samples up to a time.
+    """Draw the distribution of the times: a panel for each operation, the share of samples up to each time.
 
-    Nothing is binned, smoothed or left out; a colour for each row, a line style for each result.
+    Nothing is binned, smoothed or left out. A colour stands for a row, a line style for a result.
     """
     panels = _by_operation(results)
-    figure, all_axes = _panels(len(panels), max(len(found) for found in panels.values()))
+    figure, all_axes = _panels(len(panels), sum(map(len, panels.values())))
+    points = list(dict.fromkeys(cell.row.point for found in panels.values() for _, cell in found))
     for axes, (operation, found) in zip(all_axes, panels.items(), strict=True):
-        points = list(dict.fromkeys(cell.row.point for _, cell in found))
         for label, cell in found:
             samples = np.sort(np.concatenate([np.asarray(one.ns) for one in cell.row.samples(cell.operation)]))
             axes.plot(
@@ -64,91 +76,144 @@ def distribution_figure(results: Sequence[BenchResult]) -> Figure:
             )
         axes.set_xscale("log")
         axes.set_title(operation)
-        axes.set_xlabel("time")
-        axes.set_ylabel("share of samples")
+        axes.set_xlabel("time of one operation")
+        axes.set_ylabel("share of samples up to this time")
         _label_times(axes.xaxis)
         axes.set_ylim(0, 1.02)
-        _legend_below(axes)
+        axes.grid(True, alpha=0.3)
+    _legend(figure, all_axes)
+    _finish(figure, "How do the times of one operation spread?", results)
     return figure
 
 
 def page_figure(results: Sequence[BenchResult]) -> Figure:
-    """Draw the time of a 4K page against the size: medians, with the range of the processes' medians as a bar."""
+    """Draw the time for a 4K page against the size: medians, the range of the processes' medians, and the floor."""
     panels = _by_operation(results)
-    figure, all_axes = _panels(len(panels), max(len(found) for found in panels.values()))
+    figure, all_axes = _panels(len(panels), max(map(len, panels.values())))
+    names: list[str] = []
     for axes, (operation, found) in zip(all_axes, panels.items(), strict=True):
         series: dict[str, list[Cell]] = {}
         for label, cell in found:
             series.setdefault(_series(results, label, _but_size(cell.row.point)), []).append(cell)
-        for number, (name, row) in enumerate(series.items()):
+        names += [name for name in series if name not in names]
+        for name, row in series.items():
             row.sort(key=lambda cell: cell.row.point.size_bytes)
-            sizes = np.array([cell.row.point.size_bytes for cell in row])
-            scale = np.array([cell.page_ns / cell.summary.median_ns for cell in row])
-            middle, low, high = (
-                np.array([getattr(cell.summary, which) for cell in row]) * scale
-                for which in ("median_ns", "low_ns", "high_ns")
+            sizes = np.array([cell.row.point.size_bytes for cell in row], dtype=float)
+            middle, low, high, floor = (
+                np.array(values) * PAGE_BYTES / sizes
+                for values in (
+                    [cell.summary.median_ns for cell in row],
+                    [cell.summary.low_ns for cell in row],
+                    [cell.summary.high_ns for cell in row],
+                    [cell.floor_ns for cell in row],
+                )
             )
             # The median of all samples can lie outside of the processes' medians.
             bars = np.maximum([middle - low, high - middle], 0)
-            colour = _COLOURS[number % len(_COLOURS)]
-            axes.errorbar(sizes, middle, bars, marker="o", markersize=4, capsize=3, color=colour, label=name)
+            style = names.index(name)
+            colour, marker = _COLOURS[style % len(_COLOURS)], _MARKERS[style % len(_MARKERS)]
+            axes.errorbar(sizes, middle, bars, marker=marker, markersize=4, capsize=3, color=colour, label=name)
+            axes.plot(sizes, floor, color="#888888", linestyle=":", marker=".", linewidth=1, label="floor")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        # The floor of a large size is far below: an axis that shows all of it would flatten the rest.
+        lowest = min(cell.page_ns for _, cell in found)
+        if lowest:
+            axes.set_ylim(bottom=lowest / _BELOW)
         axes.set_title(operation)
-        axes.set_xlabel("size")
-        axes.set_ylabel("time for each 4K page")
+        axes.set_xlabel("mapped size in bytes")
+        axes.set_ylabel("median time for each 4K page")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_size(round(value))))
         _label_times(axes.yaxis)
         axes.grid(True, which="major", alpha=0.3)
-        _legend_below(axes)
+    _legend(figure, all_axes)
+    _finish(figure, "What does one 4K page cost? (floor: an ioctl that does nothing)", results)
     return figure
 
 
-def change_figure(comparison: Comparison) -> Figure:
-    """Draw what changed: each operation's ratio with its confidence interval, by verdict."""
-    changes = comparison.changes
-    figure = Figure(figsize=(7.5, 1.3 + 0.32 * len(changes)), layout="constrained")
+def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -> Figure:
+    """Draw the ratio of each operation with its interval and verdict; hollow: the same without the floor."""
+    changes = [one for one in comparison.changes if one.ratio is not None]
+    if not changes:
+        raise ToolError("no operation of the comparison has a ratio to draw")
+    figure = Figure(figsize=(7.5, 2.4 + 0.32 * len(changes)), layout="constrained")
     axes = figure.subplots()
+    margin = max(change.margin for change in changes)
+    axes.axvspan(1 - margin, 1 + margin, color="#DDDDDD", label=f"within {margin:.0%}: equivalent")
+    nets = []
     for place, change in enumerate(changes):
-        colour = _VERDICT_COLOURS[change.verdict]
+        colour, marker = _VERDICTS[change.verdict]
         if change.low is not None and change.high is not None:
             axes.plot([change.low, change.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
-        axes.plot([change.ratio], [place], "o", color=colour, markersize=5)
+        axes.plot([change.ratio or 1.0], [place], marker, color=colour, markersize=6)
+        if change.on_floor and change.net is not None:
+            nets.append(change.net.value)
+            axes.plot([change.net.value], [place], "o", color=colour, markerfacecolor="none", markersize=8)
     axes.axvline(1, color="#888888", linewidth=0.8)
     axes.set_yticks(range(len(changes)), [f"{change.operation}, {row_name(change.point)}" for change in changes])
     axes.invert_yaxis()
-    # Intervals too wide to mean anything are cut off where they leave the ratios' surroundings.
-    ratios = [1.0, *(change.ratio for change in changes)]
+    # An interval much wider than the ratios is cut off at the edge.
+    ratios = [1.0, *nets, *(change.ratio for change in changes if change.ratio is not None)]
     low, high = min(ratios) / _MARGIN, max(ratios) * _MARGIN
     if high / low > _LINEAR_SPAN:
-        axes.set_xscale("log", base=2)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(low, high)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"x{value:.3g}"))
-    axes.set_xlabel(f"time of {comparison.after}\nby time of {comparison.before}")
+    axes.set_xlabel(f"time of {comparison.after} divided by time of {comparison.before}")
     axes.grid(True, axis="x", alpha=0.3)
     for verdict in dict.fromkeys(change.verdict for change in changes):
-        axes.plot([], [], "o-", color=_VERDICT_COLOURS[verdict], label=str(verdict))
-    figure.legend(fontsize=7, loc="outside upper center", ncols=len(Verdict))
+        colour, marker = _VERDICTS[verdict]
+        axes.plot([], [], marker + "-", color=colour, label=str(verdict))
+    if nets:
+        axes.plot([], [], "o", color="#000000", markerfacecolor="none", markersize=8, label="less the floor")
+    figure.legend(fontsize=7, loc="outside lower center", ncols=5)
+    _finish(figure, f"Is {comparison.after} slower than {comparison.before}?", results)
     return figure
 
 
 def share_figure(breakdowns: Sequence[Breakdown]) -> Figure:
-    """Draw where the kernel's time went: a bar for each operation, its parts adding up to the whole."""
+    """Draw the shares of the kernel's time: a bar for each operation, its parts adding up to the whole."""
     parts = list(dict.fromkeys(part.name for one in breakdowns for part in one.parts))
-    figure = Figure(figsize=(8.5, 1.6 + 0.4 * len(breakdowns)), layout="constrained")
+    figure = Figure(figsize=(8.5, 2.0 + 0.4 * len(breakdowns)), layout="constrained")
     axes = figure.subplots()
     left = np.zeros(len(breakdowns))
     for number, name in enumerate(parts):
         shares = np.array([one.share(name) for one in breakdowns])
+        hatch = "" if number < len(_COLOURS) else "//"
         colour = _COLOURS[number % len(_COLOURS)]
-        axes.barh(range(len(breakdowns)), shares, left=left, color=colour, label=name)
+        axes.barh(range(len(breakdowns)), shares, left=left, color=colour, hatch=hatch, edgecolor="white", label=name)
         left += shares
     axes.set_yticks(range(len(breakdowns)), [one.name for one in breakdowns])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
-    axes.set_xlabel("share of the time in the kernel, traced")
-    figure.legend(fontsize=7, loc="outside upper center", ncols=3)
+    axes.set_xlabel("share of the traced time in the kernel")
+    figure.legend(fontsize=7, loc="outside lower center", ncols=3)
+    _finish(figure, "Which part of the kernel takes the time?", ())
+    return figure
+
+
+def history_figure(lines: Sequence[Line], results: Sequence[BenchResult]) -> Figure:
+    """Draw each operation over the results: its time relative to the first."""
+    figure = Figure(figsize=(8.5, 4.5 + _LINE * len(lines) / 3), layout="constrained")
+    axes = figure.subplots()
+    for number, line in enumerate(lines):
+        axes.plot(
+            line.at,
+            [ns / line.ns[0] for ns in line.ns],
+            color=_COLOURS[number % len(_COLOURS)],
+            marker=_MARKERS[number % len(_MARKERS)],
+            markersize=4,
+            label=f"{line.operation}, {row_name(line.point)}",
+        )
+    axes.set_xticks(range(len(results)), [one.started[:10] for one in results], rotation=90, fontsize=6)
+    axes.set_xlabel("start of the result")
+    axes.set_ylabel("time divided by that of the first result")
+    axes.grid(True, alpha=0.3)
+    _legend(figure, [axes])
+    _finish(figure, "When did an operation become slower or faster?", results)
     return figure
 
 
@@ -156,6 +221,8 @@ def _by_operation(results: Sequence[BenchResult]) -> dict[str, list[tuple[int, C
     found: dict[str, list[tuple[int, Cell]]] = {}
     for number, cell in _all_cells(results):
         found.setdefault(cell.operation, []).append((number, cell))
+    if not found:
+        raise ToolError("there is nothing to draw: the results have no rows with samples")
     return found
 
 
@@ -166,10 +233,11 @@ def _all_cells(results: Sequence[BenchResult]) -> Iterator[tuple[int, Cell]]:
 
 
 def _panels(count: int, entries: int) -> tuple[Figure, list[Axes]]:
-    """Return a figure of *count* panels with room for as many *entries* in the legend below each."""
+    """Return a figure of *count* panels with room for *entries* in the legend."""
     columns = min(count, 2)
     rows = -(-count // columns)
-    figure = Figure(figsize=(_PANEL[0] * columns, (_PANEL[1] + _ENTRY * entries) * rows), layout="constrained")
+    size = (max(_PANEL[0] * columns, 7.5), _PANEL[1] * rows + _LINE * (entries // 2 + 6))
+    figure = Figure(figsize=size, layout="constrained")
     every: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
     for unused in every[count:]:
         unused.remove()
@@ -177,17 +245,39 @@ def _panels(count: int, entries: int) -> tuple[Figure, list[Axes]]:
 
 
 def _label_times(axis: Axis) -> None:
-    """Label a logarithmic axis of nanoseconds in units a human reads: 1, 2 and 5 of each, some of which are always in
-    view.
-    """
+    """Label a logarithmic axis of nanoseconds: at 1, 2 and 5 of each power of ten, some of which are always visible."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: format_ns(value)))
     axis.set_minor_formatter(NullFormatter())
     axis.set_tick_params(labelsize=7)
 
 
-def _legend_below(axes: Axes) -> None:
-    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+def _legend(figure: Figure, all_axes: Sequence[Axes]) -> None:
+    """Draw one legend for all panels."""
+    handles: dict[str, Any] = {}
+    for axes in all_axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(
+        list(handles.values()), list(handles), fontsize=7, loc="outside lower center", ncols=min(len(handles), 3)
+    )
+
+
+def _finish(figure: Figure, title: str, results: Sequence[BenchResult]) -> None:
+    """Add the title, and the machine and the limits of the figures below, so that the picture can stand alone."""
+    lines = [title]
+    for one in results[:1]:
+        environment = one.environment
+        lines.append(
+            ", ".join(filter(None, (environment.cpu, environment.platform, f"kernel {environment.kernel_release}")))
+            + f"; device {one.target.device}; {amount(one)}; {one.started[:10]}"
+        )
+    codes = list(dict.fromkeys(found.code for one in results for found in findings(one)))
+    if codes:
+        lines.append(f"limits of these figures, explained by 'iommufd bench show': {', '.join(codes)}")
+    width = round(figure.get_figwidth() * 15)
+    text = "\n".join(part for line in lines[1:] for part in textwrap.wrap(line, width))
+    figure.suptitle(title + (f"\n{text}" if text else ""), fontsize=8)
 
 
 def _series(results: Sequence[BenchResult], number: int, name: str) -> str:

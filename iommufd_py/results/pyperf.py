@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""A run in the file format of pyperf 1.0, so that its tools (``pyperf stats``, ``hist``, ``compare_to``) read it."""
+"""A result in the file format of pyperf 1.0, for its tools (``pyperf stats``, ``hist``, ``compare_to``).
+
+Each process gives one value, its median, as for ``bench compare``. pyperf compares the means of all values: with all
+samples, a few long ones would decide, and pyperf would disagree with ``bench compare``.
+"""
 
 from typing import Any
 
 from iommufd_py.results.model import BenchResult
 from iommufd_py.results.report import row_name
+from iommufd_py.results.stats import median
 
 
 def to_pyperf(result: BenchResult) -> dict[str, Any]:
-    """Return *result* as a pyperf benchmark suite: one benchmark an operation and row, one pyperf run a process.
+    """Return *result* as a pyperf suite: a benchmark for each operation of each row, a run for each process.
 
     Source: https://pyperf.readthedocs.io/en/latest/api.html, "Metadata" and the JSON that ``Benchmark.dump`` writes.
     """
@@ -31,7 +36,7 @@ def to_pyperf(result: BenchResult) -> dict[str, Any]:
                             "date": date,
                             "boot_id": run.boot_id,
                         },
-                        "values": [ns / 1e9 for ns in run.operations[operation].ns],
+                        "values": [median(run.operations[operation].ns) / 1e9],
                     }
                     for run in row.runs
                 ],

@@ -1,40 +1,41 @@
 # SPDX-License-Identifier: MIT
-"""A run as text: what was measured, on what, and how far it may be trusted."""
+"""A result as text: the times, the machine, and the limits of the figures."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from statistics import fmean
 from typing import Any
 
 from iommufd_py.base.coherency import FlushCount
 from iommufd_py.base.units import PAGE_BYTES, format_ns, format_size
 from iommufd_py.results.model import BenchResult, Point, Row, Workload
 from iommufd_py.results.stats import Summary, median, summarize
+from iommufd_py.results.tables import Table
 from iommufd_py.results.validity import Finding, findings
 
 _OFF_ON = ("off", "on")
 # A remark about more rows than this gives their number instead of their names.
 _MAX_NAMED = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Headings, and rows as wide."""
-
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+# The mean is shown where it differs from the median by more than this part.
+_PARTED = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The samples of one operation of one row, summarized."""
+    """The samples of one operation of one row, summarized.
+
+    Attributes:
+        floor_ns: time of as many ioctls that do nothing.
+    """
 
     row: Row
     operation: str
     summary: Summary
+    floor_ns: float
 
     @property
     def flush(self) -> FlushCount | None:
-        """What the kernel flushed from the CPU caches in one such operation, None where it does not count."""
+        """CPU cache flushes by the kernel in one such operation, None where it does not count them."""
         return next(self.row.samples(self.operation)).flush
 
     @property
@@ -50,16 +51,30 @@ class Cell:
         return self.summary.median_ns * PAGE_BYTES / self.row.point.size_bytes
 
     @property
-    def gib_per_s(self) -> float:
-        """Bytes mapped or unmapped in the median time."""
+    def gib_per_s(self) -> float | None:
+        """Bytes mapped or unmapped in the median time; None where that is 0."""
+        if not self.summary.median_ns:
+            return None
         return self.row.point.size_bytes / self.summary.median_ns * 1e9 / (1 << 30)
+
+    @property
+    def mean_ns(self) -> float:
+        """Mean of all samples."""
+        return fmean(ns for samples in self.row.samples(self.operation) for ns in samples.ns)
+
+    @property
+    def parted(self) -> bool:
+        """Whether mean and median differ by more than 5 %."""
+        return abs(self.mean_ns - self.summary.median_ns) > _PARTED * self.summary.median_ns
 
 
 def cells(result: BenchResult) -> Iterator[Cell]:
     """Yield each row's operations in the order of a round."""
+    clock_ns, ioctl_ns = median(result.floor.clock_ns), median(result.floor.ioctl_ns)
     for row in result.rows:
         for operation in row.operations:
-            yield Cell(row, operation, summarize([one.ns for one in row.samples(operation)]))
+            floor = clock_ns + row.point.calls(operation) * max(ioctl_ns - clock_ns, 0.0)
+            yield Cell(row, operation, summarize([one.ns for one in row.samples(operation)]), floor)
 
 
 # --- axes -----------------------------------------------------------------------------------------------------------
@@ -85,7 +100,7 @@ _ALWAYS = ("size_bytes", "backing")
 
 
 def axes(points: Sequence[Point]) -> list[str]:
-    """Return the axes worth a column: size and backing, and what is not the same, or not the default, in all points."""
+    """Return the axes that get a column: size and backing, and each that has not its default in all points."""
     return [name for name in _AXES if name in _ALWAYS or any(_is_special(point, name) for point in points)]
 
 
@@ -100,12 +115,12 @@ def axis_headings(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def axis_values(point: Point, names: Sequence[str]) -> tuple[str, ...]:
-    """Return a point's values on some axes, as people read them."""
+    """Return the values of a point on some axes, as people read them."""
     return tuple(_AXES[name][1](getattr(point, name)) for name in names)
 
 
 def row_name(point: Point) -> str:
-    """Return what a row is called where there is no table: its size, its backing, and what is special of it."""
+    """Return the name of a row outside a table: size, backing, and each axis that has not its default."""
     return ", ".join(
         axis_values(point, _ALWAYS)
         + tuple(f"{_AXES[name][0]} {axis_values(point, [name])[0]}" for name in axes([point]) if name not in _ALWAYS)
@@ -118,9 +133,11 @@ def row_name(point: Point) -> str:
 def table(result: BenchResult) -> Table:
     """Return the times: a row for each operation."""
     names = axes([row.point for row in result.rows])
-    figures = ("n", "min", "median", "medians", "p90", "p99", "p99.9", "outliers", "ns/4K page", "GiB/s", "flush")
+    shown = list(cells(result))
+    parted = any(cell.parted for cell in shown)
+    figures = ("n", "min", "median", *(["mean"] if parted else []), "medians", "p90", "p99", "p99.9", "outliers")
     rows = []
-    for cell in cells(result):
+    for cell in shown:
         summary = cell.summary
         rows.append(
             (
@@ -129,28 +146,31 @@ def table(result: BenchResult) -> Table:
                 str(summary.count),
                 format_ns(summary.min_ns),
                 format_ns(summary.median_ns),
+                *([format_ns(cell.mean_ns)] if parted else []),
                 _interval(summary),
                 format_ns(summary.p90_ns),
                 format_ns(summary.p99_ns),
                 format_ns(summary.p999_ns),
                 str(summary.outliers),
                 f"{cell.page_ns:.1f}",
-                f"{cell.gib_per_s:.3g}",
+                "-" if cell.gib_per_s is None else f"{cell.gib_per_s:.3g}",
+                f"{cell.floor_ns / summary.median_ns:.0%}" if summary.median_ns else "-",
                 cell.flush_text,
             )
         )
-    return Table((*axis_headings(names), "operation", *figures), tuple(rows))
+    headings = (*axis_headings(names), "operation", *figures, "ns/4K", "GiB/s", "floor", "flush")
+    return Table(headings, tuple(rows), len(names) + 1)
 
 
 def _interval(summary: Summary) -> str:
-    if len(summary.run_medians_ns) < 2:
+    if len(summary.run_medians_ns) < 2 or not summary.median_ns:
         return "-"
     low, high = summary.low_ns / summary.median_ns - 1, summary.high_ns / summary.median_ns - 1
     return f"{low:+.1%} {high:+.1%}"
 
 
 def buffers(result: BenchResult) -> Table:
-    """Return what the times were measured with: a row for each buffer that was mapped."""
+    """Return the buffers: a row for each that was mapped."""
     rows_of_buffers = [row for row in result.rows if row.runs]
     names = axes([row.point for row in rows_of_buffers])
     rows = [
@@ -164,8 +184,8 @@ def buffers(result: BenchResult) -> Table:
         )
         for row in rows_of_buffers
     ]
-    headings = (*axis_headings(names), "workload", "IOVA", "physical runs", "leaves", "CLFLUSHOPT")
-    return Table(headings, tuple(rows))
+    headings = (*axis_headings(names), "workload", "IOVA", "runs", "leaves", "CLFLUSHOPT")
+    return Table(headings, tuple(rows), len(names) + 1)
 
 
 def _physical_runs(row: Row) -> str:
@@ -181,21 +201,22 @@ def _leaves(row: Row) -> str:
     return " ".join(f"{count}x{format_size(size)}" for size, count in row.leaves.items())
 
 
-# --- what goes with them --------------------------------------------------------------------------------------------
+# --- facts and limits -----------------------------------------------------------------------------------------------
 
 
 def facts(result: BenchResult) -> list[tuple[str, str]]:
-    """Return what the figures depend on, as names and values."""
+    """Return the conditions of the figures, as names and values."""
     environment, target = result.environment, result.target
     cap = f", CAP={target.cap:#x}" if target.cap is not None else ""
-    boots = len({run.boot_id for row in result.rows for run in row.runs})
-    processes = max((len(row.runs) for row in result.rows), default=0)
+    boots, processes = result.boot_count, result.process_count
     return [
+        *([("name", result.name)] if result.name else []),
         ("kernel", " ".join(filter(None, (environment.kernel_release, environment.kernel_variant)))),
         ("platform", ", ".join(filter(None, (environment.platform, environment.machine, environment.cpu)))),
         ("device", f"{target.device}, IOMMU {target.iommu}{cap}"),
         ("coherency", f"{target.evidence.coherency} by {target.evidence}"),
-        ("processes", f"{processes}, on {boots} boot{'s' if boots > 1 else ''}"),
+        *([("compiler", environment.compiler)] if environment.compiler else []),
+        ("processes", f"{processes}, on {boots} boot{'' if boots == 1 else 's'}"),
         (
             "floor",
             f"{format_ns(median(result.floor.clock_ns))} between two clock reads, "
@@ -224,7 +245,7 @@ def _row_label(row: Row) -> str:
 
 
 def summary_document(result: BenchResult) -> dict[str, Any]:
-    """Return the summaries of a run, without its samples, as one JSON document."""
+    """Return the summaries of a result, without its samples, as one JSON document."""
     return {
         "schema": "iommufd-bench-summary/1",
         "label": result.label,
@@ -235,6 +256,8 @@ def summary_document(result: BenchResult) -> dict[str, Any]:
                 "point": asdict(cell.row.point),
                 "operation": cell.operation,
                 **asdict(cell.summary),
+                "mean_ns": cell.mean_ns,
+                "floor_ns": cell.floor_ns,
                 "page_ns": cell.page_ns,
                 "gib_per_s": cell.gib_per_s,
                 "flush": asdict(cell.flush) if cell.flush else None,

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Order statistics of samples. Pure, and light enough for an emulated CPU."""
+"""Statistics of samples, without libraries that take seconds to import on an emulated CPU."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 # Tukey's outer fence.
 _FAR_OUT = 3.0
-# Two blocks of a warm-up agree when their medians do, to this part.
+# Two blocks of a warm-up agree if their medians differ by no more than this part.
 _SETTLED = 0.02
 
 
@@ -33,13 +34,19 @@ def median(samples: Sequence[float]) -> float:
     return quantile(sorted(samples), 0.5)
 
 
+def variance(samples: Sequence[float]) -> float:
+    """Return the variance of at least two samples, with n - 1 in the denominator."""
+    mean = fmean(samples)
+    return sum((one - mean) ** 2 for one in samples) / (len(samples) - 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is shown of one operation's samples; times in nanoseconds.
+    """The samples of one operation, summarized; times in nanoseconds.
 
     Attributes:
         run_medians_ns: of each process.
-        outliers: samples above the third quartile by more than three times the interquartile range. They count.
+        outliers: number of samples above the third quartile by more than three interquartile ranges. They are included.
     """
 
     count: int
@@ -56,8 +63,8 @@ class Summary:
     def low_ns(self) -> float:
         """The lowest median of a process.
 
-        With R processes the interval from here to :attr:`high_ns` holds the median over all processes that there could
-        be with probability 1 - 2**(1 - R), whatever the distribution: 94 % of 5, 99.8 % of 10.
+        With R processes, the interval from this to :attr:`high_ns` contains the median over all possible processes with
+        probability 1 - 2**(1 - R) for any distribution: 94 % with 5, 99.8 % with 10.
         """
         return min(self.run_medians_ns)
 
@@ -95,6 +102,6 @@ def summarize(runs_ns: Sequence[Sequence[int]]) -> Summary:
 
 
 def settled(before: Sequence[int], after: Sequence[int]) -> bool:
-    """Tell whether two blocks of samples, one taken after the other, have the same median to 2 %."""
+    """Tell whether the medians of two successive blocks of samples differ by at most 2 %."""
     first, second = median(before), median(after)
     return abs(second - first) <= _SETTLED * first

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""What keeps figures from meaning what they seem to: a code for machines, one sentence with advice for people. Pure."""
+"""Limits of a result's figures: a code for programs, a sentence with advice for people."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from iommufd_py.base.environment import Environment, Platform
-from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.base.units import PAGE_BYTES, format_ns
+from iommufd_py.results.humps import two_humps
 from iommufd_py.results.model import LEGACY_MODES, BenchResult, Row, Workload
-from iommufd_py.results.stats import summarize
+from iommufd_py.results.noise import disturbances
+from iommufd_py.results.stats import median, summarize
 
 # Bounds beyond which a row is remarked on: of the processes' medians, of disturbed samples, of physical runs.
 _WIDE = 0.10
@@ -16,9 +19,11 @@ _UNEQUAL_RUNS = 1.5
 # From this size on the time for a page should not change by more than this part.
 _LARGE_BYTES = 2 << 20
 _FLAT = 0.10
-# Fewer processes cannot give an interval that means something.
+# A boot is remarked on if its times are, on average, so much longer or shorter than those of the others.
+_OUTLYING = math.log(1.25)
+# Fewer processes give no interval.
 _FEW_RUNS = 3
-# What pins by its first operation; the others find everything pinned.
+# Workloads whose first operation pins the buffer. The others find everything pinned.
 _PINNING = (Workload.MAP, Workload.MAP_FILE, Workload.TEARDOWN)
 
 _COSTLY = {
@@ -26,19 +31,19 @@ _COSTLY = {
     "PROVE_LOCKING": ("LOCKDEP", "follows every lock"),
     "DEBUG_PAGEALLOC": ("DEBUG_PAGEALLOC", "unmaps every free page"),
     "IOMMUFD_TEST": ("IOMMUFD_TEST_KERNEL", "adds checks to the measured paths"),
-    "FAULT_INJECTION": ("FAULT_INJECTION", "asks at every allocation whether it should fail"),
+    "FAULT_INJECTION": ("FAULT_INJECTION", "decides at every allocation whether it fails"),
     "DEBUG_LIST": ("DEBUG_LIST", "checks every list operation"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to know.
+    """One limit of the figures.
 
     Attributes:
         code: the same in all versions.
-        text: what it is and what to do.
-        rows: positions of the rows it is about, empty for all.
+        text: the limit, and the remedy.
+        rows: positions of the rows concerned, empty for all.
     """
 
     code: str
@@ -47,36 +52,71 @@ class Finding:
 
 
 def findings(result: BenchResult) -> list[Finding]:
-    """Return what limits the figures of *result*, the gravest first."""
-    return [*_of_environment(result.environment), *_of_rows(result.rows)]
+    """Return the limits of the figures of *result*, the gravest first."""
+    return [*_of_environment(result.environment), *_of_boots(result), *_of_rows(result.rows)]
+
+
+def _of_boots(result: BenchResult) -> Iterator[Finding]:
+    disturbed = [(number, boot) for number, boot in enumerate(result.boots, 1) if boot.disturbances]
+    if disturbed:
+        number, boot = disturbed[0]
+        yield Finding(
+            "BUSY_HOST",
+            f"the host was busy during {len(disturbed)} of {len(result.boots)} boots, after {len(result.discarded)} "
+            f"repeated ones (boot {number}: {boot.disturbances}): stop other work on it",
+        )
+    for number, factor in _outlying_boots(result):
+        yield Finding(
+            "BOOT_DIFFERS",
+            f"the times of boot {number} are x{factor:.2f} of those of other boots: measure again, on a quiet machine",
+        )
+
+
+def _outlying_boots(result: BenchResult) -> Iterator[tuple[int, float]]:
+    """Yield the number of each boot whose times differ from those of the others, and the mean factor."""
+    logs: dict[str, list[float]] = {}
+    for row in result.rows:
+        for operation in row.operations:
+            medians: dict[str, list[float]] = {}
+            for run in row.runs:
+                medians.setdefault(run.boot_id, []).append(math.log(max(median(run.operations[operation].ns), 1.0)))
+            if len(medians) < _FEW_RUNS:
+                return
+            middle = median([median(found) for found in medians.values()])
+            for boot, found in medians.items():
+                logs.setdefault(boot, []).append(median(found) - middle)
+    for number, differences in enumerate(logs.values(), 1):
+        mean = sum(differences) / len(differences)
+        if abs(mean) > _OUTLYING:
+            yield number, math.exp(mean)
 
 
 def _of_environment(environment: Environment) -> Iterator[Finding]:
     if environment.emulated:
-        yield Finding("TCG", "emulated CPU: compare within this table only; a cache flush costs nothing here")
+        yield Finding("TCG", "the CPU is emulated: a cache flush costs nothing here; compare within this table only")
     if environment.platform == Platform.UML:
-        yield Finding("UML", "a kernel in user space: real CPU and caches, but a system call costs microseconds")
+        yield Finding("UML", "this kernel runs as a process: CPU and caches are real, but an ioctl costs microseconds")
     if environment.platform == Platform.VIRTUAL:
-        yield Finding("VIRTUAL", "virtual machine: the hypervisor's part of each operation is in the times")
+        yield Finding("VIRTUAL", "this is a virtual machine: the times include the hypervisor's part")
     if environment.noncoherent_knob:
         yield Finding(
             "NONCOHERENT_KNOB",
-            "iommufd.test_noncoherent_hwpt is set: coherency was not enforced although the IOMMU may be able to",
+            "iommufd.test_noncoherent_hwpt is set: domains are non-coherent although the IOMMU may force snooping",
         )
     if environment.config is None:
         yield Finding("NO_CONFIG", "the kernel does not show its configuration (CONFIG_IKCONFIG_PROC)")
     else:
-        for option, (code, what) in _COSTLY.items():
+        for option, (code, cost) in _COSTLY.items():
             if environment.config.get(option) == "y":
-                yield Finding(code, f"CONFIG_{option} {what}: build without it for absolute figures")
+                yield Finding(code, f"CONFIG_{option} {cost}: build without it for absolute figures")
     if environment.governor not in (None, "performance"):
         yield Finding(
             "GOVERNOR",
-            f"the CPU's frequency follows the load (governor {environment.governor}): "
-            "cpupower frequency-set -g performance",
+            f"the CPU's frequency follows the load (governor {environment.governor}): run "
+            "'cpupower frequency-set -g performance'",
         )
     if environment.turbo:
-        yield Finding("TURBO", "the CPU may exceed its base frequency while it is cool: switch turbo off")
+        yield Finding("TURBO", "the CPU exceeds its base frequency while it is cool: switch turbo off")
 
 
 def _of_rows(rows: tuple[Row, ...]) -> Iterator[Finding]:
@@ -86,49 +126,80 @@ def _of_rows(rows: tuple[Row, ...]) -> Iterator[Finding]:
 
     yield from about(
         "FEW_RUNS",
-        f"fewer than {_FEW_RUNS} processes: no interval can be given; use --processes 5 or more",
+        f"fewer than {_FEW_RUNS} processes give no interval: use --processes 5 or more",
         lambda row: len(row.runs) < _FEW_RUNS,
     )
     yield from about(
         "NOT_STEADY",
-        "the times had not settled when the first sample was taken: give the row longer (--seconds)",
+        "the times were still changing at the first sample: give the row more time (--seconds)",
         lambda row: not all(run.steady for run in row.runs),
     )
     yield from about(
         "WIDE_INTERVAL",
-        f"the processes' medians lie more than {_WIDE:.0%} apart: quieten the machine, pin the CPU (--cpu) or take "
-        "more processes",
+        f"the medians of the processes lie more than {_WIDE:.0%} apart: stop other work on the machine, bind the "
+        "process to a CPU (--cpu), or take more processes",
         lambda row: any(
             summarize([samples.ns for samples in row.samples(operation)]).spread > _WIDE for operation in row.operations
         ),
     )
     yield from about(
         "DISTURBED",
-        f"more than {_DISTURBED:.0%} of the samples saw a context switch or a page fault: quieten the machine",
+        f"in more than {_DISTURBED:.0%} of the samples the thread lost the CPU or took a page fault: stop other work "
+        "on the machine",
         _is_disturbed,
     )
+    yield from _noise(rows)
+    yield from _humps(rows)
     yield from about(
         "NOTHING_PINNED",
-        "the first operation pinned less than it should have: nothing of a map is measured without a domain",
+        "the first operation pinned less than the size: without a domain a map pins nothing",
         _is_unpinned,
     )
     yield from about(
         "STEP",
-        f"the time for a page is not within {_FLAT:.0%} of that at the smallest size from 2M on: pages go in batches "
-        "(some 26M of scattered 4K pages each), lie in more or fewer physical runs, and overflow caches, and at a "
-        "small size the ioctl itself counts (the floor)",
+        f"the time for a page differs by more than {_FLAT:.0%} from that at the smallest size of at least 2M. Possible "
+        "causes: batches of pages, physical runs, cache sizes, and the floor at small sizes",
         lambda row: _is_step(row, rows),
     )
     yield from about(
         "UNEQUAL_RUNS",
-        "the processes' buffers lay in very different numbers of physical runs, which is unequal work: reboot, or use "
-        "huge pages",
+        "the buffers of the processes consist of very different numbers of physical runs, which is unequal work: "
+        "reboot, or use huge pages",
         _is_unequal,
     )
 
 
+def _noise(rows: tuple[Row, ...]) -> Iterator[Finding]:
+    """Name the disturbances that remained after all attempts, and how many attempts were discarded."""
+    reasons = {
+        number: [reason for run in row.runs if run.noise for reason in disturbances(run.noise)]
+        for number, row in enumerate(rows)
+    }
+    disturbed = tuple(number for number, found in reasons.items() if found)
+    again = sum(len(run.discarded) for row in rows for run in row.runs)
+    if disturbed:
+        example = reasons[disturbed[0]][0]
+        repeated = f", after {again} repeated measurements" if again else ""
+        yield Finding("NOISE", f"the machine was busy{repeated} ({example}): stop other work on it", disturbed)
+
+
+def _humps(rows: tuple[Row, ...]) -> Iterator[Finding]:
+    for number, row in enumerate(rows):
+        for operation in row.operations:
+            found = [humps for samples in row.samples(operation) if (humps := two_humps(samples.ns))]
+            if 2 * len(found) >= len(row.runs) and found:
+                first = found[0]
+                yield Finding(
+                    "TWO_HUMPS",
+                    f"{operation} takes either {format_ns(first.low_ns)} or {format_ns(first.high_ns)} "
+                    f"({first.upper:.0%} the longer): a median jumps between the two; compare the means, or find the "
+                    "cause of the two",
+                    (number,),
+                )
+
+
 def _is_unpinned(row: Row) -> bool:
-    # type1 counts what it pins elsewhere.
+    # type1 counts its pinned pages elsewhere.
     counted = row.point.workload in _PINNING and row.point.backend not in LEGACY_MODES
     return counted and any(run.pinned_bytes < row.point.size_bytes for run in row.runs)
 
@@ -143,9 +214,9 @@ def _is_step(row: Row, rows: tuple[Row, ...]) -> bool:
         return False
     first = min(alike, key=lambda other: other.point.size_bytes)
     return any(
-        abs(_page_ns(row, operation) / _page_ns(first, operation) - 1) > _FLAT
+        abs(_page_ns(row, operation) - smallest) > _FLAT * smallest
         for operation in row.operations
-        if operation in first.operations
+        if operation in first.operations and (smallest := _page_ns(first, operation)) > 0
     )
 
 

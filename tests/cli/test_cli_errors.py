@@ -35,7 +35,7 @@ def test_no_dev_iommu(cli: Cli) -> None:
 
 @pytest.mark.skipif(DEV_IOMMU.exists(), reason="there is a /dev/iommu here")
 def test_error_as_json(cli: Cli, tmp_path: Path) -> None:
-    done = cli("bench", "run", "--device", "mock", "--json", str(tmp_path / "run.json"))
+    done = cli("bench", "run", "--device", "mock", "--json", "--output", str(tmp_path / "run.json"))
     assert done.returncode == 1
     assert "no /dev/iommu" in json.loads(done.stderr)["error"]["message"]
     assert list(tmp_path.iterdir()) == []

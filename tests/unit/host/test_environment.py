@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""A kernel's configuration, packed or not, and its lockdown."""
+"""A kernel's configuration, packed or not, its compiler, and its lockdown."""
 
 import gzip
 
-from iommufd_py.host.environment import parse_config
+import pytest
+
+from iommufd_py.host.environment import _compiler, parse_config
 from iommufd_py.host.tracefs import lockdown_level
 
 CONFIG = b"# a comment\nCONFIG_IOMMUFD_TEST=y\n# CONFIG_KASAN is not set\nCONFIG_HZ=250\nCONFIG_OTHER=m\n"
@@ -20,3 +22,23 @@ def test_lockdown() -> None:
     assert lockdown_level("none [integrity] confidentiality\n") == "integrity"
     assert lockdown_level("[none] integrity confidentiality\n") == "none"
     assert lockdown_level("") == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "compiler"),
+    [
+        ("Linux version 6.18.44 (me@host) (gcc (GCC) 15.3.0, GNU ld (GNU Binutils) 2.46) #1 SMP", "gcc (GCC) 15.3.0"),
+        (
+            "Linux version 6.1.0-41-amd64 (debian-kernel@lists.debian.org) (gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0, "
+            "GNU ld (GNU Binutils for Debian) 2.40) #1 SMP",
+            "gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0",
+        ),
+        (
+            "Linux version 6.9.0 (a@b) (Debian clang version 16.0.6 (27), LLD 16.0.6) #2",
+            "Debian clang version 16.0.6 (27)",
+        ),
+        ("Linux version 6.9.0 (a@b) (tcc) #2", ""),
+    ],
+)
+def test_compiler_of_a_kernel(version: str, compiler: str) -> None:
+    assert _compiler(version) == compiler

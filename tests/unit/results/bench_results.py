@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Results as a kernel might have given them, for tests of what is made of results."""
+"""Results as a kernel might give them, for tests of the code that reads results."""
 
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from iommufd_py import CoherencyEvidence, FlushCount
 from iommufd_py.base.environment import Environment
@@ -38,12 +39,13 @@ def run(
     physical_runs: int = 2,
     switched: tuple[int, ...] = (),
     flushes: tuple[FlushCount | None, FlushCount | None] = (None, None),
+    **more: Any,
 ) -> model.Run:
     operations = {
         "map": model.Samples(array("Q", map_ns), switched, (), flushes[0]),
         "unmap": model.Samples(array("Q", unmap_ns), (), (), flushes[1]),
     }
-    return model.Run(boot, 20, steady, pinned, {1: physical_runs}, operations)
+    return model.Run(boot, 20, steady, pinned, {1: physical_runs}, operations, **more)
 
 
 def result(
@@ -60,5 +62,10 @@ def result(
         environment=replace(ENVIRONMENT, **environment),
         target=model.Target("0000:00:10.0", "INTEL_VTD", 0xD2, CoherencyEvidence(dma_cc, None)),
         floor=model.Floor(array("Q", (20, 25)), array("Q", (100, 110, 120))),
-        rows=(model.Row(point, 1 << 32, {4096: 2}, array("Q", flush_ns), runs or (run(), run(), run())),),
+        rows=(model.Row(point, 1 << 32, {4096: 2}, _flushed(runs or (run(), run(), run()), flush_ns)),),
     )
+
+
+def _flushed(runs: Sequence[model.Run], flush_ns: Sequence[int]) -> tuple[model.Run, ...]:
+    """The runs, each with times of flushing from user space unless it has some."""
+    return tuple(one if len(one.user_flush_ns) else replace(one, user_flush_ns=array("Q", flush_ns)) for one in runs)

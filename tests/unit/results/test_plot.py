@@ -8,7 +8,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from matplotlib.figure import Figure
 
+from iommufd_py import ToolError
 from iommufd_py.results import model, plot
 from iommufd_py.results.compare import compare
 from iommufd_py.results.html import page
@@ -34,19 +36,42 @@ def measured(factor: float = 1.0, **environment: object) -> model.BenchResult:
     return replace(one, rows=tuple(rows))
 
 
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for one in figure.legends for text in one.get_texts()]
+
+
+def test_a_picture_names_the_machine_and_the_limits_of_its_figures() -> None:
+    doubtful = measured(config={"IOMMUFD_TEST": "y"})
+    comparison = compare(doubtful, doubtful)
+    for figure in (
+        plot.page_figure([doubtful]),
+        plot.distribution_figure([doubtful]),
+        plot.change_figure(comparison, [doubtful, doubtful]),
+    ):
+        title = figure.get_suptitle()
+        assert "CPU, bare metal, kernel 7.3.0" in title
+        assert "2026-01-01" in title
+        assert "IOMMUFD_TEST_KERNEL" in title
+
+
+def test_nothing_to_draw_is_one_sentence() -> None:
+    with pytest.raises(ToolError, match="nothing to draw"):
+        plot.page_figure([replace(result(), rows=())])
+
+
 def test_distribution_shows_every_sample() -> None:
     figure = plot.distribution_figure([measured()])
     assert [axes.get_title() for axes in figure.axes] == ["map", "unmap"]
     for axes in figure.axes:
         assert [len(line.get_xdata()) for line in axes.get_lines()] == [250, 250, 250]
-        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["4K, 4k", "2M, 4k", "256M, 4k"]
+    assert legend(figure) == ["4K, 4k", "2M, 4k", "256M, 4k"]
 
 
 def test_page_figure_has_a_point_for_each_size() -> None:
     both = [measured(), measured(2, kernel_variant="patched")]
-    for axes in plot.page_figure(both).axes:
-        names = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert names == ["stock non-coherent: 4k", "patched non-coherent: 4k"]
+    figure = plot.page_figure(both)
+    assert legend(figure) == ["stock non-coherent: 4k", "floor", "patched non-coherent: 4k"]
+    for axes in figure.axes:
         before, after = (container.lines[0] for container in axes.containers)
         assert tuple(before.get_xdata()) == SIZES
         assert all(a > b for a, b in zip(after.get_ydata(), before.get_ydata(), strict=True))

@@ -60,7 +60,10 @@ def test_a_warm_up_is_over_when_two_blocks_agree() -> None:
 def test_run_survives_its_file_and_its_file_is_as_described(
     tmp_path: Path, flushes: tuple[FlushCount | None, ...]
 ) -> None:
-    file, kept = tmp_path / "run.json", result(run(switched=(1,), flushes=flushes), run())
+    noise = model.Noise(steal=None, switches=1.5, waiting=0.0, clock_jump=0.0, slowdown=1.1)
+    busy = run(noise=noise, discarded=("busy",), clock_ns=20.5, ioctl_ns=110.0)
+    file = tmp_path / "run.json"
+    kept = replace(model.merge([result(run(switched=(1,), flushes=flushes), busy)]), name="name")
     document.save(kept, file)
     assert document.load(file) == kept
     written = json.loads(file.read_text())
@@ -113,13 +116,30 @@ def test_runs_of_several_boots_become_one_result() -> None:
     assert [[one.boot_id for one in row.runs] for row in merged.rows] == [["a", "b", "b"], ["b", "b"]]
 
 
+def test_each_boot_keeps_its_environment_and_floors() -> None:
+    first = result(run(boot="a"), flush_ns=(400,))
+    second = result(run(boot="b"), flush_ns=(900,), governor="powersave")
+    merged = model.merge([model.merge([first]), second])
+    assert [(one.boot_id, one.environment.governor) for one in merged.boots] == [
+        ("a", "performance"),
+        ("b", "powersave"),
+    ]
+    assert list(merged.rows[0].user_flush_ns) == [400, 900]
+    assert len(merged.floor.ioctl_ns) == 2 * len(first.floor.ioctl_ns)
+
+
+def test_a_run_has_the_name_that_it_was_given() -> None:
+    assert result().label == "stock non-coherent"
+    assert replace(result(), name="before").label == "before"
+
+
 def test_table_shows_each_operation_per_page() -> None:
     table = report.table(result())
     shown = dict(zip(table.headings, table.rows[0], strict=True))
     assert shown["size"] == "8K"
     assert shown["n"] == "9"
     assert shown["median"] == "2 us"
-    assert shown["ns/4K page"] == "1000.0"
+    assert shown["ns/4K"] == "1000.0"
     assert shown["GiB/s"] == "3.81"
     assert shown["flush"] == "-"
     assert [row[2] for row in table.rows] == ["map", "unmap"]
@@ -149,6 +169,22 @@ def test_findings_name_what_spoils_the_figures() -> None:
     assert codes(run(), run(), run(switched=(2,))) == ["DISTURBED"]
     assert codes(run(), run(), run(pinned=4096)) == ["NOTHING_PINNED"]
     assert codes(run(), run(), run(physical_runs=1)) == ["UNEQUAL_RUNS"]
+    loud = model.Noise(steal=0.0, switches=0.0, waiting=2.0, clock_jump=0.0, slowdown=1.0)
+    assert codes(run(), run(), run(noise=loud)) == ["NOISE"]
+    assert codes(run(), run(), run(noise=replace(loud, waiting=0.1), discarded=("busy",))) == []
+    two = [1000] * 15 + [2000] * 15
+    assert codes(*[run(two, [500] * 30)] * 3) == ["TWO_HUMPS"]
+
+
+def test_a_boot_that_differs_from_the_others_is_named() -> None:
+    """A machine that others use gives boots at twice the time."""
+    boots = [result(run([ns] * 3, [ns] * 3, boot=str(ns))) for ns in (1000, 1010, 2000, 990)]
+    found = {one.code: one.text for one in validity.findings(model.merge(boots))}
+    assert found["BOOT_DIFFERS"].startswith("the times of boot 3 are x1.99 ")
+    merged = model.merge(boots)
+    busy = replace(merged, boots=(replace(merged.boots[0], disturbances="steal"), *merged.boots[1:]), discarded=("a",))
+    found = {one.code: one.text for one in validity.findings(busy)}
+    assert "during 1 of 4 boots, after 1 repeated ones (boot 1: steal)" in found["BUSY_HOST"]
 
 
 def test_a_note_names_its_rows_unless_it_is_about_all() -> None:
@@ -192,7 +228,7 @@ def test_points_that_cannot_exist_are_left_out_with_the_reason() -> None:
     )
     assert all(point.backing == "memfd" for point in found if point.workload is model.Workload.MAP_FILE)
     assert not any(point.backing == "thp" and point.size_bytes == 4096 for point in found)
-    assert "4K is no multiple of the 2M pages of thp" in left_out
+    assert "4K is not a multiple of the 2M pages of thp" in left_out
     assert "4K cannot be mapped in chunks of 64K" in left_out
     assert "map-file needs a memfd, not 4k" in left_out
     assert len(found) == len(set(found)) == 3 + 5 + 3
@@ -216,11 +252,10 @@ def test_places_are_allowed_aligned_and_apart(
     places = [Place.find("mock", RANGES, point, thread, None) for thread in range(threads)]
     taken: list[IovaRange] = []
     for place in places:
-        natural = 1 << (size.bit_length() - 1)
-        if not alignment or alignment >= natural:
-            assert place.iova % natural == 0
-        else:
+        if alignment:
             assert place.iova % (alignment * 2) == alignment
+        else:
+            assert place.iova % (1 << (size.bit_length() - 1)) == 0
         for number in {0, place.places - 1}:
             firsts = [place.iova, place.other] if workload is model.Workload.COPY else [place.iova]
             taken += [IovaRange(at + number * place.stride, at + number * place.stride + size - 1) for at in firsts]
@@ -236,20 +271,15 @@ def test_the_whole_of_a_range_can_be_mapped() -> None:
         Place.find("mock", RANGES, replace(point, workload=model.Workload.COPY), 0, None)
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("not json", "is no JSON"),
-        ("[]", "has the schema None"),
-        ('{"schema": "iommufd-bench/99"}', "has the schema 'iommufd-bench/99'"),
-        ('{"schema": "iommufd-bench/1"}', "is damaged"),
-    ],
-)
-def test_other_files_are_refused(tmp_path: Path, text: str, reason: str) -> None:
-    file = tmp_path / "run.json"
-    file.write_text(text)
-    with pytest.raises(ToolError, match=reason):
-        document.load(file)
+def test_an_alignment_that_cannot_be_had_is_refused() -> None:
+    point = model.Point(model.Workload.MAP, 4096, alignment=1 << 30)
+    assert Place.find("mock", RANGES, point, 0, 1 << 30).iova == 1 << 30
+    with pytest.raises(ToolError, match="IOVA 0x10000000 is not aligned to exactly 1G: leave out --iova"):
+        Place.find("mock", RANGES, point, 0, 0x1000_0000)
+    with pytest.raises(ToolError, match="aligned to 64T"):
+        Place.find("mock", RANGES, replace(point, alignment=64 << 40), 0, None)
+    _, left_out = points(workload=[model.Workload.MAP], size_bytes=[4096], backing=["4k"], alignment=[3 << 12])
+    assert left_out == ["12K is not an alignment: give a power of two of at least 4K"]
 
 
 def test_absent_and_unwritable_files_are_refused(tmp_path: Path) -> None:

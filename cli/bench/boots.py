@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""Measure several kernels of the lab boot by boot in turn, until the intervals are narrow enough."""
+
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.errors import ToolError
+from iommufd_py.bench.host_noise import HostMeter
+from iommufd_py.results import compare as comparing
+from iommufd_py.results import document, model
+
+from ..output import note
+
+# Boots that are repeated because the host was busy, for each kernel.
+_MORE_BOOTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A kernel to boot, the coherency of its domains, and the name in tables."""
+
+    kernel: str
+    coherency: Coherency
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """The number of rounds of boots.
+
+    Attributes:
+        rounds: at least; each round boots every variant once.
+        precision: width of an interval that is good enough, 0.05 for 5 %; None: no more rounds than *rounds*.
+        seconds: no further round begins that would end later.
+    """
+
+    rounds: int
+    precision: float | None
+    seconds: float
+
+
+class Series:
+    """The boots of all variants.
+
+    Args:
+        variants: the first one is the baseline.
+        command: `lab run` and its options, then ``--`` and `bench run` with its options, without kernel, coherency,
+            label and output.
+        directory: gets a result file for each variant, complete after each boot.
+        prefix: of the names of these files.
+    """
+
+    def __init__(
+        self, variants: Sequence[Variant], command: Callable[[Variant, Path], list[str]], directory: Path, prefix: str
+    ) -> None:
+        self._variants = tuple(variants)
+        self._command = command
+        self._directory = directory
+        self._prefix = prefix
+        self._runs: dict[Variant, list[model.BenchResult]] = {variant: [] for variant in variants}
+        self._discarded: dict[Variant, list[str]] = {variant: [] for variant in variants}
+
+    def measure(self, effort: Effort) -> list[model.BenchResult]:
+        """Boot the variants in turn and return their results.
+
+        The order is reversed in every other round, so that a drift of the machine affects all variants alike.
+        """
+        start, rounds = time.monotonic(), 0
+        while True:
+            order = self._variants if rounds % 2 == 0 else self._variants[::-1]
+            for variant in order:
+                self._boot(variant, rounds, effort, start)
+            rounds += 1
+            if rounds < effort.rounds:
+                continue
+            if effort.precision is None or self._precise(effort.precision):
+                break
+            elapsed = time.monotonic() - start
+            if elapsed + elapsed / rounds > effort.seconds:
+                note(f"the time is used up after {rounds} boots of each kernel; the finding names the wide intervals")
+                break
+        return [self._merged(variant) for variant in self._variants]
+
+    def _precise(self, precision: float) -> bool:
+        before, *others = (self._merged(variant) for variant in self._variants)
+        wide = [one for after in others for one in comparing.compare(before, after).wider_than(precision)]
+        if wide:
+            note(f"{len(wide)} intervals are wider than {precision:.0%}: one more round of boots")
+        return not wide
+
+    def _merged(self, variant: Variant) -> model.BenchResult:
+        return replace(model.merge(self._runs[variant]), discarded=tuple(self._discarded[variant]))
+
+    def _boot(self, variant: Variant, rounds: int, effort: Effort, start: float) -> None:
+        done = sum(map(len, self._runs.values()))
+        total = max(effort.rounds, rounds + 1) * len(self._variants)
+        left = f", {(time.monotonic() - start) / done * (total - done):.0f} s left" if done else ""
+        note(f"boot {done + 1} of {total}: {variant.label}{left}")
+        file = self._directory / f"{self._prefix}-{re.sub(r'[^A-Za-z0-9.]+', '-', variant.label)}.json"
+        while True:
+            meter = HostMeter()
+            run_tool(self._command(variant, file))
+            disturbances = "; ".join(meter.disturbances())
+            if not disturbances or len(self._discarded[variant]) >= _MORE_BOOTS:
+                break
+            note(f"  the host was busy ({disturbances}): this boot is repeated")
+            self._discarded[variant].append(disturbances)
+        result = document.load(file)
+        boots = tuple(replace(boot, disturbances=disturbances) for boot in result.every_boot)
+        self._runs[variant].append(replace(result, boots=boots))
+        document.save(self._merged(variant), file)
+
+
+def run_tool(arguments: Sequence[str]) -> None:
+    """Run this tool in a separate process, without its output; its errors are shown.
+
+    Raises:
+        ToolError: it failed.
+    """
+    command = [str(Path(sys.executable).parent / "iommufd"), *arguments]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise ToolError(f"'{shlex.join(['iommufd', *arguments])}' failed with status {done.returncode}; see above")

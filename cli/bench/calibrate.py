@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""`iommufd bench calibrate`: how far two kernels without a difference that matters lie apart."""
+
+import shlex
+from pathlib import Path
+
+import click
+
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.results import compare as comparing
+from iommufd_py.results import compare_text, finding
+
+from .boots import Effort, Series, Variant
+from .files import OUTPUT_DIRECTORY, Finite, emit_folded, emit_lines, make_directory
+
+_ROWS = "--silent --operation map,attach,teardown --size 2M,64M,1G --backing 4k --processes 1 --seconds 0.05"
+_MEMORY = "3G"
+
+
+@click.command()
+@click.option("--kernel", default="stock", metavar="KERNEL", help="User-Mode Linux kernel of the lab, or a path.")
+@click.option(
+    "--other",
+    metavar="KERNEL",
+    help="The same source, built or linked in another way.  [default: the same kernel again]",
+)
+@click.option("--boots", type=click.IntRange(3, 1000), default=6, help="Of each kernel.")
+@click.option("--minutes", type=Finite(min=0.1, max=1440), default=15, help="Begin no round that would end later.")
+@click.option("--results", type=OUTPUT_DIRECTORY, default="results", help="Directory for the samples.")
+def calibrate(kernel: str, other: str | None, boots: int, minutes: float, results: Path) -> None:
+    """Compare a kernel with itself, or with a differently linked one, natively.
+
+    The largest distance of a ratio from 1 is the error of this machine and of the placement of code and data. The
+    margin of equivalence of 'bench compare' must not be smaller.
+    """
+    make_directory(results)
+    names = [kernel, other or kernel]
+    variants = [
+        Variant(name, Coherency.NON_COHERENT, f"{which} {Path(name).name}")
+        for name, which in zip(names, ("first", "second"), strict=True)
+    ]
+
+    def command(variant: Variant, file: Path) -> list[str]:
+        boot = ["lab", "run", "--native", "--memory", _MEMORY, "--kernel", variant.kernel, "--rw", str(results)]
+        bench = ["bench", "run", "--device", "mock", "--coherency", str(variant.coherency), "--label", variant.label]
+        return [*boot, "--", "iommufd", *bench, *shlex.split(_ROWS), "--output", str(file)]
+
+    before, after = Series(variants, command, results, "calibrate").measure(Effort(boots, None, minutes * 60))
+    comparison = comparing.compare(before, after)
+    table = compare_text.comparison_table(comparison)
+    emit_folded(table)
+    distances = [abs(change.ratio - 1) for change in comparison.changes if change.ratio is not None]
+    ends = [max(abs(one.low - 1), abs(one.high - 1)) for one in comparison.changes if one.low and one.high]
+    emit_lines(
+        [
+            f"The largest distance of a ratio from 1 is {max(distances, default=0):.1%}; the largest distance of an "
+            f"end of an interval is {max(ends, default=0):.1%}.",
+            f"The margin of equivalence is {comparing.MARGIN:.0%}: "
+            + (
+                "it holds here."
+                if max(distances, default=0) <= comparing.MARGIN
+                else "it is too small here (--margin)."
+            ),
+            *finding.sentences([before, after], [comparison]),
+        ]
+    )

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""Parameters that name files, and tables on a page."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+from iommufd_py.base.errors import ToolError
+from iommufd_py.results.tables import WIDTH, Table, fold, wrapped
+
+from ..output import emit_table
+
+
+class _File(click.ParamType[Path]):
+    name = "file"
+
+    def __init__(self, *, output: bool) -> None:
+        self._output = output
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not str(value):
+            self.fail("the name of the file is empty", param, ctx)
+        path = Path(str(value))
+        if self._output and path.is_dir():
+            self.fail(f"{path} is a directory: name a file", param, ctx)
+        return path
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
+class _Directory(_File):
+    name = "directory"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not str(value):
+            self.fail("the name of the directory is empty", param, ctx)
+        return Path(str(value))
+
+
+RESULT_FILE = _File(output=False)
+OUTPUT_FILE = _File(output=True)
+OUTPUT_DIRECTORY = _Directory(output=True)
+
+
+class Finite(click.FloatRange):
+    """A number in a range. Python also reads ``nan`` and ``inf``, which no range excludes."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Convert and check a number."""
+        number = float(super().convert(value, param, ctx))  # type: ignore[arg-type]
+        if not float("-inf") < number < float("inf"):
+            self.fail(f"{value} is not a number", param, ctx)
+        return number
+
+
+def make_directory(path: Path) -> None:
+    """Create *path* and its parents.
+
+    Raises:
+        ToolError: that is not possible.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        raise ToolError(f"the directory {path} cannot be created: {failure.strerror}; choose another") from failure
+
+
+def page_width() -> int:
+    """Return the columns of the terminal; 80 for a pipe or a file."""
+    return shutil.get_terminal_size((WIDTH, 0)).columns if sys.stdout.isatty() else WIDTH
+
+
+def emit_folded(table: Table) -> None:
+    """Print a table, in several parts if it is wider than the page."""
+    for number, part in enumerate(fold(table, page_width())):
+        if number:
+            click.echo()
+        emit_table(part.headings, part.rows)
+
+
+def emit_lines(lines: Sequence[str]) -> None:
+    """Print lines after an empty one, broken between words where they are wider than the page."""
+    if lines:
+        click.echo()
+    for line in lines:
+        for part in wrapped(line, page_width()):
+            click.echo(part)

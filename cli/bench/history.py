@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""`iommufd bench history`: a directory of results over time."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from iommufd_py.base.errors import ToolError
+from iommufd_py.base.files import write_file
+from iommufd_py.base.units import format_ns
+from iommufd_py.results import document
+from iommufd_py.results import history as over
+from iommufd_py.results.report import row_name
+from iommufd_py.results.tables import Table
+
+from ..output import emit_json
+from .files import OUTPUT_FILE, emit_folded, emit_lines
+
+_PICTURES = (".svg", ".png")
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--output", type=OUTPUT_FILE, help="Draw the times here: a file whose name ends in .svg or .png.")
+def history(directory: Path, as_json: bool, output: Path | None) -> None:
+    """Find the results of a directory at which an operation became slower or faster.
+
+    The results (files of 'bench run --output' whose names end in .json) are ordered by their start. Four of them show a
+    change at the earliest. The exit status is 1 if the last change of an operation made it slower.
+    """
+    if output is not None and output.suffix not in _PICTURES:
+        raise click.UsageError(f"{output} ends in neither of {' and '.join(_PICTURES)}")
+    files = {file: document.load(file) for file in sorted(directory.glob("*.json"))}
+    if not files:
+        raise ToolError(f"{directory} has no result: write one with 'iommufd bench run --output {directory}/1.json'")
+    ordered = sorted(files, key=lambda file: files[file].started)
+    results = [files[file] for file in ordered]
+    lines = over.over_time(results)
+    found = [change for line in lines for change in over.change_points(line)]
+    if output is not None:
+        from iommufd_py.results.plot import history_figure, render
+
+        write_file(output, render(history_figure(lines, results), output.suffix.removeprefix(".")))
+    if as_json:
+        emit_json(
+            {
+                "schema": "iommufd-bench-history/1",
+                "results": [{"file": str(file), "started": files[file].started} for file in ordered],
+                "changes": [
+                    {
+                        "operation": one.operation,
+                        "row": row_name(one.point),
+                        "file": str(ordered[one.at]),
+                        "ratio": one.ratio,
+                    }
+                    for one in found
+                ],
+            }
+        )
+    else:
+        rows = tuple(
+            (
+                row_name(line.point),
+                line.operation,
+                str(len(line.ns)),
+                format_ns(line.ns[0]),
+                format_ns(line.ns[-1]),
+                "; ".join(
+                    f"x{one.ratio:.3g} at {ordered[one.at].name}"
+                    for one in found
+                    if (one.point, one.operation) == (line.point, line.operation)
+                )
+                or "none",
+            )
+            for line in lines
+        )
+        emit_folded(Table(("row", "operation", "results", "first", "last", "changes"), rows, 2))
+        emit_lines([f"{len(results)} results, {ordered[0].name} to {ordered[-1].name}"])
+    last = {(one.point, one.operation): one for one in found}
+    if any(one.ratio > 1 for one in last.values()):
+        sys.exit(1)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""`iommufd bench trace`: divide the kernel's time."""
+
+from typing import Any
+
+import click
+
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.units import format_ns
+from iommufd_py.bench import trace as tracing
+from iommufd_py.results import breakdown
+
+from ..output import emit_json, emit_table
+from .axes import axis_options, bound, chosen_points, device_options
+
+
+@click.command()
+@device_options
+@axis_options
+@click.option("--rounds", type=click.IntRange(min=1), default=5, help="Number of times to do each operation.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for 'bench plot --trace'.")
+def trace(device: str, bind: bool, coherency: str, rounds: int, as_json: bool, **options: Any) -> None:
+    """Divide the kernel's time: pinning, page tables, flushes, invalidation.
+
+    Probes on the kernel's functions cost time at each call. Read the shares here, and take times from 'bench run'.
+    """
+    with bound(device, bind):
+        found = list(tracing.break_down(device, chosen_points(options), Coherency(coherency), rounds))
+    if as_json:
+        emit_json(breakdown.breakdowns_document(found))
+        return
+    rows = [
+        (
+            one.name,
+            part.name,
+            f"{part.calls / one.rounds:g}",
+            format_ns(part.ns / one.rounds),
+            f"{one.share(part.name):.1%}",
+        )
+        for one in found
+        for part in one.parts
+    ]
+    emit_table(("operation", "part", "calls", "time, traced", "share"), rows)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Write a file completely or not at all."""
+
+import os
+import secrets
+import stat
+import sys
+from pathlib import Path
+
+from iommufd_py.base.errors import ToolError
+
+STDOUT = Path("-")
+"""As the name of an output file: standard output."""
+
+
+def is_regular(path: Path) -> bool:
+    """Tell whether *path* is, or would become, a regular file: not standard output, a device, a pipe or a socket."""
+    if path == STDOUT:
+        return False
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return True
+    except OSError as failure:
+        raise _cannot_write(path, failure) from failure
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write *content* to *path*; a reader of a regular file sees the old content or the new, never a part.
+
+    A symbolic link is followed. A regular file is replaced by a new one with its mode and owner. A device, a pipe or a
+    socket is written to. ``-`` is standard output.
+
+    Raises:
+        ToolError: the file cannot be written. The old content is then unchanged, and no temporary file is left.
+    """
+    if path == STDOUT:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+        return
+    try:
+        target = Path(os.path.realpath(path))
+        try:
+            present = target.stat()
+        except FileNotFoundError:
+            present = None
+        if present is None or stat.S_ISREG(present.st_mode):
+            _replace(target, content, present)
+        else:
+            _write_into(target, content)
+    except OSError as failure:
+        raise _cannot_write(path, failure) from failure
+
+
+def _write_into(target: Path, content: bytes) -> None:
+    descriptor = os.open(target, os.O_WRONLY | os.O_CLOEXEC)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+
+
+def _replace(target: Path, content: bytes, present: os.stat_result | None) -> None:
+    # O_EXCL and an unpredictable name: nobody can put a link in its place beforehand.
+    temporary = target.with_name(f".iommufd-{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            if present is not None:
+                _keep_owner_and_mode(descriptor, present)
+            file.flush()
+            os.fsync(descriptor)  # a full disk shows here at the latest
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _keep_owner_and_mode(descriptor: int, present: os.stat_result) -> None:
+    now = os.fstat(descriptor)
+    if (now.st_uid, now.st_gid) != (present.st_uid, present.st_gid):
+        os.fchown(descriptor, present.st_uid, present.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(present.st_mode))
+
+
+def _cannot_write(path: Path, failure: OSError) -> ToolError:
+    return ToolError(f"{path} cannot be written: {failure.strerror}; choose another file")

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""The counts of results from an emulated CPU, where times mean nothing: ioctls, cache flushes, page-table leaves."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+
+from iommufd_py.base.units import PAGE_BYTES, format_size
+from iommufd_py.results.model import BenchResult, Point, Row, Samples, Workload
+from iommufd_py.results.report import row_name
+from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
+from iommufd_py.results.validity import findings
+
+_EXPLANATIONS = (
+    "ioctls: number in one sample of the operation.",
+    "calls: calls of the kernel's CPU cache flush in one operation; contiguous pages take one call.",
+    "pages: flushed pages for each page of the mapping; 1.00 is each page once.",
+    "-: the kernel does not count flushes for this interface; a kernel without the series has no flush.",
+    "leaves: leaves of the IOMMU's page table, by size.",
+)
+
+
+def count_letter(results: Sequence[BenchResult], command: Sequence[str]) -> str:
+    """Return a block for each size with all results side by side; at most 72 columns.
+
+    Args:
+        results: of the kernels to compare.
+        command: that repeats the measurement.
+    """
+    last = results[-1]
+    facts = [
+        ", ".join(filter(None, (last.environment.cpu, last.environment.platform, last.environment.machine))),
+        f"kernel {last.environment.kernel_release}"
+        + (f", built by {last.environment.compiler}" if last.environment.compiler else ""),
+        f"device {last.target.device} on {last.target.iommu}",
+        *(f"{one.label}: {one.target.evidence}" for one in results),
+        f"command: {shlex.join(command)}",
+    ]
+    text = [line for fact in facts for line in wrapped(fact, MAIL_WIDTH)]
+    for point in dict.fromkeys(replace(row.point, workload=Workload.MAP) for one in results for row in one.rows):
+        text += ["", row_name(point)]
+        for part in fold(_block(point, results), MAIL_WIDTH - 2):
+            text += lines(part, "  ")
+    for paragraph in (_EXPLANATIONS, sentences(results), _doubts(results)):
+        text.append("")
+        for line in paragraph:
+            text += wrapped(line, MAIL_WIDTH)
+    return "\n".join(text)
+
+
+def _block(point: Point, results: Sequence[BenchResult]) -> Table:
+    rows: dict[tuple[str, str], list[str]] = {}
+    for number, result in enumerate(results):
+        for row in result.rows:
+            if replace(row.point, workload=Workload.MAP) != point:
+                continue
+            for operation in row.operations:
+                cells = rows.setdefault(
+                    (row.point.workload, operation),
+                    [str(row.point.calls(operation) or "-"), _leaves(row, operation), *["", ""] * len(results)],
+                )
+                cells[2 + 2 * number : 4 + 2 * number] = _flushes(row, operation)
+    headings = ["", "ioctls", "leaves"]
+    for result in results:
+        headings += [f"{result.environment.kernel_variant or result.label} calls", "pages"]
+    return Table(tuple(headings), tuple((key[1], *cells) for key, cells in rows.items()))
+
+
+def _leaves(row: Row, operation: str) -> str:
+    if row.leaves is None or operation not in ("map", "map-file"):
+        return ""
+    return " ".join(f"{count}x{format_size(size)}" for size, count in row.leaves.items())
+
+
+def _flushes(row: Row, operation: str) -> list[str]:
+    flush = next(row.samples(operation)).flush
+    if flush is None:
+        return ["-", "-"]
+    return [str(flush.calls), f"{flush.pages * PAGE_BYTES / row.point.size_bytes:.2f}"]
+
+
+def sentences(results: Sequence[BenchResult]) -> list[str]:
+    """Return the finding in three sentences, derived from the counts."""
+    counted, once, most = 0, 0, ("", 0.0)
+    for result in results:
+        for row in result.rows:
+            for operation in row.operations:
+                flush = next(row.samples(operation)).flush
+                if flush is None or not flush.calls:
+                    continue
+                pages = flush.pages * PAGE_BYTES / row.point.size_bytes
+                counted += 1
+                once += pages == 1
+                if pages > most[1]:
+                    most = f"{operation} {row_name(row.point)} on {result.label}", pages
+    silent = [one.label for one in results if all(samples.flush is None for row in one.rows for samples in _every(row))]
+    return [
+        f"Flushes: {once} of {counted} operations that flush do so once for each page."
+        if counted
+        else "Flushes: no operation flushes.",
+        f"Most: {most[0]} flushes each page {most[1]:.2f} times." if counted else "Most: none.",
+        f"Not counted: {', '.join(silent)} has no flush counter." if silent else "All kernels count their flushes.",
+    ]
+
+
+def _every(row: Row) -> list[Samples]:
+    return [samples for run in row.runs for samples in run.operations.values()]
+
+
+def _doubts(results: Sequence[BenchResult]) -> list[str]:
+    codes = ("TCG", "NOTHING_PINNED", "UNEQUAL_RUNS", "NONCOHERENT_KNOB")
+    found = {f"{one.code}: {one.text}": None for result in results for one in findings(result) if one.code in codes}
+    return [*found, "Times are left out: on an emulated CPU they say nothing about hardware (--times shows them)."]

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: MIT
+"""Comparisons for a patch series' mail: plain text, at most 72 columns, every doubt below the table."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+
+from iommufd_py.base.units import format_ns
+from iommufd_py.results import finding
+from iommufd_py.results.compare import Change, Comparison, Verdict
+from iommufd_py.results.compare_text import flush_text, hump_lines, interval_text, net_text
+from iommufd_py.results.estimate import CONFIDENCE, Estimate
+from iommufd_py.results.model import BenchResult, Point, Workload
+from iommufd_py.results.report import row_name
+from iommufd_py.results.stats import median
+from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
+from iommufd_py.results.validity import findings
+
+# Short words, so that four results stand side by side.
+_WORDS = {
+    Verdict.SLOWER: "slower",
+    Verdict.FASTER: "faster",
+    Verdict.EQUIVALENT: "equal",
+    Verdict.INCONCLUSIVE: "open",
+    Verdict.TOO_FEW: "",
+    Verdict.TOO_SHORT: "",
+}
+
+
+def cover_letter(
+    results: Sequence[BenchResult], comparisons: Sequence[Comparison], command: Sequence[str] | None = None
+) -> str:
+    """Return the text: conditions, one block for each size with all results side by side, finding, doubts.
+
+    Args:
+        results: the baseline, then the others.
+        comparisons: of each other result with the baseline, in the same order.
+        command: the command that repeats the measurement; by default that of the last result.
+    """
+    text = [*_conditions(results, command), ""]
+    for point in _blocks(comparisons):
+        text += [row_name(point)]
+        for part in fold(_block(point, results, comparisons), MAIL_WIDTH - 2):
+            text += lines(part, "  ")
+        text.append("")
+    for paragraph in (
+        _explanations(comparisons),
+        finding.sentences(results, comparisons),
+        doubts(results, comparisons),
+    ):
+        for line in paragraph:
+            text += wrapped(line, MAIL_WIDTH)
+        text.append("")
+    return "\n".join(text[:-1]).rstrip()
+
+
+def _conditions(results: Sequence[BenchResult], command: Sequence[str] | None) -> list[str]:
+    last = results[-1]
+    environment = last.environment
+    clock, ioctl = (format_ns(median(one)) for one in (last.floor.clock_ns, last.floor.ioctl_ns))
+    facts = [
+        ", ".join(filter(None, (environment.cpu, environment.platform, environment.machine))),
+        f"kernel {environment.kernel_release}" + (f", built by {environment.compiler}" if environment.compiler else ""),
+        f"device {last.target.device} on {last.target.iommu}",
+        *(f"{one.label}: {one.target.evidence}; {amount(one)}" for one in results),
+        f"floor: an ioctl that does nothing takes {ioctl}, of which two clock reads take {clock}",
+        f"command: {shlex.join(command or ('iommufd', *last.command[1:]))}",
+    ]
+    return [line for fact in facts for line in wrapped(fact, MAIL_WIDTH)]
+
+
+def amount(result: BenchResult) -> str:
+    """Return how many processes on how many boots gave the samples."""
+    boots, processes = result.boot_count, result.process_count
+    counted = f"{processes} process{'' if processes == 1 else 'es'}"
+    return f"{counted} on {boots} boots" if boots > 1 else f"{counted} on one boot"
+
+
+def _blocks(comparisons: Sequence[Comparison]) -> list[Point]:
+    """Return a point for each block; the workload is no part of it."""
+    points = [replace(change.point, workload=Workload.MAP) for one in comparisons for change in one.changes]
+    return list(dict.fromkeys(points))
+
+
+def _block(point: Point, results: Sequence[BenchResult], comparisons: Sequence[Comparison]) -> Table:
+    found = [
+        {
+            (change.point.workload, change.operation): change
+            for change in one.changes
+            if replace(change.point, workload=Workload.MAP) == point
+        }
+        for one in comparisons
+    ]
+    rows: list[tuple[str, ...]] = []
+    names = [_heading(one.label) for one in results]
+    for line in range(1, max(map(len, names))):
+        rows.append(("", *(name[line] if line < len(name) else "" for name in names)))
+    for key in dict.fromkeys(key for one in found for key in one):
+        changes = [one.get(key) for one in found]
+        rows += _operation(key[1], changes)
+    return Table(("", *(name[0] for name in names)), tuple(rows))
+
+
+def _heading(label: str) -> list[str]:
+    """Return the words of a label, each for a line of the heading."""
+    return label.split() or ["-"]
+
+
+def _operation(name: str, changes: Sequence[Change | None]) -> list[tuple[str, ...]]:
+    before = next(change.before_ns for change in changes if change is not None)
+
+    def row(first: str, baseline: str, cells: Sequence[str]) -> tuple[str, ...]:
+        return (first, baseline, *cells)
+
+    shown = [change for change in changes if change is not None]
+    rows = [
+        row(name, format_ns(before), [format_ns(one.after_ns) if one else "" for one in changes]),
+        row("", "", [_ratio(one) if one else "" for one in changes]),
+    ]
+    if any(one.low is not None for one in shown):
+        rows.append(
+            row("", "", [interval_text(Estimate(0, one.low, one.high)).strip("-") if one else "" for one in changes])
+        )
+    if any(one.on_floor for one in shown):
+        nets = [net_text(one).strip("-") if one else "" for one in changes]
+        rows.append(row("  net", "", nets))
+    if any(flush_text(one) != "-" for one in shown):
+        flushes = [flush_text(one).split()[0].strip("-") if one else "" for one in changes]
+        intervals = [_flush_interval(one) if one else "" for one in changes]
+        rows.append(row("  F", "", flushes))
+        if any(intervals):
+            rows.append(row("", "", intervals))
+    return rows
+
+
+def _flush_interval(change: Change) -> str:
+    known = change.flushes is not None and change.changed and change.flushes.low is not None
+    return interval_text(change.flushes) if known and change.flushes is not None else ""
+
+
+def _ratio(change: Change) -> str:
+    if change.ratio is None:
+        return ""
+    mark = "*" if change.on_floor else ""
+    return f"x{change.ratio:.3g}{mark} {_WORDS[change.verdict]}".rstrip()
+
+
+def _explanations(comparisons: Sequence[Comparison]) -> list[str]:
+    changes = [change for one in comparisons for change in one.changes]
+    verdicts = {change.verdict for change in changes}
+    found = [
+        "Times are geometric means over boots (or processes) of their medians; x: ratio to the first column, the "
+        "quotient of the two times"
+        + (f", with its {CONFIDENCE:.0%} confidence interval below." if any(one.low for one in changes) else ".")
+    ]
+    if verdicts & {Verdict.SLOWER, Verdict.FASTER}:
+        found.append("slower, faster: changed, at a level that holds for all rows of a column together.")
+    if Verdict.EQUIVALENT in verdicts:
+        found.append(f"equal: the whole interval lies within {max(one.margin for one in changes):.0%} of 1.")
+    if Verdict.INCONCLUSIVE in verdicts:
+        found.append("open: the samples show neither a change nor equality.")
+    if any(one.on_floor for one in changes):
+        found.append("*: the floor is over 10 % of a time; net: the ratio without the floor.")
+    if any(flush_text(one) != "-" for one in changes):
+        found.append("F: the added time, in units of CLFLUSHOPT over the same buffer from user space.")
+    return found
+
+
+def doubts(results: Sequence[BenchResult], comparisons: Sequence[Comparison] = ()) -> list[str]:
+    """Return every limit of the figures, a line each; with the labels of the results where it is not about all."""
+    concerned: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        for one in findings(result):
+            count = f" ({len(one.rows)} of {len(result.rows)} rows)" if one.rows else ""
+            concerned.setdefault((one.code, one.text), []).append(f"{result.label}{count}")
+    found = []
+    for (code, text), labels in concerned.items():
+        about = "" if labels == [result.label for result in results] else f" [{', '.join(labels)}]"
+        found.append(f"{code}{about}: {text}")
+    cautions = dict.fromkeys(caution for one in comparisons for caution in one.cautions)
+    return [*found, *(line for one in comparisons for line in hump_lines(one)), *(f"note: {one}" for one in cautions)]

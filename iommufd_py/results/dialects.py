@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""Comparisons in the forms of other kernel benchmarks, which their readers compare with earlier mails."""
+
+import shlex
+from collections.abc import Sequence
+
+from iommufd_py.base.units import format_size
+from iommufd_py.results.compare import Change, Comparison
+from iommufd_py.results.cover_letter import amount, doubts
+from iommufd_py.results.model import BenchResult, Point
+from iommufd_py.results.report import axes, row_name
+from iommufd_py.results.tables import MAIL_WIDTH, wrapped
+
+_IOCTLS = {
+    "map": "IOMMU_IOAS_MAP",
+    "unmap": "IOMMU_IOAS_UNMAP",
+    "map-file": "IOMMU_IOAS_MAP_FILE",
+    "unmap-file": "IOMMU_IOAS_UNMAP",
+    "copy": "IOMMU_IOAS_COPY",
+    "unmap-copy": "IOMMU_IOAS_UNMAP",
+    "attach": "IOMMU_HWPT_ALLOC",
+    "first-attach": "IOMMU_HWPT_ALLOC",
+    "detach": "IOMMU_DESTROY",
+    "teardown": "IOMMU_DESTROY",
+}
+_BACKINGS = {"4k": "MAP_POPULATE", "thp": "MADV_HUGEPAGE", "hugetlb-2m": "HUGETLBFS", "hugetlb-1g": "HUGETLBFS 1G"}
+_SECONDS = 1e9
+
+
+def iommupt(before: BenchResult, after: BenchResult, comparison: Comparison) -> str:
+    """Return the tables of the generic_pt KUnit benchmark: new before old, in ns, the gain of the minimum in percent.
+
+    Source: J. Gunthorpe, cover letter of "Consolidate iommu page table implementations".
+    """
+    groups: dict[tuple[str, str], list[Change]] = {}
+    for change in comparison.changes:
+        groups.setdefault((change.operation, _but_size(change.point)), []).append(change)
+    text = []
+    for (operation, conditions), changes in groups.items():
+        text += [f"{operation} ({_IOCTLS.get(operation, operation)}), {conditions}:"]
+        text += ["   pgsz  ,avg new,old ns, min new,old ns  , min % (+ve is better)"]
+        for change in sorted(changes, key=lambda one: one.point.size_bytes):
+            average = f"{change.after_mean_ns:.0f},{change.before_mean_ns:.0f}"
+            minimum = f"{change.after_min_ns},{change.before_min_ns}"
+            gain = (
+                f"{(change.before_min_ns - change.after_min_ns) / change.before_min_ns:.2%}".rstrip("%")
+                if change.before_min_ns
+                else "-"
+            )
+            text.append(f"{_power(change.point):>9},{average:>12}    ,{minimum:>14}    ,{gain:>7}")
+        text.append("")
+    return "\n".join([*text, *_footer(before, after, comparison)])
+
+
+def _power(point: Point) -> str:
+    """Return a size as the table writes it: ``2^12``, or ``256*2^12`` for 256 ioctls of 4K."""
+    bits = (point.ioctl_bytes & -point.ioctl_bytes).bit_length() - 1
+    factor = point.ioctls * (point.ioctl_bytes >> bits)
+    return f"2^{bits}" if factor == 1 else f"{factor}*2^{bits}"
+
+
+def _but_size(point: Point) -> str:
+    return row_name(point).partition(", ")[2]
+
+
+def vfio_tests(before: BenchResult, after: BenchResult, comparison: Comparison) -> str:
+    """Return the blocks of vfio-pci-mem-dma-map: seconds and GB/s for each kind of memory, the baseline first.
+
+    Source: https://github.com/awilliam/tests. A GB is 2^30 bytes there.
+    """
+    blocks: dict[Point, list[Change]] = {}
+    for change in comparison.changes:
+        if change.operation in ("map", "unmap"):
+            blocks.setdefault(change.point, []).append(change)
+    text = []
+    for name, side in ((f"Base({before.environment.kernel_release}):", 0), ("With this patchset:", 1)):
+        text.append(name if before.label != after.label or side == 0 else "The same again:")
+        for point, changes in blocks.items():
+            more = ", ".join(axes([point])[2:])
+            text.append(f"------- AVERAGE ({_BACKINGS.get(point.backing, point.backing)}) --------")
+            text.append(f"{format_size(point.size_bytes)}{', with ' + more if more else ''}")
+            for change in changes:
+                ns = (change.before_mean_ns, change.after_mean_ns)[side]
+                rate = f"{point.size_bytes / (1 << 30) / ns * _SECONDS:.1f}" if ns else "-"
+                text.append(f"VFIO {change.operation.upper()} DMA in {_seconds(ns)} s ({rate} GB/s)")
+        text.append("")
+    return "\n".join([*text, "A GB is 2^30 bytes.", *_footer(before, after, comparison)])
+
+
+def _seconds(ns: float) -> str:
+    return f"{ns / _SECONDS:.3f}" if ns >= _SECONDS / 100 else f"{ns / _SECONDS:.9f}".rstrip("0")
+
+
+def _footer(before: BenchResult, after: BenchResult, comparison: Comparison) -> Sequence[str]:
+    environment = after.environment
+    facts = [
+        f"old: {before.label}, {before.environment.kernel_release}; new: {after.label}, {environment.kernel_release}",
+        ", ".join(filter(None, (environment.compiler, environment.cpu, environment.platform))),
+        f"avg: mean of {amount(after)}; device {after.target.device} on {after.target.iommu}",
+        f"command: {shlex.join(('iommufd', *after.command[1:]))}",
+        *doubts([before, after], [comparison]),
+    ]
+    return [line for fact in facts for line in wrapped(fact, MAIL_WIDTH)]

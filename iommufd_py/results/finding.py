@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""The finding of a benchmark in three sentences, derived from the numbers."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.units import format_ns
+from iommufd_py.results.compare import Change, Comparison, Verdict
+from iommufd_py.results.model import BenchResult
+from iommufd_py.results.report import row_name
+from iommufd_py.results.stats import median
+
+PRECISION = 0.05
+"""Width of an interval that is good enough."""
+
+
+def sentences(
+    results: Sequence[BenchResult], comparisons: Sequence[Comparison], precision: float = PRECISION
+) -> list[str]:
+    """Return three sentences: the cost, the rows without a cost, and how good the figures are.
+
+    Args:
+        results: the baseline, then the others.
+        comparisons: of each other result with the baseline, in the same order.
+        precision: width of an interval that is good enough, 0.05 for 5 %.
+    """
+    coherent = [
+        one
+        for one, result in zip(comparisons, results[1:], strict=True)
+        if result.target.evidence.coherency is Coherency.COHERENT
+    ]
+    others = [one for one in comparisons if one not in coherent]
+    return [
+        "Cost: " + ("; ".join(map(_cost, others or comparisons)) + "."),
+        "No cost: " + ("; ".join(map(_no_cost, coherent or comparisons)) + "."),
+        "Quality: " + _quality(results, comparisons, precision) + ".",
+    ]
+
+
+def _cost(comparison: Comparison) -> str:
+    changed = [one for one in comparison.changes if one.changed and one.ratio is not None]
+    total = len(comparison.changes)
+    pair = f"{comparison.after} against {comparison.before}"
+    if not changed:
+        return f"{pair} shows no change in any of {total} operations"
+    changed.sort(key=lambda one: one.ratio or 0)
+    slower = sum(one.verdict is Verdict.SLOWER for one in changed)
+    counts = ", ".join(
+        f"{count} {word}" for count, word in ((slower, "slower"), (len(changed) - slower, "faster")) if count
+    )
+    least, most = changed[0], changed[-1]
+    extent = _named(most) if least is most else f"from {_named(least)} to {_named(most)}"
+    return f"{pair} has {counts} of {total} operations, {extent}"
+
+
+def _no_cost(comparison: Comparison) -> str:
+    counts = Counter(one.verdict for one in comparison.changes)
+    pair = f"{comparison.after} against {comparison.before}"
+    equal, total = counts[Verdict.EQUIVALENT], len(comparison.changes)
+    margin = max(one.margin for one in comparison.changes)
+    text = f"{pair} is equivalent within {margin:.0%} in {equal} of {total} operations"
+    rest = ", ".join(f"{verdict} in {count}" for verdict, count in counts.items() if verdict is not Verdict.EQUIVALENT)
+    return f"{text}, {rest}" if rest else text
+
+
+def _quality(results: Sequence[BenchResult], comparisons: Sequence[Comparison], precision: float) -> str:
+    changes = [one for comparison in comparisons for one in comparison.changes]
+    wide = [one for comparison in comparisons for one in comparison.wider_than(precision)]
+    floored = sum(one.on_floor for one in changes)
+    floor = format_ns(median(results[-1].floor.ioctl_ns))
+    text = f"{len(changes) - len(wide)} of {len(changes)} intervals are at most {precision:.0%} wide"
+    if wide:
+        worst = max(wide, key=lambda one: one.width or float("inf"))
+        width = "has none" if worst.width is None else f"{worst.width:.0%} wide"
+        text += f" (the widest: {worst.operation} {row_name(worst.point)}, {width})"
+    text += f", and the floor of {floor} is over 10 % of a time in {floored} of {len(changes)} ratios"
+    return text
+
+
+def _named(change: Change) -> str:
+    return f"x{change.ratio:.3g} ({change.operation} {row_name(change.point)})"

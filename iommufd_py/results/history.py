@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""Find the results in a series over time at which an operation became slower or faster. Needs scipy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from iommufd_py.results.estimate import geometric_mean, units
+from iommufd_py.results.model import BenchResult, Point
+
+# Results on each side of a change point, at least.
+_MIN_SIDE = 2
+_LEVEL = 0.01
+_NEGLIGIBLE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePoint:
+    """A change between two results that follow one another.
+
+    Attributes:
+        at: position of the first result after the change.
+        ratio: times after the change by times before it.
+    """
+
+    point: Point
+    operation: str
+    at: int
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One operation of one row over time: positions of the results that have it, and its times in ns."""
+
+    point: Point
+    operation: str
+    at: tuple[int, ...]
+    ns: tuple[float, ...]
+
+
+def over_time(results: Sequence[BenchResult]) -> list[Line]:
+    """Return each operation of each row over *results*, which are in the order of time."""
+    found: dict[tuple[Point, str], list[tuple[int, float]]] = {}
+    for at, result in enumerate(results):
+        for row in result.rows:
+            for operation in row.operations:
+                ns = geometric_mean([one.ns for one in units(row, operation, result.floor)])
+                if ns > 0:
+                    found.setdefault((row.point, operation), []).append((at, ns))
+    return [
+        Line(point, operation, tuple(at for at, _ in values), tuple(ns for _, ns in values))
+        for (point, operation), values in found.items()
+    ]
+
+
+def change_points(line: Line) -> list[ChangePoint]:
+    """Return the change points of a line, in the order of time.
+
+    The line is divided where the ratio of both sides is most certain (Student's t-test of the logarithms, times the
+    number of possible places), and each side again (binary segmentation).
+    """
+    return [
+        ChangePoint(line.point, line.operation, line.at[place], ratio)
+        for place, ratio in sorted(_divide(line.ns, 0, len(line.ns)))
+    ]
+
+
+def _divide(ns: Sequence[float], start: int, end: int) -> list[tuple[int, float]]:
+    from iommufd_py.results.estimate import ratio
+
+    places = range(start + _MIN_SIDE, end - _MIN_SIDE + 1)
+    best = None
+    for place in places:
+        sides = ns[start:place], ns[place:end]
+        found = _certainty(*sides)
+        if best is None or found < best[0]:
+            estimate = ratio(*sides)
+            best = found, place, estimate.value if estimate else 1.0
+    if best is None or best[0] * len(places) > _LEVEL or abs(best[2] - 1) < _NEGLIGIBLE:
+        return []
+    _, place, factor = best
+    return [*_divide(ns, start, place), (place, factor), *_divide(ns, place, end)]
+
+
+def _certainty(before: Sequence[float], after: Sequence[float]) -> float:
+    """Return the p-value of Student's t-test of the logarithms; 0 for two constant sides that differ."""
+    import math
+
+    from scipy import stats
+
+    logs = [[math.log(one) for one in side] for side in (before, after)]
+    if len({*logs[0]}) == 1 == len({*logs[1]}):
+        return 0.0 if logs[0][0] != logs[1][0] else 1.0
+    return float(stats.ttest_ind(*logs).pvalue)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""A comparison as a KCIDB report (https://docs.kernelci.org/kcidb/), schema version 5.3."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from iommufd_py.results.compare import Change, Comparison
+from iommufd_py.results.model import BenchResult
+from iommufd_py.results.report import row_name
+
+_ORIGIN = "iommufd_py"
+
+
+def report(results: Sequence[BenchResult], comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """Return the report: a build for each result, a test with a time for each operation of a compared one.
+
+    The status of a test is PASS, as a time alone is no failure; its comment has ratio, interval and verdict.
+    """
+    builds = {one.label: f"{_ORIGIN}:{number}-{_word(one.label)}" for number, one in enumerate(results)}
+    return {
+        "version": {"major": 5, "minor": 3},
+        "checkouts": [
+            {
+                "id": f"{_ORIGIN}:{_word(one.environment.kernel_release)}",
+                "origin": _ORIGIN,
+                "comment": f"Linux {one.environment.kernel_release}",
+            }
+            for one in {one.environment.kernel_release: one for one in results}.values()
+        ],
+        "builds": [
+            {
+                "id": builds[one.label],
+                "checkout_id": f"{_ORIGIN}:{_word(one.environment.kernel_release)}",
+                "origin": _ORIGIN,
+                "comment": one.label,
+                "compiler": one.environment.compiler or "unknown",
+            }
+            for one in results
+        ],
+        "tests": [
+            _test(builds[comparison.after], result, comparison, change)
+            for result, comparison in zip(results[1:], comparisons, strict=True)
+            for change in comparison.changes
+        ],
+    }
+
+
+def _test(build: str, result: BenchResult, comparison: Comparison, change: Change) -> dict[str, Any]:
+    path = f"iommufd.bench.{_word(change.operation)}.{_word(row_name(change.point))}"
+    interval = "" if change.low is None else f" ({change.low:.4g} to {change.high:.4g})"
+    ratio = "" if change.ratio is None else f"x{change.ratio:.4g}{interval} of {comparison.before}, "
+    return {
+        "id": f"{build}-{path}",
+        "build_id": build,
+        "origin": _ORIGIN,
+        "path": path,
+        "status": "PASS",
+        "comment": f"{ratio}{change.verdict}",
+        "number": {"value": change.after_ns / 1e9, "unit": "s", "prefix": "metric"},
+        "start_time": result.started,
+        "environment": {
+            "comment": f"{result.environment.cpu}, {result.environment.platform}, device {result.target.device}",
+            "misc": {
+                "command": shlex.join(("iommufd", *result.command[1:])),
+                "evidence": str(result.target.evidence),
+                "cautions": list(comparison.cautions),
+            },
+        },
+    }
+
+
+def _word(text: str) -> str:
+    """Return *text* with the characters that a path of a test may have."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_")

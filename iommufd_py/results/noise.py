@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""Decide whether the machine was too busy while a row was measured."""
+
+from iommufd_py.results.model import Noise
+
+# Bounds beyond which samples are not kept without another attempt.
+_STEAL = 0.02
+_SWITCHES_PER_S = 50
+_WAITING = 0.5
+_CLOCK_JUMP = 0.001
+_SLOWDOWN = 1.15
+
+
+def disturbances(noise: Noise) -> list[str]:
+    """Return each disturbance as a phrase with its figure; empty if the machine was quiet enough."""
+    found = []
+    if noise.steal is not None and noise.steal > _STEAL:
+        found.append(f"the hypervisor took {noise.steal:.0%} of the CPU time")
+    if noise.switches > _SWITCHES_PER_S:
+        found.append(f"{noise.switches:.0f} involuntary context switches for each second")
+    if noise.waiting > _WAITING:
+        found.append(f"{noise.waiting:.1f} other tasks were runnable")
+    if noise.clock_jump > _CLOCK_JUMP:
+        found.append(f"the clock was stepped by {noise.clock_jump:.1%} of a block")
+    if noise.slowdown > _SLOWDOWN:
+        found.append(f"the CPU was {noise.slowdown - 1:.0%} slower in one block than in another")
+    return found
+
+
+def loudness(noise: Noise) -> float:
+    """Return how far the noise exceeds its bounds, to choose the quietest of several attempts."""
+    return max(
+        (noise.steal or 0.0) / _STEAL,
+        noise.switches / _SWITCHES_PER_S,
+        noise.waiting / _WAITING,
+        noise.clock_jump / _CLOCK_JUMP,
+        (noise.slowdown - 1) / (_SLOWDOWN - 1),
+    )

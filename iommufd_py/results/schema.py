@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""Read a JSON document and check it against its schema before anything uses it. Needs jsonschema."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from iommufd_py.base.errors import ToolError
+
+# A value in an error message is cut off here.
+_SHOWN = 60
+_FILES = {
+    "iommufd-bench/1": "bench-1.json",
+    "iommufd-bench-trace/1": "trace-1.json",
+}
+_MADE_BY = {
+    "iommufd-bench": "'iommufd bench run --output'",
+    "iommufd-bench-compare": "'iommufd bench compare --json'",
+    "iommufd-bench-summary": "'iommufd bench show --json'",
+    "iommufd-bench-trace": "'iommufd bench trace --json'",
+}
+
+
+def schema(name: str) -> Any:
+    """Return the JSON Schema (2020-12) of the documents whose ``schema`` is *name*."""
+    return json.loads(Path(__file__).with_name(_FILES[name]).read_text())
+
+
+def read(path: Path, name: str) -> Any:
+    """Return the document of *path*, whose ``schema`` must be *name*.
+
+    Raises:
+        ToolError: the file cannot be read, is something else, or breaks its schema; with the place in the file.
+    """
+    document = _parse(path, name)
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != name:
+        raise ToolError(f"{path} {_foreign(document, found, name)}")
+    problem = next(iter(_problems(document, name)), None)
+    if problem:
+        raise ToolError(f"{path} is damaged at {problem}; run the command again that wrote it")
+    return document
+
+
+def _parse(path: Path, name: str) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8-sig"))
+    except OSError as failure:
+        raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
+    except RecursionError:
+        raise ToolError(f"{path} is nested too deeply to be a file of this tool: {_give(name)}") from None
+    except ValueError:
+        raise ToolError(f"{path} is no JSON: {_give(name)}") from None
+
+
+def _give(name: str) -> str:
+    return f"give a file that {_MADE_BY[name.partition('/')[0]]} wrote"
+
+
+def _foreign(document: Any, found: object, name: str) -> str:
+    kind, _, version = name.partition("/")
+    if isinstance(found, str):
+        match = re.fullmatch(r"([a-z-]+)/([0-9]{1,6})", found)
+        if match and match[1] == kind and int(match[2]) > int(version):
+            return f"was written by a newer version of this tool (schema {found}): upgrade iommufd-py to read it"
+        if match and match[1] in _MADE_BY:
+            return f"was written by {_MADE_BY[match[1]]}: {_give(name)}"
+        return f"has the schema {_short(found)}, not {name}: {_give(name)}"
+    if isinstance(document, dict) and "benchmarks" in document:
+        return f"is a pyperf file, as 'iommufd bench export' prints it: {_give(name)}"
+    return f"has no schema, so it is not a file of this tool: {_give(name)}"
+
+
+def _problems(document: Any, name: str) -> Iterator[str]:
+    from jsonschema.exceptions import best_match
+
+    failure = best_match(_validator(name).iter_errors(document))
+    if failure is not None:
+        place = "/".join(map(str, failure.absolute_path)) or "its top level"
+        yield f"{place}: {_reason(failure)}"
+
+
+def _reason(failure: Any) -> str:
+    if failure.validator in ("additionalProperties", "required", "minItems"):
+        return str(failure.message)[: 4 * _SHOWN]
+    value = _short(failure.instance)
+    if failure.validator == "type":
+        kinds = failure.validator_value
+        return f"{value} is not of type {kinds if isinstance(kinds, str) else ' or '.join(kinds)}"
+    if failure.validator == "enum":
+        return f"{value} is none of {', '.join(map(str, failure.validator_value))}"
+    if failure.validator in ("minimum", "maximum"):
+        return f"{value} is outside the {failure.validator} of {failure.validator_value}"
+    return f"{value} is not allowed here"
+
+
+def _short(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+@cache
+def _validator(name: str) -> Any:
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
+    described = schema(name)
+    samples = described.get("$defs", {}).get("count")
+
+    def items(validator: Any, each: Any, instance: Any, here: Any) -> Iterator[Any]:
+        # A result has up to millions of samples. One pass in C suffices for them if they are good.
+        if each == {"$ref": "#/$defs/count"} and isinstance(instance, list) and _are_counts(instance, samples):
+            return
+        yield from Draft202012Validator.VALIDATORS["items"](validator, each, instance, here)
+
+    checker = Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": lambda _, value: type(value) is int, "number": lambda _, value: _is_number(value)}
+    )
+    return extend(Draft202012Validator, {"items": items}, type_checker=checker)(described)
+
+
+def _are_counts(values: list[Any], count: Any) -> bool:
+    return not values or (
+        set(map(type, values)) == {int} and min(values) >= count["minimum"] and max(values) <= count["maximum"]
+    )
+
+
+def _is_number(value: object) -> bool:
+    """Tell whether it is a finite number. JSON knows no others, but Python reads NaN and Infinity."""
+    return type(value) is int or (type(value) is float and math.isfinite(value))

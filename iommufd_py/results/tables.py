@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""Tables that fit a page, and the meaning of their columns."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+WIDTH = 80
+"""Columns of a page."""
+MAIL_WIDTH = 72
+"""Columns of a mail."""
+_GAP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Headings, and rows of as many texts.
+
+    Attributes:
+        keys: the first columns, which say what a row is about.
+    """
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    keys: int = 1
+
+
+def fold(table: Table, width: int = WIDTH) -> list[Table]:
+    """Return *table* as tables of at most *width* columns, each with the keys; a single column is never divided."""
+    widths = [max(len(row[at]) for row in (table.headings, *table.rows)) + _GAP for at in range(len(table.headings))]
+    room = width + _GAP - sum(widths[: table.keys])
+    parts: list[list[int]] = [[]]
+    used = 0
+    for at in range(table.keys, len(table.headings)):
+        if parts[-1] and used + widths[at] > room:
+            parts.append([])
+            used = 0
+        parts[-1].append(at)
+        used += widths[at]
+    return [_columns(table, (*range(table.keys), *part)) for part in parts]
+
+
+def _columns(table: Table, chosen: Sequence[int]) -> Table:
+    return Table(
+        tuple(table.headings[at] for at in chosen),
+        tuple(tuple(row[at] for at in chosen) for row in table.rows),
+        table.keys,
+    )
+
+
+def lines(table: Table, indent: str = "") -> list[str]:
+    """Return the table as aligned text: keys to the left, figures to the right."""
+    widths = [max(len(row[at]) for row in (table.headings, *table.rows)) for at in range(len(table.headings))]
+    return [
+        (
+            indent
+            + (" " * _GAP).join(
+                text.ljust(width) if at < table.keys else text.rjust(width)
+                for at, (text, width) in enumerate(zip(row, widths, strict=True))
+            )
+        ).rstrip()
+        for row in (table.headings, *table.rows)
+    ]
+
+
+def wrapped(text: str, width: int = WIDTH, indent: str = "  ") -> list[str]:
+    """Return *text* in lines of at most *width* columns. Words stay whole, except one longer than a line."""
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
+
+
+EXPLANATIONS = {
+    "size": "bytes that one sample maps",
+    "backing": "kind of memory behind the buffer",
+    "backend": "interface to the kernel: iommufd, its container, or VFIO type1",
+    "chunk": "bytes that one ioctl maps",
+    "operation": "the timed operation, by itself",
+    "n": "number of samples",
+    "min": "shortest sample",
+    "median": "median of all samples",
+    "mean": "mean of all samples",
+    "medians": "lowest and highest median of a process, relative to the median",
+    "p90": "90 % of the samples are not longer",
+    "p99": "99 % of the samples are not longer",
+    "p99.9": "99.9 % of the samples are not longer",
+    "outliers": "samples above the third quartile by over three interquartile ranges; they are included",
+    "ns/4K": "median for each 4K page",
+    "GiB/s": "size divided by the median",
+    "flush": "calls of the kernel's CPU cache flush in one operation, and flushed pages for each page",
+    "floor": "time of as many ioctls that do nothing, as a share of the median",
+    "IOVA": "first I/O virtual address of the mapping",
+    "runs": "physically contiguous runs that the buffer consists of",
+    "leaves": "page-table leaves of the IOMMU by size; ? where the kernel does not show them",
+    "CLFLUSHOPT": "median time to flush the same buffer from user space, with two clock reads",
+    "before": "geometric mean over boots (or processes) of the medians of the first run",
+    "after": "the same of the second run",
+    "ratio": "after divided by before",
+    "interval": "99 % confidence interval of the ratio",
+    "net": "ratio after the floor is taken off both times; given where the floor is over 10 %",
+    "F": "the difference, in units of CLFLUSHOPT over the same buffer from user space",
+    "verdict": "explained above",
+}
+"""Meaning of each column, by its heading."""
+
+
+def explained(headings: Iterable[str], width: int = WIDTH) -> list[str]:
+    """Return a line for each of the *headings* that has an explanation."""
+    return [
+        line
+        for heading in dict.fromkeys(headings)
+        if heading in EXPLANATIONS
+        for line in wrapped(f"{heading}: {EXPLANATIONS[heading]}", width)
+    ]

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: MIT
+"""Files that are not what they should be: one sentence with the place, never a traceback."""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iommufd_py import ToolError
+from iommufd_py.results import breakdown, compare_text, cover_letter, dialects, document, kcidb, pyperf, report
+from iommufd_py.results.compare import compare, comparison_document
+from iommufd_py.results.model import Noise, merge
+from tests.unit.results.bench_results import result, run
+
+Place = tuple[str | int, ...]
+MUTANTS = (None, "text", -1, 0, 2**63, 2**64, 1.5, [], {}, True, float("nan"), 10**400, "\x1b[31m", "\ud800", 1e300)
+
+
+def places(value: Any, here: Place = ()) -> Iterator[Place]:
+    """Every place in a document."""
+    if here:
+        yield here
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from places(each, (*here, key))
+    elif isinstance(value, list):
+        for number, each in enumerate(value[:2]):
+            yield from places(each, (*here, number))
+
+
+def changed(whole: Any, place: Place, value: Any) -> Any:
+    spoiled = copy.deepcopy(whole)
+    *way, last = place
+    parent = spoiled
+    for step in way:
+        parent = parent[step]
+    if value is KeyError:
+        del parent[last]
+    else:
+        parent[last] = value
+    return spoiled
+
+
+@pytest.fixture(scope="module")
+def good() -> Any:
+    noise = Noise(steal=0.0, switches=0.0, waiting=0.0, clock_jump=0.0, slowdown=1.0)
+    whole = merge([result(run(noise=noise, clock_ns=20.0, ioctl_ns=110.0, discarded=("busy",)), run(), run())])
+    return json.loads(json.dumps(document.to_document(whole)))
+
+
+def use(path: Path) -> None:
+    """Everything that is made of a file."""
+    read = document.load(path)
+    for one in (report.table(read), report.buffers(read)):
+        assert all(isinstance(text, str) for row in one.rows for text in row)
+    "\n".join([*report.notes(read), *(text for _, text in report.facts(read))]).encode()
+    json.dumps(report.summary_document(read), allow_nan=False)
+    json.dumps(pyperf.to_pyperf(read), allow_nan=False)
+    comparison = compare(read, read, force=True)
+    compare_text.markdown(comparison).encode()
+    cover_letter.cover_letter([read, read], [comparison]).encode()
+    dialects.iommupt(read, read, comparison).encode()
+    dialects.vfio_tests(read, read, comparison).encode()
+    json.dumps(kcidb.report([read, read], [comparison]), allow_nan=False)
+    json.dumps(comparison_document([comparison]), allow_nan=False)
+
+
+def test_every_value_of_every_kind_is_used_or_refused_with_its_place(good: Any, tmp_path: Path) -> None:
+    """What breaks the schema is refused by the place; what does not is good for everything that is made of it."""
+    file, used, refused = tmp_path / "run.json", 0, 0
+    for place in places(good):
+        for value in (*MUTANTS, KeyError):
+            file.write_text(json.dumps(changed(good, place, value)))
+            try:
+                use(file)
+            except ToolError as failure:
+                text = str(failure)
+                refused += 1
+                assert str(file) in text or "no row in common" in text or "differ in" in text, (place, value, text)
+                assert len(text) < 600 + len(str(file)), (place, value)
+                text.encode()
+            else:
+                used += 1
+    assert refused > 5 * used > 0
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [
+        (("rows", 0, "iova"), None, "damaged at rows/0/iova: None is not of type integer"),
+        (("rows", 0, "point", "size_bytes"), 0, "damaged at rows/0/point/size_bytes: 0 is outside the minimum of 1"),
+        (("rows", 0, "point", "bulk_unmap"), None, "damaged at rows/0/point/bulk_unmap: None is not of type boolean"),
+        (("environment", "platform"), 1, "damaged at environment/platform: 1 is not of type string"),
+        (("rows", 0, "runs", 0, "boot_id"), [], r"damaged at rows/0/runs/0/boot_id: \[\] is not of type string"),
+        (("floor", "clock_ns", 0), float("nan"), "damaged at floor/clock_ns/0: nan is not of type integer"),
+        (
+            ("rows", 0, "runs", 1, "operations"),
+            {},
+            "damaged at rows/0/runs/1/operations: they are not those",
+        ),
+        (("command", 0), None, "damaged at command/0"),
+        (("schema",), "iommufd-bench/2", "was written by a newer version of this tool .* upgrade iommufd-py"),
+        (("schema",), "iommufd-bench-compare/1", "was written by 'iommufd bench compare --json'"),
+        (("schema",), "other/1", "has the schema 'other/1', not iommufd-bench/1"),
+        (("schema",), KeyError, "has no schema, so it is not a file of this tool"),
+    ],
+)
+def test_the_sentence(good: Any, tmp_path: Path, place: Place, value: Any, reason: str) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(changed(good, place, value)))
+    with pytest.raises(ToolError, match=reason):
+        document.load(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"not json", "is no JSON: give a file that 'iommufd bench run --output' wrote"),
+        (b"\xff\xfe", "is no JSON"),
+        (b"[" * 100_000, "is nested too deeply"),
+        (b"[]", "has no schema"),
+        (b'{"version": "1.0", "benchmarks": []}', "is a pyperf file"),
+        (b'{"schema": "iommufd-bench/1"}', "is damaged at its top level: '.*' is a required property"),
+        (b'{"schema": ["iommufd-bench/1"]}', "has no schema"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    file = tmp_path / "run.json"
+    file.write_bytes(content)
+    with pytest.raises(ToolError, match=reason):
+        document.load(file)
+    with pytest.raises(ToolError):
+        breakdown.load_breakdowns(file)
+
+
+def test_a_byte_order_mark_is_no_damage(good: Any, tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(good), "utf-8-sig")
+    use(file)
+
+
+def test_a_file_of_an_older_version_is_read(good: Any, tmp_path: Path) -> None:
+    """Before the floors of each process, the boots and the names."""
+    old = copy.deepcopy(good)
+    for key in ("name", "boots", "discarded"):
+        del old[key]
+    del old["environment"]["compiler"]
+    for row in old["rows"]:
+        row["user_flush_ns"] = [400, 410]
+        for one in row["runs"]:
+            for key in ("user_flush_ns", "clock_ns", "ioctl_ns", "noise", "discarded"):
+                del one[key]
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(old))
+    read = document.load(file)
+    assert list(read.rows[0].user_flush_ns) == [400, 410]
+    assert read.rows[0].runs[0].ioctl_ns is None
+    use(file)
+    change = compare(read, read).changes[0]
+    assert change.flushes is not None
+    assert change.flushes.low is None
+
+
+def test_no_rows_have_nothing_to_compare(good: Any, tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({**good, "rows": []}))
+    with pytest.raises(ToolError, match="no row in common"):
+        use(file)
+
+
+@pytest.mark.parametrize("part", ["rounds", "whole_ns", "parts", "name"])
+def test_a_damaged_trace_is_refused_with_its_place(tmp_path: Path, part: str) -> None:
+    whole = {"name": "map", "rounds": 1, "whole_ns": 5, "parts": [{"name": "pinning", "ns": 5, "calls": 1}]}
+    file = tmp_path / "trace.json"
+    file.write_text(json.dumps({"schema": breakdown.SCHEMA, "breakdowns": [whole]}))
+    assert breakdown.load_breakdowns(file)[0].parts[0].name == "pinning"
+    file.write_text(json.dumps({"schema": breakdown.SCHEMA, "breakdowns": [{**whole, part: None}]}))
+    with pytest.raises(ToolError, match=f"damaged at breakdowns/0/{part}"):
+        breakdown.load_breakdowns(file)
