@@ -78,7 +78,7 @@ class IommufdError(OSError):
 
     @property
     def meaning(self) -> str:
-        """What this errno means for this ioctl, and what to do about it; the kernel's general meaning otherwise."""
+        """The meaning of the errno for this ioctl, with the remedy; without a special one, its general meaning."""
         number = self.errno or 0
         return _MEANINGS.get((self.ioctl, number)) or _GENERAL.get(number) or os.strerror(number)
 
@@ -133,7 +133,10 @@ _GENERAL: dict[int, str] = {
     _errno.ENOENT: "no object with this id, or nothing at this IOVA",
     _errno.EBUSY: "still in use by another object; close what depends on it first",
     _errno.ENOMEM: "the kernel is out of memory",
-    _errno.EPERM: "not permitted; run as root",
+    _errno.EPERM: (
+        "not permitted: run as root with all capabilities (a container or a service may drop CAP_SYS_RAWIO, "
+        "CAP_SYS_ADMIN or CAP_IPC_LOCK); kernel lockdown and SELinux refuse too, and the kernel log names them"
+    ),
     _errno.EFAULT: "a pointer given to the kernel is not valid memory of this process",
 }
 
@@ -165,10 +168,11 @@ _UNSAFE_INTERRUPTS = (
 _NO_ROOM = "no free IOVA range of this length is left in the allowed ranges; unmap something"
 
 _NO_MOCK_DEVICE = (
-    "this kernel makes no mock device beside another IOMMU driver, as 6.12: boot that with intel_iommu=off"
+    "the kernel made no mock device: its series may have no mock support beside another IOMMU driver (6.12: boot with "
+    "intel_iommu=off), or a User-Mode Linux kernel lacks the patches of iommufd_py/lab/patches/um"
 )
 
-# What an errno means for one ioctl, where that says more than the general meaning.
+# The meaning of an errno for one ioctl, where it says more than the general meaning.
 _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_IOAS_MAP", _errno.EINVAL): _NOT_IN_RANGE,
     ("IOMMU_IOAS_MAP", _errno.EEXIST): _TAKEN,
@@ -218,21 +222,21 @@ _MEANINGS: dict[tuple[str, int], str] = {
         _errno.EINVAL,
     ): f"the kernel does not know a flag of the device, or {_NO_MOCK_DEVICE}",
     ("IOMMU_IOAS_CHANGE_PROCESS", _errno.EINVAL): (
-        "something is mapped that is no file mapping: only what IOMMU_IOAS_MAP_FILE mapped can change its process"
+        "a mapping was made by IOMMU_IOAS_MAP: only mappings by IOMMU_IOAS_MAP_FILE can change their process"
     ),
     ("VFIO_DEVICE_GET_INFO", _errno.EINVAL): "the device is not bound to an iommufd yet; bind it first",
     ("VFIO_DEVICE_GET_REGION_INFO", _errno.EINVAL): "the device has no region of this index",
     ("VFIO_DEVICE_GET_IRQ_INFO", _errno.EINVAL): "the device has no interrupts of this index",
     ("VFIO_DEVICE_SET_IRQS", _errno.EINVAL): (
-        "the device has not that many interrupts of this index, cannot do this with them, or another index is enabled; "
-        "disable that first"
+        "the device has fewer interrupts of this index, cannot do this with them, or another index is enabled: disable "
+        "that one first"
     ),
     ("VFIO_DEVICE_SET_IRQS", _errno.EBUSY): "the device's line is shared and it cannot mask INTx; use MSI",
     ("VFIO_DEVICE_FEATURE", _errno.ENOTTY): "the device or this kernel does not have the feature",
     (
         "VFIO_DEVICE_FEATURE",
         _errno.EINVAL,
-    ): "the feature has not this operation, or its data is not as long as it must be",
+    ): "the feature does not have this operation, or its data has the wrong length",
     ("VFIO_GROUP_SET_CONTAINER", _errno.EINVAL): "the group is in a container already; close that first",
     ("VFIO_GROUP_SET_CONTAINER", _errno.EBUSY): _OTHER_DRIVER,
     ("VFIO_GROUP_SET_CONTAINER", _errno.EBADFD): "the descriptor is neither a VFIO container nor an iommufd",
@@ -285,7 +289,7 @@ _HEX = ("iova", "user_va", "addr", "flags", "_uptr", "vaddr")
 
 
 def show_argument(name: str, value: object) -> str:
-    """Return how a field of an ioctl is shown: addresses and flags hexadecimal, other numbers decimal."""
+    """Return the text of an ioctl's field: addresses and flags in hexadecimal, other numbers in decimal."""
     if isinstance(value, int) and name.endswith(_HEX):
         return hex(value)
     return str(int(value)) if isinstance(value, int) else repr(value)

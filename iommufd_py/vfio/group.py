@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""VFIO's older way to a device: through its IOMMU group, /dev/vfio/N, in a container."""
+"""IOMMU groups, /dev/vfio/N: the older way of VFIO to a device, inside a container."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from iommufd_py.vfio.pci_device import VfioPciDevice
 
 
 class VfioGroup(Resource):
-    """An IOMMU group in a container. Made by ``container.open_device()``; the last group takes the mappings with it.
+    """An IOMMU group in a container. Made by ``container.open_device()``. Closing the last group drops all mappings.
 
     Args:
         container: the container, which outlives the group.
@@ -57,14 +57,14 @@ class VfioGroup(Resource):
         return self._fd
 
     def status(self) -> GroupFlags:
-        """Ask whether the group is viable and in a container."""
+        """Return whether the group is viable, and whether it is in a container."""
         return vfio.group_get_status(self.fileno())
 
     def _release(self) -> None:
         try:
             self._on_close(self)
         finally:
-            # Closing the group, with its devices closed, is what takes it out of the container.
+            # The group leaves the container when its file is closed and no device of it is open.
             os.close(self._fd)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A container made of an iommufd and one IOAS."""
+"""A container that is an iommufd with one IOAS."""
 
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.iova import IovaRanges
@@ -17,7 +17,7 @@ class IoasContainer(Container):
 
     Attributes:
         iommufd: closed with the container.
-        ioas: where all mappings are.
+        ioas: holds all mappings.
     """
 
     @checked

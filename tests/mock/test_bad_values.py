@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import strategies as st
 
 from iommufd_py import (
     Backing,
@@ -70,7 +71,7 @@ def _cases(iommufd: Iommufd) -> Iterator[Case]:
         {"source": ioas, "source_iova": BASE, "length": PAGE, "iova": BASE},
     )
     yield Case(ioas.unmap, {"iova": ADDRESS, "length": ADDRESS}, {"iova": BASE + (1 << 30), "length": PAGE})
-    yield Case(ioas.allow_iovas, {"ranges": OBJECT}, {})
+    yield Case(ioas.allow_iovas, {"ranges": st.integers() | st.lists(st.integers(), min_size=1)}, {})
     yield Case(
         device.alloc_hwpt,
         {"ioas": OBJECT, "flags": FLAGS, "coherency": OBJECT, "data": OBJECT, "fault_queue": OBJECT},
