@@ -165,6 +165,10 @@ _UNSAFE_INTERRUPTS = (
     "another driver has a device of the group ('iommufd device show'), or the IOMMU does not remap interrupts: for a "
     "device that you trust, echo 1 > /sys/module/{module}/parameters/allow_unsafe_interrupts"
 )
+_VF_TOKEN = (
+    "a VF token is missing or wrong: vfio-pci has the physical function too, and its owner gives the token to the "
+    "users of the virtual functions; pass it as vf_token"
+)
 _NO_ROOM = "no free IOVA range of this length is left in the allowed ranges; unmap something"
 
 _NO_MOCK_DEVICE = (
@@ -206,6 +210,8 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EINVAL): (
         "the device is bound already, its IOMMU is not cache coherent for the CPU, or interrupts cannot be isolated"
     ),
+    ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EACCES): _VF_TOKEN,
+    ("VFIO_GROUP_GET_DEVICE_FD", _errno.EACCES): _VF_TOKEN,
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EBADF): "the descriptor is not an iommufd",
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EBUSY): _OTHER_DRIVER,
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EPERM): _UNSAFE_INTERRUPTS.format(module="iommufd"),

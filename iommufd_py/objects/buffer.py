@@ -131,6 +131,7 @@ class DmaBuffer(Resource):
         if offset < 0 or length < 0 or offset + length > self.length:
             raise ArgumentValueError(f"{length} bytes from offset {offset} are not inside {self!r}")
 
+    @checked
     def flush(self, offset: int = 0, length: int | None = None) -> None:
         """Write the CPU's cache lines of a range back to memory and drop them, before a device reads memory.
 
@@ -148,6 +149,7 @@ class DmaBuffer(Resource):
         self.check_range(offset, length)
         flush_lines(self.user_va + offset, length)
 
+    @checked
     def invalidate(self, offset: int = 0, length: int | None = None) -> None:
         """Have the CPU read a range from memory next, after a device wrote there whose DMA does not snoop.
 
@@ -156,6 +158,7 @@ class DmaBuffer(Resource):
         """
         self.flush(offset, length)
 
+    @checked
     def give_back(self, offset: int, length: int) -> None:
         """Give pages back to the kernel; the next touch supplies others, cleared."""
         self.check_range(offset, length)

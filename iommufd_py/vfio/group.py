@@ -5,6 +5,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import DeviceError, SkipError
@@ -72,12 +73,14 @@ class VfioGroupDevice(VfioPciDevice):
     """A PCI device bound to vfio-pci, opened through its group. Made by ``container.open_device()``."""
 
     @checked
-    def __init__(self, group: VfioGroup, bdf: str) -> None:
+    def __init__(self, group: VfioGroup, bdf: str, *, vf_token: UUID | None = None) -> None:
         super().__init__(group)
         self.group = group
         self.bdf = bdf
         with self._opening():
-            self._fd = vfio.group_get_device_fd(group.fileno(), bdf)
+            # vfio_pci_core_match() of drivers/vfio/pci/vfio_pci_core.c reads the token behind the address.
+            name = bdf if vf_token is None else f"{bdf} vf_token={vf_token}"
+            self._fd = vfio.group_get_device_fd(group.fileno(), name)
 
 
 def _open_group(number: int) -> int:

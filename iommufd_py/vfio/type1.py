@@ -3,6 +3,7 @@
 
 import os
 from pathlib import Path
+from uuid import UUID
 
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import SkipError
@@ -17,6 +18,7 @@ from iommufd_py.vfio.container import Container
 from iommufd_py.vfio.files import open_container_file
 from iommufd_py.vfio.group import VfioGroup, VfioGroupDevice
 from iommufd_py.vfio.sysfs import iommu_group_number
+from iommufd_py.vfio.vf_token import parse_vf_token
 
 DEV_VFIO = Path("/dev/vfio/vfio")
 
@@ -31,6 +33,7 @@ class Type1Container(Container, MappingSpace):
         path: /dev/vfio/vfio, or /dev/iommu for the compatibility layer.
         group: number of a group to add first, such as that of a mediated device. The kernel refuses all other calls
             on a container without a group.
+        vf_token: as for :class:`VfioDevice`.
 
     Raises:
         SkipError: the kernel has no such containers, or no VFIO groups.
@@ -47,6 +50,7 @@ class Type1Container(Container, MappingSpace):
         path: Path = DEV_VFIO,
         *,
         group: int | None = None,
+        vf_token: UUID | str | None = None,
     ) -> None:
         super().__init__()
         self.iommu_type = iommu_type
@@ -63,7 +67,7 @@ class Type1Container(Container, MappingSpace):
             if group is not None:
                 self._join(group)
             if bdf is not None:
-                self.device = self.open_device(bdf)
+                self.device = self.open_device(bdf, vf_token=vf_token)
         except BaseException:
             self.close()
             raise
@@ -80,13 +84,13 @@ class Type1Container(Container, MappingSpace):
         os.close(self._fd)
 
     @checked
-    def open_device(self, bdf: str) -> VfioGroupDevice:
+    def open_device(self, bdf: str, *, vf_token: UUID | str | None = None) -> VfioGroupDevice:
         """Open one more device. Its group joins the container, and stays until the container closes."""
         self._check_open()
-        address = normalize_bdf(bdf)
+        address, token = normalize_bdf(bdf), parse_vf_token(vf_token)
         number = iommu_group_number(address)
         group = self._groups.get(number) or self._join(number)
-        return VfioGroupDevice(group, address)
+        return VfioGroupDevice(group, address, vf_token=token)
 
     def _join(self, number: int) -> VfioGroup:
         group = VfioGroup(self, self._fd, number, self._leaving)
