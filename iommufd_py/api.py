@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The names of the package: what ``from iommufd_py import ...`` offers."""
+"""The public names of the package, for ``from iommufd_py import ...``."""
 
 from iommufd_py.base.coherency import Coherency, CoherencyEvidence, FlushCount
 from iommufd_py.base.container_mode import ContainerMode

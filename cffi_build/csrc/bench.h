@@ -3,7 +3,7 @@
  * Timed loops: clock, ioctls, clock, with nothing of Python between two clock reads.
  *
  * Every operation of the benchmark is a round of steps: map and unmap, a HWPT made and destroyed, and so on. A step's
- * structure is filled in by the caller, so that nothing here knows what an ioctl means.
+ * structure comes from the caller, so this code does not depend on any ioctl.
  */
 
 /* What is done to every cache line of the buffer before each step, outside the timed part. */

@@ -13,7 +13,7 @@ int iommufd_uapi_ioas_map(int fd, uint32_t flags, uint32_t ioas_id, uint64_t use
 			  uint64_t *answer);
 int iommufd_uapi_ioas_unmap(int fd, uint32_t ioas_id, uint64_t iova, uint64_t length, uint64_t *answer);
 
-/* The same for what tests do by the ten thousands: an in-kernel user of the mock driver reads or writes by IOVA. */
+/* The same for an operation that tests issue ten thousand times: an in-kernel user reads or writes by IOVA. */
 int iommufd_uapi_access_rw(int fd, uint32_t access_id, uint64_t iova, void *data, uint64_t length, uint32_t flags);
 
 /* Whether CAP_IPC_LOCK of this thread is in effect, or -errno. */
@@ -25,5 +25,5 @@ int iommufd_uapi_ipc_lock(void);
  */
 int iommufd_uapi_set_ipc_lock(_Bool effective);
 
-/* Has memory that is not yet there come from one NUMA node, or not at all. Returns 0 or -errno. */
+/* Binds memory that is not yet present to one NUMA node. Returns 0 or -errno. */
 int iommufd_uapi_memory_on_node(void *start, uint64_t length, uint32_t node);

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The ground floor: errors, units, addresses and values that know nothing of this package."""
+"""Errors, units, addresses and values. This room imports nothing from the rest of the package."""

@@ -22,15 +22,15 @@ class Coherency(StrEnum):
     COHERENT = "coherent"
     NON_COHERENT = "non-coherent"
     ANY = "any"
-    """As a wish: whatever the hardware gives. Never a finding."""
+    """Only as a request: any coherency will do."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoherencyEvidence:
-    """Why a HWPT is called coherent or non-coherent.
+    """The evidence that a HWPT is coherent or non-coherent.
 
     Attributes:
-        dma_cc: the kernel's own account: VFIO_DMA_CC_IOMMU of an IOAS on which this HWPT alone decides the answer.
+        dma_cc: the kernel's answer: VFIO_DMA_CC_IOMMU of an IOAS for which this HWPT alone decides it.
         ecap: VT-d extended capability register from IOMMU_GET_HW_INFO, None for another IOMMU.
     """
 
@@ -44,7 +44,7 @@ class CoherencyEvidence:
 
     @property
     def coherency(self) -> Coherency:
-        """The finding: what the kernel says of the domain, never deduced from ECAP alone."""
+        """The coherency by the kernel's own answer. ECAP alone does not decide it."""
         return Coherency.COHERENT if self.dma_cc else Coherency.NON_COHERENT
 
     def __str__(self) -> str:
@@ -52,10 +52,10 @@ class CoherencyEvidence:
         return answer if self.ecap is None else f"{answer}, ECAP={self.ecap:#x} (SC={int(bool(self.snoop_control))})"
 
     def require(self, wanted: Coherency, device: str) -> None:
-        """Refuse a HWPT for *device* that is not as *wanted*, or whose evidence contradicts itself.
+        """Check that a HWPT for *device* has the *wanted* coherency, and that the evidence does not contradict itself.
 
         Raises:
-            CoherencyError: with the evidence that disagrees and what to do.
+            CoherencyError: the text names the evidence and the remedy.
         """
         if self.dma_cc and self.snoop_control is False:
             raise CoherencyError(
@@ -80,9 +80,9 @@ class CoherencyEvidence:
 
 @dataclass(frozen=True, slots=True)
 class FlushCount:
-    """How often iommufd flushed the CPU caches for DMA pages, and how many pages by that.
+    """How many calls of iommufd flushed the CPU caches for DMA pages, and how many pages they flushed.
 
-    Contiguous pages are flushed by one call.
+    One call flushes contiguous pages.
     """
 
     calls: int

@@ -78,7 +78,7 @@ class IommufdError(OSError):
 
     @property
     def meaning(self) -> str:
-        """What this errno means for this ioctl, and what to do about it; the kernel's general meaning otherwise."""
+        """The meaning of the errno for this ioctl, with the remedy; without a special one, its general meaning."""
         number = self.errno or 0
         return _MEANINGS.get((self.ioctl, number)) or _GENERAL.get(number) or os.strerror(number)
 
@@ -133,7 +133,10 @@ _GENERAL: dict[int, str] = {
     _errno.ENOENT: "no object with this id, or nothing at this IOVA",
     _errno.EBUSY: "still in use by another object; close what depends on it first",
     _errno.ENOMEM: "the kernel is out of memory",
-    _errno.EPERM: "not permitted; run as root",
+    _errno.EPERM: (
+        "not permitted: run as root with all capabilities (a container or a service may drop CAP_SYS_RAWIO, "
+        "CAP_SYS_ADMIN or CAP_IPC_LOCK); kernel lockdown and SELinux refuse too, and the kernel log names them"
+    ),
     _errno.EFAULT: "a pointer given to the kernel is not valid memory of this process",
 }
 
@@ -162,13 +165,18 @@ _UNSAFE_INTERRUPTS = (
     "another driver has a device of the group ('iommufd device show'), or the IOMMU does not remap interrupts: for a "
     "device that you trust, echo 1 > /sys/module/{module}/parameters/allow_unsafe_interrupts"
 )
+_VF_TOKEN = (
+    "a VF token is missing or wrong: vfio-pci has the physical function too, and its owner gives the token to the "
+    "users of the virtual functions; pass it as vf_token"
+)
 _NO_ROOM = "no free IOVA range of this length is left in the allowed ranges; unmap something"
 
 _NO_MOCK_DEVICE = (
-    "this kernel makes no mock device beside another IOMMU driver, as 6.12: boot that with intel_iommu=off"
+    "the kernel made no mock device: its series may have no mock support beside another IOMMU driver (6.12: boot with "
+    "intel_iommu=off), or a User-Mode Linux kernel lacks the patches of iommufd_py/lab/patches/um"
 )
 
-# What an errno means for one ioctl, where that says more than the general meaning.
+# The meaning of an errno for one ioctl, where it says more than the general meaning.
 _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_IOAS_MAP", _errno.EINVAL): _NOT_IN_RANGE,
     ("IOMMU_IOAS_MAP", _errno.EEXIST): _TAKEN,
@@ -202,6 +210,8 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EINVAL): (
         "the device is bound already, its IOMMU is not cache coherent for the CPU, or interrupts cannot be isolated"
     ),
+    ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EACCES): _VF_TOKEN,
+    ("VFIO_GROUP_GET_DEVICE_FD", _errno.EACCES): _VF_TOKEN,
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EBADF): "the descriptor is not an iommufd",
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EBUSY): _OTHER_DRIVER,
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EPERM): _UNSAFE_INTERRUPTS.format(module="iommufd"),
@@ -218,21 +228,21 @@ _MEANINGS: dict[tuple[str, int], str] = {
         _errno.EINVAL,
     ): f"the kernel does not know a flag of the device, or {_NO_MOCK_DEVICE}",
     ("IOMMU_IOAS_CHANGE_PROCESS", _errno.EINVAL): (
-        "something is mapped that is no file mapping: only what IOMMU_IOAS_MAP_FILE mapped can change its process"
+        "a mapping was made by IOMMU_IOAS_MAP: only mappings by IOMMU_IOAS_MAP_FILE can change their process"
     ),
     ("VFIO_DEVICE_GET_INFO", _errno.EINVAL): "the device is not bound to an iommufd yet; bind it first",
     ("VFIO_DEVICE_GET_REGION_INFO", _errno.EINVAL): "the device has no region of this index",
     ("VFIO_DEVICE_GET_IRQ_INFO", _errno.EINVAL): "the device has no interrupts of this index",
     ("VFIO_DEVICE_SET_IRQS", _errno.EINVAL): (
-        "the device has not that many interrupts of this index, cannot do this with them, or another index is enabled; "
-        "disable that first"
+        "the device has fewer interrupts of this index, cannot do this with them, or another index is enabled: disable "
+        "that one first"
     ),
     ("VFIO_DEVICE_SET_IRQS", _errno.EBUSY): "the device's line is shared and it cannot mask INTx; use MSI",
     ("VFIO_DEVICE_FEATURE", _errno.ENOTTY): "the device or this kernel does not have the feature",
     (
         "VFIO_DEVICE_FEATURE",
         _errno.EINVAL,
-    ): "the feature has not this operation, or its data is not as long as it must be",
+    ): "the feature does not have this operation, or its data has the wrong length",
     ("VFIO_GROUP_SET_CONTAINER", _errno.EINVAL): "the group is in a container already; close that first",
     ("VFIO_GROUP_SET_CONTAINER", _errno.EBUSY): _OTHER_DRIVER,
     ("VFIO_GROUP_SET_CONTAINER", _errno.EBADFD): "the descriptor is neither a VFIO container nor an iommufd",
@@ -285,7 +295,7 @@ _HEX = ("iova", "user_va", "addr", "flags", "_uptr", "vaddr")
 
 
 def show_argument(name: str, value: object) -> str:
-    """Return how a field of an ioctl is shown: addresses and flags hexadecimal, other numbers decimal."""
+    """Return the text of an ioctl's field: addresses and flags in hexadecimal, other numbers in decimal."""
     if isinstance(value, int) and name.endswith(_HEX):
         return hex(value)
     return str(int(value)) if isinstance(value, int) else repr(value)

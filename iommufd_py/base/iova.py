@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Addresses as the device sees them."""
+"""IOVA ranges: addresses in the device's address space."""
 
 from dataclasses import dataclass
 
@@ -52,7 +52,7 @@ class IovaRange:
 
 @dataclass(frozen=True, slots=True)
 class IovaRanges:
-    """Where an IOAS may map, and the bytes to which IOVA and length must be aligned (IOMMU_IOAS_IOVA_RANGES)."""
+    """The ranges in which an IOAS may map, and the alignment in bytes of IOVA and length (IOMMU_IOAS_IOVA_RANGES)."""
 
     ranges: tuple[IovaRange, ...]
     alignment: int

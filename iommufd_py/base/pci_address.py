@@ -20,7 +20,7 @@ def normalize_bdf(text: str) -> str:
     The domain is a number, of which sysfs writes at least four digits; other tools write eight.
 
     Raises:
-        DeviceError: *text* is no PCI address.
+        DeviceError: *text* is not a PCI address.
     """
     match = _BDF.fullmatch(text)
     if match is None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Files of sysfs and procfs whose owner may go away while they are read.
+"""Read files of sysfs and procfs that may disappear at any moment.
 
-Others bind and unbind drivers, and unplug devices, at any moment: what has gone reads as what was never there.
+Other programs bind and unbind drivers, and unplug devices. A file that has disappeared reads as one that never existed.
 """
 
 import contextlib
@@ -12,21 +12,21 @@ from pathlib import Path
 
 
 def attribute_text(attribute: Path) -> str:
-    """Return what an attribute says, without white space around it; empty if there is none."""
+    """Return the text of an attribute without surrounding white space; empty if the file does not exist."""
     with _may_be_gone():
         return attribute.read_text().strip()
     return ""
 
 
 def target_name(link: Path) -> str:
-    """Return the name of what a link like ``driver`` leads to; empty if there is none."""
+    """Return the last part of a link's target, such as the name of a ``driver``; empty if there is no link."""
     with _may_be_gone():
         return os.path.basename(os.readlink(link))
     return ""
 
 
 def entries(directory: Path, pattern: str = "*") -> list[Path]:
-    """Return what is in a directory and matches *pattern*, by name; nothing if there is no such directory."""
+    """Return the entries of a directory that match *pattern*, sorted by name; none if there is no directory."""
     with _may_be_gone():
         return sorted(directory.glob(pattern))
     return []
@@ -37,6 +37,6 @@ def _may_be_gone() -> Iterator[None]:
     try:
         yield
     except OSError as failure:
-        # ENODEV: the owner went away when the file was open.
+        # ENODEV: the device disappeared while the file was open.
         if failure.errno not in (errno.ENOENT, errno.ENODEV):
             raise

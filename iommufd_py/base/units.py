@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Sizes, addresses and times as people write them."""
+"""Read and write sizes, addresses and times as text."""
 
 import re
 
@@ -38,7 +38,7 @@ def parse_iova(text: str) -> int:
     """Return the IOVA that *text* names, hexadecimal with ``0x`` or decimal or a size such as ``4G``.
 
     Raises:
-        ValueError: *text* is no address of 64 bits.
+        ValueError: *text* is not an address of 64 bits.
     """
     iova = 0 if text.strip() in ("0", "0x0") else parse_size(text)
     if iova >= 1 << 64:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An in-kernel user of an IOAS, as a mediated device is one: it reads, writes and pins user memory by IOVA."""
+"""An in-kernel user of an IOAS, such as a mediated device: it reads, writes and pins user memory by IOVA."""
 
 import os
 import sys
@@ -14,11 +14,11 @@ from iommufd_py.uapi.iommufd_test import command
 
 
 class MockAccess(Resource):
-    """An access to *ioas*, which either pins pages or reads and writes.
+    """An in-kernel access to the mappings of an IOAS. It either pins pages, or reads and writes memory.
 
     Args:
-        ioas: whose mappings it sees.
-        pins: whether it is one that pins.
+        ioas: the IOAS.
+        pins: whether it pins pages.
 
     Source: iommufd_access_*() in include/linux/iommufd.h, used by drivers/iommu/iommufd/selftest.c.
     """
@@ -44,7 +44,7 @@ class MockAccess(Resource):
 
     @checked
     def pin(self, iova: int, length: int, user_va: int, *, write: bool = False) -> "AccessPin":
-        """Pin the pages of a mapped range, and have the kernel confirm that they are those of *user_va*."""
+        """Pin the pages of a mapped range; the kernel checks that they are the pages at *user_va*."""
         return AccessPin(self, iova, length, user_va, write)
 
     def read(self, iova: int, length: int, *, slow_path: bool = False) -> bytes:
@@ -65,7 +65,7 @@ class MockAccess(Resource):
 
     @checked
     def replace(self, ioas: Ioas) -> None:
-        """See the mappings of another IOAS from now on; the kernel drops the pins in the old one."""
+        """Change to the mappings of another IOAS; the kernel drops the pins in the old one."""
         ioas._check_open()
         with held_signals():
             command(self._fd(), "ACCESS_REPLACE_IOAS", self._access_fd, "access_replace_ioas", ioas_id=ioas.id)

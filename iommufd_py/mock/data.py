@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The mock driver's own numbers, and its own structures for iommufd's ioctls."""
+"""Constants of the mock driver, and its structures for iommufd's ioctls."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,19 @@ from iommufd_py.uapi.call import pack, unpack
 from iommufd_py.uapi.enums import HwptDataType, MockPageTable
 
 APERTURE = IovaRange(iommufd_test.APERTURE_START, iommufd_test.APERTURE_LAST)
-"""Where a mock domain can map."""
+"""The IOVA range of a mock domain."""
 
 PAGE_BYTES = iommufd_test.PAGE_BYTES
 """The smallest page of a mock domain: half of the CPU's."""
 
 IOTLB_ENTRIES, IOTLB_DEFAULT = iommufd_test.IOTLB_ENTRIES, iommufd_test.IOTLB_DEFAULT
-"""How many entries the make-believe IOTLB of a nested mock HWPT has, and what they hold until invalidated, to 0."""
+"""The number of entries of a nested mock HWPT's IOTLB, and their first value. An invalidation sets an entry to 0."""
 
 DEVICE_CACHE_ENTRIES, DEVICE_CACHE_DEFAULT = iommufd_test.DEVICE_CACHE_ENTRIES, iommufd_test.DEVICE_CACHE_DEFAULT
-"""The same of a mock device's cache."""
+"""The number of entries of a mock device's cache, and their first value."""
 
 HUGE_PAGE_BYTES = iommufd_test.HUGE_PAGE_BYTES
-"""The pages that :attr:`MockPageTable.HUGE` has beside."""
+"""The size of the additional pages of :attr:`MockPageTable.HUGE`."""
 
 PASID_WIDTH = iommufd_test.PASID_WIDTH
 """Bits of a PASID."""
@@ -34,9 +34,9 @@ PASID_RESERVED = iommufd_test.PASID_RESERVED
 
 @checked
 def hwpt_data(iotlb: int = IOTLB_DEFAULT, *, page_table: MockPageTable = MockPageTable.DEFAULT) -> HwptData:
-    """Describe a mock HWPT: what its IOTLB holds at first if nested, the format of its page table if paging.
+    """Describe a mock HWPT: the first value of the IOTLB of a nested one, the page table format of a paging one.
 
-    Kernels before 6.19 know no formats, and refuse a structure that is longer than theirs: the default is left out.
+    Kernels before 6.19 have no formats and refuse the longer structure, so the default format is left out.
     """
     content = pack("iommu_hwpt_selftest", iotlb=iotlb, pagetable_type=page_table)
     return HwptData(HwptDataType.SELFTEST, content if page_table else content[:4])
@@ -44,21 +44,21 @@ def hwpt_data(iotlb: int = IOTLB_DEFAULT, *, page_table: MockPageTable = MockPag
 
 @checked
 def hwpt_invalidation(index: int = 0, *, everything: bool = False) -> bytes:
-    """Say which IOTLB entry of a nested HWPT to invalidate."""
+    """Return the entry that invalidates one IOTLB entry of a nested HWPT, or all."""
     flags = iommufd_test.INVALIDATE_ALL if everything else 0
     return pack("iommu_hwpt_invalidate_selftest", flags=flags, iotlb_id=index)
 
 
 @checked
 def viommu_invalidation(virt_id: int, index: int = 0, *, everything: bool = False) -> bytes:
-    """Say which cache entry of which device of a vIOMMU to invalidate."""
+    """Return the entry that invalidates one cache entry, or all, of a device of a vIOMMU."""
     flags = iommufd_test.INVALIDATE_ALL if everything else 0
     return pack("iommu_viommu_invalidate_selftest", flags=flags, vdev_id=virt_id, cache_id=index)
 
 
 @dataclass(frozen=True, slots=True)
 class MockViommuData:
-    """What the mock driver tells of a vIOMMU: its in-data echoed, and where its registers can be mapped."""
+    """The mock driver's data of a vIOMMU: the echo of the in-data, and the place of its registers for mmap()."""
 
     echo: int
     mmap_offset: int

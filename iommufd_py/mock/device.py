@@ -16,8 +16,8 @@ from iommufd_py.uapi.iommufd_test import command
 
 
 class MockDevice(BoundDevice):
-    """A mock device, attached to *target*, and to an IOAS of its own when it is detached: the kernel knows none that
-    is not attached.
+    """A mock device, attached to *target*. While it is detached it is attached to an empty IOAS of its own, because the
+    kernel has no detached mock devices.
 
     Raises:
         ToolError: the running kernel is built without CONFIG_IOMMUFD_TEST.
@@ -77,7 +77,7 @@ class MockDevice(BoundDevice):
         uapi.destroy(self.iommufd.fileno(), self.id)
 
     def close(self) -> None:
-        """Close what stands on the device, the device, and its parking IOAS."""
+        """Close the resources that stand on the device, the device, and the IOAS for its detached state."""
         with held_signals():
             # The kernel detaches a device that it destroys.
             attachment = self.attachments.pop(None, None)
@@ -88,19 +88,19 @@ class MockDevice(BoundDevice):
 
     @checked
     def check_pasid(self, pasid: int, hwpt_id: int) -> None:
-        """Have the kernel confirm that *pasid* is attached to the HWPT, or with 0 to none; EINVAL if not."""
+        """Make the kernel check that *pasid* is attached to the HWPT (0: to none); EINVAL if not."""
         command(self.iommufd.fileno(), "PASID_CHECK_HWPT", self.id, "pasid_check", pasid=pasid, hwpt_id=hwpt_id)
 
     @checked
     def check_cache(self, index: int, value: int) -> None:
-        """Have the kernel confirm that an entry of the device's cache holds *value*; EINVAL if not."""
+        """Make the kernel check that an entry of the device's cache holds *value*; EINVAL if not."""
         command(self.iommufd.fileno(), "DEV_CHECK_CACHE", self.dev_id, "check_dev_cache", id=index, cache=value)
 
     @checked
     def trigger_fault(
         self, address: int, permission: PageFaultPermission, *, pasid: int | None = None, group: int = 0
     ) -> None:
-        """Have the device touch a page that is not there."""
+        """Make the device access a page that is not present."""
         command(
             self.iommufd.fileno(),
             "TRIGGER_IOPF",
@@ -114,13 +114,13 @@ class MockDevice(BoundDevice):
         )
 
     def trigger_event(self) -> None:
-        """Have the device send an event to its vIOMMU."""
+        """Make the device send an event to its vIOMMU."""
         command(self.iommufd.fileno(), "TRIGGER_VEVENT", 0, "trigger_vevent", dev_id=self.dev_id)
 
 
 @checked
 def make_device(fd: int, pt_id: int, flags: MockDeviceFlags = MockDeviceFlags(0)) -> Any:
-    """Have the kernel make a mock device, attached to an IOAS or HWPT; returns its ids as ``out_...``."""
+    """Make a mock device that is attached to an IOAS or HWPT; returns its ids in fields ``out_...``."""
     if flags:
         return command(fd, "MOCK_DOMAIN_FLAGS", pt_id, "mock_domain_flags", dev_flags=flags).mock_domain_flags
     return command(fd, "MOCK_DOMAIN", pt_id).mock_domain

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the mock driver can be asked to do or to confirm beyond what hardware can."""
+"""Requests to the mock driver that no hardware has: faults on demand, checks of its own state."""
 
 import os
 
@@ -21,41 +21,41 @@ _MEMORY_LIMIT = 65536
 
 @checked
 def add_reserved(ioas: Ioas, start: int, length: int) -> None:
-    """Take a range out of what *ioas* may map, as a device's reserved region does."""
+    """Reserve a range of *ioas*, as a reserved region of a device does."""
     command(ioas._fd(), "ADD_RESERVED", ioas.id, "add_reserved", start=start, length=length)
 
 
 @checked
 def check_map(iommufd: Iommufd, hwpt_id: int, iova: int, length: int, user_va: int) -> None:
-    """Have the kernel confirm that a mock HWPT translates each page to that of *user_va*; EINVAL if not."""
+    """Make the kernel check that a mock HWPT translates each page to the page at *user_va*; EINVAL if not."""
     command(iommufd.fileno(), "MD_CHECK_MAP", hwpt_id, "check_map", iova=iova, length=length, uptr=user_va)
 
 
 @checked
 def check_refs(iommufd: Iommufd, user_va: int, length: int, pins: int) -> None:
-    """Have the kernel confirm that each page from *user_va* is pinned *pins* times; EIO if not.
+    """Make the kernel check that each page from *user_va* is pinned *pins* times; EIO if not.
 
-    It does not look at the pages of huge pages.
+    The kernel skips huge pages.
     """
     command(iommufd.fileno(), "MD_CHECK_REFS", 0, "check_refs", length=length, uptr=user_va, refs=pins)
 
 
 @checked
 def check_iotlb(nested: NestedHwpt, index: int, value: int) -> None:
-    """Have the kernel confirm that an entry of the HWPT's IOTLB holds *value*; EINVAL if not."""
+    """Make the kernel check that an entry of the HWPT's IOTLB holds *value*; EINVAL if not."""
     command(nested._fd(), "MD_CHECK_IOTLB", nested.id, "check_iotlb", id=index, iotlb=value)
 
 
 @checked
 def limit_memory(iommufd: Iommufd, byte_limit: int | None) -> None:
-    """Limit the batches in which the kernel handles pages, *of all iommufds*, to *byte_limit*; None: back to normal."""
+    """Limit the batches in which the kernel handles the pages of *all* iommufds to *byte_limit*; None restores 64K."""
     limit = _MEMORY_LIMIT if byte_limit is None else byte_limit
     command(iommufd.fileno(), "SET_TEMP_MEMORY_LIMIT", 0, "memory_limit", limit=limit)
 
 
 @checked
 def set_dirty(hwpt: Hwpt, pages: DirtyBitmap) -> int:
-    """Have the mock IOMMU write the pages that are dirty in *pages*; returns how many it did."""
+    """Make the mock IOMMU mark the pages that are dirty in *pages* as written; returns their number."""
     bits = bytearray(pages.bits)
     answer = command(
         hwpt._fd(),
@@ -71,7 +71,7 @@ def set_dirty(hwpt: Hwpt, pages: DirtyBitmap) -> int:
 
 
 class MockDmabuf(Resource):
-    """A dma-buf whose exporter can take its memory away.
+    """A dma-buf of the mock driver, whose memory the driver can revoke.
 
     Attributes:
         length: bytes.
@@ -83,7 +83,7 @@ class MockDmabuf(Resource):
         self._iommufd = iommufd
         self.length = length
         fd = iommufd.fileno()
-        # 7.3.4 makes the descriptor and returns 0: then it is the lowest number that was free.
+        # Linux 7.3.4 makes the descriptor but returns 0. The descriptor is then the lowest free number.
         lowest_free = os.dup(fd)
         os.close(lowest_free)
         with self._opening():
@@ -97,7 +97,7 @@ class MockDmabuf(Resource):
 
     @checked
     def revoke(self, revoked: bool = True) -> None:
-        """Take the memory away, or give it back."""
+        """Revoke the memory, or restore it if *revoked* is false."""
         command(self._iommufd.fileno(), "DMABUF_REVOKE", 0, "dmabuf_revoke", dmabuf_fd=self.fileno(), revoked=revoked)
 
     def _release(self) -> None:
@@ -106,7 +106,7 @@ class MockDmabuf(Resource):
 
 @checked
 def flush_count(iommufd: Iommufd) -> FlushCount | None:
-    """Return what the kernel flushed for all iommufds so far, None if it does not count, as a stock kernel.
+    """Return how much the kernel has flushed for all iommufds; None for a kernel that does not count, such as stock.
 
     Source: IOMMU_TEST_OP_CACHE_FLUSH_COUNT, iommufd_py/lab/patches/README.md; counts for real devices too.
     """
@@ -119,8 +119,9 @@ def flush_count(iommufd: Iommufd) -> FlushCount | None:
 
 @checked
 def mock_flags(iommufd: Iommufd, coherency: Coherency) -> MockDeviceFlags:
-    """Return how to make a mock device whose domains are of this *coherency*, if this kernel can: coherent ones only
-    with the flush series, which counts.
+    """Return the flags of a mock device whose domains have this *coherency*.
+
+    Only a kernel with the flush series makes coherent mock devices; any other kernel makes non-coherent ones.
     """
     if coherency is Coherency.COHERENT and flush_count(iommufd) is not None:
         return MockDeviceFlags.COHERENT

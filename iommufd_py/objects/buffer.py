@@ -38,7 +38,7 @@ _VMA = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ", re.MULTILINE)
 
 
 class Backing(StrEnum):
-    """What stands behind a buffer."""
+    """The kind of memory of a buffer."""
 
     ANON_4K = "4k"
     """Anonymous memory in base pages, with transparent huge pages forbidden."""
@@ -49,7 +49,7 @@ class Backing(StrEnum):
     MEMFD = "memfd"
     """A memfd in base pages, shared; its descriptor can be mapped with IOMMU_IOAS_MAP_FILE."""
     MEMFD_HUGETLB_2M = "memfd-hugetlb-2m"
-    """The same in huge pages, as a virtual machine's memory is."""
+    """A memfd in 2M pages, which many virtual machines use for their memory."""
 
     @property
     def page_bytes(self) -> int:
@@ -69,9 +69,9 @@ def frame_number(entry: int) -> int:
 
 
 class DmaBuffer(Resource):
-    """User memory of one kind of page, aligned to it, present before it is used.
+    """User memory in pages of one kind, aligned to the page and present from the start.
 
-    Closing it first closes every mapping made from it, so the memory cannot go while a device can reach it.
+    close() first closes every mapping of the buffer, so that no device reaches memory that is freed.
 
     Args:
         length: bytes, a multiple of the backing's page.
@@ -131,6 +131,7 @@ class DmaBuffer(Resource):
         if offset < 0 or length < 0 or offset + length > self.length:
             raise ArgumentValueError(f"{length} bytes from offset {offset} are not inside {self!r}")
 
+    @checked
     def flush(self, offset: int = 0, length: int | None = None) -> None:
         """Write the CPU's cache lines of a range back to memory and drop them, before a device reads memory.
 
@@ -148,6 +149,7 @@ class DmaBuffer(Resource):
         self.check_range(offset, length)
         flush_lines(self.user_va + offset, length)
 
+    @checked
     def invalidate(self, offset: int = 0, length: int | None = None) -> None:
         """Have the CPU read a range from memory next, after a device wrote there whose DMA does not snoop.
 
@@ -156,6 +158,7 @@ class DmaBuffer(Resource):
         """
         self.flush(offset, length)
 
+    @checked
     def give_back(self, offset: int, length: int) -> None:
         """Give pages back to the kernel; the next touch supplies others, cleared."""
         self.check_range(offset, length)
@@ -175,10 +178,10 @@ class DmaBuffer(Resource):
         return [frame_number(entry) for entry in entries]
 
     def physical_runs(self) -> Counter[int] | None:
-        """Return how many physically contiguous runs of each length, in base pages, the memory lies in.
+        """Count the physically contiguous runs of the memory by their length in base pages.
 
-        The kernel maps and flushes run by run, so that equal sizes in unequal runs are not the same work. None where
-        the kernel does not tell (not root).
+        The kernel maps and flushes run by run, so equal sizes in different runs are different work. None without root,
+        to whom alone the kernel tells frame numbers.
         """
         numbers = self.frames()
         if not all(numbers):
@@ -274,6 +277,6 @@ class DmaBuffer(Resource):
         try:
             self._memory.close()
         except BufferError:
-            raise BackingError(f"{self!r} cannot go while a view of it is held: release the view first") from None
+            raise BackingError(f"{self!r} cannot be closed while a view of it exists: release the view first") from None
         if self.fd is not None:
             os.close(self.fd)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Devices bound to an iommufd: what all have in common, and VFIO's character device."""
+"""Devices that are bound to an iommufd, and their attachments."""
 
 import struct
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ class HwInfo:
     """The IOMMU in front of a device (IOMMU_GET_HW_INFO).
 
     Attributes:
-        type: whose structure *data* is; an int that :class:`HwInfoType` does not name on a newer kernel.
-        data: that structure, raw.
-        capabilities: what the IOMMU and the device can do together.
-        max_pasid_log2: width of the PASIDs the device may use, 0 for none.
+        type: the kind of structure in *data*; a plain int if a newer kernel has a type that :class:`HwInfoType` lacks.
+        data: the structure, as bytes.
+        capabilities: the features that both the IOMMU and the device have.
+        max_pasid_log2: width in bits of the PASIDs that the device may use, 0 for none.
     """
 
     type: HwInfoType | int
@@ -44,11 +44,11 @@ class HwInfo:
 
 
 class BoundDevice(IommufdDevice):
-    """A device bound to an iommufd, attached to at most one IOAS or HWPT at a time, and so is each of its PASIDs.
+    """A device that is bound to an iommufd. It, and each of its PASIDs, is attached to one IOAS or HWPT, or to none.
 
     Attributes:
         dev_id: its object id in the iommufd.
-        attachments: what it is attached to now, by PASID; None is the device itself.
+        attachments: its present attachments by PASID; the key None stands for the device itself.
     """
 
     @checked
@@ -60,7 +60,7 @@ class BoundDevice(IommufdDevice):
 
     @property
     def name(self) -> str:
-        """What messages call the device."""
+        """The name of the device in messages."""
         raise NotImplementedError
 
     def _attach(self, pt_id: int, pasid: int | None) -> int:
@@ -92,16 +92,21 @@ class BoundDevice(IommufdDevice):
         data: HwptData | None = None,
         fault_queue: FaultQueue | None = None,
     ) -> Hwpt:
-        """Make a HWPT for this device over *ioas*, of the coherency asked for and with the evidence in it.
+        """Make a HWPT for this device over *ioas*, and record in it the evidence for its coherency.
 
-        Its IO page faults go to *fault_queue*; *data* is for the IOMMU's driver.
+        Args:
+            ioas: the mappings that fill the HWPT.
+            flags: features that the HWPT must have.
+            coherency: the coherency that the HWPT must have, as a :class:`Coherency` or its word.
+            data: the structure for the IOMMU's driver.
+            fault_queue: receives the IO page faults.
 
         Raises:
-            CoherencyError: the HWPT came out otherwise, and is destroyed again; the text says which evidence
-                disagrees and what to do.
+            CoherencyError: the HWPT has another coherency than requested. It is destroyed again; the text names the
+                evidence and the remedy.
         """
         self._check_open()
-        # An IOAS that answered "coherent" before is decided by the new HWPT alone. One that did not cannot tell.
+        # If the IOAS answers "coherent" now, the new HWPT alone decides its next answer. Otherwise it cannot tell.
         ioas_decides = ioas.dma_cc()
         hwpt = Hwpt(ioas, self.dev_id, flags, data=data, fault_queue=fault_queue)
         try:
@@ -115,7 +120,7 @@ class BoundDevice(IommufdDevice):
         return hwpt
 
     def _dma_cc_alone(self, flags: HwptAllocFlags, data: HwptData | None) -> bool:
-        """Ask of an equal HWPT on an IOAS of its own."""
+        """Return VFIO_DMA_CC_IOMMU of an equal HWPT on a new IOAS."""
         with self.iommufd.alloc_ioas() as alone, Hwpt(alone, self.dev_id, flags, data=data):
             return alone.dma_cc()
 
@@ -140,9 +145,9 @@ class BoundDevice(IommufdDevice):
 
     @checked
     def attach(self, target: Ioas | Hwpt | NestedHwpt, pasid: int | None = None) -> "Attachment":
-        """Attach the device, or one *pasid* of it, in place of what it is attached to now.
+        """Attach the device, or one *pasid* of it, to *target*; this replaces its present attachment.
 
-        An IOAS gets a HWPT of the kernel's choice. Closing the attachment, or anything it stands on, detaches.
+        For an IOAS the kernel chooses or makes the HWPT. Closing the attachment, the device or the target detaches.
         """
         self._check_open()
         target._check_open()
@@ -163,11 +168,11 @@ class BoundDevice(IommufdDevice):
 
 
 class Attachment(Resource):
-    """That a device, or one PASID of it, is attached to an IOAS or HWPT.
+    """An active attachment of a device, or of one of its PASIDs, to an IOAS or HWPT. Made by ``device.attach()``.
 
     Attributes:
-        pasid: None for the device itself.
-        hwpt_id: the HWPT in use; of an attached IOAS the one that the kernel chose.
+        pasid: the PASID, None for the device itself.
+        hwpt_id: the HWPT in use; for an IOAS, the one that the kernel chose.
     """
 
     def __init__(self, device: BoundDevice, target: Ioas | Hwpt | NestedHwpt, pasid: int | None, hwpt_id: int) -> None:

@@ -71,13 +71,12 @@ class DirtyTracking(Resource):
 
     @checked
     def read(self, iova: int, length: int, *, page_bytes: int = 4096, clear: bool = True) -> DirtyBitmap:
-        """Read which pages of an IOVA range are dirty, and call them clean again unless *clear* is false.
+        """Read which pages of an IOVA range are dirty, and mark them clean again unless *clear* is false.
 
-        A page is dirty when any part of the IOMMU's page that holds it was written, which may be larger than
-        *page_bytes*: all of a 2M leaf has one dirty bit.
+        The IOMMU has one dirty bit for each of its leaves. After a write to a 2M leaf all pages of it are dirty.
 
         Raises:
-            InvalidFieldError: the range or *page_bytes* is no multiple of the IOMMU's smallest page.
+            InvalidFieldError: the range or *page_bytes* is not a multiple of the IOMMU's smallest page.
         """
         self._check_open()
         check_integer("DirtyTracking.read(): length", length, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Queues that the kernel fills and user space reads, and the one for IO page faults."""
+"""Event queues that the kernel fills and a program reads, and the queue of IO page faults."""
 
 import os
 import select
@@ -16,12 +16,12 @@ from iommufd_py.uapi.enums import PageFaultPermission, PageResponse
 
 
 class EventQueue(IommufdObject):
-    """A queue of the kernel's with a file descriptor of its own, for poll() and read().
+    """A queue of events with its own file descriptor, for poll() and read().
 
     Args:
-        parent: what it stands on.
-        iommufd: where it lives.
-        alloc: has the kernel make it.
+        parent: the resource that must outlive the queue.
+        iommufd: the iommufd that the queue lives in.
+        alloc: issues the ioctl that makes the queue.
     """
 
     def __init__(self, parent: Resource, iommufd: IommufdFile, alloc: Callable[[], uapi.EventQueueIds]) -> None:
@@ -32,19 +32,19 @@ class EventQueue(IommufdObject):
             self._queue_fd = made.fd
 
     def fileno(self) -> int:
-        """Return the queue's file descriptor, readable when there is something."""
+        """Return the queue's file descriptor; it is readable while the queue holds an event."""
         self._check_open()
         return self._queue_fd
 
     @checked
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until there is something to read, *timeout* seconds at most (None: for ever); tell whether there is."""
+        """Wait for an event, *timeout* seconds at most (None: for ever), and tell whether there is one."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         return bool(poll.poll(milliseconds("timeout", timeout)))
 
     def _read_bytes(self, count: int, timeout: float | None) -> bytes:
-        """Read *count* bytes at most, nothing after *timeout* seconds."""
+        """Read up to *count* bytes; return none if no event arrives within *timeout* seconds."""
         if not self.wait(timeout):
             return b""
         try:
@@ -61,16 +61,16 @@ class EventQueue(IommufdObject):
 
 @dataclass(frozen=True, slots=True)
 class PageFault:
-    """A device's access to a page that is not there, which waits for an answer.
+    """A device's access to a page that is not present. The device waits for the answer.
 
     Attributes:
         dev_id: the device, as :attr:`BoundDevice.dev_id`.
-        pasid: the PASID it used, None if it used none.
-        group: faults of one group are answered once, by the one with *last*.
-        permission: what it wanted.
-        address: where.
-        length: bytes it will want as a hint, 0 for none.
-        cookie: names the fault in the answer.
+        pasid: the PASID of the access, None for an access without PASID.
+        group: number of the fault group. One answer serves a group: the answer to the fault with *last*.
+        permission: the kind of access: read, write, execute, privileged.
+        address: IOVA of the access.
+        length: a hint how many bytes the device will access, 0 for no hint.
+        cookie: identifies the fault in the answer.
 
     Source: struct iommu_hwpt_pgfault in include/uapi/linux/iommufd.h.
     """
@@ -94,17 +94,17 @@ class FaultQueue(EventQueue):
 
     @checked
     def read(self, timeout: float | None = None) -> list[PageFault]:
-        """Return the faults that are there, waiting *timeout* seconds at most (None: for ever) for the first."""
+        """Return the faults in the queue; wait *timeout* seconds at most (None: for ever) for the first."""
         size = size_of("iommu_hwpt_pgfault")
         data = self._read_bytes(_FAULTS_AT_ONCE * size, timeout)
         return [_page_fault(data, offset) for offset in range(0, len(data), size)]
 
     @checked
     def respond(self, fault: PageFault, code: PageResponse = PageResponse.SUCCESS) -> None:
-        """Answer *fault*'s group.
+        """Answer the group of *fault*.
 
         Raises:
-            InvalidFieldError: no fault with this cookie waits for an answer.
+            InvalidFieldError: no fault with this cookie is waiting.
         """
         answer = pack("iommu_hwpt_page_response", cookie=fault.cookie, code=code)
         try:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HwptData:
-    """What the IOMMU's driver is told about a HWPT beyond what all IOMMUs have in common.
+    """The part of a HWPT's description that depends on the kind of IOMMU.
 
     Attributes:
-        type: which structure *content* is.
-        content: that structure, raw.
+        type: the kind of structure in *content*.
+        content: the structure, as bytes.
 
     Source: enum iommu_hwpt_data_type in include/uapi/linux/iommufd.h.
     """
@@ -54,7 +54,7 @@ class Hwpt(IommufdObject):
     """A paging HWPT: one IOMMU domain filled with the mappings of its IOAS. Made by ``device.alloc_hwpt()``.
 
     Attributes:
-        evidence: whether it enforces cache coherency, and how that is known.
+        evidence: the evidence for whether it enforces cache coherency.
 
     Source: IOMMU_HWPT_ALLOC in include/uapi/linux/iommufd.h.
     """
@@ -90,7 +90,7 @@ class Hwpt(IommufdObject):
 
 
 class NestedHwpt(IommufdObject):
-    """A HWPT whose page table is the guest's, translated again by its parent. Made by ``device.alloc_nested()``.
+    """A HWPT with the page table of a guest; the parent translates its output again. Made by ``device.alloc_nested()``.
 
     Attributes:
         parent: a HWPT made with :attr:`HwptAllocFlags.NEST_PARENT`, or a vIOMMU over one.
@@ -116,7 +116,7 @@ class NestedHwpt(IommufdObject):
 
     @checked
     def invalidate(self, data_type: HwptInvalidateType | int, *entries: bytes) -> int:
-        """Drop what the IOMMU has cached of the guest's page table; returns how many *entries* were handled.
+        """Drop the IOMMU's cached entries of the guest's page table; returns how many *entries* were handled.
 
         Each entry is the structure of *data_type*, such as :func:`vtd_stage1_invalidation` makes.
 
@@ -128,9 +128,9 @@ class NestedHwpt(IommufdObject):
 
 @checked
 def vtd_stage1_invalidation(iova: int, pages: int, *, leaf_only: bool = False) -> bytes:
-    """Say which 4K pages of a VT-d stage-1 table changed (struct iommu_hwpt_vtd_s1_invalidate).
+    """Return the entry that names the changed 4K pages of a VT-d stage-1 table (struct iommu_hwpt_vtd_s1_invalidate).
 
-    0 and 2^64 - 1 pages are the whole table. *leaf_only*: no table above the leaves changed.
+    IOVA 0 with 2^64 - 1 pages means the whole table. *leaf_only*: no table above the leaves changed.
     """
     flags = VtdInvalidateFlags.LEAF if leaf_only else 0
     return pack("iommu_hwpt_vtd_s1_invalidate", addr=iova, npages=pages, flags=flags)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An IO address space and what is mapped in it."""
+"""An IO address space and its mappings."""
 
 from collections.abc import Iterable
 
@@ -25,7 +25,7 @@ class Ioas(IommufdObject, MappingSpace):
     @checked
     def __init__(self, iommufd: IommufdFile) -> None:
         super().__init__(iommufd)
-        # What the last map or unmap did, until the mappings here are registered or forgotten accordingly.
+        # The kernel's answer to a map or unmap that the objects here do not yet show.
         self._answer = uapi.new_answer()
         with self._opening():
             self.id = uapi.ioas_alloc(iommufd.fileno())
@@ -39,7 +39,7 @@ class Ioas(IommufdObject, MappingSpace):
         length: int | None = None,
         flags: MapFlags = MapFlags.READ_WRITE,
     ) -> "DmaMapping":
-        """Map *length* bytes of *buffer* from *offset* (default: all of it) at *iova*, or where the kernel likes.
+        """Map *length* bytes of *buffer* from *offset* (default: all of it) at *iova*; without it the kernel chooses.
 
         Raises:
             AlreadyMappedError: the IOVA range is taken.
@@ -82,7 +82,10 @@ class Ioas(IommufdObject, MappingSpace):
     def map_user_va(
         self, user_va: int, length: int, iova: int | None = None, *, flags: MapFlags = MapFlags.READ_WRITE
     ) -> int:
-        """Map memory this package does not own, and return its IOVA; the caller keeps it there and unmaps it."""
+        """Map memory that this package does not own, and return its IOVA.
+
+        The caller keeps the memory present and unmaps it.
+        """
         return uapi.ioas_map(self._fd(), self.id, user_va, length, iova or 0, _with_iova(flags, iova))
 
     @checked
@@ -95,7 +98,10 @@ class Ioas(IommufdObject, MappingSpace):
         length: int | None = None,
         flags: MapFlags = MapFlags.READ_WRITE,
     ) -> "DmaMapping":
-        """Map a memfd buffer, but through its descriptor, not its address (IOMMU_IOAS_MAP_FILE, since Linux 6.13)."""
+        """Map a memfd buffer through its file descriptor instead of its address (IOMMU_IOAS_MAP_FILE).
+
+        Source: f4986a72d6e4 ("iommufd: Add IOMMU_IOAS_MAP_FILE", v6.13).
+        """
         if buffer.fd is None:
             raise ArgumentValueError(f"{buffer!r} has no file descriptor: map_file needs a memfd backing")
         length = buffer.length - offset if length is None else length
@@ -122,7 +128,7 @@ class Ioas(IommufdObject, MappingSpace):
         length: int | None = None,
         flags: MapFlags = MapFlags.READ_WRITE,
     ) -> "DmaMapping":
-        """Map here what *source*, of any IOAS of this iommufd, maps; the pages are shared and pinned once."""
+        """Map the pages of *source*, a mapping of any IOAS of this iommufd, here too; they stay pinned once."""
         source._check_open()
         length = source.length - offset if length is None else length
         start, size = source.iova + offset, length
@@ -147,7 +153,7 @@ class Ioas(IommufdObject, MappingSpace):
         *,
         flags: MapFlags = MapFlags.READ_WRITE,
     ) -> int:
-        """Map here whatever *source* maps at *source_iova*, and return the IOVA; the caller unmaps it."""
+        """Map the pages that *source* maps at *source_iova* here too, and return the IOVA; the caller unmaps them."""
         source._check_open()
         return uapi.ioas_copy(self._fd(), self.id, source.id, length, source_iova, iova or 0, _with_iova(flags, iova))
 
@@ -155,8 +161,8 @@ class Ioas(IommufdObject, MappingSpace):
         """Unmap all mappings that lie wholly in the range; returns the bytes unmapped.
 
         Raises:
-            ObjectNotFoundError: nothing is mapped there, or a mapping reaches past an end; what lies before one that
-                reaches past the upper end is unmapped.
+            ObjectNotFoundError: nothing is mapped there, or a mapping reaches past an end of the range. The mappings
+                below one that reaches past the upper end are unmapped all the same.
         """
         if type(iova) is not int or type(length) is not int:
             iova, length = check_integer("Ioas.unmap(): iova", iova), check_integer("Ioas.unmap(): length", length)
@@ -166,7 +172,7 @@ class Ioas(IommufdObject, MappingSpace):
             self._forget_mappings(iova, length)
             answer[0] = uapi.NO_ANSWER
         except ObjectNotFoundError:
-            # The kernel goes from low to high until it meets a mapping that the range cuts.
+            # The kernel unmaps in ascending order, up to the first mapping that is only partly in the range.
             wanted = IovaRange(iova, iova + length - 1)
             spans = [one.range for one in self._mapped.values()]
             cut = min(
@@ -198,7 +204,10 @@ class Ioas(IommufdObject, MappingSpace):
 
     @checked
     def allow_iovas(self, ranges: Iterable[IovaRange]) -> None:
-        """Keep *ranges* available: a device that would narrow them cannot be attached; replaces those given before."""
+        """Reserve *ranges* for mappings: the kernel refuses to attach a device that would take part of them away.
+
+        The call replaces the ranges of the last one.
+        """
         wanted = list(ranges)
         for one in wanted:
             if not isinstance(one, IovaRange):
@@ -228,7 +237,7 @@ class DmaMapping(Mapping):
 
     @property
     def ioas(self) -> Ioas:
-        """Where it is mapped."""
+        """The IOAS of the mapping."""
         return self._space
 
     def close(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Watching the ioctls that this process issues, as strace would show them."""
+"""Report the ioctls that this process issues, in the manner of strace."""
 
 import contextlib
 import errno
@@ -13,7 +13,10 @@ from iommufd_py.uapi.call import IoctlCall
 
 @contextlib.contextmanager
 def ioctl_trace(write: Callable[[IoctlCall], None]) -> Iterator[None]:
-    """Have every ioctl reported to *write* meanwhile, in the order they end; who had them before has them, too."""
+    """Report every ioctl to *write* while the block runs, in the order in which they end. Blocks may nest.
+
+    The observer is one for the whole process: in a program with threads, a block reports the ioctls of all of them.
+    """
     before = call.observe(None)
 
     def report(one: IoctlCall) -> None:
@@ -29,7 +32,7 @@ def ioctl_trace(write: Callable[[IoctlCall], None]) -> Iterator[None]:
 
 
 def describe_ioctl(one: IoctlCall) -> str:
-    """Return a line for one ioctl: its arguments, its result, what came back, how long it took."""
+    """Return one line for an ioctl: its arguments, result, changed fields and duration."""
     arguments = ", ".join(f"{name}={show_argument(name, value)}" for name, value in one.arguments.items())
     outputs = ", ".join(f"{name}={show_argument(name, value)}" for name, value in one.outputs.items())
     result = str(one.result) if one.result >= 0 else f"-{errno.errorcode.get(-one.result, -one.result)}"

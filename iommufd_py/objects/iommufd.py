@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The iommufd: an open /dev/iommu, and all that lives in it."""
+"""The iommufd: an open /dev/iommu."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ DEV_IOMMU = Path("/dev/iommu")
 
 
 class Iommufd(IommufdFile):
-    """An open iommufd. Everything made on it is closed with it.
+    """An open iommufd. Closing it closes every object that was made on it.
 
     Raises:
         ToolError: there is no /dev/iommu, it may not be opened, or *path* is another file.
@@ -62,10 +62,10 @@ class Iommufd(IommufdFile):
         return FaultQueue(self)
 
     def change_process(self) -> None:
-        """Charge what is pinned to this process, after the iommufd was passed on to it.
+        """Charge the pinned pages to this process, which took the iommufd over from another one.
 
         Raises:
-            InvalidFieldError: something is mapped that is no file mapping (:meth:`Ioas.map_file`).
+            InvalidFieldError: a mapping was not made by :meth:`Ioas.map_file`.
         """
         uapi.ioas_change_process(self.fileno())
 

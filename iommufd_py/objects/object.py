@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What every object of an iommufd shares: the file it lives in, and an id there."""
+"""The base of all objects of an iommufd: each has an id in the open file."""
 
 import errno
 import os
@@ -30,12 +30,12 @@ class IommufdFile(Resource):
         os.close(self._fd)
 
     def probe(self) -> dict[str, bool]:
-        """Tell by name which ioctls this kernel has; nothing is changed."""
+        """Return for each ioctl, by name, whether this kernel has it. The call changes nothing."""
         return uapi.probe(self.fileno())
 
     @checked
     def dma_cc(self, ioas: "IommufdObject") -> bool:
-        """Tell whether every HWPT of *ioas* enforces cache coherency: VFIO_DMA_CC_IOMMU; an IOAS without any does.
+        """Tell whether all HWPTs of *ioas* enforce cache coherency (VFIO_DMA_CC_IOMMU); True for an IOAS without HWPT.
 
         The kernel answers for the compatibility IOAS. This call makes *ioas* the compatibility IOAS, asks, and then
         restores the previous one.
@@ -68,7 +68,7 @@ class IommufdObject(Resource):
 
     Args:
         iommufd: where it lives.
-        stands_on: other resources that must outlive it. Each of them lives in *iommufd*, so they replace it here.
+        stands_on: resources that must outlive it. Each of them lives in *iommufd*, which need not be among them.
 
     Attributes:
         iommufd: where it lives.
@@ -86,7 +86,7 @@ class IommufdObject(Resource):
     def _fd(self) -> int:
         if not self._open:
             self._check_open()
-        # The iommufd is open while this object is, so this does not ask it.
+        # The iommufd is open as well, because this object stands on it.
         return self.iommufd._fd
 
     def _release(self) -> None:

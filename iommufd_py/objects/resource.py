@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Open and closed, what stands on what, and the order in which things are given back."""
+"""The base of everything that must be closed: open or closed, the resources below it, and the order of closing."""
 
 import contextlib
 import warnings
@@ -12,12 +12,12 @@ from iommufd_py.base.signals import held_signals
 
 
 class Resource:
-    """Something of the kernel's that is held until :meth:`close`.
+    """A kernel object, or a file, that the program holds until :meth:`close`.
 
-    A resource names those it stands on; closing one of them closes first whatever stands on it, newest first, so the
-    kernel never sees an order that it refuses. Closing twice is no error; using it after that raises
-    :class:`~iommufd_py.base.errors.ClosedError`. ``__del__`` only warns: it never closes anything, since the garbage
-    collector knows no order.
+    A resource names the resources it stands on, such as a mapping its buffer and its IOAS. Closing a resource first
+    closes those that stand on it, newest first, because the kernel refuses another order. A second close() does
+    nothing. Use after close() raises :class:`~iommufd_py.base.errors.ClosedError`. ``__del__`` only warns and closes
+    nothing: the garbage collector does not know the order.
 
     Threads: only one thread at a time may use a resource, or any resource below or above it. Different trees of
     resources may be used in different threads at the same time.
@@ -26,7 +26,7 @@ class Resource:
     too. Leave the child with os._exit(), or make its own resources there.
     """
 
-    # Of the class until _opened(), so that a constructor that fails leaves nothing that looks open.
+    # The class has it until _opened(), so that an object looks closed if its constructor fails.
     _open = False
 
     def __init__(self, *stands_on: "Resource") -> None:
@@ -34,16 +34,16 @@ class Resource:
             if not lower._open:
                 lower._check_open()
         self._stands_on = stands_on
-        # In the order in which they came; a thousand mappings are each found and dropped at once.
+        # A dict keeps the order of creation, and finds one of a thousand mappings at once.
         self._dependents: dict[Resource, None] = {}
 
     @contextlib.contextmanager
     def _opening(self) -> Iterator[None]:
-        """Become open when the block is through, which makes the kernel's object.
+        """Register the resource as open at the end of the block, which makes the kernel object.
 
-        A signal that comes meanwhile is raised afterwards, when there is something to close. What the kernel has made
-        and nobody knows could not be given back, and would keep what it stands on from that. After a failure close() is
-        called, too: one that closes more than this has it done.
+        Signals are held during the block, so that the object is registered before KeyboardInterrupt can be raised;
+        otherwise the kernel object would leak and pin its parents. On failure close() runs, so that a subclass that
+        overrides it can clean up.
         """
         try:
             with held_signals():
@@ -54,27 +54,27 @@ class Resource:
             raise
 
     def _opened(self) -> None:
-        """Say, at the end of a constructor, that there now is something to close."""
+        """Register the resource as open, at the end of a constructor."""
         self._open = True
         for lower in self._stands_on:
             lower._dependents[self] = None
 
     def _release(self) -> None:
-        """Give the kernel's object back. Called once, with all dependents closed and this no longer open.
+        """Give the kernel object back. close() calls it once, after all dependents are closed.
 
         Raises:
-            ToolError: it cannot go now, and stays open.
+            ToolError: the object cannot be given back now, and stays open.
         """
         raise NotImplementedError
 
     def _forget(self) -> None:
-        """Become closed without asking the kernel, which has dropped the object already."""
+        """Mark the resource closed without an ioctl: the kernel has already dropped the object."""
         self._open = False
         for lower in self._stands_on:
             del lower._dependents[self]
 
     def _move(self, *stands_on: "Resource") -> None:
-        """Stand on other resources from now on."""
+        """Replace the resources that this one stands on."""
         for lower in self._stands_on:
             del lower._dependents[self]
         self._stands_on = stands_on
@@ -83,12 +83,12 @@ class Resource:
 
     @property
     def closed(self) -> bool:
-        """Whether there is nothing left to close."""
+        """Whether the resource is closed."""
         return not self._open
 
     def _check_open(self) -> None:
         if not self._open:
-            raise ClosedError(f"{self!r} is closed; open a new one")
+            raise ClosedError(f"{self!r} is closed: open a new one")
 
     def close(self) -> None:
         """Close the resources that stand on this one, newest first, then this one.
@@ -147,5 +147,5 @@ class Resource:
 
 
 def _is_failure(exception: BaseException) -> bool:
-    """Whether it is an error, and not a signal that ends the program."""
+    """Return whether the exception is an error, not that of a signal which ends the program."""
     return isinstance(exception, Exception)

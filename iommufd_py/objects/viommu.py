@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A guest's share of a hardware IOMMU: the vIOMMU, and what belongs to one."""
+"""A guest's share of a hardware IOMMU: the vIOMMU, its devices, queues and registers."""
 
 import mmap
 import sys
@@ -25,11 +25,11 @@ _EVENTS = {
 
 
 class VIommu(IommufdObject):
-    """A vIOMMU of the IOMMU before *device*, over a HWPT made with NEST_PARENT. Made by ``device.alloc_viommu()``.
+    """A vIOMMU of the IOMMU in front of *device*, over a HWPT with NEST_PARENT. Made by ``device.alloc_viommu()``.
 
     Attributes:
-        parent: that HWPT.
-        data: the type's own structure as the kernel filled it, empty for a type without.
+        parent: the HWPT.
+        data: the structure of the vIOMMU's type as the kernel filled it in; empty for a type without one.
 
     Source: IOMMU_VIOMMU_ALLOC in include/uapi/linux/iommufd.h.
     """
@@ -45,34 +45,34 @@ class VIommu(IommufdObject):
 
     @checked
     def alloc_vdevice(self, device: IommufdDevice, virt_id: int) -> "VDevice":
-        """Tell the vIOMMU under which id the guest knows *device*."""
+        """Give *device* the id under which the guest knows it."""
         return VDevice(self, device, virt_id)
 
     @checked
     def alloc_event_queue(self, event_type: VEventQueueType, depth: int) -> "VEventQueue":
-        """Make the queue for the vIOMMU's events of one type, *depth* events long."""
+        """Make the queue for events of one type; it holds *depth* events."""
         return VEventQueue(self, event_type, depth)
 
     @checked
     def alloc_hw_queue(
         self, queue_type: int, index: int, mapping: DmaMapping, *, offset: int = 0, length: int | None = None
     ) -> "HwQueue":
-        """Give the hardware a ring of the guest's, *length* bytes from *offset* of *mapping* (default: all of it)."""
+        """Give the hardware a ring in the guest's memory: *length* bytes from *offset* of *mapping* (default: all)."""
         return HwQueue(self, queue_type, index, mapping, offset, mapping.length - offset if length is None else length)
 
     @checked
     def invalidate(self, data_type: HwptInvalidateType | int, *entries: bytes) -> int:
-        """Drop what the IOMMU has cached for the guest's devices; as :meth:`NestedHwpt.invalidate`."""
+        """Drop the IOMMU's cached entries for the guest's devices; arguments as for :meth:`NestedHwpt.invalidate`."""
         return invalidate(self, data_type, entries)
 
     @checked
     def map_memory(self, offset: int, length: int) -> "VIommuMemory":
-        """Map a part of the hardware's registers that the kernel lends to this vIOMMU, as its *data* says where."""
+        """Map registers of the hardware that the kernel lends to this vIOMMU; its *data* has offset and length."""
         return VIommuMemory(self, offset, length)
 
 
 class VIommuMemory(Resource):
-    """Registers of a vIOMMU in this process; the vIOMMU cannot go before them."""
+    """Registers of a vIOMMU, mapped into this process. Closing the vIOMMU unmaps them."""
 
     @checked
     def __init__(self, viommu: VIommu, offset: int, length: int) -> None:
@@ -97,10 +97,10 @@ class VIommuMemory(Resource):
 
 
 class VDevice(IommufdObject):
-    """A device as the guest's IOMMU knows it.
+    """A device of a vIOMMU. Made by ``viommu.alloc_vdevice()``.
 
     Attributes:
-        virt_id: its id there: a stream id, a guest's BDF.
+        virt_id: its id in the guest: a stream id, or a BDF.
     """
 
     @checked
@@ -116,8 +116,8 @@ class VEvent:
     """An event of a vIOMMU.
 
     Attributes:
-        sequence: one more than the event's before, from 0; a gap is the number of events lost.
-        data: the structure of the queue's type, None where this stands for events that were lost at the end.
+        sequence: number of the event, from 0. A gap means lost events.
+        data: the structure of the queue's type; None for the marker of events that were lost last.
     """
 
     sequence: int
@@ -125,7 +125,7 @@ class VEvent:
 
 
 class VEventQueue(EventQueue):
-    """Where a vIOMMU's events of one type come."""
+    """The queue of a vIOMMU's events of one type. Made by ``viommu.alloc_event_queue()``."""
 
     @checked
     def __init__(self, viommu: VIommu, event_type: VEventQueueType, depth: int) -> None:
@@ -134,7 +134,7 @@ class VEventQueue(EventQueue):
 
     @checked
     def read(self, timeout: float | None = None) -> list[VEvent]:
-        """Return the events that are there, waiting *timeout* seconds at most (None: for ever) for the first."""
+        """Return the events in the queue; wait *timeout* seconds at most (None: for ever) for the first."""
         data = self._read_bytes(mmap.PAGESIZE, timeout)
         events, offset = [], 0
         while offset < len(data):
@@ -149,7 +149,7 @@ class VEventQueue(EventQueue):
 
 
 class HwQueue(IommufdObject):
-    """A ring of the guest's that the hardware reads by itself; its memory stays mapped as long."""
+    """A ring in the guest's memory that the hardware reads directly. Made by ``viommu.alloc_hw_queue()``."""
 
     @checked
     def __init__(

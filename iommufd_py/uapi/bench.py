@@ -29,15 +29,15 @@ class TimedStep:
     """One operation of a round, timed by itself.
 
     Attributes:
-        name: of the operation; empty for what only makes the next one possible.
-        fd: what the ioctl is issued on.
+        name: the operation; empty for a step that only prepares the next one.
+        fd: file descriptor of the ioctl.
         ioctl: its name.
-        structure: of its argument, without ``struct``; ``int`` for a pointer to one, ``value`` for the number itself,
-            with that alone in the *fields*.
-        fields: what is in it at the first call of the first round; its size is filled in.
-        moves: fields that do not stay so, two at most.
-        calls: ioctls that one sample takes, one behind the other.
-        id_from: step (by position) and 32-bit field that bring an object id, and the field here that wants it.
+        structure: name of the argument's structure, without ``struct``. ``int`` means a pointer to an int, ``value``
+            the number itself; both have one entry in *fields*.
+        fields: the in-fields of the first call of the first round; the size is filled in.
+        moves: fields that change from call to call or from round to round, two at most.
+        calls: number of ioctls in one sample.
+        id_from: (step index, source field, destination field) of an object id to copy.
     """
 
     name: str
@@ -52,7 +52,7 @@ class TimedStep:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Samples of one step in ns, and for each of them a byte of :data:`SWITCHED` and :data:`FAULTED`."""
+    """The samples of one step in ns, and for each sample a byte with the bits :data:`SWITCHED` and :data:`FAULTED`."""
 
     ns: "array[int]"
     disturbances: bytes
@@ -72,14 +72,14 @@ class Gate:
 
 
 class Loop:
-    """Steps made ready to be gone through, over and over.
+    """A round of timed steps, prepared for C to repeat.
 
     Args:
-        steps: a round, which must leave everything as it found it.
-        user_va: buffer whose cache lines are prepared before each step.
-        length: its bytes.
+        steps: the round. Its last step must restore the state before its first.
+        user_va: address of the buffer whose cache lines are prepared before each step.
+        length: bytes of the buffer.
         cache: how they are prepared: ``untouched``, ``dirty``, ``clean`` or ``evicted``.
-        places: rounds after which fields that move are back where they began.
+        places: number of rounds after which the moving fields start again.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Loop:
             target.id_offset = ffi.offsetof(ctype, wanted)
 
     def run(self, count: int, gate: Gate | None = None) -> list[Batch]:
-        """Go *count* rounds through all steps and return what each step took.
+        """Run *count* rounds, and return the samples of each step.
 
         Raises:
             IommufdError: an ioctl failed; its arguments are those of the first round.
@@ -167,11 +167,11 @@ class Loop:
         return [Batch(ns, bytes(disturbances)) for ns, disturbances in samples]
 
     def issued(self, number: int) -> dict[str, int]:
-        """Return the fields of a step's structure as its last call left them."""
+        """Return the fields of a step's structure after its last call."""
         return {name: int(getattr(self._issued[number], name)) for name in self.steps[number].fields}
 
     def run_step(self, number: int) -> None:
-        """Go one step alone, untimed, of the round that comes next; whoever starts a round goes through all of it."""
+        """Run one step of the next round alone, untimed. The caller then runs the other steps of that round too."""
         rounds = self._loop.rounds
         self._first, self._loop.steps, self._loop.step_count = number, self._steps + number, 1
         try:
@@ -182,7 +182,7 @@ class Loop:
 
 
 def empty_ioctl(fd: int) -> TimedStep:
-    """Return a step that does nothing but read an option: the floor below every ioctl of an iommufd."""
+    """Return a step that only reads an option: no ioctl of an iommufd is faster."""
     fields = {"option_id": lib.IOMMU_OPTION_RLIMIT_MODE, "op": lib.IOMMU_OPTION_OP_GET}
     return TimedStep("empty", fd, "IOMMU_OPTION", "iommu_option", fields)
 
@@ -193,7 +193,7 @@ def clock_ns() -> int:
 
 
 def clock(count: int) -> "array[int]":
-    """Return *count* times between two clock reads with nothing between them: what every sample contains."""
+    """Return *count* times between two clock reads with nothing in between; every sample contains this time."""
     samples = array("Q", bytes(8 * count))
     lib.iommufd_bench_clock(ffi.from_buffer("uint64_t[]", samples, require_writable=True), count)
     return samples

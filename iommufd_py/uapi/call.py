@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How every ioctl is issued."""
+"""Issue an ioctl, and report it to an observer."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from iommufd_py.base.arguments import check_integer
 from iommufd_py.base.errors import check_result
 from iommufd_py.uapi.ffi import ffi, lib
 
-# What follows from the structure itself, and tells a reader nothing.
+# Fields that follow from the structure itself, and tell a reader nothing.
 _IMPLIED = ("size", "argsz", "op", "__reserved", "__reserved2")
 
 
@@ -19,12 +19,12 @@ class IoctlCall:
     """One ioctl that was issued.
 
     Attributes:
-        fd: on which file descriptor.
-        ioctl: its name.
-        arguments: what went in, by name.
-        result: what the kernel returned, a negative errno for a failure.
-        outputs: numbers of the structure that came back other than they went in.
-        nanoseconds: how long it took, seen from Python.
+        fd: the file descriptor.
+        ioctl: name of the ioctl.
+        arguments: the in-fields by name.
+        result: the kernel's return value, or a negative errno.
+        outputs: the numeric fields that the kernel changed.
+        nanoseconds: duration, measured in Python.
     """
 
     fd: int
@@ -35,15 +35,15 @@ class IoctlCall:
     nanoseconds: int
 
 
-# Who has every ioctl reported. What is issued otherwise than here, for speed, looks here first: the call of a function
-# that tells would be a tenth of its time.
+# The current observer of ioctls. Fast paths in other modules test this global directly: a function call would add a
+# tenth to their time.
 observer: Callable[[IoctlCall], None] | None = None
 
 
 def observe(receiver: Callable[[IoctlCall], None] | None) -> Callable[[IoctlCall], None] | None:
-    """Have every ioctl of this process reported to *receiver*, None for nobody; return who had them until now.
+    """Report every ioctl of this process to *receiver* (None: to nobody), and return the receiver before it.
 
-    The timed loops of the benchmark issue theirs in C, and are not reported.
+    The timed loops of the benchmark issue their ioctls in C, without a report.
     """
     global observer
     before, observer = observer, receiver
@@ -57,7 +57,7 @@ def request(ioctl: str) -> int:
 
 
 def address_of(cdata: Any) -> int:
-    """Return where *cdata* lies, for a structure field that holds a user pointer; keep *cdata* alive meanwhile."""
+    """Return the address of *cdata*, for a field that holds a user pointer; the caller keeps *cdata* alive."""
     return int(ffi.cast("uintptr_t", cdata))
 
 
@@ -67,17 +67,17 @@ def issue(fd: int, ioctl: str, structure: str, /, **fields: object) -> Any:
 
 
 def issue_argsz(fd: int, ioctl: str, structure: str, /, **fields: object) -> Any:
-    """The same for VFIO's structures, which call their size ``argsz``."""
+    """Issue *ioctl* as :func:`issue` does, with one of VFIO's structures, whose size field is ``argsz``."""
     return _issue(fd, ioctl, structure, "argsz", fields)
 
 
 def issue_pointer(fd: int, ioctl: str, pointer: Any, arguments: Mapping[str, object]) -> int:
-    """Issue *ioctl* with C data of any type and return its result; *arguments* are what an error shows."""
+    """Issue *ioctl* with C data of any type and return its result; an error shows *arguments*."""
     return check_result(submit(fd, ioctl, pointer, arguments), ioctl, arguments)
 
 
 def submit(fd: int, ioctl: str, pointer: Any, arguments: Mapping[str, object], shown: str = "") -> int:
-    """Do the same, but return a failure as a negative errno; *shown* is what to call the ioctl instead."""
+    """Issue *ioctl* and return its result, or a negative errno; the observer gets the name *shown* if that is set."""
     if observer is None:
         return lib.iommufd_uapi_ioctl(fd, request(ioctl), pointer)
     start = time.perf_counter_ns()
@@ -170,7 +170,7 @@ def _refuse(ioctl: str, kind: Any, fields: Mapping[str, object]) -> None:
 
 
 def address_of_buffer(buffer: Any) -> int:
-    """Return where the memory of a writable Python buffer lies; whoever uses the address keeps the buffer alive."""
+    """Return the address of a writable Python buffer; the caller keeps the buffer alive."""
     return address_of(ffi.from_buffer(buffer, require_writable=True))
 
 
@@ -188,7 +188,7 @@ def unpack(structure: str, data: bytes, offset: int = 0) -> Any:
     """Return the ``struct structure`` that starts at *offset* of *data*, as a copy.
 
     Raises:
-        ValueError: it is not all there.
+        ValueError: *data* is too short.
     """
     size = size_of(structure)
     if len(data) < offset + size:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A sequence of calls that C runs while the kernel fails one allocation in it (fail-nth).
+"""A sequence of calls that C runs while the kernel fails one of its allocations (fail-nth).
 
-The interpreter allocates at every step; so the sequence is data, made before, and no Python runs inside it.
+The Python interpreter allocates memory at every step. So the sequence is data, and no Python runs inside it.
 """
 
 import errno
@@ -19,7 +19,7 @@ from iommufd_py.uapi.ffi import ffi, lib
 
 @dataclass(frozen=True, slots=True)
 class StepField:
-    """Where a call leaves a value that a later one takes."""
+    """The field of a call's structure that a later call takes a value from."""
 
     pointer: Any
     bytes: int
@@ -38,11 +38,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class InjectionOutcome:
-    """What came of one run.
+    """The outcome of one run.
 
     Attributes:
-        failed: the call that failed, None if all went well.
-        errno: of that call, else 0.
+        failed: the call that failed, None if no call failed.
+        errno: errno of the failed call, 0 if none failed.
         injected: whether the kernel failed an allocation.
     """
 
@@ -56,7 +56,7 @@ class InjectionOutcome:
 
 
 class Program:
-    """Calls in order, and how each is undone when a later one fails.
+    """Calls in their order, and for each the call that undoes it if a later call fails.
 
     A field of a structure takes a number, or a :class:`StepField` of an earlier call. C copies that one at run time.
     """
@@ -78,7 +78,7 @@ class Program:
         return address_of(data)
 
     def open(self, path: Path) -> StepField:
-        """Open a file, for the later calls and until the run is over."""
+        """Open a file for the later calls; the end of the run closes it."""
         fd = StepField(ffi.new("int *", -1), ffi.sizeof("int"))
         name = ffi.new("char[]", os.fsencode(path))
         self._kept += [fd.pointer, name]
@@ -110,7 +110,7 @@ class Program:
         return self._ioctl(f"IOMMU_TEST_CMD {operation}", fd, "IOMMU_TEST_CMD", "iommu_test_cmd", values, False)
 
     def undo(self, made: Call, by: Call) -> None:
-        """Have the clean-up do *by* where a run got past *made* and not past *by*."""
+        """Make the clean-up run *by* after a run that completed *made* but not *by*."""
         self._undo.append((made.number, by.number, self._steps[by.number]))
 
     def inject_from_here(self) -> None:
@@ -118,7 +118,7 @@ class Program:
         self._inject_from = len(self._steps)
 
     def run(self, nth: int = 0) -> InjectionOutcome:
-        """Run it, with the *nth* allocation failed, and undo what it made; with 0 none is failed.
+        """Run the calls with the *nth* allocation failed (0: none), then undo those that succeeded.
 
         Raises:
             IommufdError: the clean-up failed.

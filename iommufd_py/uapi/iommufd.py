@@ -29,7 +29,7 @@ IOCTLS = (*sorted(ffi.typeof("enum iommufd_ioctl").relements, key=request), "IOM
 
 @dataclass(frozen=True, slots=True)
 class HwInfoAnswer:
-    """What IOMMU_GET_HW_INFO answered: the type's own structure as bytes, and the common fields."""
+    """The answer of IOMMU_GET_HW_INFO: the structure of the type as bytes, and the common fields."""
 
     data_type: int
     data: bytes
@@ -86,7 +86,7 @@ def ioas_allow_iovas(fd: int, ioas_id: int, ranges: Sequence[tuple[int, int]]) -
 def ioas_copy(
     fd: int, dst_ioas_id: int, src_ioas_id: int, length: int, src_iova: int, dst_iova: int, flags: int
 ) -> int:
-    """Map into one IOAS what another has mapped, and return the destination's IOVA."""
+    """Map pages that one IOAS maps into another IOAS, and return the IOVA there."""
     arg = issue(
         fd,
         "IOMMU_IOAS_COPY",
@@ -234,12 +234,12 @@ def hwpt_alloc(
     return int(arg.out_hwpt_id)
 
 
-# Longer than any type's structure; the kernel fills what it has and zeroes the rest.
+# Longer than the structure of any type. The kernel fills in its part and zeroes the rest.
 _HW_INFO_BYTES = 256
 
 
 def get_hw_info(fd: int, dev_id: int) -> HwInfoAnswer:
-    """Ask what IOMMU stands in front of a bound device."""
+    """Return the kind and the registers of the IOMMU in front of a bound device."""
     data = ffi.new("uint8_t[]", _HW_INFO_BYTES)
     arg = issue(
         fd,
@@ -271,7 +271,7 @@ def hwpt_set_dirty_tracking(fd: int, hwpt_id: int, enable: bool) -> None:
 def hwpt_get_dirty_bitmap(
     fd: int, hwpt_id: int, iova: int, length: int, page_size: int, bitmap: bytearray, flags: int = 0
 ) -> None:
-    """Or the dirty bits of an IOVA range into *bitmap*, one bit per *page_size* bytes, low bit first."""
+    """Set the bits of the dirty pages of an IOVA range in *bitmap*, one bit per *page_size* bytes, low bit first."""
     buffer = ffi.from_buffer(bitmap, require_writable=True)
     issue(
         fd,
@@ -341,7 +341,7 @@ def ioas_change_process(fd: int) -> None:
 
 
 def veventq_alloc(fd: int, viommu_id: int, event_type: int, depth: int) -> EventQueueIds:
-    """Return a new queue for a vIOMMU's events, *depth* events long."""
+    """Return a new queue for events of a vIOMMU; it holds *depth* events."""
     arg = issue(
         fd, "IOMMU_VEVENTQ_ALLOC", "iommu_veventq_alloc", viommu_id=viommu_id, type=event_type, veventq_depth=depth
     )
@@ -349,7 +349,7 @@ def veventq_alloc(fd: int, viommu_id: int, event_type: int, depth: int) -> Event
 
 
 def hw_queue_alloc(fd: int, viommu_id: int, queue_type: int, index: int, iova: int, length: int) -> int:
-    """Return the id of a new hardware queue whose ring lies at *iova* of the nesting parent."""
+    """Return the id of a new hardware queue; its ring starts at *iova* of the nesting parent."""
     arg = issue(
         fd,
         "IOMMU_HW_QUEUE_ALLOC",

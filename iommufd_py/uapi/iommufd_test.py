@@ -32,18 +32,18 @@ def command(fd: int, operation: str, object_id: int = 0, member: str = "", /, **
     """Issue ``IOMMU_TEST_OP_<operation>`` on *object_id* with *fields* in the union's *member*.
 
     Returns:
-        The whole ``struct iommu_test_cmd`` as the kernel left it; its members only live as long as it does.
+        The whole ``struct iommu_test_cmd`` after the call. Keep it while you use a member of it.
     """
     return _issue(fd, operation, object_id, member, fields)[1]
 
 
 def command_result(fd: int, operation: str, object_id: int, member: str, /, **fields: object) -> int:
-    """The same for an operation whose answer is what ioctl() returns."""
+    """Issue the operation as :func:`command` does, and return the result of ioctl()."""
     return _issue(fd, operation, object_id, member, fields)[0]
 
 
 def access_rw(fd: int, access_id: int, iova: int, data: bytearray, flags: int) -> None:
-    """Have an access read memory by IOVA into *data*, or write *data* there (``ACCESS_RW_...`` among the *flags*)."""
+    """Make an access read memory by IOVA into *data*, or write *data* there (``ACCESS_RW_WRITE`` in *flags*)."""
     address = ffi.from_buffer(data, require_writable=True)
     if call.observer is not None:
         arguments = {"iova": iova, "length": len(data), "uptr": address_of(address), "flags": flags}

@@ -12,7 +12,7 @@ from iommufd_py.uapi.ffi import ffi, lib
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """VFIO_DEVICE_GET_INFO: flags, how many regions and interrupt indexes, capabilities by id."""
+    """VFIO_DEVICE_GET_INFO: flags, number of regions, number of interrupt indexes, capabilities by id."""
 
     flags: int
     num_regions: int
@@ -42,7 +42,7 @@ class RegionInfo:
 
 @dataclass(frozen=True, slots=True)
 class IrqInfo:
-    """VFIO_DEVICE_GET_IRQ_INFO: how many interrupts an index has."""
+    """VFIO_DEVICE_GET_IRQ_INFO: the number of interrupts of an index."""
 
     index: int
     flags: IrqFlags
@@ -151,7 +151,7 @@ def device_detach_iommufd_pt(fd: int, pasid: int | None = None) -> None:
 
 
 def device_get_info(fd: int) -> DeviceInfo:
-    """Ask what a device is and has."""
+    """Return a device's flags, number of regions and interrupts, and capabilities."""
     arg, memory = _issue_with_capabilities(fd, "VFIO_DEVICE_GET_INFO", "vfio_device_info")
     has_caps = bool(arg.flags & lib.VFIO_DEVICE_FLAGS_CAPS)
     return DeviceInfo(
@@ -163,7 +163,7 @@ def device_get_info(fd: int) -> DeviceInfo:
 
 
 def device_get_region_info(fd: int, index: int) -> RegionInfo:
-    """Ask where a region of a device lies and what may be done with it."""
+    """Return size, offset, flags and mappable areas of a region."""
     arg, memory = _issue_with_capabilities(fd, "VFIO_DEVICE_GET_REGION_INFO", "vfio_region_info", index=index)
     flags = RegionFlags(int(arg.flags))
     capabilities = dict(_capabilities(memory, int(arg.cap_offset) if flags & RegionFlags.CAPS else 0))
@@ -180,15 +180,15 @@ def device_get_region_info(fd: int, index: int) -> RegionInfo:
 
 
 def device_get_irq_info(fd: int, index: int) -> IrqInfo:
-    """Ask how many interrupts an index of a device has."""
+    """Return the number of interrupts of an index, and their flags."""
     arg = issue_argsz(fd, "VFIO_DEVICE_GET_IRQ_INFO", "vfio_irq_info", index=index)
     return IrqInfo(index, IrqFlags(int(arg.flags)), int(arg.count))
 
 
 def device_set_irqs(fd: int, flags: int, index: int, start: int, count: int, data: bytes = b"") -> int:
-    """Mask, unmask, trigger or wire interrupts; *data* is what the DATA_* flag says, empty for DATA_NONE.
+    """Mask, unmask or trigger interrupts, or connect them to eventfds; the DATA_* flag names the type of *data*.
 
-    Returns 0; or, where fewer MSI vectors can be had than were to be wired, how many, with none wired.
+    Returns 0. If the kernel has fewer MSI vectors than requested, returns their number and connects none.
     """
     size = ffi.sizeof("struct vfio_irq_set") + len(data)
     memory = ffi.new("uint64_t[]", (size + 7) // 8)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""What lives in /dev/vfio: devices, regions, interrupts, groups and containers."""
+"""The objects of /dev/vfio: devices, regions, interrupts, groups and containers."""

@@ -8,6 +8,8 @@
 These lines run in all five modes.
 """
 
+from uuid import UUID
+
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.iova import IovaRanges
 from iommufd_py.objects.buffer import DmaBuffer
@@ -26,8 +28,11 @@ class Container(Resource):
 
     device: VfioPciDevice
 
-    def open_device(self, bdf: str) -> VfioPciDevice:
-        """Open one more device, which reaches all mappings, those made before and after."""
+    def open_device(self, bdf: str, *, vf_token: UUID | str | None = None) -> VfioPciDevice:
+        """Open one more device, which reaches all mappings, those made before and after.
+
+        *vf_token* is as for :class:`VfioDevice`.
+        """
         raise NotImplementedError
 
     @checked

@@ -4,6 +4,7 @@
 import errno
 import os
 from pathlib import Path
+from uuid import UUID
 
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import DeviceError
@@ -13,6 +14,7 @@ from iommufd_py.objects.iommufd import Iommufd
 from iommufd_py.uapi import vfio
 from iommufd_py.vfio.pci_device import VfioPciDevice
 from iommufd_py.vfio.sysfs import find_cdev
+from iommufd_py.vfio.vf_token import parse_vf_token
 
 
 class VfioDevice(VfioPciDevice, BoundDevice):
@@ -21,6 +23,8 @@ class VfioDevice(VfioPciDevice, BoundDevice):
     Args:
         iommufd: what to bind the device to.
         bdf: PCI address, with or without the domain: ``0000:3b:00.0``, ``3b:00.0``.
+        vf_token: for a virtual function whose physical function is on vfio-pci: the token that the owner of the
+            physical function has set. For that physical function itself: the token to set.
 
     Raises:
         DeviceError: no such device, another driver has it, or the cdev may not be opened.
@@ -30,14 +34,15 @@ class VfioDevice(VfioPciDevice, BoundDevice):
     """
 
     @checked
-    def __init__(self, iommufd: Iommufd, bdf: str) -> None:
+    def __init__(self, iommufd: Iommufd, bdf: str, *, vf_token: UUID | str | None = None) -> None:
         super().__init__(iommufd)
         self.bdf = normalize_bdf(bdf)
+        token = parse_vf_token(vf_token)
         self.cdev = find_cdev(self.bdf)
         with self._opening():
             self._fd = _open_cdev(self.cdev, self.bdf)
             try:
-                self.dev_id = vfio.device_bind_iommufd(self._fd, iommufd.fileno())
+                self.dev_id = vfio.device_bind_iommufd(self._fd, iommufd.fileno(), token.bytes if token else None)
             except BaseException:
                 os.close(self._fd)
                 raise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The open file of a VFIO device: what its regions and interrupts need of it."""
+"""The open file of a VFIO device, which its regions and interrupts use."""
 
 import os
 
@@ -13,7 +13,7 @@ class VfioFile(Resource):
     """An open VFIO device.
 
     Attributes:
-        bdf: its address, as sysfs writes it.
+        bdf: its PCI address as in sysfs.
     """
 
     bdf: str
@@ -37,5 +37,5 @@ class VfioFile(Resource):
 
     @checked
     def irq_info(self, index: IrqIndex) -> vfio.IrqInfo:
-        """Ask how many interrupts of a kind there are, 0 for none, and what can be done with them."""
+        """Return how many interrupts of a kind the device has, 0 for none, and their flags."""
         return vfio.device_get_irq_info(self.fileno(), index)

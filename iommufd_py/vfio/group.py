@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""VFIO's older way to a device: through its IOMMU group, /dev/vfio/N, in a container."""
+"""IOMMU groups, /dev/vfio/N: the older way of VFIO to a device, inside a container."""
 
 import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import DeviceError, SkipError
@@ -16,7 +17,7 @@ from iommufd_py.vfio.pci_device import VfioPciDevice
 
 
 class VfioGroup(Resource):
-    """An IOMMU group in a container. Made by ``container.open_device()``; the last group takes the mappings with it.
+    """An IOMMU group in a container. Made by ``container.open_device()``. Closing the last group drops all mappings.
 
     Args:
         container: the container, which outlives the group.
@@ -57,14 +58,14 @@ class VfioGroup(Resource):
         return self._fd
 
     def status(self) -> GroupFlags:
-        """Ask whether the group is viable and in a container."""
+        """Return whether the group is viable, and whether it is in a container."""
         return vfio.group_get_status(self.fileno())
 
     def _release(self) -> None:
         try:
             self._on_close(self)
         finally:
-            # Closing the group, with its devices closed, is what takes it out of the container.
+            # The group leaves the container when its file is closed and no device of it is open.
             os.close(self._fd)
 
 
@@ -72,12 +73,14 @@ class VfioGroupDevice(VfioPciDevice):
     """A PCI device bound to vfio-pci, opened through its group. Made by ``container.open_device()``."""
 
     @checked
-    def __init__(self, group: VfioGroup, bdf: str) -> None:
+    def __init__(self, group: VfioGroup, bdf: str, *, vf_token: UUID | None = None) -> None:
         super().__init__(group)
         self.group = group
         self.bdf = bdf
         with self._opening():
-            self._fd = vfio.group_get_device_fd(group.fileno(), bdf)
+            # vfio_pci_core_match() of drivers/vfio/pci/vfio_pci_core.c reads the token behind the address.
+            name = bdf if vf_token is None else f"{bdf} vf_token={vf_token}"
+            self._fd = vfio.group_get_device_fd(group.fileno(), name)
 
 
 def _open_group(number: int) -> int:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A container made of an iommufd and one IOAS."""
+"""A container that is an iommufd with one IOAS."""
+
+from uuid import UUID
 
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.iova import IovaRanges
@@ -17,17 +19,17 @@ class IoasContainer(Container):
 
     Attributes:
         iommufd: closed with the container.
-        ioas: where all mappings are.
+        ioas: holds all mappings.
     """
 
     @checked
-    def __init__(self, bdf: str) -> None:
+    def __init__(self, bdf: str, *, vf_token: UUID | str | None = None) -> None:
         super().__init__()
         with self._opening():
             self.iommufd = Iommufd.adopt(open_container_file(DEV_IOMMU))
         try:
             self.ioas = self.iommufd.alloc_ioas()
-            self.device = self.open_device(bdf)
+            self.device = self.open_device(bdf, vf_token=vf_token)
         except BaseException:
             self.close()
             raise
@@ -39,10 +41,10 @@ class IoasContainer(Container):
         self.iommufd.close()
 
     @checked
-    def open_device(self, bdf: str) -> VfioDevice:
+    def open_device(self, bdf: str, *, vf_token: UUID | str | None = None) -> VfioDevice:
         """Open one more device and attach it to the IOAS."""
         self._check_open()
-        device = VfioDevice(self.iommufd, bdf)
+        device = VfioDevice(self.iommufd, bdf, vf_token=vf_token)
         try:
             device.attach(self.ioas)
         except BaseException:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Open a container of any mode."""
 
+from uuid import UUID
+
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.objects.iommufd import DEV_IOMMU
@@ -11,19 +13,20 @@ from iommufd_py.vfio.type1 import DEV_VFIO, Type1Container
 
 
 @checked
-def open_container(mode: ContainerMode, bdf: str) -> Container:
-    """Open a container of a mode with its first device.
+def open_container(mode: ContainerMode, bdf: str, *, vf_token: UUID | str | None = None) -> Container:
+    """Open a container of a mode with its first device; *vf_token* is as for :class:`VfioDevice`.
 
     Raises:
         SkipError: the kernel does not have this mode.
         DeviceError: the device is not there, not bound to vfio-pci, or in use.
     """
     if mode is ContainerMode.IOMMUFD:
-        return IoasContainer(bdf)
+        return IoasContainer(bdf, vf_token=vf_token)
     v2 = mode in (ContainerMode.VFIO_TYPE1V2, ContainerMode.COMPAT_TYPE1V2)
     legacy = mode in (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2)
     return Type1Container(
         bdf,
         VfioExtension.TYPE1V2_IOMMU if v2 else VfioExtension.TYPE1_IOMMU,
         DEV_VFIO if legacy else DEV_IOMMU,
+        vf_token=vf_token,
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A PCI device on vfio-pci, however it was opened."""
+"""A PCI device on vfio-pci, opened as a cdev or through its group."""
 
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import DeviceError, InvalidFieldError, UnsupportedIoctlError
@@ -12,23 +12,23 @@ from iommufd_py.vfio.region import Region
 
 
 class VfioPciDevice(VfioFile):
-    """What a PCI device on vfio-pci can do, be it opened as cdev (:class:`VfioDevice`) or through its group.
+    """A PCI device on vfio-pci: the part that is common to :class:`VfioDevice` and :class:`VfioGroupDevice`.
 
     Attributes:
-        bdf: its address, as sysfs writes it.
+        bdf: its PCI address as in sysfs.
 
     Source: Documentation/driver-api/vfio.rst, VFIO_DEVICE_* in include/uapi/linux/vfio.h.
     """
 
     def info(self) -> vfio.DeviceInfo:
-        """Ask what the device is and has."""
+        """Return the device's flags, number of regions and interrupts, and capabilities."""
         return vfio.device_get_info(self.fileno())
 
     def reset(self) -> None:
         """Reset the device.
 
         Raises:
-            DeviceError: it has no reset that VFIO may use.
+            DeviceError: the device has no reset method that VFIO may use.
         """
         if not self.info().flags & DeviceFlags.RESET:
             raise DeviceError(
@@ -54,7 +54,7 @@ class VfioPciDevice(VfioFile):
 
     @checked
     def has_feature(self, feature: DeviceFeature | int, operation: FeatureOperation) -> bool:
-        """Tell whether *operation* of *feature* would be possible; nothing is changed."""
+        """Tell whether the device supports *operation* of *feature*. The call changes nothing."""
         try:
             vfio.device_feature(self.fileno(), feature | operation | FeatureOperation.PROBE)
         # ENOTTY: no such feature; EINVAL: it has not this operation (vfio_check_feature() in include/linux/vfio.h).
@@ -64,7 +64,7 @@ class VfioPciDevice(VfioFile):
 
     @checked
     def get_feature(self, feature: DeviceFeature | int, data: bytes) -> bytes:
-        """Get a feature; *data* is its structure with the in-fields set, the answer the same with the out-fields."""
+        """Get a feature: *data* is its structure with the in-fields set; returns it with the out-fields set."""
         return vfio.device_feature(self.fileno(), feature | FeatureOperation.GET, data)
 
     @checked

@@ -19,10 +19,10 @@ _WIDTHS = (1, 2, 4, 8)
 class Region:
     """One region of a device, read and written through the device's file. Made by ``device.region()``.
 
-    Integers are little-endian, as on the PCI bus. An aligned one is accessed in one piece, as registers want it.
+    Integers are little-endian, as on the PCI bus. An aligned integer is accessed by one load or store.
 
     Attributes:
-        info: size, flags and what can be mapped, as the kernel answered.
+        info: size, flags and mappable areas, from the kernel.
 
     Source: VFIO_DEVICE_GET_REGION_INFO in include/uapi/linux/vfio.h.
     """

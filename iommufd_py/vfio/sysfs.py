@@ -32,7 +32,7 @@ def vfio_driver(bdf: str) -> str:
     """
     device = PCI_DEVICES / bdf
     if not device.exists():
-        raise DeviceError(f"there is no PCI device {bdf}: 'iommufd device list' shows those there are")
+        raise DeviceError(f"there is no PCI device {bdf}: 'iommufd device list' shows all")
     name = target_name(device / "driver")
     if not name:
         raise DeviceError(f"{bdf} is bound to no driver, not to vfio-pci: 'iommufd device bind {bdf}' does that")

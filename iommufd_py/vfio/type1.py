@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A container with a type1 IOMMU: VFIO's own, or the one that iommufd imitates."""
+"""Containers with a type1 IOMMU, of VFIO or of iommufd's compatibility layer."""
 
 import os
 from pathlib import Path
+from uuid import UUID
 
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import SkipError
@@ -17,20 +18,22 @@ from iommufd_py.vfio.container import Container
 from iommufd_py.vfio.files import open_container_file
 from iommufd_py.vfio.group import VfioGroup, VfioGroupDevice
 from iommufd_py.vfio.sysfs import iommu_group_number
+from iommufd_py.vfio.vf_token import parse_vf_token
 
 DEV_VFIO = Path("/dev/vfio/vfio")
 
 
 class Type1Container(Container, MappingSpace):
-    """A container with a type1 IOMMU: VFIO's own, or iommufd's imitation of it.
+    """A container with a type1 IOMMU, of VFIO or of iommufd's compatibility layer.
 
     Args:
         bdf: address of the first device; None for none yet, which needs a *group*.
         iommu_type: VfioExtension.TYPE1_IOMMU (v1) or TYPE1V2_IOMMU (v2). They differ in what unmap() does to a part
             of a mapping.
-        path: /dev/vfio/vfio, or /dev/iommu for the imitation.
-        group: number of a group to join before, as that of a mediated device. Without any, the kernel lets nothing be
-            done with a container.
+        path: /dev/vfio/vfio, or /dev/iommu for the compatibility layer.
+        group: number of a group to add first, such as that of a mediated device. The kernel refuses all other calls
+            on a container without a group.
+        vf_token: as for :class:`VfioDevice`.
 
     Raises:
         SkipError: the kernel has no such containers, or no VFIO groups.
@@ -47,6 +50,7 @@ class Type1Container(Container, MappingSpace):
         path: Path = DEV_VFIO,
         *,
         group: int | None = None,
+        vf_token: UUID | str | None = None,
     ) -> None:
         super().__init__()
         self.iommu_type = iommu_type
@@ -63,7 +67,7 @@ class Type1Container(Container, MappingSpace):
             if group is not None:
                 self._join(group)
             if bdf is not None:
-                self.device = self.open_device(bdf)
+                self.device = self.open_device(bdf, vf_token=vf_token)
         except BaseException:
             self.close()
             raise
@@ -80,17 +84,17 @@ class Type1Container(Container, MappingSpace):
         os.close(self._fd)
 
     @checked
-    def open_device(self, bdf: str) -> VfioGroupDevice:
-        """Open one more device; its group joins the container if it is not in it yet, and stays until that closes."""
+    def open_device(self, bdf: str, *, vf_token: UUID | str | None = None) -> VfioGroupDevice:
+        """Open one more device. Its group joins the container, and stays until the container closes."""
         self._check_open()
-        address = normalize_bdf(bdf)
+        address, token = normalize_bdf(bdf), parse_vf_token(vf_token)
         number = iommu_group_number(address)
         group = self._groups.get(number) or self._join(number)
-        return VfioGroupDevice(group, address)
+        return VfioGroupDevice(group, address, vf_token=token)
 
     def _join(self, number: int) -> VfioGroup:
         group = VfioGroup(self, self._fd, number, self._leaving)
-        # The kernel takes the type once there is a group, and drops it with the last one.
+        # The kernel accepts the IOMMU type only after the first group, and drops it with the last one.
         if not self._groups:
             try:
                 vfio.set_iommu(self._fd, self.iommu_type)
@@ -102,13 +106,13 @@ class Type1Container(Container, MappingSpace):
 
     def _leaving(self, group: VfioGroup) -> None:
         self._groups.pop(group.number, None)
-        # VFIO drops all mappings with the last group. iommufd would keep them; here it does the same.
+        # VFIO drops all mappings with the last group. iommufd keeps them, so they are unmapped here.
         if not self._groups:
             for mapping in tuple(self._mapped.values()):
                 mapping.close()
 
     def info(self) -> vfio.Type1Info:
-        """Ask for page sizes, IOVA ranges and how many mappings are left (VFIO_IOMMU_GET_INFO)."""
+        """Return page sizes, IOVA ranges and the number of mappings left (VFIO_IOMMU_GET_INFO)."""
         return vfio.iommu_get_info(self.fileno())
 
     def _map(self, buffer: DmaBuffer, iova: int, offset: int, length: int, flags: MapFlags) -> "Type1Mapping":
@@ -154,7 +158,7 @@ class Type1Mapping(Mapping):
 
     @property
     def container(self) -> Type1Container:
-        """Where it is mapped."""
+        """The container of the mapping."""
         return self._space
 
     def _release(self) -> None:

@@ -5,10 +5,21 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from iommufd_py import DeviceError, DmaBuffer, Iommufd, VfioDevice, pci
+from iommufd_py import (
+    ContainerMode,
+    DeviceError,
+    DeviceFeature,
+    DmaBuffer,
+    Iommufd,
+    IommufdError,
+    VfioDevice,
+    open_container,
+    pci,
+)
 from iommufd_py.pci import UseKind
 from tests.machines.conftest import refused, texts
 from tests.waiting import patience
@@ -134,6 +145,28 @@ def test_virtual_function_is_taken_and_given_back(virtual_function: str) -> None
         mapping = ioas.map(buffer)
         assert ioas.unmap(mapping.iova, mapping.length) == 1 << 20
     assert not pci.pci_device(virtual_function).driver
+
+
+@pytest.mark.parametrize("mode", list(ContainerMode))
+def test_virtual_function_of_a_function_on_vfio_pci_needs_the_token(mode: ContainerMode) -> None:
+    """The owner of the physical function, which creates the virtual one, sets the token."""
+    owner = Path("/sys/bus/pci/devices", PHYSICAL)
+    Path("/sys/module/vfio_pci/parameters/enable_sriov").write_text("Y")
+    token = uuid4()
+    with pci.vfio_bound(PHYSICAL, force=True), Iommufd() as iommufd, VfioDevice(iommufd, PHYSICAL) as physical:
+        physical.set_feature(DeviceFeature.PCI_VF_TOKEN, token.bytes)
+        (owner / "sriov_drivers_autoprobe").write_text("0")
+        (owner / "sriov_numvfs").write_text("1")
+        try:
+            with pci.vfio_bound(VIRTUAL):
+                for wrong in (None, uuid4()):
+                    with pytest.raises(IommufdError, match="EACCES: a VF token is missing or wrong"):
+                        open_container(mode, VIRTUAL, vf_token=wrong)
+                for right in (token, str(token)):
+                    with open_container(mode, VIRTUAL, vf_token=right) as container:
+                        assert container.device.info().num_regions
+        finally:
+            (owner / "sriov_numvfs").write_text("0")
 
 
 def test_bridge_is_refused() -> None:
