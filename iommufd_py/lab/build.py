@@ -340,6 +340,6 @@ def explain(log: Path) -> str:
     if out_of_space(text):
         return f"no space left on the disk; {SPACE_REMEDY}"
     lines = text.splitlines()
-    errors = [line for line in lines if re.search(r"\b(?:error|undefined reference)\b", line) or line.startswith("***")]
+    errors = [line for line in lines if re.search(r"\b(?:error|ERROR|undefined reference)\b|^\*\*\*", line)]
     shown = errors[:5] or deque(lines, 5)
     return "\n  ".join(["", *shown, f"the whole log is {log}"])

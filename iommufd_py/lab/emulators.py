@@ -35,6 +35,7 @@ _SUITE, _PACKAGE, _UPSTREAM = "bookworm", "qemu", "7.2"
 
 _TOOLS = {"gcc": "gcc", "patch": "patch", "xz": "xz-utils", "apt-get": "apt", "dpkg-deb": "dpkg"}
 _NEEDS = (
+    "bzip2",
     "libattr1-dev",
     "libcap-ng-dev",
     "libfdt-dev",
