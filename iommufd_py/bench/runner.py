@@ -4,7 +4,9 @@
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkContext, ForkServerContext
 from pathlib import Path
 from threading import Thread
 
@@ -20,7 +21,7 @@ from iommufd_py import vtd
 from iommufd_py.base.coherency import Coherency, FlushCount
 from iommufd_py.base.errors import IommufdError, ToolError
 from iommufd_py.base.pci_address import normalize_bdf
-from iommufd_py.base.signals import ENDING, held_signals
+from iommufd_py.base.signals import held_signals
 from iommufd_py.bench.workloads import Setup, Worker, set_up, target
 from iommufd_py.host import environment, pinned_bytes
 from iommufd_py.mock import flush_count
@@ -107,14 +108,13 @@ def measure(
         target=target(plan.device, plan.coherency),
         floor=_floor(),
     )
-    total, done, start = plan.processes * len(plan.points), 0, clock_ns()
-    for process in range(plan.processes):
-        for row in _in_process(plan, first=process == 0):
-            done += 1
-            left = (clock_ns() - start) / done * (total - done) / 1e9
-            result = result.with_run(row)
-            on_row(result)
-            on_progress(RowProgress(done, total, left, row.point))
+    total, start = plan.processes * len(plan.points), clock_ns()
+    rows = _rows(plan) if _has_one_thread() else _rows_of_a_program(plan)
+    for done, row in enumerate(rows, start=1):
+        left = (clock_ns() - start) / done * (total - done) / 1e9
+        result = result.with_run(row)
+        on_row(result)
+        on_progress(RowProgress(done, total, left, row.point))
     return result
 
 
@@ -127,11 +127,18 @@ def _floor() -> Floor:
 # --- one process ----------------------------------------------------------------------------------------------------
 
 
+def _rows(plan: Plan) -> Iterator[Row]:
+    """Yield every row of every measuring process, one process after the other."""
+    for process in range(plan.processes):
+        yield from _in_process(plan, first=process == 0)
+
+
 def _in_process(plan: Plan, *, first: bool) -> Iterator[Row]:
     """Yield every row, with the one run that a new process measured of it."""
-    context = _context()
+    # Not started anew: an emulated CPU takes seconds to import this. What must be new is its memory, and that is.
+    context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_measure_rows, args=(plan, first, theirs))
+    child = context.Process(target=_measure_rows, args=(plan, first, theirs, os.getpid()))
     try:
         # The other keeps the mask: a signal is for this process, which ends it.
         with held_signals():
@@ -158,27 +165,15 @@ def _in_process(plan: Plan, *, first: bool) -> Iterator[Row]:
             child.close()
 
 
-def _context() -> ForkContext | ForkServerContext:
-    """Return how a measuring process begins: with new memory, and soon.
-
-    A fork begins at once. But a lock that another thread of this process holds, be it one of numpy's, would stay locked
-    in it. So a process with threads asks a server for the fork: one without threads, which has imported this module
-    once. Importing it for every process takes 0.4 s of a real CPU, and some ten times that of an emulated one.
-    """
-    if len(os.listdir("/proc/self/task")) == 1:
-        return multiprocessing.get_context("fork")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-def _measure_rows(plan: Plan, first: bool, answers: Connection) -> None:
-    # A signal is for the process that asked for the figures: it ends this one.
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    # Nothing may hold the device when that process was killed (prctl(2)). A server of forks, too, ends with it.
+def _dies_with(parent: int) -> bool:
+    """Have this process killed when *parent* dies, even of SIGKILL (prctl(2)); tell whether *parent* lives still."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    parent = multiprocessing.parent_process()
-    if parent is None or not parent.is_alive():
+    return os.getppid() == parent
+
+
+def _measure_rows(plan: Plan, first: bool, answers: Connection, parent: int) -> None:
+    # Nothing may hold the device when who asked for the figures was killed.
+    if not _dies_with(parent):
         return
     try:
         for point in plan.points:
@@ -187,6 +182,61 @@ def _measure_rows(plan: Plan, first: bool, answers: Connection) -> None:
         answers.send(ToolError(str(failure)))
     except (ToolError, OSError) as failure:
         answers.send(failure)
+
+
+# --- a program for a caller with threads ----------------------------------------------------------------------------
+
+
+def _has_one_thread() -> bool:
+    return len(os.listdir("/proc/self/task")) == 1
+
+
+def _rows_of_a_program(plan: Plan) -> Iterator[Row]:
+    """Yield what :func:`_rows` does, from a program of one thread that forks the measuring processes.
+
+    A lock that another thread of this process holds, be it one of numpy's, would stay locked in a fork for ever. The
+    program is started once for all of them: importing this takes 0.4 s of a real CPU, and seconds of an emulated one.
+    """
+    script = f"from iommufd_py.bench import runner; runner._answer({os.getpid()})"
+    # The program keeps the mask: a signal is for this process, which ends it.
+    with held_signals():
+        program = subprocess.Popen([sys.executable, "-P", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert program.stdin is not None
+    assert program.stdout is not None
+    try:
+        with program.stdin as question:
+            pickle.dump(plan, question)
+        for _ in range(plan.processes * len(plan.points)):
+            answer = pickle.load(program.stdout)
+            if isinstance(answer, Exception):
+                raise answer
+            yield answer
+    except (EOFError, BrokenPipeError):
+        raise ToolError(
+            f"the program that starts the measuring processes ended before its time (status {program.wait()}); "
+            "see above, and the kernel log"
+        ) from None
+    finally:
+        program.kill()
+        program.wait()
+        program.stdout.close()
+
+
+def _answer(parent: int) -> None:
+    """Be that program: read a plan from standard input, and write its rows to standard output."""
+    plan: Plan = pickle.load(sys.stdin.buffer)
+    answers = sys.stdout.buffer
+    if not _dies_with(parent):
+        return
+    try:
+        for row in _rows(plan):
+            pickle.dump(row, answers)
+            answers.flush()
+    except (ToolError, OSError) as failure:
+        pickle.dump(failure, answers)
+
+
+# --- one row --------------------------------------------------------------------------------------------------------
 
 
 def _measure(plan: Plan, point: Point, *, first: bool) -> Row:
