@@ -1,27 +1,22 @@
 # SPDX-License-Identifier: MIT
 """Run a benchmark: processes, warm-up, samples, and another attempt where the machine was busy."""
 
-import ctypes
-import multiprocessing
-import os
-import signal
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkContext, ForkServerContext
 from pathlib import Path
 from threading import Thread
 
 from iommufd_py import vtd
-from iommufd_py.base.coherency import Coherency, FlushCount
-from iommufd_py.base.errors import IommufdError, ToolError
+from iommufd_py.base.coherency import FlushCount
+from iommufd_py.base.errors import IommufdError
 from iommufd_py.base.pci_address import normalize_bdf
-from iommufd_py.base.signals import ENDING, held_signals
 from iommufd_py.bench.noise import NoiseMeter
+from iommufd_py.bench.processes import PartOfRow, messages
+from iommufd_py.bench.processes import Plan as Plan
 from iommufd_py.bench.workloads import Setup, Worker, set_up, target
 from iommufd_py.host import environment, pinned_bytes
 from iommufd_py.mock import flush_count
@@ -42,7 +37,6 @@ from iommufd_py.results.noise import disturbances, loudness
 from iommufd_py.results.stats import median, settled
 from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, can_flush, clock, clock_ns, empty_ioctl, flush
 
-_PR_SET_PDEATHSIG = 1
 _FLOOR_ROUNDS = 1000
 _MIN_VALUES = 5
 _MAX_VALUES = 2000
@@ -61,33 +55,6 @@ _PART_NS = 2_000_000_000
 # The kernel prints the leaves while it holds the IOMMU's lock, again for each doubling of its buffer.
 _MAX_LEAF_DUMP_BYTES = 64 << 20
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The rows of a benchmark, and the effort for each.
-
-    Attributes:
-        device: PCI address of a device bound to vfio-pci, or ``mock``.
-        points: one for each row.
-        coherency: required of the domains.
-        iova: first IOVA of the mappings; None takes an aligned place that is allowed.
-        processes: number of processes, each of which measures all rows with its own memory.
-        values: samples for each row in each process; None takes as many as fit into *row_seconds*, 5 to 2000.
-        row_seconds: time for a row in each process, without its warm-up.
-        name: of the result, for tables; empty for none.
-        retry: whether to measure a row again if the machine was busy.
-    """
-
-    device: str
-    points: tuple[Point, ...]
-    coherency: Coherency = Coherency.ANY
-    iova: int | None = None
-    processes: int = 5
-    values: int | None = None
-    row_seconds: float = 0.25
-    name: str = ""
-    retry: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +96,16 @@ def measure(
         name=plan.name,
     )
     total, done, start = plan.processes * len(plan.points), 0, clock_ns()
-    for process in range(plan.processes):
-        for row in _in_process(plan, first=process == 0):
-            if isinstance(row, _Part):
-                left = (clock_ns() - start) / done * (total - done) / 1e9 if done else None
-                on_progress(RowProgress(done, total, left, row.point, row.part))
-                continue
-            done += 1
-            left = (clock_ns() - start) / done * (total - done) / 1e9
-            result = result.with_run(row)
-            on_row(result)
-            on_progress(RowProgress(done, total, left, row.point))
+    for row in messages(plan, _measure):
+        if isinstance(row, PartOfRow):
+            left = (clock_ns() - start) / done * (total - done) / 1e9 if done else None
+            on_progress(RowProgress(done, total, left, row.point, row.part))
+            continue
+        done += 1
+        left = (clock_ns() - start) / done * (total - done) / 1e9
+        result = result.with_run(row)
+        on_row(result)
+        on_progress(RowProgress(done, total, left, row.point))
     return result
 
 
@@ -154,89 +120,17 @@ def _floor() -> Floor:
     return Floor(clock(_FLOOR_ROUNDS), batch.ns)
 
 
-# --- one process ----------------------------------------------------------------------------------------------------
+# --- one row --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A message of the measuring process: the completed share of the samples of a row."""
-
-    point: Point
-    part: float
-
-
-def _in_process(plan: Plan, *, first: bool) -> Iterator[Row | _Part]:
-    """Yield every row with the run of one new process, and parts of rows as they are completed."""
-    context = _context()
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_measure_rows, args=(plan, first, theirs))
-    try:
-        # The child inherits the blocked signals: this process handles them, and ends the child.
-        with held_signals():
-            child.start()
-        theirs.close()
-        rows = 0
-        while rows < len(plan.points):
-            try:
-                answer = ours.recv()
-            except EOFError:
-                child.join()
-                raise ToolError(
-                    f"the measuring process ended too early (status {child.exitcode}): see the kernel log; one cause "
-                    "is a lack of memory"
-                ) from None
-            if isinstance(answer, Exception):
-                raise answer
-            rows += isinstance(answer, Row)
-            yield answer
-    finally:
-        ours.close()
-        if child.pid is not None:
-            # In every case: the kernel releases everything that the process holds.
-            child.kill()
-            child.join()
-            child.close()
-
-
-def _context() -> ForkContext | ForkServerContext:
-    """Return how a measuring process begins: with new memory, and soon.
-
-    A fork begins at once. But a lock that another thread of this process holds, be it one of numpy's, would stay locked
-    in it. So a process with threads asks a server for the fork: one without threads, which has imported this module
-    once. Importing it for every process takes 0.4 s of a real CPU, and some ten times that of an emulated one.
-    """
-    if len(os.listdir("/proc/self/task")) == 1:
-        return multiprocessing.get_context("fork")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-def _measure_rows(plan: Plan, first: bool, answers: Connection) -> None:
-    # A signal is for the process that asked for the figures: it ends this one.
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    # The device must be free after that process is killed (prctl(2)). A server of forks ends with it too.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    parent = multiprocessing.parent_process()
-    if parent is None or not parent.is_alive():
-        return
-    try:
-        for point in plan.points:
-            answers.send(_measure(plan, point, answers, first=first))
-    except IommufdError as failure:
-        answers.send(ToolError(str(failure)))
-    except (ToolError, OSError) as failure:
-        answers.send(failure)
-
-
-def _measure(plan: Plan, point: Point, answers: Connection, *, first: bool) -> Row:
+def _measure(plan: Plan, point: Point, first: bool, tell: Callable[[PartOfRow], None]) -> Row:
     with set_up(point, plan.device, plan.coherency, plan.iova) as setup:
         pinned, flushes, leaves = _examine(setup, point, with_leaves=first)
         worker = setup.workers[0]
         runs = worker.buffer.physical_runs()
         (floor,) = Loop([empty_ioctl(setup.iommufd.fileno())]).run(_ROW_FLOOR_ROUNDS)
         clock_floor = clock(_ROW_FLOOR_ROUNDS)
-        attempt = _take(setup.workers, plan, lambda part: answers.send(_Part(point, part)))
+        attempt = _take(setup.workers, plan, lambda part: tell(PartOfRow(point, part)))
         user_flush = _user_flush(worker, plan, point.cache)
     operations = {
         name: Samples(one.ns, tuple(one.switched), tuple(one.faulted), flushed)

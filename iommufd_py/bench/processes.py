@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""The processes that measure: each starts by a fork, with new memory, and ends with the process that asked for it."""
+
+import ctypes
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.errors import IommufdError, ToolError
+from iommufd_py.base.signals import ENDING, held_signals
+from iommufd_py.results.model import Point, Row
+
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The rows of a benchmark, and the effort for each.
+
+    Attributes:
+        device: PCI address of a device bound to vfio-pci, or ``mock``.
+        points: one for each row.
+        coherency: required of the domains.
+        iova: first IOVA of the mappings; None takes an aligned place that is allowed.
+        processes: number of processes, each of which measures all rows with its own memory.
+        values: samples for each row in each process; None takes as many as fit into *row_seconds*, 5 to 2000.
+        row_seconds: time for a row in each process, without its warm-up.
+        name: of the result, for tables; empty for none.
+        retry: whether to measure a row again if the machine was busy.
+    """
+
+    device: str
+    points: tuple[Point, ...]
+    coherency: Coherency = Coherency.ANY
+    iova: int | None = None
+    processes: int = 5
+    values: int | None = None
+    row_seconds: float = 0.25
+    name: str = ""
+    retry: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PartOfRow:
+    """A message of a measuring process: the completed share of the samples of a row."""
+
+    point: Point
+    part: float
+
+
+Message = Row | PartOfRow
+Measure = Callable[[Plan, Point, bool, Callable[[PartOfRow], None]], Row]
+"""Measures one point; the third argument tells whether this is the first process, the last one receives messages."""
+
+
+def messages(plan: Plan, measure: Measure) -> Iterator[Message]:
+    """Yield every row of every measuring process, one process after the other, and parts of rows between them.
+
+    Args:
+        plan: the rows, and the number of processes.
+        measure: a function of a module, which a new program can import.
+
+    Raises:
+        ToolError: a process ended too early, or a row cannot be measured.
+    """
+    # A lock that another thread of this process holds, such as one of numpy's, would stay locked in a fork.
+    threads = len(os.listdir("/proc/self/task"))
+    return _of_forks(plan, measure) if threads == 1 else _of_a_program(plan, measure)
+
+
+def _of_forks(plan: Plan, measure: Measure) -> Iterator[Message]:
+    for process in range(plan.processes):
+        yield from _of_one_fork(plan, measure, first=process == 0)
+
+
+def _of_one_fork(plan: Plan, measure: Measure, *, first: bool) -> Iterator[Message]:
+    # A fork and no new program: an emulated CPU takes seconds to import this package.
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_measure_rows, args=(plan, measure, first, theirs, os.getpid()))
+    try:
+        # The child inherits the blocked signals: this process handles them, and ends the child.
+        with held_signals():
+            child.start()
+        theirs.close()
+        rows = 0
+        while rows < len(plan.points):
+            try:
+                answer = ours.recv()
+            except EOFError:
+                child.join()
+                raise ToolError(
+                    f"the measuring process ended too early (status {child.exitcode}): see the kernel log; one cause "
+                    "is a lack of memory"
+                ) from None
+            if isinstance(answer, Exception):
+                raise answer
+            rows += isinstance(answer, Row)
+            yield answer
+    finally:
+        ours.close()
+        if child.pid is not None:
+            # In every case: the kernel releases everything that the process holds.
+            child.kill()
+            child.join()
+            child.close()
+
+
+def _ends_with(parent: int) -> bool:
+    """Ask the kernel to kill this process when *parent* dies, even by SIGKILL. Tell whether *parent* still lives."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return os.getppid() == parent
+
+
+def _measure_rows(plan: Plan, measure: Measure, first: bool, answers: Connection, parent: int) -> None:
+    # A signal is for the process that asked for the figures: it ends this one.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    # The device must be free after that process is killed.
+    if not _ends_with(parent):
+        return
+    try:
+        for point in plan.points:
+            answers.send(measure(plan, point, first, answers.send))
+    except IommufdError as failure:
+        answers.send(ToolError(str(failure)))
+    except (ToolError, OSError) as failure:
+        answers.send(failure)
+
+
+# --- a program for a caller with threads ----------------------------------------------------------------------------
+
+
+def _of_a_program(plan: Plan, measure: Measure) -> Iterator[Message]:
+    """Yield the messages of :func:`_of_forks`, from a program with one thread that forks the measuring processes.
+
+    The program starts once for all processes: the imports take 0.4 s of a real CPU, and seconds of an emulated one.
+    multiprocessing's fork server would stay until the caller ends, with a pipe that the pytest plugin reports as left
+    open.
+    """
+    # The program keeps the blocked signals: this process handles them, and ends the program.
+    script = f"from {__name__} import answer; answer({os.getpid()})"
+    with held_signals():
+        program = subprocess.Popen([sys.executable, "-P", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert program.stdin is not None
+    assert program.stdout is not None
+    try:
+        with program.stdin as question:
+            pickle.dump((plan, measure), question)
+        rows = 0
+        while rows < plan.processes * len(plan.points):
+            answer = pickle.load(program.stdout)
+            if isinstance(answer, Exception):
+                raise answer
+            rows += isinstance(answer, Row)
+            yield answer
+    except (EOFError, BrokenPipeError):
+        raise ToolError(
+            f"the program that starts the measuring processes ended too early (status {program.wait()}): see above, "
+            "and the kernel log"
+        ) from None
+    finally:
+        program.kill()
+        program.wait()
+        program.stdout.close()
+
+
+def answer(parent: int) -> None:
+    """Be the program of :func:`_of_a_program`: read a plan from standard input, write messages to standard output."""
+    plan, measure = pickle.load(sys.stdin.buffer)
+    answers = sys.stdout.buffer
+    if not _ends_with(parent):
+        return
+    try:
+        for message in _of_forks(plan, measure):
+            pickle.dump(message, answers)
+            answers.flush()
+    except (ToolError, OSError) as failure:
+        pickle.dump(failure, answers)
