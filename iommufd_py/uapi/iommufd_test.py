@@ -60,8 +60,8 @@ def _issue(fd: int, operation: str, object_id: int, member: str, fields: Mapping
     arg = ffi.new("struct iommu_test_cmd *")
     arg.size = _BYTES
     arg.op = getattr(lib, f"IOMMU_TEST_OP_{operation}")
-    arg.id = object_id
     shown, arguments = f"IOMMU_TEST_CMD {operation}", {"id": object_id, **fields}
+    call.fill(shown, arg, {"id": object_id})
     if fields:
         call.fill(shown, getattr(arg, member), fields)
     return check_result(submit(fd, "IOMMU_TEST_CMD", arg, arguments, shown), shown, arguments), arg
