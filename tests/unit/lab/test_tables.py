@@ -44,3 +44,7 @@ def test_failures_are_those_of_all_documents() -> None:
     assert failures_of(output, 3)[-1] == "1 of 3 devices could not be used"
     assert failures_of(output[:-20], 2)[-1] == "1 of 2 devices could not be used"
     assert failures_of("", 2) == ["2 of 2 devices could not be used"]
+
+
+def test_a_guest_that_was_lost_answers_for_no_device() -> None:
+    assert failures_of("", 0) == []
