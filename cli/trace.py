@@ -36,6 +36,8 @@ _EVENTS = {
 _FLUSH_SYMBOL = "arch_flush_cache_phys"
 _POLL_SECONDS = 0.2
 _READ_BYTES = 1 << 16
+# How long the events that are left in the buffer at the end are shown.
+_DRAIN_SECONDS = 5.0
 # trace_pipe puts this between the events.
 _LOST = re.compile(r"CPU:\d+ \[LOST (\d+) EVENTS\]")
 
@@ -78,7 +80,8 @@ def trace(
             if child is not None:
                 raise
         if lost:
-            note(f"{sum(lost)} events are missing: they come faster than they can be shown; choose some with --event")
+            missing = sum(lost) or "some"
+            note(f"{missing} events are missing: they come faster than they can be shown; choose some with --event")
         # Both go before the wait. An instance cannot be removed while its pipe is open.
         reading.close()
         instance.close()
@@ -131,7 +134,8 @@ def _records(
 ) -> Iterator[TraceRecord]:
     """Yield events until *child* has ended or *deadline* is over, and then the events until that moment.
 
-    The numbers of events that did not fit into the buffer are added to *lost*.
+    The numbers of events that did not fit into the buffer are added to *lost*, and 0 for events that are left out at
+    the end.
     """
     pending = b""
     over = False
@@ -148,6 +152,9 @@ def _records(
                 if over and record.time > end:
                     return
                 yield record
+            if over and time.monotonic() > end + _DRAIN_SECONDS:
+                lost.append(0)  # nobody counts what is still in the buffer
+                return
 
 
 def _chunks(pipe: int, drain: bool) -> Iterator[bytes]:
