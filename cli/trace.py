@@ -4,6 +4,7 @@
 import contextlib
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -35,6 +36,10 @@ _EVENTS = {
 _FLUSH_SYMBOL = "arch_flush_cache_phys"
 _POLL_SECONDS = 0.2
 _READ_BYTES = 1 << 16
+# How long the events that are left in the buffer at the end are shown.
+_DRAIN_SECONDS = 5.0
+# trace_pipe puts this between the events.
+_LOST = re.compile(r"CPU:\d+ \[LOST (\d+) EVENTS\]")
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -63,16 +68,22 @@ def trace(
         instance = stack.enter_context(Trace(clock="mono"))
         _enable(instance, events or list(_EVENTS))
         pipe = os.open(instance.directory / "trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        stack.callback(os.close, pipe)
+        reading = stack.enter_context(contextlib.ExitStack())
+        reading.callback(os.close, pipe)
         start = time.monotonic()
+        lost: list[int] = []
         child = _started(command, as_json) if command else None
         try:
-            for record in _records(pipe, child, None if seconds is None else start + seconds):
+            for record in _records(pipe, child, None if seconds is None else start + seconds, lost):
                 _show(record, start, as_json)
         except KeyboardInterrupt:
             if child is not None:
                 raise
-        # The instance goes before the wait: nobody reads it any more.
+        if lost:
+            missing = sum(lost) or "some"
+            note(f"{missing} events are missing: they come faster than they can be shown; choose some with --event")
+        # Both go before the wait. An instance cannot be removed while its pipe is open.
+        reading.close()
         instance.close()
         if child is not None:
             if child.poll() is None:
@@ -118,8 +129,14 @@ def _enable(instance: Trace, events: Sequence[str]) -> None:
         raise SkipError("this kernel has none of these events")
 
 
-def _records(pipe: int, child: "subprocess.Popen[bytes] | None", deadline: float | None) -> Iterator[TraceRecord]:
-    """Yield events until *child* has ended or *deadline* is over, and then what is in the buffer by that time."""
+def _records(
+    pipe: int, child: "subprocess.Popen[bytes] | None", deadline: float | None, lost: list[int]
+) -> Iterator[TraceRecord]:
+    """Yield events until *child* has ended or *deadline* is over, and then the events until that moment.
+
+    The numbers of events that did not fit into the buffer are added to *lost*, and 0 for events that are left out at
+    the end.
+    """
     pending = b""
     over = False
     while not over:
@@ -130,11 +147,14 @@ def _records(pipe: int, child: "subprocess.Popen[bytes] | None", deadline: float
         end = time.monotonic()
         for data in _chunks(pipe, over):
             *lines, pending = (pending + data).split(b"\n")
-            for record in _parsed([line.decode(errors="replace") for line in lines]):
+            for record in _parsed([line.decode(errors="replace") for line in lines], lost):
                 # Events after the end can follow for ever: they are not part of the answer.
                 if over and record.time > end:
                     return
                 yield record
+            if over and time.monotonic() > end + _DRAIN_SECONDS:
+                lost.append(0)  # nobody counts what is still in the buffer
+                return
 
 
 def _chunks(pipe: int, drain: bool) -> Iterator[bytes]:
@@ -151,11 +171,13 @@ def _chunks(pipe: int, drain: bool) -> Iterator[bytes]:
             return
 
 
-def _parsed(lines: Sequence[str]) -> Iterator[TraceRecord]:
+def _parsed(lines: Sequence[str], lost: list[int]) -> Iterator[TraceRecord]:
     for line in lines:
-        if "LOST" in line and line.startswith("CPU:"):
-            raise ToolError(f"events come faster than they can be shown ({line.strip()}): choose some with --event")
-        yield from parse_trace([line])
+        gap = _LOST.match(line)
+        if gap:
+            lost.append(int(gap[1]))
+        else:
+            yield from parse_trace([line])
 
 
 def _show(record: TraceRecord, start: float, as_json: bool) -> None:

@@ -352,4 +352,8 @@ def _start_of(pid: int) -> int:
 
 
 def _pid_namespace() -> int:
-    return os.stat("/proc/self/ns/pid").st_ino
+    """Return the number of our PID namespace, 0 on a kernel without them."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except FileNotFoundError:
+        return 0

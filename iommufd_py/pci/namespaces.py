@@ -16,7 +16,7 @@ from pathlib import Path
 
 from iommufd_py.pci.storage import namespaces
 
-_NAMED = Path("/run/netns")
+_OWN, _NAMED = Path("/proc/self/ns/net"), Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
@@ -61,8 +61,10 @@ class ForeignLink:
 
 def foreign_links() -> Iterator[ForeignLink]:
     """Return the interfaces of the network namespaces that this process may enter, but for its own."""
+    if not _OWN.exists():  # a kernel without network namespaces
+        return
     with contextlib.ExitStack() as stack:
-        own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
         stack.callback(os.close, own)
         for file, place in _network_namespaces():
             asking = _socket_in(file)
@@ -76,7 +78,7 @@ def foreign_links() -> Iterator[ForeignLink]:
 
 
 def _network_namespaces() -> Iterator[tuple[Path, str]]:
-    known = {os.stat("/proc/self/ns/net").st_ino}
+    known = {os.stat(_OWN).st_ino}
     # 'ip netns add' gives a namespace a name, and needs no process in it.
     for file in sorted(_NAMED.iterdir()) if _NAMED.is_dir() else []:
         with contextlib.suppress(OSError):

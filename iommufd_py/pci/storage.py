@@ -96,7 +96,10 @@ def processes() -> list[Path]:
 
 def namespaces(kind: str) -> Iterator[tuple[Path, str]]:
     """Return a namespace file for every namespace of *kind* but ours that a process is in, and a name for it."""
-    known = {os.stat(f"/proc/self/ns/{kind}").st_ino}
+    try:
+        known = {os.stat(f"/proc/self/ns/{kind}").st_ino}
+    except FileNotFoundError:  # a kernel without such namespaces
+        return
     for process in processes():
         with contextlib.suppress(OSError):  # it ended, or is another user's
             file = process / "ns" / kind

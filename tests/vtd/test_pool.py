@@ -42,3 +42,23 @@ def test_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str | 
         output, _ = run.communicate(timeout=patience(60))
     assert run.returncode == (1 if end == "failure" else 2), output
     assert pci.pci_device(SPARE).driver == before
+
+
+@pytest.mark.skipif(not IN_LAB, reason="takes the lab's second device; 'iommufd lab run -- pytest tests/vtd' does that")
+def test_two_runs_never_have_the_same_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = pci.pci_device(SPARE).driver
+    monkeypatch.setenv("IOMMUFD_BDF", SPARE)
+    (tmp_path / "test_it.py").write_text(TAKES_IT.format("time.sleep(999)"))
+    command = [*DEFAULT_SIGNALS, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as first:
+        try:
+            wait_until(lambda: first.poll() is not None or pci.pci_device(SPARE).driver == "vfio-pci")
+            assert first.poll() is None
+            second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert second.returncode == 1
+            assert f"{SPARE} is taken by " in second.stdout
+            assert f"(process {first.pid}) now" in second.stdout
+            assert pci.pci_device(SPARE).driver == "vfio-pci"
+        finally:
+            first.send_signal(signal.SIGINT)
+    assert pci.pci_device(SPARE).driver == before
