@@ -108,7 +108,8 @@ class Series:
             meter = HostMeter()
             run_tool(self._command(variant, file))
             disturbances = "; ".join(meter.disturbances())
-            if not disturbances or len(self._discarded[variant]) >= _MORE_BOOTS:
+            late = time.monotonic() - start > effort.seconds
+            if not disturbances or late or len(self._discarded[variant]) >= _MORE_BOOTS:
                 break
             note(f"  the host was busy ({disturbances}): this boot is repeated")
             self._discarded[variant].append(disturbances)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from iommufd_py.results.stats import quantile
 
 # Fewer samples have gaps by chance.
-_MIN_SAMPLES = 20
+_MIN_SAMPLES = 50
 # More order statistics than these do not change the answer.
 _MAX_SAMPLES = 1000
 # Each group has at least this share of the samples; the upper one lies at least so far above the lower one.

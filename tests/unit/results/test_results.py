@@ -172,8 +172,8 @@ def test_findings_name_what_spoils_the_figures() -> None:
     loud = model.Noise(steal=0.0, switches=0.0, waiting=2.0, clock_jump=0.0, slowdown=1.0)
     assert codes(run(), run(), run(noise=loud)) == ["NOISE"]
     assert codes(run(), run(), run(noise=replace(loud, waiting=0.1), discarded=("busy",))) == []
-    two = [1000] * 15 + [2000] * 15
-    assert codes(*[run(two, [500] * 30)] * 3) == ["TWO_HUMPS"]
+    two = [1000] * 30 + [2000] * 30
+    assert codes(*[run(two, [500] * 60)] * 3) == ["TWO_HUMPS"]
 
 
 def test_a_boot_that_differs_from_the_others_is_named() -> None:
