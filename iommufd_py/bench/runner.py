@@ -10,7 +10,6 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkContext, ForkServerContext
 from pathlib import Path
@@ -21,6 +20,7 @@ from iommufd_py.base.coherency import Coherency, FlushCount
 from iommufd_py.base.errors import IommufdError, ToolError
 from iommufd_py.base.pci_address import normalize_bdf
 from iommufd_py.base.signals import ENDING, held_signals
+from iommufd_py.base.version import tool_version
 from iommufd_py.bench.noise import NoiseMeter
 from iommufd_py.bench.workloads import Setup, Worker, set_up, target
 from iommufd_py.host import environment, pinned_bytes
@@ -120,7 +120,7 @@ def measure(
         ToolError: the plan cannot be carried out here; nothing stays mapped or bound to the iommufd.
     """
     result = BenchResult(
-        tool_version=version("iommufd-py"),
+        tool_version=tool_version(),
         command=tuple(map(_printable, sys.argv)),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(),
