@@ -31,6 +31,7 @@ _COMMANDS = {
     "bench": "Time DMA map and unmap.",
     "validate": "Hold the running kernel against the three flush rules.",
     "lab": "Run commands on a kernel of the lab, behind an emulated VT-d.",
+    "completion": "Print the completion script of a shell.",
 }
 
 
@@ -49,9 +50,24 @@ class _Commands(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
+def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from iommufd_py.base.version import tool_version
+
+        click.echo(f"iommufd, version {tool_version()}")
+        context.exit()
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("-v", "--verbose", is_flag=True, help="Show every ioctl on stderr, with its arguments and result.")
-@click.version_option(package_name="iommufd-py")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def iommufd(context: click.Context, verbose: bool) -> None:
     """VFIO and iommufd at the command line: devices, DMA map/unmap timing, and a lab for machines without VT-d.

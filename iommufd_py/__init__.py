@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        value: object = _version()
+        value: object = importlib.import_module("iommufd_py.base.version").tool_version()
     elif name == "__all__":
         value = _api_names()
     elif name in _api_names():
@@ -39,10 +39,3 @@ def __dir__() -> list[str]:
 
 def _api_names() -> list[str]:
     return list(importlib.import_module("iommufd_py.api").__all__)
-
-
-def _version() -> str:
-    # importlib.metadata takes longer to import than all the rest of this module.
-    from importlib.metadata import version
-
-    return version("iommufd-py")

@@ -67,6 +67,7 @@ JOBS = (
     Job("unit", _words("pytest -q tests/unit"), minutes=2),
     Job("cli", _words("pytest -q tests/cli"), inputs=_words("tests/cli cli iommufd_py scripts"), minutes=2),
     Job("lab", _words("pytest -q tests/lab"), inputs=_words("tests/lab iommufd_py/lab cli"), minutes=6),
+    Job("docs", _words("scripts/docs"), inputs=_words("scripts/docs docs iommufd_py cli"), minutes=2),
     # On the mock driver, at native speed: long random walks, and the rules by the kernel's own counters.
     _native("native-stock", "stock", "pytest -q tests/mock --steps 20000", "tests/mock", 2),
     _native("native-patched", "patched", "pytest -q tests/mock --steps 20000", "tests/mock", 2),

@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
 
@@ -14,6 +13,7 @@ from iommufd_py import vtd
 from iommufd_py.base.coherency import FlushCount
 from iommufd_py.base.errors import IommufdError
 from iommufd_py.base.pci_address import normalize_bdf
+from iommufd_py.base.version import tool_version
 from iommufd_py.bench.noise import NoiseMeter
 from iommufd_py.bench.processes import PartOfRow, messages
 from iommufd_py.bench.processes import Plan as Plan
@@ -87,7 +87,7 @@ def measure(
         ToolError: the plan cannot be carried out here; nothing stays mapped or bound to the iommufd.
     """
     result = BenchResult(
-        tool_version=version("iommufd-py"),
+        tool_version=tool_version(),
         command=tuple(map(_printable, sys.argv)),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(),

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""The picture of the package, drawn from the contract that import-linter holds."""
+
+import ast
+import tomllib
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+_WIDTH, _GAP, _HEIGHT, _LINE = 900, 8, 46, 15
+
+
+@dataclass(frozen=True)
+class Room:
+    """A package of the contract and the first sentence of its docstring."""
+
+    name: str
+    job: str
+
+
+def floors(root: Path = ROOT) -> list[list[Room]]:
+    """Return the rooms of the layers contract in pyproject.toml, the top floor first."""
+    contracts = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    return [[_room(root, name.strip()) for name in layer.replace(":", "|").split("|")] for layer in layers]
+
+
+def _room(root: Path, name: str) -> Room:
+    path = root.joinpath(*name.split("."))
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    docstring = ast.get_docstring(ast.parse(source.read_text())) or ""
+    return Room(name.removeprefix("iommufd_py."), docstring.partition("\n")[0])
+
+
+def picture(levels: list[list[Room]]) -> str:
+    """Return the SVG: a row for a floor, a box for a room."""
+    parts, top = [], 0
+    for level in levels:
+        width = (_WIDTH - _GAP * (len(level) - 1)) / len(level)
+        wrapped = [_wrap(room.job, int(width / 7)) for room in level]
+        height = _HEIGHT + _LINE * (max(map(len, wrapped)) - 1)
+        for column, (room, lines) in enumerate(zip(level, wrapped, strict=True)):
+            left = column * (width + _GAP)
+            parts.append(f'<g class="room"><title>{escape(room.name)}</title>')
+            parts.append(f'<rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="{height}" rx="4"/>')
+            parts.append(f'<text class="name" x="{left + 10:.1f}" y="{top + 18}">{escape(room.name)}</text>')
+            for number, line in enumerate(lines):
+                y = top + 36 + number * _LINE
+                parts.append(f'<text class="job" x="{left + 10:.1f}" y="{y}">{escape(line)}</text>')
+            parts.append("</g>")
+        top += height + _GAP
+    style = (
+        ".room rect{fill:#eef3fa;stroke:#4a6fa5}.room text{font-family:sans-serif;fill:#16283f}"
+        ".room .name{font-weight:bold;font-size:14px}.room .job{font-size:12px}"
+    )
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {_WIDTH + 2} {top}" role="img"'
+    return f'{head} aria-label="The rooms of the package"><style>{style}</style>{"".join(parts)}</svg>'
+
+
+def _wrap(text: str, letters: int) -> list[str]:
+    lines = [""]
+    for word in text.replace("`", "").split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > letters:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines

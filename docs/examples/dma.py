@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: MIT
+"""Make a device write to memory and read it back, and see a stray access stopped.
+
+Needs a device that this tool has an engine for: an NVMe controller, or QEMU's edu.
+
+    iommufd lab run -- python docs/examples/dma.py 0000:00:12.0
+"""
+
+import sys
+
+from iommufd_py import ContainerMode, DmaBuffer, DmaError, open_container, pci
+from iommufd_py.dma import open_engine
+
+bdf, iova = sys.argv[1], 0x20_0000
+with pci.vfio_bound(bdf), open_container(ContainerMode.IOMMUFD, bdf) as container, DmaBuffer(4096) as buffer:
+    engine = open_engine(container.device, container)
+    with container.map(buffer, iova):
+        content = engine.write(iova, 512)
+        assert buffer.view[: len(content)] == content
+        print(f"{engine!r} wrote {len(content)} bytes: {content[:8].hex()}...")
+    try:
+        engine.write(iova, 512)  # unmapped: the IOMMU must stop it
+    except DmaError as error:
+        print("stopped:", error)
+    else:
+        print("the device does not tell; memory says:", "stopped" if buffer.view[:512] == content else "NOT stopped")

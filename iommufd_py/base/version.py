@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""The version of this tool, precise enough to tell two commits apart in results."""
+
+import functools
+import re
+import shutil
+import subprocess
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+_DISTRIBUTION = "iommufd-py"
+_GIT_SECONDS = 10
+
+
+@functools.cache
+def tool_version() -> str:
+    """Return the version of the code that runs.
+
+    An installed package has the version that setuptools-scm wrote into it. A checkout, as an editable install uses it,
+    changes after the installation, so git describes it now: ``v0.2.0-5-gd973c2279287``, or the commit alone before
+    the first tag, with ``-dirty`` if a tracked file was edited. The files of ``git archive`` name their commit.
+    ``unknown`` is a checkout that git cannot describe.
+    """
+    root = Path(__file__).parents[2]
+    if (root / ".git").exists():
+        return _describe(root) or "unknown"
+    return _archived_commit(root) or installed_version(_DISTRIBUTION)
+
+
+def _archived_commit(root: Path) -> str | None:
+    try:
+        text = (root / ".git_archival.txt").read_text()
+    except OSError:
+        return None
+    found = re.search("^describe-name: (v.+)$|^node: ([0-9a-f]{12})", text, re.MULTILINE)
+    return next(filter(None, found.groups())) if found else None
+
+
+def _describe(root: Path) -> str | None:
+    git = shutil.which("git")
+    if git is None:
+        return None
+    # Root may run the checkout of a user, which git refuses to read unless its owner is named safe.
+    command = [git, "-c", f"safe.directory={root}", "-C", str(root)]
+    command += ["describe", "--tags", "--match", "v[0-9]*", "--long", "--always", "--abbrev=12", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
