@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import click
 
+from iommufd_py.lab.cache import VARIANTS
 from iommufd_py.lab.config import Arch, Configuration
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.source import SERIES
@@ -58,7 +59,7 @@ def kernel() -> None:
 
 
 @kernel.command("build")
-@click.argument("variant", type=click.Choice(["stock", "patched"]), default="stock")
+@click.argument("variant", type=click.Choice(VARIANTS), default="stock")
 @_SERIES
 @click.option(
     "--arch",
@@ -72,13 +73,13 @@ def build_kernel(variant: Any, series: str | None, arch: Any, debug: bool, sourc
     """Build a kernel unless it is in the cache, and print the path of its image.
 
     `stock` is a kernel source of the distribution with the lab's configuration, `patched` the same with the project's
-    patches.
+    fixes and its series, `patched-refined` with the patches on top of the series besides.
     """
     from iommufd_py.lab import kernel
 
     from .lab_progress import shown_progress
 
-    if source is not None and (variant == "patched" or series is not None):
+    if source is not None and (variant != "stock" or series is not None):
         raise click.UsageError("--source builds a tree as it is: apply patches to it yourself and give no series")
     configuration = Configuration(arch, debug)
     with shown_progress() as progress:
@@ -174,7 +175,7 @@ def shell(kernel: str, debug: bool, memory: int, rw: tuple[Path, ...], **propert
 
 
 @lab.command()
-@click.option("--kernel", type=click.Choice(["stock", "patched"]), default="stock", help="Built when it is not there.")
+@click.option("--kernel", type=click.Choice(VARIANTS), default="stock", help="Built when it is not there.")
 @_SERIES
 @DEBUG
 @click.option(

@@ -8,11 +8,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from iommufd_py.lab.cache import VARIANTS
 from iommufd_py.lab.config import Configuration
 from iommufd_py.lab.machine import Machine, NativeMachine
 
 from .types import SIZE
 
+_KERNEL = "|".join((*VARIANTS, "PATH"))
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 DEBUG = click.option("--debug", is_flag=True, help="The configuration with lockdep and KASAN: slow, finds faults.")
 NATIVE = click.option(
@@ -36,7 +38,7 @@ def machine_options(function: Callable[..., None]) -> Callable[..., None]:
                 help="With --incoherent: evict a line per N flushes.",
             ),
             click.option("--evict-seed", type=click.IntRange(min=0), default=0, help="Which lines that are."),
-            click.option("--kernel", default="stock", metavar="stock|patched|PATH", help="Built when it is not there."),
+            click.option("--kernel", default="stock", metavar=_KERNEL, help="Built when it is not there."),
             DEBUG,
             click.option("--memory", type=SIZE, default="2G", help="Memory of the guest."),
             click.option("--cpus", type=click.IntRange(min=1), default=2, help="CPUs of the guest."),
@@ -87,8 +89,8 @@ def image_of(name: str, configuration: Configuration) -> tuple[Path, str]:
 
     from .lab_progress import shown_progress
 
-    named = name in ("stock", "patched")
+    named = name in VARIANTS
     if configuration.debug and not named:
-        raise click.UsageError("--debug is for stock and patched; a kernel given by its path is what it is")
+        raise click.UsageError(f"--debug is for {', '.join(VARIANTS)}; a kernel given by its path is what it is")
     with shown_progress() as progress:
         return image(name, progress, configuration), configuration.label(name) if named else name

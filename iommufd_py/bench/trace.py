@@ -30,7 +30,7 @@ _PARTS = {
     "unpinning": ("unpin_user_pages", "unpin_user_page_range_dirty_lock", "unpin_folios"),
     "page tables": ("iommu_map", "iommu_map_nosync", "iommu_unmap", "iommu_unmap_fast", "iommu_put_pages_list"),
     "page-table flush": ("clflush_cache_range",),
-    "data-page flush": ("arch_flush_cache_phys",),
+    "data-page flush": ("arch_flush_cache_phys", "arch_flush_cache_phys_fence"),
     "IOTLB invalidation": ("cache_tag_flush_range", "cache_tag_flush_range_np", "cache_tag_flush_all"),
 }
 _UNDIVIDED = "data-page flush"

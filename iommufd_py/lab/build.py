@@ -167,7 +167,8 @@ def _place(
         suffix = f"-{recipe.patches}" if recipe.patches else ""
         name = f"{prefix}{kind}{suffix}"
         for old in base.glob(f"{prefix}{kind}-*/"):
-            if old.name != name:
+            # What follows is a digest: patched-refined-... is another variant and not an old patched-...
+            if old.name != name and "-" not in old.name.removeprefix(f"{prefix}{kind}-"):
                 _discard(old)
         unchanged = base / f"{prefix}{recipe.variant}{suffix}"
 

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from iommufd_py.lab import paths
 from iommufd_py.lab.config import Arch, Configuration, parse_config
 
-Variant = Literal["stock", "patched"]
+Variant = Literal["stock", "patched", "patched-refined"]
+
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+"""The kernels that have a name, in the order of what is in them."""
 
 IMAGES: dict[Arch, Path] = {"x86_64": Path("arch/x86/boot/bzImage"), "um": Path("linux")}
 """Where a build leaves what is booted; the last part is its name in the cache."""
@@ -45,7 +48,7 @@ class Recipe:
     """Everything that a kernel is made from.
 
     Attributes:
-        variant: ``stock``, or ``patched`` with the project's series.
+        variant: ``stock``; ``patched`` with the project's fixes and series; ``patched-refined`` with what goes on top.
         series: kernel series, e.g. ``7.3``.
         source: identity of the source tree.
         config: digest of the configuration's symbols, after ``debug-`` or ``devices-`` for one of these configurations.

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Which kernel to boot: by name from the cache, built when it is not there yet, or any image by path.
 
-A kernel of the lab is a variant (stock or patched) of a series in a configuration, which says the architecture, too.
+A kernel of the lab is a variant (stock, patched or patched-refined) of a series in a configuration, which says the
+architecture, too.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from iommufd_py.lab import build, cache, source
-from iommufd_py.lab.cache import Kernel, Recipe, Variant
+from iommufd_py.lab.cache import VARIANTS, Kernel, Recipe, Variant
 from iommufd_py.lab.config import Arch, Configuration
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.progress import Progress
@@ -24,11 +25,15 @@ def patches_for(variant: Variant, series: str, arch: Arch = "x86_64") -> list[Pa
     Raises:
         LabError: there are none for this series, and the kernel cannot be without.
     """
-    directories = [_PATCHES / series] if variant == "patched" else []
+    directories = []
+    if variant != "stock":
+        directories += [_PATCHES / series / "fixes", _PATCHES / series]
+    if variant == "patched-refined":
+        directories.append(_PATCHES / series / "refined")
     if arch == "um":
-        # What makes it boot under both, and what the series needs there besides.
-        directories = [_PATCHES / "um" / series / "stock", *directories]
-        if variant == "patched":
+        # What makes it boot under all, and what the series needs there besides.
+        directories.insert(0, _PATCHES / "um" / series / "stock")
+        if variant != "stock":
             directories.append(_PATCHES / "um" / series / "patched")
     for directory in directories:
         if not directory.is_dir():
@@ -81,7 +86,7 @@ def build_kernel(
     """Return a finished kernel, built now when there is none.
 
     Args:
-        variant: ``stock``, or ``patched`` with the project's patches.
+        variant: ``stock``, or with the project's patches.
         progress: told what goes on.
         series: kernel series; the newest that can be had by default.
         configuration: the one for the machine with VT-d by default.
@@ -91,8 +96,8 @@ def build_kernel(
         LabError: there is no source, no compiler, no space, no patch for the series, or it does not build.
     """
     configuration = configuration or Configuration()
-    if variant == "patched" and series is None:
-        # Patched is for comparing with stock: of the same series.
+    if variant != "stock" and series is None:
+        # A patched one is for comparing with stock: of the same series.
         stock = cached_kernel("stock", None, configuration)
         series = stock.recipe.series if stock else None
     if own is None:
@@ -126,16 +131,15 @@ def build_changed(change: Path, progress: Progress, series: str | None = None) -
 
 
 def image(name: str, progress: Progress, configuration: Configuration | None = None) -> Path:
-    """Return the image that *name* stands for: ``stock``, ``patched``, or the path of one."""
+    """Return the image that *name* stands for: that of a variant, or the path of one."""
     configuration = configuration or Configuration()
-    if name == "stock":
-        return build_kernel("stock", progress, configuration=configuration).image
-    if name == "patched":
-        return build_kernel("patched", progress, configuration=configuration).image
+    for variant in VARIANTS:
+        if name == variant:
+            return build_kernel(variant, progress, configuration=configuration).image
     path, arch = Path(name), configuration.arch
     if not path.is_file():
         kind = "a bzImage" if arch == "x86_64" else "a User-Mode Linux"
-        raise LabError(f"there is no kernel {name}: give stock, patched, or the path of {kind}")
+        raise LabError(f"there is no kernel {name}: give {', '.join(VARIANTS)}, or the path of {kind}")
     with path.open("rb") as file:
         head = file.read(0x206)
     # Sources: "The Real-Mode Kernel Header" in Documentation/arch/x86/boot.rst; elf(5).

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -121,15 +122,21 @@ def test_a_series_without_patches_says_so() -> None:
 @pytest.mark.parametrize("series", ["7.3", "7.2"])
 def test_user_mode_linux_differs_from_stock_by_one_patch(series: str) -> None:
     (stock,) = kernel.patches_for("stock", series, "um")
-    assert kernel.patches_for("patched", series, "um")[:-1] == [stock, *kernel.patches_for("patched", series)]
+    for variant in ("patched", "patched-refined"):
+        assert kernel.patches_for(variant, series, "um")[:-1] == [stock, *kernel.patches_for(variant, series)]
 
 
 @pytest.mark.parametrize("series", source.SERIES)
-def test_stock_is_without_patches_and_patched_has_the_series(series: str) -> None:
+def test_stock_is_without_patches_and_the_others_have_folders_of_them_in_order(series: str) -> None:
     assert kernel.patches_for("stock", series) == []
-    names = [patch.name[:4] for patch in kernel.patches_for("patched", series)]
-    assert names == [f"{number:04}" for number in range(1, len(names) + 1)]
-    assert len(names) >= 7
+    patched = kernel.patches_for("patched", series)
+    refined = kernel.patches_for("patched-refined", series)
+    assert refined[: len(patched)] == patched
+    folders = [(folder.name, list(found)) for folder, found in groupby(refined, lambda patch: patch.parent)]
+    assert [name for name, _ in folders] == ["fixes", series, "refined"]
+    for _, found in folders:
+        assert [patch.name[:4] for patch in found] == [f"{number:04}" for number in range(1, len(found) + 1)]
+    assert len(patched) >= 12
 
 
 def test_a_debug_kernel_is_never_taken_for_the_other(tmp_path: Path) -> None:
@@ -146,7 +153,7 @@ def test_a_path_is_taken_as_it_is_and_an_unknown_name_is_refused(tmp_path: Path)
     assert kernel.image(str(image), Silent()) == image
     with pytest.raises(LabError, match="is not a User-Mode Linux"):
         kernel.image(str(image), Silent(), Configuration("um"))
-    with pytest.raises(LabError, match="no kernel nonsense: give stock, patched, or the path"):
+    with pytest.raises(LabError, match="no kernel nonsense: give stock, patched, patched-refined, or the path"):
         kernel.image("nonsense", Silent())
 
 
@@ -198,10 +205,13 @@ def test_configurations_are_built_apart(tree: SourceTree, tmp_path: Path) -> Non
         build.build(recipe, tree, patches, Silent())
     build.build(replace(DEBUG, variant="patched", patches="p"), tree, [patch], Silent())
     build.build(replace(DEBUG, variant="patched", patches="q"), tree, [patch], Silent())
+    build.build(replace(patched, variant="patched-refined", patches="r"), tree, [patch], Silent())
+    build.build(replace(patched, patches="s"), tree, [patch], Silent())
     counts = {path.parts[-3]: path.read_text() for path in paths.work_dir().glob("build/*/*/obj/count")}
     assert counts == {
         "stock": "built\n",
-        "patched-p": "built\n" * 2,
+        "patched-s": "built\n" * 2,
+        "patched-refined-r": "built\n" * 2,
         "debug-stock": "built\n",
         "debug-patched-q": "built\n" * 2,
     }
