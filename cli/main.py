@@ -199,11 +199,11 @@ def _in_a_directory() -> bool:
 
 
 def _our_bug(failure: Exception) -> str:
-    from importlib.metadata import version
+    from iommufd_py.base.version import tool_version
 
     place = traceback.extract_tb(failure.__traceback__)[-1]
     return (
-        f"this is a bug of iommufd-py {version('iommufd-py')}: {type(failure).__name__}: {failure} "
+        f"this is a bug of iommufd-py {tool_version()}: {type(failure).__name__}: {failure} "
         f"({Path(place.filename).name}:{place.lineno}); report it with this command and the traceback that "
         "'iommufd -v' shows"
     )

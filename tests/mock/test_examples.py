@@ -74,11 +74,6 @@ def test_page_faults(run: Run) -> None:
     assert lines[1] == "pending: 0"
 
 
-def test_replay(run: Run) -> None:
-    lines = run("replay.py", EXAMPLES / "report.toml").splitlines()
-    assert [line.split()[-1] for line in lines] == ["ok"] * 5 + ["EEXIST", "ok"]
-
-
 def test_benchmark(tmp_path: Path) -> None:
     # In a process of its own: multiprocessing keeps a helper, and its descriptors, for the next time.
     command = [sys.executable, EXAMPLES / "benchmark.py", tmp_path / "run.json"]

@@ -14,7 +14,6 @@ import reference  # noqa: E402
 from iommufd_py.cli.main import _COMMANDS  # noqa: E402
 
 from iommufd_py import api  # noqa: E402
-from iommufd_py.experiment import experiment  # noqa: E402
 from iommufd_py.testing import plugin  # noqa: E402
 
 
@@ -76,14 +75,6 @@ def test_every_code_of_doubt_is_explained() -> None:
     page = (ROOT / "docs/how-to/read-the-tables.md").read_text()
     assert {"TCG", "UML", "FEW_RUNS"} <= codes
     assert {code for code in codes if f"`{code}`" not in page} - {"PROVE_LOCKING", "IOMMUFD_TEST"} == set()
-
-
-def test_every_step_of_a_script_is_in_the_reference() -> None:
-    page = (ROOT / "docs/reference/script.md").read_text()
-    for name, fields in experiment._FIELDS.items():
-        (row,) = re.findall(rf"^\| `{name}` \|.*$", page, re.MULTILINE)
-        for field in frozenset().union(*fields):
-            assert f"`{field}`" in row, f"{name}: {field}"
 
 
 def test_every_fixture_and_marker_is_in_the_reference() -> None:

@@ -14,7 +14,7 @@ iommufd lab run --kernel "$image" -- iommufd dma check --device 0000:00:12.0 --b
 
 # Time of map and unmap; with a baseline of the same machine, a regression over 10 % fails.
 iommufd lab run --kernel "$image" -- \
-    iommufd bench run --device 0000:00:10.0 --bind --size 4K,2M --json run.json
+    iommufd bench run --device 0000:00:10.0 --bind --size 4K,2M --output run.json
 if [ -n "$baseline" ]; then
     iommufd bench compare --threshold 10 "$baseline" run.json
 fi
