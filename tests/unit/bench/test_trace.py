@@ -86,5 +86,5 @@ def test_breakdowns_survive_their_file(tmp_path: Path) -> None:
     assert load_breakdowns(file) == of_all(MAP)
     assert load_breakdowns(file)[0].parts[0] == Part("pinning", 3000, 1)
     file.write_text("{}")
-    with pytest.raises(ToolError, match="is not what"):
+    with pytest.raises(ToolError, match="has no schema"):
         load_breakdowns(file)
