@@ -86,7 +86,7 @@ def test_wrong_usage_is_status_2(cli: Cli, arguments: tuple[str, ...]) -> None:
 def test_show_of_something_else(cli: Cli, tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     other.write_text("{}")
-    assert_one_sentence(cli("bench", "show", str(other)), 1, "has the schema None")
+    assert_one_sentence(cli("bench", "show", str(other)), 1, "has no schema")
     assert_one_sentence(cli("bench", "show", str(tmp_path / "absent.json")), 1, "cannot be read")
 
 
