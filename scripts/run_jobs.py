@@ -5,6 +5,7 @@ Started by scripts/test. Exit status: 0 all jobs passed, 1 a job failed, 2 wrong
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -107,42 +108,59 @@ def key_of(job: Job, image: str) -> str:
 class Runner:
     """Runs jobs in threads, each job a process group of its own, and ends what still runs when it is interrupted."""
 
-    def __init__(self, jobs: Sequence[tuple[Job, str]], passed: Passed, directory: Path) -> None:
-        self._waiting = sorted(jobs, key=lambda one: one[0].minutes, reverse=True)
+    def __init__(self, passed: Passed, directory: Path) -> None:
+        self._waiting: list[tuple[Job, str]] = []
+        self._complete = False
         self._passed = passed
         self._directory = directory
-        self._lock = threading.Lock()
-        self._native = threading.Lock()
+        self._changed = threading.Condition()
+        self._native_runs = False
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
         self.done: list[Done] = []
 
-    def run(self, workers: int) -> None:
-        """Run all jobs, *workers* at a time."""
+    @contextlib.contextmanager
+    def working(self, workers: int) -> Iterator[None]:
+        """Run jobs, *workers* at a time, while the block adds them, and wait for all of them at its end."""
         threads = [threading.Thread(target=self._work) for _ in range(workers)]
         for thread in threads:
             thread.start()
         try:
+            yield
+            with self._changed:
+                self._complete = True
+                self._changed.notify_all()
             for thread in threads:
                 thread.join()
         except BaseException:
             self._stop()
             raise
 
+    def add(self, jobs: Iterable[tuple[Job, str]]) -> None:
+        """Add jobs, each with the digest of its inputs. The longest starts first."""
+        with self._changed:
+            self._waiting = sorted([*self._waiting, *jobs], key=lambda one: one[0].minutes, reverse=True)
+            self._changed.notify_all()
+
     def _stop(self) -> None:
-        with self._lock:
-            self._stopped = True
+        with self._changed:
+            self._stopped = self._complete = True
             self._waiting.clear()
             for child in self._running:
                 os.killpg(child.pid, signal.SIGTERM)
+            self._changed.notify_all()
 
     def _next(self) -> tuple[Job, str] | None:
-        """Take the longest job that may start now: one native guest at a time, as all of them use the same CPU."""
-        with self._lock:
-            for position, (job, _) in enumerate(self._waiting):
-                if job.kind != "native" or self._native.acquire(blocking=False):
-                    return self._waiting.pop(position)
-            return self._waiting.pop(0) if self._waiting and self._native.acquire() else None
+        """Wait for a job that may start and take it: one native guest at a time, as all of them use the same CPU."""
+        with self._changed:
+            while True:
+                for position, (job, _) in enumerate(self._waiting):
+                    if job.kind != "native" or not self._native_runs:
+                        self._native_runs = self._native_runs or job.kind == "native"
+                        return self._waiting.pop(position)
+                if self._complete and not self._waiting:
+                    return None
+                self._changed.wait()
 
     def _work(self) -> None:
         while (taken := self._next()) is not None:
@@ -150,14 +168,16 @@ class Runner:
             try:
                 self._run(job, key)
             finally:
-                if job.kind == "native":
-                    self._native.release()
+                with self._changed:
+                    if job.kind == "native":
+                        self._native_runs = False
+                    self._changed.notify_all()
 
     def _run(self, job: Job, key: str) -> None:
         output = self._directory / f"{job.name}.log"
         start = time.monotonic()
         with output.open("wb") as log:
-            with self._lock:
+            with self._changed:
                 if self._stopped:
                     return
                 child = subprocess.Popen(
@@ -171,10 +191,10 @@ class Runner:
                 child.wait()
                 status = -signal.SIGKILL
                 log.write(f"\nscripts/test: stopped after {time.monotonic() - start:.0f} s\n".encode())
-            with self._lock:
+            with self._changed:
                 self._running.discard(child)
         done = Done(job, status, time.monotonic() - start, output)
-        with self._lock:
+        with self._changed:
             if self._stopped:
                 return
             self.done.append(done)
@@ -219,18 +239,27 @@ def main() -> int:
     # A runner or nohup may have made this process deaf to Ctrl-C, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    images = build_kernels(jobs)
     passed = Passed(cache_root() / "passed")
-    keys = {job: key_of(job, images.get((job.kind, job.kernel), "")) for job in jobs}
-    skipped = [job for job in jobs if not options.all and keys[job] and passed.has(keys[job])]
-    for job in skipped:
-        print(f"== {job.name}: passed before with the same content; --all runs it again", flush=True)
     directory = ROOT / "build" / "test-logs"
     directory.mkdir(parents=True, exist_ok=True)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    runner = Runner([(job, keys[job]) for job in jobs if job not in skipped], passed, directory)
+    runner = Runner(passed, directory)
+    skipped: list[Job] = []
+
+    def add(some: Iterable[Job], images: Mapping[tuple[str, str], str]) -> None:
+        for job in some:
+            key = key_of(job, images.get((job.kind, job.kernel), ""))
+            if key and not options.all and passed.has(key):
+                print(f"== {job.name}: passed before with the same content; --all runs it again", flush=True)
+                skipped.append(job)
+            else:
+                runner.add([(job, key)])
+
     try:
-        runner.run(max(1, min(2, memory // _BYTES_PER_JOB)))
+        with runner.working(max(1, min(2, memory // _BYTES_PER_JOB))):
+            # These need no kernel, and the first answer comes while kernels are compiled.
+            add([job for job in jobs if job.early], {})
+            add([job for job in jobs if not job.early], build_kernels(jobs))
     except KeyboardInterrupt:
         print("scripts/test: interrupted", flush=True)
         return 130

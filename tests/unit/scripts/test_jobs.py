@@ -109,8 +109,9 @@ def test_a_job_that_passed_is_skipped_until_it_passes_with_other_inputs(tmp_path
 
 
 def run(tmp_path: Path, *jobs: Job) -> dict[str, str]:
-    runner = run_jobs.Runner([(job, "") for job in jobs], run_jobs.Passed(tmp_path / "passed"), tmp_path)
-    runner.run(2)
+    runner = run_jobs.Runner(run_jobs.Passed(tmp_path / "passed"), tmp_path)
+    with runner.working(2):
+        runner.add([(job, "") for job in jobs])
     return {done.job.name: done.word for done in runner.done}
 
 
