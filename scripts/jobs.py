@@ -111,16 +111,10 @@ JOBS = (
     _incoherent("incoherent-patched", "patched", 4),
     _incoherent("incoherent-scalable", "patched", 4, "--scalable"),
     _incoherent("incoherent-evicting", "patched", 2, "--evict 7 --evict-seed 1"),
-    Job(
-        "tables",
-        _words("iommufd lab selftest --tables"),
-        inputs=_words("iommufd_py/lab cli/lab.py iommufd_py/dma"),
-        minutes=3,
-    ),
     # Does validate tell? On kernels that are wrong, and on some that are right in another way.
     Job(
         "mutants",
-        _words("scripts/mutants --quick --incoherent"),
+        _words("scripts/mutants --quick"),
         inputs=_words(f"scripts/mutants tests/lab/mutants {_VALIDATE} {_PATCHES}"),
         minutes=5,
         may_be_impossible=True,
@@ -141,6 +135,7 @@ JOBS = (
         may_be_impossible=True,
     ),
     # Every night.
+    Job("tables", _words("iommufd lab selftest --tables"), minutes=5, nightly=True),
     Job("all-mutants", _words("scripts/mutants --incoherent"), minutes=70, nightly=True, may_be_impossible=True),
     Job(
         "incoherent-walk",

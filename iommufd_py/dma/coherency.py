@@ -95,7 +95,7 @@ def _origin(line: bytes, at: int, known: Sequence[Content]) -> str:
 
 
 def in_words(pieces: Sequence[Piece]) -> str:
-    """Return how many bytes are whose: "1024 bytes of what the device wrote and 3072 bytes of zeros"."""
+    """Return how many bytes are whose: "1024 bytes of the device's data and 3072 bytes of zeros"."""
     sizes: dict[str, int] = {}
     for piece in pieces:
         sizes[piece.origin] = sizes.get(piece.origin, 0) + piece.length

@@ -55,7 +55,7 @@ class Scene:
     def write(self, buffer: DmaBuffer, length: int | None = None) -> tuple[Content, Content]:
         """Have the CPU write to the start of a buffer while memory holds something older; return both."""
         length = length or buffer.length
-        new, old = self.content("what the CPU wrote", length), self.content("what memory held before", length)
+        new, old = self.content("the CPU's data", length), self.content("the old contents of memory", length)
         self.put(buffer, old, in_memory=True)
         self.put(buffer, new, in_memory=False)
         return new, old

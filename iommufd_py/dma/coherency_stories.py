@@ -30,7 +30,7 @@ _HUGE = 2 << 20
 
 
 def fill_before_map(scene: Scene) -> None:
-    """The device reads what the CPU wrote before the map."""
+    """The device reads the data that the CPU wrote before the map."""
     with DmaBuffer(_PAGES * PAGE_BYTES) as buffer:
         new, old = scene.write(buffer)
         with scene.space.map(buffer, scene.iova):
@@ -57,7 +57,7 @@ def next_owner(scene: Scene) -> None:
         scene.put(old, former.times(_AGAIN), in_memory=True)
         with scene.space.map(old, scene.iova):
             for page, frame in enumerate(old.frames()[:_WRITTEN]):
-                origin = "what the device wrote for the former owner"
+                origin = "the device's data for the former owner"
                 packets[frame] = scene.device_writes(PAGE_BYTES // 8, origin, page * PAGE_BYTES)
     with DmaBuffer(_AGAIN * PAGE_BYTES) as new:
         page = _page_again(new, set(packets))
@@ -70,12 +70,12 @@ def next_owner(scene: Scene) -> None:
 
 
 def after_unmap(scene: Scene) -> None:
-    """After the unmap the CPU reads what the device wrote, and a CLFLUSH changes nothing of it."""
+    """After the unmap the CPU reads the device's data, and a CLFLUSH does not change it."""
     _unmapped(scene, scene.space.map)
 
 
 def read_only_map(scene: Scene) -> None:
-    """The device reads what the CPU wrote before a read-only map."""
+    """The device reads the data that the CPU wrote before a read-only map."""
     with DmaBuffer(_PAGES * PAGE_BYTES) as buffer:
         new, old = scene.write(buffer)
         with scene.space.map(buffer, scene.iova, flags=MapFlags.READABLE):
@@ -83,7 +83,7 @@ def read_only_map(scene: Scene) -> None:
 
 
 def scattered_pages(scene: Scene) -> None:
-    """The device reads what the CPU wrote, in each of many pages that do not lie side by side."""
+    """The device reads the CPU's data in each of many pages that do not lie side by side."""
     with DmaBuffer(2 * _SCATTERED * PAGE_BYTES) as hog:
         for page in range(0, 2 * _SCATTERED, 2):
             hog.give_back(page * PAGE_BYTES, PAGE_BYTES)
@@ -99,7 +99,7 @@ def scattered_pages(scene: Scene) -> None:
 
 
 def contiguous_pages(scene: Scene) -> None:
-    """The device reads what the CPU wrote, in each page of a part of a huge page that is mapped."""
+    """The device reads the CPU's data in each page of a mapped part of a huge page."""
     with DmaBuffer(_HUGE, Backing.THP) as buffer:
         new, old = scene.write(buffer, _CONTIGUOUS * PAGE_BYTES)
         with scene.space.map(buffer, scene.iova, length=_CONTIGUOUS * PAGE_BYTES):
@@ -120,7 +120,7 @@ def mapped_file(scene: Scene) -> None:
 
 
 def attach_to_populated(scene: Scene) -> None:
-    """A device that comes to an IOAS with mappings reads what the CPU wrote before they were made."""
+    """A device that attaches to an IOAS with mappings reads the data that the CPU wrote before the maps."""
     with _other_ioas(scene) as other, DmaBuffer(_PAGES * PAGE_BYTES) as buffer:
         new, old = scene.write(buffer)
         other.map(buffer, scene.iova)
@@ -156,7 +156,7 @@ def half_attached_later(scene: Scene) -> None:
 
 
 def one_of_two_hwpts(scene: Scene) -> None:
-    """Where one of two HWPTs of an IOAS goes, the CPU still reads after the unmap what the device wrote."""
+    """After one of two HWPTs of an IOAS is destroyed, the CPU still reads the device's data after the unmap."""
     ioas, device = _ioas(scene), _device(scene)
 
     def mapped(buffer: DmaBuffer, iova: int) -> DmaMapping:
@@ -186,7 +186,7 @@ def replaced_hwpt(scene: Scene) -> None:
 def _unmapped(scene: Scene, mapped: Callable[[DmaBuffer, int], Mapping]) -> None:
     """Have the device write into memory that the CPU has in its caches, clean, and look after the unmap."""
     with DmaBuffer(_PAGES * PAGE_BYTES) as buffer:
-        mine = scene.content("what the CPU wrote", _PAGES * PAGE_BYTES)
+        mine = scene.content("the CPU's data", _PAGES * PAGE_BYTES)
         scene.put(buffer, mine, in_memory=True)
         scene.cpu_reads("before the map", buffer, [mine])
         mapping = mapped(buffer, scene.iova)
@@ -205,7 +205,7 @@ def _both_ways(scene: Scene, mapped: Callable[[DmaBuffer, int], Mapping], backin
 
 def _written_by_the_device(scene: Scene, buffer: DmaBuffer, mapping: Mapping, before: Content) -> None:
     at = PAGE_BYTES // 4
-    written = scene.device_writes(PAGE_BYTES // 2, "what the device wrote", at)
+    written = scene.device_writes(PAGE_BYTES // 2, "the device's data", at)
     mapping.close()
     wanted = [before.part(0, at), written, before.part(at + PAGE_BYTES // 2)]
     scene.cpu_reads("after the unmap", buffer, wanted, [before])

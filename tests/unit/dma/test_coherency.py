@@ -16,15 +16,15 @@ from iommufd_py.dma.coherency_stories import STORIES, Story, tell
 from iommufd_py.dma.harness import Window
 from tests.machines.write_back_cache import LINE, ImpossibleError, WriteBackCache
 
-MINE = Content("what the CPU wrote", os.urandom(256))
-OLD = Content("what memory held before", os.urandom(256))
+MINE = Content("the CPU's data", os.urandom(256))
+OLD = Content("the old contents of memory", os.urandom(256))
 
 
 def test_each_line_is_recognized_where_it_lay() -> None:
     found = MINE.data[:64] + OLD.data[64:128] + bytes(64) + b"POWER-ON" * 8 + MINE.data[:64]
     assert recognize(found, [MINE, OLD]) == (
-        Piece(0, 64, "what the CPU wrote"),
-        Piece(64, 64, "what memory held before"),
+        Piece(0, 64, "the CPU's data"),
+        Piece(64, 64, "the old contents of memory"),
         Piece(128, 64, "zeros"),
         Piece(192, 64, "memory as it was at power-on"),
         Piece(256, 64, "bytes that nobody put there"),
