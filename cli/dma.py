@@ -108,7 +108,7 @@ def coherency(device: str, bind: bool, container: str, as_json: bool) -> None:
 
     First a proof that it does not: where the device finds what is in the caches alone, nothing can be said of the
     kernel, and the exit status is 4. Then the stories: each does what a program may do and looks at what device and CPU
-    read. A kernel that does not flush the pages shows the device, or the next owner of a page, the old contents of memory.
+    read. A kernel that does not flush the pages shows the device, or the next owner of a page, old contents of memory.
     Exit status 1 when a story goes wrong.
 
     A PCI Express device gets Enable No Snoop for the time of it. Many send snooped requests nevertheless.
