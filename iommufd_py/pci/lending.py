@@ -52,6 +52,11 @@ def device_lock(address: str) -> Iterator[None]:
             os.close(_held.pop(address))
 
 
+def lock_descriptors() -> frozenset[int]:
+    """Return the descriptors of the locks that this process holds: they stay open while it has the devices."""
+    return frozenset(_held.values())
+
+
 def _acquire(descriptor: int, address: str) -> bool:
     """Return True for a lock that is ours now, False for one that a parent of this process holds."""
     deadline = time.monotonic() + _PATIENCE_SECONDS

@@ -14,6 +14,7 @@ from iommufd_py.host.kmsg import KMSG, KernelLog
 from iommufd_py.mock import check_refs
 from iommufd_py.objects.buffer import Backing, DmaBuffer
 from iommufd_py.objects.iommufd import Iommufd
+from iommufd_py.pci.lending import lock_descriptors
 
 _DESCRIPTORS = "/proc/self/fd"
 
@@ -97,8 +98,12 @@ class LeakCheck:
 
 
 def _descriptors() -> dict[int, str]:
+    """Return the open descriptors and their files, but for the locks of devices that the pool keeps between tests."""
     found = {}
+    locks = lock_descriptors()
     for entry in os.listdir(_DESCRIPTORS):
+        if int(entry) in locks:
+            continue
         try:
             found[int(entry)] = os.readlink(f"{_DESCRIPTORS}/{entry}")
         except FileNotFoundError:
