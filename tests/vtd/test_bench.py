@@ -57,7 +57,7 @@ def test_command_prints_the_table_and_keeps_the_run(
         "platform:",
         "coherency:",
         "ECAP=0x",
-        "ns/4K page",
+        "ns/4K",
         "GiB/s",
         "unmap",
         "untouched",
