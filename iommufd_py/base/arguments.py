@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Check the arguments of a call where a person makes it, before they reach an ioctl."""
 
-import contextlib
 import functools
 import inspect
 import math
@@ -191,9 +190,17 @@ def _any_of(annotation: Any) -> _Rule:
     rules = [_rule(one) for one in alternatives]
 
     def rule(label: str, value: Any) -> Any:
+        refusal: ArgumentValueError | None = None
         for one in rules:
-            with contextlib.suppress(ArgumentTypeError):
+            try:
                 return one(label, value)
+            except ArgumentTypeError:
+                continue
+            except ArgumentValueError as failure:
+                # A newer kernel may know a value that the enumeration does not: an int may follow.
+                refusal = refusal or failure
+        if refusal is not None:
+            raise refusal
         names = " or ".join("None" if one is NoneType else getattr(one, "__name__", str(one)) for one in alternatives)
         raise ArgumentTypeError(f"{label} must be {_with_article(names)}, not {_shown(value)}")
 

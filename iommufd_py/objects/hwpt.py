@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from iommufd_py.base.arguments import check_fields, checked
+from iommufd_py.base.arguments import check_fields, check_integer, checked
 from iommufd_py.base.errors import ArgumentValueError
 from iommufd_py.objects.dirty import DirtyTracking
 from iommufd_py.objects.fault import FaultQueue
@@ -35,6 +35,7 @@ class HwptData:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_integer("HwptData(): type", self.type, highest=(1 << 32) - 1)
 
 
 @checked

@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from iommufd_py import Backing, DmaBuffer, Iommufd, IommufdError, IovaRange, IovaRanges
 from iommufd_py import MapFlags, MockAccess, MockDevice
 from iommufd_py.mock import add_reserved, check_map, check_refs, limit_memory
-from iommufd_py.sysinfo import pinned_bytes
+from iommufd_py.host import pinned_bytes
 
 
 @contextmanager

@@ -18,7 +18,7 @@ INTERRUPTED_BENCHMARK = """
 import os, signal, sys
 from iommufd_py.cli.main import main
 os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
-sys.argv = ["iommufd", "bench", "run", "--device", "mock", "--values", "1000000000"]
+sys.argv = ["iommufd", "bench", "run", "--device", "mock", "--values", "1000000"]
 main()
 """
 

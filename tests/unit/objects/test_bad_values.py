@@ -67,7 +67,7 @@ NOWHERE = Path("/nowhere")
         Case(RANGE.first_fit, {"length": ADDRESS, "alignment": ADDRESS}, {"length": 1, "alignment": 1}),
         Case(RANGE.overlaps, {"other": OBJECT}, {}),
         Case(IovaRanges, {"ranges": OBJECT, "alignment": ADDRESS}, {"ranges": (RANGE,), "alignment": PAGE}),
-        Case(HwptData, {"type": TEXT, "content": BYTES}, {"type": HwptDataType.VTD_S1, "content": b""}),
+        Case(HwptData, {"type": INT32, "content": BYTES}, {"type": HwptDataType.VTD_S1, "content": b""}),
         Case(
             vtd_stage1,
             {"page_table": ADDRESS, "address_width": INT32, "flags": FLAGS},
