@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Every job of ./scripts/test, as a table: kernel, machine, tests. Run by scripts/test; see CONTRIBUTING.md."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["host", "native", "vm"]
@@ -60,7 +60,7 @@ def _incoherent(name: str, kernel: str, minutes: float, machine: str = "") -> Jo
 _VALIDATE = "cli/main.py cli/validate.py iommufd_py/validate"
 _PATCHES = "iommufd_py/lab/patches iommufd_py/lab"
 
-JOBS = (
+_ALL = (
     # On this machine. The first four take seconds. The unit tests read the headers of the kernel source.
     Job("ruff", _words("ruff check ."), minutes=0.1, early=True),
     Job("format", _words("ruff format --check ."), minutes=0.1, early=True),
@@ -161,3 +161,27 @@ JOBS = (
     Job("distributions", _words("scripts/check_distributions"), minutes=60, nightly=True, may_be_impossible=True),
     Job("bars", _words("iommufd lab run --native --kernel stock -- pytest -q tests/bars"), minutes=10, nightly=True),
 )
+
+# Nobody has seen these pass on an idle machine since the kernel series, the rooms and the command line changed.
+# They run with --full. Each returns to every run, out of this list, when somebody has seen it pass.
+_UNPROVEN = frozenset(
+    {
+        "lab",
+        "native-debug",
+        "native-debug-validate",
+        "vtd-mock",
+        "vtd-devices",
+        "vtd-coherent",
+        "vtd-patched",
+        "vtd-patched-scalable",
+        "validate-device",
+        "incoherent-coherent",
+        "incoherent-patched",
+        "incoherent-scalable",
+        "incoherent-evicting",
+        "mutants",
+        "selftest-7.2",
+    }
+)
+
+JOBS = tuple(replace(job, nightly=True) if job.name in _UNPROVEN else job for job in _ALL)

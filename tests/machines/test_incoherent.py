@@ -268,6 +268,10 @@ def test_the_command(cli: Cli, device: str) -> None:
     told = [story for story in document["stories"] if story["verdict"] != "skip"]
     assert len(told) >= len(STORIES) - 2
     verdicts = {story["story"]: story["verdict"] for story in told}
+    if KERNEL == "stock" and device == NVME_DEVICE:
+        # The controller writes whole pages: a next owner finds no older bytes beside the new ones.
+        assert {verdicts["fill before map"], verdicts["fresh page"], verdicts["after unmap"]} == {"wrong"}, verdicts
+        return
     assert set(verdicts.values()) == {"wrong" if KERNEL == "stock" else "right"}, verdicts
 
 
