@@ -36,6 +36,7 @@ from iommufd_py.results.model import (
 from iommufd_py.results.noise import disturbances, loudness
 from iommufd_py.results.stats import median, settled
 from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, can_flush, clock, clock_ns, empty_ioctl, flush
+from iommufd_py.vtd.leaves import MAX_BYTES
 
 _FLOOR_ROUNDS = 1000
 _MIN_VALUES = 5
@@ -52,8 +53,6 @@ _ROW_FLOOR_ROUNDS = 200
 _MORE_ATTEMPTS = 2
 # A row reports its progress so often.
 _PART_NS = 2_000_000_000
-# The kernel prints the leaves while it holds the IOMMU's lock, again for each doubling of its buffer.
-_MAX_LEAF_DUMP_BYTES = 64 << 20
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -166,7 +165,7 @@ def _examine(
     worker, leaves = setup.workers[0], None
     flushes: list[FlushCount | None] = []
     maps = point.workload in (Workload.MAP, Workload.MAP_FILE)
-    shown = with_leaves and maps and point.size_bytes <= _MAX_LEAF_DUMP_BYTES
+    shown = with_leaves and maps and point.size_bytes <= MAX_BYTES
     pinned_before, pinned = pinned_bytes(), 0
     for number in range(len(worker.loop.names)):
         before = _flushed(setup, point)
