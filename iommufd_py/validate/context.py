@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from iommufd_py.base.coherency import Coherency, FlushCount
-from iommufd_py.base.errors import BackingError, IommufdError, SkipError, ToolError
+from iommufd_py.base.errors import BackingError, IommufdError, NotSupportedError, SkipError, ToolError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.mock import MockAccess, flush_count, limit_memory
 from iommufd_py.objects.buffer import Backing, DmaBuffer
@@ -198,9 +198,23 @@ class ScenarioContext:
         """Make a HWPT on an IOAS, for the device of this coherency or for *device*, in a step of its own."""
         device = device or self.device(coherency)
         with self.step(f"a {coherency} domain joins", rule=2, enter=enter, may=may, makes=coherency):
-            hwpt = Hwpt(ioas, device.dev_id, flags)
+            hwpt = self.hwpt(ioas, device, flags)
             self.joined(ioas, hwpt, coherency)
         return hwpt
+
+    def hwpt(self, ioas: Ioas, device: BoundDevice, flags: HwptAllocFlags = HwptAllocFlags(0)) -> Hwpt:
+        """Make a HWPT.
+
+        Raises:
+            SkipError: the IOMMU of the device supports no HWPT with these flags.
+        """
+        try:
+            return Hwpt(ioas, device.dev_id, flags)
+        except NotSupportedError:
+            if not flags:
+                raise
+            names = " and ".join(str(flag.name) for flag in flags)
+            raise SkipError(f"the IOMMU of {self._driver.name} supports no HWPT with {names}") from None
 
     def map(
         self,

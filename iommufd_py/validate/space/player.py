@@ -162,7 +162,7 @@ class Player:
         flushes = model.add_domain(space.model, coherency)
 
         def make() -> Hwpt:
-            hwpt = Hwpt(space.ioas, device.dev_id, flags)
+            hwpt = self.context.hwpt(space.ioas, device, flags)
             self.context.joined(space.ioas, hwpt, coherency)
             return hwpt
 
