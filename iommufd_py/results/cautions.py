@@ -110,11 +110,11 @@ def _of_rows(before: BenchResult, after: BenchResult, pairs: Sequence[tuple[Row,
         found.append(f"the buffers of {sizes} consist of unequal numbers of physical runs, which is unequal work")
     for result in (before, after):
         runs = [run for row in result.rows for run in row.runs]
-        disturbed = [reason for run in runs if run.noise for reason in disturbances(run.noise)]
+        disturbed = [reasons for run in runs if run.noise and (reasons := disturbances(run.noise))]
         if disturbed:
             found.append(
                 f"{result.label} was measured on a busy machine in {len(disturbed)} of {len(runs)} measurements, "
-                f"for example: {disturbed[0]}"
+                f"for example: {disturbed[0][0]}"
             )
     return found
 

@@ -293,7 +293,8 @@ def test_boots_that_differ_within_a_result_are_a_caution() -> None:
 
 
 def test_a_busy_machine_is_a_caution() -> None:
-    noise = model.Noise(steal=0.3, switches=0, waiting=0, clock_jump=0, slowdown=1)
+    """Each measurement counts once, however many disturbances it had."""
+    noise = model.Noise(steal=0.3, switches=0, waiting=3, clock_jump=0, slowdown=1)
     busy = result(*[run(noise=noise)] * 3)
     assert compare(busy, busy).cautions[0] == (
         "stock non-coherent was measured on a busy machine in 3 of 3 measurements, for example: the hypervisor took "
