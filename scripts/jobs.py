@@ -60,6 +60,9 @@ def _incoherent(name: str, kernel: str, minutes: float, machine: str = "") -> Jo
 _VALIDATE = "cli/main.py cli/validate.py iommufd_py/validate"
 _PATCHES = "iommufd_py/lab/patches iommufd_py/lab"
 
+# Tests on a device that start programs, which takes seconds on an emulated CPU: these tests are a job of their own.
+_PROGRAMS = "bench or cli or examples or give_back"
+
 _ALL = (
     # On this machine. The first four take seconds. The unit tests read the headers of the kernel source.
     Job("ruff", _words("ruff check ."), minutes=0.1, early=True),
@@ -79,7 +82,22 @@ _ALL = (
     _native("native-patched-validate", "patched", "iommufd validate --brief --counts-suffice", _VALIDATE, 1),
     # Behind an emulated VT-d: devices, huge pages, IO page faults, tracing.
     _vm("vtd-mock", "stock", "pytest -q tests/mock", "tests/mock", 4),
-    _vm("vtd-devices", "stock", "pytest -q tests/vtd tests/examples", "tests/vtd tests/examples", 7),
+    Job(
+        "vtd-devices",
+        ("pytest", "-q", "tests/vtd", "-k", f"not ({_PROGRAMS})"),
+        "vm",
+        ("tests/vtd",),
+        kernel="stock",
+        minutes=5,
+    ),
+    Job(
+        "vtd-programs",
+        ("pytest", "-q", "tests/vtd", "tests/examples", "-k", _PROGRAMS),
+        "vm",
+        _words("tests/vtd tests/examples cli docs/examples"),
+        kernel="stock",
+        minutes=8,
+    ),
     _vm(
         "vtd-coherent",
         "stock",
@@ -171,6 +189,7 @@ _UNPROVEN = frozenset(
         "native-debug-validate",
         "vtd-mock",
         "vtd-devices",
+        "vtd-programs",
         "vtd-coherent",
         "vtd-patched",
         "vtd-patched-scalable",
