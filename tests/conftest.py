@@ -18,6 +18,7 @@ from iommufd_py import FlushCount, Iommufd, flush_count
 from iommufd_py.base.environment import Platform
 from iommufd_py.host import environment
 from iommufd_py.testing.requirements import IN_LAB, need, need_ioctl, need_mock_driver
+from tests import documents
 from tests.waiting import patience
 
 __all__ = ["IN_LAB", "fails", "need", "need_flush_count", "need_ioctl", "need_mock_driver"]
@@ -88,10 +89,14 @@ def fails(number: int) -> Iterator[None]:
 
 @pytest.fixture
 def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `iommufd` as a user does, in a process of its own."""
+    """Run `iommufd` as a user does, in a process of its own. Documents that it prints must be as their schemas say."""
 
     def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).parent / "iommufd"), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=patience(600), check=False, **options)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=patience(600), check=False, **options)
+        for text in (done.stdout, done.stderr):
+            if isinstance(text, str):
+                documents.check(text)
+        return done
 
     return run
