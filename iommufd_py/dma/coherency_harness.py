@@ -1,36 +1,36 @@
 # SPDX-License-Identifier: MIT
-"""A device and a CPU that write and read the same memory, and notes of what each of them saw."""
+"""Let a device and the CPU write and read the same memory, and record the origin of the bytes that each reads."""
 
 from collections.abc import Sequence
 
 from iommufd_py.base.errors import SkipError
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.dma.coherency import LINE_BYTES, Content, Look, Piece, joined, recognize
+from iommufd_py.dma.coherency import LINE_BYTES, Content, Piece, Reading, merged, recognize
 from iommufd_py.dma.engine import AddressSpace, DmaEngine, reachable
 from iommufd_py.objects.buffer import DmaBuffer
 
 _ROOM, _ALIGNMENT = 4 << 20, 2 << 20
 _PROOFS = 8
-# What an engine that cannot fetch says of bytes that it does not know.
-_NONE = "none of what anybody put there"
+# The origin of bytes that match no known content, for an engine that can compare but not fetch.
+_NONE = "no known origin"
 
 
-class Scene:
-    """Where stories happen.
+class CoherencyHarness:
+    """Everything that a coherency case works with.
 
     Args:
-        engine: of the device.
-        space: where the device's DMA goes.
+        engine: DMA engine of the device.
+        space: address space that the device's DMA goes through.
 
     Attributes:
-        iova: where they map: some MiB are free there, for a huge page as well.
-        looks: the notes, in order.
+        iova: start of 4 MiB of free IOVA, aligned to 2 MiB, where the cases map.
+        readings: the readings so far, in order.
     """
 
     def __init__(self, engine: DmaEngine, space: AddressSpace) -> None:
         self.engine = engine
         self.space = space
-        self.looks: list[Look] = []
+        self.readings: list[Reading] = []
         self.iova = self._room()
 
     def _room(self) -> int:
@@ -41,11 +41,11 @@ class Scene:
         raise SkipError(f"{self.engine!r} reaches no {_ROOM >> 20} MiB of free IOVA")
 
     def content(self, origin: str, length: int) -> Content:
-        """Return *length* bytes, whole pages that are all alike, which the engine can tell from others."""
+        """Return *length* bytes that the engine can tell from other contents. All their pages are equal."""
         return Content(origin, self.engine.readable(PAGE_BYTES)).times(length // PAGE_BYTES)
 
     def put(self, buffer: DmaBuffer, content: Content, *, in_memory: bool) -> None:
-        """Have the CPU write *content* to the start of a buffer: into memory, or into its caches alone."""
+        """Write *content* by the CPU to the start of a buffer: to memory, or to the CPU caches alone."""
         length = len(content.data)
         with buffer.view as view:
             view[:length] = content.data
@@ -53,7 +53,7 @@ class Scene:
             buffer.flush(0, length)
 
     def write(self, buffer: DmaBuffer, length: int | None = None) -> tuple[Content, Content]:
-        """Have the CPU write to the start of a buffer while memory holds something older; return both."""
+        """Write new content to the CPU caches and old content to memory at a buffer's start; return new and old."""
         length = length or buffer.length
         new, old = self.content("the CPU's data", length), self.content("the old contents of memory", length)
         self.put(buffer, old, in_memory=True)
@@ -61,34 +61,34 @@ class Scene:
         return new, old
 
     def device_writes(self, length: int, origin: str, at: int = 0) -> Content:
-        """Have the device write *length* bytes, *at* bytes behind :attr:`iova`; return what must stand there then."""
+        """Let the device write *length* bytes at :attr:`iova` plus *at*; return the content that memory then has."""
         return Content(origin, self.engine.fill(self.iova + at, length))
 
     def device_reads(self, when: str, wanted: Content, others: Sequence[Content], at: int = 0) -> None:
-        """Have the device read what must be *wanted*, *at* bytes behind :attr:`iova`, and note whose it was."""
+        """Let the device read at :attr:`iova` plus *at*, where *wanted* must be, and record the origin of the bytes."""
         found, origin = self._read(self.iova + at, wanted, others)
-        self.looks.append(Look("device", when, found, (Piece(0, len(wanted.data), origin),)))
+        self.readings.append(Reading("device", when, found, (Piece(0, len(wanted.data), origin),)))
 
     def device_reads_pages(self, when: str, wanted: Content, others: Sequence[Content]) -> None:
-        """Have the device read the first line of every page of *wanted*, and note whose the pages are."""
+        """Let the device read the first line of every page of *wanted*, and record the origin of each page."""
         pages = []
         for at in range(0, len(wanted.data), PAGE_BYTES):
             line, *lines = (one.part(at, LINE_BYTES) for one in (wanted, *others))
             (piece,), _origin = self._read(self.iova + at, line, lines)
             pages.append(Piece(at, PAGE_BYTES, piece.origin))
-        self.looks.append(Look("device", when, joined(pages), (Piece(0, len(wanted.data), wanted.origin),)))
+        self.readings.append(Reading("device", when, merged(pages), (Piece(0, len(wanted.data), wanted.origin),)))
 
     def cpu_reads(
         self, when: str, buffer: DmaBuffer, wanted: Sequence[Content], others: Sequence[Content] = (), at: int = 0
     ) -> None:
-        """Have the CPU read a buffer from *at* on, without a flush, and note whose the bytes were.
+        """Let the CPU read a buffer without a flush, and record the origin of the bytes.
 
         Args:
-            when: in the course of the story.
-            buffer: what is read.
-            wanted: what must be there, one behind the other.
-            others: what may be there instead, each from *at* on.
-            at: where to begin.
+            when: step of the case, for example ``after the unmap``.
+            buffer: the buffer to read.
+            wanted: the consecutive contents that must be there.
+            others: contents that a wrong kernel may show instead, each starting at *at*.
+            at: offset of the first byte to read.
         """
         whole, known = b"", []
         for content in wanted:
@@ -97,10 +97,10 @@ class Scene:
         known += others
         with buffer.view as view:
             found = bytes(view[at : at + len(whole)])
-        self.looks.append(Look("CPU", when, recognize(found, known), recognize(whole, known)))
+        self.readings.append(Reading("CPU", when, recognize(found, known), recognize(whole, known)))
 
     def snoops(self) -> bool:
-        """Tell whether DMA of the device snoops: of eight times, it always finds what is in the CPU's caches alone."""
+        """Tell whether the device's DMA snoops: in each of eight trials it reads data that is in the caches alone."""
         with DmaBuffer(PAGE_BYTES) as buffer, self.space.map(buffer, self.iova):
             for _ in range(_PROOFS):
                 new, _old = self.write(buffer)
@@ -109,12 +109,12 @@ class Scene:
         return True
 
     def _read(self, iova: int, wanted: Content, others: Sequence[Content]) -> tuple[tuple[Piece, ...], str]:
-        """Return what the device read, and the origin that must be that of all of it."""
+        """Return the pieces that the device read, and the one origin that all of them must have."""
         length = len(wanted.data)
         try:
             return recognize(self.engine.fetch(iova, length), (wanted, *others)), wanted.origin
         except SkipError:
-            # It can tell whether the device read what it knows, and knows no zeros.
+            # This engine can only compare with its own contents, and zeros are none of them.
             origin = _NONE if wanted.is_zeros else wanted.origin
             for content in (wanted, *others):
                 if not content.is_zeros and self._finds(iova, content.data[:length]):
