@@ -111,7 +111,7 @@ class DmaEngine(Resource):
             self._registers = undo.enter_context(device.region(RegionIndex.BAR0).mmap(0, self.register_bytes))
             self._interrupts = undo.enter_context(device.enable_irqs(self.interrupt_kind, 1)) if interrupt else None
             self._view = undo.enter_context(self._buffer.view)
-            self._opened()
+            self._mark_open()
             undo.pop_all()
         try:
             # The kernel's zeros may still be in the caches. They must not overwrite data of the device later.
