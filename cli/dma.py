@@ -10,11 +10,10 @@ import click
 from iommufd_py import Coherency, ContainerMode, Iommufd, SkipError, VfioDevice, open_container, pci
 from iommufd_py.dma import AddressSpace, DmaEngine, FaultLog, engine_for, open_engine
 from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, STOPPING, CaseOutcome, CaseResult, run_case
-from iommufd_py.dma.coherency import RULES, CoherencyResult, CoherencyVerdict
-from iommufd_py.dma.coherency_cases import COHERENCY_CASES, run_coherency_case
-from iommufd_py.dma.coherency_harness import CoherencyHarness
+from iommufd_py.dma.coherency.cases import COHERENCY_CASES, run_coherency_case
+from iommufd_py.dma.coherency.harness import CoherencyHarness
+from iommufd_py.dma.coherency.readings import RULES, CoherencyResult, CoherencyVerdict
 from iommufd_py.dma.harness import Harness
-from iommufd_py.dma.no_snoop import no_snoop_enabled
 from iommufd_py.dma.storm import run_storm
 
 from .output import emit_json, emit_table, note
@@ -122,10 +121,9 @@ def coherency(device: str, bind: bool, container: str, as_json: bool) -> None:
         if bind:
             stack.enter_context(pci.vfio_bound(device))
         engine, space = _engine(stack, device, ContainerMode(container))
-        harness = CoherencyHarness(engine, space)
-        no_snoop = stack.enter_context(no_snoop_enabled(engine.device))
+        harness = stack.enter_context(CoherencyHarness(engine, space))
         if harness.snoops():
-            why = "" if no_snoop else ", and its bit Enable No Snoop cannot be set"
+            why = "" if harness.no_snoop else ", and its bit Enable No Snoop cannot be set"
             where = "the domain enforces it" if space.dma_cc() else f"though the domain does not enforce it{why}"
             raise SkipError(
                 f"the device reads data that is in the CPU caches alone: its DMA snoops ({where}). The kernel's "

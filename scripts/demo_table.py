@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from iommufd_py.dma.coherency import RULES, Piece, in_words
+from iommufd_py.dma.coherency.readings import RULES, Piece, in_words
 
 SIX = (
     "fill before map",

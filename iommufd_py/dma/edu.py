@@ -95,9 +95,16 @@ class EduEngine(DmaEngine):
         return b"".join(self._fetch(iova + at, min(_FETCH_BYTES, length - at)) for at in pieces)
 
     def _fetch(self, iova: int, length: int) -> bytes:
-        """Let the device read into its buffer, write the buffer back to the engine's memory, and return the bytes."""
+        self.start_fetch(iova, length)
+        return self.fetched(length)
+
+    def start_fetch(self, iova: int, length: int) -> None:
+        """As :meth:`DmaEngine.start_fetch`."""
         self._check(self.reads, iova, length)
         self._transfer(iova, _DEVICE_BUFFER, length, 0)
+
+    def fetched(self, length: int) -> bytes:
+        """As :meth:`DmaEngine.fetched`: the device writes its buffer to the engine's memory."""
         self.wait()
         self._transfer(_DEVICE_BUFFER, self.memory.iova, length, _TO_MEMORY)
         self.wait()

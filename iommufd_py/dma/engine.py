@@ -178,7 +178,26 @@ class DmaEngine(Resource):
         Raises:
             SkipError: the engine can compare only, as :meth:`read` does.
         """
-        raise SkipError(f"{self!r} can compare the bytes that the device reads, but not return them")
+        raise self._cannot_fetch()
+
+    def start_fetch(self, iova: int, length: int) -> None:
+        """Start one read by the device of *length* bytes at *iova*; :meth:`fetched` waits for its end.
+
+        Raises:
+            SkipError: as for :meth:`fetch`.
+        """
+        raise self._cannot_fetch()
+
+    def fetched(self, length: int) -> bytes:
+        """Return the *length* bytes of the read that :meth:`start_fetch` started; no matter which if it was stopped.
+
+        Raises:
+            SkipError: as for :meth:`fetch`.
+        """
+        raise self._cannot_fetch()
+
+    def _cannot_fetch(self) -> SkipError:
+        return SkipError(f"{self!r} can compare the bytes that the device reads, but not return them")
 
     def restart(self) -> None:
         """Make the device usable after a failed transfer; no effect on a device that needs no reset."""

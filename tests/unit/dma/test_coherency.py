@@ -3,6 +3,7 @@
 
 import os
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,9 +11,18 @@ from hypothesis import strategies as st
 
 from iommufd_py import DmaBuffer
 from iommufd_py.base.errors import SkipError
-from iommufd_py.dma.coherency import LINE_BYTES, CoherencyVerdict, Content, Piece, Reading, in_words, merged, recognize
-from iommufd_py.dma.coherency_cases import COHERENCY_CASES, CoherencyCase, run_coherency_case
-from iommufd_py.dma.coherency_harness import CoherencyHarness
+from iommufd_py.dma.coherency.cases import COHERENCY_CASES, CoherencyCase, run_coherency_case
+from iommufd_py.dma.coherency.harness import CoherencyHarness
+from iommufd_py.dma.coherency.readings import (
+    LINE_BYTES,
+    CoherencyVerdict,
+    Content,
+    Piece,
+    Reading,
+    in_words,
+    merged,
+    recognize,
+)
 from iommufd_py.dma.harness import Window
 from tests.machines.write_back_cache import LINE, ImpossibleError, WriteBackCache
 
@@ -58,6 +68,11 @@ def test_every_case_has_a_condition_and_a_unique_name() -> None:
     assert all(case.purpose.endswith(".") and "\n" not in case.purpose for case in COHERENCY_CASES)
     assert len({case.name for case in COHERENCY_CASES}) == len(COHERENCY_CASES)
     assert {case.rule for case in COHERENCY_CASES} == {1, 2, 3}
+
+
+def test_the_page_of_the_machine_explains_every_case() -> None:
+    page = (Path(__file__).parents[3] / "docs/how-to/incoherent-machine.md").read_text()
+    assert [case.name for case in COHERENCY_CASES if case.name not in page] == []
 
 
 def test_one_wrong_reading_makes_a_case_wrong() -> None:

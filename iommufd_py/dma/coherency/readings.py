@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Name the origin of the bytes that a device or the CPU reads where DMA does not snoop the CPU caches. Pure.
 
-The cases that read are in :mod:`iommufd_py.dma.coherency_cases`.
+The cases that read are in :mod:`iommufd_py.dma.coherency.cases`.
 """
 
 from collections.abc import Sequence

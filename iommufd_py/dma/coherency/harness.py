@@ -1,37 +1,55 @@
 # SPDX-License-Identifier: MIT
 """Let a device and the CPU write and read the same memory, and record the origin of the bytes that each reads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Self
 
 from iommufd_py.base.errors import SkipError
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.dma.coherency import LINE_BYTES, Content, Piece, Reading, merged, recognize
+from iommufd_py.dma import open_engine
+from iommufd_py.dma.coherency.readings import LINE_BYTES, Content, Piece, Reading, merged, recognize
 from iommufd_py.dma.engine import AddressSpace, DmaEngine, reachable
+from iommufd_py.dma.no_snoop import no_snoop_enabled
 from iommufd_py.objects.buffer import DmaBuffer
+from iommufd_py.vfio.group import VfioGroupDevice
+from iommufd_py.vfio.type1 import Type1Container
 
-_ROOM, _ALIGNMENT = 4 << 20, 2 << 20
+_ROOM, _ALIGNMENT = 32 << 20, 2 << 20
 _PROOFS = 8
 # The origin of bytes that match no known content, for an engine that can compare but not fetch.
 _NONE = "no known origin"
 
 
 class CoherencyHarness:
-    """Everything that a coherency case works with.
+    """Everything that a coherency case works with. A context manager: Enable No Snoop is set until its end.
 
     Args:
         engine: DMA engine of the device.
         space: address space that the device's DMA goes through.
 
     Attributes:
-        iova: start of 4 MiB of free IOVA, aligned to 2 MiB, where the cases map.
+        iova: start of 32 MiB of free IOVA, aligned to 2 MiB, where the cases map.
         readings: the readings so far, in order.
+        no_snoop: whether the device may send requests that do not snoop, see :func:`no_snoop_enabled`.
     """
 
     def __init__(self, engine: DmaEngine, space: AddressSpace) -> None:
+        self.readings: list[Reading] = []
+        self._no_snoop = ExitStack()
+        self._use(engine, space)
+        self.iova = self._room()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._no_snoop.close()
+
+    def _use(self, engine: DmaEngine, space: AddressSpace) -> None:
         self.engine = engine
         self.space = space
-        self.readings: list[Reading] = []
-        self.iova = self._room()
+        self.no_snoop = self._no_snoop.enter_context(no_snoop_enabled(engine.device))
 
     def _room(self) -> int:
         for one in reachable(self.space, self.engine.address_mask):
@@ -39,6 +57,25 @@ class CoherencyHarness:
             if one.contains(iova, _ROOM) and not iova <= self.engine.memory.iova < iova + _ROOM:
                 return iova
         raise SkipError(f"{self.engine!r} reaches no {_ROOM >> 20} MiB of free IOVA")
+
+    @contextmanager
+    def moved(self, container: Type1Container) -> Iterator[None]:
+        """Move the device to another container during the block. Each move starts a new engine."""
+        home = self.space
+        assert isinstance(home, Type1Container)
+        self._move(container)
+        try:
+            yield
+        finally:
+            self._move(home)
+
+    def _move(self, container: Type1Container) -> None:
+        """Move the device by its group, which can be in one container at a time."""
+        device = self.engine.device
+        assert isinstance(device, VfioGroupDevice)
+        self._no_snoop.close()
+        device.group.close()
+        self._use(open_engine(container.open_device(device.bdf), container), container)
 
     def content(self, origin: str, length: int) -> Content:
         """Return *length* bytes that the engine can tell from other contents. All their pages are equal."""
