@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd dma`: make a device do DMA through a mapping, and see where it goes."""
+"""`iommufd dma`: let a device do DMA through a mapping, and check the bytes."""
 
 import contextlib
 import random
@@ -9,12 +9,12 @@ import click
 
 from iommufd_py import Coherency, ContainerMode, Iommufd, SkipError, VfioDevice, open_container, pci
 from iommufd_py.dma import AddressSpace, DmaEngine, FaultLog, engine_for, open_engine
-from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, STOPPING, CaseOutcome, CaseResult, run_case, run_storm
-from iommufd_py.dma.coherency import RULES, StoryResult, StoryVerdict
-from iommufd_py.dma.coherency_scene import Scene
-from iommufd_py.dma.coherency_stories import STORIES, tell
+from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, STOPPING, CaseOutcome, CaseResult, run_case
+from iommufd_py.dma.coherency.cases import COHERENCY_CASES, run_coherency_case
+from iommufd_py.dma.coherency.harness import CoherencyHarness
+from iommufd_py.dma.coherency.readings import RULES, CoherencyResult, CoherencyVerdict
 from iommufd_py.dma.harness import Harness
-from iommufd_py.dma.no_snoop import no_snoop_enabled
+from iommufd_py.dma.storm import run_storm
 
 from .output import emit_json, emit_table, note
 from .types import BDF, BIND_OPTION, JSON_OPTION, device_option
@@ -25,7 +25,7 @@ _HEADINGS = ("case", "result", "what was seen", "stopped by the IOMMU")
 
 @click.group()
 def dma() -> None:
-    """Make a device read and write memory through a mapping."""
+    """Let a device read and write memory through a mapping, and check the bytes."""
 
 
 @dma.command()
@@ -37,21 +37,24 @@ def dma() -> None:
     "--coherency",
     type=click.Choice([str(wish) for wish in Coherency]),
     default=str(Coherency.ANY),
-    help="What the domain must be; refused when it is not.",
+    help="Required coherency of the domain. A domain without it is an error.",
 )
-@click.option("--interrupt", is_flag=True, help="Learn of completions by MSI or MSI-X instead of polling.")
+@click.option("--interrupt", is_flag=True, help="Wait for completions by MSI or MSI-X instead of polling.")
 @click.option(
-    "--storm", type=click.IntRange(min=1), metavar="CYCLES", help="Map, DMA, verify, unmap at random as well."
+    "--storm",
+    type=click.IntRange(min=1),
+    metavar="ROUNDS",
+    help="Afterwards so many rounds of map, DMA, verify and unmap, each of random size and place.",
 )
-@click.option("--seed", type=int, help="Of all that is random.  [default: a new one, which is printed]")
+@click.option("--seed", type=int, help="Seed of all random choices.  [default: a new one, which is printed]")
 @JSON_OPTION
 def check(
     device: str, bind: bool, coherency: str, interrupt: bool, storm: int | None, seed: int | None, as_json: bool
 ) -> None:
-    """Check that a device's DMA lands where its IOVA says, byte for byte, and is stopped where nothing is mapped.
+    """Check that a device's DMA reaches the memory of its IOVA, byte for byte, and is stopped where nothing is mapped.
 
-    Nothing is written to an NVMe controller's namespaces, and none that is in use is bound. Its driver gets the
-    controller back reset. An edu device takes 0.1 s for a transfer.
+    The check writes nothing to the namespaces of an NVMe controller, refuses a controller in use, and gives it back to
+    its driver after a reset. An edu device takes 0.1 s for a transfer.
     """
     seed = random.randrange(1 << 32) if seed is None else seed
     driver = engine_for(device)
@@ -72,7 +75,7 @@ def check(
                 log.await_room()
             results.append(run_case(case, harness))
         if storm:
-            note(f"storm of {storm} cycles ...")
+            note(f"storm of {storm} rounds ...")
             results.append(run_storm(harness, storm))
     if as_json:
         emit_json({"schema": "iommufd-dma-check/1", **facts, "cases": [asdict(result) for result in results]})
@@ -100,48 +103,48 @@ def _row(result: CaseResult) -> tuple[str, str, str, str]:
     "--container",
     type=click.Choice([str(mode) for mode in ContainerMode]),
     default=str(ContainerMode.IOMMUFD),
-    help="The interface of the kernel; the other ones have no IOASes and HWPTs, and fewer stories.",
+    help="Interface of the kernel. Only iommufd has IOASes and HWPTs; the others skip the cases that need them.",
 )
 @JSON_OPTION
 def coherency(device: str, bind: bool, container: str, as_json: bool) -> None:
-    """Tell whose bytes a device and the CPU read where DMA does not snoop the CPU caches.
+    """Name the origin of the bytes that a device and the CPU read where DMA does not snoop the CPU caches.
 
-    First a proof that it does not: where the device finds what is in the caches alone, nothing can be said of the
-    kernel, and the exit status is 4. Then the stories: each does what a program may do and looks at what device and CPU
-    read. A kernel that does not flush the pages shows the device, or the next owner of a page, old contents of memory.
-    Exit status 1 when a story goes wrong.
+    The command first proves that DMA does not snoop: the device must miss data that is in the CPU caches alone. If DMA
+    snoops, the kernel's flushes cannot be observed, and the exit status is 4. Then the cases run. Each does only what a
+    program may do, and records what the device and the CPU read. If the kernel does not flush the pages, the device or
+    the next owner of a page reads old contents of memory. A wrong case gives exit status 1.
 
-    A PCI Express device gets Enable No Snoop for the time of it. Many send snooped requests nevertheless.
+    The command sets Enable No Snoop in a PCI Express device and restores the bit at the end. Many devices send snooped
+    requests even then.
     """
     with contextlib.ExitStack() as stack:
         if bind:
             stack.enter_context(pci.vfio_bound(device))
         engine, space = _engine(stack, device, ContainerMode(container))
-        scene = Scene(engine, space)
-        no_snoop = stack.enter_context(no_snoop_enabled(engine.device))
-        if scene.snoops():
-            why = "" if no_snoop else ", and its bit Enable No Snoop cannot be set"
+        harness = stack.enter_context(CoherencyHarness(engine, space))
+        if harness.snoops():
+            why = "" if harness.no_snoop else ", and its bit Enable No Snoop cannot be set"
             where = "the domain enforces it" if space.dma_cc() else f"though the domain does not enforce it{why}"
             raise SkipError(
-                f"the device finds what is in the CPU's caches alone: its DMA snoops ({where}). Nothing can be said of "
-                "the kernel's flushes here; the machine of 'iommufd lab run --incoherent' shows them"
+                f"the device reads data that is in the CPU caches alone: its DMA snoops ({where}). The kernel's "
+                "flushes cannot be observed here; use the machine of 'iommufd lab run --incoherent'"
             )
         facts = {"device": device, "engine": type(engine).__name__, "container": container, "snoops": False}
-        stories = [tell(story, scene) for story in STORIES]
+        results = [run_coherency_case(case, harness) for case in COHERENCY_CASES]
     if as_json:
-        document = {"schema": "iommufd-dma-coherency/1", **facts, "stories": [one.as_dict() for one in stories]}
+        document = {"schema": "iommufd-dma-coherency/1", **facts, "stories": [result.as_dict() for result in results]}
         emit_json(document)
     else:
-        _print_stories(facts, stories)
-    verdicts = {one.verdict for one in stories}
-    if StoryVerdict.WRONG in verdicts:
+        _print_coherency(facts, results)
+    verdicts = {result.verdict for result in results}
+    if CoherencyVerdict.WRONG in verdicts:
         raise SystemExit(_FAILED)
-    if StoryVerdict.RIGHT not in verdicts:
+    if CoherencyVerdict.RIGHT not in verdicts:
         raise SystemExit(_SKIPPED)
 
 
 def _engine(stack: contextlib.ExitStack, device: str, mode: ContainerMode) -> tuple[DmaEngine, AddressSpace]:
-    """Open a device in an address space and start its engine there."""
+    """Open a device in an address space and start its DMA engine there."""
     if mode is not ContainerMode.IOMMUFD:
         container = stack.enter_context(open_container(mode, device))
         return open_engine(container.device, container), container
@@ -152,13 +155,13 @@ def _engine(stack: contextlib.ExitStack, device: str, mode: ContainerMode) -> tu
     return open_engine(vfio, ioas), ioas
 
 
-def _print_stories(facts: dict[str, object], stories: list[StoryResult]) -> None:
+def _print_coherency(facts: dict[str, object], results: list[CoherencyResult]) -> None:
     click.echo(f"{facts['device']}, {facts['engine']}, {facts['container']}: DMA does not snoop the CPU caches\n")
     rows = [
-        (one.story, str(one.verdict).upper() if one.verdict is StoryVerdict.WRONG else str(one.verdict), str(one))
-        for one in stories
+        (one.case, str(one.verdict).upper() if one.verdict is CoherencyVerdict.WRONG else str(one.verdict), str(one))
+        for one in results
     ]
-    emit_table(("story", "result", "what was seen"), rows)
-    broken = sorted({one.rule for one in stories if one.verdict is StoryVerdict.WRONG})
+    emit_table(("case", "result", "what was read"), rows)
+    broken = sorted({one.rule for one in results if one.verdict is CoherencyVerdict.WRONG})
     for rule in broken:
         click.echo(f"\nrule {rule} is broken: {RULES[rule]}")

@@ -85,7 +85,7 @@ def iommufd(context: click.Context, verbose: bool) -> None:
         context.with_resource(ioctl_trace(lambda one: click.echo(describe_ioctl(one), err=True)))
 
 
-def _leave(number: int, _: object) -> None:
+def _exit_on_signal(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
@@ -112,7 +112,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         # A caller can have us ignore the signal, as nohup does; Python keeps this for SIGINT by itself.
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _leave)
+            signal.signal(number, _exit_on_signal)
     sys.unraisablehook = _leave_after_all
     _replace_closed_streams()
     status = _run()

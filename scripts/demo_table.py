@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Print what `iommufd dma coherency --json` found on two kernels, side by side."""
+"""Print two documents of `iommufd dma coherency --json` side by side: one of the stock kernel, one of the patched."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from iommufd_py.dma.coherency import RULES, Piece, in_words
+from iommufd_py.dma.coherency.readings import RULES, Piece, in_words
 
 SIX = (
     "fill before map",
@@ -21,33 +21,33 @@ SIX = (
 )
 
 
-def seen(story: dict[str, Any]) -> str:
-    """Return in words what was read, where it was wrong or else at the end."""
-    looks = [look for look in story["looks"] if not look["right"]] or story["looks"][-1:]
-    if not looks:
-        return str(story["remark"])
-    words = in_words([Piece(**piece) for piece in looks[0]["found"]])
-    return f"{looks[0]['by']} reads {words}"
+def shown_reading(case: dict[str, Any]) -> str:
+    """Return the first wrong reading of a case in words; the last reading if all are right."""
+    readings = [reading for reading in case["looks"] if not reading["right"]] or case["looks"][-1:]
+    if not readings:
+        return str(case["remark"])
+    words = in_words([Piece(**piece) for piece in readings[0]["found"]])
+    return f"{readings[0]['by']} reads {words}"
 
 
 def main() -> None:
     """Print the table."""
     stock, patched = (
-        {story["story"]: story for story in json.loads(Path(name).read_text())["stories"]} for name in sys.argv[1:3]
+        {case["story"]: case for case in json.loads(Path(name).read_text())["stories"]} for name in sys.argv[1:3]
     )
-    table = Table("story", "stock kernel", "patched kernel")
+    table = Table("case", "stock kernel", "patched kernel")
     for name in SIX:
         cells = []
-        for story in (stock[name], patched[name]):
-            color = {"wrong": "red", "right": "green"}.get(story["verdict"], "yellow")
-            shown = "WRONG" if story["verdict"] == "wrong" else story["verdict"]
-            cells.append(f"[{color}]{shown}[/]: {seen(story)}")
+        for case in (stock[name], patched[name]):
+            color = {"wrong": "red", "right": "green"}.get(case["verdict"], "yellow")
+            shown = "WRONG" if case["verdict"] == "wrong" else case["verdict"]
+            cells.append(f"[{color}]{shown}[/]: {shown_reading(case)}")
         table.add_row(name, *cells)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     for number, rule in RULES.items():
-        broken = sum(story["rule"] == number and story["verdict"] == "wrong" for story in stock.values())
-        console.print(f"rule {number}, {rule}: {broken} stories go wrong on the stock kernel")
+        broken = sum(case["rule"] == number and case["verdict"] == "wrong" for case in stock.values())
+        console.print(f"rule {number}, {rule}: {broken} cases are wrong on the stock kernel")
 
 
 if __name__ == "__main__":

@@ -24,14 +24,14 @@ _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 # More CPUs or nodes than any kernel supports (CONFIG_NR_CPUS, CONFIG_NODES_SHIFT).
-_MOST_PLACES = 8191
+_MOST_NUMBER = 8191
 
 
-class _Place(click.ParamType[int | None]):
+class _CpuOrNode(click.ParamType[int | None]):
     name = "number"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        return None if value == "any" else click.IntRange(0, _MOST_PLACES)(str(value), param, ctx)
+        return None if value == "any" else click.IntRange(0, _MOST_NUMBER)(str(value), param, ctx)
 
 
 class _OptionalSize(click.ParamType[int]):
@@ -64,8 +64,8 @@ def _numbers(name: str, minimum: int, default: int, text: str) -> _Decorator:
     return click.option(name, type=kind, default=str(default), metavar="N,...", help=text)
 
 
-def _places(name: str, text: str) -> _Decorator:
-    return click.option(name, type=Values(_Place()), default="any", metavar="N,...", help=text)
+def _cpus_or_nodes(name: str, text: str) -> _Decorator:
+    return click.option(name, type=Values(_CpuOrNode()), default="any", metavar="N,...", help=text)
 
 
 def _sizes(name: str, nothing: str, text: str) -> _Decorator:
@@ -128,8 +128,8 @@ axis_options = _all(
         _names("--accounting", Accounting, Accounting.NONE, "Account that pinned pages are charged to."),
         _numbers("--threads", 1, 1, "Threads that do the same at the same time."),
         click.option("--own-ioas", is_flag=True, help="Give each thread its own IOAS, instead of one for all."),
-        _places("--cpu", "CPUs to run on."),
-        _places("--node", "NUMA nodes of the buffer's memory."),
+        _cpus_or_nodes("--cpu", "CPUs to run on."),
+        _cpus_or_nodes("--node", "NUMA nodes of the buffer's memory."),
     )
 )
 

@@ -22,7 +22,7 @@ _FLAGS = int(MapFlags.READ_WRITE) | FIXED_IOVA
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ThreadIovas:
     """IOVAs of one thread: the first, the target of a copy, the distance between rounds, and the number of places."""
 
     iova: int
@@ -31,7 +31,7 @@ class Place:
     places: int
 
     @staticmethod
-    def find(name: str, ranges: IovaRanges, point: Point, thread: int, wanted: int | None) -> "Place":
+    def find(name: str, ranges: IovaRanges, point: Point, thread: int, wanted: int | None) -> "ThreadIovas":
         """Return an allowed place, aligned like the largest leaf that could map the size, or exactly as the point says.
 
         Args:
@@ -70,9 +70,9 @@ class Place:
             )
         iova = base + thread * own + offset
         if point.iova_use is IovaUse.REUSED:
-            return Place(iova, iova + room, 0, 1)
+            return ThreadIovas(iova, iova + room, 0, 1)
         last = next((one.last for one in ranges.ranges if one.contains(base)), base + span)
-        return Place(iova, iova + room, span, max(min((last - base) // span, _MAX_PLACES), 1))
+        return ThreadIovas(iova, iova + room, span, max(min((last - base) // span, _MAX_PLACES), 1))
 
 
 # --- rounds ---------------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class Parts:
     group_fd: int
     iommu_type: int
     buffer: DmaBuffer
-    place: Place
+    place: ThreadIovas
 
     def moving(self, name: str) -> Move:
         """Return a field that grows by a chunk with each ioctl, and by the distance between places with each round."""

@@ -15,7 +15,7 @@ from iommufd_py.base.errors import ToolError
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.pci_address import MOCK
 from iommufd_py.base.units import PAGE_BYTES, format_size
-from iommufd_py.bench.ioctl_rounds import Parts, Place, steps
+from iommufd_py.bench.ioctl_rounds import Parts, ThreadIovas, steps
 from iommufd_py.bench.python_rounds import Cycle, close_cycle, dma_cycle
 from iommufd_py.dma import DmaEngine, open_engine, reachable
 from iommufd_py.host.limits import limits
@@ -134,7 +134,7 @@ def set_up(point: Point, device_name: str, coherency: Coherency, iova: int | Non
         workers = []
         for thread in range(point.threads):
             space = spaces[thread % len(spaces)]
-            place = Place.find(device_name, space.ranges, point, thread, iova)
+            place = ThreadIovas.find(device_name, space.ranges, point, thread, iova)
             buffer = stack.enter_context(DmaBuffer(point.size_bytes, Backing(point.backing), node=point.node))
             parts = Parts(point, space.fd, space.ioas_id, space.dev_id, space.group_fd, space.iommu_type, buffer, place)
             workers.append(Worker(_rounds(device_name, flags, space, parts), buffer, place.iova))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Drivers that make a device read and write memory through a mapping.
+"""DMA engines: drivers that let a device read and write memory through a mapping, and checks that use them.
 
     with open_container(ContainerMode.IOMMUFD, bdf) as container, DmaBuffer(4096) as buffer:
         engine = open_engine(container.device, container)
@@ -7,7 +7,7 @@
             content = engine.write(0x20_0000, 1000)
         assert buffer.view[:1000] == content
 
-A new driver is a subclass of DmaEngine and a word in ENGINES.
+To add a driver, write a subclass of DmaEngine and add it to ENGINES.
 """
 
 from iommufd_py import pci
@@ -34,14 +34,14 @@ __all__ = [
 ]
 
 ENGINES: tuple[type[DmaEngine], ...] = (EduEngine, NvmeEngine)
-"""The drivers there are."""
+"""All drivers."""
 
 
 def engine_for(bdf: str) -> type[DmaEngine]:
-    """Return the driver for the device at *bdf*, by its ids or its class.
+    """Return the driver for the device at *bdf*, chosen by the device's ids or class code.
 
     Raises:
-        SkipError: there is none.
+        SkipError: there is no driver for this device.
         DeviceError: there is no such device.
     """
     device = pci.pci_device(bdf)
@@ -50,7 +50,7 @@ def engine_for(bdf: str) -> type[DmaEngine]:
             return engine
     known = ", ".join(engine.__name__.removesuffix("Engine").lower() for engine in ENGINES)
     raise SkipError(
-        f"nothing here can make {device.bdf} ({device.ids}, class {device.class_code}) do DMA, only {known}: "
+        f"there is no DMA engine for {device.bdf} ({device.ids}, class {device.class_code}), only for {known}: "
         "choose another device, or write a driver (iommufd_py/dma)"
     )
 
@@ -58,12 +58,12 @@ def engine_for(bdf: str) -> type[DmaEngine]:
 def open_engine(
     device: VfioPciDevice, space: AddressSpace, *, iova: int | None = None, interrupt: bool = False
 ) -> DmaEngine:
-    """Start the driver for an open device, whose DMA goes to *space*; closing the device closes it.
+    """Start the driver for an open device whose DMA goes through *space*. Closing the device closes the driver.
 
     Args:
-        device: on vfio-pci, as cdev or through its group.
-        space: the Ioas it is attached to, or its container.
-        iova: where the engine's own memory is mapped; default: as high as the device reaches.
-        interrupt: learn of completions by an interrupt instead of polling.
+        device: the device on vfio-pci, opened as cdev or through its group.
+        space: the Ioas that the device is attached to, or its container.
+        iova: IOVA of the engine's own memory; default: the highest that the device reaches.
+        interrupt: wait for completions by an interrupt instead of polling.
     """
     return engine_for(device.bdf)(device, space, iova=iova, interrupt=interrupt)

@@ -1,34 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""Whether a device's DMA goes where the mapping says, and nowhere else: the cases, one function each.
+"""Cases that check whether a device's DMA reaches the memory of the mapping, and no other; one function each.
 
-A case returns a remark, and raises MismatchError or DmaError where the mapping is violated, SkipError where the device
-cannot do what it needs.
+A case returns a remark. It raises MismatchError or DmaError if the DMA violates the mapping, and SkipError if the
+device cannot do the transfers of the case.
 """
 
-import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from iommufd_py.base.errors import BackingError, DmaError, SkipError
-from iommufd_py.base.iova import IovaRange
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.dma.faults import DmaFault
 from iommufd_py.dma.harness import Harness, MismatchError, Window
-from iommufd_py.objects.buffer import Backing, DmaBuffer
+from iommufd_py.objects.buffer import Backing
 from iommufd_py.objects.device import BoundDevice
 from iommufd_py.objects.ioas import DmaMapping, Ioas
 from iommufd_py.uapi.enums import MapFlags
 
 _2M = 2 << 20
 _ROUNDS = 16
-_STORM_BYTES = 256 << 10
-_STORM_MOST = 64 << 10
 
 
 class CaseOutcome(StrEnum):
-    """What came of a case."""
+    """Verdict on a case."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -37,13 +32,13 @@ class CaseOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """One case that was run.
+    """Result of one case.
 
     Attributes:
-        name: of the case.
-        verdict: whether the mapping held.
-        remark: what was seen, or why not.
-        faults: what the IOMMU stopped meanwhile, by the kernel log.
+        name: name of the case.
+        verdict: whether the DMA kept to the mapping.
+        remark: the observation; for a skipped case, the reason.
+        faults: DMA that the IOMMU stopped during the case, according to the kernel log.
     """
 
     name: str
@@ -56,89 +51,89 @@ Case = Callable[[Harness], str]
 
 
 def write_page(harness: Harness) -> str:
-    """Write 4 KiB, a whole page."""
-    return _lands(harness, harness.place(3 * PAGE_BYTES) + PAGE_BYTES, PAGE_BYTES)
+    """The device writes a whole page, 4 KiB."""
+    return _check_write(harness, harness.place(3 * PAGE_BYTES) + PAGE_BYTES, PAGE_BYTES)
 
 
 def write_sub_page(harness: Harness) -> str:
-    """Write less than a page, inside it."""
-    return _lands(harness, harness.place(PAGE_BYTES) + 0x124, 0x5A4)
+    """The device writes less than a page, inside one page."""
+    return _check_write(harness, harness.place(PAGE_BYTES) + 0x124, 0x5A4)
 
 
 def write_across_pages(harness: Harness) -> str:
-    """Write from one page into the next, and over several where the device can at once."""
-    _lands(harness, harness.place(2 * PAGE_BYTES) + PAGE_BYTES - 0x34, 0x68)
+    """The device writes across a page boundary, and across several if one transfer can be so long."""
+    _check_write(harness, harness.place(2 * PAGE_BYTES) + PAGE_BYTES - 0x34, 0x68)
     most = harness.engine.writes.fit(9 * PAGE_BYTES + 0x80)
-    return _lands(harness, harness.place(12 * PAGE_BYTES) + 0x7C, most)
+    return _check_write(harness, harness.place(12 * PAGE_BYTES) + 0x7C, most)
 
 
 def write_across_2m(harness: Harness) -> str:
-    """Write across a 2 MiB boundary, mapped by base pages."""
-    return _lands(harness, harness.place(_2M, _2M, before=0x400), 0x800)
+    """The device writes across a 2 MiB boundary of memory in base pages."""
+    return _check_write(harness, harness.place(_2M, _2M, before=0x400), 0x800)
 
 
 def write_huge_pages(harness: Harness) -> str:
-    """Write from one transparent 2 MiB page into the next."""
+    """The device writes across the boundary of two transparent 2 MiB pages."""
     iova = harness.place(2 * _2M, _2M)
-    return _lands(harness, iova + _2M - 0x400, 0x800, first=iova, size=2 * _2M, backing=Backing.THP)
+    return _check_write(harness, iova + _2M - 0x400, 0x800, first=iova, size=2 * _2M, backing=Backing.THP)
 
 
 def write_high(harness: Harness) -> str:
-    """Write to the highest IOVA that the device reaches and the IOMMU translates."""
-    return _lands(harness, harness.highest(PAGE_BYTES) + 0x800, 0x400)
+    """The device writes to the highest IOVA that it reaches and the IOMMU translates."""
+    return _check_write(harness, harness.highest(PAGE_BYTES) + 0x800, 0x400)
 
 
 def read_page(harness: Harness) -> str:
-    """Read 4 KiB, a whole page."""
-    return _is_read(harness, harness.place(PAGE_BYTES), PAGE_BYTES)
+    """The device reads a whole page, 4 KiB."""
+    return _check_read(harness, harness.place(PAGE_BYTES), PAGE_BYTES)
 
 
 def read_across_pages(harness: Harness) -> str:
-    """Read from one page into the next."""
+    """The device reads across a page boundary."""
     iova = harness.place(2 * PAGE_BYTES)
     if harness.engine.reads.alignment < PAGE_BYTES:
-        return _is_read(harness, iova + PAGE_BYTES - 0x40, 0x80)
-    return _is_read(harness, iova, 2 * PAGE_BYTES)
+        return _check_read(harness, iova + PAGE_BYTES - 0x40, 0x80)
+    return _check_read(harness, iova, 2 * PAGE_BYTES)
 
 
 def read_high(harness: Harness) -> str:
-    """Read from the highest IOVA that the device reaches and the IOMMU translates."""
-    return _is_read(harness, harness.highest(PAGE_BYTES), 0x400)
+    """The device reads from the highest IOVA that it reaches and the IOMMU translates."""
+    return _check_read(harness, harness.highest(PAGE_BYTES), 0x400)
 
 
 def read_only(harness: Harness) -> str:
-    """A mapping without MapFlags.WRITEABLE stops the device's write and lets it read."""
+    """A mapping without MapFlags.WRITEABLE stops the device's write and permits its read."""
     iova = harness.place(PAGE_BYTES)
     with harness.window(PAGE_BYTES, iova, flags=MapFlags.READABLE) as window:
-        said = harness.try_write(iova + 0x100, 0x200)
+        refusal = harness.try_write(iova + 0x100, 0x200)
         window.expect()
         if harness.engine.reads.max_bytes:
             harness.read(window, iova, 0x400)
-    return said or "memory untouched, and readable"
+    return refusal or "memory unchanged, and readable"
 
 
 def unmapped_write(harness: Harness) -> str:
-    """Where nothing is mapped a write is stopped; the pages mapped around it stay as they are."""
+    """The IOMMU stops a write to an IOVA without a mapping; the pages mapped before and after it stay unchanged."""
     iova = harness.place(3 * PAGE_BYTES)
     with harness.window(PAGE_BYTES, iova) as below, harness.window(PAGE_BYTES, iova + 2 * PAGE_BYTES) as above:
-        said = harness.try_write(iova + PAGE_BYTES + 0x100, 0x200)
+        refusal = harness.try_write(iova + PAGE_BYTES + 0x100, 0x200)
         below.expect()
         above.expect()
-    return said or "memory untouched"
+    return refusal or "memory unchanged"
 
 
 def unmapped_read(harness: Harness) -> str:
-    """Where nothing is mapped a read finds nothing."""
+    """A read from an IOVA without a mapping returns no memory."""
     _needs_reads(harness)
     iova = harness.place(PAGE_BYTES)
     content = harness.engine.readable(harness.engine.reads.fit(0x200))
     if harness.engine.read(iova, content):
         raise MismatchError(f"the device read memory at IOVA {iova:#x}, where nothing is mapped")
-    return "nothing found"
+    return "no memory read"
 
 
 def after_unmap(harness: Harness) -> str:
-    """After unmap the IOVA is dead at once, though the device has just used it."""
+    """The IOMMU stops a write right after the unmap, although the device has just used the IOVA."""
     iova = harness.place(PAGE_BYTES)
     with harness.window(PAGE_BYTES, iova, mapped=False) as window:
         mapping = harness.space.map(window.buffer, iova)
@@ -146,13 +141,13 @@ def after_unmap(harness: Harness) -> str:
         window.expect(iova + 0x40, content)
         window.refill()
         mapping.close()
-        said = harness.try_write(iova + 0x40, 0x100)
+        refusal = harness.try_write(iova + 0x40, 0x100)
         window.expect()
-    return said or "memory untouched"
+    return refusal or "memory unchanged"
 
 
 def remapped(harness: Harness) -> str:
-    """An IOVA that is mapped anew leads to the new memory only, though the device has just used the old one."""
+    """After an IOVA is mapped again, DMA reaches only the new memory, although the device has just used the old one."""
     iova = harness.place(PAGE_BYTES)
     with harness.window(PAGE_BYTES, iova, mapped=False) as old, harness.window(PAGE_BYTES, iova, mapped=False) as new:
         with harness.space.map(old.buffer, iova):
@@ -162,11 +157,11 @@ def remapped(harness: Harness) -> str:
             again = harness.write(iova + 0x800, 0x100)
             new.expect(iova + 0x800, again)
         old.expect(iova, content)
-    return "the new memory, not the old"
+    return "only the new memory written"
 
 
 def ioas_copy(harness: Harness) -> str:
-    """IOAS_COPY under running DMA: both IOVAs lead to the same memory, and either lives without the other."""
+    """IOAS_COPY during DMA: both IOVAs reach the same memory, and each mapping survives the unmap of the other."""
     ioas = _ioas(harness)
     iova = harness.place(2 * PAGE_BYTES)
     with harness.window(PAGE_BYTES, iova) as window:
@@ -182,11 +177,11 @@ def ioas_copy(harness: Harness) -> str:
         harness.engine.wait()
         window.expect(iova + 0x600, content)
         copy.close()
-    return "both IOVAs lead there"
+    return "both IOVAs reach it"
 
 
 def map_file(harness: Harness) -> str:
-    """MAP_FILE: what the device writes to a mapped memfd is in the file."""
+    """MAP_FILE: the file holds the data that the device writes to a mapped memfd."""
     ioas = _ioas(harness)
     if not ioas.iommufd.probe()["IOMMU_IOAS_MAP_FILE"]:
         raise SkipError("this kernel has no IOMMU_IOAS_MAP_FILE (since Linux 6.13)")
@@ -199,11 +194,11 @@ def map_file(harness: Harness) -> str:
 
 
 def replace(harness: Harness) -> str:
-    """Replace the HWPT while the device writes: with the same mappings in both, no write gets lost unseen.
+    """Replacing the HWPT by one with the same mappings, while the device writes, loses no write silently.
 
-    Linux 7.3 on VT-d takes the device's context entry away before it sets the new one (device_block_translation() in
-    drivers/iommu/intel/iommu.c). A write that falls in between is stopped, and that must show: by the device's error,
-    or by a fault.
+    Linux 7.3 on VT-d clears the device's context entry before it sets the new one (device_block_translation() in
+    drivers/iommu/intel/iommu.c). The IOMMU stops a write between the two. An error of the device, or a fault, must
+    report it.
     """
     ioas, device = _ioas(harness), _bound(harness)
     length = harness.engine.writes.fit(8 * PAGE_BYTES)
@@ -217,19 +212,19 @@ def replace(harness: Harness) -> str:
                 window.refill()
                 content = harness.engine.start_write(iova, length)
                 device.attach(hwpts[turn % 2])
-                stopped += not _arrives_or_stops(harness, window, iova, content)
+                stopped += not _arrives(harness, window, iova, content)
         finally:
             device.attach(target)
             for hwpt in hwpts:
                 hwpt.close()
-    return f"{_ROUNDS} times" + (f", {stopped} writes were stopped in between, and seen to be" if stopped else "")
+    return f"{_ROUNDS} times" + (f", {stopped} writes stopped and reported" if stopped else "")
 
 
-def _arrives_or_stops(harness: Harness, window: Window, iova: int, content: bytes) -> bool:
-    """Tell whether the write that was started arrived.
+def _arrives(harness: Harness, window: Window, iova: int, content: bytes) -> bool:
+    """Wait for the started write and tell whether it reached memory.
 
     Raises:
-        MismatchError: it did not, without a sign of having been stopped.
+        MismatchError: it did not, and neither the device nor a fault reported it.
     """
     try:
         harness.engine.wait()
@@ -246,7 +241,7 @@ def _arrives_or_stops(harness: Harness, window: Window, iova: int, content: byte
 
 
 def detach(harness: Harness) -> str:
-    """Detach stops the device's writes; attached again they land."""
+    """After a detach the IOMMU stops the device's writes; after the next attach they reach memory."""
     device = _bound(harness)
     target = device.attachments[None].target
     iova = harness.place(PAGE_BYTES)
@@ -255,15 +250,15 @@ def detach(harness: Harness) -> str:
         try:
             harness.engine.start_write(iova, 0x100)
             harness.engine.wait()
-            said = ""
+            refusal = ""
         except DmaError as failure:
-            said = str(failure)
+            refusal = str(failure)
         finally:
             device.attach(target)
             harness.engine.restart()
         window.expect()
         window.expect(iova, harness.write(iova, 0x100))
-    return said or "memory untouched"
+    return refusal or "memory unchanged"
 
 
 ANY_SPACE: tuple[Case, ...] = (
@@ -285,17 +280,17 @@ ANY_SPACE: tuple[Case, ...] = (
 """Cases for an Ioas or a container of any mode."""
 
 IOAS_ONLY: tuple[Case, ...] = (ioas_copy, map_file, replace, detach)
-"""Cases of what iommufd alone can do; the space is an Ioas and the device is attached to it, or to a HWPT on it."""
+"""Cases for iommufd only. The space is an Ioas, and the device is attached to it or to a HWPT on it."""
 
 
 STOPPING: tuple[Case, ...] = (read_only, unmapped_write, unmapped_read, after_unmap, detach)
-"""Cases in which the IOMMU is to stop the device."""
+"""Cases in which the IOMMU must stop the device."""
 
 _MAY_STOP: tuple[Case, ...] = (*STOPPING, replace)
 
 
 def run_case(case: Case, harness: Harness) -> CaseResult:
-    """Run one case and judge it, with what the IOMMU stopped meanwhile."""
+    """Run one case, and judge the memory and the IOMMU's faults."""
     name = case.__name__.replace("_", " ")
     harness.faults()
     try:
@@ -307,74 +302,11 @@ def run_case(case: Case, harness: Harness) -> CaseResult:
         harness.engine.restart()
     faults = harness.faults(expected=case in STOPPING)
     if faults and verdict is CaseOutcome.PASS and case not in _MAY_STOP:
-        remark, verdict = f"{remark}, but the IOMMU stopped DMA to where something is mapped", CaseOutcome.FAIL
+        remark, verdict = f"{remark}, but the IOMMU stopped DMA to a mapped IOVA", CaseOutcome.FAIL
     return CaseResult(name, verdict, remark, faults)
 
 
-def run_storm(harness: Harness, cycles: int) -> CaseResult:
-    """Run :func:`storm` and judge it."""
-    harness.faults()
-    name, begun = f"storm of {cycles}", time.monotonic()
-    try:
-        for _ in storm(harness, cycles):
-            pass
-    except (MismatchError, DmaError) as failure:
-        return CaseResult(name, CaseOutcome.FAIL, str(failure), harness.faults())
-    faults = harness.faults()
-    verdict = CaseOutcome.FAIL if faults else CaseOutcome.PASS
-    return CaseResult(name, verdict, f"0 mismatches in {time.monotonic() - begun:.0f} s", faults)
-
-
-def storm(harness: Harness, cycles: int) -> Iterator[int]:
-    """Map, have the device write or read, verify and unmap, at sizes, offsets and IOVAs of chance; yield the count.
-
-    Raises:
-        MismatchError: in the first cycle in which a byte is wrong; the text has what was tried.
-    """
-    ranges = harness.ranges
-    with DmaBuffer(_STORM_BYTES) as buffer:
-        before = harness.random.randbytes(_STORM_BYTES)
-        with buffer.view as view:
-            view[:] = before
-        for cycle in range(cycles):
-            _storm_cycle(harness, ranges, buffer, before)
-            yield cycle + 1
-
-
-def _storm_cycle(harness: Harness, ranges: tuple[IovaRange, ...], buffer: DmaBuffer, before: bytes) -> None:
-    chance, engine = harness.random, harness.engine
-    reading = bool(engine.reads.max_bytes) and chance.random() < 0.25
-    limits = engine.reads if reading else engine.writes
-    # As many small as large ones.
-    most = min(limits.max_bytes, _STORM_MOST)
-    length = max(limits.fit(int(2 ** chance.uniform(0, math.log2(most)))), limits.granule)
-    skew = chance.randrange(0, PAGE_BYTES, limits.alignment) if limits.alignment < PAGE_BYTES else 0
-    size = -(-(skew + length) // PAGE_BYTES) * PAGE_BYTES
-    offset = chance.randrange(0, buffer.length - size + 1, PAGE_BYTES)
-    one = chance.choice([one for one in ranges if one.length >= size])
-    first = chance.randrange(-(-one.start // PAGE_BYTES), (one.last + 1 - size) // PAGE_BYTES + 1) * PAGE_BYTES
-    tried = f"{'read' if reading else 'write'} of {length} bytes at IOVA {first + skew:#x}"
-    at = offset + skew
-    with harness.space.map(buffer, first, offset=offset, length=size):
-        engine.sync(buffer)
-        if reading:
-            content = engine.readable(length)
-            with buffer.view as view:
-                view[at : at + length] = content
-            engine.sync(buffer)
-            if not engine.read(first + skew, content):
-                raise MismatchError(f"{tried}: the device found something else")
-        else:
-            content = engine.write(first + skew, length)
-            engine.sync(buffer)
-    with buffer.view as view:
-        # bytes() and a comparison of bytes: one of memoryviews goes element by element.
-        if bytes(view) != before[:at] + content + before[at + length :]:
-            raise MismatchError(f"{tried}: memory is not as it must be")
-        view[at : at + length] = before[at : at + length]
-
-
-def _lands(
+def _check_write(
     harness: Harness,
     iova: int,
     length: int,
@@ -383,7 +315,7 @@ def _lands(
     size: int | None = None,
     backing: Backing = Backing.ANON_4K,
 ) -> str:
-    """Have the device write, and check all of the pages that it touches."""
+    """Let the device write, and check every byte of the pages that it writes to."""
     if first is None:
         first = iova // PAGE_BYTES * PAGE_BYTES
     if size is None:
@@ -393,7 +325,7 @@ def _lands(
     return f"{length} bytes at {iova:#x}"
 
 
-def _is_read(harness: Harness, iova: int, length: int) -> str:
+def _check_read(harness: Harness, iova: int, length: int) -> str:
     _needs_reads(harness)
     first = iova // PAGE_BYTES * PAGE_BYTES
     size = (iova + length - 1) // PAGE_BYTES * PAGE_BYTES + PAGE_BYTES - first
@@ -404,7 +336,7 @@ def _is_read(harness: Harness, iova: int, length: int) -> str:
 
 def _needs_reads(harness: Harness) -> None:
     if not harness.engine.reads.max_bytes:
-        raise SkipError(f"{harness.bdf} has no namespace to read from, without which it fetches no commands of its own")
+        raise SkipError(f"{harness.bdf} has no namespace: its engine checks reads by Read commands, which need one")
 
 
 def _ioas(harness: Harness) -> Ioas:

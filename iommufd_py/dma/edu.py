@@ -17,30 +17,30 @@ _SOURCE, _DESTINATION, _COUNT, _COMMAND = 0x80, 0x88, 0x90, 0x98
 _RUN, _TO_MEMORY, _RAISE = 1 << 0, 1 << 1, 1 << 2
 _DMA_DONE = 0x100
 
-# The device's own address of its buffer.
+# Address of the buffer inside the device.
 _DEVICE_BUFFER = 0x40000
-# One less than the buffer has: QEMU before 8.2.1 takes a transfer of all 4096 for an overrun, and ends the machine.
+# One byte less than the buffer: QEMU before 8.2.1 takes a transfer of 4096 bytes for an overrun and exits.
 _MAX_BYTES = 4095
 _FETCH_BYTES = 2048
 _POLL_SECONDS = 1e-3
 
 
 class EduEngine(DmaEngine):
-    """QEMU's ``edu`` device: a buffer of 4 KiB that it fills from memory or writes to memory, 0.1 s each time.
+    """QEMU's ``edu`` device. It copies between memory and its buffer of 4 KiB; a transfer takes 0.1 s.
 
-    It knows nothing of a transfer that the IOMMU stopped.
+    The device does not notice that the IOMMU stops a transfer.
     """
 
     ids: ClassVar[frozenset[str]] = frozenset({"1234:11e8"})
     interrupt_kind: ClassVar[IrqIndex] = IrqIndex.MSI
-    # What QEMU's property dma_mask is unless it is set; the device does not tell.
+    # Default of QEMU's property dma_mask. No register of the device has it.
     address_mask = (1 << 28) - 1
     writes = TransferLimits(_MAX_BYTES, 1, 1)
     reads = writes
 
     def _start(self) -> None:
-        self.wait()  # for a transfer that somebody else left behind
-        # What the device's buffer holds, to be written from any offset.
+        self.wait()  # a former user may have left a transfer running
+        # Content of the device's buffer. A write may start at any offset of it.
         self._held = bytearray(os.urandom(_MAX_BYTES))
         self._view[:_MAX_BYTES] = self._held
         self._transfer(self.memory.iova, _DEVICE_BUFFER, _MAX_BYTES, 0)
@@ -73,7 +73,7 @@ class EduEngine(DmaEngine):
         while self._registers.read_int(_COMMAND, 4) & _RUN:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise DmaError(f"{self.device.name} did not end its transfer within {timeout:g} s; reset it")
+                raise DmaError(f"{self.device.name} did not end its transfer within {timeout:g} s: reset the device")
             if self._interrupts is not None:
                 self._interrupts.wait(timeout=left)
             else:
@@ -95,9 +95,16 @@ class EduEngine(DmaEngine):
         return b"".join(self._fetch(iova + at, min(_FETCH_BYTES, length - at)) for at in pieces)
 
     def _fetch(self, iova: int, length: int) -> bytes:
-        """The device writes back what it read."""
+        self.start_fetch(iova, length)
+        return self.fetched(length)
+
+    def start_fetch(self, iova: int, length: int) -> None:
+        """As :meth:`DmaEngine.start_fetch`."""
         self._check(self.reads, iova, length)
         self._transfer(iova, _DEVICE_BUFFER, length, 0)
+
+    def fetched(self, length: int) -> bytes:
+        """As :meth:`DmaEngine.fetched`: the device writes its buffer to the engine's memory."""
         self.wait()
         self._transfer(_DEVICE_BUFFER, self.memory.iova, length, _TO_MEMORY)
         self.wait()
@@ -106,5 +113,5 @@ class EduEngine(DmaEngine):
         return bytes(self._held[:length])
 
     def restart(self) -> None:
-        """As :meth:`DmaEngine.restart`: it has no state that could be lost."""
+        """As :meth:`DmaEngine.restart`: the device needs no reset."""
         self.wait()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What it takes to make a device read and write memory at an IOVA."""
+"""The base class of all DMA engines: a driver that lets a device read and write memory at an IOVA."""
 
 import contextlib
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.enums import IrqIndex, MapFlags, RegionIndex
 from iommufd_py.vfio.pci_device import VfioPciDevice
 
-# PCI configuration space: the command register, and its bits that let a device answer to its BARs and do DMA.
+# PCI configuration space: the command register, and its bits that enable a device's BARs and its DMA.
 _COMMAND, _MEMORY, _BUS_MASTER = 0x04, 1 << 1, 1 << 2
 
 
 class AddressSpace(Protocol):
-    """Where a device's DMA goes: an Ioas that it is attached to, or its Container of any mode."""
+    """The address space of a device's DMA: the Ioas that it is attached to, or its Container of any mode."""
 
     def map(
         self,
@@ -33,18 +33,18 @@ class AddressSpace(Protocol):
         """Map part of a buffer at an IOVA."""
 
     def iova_ranges(self) -> IovaRanges:
-        """Return where can be mapped."""
+        """Return the IOVA ranges in which mappings are possible."""
 
     def dma_cc(self) -> bool:
-        """Tell whether every domain of it makes DMA snoop the CPU caches."""
+        """Tell whether every domain of this space makes DMA snoop the CPU caches."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransferLimits:
-    """What one transfer can be.
+    """Limits of one transfer.
 
     Attributes:
-        max_bytes: the most that is moved at once; 0 for an engine that has no such transfer.
+        max_bytes: maximum length; 0 for an engine that has no such transfer.
         granule: lengths are multiples of this many bytes.
         alignment: IOVAs are multiples of this many bytes.
     """
@@ -54,37 +54,37 @@ class TransferLimits:
     alignment: int
 
     def fit(self, length: int) -> int:
-        """Return the longest legal transfer that is not longer than *length*."""
+        """Return the longest allowed transfer of at most *length* bytes."""
         return min(length, self.max_bytes) // self.granule * self.granule
 
 
 class DmaEngine(Resource):
-    """A device that is made to read and write memory. Closing it stops the device and forbids it DMA.
+    """A driver that lets a device read and write memory. Closing it stops the device and disables its DMA.
 
-    It keeps one page or more of its own mapped, for queues and for what it must know to check the device. A subclass
-    is a driver: it says by *ids* or *class_code* which devices it drives and starts transfers.
+    The engine keeps one page or more of its own memory mapped, for queues and for data to check the device with. Each
+    subclass drives the devices that its *ids* or *class_code* name.
 
     Args:
-        device: the device, open.
-        space: where the device's DMA goes.
-        iova: where the engine's own memory is mapped; default: as high as the device reaches.
-        interrupt: learn of completions by an interrupt instead of polling.
+        device: the open device.
+        space: the address space of the device's DMA.
+        iova: IOVA of the engine's own memory; default: the highest that the device reaches.
+        interrupt: wait for completions by an interrupt instead of polling.
 
     Attributes:
-        ids: ``vendor:device`` of the devices it drives, hexadecimal.
-        class_code: how the class code of such a device starts, hexadecimal; empty for none.
-        memory_bytes: how much memory of its own it needs.
-        register_bytes: how much of BAR0 it maps.
-        interrupt_kind: how the device says that it is done.
-        address_mask: the IOVAs that the device can put on the bus.
-        writes: what one write of the device to memory can be.
-        reads: what one read of the device from memory can be.
-        memory: the mapping of the engine's own memory. Where the device moves to another IOAS, copy it there.
-        snooped: whether the domain made DMA snoop the CPU caches when the engine was opened. If it did not, the engine
-            flushes its own memory before it tells the device to look there, and before it looks there itself.
+        ids: ``vendor:device`` of the devices of this driver, hexadecimal.
+        class_code: first digits of the class code of such a device, hexadecimal; empty for none.
+        memory_bytes: size of the engine's own memory.
+        register_bytes: size of the mapped part of BAR0.
+        interrupt_kind: kind of the interrupt for completions.
+        address_mask: highest IOVA that the device can put on the bus.
+        writes: limits of one write by the device to memory.
+        reads: limits of one read by the device from memory.
+        memory: the mapping of the engine's own memory. Before the device moves to another IOAS, copy it there.
+        snooped: whether the domain made DMA snoop the CPU caches when the engine started. If not, the engine flushes
+            its own memory before the device reads it, and before the CPU reads it.
 
     Raises:
-        DmaError: the device does not do what its specification says.
+        DmaError: the device does not behave as its specification says.
     """
 
     ids: ClassVar[frozenset[str]] = frozenset()
@@ -111,10 +111,10 @@ class DmaEngine(Resource):
             self._registers = undo.enter_context(device.region(RegionIndex.BAR0).mmap(0, self.register_bytes))
             self._interrupts = undo.enter_context(device.enable_irqs(self.interrupt_kind, 1)) if interrupt else None
             self._view = undo.enter_context(self._buffer.view)
-            self._opened()
+            self._mark_open()
             undo.pop_all()
         try:
-            # The zeros that the kernel made, still in the caches, must not overwrite what the device writes.
+            # The kernel's zeros may still be in the caches. They must not overwrite data of the device later.
             self._sync()
             self._command(set_bits=_MEMORY | _BUS_MASTER)
             self._start()
@@ -126,33 +126,33 @@ class DmaEngine(Resource):
         return f"{type(self).__name__}({self.device.name})"
 
     def _start(self) -> None:
-        """Bring the device to where it takes transfers."""
+        """Prepare the device for transfers."""
         raise NotImplementedError
 
     def _stop(self) -> None:
-        """Bring the device to where it does nothing of itself; also after a half-done :meth:`_start`."""
+        """Stop all activity of the device, also after a :meth:`_start` that failed halfway."""
         raise NotImplementedError
 
     def start_write(self, iova: int, length: int) -> bytes:
-        """Have the device write *length* bytes to *iova* and return what it writes; :meth:`wait` for it to be done."""
+        """Start a write by the device of *length* bytes to *iova*; return the bytes. :meth:`wait` waits for its end."""
         raise NotImplementedError
 
     def wait(self, timeout: float = 2.0) -> None:
-        """Wait until the write that was started is done.
+        """Wait for the end of the started write.
 
         Raises:
-            DmaError: it is not done after *timeout* seconds, or the device says that it failed.
+            DmaError: the write takes more than *timeout* seconds, or the device reports an error.
         """
         raise NotImplementedError
 
     def write(self, iova: int, length: int) -> bytes:
-        """Have the device write *length* bytes to *iova*, and return what must stand there afterwards."""
+        """Let the device write *length* bytes to *iova*, and return the bytes that memory must hold then."""
         content = self.start_write(iova, length)
         self.wait()
         return content
 
     def fill(self, iova: int, length: int) -> bytes:
-        """Have the device write *length* bytes to *iova* in as many transfers as it takes, and return them."""
+        """Let the device write *length* bytes to *iova*, in several transfers if necessary, and return them."""
         content = bytearray()
         while len(content) < length:
             part = self.writes.fit(length - len(content))
@@ -160,37 +160,56 @@ class DmaEngine(Resource):
         return bytes(content)
 
     def readable(self, length: int) -> bytes:
-        """Return *length* fresh bytes such that the engine can tell whether the device read them."""
+        """Return *length* new bytes for memory. :meth:`read` can tell whether the device read exactly these bytes."""
         raise NotImplementedError
 
     def read(self, iova: int, content: bytes) -> bool:
-        """Have the device read as many bytes at *iova* as *content* has, and tell whether it found just those.
+        """Let the device read at *iova*, and tell whether it read exactly *content*.
 
         Args:
-            iova: where *content* lies.
-            content: what :meth:`readable` returned.
+            iova: IOVA of the first byte.
+            content: bytes that :meth:`readable` returned.
         """
         raise NotImplementedError
 
     def fetch(self, iova: int, length: int) -> bytes:
-        """Have the device read *length* bytes at *iova*, in as many transfers as it takes, and return what it found.
+        """Let the device read *length* bytes at *iova*, in several transfers if necessary, and return them.
 
         Raises:
-            SkipError: the engine can only tell whether the device finds what :meth:`readable` returned.
+            SkipError: the engine can compare only, as :meth:`read` does.
         """
-        raise SkipError(f"{self!r} can tell whether the device finds what it must, not what it finds instead")
+        raise self._cannot_fetch()
+
+    def start_fetch(self, iova: int, length: int) -> None:
+        """Start one read by the device of *length* bytes at *iova*; :meth:`fetched` waits for its end.
+
+        Raises:
+            SkipError: as for :meth:`fetch`.
+        """
+        raise self._cannot_fetch()
+
+    def fetched(self, length: int) -> bytes:
+        """Return the *length* bytes of the read that :meth:`start_fetch` started; no matter which if it was stopped.
+
+        Raises:
+            SkipError: as for :meth:`fetch`.
+        """
+        raise self._cannot_fetch()
+
+    def _cannot_fetch(self) -> SkipError:
+        return SkipError(f"{self!r} can compare the bytes that the device reads, but not return them")
 
     def restart(self) -> None:
-        """Bring the device back after a transfer that failed; without effect where that costs it nothing."""
+        """Make the device usable after a failed transfer; no effect on a device that needs no reset."""
         raise NotImplementedError
 
     def sync(self, buffer: DmaBuffer) -> None:
-        """Have the CPU and the device see the same of *buffer*, between writes of the one and reads of the other."""
+        """Flush *buffer* if DMA does not snoop. Call this between a write by the CPU or device and the other's read."""
         if not self.snooped:
             buffer.flush()
 
     def _sync(self, offset: int = 0, length: int | None = None) -> None:
-        """Do so with a range of the engine's own memory, by default all of it."""
+        """Flush a range of the engine's own memory if DMA does not snoop; by default all of it."""
         if not self.snooped:
             self._buffer.flush(offset, length)
 
@@ -203,7 +222,7 @@ class DmaEngine(Resource):
         if not 0 < length <= limits.max_bytes or length % limits.granule or iova % limits.alignment:
             raise ValueError(f"{self!r} cannot move {length} bytes at {iova:#x}: {limits}")
         if iova + length - 1 > self.address_mask:
-            raise ValueError(f"{self!r} does not reach {iova + length - 1:#x}, only {self.address_mask:#x}")
+            raise ValueError(f"{self!r} reaches IOVAs up to {self.address_mask:#x}, not {iova + length - 1:#x}")
 
     def _release(self) -> None:
         try:
@@ -218,7 +237,7 @@ class DmaEngine(Resource):
 
 
 def reachable(space: AddressSpace, address_mask: int) -> tuple[IovaRange, ...]:
-    """Return where *space* can map and a device with *address_mask* can reach."""
+    """Return the IOVA ranges that *space* can map and a device with *address_mask* reaches."""
     return tuple(
         IovaRange(one.start, min(one.last, address_mask))
         for one in space.iova_ranges().ranges
@@ -231,4 +250,4 @@ def _highest(ranges: tuple[IovaRange, ...], length: int) -> int:
         iova = (one.last + 1 - length) // PAGE_BYTES * PAGE_BYTES
         if one.contains(iova, length):
             return iova
-    raise DmaError(f"there is no room for {length} bytes in the IOVAs that the device reaches: it cannot be used here")
+    raise DmaError(f"no IOVA range that the device reaches has room for {length} bytes: choose another device")

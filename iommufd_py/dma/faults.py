@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The DMA that a VT-d unit stopped, as the kernel log tells of it."""
+"""DMA faults of VT-d units: the requests that they stopped, read from the kernel log."""
 
 import re
 import time
@@ -12,7 +12,7 @@ from iommufd_py.host.kernel_log import scan_dma_faults
 from iommufd_py.host.kmsg import KernelLog
 
 _POLL_SECONDS = 0.01
-# dmar_fault() spends three of the ten messages that it has in five seconds on each fault (include/linux/ratelimit.h).
+# dmar_fault() may print ten lines in five seconds (include/linux/ratelimit.h), and a fault takes three of them.
 _LIMIT_FAULTS, _LIMIT_SECONDS = 3, 5.5
 # drivers/iommu/intel/dmar.c, dmar_fault_do_one().
 _DMAR = re.compile(
@@ -23,14 +23,14 @@ _DMAR = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class DmaFault:
-    """One DMA request that the IOMMU did not let pass.
+    """One DMA request that the IOMMU stopped.
 
     Attributes:
-        bdf: whose it was.
-        access: what the device wanted.
-        address: the IOVA, to its page.
+        bdf: address of the device.
+        access: kind of the request.
+        address: IOVA of the page.
         code: VT-d's fault reason.
-        reason: the same in the kernel's words.
+        reason: the kernel's text for *code*.
     """
 
     bdf: str
@@ -48,7 +48,7 @@ def parse_dma_faults(text: str) -> tuple[DmaFault, ...]:
     matches = (_DMAR.match(one.title) for one in scan_dma_faults(text))
     return tuple(
         DmaFault(
-            normalize_bdf(match["bdf"]),  # without the domain before Linux 7
+            normalize_bdf(match["bdf"]),  # kernels before 7.0 print no PCI domain
             "read" if match["access"] == "Read" else "write",
             int(match["address"], 16),
             int(match["code"], 16),
@@ -60,14 +60,14 @@ def parse_dma_faults(text: str) -> tuple[DmaFault, ...]:
 
 
 class FaultLog:
-    """The faults from now on. The kernel writes three in five seconds; what is beyond is lost."""
+    """The faults from now on. The kernel logs three of them in five seconds; further ones are lost."""
 
     def __init__(self) -> None:
         self._seen: list[float] = []
         try:
             self._log: KernelLog | None = KernelLog()
         except PermissionError:
-            self._log = None  # dmesg_restrict: then no fault can be shown, and what lies in memory still decides
+            self._log = None  # dmesg_restrict hides the faults; the checks of memory do not need them
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +80,7 @@ class FaultLog:
             self._log = None
 
     def take(self, bdf: str, timeout: float = 0.0) -> tuple[DmaFault, ...]:
-        """Return the faults of a device since the last call, waiting up to *timeout* seconds for the first."""
+        """Return the faults of a device since the last call; wait for the first one up to *timeout* seconds."""
         deadline = time.monotonic() + timeout
         while True:
             found = tuple(
@@ -92,7 +92,7 @@ class FaultLog:
             time.sleep(_POLL_SECONDS)
 
     def await_room(self) -> None:
-        """Wait until the kernel will write the next fault down, as far as that depends on those seen here."""
+        """Wait until the rate limit lets the kernel log the next fault. Faults of other devices are not counted."""
         recent = [when for when in self._seen if when > time.monotonic() - _LIMIT_SECONDS]
         if len(recent) >= _LIMIT_FAULTS:
             time.sleep(recent[0] + _LIMIT_SECONDS - time.monotonic())

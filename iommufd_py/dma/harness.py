@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A device with its engine in an address space, and what is asked of it over and over."""
+"""The harness of the DMA cases: a device, its engine and address space, and memory that is checked byte by byte."""
 
 import contextlib
 import random
@@ -15,25 +15,25 @@ from iommufd_py.objects.buffer import Backing, DmaBuffer
 from iommufd_py.objects.mapping import Mapping
 from iommufd_py.uapi.enums import MapFlags
 
-# How long an IOMMU's fault takes to the kernel log, where there is one to come.
+# An expected fault of the IOMMU appears in the kernel log within this time.
 _FAULT_SECONDS = 1.0
 
 
 class MismatchError(ToolError):
-    """Memory does not hold what it must after a device's DMA, or the device did not find what lies there."""
+    """After a device's DMA memory holds wrong bytes, or the device read other bytes than memory holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Memory that a case watches.
+    """Memory of which a case checks every byte.
 
     Attributes:
         buffer: the memory.
-        iova: where its first byte is, or would be, for the device.
-        before: what was put into all of it, random.
-        mapping: that of all of it, None if it is not mapped, or by the case itself.
-        snooped: whether DMA snoops the CPU caches. If it does not, what the CPU writes after the map and reads before
-            the unmap is flushed here, as every program must do it.
+        iova: IOVA of the first byte, mapped or not.
+        before: random content of the whole buffer before the DMA.
+        mapping: the mapping of the whole buffer; None if there is none, or if the case itself maps.
+        snooped: whether DMA snoops the CPU caches. If not, :meth:`put` and :meth:`found` flush, as every program must
+            between map and unmap.
     """
 
     buffer: DmaBuffer
@@ -43,11 +43,11 @@ class Window:
     snooped: bool = True
 
     def refill(self) -> None:
-        """Put back what it held in the beginning."""
+        """Write the content *before* again."""
         self.put(self.iova, self.before)
 
     def put(self, iova: int, content: bytes) -> None:
-        """Put *content* where the device finds it at *iova*."""
+        """Write *content* to the memory at *iova*."""
         at = iova - self.iova
         with self.buffer.view as view:
             view[at : at + len(content)] = content
@@ -55,17 +55,17 @@ class Window:
             self.buffer.flush(at, len(content))
 
     def found(self) -> bytes:
-        """Return what is there now."""
+        """Return the present content of the whole buffer."""
         if not self.snooped:
             self.buffer.invalidate()
         with self.buffer.view as view:
             return bytes(view)
 
     def expect(self, iova: int = 0, content: bytes = b"") -> None:
-        """Check that *content* stands at *iova*, and that all else is as before.
+        """Check that memory holds *content* at *iova*, and *before* elsewhere.
 
         Raises:
-            MismatchError: with the first byte that differs.
+            MismatchError: a byte differs. The text names the first one.
         """
         start = iova - self.iova if content else 0
         wanted = self.before[:start] + content + self.before[start + len(content) :]
@@ -75,37 +75,39 @@ class Window:
         at, count = first_difference(found, wanted)
         inside = start <= at < start + len(content)
         raise MismatchError(
-            f"{count} bytes {'of what the device wrote' if inside else 'that nobody wrote to'} are wrong, the first at "
-            f"IOVA {self.iova + at:#x}: {found[at]:#04x} instead of {wanted[at]:#04x}"
+            f"{count} bytes are wrong, the first at IOVA {self.iova + at:#x}, {'inside' if inside else 'outside'} the "
+            f"device's write: {found[at]:#04x} instead of {wanted[at]:#04x}"
         )
 
     def expect_at_most(self, iova: int, content: bytes) -> None:
-        """Check that there is nothing but what was there, and parts of *content* where they belong.
+        """Check that every byte is as *before*, or as *content* at *iova* gives it.
 
         Raises:
-            MismatchError: with the first byte that is neither.
+            MismatchError: a byte is neither. The text names the first one.
         """
         start = iova - self.iova
         wanted = self.before[:start] + content + self.before[start + len(content) :]
         for at, (found, *allowed) in enumerate(zip(self.found(), self.before, wanted, strict=True)):
             if found not in allowed:
-                raise MismatchError(f"the byte at IOVA {self.iova + at:#x} is {found:#04x}, which nobody wrote")
+                raise MismatchError(
+                    f"the byte at IOVA {self.iova + at:#x} is {found:#04x}: neither old nor new content"
+                )
 
 
 def first_difference(found: bytes, wanted: bytes) -> tuple[int, int]:
-    """Return where two equally long byte strings first differ, and in how many bytes they do."""
+    """Return the position of the first difference of two equally long byte strings, and the number of differences."""
     differ = [at for at, (one, other) in enumerate(zip(found, wanted, strict=True)) if one != other]
     return differ[0], len(differ)
 
 
 class Harness:
-    """What the cases work with. It opens nothing: whoever made the engine closes it.
+    """Everything that a case works with. It opens nothing; the caller closes the engine.
 
     Args:
-        engine: of the device.
-        space: where the device's DMA goes.
-        log: where faults are seen.
-        seed: of all that is random in sizes and places.
+        engine: the engine of the device.
+        space: the address space of the device's DMA.
+        log: source of the IOMMU's faults.
+        seed: seed of all random sizes, places and contents.
     """
 
     def __init__(self, engine: DmaEngine, space: AddressSpace, log: FaultLog, seed: int = 0) -> None:
@@ -121,21 +123,21 @@ class Harness:
 
     @property
     def ranges(self) -> tuple[IovaRange, ...]:
-        """Where the device reaches and the space can map, without the engine's own memory and what lies above it."""
+        """IOVA ranges that the device reaches and the space can map, below the engine's own memory."""
         own = self.engine.memory.iova
         below = (one for one in reachable(self.space, self.engine.address_mask) if one.start < own)
         return tuple(IovaRange(one.start, min(one.last, own - 1)) for one in below)
 
     def place(self, length: int, alignment: int = PAGE_BYTES, *, before: int = 0) -> int:
-        """Return the lowest IOVA, not 0, at which *length* bytes can be mapped, *before* bytes ahead of a boundary."""
+        """Return the lowest IOVA above 0 for *length* bytes. With *before*, it lies so many bytes below a boundary."""
         for one in self.ranges:
             iova = IovaRange(max(one.start, PAGE_BYTES), one.last).first_fit(length + alignment, alignment)
             if iova is not None:
                 return iova + (alignment - before if before else 0)
-        raise SkipError(f"{length} bytes at a multiple of {alignment:#x} fit nowhere in what {self.bdf} reaches")
+        raise SkipError(f"no IOVA range of {self.bdf} has room for {length} bytes at a multiple of {alignment:#x}")
 
     def highest(self, length: int) -> int:
-        """Return the highest IOVA at which *length* bytes, whole pages, can be mapped."""
+        """Return the highest IOVA for *length* bytes, a multiple of the page size."""
         return max(one.last + 1 - length for one in self.ranges if one.length >= length)
 
     @contextlib.contextmanager
@@ -148,7 +150,7 @@ class Harness:
         backing: Backing = Backing.ANON_4K,
         mapped: bool = True,
     ) -> Iterator[Window]:
-        """Have memory of *length* bytes with random content, mapped at *iova* unless it is only to be watched."""
+        """Provide *length* bytes of memory with random content, mapped at *iova* unless *mapped* is False."""
         with DmaBuffer(length, backing) as buffer:
             mapping = self.space.map(buffer, iova, flags=flags) if mapped else None
             window = Window(buffer, iova, self.random.randbytes(length), mapping, self.engine.snooped)
@@ -160,21 +162,21 @@ class Harness:
         return self.engine.fill(iova, length)
 
     def read(self, window: Window, iova: int, length: int) -> None:
-        """Put something into *window* and have the device read it.
+        """Write new content to *window*, let the device read it, and compare.
 
         Raises:
-            MismatchError: the device found something else.
+            MismatchError: the device read other bytes.
         """
         done = 0
         while done < length:
             content = self.engine.readable(self.engine.reads.fit(length - done))
             window.put(iova + done, content)
             if not self.engine.read(iova + done, content):
-                raise MismatchError(f"the device did not find at IOVA {iova + done:#x} what lies there")
+                raise MismatchError(f"at IOVA {iova + done:#x} the device read other bytes than memory holds")
             done += len(content)
 
     def try_write(self, iova: int, length: int) -> str:
-        """Have the device write where it should not be able to; return what it says of that, empty for nothing."""
+        """Let the device write to an IOVA that the IOMMU must protect; return the device's error, empty for none."""
         try:
             self.engine.write(iova, length)
         except DmaError as failure:
@@ -183,5 +185,5 @@ class Harness:
         return ""
 
     def faults(self, *, expected: bool = False) -> tuple[DmaFault, ...]:
-        """Return the device's faults since the last call; wait a moment where one is expected."""
+        """Return the device's faults since the last call. If one is *expected*, wait for it up to a second."""
         return self._log.take(self.bdf, _FAULT_SECONDS if expected else 0.0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Let a PCI Express device send requests that do not snoop the CPU caches, for as long as somebody looks.
+"""Permit a PCI Express device, for a block of code, to send requests that do not snoop the CPU caches.
 
 Source: PCI Express Base Specification, 7.5.3.4 (Device Control), 2.2.6.5 (the attribute No Snoop).
 """
@@ -16,9 +16,9 @@ _PCI_EXPRESS, _DEVICE_CONTROL, _ENABLE_NO_SNOOP = 0x10, 0x08, 1 << 11
 
 @contextmanager
 def no_snoop_enabled(device: VfioPciDevice) -> Iterator[bool]:
-    """Set Enable No Snoop for the time of the block and put it back; the value tells whether it is set meanwhile.
+    """Set Enable No Snoop during the block and restore it; yield whether the bit could be set.
 
-    A device may send snooped requests nevertheless. One of conventional PCI has no such bit: the value is True.
+    A device may send snooped requests even then. A conventional PCI device has no such bit: the value is True.
     """
     at = _pci_express(device.config)
     if at is None:
@@ -34,7 +34,7 @@ def no_snoop_enabled(device: VfioPciDevice) -> Iterator[bool]:
 
 
 def _pci_express(config: Region) -> int | None:
-    """Return where the PCI Express capability is in configuration space."""
+    """Return the offset of the PCI Express capability in configuration space; None without one."""
     if not config.read_int(_STATUS, 2) & _HAS_CAPABILITIES:
         return None
     at, left = config.read_int(_FIRST_CAPABILITY, 1) & ~3, 48

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An NVMe controller as a DMA engine, by commands that change neither data nor namespaces.
+"""An NVMe controller as a DMA engine. Its commands change neither data nor namespaces.
 
 Source: NVM Express Base Specification 2.0, 5.16 (Get Log Page), 5.17 (Identify); NVM Command Set 1.0, 3.2.4 (Read).
 """
@@ -22,7 +22,7 @@ _FIRMWARE_SLOTS_BYTES = 512
 _MDTS, _LPA, _NSZE, _FLBAS, _LBA_FORMATS = 77, 261, 0, 26, 128
 _LPA_COMMAND_EFFECTS, _LPA_OFFSETS = 1 << 1, 1 << 2
 
-# The engine's memory, by page. Its own queues first; what it compares with last.
+# The engine's memory, by page: first its queues, last the data to compare with.
 _ADMIN_SQ, _ADMIN_CQ, _IO_SQ, _IO_CQ, _PRP_LIST, _SCRATCH, _IDENTITY, _LOG, _BLOCKS = range(9)
 _BLOCKS_BYTES = 128 << 10
 _FETCHED_QUEUE = 2
@@ -33,10 +33,12 @@ _DWORD = 4
 class NvmeEngine(DmaEngine):
     """Any NVMe controller.
 
-    It writes by Identify, Get Log Page and Read, whose answers are known from the first time that they were asked. It
-    reads by fetching commands: what :meth:`readable` returns are such commands, Read again, and :meth:`read` makes a
-    submission queue of the place where they lie. That the completions carry their identifiers shows that the
-    controller found them there. (So let it read nothing but those: it does what it finds.)
+    The controller writes to memory by Identify, Get Log Page and Read. The engine knows the answers: it asks for each
+    once at the start.
+
+    The controller reads from memory by fetching commands. :meth:`readable` returns Read commands with random
+    identifiers; :meth:`read` makes a submission queue at their IOVA. Completions with the same identifiers prove that
+    the controller read these commands. Let it read nothing else, because it executes whatever it fetches.
     """
 
     class_code: ClassVar[str] = "010802"
@@ -46,7 +48,7 @@ class NvmeEngine(DmaEngine):
     address_mask = (1 << 64) - 1
 
     def _start(self) -> None:
-        # What commands are for, by queue and identifier.
+        # Purposes of the commands under way, by queue and identifier.
         self._pending: dict[tuple[int, int], str] = {}
         self._identifier = 0
         self._admin = self._queues(0, _ADMIN_SQ, _ADMIN_CQ)
@@ -81,7 +83,7 @@ class NvmeEngine(DmaEngine):
             self._io.release()
 
     def restart(self) -> None:
-        """As :meth:`DmaEngine.restart`: reset the controller and make its queues anew."""
+        """As :meth:`DmaEngine.restart`: reset the controller and create its queues again."""
         self._pending.clear()
         self._controller.enable()
         self._create_queues()
@@ -91,7 +93,7 @@ class NvmeEngine(DmaEngine):
             self._controller.create_queues(self._io)
 
     def _find_blocks(self, most: int) -> int:
-        """Choose the namespace to read from and return how many bytes of it one command is to read, 0 without one."""
+        """Choose a namespace and return the number of bytes that one Read transfers; 0 without a suitable namespace."""
         self._identify(_ACTIVE_NAMESPACES, _SCRATCH)
         (self._nsid,) = struct.unpack_from("<I", self._page(_SCRATCH))
         if not self._nsid:
@@ -102,7 +104,7 @@ class NvmeEngine(DmaEngine):
         metadata, shift = struct.unpack_from("<HB", namespace, _LBA_FORMATS + 4 * index)
         (blocks,) = struct.unpack_from("<Q", namespace, _NSZE)
         self._block_bytes = 1 << shift
-        # With metadata between the blocks their bytes would not be where the length says.
+        # Metadata between the blocks would shift the bytes of all blocks but the first.
         return 0 if metadata else min(most, blocks << shift) // self._block_bytes * self._block_bytes
 
     def _identify(self, structure: int, page: int, nsid: int = 0) -> None:
@@ -136,12 +138,14 @@ class NvmeEngine(DmaEngine):
         """As :meth:`DmaEngine.wait`."""
         pending, self._pending = self._pending, {}
         for queues in (self._io, self._admin):
-            # In any order: a controller may do them so.
+            # A controller may complete commands in any order.
             for _ in [number for number, _ in pending if number == queues.number]:
                 completion = self._controller.complete(queues, timeout)
                 purpose = pending.get((queues.number, completion.command))
                 if purpose is None:
-                    raise DmaError(f"{self.device.name} completed command {completion.command:#x}, which it never got")
+                    raise DmaError(
+                        f"{self.device.name} completed command {completion.command:#x}, which nobody submitted"
+                    )
                 self._controller.check(completion, purpose)
 
     def readable(self, length: int) -> bytes:
@@ -150,10 +154,10 @@ class NvmeEngine(DmaEngine):
         return b"".join(self._block_command(os.urandom(1)[0] << 8 | index) for index in range(count))
 
     def read(self, iova: int, content: bytes) -> bool:
-        """As :meth:`DmaEngine.read`: fetch commands from *iova* on, and do them."""
+        """As :meth:`DmaEngine.read`: the controller fetches the commands at *iova* and executes them."""
         self._check(self.reads, iova, len(content))
         wanted = [struct.unpack_from("<H", content, at + 2)[0] for at in range(0, len(content), COMMAND_BYTES)]
-        # A queue is full with one entry less than it has.
+        # A queue of N entries holds N - 1 commands.
         self._controller.create_submissions(_FETCHED_QUEUE, iova, len(wanted) + 1, self._io.number)
         self._controller.ring(_FETCHED_QUEUE, len(wanted))
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An NVMe controller's registers and queues: enough to have commands done, one after the other.
+"""The registers and queues of an NVMe controller, as far as commands one after the other need them.
 
 Source: NVM Express Base Specification 2.0, 3.1 (registers), 3.3 (queues), 3.5 (initialization), 5 (admin commands).
 """
@@ -37,7 +37,7 @@ _POLL_SECONDS = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the controller says of one command; *status* is 0 for success, else type and code."""
+    """Completion of one command. *status* is 0 for success, else the status code type (bits 8 to 10) and code."""
 
     queue: int
     command: int
@@ -46,13 +46,13 @@ class Completion:
 
 @dataclass(slots=True)
 class QueuePair:
-    """A submission queue and the completion queue it uses, in memory that the controller reaches.
+    """A submission queue and its completion queue, in memory that is mapped for the controller.
 
     Attributes:
-        number: of both.
-        submissions: the memory of the one.
-        completions: the memory of the other.
-        iovas: where the controller finds them.
+        number: number of both queues.
+        submissions: memory of the submission queue.
+        completions: memory of the completion queue.
+        iovas: IOVAs of both, in this order.
     """
 
     number: int
@@ -65,16 +65,16 @@ class QueuePair:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """How many entries they have."""
+        """Number of entries of each queue."""
         return len(self.submissions) // COMMAND_BYTES, len(self.completions) // COMPLETION_BYTES
 
     def release(self) -> None:
-        """Let go of the memory."""
+        """Release both views of the memory."""
         self.submissions.release()
         self.completions.release()
 
     def clear(self) -> None:
-        """Begin anew: no completion in memory looks like a fresh one."""
+        """Empty both queues. Clearing the memory keeps old completions from looking like new ones."""
         self.completions[:] = bytes(len(self.completions))
         self.tail, self.head, self.phase = 0, 0, 1
 
@@ -82,15 +82,15 @@ class QueuePair:
 def encode_command(
     opcode: int, *, identifier: int = 0, nsid: int = 0, prp1: int = 0, prp2: int = 0, dwords: tuple[int, ...] = ()
 ) -> bytes:
-    """Return a submission queue entry; *dwords* are those from number 10 on."""
+    """Return a submission queue entry. *dwords* are the command's dwords 10 and following."""
     rest = (*dwords, 0, 0, 0, 0, 0, 0)[:6]
     return _COMMAND.pack(opcode, 0, identifier, nsid, 0, prp1, prp2, *rest)
 
 
 def prps(iova: int, length: int, list_iova: int) -> tuple[int, int, tuple[int, ...]]:
-    """Return PRP entries 1 and 2 for *length* bytes at *iova*, and what must stand in the PRP list at *list_iova*.
+    """Return PRP entries 1 and 2 for *length* bytes at *iova*, and the content of the PRP list at *list_iova*.
 
-    The list is empty where the second entry names the second page itself. Source: NVMe Base 2.0, 4.1.1.
+    The list is empty for one or two pages, which the entries name themselves. Source: NVMe Base 2.0, 4.1.1.
     """
     first_page = iova // PAGE_BYTES
     following = tuple(page * PAGE_BYTES for page in range(first_page + 1, (iova + length - 1) // PAGE_BYTES + 1))
@@ -100,12 +100,12 @@ def prps(iova: int, length: int, list_iova: int) -> tuple[int, int, tuple[int, .
 
 
 class Controller:
-    """The controller behind a mapping of its registers.
+    """An NVMe controller, driven through a mapping of its registers.
 
     Attributes:
         admin: the admin queues.
-        sync: called with IOVA and length of what is in its queues, before the controller is told to look there, and
-            before a look at what it may have written.
+        sync: function that flushes a part of the queues, given by IOVA and length. It is called before the controller
+            reads that part, and before the CPU reads it.
     """
 
     def __init__(
@@ -127,9 +127,9 @@ class Controller:
         self._smallest_page = PAGE_BYTES << (capabilities >> 48 & 0xF)
 
     def enable(self) -> None:
-        """Reset the controller and bring it up with empty admin queues."""
+        """Reset the controller and enable it with empty admin queues."""
         if self._smallest_page != PAGE_BYTES:
-            raise DmaError(f"{self.name} has no pages smaller than {self._smallest_page} bytes: it cannot be used here")
+            raise DmaError(f"{self.name} needs pages of {self._smallest_page} bytes or more: choose another device")
         self.disable()
         self._clear(self.admin)
         if self._interrupts is None:
@@ -142,7 +142,7 @@ class Controller:
         self._await_ready(_CSTS_READY)
 
     def disable(self) -> None:
-        """Reset the controller: it forgets all queues and does nothing any more."""
+        """Reset the controller. It drops all queues and stops its DMA."""
         self._registers.write_int(_CC, self._registers.read_int(_CC, 4) & ~_CC_ENABLE, 4)
         self._await_ready(0)
 
@@ -177,16 +177,16 @@ class Controller:
         self.administer(encode_command(_DELETE_SQ, dwords=(number,)), "delete a submission queue")
 
     def administer(self, command: bytes, purpose: str) -> None:
-        """Have one admin command done.
+        """Submit one admin command and wait for its success.
 
         Raises:
-            DmaError: the controller refuses or does not answer.
+            DmaError: the controller reports an error or does not answer.
         """
         self.submit(self.admin, command)
         self.check(self.complete(self.admin), purpose)
 
     def check(self, completion: Completion, purpose: str) -> None:
-        """Raise DmaError for a command that failed."""
+        """Raise DmaError if the command of *completion* failed."""
         if completion.status:
             raise DmaError(
                 f"{self.name} did not {purpose}: status code type {completion.status >> 8:#x}, "
@@ -194,7 +194,7 @@ class Controller:
             )
 
     def submit(self, queues: QueuePair, command: bytes) -> None:
-        """Put a command into a submission queue and ring its doorbell."""
+        """Write a command to a submission queue and ring the doorbell."""
         start = queues.tail * COMMAND_BYTES
         queues.submissions[start : start + COMMAND_BYTES] = command
         self.sync(queues.iovas[0] + start, COMMAND_BYTES)
@@ -202,28 +202,28 @@ class Controller:
         self.ring(queues.number, queues.tail)
 
     def ring(self, number: int, tail: int) -> None:
-        """Tell the controller where a submission queue ends now."""
+        """Ring the doorbell of a submission queue: write its new tail."""
         self._registers.write_int(_DOORBELLS + 2 * number * self._stride, tail, 4)
 
     def complete(self, queues: QueuePair, timeout: float = 2.0) -> Completion:
-        """Wait for the next completion of a queue and take it.
+        """Wait for the next completion of a queue and consume it.
 
         Raises:
-            DmaError: none came within *timeout* seconds, or the controller has given up.
+            DmaError: there is none within *timeout* seconds, or the controller reports a fatal error.
         """
         deadline = time.monotonic() + timeout
         at = queues.head * COMPLETION_BYTES
         while self._phase(queues, at) != queues.phase:
             status = self._registers.read_int(_CSTS, 4)
             if status & _CSTS_FATAL:
-                raise DmaError(f"{self.name} reports a fatal error (CSTS={status:#x}): it could not reach its queues")
+                raise DmaError(f"{self.name} reports a fatal error (CSTS={status:#x}): it cannot access its queues")
             left = deadline - time.monotonic()
             if left <= 0:
                 raise DmaError(f"{self.name} did not complete a command within {timeout:g} s (CSTS={status:#x})")
             if self._interrupts is None:
                 time.sleep(_POLL_SECONDS)
             else:
-                self._interrupts.wait(timeout=min(left, 0.1))  # a fatal error raises none
+                self._interrupts.wait(timeout=min(left, 0.1))  # a fatal error causes no interrupt
         _, _, queue, identifier, status = _COMPLETION.unpack_from(queues.completions, at)
         queues.head = (queues.head + 1) % queues.sizes[1]
         queues.phase ^= queues.head == 0

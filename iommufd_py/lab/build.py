@@ -58,7 +58,7 @@ def build(recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: P
     with _locked(tree, progress):
         kernel = cache.find(recipe)
         if kernel is None:
-            with _place(recipe, tree, patches, progress) as place:
+            with _build_directory(recipe, tree, patches, progress) as place:
                 kernel = _make(recipe, place, progress)
             if tree.own:
                 cache.prune(lambda other: other.recipe.source.startswith(f"{tree.path} "), keep=_KEPT_OWN)
@@ -79,7 +79,7 @@ def compile_changed(
     recipe = replace(base, patches=cache.digest(*(patch.read_bytes() for patch in (*patches, change))))
     with (
         _locked(tree, progress),
-        _place(base, tree, patches, progress, changed=True) as place,
+        _build_directory(base, tree, patches, progress, changed=True) as place,
         _patched(place.tree, change),
     ):
         return _make(recipe, place, progress)
@@ -97,7 +97,7 @@ def build_selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], p
         return programs
     with (
         _locked(tree, progress),
-        _place(kernel.recipe, tree, patches, progress) as place,
+        _build_directory(kernel.recipe, tree, patches, progress) as place,
         place.log.open("wb", buffering=0) as output,
     ):
         progress.step("compiling the selftests")
@@ -120,7 +120,7 @@ def build_selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], p
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _BuildDirectory:
     """The directory of one build: its source, its objects and its log."""
 
     label: str
@@ -149,9 +149,9 @@ def _locked(tree: SourceTree, progress: Progress) -> AbstractContextManager[None
 
 
 @contextmanager
-def _place(
+def _build_directory(
     recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: Progress, *, changed: bool = False
-) -> Iterator[_Place]:
+) -> Iterator[_BuildDirectory]:
     """Lend the directory of the builds of *recipe*. The caller holds the lock."""
     base = _base(tree)
     require_space(base, BUILD_BYTES, "build a kernel")
@@ -161,7 +161,7 @@ def _place(
         if tree.own:
             name = f"{prefix}own"
             with _workspace(base, name, lambda path: (path / "obj").mkdir()) as own:
-                yield _Place(str(tree.path), recipe.arch, tree.path, own / "obj", base / f"{name}.log")
+                yield _BuildDirectory(str(tree.path), recipe.arch, tree.path, own / "obj", base / f"{name}.log")
             return
         kind = "changed" if changed else recipe.variant
         suffix = f"-{recipe.patches}" if recipe.patches else ""
@@ -181,7 +181,7 @@ def _place(
 
         with _workspace(base, name, create) as copy:
             label = f"{recipe.series} {recipe.configuration.label(recipe.variant)}"
-            yield _Place(label, recipe.arch, copy, copy / "obj", base / f"{name}.log")
+            yield _BuildDirectory(label, recipe.arch, copy, copy / "obj", base / f"{name}.log")
     except OSError as error:
         if out_of_space(str(error)):
             raise LabError(f"no space left on the disk of {base}; {SPACE_REMEDY}") from error
@@ -270,7 +270,7 @@ def _environment() -> dict[str, str]:
     return mine | {"LC_ALL": "C"}
 
 
-def _make(recipe: Recipe, place: _Place, progress: Progress) -> Kernel:
+def _make(recipe: Recipe, place: _BuildDirectory, progress: Progress) -> Kernel:
     configuration, objects, log = recipe.configuration, place.objects, place.log
     incremental = (objects / "vmlinux").exists()
     fragment = objects / "lab.config"

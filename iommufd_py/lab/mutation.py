@@ -43,7 +43,7 @@ _DECLARATION = re.compile(r"\w+\s+\**\w+\s*(?:[=;,\[])")
 _CALL_OR_ASSIGNMENT = re.compile(r"(?:[\w>.\-\[\]*&()]+\s*(?:[-+|&]?=[^=]|\+\+|--)|[+-]{2}|\w+\()")
 _CONDITION = re.compile(r"^(?P<indent>\t+)(?P<head>(?:\} else )?if) \((?P<text>.*)\)(?P<tail>(?: \{)?)$")
 
-# (name of the operator, pattern, replacement), tried one by one at each place.
+# (name of the operator, pattern, replacement), tried one by one at each site.
 _REWRITES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("and for or", re.compile(r" \|\| "), " && "),
     ("or for and", re.compile(r" && "), " || "),
@@ -97,7 +97,7 @@ class Mutant:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Site:
     """A statement or condition: its lines (from 0, last included) and its parts."""
 
     first: int
@@ -122,10 +122,10 @@ def mutants_of(file: str, text: str, added: Collection[int], first_number: int =
         first_number: number of the first mutant.
     """
     found: list[Mutant] = []
-    for place, operator, after, partner in _changes(_places(text.split("\n"), added)):
+    for site, operator, after, partner in _changes(_sites(text.split("\n"), added)):
         number = first_number + len(found)
-        other = None if partner is None else (partner.first + 1, place.text)
-        found.append(Mutant(number, file, place.first + 1, operator, place.text, after, other))
+        other = None if partner is None else (partner.first + 1, site.text)
+        found.append(Mutant(number, file, site.first + 1, operator, site.text, after, other))
     return found
 
 
@@ -136,10 +136,10 @@ def with_mutants(text: str, added: Collection[int], mutants: Sequence[Mutant]) -
     for one in mutants:
         for line, after in ((one.line, one.after), *((one.partner,) if one.partner else ())):
             by_line.setdefault(line - 1, []).append((one.number, after))
-    for place in reversed(_places(lines, added)):
-        chosen = by_line.get(place.first)
+    for site in reversed(_sites(lines, added)):
+        chosen = by_line.get(site.first)
         if chosen:
-            lines[place.first : place.last + 1] = _chain(place, chosen)
+            lines[site.first : site.last + 1] = _chain(site, chosen)
     return _with_include("\n".join(lines))
 
 
@@ -153,20 +153,20 @@ def locate(text: str, numbers: Mapping[int, Mutant]) -> dict[int, list[int]]:
     return found
 
 
-def _places(lines: Sequence[str], added: Collection[int]) -> list[_Place]:
+def _sites(lines: Sequence[str], added: Collection[int]) -> list[_Site]:
     """Find the statements and conditions all of whose lines were added."""
-    places = []
+    sites = []
     at = 0
     while at < len(lines):
-        place = _place_at(lines, at)
-        if place is not None and all(number + 1 in added for number in range(place.first, place.last + 1)):
-            places.append(place)
-            at = place.last
+        site = _site_at(lines, at)
+        if site is not None and all(number + 1 in added for number in range(site.first, site.last + 1)):
+            sites.append(site)
+            at = site.last
         at += 1
-    return places
+    return sites
 
 
-def _place_at(lines: Sequence[str], first: int) -> _Place | None:
+def _site_at(lines: Sequence[str], first: int) -> _Site | None:
     """Read a statement or condition that begins in a line, and may go on in the next ones."""
     if not re.match(r"^\t+[^\s#/*]", lines[first]) or (first and _is_continued(lines[first - 1])):
         return None
@@ -181,10 +181,10 @@ def _place_at(lines: Sequence[str], first: int) -> _Place | None:
         condition = _CONDITION.match(text)
         if condition:
             head, tail = condition["head"], condition["tail"]
-            return _Place(first, last, condition["indent"], condition["text"], head, tail)
+            return _Site(first, last, condition["indent"], condition["text"], head, tail)
         statement = _STATEMENT.match(text)
         if statement:
-            return _Place(first, last, statement["indent"], statement["text"]) if _is_plain(statement["text"]) else None
+            return _Site(first, last, statement["indent"], statement["text"]) if _is_plain(statement["text"]) else None
     return None
 
 
@@ -202,39 +202,39 @@ def _is_plain(text: str) -> bool:
     return bool(_CALL_OR_ASSIGNMENT.match(text)) and text.count('"') % 2 == 0
 
 
-def _changes(places: Sequence[_Place]) -> Iterator[tuple[_Place, str, str, _Place | None]]:
-    """Yield the changes: the place, the operator, the new text, and the statement that it changes places with."""
-    for place in places:
-        if place.is_condition:
-            yield place, "condition negated", f"!({place.text})", None
-            yield place, "condition always true", "true", None
-            yield place, "condition always false", "false", None
+def _changes(sites: Sequence[_Site]) -> Iterator[tuple[_Site, str, str, _Site | None]]:
+    """Yield the changes: the site, the operator, the new text, and the statement that it trades places with."""
+    for site in sites:
+        if site.is_condition:
+            yield site, "condition negated", f"!({site.text})", None
+            yield site, "condition always true", "true", None
+            yield site, "condition always false", "false", None
         else:
-            yield place, "statement dropped", "", None
-        simple = place.is_condition and not re.search(r"&&|\|\|", place.text)
+            yield site, "statement dropped", "", None
+        simple = site.is_condition and not re.search(r"&&|\|\|", site.text)
         for operator, pattern, replacement in _REWRITES:
             if simple and operator in _NEGATIONS:
                 continue  # that is the condition negated
-            for match in pattern.finditer(place.text):
-                after = place.text[: match.start()] + replacement + place.text[match.end() :]
+            for match in pattern.finditer(site.text):
+                after = site.text[: match.start()] + replacement + site.text[match.end() :]
                 # Not in strings; and a condition is made true, false or its contrary above.
-                if place.text[: match.start()].count('"') % 2 == 0 and after not in ("true", "false", f"!{place.text}"):
-                    yield place, operator, after, None
-    for first, second in pairwise(places):
+                if site.text[: match.start()].count('"') % 2 == 0 and after not in ("true", "false", f"!{site.text}"):
+                    yield site, operator, after, None
+    for first, second in pairwise(sites):
         neighbours = second.first == first.last + 1 and first.indent == second.indent
         if neighbours and not first.is_condition and not second.is_condition:
             yield first, "done after the next statement", second.text, second
 
 
-def _chain(place: _Place, changes: Sequence[tuple[int, str]]) -> list[str]:
-    if place.is_condition:
-        text = f"({place.text})"
+def _chain(site: _Site, changes: Sequence[tuple[int, str]]) -> list[str]:
+    if site.is_condition:
+        text = f"({site.text})"
         for number, after in reversed(changes):
             text = f"mutant({number}) ? ({after}) : {text}"
-        return [f"{place.indent}{place.head} ({text}){place.tail}"]
-    lines = [f"{place.indent}do {{"]
-    lines += [f"{place.indent}\tif (mutant({number})) {{ {after} }} else" for number, after in changes]
-    return [*lines, f"{place.indent}\t{{ {place.text} }}", f"{place.indent}}} while (0);"]
+        return [f"{site.indent}{site.head} ({text}){site.tail}"]
+    lines = [f"{site.indent}do {{"]
+    lines += [f"{site.indent}\tif (mutant({number})) {{ {after} }} else" for number, after in changes]
+    return [*lines, f"{site.indent}\t{{ {site.text} }}", f"{site.indent}}} while (0);"]
 
 
 def _with_include(text: str) -> str:

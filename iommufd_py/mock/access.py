@@ -105,7 +105,7 @@ class AccessPin(Resource):
         """
         self._check_open()
         with held_signals():
-            self._forget()
+            self._mark_closed()
             self._unpin()
 
     def _unpin(self) -> None:

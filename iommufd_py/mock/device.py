@@ -82,7 +82,7 @@ class MockDevice(BoundDevice):
             # The kernel detaches a device that it destroys.
             attachment = self.attachments.pop(None, None)
             if attachment is not None:
-                attachment._forget()
+                attachment._mark_closed()
             super().close()
             self._parking.close()
 

@@ -155,7 +155,7 @@ class BoundDevice(IommufdDevice):
             hwpt_id = self._attach(target.id, pasid)
             replaced = self.attachments.get(pasid)
             if replaced is not None:
-                replaced._forget()
+                replaced._mark_closed()
             attachment = self.attachments[pasid] = Attachment(self, target, pasid, hwpt_id)
         return attachment
 
@@ -181,7 +181,7 @@ class Attachment(Resource):
         self.target = target
         self.pasid = pasid
         self.hwpt_id = hwpt_id
-        self._opened()
+        self._mark_open()
 
     def __repr__(self) -> str:
         return f"Attachment({self.device!r}, {self.target!r})"

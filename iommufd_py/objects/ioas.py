@@ -252,13 +252,13 @@ class DmaMapping(Mapping):
         answer = ioas._answer
         try:
             uapi.ioas_unmap(ioas.iommufd._fd, ioas.id, self.iova, self.length, answer)
-            self._forget()
+            self._mark_closed()
             answer[0] = uapi.NO_ANSWER
         except BaseException as failure:
             with held_signals():
                 refused = isinstance(failure, IommufdError)
                 if self._open and (refused or answer[0] != uapi.NO_ANSWER):
-                    self._forget()
+                    self._mark_closed()
                 answer[0] = uapi.NO_ANSWER
             raise
 

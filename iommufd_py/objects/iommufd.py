@@ -50,7 +50,7 @@ class Iommufd(IommufdFile):
         self = cls.__new__(cls)
         Resource.__init__(self)
         self._fd = fd
-        self._opened()
+        self._mark_open()
         return self
 
     def alloc_ioas(self) -> Ioas:

@@ -40,7 +40,7 @@ class Mapping(Resource):
         space._dependents[self] = buffer._dependents[self] = None
         space._mapped[iova] = self
 
-    def _forget(self) -> None:
+    def _mark_closed(self) -> None:
         space = self._space
         # Python handles signals after a call. No call follows this one, so a signal cannot leave half of the work.
         if space._mapped.get(self.iova) is self:
@@ -91,8 +91,8 @@ class MappingSpace(Resource):
         """Mark the mappings of a range closed, without an ioctl: the kernel has already unmapped them."""
         whole = self._mapped.get(iova)
         if whole is not None and whole.length == length:
-            whole._forget()
+            whole._mark_closed()
             return
         for mapping in tuple(self._mapped.values()):
             if iova <= mapping.iova and mapping.iova + mapping.length <= iova + length:
-                mapping._forget()
+                mapping._mark_closed()

@@ -26,7 +26,7 @@ class Resource:
     too. Leave the child with os._exit(), or make its own resources there.
     """
 
-    # The class has it until _opened(), so that an object looks closed if its constructor fails.
+    # The class has it until _mark_open(), so that an object looks closed if its constructor fails.
     _open = False
 
     def __init__(self, *stands_on: "Resource") -> None:
@@ -48,12 +48,12 @@ class Resource:
         try:
             with held_signals():
                 yield
-                self._opened()
+                self._mark_open()
         except BaseException:
             self.close()
             raise
 
-    def _opened(self) -> None:
+    def _mark_open(self) -> None:
         """Register the resource as open, at the end of a constructor."""
         self._open = True
         for lower in self._stands_on:
@@ -67,7 +67,7 @@ class Resource:
         """
         raise NotImplementedError
 
-    def _forget(self) -> None:
+    def _mark_closed(self) -> None:
         """Mark the resource closed without an ioctl: the kernel has already dropped the object."""
         self._open = False
         for lower in self._stands_on:
@@ -101,11 +101,11 @@ class Resource:
         with held_signals():
             failures = self._close_dependents()
             # Before the release, which must not run a second time, whatever it raises.
-            self._forget()
+            self._mark_closed()
             try:
                 self._release()
             except ToolError as refusal:
-                self._opened()
+                self._mark_open()
                 failures.append(refusal)
             except BaseException as failure:
                 failures.append(failure)

@@ -84,7 +84,7 @@ class VIommuMemory(Resource):
         except OSError as failure:
             check_result(-(failure.errno or 0), "mmap", {"id": viommu.id, "offset": offset, "length": length})
             raise
-        self._opened()
+        self._mark_open()
 
     @property
     def view(self) -> memoryview:

@@ -141,8 +141,8 @@ def iommufd(leak_check: "LeakCheck") -> "Iterator[Iommufd]":
     from iommufd_py.testing import requirements
 
     requirements.need_iommufd()
-    with Iommufd() as opened:
-        yield opened
+    with Iommufd() as iommufd:
+        yield iommufd
 
 
 @pytest.fixture
@@ -224,8 +224,8 @@ def container(container_mode: "ContainerMode", bdf: str) -> "Iterator[Container]
 
     from iommufd_py.testing import requirements
 
-    with requirements.need_container(container_mode, bdf) as opened:
-        yield opened
+    with requirements.need_container(container_mode, bdf) as container:
+        yield container
 
 
 @pytest.fixture

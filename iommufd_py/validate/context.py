@@ -406,7 +406,7 @@ def _drop(held: Resource) -> None:
         _drop(dependent)
     if hasattr(held, "fileno"):
         held._release()
-    held._forget()
+    held._mark_closed()
 
 
 def _listed(kinds: set[Coherency]) -> str:

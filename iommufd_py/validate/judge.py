@@ -326,9 +326,9 @@ class _Court:
         frames = {page: frame for frame, page in step.frames.items()}
         for (rule, what), pages in found.items():
             page = pages[0]
-            story = self._pages[page].told()
+            history = self._pages[page].history_lines()
             self._violations.append(
-                Violation(rule, step.name, what, page, frames.get(page), story, others=len(pages) - 1)
+                Violation(rule, step.name, what, page, frames.get(page), history, others=len(pages) - 1)
             )
 
     def _end_of_unmaps(self) -> None:

@@ -68,7 +68,7 @@ class Observer(Resource):
             if iommufd.probe()["IOMMU_TEST_CMD"]:
                 # A killed run may have left the limit of a scenario, which is that of all processes.
                 limit_memory(iommufd, None)
-        self._opened()
+        self._mark_open()
         try:
             self._start(driver, (flush_symbol,) if flush_symbol else FLUSH_SYMBOLS)
             if flush_symbol and not self.flush_symbols:

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass, field
 
-_TOLD_PARTS = 12  # of one step, in the history of a page
+_SHOWN_EVENTS = 12  # of one step, in the history of a page
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class PageState:
             self.history.append((step, []))
         self.history[-1][1].append(event)
 
-    def told(self) -> tuple[str, ...]:
+    def history_lines(self) -> tuple[str, ...]:
         """Return the history as text, a line for each step."""
         return tuple(f"{step}: {_joined(events)}" for step, events in self.history)
 
@@ -128,5 +128,5 @@ def times(count: int) -> str:
 
 
 def _joined(events: list[str]) -> str:
-    left = len(events) - _TOLD_PARTS
-    return ", ".join(events[:_TOLD_PARTS]) + (f", and {left} more" if left > 0 else "")
+    left = len(events) - _SHOWN_EVENTS
+    return ", ".join(events[:_SHOWN_EVENTS]) + (f", and {left} more" if left > 0 else "")

@@ -14,7 +14,7 @@ FLUSH_SYMBOLS = ("arch_flush_cache_phys", "arch_clean_nonsnoop_dma")
 
 
 @dataclass(frozen=True, slots=True)
-class _Point:
+class _Probe:
     """A function to probe. The event's name is ``kind__symbol``; :mod:`~iommufd_py.validate.records` reads it."""
 
     kind: str
@@ -28,16 +28,16 @@ _RANGE = {**_DOMAIN, "iova": "$arg2:x64"}
 
 # All that iommufd and type1 map and unmap through. Every function is called from another file, so none is inlined.
 _MAPPING = (
-    _Point("map", "iommu_map", {**_RANGE, "phys": "$arg3:x64", "length": "$arg4:u64"}),
-    _Point("mapped", "iommu_map", {"result": "$retval:s32"}, at_return=True),
-    _Point("unmap", "iommu_unmap", {**_RANGE, "length": "$arg3:u64"}),
-    _Point("unmapped", "iommu_unmap", {"result": "$retval:u64"}, at_return=True),
-    _Point("unmap", "iommu_unmap_fast", {**_RANGE, "length": "$arg3:u64"}),
+    _Probe("map", "iommu_map", {**_RANGE, "phys": "$arg3:x64", "length": "$arg4:u64"}),
+    _Probe("mapped", "iommu_map", {"result": "$retval:s32"}, at_return=True),
+    _Probe("unmap", "iommu_unmap", {**_RANGE, "length": "$arg3:u64"}),
+    _Probe("unmapped", "iommu_unmap", {"result": "$retval:u64"}, at_return=True),
+    _Probe("unmap", "iommu_unmap_fast", {**_RANGE, "length": "$arg3:u64"}),
 )
 
 # The drivers' iotlb_sync and flush_iotlb_all. The core calls them through a pointer, so none is inlined.
 _SYNCS = tuple(
-    _Point(kind, symbol, fields, at_return)
+    _Probe(kind, symbol, fields, at_return)
     for symbol in (
         "intel_iommu_tlb_sync",
         "intel_flush_iotlb_all",
@@ -52,7 +52,7 @@ _SYNCS = tuple(
 
 # The functions that make domains: the core's and the drivers' own, under their names of 6.12 and of 7.2 on.
 _DOMAINS = tuple(
-    _Point("domain", symbol, {"domain": "$retval:x64"}, at_return=True)
+    _Probe("domain", symbol, {"domain": "$retval:x64"}, at_return=True)
     for symbol in (
         "iommu_paging_domain_alloc",
         "iommu_paging_domain_alloc_flags",
@@ -71,7 +71,7 @@ _ONE = {"page": "$arg1:x64"}
 _COUNTED = {"page": "$arg1:x64", "count": "$arg2:u64"}
 _ARRAY = {"pages": "+0($arg1):x64[64]", "count": "$arg2:u64"}
 _UNPINS = tuple(
-    _Point("unpin", symbol, fields)
+    _Probe("unpin", symbol, fields)
     for symbol, fields in (
         ("unpin_user_page_range_dirty_lock", _COUNTED),
         ("unpin_user_folio", _COUNTED),
@@ -85,9 +85,9 @@ _UNPINS = tuple(
 
 # The functions that issue the flush instructions for a range of virtual addresses, and those that flush everything.
 _LOOPS = tuple(
-    _Point("lines", symbol, {"virt": "$arg1:x64", "length": "$arg2:u32"})
+    _Probe("lines", symbol, {"virt": "$arg1:x64", "length": "$arg2:u32"})
     for symbol in ("clflush_cache_range", "clflush_cache_range_opt", "drm_clflush_virt_range")
-) + tuple(_Point("everything", symbol, {}) for symbol in ("wbinvd_on_all_cpus", "wbnoinvd_on_all_cpus"))
+) + tuple(_Probe("everything", symbol, {}) for symbol in ("wbinvd_on_all_cpus", "wbnoinvd_on_all_cpus"))
 
 _KTHREADD = 2
 
@@ -111,15 +111,15 @@ class Probes:
             self.flush_symbols = tuple(
                 symbol
                 for symbol in flush_symbols
-                if self._put(_Point("flush", symbol, {"phys": "$arg1:x64", "length": "$arg2:u64"}))
+                if self._put(_Probe("flush", symbol, {"phys": "$arg1:x64", "length": "$arg2:u64"}))
             )
             for kind, points in (("mapping", _MAPPING), ("unpin", _UNPINS), ("allocation", _DOMAINS)):
                 # All of them, not only the first that this kernel has.
-                if not sum([self._put(point) for point in points]):
+                if not sum([self._put(probe) for probe in points]):
                     raise SkipError(f"the {kind} of pages and domains cannot be probed on this kernel")
-            for point in _SYNCS:
-                self._put(point)
-            self._loops = [_name(point) for point in _LOOPS if self._put(point)]
+            for probe in _SYNCS:
+                self._put(probe)
+            self._loops = [_name(probe) for probe in _LOOPS if self._put(probe)]
         except BaseException:
             self.trace.close()
             raise
@@ -140,15 +140,15 @@ class Probes:
             self.trace.mute(name)
         self._loops = []
 
-    def _put(self, point: _Point) -> bool:
+    def _put(self, probe: _Probe) -> bool:
         with suppress(NoSymbolError):
-            self.trace.probe(point.symbol, point.fields, name=_name(point), at_return=point.at_return)
+            self.trace.probe(probe.symbol, probe.fields, name=_name(probe), at_return=probe.at_return)
             return True
         return False
 
 
-def _name(point: _Point) -> str:
-    return f"{point.kind}__{point.symbol}"
+def _name(probe: _Probe) -> str:
+    return f"{probe.kind}__{probe.symbol}"
 
 
 def _kernel_threads() -> set[int]:

@@ -58,7 +58,7 @@ def _violation(violation: Violation) -> dict[str, Any]:
         "page": None if page is None else {"buffer": page.buffer, "index": page.index},
         "pfn": violation.frame,
         "others": violation.others,
-        "story": list(violation.story),
+        "story": list(violation.history),
     }
 
 
@@ -76,7 +76,7 @@ def details(verdict: ScenarioResult) -> Iterator[str]:
         yield verdict.reason
     for violation in verdict.violations:
         yield str(violation)
-        yield from (f"    {line}" for line in violation.story)
+        yield from (f"    {line}" for line in violation.history)
     for report in verdict.reports:
         yield from report.text.splitlines()
 

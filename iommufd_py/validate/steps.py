@@ -56,7 +56,7 @@ class Violation:
         what: the sentence, without the page.
         page: the first page concerned, None for a violation without a page.
         frame: its frame number.
-        story: the history of the page from the beginning, one line a step.
+        history: the history of the page from its first event, one line a step.
         others: number of further pages of the step with the same violation.
     """
 
@@ -65,7 +65,7 @@ class Violation:
     what: str
     page: Page | None = None
     frame: int | None = None
-    story: tuple[str, ...] = ()
+    history: tuple[str, ...] = ()
     others: int = 0
 
     def __str__(self) -> str:

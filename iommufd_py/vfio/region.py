@@ -137,7 +137,7 @@ class RegionMapping(Resource):
             4: self._bytes.cast("I"),
             8: self._bytes.cast("Q"),
         }
-        self._opened()
+        self._mark_open()
 
     def __repr__(self) -> str:
         return f"RegionMapping({self.region!r}, offset={self.offset:#x}, length={format_size(self.length)})"

@@ -93,7 +93,7 @@ class Type1Container(Container, MappingSpace):
         return VfioGroupDevice(group, address, vf_token=token)
 
     def _join(self, number: int) -> VfioGroup:
-        group = VfioGroup(self, self._fd, number, self._leaving)
+        group = VfioGroup(self, self._fd, number, self._group_closed)
         # The kernel accepts the IOMMU type only after the first group, and drops it with the last one.
         if not self._groups:
             try:
@@ -104,7 +104,7 @@ class Type1Container(Container, MappingSpace):
         self._groups[number] = group
         return group
 
-    def _leaving(self, group: VfioGroup) -> None:
+    def _group_closed(self, group: VfioGroup) -> None:
         self._groups.pop(group.number, None)
         # VFIO drops all mappings with the last group. iommufd keeps them, so they are unmapped here.
         if not self._groups:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The cases of the kernel's iommufd_fail_nth.c: every allocation of a sequence of calls fails in turn.
 
-What is looked for is what the kernel does on its error paths: the watch around each test fails it for a warning, a page
-that stays pinned or a descriptor left behind.
+The tests cover the kernel's error paths. The leak check around each test fails it for a kernel warning, for a page that
+stays pinned, and for a descriptor that stays open.
 """
 
 import errno
@@ -41,7 +41,7 @@ def memory(dma_buffer: Callable[..., DmaBuffer]) -> DmaBuffer:
 class Sequence(Program):
     """The calls that several of the cases share."""
 
-    def opened(self, *, limited: bool = True) -> tuple[StepField, StepField]:
+    def open_iommufd(self, *, limited: bool = True) -> tuple[StepField, StepField]:
         """Open an iommufd with an IOAS; a limit to the kernel's scratch memory makes many small batches of a map."""
         fd = self.open(DEV_IOMMU)
         ioas = self.ioctl(fd, "IOMMU_IOAS_ALLOC", "iommu_ioas_alloc")
@@ -98,7 +98,7 @@ def sweep(sequence: Sequence, iommufd: Iommufd, memory: DmaBuffer) -> None:
 def test_basic(iommufd: Iommufd, memory: DmaBuffer) -> None:
     sequence = Sequence()
     sequence.inject_from_here()
-    fd, ioas = sequence.opened(limited=False)
+    fd, ioas = sequence.open_iommufd(limited=False)
     sequence.ioctl(
         fd,
         "IOMMU_IOAS_IOVA_RANGES",
@@ -135,7 +135,7 @@ def test_basic(iommufd: Iommufd, memory: DmaBuffer) -> None:
 
 def test_map_domain(iommufd: Iommufd, memory: DmaBuffer) -> None:
     sequence = Sequence()
-    fd, ioas = sequence.opened()
+    fd, ioas = sequence.open_iommufd()
     sequence.inject_from_here()
     device = sequence.mock_domain(fd, ioas)
     sequence.map(fd, ioas, memory, PART)
@@ -148,7 +148,7 @@ def test_map_file_domain(iommufd: Iommufd, memory: DmaBuffer) -> None:
     need_ioctl(iommufd, "IOMMU_IOAS_MAP_FILE", "6.13")
     assert memory.fd is not None
     sequence = Sequence()
-    fd, ioas = sequence.opened()
+    fd, ioas = sequence.open_iommufd()
     sequence.inject_from_here()
     device = sequence.mock_domain(fd, ioas)
     sequence.ioctl(
@@ -161,7 +161,7 @@ def test_map_file_domain(iommufd: Iommufd, memory: DmaBuffer) -> None:
 
 def test_map_two_domains(iommufd: Iommufd, memory: DmaBuffer) -> None:
     sequence = Sequence()
-    fd, ioas = sequence.opened()
+    fd, ioas = sequence.open_iommufd()
     first = sequence.mock_domain(fd, ioas)
     sequence.inject_from_here()
     second = sequence.mock_domain(fd, ioas)
@@ -175,7 +175,7 @@ def test_map_two_domains(iommufd: Iommufd, memory: DmaBuffer) -> None:
 
 def test_access_rw(iommufd: Iommufd, memory: DmaBuffer) -> None:
     sequence = Sequence()
-    fd, ioas = sequence.opened()
+    fd, ioas = sequence.open_iommufd()
     iova = sequence.map(fd, ioas, memory, PART)
     sequence.inject_from_here()
     made, access = sequence.create_access(fd, ioas)
@@ -190,7 +190,7 @@ def test_access_rw(iommufd: Iommufd, memory: DmaBuffer) -> None:
 
 def test_access_pin(iommufd: Iommufd, memory: DmaBuffer) -> None:
     sequence = Sequence()
-    fd, ioas = sequence.opened()
+    fd, ioas = sequence.open_iommufd()
     iova = sequence.map(fd, ioas, memory, LENGTH)
     access = sequence.create_access(fd, ioas, lib.MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES)
     sequence.inject_from_here()
@@ -200,7 +200,7 @@ def test_access_pin(iommufd: Iommufd, memory: DmaBuffer) -> None:
 
 def test_access_pin_domain(iommufd: Iommufd, memory: DmaBuffer) -> None:
     sequence = Sequence()
-    fd, ioas = sequence.opened()
+    fd, ioas = sequence.open_iommufd()
     device = sequence.mock_domain(fd, ioas)
     iova = sequence.map(fd, ioas, memory, LENGTH)
     access = sequence.create_access(fd, ioas, lib.MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES)
@@ -213,7 +213,7 @@ def test_access_pin_domain(iommufd: Iommufd, memory: DmaBuffer) -> None:
 def test_device(iommufd: Iommufd, memory: DmaBuffer) -> None:
     need_ioctl(iommufd, "IOMMU_HW_QUEUE_ALLOC", "6.17")
     sequence = Sequence()
-    fd, ioas = sequence.opened(limited=False)
+    fd, ioas = sequence.open_iommufd(limited=False)
     other = sequence.ioctl(fd, "IOMMU_IOAS_ALLOC", "iommu_ioas_alloc")["out_ioas_id"]
     iova, page = lib.MOCK_APERTURE_START, 4096
     for target in (ioas, other):

@@ -304,4 +304,4 @@ def test_vdevice_tombstone(there: Setup, iommufd: Iommufd) -> None:
     with fails(errno.ENOENT):
         uapi.destroy(iommufd.fileno(), vdevice.id)
     for gone in (vdevice, there.device.attachments.pop(None), there.device):
-        gone._forget()
+        gone._mark_closed()

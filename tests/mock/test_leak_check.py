@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The watch around kernel tests, shown by tests that misbehave, in a process of their own."""
+"""The leak check around kernel tests: each test here runs a misbehaving test in a separate process."""
 
 import subprocess
 import sys

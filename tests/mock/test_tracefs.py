@@ -26,12 +26,12 @@ def leftovers() -> list[str]:
 def trace() -> Iterator[Trace]:
     need_tracing()
     try:
-        opened = Trace()
+        started = Trace()
     except SkipError as reason:
         need(False, str(reason))
         raise
-    with opened:
-        yield opened
+    with started:
+        yield started
     assert not leftovers()
 
 

@@ -9,7 +9,7 @@ from iommufd_py import Iommufd, VfioDevice
 from iommufd_py.dma import FaultLog, open_engine
 from iommufd_py.dma.harness import Harness
 
-__all__ = ["await_fault_log", "ioas_rig"]
+__all__ = ["await_fault_log", "ioas_harness"]
 
 
 def await_fault_log() -> None:
@@ -18,7 +18,7 @@ def await_fault_log() -> None:
 
 
 @contextlib.contextmanager
-def ioas_rig(address: str, *, interrupt: bool = False) -> Iterator[Harness]:
+def ioas_harness(address: str, *, interrupt: bool = False) -> Iterator[Harness]:
     with FaultLog() as log, Iommufd() as iommufd:
         device = VfioDevice(iommufd, address)
         ioas = iommufd.alloc_ioas()

@@ -31,7 +31,7 @@ from iommufd_py import (
 from iommufd_py.lab.machine import TEST_DEVICES
 from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.testing.plugin import CONTAINER_MODES
-from iommufd_py.testing.requirements import need_container as opened
+from iommufd_py.testing.requirements import need_container
 from iommufd_py.vfio.group import VfioGroupDevice
 from iommufd_py.vfio.type1 import DEV_VFIO
 from tests.conftest import IN_LAB
@@ -53,7 +53,7 @@ def test_iova_ranges(device_ranges: tuple[object, ...], container: Container) ->
 
 @pytest.fixture
 def device_ranges(bdf: str) -> tuple[object, ...]:
-    with opened(ContainerMode.IOMMUFD, bdf) as container:
+    with need_container(ContainerMode.IOMMUFD, bdf) as container:
         return container.iova_ranges().ranges
 
 
@@ -112,7 +112,7 @@ def test_closing_a_buffer_unmaps_it(container: Container) -> None:
 def test_closing_a_container_closes_all(mode: ContainerMode, bdf: str) -> None:
     with DmaBuffer(PAGE) as buffer:
         for _ in range(3):  # what stayed open could not be opened again
-            container = opened(mode, bdf)
+            container = need_container(mode, bdf)
             mapping = container.map(buffer, IOVA)
             device = container.device
             container.close()
@@ -147,7 +147,12 @@ def test_a_device_that_is_closed_can_be_opened_again(container: Container) -> No
 @pytest.mark.skipif(not IN_LAB, reason="takes the lab's second device; 'iommufd lab run -- pytest tests/vtd' does that")
 def test_two_devices(mode: ContainerMode) -> None:
     first, second = TEST_DEVICES
-    with pci.vfio_bound(first), pci.vfio_bound(second), opened(mode, first) as container, DmaBuffer(2 * PAGE) as buffer:
+    with (
+        pci.vfio_bound(first),
+        pci.vfio_bound(second),
+        need_container(mode, first) as container,
+        DmaBuffer(2 * PAGE) as buffer,
+    ):
         before = container.map(buffer, IOVA, length=PAGE)
         container.open_device(second)
         after = container.map(buffer, IOVA + PAGE, length=PAGE)
@@ -209,7 +214,7 @@ def test_group_and_cdev_exclude_each_other(container: Container, mode: Container
 
 def test_a_device_in_two_containers_is_refused(container: Container, mode: ContainerMode) -> None:
     with pytest.raises((DeviceError, InvalidFieldError), match=r"group \d+ is in use|the device is bound already"):
-        opened(mode, container.device.bdf)
+        need_container(mode, container.device.bdf)
     assert container.device.config.read_int(0, 2)
 
 
@@ -224,11 +229,11 @@ def test_wrong_type_is_refused(bdf: str, path: object) -> None:
 
 def test_devices_that_are_not_there_or_not_on_vfio(mode: ContainerMode, bdf: str) -> None:
     with pytest.raises(DeviceError, match=r"there is no PCI device 0000:ff:1f\.7"):
-        opened(mode, "0000:ff:1f.7")
+        need_container(mode, "0000:ff:1f.7")
     other = next(one.bdf for one in pci.list_devices() if one.driver != "vfio-pci")
     with pytest.raises(DeviceError, match=f"{other} is bound to .*, not to vfio-pci: 'iommufd device bind"):
-        opened(mode, other)
-    opened(mode, bdf).close()
+        need_container(mode, other)
+    need_container(mode, bdf).close()
 
 
 def test_container_that_is_not_there(bdf: str, tmp_path) -> None:

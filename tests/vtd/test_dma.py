@@ -14,14 +14,15 @@ import pytest
 
 from iommufd_py import Backing, ClosedError, ContainerMode, DmaBuffer, DmaError, Iommufd, SkipError, VfioDevice, pci
 from iommufd_py.dma import FaultLog, engine_for, open_engine
-from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, CaseOutcome, CaseResult, run_case, run_storm
+from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, CaseOutcome, CaseResult, run_case
 from iommufd_py.dma.harness import Harness
+from iommufd_py.dma.storm import run_storm
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.mock import check_refs
 from iommufd_py.testing.requirements import IN_LAB, need, need_container
 from iommufd_py.uapi.enums import DeviceFlags
 from tests.mock.processes import fork
-from tests.vtd.dma import await_fault_log, ioas_rig
+from tests.vtd.dma import await_fault_log, ioas_harness
 
 PAGE = 4096
 GIVEN = os.environ.get("IOMMUFD_BDF")
@@ -57,27 +58,27 @@ def test_in_any_space(harness: Harness) -> None:
 
 
 @pytest.fixture
-def iommufd_rig(address: str) -> Iterator[Harness]:
-    with ioas_rig(address) as one:
+def iommufd_harness(address: str) -> Iterator[Harness]:
+    with ioas_harness(address) as one:
         yield one
 
 
-def test_in_an_ioas(iommufd_rig: Harness) -> None:
-    judge(*(run_case(case, iommufd_rig) for case in IOAS_ONLY))
+def test_in_an_ioas(iommufd_harness: Harness) -> None:
+    judge(*(run_case(case, iommufd_harness) for case in IOAS_ONLY))
 
 
-def test_the_fault_names_device_access_and_address(iommufd_rig: Harness) -> None:
-    iova = iommufd_rig.place(PAGE, 1 << 20)
+def test_the_fault_names_device_access_and_address(iommufd_harness: Harness) -> None:
+    iova = iommufd_harness.place(PAGE, 1 << 20)
     await_fault_log()
-    iommufd_rig.faults()
-    iommufd_rig.try_write(iova + 0x100, 0x80)
-    faults = iommufd_rig.faults(expected=True)
-    assert {(fault.bdf, fault.access, fault.address) for fault in faults} == {(iommufd_rig.bdf, "write", iova)}
+    iommufd_harness.faults()
+    iommufd_harness.try_write(iova + 0x100, 0x80)
+    faults = iommufd_harness.faults(expected=True)
+    assert {(fault.bdf, fault.access, fault.address) for fault in faults} == {(iommufd_harness.bdf, "write", iova)}
     assert "rite" in faults[0].reason or "resent" in faults[0].reason
 
 
-def test_a_transfer_that_cannot_be_is_refused(iommufd_rig: Harness) -> None:
-    engine = iommufd_rig.engine
+def test_a_transfer_that_cannot_be_is_refused(iommufd_harness: Harness) -> None:
+    engine = iommufd_harness.engine
     with pytest.raises(ValueError, match="cannot move"):
         engine.write(0, engine.writes.max_bytes + engine.writes.granule)
     with pytest.raises(ValueError, match=r"cannot move|does not reach"):
@@ -85,7 +86,7 @@ def test_a_transfer_that_cannot_be_is_refused(iommufd_rig: Harness) -> None:
 
 
 def test_completion_by_interrupt(address: str) -> None:
-    with ioas_rig(address, interrupt=True) as harness:
+    with ioas_harness(address, interrupt=True) as harness:
         judge(*(run_case(case, harness) for case in ANY_SPACE[:3]))
         interrupts = harness.engine._interrupts
         assert interrupts is not None
@@ -100,13 +101,13 @@ def test_completion_by_interrupt(address: str) -> None:
 
 
 def test_storm(address: str) -> None:
-    with ioas_rig(address) as harness:
+    with ioas_harness(address) as harness:
         judge(run_storm(harness, 500 if harness.engine.class_code else 20))
 
 
 def test_nothing_lands_after_unmap_has_returned(address: str) -> None:
     """A write that was started before may still land until then."""
-    with ioas_rig(address) as harness, DmaBuffer(PAGE) as buffer, buffer.view as view:
+    with ioas_harness(address) as harness, DmaBuffer(PAGE) as buffer, buffer.view as view:
         iova = harness.place(PAGE)
         for _ in range(5):
             view[:] = bytes(PAGE)
@@ -122,7 +123,7 @@ def test_nothing_lands_after_unmap_has_returned(address: str) -> None:
 
 
 def test_closing_the_device_closes_all(address: str) -> None:
-    with ioas_rig(address) as harness:
+    with ioas_harness(address) as harness:
         engine = harness.engine
         engine.start_write(harness.place(PAGE), 0x100)
         engine.device.close()
@@ -138,7 +139,7 @@ def test_killed_in_mid_dma(address: str) -> None:
         reading, writing = os.pipe()
 
         def work() -> None:
-            with ioas_rig(address) as harness:
+            with ioas_harness(address) as harness:
                 iova = harness.place(shared.length)
                 harness.space.map(shared, iova)
                 while True:
@@ -158,7 +159,7 @@ def test_killed_in_mid_dma(address: str) -> None:
         with Iommufd() as iommufd:
             if iommufd.probe()["IOMMU_TEST_CMD"]:
                 check_refs(iommufd, shared.user_va, shared.length, 0)
-        with ioas_rig(address) as harness:
+        with ioas_harness(address) as harness:
             if harness.engine.device.info().flags & DeviceFlags.RESET:
                 harness.engine.device.reset()
                 harness.engine.close()

@@ -12,7 +12,7 @@ from iommufd_py import DeviceError, DmaBuffer, IoasContainer, pci
 from iommufd_py.dma import open_engine
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from tests.conftest import IN_LAB
-from tests.vtd.dma import await_fault_log, ioas_rig
+from tests.vtd.dma import await_fault_log, ioas_harness
 from tests.vtd.test_cli_info import validated
 from tests.waiting import wait_until
 
@@ -29,8 +29,8 @@ def test_two_devices_in_two_domains(other: str) -> None:
     with (
         pci.vfio_bound(TEST_DEVICES[0]),
         pci.vfio_bound(other),
-        ioas_rig(TEST_DEVICES[0]) as one,
-        ioas_rig(other) as two,
+        ioas_harness(TEST_DEVICES[0]) as one,
+        ioas_harness(other) as two,
     ):
         iova = one.place(PAGE)
         with one.window(PAGE, iova) as mine, two.window(PAGE, iova) as theirs:
@@ -105,4 +105,4 @@ def test_a_device_that_nothing_drives_is_skipped(cli: Callable[..., subprocess.C
     bridge = next(one.bdf for one in pci.list_devices() if one.class_code.startswith("06"))
     done = cli("dma", "check", "--device", bridge, "--bind")
     assert done.returncode == 4
-    assert "nothing here can make" in done.stderr
+    assert "there is no DMA engine for" in done.stderr

@@ -40,7 +40,7 @@ class Moment:
 
 
 @functools.cache  # once: Python removes no audit hook
-def watch() -> None:
+def install_hook() -> None:
     def before(event: str, arguments: tuple[object, ...]) -> None:
         if event in ("open", "os.scandir", "os.listdir") and Moment.part in str(arguments[0]):
             Moment.left -= 1
@@ -55,7 +55,7 @@ def disturb_everywhere(there: Step, work: Step, part: str, gone: Step) -> int:
 
     Return before how many files of which *part* is in the path it went. It is there afterwards.
     """
-    watch()
+    install_hook()
     went = 0
     try:
         while True:

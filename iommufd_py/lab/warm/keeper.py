@@ -157,22 +157,22 @@ def _end_with(owner: int) -> None:
     """End this process when *owner* ends."""
     descriptor = os.pidfd_open(owner)
 
-    def watch() -> None:
+    def wait_for_owner() -> None:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         poll.poll()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=wait_for_owner, daemon=True).start()
 
 
-def _leave(number: int, _: object) -> None:
+def _exit_on_signal(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
 def main() -> None:
     """Keep the guest that standard input describes, with its files in the directory of the first argument."""
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, _exit_on_signal)
     directory = Path(sys.argv[1])
     try:
         problem = keep(directory, pickle.load(sys.stdin.buffer))

@@ -8,9 +8,9 @@ from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.objects.buffer import Backing
 from iommufd_py.validate.context import HUGE_PAGES, Buffer, Pages, ScenarioContext
-from iommufd_py.validate.emulated import EmulatedDevice
 from iommufd_py.validate.scenario import scenario
 from iommufd_py.vfio.container import Container
+from iommufd_py.vfio.emulated import EmulatedDevice
 from iommufd_py.vfio.modes import open_container
 from iommufd_py.vfio.type1 import Type1Container
 

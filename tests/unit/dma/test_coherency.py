@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Whose bytes were read, in words; and the Python cache that the lab's emulator is compared with."""
+"""The origin of bytes in words, the verdict on a case, and the Python cache that checks the lab's emulator."""
 
 import os
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,9 +11,18 @@ from hypothesis import strategies as st
 
 from iommufd_py import DmaBuffer
 from iommufd_py.base.errors import SkipError
-from iommufd_py.dma.coherency import LINE_BYTES, Content, Look, Piece, StoryVerdict, in_words, joined, recognize
-from iommufd_py.dma.coherency_scene import Scene
-from iommufd_py.dma.coherency_stories import STORIES, Story, tell
+from iommufd_py.dma.coherency.cases import COHERENCY_CASES, CoherencyCase, run_coherency_case
+from iommufd_py.dma.coherency.harness import CoherencyHarness
+from iommufd_py.dma.coherency.readings import (
+    LINE_BYTES,
+    CoherencyVerdict,
+    Content,
+    Piece,
+    Reading,
+    in_words,
+    merged,
+    recognize,
+)
 from iommufd_py.dma.harness import Window
 from tests.machines.write_back_cache import LINE, ImpossibleError, WriteBackCache
 
@@ -39,7 +49,7 @@ def test_a_line_of_two_origins_is_nobodys() -> None:
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30))
 def test_joined_pieces_cover_the_same_bytes(origins: list[str]) -> None:
     pieces = [Piece(at * LINE_BYTES, LINE_BYTES, origin) for at, origin in enumerate(origins)]
-    whole = joined(pieces)
+    whole = merged(pieces)
     assert [one for piece in whole for one in [piece.origin] * (piece.length // LINE_BYTES)] == origins
     assert all(one.origin != other.origin for one, other in pairwise(whole))
     assert [piece.offset for piece in whole] == [sum(one.length for one in whole[:n]) for n in range(len(whole))]
@@ -48,45 +58,50 @@ def test_joined_pieces_cover_the_same_bytes(origins: list[str]) -> None:
 def test_words() -> None:
     pieces = (Piece(0, 1024, "zeros"), Piece(1024, 64, "x"), Piece(1088, 960, "zeros"), Piece(2048, 4096, "y"))
     assert in_words(pieces) == "1984 bytes of zeros, 64 bytes of x and 4096 bytes of y"
-    look = Look("device", "after the map", pieces[:1], (Piece(0, 1024, "x"),))
-    assert not look.right
-    assert str(look) == "after the map the device reads 1024 bytes of zeros instead of 1024 bytes of x"
-    assert str(Look("CPU", "then", pieces[:1], pieces[:1])) == "then the CPU reads 1024 bytes of zeros"
+    reading = Reading("device", "after the map", pieces[:1], (Piece(0, 1024, "x"),))
+    assert not reading.right
+    assert str(reading) == "after the map the device reads 1024 bytes of zeros instead of 1024 bytes of x"
+    assert str(Reading("CPU", "then", pieces[:1], pieces[:1])) == "then the CPU reads 1024 bytes of zeros"
 
 
-def test_every_story_says_what_must_hold_and_has_a_name_of_its_own() -> None:
-    assert all(story.purpose.endswith(".") and "\n" not in story.purpose for story in STORIES)
-    assert len({story.name for story in STORIES}) == len(STORIES)
-    assert {story.rule for story in STORIES} == {1, 2, 3}
+def test_every_case_has_a_condition_and_a_unique_name() -> None:
+    assert all(case.purpose.endswith(".") and "\n" not in case.purpose for case in COHERENCY_CASES)
+    assert len({case.name for case in COHERENCY_CASES}) == len(COHERENCY_CASES)
+    assert {case.rule for case in COHERENCY_CASES} == {1, 2, 3}
 
 
-def test_one_wrong_look_makes_a_story_wrong() -> None:
-    scene = Scene.__new__(Scene)
-    scene.looks = []
-    right, wrong = (Look("CPU", "now", (Piece(0, 64, one),), (Piece(0, 64, "x"),)) for one in "xy")
+def test_the_page_of_the_machine_explains_every_case() -> None:
+    page = (Path(__file__).parents[3] / "docs/how-to/incoherent-machine.md").read_text()
+    assert [case.name for case in COHERENCY_CASES if case.name not in page] == []
 
-    def see(*looks: Look) -> Story:
-        def told(scene: Scene) -> None:
-            scene.looks.extend(looks)
 
-        return Story(1, told)
+def test_one_wrong_reading_makes_a_case_wrong() -> None:
+    harness = CoherencyHarness.__new__(CoherencyHarness)
+    harness.readings = []
+    right, wrong = (Reading("CPU", "now", (Piece(0, 64, one),), (Piece(0, 64, "x"),)) for one in "xy")
 
-    assert tell(see(right), scene).verdict is StoryVerdict.RIGHT
-    outcome = tell(see(right, wrong, right), scene)
-    assert outcome.verdict is StoryVerdict.WRONG
+    def case_of(*readings: Reading) -> CoherencyCase:
+        def read(harness: CoherencyHarness) -> None:
+            harness.readings.extend(readings)
+
+        return CoherencyCase(1, read)
+
+    assert run_coherency_case(case_of(right), harness).verdict is CoherencyVerdict.RIGHT
+    outcome = run_coherency_case(case_of(right, wrong, right), harness)
+    assert outcome.verdict is CoherencyVerdict.WRONG
     assert str(outcome) == str(wrong)
-    assert [look["right"] for look in outcome.as_dict()["looks"]] == [True, False, True]  # type: ignore[attr-defined]
+    assert [reading["right"] for reading in outcome.as_dict()["looks"]] == [True, False, True]  # type: ignore[attr-defined]
 
 
-def test_a_story_that_cannot_be_told_says_why() -> None:
-    scene = Scene.__new__(Scene)
-    scene.looks = []
+def test_a_case_that_cannot_run_gives_the_reason() -> None:
+    harness = CoherencyHarness.__new__(CoherencyHarness)
+    harness.readings = []
 
-    def told(scene: Scene) -> None:
+    def refuse(harness: CoherencyHarness) -> None:
         raise SkipError("no such memory")
 
-    outcome = tell(Story(2, told), scene)
-    assert (outcome.verdict, outcome.remark, outcome.looks) == (StoryVerdict.SKIP, "no such memory", ())
+    outcome = run_coherency_case(CoherencyCase(2, refuse), harness)
+    assert (outcome.verdict, outcome.remark, outcome.readings) == (CoherencyVerdict.SKIP, "no such memory", ())
 
 
 def test_a_window_flushes_where_dma_does_not_snoop(monkeypatch: pytest.MonkeyPatch) -> None:

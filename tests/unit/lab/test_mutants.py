@@ -83,28 +83,41 @@ def test_every_patch_says_what_is_wrong(mutants: ModuleType) -> None:
     assert set(mutants.QUICK) <= {one.file.stem for one in (*patches, *tables)}
 
 
+def test_bytes_are_looked_at_where_the_patch_is(mutants: ModuleType) -> None:
+    for one in mutants.subjects(tables=False):
+        in_container = one.data_command.endswith("--container vfio_type1v2")
+        assert in_container == one.name.startswith("type1-"), one.name
+
+
 RIGHT, WRONG = (
-    {"stories": [{"story": "a", "verdict": "right"}, {"story": "b", "verdict": verdict}]}
+    {"stories": [{"story": "a", "verdict": "right", "rule": 1}, {"story": "b", "verdict": verdict, "rule": 3}]}
     for verdict in ("skip", "wrong")
 )
 
 
 @pytest.mark.parametrize(
-    ("is_right", "good", "answer", "expected"),
+    ("is_right", "unseen", "good", "answer", "expected"),
     [
-        (True, True, RIGHT, (True, "data: right")),
-        (True, True, WRONG, (False, "data: b")),
-        (True, False, RIGHT, (False, "data: right")),
-        (False, True, WRONG, (True, "data: b")),
-        (False, True, RIGHT, (True, "data: sees nothing")),
-        (False, False, WRONG, (False, "data: b")),
-        (False, True, None, (False, "data: no answer")),
+        (True, None, True, RIGHT, (True, "right")),
+        (True, None, True, WRONG, (False, "b (3)")),
+        (True, None, False, RIGHT, (False, "right")),
+        (False, None, True, WRONG, (True, "b (3)")),
+        (False, "why", True, WRONG, (True, "b (3)")),
+        (False, "why", True, RIGHT, (True, "nothing: why")),
+        (False, None, True, RIGHT, (False, "nothing: and the patch does not say why")),
+        (False, None, False, WRONG, (False, "b (3)")),
+        (False, "why", True, None, (False, "no answer")),
     ],
 )
 def test_two_witnesses(
-    mutants: ModuleType, is_right: bool, good: bool, answer: dict[str, Any] | None, expected: tuple[bool, str]
+    mutants: ModuleType,
+    is_right: bool,
+    unseen: str | None,
+    good: bool,
+    answer: dict[str, Any] | None,
+    expected: tuple[bool, str],
 ) -> None:
-    assert mutants.judge_data(is_right, good, answer) == expected
+    assert mutants.judge_data(is_right, unseen, good, answer) == expected
 
 
 def test_a_pattern_that_nothing_matches_is_wrong_usage() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The trail of ioctls, on a descriptor whose kernel refuses them all; what comes back is tested on /dev/iommu."""
+"""The trace of ioctls, on a descriptor that refuses them all. Tests on /dev/iommu check the results."""
 
 import errno
 import os
@@ -39,7 +39,7 @@ def test_what_came_back_is_described() -> None:
     assert describe_ioctl(one) == "IOMMU_IOAS_ALLOC() on 3 = 0 -> out_ioas_id=1, 1.5 us"
 
 
-def test_trails_nest_and_end(null: int) -> None:
+def test_traces_nest_and_end(null: int) -> None:
     outer: list[IoctlCall] = []
     inner: list[IoctlCall] = []
 

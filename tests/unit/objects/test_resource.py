@@ -129,7 +129,7 @@ def test_forgetting_one_leaves_the_others() -> None:
     root = Thing("root", log)
     gone = Thing("gone", log, root)
     Thing("stays", log, root)
-    gone._forget()
+    gone._mark_closed()
     root.close()
     assert log == ["stays", "root"]
 

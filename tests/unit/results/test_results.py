@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from iommufd_py import FlushCount, ToolError
 from iommufd_py.base.iova import IovaRange, IovaRanges
-from iommufd_py.bench.ioctl_rounds import Place
+from iommufd_py.bench.ioctl_rounds import ThreadIovas
 from iommufd_py.bench.workloads import points
 from iommufd_py.results import document, model, report, validity
 from iommufd_py.results.pyperf import to_pyperf
@@ -249,7 +249,7 @@ def test_places_are_allowed_aligned_and_apart(
 ) -> None:
     size = pages * 4096
     point = model.Point(workload, size, alignment=alignment, iova_use=use, threads=threads)
-    places = [Place.find("mock", RANGES, point, thread, None) for thread in range(threads)]
+    places = [ThreadIovas.find("mock", RANGES, point, thread, None) for thread in range(threads)]
     taken: list[IovaRange] = []
     for place in places:
         if alignment:
@@ -266,18 +266,18 @@ def test_places_are_allowed_aligned_and_apart(
 
 def test_the_whole_of_a_range_can_be_mapped() -> None:
     point = model.Point(model.Workload.MAP, 1 << 30)
-    assert Place.find("mock", RANGES, point, 0, None).iova == 1 << 30
+    assert ThreadIovas.find("mock", RANGES, point, 0, None).iova == 1 << 30
     with pytest.raises(ToolError, match="no allowed IOVA range holds 2G"):
-        Place.find("mock", RANGES, replace(point, workload=model.Workload.COPY), 0, None)
+        ThreadIovas.find("mock", RANGES, replace(point, workload=model.Workload.COPY), 0, None)
 
 
 def test_an_alignment_that_cannot_be_had_is_refused() -> None:
     point = model.Point(model.Workload.MAP, 4096, alignment=1 << 30)
-    assert Place.find("mock", RANGES, point, 0, 1 << 30).iova == 1 << 30
+    assert ThreadIovas.find("mock", RANGES, point, 0, 1 << 30).iova == 1 << 30
     with pytest.raises(ToolError, match="IOVA 0x10000000 is not aligned to exactly 1G: leave out --iova"):
-        Place.find("mock", RANGES, point, 0, 0x1000_0000)
+        ThreadIovas.find("mock", RANGES, point, 0, 0x1000_0000)
     with pytest.raises(ToolError, match="aligned to 64T"):
-        Place.find("mock", RANGES, replace(point, alignment=64 << 40), 0, None)
+        ThreadIovas.find("mock", RANGES, replace(point, alignment=64 << 40), 0, None)
     _, left_out = points(workload=[model.Workload.MAP], size_bytes=[4096], backing=["4k"], alignment=[3 << 12])
     assert left_out == ["12K is not an alignment: give a power of two of at least 4K"]
 

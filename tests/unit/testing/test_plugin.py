@@ -10,8 +10,7 @@ import pytest
 from iommufd_py.base.environment import Platform
 from iommufd_py.host.kmsg import record_text
 from iommufd_py.lab.tap import parse_tap
-from iommufd_py.testing import devices
-from iommufd_py.testing import requirements as needs
+from iommufd_py.testing import devices, requirements
 from tests.waiting import patience
 
 pytest_plugins = "pytester"
@@ -22,9 +21,9 @@ def plain_machine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tm
     """A machine without an iommufd, in nobody's lab, with no device to spare."""
     # The one takes longer to load than all of this, the other changes the order.
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:randomly")
-    monkeypatch.setattr(needs, "DEV_IOMMU", tmp_path / "iommu")
-    monkeypatch.setattr(needs, "IN_LAB", False)
-    monkeypatch.setattr(needs, "FORCED", False)
+    monkeypatch.setattr(requirements, "DEV_IOMMU", tmp_path / "iommu")
+    monkeypatch.setattr(requirements, "IN_LAB", False)
+    monkeypatch.setattr(requirements, "FORCED", False)
     for name in ("IOMMUFD_BDF", "IOMMUFD_BDFS"):
         monkeypatch.delenv(name, raising=False)
 
@@ -71,7 +70,7 @@ def test_a_marker_skips_with_the_reason_and_how_to_force_it(
 
 
 def test_in_the_lab_a_missing_set_up_fails(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(needs, "IN_LAB", True)
+    monkeypatch.setattr(requirements, "IN_LAB", True)
     pytester.makepyfile("def test_it(iommufd): pass")
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(errors=1)
@@ -79,7 +78,7 @@ def test_in_the_lab_a_missing_set_up_fails(pytester: pytest.Pytester, monkeypatc
 
 
 def test_forced_runs_what_would_be_skipped(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(needs, "FORCED", True)
+    monkeypatch.setattr(requirements, "FORCED", True)
     pytester.makepyfile(
         """
         import pytest
@@ -97,7 +96,7 @@ def test_a_device_that_does_not_fit_is_named(pytester: pytest.Pytester, monkeypa
     device = devices.Candidate("0000:3b:00.0", "1234:11e8", 0xF00FCA, ("0000:3b:00.0",))
     monkeypatch.setattr(devices, "candidate", {device.bdf: device}.__getitem__)
     test = "@pytest.mark.vtd(snoop_control=False)\ndef test_it(bdf): pass"
-    monkeypatch.setattr(needs, "need_iommufd", lambda: None)
+    monkeypatch.setattr(requirements, "need_iommufd", lambda: None)
     assert "no device given fits (0000:3b:00.0: snoop_control is True)" in skipped(pytester, test)
 
 

@@ -213,7 +213,7 @@ def test_a_violation_says_where() -> None:
     events = [StepBegin(0), NewDomain(NON_COHERENT), StepEnd(0), StepBegin(1), flush(0, 2), map_(), StepEnd(1)]
     (violation,) = judge(steps, events)
     assert (violation.page, violation.frame, violation.others) == (PAGES[2], FRAME + 2, 1)
-    assert violation.story == ("map: mapped into non-coherent domain 1",)
+    assert violation.history == ("map: mapped into non-coherent domain 1",)
     assert str(violation) == f"rule 1, map: page 2 of buffer (pfn 0x102) and 1 more {IN}"
 
 

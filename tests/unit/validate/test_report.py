@@ -18,7 +18,7 @@ from iommufd_py.validate.scenarios import SCENARIOS
 
 
 def scenario(name: str, *rules: int) -> Scenario:
-    return Scenario(name, rules, ("iopt_map_pages",), "What.", "Why.", lambda stage: None)
+    return Scenario(name, rules, ("iopt_map_pages",), "What.", "Why.", lambda context: None)
 
 
 KEPT = ScenarioResult(scenario("good", 1, 3), RuleOutcome.KEPT, 0.25, frozenset({1, 3}))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What a device and a CPU read where DMA does not snoop, and whose it was. Pure.
+"""Name the origin of the bytes that a device or the CPU reads where DMA does not snoop the CPU caches. Pure.
 
-The stories that look are in :mod:`iommufd_py.dma.coherency_stories`.
+The cases that read are in :mod:`iommufd_py.dma.coherency.cases`.
 """
 
 from collections.abc import Sequence
@@ -10,21 +10,21 @@ from enum import StrEnum
 from itertools import groupby
 
 LINE_BYTES = 64
-"""A cache line, the unit that is fresh or stale as a whole."""
+"""Size of a cache line. All bytes of a line are fresh, or all are stale."""
 
 RULES = {
     1: "pages are flushed before a map into a non-coherent domain",
     2: "the pages of a populated IOAS are flushed before a non-coherent domain gets them",
     3: "pages that a non-coherent domain had are flushed before they are unpinned",
 }
-"""What a kernel must do so that DMA which does not snoop and the CPU agree; see iommufd_py/lab/patches/README.md."""
+"""The rules that a kernel must keep where DMA does not snoop the CPU caches; see iommufd_py/lab/patches/README.md."""
 
 _ZEROS = "zeros"
 _POWER_ON = b"POWER-ON" * (LINE_BYTES // 8)
 
 
-class StoryVerdict(StrEnum):
-    """What came of a story."""
+class CoherencyVerdict(StrEnum):
+    """Verdict on a case."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -33,11 +33,11 @@ class StoryVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Bytes with a history.
+    """Bytes of a known origin.
 
     Attributes:
-        origin: whose they are, in words that go on after "of".
-        data: the bytes; no line of them is like one of another content.
+        origin: whose bytes they are, as a phrase that can follow "4096 bytes of".
+        data: the bytes. No cache line of them equals a line of another content.
     """
 
     origin: str
@@ -45,26 +45,26 @@ class Content:
 
     @classmethod
     def zeros(cls, length: int) -> "Content":
-        """Return what the kernel makes of a page before it gives it to a program."""
+        """Return the zeros that the kernel writes to a page before a program gets the page."""
         return cls(_ZEROS, bytes(length))
 
     def times(self, count: int) -> "Content":
-        """Return the same *count* times, one behind the other."""
+        """Return this content repeated *count* times."""
         return Content(self.origin, self.data * count)
 
     def part(self, at: int, length: int | None = None) -> "Content":
-        """Return *length* bytes of it from *at* on, by default all."""
+        """Return the *length* bytes from offset *at*; by default all bytes from there."""
         return Content(self.origin, self.data[at : None if length is None else at + length])
 
     @property
     def is_zeros(self) -> bool:
-        """Whether it is what :meth:`zeros` returns."""
+        """Whether this content comes from :meth:`zeros`."""
         return self.origin == _ZEROS
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes of one origin, one behind the other."""
+    """Consecutive bytes of one origin."""
 
     offset: int
     length: int
@@ -72,13 +72,16 @@ class Piece:
 
 
 def recognize(found: bytes, known: Sequence[Content]) -> tuple[Piece, ...]:
-    """Return whose the bytes *found* are, line by line; a content of *known* is recognized where it lay."""
+    """Return the origin of the bytes *found*, line by line.
+
+    A line has the origin of a content in *known* if it equals the line at the same offset of that content.
+    """
     lines = ((at, found[at : at + LINE_BYTES]) for at in range(0, len(found), LINE_BYTES))
-    return joined([Piece(at, len(line), _origin(line, at, known)) for at, line in lines])
+    return merged([Piece(at, len(line), _origin(line, at, known)) for at, line in lines])
 
 
-def joined(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
-    """Return the same with those of one origin, one behind the other, as one."""
+def merged(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+    """Return *pieces* with neighbours of one origin merged into one piece."""
     groups = (list(group) for _, group in groupby(pieces, key=lambda piece: piece.origin))
     return tuple(Piece(group[0].offset, sum(one.length for one in group), group[0].origin) for group in groups)
 
@@ -95,7 +98,7 @@ def _origin(line: bytes, at: int, known: Sequence[Content]) -> str:
 
 
 def in_words(pieces: Sequence[Piece]) -> str:
-    """Return how many bytes are whose: "1024 bytes of the device's data and 3072 bytes of zeros"."""
+    """Return the number of bytes of each origin: "1024 bytes of the device's data and 3072 bytes of zeros"."""
     sizes: dict[str, int] = {}
     for piece in pieces:
         sizes[piece.origin] = sizes.get(piece.origin, 0) + piece.length
@@ -104,14 +107,14 @@ def in_words(pieces: Sequence[Piece]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Memory as somebody saw it.
+class Reading:
+    """One reading of memory by the device or the CPU.
 
     Attributes:
         by: ``device`` or ``CPU``.
-        when: in the course of the story.
-        found: what it was.
-        wanted: what it must have been.
+        when: step of the case, for example ``after the map``.
+        found: the bytes that were read.
+        wanted: the bytes that a correct kernel shows.
     """
 
     by: str
@@ -121,7 +124,7 @@ class Look:
 
     @property
     def right(self) -> bool:
-        """Whether that is the same."""
+        """Whether *found* equals *wanted*."""
         return self.found == self.wanted
 
     def __str__(self) -> str:
@@ -130,27 +133,33 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class StoryResult:
-    """What came of a story.
+class CoherencyResult:
+    """Result of one case.
 
     Attributes:
-        story: its name.
-        rule: the number of the rule in :data:`RULES` that it is about.
-        verdict: ``wrong`` as soon as one look is.
-        looks: in order; none where the story could not be told.
-        remark: why it could not, else empty.
+        case: name of the case.
+        rule: number of the rule in :data:`RULES` that the case checks.
+        verdict: ``wrong`` if one reading or more is wrong.
+        readings: the readings in order; empty for a case that could not run.
+        remark: the reason why the case could not run, else empty.
     """
 
-    story: str
+    case: str
     rule: int
-    verdict: StoryVerdict
-    looks: tuple[Look, ...]
+    verdict: CoherencyVerdict
+    readings: tuple[Reading, ...]
     remark: str = ""
 
     def __str__(self) -> str:
-        shown = [look for look in self.looks if not look.right] or list(self.looks)
+        shown = [reading for reading in self.readings if not reading.right] or list(self.readings)
         return self.remark or "; ".join(map(str, shown))
 
     def as_dict(self) -> dict[str, object]:
-        """This outcome as a JSON object."""
-        return {**asdict(self), "looks": [asdict(look) | {"right": look.right} for look in self.looks]}
+        """Return this result as a JSON object of the schema ``iommufd-dma-coherency/1``."""
+        return {
+            "story": self.case,
+            "rule": self.rule,
+            "verdict": self.verdict,
+            "looks": [asdict(reading) | {"right": reading.right} for reading in self.readings],
+            "remark": self.remark,
+        }

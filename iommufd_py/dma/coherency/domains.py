@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Cases of several IOASes and HWPTs: domains that get pages by a map, and domains that get them by an attach."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from iommufd_py.base.errors import SkipError
+from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.dma.coherency.harness import CoherencyHarness
+from iommufd_py.dma.coherency.steps import PAGES, after_an_unmap, both_ways, the_device, the_ioas, written_by_the_device
+from iommufd_py.objects.buffer import Backing, DmaBuffer
+from iommufd_py.objects.hwpt import Hwpt
+from iommufd_py.objects.ioas import DmaMapping, Ioas
+from iommufd_py.objects.iommufd import Iommufd
+
+_HALF = 4 * PAGE_BYTES
+
+
+def attach_to_populated(harness: CoherencyHarness) -> None:
+    """A device that attaches to an IOAS with mappings reads the data that the CPU wrote before the maps."""
+    with other_ioas(harness) as other, DmaBuffer(PAGES * PAGE_BYTES) as buffer:
+        new, old = harness.write(buffer)
+        other.map(buffer, harness.iova)
+        with the_device(harness).alloc_hwpt(other) as domain, attached(harness, domain):
+            harness.device_reads("after the attach", new, [old])
+
+
+def unmap_after_an_attach(harness: CoherencyHarness) -> None:
+    """After the unmap the CPU reads data of a device that attached to the IOAS after the map."""
+    with other_ioas(harness) as other, DmaBuffer(PAGES * PAGE_BYTES) as buffer:
+        mapping = other.map(buffer, harness.iova)
+        with the_device(harness).alloc_hwpt(other) as domain, attached(harness, domain):
+            mine = harness.content("the CPU's data", PAGES * PAGE_BYTES)
+            # Only now: the flush of the attach removes the lines from the caches.
+            harness.put(buffer, mine, in_memory=True)
+            written_by_the_device(harness, buffer, mapping, mine)
+
+
+def half_mapped_later(harness: CoherencyHarness) -> None:
+    """Two IOASes map the halves of one buffer by IOAS_COPY: the device reads the half that its IOAS maps last."""
+    ioas = the_ioas(harness)
+    with other_ioas(harness) as source, other_ioas(harness) as other, DmaBuffer(2 * _HALF) as buffer:
+        new, old = harness.write(buffer)
+        whole = source.map(buffer, harness.iova)
+        other.copy(whole, harness.iova, offset=_HALF, length=_HALF)
+        with the_device(harness).alloc_hwpt(other) as domain:
+            with attached(harness, domain):
+                harness.device_reads("after the attach", new.part(_HALF), [old.part(_HALF)])
+            with ioas.copy(whole, harness.iova, length=_HALF):
+                harness.device_reads("after the copy", new.part(0, _HALF), [old.part(0, _HALF)])
+
+
+def half_attached_later(harness: CoherencyHarness) -> None:
+    """Two IOASes map the halves of one buffer by IOAS_COPY: the device reads the half of the IOAS it joins last."""
+    ioas = the_ioas(harness)
+    with other_ioas(harness) as source, other_ioas(harness) as other, DmaBuffer(2 * _HALF) as buffer:
+        new, old = harness.write(buffer)
+        whole = source.map(buffer, harness.iova)
+        with ioas.copy(whole, harness.iova, length=_HALF):
+            harness.device_reads("after the copy", new.part(0, _HALF), [old.part(0, _HALF)])
+            other.copy(whole, harness.iova, offset=_HALF, length=_HALF)
+            with the_device(harness).alloc_hwpt(other) as domain, attached(harness, domain):
+                harness.device_reads("after the attach", new.part(_HALF), [old.part(_HALF)])
+
+
+def one_of_two_hwpts(harness: CoherencyHarness) -> None:
+    """After the unmap the CPU reads the device's data, although one of the IOAS's two HWPTs was destroyed before."""
+    ioas, device = the_ioas(harness), the_device(harness)
+
+    def mapped(buffer: DmaBuffer, iova: int) -> DmaMapping:
+        with device.alloc_hwpt(ioas):
+            return ioas.map(buffer, iova)
+
+    after_an_unmap(harness, mapped)
+
+
+def map_after_a_hwpt_went(harness: CoherencyHarness) -> None:
+    """The device reads the data that the CPU wrote before a map, after one of the IOAS's two HWPTs was destroyed."""
+    ioas = the_ioas(harness)
+    with the_device(harness).alloc_hwpt(ioas):
+        pass
+    with DmaBuffer(PAGES * PAGE_BYTES) as buffer:
+        new, old = harness.write(buffer)
+        with ioas.map(buffer, harness.iova):
+            harness.device_reads("after the map", new, [old])
+
+
+def replaced_hwpt(harness: CoherencyHarness) -> None:
+    """Device and CPU read each other's writes although another HWPT replaces the first one after the map."""
+    ioas, device = the_ioas(harness), the_device(harness)
+    before = device.attachments[None].target
+    with device.alloc_hwpt(ioas) as second:
+
+        def mapped(buffer: DmaBuffer, iova: int) -> DmaMapping:
+            mapping = ioas.map(buffer, iova)
+            device.attach(second)
+            return mapping
+
+        try:
+            both_ways(harness, mapped, Backing.ANON_4K, PAGES * PAGE_BYTES)
+        finally:
+            device.attach(before)
+
+
+@contextmanager
+def other_ioas(harness: CoherencyHarness) -> Iterator[Ioas]:
+    """Allocate another IOAS that maps the memory of the device's engine, for the block; its mappings end with it."""
+    memory = harness.engine.memory
+    iommufd = the_ioas(harness).iommufd
+    if not isinstance(iommufd, Iommufd) or not isinstance(memory, DmaMapping):
+        raise SkipError("this case needs an iommufd: use --container iommufd")
+    with iommufd.alloc_ioas() as other:
+        other.copy(memory, memory.iova)
+        yield other
+
+
+@contextmanager
+def attached(harness: CoherencyHarness, target: Ioas | Hwpt) -> Iterator[None]:
+    """Attach the device to another IOAS or HWPT during the block."""
+    device = the_device(harness)
+    before = device.attachments[None].target
+    device.attach(target)
+    try:
+        yield
+    finally:
+        device.attach(before)
