@@ -119,15 +119,17 @@ def build_kernel(
     return build.build(recipe, tree, patches, progress)
 
 
-def build_changed(change: Path, progress: Progress, series: str | None = None) -> Kernel:
+def build_changed(
+    change: Path, progress: Progress, series: str | None = None, configuration: Configuration | None = None
+) -> Kernel:
     """Return the patched kernel with the patch *change* on top. It is in the cache until the caller removes it.
 
     Raises:
         LabError: as for :func:`build_kernel`, or the change does not apply.
     """
-    base = build_kernel("patched", progress, series=series).recipe
+    base = build_kernel("patched", progress, series=series, configuration=configuration).recipe
     tree = source.obtain(base.series, progress)
-    return build.compile_changed(base, tree, patches_for("patched", base.series), change, progress)
+    return build.compile_changed(base, tree, patches_for("patched", base.series, base.arch), change, progress)
 
 
 def image(name: str, progress: Progress, configuration: Configuration | None = None) -> Path:

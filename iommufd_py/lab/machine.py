@@ -152,9 +152,11 @@ class NativeMachine:
 
     Attributes:
         memory_bytes: memory of the guest.
+        options: further words of the kernel's command line.
     """
 
     memory_bytes: int = 2 << 30
+    options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.memory_bytes < 256 << 20:
@@ -179,6 +181,7 @@ class NativeMachine:
             "con2=fd:6,fd:4",
             "panic=-1",
             *_KERNEL_ARGS,
+            *self.options,
         )
 
 

@@ -4,6 +4,7 @@
 import errno
 import mmap
 import os
+import random
 import re
 import sys
 from array import array
@@ -32,6 +33,11 @@ _MADV_POPULATE_WRITE = 23
 # swapped out; then these bits are its place in the swap area.
 _PAGEMAP_PRESENT, _PAGEMAP_FRAME = 1 << 63, (1 << 55) - 1
 
+# Share of fragmented memory that may lie in longer runs than asked for.
+_MOST_LONGER = 0.05
+# Frames that meet by chance in one order of touches do not in another.
+_ATTEMPTS = 8
+
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
 _WITH_MEMORY = Path("/sys/devices/system/node/has_memory")
 _VMA = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ", re.MULTILINE)
@@ -50,6 +56,12 @@ class Backing(StrEnum):
     """A memfd in base pages, shared; its descriptor can be mapped with IOMMU_IOAS_MAP_FILE."""
     MEMFD_HUGETLB_2M = "memfd-hugetlb-2m"
     """A memfd in 2M pages, which many virtual machines use for their memory."""
+    FRAGMENTED_1 = "fragmented-1"
+    """Like ``4k``; no page is physically next to another one, as on a machine that has run for long."""
+    FRAGMENTED_4 = "fragmented-4"
+    """Like ``4k``, in physically contiguous runs of at most 4 pages."""
+    FRAGMENTED_16 = "fragmented-16"
+    """Like ``4k``, in physically contiguous runs of at most 16 pages."""
 
     @property
     def page_bytes(self) -> int:
@@ -60,6 +72,11 @@ class Backing(StrEnum):
             Backing.HUGETLB_1G: _HUGE_1G,
             Backing.MEMFD_HUGETLB_2M: _HUGE_2M,
         }.get(self, _SMALL)
+
+    @property
+    def run_pages(self) -> int | None:
+        """How many pages a physically contiguous run of fragmented memory has at most; None for other kinds."""
+        return int(self.partition("-")[2]) if self.startswith("fragmented") else None
 
 
 @checked
@@ -76,11 +93,12 @@ class DmaBuffer(Resource):
     Args:
         length: bytes, a multiple of the backing's page.
         backing: the kind of pages, as a :class:`Backing` or its word (``"thp"``).
-        prefault: whether the kernel supplies all pages now. Only then is their size checked.
+        prefault: whether the kernel supplies all pages now. Only then is their size checked, and only then is
+            fragmented memory fragmented.
         node: NUMA node that all pages must come from, None for any.
 
     Raises:
-        BackingError: the kernel has no such memory, or gave pages of another size.
+        BackingError: the kernel has no such memory, or gave pages of another size or in longer runs.
     """
 
     @checked
@@ -243,13 +261,56 @@ class DmaBuffer(Resource):
             ) from failure
 
     def _populate(self) -> None:
+        for attempt in range(_ATTEMPTS):
+            self._populate_parts(self._touches(attempt))
+            longer = self._pages_in_longer_runs()
+            if not longer:
+                return
+            self.give_back(0, self.length)
+        raise BackingError(
+            f"{longer} of {self.length // _SMALL} pages came in physically contiguous runs of more than "
+            f"{self.backing.run_pages} pages, {_ATTEMPTS} times: try again, or choose another backing"
+        )
+
+    def _populate_parts(self, parts: list[tuple[int, int]]) -> None:
         try:
-            self._memory.madvise(_MADV_POPULATE_WRITE, self._offset, self.length)
+            for start, length in parts:
+                self._memory.madvise(_MADV_POPULATE_WRITE, self._offset + start, length)
         except OSError as failure:
             raise BackingError(
                 f"the kernel cannot supply {format_size(self.length)} of {self.backing} memory: {failure.strerror}; "
                 "ask for less or free some"
             ) from failure
+
+    def _touches(self, attempt: int) -> list[tuple[int, int]]:
+        """Return the parts (offset, bytes) of the buffer in the order in which the kernel is to supply their pages.
+
+        The kernel mostly hands out page frames in ascending order. So pages that are touched one after the other form
+        a run, and neighbours that are touched at different times do not.
+        """
+        if self.backing.run_pages is None:
+            return [(0, self.length)]
+        step = self.backing.run_pages * _SMALL
+        parts = [(start, min(step, self.length - start)) for start in range(0, self.length, step)]
+        even, odd = parts[::2], parts[1::2]
+        # The same order in every process, as two measurements are to be of the same work.
+        chance = random.Random(attempt)
+        chance.shuffle(even)
+        chance.shuffle(odd)
+        if odd and even[0][0] == odd[-1][0] + step:
+            even.reverse()
+        return odd + even
+
+    def _pages_in_longer_runs(self) -> int:
+        """Return how many pages of fragmented memory lie in runs longer than asked for; 0 where they are few or not
+        known.
+        """
+        limit = self.backing.run_pages
+        runs = self.physical_runs() if limit else None
+        if limit is None or runs is None:
+            return 0
+        longer = sum(length * count for length, count in runs.items() if length > limit)
+        return longer if longer * _SMALL > self.length * _MOST_LONGER else 0
 
     def _check_pages(self) -> None:
         if self.backing is Backing.THP and self.huge_bytes() < self.length:

@@ -45,6 +45,24 @@ def test_backing_is_what_was_asked_for(backing: Backing) -> None:
     assert free_huge_pages() == free
 
 
+@pytest.mark.parametrize("pages", [8, 12, 64, 1024])
+@pytest.mark.parametrize("backing", [one for one in Backing if one.run_pages])
+def test_fragmented_memory_has_short_runs(backing: Backing, pages: int) -> None:
+    assert backing.run_pages is not None
+    with DmaBuffer(pages * 4096, backing) as buffer:
+        runs = buffer.physical_runs()
+    assert runs is not None
+    assert sum(length * count for length, count in runs.items() if length > backing.run_pages) <= pages * 0.05
+    # As long as asked for, but where the kernel's free memory is in smaller pieces.
+    assert runs.total() <= 4 + 1.5 * pages / backing.run_pages
+
+
+def test_memory_that_does_not_come_fragmented_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DmaBuffer, "_touches", lambda buffer, _: [(0, buffer.length)])
+    with pytest.raises(BackingError, match="of 1024 pages came in physically contiguous runs of more than 1 pages"):
+        DmaBuffer(4 * MIB, Backing.FRAGMENTED_1)
+
+
 @pytest.mark.parametrize("backing", [Backing.ANON_4K, Backing.MEMFD])
 def test_memory_of_a_node(backing: Backing) -> None:
     if not Path("/sys/devices/system/node/node0").exists():

@@ -73,6 +73,7 @@ def test_other_iommus_stand_in_place_of_vtd(iommu: IommuModel, device: str | Non
 
 def test_further_devices_and_options_are_added() -> None:
     assert Machine(options=("iommu.strict=1",)).kernel_args()[-1] == "iommu.strict=1"
+    assert NativeMachine(options=("iommu.strict=1",)).kernel_args()[-1] == "iommu.strict=1"
     assert Machine(devices=("VGA,addr=0x14.0",)).qemu_args()[-2:] == ("-device", "VGA,addr=0x14.0")
 
 

@@ -69,6 +69,21 @@ def test_what_an_answer_is_worth(
     assert mutants.judge(is_right, answer, trouble) == (good, said)
 
 
+def test_natively_the_kernel_checks_the_order_and_counts_are_enough(mutants: ModuleType) -> None:
+    agree = document("counts agree", scenario("a", "counts agree"))
+    assert mutants.judge(True, agree, "", native=True) == (True, "accepted")
+    assert mutants.judge(True, agree, "") == (False, "not accepted, counts agree: ")
+    assert mutants.judge(True, DISAGREES, "", native=True)[0] is False
+    assert mutants.judge(False, agree, "", native=True) == (False, "survived, counts agree")
+
+
+def test_native_patches_are_those_of_iommufd(mutants: ModuleType) -> None:
+    native = [one for one in mutants.subjects(tables=True) if one.file is not None and one.is_native]
+    assert len(native) >= 38
+    assert all("+++ b/drivers/iommu/iommufd/" in one.text for one in native)
+    assert "another-name" not in {one.file.stem for one in native}
+
+
 def test_every_patch_says_what_is_wrong(mutants: ModuleType) -> None:
     series, *patches = mutants.subjects(tables=False)
     assert series.is_right and series.command == ["iommufd", "validate", "--json"]
