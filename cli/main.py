@@ -31,6 +31,7 @@ _COMMANDS = {
     "bench": "Time DMA map and unmap.",
     "validate": "Hold the running kernel against the three flush rules.",
     "lab": "Run commands on a kernel of the lab, behind an emulated VT-d.",
+    "fleet": "Run on many machines that labgrid lends, and give one verdict.",
     "completion": "Print the completion script of a shell.",
 }
 

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: MIT
+"""The plan of a run: which machines, which kernels, which steps, how long. Read from TOML. Pure but for the reading."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from iommufd_py.base.errors import ToolError
+from iommufd_py.fleet.tags import tag_value
+
+INSTALLED = "installed"
+"""The kernel that runs on a machine when it is lent."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+# labgrid's TAG_KEY.
+_KEY = re.compile(r"[a-z][a-z0-9_]+")
+_DURATION = re.compile(r"([0-9]+)(s|min|h)")
+_UNITS = {"s": 1, "min": 60, "h": 3600}
+_STEP_SECONDS = 30 * 60
+_DEADLINE_SECONDS = 4 * 3600
+
+
+class StepKind(StrEnum):
+    """The command of a step."""
+
+    VALIDATE = "validate"
+    DMA_CHECK = "dma-check"
+    DMA_COHERENCY = "dma-coherency"
+    PYTEST = "pytest"
+    BENCH = "bench"
+
+    @property
+    def result(self) -> str:
+        """Name of the file that the command leaves, after the name of the step."""
+        return "xml" if self is StepKind.PYTEST else "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command on each machine.
+
+    Attributes:
+        name: of the step, for files and reports.
+        kind: the command.
+        options: further words of the command; ``{bdf}`` is the PCI address in the machine's tag ``bdf``.
+        deadline_s: seconds after which the command is ended.
+        files: files and folders beside the plan that the command finds in its directory.
+    """
+
+    name: str
+    kind: StepKind
+    options: tuple[str, ...]
+    deadline_s: float
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Machines of one kind.
+
+    Attributes:
+        filter: tags that a machine must have.
+        count: how many.
+    """
+
+    filter: Mapping[str, str]
+    count: int
+
+    def __str__(self) -> str:
+        return " ".join(f"{key}={value}" for key, value in self.filter.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All of a run.
+
+    Attributes:
+        name: of the run.
+        wanted: the machines.
+        kernels: names of kernels in the order they run; ``installed``, or states of the machine's labgrid Strategy.
+        baseline: the kernel that the others are compared with; None for none. Its rules are shown, not judged.
+        steps: the commands, in their order.
+        repetitions: how often all steps run on each kernel.
+        deadline_s: seconds for the whole, from the first reservation on.
+        package: the wheel that travels to each machine; None if the machines have the tool.
+        python: the Python on the machines that makes the tool's environment.
+        environment: labgrid's configuration with the Strategy of each machine; None for none.
+    """
+
+    name: str
+    wanted: tuple[Wanted, ...]
+    kernels: tuple[str, ...]
+    baseline: str | None
+    steps: tuple[Step, ...]
+    repetitions: int
+    deadline_s: float
+    package: Path | None
+    python: str
+    environment: Path | None
+
+
+def load(path: Path) -> Plan:
+    """Read a plan. Paths in it are relative to its own folder.
+
+    Raises:
+        ToolError: the file cannot be read, is no TOML, or says something that is no plan; with the place.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as failure:
+        raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
+        raise ToolError(f"{path} is no TOML: {failure}") from None
+    try:
+        return parse(document, path.absolute().parent)
+    except _PlanError as failure:
+        raise ToolError(f"{path}: {failure}; docs/how-to/run-a-fleet.md shows a plan") from None
+
+
+class _PlanError(Exception):
+    pass
+
+
+def parse(document: Mapping[str, Any], folder: Path) -> Plan:
+    """Return the plan of a TOML document; *folder* is where its paths begin."""
+    top = _Table(document, "the plan")
+    plan = Plan(
+        name=top.name("name"),
+        wanted=tuple(_wanted(one) for one in top.tables("runners")),
+        kernels=tuple(_checked_name(one, "kernels") for one in top.texts("kernels", (INSTALLED,))),
+        baseline=top.text("baseline", "") or None,
+        steps=tuple(_step(one, folder) for one in top.tables("steps")),
+        repetitions=top.count("repetitions", 1),
+        deadline_s=top.seconds("deadline", _DEADLINE_SECONDS),
+        package=top.path("package", folder),
+        python=top.text("python", "python3"),
+        environment=top.path("environment", folder),
+    )
+    top.nothing_else()
+    _agree(plan)
+    return plan
+
+
+def _agree(plan: Plan) -> None:
+    names = [step.name for step in plan.steps]
+    for values, where in ((names, "the name of a step"), (plan.kernels, "kernels")):
+        twice = next((one for one in values if list(values).count(one) > 1), None)
+        if twice is not None:
+            raise _PlanError(f"{where}: {twice!r} is there twice")
+    if plan.baseline is not None and plan.baseline not in plan.kernels:
+        raise _PlanError(f"baseline: {plan.baseline!r} is none of the kernels, {', '.join(plan.kernels)}")
+    if plan.baseline is not None and len(plan.kernels) == 1:
+        raise _PlanError("baseline: there is no other kernel to compare with it")
+    others = [one for one in plan.kernels if one != INSTALLED]
+    if others and plan.environment is None:
+        raise _PlanError(f"kernels: {others[0]!r} needs 'environment', labgrid's file with a Strategy that boots it")
+
+
+def _wanted(table: "_Table") -> Wanted:
+    found = Wanted({key: tag_value(value) for key, value in table.tags("filter").items()}, table.count("count", 1))
+    table.nothing_else()
+    return found
+
+
+def _step(table: "_Table", folder: Path) -> Step:
+    kind = table.text("run")
+    if kind not in list(StepKind):
+        raise _PlanError(f"{table.where}: 'run' is {kind!r}, none of {', '.join(StepKind)}")
+    files = tuple(_present(folder / one, table.where) for one in table.texts("files", ()))
+    step = Step(
+        name=table.name("name", kind),
+        kind=StepKind(kind),
+        options=table.texts("options", ()),
+        deadline_s=table.seconds("deadline", _STEP_SECONDS),
+        files=files,
+    )
+    table.nothing_else()
+    return step
+
+
+def _present(path: Path, where: str) -> Path:
+    if not path.exists():
+        raise _PlanError(f"{where}: there is no {path}")
+    return path
+
+
+def _checked_name(text: str, where: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise _PlanError(f"{where}: {text!r} is no name: lower case letters, digits, '_', '.' and '-'")
+    return text
+
+
+class _Table:
+    """A table of the document, each key of which is taken once."""
+
+    def __init__(self, values: object, where: str) -> None:
+        if not isinstance(values, Mapping):
+            raise _PlanError(f"{where} is no table")
+        self._values = dict(values)
+        self.where = where
+
+    def _take(self, key: str, kind: type, default: Any) -> Any:
+        if key not in self._values:
+            if default is None:
+                raise _PlanError(f"{self.where} has no {key!r}")
+            return default
+        value = self._values.pop(key)
+        # A bool is an int for Python.
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise _PlanError(f"{self.where}: {key!r} is {value!r}, no {_WORDS[kind]}")
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        return str(self._take(key, str, default))
+
+    def name(self, key: str, default: str | None = None) -> str:
+        return _checked_name(self.text(key, default), f"{self.where}: {key!r}")
+
+    def count(self, key: str, default: int) -> int:
+        value = int(self._take(key, int, default))
+        if value < 1:
+            raise _PlanError(f"{self.where}: {key!r} is {value}; the least is 1")
+        return value
+
+    def seconds(self, key: str, default: float) -> float:
+        if key not in self._values:
+            return default
+        text = self.text(key)
+        match = _DURATION.fullmatch(text)
+        if not match or int(match[1]) == 0:
+            raise _PlanError(f"{self.where}: {key!r} is {text!r}, no time: write 90s, 20min or 2h")
+        return float(int(match[1]) * _UNITS[match[2]])
+
+    def texts(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        found = self._take(key, list, list(default))
+        for one in found:
+            if not isinstance(one, str):
+                raise _PlanError(f"{self.where}: {key!r} holds {one!r}, no text")
+        return tuple(found)
+
+    def path(self, key: str, folder: Path) -> Path | None:
+        text = self.text(key, "")
+        return _present(folder / text, self.where) if text else None
+
+    def tags(self, key: str) -> dict[str, str]:
+        found = self._take(key, Mapping, None)
+        for name, value in found.items():
+            if not _KEY.fullmatch(name) or not isinstance(value, str | int) or not tag_value(value):
+                raise _PlanError(f"{self.where}: {key!r} has {name} = {value!r}, no tag of labgrid")
+        if not found:
+            raise _PlanError(f"{self.where}: {key!r} is empty, so every machine would do; name a tag")
+        return {name: str(value) for name, value in found.items()}
+
+    def tables(self, key: str) -> "list[_Table]":
+        found = self._take(key, list, None)
+        if not found:
+            raise _PlanError(f"{self.where}: {key!r} is empty")
+        return [_Table(one, f"{key}[{number}]") for number, one in enumerate(found)]
+
+    def nothing_else(self) -> None:
+        if self._values:
+            raise _PlanError(f"{self.where}: {next(iter(self._values))!r} is unknown")
+
+
+_WORDS: dict[type, str] = {str: "text", int: "whole number", list: "list", Mapping: "table"}

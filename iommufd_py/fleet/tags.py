@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""The tags by which labgrid finds a machine, and the machine's part of an exporter's configuration. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from iommufd_py.base.environment import Environment
+from iommufd_py.base.errors import ToolError
+from iommufd_py.host import Iommu
+from iommufd_py.pci import PciDevice
+from iommufd_py.vtd.coherency import IommuKind
+
+_KINDS = {
+    IommuKind.INTEL_VTD: "vtd",
+    IommuKind.AMD_VI: "amd",
+    IommuKind.VIRTIO: "virtio",
+    IommuKind.OTHER: "other",
+}
+# Base class 06 are bridges, which nobody lends.
+_BRIDGE = "06"
+# A machine with units that differ fits neither a filter for the one nor one for the other.
+_MIXED = "mixed"
+
+
+def tag_value(text: object) -> str:
+    """Return *text* as the value of a tag: lower case letters, digits and underscores (labgrid's TAG_VAL)."""
+    return re.sub(r"[^a-z0-9]+", "_", str(text).lower()).strip("_")
+
+
+def machine_tags(
+    machine: Environment, iommus: Iterable[Iommu], devices: Iterable[PciDevice], lent: Sequence[str]
+) -> dict[str, str]:
+    """Return the tags of this machine.
+
+    ``iommu`` is the kind of IOMMU, ``coherency`` what a domain there is, ``sc`` ECAP.SC and ``scalable`` the mode of
+    VT-d, ``mixed`` where units differ. Each ``pci_VVVV_DDDD=1`` is a device that has an IOMMU in front of it.
+
+    Args:
+        machine: description of the machine.
+        iommus: all IOMMUs.
+        devices: all PCI functions.
+        lent: PCI addresses that a run may take; with them, only their IOMMUs count, and ``bdf`` is the first one.
+
+    Raises:
+        ToolError: a device that is lent does not exist, or has no IOMMU.
+    """
+    behind = {one.bdf: one for one in devices if one.iommu}
+    for bdf in lent:
+        if bdf not in behind:
+            raise ToolError(f"{bdf} is no PCI function behind an IOMMU: 'iommufd device list' shows those that are")
+    units = {behind[bdf].iommu for bdf in lent or behind}
+    found = [one for one in iommus if one.name in units and one.kind is not IommuKind.SELFTEST]
+    tags = {
+        "platform": machine.platform,
+        "cpu": machine.cpu,
+        "iommu": _common(_KINDS[one.kind] for one in found) or "none",
+        "coherency": _common(str(one.flushes().coherency or "unknown") for one in found),
+        "sc": _common(str(one.unit.capabilities["SC"]) for one in found if one.unit),
+        "scalable": _common(str(int(one.unit.scalable)) for one in found if one.unit and one.unit.scalable is not None),
+        "bdf": lent[0] if lent else "",
+    }
+    chosen = [
+        one for one in behind.values() if not one.class_code.startswith(_BRIDGE) and (not lent or one.bdf in lent)
+    ]
+    tags |= {f"pci_{tag_value(one.ids)}": "1" for one in chosen}
+    return {name: tag_value(value) for name, value in tags.items() if value}
+
+
+def _common(values: Iterable[str]) -> str:
+    found = set(values)
+    return _MIXED if len(found) > 1 else "".join(found)
+
+
+def bdf_of(tags: Mapping[str, str]) -> str | None:
+    """Return the PCI address in the tag ``bdf``, in the kernel's spelling; None where there is no such tag."""
+    parts = tags.get("bdf", "").split("_")
+    return f"{parts[0]}:{parts[1]}:{parts[2]}.{parts[3]}" if len(parts) == 4 else None
+
+
+def exporter_file(name: str, address: str) -> str:
+    """Return the configuration of a labgrid exporter that offers this machine."""
+    return f"""\
+# For labgrid-exporter, on this machine or on one that reaches it: labgrid-exporter --name HOST exporter.yaml
+{name}:
+  location: {address}
+  NetworkService:
+    address: {address}
+    username: root
+  # A kernel that panics or hangs tells it on its serial console:
+  # NetworkSerialPort: {{host: CONSOLE-SERVER, port: 7001, speed: 115200}}
+  # and is there again after its power was cut:
+  # NetworkPowerPort: {{model: MODEL, host: SWITCH, index: 1}}
+"""
+
+
+def place_commands(name: str, tags: Mapping[str, str]) -> list[str]:
+    """Return the commands that make the machine a place with its tags."""
+    texts = " ".join(f"{key}={value}" for key, value in tags.items())
+    return [
+        f"labgrid-client -p {name} create",
+        f"labgrid-client -p {name} add-match '*/{name}/*'",
+        f"labgrid-client -p {name} set-tags {texts}",
+    ]

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""Plans as people write them, and the messages for those that are none."""
+
+from pathlib import Path
+
+import pytest
+
+from iommufd_py.base.errors import ToolError
+from iommufd_py.fleet.plan import INSTALLED, Plan, StepKind, load
+
+SMALL = """
+name = "flush-v3"
+[[runners]]
+filter = { iommu = "vtd", coherency = "non-coherent" }
+count = 2
+[[steps]]
+run = "validate"
+options = ["--device", "{bdf}", "--bind"]
+deadline = "20min"
+"""
+
+
+def plan(folder: Path, text: str) -> Plan:
+    path = folder / "plan.toml"
+    path.write_text(text)
+    return load(path)
+
+
+def test_a_small_plan(tmp_path: Path) -> None:
+    found = plan(tmp_path, SMALL)
+    assert found.name == "flush-v3"
+    assert [(str(one), one.count) for one in found.wanted] == [("iommu=vtd coherency=non_coherent", 2)]
+    assert (found.kernels, found.baseline, found.repetitions, found.package) == ((INSTALLED,), None, 1, None)
+    (step,) = found.steps
+    assert (step.name, step.kind, step.deadline_s) == ("validate", StepKind.VALIDATE, 1200)
+    assert step.options == ("--device", "{bdf}", "--bind")
+
+
+def test_paths_begin_where_the_plan_is(tmp_path: Path) -> None:
+    for name in ("tool.whl", "test_it.py", "lab.yaml"):
+        (tmp_path / name).touch()
+    top = 'package = "tool.whl"\nenvironment = "lab.yaml"\nkernels = ["stock", "patched"]\nbaseline = "stock"\n'
+    found = plan(tmp_path, top + SMALL + '[[steps]]\nrun = "pytest"\nfiles = ["test_it.py"]\n')
+    assert found.package == tmp_path / "tool.whl"
+    assert found.environment == tmp_path / "lab.yaml"
+    assert found.steps[1].files == (tmp_path / "test_it.py",)
+    assert (found.kernels, found.baseline) == (("stock", "patched"), "stock")
+
+
+WRONG = {
+    "no name": (SMALL.replace('name = "flush-v3"', ""), "the plan has no 'name'"),
+    "a name with a slash": (SMALL.replace("flush-v3", "a/b"), "'a/b' is no name"),
+    "no runners": ('name = "a"\n[[steps]]\nrun = "bench"\n', "the plan has no 'runners'"),
+    "a count of zero": (SMALL.replace("count = 2", "count = 0"), "runners[0]: 'count' is 0; the least is 1"),
+    "a count that is true": (SMALL.replace("count = 2", "count = true"), "runners[0]: 'count' is True, no whole"),
+    "no tag": (SMALL.replace('{ iommu = "vtd", coherency = "non-coherent" }', "{}"), "every machine would do"),
+    "a tag of one letter": (SMALL.replace("iommu =", "i ="), "runners[0]: 'filter' has i = 'vtd', no tag"),
+    "an unknown step": (SMALL.replace('"validate"', '"fuzz"'), "steps[0]: 'run' is 'fuzz', none of validate,"),
+    "an unknown key": (SMALL.replace("deadline", "dedline"), "steps[0]: 'dedline' is unknown"),
+    "a time without unit": (SMALL.replace("20min", "20"), "'deadline' is '20', no time: write 90s, 20min or 2h"),
+    "a time of zero": (SMALL.replace("20min", "0s"), "'deadline' is '0s', no time"),
+    "two steps of one name": (SMALL + '[[steps]]\nrun = "validate"\n', "'validate' is there twice"),
+    "a file that is not there": (SMALL + 'files = ["t.py"]\n', "steps[0]: there is no "),
+    "a baseline alone": ('baseline = "installed"\n' + SMALL, "no other kernel to compare"),
+    "an unknown baseline": ('baseline = "old"\n' + SMALL, "'old' is none of the kernels, installed"),
+    "a kernel nobody boots": ('kernels = ["patched"]\n' + SMALL, "'patched' needs 'environment'"),
+    "no TOML": ("name = ", "is no TOML"),
+    "runners that are no tables": ('name = "a"\nrunners = [1]\n', "runners[0] is no table"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_no_plan_is_refused(tmp_path: Path, case: str) -> None:
+    text, message = WRONG[case]
+    with pytest.raises(ToolError) as refused:
+        plan(tmp_path, text)
+    assert message in str(refused.value)
+    assert str(tmp_path / "plan.toml") in str(refused.value)
