@@ -38,7 +38,7 @@ def plot(
     from iommufd_py.results import breakdown
     from iommufd_py.results import plot as drawing
 
-    results = [document.load(file) for file in files]
+    results = document.load_all(files)
     comparisons = [comparing.compare(results[0], other, force=force) for other in results[1:]]
     breakdowns = [one for file in traces for one in breakdown.load_breakdowns(file)]
     if html is not None:

@@ -98,7 +98,7 @@ def compare(
     """
     if as_json and form not in ("table", "json"):
         raise click.UsageError(f"--json contradicts --format {form}")
-    results = [document.load(file) for file in (baseline, *others)]
+    results = document.load_all([baseline, *others])
     comparisons = [comparing.compare(results[0], after, force=force, margin=margin / 100) for after in results[1:]]
     if as_json or form == "json":
         emit_json(comparing.comparison_document(comparisons))

@@ -73,8 +73,10 @@ def vfio_tests(before: BenchResult, after: BenchResult, comparison: Comparison) 
         if change.operation in ("map", "unmap"):
             blocks.setdefault(change.point, []).append(change)
     text = []
-    for name, side in ((f"Base({before.environment.kernel_release}):", 0), ("With this patchset:", 1)):
-        text.append(name if before.label != after.label or side == 0 else "The same again:")
+    kernels = [(one.environment.kernel_release, one.environment.kernel_variant) for one in (before, after)]
+    other = "With this patchset:" if kernels[0] != kernels[1] else f"{after.label}:"
+    for name, side in ((f"Base({before.environment.kernel_release}):", 0), (other, 1)):
+        text.append(name)
         for point, changes in blocks.items():
             more = ", ".join(axes([point])[2:])
             text.append(f"------- AVERAGE ({_BACKINGS.get(point.backing, point.backing)}) --------")

@@ -3,8 +3,9 @@
 
 import json
 from array import array
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,25 @@ def load(path: Path) -> BenchResult:
                     "run the benchmark again"
                 )
     return _result(document)
+
+
+def load_all(paths: Sequence[Path]) -> list[BenchResult]:
+    """Read results that stand beside one another. Those of the same label get the name of their file as well.
+
+    Raises:
+        ToolError: as of :func:`load`.
+    """
+    results = [load(path) for path in paths]
+    labels = Counter(result.label for result in results)
+    names = Counter(path.name for path in paths)
+    paths_given = Counter(paths)
+    named = []
+    for number, (path, result) in enumerate(zip(paths, results, strict=True), 1):
+        if labels[result.label] > 1:
+            file = path.name if names[path.name] == 1 else str(path) if paths_given[path] == 1 else f"{path}, {number}"
+            result = replace(result, name=f"{result.label} ({file})")
+        named.append(result)
+    return named
 
 
 def _result(document: Any) -> BenchResult:

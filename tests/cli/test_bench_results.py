@@ -200,3 +200,18 @@ def test_history_finds_the_change(cli: Cli, tmp_path: Path) -> None:
     assert [(one["operation"], one["ratio"]) for one in changes] == [("map", pytest.approx(1.3, rel=0.01))]
     (tmp_path / "5.json").unlink(), (tmp_path / "4.json").unlink(), (tmp_path / "3.json").unlink()
     assert cli("bench", "history", str(tmp_path)).returncode == 0
+
+
+def test_results_of_one_label_are_told_apart_by_their_files(cli: Cli, stock: str, tmp_path: Path) -> None:
+    """Two runs of one kernel have one label, and 'stock against stock' says nothing."""
+    again, elsewhere = tmp_path / "again.json", tmp_path / "elsewhere" / "stock.json"
+    elsewhere.parent.mkdir()
+    for file in (again, elsewhere):
+        file.write_bytes(Path(stock).read_bytes())
+    (one,) = json.loads(cli("bench", "compare", stock, str(again), "--json").stdout)["comparisons"]
+    assert (one["before"], one["after"]) == ("stock non-coherent (stock.json)", "stock non-coherent (again.json)")
+    (one,) = json.loads(cli("bench", "compare", stock, str(elsewhere), "--json").stdout)["comparisons"]
+    assert (one["before"], one["after"]) == (f"stock non-coherent ({stock})", f"stock non-coherent ({elsewhere})")
+    (one,) = json.loads(cli("bench", "compare", stock, stock, "--json").stdout)["comparisons"]
+    assert one["before"] != one["after"]
+    assert "With this patchset" not in cli("bench", "compare", stock, str(again), "--format", "vfio-tests").stdout
