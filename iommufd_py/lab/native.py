@@ -20,7 +20,7 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import END_MARK, failure, guest_script, mount_hostfs, native_init
 from iommufd_py.lab.machine import NativeMachine
 from iommufd_py.lab.process import supervise
-from iommufd_py.lab.runs import RunResult, guest_environment, new_run_directory, shared_directories
+from iommufd_py.lab.runs import RunResult, compile_package, guest_environment, new_run_directory, shared_directories
 
 MEMORY_DIRECTORY = Path("/dev/shm")
 """The guest's memory is an unlinked file here."""
@@ -69,6 +69,7 @@ def run_natively(
     _require_memory(machine.memory_bytes)
     shares = shared_directories([Path.cwd(), *rw])
     directory = directory or new_run_directory()
+    compile_package()
     log, script, init = (directory / name for name in ("kernel.log", "guest.sh", "init.sh"))
     environment = guest_environment("uml", str(machine), kernel_name or str(kernel)) | {"IOMMUFD_LAB_CPU": _cpu()}
     script.write_text(

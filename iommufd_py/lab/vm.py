@@ -18,7 +18,7 @@ from iommufd_py.lab.host import kvm_problem
 from iommufd_py.lab.machine import TEST_DEVICES, Accel, Machine, scratch_args
 from iommufd_py.lab.process import supervise
 from iommufd_py.lab.qemu import compose, interact
-from iommufd_py.lab.runs import RunResult, guest_environment, new_run_directory, shared_directories
+from iommufd_py.lab.runs import RunResult, compile_package, guest_environment, new_run_directory, shared_directories
 
 # The size of the guest's NVMe namespace. The file is sparse.
 _SCRATCH_BYTES = 64 << 20
@@ -137,6 +137,7 @@ class _Guest:
         directory: Path | None = None,
     ) -> Self:
         guest = cls(machine, shares, directory or new_run_directory())
+        compile_package()
         environment = {
             "IOMMUFD_BDFS": " ".join(TEST_DEVICES),
             **guest_environment(machine.accel, str(machine), kernel_name),

@@ -12,7 +12,7 @@ from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab.guest import guest_script
 from iommufd_py.lab.machine import TEST_DEVICES, Accel
 from iommufd_py.lab.process import locked
-from iommufd_py.lab.runs import RunResult, guest_environment
+from iommufd_py.lab.runs import RunResult, compile_package, guest_environment
 from iommufd_py.lab.warm.guests import WarmGuest
 
 _POLL_SECONDS = 0.02
@@ -55,6 +55,7 @@ class _Job:
 
     def run(self, command: Sequence[str], timeout: float, sinks: tuple[BinaryIO, BinaryIO]) -> RunResult:
         start = time.monotonic()
+        compile_package()
         environment = guest_environment(self._guest.accel, self._guest.machine_name, self._guest.kernel_name)
         if self._guest.accel != "uml":
             environment.setdefault("IOMMUFD_BDFS", " ".join(TEST_DEVICES))
