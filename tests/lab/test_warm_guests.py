@@ -205,5 +205,5 @@ def test_a_guest_that_does_not_come_up_says_why(image: Path, tmp_path: Path) -> 
     broken.chmod(0o700)
     failed = lab("up", "--native", "--kernel", str(broken))
     assert failed.returncode == 1
-    assert "the guest did not come up" in failed.stderr
+    assert "the guest did not start" in failed.stderr
     assert list(paths.guests_dir().iterdir()) == []

@@ -31,7 +31,7 @@ def invoke(*arguments: str) -> Result:
         (["run", "--native", "--coherent", "--", "true"], "--native has one CPU and no VT-d"),
         (["run", "--native", "--memory", "64M", "--", "true"], "64 MiB are too little"),
         (["run", "--native", "--incoherent", "--", "true"], "--native has one CPU and no VT-d"),
-        (["run", "--evict", "3", "--", "true"], "incoherent machine only"),
+        (["run", "--evict", "3", "--", "true"], "only the incoherent machine"),
         (["run", "--incoherent", "--evict", "0", "--", "true"], "0 is not in the range"),
         (["kernel", "build", "--arch", "arm64"], "is not one of 'x86_64', 'um'"),
         (["kernel", "build", "patchd"], "is not one of 'stock', 'patched', 'patched-refined'"),
