@@ -163,13 +163,13 @@ class TestRefinement:
 class TestTheEnd:
     def test_a_page_that_leaves_unflushed_by_an_unknown_way(self) -> None:
         found = verdicts(MADE, GOOD_MAP, (QUIET, [unmap()]), (FINAL, []))
-        what = "not flushed after its last unmap, and no unpin was seen; everything is closed by now"
+        what = "not flushed after its last unmap, and no unpin was recorded, although everything is closed"
         assert found == [(3, "close", what)]
 
     def test_a_page_that_is_flushed_and_leaves_by_an_unknown_way(self) -> None:
         may = replace(QUIET, may=PAGES)
         assert verdicts(MADE, GOOD_MAP, (may, [unmap(), FLUSH]), (FINAL, [])) == []
-        with pytest.raises(ToolError, match="not seen to be unpinned"):
+        with pytest.raises(ToolError, match="no unpin was recorded"):
             verdicts(MADE, GOOD_MAP, (UNMAP, [unmap(), FLUSH]), (FINAL, []))
 
     def test_a_violation_counts_more_than_an_unpin_that_was_not_seen(self) -> None:
