@@ -186,7 +186,7 @@ def _what_failed(failure: OSError) -> str:
     where = os.fsdecode(failure.filename) if isinstance(failure.filename, (str, bytes)) else str(failure.filename)
     remedy = {
         errno.EACCES: "; run as root, or with sudo, if it is root's",
-        errno.EPERM: "; not even root may where the kernel is locked down (Secure Boot)",
+        errno.EPERM: "; a kernel in lockdown (Secure Boot) refuses even root",
         errno.EMFILE: "; raise the limit of open files (ulimit -n)",
     }.get(failure.errno or 0, "")
     return f"{where}: {reason}{remedy}"

@@ -42,7 +42,7 @@ def skipped(pytester: pytest.Pytester, test: str, *arguments: str) -> str:
         ("iommufd", "needs /dev/iommu*iommufd lab run -- pytest"),
         ("ioas", "needs /dev/iommu"),
         ("mock_device", "needs /dev/iommu"),
-        ("bdf", "needs a device to spare: set IOMMUFD_BDF=*or a pool IOMMUFD_BDFS*iommufd lab run"),
+        ("bdf", "needs a spare device: set IOMMUFD_BDF=*or a pool IOMMUFD_BDFS*iommufd lab run"),
     ],
 )
 def test_a_fixture_skips_with_the_reason_and_the_remedy(pytester: pytest.Pytester, fixture: str, reason: str) -> None:
@@ -57,7 +57,7 @@ def test_a_fixture_skips_with_the_reason_and_the_remedy(pytester: pytest.Pyteste
     [
         ("mock", "needs /dev/iommu"),
         ("vtd(own_group=True)", "needs /dev/iommu"),
-        ("disruptive", "disturbs whatever else runs on this machine; IOMMUFD_FORCE=1 runs it"),
+        ("disruptive", "disturbs other programs on this machine; IOMMUFD_FORCE=1 runs it"),
         ("hw", "needs bare metal, and this is tcg; IOMMUFD_FORCE=1 runs it"),
     ],
 )
@@ -207,9 +207,7 @@ def test_record_of_the_kernel_log() -> None:
 @pytest.mark.parametrize("name", ["disruptive", "iommufd_disruptive"])
 def test_marker_has_a_name_of_our_own(pytester: pytest.Pytester, name: str) -> None:
     test = f"@pytest.mark.{name}\ndef test_it(): raise AssertionError"
-    assert "disturbs whatever else runs" in skipped(
-        pytester, test, "-o", "required_plugins=iommufd-py", "--strict-markers"
-    )
+    assert "disturbs other programs" in skipped(pytester, test, "-o", "required_plugins=iommufd-py", "--strict-markers")
 
 
 def test_ktap_that_cannot_be_written_is_wrong_usage(pytester: pytest.Pytester) -> None:
