@@ -152,7 +152,7 @@ def test_device_that_another_tool_bound_to_vfio(cli: Cli) -> None:
     write("drivers_probe", NVME_DEVICE)
     done = cli("device", "bind", NVME_DEVICE)
     assert done.returncode == 0
-    assert "was on vfio-pci already, by another tool: 'restore' does not give it back" in done.stderr
+    assert "is on vfio-pci already, by another tool: 'restore' will not give it back" in done.stderr
     done = cli("device", "restore", NVME_DEVICE)
     assert done.returncode == 1
     # What it says is a way out.
@@ -171,7 +171,7 @@ def test_device_that_is_plugged_in_again(cli: Cli) -> None:
     wait_until(DISK.is_block_device)
     done = cli("device", "restore", NVME_DEVICE)
     assert done.returncode == 0, done.stderr
-    assert "was plugged in again since it was taken" in done.stderr
+    assert "was plugged in again after it was taken" in done.stderr
     assert (driver(), override()) == ("nvme", "")
     assert pci.remembered() == ()
 

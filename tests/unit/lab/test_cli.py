@@ -36,7 +36,7 @@ def invoke(*arguments: str) -> Result:
         (["kernel", "build", "--arch", "arm64"], "is not one of 'x86_64', 'um'"),
         (["kernel", "build", "patchd"], "is not one of 'stock', 'patched', 'patched-refined'"),
         (["kernel", "build", "--series", "5.0"], "5.0"),
-        (["kernel", "build", "patched", "--source", "/"], "--source builds a tree as it is"),
+        (["kernel", "build", "patched", "--source", "/"], "--source builds a tree without patches"),
     ],
 )
 def test_wrong_usage_is_said_and_exits_with_2(arguments: list[str], text: str) -> None:
