@@ -336,8 +336,8 @@ def test_one_process_at_a_time(cli: Cli) -> None:
         for command in (("bind", NVME_DEVICE), ("unbind", NVME_DEVICE), ("restore", NVME_DEVICE), ("restore", "--all")):
             done = cli("device", *command)
             assert done.returncode == 1, command
-            assert re.search(rf"{NVME_DEVICE} is taken by \S+ \(process {other.pid}\) now", done.stderr), command
-        with pytest.raises(DeviceError, match=rf"is taken by .* \(process {other.pid}\)"), pci.vfio_bound(NVME_DEVICE):
+            assert re.search(rf"{NVME_DEVICE} is held by \S+ \(process {other.pid}\)", done.stderr), command
+        with pytest.raises(DeviceError, match=rf"is held by .* \(process {other.pid}\)"), pci.vfio_bound(NVME_DEVICE):
             raise AssertionError
         assert driver() == "vfio-pci"
     assert driver() == "nvme"
@@ -377,7 +377,7 @@ for _ in range(5):
             import os
             os.unlink("/run/alone")
     except DeviceError as refused:
-        assert "is taken by" in str(refused), refused
+        assert "is held by" in str(refused), refused
 """
     many = [
         subprocess.Popen(
