@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Guests that stay up, as `iommufd lab up` starts them and `iommufd lab run` uses them. Native ones: they boot fast."""
+"""Warm guests: `iommufd lab up` starts them and `iommufd lab run` uses them. The tests boot native ones."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def image() -> Path:
 
 @pytest.fixture(autouse=True)
 def own_guests(tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A cache of the test's own, with the kernels of the real one; the current directory is shared with the guests."""
+    """A separate cache with the kernels of the real one. The current directory is shared with the guests."""
     kernels = paths.kernels_dir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     paths.cache_root().mkdir(parents=True)
@@ -59,7 +59,7 @@ def up(*options: str) -> str:
 
 
 def boots() -> int:
-    """How many guests were booted for one command alone."""
+    """Return the number of guests that were booted for a single command."""
     return len(list(paths.runs_dir().glob("*"))) if paths.runs_dir().exists() else 0
 
 

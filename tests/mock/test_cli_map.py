@@ -145,7 +145,7 @@ def test_hold_keeps_it_until_the_input_ends() -> None:
 def on_terminal(command: list[str], typed: str, until: str) -> str:
     """Run a command on a terminal, type once *until* has been printed, and return all it printed.
 
-    What is typed before a program switches the terminal to single keys is lost, so it is typed again after a silence.
+    Keys that are typed before the program reads single keys are lost, so they are typed again after a silence.
     """
     pid, terminal = pty.fork()
     if pid == 0:

@@ -81,7 +81,7 @@ def test_after_all(iommufd, dma_buffer):
 
 @contextmanager
 def silent_console() -> Iterator[None]:
-    """Keep the kernel's words from the console: the lab reads it, and would take what is provoked here for real."""
+    """Keep kernel messages from the console: the lab reads it, and would take these provoked reports for real ones."""
     before = PRINTK.read_text()
     PRINTK.write_text("1")
     try:
@@ -92,7 +92,7 @@ def silent_console() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[TapReport, dict[str, str]]:
-    """What became of the misbehaving tests, and what was said of each that failed."""
+    """The outcomes of the misbehaving tests, with the messages of the failed ones."""
     need_iommufd()
     with Iommufd() as iommufd:
         need_mock_driver(iommufd)

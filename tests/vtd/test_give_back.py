@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A device goes back to where it was, whatever other tools do with it before, after and in between."""
+"""A device goes back to its former driver, whatever other tools do with it before, after and in between."""
 
 import contextlib
 import json
@@ -82,7 +82,7 @@ def test_device_that_dpdk_devbind_bound_is_restored(cli: Cli) -> None:
 
 
 def test_device_bound_by_new_id_is_restored(cli: Cli) -> None:
-    """The id is taken away while we have the device: its driver lists none for it any more."""
+    """The id is removed while we hold the device, so its driver no longer lists it."""
     ids = pci.pci_device(SPARE).ids.replace(":", " ")
     write("drivers/vfio-pci/new_id", ids)
     try:
@@ -93,12 +93,12 @@ def test_device_bound_by_new_id_is_restored(cli: Cli) -> None:
     assert cli("device", "restore", SPARE).returncode == 0
     assert (driver(SPARE), override(SPARE)) == ("vfio-pci", "")
     write("drivers/vfio-pci/unbind", SPARE)
-    if driver(TEST_DEVICES[0]) == "vfio-pci":  # new_id takes every function of the id
+    if driver(TEST_DEVICES[0]) == "vfio-pci":  # with new_id the driver takes every function of that id
         write("drivers/vfio-pci/unbind", TEST_DEVICES[0])
 
 
 def test_override_that_another_tool_set_afterwards_stays(cli: Cli) -> None:
-    """As 'driverctl set-override BDF nvme' does."""
+    """'driverctl set-override BDF nvme' does this."""
     pci.bind_vfio(NVME_DEVICE)
     write("drivers/vfio-pci/unbind", NVME_DEVICE)
     write(f"devices/{NVME_DEVICE}/driver_override", "nvme")
@@ -125,7 +125,7 @@ def test_override_that_another_tool_set_before_comes_back(cli: Cli) -> None:
 
 
 def test_device_that_another_tool_put_to_use_is_not_pulled_away(cli: Cli) -> None:
-    """It had no driver when we took it; 'driverctl unset-override' gave it one, and it became swap."""
+    """The device had no driver when we took it. 'driverctl unset-override' gave it one, and it became swap."""
     write("drivers/nvme/unbind", NVME_DEVICE)
     pci.bind_vfio(NVME_DEVICE)
     write("drivers/vfio-pci/unbind", NVME_DEVICE)
@@ -155,7 +155,7 @@ def test_device_that_another_tool_bound_to_vfio(cli: Cli) -> None:
     assert "is on vfio-pci already, by another tool: 'restore' will not give it back" in done.stderr
     done = cli("device", "restore", NVME_DEVICE)
     assert done.returncode == 1
-    # What it says is a way out.
+    # the remedy in the message works
     remedy = re.search(r'or "(.*)" does', done.stderr)
     assert remedy is not None
     assert shell(remedy[1]).returncode == 0
@@ -362,7 +362,7 @@ def test_command_that_the_holder_starts_may_use_the_device(cli: Cli) -> None:
 
 
 def test_two_at_once_never_both_have_it() -> None:
-    """Eight processes want one device; each that gets it must be alone, and the driver is back in the end."""
+    """Eight processes try to take one device. Only one at a time gets it, and its driver has it at the end."""
     program = """
 import sys, time
 from iommufd_py import DeviceError, pci

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The devices that tests take are given back, however the run ends."""
+"""The pool gives back its devices after any end of the run."""
 
 import signal
 import subprocess

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The emulator with CPU caches: what its name in the cache depends on, when it is built, and what a failure leaves."""
+"""The emulator with CPU caches: its name in the cache, the conditions of its build, and the state after a failure."""
 
 from dataclasses import replace
 from importlib import resources
