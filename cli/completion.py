@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd completion`: the script by which a shell completes commands, options and device addresses."""
+"""`iommufd completion`: the script that lets a shell complete commands, options and device addresses."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -8,7 +8,7 @@ from click.shell_completion import get_completion_class
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that makes a SHELL complete commands, options and addresses of devices.
+    """Print the script with which a SHELL completes commands, options and addresses of devices.
 
     \b
     Examples:
@@ -18,5 +18,5 @@ def completion(shell: str) -> None:
     """
     program = click.get_current_context().find_root()
     shell_class = get_completion_class(shell)
-    assert shell_class is not None  # click has these three
+    assert shell_class is not None  # the shells that click supports
     click.echo(shell_class(program.command, {}, "iommufd", "_IOMMUFD_COMPLETE").source())

@@ -18,12 +18,12 @@ from iommufd_py.pci import IommuGroup, PciDevice, Remembered
 from .output import emit_facts, emit_json, emit_table, note
 from .types import BDF, JSON_OPTION, TAKEN_BDF
 
-_DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be written to sysfs, and change nothing.")
-_FORCE = click.option("--force", is_flag=True, help="Take it although it is in use; the reasons are shown.")
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the writes to sysfs instead of doing them.")
+_FORCE = click.option("--force", is_flag=True, help="Take the device although it is in use, and print the reasons.")
 
 
 class _Hexadecimal(click.ParamType[str]):
-    """The beginning of a number as sysfs writes it."""
+    """The first digits of a hexadecimal number in sysfs."""
 
     def __init__(self, name: str, pattern: str) -> None:
         self.name = name
@@ -42,23 +42,25 @@ def device() -> None:
 
 
 @device.command("list")
-@click.option("--driver", metavar="NAME", help="Only those bound to this driver; 'none' for those bound to nothing.")
-@click.option("--group", type=click.IntRange(min=0), metavar="N", help="Only those of this IOMMU group.")
+@click.option(
+    "--driver", metavar="NAME", help="Only functions bound to this driver; 'none' for functions without a driver."
+)
+@click.option("--group", type=click.IntRange(min=0), metavar="N", help="Only functions of this IOMMU group.")
 @click.option(
     "--id",
     "ids",
     type=_Hexadecimal("VENDOR[:DEVICE]", r"[0-9a-f]{1,4}|[0-9a-f]{4}:[0-9a-f]{0,4}"),
     metavar="VENDOR[:DEVICE]",
-    help="Only those with these ids, hexadecimal.",
+    help="Only functions with these ids, hexadecimal.",
 )
 @click.option(
     "--class",
     "class_code",
     type=_Hexadecimal("CODE", "[0-9a-f]{1,6}"),
     metavar="CODE",
-    help="Only those whose class starts so: 01 storage, 0200 Ethernet.",
+    help="Only functions whose class starts with this: 01 storage, 0200 Ethernet.",
 )
-@click.option("--iommu", metavar="NAME", help="Only those behind this IOMMU, as dmar0.")
+@click.option("--iommu", metavar="NAME", help="Only functions behind this IOMMU, for example dmar0.")
 @JSON_OPTION
 def list_devices(
     driver: str | None, group: int | None, ids: str | None, class_code: str | None, iommu: str | None, as_json: bool
@@ -106,7 +108,7 @@ def list_devices(
 @click.argument("bdf", type=BDF)
 @JSON_OPTION
 def show(bdf: str, as_json: bool) -> None:
-    """Show one function: its group and the devices in the way, its IOMMU, resets, reserved IOVAs and its users.
+    """Show one function: its group, devices that block VFIO, IOMMU, reset methods, reserved IOVAs and users.
 
     \b
     Examples:
@@ -150,7 +152,7 @@ def show(bdf: str, as_json: bool) -> None:
 
 
 def _taken_from(address: str) -> tuple[Remembered | None, str]:
-    """Return the record of a device, and why it cannot be read."""
+    """Return the record of a device, and the reason if it cannot be read."""
     try:
         return pci.recall(address), ""
     except DeviceError as failure:
@@ -178,7 +180,7 @@ def _group_document(group: IommuGroup) -> dict[str, Any]:
 
 def _group_facts(group: IommuGroup | None) -> list[tuple[str, str]]:
     if group is None:
-        return [("group", f"none: no IOMMU is in front of it, or it is off; {pci.iommu_remedy()}")]
+        return [("group", f"none: it is behind no IOMMU, or the IOMMU is off; {pci.iommu_remedy()}")]
     members = ", ".join(f"{bdf} ({driver})" if driver else bdf for bdf, driver in group.drivers.items())
     return [
         ("group", f"{group.number} of type {group.type}: {members}"),
@@ -199,17 +201,17 @@ def _coherency_facts(unit: Iommu | None) -> list[tuple[str, str]]:
 
 @device.command()
 @click.argument("bdfs", metavar="BDF...", nargs=-1, required=True, type=BDF)
-@click.option("--group", is_flag=True, help="Bind the other endpoints of its IOMMU group, too.")
+@click.option("--group", is_flag=True, help="Bind the other endpoints of its IOMMU group too.")
 @_FORCE
 @_DRY_RUN
 @JSON_OPTION
 def bind(bdfs: Sequence[str], group: bool, force: bool, dry_run: bool, as_json: bool) -> None:
-    """Bind functions to vfio-pci; `restore` gives them back to the drivers they had.
+    """Bind functions to vfio-pci; `restore` gives them back to their former drivers.
 
-    Refuses a device that is in use: a file system, swap or RAID on its disks, through any layer; an interface with an
-    address or a route, in a bridge or a bond, or in another network namespace; a console, the only display, enabled
-    virtual functions, a part of the machine itself, or a node that a process has open. When one of several cannot be
-    bound, none is.
+    The command refuses a device in use: a file system, swap or RAID on its disks, through any layer; an interface with
+    an address or a route, in a bridge or a bond, or in another network namespace; a console, the only display, enabled
+    virtual functions, a device that the machine needs, or a node that a process has open. If one of several functions
+    cannot be bound, none is.
 
     \b
     Examples:
@@ -235,7 +237,7 @@ def bind(bdfs: Sequence[str], group: bool, force: bool, dry_run: bool, as_json: 
             note(f"{address}: {'would be ' if dry_run else ''}taken although {use.text}")
     _report("bind", plans, dry_run, as_json)
     for address in foreign:
-        note(f"{address} was on vfio-pci already, by another tool: 'restore' does not give it back")
+        note(f"{address} is on vfio-pci already, by another tool: 'restore' will not give it back")
     if not dry_run:
         _note_groups(addresses)
 
@@ -244,10 +246,10 @@ def _endpoints_of_group(address: str) -> list[str]:
     number = pci.pci_device(address).iommu_group
     if number is None:
         raise DeviceError(
-            f"{address} is in no IOMMU group: no IOMMU is in front of it, or it is off; {pci.iommu_remedy()}"
+            f"{address} is in no IOMMU group: it is behind no IOMMU, or the IOMMU is off; {pci.iommu_remedy()}"
         )
     others = [pci.pci_device(bdf) for bdf in pci.iommu_group(number).drivers]
-    # Base class 06 are bridges: of the machine, not of the device.
+    # Base class 06 is a bridge: it belongs to the machine, not to the device.
     return [one.bdf for one in others if one.bdf == address or not one.class_code.startswith("06")]
 
 
@@ -265,7 +267,7 @@ def _note_groups(addresses: Sequence[str]) -> None:
 @_DRY_RUN
 @JSON_OPTION
 def unbind(bdfs: Sequence[str], force: bool, dry_run: bool, as_json: bool) -> None:
-    """Leave functions without driver; `restore` gives them back to the drivers they had.
+    """Take functions from their drivers; `restore` gives them back.
 
     \b
     Examples:
@@ -284,13 +286,15 @@ def unbind(bdfs: Sequence[str], force: bool, dry_run: bool, as_json: bool) -> No
 
 @device.command()
 @click.argument("bdfs", metavar="[BDF...]", nargs=-1, type=TAKEN_BDF)
-@click.option("--all", "everything", is_flag=True, help="Give back all that this tool took, as after a crash.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Give back all functions that this tool took, for example after a crash."
+)
 @_DRY_RUN
 @JSON_OPTION
 def restore(bdfs: Sequence[str], everything: bool, dry_run: bool, as_json: bool) -> None:
-    """Give functions back to the drivers they had before `bind` or `unbind`.
+    """Give functions back to the drivers that they had before `bind` or `unbind`.
 
-    The record of a device in /run/iommufd-py stays until then, also when a process of this tool is killed.
+    Until then the record of a device stays in /run/iommufd-py, even if the process that took it is killed.
 
     \b
     Examples:
@@ -308,11 +312,11 @@ def restore(bdfs: Sequence[str], everything: bool, dry_run: bool, as_json: bool)
             before = pci.check_restore(bdf)
             plan = pci.plan_restore(bdf, before)
             if pci.is_replugged(bdf, before):
-                note(f"{bdf} was plugged in again since it was taken: there is nothing to give back")
+                note(f"{bdf} was plugged in again after it was taken: there is nothing to give back")
             if not dry_run:
                 pci.restore(bdf)
             plans[bdf] = plan
-        except DeviceError as problem:  # what stands in the way of one must not keep the others
+        except DeviceError as problem:  # a failure for one function must not keep the others
             failures.append(problem)
     _report("restore", plans, dry_run, as_json)
     for failure in failures[1:]:
@@ -324,7 +328,7 @@ def restore(bdfs: Sequence[str], everything: bool, dry_run: bool, as_json: bool)
 @device.command()
 @JSON_OPTION
 def taken(as_json: bool) -> None:
-    """List the devices that this tool took and has not given back: from which driver, by whom and since when.
+    """List the devices that this tool took and has not given back, with driver, user, command and time.
 
     \b
     Examples:
@@ -375,4 +379,4 @@ def _report(change: str, plans: Mapping[str, Sequence[pci.SysfsWrite]], dry_run:
             where = f", /dev/vfio/devices/{one.cdev}" if one.cdev else ""
             note(f"{address} is bound to {one.driver or 'no driver'}{where}")
         else:
-            note(f"{address} is gone, and forgotten")
+            note(f"{address} does not exist any more; its record is removed")

@@ -98,7 +98,9 @@ def _row(result: CaseResult) -> tuple[str, str, str, str]:
 
 @dma.command()
 @click.option("--device", required=True, type=BDF, help="PCI device on vfio-pci: QEMU's edu, or an NVMe controller.")
-@click.option("--bind", is_flag=True, help="Bind the device to vfio-pci first, give it back to its driver afterwards.")
+@click.option(
+    "--bind", is_flag=True, help="Bind the device to vfio-pci first, and give it back to its driver at the end."
+)
 @click.option(
     "--container",
     type=click.Choice([str(mode) for mode in ContainerMode]),

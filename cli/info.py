@@ -20,21 +20,24 @@ from .types import JSON_OPTION
 
 
 @click.command()
-@click.option("--registers", is_flag=True, help="Every field of CAP and ECAP on a line of its own, with its meaning.")
+@click.option(
+    "--registers", is_flag=True, help="Print every field of CAP and ECAP on a separate line, with its meaning."
+)
 @click.option(
     "--ask",
     is_flag=True,
-    help="Make a HWPT for each device on vfio-pci and ask the kernel whether it is "
-    "coherent; opening a device resets it.",
+    help="Ask the kernel about the coherency of a new HWPT for each device on vfio-pci. This opens and resets the "
+    "devices.",
 )
 @JSON_OPTION
 def info(registers: bool, ask: bool, as_json: bool) -> None:
     """Show the features of this machine and its kernel, and the coherency of its IOMMUs.
 
-    The kernel is asked, not its version: which ioctls it has, what VFIO offers. Every VT-d unit is shown with CAP and
-    ECAP decoded into the specification's names, the devices behind it, and what a HWPT would be there and why. Two
-    flushes of the CPU caches are told apart: of the IOMMU's page tables, where its page walk does not snoop, and of
-    the data pages, where the domain cannot force DMA to snoop (mainline does only the first).
+    The command probes the features of the kernel and does not use its version. For every VT-d unit it prints CAP and
+    ECAP with the names of the specification, the devices behind the unit, and the coherency of a HWPT there with its
+    evidence. It distinguishes two flushes of the CPU caches. The flush of the IOMMU's page tables is needed if the page
+    walk does not snoop. The flush of the data pages is needed if the domain cannot force DMA to snoop; mainline does
+    not do it.
 
     \b
     Examples:
@@ -74,7 +77,7 @@ def info(registers: bool, ask: bool, as_json: bool) -> None:
 
 
 def _ask(bdfs: Sequence[str]) -> dict[str, bool]:
-    """Return by device what VFIO_DMA_CC_IOMMU answers for a HWPT made for it."""
+    """Return the answer to VFIO_DMA_CC_IOMMU for a new HWPT of each device."""
     from iommufd_py import Iommufd, VfioDevice
 
     answers = {}
@@ -85,7 +88,7 @@ def _ask(bdfs: Sequence[str]) -> dict[str, bool]:
         except (ToolError, OSError) as failure:
             note(f"{bdf} cannot be asked: {failure}")
         else:
-            assert evidence is not None  # alloc_hwpt gives it
+            assert evidence is not None  # alloc_hwpt() always sets it
             answers[bdf] = evidence.dma_cc
     return answers
 
@@ -158,7 +161,7 @@ def _registers(unit: DmarUnit) -> tuple[tuple[str, tuple[Field, ...], int], ...]
 
 def _unit_facts(unit: DmarUnit) -> list[tuple[str, str]]:
     capabilities = unit.capabilities
-    modes = {True: "scalable mode", False: "legacy mode", None: "mode not known (debugfs tells root)"}
+    modes = {True: "scalable mode", False: "legacy mode", None: "mode unknown (as root, debugfs shows it)"}
     widths = ", ".join(f"{bits} bits" for bits in capabilities.walk_bits)
     facts = [
         ("version", f"{unit.version} at {unit.address:#x}, {modes[unit.scalable]}"),

@@ -20,7 +20,7 @@ from .lab_machine import DEBUG, DIRECTORY, NATIVE, image_of, machine_of, machine
 from .output import emit_json, emit_table, note
 
 _SERIES = click.option(
-    "--series", type=click.Choice(SERIES), help="Kernel series; the newest that can be fetched by default."
+    "--series", type=click.Choice(SERIES), help="Kernel series.  [default: the newest that can be fetched]"
 )
 
 
@@ -36,9 +36,9 @@ for command in (up, down, list_guests):
 @lab.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def doctor(as_json: bool) -> None:
-    """Say what the lab needs and does not find, and the command that mends it.
+    """Check everything that the lab needs, and print the command that mends each problem.
 
-    Exit status 1 when the lab cannot run.
+    Exit status 1 if the lab cannot run.
     """
     from iommufd_py.lab.doctor import examine
 
@@ -68,19 +68,21 @@ def kernel() -> None:
     help="For the machine with VT-d, or User-Mode Linux for `lab run --native`.",
 )
 @DEBUG
-@click.option("--source", type=DIRECTORY, help="Build this tree as it is, again after every change, instead.")
+@click.option(
+    "--source", type=DIRECTORY, help="Build this tree instead, without patches, and again after every change."
+)
 def build_kernel(variant: Any, series: str | None, arch: Any, debug: bool, source: Path | None) -> None:
     """Build a kernel unless it is in the cache, and print the path of its image.
 
-    `stock` is a kernel source of the distribution with the lab's configuration, `patched` the same with the project's
-    fixes and its series, `patched-refined` with the patches on top of the series besides.
+    `stock` is the kernel source of the distribution with the lab's configuration. `patched` adds the project's fixes
+    and its series. `patched-refined` also adds the refinement of the series.
     """
     from iommufd_py.lab import kernel
 
     from .lab_progress import shown_progress
 
     if source is not None and (variant != "stock" or series is not None):
-        raise click.UsageError("--source builds a tree as it is: apply patches to it yourself and give no series")
+        raise click.UsageError("--source builds a tree without patches: apply them yourself, and give no series")
     configuration = Configuration(arch, debug)
     with shown_progress() as progress:
         built = kernel.build_kernel(variant, progress, series=series, configuration=configuration, own=source)
@@ -103,15 +105,15 @@ def list_kernels(as_json: bool) -> None:
 
 @lab.group()
 def emulator() -> None:
-    """Build the emulator of the machine whose CPU caches DMA does not snoop."""
+    """Build the emulator of the machine where DMA need not snoop the CPU caches."""
 
 
 @emulator.command("build")
 def build_emulator() -> None:
-    """Build QEMU with the lab's patch unless it is in the cache, and print the path of the program.
+    """Build QEMU with the lab's patches unless it is in the cache, and print the path of the program.
 
-    The source is Debian's, fetched with apt. What the build needs besides a compiler is fetched, too, and unpacked for
-    the time of the build: nothing is installed and no root is needed.
+    The command fetches Debian's source and the build dependencies with apt, and unpacks them for the build. It installs
+    nothing and needs no root.
     """
     from iommufd_py.lab.emulators import build_emulator as build
 
@@ -128,7 +130,7 @@ def build_emulator() -> None:
 @click.option(
     "--timeout", type=click.FloatRange(min=1), default=600.0, help="Seconds after which the command is stopped."
 )
-@click.option("--fresh", is_flag=True, help="Boot a guest for this command, although a warm one is there.")
+@click.option("--fresh", is_flag=True, help="Boot a guest for this command, even if a warm one fits.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     kernel: str,
@@ -144,9 +146,9 @@ def run(
 
     A warm guest (`iommufd lab up`) with the same kernel and machine runs it at once. Otherwise a guest boots for it.
 
-    The guest sees this machine's files. The current directory is shared read-write; what is written to /etc, /tmp and
-    /var is gone with the guest; all else is read-only. The exit status is that of COMMAND, or 1 when the guest's kernel
-    panicked, warned or hung.
+    The guest sees this machine's files. The current directory is shared read-write. Writes to /etc, /tmp and /var are
+    lost with the guest. All else is read-only. The exit status is that of COMMAND, or 1 if the guest's kernel panicked,
+    warned or hung.
     """
     machine = machine_of(native, **properties)
     image, name = image_of(kernel, Configuration("um" if native else "x86_64", debug))
@@ -165,7 +167,7 @@ def run(
 @lab.command()
 @machine_options
 def shell(kernel: str, debug: bool, memory: int, rw: tuple[Path, ...], **properties: Any) -> None:
-    """Boot a kernel and give a root shell in it, in this directory; end it with Ctrl-D."""
+    """Boot a kernel and run a root shell in the guest, in this directory. Ctrl-D ends it."""
     from iommufd_py.lab import vm
 
     if not sys.stdin.isatty():
@@ -175,20 +177,21 @@ def shell(kernel: str, debug: bool, memory: int, rw: tuple[Path, ...], **propert
 
 
 @lab.command()
-@click.option("--kernel", type=click.Choice(VARIANTS), default="stock", help="Built when it is not there.")
+@click.option("--kernel", type=click.Choice(VARIANTS), default="stock", help="Kernel to boot; built if necessary.")
 @_SERIES
 @DEBUG
 @click.option(
-    "--tables", is_flag=True, help="Look instead whether it flushes the IOMMU's tables, on the incoherent machine."
+    "--tables", is_flag=True, help="Instead check the flushes of the IOMMU's tables, on the incoherent machine."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def selftest(kernel: Any, series: str | None, debug: bool, tables: bool, as_json: bool) -> None:
     """Run the kernel's own iommu selftests, tools/testing/selftests/iommu, in a guest and count the cases.
 
-    Exit status 1 when a case failed or was never reported, or when the guest's kernel complained meanwhile.
+    Exit status 1 if a case failed or did not report, or if the guest's kernel reported a fault.
 
-    With --tables: boot it where the page walks of VT-d do not snoop the CPU caches, in legacy and in scalable mode, and
-    have devices do DMA. Exit status 1 when the IOMMU stopped what it must not stop, or did not stop what it must.
+    With --tables, boot the kernel on a machine where the page walks of VT-d do not snoop the CPU caches, in legacy and
+    in scalable mode, and let devices do DMA. Exit status 1 if the IOMMU stopped DMA that must pass, or passed DMA that
+    it must stop.
     """
     if tables:
         sys.exit(_check_tables(kernel, series, Configuration(debug=debug), as_json))
@@ -223,7 +226,7 @@ def _as_dicts(reports: Mapping[str, TapReport]) -> dict[str, Any]:
 
 
 def _check_tables(kernel: Any, series: str | None, configuration: Configuration, as_json: bool) -> bool:
-    """Print what is wrong with the tables of a kernel, and tell whether anything is."""
+    """Print the faults in the tables of a kernel, and tell whether there is one."""
     from iommufd_py.lab.emulators import build_emulator
     from iommufd_py.lab.kernel import build_kernel
     from iommufd_py.lab.tables import check_tables
@@ -240,5 +243,5 @@ def _check_tables(kernel: Any, series: str | None, configuration: Configuration,
     else:
         click.echo(f"{built.release} {built.name}, {built.recipe.source}")
         rows = [(one.machine, "; ".join(one.problems) or "nothing is wrong") for one in results]
-        emit_table(("machine", "what the IOMMU made of the kernel's tables"), rows)
+        emit_table(("machine", "faults in the IOMMU's tables"), rows)
     return any(one.problems for one in results)

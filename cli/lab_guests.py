@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd lab up|down|list`: guests that stay up, and how `lab run` uses one."""
+"""`iommufd lab up|down|list`: warm guests, and their use by `lab run`."""
 
 import sys
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from .types import JSON_OPTION
 @click.command()
 @machine_options
 @NATIVE
-@click.option("--stay", is_flag=True, help="Keep the guest until `lab down`, also after the shell has ended.")
+@click.option("--stay", is_flag=True, help="Keep the guest until `lab down`, even after the shell ends.")
 def up(kernel: str, debug: bool, rw: tuple[Path, ...], native: bool, stay: bool, **properties: Any) -> None:
-    """Boot a guest that stays up, and print its name.
+    """Boot a warm guest, which stays up, and print its name.
 
-    `iommufd lab run` with the same kernel and machine, from this directory, runs its command there instead of booting a
-    guest. The guest ends with the shell or script that started it, or with `iommufd lab down`.
+    `iommufd lab run` with the same kernel and machine, from this directory, runs its command in the warm guest instead
+    of booting one. The guest ends with the shell or script that started it, or with `iommufd lab down`.
     """
     from iommufd_py.lab.warm.keeper import start_guest
 
@@ -39,13 +39,13 @@ def up(kernel: str, debug: bool, rw: tuple[Path, ...], native: bool, stay: bool,
 @click.argument("names", nargs=-1)
 @click.option("--all", "all_guests", is_flag=True, help="End every warm guest.")
 def down(names: tuple[str, ...], all_guests: bool) -> None:
-    """End the warm guests NAMES; the only one, if there is one and no name is given."""
+    """End the warm guests NAMES. Without a name, end the only one."""
     from iommufd_py.lab.warm.guests import warm_guests
 
     guests = {guest.name: guest for guest in warm_guests()}
     unknown = [name for name in names if name not in guests]
     if unknown:
-        raise click.UsageError(f"no warm guest is called {unknown[0]}; 'iommufd lab list' shows those that run")
+        raise click.UsageError(f"there is no warm guest {unknown[0]}; 'iommufd lab list' shows all")
     if not names and not all_guests and len(guests) > 1:
         raise click.UsageError(f"{len(guests)} warm guests run: {', '.join(guests)}; give a name, or --all")
     if not guests:
@@ -74,7 +74,7 @@ def list_guests(as_json: bool) -> None:
 def run_warm(
     image: Path, machine: Machine | NativeMachine, command: Sequence[str], *, rw: Sequence[Path], timeout: float
 ) -> RunResult | None:
-    """Run *command* in a warm guest with this kernel and machine; None if there is none."""
+    """Run *command* in a warm guest with this kernel and machine; return None if there is no such guest."""
     from iommufd_py.lab.runs import shared_directories
     from iommufd_py.lab.warm.guests import warm_guests
     from iommufd_py.lab.warm.jobs import run_in_guest
@@ -97,7 +97,7 @@ def run_fresh(
     rw: Sequence[Path],
     timeout: float,
 ) -> RunResult:
-    """Boot a guest for *command* alone.
+    """Boot a guest only for *command*.
 
     Raises:
         LabError: the guest could not be started.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The options that choose a guest's machine and kernel, and the values that they stand for."""
+"""The options for a guest's machine and kernel, and their conversion to values."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ _KERNEL = "|".join((*VARIANTS, "PATH"))
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 DEBUG = click.option("--debug", is_flag=True, help="The configuration with lockdep and KASAN: slow, finds faults.")
 NATIVE = click.option(
-    "--native", is_flag=True, help="User-Mode Linux: a process, native speed, mock devices only, no root."
+    "--native", is_flag=True, help="User-Mode Linux: a process at native speed, with mock devices only, without root."
 )
 
 
@@ -26,23 +26,32 @@ def machine_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options of a machine to a command."""
     for option in reversed(
         (
-            click.option("--coherent/--non-coherent", default=False, help="Can the IOMMU enforce snooping (ECAP.SC)?"),
+            click.option(
+                "--coherent/--non-coherent", default=False, help="Whether the IOMMU can enforce snooping (ECAP.SC)."
+            ),
             click.option("--scalable", is_flag=True, help="VT-d scalable mode."),
             click.option(
-                "--incoherent", is_flag=True, help="CPU caches that DMA snoops only where the domain makes it."
+                "--incoherent", is_flag=True, help="Model CPU caches that DMA snoops only if the domain enforces it."
             ),
             click.option(
                 "--evict",
                 type=click.IntRange(min=1),
                 metavar="N",
-                help="With --incoherent: evict a line per N flushes.",
+                help="With --incoherent: also evict a random line at every N-th flush.",
             ),
-            click.option("--evict-seed", type=click.IntRange(min=0), default=0, help="Which lines that are."),
-            click.option("--kernel", default="stock", metavar=_KERNEL, help="Built when it is not there."),
+            click.option(
+                "--evict-seed", type=click.IntRange(min=0), default=0, help="Seed of the choice of these lines."
+            ),
+            click.option(
+                "--kernel",
+                default="stock",
+                metavar=_KERNEL,
+                help="Kernel to boot: a name, built if necessary, or the path of an image.",
+            ),
             DEBUG,
             click.option("--memory", type=SIZE, default="2G", help="Memory of the guest."),
             click.option("--cpus", type=click.IntRange(min=1), default=2, help="CPUs of the guest."),
-            click.option("--rw", type=DIRECTORY, multiple=True, help="Share this directory read-write, too."),
+            click.option("--rw", type=DIRECTORY, multiple=True, help="Also share this directory read-write."),
         )
     ):
         function = option(function)
@@ -75,7 +84,7 @@ def _native_machine(memory: int) -> NativeMachine:
     for option in ("coherent", "scalable", "incoherent", "evict", "evict_seed", "cpus"):
         if given(option) is not ParameterSource.DEFAULT:
             raise click.UsageError(
-                "--native has one CPU and no VT-d; its mock devices choose their coherency themselves"
+                "--native has one CPU and no VT-d; the coherency of its mock devices is an option of each command"
             )
     try:
         return NativeMachine(memory_bytes=memory)
@@ -84,13 +93,15 @@ def _native_machine(memory: int) -> NativeMachine:
 
 
 def image_of(name: str, configuration: Configuration) -> tuple[Path, str]:
-    """Return the image of a kernel, and what the guest is told it is."""
+    """Return the image of a kernel, and its name for the guest."""
     from iommufd_py.lab.kernel import image
 
     from .lab_progress import shown_progress
 
     named = name in VARIANTS
     if configuration.debug and not named:
-        raise click.UsageError(f"--debug is for {', '.join(VARIANTS)}; a kernel given by its path is what it is")
+        raise click.UsageError(
+            f"--debug is for {', '.join(VARIANTS)}; the configuration of a kernel given by its path is fixed"
+        )
     with shown_progress() as progress:
         return image(name, progress, configuration), configuration.label(name) if named else name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Shows on stderr what a build is doing: a bar on a terminal, a line per step elsewhere."""
+"""Show the progress of a build on stderr: a bar on a terminal, else a line for each step."""
 
 import sys
 import time
@@ -20,14 +20,14 @@ class _Lines:
         click.echo(f"{time.strftime('%H:%M:%S')} {text}", err=True)
 
     def advance(self, done: int) -> None:
-        """A log has no use for it."""
+        """Ignore it: a log shows the steps only."""
 
     def note(self, text: str) -> None:
         click.echo(f"iommufd: {text}", err=True)
 
 
 class _Bar:
-    """Becomes visible with the first step: most calls find everything in the cache and show nothing."""
+    """A progress bar. It appears at the first step: most calls find everything in the cache and show nothing."""
 
     def __init__(self) -> None:
         self._bar: RichProgress | None = None

@@ -20,16 +20,16 @@ from iommufd_py.base.errors import IommufdError, SkipError, ToolError
 _FAILED, _SKIPPED, _INTERRUPTED = 1, 4, 130
 _AGAIN_SECONDS = 0.01
 
-# Loaded when used: `iommufd lab run` must not pay for what a benchmark needs, and neither must the list of commands.
+# Imported when used, so that no command, and no list of commands, imports modules of other commands.
 _COMMANDS = {
     "info": "Show the features of this machine and its kernel, and the coherency of its IOMMUs.",
     "device": "List PCI devices; bind one to vfio-pci and give it back.",
-    "map": "Map memory for a device once, and tell what happens.",
-    "shell": "Give a Python prompt with the objects at hand.",
-    "dma": "Make a device read and write memory through a mapping, and check the result.",
-    "trace": "Show maps, unmaps, flushes and faults as they happen.",
+    "map": "Map memory for a device once, and report each step.",
+    "shell": "Run a Python prompt, or a file, with the objects of a device.",
+    "dma": "Let a device read and write memory through a mapping, and check the bytes.",
+    "trace": "Show maps, unmaps, flushes and faults while they happen.",
     "bench": "Time DMA map and unmap.",
-    "validate": "Hold the running kernel against the three flush rules.",
+    "validate": "Check the running kernel against the three flush rules.",
     "lab": "Run commands on a kernel of the lab, behind an emulated VT-d.",
     "fleet": "Run on many machines that labgrid lends, and give one verdict.",
     "completion": "Print the completion script of a shell.",
@@ -100,25 +100,25 @@ def _leave_after_all(dropped: "sys.UnraisableHookArgs") -> None:
     def raise_again(*_: object) -> None:
         raise reason.with_traceback(None)
 
-    # Not at once: that would be dropped as well.
+    # Later, because Python would discard an exception that is raised now.
     signal.signal(signal.SIGALRM, raise_again)
     signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
 
 
 def main() -> None:
     """Run the command line."""
-    # A caller can have us ignore SIGCHLD; then wait() does not get the status of our children.
+    # The caller may have set SIGCHLD to be ignored; then wait() would not return the status of children.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    # As Ctrl-C does: end through the `finally` clauses, which give devices back and stop guests.
+    # Like Ctrl-C, end through the `finally` clauses, which give devices back and stop guests.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # A caller can have us ignore the signal, as nohup does; Python keeps this for SIGINT by itself.
+        # The caller may have set a signal to be ignored, as nohup does; Python itself respects this for SIGINT.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _exit_on_signal)
     sys.unraisablehook = _leave_after_all
     _replace_closed_streams()
     status = _run()
     try:
-        # What is still in the buffer can fail as well: a full disk shows only here.
+        # Writing the rest of the buffer can also fail: a full disk is noticed only here.
         sys.stdout.flush()
     except BrokenPipeError:
         status = _drop_output()
@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def _run() -> int:
-    """Run the command, and return the exit status of whatever ends it. This is the one boundary for errors."""
+    """Run the command, and return the exit status. All errors are reported here."""
     try:
         return int(iommufd.main(standalone_mode=False) or 0)
     except SystemExit as leaving:
@@ -163,11 +163,11 @@ def _run() -> int:
         _report(ToolError(), "error", "the input is nested too deeply")
         return _FAILED
     except MemoryError:
-        _report(ToolError(), "error", "memory is short: ask for less, or end other programs")
+        _report(ToolError(), "error", "not enough memory: ask for less, or end other programs")
         return _FAILED
     except OverflowError as failure:
         _trace_back()
-        _report(failure, "error", f"a number is too large, or negative where it may not be: {failure}")
+        _report(failure, "error", f"a number is too large, or negative although it must not be: {failure}")
         return _FAILED
     except Exception as failure:
         _trace_back()
@@ -185,8 +185,8 @@ def _what_failed(failure: OSError) -> str:
         return reason
     where = os.fsdecode(failure.filename) if isinstance(failure.filename, (str, bytes)) else str(failure.filename)
     remedy = {
-        errno.EACCES: "; run as root, or with sudo, if it is root's",
-        errno.EPERM: "; not even root may where the kernel is locked down (Secure Boot)",
+        errno.EACCES: "; if the file belongs to root, run as root or with sudo",
+        errno.EPERM: "; a kernel in lockdown (Secure Boot) refuses even root",
         errno.EMFILE: "; raise the limit of open files (ulimit -n)",
     }.get(failure.errno or 0, "")
     return f"{where}: {reason}{remedy}"
@@ -211,13 +211,13 @@ def _our_bug(failure: Exception) -> str:
 
 
 def _trace_back() -> None:
-    """Show the traceback of what failed to somebody who asked for details."""
+    """Print the traceback of the failure if the user asked for details (-v)."""
     if {"-v", "--verbose"} & set(_own_words()[:1]):
         traceback.print_exc()
 
 
 def _drop_output() -> int:
-    """Give the interpreter nothing to flush into an output that is gone or full; return the status of the failure."""
+    """Discard buffered output if the output is closed or full, and return the exit status of the failure."""
     nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(nothing, sys.stdout.fileno())
     os.close(nothing)
@@ -225,7 +225,7 @@ def _drop_output() -> int:
 
 
 def _replace_closed_streams() -> None:
-    """Put /dev/null where the shell closed a standard stream: Python has None there, and a file takes its number."""
+    """Open /dev/null for each closed standard stream: Python would have None there, and a file would get its number."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)
@@ -236,17 +236,17 @@ def _replace_closed_streams() -> None:
 
 
 def _own_words() -> list[str]:
-    """Return the arguments that are ours: what follows ``--`` belongs to another command."""
+    """Return the arguments of this command. Those after ``--`` belong to another command."""
     return list(itertools.takewhile(lambda word: word != "--", sys.argv[1:]))
 
 
 def _report(failure: Exception, kind: str, text: str = "") -> None:
     text = " ".join((text or str(failure)).split())
-    with contextlib.suppress(OSError):  # nobody reads our errors
+    with contextlib.suppress(OSError):  # stderr is closed
         if "--json" in _own_words():
             click.echo(json.dumps({"schema": "iommufd-error/1", kind: _document(failure, text)}), err=True)
         else:
-            # A name can have bytes that are not UTF-8, and characters that a terminal obeys.
+            # A file name may contain bytes that are not UTF-8, and control characters of a terminal.
             click.echo(f"iommufd: {kind}: {_printable(text)}", err=True)
 
 

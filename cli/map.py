@@ -21,7 +21,7 @@ from .types import BIND_OPTION, DEVICE_OPTION, IOVA, JSON_OPTION, SIZE
 @DEVICE_OPTION
 @BIND_OPTION
 @click.option("--size", type=SIZE, default="2M", help="Bytes to map.")
-@click.option("--iova", type=IOVA, metavar="ADDRESS", help="Where to map.  [default: where the kernel likes]")
+@click.option("--iova", type=IOVA, metavar="ADDRESS", help="IOVA to map at.  [default: the kernel chooses]")
 @click.option(
     "--backing", type=click.Choice([str(one) for one in Backing]), default=str(Backing.ANON_4K), help="Kind of memory."
 )
@@ -29,9 +29,9 @@ from .types import BIND_OPTION, DEVICE_OPTION, IOVA, JSON_OPTION, SIZE
     "--coherency",
     type=click.Choice([str(wish) for wish in Coherency]),
     default=str(Coherency.ANY),
-    help="What the domain must be; refused when it is not.",
+    help="Required coherency of the domain. A domain without it is an error.",
 )
-@click.option("--hold", is_flag=True, help="Keep it mapped until a key is pressed, or the standard input ends.")
+@click.option("--hold", is_flag=True, help="Keep the memory mapped until a key is pressed or the standard input ends.")
 @JSON_OPTION
 @click.pass_context
 def map(
@@ -47,8 +47,8 @@ def map(
 ) -> None:
     """Map memory for a device once, and report each step: pinned bytes, addresses, leaf sizes, ioctls and their times.
 
-    Everything is undone in the end, whatever happens. For any other sequence of operations, as a bug report has, write
-    a few lines of Python and run them with 'iommufd shell FILE'.
+    The command undoes everything at the end, also after an error. For another sequence of operations, such as that of a
+    bug report, write a few lines of Python and run them with 'iommufd shell FILE'.
 
     \b
     Examples:
@@ -56,7 +56,7 @@ def map(
       iommufd map --device mock --size 64K --json
     """
     if device is None:
-        raise click.UsageError("say which device to map for with --device")
+        raise click.UsageError("name the device with --device")
     steps: list[MapStep] = []
     with open_session(device, bind, Coherency(coherency)) as (iommufd, bound):
         assert bound is not None
@@ -89,7 +89,7 @@ def _tell(number: int, step: MapStep) -> None:
     for name, value in step.facts.items():
         click.echo(f"     {name}: {_show(name, value)}")
     if step.facts.get("length", 0) > MOST_LEAVES_BYTES and step.do == "map":
-        click.echo(f"     leaves: not read, as the mapping is larger than {format_size(MOST_LEAVES_BYTES)}")
+        click.echo(f"     leaves: not read, because the mapping is larger than {format_size(MOST_LEAVES_BYTES)}")
     for one in step.ioctls:
         verdict = "" if one.result >= 0 else f", {step.error or 'failed; the step went on without it'}"
         click.echo(f"     {one.ioctl}: {format_ns(one.nanoseconds)}{verdict}")
@@ -109,12 +109,12 @@ def _show(name: str, value: Any) -> str:
 
 def _hold() -> None:
     if sys.stdin is None:
-        note("the standard input is closed, so nothing is held")
+        note("the standard input is closed, so --hold has no effect")
     elif sys.stdin.isatty():
-        note("held; press a key to undo everything")
+        note("mapped; press a key to undo everything")
         click.getchar()
     else:
-        note("held until the standard input ends")
+        note("mapped until the standard input ends")
         sys.stdin.read()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Data to stdout, all else to stderr."""
+"""Print data to stdout, and all else to stderr."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 _GAP = "  "
-# Blanks and rules that drawing a column costs beyond its text.
+# Blanks and lines that a drawn column needs beside its text.
 _DRAWN_MARGIN = 3
 
 
@@ -19,7 +19,7 @@ def emit_json(document: object) -> None:
 
 
 def emit_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Print names and what they are, a line each; a name that repeats, or is empty, belongs to the line above."""
+    """Print names with their values, a line each. A name that is empty or repeats the line above is left out."""
     width = max(len(name) for name, _ in facts) + len(":" + _GAP)
     before = ""
     for name, text in facts:
@@ -29,15 +29,15 @@ def emit_facts(facts: Sequence[tuple[str, str]]) -> None:
 
 
 def emit_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: drawn on a terminal, aligned text when piped or where a drawn one would be cut off.
+    """Print a table: drawn on a terminal; aligned text in a pipe, or if the drawn table would be cut off.
 
-    The first column is a name, figures stand right.
+    The first column is a name. Figures are aligned to the right.
     """
     drawn = sum(_widths(headings, rows)) + _DRAWN_MARGIN * (len(headings) + 1)
     if not sys.stdout.isatty() or drawn > shutil.get_terminal_size().columns:
         _emit_plain(headings, rows)
         return
-    from rich import box  # here, as it costs 50 ms and nothing needs it when piped
+    from rich import box  # imported here: it costs 50 ms, and a pipe does not need it
     from rich.console import Console
     from rich.table import Table
 

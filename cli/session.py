@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An iommufd and the device a command was told to use, open while the command runs."""
+"""Open an iommufd and the device of a command while the command runs."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ from iommufd_py.mock import mock_flags
 def open_session(
     device: str | None, bind: bool, coherency: Coherency = Coherency.ANY
 ) -> Iterator[tuple[Iommufd, BoundDevice | None]]:
-    """Open an iommufd and bind *device* to it, None for no device; with *bind*, hold it on vfio-pci during the block.
+    """Open an iommufd and bind *device* to it; None for no device. *bind* holds the device on vfio-pci in the block.
 
-    A mock device is made of the *coherency* that is wanted, where the kernel can; a PCI device is what it is.
+    A mock device gets the wanted *coherency* if the kernel can make one. The coherency of a PCI device is fixed.
     """
     with contextlib.ExitStack() as stack:
         if bind and device in (None, MOCK):

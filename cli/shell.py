@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd shell`: a Python prompt, or a Python file, with the objects at hand."""
+"""`iommufd shell`: run a Python prompt or a Python file with an iommufd, an IOAS and a device."""
 
 import code
 import contextlib
@@ -29,14 +29,14 @@ _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 @BIND_OPTION
 @click.argument("file", type=_FILE, required=False)
 def shell(device: str | None, bind: bool, file: Path | None) -> None:
-    """Give a Python prompt with an iommufd, an IOAS, the device and all classes at hand, or run FILE with them.
+    """Run a Python prompt with an iommufd, an IOAS, the device and all classes, or run FILE with them.
 
-    Everything is closed, and the device given back, when the prompt or the file ends. Names complete with Tab; the
-    history is kept. Python from the standard input runs as well.
+    At the end everything is closed and the device is given back. The prompt completes names with Tab and keeps the
+    history. Python code from the standard input runs too.
 
-    A bug report can be replayed with a file: 'iommufd -v shell FILE' shows each ioctl. A call that must fail stands in
-    a block 'with expect("EEXIST"):', which fails if the call does not. FILE is a program: run one of somebody else in
-    a guest, with 'iommufd lab run -- iommufd shell FILE'.
+    A file can replay a bug report: 'iommufd -v shell FILE' shows each ioctl. Put a call that must fail into a block
+    'with expect("EEXIST"):', which fails if the call succeeds. FILE is a program: run a file of another author in a
+    guest, with 'iommufd lab run -- iommufd shell FILE'.
 
     Exit status: 0 the file ran to its end, 1 a call failed or did not fail as expected, 2 FILE is not Python.
 
@@ -63,14 +63,14 @@ def shell(device: str | None, bind: bool, file: Path | None) -> None:
 
 @contextlib.contextmanager
 def expect(name: str) -> Iterator[None]:
-    """Expect the block to fail with an error of this name, as ``EEXIST``.
+    """Expect the block to fail with an error of this name, for example ``EEXIST``.
 
     Raises:
-        ToolError: it succeeds, or fails otherwise.
+        ToolError: the block succeeds, or fails with another error.
         ValueError: there is no error *name*.
     """
     if not isinstance(name, str) or name not in errno.errorcode.values():
-        raise ValueError(f"{name!r} is not the name of an error: write one as in 'EEXIST'")
+        raise ValueError(f"{name!r} is not the name of an error: write for example 'EEXIST'")
     try:
         yield
     except IommufdError as failure:
@@ -92,7 +92,7 @@ def _compile(file: Path) -> CodeType:
     """Read and compile a program.
 
     Raises:
-        ToolError: it cannot be read.
+        ToolError: the file cannot be read.
         click.UsageError: it is not Python.
     """
     name = "<stdin>" if file == _STDIN else str(file)
@@ -104,16 +104,16 @@ def _compile(file: Path) -> CodeType:
         return compile(source, name, "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as failure:
         where = f", line {failure.lineno}" if isinstance(failure, SyntaxError) and failure.lineno else ""
-        # The message may quote the file, which may have control characters.
+        # The message may quote the file, which may contain control characters.
         reason = (failure.msg if isinstance(failure, SyntaxError) else str(failure)) or type(failure).__name__
         raise click.UsageError(f"{name}{where} is not Python: {_printable(reason)}") from None
 
 
 def _run(program: CodeType, names: dict[str, Any]) -> None:
-    """Run a program; an error is reported with the line of the program, without our own frames.
+    """Run a program. An error is reported with the line of the program, without frames of this tool.
 
     Raises:
-        ToolError: a call failed, or an error in the program.
+        ToolError: a call failed, or the program has an error.
     """
     try:
         exec(program, names)
@@ -146,6 +146,6 @@ def _line_editing(names: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # a read-only home must not spoil the end
+        with contextlib.suppress(OSError):  # a read-only home directory is no error here
             history.parent.mkdir(parents=True, exist_ok=True)
             readline.write_history_file(history)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The entry point: from its first line on, Ctrl-C ends the program with status 130 and without a traceback."""
+"""The entry point. From its first line on, Ctrl-C ends the program with status 130 and without a traceback."""
 
 import os
 import signal
@@ -9,13 +9,13 @@ _INTERRUPTED = 130
 
 
 def _leave_at_once(number: int, frame: FrameType | None) -> None:
-    # Nothing has been opened yet that must be given back.
+    # Nothing is open yet, so nothing must be given back.
     os._exit(_INTERRUPTED)
 
 
 def main() -> None:
     """Import the command line and run it."""
-    # A caller can have us ignore Ctrl-C, as nohup does: then this stays so.
+    # The caller may have set Ctrl-C to be ignored, as nohup does. Keep that.
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave_at_once)

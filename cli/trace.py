@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd trace`: maps, unmaps, flushes and faults as they happen."""
+"""`iommufd trace`: show maps, unmaps, flushes and faults while they happen."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ _EVENTS = {
     "unmap": (("iommu", "unmap"),),
     "fault": (("iommu", "io_page_fault"),),
     "attach": (("iommu", "attach_device_to_domain"),),
-    # The last one is how an IOMMU with caching mode, as a hypervisor's, learns of a new mapping.
+    # By the last one an IOMMU in caching mode, such as that of a hypervisor, is told about a new mapping.
     "flush": (
         ("intel_iommu", "cache_tag_flush_range"),
         ("intel_iommu", "cache_tag_flush_all"),
@@ -36,26 +36,30 @@ _EVENTS = {
 _FLUSH_SYMBOL = "arch_flush_cache_phys"
 _POLL_SECONDS = 0.2
 _READ_BYTES = 1 << 16
-# How long the events that are left in the buffer at the end are shown.
+# Maximum number of seconds to print the events left in the buffer at the end.
 _DRAIN_SECONDS = 5.0
-# trace_pipe puts this between the events.
+# trace_pipe prints this between the events.
 _LOST = re.compile(r"CPU:\d+ \[LOST (\d+) EVENTS\]")
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--event", "events", type=click.Choice(list(_EVENTS)), multiple=True, help="Only these.  [default: all]")
-@click.option("--seconds", type=FiniteFloat(min=0.1), help="How long.  [default: until Ctrl-C, or COMMAND's end]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line and event.")
+@click.option(
+    "--event", "events", type=click.Choice(list(_EVENTS)), multiple=True, help="Show only these events.  [default: all]"
+)
+@click.option(
+    "--seconds", type=FiniteFloat(min=0.1), help="Seconds to trace.  [default: until Ctrl-C, or until COMMAND ends]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print each event as one JSON document on a line.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def trace(
     context: click.Context, events: Sequence[str], seconds: float | None, as_json: bool, command: Sequence[str]
 ) -> None:
-    """Show what IOMMU drivers map, unmap and invalidate, and the faults, of all devices, as it happens.
+    """Show maps, unmaps, invalidations and faults of all devices and IOMMU drivers, while they happen.
 
-    With COMMAND, trace until it ends; its exit status becomes ours. With --seconds as well, tracing stops after that
-    time, and COMMAND goes on to its end. Flushes of data pages are shown on a kernel that does them. A trace instance
-    of our own is used and removed again, so other users of tracing are not disturbed.
+    With COMMAND, trace until it ends, and exit with its status. With --seconds too, tracing stops after that time, and
+    COMMAND continues to its end. Flushes of data pages are shown if the kernel does them. The command uses a private
+    trace instance and removes it at the end, so it does not disturb other users of tracing.
 
     \b
     Examples:
@@ -81,23 +85,23 @@ def trace(
                 raise
         if lost:
             missing = sum(lost) or "some"
-            note(f"{missing} events are missing: they come faster than they can be shown; choose some with --event")
-        # Both go before the wait. An instance cannot be removed while its pipe is open.
+            note(f"{missing} events are missing: they are too many to show; select some with --event")
+        # Close both before the wait: an instance cannot be removed while its pipe is open.
         reading.close()
         instance.close()
         if child is not None:
             if child.poll() is None:
-                note(f"the {seconds:g} s of tracing are over; {command[0]} goes on")
+                note(f"tracing ends after {seconds:g} s; {command[0]} continues")
             status = child.wait()
             context.exit(128 - status if status < 0 else status)
 
 
 def _started(command: Sequence[str], as_json: bool) -> "subprocess.Popen[bytes]":
     try:
-        # With --json our stdout is events and nothing else.
+        # With --json, stdout has nothing but events.
         return subprocess.Popen(command, stdout=sys.stderr if as_json else None)
     except FileNotFoundError:
-        raise ToolError(f"there is no command {command[0]}: give its path, or one that is on PATH") from None
+        raise ToolError(f"there is no command {command[0]}: give its path, or a command on PATH") from None
     except OSError as failure:
         raise ToolError(f"{command[0]} cannot be started: {failure.strerror}") from failure
 
@@ -122,7 +126,7 @@ def _enable(instance: Trace, events: Sequence[str]) -> None:
         try:
             instance.probe(_FLUSH_SYMBOL, {"phys": "$arg1:x64", "length": "$arg2:u64"}, name="flush_data_pages")
         except (NoSymbolError, SkipError):
-            note("this kernel flushes no data pages, so none are shown")
+            note("this kernel does not flush data pages, so no such flushes are shown")
         else:
             enabled += 1
     if not enabled:
@@ -132,15 +136,15 @@ def _enable(instance: Trace, events: Sequence[str]) -> None:
 def _records(
     pipe: int, child: "subprocess.Popen[bytes] | None", deadline: float | None, lost: list[int]
 ) -> Iterator[TraceRecord]:
-    """Yield events until *child* has ended or *deadline* is over, and then the events until that moment.
+    """Yield events until *child* ends or *deadline* is reached, and then the events up to that moment.
 
-    The numbers of events that did not fit into the buffer are added to *lost*, and 0 for events that are left out at
-    the end.
+    The numbers of events that did not fit into the buffer are appended to *lost*, and a 0 if events are left out at the
+    end.
     """
     pending = b""
     over = False
     while not over:
-        # Asked at each turn: events can come without a pause.
+        # Check in each turn, because events may arrive without a pause.
         over = (child is not None and child.poll() is not None) or (
             deadline is not None and time.monotonic() >= deadline
         )
@@ -148,17 +152,17 @@ def _records(
         for data in _chunks(pipe, over):
             *lines, pending = (pending + data).split(b"\n")
             for record in _parsed([line.decode(errors="replace") for line in lines], lost):
-                # Events after the end can follow for ever: they are not part of the answer.
+                # Later events are not part of the output. They could follow without end.
                 if over and record.time > end:
                     return
                 yield record
             if over and time.monotonic() > end + _DRAIN_SECONDS:
-                lost.append(0)  # nobody counts what is still in the buffer
+                lost.append(0)  # the number of events left in the buffer is unknown
                 return
 
 
 def _chunks(pipe: int, drain: bool) -> Iterator[bytes]:
-    """Yield what there is to read: once, after a wait, or all of it."""
+    """Yield readable data: one chunk after a wait, or with *drain* all chunks."""
     while select.select([pipe], [], [], 0 if drain else _POLL_SECONDS)[0]:
         try:
             data = os.read(pipe, _READ_BYTES)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Parameters as people type them."""
+"""Types and options for parameters of the command line."""
 
 import math
 from collections.abc import Callable
@@ -31,21 +31,21 @@ class _Number(click.ParamType[int]):
 
 
 class Values(click.ParamType[tuple[Any, ...]]):
-    """A list with commas, each part of a type of its own: ``4K,2M``, ``dirty,clean``."""
+    """A list with commas, each element of a given type: ``4K,2M``, ``dirty,clean``."""
 
     def __init__(self, each: click.ParamType[Any]) -> None:
         self.name = f"{each.name},..."
         self._each = each
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """Convert each part."""
+        """Convert each element."""
         if isinstance(value, tuple):
             return value
         return tuple(self._each.convert(part, param, ctx) for part in str(value).split(","))
 
 
 class _Bdf(click.ParamType[str]):
-    """A PCI address; a shell completes those there are, or those that this tool took."""
+    """A PCI address. A shell completes those of this machine, or those that this tool took."""
 
     name = "bdf"
 
@@ -81,7 +81,7 @@ class _Bdf(click.ParamType[str]):
 
 BDF = _Bdf()
 TAKEN_BDF = _Bdf(only_taken=True)
-"""An address that this tool took; any other can be typed as well."""
+"""An address. A shell completes those that this tool took, but any other can be typed."""
 BDF_OR_MOCK = _Bdf(or_mock=True)
 
 
@@ -89,7 +89,7 @@ class FiniteFloat(click.FloatRange):
     """A number that is neither ``nan`` nor infinite, in a range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Convert the text, and refuse a number that no clock can reach."""
+        """Convert the text, and refuse ``nan`` and infinite numbers."""
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number", param, ctx)
@@ -103,7 +103,7 @@ SIZES = Values(SIZE)
 
 
 def device_option(**settings: Any) -> Callable[[_Function], _Function]:
-    """Return the option ``--device`` of a command, with what is particular to that command."""
+    """Return the option ``--device``, with the arguments that are special to one command."""
     usual: dict[str, Any] = {
         "type": BDF_OR_MOCK,
         "metavar": "BDF|mock",
@@ -114,5 +114,5 @@ def device_option(**settings: Any) -> Callable[[_Function], _Function]:
 
 DEVICE_OPTION = device_option()
 BIND_OPTION = click.option(
-    "--bind", is_flag=True, help="Bind the device to vfio-pci first, give it back to its driver afterwards."
+    "--bind", is_flag=True, help="Bind the device to vfio-pci first, and give it back to its driver at the end."
 )

@@ -31,35 +31,35 @@ _STATUS = {RuleOutcome.NOT_OBSERVED: 4, RuleOutcome.COUNTS_AGREE: 4}
 _MOST_SEED = (1 << 32) - 1
 _MOST_STEPS = 1_000_000
 _FORMS = ("as_json", "ktap", "junit")
-# Options that mean something only where scenarios are run.
+# Options that apply only if scenarios are run.
 _OF_A_RUN = ("device", "bind", "flush_symbol", "rule_set", "counts_suffice", "steps", "seed", "ktap", "junit", "brief")
 
 
 @click.command()
 @device_option(default=MOCK)
 @BIND_OPTION
-@click.option("--only", metavar="PATTERN", default="*", help="Only scenarios whose name matches, as 'map-*'.")
-@click.option("--full", is_flag=True, help="Combine all triples of the space's values instead of all pairs.")
+@click.option("--only", metavar="PATTERN", default="*", help="Only scenarios whose name matches, for example 'map-*'.")
+@click.option("--full", is_flag=True, help="Test all triples of values of the scenario space instead of all pairs.")
 @click.option(
     "--random",
     "steps",
     type=click.IntRange(1, _MOST_STEPS),
     metavar="STEPS",
-    help="Walk at random for so many steps instead; a walk that breaks a rule is shortened.",
+    help="Run random walks with so many steps instead. A walk that breaks a rule is shortened.",
 )
-@click.option(
-    "--seed", type=click.IntRange(0, _MOST_SEED), metavar="N", help="Seed of the walks.  [default: one of chance]"
-)
+@click.option("--seed", type=click.IntRange(0, _MOST_SEED), metavar="N", help="Seed of the walks.  [default: random]")
 @click.option(
     "--rules",
     "rule_set",
     type=click.Choice(["seed", "refined"]),
     default="seed",
-    help="The three rules of May 2024; or refined: no second flush while another non-coherent domain has the page.",
+    help="seed: the three rules of May 2024; refined: no second flush while another non-coherent domain has the page.",
 )
-@click.option("--counts-suffice", is_flag=True, help="Exit with 0 where only the kernel's counters could be checked.")
+@click.option("--counts-suffice", is_flag=True, help="Also exit with 0 if only the kernel's counters could be checked.")
 @click.option(
-    "--flush-symbol", metavar="NAME", help="Kernel function that flushes (phys, length), if it has a new name."
+    "--flush-symbol",
+    metavar="NAME",
+    help="Kernel function that flushes (phys, length), if its name is unknown to the tool.",
 )
 @click.option("--list", "list_only", is_flag=True, help="List the scenarios; run nothing.")
 @click.option("--explain", metavar="SCENARIO", help="Explain a scenario and its purpose; run nothing.")
@@ -90,14 +90,15 @@ def validate(
 ) -> None:
     """Run scenarios on the running kernel and check each page's history against the three flush rules.
 
-    A device in a non-coherent domain bypasses the CPU caches, so the kernel must flush them before a page enters such a
-    domain and before it gives the page back. Probes on kernel functions show the order of map, flush, unmap and unpin
-    for each page. Without probes only the kernel's own counters can be checked, which do not show the order.
+    A device in a non-coherent domain bypasses the CPU caches. The kernel must therefore flush them before a page enters
+    such a domain and before it unpins the page. Probes on kernel functions show the order of map, flush, unmap and
+    unpin for each page. Without probes only the kernel's own counters can be checked, which do not show the order.
 
-    The flush function itself is believed where the loop inside it cannot be probed; the output says so.
+    If the loop inside the flush function cannot be probed, the tool assumes that the function flushes its whole range,
+    and the output says so.
 
-    Exit status: 0 every rule is kept, 1 a rule is violated or the kernel log has a report, 4 it cannot be observed
-    here, or only the counts agree.
+    Exit status: 0 every rule is kept, 1 a rule is violated or the kernel log has a report, 4 the rules cannot be
+    observed here, or only the counts agree.
 
     \b
     Examples:
@@ -163,7 +164,7 @@ def _refuse_contradictions(context: click.Context) -> None:
     refuse("brief", ("stories",))
     refuse("steps", ("only", "full"))
     if "seed" in given and "steps" not in given:
-        raise click.UsageError("--seed is the seed of --random, which is missing")
+        raise click.UsageError("--seed needs --random")
     if context.params["bind"] and context.params["device"] == MOCK:
         raise click.UsageError("--bind needs a PCI device: name one with --device")
 
@@ -172,7 +173,7 @@ def _kernel_log(stack: contextlib.ExitStack) -> KernelLog | None:
     try:
         return stack.enter_context(KernelLog())
     except OSError:
-        return None  # the doubts name it
+        return None  # the doubts mention it
 
 
 def _doubts(observer: Observer, log: KernelLog | None) -> tuple[str, ...]:
@@ -180,18 +181,18 @@ def _doubts(observer: Observer, log: KernelLog | None) -> tuple[str, ...]:
     if observer.probes is not None:
         if observer.flush_symbols and not observer.inside_seen:
             names = ", ".join(observer.flush_symbols)
-            found.append(f"believed, not seen: that {names} flushes the lines it is called for")
+            found.append(f"assumed, not observed: {names} flushes every line of its range")
         if not observer.sees_sync:
-            found.append("not seen: the IOTLB invalidation; an unmap counts as complete when it is called")
+            found.append("not observed: the IOTLB invalidation; an unmap counts as complete when it is called")
     if log is None:
-        found.append("not seen: the kernel log, which this process may not read")
+        found.append("not observed: the kernel log, which this process has no permission to read")
     return tuple(found)
 
 
 def _walk(
     steps: int, seed: int | None, driver: Driver, observer: Observer, log: KernelLog | None
 ) -> list[ScenarioResult]:
-    """Walk, and stop at the first walk that breaks a rule, shortened."""
+    """Run walks up to the first one that breaks a rule, and shorten that one."""
     seed = random.randrange(_MOST_SEED) if seed is None else seed
     results: list[ScenarioResult] = []
     for number, first in enumerate(range(0, steps, STEPS_OF_A_WALK)):
@@ -200,7 +201,7 @@ def _walk(
         name = f"random-{seed + number}-{length}"
         result = play(walk_scenario(name, walk), driver, observer, log)
         if result.outcome in WORST_FIRST:
-            note(f"the walk with --seed {seed + number} fails; shortening it")
+            note(f"the walk with --seed {seed + number} breaks a rule; shortening it")
             return [*results, _shortest(name, walk, result, driver, observer, log)]
         results.append(result)
     return results

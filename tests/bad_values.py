@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Generated wrong arguments for the Python API, and the sentence that each must be answered with."""
+"""Wrong arguments for the Python API, generated, and the errors that they must cause."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ def _junk_but(*kinds: type) -> st.SearchStrategy[Any]:
 
 _OUT_OF_64_BITS = st.integers(max_value=-1) | st.integers(min_value=1 << 64)
 ADDRESS = _junk_but() | st.booleans() | _OUT_OF_64_BITS
-"""Wrong for a field of 64 bits: an address, a length."""
+"""Wrong values for a field of 64 bits: an address, a length."""
 INT32 = ADDRESS | st.integers(min_value=1 << 32, max_value=(1 << 64) - 1)
-"""Wrong for a field of 32 bits: an id, a PASID."""
+"""Wrong values for a field of 32 bits: an id, a PASID."""
 FLAGS = _junk_but() | st.booleans() | st.integers(max_value=-1)
 OBJECT = _junk_but() | st.booleans() | st.integers()
-"""Wrong where an object of ours is wanted."""
+"""Wrong values for an argument that must be an object of this package."""
 BOOL = _junk_but() | st.integers()
 TEXT = _junk_but(str) | st.booleans() | st.integers()
 BYTES = _junk_but(bytes) | st.booleans() | st.integers()
@@ -44,7 +44,7 @@ SECONDS = _junk_but(float) | st.booleans() | st.floats(max_value=-0.001) | st.ju
 
 @dataclass(frozen=True)
 class Case:
-    """A call, and for each of its arguments values that are wrong; the others are as *right*."""
+    """A call, with wrong values for each of its arguments; the other arguments are those in *right*."""
 
     call: Callable[..., object]
     wrong: Mapping[str, st.SearchStrategy[Any]]
@@ -55,7 +55,7 @@ class Case:
 
 
 def hold(case: Case, *, examples: int = 12) -> None:
-    """Call with one wrong argument at a time; each must end in an error of this package, in one sentence."""
+    """Call with one wrong argument at a time. Each call must raise an error of this package, in one sentence."""
     for name, strategy in case.wrong.items():
         _hold_one(case, name, strategy, examples)
 

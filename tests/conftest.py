@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What all tests share. tests/unit, tests/cli and tests/lab run anywhere; tests/mock and tests/vtd need a kernel."""
+"""Fixtures of all tests. tests/unit, tests/cli and tests/lab run anywhere; tests/mock and tests/vtd need a kernel."""
 
 import errno
 import gzip
@@ -26,7 +26,7 @@ __all__ = ["IN_LAB", "fails", "need", "need_flush_count", "need_ioctl", "need_mo
 FREE_2M = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
 
 
-# Where whoever started the tests has them ignore it, the kernel tells nobody how children ended.
+# If the caller has set SIGCHLD to be ignored, the kernel does not report the status of children.
 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
@@ -39,37 +39,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    # Before anything runs, since a kernel that dies takes the rest of the output with it.
+    # Before any test runs: if the kernel dies, the rest of the output is lost.
     return f"model test: --seed {config.getoption('seed')} --steps {config.getoption('steps')}"
 
 
 def free_huge_pages() -> int:
-    """Return how many 2M pages are free."""
+    """Return the number of free 2M pages."""
     return int(FREE_2M.read_text()) if FREE_2M.exists() else 0
 
 
 def need_huge_pages() -> None:
-    """Skip on a kernel that has none, as User-Mode Linux; on others they must have been reserved."""
+    """Skip on a kernel without huge pages, such as User-Mode Linux. On others they must be reserved."""
     if not FREE_2M.exists():
         pytest.skip("this kernel has no huge pages")
     need(free_huge_pages() >= 4, f"needs 4 free 2M huge pages (nr_hugepages beside {FREE_2M})")
 
 
 def need_page_faults() -> None:
-    """Skip on a kernel in which no device can fault, as User-Mode Linux: no driver there selects CONFIG_IOMMU_IOPF."""
+    """Skip on a kernel without IO page faults, such as User-Mode Linux, where no driver selects CONFIG_IOMMU_IOPF."""
     config = Path("/proc/config.gz")
     if config.exists() and b"CONFIG_IOMMU_IOPF=y" not in gzip.decompress(config.read_bytes()):
         pytest.skip("this kernel has no IO page faults (CONFIG_IOMMU_IOPF)")
 
 
 def need_tracing() -> None:
-    """Skip on a kernel without probes and function tracer, as User-Mode Linux; others must have them."""
+    """Skip on User-Mode Linux, which has no probes and no function tracer. Other kernels must have them."""
     if environment().platform == Platform.UML:
         pytest.skip("User-Mode Linux has no probes and no function tracer")
 
 
 def need_flush_count(iommufd: Iommufd) -> FlushCount:
-    """Return what the kernel flushed so far; skip on one that does not flush, but fail on the lab's patched one."""
+    """Return the kernel's flushes so far. Skip on a kernel that does not flush, but fail on the lab's patched one."""
     count = flush_count(iommufd)
     if count is None:
         assert not os.environ.get("IOMMUFD_LAB_KERNEL", "").startswith("patched"), (
@@ -89,7 +89,7 @@ def fails(number: int) -> Iterator[None]:
 
 @pytest.fixture
 def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `iommufd` as a user does, in a process of its own. Documents that it prints must be as their schemas say."""
+    """Run `iommufd` as a user does, in a separate process. Its JSON documents must conform to their schemas."""
 
     def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).parent / "iommufd"), *arguments]

@@ -18,12 +18,12 @@ def schemas() -> dict[str, Any]:
 
 
 def check(text: str) -> None:
-    """Compare each document of a command's output with its schema. A text that is no document passes.
+    """Check each document of a command's output against its schema. Other text passes.
 
-    A field that the schema does not list is an error here. Elsewhere it is not: new fields may come.
+    A field that is not in the schema is an error here. For users it is not, because new fields may be added.
     """
     for document in _documents(text):
-        import jsonschema  # takes a second on an emulated CPU, and most output is no document
+        import jsonschema  # the import takes a second on an emulated CPU, and most output is no document
 
         schema = schemas()[document["schema"]]
         jsonschema.Draft202012Validator(_closed(schema)).validate(document)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ctrl-C at every moment that counts: in the system calls of some work, one after the other."""
+"""Send Ctrl-C in every system call of a function, one after the other."""
 
 import os
 import signal
@@ -13,10 +13,10 @@ __all__ = ["interrupt_everywhere"]
 
 
 def interrupt_everywhere(work: Callable[[], object], after: Callable[[], object]) -> int:
-    """Do *work* with a SIGINT in its first ioctl(), open() or close(), then in its second, until it gets through.
+    """Run *work* with a SIGINT in its first ioctl(), open() or close(), then in its second, and so on to its end.
 
-    The signal comes in the call, so Python raises when that has done what it does. Work must end by that and nothing
-    else; *after* looks at what is left each time. Return in how many calls it was interrupted.
+    The signal arrives in the call, so Python raises after the call has done its work. *work* must end by that exception
+    and no other; *after* then checks what is left. Return the number of interrupted calls.
     """
     interrupted = 0
     while not _gets_through(work, interrupted + 1):
@@ -43,7 +43,7 @@ def _gets_through(work: Callable[[], object], number: int) -> bool:
 
         return wrapper
 
-    # Whoever started the tests may have them ignore it.
+    # The caller of the tests may have set SIGINT to be ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with patch("os.open", counted(os.open)), patch("os.close", counted(os.close)), ioctl_trace(tick):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ctrl-C at any moment: a timer interrupts some work between two steps of Python, thousands of times."""
+"""Interrupt a function at random moments, thousands of times: a timer sends a signal between two steps of Python."""
 
 import os
 import random
@@ -12,22 +12,22 @@ from collections.abc import Callable
 
 __all__ = ["storm"]
 
-# Seconds in which every signal arrives, whatever else the machine does.
+# Seconds within which every signal arrives, even on a busy machine.
 _LATEST = 20.0
 # Longer than the work of any test. User-Mode Linux rounds the time of a timer up to 10 ms.
 _LONGEST_DELAY = 200e-6
 
 
 def storm(work: Callable[[], object], check: Callable[[], object], *, seconds: float = 3.0) -> int:
-    """Repeat *work* until a signal interrupts it at a random moment, then *check*, and so on; return how often.
+    """Run *work* until a signal interrupts it at a random moment, then *check*, and so on; return the number.
 
-    A forked process does it, which has one thread: the kernel gives a signal that the main thread holds to another one,
-    such as those of numpy.
+    A forked process with one thread does this. In a process with several, such as those of numpy, the kernel would give
+    a signal that the main thread blocks to another thread.
 
     Args:
-        work: may be interrupted at any moment, and goes on from whatever state that leaves.
-        check: runs after each interruption, without signals; it fails for what *work* left behind.
-        seconds: how long to go on.
+        work: function that may be interrupted at any moment, and can continue from the state that is left.
+        check: function that runs after each interruption, without signals, and fails if *work* left something behind.
+        seconds: duration.
     """
     reader, writer = os.pipe()
     with warnings.catch_warnings():
@@ -55,7 +55,7 @@ def storm(work: Callable[[], object], check: Callable[[], object], *, seconds: f
 
 def _storm(work: Callable[[], object], check: Callable[[], object], seconds: float) -> int:
     dropped: list[object] = []
-    # Python discards an exception in __del__(), also that of a signal. No object may stay alive by it.
+    # Python discards exceptions in __del__(), also those of a signal, which must keep no object alive.
     sys.unraisablehook = lambda unraisable: dropped.append(type(unraisable.exc_value))
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     work()
@@ -73,7 +73,7 @@ def _interrupt(work: Callable[[], object], dropped: list[object]) -> None:
     dropped.clear()
     latest = time.monotonic() + _LATEST
     try:
-        # The timer is never stopped: its signal could still arrive after that, in the middle of the test.
+        # The timer is never stopped: its signal could arrive after the stop, in the middle of the test.
         signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, _LONGEST_DELAY))
         while not dropped:
             work()

@@ -5,7 +5,7 @@ import importlib
 
 import click
 
-# Loaded when used: reading results needs neither the compiled extension nor a Linux kernel.
+# Imported when used: commands that only read results then need no compiled extension and no Linux kernel.
 _COMMANDS = {
     "run": "Time IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP, or other operations.",
     "show": "Show a result: the machine, the times, the limits of the figures.",

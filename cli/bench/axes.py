@@ -117,7 +117,7 @@ axis_options = _all(
         _numbers("--hwpts", 0, 1, "Domains on the IOAS."),
         _names("--cache", CacheState, CacheState.DIRTY, "State of the buffer's CPU cache lines before each operation."),
         _names("--iova-use", IovaUse, IovaUse.REUSED, "The same IOVA in each round, or one without page tables."),
-        _sizes("--alignment", "natural", "Exact alignment of the IOVA: it is no multiple of more."),
+        _sizes("--alignment", "natural", "Exact alignment of the IOVA: not a multiple of twice that."),
         click.option(
             "--huge-pages",
             type=Values(click.Choice(["on", "off"])),
@@ -126,7 +126,7 @@ axis_options = _all(
             help="Whether the IOMMU may use large pages.",
         ),
         _names("--accounting", Accounting, Accounting.NONE, "Account that pinned pages are charged to."),
-        _numbers("--threads", 1, 1, "Threads that do the same at the same time."),
+        _numbers("--threads", 1, 1, "Number of threads that do the same operation at the same time."),
         click.option("--own-ioas", is_flag=True, help="Give each thread its own IOAS, instead of one for all."),
         _cpus_or_nodes("--cpu", "CPUs to run on."),
         _cpus_or_nodes("--node", "NUMA nodes of the buffer's memory."),
@@ -135,14 +135,14 @@ axis_options = _all(
 
 
 def bound(device: str, bind: bool) -> AbstractContextManager[object]:
-    """Return a context in which *device* is bound to vfio-pci, if *bind* is true and it is no mock device."""
+    """Return a context that binds *device* to vfio-pci, if *bind* is true and it is not a mock device."""
     if bind and device == MOCK:
         raise click.UsageError("--bind needs a PCI device: give its address with --device")
     return pci.vfio_bound(device) if bind else nullcontext()
 
 
 def chosen_points(options: Mapping[str, Any], *, silent: bool = False) -> tuple[Point, ...]:
-    """Return every combination that can exist; print on stderr which are left out, and repeated values."""
+    """Return every possible combination; print the others and repeated values on stderr."""
     for name, values in options.items():
         if isinstance(values, tuple) and len(set(values)) < len(values) and not silent:
             note(f"iommufd: --{name.replace('_', '-')} names a value twice; it is measured once")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Measure several kernels of the lab boot by boot in turn, until the intervals are narrow enough."""
+"""Boot several kernels of the lab in turn and measure on each, until the intervals are narrow enough."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ from iommufd_py.results import document, model
 
 from ..output import note
 
-# Boots that are repeated because the host was busy, for each kernel.
+# Maximum number of boots of each kernel that are repeated because the host was busy.
 _MORE_BOOTS = 2
 
 
@@ -36,9 +36,9 @@ class Effort:
     """The number of rounds of boots.
 
     Attributes:
-        rounds: at least; each round boots every variant once.
+        rounds: minimum number of rounds. Each round boots every variant once.
         precision: width of an interval that is good enough, 0.05 for 5 %; None: no more rounds than *rounds*.
-        seconds: no further round begins that would end later.
+        seconds: time limit. No further round starts if it would end later.
     """
 
     rounds: int
@@ -53,8 +53,8 @@ class Series:
         variants: the first one is the baseline.
         command: `lab run` and its options, then ``--`` and `bench run` with its options, without kernel, coherency,
             label and output.
-        directory: gets a result file for each variant, complete after each boot.
-        prefix: of the names of these files.
+        directory: directory of the result files, one for each variant, complete after each boot.
+        prefix: prefix of their names.
     """
 
     def __init__(
@@ -120,10 +120,10 @@ class Series:
 
 
 def run_tool(arguments: Sequence[str]) -> None:
-    """Run this tool in a separate process, without its output; its errors are shown.
+    """Run this tool in a separate process. Its output is discarded, and its errors are shown.
 
     Raises:
-        ToolError: it failed.
+        ToolError: the command failed.
     """
     command = [str(Path(sys.executable).parent / "iommufd"), *arguments]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd bench calibrate`: how far two kernels without a difference that matters lie apart."""
+"""`iommufd bench calibrate`: measure the difference between two kernels that should not differ."""
 
 import shlex
 from pathlib import Path
@@ -22,10 +22,10 @@ _MEMORY = "3G"
 @click.option(
     "--other",
     metavar="KERNEL",
-    help="The same source, built or linked in another way.  [default: the same kernel again]",
+    help="A kernel of the same source, built or linked in another way.  [default: the same kernel again]",
 )
 @click.option("--boots", type=click.IntRange(3, 1000), default=6, help="Of each kernel.")
-@click.option("--minutes", type=Finite(min=0.1, max=1440), default=15, help="Begin no round that would end later.")
+@click.option("--minutes", type=Finite(min=0.1, max=1440), default=15, help="Start no round that would end later.")
 @click.option("--results", type=OUTPUT_DIRECTORY, default="results", help="Directory for the samples.")
 def calibrate(kernel: str, other: str | None, boots: int, minutes: float, results: Path) -> None:
     """Compare a kernel with itself, or with a differently linked one, natively.

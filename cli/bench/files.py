@@ -48,7 +48,7 @@ OUTPUT_DIRECTORY = _Directory(output=True)
 
 
 class Finite(click.FloatRange):
-    """A number in a range. Python also reads ``nan`` and ``inf``, which no range excludes."""
+    """A number in a range, but not ``nan`` or ``inf``, which click would accept."""
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Convert and check a number."""
@@ -62,7 +62,7 @@ def make_directory(path: Path) -> None:
     """Create *path* and its parents.
 
     Raises:
-        ToolError: that is not possible.
+        ToolError: the directory cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def make_directory(path: Path) -> None:
 
 
 def page_width() -> int:
-    """Return the columns of the terminal; 80 for a pipe or a file."""
+    """Return the width of the terminal in columns; 80 for a pipe or a file."""
     return shutil.get_terminal_size((WIDTH, 0)).columns if sys.stdout.isatty() else WIDTH
 
 
@@ -84,7 +84,7 @@ def emit_folded(table: Table) -> None:
 
 
 def emit_lines(lines: Sequence[str]) -> None:
-    """Print lines after an empty one, broken between words where they are wider than the page."""
+    """Print an empty line and then the lines. Lines wider than the page are broken between words."""
     if lines:
         click.echo()
     for line in lines:

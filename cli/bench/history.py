@@ -23,7 +23,7 @@ _PICTURES = (".svg", ".png")
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--output", type=OUTPUT_FILE, help="Draw the times here: a file whose name ends in .svg or .png.")
+@click.option("--output", type=OUTPUT_FILE, help="Draw the times to this file; its name ends in .svg or .png.")
 def history(directory: Path, as_json: bool, output: Path | None) -> None:
     """Find the results of a directory at which an operation became slower or faster.
 
@@ -31,7 +31,7 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
     change at the earliest. The exit status is 1 if the last change of an operation made it slower.
     """
     if output is not None and output.suffix not in _PICTURES:
-        raise click.UsageError(f"{output} ends in neither of {' and '.join(_PICTURES)}")
+        raise click.UsageError(f"the name {output} must end in {' or '.join(_PICTURES)}")
     files = {file: document.load(file) for file in sorted(directory.glob("*.json"))}
     if not files:
         raise ToolError(f"{directory} has no result: write one with 'iommufd bench run --output {directory}/1.json'")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd bench patch`: the kernels of the lab side by side."""
+"""`iommufd bench patch`: compare kernels of the lab side by side."""
 
 import shlex
 import sys
@@ -37,7 +37,7 @@ _OWN = ("--device", "--bind", "--coherency", "--output", "--json", "--processes"
 
 @click.command()
 @click.option("--native", is_flag=True, help="On User-Mode Linux: native speed and real caches, mock devices only.")
-@click.option("--coherent", is_flag=True, help="Behind an IOMMU that enforces snooping, where nothing should change.")
+@click.option("--coherent", is_flag=True, help="Behind an IOMMU that enforces snooping: nothing should change.")
 @click.option(
     "--kernels",
     default=",".join(get_args(KernelVariant)),
@@ -47,7 +47,7 @@ _OWN = ("--device", "--bind", "--coherency", "--output", "--json", "--processes"
 @click.option(
     "--boots",
     type=click.IntRange(1, 1000),
-    help=f"Of each kernel, at least.  [default: {_NATIVE_ROUNDS} natively, {_ROUNDS} with --times, else 1]",
+    help=f"Minimum boots of each kernel.  [default: {_NATIVE_ROUNDS} natively, {_ROUNDS} with --times, else 1]",
 )
 @click.option("--processes", type=click.IntRange(1, 1000), default=1, help="On each boot.")
 @click.option("--seconds", type=Finite(min=0.001, max=3600), default=0.05, help="Time for each row in each process.")
@@ -56,12 +56,12 @@ _OWN = ("--device", "--bind", "--coherency", "--output", "--json", "--processes"
     type=Finite(min=0.1, max=100),
     default=PRECISION * 100,
     metavar="PERCENT",
-    help="Natively: boot again until every interval is at most so wide.",
+    help="Natively: boot again until no interval is wider than this.",
 )
 @click.option(
-    "--minutes", type=Finite(min=0.1, max=1440), default=_MINUTES, help="Begin no round of boots that would end later."
+    "--minutes", type=Finite(min=0.1, max=1440), default=_MINUTES, help="Start no round of boots that would end later."
 )
-@click.option("--times", is_flag=True, help="Show times of an emulated CPU too. They say nothing about hardware.")
+@click.option("--times", is_flag=True, help="Also show times of an emulated CPU. They say nothing about hardware.")
 @click.option(
     "--results",
     type=OUTPUT_DIRECTORY,
@@ -140,10 +140,10 @@ def patch(
 
 
 def _check_rows(context: click.Context, arguments: list[str]) -> None:
-    """Refuse wrong options of `bench run` before the first boot, and say once which combinations are left out."""
+    """Refuse wrong options of `bench run` before the first boot, and list the omitted combinations once."""
     for argument in arguments:
         if argument.partition("=")[0] in _OWN:
-            raise click.UsageError(f"{argument} behind -- is set by this command itself")
+            raise click.UsageError(f"{argument} after -- is an option that this command sets itself")
     chosen_points(run.make_context("run", ["--device", "mock", *arguments], parent=context.parent).params)
 
 

@@ -19,14 +19,14 @@ from .files import OUTPUT_DIRECTORY, OUTPUT_FILE, RESULT_FILE, make_directory
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=RESULT_FILE)
 @click.option("--html", type=OUTPUT_FILE, help="Write one self-contained page with all tables and pictures.")
-@click.option("--directory", type=OUTPUT_DIRECTORY, help="Write each picture to a file here.")
+@click.option("--directory", type=OUTPUT_DIRECTORY, help="Write each picture to a file in this directory.")
 @click.option("--format", "kind", type=click.Choice(["svg", "png"]), default="svg", help="Format of those files.")
 @click.option("--trace", "traces", type=RESULT_FILE, multiple=True, help="A file that 'bench trace --json' printed.")
 @click.option("--force", is_flag=True, help="Compare although the machines differ.")
 def plot(
     files: tuple[Path, ...], html: Path | None, directory: Path | None, kind: str, traces: tuple[Path, ...], force: bool
 ) -> None:
-    """Draw results: distribution of the times, time for each page against size, the others against the first.
+    """Draw results: distribution of the times, time for each page by size, and the ratios to the first result.
 
     \b
     Examples:

@@ -22,9 +22,9 @@ from .axes import axis_options, bound, chosen_points, device_options
 from .files import OUTPUT_FILE, Finite
 from .results import show_result
 
-# A log gets a line so often, in seconds.
+# Seconds between two progress lines in a log.
 _LINE_EVERY = 10
-# Time between two saves as a multiple of the time that one takes.
+# Time between two saves, as a multiple of the duration of a save.
 _SAVE_PAUSE = 10
 _DEFAULT_SECONDS = 0.25
 _MOST_SECONDS, _MOST_PROCESSES, _MOST_VALUES = 3600, 10_000, 1_000_000
@@ -50,9 +50,9 @@ _MOST_SECONDS, _MOST_PROCESSES, _MOST_VALUES = 3600, 10_000, 1_000_000
     type=Finite(min=0.001, max=_MOST_SECONDS),
     help=f"Time for each row in each process.  [default: {_DEFAULT_SECONDS}]",
 )
-@click.option("--label", default="", help="Name of this run in all tables.  [default: kernel and coherency]")
+@click.option("--label", default="", help="Name of this run in tables.  [default: kernel and coherency]")
 @click.option("--retry/--no-retry", default=True, help="Measure a row again, at most twice, if the machine was busy.")
-@click.option("--silent", is_flag=True, hidden=True, help="Print no remarks and no progress: for 'bench patch'.")
+@click.option("--silent", is_flag=True, hidden=True, help="Print no remarks and no progress, for 'bench patch'.")
 @click.option("--output", type=OUTPUT_FILE, help="Write the result with all samples, row by row; - is stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result with all samples as one JSON document.")
 def run(
@@ -97,7 +97,7 @@ def run(
 
 @contextlib.contextmanager
 def _saved(file: Path | None) -> Iterator[Callable[[BenchResult], None]]:
-    """Save a result row by row, in a tenth of the time at most; when the run ends in any way, save all of it.
+    """Save a result row by row, in at most a tenth of the time, and the whole result at the end of the run.
 
     A device or a pipe gets the result once, at the end.
     """
@@ -131,7 +131,7 @@ def _show_nothing(progress: runner.RowProgress) -> None:
 
 @contextlib.contextmanager
 def _shown() -> Iterator[Callable[[runner.RowProgress], None]]:
-    """Show progress on stderr: a bar on a terminal, elsewhere a line every few seconds."""
+    """Show progress on stderr: a bar on a terminal, else a line every few seconds."""
     if not sys.stderr.isatty():
         last = time.monotonic()
 
@@ -149,7 +149,7 @@ def _shown() -> Iterator[Callable[[runner.RowProgress], None]]:
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
-    # Drawn at each report only: a thread that draws would run beside the measurement, and would get the signals.
+    # Draw only at a report. A drawing thread would run beside the measurement and receive the signals.
     with Bar(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task("starting", total=None, left="")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd bench trace`: divide the kernel's time."""
+"""`iommufd bench trace`: measure which parts of the kernel take the time of an operation."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from .axes import axis_options, bound, chosen_points, device_options
 @click.option("--rounds", type=click.IntRange(min=1), default=5, help="Number of times to do each operation.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for 'bench plot --trace'.")
 def trace(device: str, bind: bool, coherency: str, rounds: int, as_json: bool, **options: Any) -> None:
-    """Divide the kernel's time: pinning, page tables, flushes, invalidation.
+    """Divide the kernel's time into pinning, page tables, flushes and invalidation.
 
     Probes on the kernel's functions cost time at each call. Read the shares here, and take times from 'bench run'.
     """

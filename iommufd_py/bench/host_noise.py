@@ -8,14 +8,14 @@ from pathlib import Path
 from iommufd_py.bench.noise import CpuTimes
 
 _STAT = Path("/proc/stat")
-# Documentation/accounting/psi.rst: microseconds in which some runnable task waited for a CPU. Absent without PSI.
+# Documentation/accounting/psi.rst: microseconds in which a runnable task waited for a CPU. Absent without PSI.
 _PRESSURE = Path("/proc/pressure/cpu")
 _STEAL = 0.02
 _WAITING = 0.20
 
 
 class HostMeter:
-    """Readings of the host from the construction on."""
+    """Measure the activity of the host since this object was made."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -40,7 +40,7 @@ class HostMeter:
 def _waited_us() -> int | None:
     try:
         text = _PRESSURE.read_text()
-    except OSError:  # no such file, or EOPNOTSUPP with psi=0
+    except OSError:  # there is no file, or reading fails with EOPNOTSUPP (psi=0)
         return None
     match = re.search(r"^some .*total=(\d+)", text, re.MULTILINE)
     return int(match[1]) if match else None

@@ -13,9 +13,9 @@ from iommufd_py.uapi.bench import Move, TimedStep
 from iommufd_py.uapi.enums import MapFlags, Type1MapFlags
 from iommufd_py.uapi.iommufd import FIXED_IOVA, ioas_map
 
-# Away from address zero, where a stray null pointer of a device would land.
+# Not near address zero, which a null pointer of a device would access.
 _LOWEST_IOVA = 4 << 30
-# A page-table page of its own for each fresh IOVA, and no more of them than any run has rounds.
+# A separate page-table page for each fresh IOVA. The maximum exceeds the rounds of any run.
 _FRESH_BYTES = 2 << 20
 _MAX_PLACES = 1 << 20
 _FLAGS = int(MapFlags.READ_WRITE) | FIXED_IOVA
@@ -35,7 +35,7 @@ class ThreadIovas:
         """Return an allowed place, aligned like the largest leaf that could map the size, or exactly as the point says.
 
         Args:
-            name: of the device, for messages.
+            name: name of the device, for messages.
             ranges: allowed IOVAs.
             point: the row.
             thread: number of the thread.
@@ -83,9 +83,9 @@ class Parts:
     """The objects of a round.
 
     Attributes:
-        fd: iommufd or container.
-        ioas_id, dev_id: objects of the iommufd, 0 in a container.
-        group_fd, iommu_type: of the container, 0 in an iommufd.
+        fd: file descriptor of the iommufd or container.
+        ioas_id, dev_id: ids of objects of the iommufd; 0 in a container.
+        group_fd, iommu_type: descriptor and type of the container; 0 in an iommufd.
     """
 
     point: Point

@@ -13,16 +13,16 @@ _STAT = Path("/proc/stat")
 # Columns of the line "cpu" in /proc/stat (Documentation/filesystems/proc.rst): user to steal add up to all time.
 _ALL_TIME = 8
 _STEAL = 7
-# The fixed piece of work: some 30 us natively; the fastest of three, so that an interrupt does not count.
+# The fixed piece of work takes about 30 us natively. The fastest of three counts, to exclude interrupts.
 _WORK = range(3000)
 _WORK_TRIES = 3
-# The two clocks are read one after the other; less than this is the time between the reads.
+# Two clocks are read one after the other. A smaller difference is the time between the reads.
 _CLOCK_NOISE_NS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class CpuTimes:
-    """One reading of /proc/stat: all CPU time and stolen time in ticks (None: not told), and runnable tasks."""
+    """One reading of /proc/stat: all CPU time and stolen time in ticks (None: unknown), and runnable tasks."""
 
     total: int
     steal: int | None
@@ -58,7 +58,7 @@ class NoiseMeter:
         if jump > _CLOCK_NOISE_NS:
             self._clock_jump = max(self._clock_jump, jump / max(elapsed, 1))
         self._last = CpuTimes.parse(_STAT.read_text())
-        self._waiting.append(max(self._last.runnable - 1, 0))  # one is this process
+        self._waiting.append(max(self._last.runnable - 1, 0))  # one of them is this process
         self._work_ns.append(_work_ns())
         self._clocks = clock_ns(), time.time_ns()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The processes that measure: each starts by a fork, with new memory, and ends with the process that asked for it."""
+"""The measuring processes. Each is forked, with new memory, and ends with the process that asked for it."""
 
 import ctypes
 import multiprocessing
@@ -27,12 +27,12 @@ class Plan:
     Attributes:
         device: PCI address of a device bound to vfio-pci, or ``mock``.
         points: one for each row.
-        coherency: required of the domains.
+        coherency: required coherency of the domains.
         iova: first IOVA of the mappings; None takes an aligned place that is allowed.
         processes: number of processes, each of which measures all rows with its own memory.
         values: samples for each row in each process; None takes as many as fit into *row_seconds*, 5 to 2000.
         row_seconds: time for a row in each process, without its warm-up.
-        name: of the result, for tables; empty for none.
+        name: name of the result in tables; empty for none.
         retry: whether to measure a row again if the machine was busy.
     """
 
@@ -57,7 +57,8 @@ class PartOfRow:
 
 Message = Row | PartOfRow
 Measure = Callable[[Plan, Point, bool, Callable[[PartOfRow], None]], Row]
-"""Measures one point; the third argument tells whether this is the first process, the last one receives messages."""
+"""A function that measures one point. The third argument tells whether this is the first process; the last one receives
+messages."""
 
 
 def messages(plan: Plan, measure: Measure) -> Iterator[Message]:
@@ -81,7 +82,7 @@ def _of_forks(plan: Plan, measure: Measure) -> Iterator[Message]:
 
 
 def _of_one_fork(plan: Plan, measure: Measure, *, first: bool) -> Iterator[Message]:
-    # A fork and no new program: an emulated CPU takes seconds to import this package.
+    # Fork without exec: an emulated CPU takes seconds to import this package.
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_measure_rows, args=(plan, measure, first, theirs, os.getpid()))
@@ -107,7 +108,7 @@ def _of_one_fork(plan: Plan, measure: Measure, *, first: bool) -> Iterator[Messa
     finally:
         ours.close()
         if child.pid is not None:
-            # In every case: the kernel releases everything that the process holds.
+            # Always kill it: the kernel then releases everything that the process holds.
             child.kill()
             child.join()
             child.close()
@@ -120,9 +121,9 @@ def _ends_with(parent: int) -> bool:
 
 
 def _measure_rows(plan: Plan, measure: Measure, first: bool, answers: Connection, parent: int) -> None:
-    # A signal is for the process that asked for the figures: it ends this one.
+    # The asking process handles signals, and ends this one.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    # The device must be free after that process is killed.
+    # The device must become free if that process is killed.
     if not _ends_with(parent):
         return
     try:

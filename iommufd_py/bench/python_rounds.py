@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rounds that are timed from Python because they are no series of ioctls: DMA through a mapping, and close()."""
+"""Rounds that are timed in Python because they are not a series of ioctls: DMA through a mapping, and close()."""
 
 import os
 import resource
@@ -24,7 +24,7 @@ from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, clock_ns
 from iommufd_py.uapi.enums import MockDeviceFlags
 from iommufd_py.vfio.sysfs import find_cdev
 
-# The distance at which one written byte makes each line of the CPU's caches dirty.
+# Writing one byte at this distance makes every line of the CPU's caches dirty.
 _CACHE_LINE = 64
 
 
@@ -37,10 +37,10 @@ class Sample:
 
 
 class Stopwatch:
-    """Time one operation, and look at the disturbances of the timed part alone.
+    """Time one operation, and count the disturbances of the timed part.
 
-    A disturbance is a context switch against the will of the thread, or a page fault that waits. The thread gives up
-    the CPU of its own will while it waits for the device, which is part of the operation.
+    A disturbance is an involuntary context switch or a major page fault. While the thread waits for the device it gives
+    up the CPU voluntarily, which is part of the operation.
     """
 
     def __enter__(self) -> Self:
@@ -59,12 +59,12 @@ class Stopwatch:
         return Sample(self._ns, SWITCHED * (switches_after > switches) | FAULTED * (faults_after > faults))
 
 
-class Cycle:
+class PythonRounds:
     """One operation, repeated like the steps of a :class:`~iommufd_py.uapi.bench.Loop`.
 
     Args:
-        name: of the operation.
-        once: does a whole round and returns the sample of the operation in it.
+        name: name of the operation.
+        once: function that does a whole round and returns its sample.
     """
 
     def __init__(self, name: str, once: Callable[[], Sample]) -> None:
@@ -92,7 +92,7 @@ def _disturbances() -> tuple[int, int]:
     return usage.ru_nivcsw, usage.ru_majflt
 
 
-def dma_cycle(engine: DmaEngine, ioas: Ioas, parts: Parts) -> Cycle:
+def dma_rounds(engine: DmaEngine, ioas: Ioas, parts: Parts) -> PythonRounds:
     """Map the buffer, let the device write all of it, unmap it. The content is checked after each round."""
     buffer, iova = parts.buffer, parts.place.iova
 
@@ -109,14 +109,14 @@ def dma_cycle(engine: DmaEngine, ioas: Ioas, parts: Parts) -> Cycle:
                 )
         return stopwatch.sample
 
-    return Cycle("map-dma-unmap", once)
+    return PythonRounds("map-dma-unmap", once)
 
 
-def close_cycle(device_name: str, mock_flags: MockDeviceFlags, parts: Parts) -> Cycle:
+def close_rounds(device_name: str, mock_flags: MockDeviceFlags, parts: Parts) -> PythonRounds:
     """Fill an IO address space and close its descriptors, as the end of a process does.
 
-    Each cache line of the buffer is written before the close, so that it is dirty as the row says: a kernel that
-    flushed at the map has evicted all of them.
+    Each cache line of the buffer is written before the close, so that it is dirty as the row says. A kernel that
+    flushes at the map has evicted all of them.
     """
 
     def once() -> Sample:
@@ -138,7 +138,7 @@ def close_cycle(device_name: str, mock_flags: MockDeviceFlags, parts: Parts) -> 
                 descriptors.close()
             return stopwatch.sample
 
-    return Cycle("close", once)
+    return PythonRounds("close", once)
 
 
 def _open(path: Path, descriptors: ExitStack) -> int:

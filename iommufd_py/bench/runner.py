@@ -43,15 +43,15 @@ _MIN_VALUES = 5
 _MAX_VALUES = 2000
 # Duration of one call into the extension, after which Ctrl-C is handled.
 _CALL_NS = 100_000_000
-# A warm-up consists of blocks of a tenth of the row's time, until two in a row agree, ten at most.
+# A warm-up consists of blocks of a tenth of the row's time, at most ten, until two consecutive ones agree.
 _WARMUP_BLOCKS = 10
 # Share of a row's time for flushing from user space.
 _FLUSH_PART = 0.2
 # Rounds of the floor in each process of each row.
 _ROW_FLOOR_ROUNDS = 200
-# A row is measured again so often in a process if the machine was busy.
+# Maximum number of repetitions of a row in a process if the machine was busy.
 _MORE_ATTEMPTS = 2
-# A row reports its progress so often.
+# Number of progress reports of a row.
 _PART_NS = 2_000_000_000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -83,7 +83,7 @@ def measure(
     Each process measures all rows once, one after the other, so that a drift affects all rows alike.
 
     Raises:
-        ToolError: the plan cannot be carried out here; nothing stays mapped or bound to the iommufd.
+        ToolError: the plan cannot be executed here. Nothing stays mapped or bound to the iommufd.
     """
     result = BenchResult(
         tool_version=tool_version(),
@@ -161,7 +161,7 @@ def _measure(plan: Plan, point: Point, first: bool, tell: Callable[[PartOfRow], 
 def _examine(
     setup: Setup, point: Point, *, with_leaves: bool
 ) -> tuple[int, list[FlushCount | None], dict[int, int] | None]:
-    """Go one round step by step; returns the pinned bytes, the flushes of each operation, and the leaves."""
+    """Run one round step by step; return the pinned bytes, the flushes of each operation, and the leaves."""
     worker, leaves = setup.workers[0], None
     flushes: list[FlushCount | None] = []
     maps = point.workload in (Workload.MAP, Workload.MAP_FILE)
@@ -225,7 +225,7 @@ class _Attempt:
 
 
 def _take(workers: Sequence[Worker], plan: Plan, on_part: Callable[[float], None]) -> _Attempt:
-    """Take samples, again if the machine was busy; returns the quietest attempt."""
+    """Take samples, repeat this if the machine was busy, and return the quietest attempt."""
     attempts: list[_Attempt] = []
     for _ in range(1 + _MORE_ATTEMPTS * plan.retry):
         attempts.append(_take_once(workers, plan, on_part))
@@ -239,7 +239,7 @@ def _take_once(workers: Sequence[Worker], plan: Plan, on_part: Callable[[float],
     budget = int(plan.row_seconds * 1e9)
     round_ns, warmup_rounds, steady = _warm_up(workers, budget)
     values = plan.values or min(max(budget // round_ns, _MIN_VALUES), _MAX_VALUES)
-    # Threads do all rounds in one call: a thread that returned in between would leave the others alone for a while.
+    # Threads do all rounds in one call. Between two calls of one thread, the others would run without it.
     at_once = values if len(workers) > 1 else max(_CALL_NS // round_ns, 1)
     taken = [SampleStore() for _ in workers[0].loop.names]
     meter, left, last = NoiseMeter(), values, clock_ns()
@@ -257,9 +257,9 @@ def _take_once(workers: Sequence[Worker], plan: Plan, on_part: Callable[[float],
 
 
 def _warm_up(workers: Sequence[Worker], budget: int) -> tuple[int, int, bool]:
-    """Go rounds until two blocks in a row have the same medians; returns ns for a round, the rounds, and whether so."""
+    """Run rounds until two consecutive blocks have equal medians; return ns per round, rounds, and success."""
     _together(workers, 1)
-    # The first round also builds page tables. The second one's time decides how many rounds make a block.
+    # The first round also builds page tables. The time of the second gives the number of rounds in a block.
     start = clock_ns()
     _together(workers, 1)
     round_ns = max(clock_ns() - start, 1)
@@ -277,7 +277,7 @@ def _warm_up(workers: Sequence[Worker], budget: int) -> tuple[int, int, bool]:
 
 
 def _together(workers: Sequence[Worker], count: int) -> list[list[Batch]]:
-    """Let every worker do *count* rounds, all from the same moment on, and return their samples."""
+    """Let every worker do *count* rounds, all starting at the same moment, and return their samples."""
     if len(workers) == 1:
         return [workers[0].loop.run(count)]
     gate = Gate(len(workers))

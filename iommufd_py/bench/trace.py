@@ -23,7 +23,7 @@ _WHOLES = {
     "IOMMU_HWPT_ALLOC": "iommufd_hwpt_alloc",
     "IOMMU_DESTROY": "iommufd_destroy",
 }
-# Not every kernel has all of them. Time in a function that another one calls belongs to the inner one, except for a
+# A kernel may lack some of them. Time in a function that another one calls counts for the inner one, except for a
 # flush of data pages, which includes everything that it calls.
 _PARTS = {
     "pinning": ("pin_user_pages_fast", "pin_user_pages_remote", "memfd_pin_folios"),
@@ -82,7 +82,7 @@ def breakdowns(
         records: events of the probes.
         wholes: the operation of each function.
         rounds: number of times that each operation was done.
-        tid: the thread that did them.
+        tid: the thread of the operations.
         row: name of the row.
     """
     mine = [record for record in records if record.tid == tid]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Prepare a point: the kernel's objects, the memory, the loops."""
+"""Prepare the measurement of a point: the kernel's objects, the memory, and the loops."""
 
 import os
 import resource
@@ -16,7 +16,7 @@ from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.pci_address import MOCK
 from iommufd_py.base.units import PAGE_BYTES, format_size
 from iommufd_py.bench.ioctl_rounds import Parts, ThreadIovas, steps
-from iommufd_py.bench.python_rounds import Cycle, close_cycle, dma_cycle
+from iommufd_py.bench.python_rounds import PythonRounds, close_rounds, dma_rounds
 from iommufd_py.dma import DmaEngine, open_engine, reachable
 from iommufd_py.host.limits import limits
 from iommufd_py.mock import MockDevice, mock_flags
@@ -42,7 +42,7 @@ _FOR_ONE_THREAD = (Workload.ATTACH, Workload.TEARDOWN, Workload.CLOSE, Workload.
 
 
 def points(**axes: Iterable[Any]) -> tuple[list[Point], list[str]]:
-    """Combine the values of all axes; returns the points that can exist, and the reasons against the others.
+    """Combine the values of all axes; return the possible points, and the reasons why others are impossible.
 
     Args:
         axes: values for each field of :class:`Point`.
@@ -98,7 +98,7 @@ def _fits_container(point: Point) -> bool:
 class Worker:
     """One thread: its loop, its memory, its first IOVA."""
 
-    loop: Loop | Cycle
+    loop: Loop | PythonRounds
     buffer: DmaBuffer
     iova: int
 
@@ -109,7 +109,7 @@ class Setup:
 
     Attributes:
         iommufd: to read the kernel's flush counters, which are common to all iommufds.
-        bdf: device whose page tables can be shown; None for none.
+        bdf: device whose page tables the kernel can show; None for none.
     """
 
     iommufd: Iommufd
@@ -122,7 +122,7 @@ def set_up(point: Point, device_name: str, coherency: Coherency, iova: int | Non
     """Create everything that *point* needs, and release it at the end.
 
     Raises:
-        ToolError: that is not possible here.
+        ToolError: the point cannot be measured here.
     """
     if point.cache in (CacheState.CLEAN, CacheState.EVICTED) and not can_flush():
         raise ToolError(f"no buffer can be made {point.cache} here: user space needs CLFLUSHOPT; use --cache dirty")
@@ -141,7 +141,7 @@ def set_up(point: Point, device_name: str, coherency: Coherency, iova: int | Non
         try:
             yield Setup(iommufd, bdf, tuple(workers))
         finally:
-            # The mappings must go before the memory.
+            # The mappings must end before the memory.
             for space in spaces:
                 if space.engine is not None:
                     space.engine.close()
@@ -154,13 +154,13 @@ def _maker(point: Point) -> "Callable[[Point, str, Coherency], AbstractContextMa
     return _in_ioas if point.backend is ContainerMode.IOMMUFD else _in_container
 
 
-def _rounds(device_name: str, flags: MockDeviceFlags, space: "_Space", parts: Parts) -> Loop | Cycle:
+def _rounds(device_name: str, flags: MockDeviceFlags, space: "_Space", parts: Parts) -> Loop | PythonRounds:
     if parts.point.workload is Workload.CLOSE:
-        return close_cycle(device_name, flags, parts)
+        return close_rounds(device_name, flags, parts)
     if parts.point.workload is Workload.DMA:
         assert isinstance(space.resource, Ioas)
         assert space.engine is not None
-        return dma_cycle(space.engine, space.resource, parts)
+        return dma_rounds(space.engine, space.resource, parts)
     return Loop(
         steps(parts),
         user_va=parts.buffer.user_va,
@@ -191,7 +191,7 @@ _Spaces = tuple[Iommufd, str | None, list[_Space]]
 def _in_ioas(point: Point, device_name: str, coherency: Coherency) -> Iterator[_Spaces]:
     with Iommufd() as iommufd, ExitStack() as devices:
         if point.accounting is Accounting.MM:
-            iommufd.rlimit_mode = 1  # the kernel accepts it only before the first object
+            iommufd.rlimit_mode = 1  # the kernel accepts the option only before the first object
         device = devices.enter_context(_open(iommufd, device_name, coherency))
         spaces = []
         for _ in range(point.threads if point.own_ioas else 1):
@@ -268,7 +268,7 @@ def _accounting(point: Point) -> AbstractContextManager[None]:
     """Drop CAP_IPC_LOCK so that pages are charged; as root, lift RLIMIT_MEMLOCK first.
 
     Raises:
-        ToolError: pages shall not be charged, but this process has no CAP_IPC_LOCK.
+        ToolError: pages must not be charged, but this process has no CAP_IPC_LOCK.
     """
     if point.accounting is Accounting.NONE:
         if not limits().memlock_ignored:
@@ -285,7 +285,7 @@ def _accounting(point: Point) -> AbstractContextManager[None]:
 def _make_domains(device: BoundDevice, ioas: Ioas, point: Point, coherency: Coherency) -> IovaRanges:
     """Create the HWPTs that exist during all rounds, attach the first one, and return the IOVAs that all can map."""
     if point.workload is Workload.TEARDOWN:
-        # Each round creates and destroys it. Its allowed IOVAs are known while it exists.
+        # Each round creates and destroys this HWPT. Its allowed IOVAs can be read only while it exists.
         with device.alloc_hwpt(ioas, coherency=coherency):
             return ioas.iova_ranges()
     hwpts = [device.alloc_hwpt(ioas, coherency=coherency) for _ in range(point.hwpts)]
@@ -298,7 +298,7 @@ def target(device_name: str, coherency: Coherency) -> Target:
     """Describe the device and the domains made for it.
 
     Raises:
-        CoherencyError: the domains have not the required coherency.
+        CoherencyError: the domains do not have the required coherency.
     """
     with Iommufd() as iommufd, _open(iommufd, device_name, coherency) as device:
         hwpt: Hwpt = device.alloc_hwpt(iommufd.alloc_ioas(), coherency=coherency)

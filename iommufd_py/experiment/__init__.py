@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""One map, step by step, with the ioctls that each step issues and the facts about its result."""
+"""Map memory once, step by step, and report the ioctls and the results of each step."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The steps of `iommufd map`: an IOAS, a HWPT, an attach, a buffer, a map. Each is reported when it is done."""
+"""The steps of `iommufd map`: an IOAS, a HWPT, an attach, a buffer, a map. Each step is reported when it ends."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -20,7 +20,7 @@ from iommufd_py.uapi.call import IoctlCall
 from iommufd_py.vtd import leaf_sizes
 
 MOST_LEAVES_BYTES = 64 << 20
-"""The leaves of a larger mapping are not read: debugfs lists all of them with the IOMMU's lock held."""
+"""Size limit for reading leaves: debugfs lists all leaves under the IOMMU's lock."""
 
 STEPS = 5
 
@@ -29,15 +29,15 @@ _R = TypeVar("_R", bound=Resource)
 
 @dataclass(frozen=True, slots=True)
 class MapStep:
-    """One step that was tried.
+    """Result of one step.
 
     Attributes:
         do: ``ioas``, ``hwpt``, ``attach``, ``buffer`` or ``map``.
-        fields: its arguments, as the user gave them.
-        error: errno it failed with, as ``EEXIST``; empty for success.
+        fields: arguments of the step, as the user gave them.
+        error: name of the errno, for example ``EEXIST``; empty for success.
         message: text of the error, empty for success.
         facts: ids, addresses, bytes and leaves of the result, by name.
-        ioctls: all ioctls that were issued for it.
+        ioctls: all ioctls of the step.
     """
 
     do: str
@@ -56,12 +56,12 @@ class MapOnce:
     """One map for a device, in a ``with`` block that undoes everything at its end.
 
     Args:
-        iommufd: everything is made on it.
-        device: the HWPT is made for it, and attached.
+        iommufd: the iommufd that all objects are made on.
+        device: the device that the HWPT is made for and attached to.
         size: bytes to map.
-        iova: where to map, None for a place of the kernel's choice.
+        iova: IOVA to map at; None lets the kernel choose.
         backing: kind of memory.
-        coherency: what the HWPT must be.
+        coherency: required coherency of the HWPT.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class MapOnce:
         self._open.close()
 
     def steps(self) -> Iterator[MapStep]:
-        """Do the steps and yield each one; the last one is the first that fails."""
+        """Execute the steps and yield each result, up to the first failure."""
         place = {} if self._iova is None else {"iova": self._iova}
         steps: tuple[tuple[str, dict[str, Any], Callable[[], dict[str, Any]]], ...] = (
             ("ioas", {"name": "ioas"}, self._ioas),
@@ -115,7 +115,7 @@ class MapOnce:
 
     def _hwpt(self) -> dict[str, Any]:
         hwpt = self._made_hwpt = self._keep(self._device.alloc_hwpt(self._made_ioas, coherency=self._coherency))
-        assert isinstance(hwpt, Hwpt) and hwpt.evidence is not None  # alloc_hwpt() gives it
+        assert isinstance(hwpt, Hwpt) and hwpt.evidence is not None  # alloc_hwpt() always sets it
         return {"id": hwpt.id, "coherency": str(hwpt.evidence.coherency), "evidence": str(hwpt.evidence)}
 
     def _attach(self) -> dict[str, Any]:

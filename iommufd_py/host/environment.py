@@ -70,7 +70,7 @@ def _cpuinfo_field(cpuinfo: str, name: str) -> str | None:
 
 
 def _platform(cpuinfo: str) -> str:
-    # QEMU names its software CPU so; under KVM the model is the host's or a real CPU's.
+    # QEMU gives this name to its emulated CPU. Under KVM the name is that of a real CPU.
     if "QEMU TCG" in cpuinfo:
         return Platform.TCG
     if _cpuinfo_field(cpuinfo, "vendor_id") == "User Mode Linux":
@@ -84,7 +84,7 @@ def _config() -> Mapping[str, str] | None:
     for place in ("/proc/config.gz", f"/boot/config-{release}", f"/lib/modules/{release}/config"):
         try:
             return parse_config(Path(place).read_bytes())
-        except OSError:  # not there, or not ours to read
+        except OSError:  # the file does not exist, or this user cannot read it
             continue
     return None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The features of iommufd and VFIO that the running kernel has, probed, never concluded from its version."""
+"""Probe the features of iommufd and VFIO in the running kernel. Its version is not used."""
 
 import os
 import re
@@ -43,13 +43,13 @@ class KernelFeatures:
     """Features of the running kernel.
 
     Attributes:
-        iommufd_problem: why /dev/iommu cannot be used, with the remedy; empty when it can.
-        ioctls: by name, whether the kernel has it; empty when /dev/iommu cannot be used.
+        iommufd_problem: the reason why /dev/iommu cannot be used, with the remedy; empty if it can.
+        ioctls: whether the kernel has each ioctl, by name; empty if /dev/iommu cannot be used.
         vfio_cdev: whether VFIO devices get a /dev/vfio/devices/vfioN; also False while vfio is not loaded.
-        vfio_group: whether VFIO groups get a /dev/vfio/N; the same.
-        vfio_pci: whether the vfio-pci driver is there.
-        container: None where there is no /dev/vfio/vfio, or it may not be opened.
-        noiommu: whether devices without an IOMMU are allowed; None on a kernel that cannot.
+        vfio_group: whether VFIO groups get a /dev/vfio/N; also False while vfio is not loaded.
+        vfio_pci: whether the vfio-pci driver is loaded.
+        container: None if /dev/vfio/vfio does not exist or cannot be opened.
+        noiommu: whether VFIO allows devices without an IOMMU; None on a kernel without this mode.
     """
 
     iommufd_problem: str
@@ -62,7 +62,7 @@ class KernelFeatures:
 
 
 def kernel_features() -> KernelFeatures:
-    """Ask the running kernel; nothing is changed."""
+    """Probe the running kernel without changing anything."""
     problem, ioctls = "", {}
     try:
         with Iommufd() as iommufd:
@@ -100,7 +100,7 @@ def _container() -> ContainerSupport | None:
 
 
 def _is_iommufd(fd: int) -> bool:
-    # Both answer the container's ioctls. To all others the type1 container says EINVAL, so probe() cannot tell them.
+    # Both answer the container's ioctls. The type1 container returns EINVAL for all others, so probe() cannot be used.
     try:
         uapi.option_get(fd, IommuOption.RLIMIT_MODE)
     except InvalidFieldError:

@@ -17,11 +17,11 @@ class Iommu:
     """One IOMMU.
 
     Attributes:
-        name: the kernel's: ``dmar0``, ``ivhd0``.
+        name: the kernel's name: ``dmar0``, ``ivhd0``.
         kind: vendor or driver.
-        unit: description of a VT-d unit, None for another IOMMU.
+        unit: description of a VT-d unit; None for another IOMMU.
         registers: registers of another IOMMU as sysfs shows them, by attribute.
-        devices: names of the devices behind it, PCI addresses for the most part.
+        devices: names of the devices behind it, mostly PCI addresses.
     """
 
     name: str
@@ -31,14 +31,14 @@ class Iommu:
     devices: tuple[str, ...]
 
     def flushes(self, dma_cc: bool | None = None) -> Flushes:
-        """Return the flushes of a HWPT behind it; *dma_cc* is the kernel's answer for a HWPT, None predicts it."""
+        """Return the flushes of a HWPT behind this IOMMU, from the kernel's answer *dma_cc* or else as a prediction."""
         if self.unit is not None:
             return flushes_of_vtd(self.unit.capabilities, self.unit.scalable, dma_cc)
         return flushes_of(self.kind, dma_cc)
 
 
 def iommus() -> tuple[Iommu, ...]:
-    """Return the IOMMUs, VT-d's first; none on a machine without, or with them off."""
+    """Return the IOMMUs that the kernel uses, those of VT-d first."""
     units = dmar_units()
     found = [Iommu(unit.name, IommuKind.INTEL_VTD, unit, {}, unit.devices) for unit in units]
     names = {unit.name for unit in units}

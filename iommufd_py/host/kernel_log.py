@@ -10,7 +10,7 @@ _MAX_LINES = 80
 # "[    1.23] [ T123] message", with CONFIG_PRINTK_TIME and CONFIG_PRINTK_CALLER both optional.
 _PREFIX = re.compile(r"^(?:<\d+>)?(?:\[ *\d+\.\d+\] ?)?(?:\[ *[TC]\d+\] ?)?")
 
-# First line of a report. Anchored: the same words further to the right are somebody talking about a report. The formats
+# First line of a report. Anchored, because the same words later in a line only mention a report. The formats
 # are those of the kernel's sources: scripts/report_headers lists them, and a test compares.
 _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("panic", re.compile(r"Kernel panic - not syncing")),
@@ -40,7 +40,7 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("leak", re.compile(r"kmemleak: \d+ new suspected memory leaks")),
     ("interrupt", re.compile(r"irq \d+: nobody cared")),
 )
-# A BUG that announces an oops: what die() prints afterwards belongs to it.
+# A BUG that announces an oops. The lines of die() after it belong to the same report.
 _ANNOUNCES_OOPS = re.compile(
     r"BUG: (?:kernel NULL pointer dereference|unable to handle |.* stack guard page was hit)"
     r"|kernel BUG at |Unable to handle "
@@ -65,8 +65,8 @@ class Splat:
 
     Attributes:
         kind: ``panic``, ``oops``, ``BUG``, ``WARNING``, ``KASAN``, ``lockdep``, ``DMA fault``, ...
-        title: its first line, without timestamp.
-        text: the whole report as it stands in the log.
+        title: first line of the report, without timestamp.
+        text: the whole report, as in the log.
     """
 
     kind: str
@@ -79,7 +79,7 @@ def _kind(message: str) -> str | None:
 
 
 def _starts(messages: list[str]) -> Iterator[tuple[int, int, str]]:
-    """Yield for each report its first line, the line of its header, and its kind."""
+    """Yield the first line, the line of the header and the kind of each report."""
     announced = False
     for at, message in enumerate(messages):
         kind = _kind(message)
@@ -89,7 +89,7 @@ def _starts(messages: list[str]) -> Iterator[tuple[int, int, str]]:
             announced = announced and kind is None
             continue
         announced = bool(_ANNOUNCES_OOPS.match(message))
-        # WARN() with a text puts that between the mark and the header; other reports begin with a ruled line.
+        # WARN() with a text prints it between the mark and the header. Other reports start with a ruled line.
         above = range(at - 1, max(at - 4, -1), -1)
         first = next((index for index in above if _CUT_HERE in messages[index]), at)
         if first == at and at and _RULE.match(messages[at - 1]):
@@ -105,7 +105,7 @@ def _reports(lines: list[str]) -> Iterator[Splat]:
     messages = [_PREFIX.sub("", line) for line in lines]
     starts = list(_starts(messages))
     for number, (first, header, kind) in enumerate(starts):
-        # A report goes on to its end mark; one that has none stops where another one starts.
+        # A report ends at its end mark. Without one it ends at the start of the next report.
         behind = starts[number + 1][0] if number + 1 < len(starts) else len(lines)
         behind = max(min(behind, header + _MAX_LINES), header + 1)
         end = next((at + 1 for at in range(header, behind) if _ended(messages[at])), behind)
@@ -115,8 +115,8 @@ def _reports(lines: list[str]) -> Iterator[Splat]:
 def scan_kernel_log(text: str) -> tuple[Splat, ...]:
     """Return the reports of *text*, a kernel log as a console shows it, in order.
 
-    Some lines look like a report and are none: the stack dumps of fault injection, taint notes, and lines where the
-    words do not stand at the start of the message. They stay out.
+    Some lines look like a report but are none: the stack dumps of fault injection, notes about tainting, and lines with
+    the words later in the message. They are left out.
     """
     return tuple(_reports(text.replace("\r", "").split("\n")))
 
@@ -124,8 +124,8 @@ def scan_kernel_log(text: str) -> tuple[Splat, ...]:
 def scan_dma_faults(text: str) -> tuple[Splat, ...]:
     """Return the faults that an Intel or AMD IOMMU reported in *text*, in order.
 
-    Each is one line: DMA or an interrupt that was stopped, an invalidation that did not complete, a wrong page request.
-    They are apart from :func:`scan_kernel_log`, because they tell of a device, not of a broken kernel.
+    Each is one line: stopped DMA, a stopped interrupt, an invalidation that did not complete, or a wrong page request.
+    :func:`scan_kernel_log` leaves them out, because they report a device and not a fault of the kernel.
     """
     lines = text.replace("\r", "").split("\n")
     messages = ((line, _PREFIX.sub("", line).strip()) for line in lines)

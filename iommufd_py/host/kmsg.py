@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The running kernel's log, from now on."""
+"""Read the running kernel's log, from now on."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 KMSG = Path("/dev/kmsg")
-# Longer than any record; a shorter read is refused.
+# Longer than any record: the kernel refuses a read that is too short.
 _RECORD_BYTES = 8192
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
@@ -30,7 +30,7 @@ class KernelLog:
     """The messages of the kernel from now on.
 
     Raises:
-        OSError: this process may not read it (dmesg_restrict), or there is none.
+        OSError: this process has no permission to read the log (dmesg_restrict), or there is no log.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class KernelLog:
             except BlockingIOError:
                 return
             except OSError as failure:
-                # The ring buffer has moved on; the next read goes on with its oldest record.
+                # The kernel has overwritten unread records. The next read continues with the oldest record left.
                 if failure.errno != errno.EPIPE:
                     raise
 

@@ -27,11 +27,11 @@ class Limits:
     """Limits of a mapping.
 
     Attributes:
-        memlock_bytes: RLIMIT_MEMLOCK of this process, None for no limit.
+        memlock_bytes: RLIMIT_MEMLOCK of this process; None for no limit.
         memlock_ignored: whether CAP_IPC_LOCK lifts it.
         huge_pages: pools by page size.
         thp: setting of transparent huge pages: ``always``, ``madvise``, ``never``, empty on a kernel without them.
-        dma_entry_limit: mappings a type1 container may hold, None where type1 is not loaded.
+        dma_entry_limit: maximum number of mappings in a type1 container; None if type1 is not loaded.
     """
 
     memlock_bytes: int | None

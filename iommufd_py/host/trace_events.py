@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The fields of the kernel's trace events about IOMMUs, read from the text that the kernel prints. Pure.
+"""Read the fields of the kernel's trace events about IOMMUs from their printed text. Pure.
 
 Source: TP_printk() in include/trace/events/iommu.h and drivers/iommu/intel/trace.h.
 """
@@ -24,9 +24,9 @@ _FORMS = (
 
 
 def event_fields(text: str) -> dict[str, int | str]:
-    """Return the fields of an event by name, numbers as such.
+    """Return the fields of an event by name; numbers are converted.
 
-    A range of IOVAs gives ``iova`` and ``iova_end``, the first address behind the range.
+    A range of IOVAs becomes ``iova`` and ``iova_end``, which is the first address after the range.
     """
     plain = text.removeprefix("IOMMU:").strip()
     for form in _FORMS:

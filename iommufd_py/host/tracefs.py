@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A trace instance of our own with dynamic probes, removed afterwards.
+"""A private trace instance with dynamic probes. Both are removed at the end.
 
 Source: Documentation/trace/{ftrace,kprobetrace,fprobetrace}.rst.
 """
@@ -18,7 +18,7 @@ from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.objects.resource import Resource
 
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
-# Both names carry the process that made them, by number, start and PID namespace, and end with a count.
+# Both names contain the process that made them (number, start and PID namespace), and end with a count.
 _INSTANCE = re.compile(r"iommufd-py-(\d+_\d+_\d+)-\d+")
 _GROUP = re.compile(r"[a-z]\w*:(iommufd_py_(\d+_\d+_\d+)_\d+)/(\w+) ")
 _LINE = re.compile(
@@ -45,10 +45,10 @@ class TraceRecord:
     """One event.
 
     Attributes:
-        time: as the trace's clock gives it: a count for ``counter``, seconds for the clocks of time.
-        tid: thread in whose context it happened.
-        name: of the event or the probe, without its group.
-        text: what the event printed.
+        time: value of the trace's clock: a count for ``counter``, seconds for the other clocks.
+        tid: thread that was running.
+        name: name of the event or of the probe, without its group.
+        text: the text of the event.
     """
 
     time: float
@@ -58,7 +58,7 @@ class TraceRecord:
     text: str
 
     def fields(self) -> dict[str, int | str]:
-        """Return the ``name=value`` pairs of the text, numbers as such."""
+        """Return the ``name=value`` pairs of the text; numbers are converted."""
         return {name: _number(value) for name, value in _FIELD.findall(self.text)}
 
 
@@ -70,29 +70,27 @@ def _number(text: str) -> int | str:
 
 
 def parse_trace(lines: Sequence[str]) -> Iterator[TraceRecord]:
-    """Read the text form of a trace buffer, comments left out.
+    """Read the text form of a trace buffer; comments are left out.
 
     Raises:
-        ToolError: a line is not understood.
+        ToolError: a line has an unknown form.
     """
     for line in lines:
         if not line.strip() or line.startswith("#"):
             continue
         match = _LINE.match(line)
         if match is None:
-            raise ToolError(
-                f"the trace has a line that is not understood: {line!r}; report it with the kernel's version"
-            )
+            raise ToolError(f"the trace has a line of unknown form: {line!r}; report it with the kernel's version")
         yield TraceRecord(
             float(match["time"]), int(match["tid"]), int(match["cpu"]), match["name"], match["text"].strip()
         )
 
 
 def find_tracefs() -> Path:
-    """Return where tracefs is mounted.
+    """Return the mount point of tracefs.
 
     Raises:
-        SkipError: nowhere, or it may not be used.
+        SkipError: tracefs is not mounted, or this process has no permission to use it.
     """
     mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
     found = next((Path(words[1]) for words in mounts if words[2] == "tracefs"), None)
@@ -101,20 +99,20 @@ def find_tracefs() -> Path:
             raise SkipError("tracefs is not mounted: mount -t tracefs nodev /sys/kernel/tracing")
         raise SkipError("this kernel has no tracefs: it is built without CONFIG_FTRACE")
     if not os.access(found / "trace", os.R_OK | os.W_OK):
-        raise SkipError(f"{found} may not be used: run as root, or with sudo")
+        raise SkipError(f"there is no permission to use {found}: run as root, or with sudo")
     try:
-        # access() says yes where the kernel is locked down; only open() asks the lockdown.
+        # access() succeeds on a kernel in lockdown. Only open() checks the lockdown.
         os.close(os.open(found / "trace", os.O_RDONLY | os.O_CLOEXEC))
     except OSError as failure:
-        raise SkipError(_refusal(f"{found} may not be used", failure)) from None
+        raise SkipError(_refusal(f"{found} cannot be used", failure)) from None
     return found
 
 
 def lockdown_level(text: str | None = None) -> str:
-    """Return how far the kernel is locked down: ``none``, ``integrity``, ``confidentiality``; empty if unknown.
+    """Return the kernel's lockdown level: ``none``, ``integrity``, ``confidentiality``; empty if unknown.
 
     Args:
-        text: of /sys/kernel/security/lockdown; this machine's by default.
+        text: content of /sys/kernel/security/lockdown; default: that of this machine.
     """
     chosen = re.search(r"\[(\w+)\]", attribute_text(_LOCKDOWN) if text is None else text)
     return chosen[1] if chosen else ""
@@ -124,24 +122,24 @@ def _refusal(what: str, failure: OSError) -> str:
     level = lockdown_level()
     if failure.errno == errno.EPERM and level not in ("", "none"):
         return (
-            f"{what}: this kernel is locked down ({level}), as under Secure Boot: there is no tracing; switch Secure "
-            "Boot off in the firmware setup, or boot without lockdown="
+            f"{what}: this kernel is in lockdown ({level}), as under Secure Boot, and permits no tracing; switch "
+            "Secure Boot off in the firmware setup, or boot without lockdown="
         )
     return f"{what}: {failure.strerror}"
 
 
 class Trace(Resource):
-    """A trace instance of our own: other users of tracing neither see it nor are disturbed.
+    """A private trace instance. It does not disturb other users of tracing.
 
-    Closing it removes its probes and the instance. The next trace removes the leftovers of a process that was killed.
+    Closing it removes its probes and the instance. If a process is killed, the next Trace removes what it left.
 
     Args:
-        clock: as in ``trace_clock``. ``counter`` numbers events, in one order for all CPUs; ``mono_raw`` is
+        clock: name of a clock in ``trace_clock``. ``counter`` numbers all events of all CPUs; ``mono_raw`` is
             CLOCK_MONOTONIC_RAW.
         buffer_bytes: size of the buffer of each CPU.
 
     Raises:
-        SkipError: no tracefs, or it may not be used.
+        SkipError: there is no tracefs, or no permission to use it.
     """
 
     def __init__(self, clock: str = "counter", buffer_bytes: int = _BUFFER_BYTES) -> None:
@@ -166,7 +164,7 @@ class Trace(Resource):
             self._marker = os.open(self.directory / "trace_marker", os.O_WRONLY | os.O_CLOEXEC)
         except OSError as failure:
             self.close()
-            raise SkipError(_refusal(f"{self.directory} may not be used", failure)) from failure
+            raise SkipError(_refusal(f"{self.directory} cannot be used", failure)) from failure
         except BaseException:
             self.close()
             raise
@@ -181,12 +179,12 @@ class Trace(Resource):
 
         Args:
             symbol: name of a kernel function.
-            arguments: fields of the record and where the kernel finds them, as ``{"phys": "$arg1:x64"}``.
-            name: of the event; the symbol's by default.
-            at_return: record returns; the value is ``$retval``.
+            arguments: fields of the record with their places, for example ``{"phys": "$arg1:x64"}``.
+            name: name of the event; default: the symbol.
+            at_return: record the returns; the return value is ``$retval``.
 
         Raises:
-            NoSymbolError: there is no such function, or it may not be probed.
+            NoSymbolError: the function does not exist or cannot be probed.
             SkipError: this kernel has no dynamic probes.
         """
         self._check_open()
@@ -202,7 +200,7 @@ class Trace(Resource):
                     f"{symbol} cannot be probed: {failure.strerror} for {definition!r}; is it in /proc/kallsyms, once?"
                 ) from None
             if failure.errno in (errno.EPERM, errno.EACCES):
-                raise SkipError(_refusal(f"{symbol} may not be probed", failure)) from None
+                raise SkipError(_refusal(f"{symbol} cannot be probed", failure)) from None
             raise
         (self.directory / "events" / self._group / name / "enable").write_text("1")
         self._probes.add(name)
@@ -217,7 +215,7 @@ class Trace(Resource):
         raise SkipError("this kernel has no dynamic probes: it needs CONFIG_KPROBE_EVENTS or CONFIG_FPROBE_EVENTS")
 
     def enable(self, group: str, event: str) -> None:
-        """Record a static event, as ``iommu``, ``map``.
+        """Record a static event, for example ``iommu`` and ``map``.
 
         Raises:
             SkipError: this kernel has no such event.
@@ -229,15 +227,15 @@ class Trace(Resource):
         switch.write_text("1")
 
     def mute(self, name: str) -> None:
-        """Stop recording the event of a probe of ours, as :meth:`probe` named it."""
+        """Stop recording the event *name* that :meth:`probe` returned."""
         self._check_open()
         (self.directory / "events" / self._group / name / "enable").write_text("0")
 
     def follow(self, pids: Collection[int]) -> None:
-        """Record events of these threads only, and of those that they start from now on."""
+        """Record only events of these threads and of threads that they start from now on."""
         self._check_open()
         (self.directory / "options" / "event-fork").write_text("1")
-        # The first write clears the list, the others add to it; a long write would be taken in part.
+        # The first write clears the list, and the others add to it. The kernel would take only a part of a long write.
         with (self.directory / "set_event_pid").open("w") as file:
             for pid in sorted(pids):
                 file.write(f"{pid}\n")
@@ -249,28 +247,28 @@ class Trace(Resource):
         os.write(self._marker, text.encode() + b"\n")
 
     def clear(self) -> None:
-        """Throw away what was recorded, losses too."""
+        """Discard all records and the count of lost ones."""
         self._check_open()
         (self.directory / "trace").write_text("")
         self._missed_before = self._missed()
 
     def read(self) -> list[TraceRecord]:
-        """Return what was recorded since the last clear, in order.
+        """Return the records since the last clear, in order.
 
         Raises:
-            LostEventsError: the buffer did not hold all of it.
+            LostEventsError: the buffer was too small for all of them.
         """
         self._check_open()
         lost = self.lost_events()
         if lost:
             raise LostEventsError(
-                f"{lost} trace events were lost, so the record proves nothing: trace less at a time, or with a larger "
+                f"{lost} trace events were lost, so the records prove nothing: trace less at a time, or with a larger "
                 "buffer"
             )
         return list(parse_trace((self.directory / "trace").read_text(errors="replace").splitlines()))
 
     def lost_events(self) -> int:
-        """Return how many events the buffers lost since the last clear."""
+        """Return the number of events that the buffers lost since the last clear."""
         lost = self._missed() - self._missed_before
         for stats in self.directory.glob("per_cpu/cpu*/stats"):
             for line in stats.read_text().splitlines():
@@ -280,7 +278,7 @@ class Trace(Resource):
         return lost
 
     def _missed(self) -> int:
-        """Count hits of our probes that could not be recorded, as a return probe with too many calls under way."""
+        """Count the hits of our probes without a record, such as a return probe with too many calls at once."""
         profile = self._root / "kprobe_profile"
         if not profile.exists():
             return 0
@@ -290,13 +288,13 @@ class Trace(Resource):
     def _release(self) -> None:
         if self._marker >= 0:
             os.close(self._marker)
-        # First, since it disables the probes, and one that is enabled cannot be removed.
+        # The instance first: removing it disables the probes, and an enabled probe cannot be removed.
         self.directory.rmdir()
         _remove_group(self._root, self._group)
 
 
 def _append(file: Path, line: str) -> None:
-    # One write, and no truncation: opening for truncation would remove everybody's probes.
+    # Append in one write: opening the file for truncation would remove all probes of all users.
     fd = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
         os.write(fd, line.encode() + b"\n")
@@ -317,9 +315,9 @@ def _definitions(root: Path) -> list[str]:
 
 
 def _remove_leftovers(root: Path) -> None:
-    """Remove what processes of ours left that have ended.
+    """Remove the instances and probes of dead processes of this tool.
 
-    Another process can do the same now, and somebody can read a leftover: what cannot be removed stays for the next.
+    Another process may remove them at the same time, or a program may still read one. Those stay for the next call.
     """
     for directory in entries(root / "instances"):
         match = _INSTANCE.fullmatch(directory.name)
@@ -334,25 +332,25 @@ def _remove_leftovers(root: Path) -> None:
 
 
 def _owner() -> str:
-    """Name this process for all PID namespaces: its number, its start, and the namespace that the number is of."""
+    """Return a unique name for this process in all PID namespaces: its number, its start, and its PID namespace."""
     return f"{os.getpid()}_{_start_of(os.getpid())}_{_pid_namespace()}"
 
 
 def _alive(owner: str) -> bool:
-    """Tell whether a process may be alive: one of another PID namespace cannot be looked up, so it counts as alive."""
+    """Tell whether a process may be alive. One of another PID namespace is unknown here, so it counts as alive."""
     pid, start, namespace = map(int, owner.split("_"))
     return namespace != _pid_namespace() or _start_of(pid) == start
 
 
 def _start_of(pid: int) -> int:
-    """Return when a process started, in clock ticks since boot; 0 for one that has ended. Source: proc(5)."""
+    """Return the start of a process in clock ticks since boot; 0 for one that has ended. Source: proc(5)."""
     # The command's name, in parentheses, can contain anything.
     fields = attribute_text(Path("/proc", str(pid), "stat")).rpartition(")")[2].split()
     return int(fields[19]) if len(fields) > 19 else 0
 
 
 def _pid_namespace() -> int:
-    """Return the number of our PID namespace, 0 on a kernel without them."""
+    """Return the number of our PID namespace; 0 on a kernel without PID namespaces."""
     try:
         return os.stat("/proc/self/ns/pid").st_ino
     except FileNotFoundError:

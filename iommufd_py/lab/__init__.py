@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The lab: a real kernel, built here, booted under QEMU behind an emulated VT-d, or run as a process.
+"""The lab: build real kernels, and run commands on them under QEMU with an emulated VT-d, or as User-Mode Linux.
 
-* Data and text: ``machine`` (the machines), ``guest`` (the script it runs), ``config`` (the kernel's
+* Data and text: ``machine`` (the machines), ``guest`` (the script of a guest), ``config`` (the kernel's
   configuration), ``kernellog`` (panics and warnings in a log), ``tap`` (reports of selftests).
-* The host: ``paths``, ``host``, ``process`` (children that do not outlive us, locks), ``confine``
-  (what they may write), ``progress``.
-* From a package or a tree to an image: ``apt``, ``source``, ``build``, ``cache``, and ``kernel`` in front of them.
-* From an image to a result: ``qemu`` and ``vm`` behind VT-d, ``native`` without one, ``runs`` for what both have;
-  ``selftest`` on top.
-* ``doctor``: what is missing, and the command that mends it.
+* The host: ``paths``, ``host``, ``process`` (child processes and locks), ``confine`` (write protection for children),
+  ``progress``.
+* From a package or a tree to an image: ``apt``, ``source``, ``build``, ``cache``; ``kernel`` calls them.
+* From an image to a result: ``qemu`` and ``vm`` for the machine with VT-d, ``native`` for User-Mode Linux, ``runs`` for
+  the parts of both; ``selftest`` and ``tables`` use them.
+* ``doctor``: everything that is missing, and the command that mends it.
 """

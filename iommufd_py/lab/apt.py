@@ -19,7 +19,7 @@ from iommufd_py.lab.progress import Progress
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-# Suites that the main archive has under these very names; -security and third parties live elsewhere.
+# Suites of the main archive. Security updates and third parties have archives of their own.
 _MAIN_SUITES = re.compile(r"(?:old)*stable|testing|unstable|sid|bookworm|trixie|forky|duke")
 _DEBIAN_SUITES = re.compile(rf"(?:{_MAIN_SUITES.pattern})(?:-security|-updates|-backports)?")
 
@@ -65,7 +65,7 @@ def parse_deb822(text: str) -> Iterator[Archive]:
         signed_by = fields.get("signed-by", "")
         for uri in fields.get("uris", "").split():
             for suite in fields.get("suites", "").split():
-                # A key may also be given in the file itself; the distribution's keyring has it.
+                # Signed-By may hold the key itself. The distribution's keyring has that key too.
                 yield Archive(uri, suite, signed_by if signed_by.startswith("/") else _KEYRING)
 
 
@@ -103,8 +103,8 @@ class PrivateApt:
             f'Dir::Etc::SourceList "{directory}/sources.list";',
             f'Dir::State "{directory}/state";',
             f'Dir::Cache "{directory}/cache";',
-            # Nothing of /etc/apt counts: its hooks, pins and indexes are for the real system. Only the network settings
-            # are taken from it, below.
+            # Ignore /etc/apt: its hooks, pins and indexes are for the real system. Only its network settings are used,
+            # below.
             *(f'Dir::Etc::{name} "-";' for name in ("SourceParts", "Main", "Parts", "Preferences", "PreferencesParts")),
             'Acquire::Languages "none";',
             'Acquire::PDiffs "false";',
@@ -125,7 +125,7 @@ class PrivateApt:
         """Fetch the package lists.
 
         Raises:
-            LabError: a list cannot be had, or its signature cannot be verified with the keys of this machine.
+            LabError: a list cannot be fetched, or the keys of this machine do not verify its signature.
         """
         run_tool(["apt-get", "update", "-q"], "apt-get update", env=self._environment)
 
@@ -136,11 +136,10 @@ class PrivateApt:
         return versions[0] if versions else None
 
     def lacking(self, packages: Sequence[str]) -> dict[str, str]:
-        """Return the packages that *packages* need and that this machine does not have, each with the version to
-        download.
+        """Return those of *packages* and their dependencies that this machine lacks, with the version to download.
 
         Raises:
-            LabError: the archives do not have one of them, or it does not go together with what is installed.
+            LabError: the archives lack one of them, or it conflicts with an installed package.
         """
         argv = ["apt-get", "install", "--simulate", "-q", "--no-install-recommends", *packages]
         output = run_tool(argv, f"cannot find {', '.join(packages)}", env=self._environment)

@@ -29,9 +29,9 @@ TOOLS = {"gcc": "gcc", "make": "make", "flex": "flex", "bison": "bison", "bc": "
 BUILD_BYTES = 600 << 20
 """Disk space for the objects of one kernel."""
 
-_KEPT_OWN = 5  # kernels of one developer's tree, which change with every edit
+_KEPT_OWN = 5  # kept kernels of one developer's tree; each edit makes a new one
 
-_FULL_BUILD_STEPS = 1790  # lines of CC, AS, LD and AR in a build of 7.3 from nothing, for the progress bar
+_FULL_BUILD_STEPS = 1790  # lines of CC, AS, LD and AR in a full build of 7.3, for the progress bar
 _STEP = re.compile(rb"  (?:CC|AS|LD|AR) ")
 
 
@@ -53,7 +53,7 @@ def build(recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: P
     """Return the kernel of *recipe*, built from *tree* with *patches* unless it is in the cache.
 
     Raises:
-        LabError: it does not build; the sentence names the log.
+        LabError: the kernel does not build. The text names the log.
     """
     with _locked(tree, progress):
         kernel = cache.find(recipe)
@@ -90,7 +90,7 @@ def build_selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], p
     source.
 
     Raises:
-        LabError: they do not compile.
+        LabError: the selftests do not compile.
     """
     programs = kernel.directory / "selftests"
     if programs.exists():
@@ -131,10 +131,10 @@ class _BuildDirectory:
 
     @property
     def make(self) -> list[str]:
-        """The command that builds in it, up to the target."""
+        """The make command without its target."""
         jobs = f"-j{len(os.sched_getaffinity(0))}"
         make = ["make", "--no-print-directory", "-C", str(self.tree), f"O={self.objects}", f"ARCH={self.arch}", jobs]
-        # An empty LOCALVERSION keeps the state of a git tree out of the name, and with it a relinking.
+        # An empty LOCALVERSION keeps the state of a git tree out of the version, which would relink the kernel.
         return [*make, "LOCALVERSION=", "KBUILD_BUILD_USER=iommufd", "KBUILD_BUILD_HOST=lab"]
 
 
@@ -242,7 +242,7 @@ def apply_patch(patch: Path, target: Path, *options: str, to: str) -> None:
     """Apply *patch* to *target*, which an error calls *to*.
 
     Raises:
-        LabError: it does not apply.
+        LabError: the patch does not apply.
     """
     run_tool(
         ["patch", "--batch", "--fuzz=0", "-p1", "-d", str(target), "-i", str(patch), *options],

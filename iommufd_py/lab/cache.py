@@ -20,7 +20,7 @@ VARIANTS: tuple[Variant, ...] = get_args(Variant)
 """The kernels that have a name, in the order of what is in them."""
 
 IMAGES: dict[Arch, Path] = {"x86_64": Path("arch/x86/boot/bzImage"), "um": Path("linux")}
-"""Where a build leaves what is booted; the last part is its name in the cache."""
+"""Path of the bootable file in a build directory. The last part is its name in the cache."""
 
 _SCHEMA = "iommufd-lab-kernel/1"
 _DEBUG, _DEVICES = "debug-", "devices-"
@@ -48,7 +48,7 @@ class Recipe:
     """Everything that a kernel is made from.
 
     Attributes:
-        variant: ``stock``; ``patched`` with the project's fixes and series; ``patched-refined`` with what goes on top.
+        variant: ``stock``; ``patched`` with the fixes and the series; ``patched-refined`` also with the refinement.
         series: kernel series, e.g. ``7.3``.
         source: identity of the source tree.
         config: digest of the configuration's symbols, after ``debug-`` or ``devices-`` for one of these configurations.

@@ -49,8 +49,8 @@ class Configuration:
     Attributes:
         arch: ``x86_64`` for the virtual machine with VT-d; ``um`` for User-Mode Linux, a kernel that is a process of
             this machine and has the mock driver alone.
-        debug: with lockdep, KASAN and the like, which find faults and make a kernel slow.
-        devices: with everything that can use a PCI device: RAID, bridges, namespaces, a text console, lockdown.
+        debug: with lockdep, KASAN and similar checks, which make a kernel slow.
+        devices: with all kinds of users of a PCI device (RAID, bridges, namespaces, a text console), and lockdown.
     """
 
     arch: Arch = "x86_64"
@@ -85,7 +85,7 @@ class Check:
     """The differences between a configuration and the fragment it was made from.
 
     Attributes:
-        dropped: symbols that the tree knows but that did not get their value, by a dependency that is not met.
+        dropped: symbols of this series that did not get their value, because a dependency is not met.
         unknown: symbols that this series does not have.
     """
 
@@ -113,7 +113,7 @@ def check_config(wanted: str, got: str, messages: str) -> Check:
     Args:
         wanted: the fragment.
         got: the resulting ``.config``.
-        messages: what Kconfig said, with KCONFIG_WARN_UNKNOWN_SYMBOLS set.
+        messages: output of Kconfig, with KCONFIG_WARN_UNKNOWN_SYMBOLS set.
     """
     result = parse_config(got)
     unknown = {f"CONFIG_{name}" for name in re.findall(r"unknown symbol: (\w+)", messages)}

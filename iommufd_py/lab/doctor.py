@@ -31,10 +31,10 @@ class Diagnosis:
     """One thing that the lab needs or can use.
 
     Attributes:
-        subject: what it is about.
+        subject: the thing that was checked.
         state: ``ok``; ``note`` when the lab does without; ``missing`` when it cannot run.
-        text: what was found.
-        remedy: the command that mends it, empty where nothing has to be done.
+        text: the finding.
+        remedy: the command that mends it, empty if nothing has to be done.
     """
 
     subject: str
@@ -104,7 +104,7 @@ def _kernels(stock: Kernel | None) -> Iterator[Diagnosis]:
     for variant, kernel in (("stock", stock), ("patched", cached_kernel("patched", series))):
         if kernel is None:
             command = f"iommufd lab kernel build {variant}"
-            yield Diagnosis(f"{variant} kernel", "note", "not built yet, is built when it is wanted", command)
+            yield Diagnosis(f"{variant} kernel", "note", "not built yet; the first run builds it", command)
         else:
             yield Diagnosis(f"{variant} kernel", "ok", f"{kernel.release} from {kernel.recipe.source}")
 
@@ -118,7 +118,7 @@ def _emulator() -> Iterator[Diagnosis]:
         remedy = f"sudo apt-get install {' '.join(missing)}"
         yield Diagnosis(subject, "note", f"not built yet, and its build needs {', '.join(missing)}", remedy)
     else:
-        text = "not built yet, is built when --incoherent asks for it"
+        text = "not built yet; the first run with --incoherent builds it"
         yield Diagnosis(subject, "note", text, "iommufd lab emulator build")
 
 

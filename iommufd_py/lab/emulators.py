@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The emulator with CPU caches: QEMU from Debian's source package with the lab's patch, built once.
 
-It needs no root: what a build needs and this machine lacks is unpacked beside the source.
+It needs no root: missing build dependencies are unpacked beside the source.
 """
 
 import json
@@ -24,13 +24,13 @@ from iommufd_py.lab.progress import Progress
 from iommufd_py.lab.source import require_space
 
 FIRMWARE = ("/usr/share/seabios", "/usr/share/qemu")
-"""Where the packages of the machine's own QEMU keep the firmware, which Debian's source package of QEMU has not."""
+"""Directories of the firmware. It comes from the machine's own QEMU packages; the source package has none."""
 
 _DATA = Path(str(resources.files("iommufd_py.lab") / "emulator"))
 _BINARY = "qemu-system-x86_64"
 _SCHEMA = "iommufd-lab-emulator/1"
 
-# One version for every Debian: the patch is made for it.
+# The same version on every Debian: the patches are made for it.
 _SUITE, _PACKAGE, _UPSTREAM = "bookworm", "qemu", "7.2"
 
 _TOOLS = {"gcc": "gcc", "patch": "patch", "xz": "xz-utils", "apt-get": "apt", "dpkg-deb": "dpkg"}
@@ -74,7 +74,7 @@ class EmulatorRecipe:
         source: package and version.
         patches: digest of the lab's patches.
         devices: digest of the list of devices.
-        options: digest of what it is configured with.
+        options: digest of the configure options.
         compiler: first line of the compiler's version.
     """
 
@@ -100,12 +100,12 @@ class Emulator:
 
     @property
     def program(self) -> Path:
-        """What is run in the place of the machine's own QEMU; it finds its firmware in :data:`FIRMWARE`."""
+        """The program that replaces the machine's own QEMU. It finds its firmware in :data:`FIRMWARE`."""
         return self.directory / _BINARY
 
     @classmethod
     def load(cls, directory: Path) -> Self | None:
-        """Return the emulator in *directory*, or None when it is of another version of this tool."""
+        """Return the emulator in *directory*. Return None if another version of this tool wrote it."""
         meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
         if meta.get("schema") != _SCHEMA:
             return None
@@ -127,9 +127,9 @@ def _recipe(source: str, compiler: str) -> EmulatorRecipe:
 
 
 def cached_emulator() -> Emulator | None:
-    """Return the last built emulator that the present patches, devices and options give.
+    """Return the newest emulator with the present patches, devices and options.
 
-    The compiler and the release of the source do not matter here, as for a kernel.
+    Its compiler and its release of the source may differ from the present ones, as with a kernel.
     """
     found = [Emulator.load(path.parent) for path in paths.emulators_dir().glob("[!.]*/meta.json")]
     fitting = [
@@ -139,15 +139,15 @@ def cached_emulator() -> Emulator | None:
 
 
 def missing_tools() -> list[str]:
-    """Return the packages that a build needs installed and does not find."""
+    """Return the missing packages among those that a build needs installed."""
     return [package for tool, package in _TOOLS.items() if shutil.which(tool) is None]
 
 
 def build_emulator(progress: Progress) -> Emulator:
-    """Return the emulator, built now when there is none.
+    """Return the emulator. Build it if the cache has none.
 
     Raises:
-        LabError: it cannot be fetched or does not build; the sentence names the log.
+        LabError: the source cannot be fetched, or the emulator does not build. The text names the log.
     """
     emulator = cached_emulator()
     if emulator is not None:
@@ -170,7 +170,7 @@ def build_emulator(progress: Progress) -> Emulator:
 
 
 class _Build:
-    """One build, in a directory that is gone afterwards."""
+    """One build, in a directory that is removed at the end."""
 
     def __init__(self, directory: Path, log: Path, progress: Progress) -> None:
         self._source = directory / "source"
@@ -188,7 +188,7 @@ class _Build:
         source = mirror(archives, _SUITE)
         if source is None:
             raise LabError(
-                "there is no Debian archive in /etc/apt/sources.list*: the emulator's source is not to be had"
+                "there is no Debian archive in /etc/apt/sources.list*: so the emulator's source cannot be fetched"
             )
         version = self._fetch_source(replace(source, kind="deb-src"))
         self._unpack_needs(archives)
@@ -206,10 +206,10 @@ class _Build:
         apt.update()
         version = apt.newest(_PACKAGE)
         if version is None or f"{_UPSTREAM}+" not in version:
-            raise LabError(f"{_SUITE} has no source of {_PACKAGE} {_UPSTREAM}, only {version}: the patch does not fit")
+            raise LabError(f"{_SUITE} has no source of {_PACKAGE} {_UPSTREAM}, only {version}: the patches do not fit")
         progress.step(f"downloading the source of {_PACKAGE} {version}", 100)
         for file in apt.download_source(_PACKAGE, version, self._downloads, progress):
-            # The tarball has one directory around it all, Debian's part has not.
+            # All files of the upstream tarball are in one directory; those of Debian's tarball are not.
             strip = ["--strip-components=1"] if ".orig." in file.name else []
             if file.suffix == ".xz":
                 run_tool(["tar", "-xJf", str(file), "-C", str(self._source), *strip], f"cannot unpack {file.name}")
@@ -223,23 +223,23 @@ class _Build:
         return version
 
     def _unpack_needs(self, archives: list[Archive]) -> None:
-        """Unpack what the build needs and this machine lacks, and have it refer to where it is."""
-        self._progress.step("looking for what the build needs")
+        """Unpack the build dependencies that this machine lacks, and make their links and paths fit."""
+        self._progress.step("looking for the build dependencies")
         apt = PrivateApt(paths.work_dir() / "apt" / "emulator-needs", archives)
         apt.update()
         lacking = apt.lacking(_NEEDS)
         if lacking:
-            self._progress.step(f"downloading {len(lacking)} packages that the build needs", 100)
+            self._progress.step(f"downloading {len(lacking)} build dependencies", 100)
             for file in apt.download(lacking, self._downloads, self._progress):
                 run_tool(["dpkg-deb", "-x", str(file), str(self._sysroot)], f"cannot unpack {file.name}")
         for link in self._sysroot.rglob("*.so"):
             if link.is_symlink() and not link.exists():
-                # To a library that is installed already.
+                # A link to a library that is installed on this machine.
                 target = _SYSTEM_LIBRARIES / link.readlink().name
                 link.unlink()
                 link.symlink_to(target)
         for library in self._sysroot.rglob("*.so.*"):
-            # What an unpacked program needs, and nothing in the place of what is installed.
+            # The libraries of the unpacked programs. They come last, so that they replace no installed library.
             if not (_SYSTEM_LIBRARIES / library.name).exists():
                 (self._libraries / library.name).symlink_to(library)
         for file in self._sysroot.rglob("*.pc"):
@@ -252,13 +252,13 @@ class _Build:
         usr = self._sysroot / "usr"
         return os.environ | {
             "LC_ALL": "C",
-            # The distribution's Python first, not that of the environment which this tool runs in.
+            # The distribution's Python before the Python environment of this tool.
             "PATH": os.pathsep.join([str(usr / "bin"), "/usr/bin", *os.get_exec_path()]),
             "LD_LIBRARY_PATH": str(self._libraries),
             "PKG_CONFIG_PATH": os.pathsep.join(
                 map(str, (usr / "lib/x86_64-linux-gnu/pkgconfig", usr / "share/pkgconfig"))
             ),
-            # Meson's own modules.
+            # Modules of Meson.
             "PYTHONPATH": str(usr / "lib/python3/dist-packages"),
         }
 
@@ -295,7 +295,7 @@ class _Build:
 
 
 def _publish(recipe: EmulatorRecipe, program: Path, log: Path) -> Emulator:
-    """Put an emulator into the cache, complete or not at all, and remove those that it takes the place of."""
+    """Put an emulator into the cache, complete or not at all, and remove the ones that it replaces."""
     parent = paths.emulators_dir()
     parent.mkdir(parents=True, exist_ok=True)
     built_at = time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -13,10 +13,10 @@ END_MARK = "iommufd-lab: exit status "
 _FAILURE_MARK = "iommufd-lab: failed: "
 
 OVERLAYS = ("/etc", "/tmp", "/var")
-"""Copy on write in a guest: where programs expect to be able to write. The rest of the root file system is read-only,
-so that a result written to a wrong place is an error and not lost in silence."""
+"""Directories that a guest copies on write, because programs expect to write there. The rest of the root file system is
+read-only: a program that writes a result to a wrong place fails, and no result is lost silently."""
 
-# The variables that a command in the guest inherits. It is a list, as in ssh: other variables name sockets and
+# The variables that a command in the guest inherits. Other variables name sockets and
 # directories that the guest does not have, or hold secrets that do not belong into a file.
 _FORWARDED = frozenset(
     {"CI", "COLORTERM", "COLUMNS", "FORCE_COLOR", "HOME", "LANG", "LOGNAME", "NO_COLOR", "TERM", "TZ", "USER"}
@@ -63,7 +63,7 @@ def mount_hostfs(index: int, path: Path) -> list[str]:
 
 def failure(kernel_log: str) -> str | None:
     """Return why the guest's set-up failed, from its kernel log. Return None if the set-up succeeded."""
-    # Text after the command's own mark may come from the command.
+    # Text after the mark of the command's start may come from the command.
     match = re.search(rf"{_FAILURE_MARK}(.*)", kernel_log.partition(BEGIN_MARK)[0])
     return match[1].strip() if match else None
 
@@ -71,8 +71,8 @@ def failure(kernel_log: str) -> str | None:
 def _functions(leave: str) -> str:
     """Return the shell functions ``try``, which runs a necessary step of the set-up, and ``fail``.
 
-    The message of a failed step goes to the kernel log. There :func:`failure` finds it even if the guest's output does
-    not get through. Then the script runs *leave*. The kernel takes one line of at most 1000 bytes or so.
+    The message of a failed step goes to the kernel log. There :func:`failure` finds it, even if the guest's output is
+    lost. Then the script runs *leave*. The kernel log takes a line of at most about 1000 bytes.
     """
     return f"""fail() {{
     line=$(printf '%s' "$*" | tr -s '[:space:]' ' ' | cut -b -800)
@@ -100,10 +100,10 @@ def guest_script(
         cwd: its working directory.
         environment: variables to set for it.
         shares: directories, in the order of :func:`share_args`, to mount read-write over the same path.
-        cached: directories below a share that do not change during the run (the virtual environment): they stay on the
-            root file system, which is mounted with caching, as every module that Python imports there is otherwise
-            several round trips to the host.
-        mount_share: gives the command that mounts a share, from its number and its path.
+        cached: directories below a share that do not change during the run (the virtual environment). They stay on the
+            root file system, which the guest caches. On a share, each import of a Python module would take several
+            round trips to the host.
+        mount_share: function that returns the command to mount a share, from its number and path.
     """
     shown = shlex.join(command)
     lines = ["#!/bin/sh", _functions("exit 125")]

@@ -19,5 +19,5 @@ def kvm_problem() -> str | None:
     if not os.path.exists("/dev/kvm"):
         return "there is no /dev/kvm; load kvm_intel or kvm_amd"
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return "/dev/kvm may not be opened; add yourself to the group kvm"
+        return "there is no permission to open /dev/kvm; add yourself to the group kvm"
     return None

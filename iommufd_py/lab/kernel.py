@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Which kernel to boot: by name from the cache, built when it is not there yet, or any image by path.
+"""Choose the kernel to boot: one of the lab's kernels by its name, built if necessary, or any image by its path.
 
-A kernel of the lab is a variant (stock, patched or patched-refined) of a series in a configuration, which says the
-architecture, too.
+A kernel of the lab has a variant (stock, patched or patched-refined), a series, and a configuration that includes the
+architecture.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def patches_for(variant: Variant, series: str, arch: Arch = "x86_64") -> list[Pa
     """Return the project's patches for a kernel, in order.
 
     Raises:
-        LabError: there are none for this series, and the kernel cannot be without.
+        LabError: the variant or architecture needs patches, and there are none for this series.
     """
     directories = []
     if variant != "stock":
@@ -31,14 +31,14 @@ def patches_for(variant: Variant, series: str, arch: Arch = "x86_64") -> list[Pa
     if variant == "patched-refined":
         directories.append(_PATCHES / series / "refined")
     if arch == "um":
-        # What makes it boot under all, and what the series needs there besides.
+        # First the patches that every User-Mode Linux needs, last those that the flush series needs there.
         directories.insert(0, _PATCHES / "um" / series / "stock")
         if variant != "stock":
             directories.append(_PATCHES / "um" / series / "patched")
     for directory in directories:
         if not directory.is_dir():
             native = " as User-Mode Linux" if arch == "um" else ""
-            raise LabError(f"there are no patches for {series}{native}; choose a series that has some with --series")
+            raise LabError(f"there are no patches for {series}{native}; choose another series with --series")
     return [patch for directory in directories for patch in sorted(directory.glob("*.patch"))]
 
 
@@ -59,16 +59,16 @@ def _fits(kernel: Kernel, variant: Variant, series: str | None, configuration: C
     try:
         return recipe.patches == _digest(patches_for(variant, recipe.series, recipe.arch))
     except LabError:
-        return False  # the project no longer has a series for it
+        return False  # the project no longer has patches for this series
 
 
 def cached_kernel(
     variant: Variant, series: str | None = None, configuration: Configuration | None = None
 ) -> Kernel | None:
-    """Return the newest finished kernel of *variant* that the present configuration and patches give.
+    """Return the newest finished kernel of *variant* with the present configuration and patches.
 
-    The compiler and the release of the source do not matter here: what was built once serves until the
-    project's own part of the recipe changes.
+    Its compiler and its release of the source may differ from the present ones: a kernel is built again only if the
+    project's part of the recipe changes.
     """
     configuration = configuration or Configuration()
     fitting = [kernel for kernel in cache.kernels() if _fits(kernel, variant, series, configuration)]
@@ -83,21 +83,21 @@ def build_kernel(
     configuration: Configuration | None = None,
     own: Path | None = None,
 ) -> Kernel:
-    """Return a finished kernel, built now when there is none.
+    """Return a finished kernel. Build it if the cache has none.
 
     Args:
-        variant: ``stock``, or with the project's patches.
-        progress: told what goes on.
-        series: kernel series; the newest that can be had by default.
-        configuration: the one for the machine with VT-d by default.
-        own: a developer's own tree, built as it is and again after every change.
+        variant: ``stock``, or a variant with the project's patches.
+        progress: receives the steps of the build.
+        series: kernel series; default: the newest that can be fetched.
+        configuration: default: the configuration for the machine with VT-d.
+        own: a developer's own tree. It is built without patches, and again after every change.
 
     Raises:
-        LabError: there is no source, no compiler, no space, no patch for the series, or it does not build.
+        LabError: the source, a compiler, disk space or a patch for the series is missing, or the build fails.
     """
     configuration = configuration or Configuration()
     if variant != "stock" and series is None:
-        # A patched one is for comparing with stock: of the same series.
+        # A patched kernel is compared with the stock one, so it must be of the same series.
         stock = cached_kernel("stock", None, configuration)
         series = stock.recipe.series if stock else None
     if own is None:
@@ -133,7 +133,7 @@ def build_changed(
 
 
 def image(name: str, progress: Progress, configuration: Configuration | None = None) -> Path:
-    """Return the image that *name* stands for: that of a variant, or the path of one."""
+    """Return the path of an image: *name* is a variant, or the path itself."""
     configuration = configuration or Configuration()
     for variant in VARIANTS:
         if name == variant:
@@ -146,17 +146,17 @@ def image(name: str, progress: Progress, configuration: Configuration | None = N
         head = file.read(0x206)
     # Sources: "The Real-Mode Kernel Header" in Documentation/arch/x86/boot.rst; elf(5).
     if arch == "x86_64" and head[0x202:] != b"HdrS":
-        raise LabError(f"{name} is not a bzImage; of a kernel build directory give arch/x86/boot/bzImage")
+        raise LabError(f"{name} is not a bzImage; in a build directory it is arch/x86/boot/bzImage")
     if arch == "um" and not head.startswith(b"\x7fELF"):
-        raise LabError(f"{name} is not a User-Mode Linux; of a build directory with ARCH=um give linux")
+        raise LabError(f"{name} is not a User-Mode Linux; in a build directory with ARCH=um it is linux")
     return path.resolve()
 
 
 def selftests(kernel: Kernel, progress: Progress) -> Path:
-    """Return the directory of the iommu selftests that belong to *kernel*, compiled now when they are not there yet.
+    """Return the directory of the iommu selftests that belong to *kernel*. Compile them if necessary.
 
     Raises:
-        LabError: they do not compile.
+        LabError: the selftests do not compile.
     """
     recipe = kernel.recipe
     patches = patches_for(recipe.variant, recipe.series, recipe.arch)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The machines as data: which IOMMU, which devices, how large. Nothing here runs anything."""
+"""The machines as data: IOMMU, devices, memory and CPUs. This module starts nothing."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +16,18 @@ Source: docs/specs/edu.rst of QEMU.
 """
 
 NVME_DEVICE = "0000:00:12.0"
-"""PCI address of an NVMe controller with one namespace, empty and gone with the guest; on the driver ``nvme``."""
+"""PCI address of an NVMe controller on the driver ``nvme``. Its namespace is empty, and is lost with the guest."""
 
-# The block device of the NVMe controller's namespace: what the machine's own arguments refer to.
+# Name of the block device of the NVMe namespace. scratch_args() defines it, and the machine's arguments refer to it.
 _SCRATCH = "scratch"
 
-# For every kernel of the lab.
+# Arguments for every kernel of the lab.
 _KERNEL_ARGS = (
-    # Everything, as lockdep reports at debug level that it has given up.
+    # Print all levels: lockdep reports at debug level that it has turned itself off.
     "loglevel=8",
     "printk.time=1",
     "printk.devkmsg=on",
-    # After an oops, no measurement and no assertion means anything. The run ends there.
+    # After an oops no measurement and no assertion is valid, so the run ends.
     "oops=panic",
     # Report pages that are freed while an IOMMU maps them. Kernels without debug.config ignore this word.
     "iommu.debug_pagealloc=1",
@@ -38,22 +38,22 @@ _OTHER_IOMMUS: dict[IommuModel, str] = {"amd": "amd-iommu,intremap=on", "virtio"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """A q35 machine whose PCI devices are behind an emulated IOMMU, Intel VT-d unless it says otherwise.
+    """A q35 machine whose PCI devices are behind an emulated IOMMU, by default Intel VT-d.
 
     Attributes:
-        iommu: the model of the IOMMU. The next two attributes concern VT-d only.
+        iommu: model of the IOMMU. The next three attributes concern VT-d only.
         coherent: ECAP.SC, the ability of the IOMMU to force DMA to snoop the CPU caches. Without it every domain is
             non-coherent. ECAP.C, which tells whether the page walk snoops, is 0 in both cases.
         scalable: VT-d scalable mode, with first-stage page tables.
-        incoherent: with CPU caches that the test devices' DMA does not snoop unless the domain makes it, and that page
-            walks of the IOMMU never snoop. It takes the lab's own emulator and an emulated CPU.
-        evict: every how many cache flushes a line that was used lately leaves the caches by chance; 0 for never.
-        seed: of that chance.
+        incoherent: model the CPU caches. DMA of the test devices does not snoop them unless the domain enforces it, and
+            page walks of the IOMMU never do. This needs the lab's own emulator and an emulated CPU.
+        evict: number of cache flushes after which a random line, used lately, also leaves the caches; 0 for never.
+        seed: seed of the choice of these lines.
         memory_bytes: memory of the guest.
         cpus: virtual CPUs.
-        hugepages: 2 MiB pages reserved at boot. The kernel's iommufd selftests want 128.
+        hugepages: number of 2 MiB pages reserved at boot. The kernel's iommufd selftests need 128.
         accel: ``kvm``, or ``tcg`` for an emulated CPU.
-        devices: further devices, as QEMU's ``-device`` takes them.
+        devices: further devices, as arguments of QEMU's ``-device``.
         options: further words of the kernel's command line.
     """
 
@@ -74,12 +74,12 @@ class Machine:
         if self.cpus < 1:
             raise ValueError(f"a machine needs at least one CPU, not {self.cpus}")
         if self.incoherent and self.iommu != "intel":
-            raise ValueError("only VT-d has a machine whose CPU caches DMA does not snoop")
+            raise ValueError("the machine where DMA need not snoop the CPU caches has a VT-d")
         if self.evict and not self.incoherent:
-            raise ValueError("lines leave the CPU caches on the incoherent machine only")
+            raise ValueError("only the incoherent machine has CPU caches that lines can leave")
         if self.memory_bytes < (self.hugepages << 21) + (512 << 20):
             raise ValueError(
-                f"{self.memory_bytes >> 20} MiB are too little: {self.hugepages} hugepages of 2 MiB are reserved and "
+                f"{self.memory_bytes >> 20} MiB are too little: {self.hugepages} huge pages of 2 MiB are reserved, and "
                 "the rest of the guest needs 512 MiB"
             )
 
@@ -93,11 +93,11 @@ class Machine:
         return f"q35 intel-iommu snoop-control={'on' if self.coherent else 'off'}{mode}"
 
     def qemu_args(self) -> tuple[str, ...]:
-        """Arguments that describe the IOMMU and the test devices, to be added to a QEMU command line.
+        """Arguments of a QEMU command line for the IOMMU and the test devices.
 
-        Interrupt remapping needs the split irqchip. Caching mode makes the guest tell the IOMMU about every new
-        mapping, which is how real hardware is programmed through a hypervisor and costs the same on every machine here.
-        What the NVMe namespace holds is given by :func:`scratch_args`.
+        Interrupt remapping needs the split irqchip. In caching mode the guest tells the IOMMU about every new mapping.
+        Real hardware is programmed in the same way through a hypervisor, and all machines here have the same cost.
+        :func:`scratch_args` adds the file behind the NVMe namespace.
         """
         args = ["-machine", "q35,kernel-irqchip=split"]
         if self.accel == "tcg":

@@ -2,7 +2,7 @@
 """Mechanical mutants of a kernel series: small changes of its added lines, switchable in one kernel. Pure.
 
 Each mutant has a number. A statement becomes a chain ``if (mutant(1)) { ... } else { the original }``, a condition a
-chain of ``mutant(1) ? (...) : (the original)``; the kernel parameter ``mutant`` selects one, 0 none.
+chain of ``mutant(1) ? (...) : (the original)``; the kernel parameter ``mutant`` selects one of them; 0 selects none.
 
 The lexer knows the kernel's style, not all of C: it takes single statements and conditions on lines of their own, and
 leaves declarations, loops, returns and labels alone.
@@ -35,7 +35,7 @@ _STATEMENT = re.compile(r"^(?P<indent>\t+)(?P<text>[^\s#{}/*].*;)$")
 _NOT_A_STATEMENT = re.compile(
     r"(?:return|goto|break|continue|case|default|else|do|while|for|if|switch|struct|union|enum|const|static|unsigned|"
     r"signed|int|long|short|char|bool|void|size_t|phys_addr_t|u8|u16|u32|u64|extern|typedef|"
-    # Checks and reports: without them nothing else changes.
+    # Checks and reports: dropping them changes nothing else.
     r"lockdep_\w+|might_sleep|cond_resched|WARN_\w+|pr_\w+)\b"
 )
 # "type name;" or "type *name = ...": two words in a row.
@@ -78,7 +78,7 @@ class Mutant:
         number: selects it at run time.
         file: path in the tree.
         line: number of its line in the file of the series, from 1.
-        operator: the kind of change, in words.
+        operator: name of the kind of change.
         before: the original statement or condition.
         after: the changed one, empty for a dropped statement.
         partner: line and new text of a second statement that changes with it; None for most.
@@ -154,7 +154,7 @@ def locate(text: str, numbers: Mapping[int, Mutant]) -> dict[int, list[int]]:
 
 
 def _sites(lines: Sequence[str], added: Collection[int]) -> list[_Site]:
-    """Find the statements and conditions all of whose lines were added."""
+    """Find the statements and conditions that consist of added lines only."""
     sites = []
     at = 0
     while at < len(lines):
@@ -214,10 +214,10 @@ def _changes(sites: Sequence[_Site]) -> Iterator[tuple[_Site, str, str, _Site | 
         simple = site.is_condition and not re.search(r"&&|\|\|", site.text)
         for operator, pattern, replacement in _REWRITES:
             if simple and operator in _NEGATIONS:
-                continue  # that is the condition negated
+                continue  # equal to the negated condition
             for match in pattern.finditer(site.text):
                 after = site.text[: match.start()] + replacement + site.text[match.end() :]
-                # Not in strings; and a condition is made true, false or its contrary above.
+                # Leave strings alone. The changes to true, false and the negation are made above.
                 if site.text[: match.start()].count('"') % 2 == 0 and after not in ("true", "false", f"!{site.text}"):
                     yield site, operator, after, None
     for first, second in pairwise(sites):

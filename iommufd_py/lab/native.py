@@ -23,9 +23,9 @@ from iommufd_py.lab.process import supervise
 from iommufd_py.lab.runs import RunResult, compile_package, guest_environment, new_run_directory, shared_directories
 
 MEMORY_DIRECTORY = Path("/dev/shm")
-"""The guest's memory is an unlinked file here."""
+"""Directory of the unlinked file that holds the guest's memory."""
 
-# The guest's memory, and the devices that every process opens.
+# The directory of the guest's memory, and the devices that every process opens.
 _WRITABLE = (MEMORY_DIRECTORY, Path("/dev/null"), Path("/dev/ptmx"), Path("/dev/pts"))
 
 # The console is the kernel log and goes to the log file. The command's two streams are descriptors 3 and 4, copies of
@@ -47,20 +47,20 @@ def run_natively(
 ) -> RunResult:
     """Start *kernel*, run *command* on it and wait for the end.
 
-    The guest's root is the host's: /etc, /tmp and /var copy on write, the rest read-only, and with the rights of the
-    caller. The current directory and the directories of *rw* are shared read-write. Where this machine's kernel has
-    Landlock, not even the guest's root can write elsewhere. Standard input is empty.
+    The guest has the host's root file system, with the rights of the caller: /etc, /tmp and /var are copied on write,
+    the rest is read-only. The current directory and the directories of *rw* are shared read-write. If this machine's
+    kernel has Landlock, even the guest's root user cannot write elsewhere. Standard input is empty.
 
     Args:
         kernel: the program ``linux`` of a build with ARCH=um.
         command: the command and its arguments; it runs as root of the guest, in this Python environment and directory.
-        machine: how much memory.
-        kernel_name: what the guest is told it runs (``IOMMUFD_LAB_KERNEL``); the path of the kernel by default.
+        machine: the size of its memory.
+        kernel_name: name of the kernel for the guest (``IOMMUFD_LAB_KERNEL``); default: the path of the kernel.
         rw: further directories to share.
         timeout: seconds after which the guest is stopped.
-        stdout: receives the command's output as it comes; ``sys.stdout`` by default.
+        stdout: receives the command's output as it is written; default: ``sys.stdout``.
         stderr: the same for its errors.
-        directory: where the files of the run go, such as the kernel log; a new one by default.
+        directory: for the files of the run, such as the kernel log; default: a new directory.
 
     Raises:
         LabError: the guest could not be started.

@@ -27,12 +27,12 @@ class RunResult:
 
     Attributes:
         status: exit status of the command, None when the guest ended before the command did.
-        accel: what the guest really ran on: ``kvm``, ``tcg``, or ``uml`` where its kernel was a process.
+        accel: accelerator of the guest: ``kvm``, ``tcg``, or ``uml`` for User-Mode Linux.
         seconds: wall time of the guest.
-        timed_out: the guest was stopped because its time was over.
-        failure: why the guest could not be made ready for the command, in its own words; None where it was.
+        timed_out: whether the guest was stopped at its timeout.
+        failure: the guest's message about a failed set-up; None if the set-up succeeded.
         splats: reports of the guest's kernel: warnings, oopses, panics.
-        kernel_log: file with everything the guest's kernel said.
+        kernel_log: file with the whole log of the guest's kernel.
     """
 
     status: int | None
@@ -51,7 +51,7 @@ class RunResult:
             more = f" (and {len(self.splats) - 1} more)" if len(self.splats) > 1 else ""
             return f"the guest's kernel reported: {self.splats[0].title}{more}; {log}"
         if self.failure is not None:
-            return f"the guest could not be made ready for the command: {self.failure}; {log}"
+            return f"the set-up of the guest failed: {self.failure}; {log}"
         if self.timed_out:
             return f"the guest was stopped after {self.seconds:.0f} s; raise the timeout if it needs longer; {log}"
         if self.status is None:
@@ -85,10 +85,10 @@ def _in_use(directory: Path) -> bool:
 
 
 def shared_directories(directories: Sequence[Path]) -> list[Path]:
-    """Return what to share: absolute, each once, outermost first, without the root of the file system.
+    """Return the directories to share: absolute, each once, outermost first, without the root of the file system.
 
     Raises:
-        LabError: one of *directories* is none.
+        LabError: an element of *directories* is not a directory.
     """
     for directory in directories:
         if not directory.is_dir():
@@ -113,9 +113,7 @@ def compile_package() -> None:
 
 
 def guest_environment(accel: str, machine: str, kernel_name: str) -> dict[str, str]:
-    """Return the environment of a command in a guest: part of ours, this Python environment, and the guest's
-    description.
-    """
+    """Return the environment of a command in a guest: a part of the present one, and a description of the guest."""
     search = [f"{sys.prefix}/bin", *os.get_exec_path(), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     return forwarded_environment(os.environ) | {
         "PATH": os.pathsep.join(dict.fromkeys(search)),

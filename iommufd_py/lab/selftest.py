@@ -11,21 +11,21 @@ from iommufd_py.lab.machine import Machine
 from iommufd_py.lab.tap import TapReport, parse_tap
 
 PROGRAMS = ("iommufd", "iommufd_fail_nth")
-"""tools/testing/selftests/iommu: the cases of the uAPI, and the same with every allocation failing in turn."""
+"""Programs of tools/testing/selftests/iommu: the cases of the uAPI, and cases with every allocation failing in turn."""
 
 _MARK = "# program "
 
 
 def run_selftests(image: Path, programs: Path, kernel_name: str, *, timeout: float = 900) -> Mapping[str, TapReport]:
-    """Boot *image*, run the selftests in *programs*, and return what each reported.
+    """Boot *image*, run the selftests in *programs*, and return the report of each.
 
     Raises:
-        LabError: the guest was lost, or its kernel complained of itself meanwhile.
+        LabError: the guest died, or its kernel reported a warning or an oops.
     """
     output, diagnostics = io.BytesIO(), io.BytesIO()
     script = "; ".join(f"echo '{_MARK}{name}'; {programs}/{name}" for name in PROGRAMS)
     command = ["sh", "-c", f"{script}; true"]
-    # 6.12 makes no mock device beside another IOMMU driver.
+    # 6.12 cannot create a mock device while another IOMMU driver is active.
     machine = Machine(iommu="none")
     result = vm.run_in_vm(
         image, command, machine, kernel_name=kernel_name, timeout=timeout, stdout=output, stderr=diagnostics

@@ -33,8 +33,8 @@ class SourceTree:
     Attributes:
         path: the tree. It is never written to.
         series: e.g. ``7.3``.
-        identity: tells this source from any other: package and version, or a digest of a developer's own tree.
-        own: whether it is a developer's own.
+        identity: unique name of this source: package and version, or a digest of a developer's own tree.
+        own: whether it is a developer's own tree.
     """
 
     path: Path
@@ -55,10 +55,10 @@ def unpacked_trees() -> list[SourceTree]:
 
 
 def source_tree(series: str | None = None) -> Path:
-    """Return the newest unpacked source, of *series* or of any series. Its readers want headers.
+    """Return the newest unpacked source, of *series* or of any series, for readers of its headers.
 
     Raises:
-        LabError: there is none yet.
+        LabError: no source is unpacked yet.
     """
     for tree in unpacked_trees():
         if series in (None, tree.series):
@@ -91,7 +91,7 @@ def own_tree(path: Path) -> SourceTree:
 
 
 def _inventory(top: str, relative: str) -> Iterator[str]:
-    """Yield name, size and modification time of every file. make looks at the same facts; 90000 files take a second."""
+    """Yield name, size and modification time of every file. make compares the same facts. 90000 files take a second."""
     with os.scandir(os.path.join(top, relative)) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             name = f"{relative}/{entry.name}" if relative else entry.name
@@ -108,8 +108,8 @@ def obtain(series: str | None, progress: Progress) -> SourceTree:
     unpacked yet.
 
     Raises:
-        NoSourceError: *series* is neither here nor in an archive that can be reached.
-        LabError: there is no source of any series here and none can be fetched.
+        NoSourceError: *series* is not unpacked here, and no reachable archive has it.
+        LabError: no source of any series is unpacked here, and none can be fetched.
     """
     with locked(paths.sources_dir() / "lock", lambda: progress.step("waiting for another download")):
         here = [tree for tree in unpacked_trees() if series in (None, tree.series)]
@@ -122,7 +122,7 @@ def obtain(series: str | None, progress: Progress) -> SourceTree:
         except LabError as error:
             if not here:
                 raise
-            progress.note(f"{error}; going on with the source that is here, {here[0].identity}")
+            progress.note(f"{error}; using the source on this machine, {here[0].identity}")
             return here[0]
 
 
@@ -160,7 +160,7 @@ def _fetch(wanted: tuple[str, ...], progress: Progress) -> SourceTree:
         if best is not None and best[0] == wanted[0]:
             break
     if best is None:
-        why = problems[-1] if problems else "no suite has it"
+        why = problems[-1] if problems else "no suite has one"
         names = " or ".join(f"linux-source-{series}" for series in wanted)
         # The archives may have dropped one series. Without any series, the lab cannot work.
         raise (NoSourceError if len(wanted) == 1 else LabError)(

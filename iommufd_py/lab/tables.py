@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Whether a kernel flushes the tables that it makes for the IOMMU, on the machine whose page walks do not snoop.
+"""Check whether a kernel flushes its IOMMU tables, on the machine where page walks do not snoop the CPU caches.
 
-A table that was not flushed is not what the IOMMU reads: a device is stopped where it may go, or goes on where it no
-longer may. So all that walks tables is a probe: the boot, and DMA with every byte checked.
+If the kernel does not flush a changed table, the IOMMU reads the old one. It then stops DMA that must pass, or passes
+DMA that it must stop. The check therefore boots the kernel and lets devices do DMA, with every byte checked.
 """
 
 import io
@@ -22,7 +22,7 @@ from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES, Machine
 from iommufd_py.objects.buffer import DmaBuffer
 
 MACHINES = {"legacy": Machine(incoherent=True), "scalable": Machine(incoherent=True, scalable=True)}
-"""Where the tables differ: context entries that lead to page tables, or to PASID directories and entries."""
+"""Machines with different tables: context entries that point to page tables, or to PASID directories and entries."""
 
 _SOIL_BYTES = 384 << 20
 _PROBES = (
@@ -33,11 +33,11 @@ _PROBES = (
 
 @dataclass(frozen=True, slots=True)
 class TablesResult:
-    """What came of one machine.
+    """Result of the check on one machine.
 
     Attributes:
         machine: a key of :data:`MACHINES`.
-        problems: what went wrong, in words; nothing for a kernel that flushes its tables.
+        problems: a sentence for each fault; empty for a kernel that flushes its tables.
         seconds: wall time of the guest.
     """
 
@@ -47,12 +47,12 @@ class TablesResult:
 
 
 def soil_memory() -> None:
-    """Leave free pages behind that look to an IOMMU like a table whose entries all lead to one page of memory.
+    """Free pages whose contents look to an IOMMU like a table with all entries pointing to one page of memory.
 
-    A new table is cleared by the CPU. Where that is not flushed, the IOMMU reads what the page held before.
+    The CPU clears the page of a new table. Without a flush the IOMMU reads the former contents of that page.
     """
     with DmaBuffer(_SOIL_BYTES) as buffer:
-        # Present or readable and writable, with the page's own address, whatever the kind of the table.
+        # An entry that is valid in every kind of table: present, readable and writable, with the address of the page.
         entry = (buffer.frames()[0] * PAGE_BYTES | 3).to_bytes(8, "little")
         with buffer.view as view:
             view[:] = entry * (_SOIL_BYTES // len(entry))
@@ -60,10 +60,10 @@ def soil_memory() -> None:
 
 
 def check_tables(image: Path, kernel_name: str, *, timeout: float = 600) -> list[TablesResult]:
-    """Boot *image* on each of :data:`MACHINES`, have devices do DMA there, and return what went wrong.
+    """Boot *image* on each of :data:`MACHINES`, let devices do DMA there, and return the faults.
 
     Raises:
-        LabError: a guest could not be started, or was lost without a sign of a table that is wrong.
+        LabError: a guest did not start, or died without a sign of a wrong table.
     """
     return [_check(name, machine, image, kernel_name, timeout) for name, machine in MACHINES.items()]
 
@@ -76,7 +76,7 @@ def _check(name: str, machine: Machine, image: Path, kernel_name: str, timeout: 
         image, command, machine, kernel_name=kernel_name, timeout=timeout, stdout=output, stderr=errors
     )
     log = result.kernel_log.read_text(encoding="utf-8", errors="replace")
-    # A guest that was lost answers for fewer devices, which is no fault of its tables.
+    # A guest that died reports fewer devices. That alone is no fault of its tables.
     expected = 0 if result.problem else len(_PROBES)
     problems = [*faults_of(log), *failures_of(output.getvalue().decode(errors="replace"), expected)]
     if result.problem is not None and not problems:
@@ -85,7 +85,7 @@ def _check(name: str, machine: Machine, image: Path, kernel_name: str, timeout: 
 
 
 def faults_of(log: str) -> list[str]:
-    """Return what the IOMMU stopped of a guest that must not be stopped: DMA at boot, and interrupts at any time."""
+    """Return the faults in a guest's kernel log that must not occur: DMA faults at boot, and interrupt faults."""
     boot, mark, rest = log.partition(BEGIN_MARK)
     faults = [one.title for one in scan_dma_faults(boot)]
     faults += [one.title for one in scan_dma_faults(rest) if "INTR-REMAP" in one.title] if mark else []
@@ -93,7 +93,7 @@ def faults_of(log: str) -> list[str]:
 
 
 def failures_of(output: str, expected: int) -> list[str]:
-    """Return the cases that failed in *output*: *expected* documents of ``iommufd dma check --json``."""
+    """Return the failed cases in *output*, which holds *expected* documents of ``iommufd dma check --json``."""
     documents: list[dict[str, Any]] = []
     decoder, at = json.JSONDecoder(), output.find("{")
     while at >= 0:

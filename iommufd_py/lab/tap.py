@@ -14,8 +14,8 @@ class TapReport:
     """The cases of one test program, by name and in the order they ran.
 
     Attributes:
-        planned: how many the program said it has; 0 if it never said.
-        skipped: those that said so, each with its reason.
+        planned: number of cases that the program announced; 0 if it announced none.
+        skipped: the skipped cases, each with its reason.
     """
 
     planned: int
@@ -30,7 +30,7 @@ class TapReport:
 
     @property
     def good(self) -> bool:
-        """Whether all planned cases reported, there were any, and none failed."""
+        """Whether the program planned a case or more, all of them reported, and none failed."""
         return self.planned > 0 and not self.failed and self.lost == 0
 
 

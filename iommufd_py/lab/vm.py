@@ -20,7 +20,7 @@ from iommufd_py.lab.process import supervise
 from iommufd_py.lab.qemu import compose, interact
 from iommufd_py.lab.runs import RunResult, compile_package, guest_environment, new_run_directory, shared_directories
 
-# The size of the guest's NVMe namespace. The file is sparse.
+# Size of the guest's NVMe namespace. Its file is sparse.
 _SCRATCH_BYTES = 64 << 20
 
 
@@ -38,23 +38,23 @@ def run_in_vm(
 ) -> RunResult:
     """Boot *kernel* on *machine*, run *command* in it and wait for the end.
 
-    The guest's root is the host's: /etc, /tmp and /var copy on write, the rest read-only. The current directory and
-    the directories of *rw* are shared read-write under the same paths (the file system's root is not). KVM is used
-    where a guest really runs on it.
+    The guest has the host's root file system: /etc, /tmp and /var are copied on write, the rest is read-only. The
+    current directory and the directories of *rw* are shared read-write under the same paths; the root directory is
+    not. The guest uses KVM if it runs with KVM on this machine.
 
     Args:
         kernel: a bzImage.
         command: the command and its arguments; it runs as root, in this Python environment and this directory.
-        machine: the virtual machine; which accelerator it runs on is decided here.
-        kernel_name: what the guest is told it runs (``IOMMUFD_LAB_KERNEL``); the path of the kernel by default.
+        machine: the virtual machine. This function chooses its accelerator.
+        kernel_name: name of the kernel for the guest (``IOMMUFD_LAB_KERNEL``); default: the path of the kernel.
         rw: further directories to share.
         timeout: seconds after which the guest is stopped.
-        stdout: receives the command's output as it comes; ``sys.stdout`` by default.
+        stdout: receives the command's output as it is written; default: ``sys.stdout``.
         stderr: the same for its errors.
-        directory: where the files of the run go, such as the kernel log; a new one by default.
+        directory: for the files of the run, such as the kernel log; default: a new directory.
 
     Raises:
-        LabError: the guest could not be started, or the emulator that *machine* takes is not built yet.
+        LabError: the guest could not be started, or *machine* needs the emulator and it is not built yet.
     """
     shares = shared_directories([Path.cwd(), *rw])
     machine = machine or Machine()
@@ -63,7 +63,7 @@ def run_in_vm(
         argv = guest.compose(
             kernel,
             ["--script-sh", f"sh {shlex.quote(str(guest.script))}"],
-            # virtme-ng discards the console and keeps the status in a temporary file. Both go to the run's directory.
+            # virtme-ng would discard the console and put the status into a temporary file. The run keeps both.
             {"console": guest.log, "ret": guest.status},
         )
         start = time.monotonic()
@@ -85,9 +85,9 @@ def run_in_vm(
 
 
 def run_shell(kernel: Path, machine: Machine | None = None, *, kernel_name: str = "", rw: Sequence[Path] = ()) -> int:
-    """Boot *kernel* and give a shell in it on this terminal; return the exit status of QEMU when it is over.
+    """Boot *kernel*, run a shell in the guest on this terminal, and return the exit status of QEMU.
 
-    Arguments as for :func:`run_in_vm`.
+    The arguments are those of :func:`run_in_vm`.
     """
     columns, rows = os.get_terminal_size(0)
     prompt = f"stty rows {rows} cols {columns}; PS1='lab:\\w# ' exec bash --norc -i"
@@ -150,8 +150,8 @@ class _Guest:
         return guest
 
     def compose(self, kernel: Path, virtme_args: Sequence[str], channels: Mapping[str, Path]) -> list[str]:
-        """Return the QEMU command line, and keep it in a file for readers. Each channel of virtme-ng goes to the file
-        in *channels*.
+        """Return the QEMU command line, and write it to a file of the run. *channels* gives the file of each channel
+        of virtme-ng.
         """
         settings = [arg for name, path in channels.items() for arg in ("-set", f"chardev.{name}.path={path}")]
         with self.scratch.open("wb") as scratch:
@@ -168,8 +168,9 @@ class _Guest:
 
 
 def accelerators(machine: Machine) -> tuple[Accel, ...]:
-    """Return the accelerators to try. After KVM comes an emulated CPU, as some guests die on KVM before the first line
-    of their kernel.
+    """Return the accelerators to try, in order.
+
+    An emulated CPU follows KVM, because some guests die on KVM before the first line of their kernel.
     """
     return ("tcg",) if machine.incoherent or kvm_problem() else ("kvm", "tcg")
 

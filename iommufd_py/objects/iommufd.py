@@ -21,7 +21,7 @@ class Iommufd(IommufdFile):
     """An open iommufd. Closing it closes every object that was made on it.
 
     Raises:
-        ToolError: there is no /dev/iommu, it may not be opened, or *path* is another file.
+        ToolError: there is no /dev/iommu or no permission to open it, or *path* is another file.
 
     Source: Documentation/userspace-api/iommufd.rst.
     """
@@ -94,8 +94,8 @@ def _open(path: Path) -> int:
             "'modprobe iommufd', or 'iommufd lab run -- ...' for a kernel that has it"
         ) from None
     except PermissionError:
-        raise ToolError(f"{path} may not be opened: run as root, or with sudo") from None
+        raise ToolError(f"no permission to open {path}: run as root, or with sudo") from None
     except OSError as failure:
-        raise ToolError(f"{path} cannot be opened: {failure.strerror}; see the kernel log for why") from failure
+        raise ToolError(f"{path} cannot be opened: {failure.strerror}; the kernel log may have the reason") from failure
     except ValueError:
         raise ArgumentValueError(f"Iommufd(): path must name a file, not {str(path)!r}") from None

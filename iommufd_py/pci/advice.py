@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How to switch on the IOMMU of this machine: the firmware's tables, the CPU and a hypervisor decide."""
+"""Advise how to switch on the IOMMU of this machine, from the firmware's tables, the CPU and the hypervisor."""
 
 import os
 import re
@@ -15,11 +15,11 @@ _INTEL, _AMD = "boot with intel_iommu=on, without iommu=off", "boot without amd_
 
 
 def iommu_remedy(cpuinfo: str | None = None, tables: Collection[str] | None = None) -> str:
-    """Return what to do on a machine with no IOMMU in use, as a clause.
+    """Return the remedy, as a clause, for a machine with no IOMMU in use.
 
     Args:
-        cpuinfo: text of /proc/cpuinfo; this machine's by default.
-        tables: names of the firmware's ACPI tables; this machine's by default.
+        cpuinfo: text of /proc/cpuinfo; default: that of this machine.
+        tables: names of the firmware's ACPI tables; default: those of this machine.
     """
     text = Path("/proc/cpuinfo").read_text() if cpuinfo is None else cpuinfo
     found = _acpi_tables() if tables is None else tables

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Taking PCI functions from their drivers for VFIO, and giving them back."""
+"""Take PCI functions from their drivers for VFIO, and give them back."""
 
 import contextlib
 import errno
@@ -32,7 +32,7 @@ from iommufd_py.pci.sysfs_write import PCI_DRIVERS, SysfsWrite, steps_by_hand
 from iommufd_py.pci.uses import uses
 
 CDEV_SECONDS = 5.0
-"""How long to wait for a device's cdev after vfio-pci took it."""
+"""Seconds to wait for a device's cdev after the bind to vfio-pci."""
 
 _CDEVS = Path("/dev/vfio/devices")
 # Config space: bits 6..0 of the header type are 0 for an endpoint, 1 for a bridge, 2 for CardBus.
@@ -41,7 +41,7 @@ _NO_ANSWER = 0xFF
 
 
 def check_bind(bdf: str, *, force: bool = False) -> str:
-    """Refuse what :func:`bind_vfio` refuses before it changes anything; return the normalized address."""
+    """Do the checks of :func:`bind_vfio` that come before any change; return the normalized address."""
     address = pci_device(bdf).bdf
     if driver_of(address) != VFIO_PCI:
         _check_endpoint(address)
@@ -50,18 +50,18 @@ def check_bind(bdf: str, *, force: bool = False) -> str:
 
 
 def bind_vfio(bdf: str, *, force: bool = False, cdev_seconds: float = CDEV_SECONDS) -> None:
-    """Take a function from its driver and bind it to vfio-pci, remembering what :func:`restore` needs.
+    """Take a function from its driver, bind it to vfio-pci, and record its driver for :func:`restore`.
 
-    Without effect on a function that is bound to vfio-pci already.
+    No effect on a function that is bound to vfio-pci already.
 
     Args:
         bdf: address of the function.
-        force: take it although it is in use.
-        cdev_seconds: how long to wait for its node in /dev/vfio/devices.
+        force: take the function although it is in use.
+        cdev_seconds: seconds to wait for its node in /dev/vfio/devices.
 
     Raises:
-        DeviceError: there is no such function, it is in use, another process of this tool has it, sysfs refuses,
-            vfio-pci does not take it, or its cdev does not appear.
+        DeviceError: the function does not exist or is in use, another process of this tool has it, a write to sysfs
+            fails, vfio-pci does not accept it, or its cdev does not appear.
     """
     address = pci_device(bdf).bdf
     with _lock_to_take(address):
@@ -80,7 +80,7 @@ def bind_vfio(bdf: str, *, force: bool = False, cdev_seconds: float = CDEV_SECON
 
 
 def check_unbind(bdf: str, *, force: bool = False) -> str:
-    """Refuse what :func:`unbind` refuses before it changes anything; return the normalized address."""
+    """Do the checks of :func:`unbind` that come before any change; return the normalized address."""
     address = pci_device(bdf).bdf
     _check_not_open_through_vfio(address)
     _check_unused(address, force)
@@ -88,11 +88,11 @@ def check_unbind(bdf: str, *, force: bool = False) -> str:
 
 
 def unbind(bdf: str, *, force: bool = False) -> None:
-    """Leave a function without driver, remembering what :func:`restore` needs; without effect on one that has none.
+    """Take a function from its driver, and record the driver for :func:`restore`. No effect on one without driver.
 
     Raises:
-        DeviceError: there is no such function, it is in use, another process of this tool has it, or sysfs refuses. A
-            function that is open through VFIO cannot be forced: the kernel would wait until it is closed.
+        DeviceError: the function does not exist or is in use, another process of this tool has it, or a write to sysfs
+            fails. A function that is open through VFIO cannot be forced: the kernel would wait until it is closed.
     """
     address = pci_device(bdf).bdf
     with device_lock(address):
@@ -105,7 +105,7 @@ def unbind(bdf: str, *, force: bool = False) -> None:
 
 
 def check_restore(bdf: str) -> state.Remembered:
-    """Refuse what :func:`restore` refuses before it changes anything; return where the function goes back to."""
+    """Do the checks of :func:`restore` that come before any change; return the record of the function."""
     address = normalize_bdf(bdf)
     before = state.recall(address)
     if before is None:
@@ -125,13 +125,14 @@ def check_restore(bdf: str) -> state.Remembered:
 
 
 def restore(bdf: str) -> None:
-    """Give a function back to the driver and override it had before :func:`bind_vfio` or :func:`unbind`.
+    """Give a function back the driver and driver_override that it had before :func:`bind_vfio` or :func:`unbind`.
 
-    The record of a function that is gone, or was plugged in again, is removed. An override that another tool set since
-    stays.
+    If the function was removed or plugged in again, only its record is removed. A driver_override that another tool has
+    set in between stays.
 
     Raises:
-        DeviceError: it was not taken by this tool, another process has it, it is in use, or sysfs refuses.
+        DeviceError: this tool did not take the function, another process has it, it is in use, or a write to sysfs
+            fails.
     """
     address = normalize_bdf(bdf)
     before = state.recall(address)
@@ -145,9 +146,9 @@ def restore(bdf: str) -> None:
 
 @contextlib.contextmanager
 def vfio_bound(bdf: str, *, force: bool = False) -> Iterator[None]:
-    """Hold a function on vfio-pci and give it back to its driver, also after an error or a signal.
+    """Hold a function on vfio-pci during the block, and give it back to its driver, also after an error or a signal.
 
-    A function that was on vfio-pci before stays there.
+    A function that was on vfio-pci before the block stays there.
 
     No other process of this tool can take the function or give it back during the block.
     """
@@ -155,7 +156,7 @@ def vfio_bound(bdf: str, *, force: bool = False) -> Iterator[None]:
     with _lock_to_take(address):
         already = driver_of(address) == VFIO_PCI
         try:
-            # Inside, since a signal can arrive when the device is taken and bind_vfio() has not returned.
+            # Inside the try: a signal can arrive after the device is taken and before bind_vfio() returns.
             if not already:
                 bind_vfio(address, force=force)
             yield
@@ -166,17 +167,17 @@ def vfio_bound(bdf: str, *, force: bool = False) -> Iterator[None]:
 
 
 def _lock_to_take(address: str) -> contextlib.AbstractContextManager[None]:
-    # Another user than root can open a function that is on vfio-pci, and has nothing to give back.
+    # A user other than root can use a function that is already on vfio-pci; then there is nothing to give back.
     if driver_of(address) == VFIO_PCI and not state.may_lock():
         return contextlib.nullcontext()
     return device_lock(address)
 
 
 def _remember(address: str, override_set: str) -> None:
-    """Write down where the function is to go back to, before anything changes, so that a crash can be undone."""
+    """Record the function's driver before anything changes, so that restore() works even after a crash."""
     driver = driver_of(address)
     now = state.Remembered(driver, override_of(address), override_set, device_node(address))
-    # On vfio-pci, or without driver, it is where this tool brought it: it goes back to where it was before that.
+    # A function on vfio-pci or without driver is where this tool put it: keep the older record.
     before = state.recall(address) if driver in ("", VFIO_PCI) else None
     if before is None or is_replugged(address, before):
         state.remember(address, now)
@@ -191,7 +192,7 @@ def _restore(address: str) -> None:
     try:
         _apply(plan_restore(address, before))
     except OSError as failure:
-        # The driver lists no id of the function any more: another tool had added it by new_id.
+        # The driver no longer lists the function's id, which another tool had added by new_id.
         if failure.errno != errno.ENODEV or not str(failure.filename).endswith("/bind"):
             raise
         _apply(plan_forced_bind(address, before))
@@ -204,11 +205,11 @@ def _apply(steps: Sequence[SysfsWrite]) -> None:
 
 
 def _never_taken(address: str) -> str:
-    text = f"{address} was not bound by 'iommufd device bind', so its driver before is not known"
+    text = f"{address} was not bound by 'iommufd device bind', so its former driver is unknown"
     driver = driver_of(address)
     if "vfio" in driver:
         return f'{text}: another tool bound it to {driver}; that gives it back, or "{steps_by_hand(address)}" does'
-    return f"{text}, and there is nothing to give back: it is {f'on {driver}' if driver else 'without driver'} now"
+    return f"{text}, so there is nothing to give back: it is {f'on {driver}' if driver else 'without driver'} now"
 
 
 def _check_endpoint(address: str) -> None:
@@ -241,7 +242,7 @@ def _check_not_open_through_vfio(address: str) -> None:
 
 
 def _check_group_closed(address: str, before: state.Remembered) -> None:
-    """Refuse while VFIO has the function's IOMMU group: the kernel binds no other driver to a device of it then."""
+    """Refuse while VFIO uses the function's IOMMU group: the kernel then binds no other driver to a device of it."""
     if not before.driver or "vfio" in before.driver:
         return
     for path in entries(PCI_DEVICES / address / "iommu_group/devices"):
@@ -258,22 +259,22 @@ def _check_taken(address: str) -> None:
     if driver_of(address) == VFIO_PCI:
         return
     if not (PCI_DRIVERS / VFIO_PCI).exists():
-        remedy = "its driver is not there: 'modprobe vfio-pci', or a kernel with CONFIG_VFIO_PCI"
+        remedy = "the driver is not loaded: 'modprobe vfio-pci', or use a kernel with CONFIG_VFIO_PCI"
     elif not (PCI_DEVICES / address / "iommu_group").exists():
-        remedy = f"no IOMMU is in front of it; is the IOMMU on? {iommu_remedy()}"
+        remedy = f"it is behind no IOMMU; is the IOMMU on? {iommu_remedy()}"
     else:
-        remedy = "the kernel log says why"
+        remedy = "the kernel log has the reason"
     raise DeviceError(f"vfio-pci did not take {address}: {remedy}")
 
 
 @contextlib.contextmanager
 def _cdev_awaited(address: str, seconds: float) -> Iterator[None]:
-    """Wait, after the block, until the function's cdev is in /dev; not at all on a kernel without cdevs."""
+    """Wait, after the block, until the function's cdev is in /dev. A kernel without cdevs needs no wait."""
     import pyudev
 
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
     monitor.filter_by("vfio-dev")
-    monitor.start()  # before the event can come
+    monitor.start()  # listen before the event can occur
     yield
     numbers = entries(PCI_DEVICES / address / "vfio-dev", "vfio*/dev")
     deadline = time.monotonic() + seconds
@@ -297,4 +298,4 @@ def _explained(what: str) -> Iterator[None]:
         raise DeviceError(f"{what}: run as root, or with sudo") from None
     except OSError as failure:
         place = failure.filename or "sysfs"
-        raise DeviceError(f"{what}: {failure.strerror} ({place}); the kernel log may say why") from failure
+        raise DeviceError(f"{what}: {failure.strerror} ({place}); the kernel log may have the reason") from failure

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Consoles that need a device: consoles of the kernel, and the text console on a display."""
+"""Find the consoles that need a device: the kernel's consoles, and the text console on a display."""
 
 import fcntl
 import os
@@ -12,14 +12,14 @@ from iommufd_py.pci.use import Use, UseKind
 
 _GRAPHICS = Path("/sys/class/graphics")
 _VT_CONSOLES = Path("/sys/class/vtconsole")
-# include/uapi/linux/fb.h: FBIOGET_CON2FBMAP takes a console, and gives the number of its framebuffer.
+# include/uapi/linux/fb.h: FBIOGET_CON2FBMAP takes a console and returns the number of its framebuffer.
 _FBIOGET_CON2FBMAP = 0x460F
 _CON2FB = struct.Struct("=II")
 _CONSOLES = range(1, 64)
 
 
 def console_uses(device: Path) -> Iterator[Use]:
-    """Return the consoles that go through a device."""
+    """Return the consoles that use a device."""
     consoles = attribute_text(Path("/proc/consoles"))
     for name, number in parse_consoles(consoles):
         if number and Path("/sys/dev/char", number).resolve().is_relative_to(device):
@@ -32,20 +32,20 @@ def console_uses(device: Path) -> Iterator[Use]:
 
 
 def parse_consoles(text: str) -> list[tuple[str, str]]:
-    """Return name and ``major:minor`` of each line of /proc/consoles; the number is empty for a console without."""
+    """Return name and ``major:minor`` of each line of /proc/consoles; the number is empty for a console without one."""
     rows = [line.split() for line in text.splitlines() if line.strip()]
     return [(row[0], row[-1] if ":" in row[-1] else "") for row in rows]
 
 
 def _text_display(device: Path) -> str:
-    """Return by which means a display shows the text consoles, empty for one that does not."""
+    """Return the means by which a display shows the text consoles; empty if it shows none."""
     drivers = [attribute_text(one / "name") for one in entries(_VT_CONSOLES) if attribute_text(one / "bind") == "1"]
     if any("VGA" in name for name in drivers) and attribute_text(device / "boot_vga") == "1":
         return "VGA text mode"
     if not any("frame buffer" in name for name in drivers):
         return ""
     buffers = entries(_GRAPHICS, "fb[0-9]*")
-    if not buffers:  # a kernel without CONFIG_FB_DEVICE does not say which
+    if not buffers:  # a kernel without CONFIG_FB_DEVICE does not tell which one
         return "frame buffer" if entries(device, "drm/card*") else ""
     used = _buffers_of_consoles()
     for buffer in buffers:
@@ -55,7 +55,7 @@ def _text_display(device: Path) -> str:
 
 
 def _buffers_of_consoles() -> set[str]:
-    """Return the names of the framebuffers that show a text console; the first one where that may not be asked."""
+    """Return the names of the framebuffers that show a text console; without permission to ask, the first one."""
     try:
         descriptor = os.open("/dev/fb0", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -23,12 +23,12 @@ class PciDevice:
         class_code: base class, subclass and programming interface, hexadecimal: ``010802``.
         driver: bound driver, empty for none.
         iommu_group: number of the group, None without an IOMMU.
-        iommu: the kernel's name of the IOMMU in front of it, empty without one.
+        iommu: the kernel's name of the IOMMU in front of it; empty without one.
         cdev: name of the VFIO cdev, empty unless bound to vfio-pci.
-        numa_node: None where the firmware does not say.
-        reset_methods: how the kernel can reset it, in the order tried.
-        name: vendor and model, as far as udev or an installed pci.ids knows them.
-        class_name: the same for the class.
+        numa_node: NUMA node; None if the firmware gives none.
+        reset_methods: the kernel's methods to reset it, in the order of their use.
+        name: vendor and model, if udev or an installed pci.ids has them.
+        class_name: name of the class, from the same source.
     """
 
     bdf: str
@@ -40,14 +40,14 @@ class PciDevice:
     cdev: str
     numa_node: int | None
     reset_methods: tuple[str, ...]
-    # udev forgets the names at an unbind and reads them again at its next event, so they do not identify a function.
+    # udev drops the names at an unbind until its next event, so they do not identify a function.
     name: str = field(compare=False)
     class_name: str = field(compare=False)
 
 
 def list_devices() -> tuple[PciDevice, ...]:
     """Return all PCI functions, by address."""
-    import pyudev  # here, so that opening a device does not pay for listing them
+    import pyudev  # imported here, because only listing needs it
 
     found = (_describe(device) for device in pyudev.Context().list_devices(subsystem="pci"))
     return tuple(sorted(filter(None, found), key=lambda device: device.bdf))
@@ -57,7 +57,7 @@ def pci_device(bdf: str) -> PciDevice:
     """Return the function at *bdf*.
 
     Raises:
-        DeviceError: there is none.
+        DeviceError: there is no such function.
     """
     import pyudev
 
@@ -66,7 +66,7 @@ def pci_device(bdf: str) -> PciDevice:
         found = _describe(pyudev.Devices.from_name(pyudev.Context(), "pci", address))
         if found is not None:
             return found
-    raise DeviceError(f"there is no PCI device {address}: 'iommufd device list' shows those there are")
+    raise DeviceError(f"there is no PCI device {address}: 'iommufd device list' shows all")
 
 
 def bound_driver(device: Path) -> str:
@@ -75,7 +75,7 @@ def bound_driver(device: Path) -> str:
 
 
 def _describe(device: Any) -> PciDevice | None:
-    """Describe a function of udev's list; None for a function that was removed in between."""
+    """Describe a function of udev's list; None if it has been removed meanwhile."""
     path = Path(device.sys_path)
     group, unit = target_name(path / "iommu_group"), path / "iommu"
     cdevs = entries(path / "vfio-dev", "vfio*")
@@ -90,7 +90,7 @@ def _describe(device: Any) -> PciDevice | None:
         class_code=code,
         driver=bound_driver(path),
         iommu_group=int(group) if group else None,
-        # An IOMMU that is a PCI function itself has a directory of that name.
+        # An IOMMU that is itself a PCI function has a directory of that name.
         iommu=target_name(unit) if unit.is_symlink() else "",
         cdev=cdevs[0].name if cdevs else "",
         numa_node=int(node) if node and int(node) >= 0 else None,

@@ -27,10 +27,10 @@ class IommuGroup:
     """Devices that the IOMMU cannot isolate from one another.
 
     Attributes:
-        number: as in /sys/kernel/iommu_groups.
-        type: of its default domain: ``DMA``, ``DMA-FQ``, ``identity``.
+        number: number in /sys/kernel/iommu_groups.
+        type: type of its default domain: ``DMA``, ``DMA-FQ``, ``identity``.
         drivers: driver of each device, empty for none.
-        reserved: IOVAs that cannot be mapped.
+        reserved: IOVA ranges that cannot be mapped.
     """
 
     number: int
@@ -40,12 +40,12 @@ class IommuGroup:
 
     @property
     def in_the_way(self) -> dict[str, str]:
-        """Devices with a driver that uses DMA: VFIO opens no device of the group before they are free."""
+        """Devices with a driver that uses DMA. Until they are free, VFIO opens no device of the group."""
         return {device: driver for device, driver in self.drivers.items() if driver and not _leaves_dma(driver)}
 
     @property
     def firmware_regions(self) -> tuple[ReservedRegion, ...]:
-        """Regions that the firmware wants mapped 1:1: the kernel gives no device of the group to user space then.
+        """Regions that the firmware wants mapped 1:1. With one, the kernel gives no device of the group to user space.
 
         Source: dev->iommu->require_direct in drivers/iommu/iommu.c. Regions of type ``direct-relaxable`` do no harm.
         """
@@ -53,7 +53,7 @@ class IommuGroup:
 
     @property
     def problem(self) -> str:
-        """Why VFIO does not open a device of the group, with the remedy; empty where it does."""
+        """The reason why VFIO opens no device of the group, with the remedy; empty if it opens them."""
         if self.firmware_regions:
             regions = ", ".join(str(region.range) for region in self.firmware_regions)
             return (
@@ -71,7 +71,7 @@ def _leaves_dma(driver: str) -> bool:
 
 
 def iommu_group(number: int) -> IommuGroup:
-    """Return the group as it is now."""
+    """Return the present state of a group."""
     directory = _GROUPS / str(number)
     return IommuGroup(
         number=number,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A lock for each PCI address: one process at a time has a device, until it gives the device back."""
+"""A lock for each PCI address: one process at a time holds a device, until it gives the device back."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,7 @@ from iommufd_py.base.sysfs import attribute_text
 from iommufd_py.pci import state
 
 _LOCKS = Path("/proc/locks")
-# A process that was killed can have children that hold its lock until they have ended.
+# The children of a killed process hold its lock until they end.
 _PATIENCE_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 
@@ -22,15 +22,15 @@ _held: dict[str, int] = {}
 
 
 class DeviceTakenError(DeviceError):
-    """Another process of this tool has the device now."""
+    """Another process of this tool holds the device."""
 
 
 @contextlib.contextmanager
 def device_lock(address: str) -> Iterator[None]:
-    """Hold the lock of a device. A process can nest it, and a process that the holder started passes.
+    """Hold the lock of a device during the block. Blocks may nest, also in processes that the holder starts.
 
     Raises:
-        DeviceTakenError: another process has the device; the text names it.
+        DeviceTakenError: another process holds the device; the text names it.
     """
     if address in _held:
         yield
@@ -53,12 +53,12 @@ def device_lock(address: str) -> Iterator[None]:
 
 
 def lock_descriptors() -> frozenset[int]:
-    """Return the descriptors of the locks that this process holds: they stay open while it has the devices."""
+    """Return the descriptors of the locks that this process holds. They stay open while it holds the devices."""
     return frozenset(_held.values())
 
 
 def _acquire(descriptor: int, address: str) -> bool:
-    """Return True for a lock that is ours now, False for one that a parent of this process holds."""
+    """Return True if this process now holds the lock, False if a parent of this process holds it."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
@@ -72,15 +72,15 @@ def _acquire(descriptor: int, address: str) -> bool:
         if time.monotonic() >= deadline:
             name = attribute_text(Path("/proc", str(holder), "comm")) if holder else ""
             who = f"{name or 'a process'} (process {holder})" if holder else "a process outside of this container"
-            raise DeviceTakenError(f"{address} is taken by {who} now: wait for its end, or end it first")
+            raise DeviceTakenError(f"{address} is held by {who}: wait for its end, or end it first")
         time.sleep(_POLL_SECONDS)
 
 
 def parse_holder(locks: str, inode: int) -> int:
-    """Return the process that holds a flock() on a file, by /proc/locks; 0 where that does not tell.
+    """Return the process that holds a flock() on a file, from /proc/locks; 0 if that does not show it.
 
-    Source: lock_get_status() in fs/locks.c. The device number before the inode is that of the file system, which is
-    not what stat(2) says on an overlay.
+    Source: lock_get_status() in fs/locks.c. The device number before the inode is that of the file system. On an
+    overlay, stat(2) returns another number.
     """
     for line in locks.splitlines():
         words = line.split()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Names of PCI vendors, devices and classes from an installed pci.ids, where udev knows none."""
+"""Names of PCI vendors, devices and classes from an installed pci.ids, for functions without a name in udev."""
 
 import functools
 import re
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# Where hwdata and pci.ids of the distributions lie.
+# Paths of pci.ids in the packages hwdata and pci.ids of the distributions.
 _FILES = (Path("/usr/share/hwdata/pci.ids"), Path("/usr/share/misc/pci.ids"), Path("/usr/share/pci.ids"))
 _LINE = re.compile(r"(\t?)(C )?([0-9a-f]{2,4}) {2}(.*)")
 
@@ -24,7 +24,7 @@ class PciNames:
         return " ".join(filter(None, (self.devices.get(vendor), self.devices.get(f"{vendor}:{device}"))))
 
     def of_class(self, code: str) -> str:
-        """Return the name of the subclass, or else of the base class, empty for neither."""
+        """Return the name of the subclass, or else of the base class; empty if neither is known."""
         return self.classes.get(code[:4]) or self.classes.get(code[:2]) or ""
 
 
@@ -48,7 +48,7 @@ def parse_pci_ids(lines: Iterable[str]) -> PciNames:
 
 @functools.cache
 def installed_names() -> PciNames:
-    """Return the names of the first pci.ids that is installed, or none."""
+    """Return the names of the first installed pci.ids; no names without one."""
     for file in _FILES:
         if file.exists():
             with file.open(encoding="utf-8", errors="replace") as lines:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The network interfaces of other network namespaces, asked of the kernel by rtnetlink.
+"""Ask the kernel by rtnetlink for the network interfaces of other network namespaces.
 
 Source: rtnetlink(7); include/uapi/linux/{if_link,net_namespace,rtnetlink}.h.
 """
@@ -36,11 +36,12 @@ class Link:
     """One network interface.
 
     Attributes:
-        name: in its namespace.
-        index: in its namespace.
-        parent: device that it belongs to as ``bus/name``, as ``pci/0000:00:13.0``; empty for none.
-        lower: index of the interface that it is built on, 0 for none.
-        lower_namespace: id of the namespace of *lower* as seen from its own, None for its own.
+        name: name in its namespace.
+        index: number in its namespace.
+        parent: device of the interface as ``bus/name``, for example ``pci/0000:00:13.0``; empty for none.
+        lower: index of the interface that this one is built on; 0 for none.
+        lower_namespace: id of the namespace of *lower*, as the interface's own namespace numbers it; None if it is the
+            same namespace.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class ForeignLink:
-    """An interface of another namespace: the link, the namespace as a clause, and whether its lower is one of ours."""
+    """An interface of another namespace: the link, the namespace as a clause, and whether its base is one of ours."""
 
     link: Link
     place: str
@@ -60,7 +61,7 @@ class ForeignLink:
 
 
 def foreign_links() -> Iterator[ForeignLink]:
-    """Return the interfaces of the network namespaces that this process may enter, but for its own."""
+    """Return the interfaces of all other network namespaces that this process has permission to enter."""
     if not _OWN.exists():  # a kernel without network namespaces
         return
     with contextlib.ExitStack() as stack:
@@ -79,7 +80,7 @@ def foreign_links() -> Iterator[ForeignLink]:
 
 def _network_namespaces() -> Iterator[tuple[Path, str]]:
     known = {os.stat(_OWN).st_ino}
-    # 'ip netns add' gives a namespace a name, and needs no process in it.
+    # A namespace of 'ip netns add' has a name, and exists without a process in it.
     for file in sorted(_NAMED.iterdir()) if _NAMED.is_dir() else []:
         with contextlib.suppress(OSError):
             number = os.stat(file).st_ino
@@ -93,7 +94,7 @@ def _network_namespaces() -> Iterator[tuple[Path, str]]:
 
 
 def _socket_in(namespace: Path) -> socket.socket | None:
-    """Return an rtnetlink socket in *namespace*, None where this process may not enter it."""
+    """Return an rtnetlink socket in *namespace*; None without permission to enter it."""
     found: list[socket.socket] = []
     setns = ctypes.CDLL(None, use_errno=True).setns
 
@@ -108,7 +109,7 @@ def _socket_in(namespace: Path) -> socket.socket | None:
         finally:
             os.close(descriptor)
 
-    # A thread of its own: setns() moves the thread that calls it, and the socket stays where it was made.
+    # In a separate thread: setns() moves the calling thread, and the socket stays in its namespace.
     thread = threading.Thread(target=open_there)
     thread.start()
     thread.join()
@@ -116,12 +117,12 @@ def _socket_in(namespace: Path) -> socket.socket | None:
 
 
 def rtnetlink() -> socket.socket:
-    """Return a socket for questions about the network interfaces of this thread's namespace."""
+    """Return a socket for requests about the network interfaces of this thread's namespace."""
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
 
 
 def links(asking: socket.socket) -> list[Link]:
-    """Return the interfaces of the namespace that a socket was made in."""
+    """Return the interfaces of the namespace of a socket."""
     asking.send(_message(_RTM_GETLINK, _NLM_F_DUMP, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)))
     found: list[Link] = []
     while True:
@@ -133,7 +134,7 @@ def links(asking: socket.socket) -> list[Link]:
 
 
 def _namespace_id(asking: socket.socket, namespace: int) -> int | None:
-    """Return the id that the socket's namespace has for another one, None where it has none."""
+    """Return the id of another namespace in the namespace of the socket; None if it has none."""
     attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size + 4, _NETNSA_FD) + struct.pack("=I", namespace)
     asking.send(_message(_RTM_GETNSID, 0, _GENERIC.pack(socket.AF_UNSPEC) + attribute))
     for kind, body in parse_messages(asking.recv(_BUFFER_BYTES)):

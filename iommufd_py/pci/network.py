@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The users of a device's network interfaces, in all network namespaces."""
+"""Find the users of a device's network interfaces, in all network namespaces."""
 
 import fcntl
 import ipaddress
@@ -54,7 +54,7 @@ def _own_uses(device: Path) -> Iterator[str]:
 
 
 def _built_on(interface: str) -> Iterator[str]:
-    """Name the bridge or bond of an interface, and the interfaces built on it; they need no address to be in use."""
+    """Name the bridge or bond of an interface, and the interfaces built on it. Without an address they count too."""
     master = target_name(_NET / interface / "master")
     if master:
         yield f"the interface {interface} is a port of {master}"
@@ -76,7 +76,7 @@ def with_uppers(interface: str) -> list[str]:
 
 
 def _net_directories(device: Path) -> list[Path]:
-    """Return the directories that hold the interfaces of a device; sysfs shows those of our own namespace in them."""
+    """Return the directories of a device's interfaces. sysfs shows only interfaces of our own namespace there."""
     return [path for pattern in ("net", "*/net") for path in entries(device, pattern) if path.is_dir()]
 
 
@@ -88,13 +88,13 @@ def _indices(interfaces: Sequence[str]) -> list[int]:
 def judge_foreign_links(
     found: Sequence[ForeignLink], device: Path, indices: Sequence[int], *, elsewhere: bool
 ) -> Iterator[str]:
-    """Say which interfaces of other namespaces belong to a device or stand on its interfaces.
+    """Name the interfaces of other namespaces that belong to a device or are built on its interfaces.
 
     Args:
         found: interfaces of other namespaces.
         device: the device in sysfs.
         indices: numbers of its interfaces in our namespace.
-        elsewhere: whether the device has an interface that is not in our namespace.
+        elsewhere: whether the device has an interface in another namespace.
     """
     named = False
     for one in found:
@@ -132,9 +132,9 @@ def parse_inet6_addresses(text: str) -> dict[str, list[str]]:
 
 
 def parse_routed_interfaces(inet: str, inet6: str) -> frozenset[str]:
-    """Return the interfaces that routes go through, by /proc/net/route and /proc/net/ipv6_route.
+    """Return the interfaces with routes, from /proc/net/route and /proc/net/ipv6_route.
 
-    Of IPv6 only routes with a gateway count: those without follow from addresses that an interface gives itself.
+    For IPv6 only routes with a gateway count. Routes without one belong to automatic addresses.
     """
     found = {line.split()[0] for line in inet.splitlines()[1:]}
     for line in inet6.splitlines():
@@ -145,9 +145,9 @@ def parse_routed_interfaces(inet: str, inet6: str) -> frozenset[str]:
 
 
 def parse_packet_sockets(text: str) -> frozenset[int]:
-    """Return the numbers of the interfaces that packet sockets are bound to, by /proc/net/packet.
+    """Return the numbers of the interfaces that packet sockets are bound to, from /proc/net/packet.
 
-    Number 0 is a socket that listens on all interfaces, and uses none in particular.
+    Number 0 is a socket for all interfaces. It does not use a particular one.
     """
     rows = (line.split() for line in text.splitlines()[1:])
     return frozenset(int(fields[4]) for fields in rows if len(fields) > 4) - {0}

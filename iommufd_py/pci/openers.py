@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which processes have a node of a device open, read so that no file system of theirs is asked."""
+"""Find the processes that have a node of a device open, without a request to any slow or remote file system."""
 
 import contextlib
 import os
@@ -19,22 +19,22 @@ _MEMORY = frozenset({"devtmpfs", "tmpfs", "ramfs", "rootfs", "overlay"})
 
 @dataclass(frozen=True, slots=True)
 class NodeId:
-    """Which device a node stands for: its kind, and its number as os.makedev() packs it."""
+    """The device behind a node: its kind, and its number as os.makedev() packs it."""
 
     block: bool
     number: int
 
 
 def openers(bdf: str) -> tuple[Use, ...]:
-    """Return which processes have a node of the device open: its disks, terminals, VFIO cdev or VFIO group.
+    """Return the processes that have a node of the device open: of its disks, terminals, VFIO cdev or VFIO group.
 
-    The nodes of block devices built on its disks count as well: loop devices, RAID.
+    Nodes of block devices that are built on its disks (loop devices, RAID) count too.
     """
     nodes = _nodes(PCI_DEVICES / bdf)
     if not nodes:
         return ()
     local = parse_local_file_systems(attribute_text(Path("/proc/filesystems")))
-    # The file can be open on a mount of another namespace: a manager opens it and passes it on.
+    # The node may be open through a mount of another namespace: a manager can open it and pass it on.
     mounts = frozenset(mount.id for mount in storage.mounts_everywhere() if mount.type in local)
     found = []
     for process in storage.processes():
@@ -46,16 +46,16 @@ def openers(bdf: str) -> tuple[Use, ...]:
 
 
 def parse_local_file_systems(filesystems: str) -> frozenset[str]:
-    """Return the types of file system that answer by themselves, from /proc/filesystems.
+    """Return the types of file system that need no server or process to answer, from /proc/filesystems.
 
-    The kernel does not say which types ask a server or a process. Types that need a disk do not, except FUSE on a disk.
+    The kernel does not mark types that do. Types that need a disk do not, except FUSE on a disk.
     """
     on_disk = {line.strip() for line in filesystems.splitlines() if not line.startswith("nodev")}
     return frozenset(one for one in on_disk if one and not one.startswith("fuse")) | _MEMORY
 
 
 def _nodes(device: Path) -> dict[NodeId, str]:
-    """Return the device nodes beneath a device, of all block devices built on its disks, and of its VFIO group."""
+    """Return the nodes of a device, of all block devices built on its disks, and of its VFIO group."""
     roots = [device.resolve(), *storage.nvme_subsystems(device.resolve())]
     group = target_name(device / "iommu_group")
     if group:
@@ -84,15 +84,15 @@ def _node_of(device: Path) -> str:
 
 
 def _open_nodes(process: Path, mounts: frozenset[str]) -> Iterator[NodeId]:
-    """Return the nodes on *mounts* that a process has open; nothing of one that ended, or is another user's."""
+    """Return the nodes on *mounts* that a process has open; none if it has ended or belongs to another user."""
     try:
         descriptors = os.listdir(process / "fd")
     except OSError:
         return
     for descriptor in descriptors:
-        # Each of these calls fails when the process closes the descriptor in between: then nothing is open.
+        # If the process closes the descriptor in between, these calls fail, and the node is not open.
         with contextlib.suppress(OSError):
-            # A link of /proc is read without asking the file system. Only a path can be a device node, not "pipe:[1]".
+            # Reading a link of /proc asks no other file system. Only a path can be a device node, not "pipe:[1]".
             if not os.readlink(process / "fd" / descriptor).startswith("/"):
                 continue
             if _mount_id(process, descriptor) not in mounts:

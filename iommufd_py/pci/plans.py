@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The writes to sysfs that change the driver of a PCI function."""
+"""Plan the writes to sysfs that change the driver of a PCI function."""
 
 import os
 
@@ -12,8 +12,8 @@ from iommufd_py.pci.sysfs_write import PCI_DRIVERS, PROBE, SysfsWrite, override_
 VFIO_PCI = "vfio-pci"
 """The driver that gives a PCI function to user space."""
 
-# Drivers that list no device ids of their own: they take a function only by driver_override or new_id. VFIO's variant
-# drivers (mlx5_vfio_pci) list ids, but these count only together with driver_override.
+# Drivers without a list of device ids: they take a function only by driver_override or new_id. VFIO's variant drivers
+# (mlx5_vfio_pci) list ids, but these count only together with driver_override.
 _WITHOUT_IDS = ("pci-stub", "uio_pci_generic", "igb_uio", "xen-pciback", "pciback")
 
 
@@ -29,7 +29,7 @@ def override_of(address: str) -> str:
 
 
 def device_node(address: str) -> int:
-    """Return the inode number of a function in sysfs: a function that is plugged in again gets another; 0 for none."""
+    """Return the inode number of a function in sysfs, 0 for none. A function that is plugged in again has another."""
     try:
         return os.stat(PCI_DEVICES / address).st_ino
     except FileNotFoundError:
@@ -37,16 +37,16 @@ def device_node(address: str) -> int:
 
 
 def is_replugged(address: str, before: Remembered) -> bool:
-    """Tell whether the function was removed and plugged in since *before* was written: the kernel chose its driver."""
+    """Tell whether the function was plugged in again after the record *before*, so that the kernel chose its driver."""
     node = device_node(address)
     return bool(node and before.node and node != before.node)
 
 
 def plan_bind(address: str) -> tuple[SysfsWrite, ...]:
-    """Return the steps that bind a function to vfio-pci; none for a function that is on vfio-pci.
+    """Return the steps that bind a function to vfio-pci; none if it is bound already.
 
     The override comes first, so that no other driver can take the function between the unbind and the probe.
-    driver_override names one function; new_id would make the driver take every function of that id.
+    driver_override affects one function. With new_id the driver would take every function with that id.
     """
     if driver_of(address) == VFIO_PCI:
         return ()
@@ -54,16 +54,16 @@ def plan_bind(address: str) -> tuple[SysfsWrite, ...]:
 
 
 def plan_unbind(address: str) -> tuple[SysfsWrite, ...]:
-    """Return the steps that leave a function without driver."""
+    """Return the steps that take a function from its driver."""
     driver = driver_of(address)
     return (SysfsWrite(address, PCI_DRIVERS / driver / "unbind"),) if driver else ()
 
 
 def plan_restore(address: str, before: Remembered) -> tuple[SysfsWrite, ...]:
-    """Return the steps that give a function back to where it was *before*.
+    """Return the steps that give a function back to its driver *before*.
 
-    There are none for a function that is there already, is gone, or was plugged in again. An override that another
-    tool set since then stays, and decides which driver the function gets.
+    There are none if it has that driver already, was removed, or was plugged in again. A driver_override that another
+    tool has set in between stays, and selects the driver.
     """
     if not device_node(address) or is_replugged(address, before):
         return ()
@@ -75,7 +75,7 @@ def plan_restore(address: str, before: Remembered) -> tuple[SysfsWrite, ...]:
         unbind = () if driver == before.driver else plan_unbind(address)
         return (*unbind, *_override_change(address, override, before.driver_override))
     bind = SysfsWrite(address, PCI_DRIVERS / before.driver / "bind")
-    # The override must name the driver, or be empty, at the moment of the bind; it can change afterwards.
+    # During the bind, the override must name the driver or be empty. It can change afterwards.
     matching = before.driver if _needs_override(before) else before.driver_override
     return (
         *plan_unbind(address),
@@ -86,7 +86,7 @@ def plan_restore(address: str, before: Remembered) -> tuple[SysfsWrite, ...]:
 
 
 def plan_forced_bind(address: str, before: Remembered) -> tuple[SysfsWrite, ...]:
-    """Return the steps that bind a function to its driver *before* although that lists no id for it any more."""
+    """Return the steps that bind a function to its driver *before*, although that driver no longer lists its id."""
     bind = SysfsWrite(address, PCI_DRIVERS / before.driver / "bind")
     return (override_write(address, before.driver), bind, override_write(address, before.driver_override))
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Records of the devices that this tool took: the driver before, the process that took it, and the time.
+"""Records of the devices that this tool took: the former driver, the process that took the device, and the time.
 
-A record outlives the process, even one that is killed, but not a reboot: like the binding that it describes.
+A record outlives the process, even a killed one, but not a reboot. The binding that it describes does the same.
 """
 
 import contextlib
@@ -27,17 +27,17 @@ _ROOT_REMEDY = "run as root, or with sudo"
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The driver that a device goes back to, and the process that took it.
+    """The driver that a device goes back to, and the process that took the device.
 
     Attributes:
-        driver: driver that it was bound to, empty for none.
-        driver_override: driver_override that it had, empty for none.
-        override_set: driver_override that this tool gave it, empty where it gave none.
-        node: inode number of the device in sysfs, 0 where a record does not say.
-        pid: process that took it.
+        driver: former driver, empty for none.
+        driver_override: former driver_override, empty for none.
+        override_set: driver_override that this tool set, empty for none.
+        node: inode number of the device in sysfs; 0 if the record has none.
+        pid: process that took the device.
         command: command line of that process.
         user: name of the user of that process; with sudo, the user who called sudo.
-        since: when it was taken, in seconds since 1970.
+        since: time at which the device was taken, in seconds since 1970.
     """
 
     driver: str
@@ -63,7 +63,7 @@ def record_file(address: str) -> Path:
 
 
 def remember(address: str, before: Remembered) -> None:
-    """Write the record of a device, wholly or not at all.
+    """Write the record of a device, completely or not at all.
 
     Raises:
         DeviceError: the directory is not trusted, or the file cannot be written.
@@ -76,7 +76,7 @@ def remember(address: str, before: Remembered) -> None:
                 unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE
             )
             with open(descriptor, "w", encoding="utf-8") as file:
-                os.fchmod(descriptor, _FILE_MODE)  # a strict umask hides it otherwise
+                os.fchmod(descriptor, _FILE_MODE)  # other users must be able to read it under a strict umask
                 file.write(json.dumps(asdict(before)) + "\n")
             unfinished.rename(record_file(address))
         except BaseException:
@@ -84,16 +84,16 @@ def remember(address: str, before: Remembered) -> None:
             raise
     except OSError as failure:
         raise DeviceError(
-            f"{address} is not taken, because its driver cannot be written down: {failure.strerror} "
+            f"{address} is not taken, because its driver cannot be recorded: {failure.strerror} "
             f"({record_file(address)}); make {_DIRECTORY} writable, with free space, first"
         ) from failure
 
 
 def recall(address: str) -> Remembered | None:
-    """Return the record of a device, None for a device that this tool did not take.
+    """Return the record of a device; None if this tool did not take it.
 
     Raises:
-        DeviceError: there is a record, but it may not be read or is damaged.
+        DeviceError: the record cannot be read or is damaged.
     """
     file = record_file(address)
     try:
@@ -101,7 +101,7 @@ def recall(address: str) -> Remembered | None:
     except FileNotFoundError:
         return None
     except PermissionError:
-        raise DeviceError(f"{file} may not be read: {_ROOT_REMEDY}") from None
+        raise DeviceError(f"there is no permission to read {file}: {_ROOT_REMEDY}") from None
     except OSError as failure:
         raise DeviceError(f"{file} cannot be read: {failure.strerror}") from failure
     except ValueError as failure:
@@ -113,7 +113,7 @@ def recall(address: str) -> Remembered | None:
 
 
 def parse_record(text: str) -> Remembered:
-    """Read a record; a field that it does not have is unknown.
+    """Read a record. Missing fields are unknown.
 
     Raises:
         ValueError: it is not a record.
@@ -146,7 +146,7 @@ def remembered() -> tuple[str, ...]:
     """Return the addresses of all devices that have a record.
 
     Raises:
-        DeviceError: the directory may not be read.
+        DeviceError: the directory cannot be read.
     """
     try:
         names = os.listdir(_DIRECTORY)
@@ -158,7 +158,7 @@ def remembered() -> tuple[str, ...]:
 
 
 def open_lock(address: str) -> int:
-    """Open the lock file of a device, which only root may lock, and return its descriptor.
+    """Open the lock file of a device, which only root can lock, and return its descriptor.
 
     Raises:
         DeviceError: the directory is not trusted, or the file cannot be made.
@@ -174,15 +174,15 @@ def open_lock(address: str) -> int:
 
 
 def may_lock() -> bool:
-    """Tell whether this process may make and open the lock files."""
+    """Tell whether this process has permission to create and open the lock files."""
     return os.access(_DIRECTORY if _DIRECTORY.exists() else _DIRECTORY.parent, os.W_OK)
 
 
 def make_directory() -> None:
-    """Make the directory of the records and check that nobody else can write into it.
+    """Create the directory of the records, and check that nobody else can write to it.
 
     Raises:
-        DeviceError: it belongs to somebody else, or others can write into it.
+        DeviceError: the directory belongs to another user, or others can write to it.
     """
     try:
         with contextlib.suppress(FileExistsError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The disks of a device, the block devices built on them, their mounts and their other users."""
+"""Find the disks of a device, the block devices built on them, their mounts and their other users."""
 
 import contextlib
 import errno
@@ -19,7 +19,7 @@ from iommufd_py.pci.use import Use, UseKind
 _BLOCK = Path("/sys/class/block")
 _SWAPS = Path("/proc/swaps")
 _CONFIGFS = Path("/sys/kernel/config")
-# What the kernel writes for blanks in paths of its tables: three octal digits.
+# The kernel writes blanks in paths of its tables as three octal digits.
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 # include/uapi/linux/loop.h: lo_device, lo_inode and lo_rdevice are the first three of struct loop_info64.
 _LOOP_GET_STATUS64 = 0x4C05
@@ -32,11 +32,11 @@ class Mount:
 
     Attributes:
         number: device of its file system as ``major:minor``.
-        source: what was mounted.
-        target: where.
-        type: of the file system.
+        source: mounted device or share.
+        target: mount point.
+        type: type of the file system.
         id: number of the mount, in all mount namespaces.
-        place: the mount namespace it is in, as a clause; empty for our own.
+        place: mount namespace of the mount, as a clause; empty for our own.
     """
 
     number: str
@@ -52,9 +52,9 @@ class Disk:
     """A disk or partition of a device, or something built on one.
 
     Attributes:
-        name: the kernel's, as ``nvme0n1p2``.
-        over: what it is built on, empty for a disk or partition itself.
-        label: what else names it: the name of a mapping, of an array.
+        name: the kernel's name, for example ``nvme0n1p2``.
+        over: block device that it is built on; empty for a disk or partition.
+        label: another name of it, such as that of a mapping or of an array.
     """
 
     name: str
@@ -95,13 +95,13 @@ def processes() -> list[Path]:
 
 
 def namespaces(kind: str) -> Iterator[tuple[Path, str]]:
-    """Return a namespace file for every namespace of *kind* but ours that a process is in, and a name for it."""
+    """Return a file and a name for every namespace of *kind*, except ours, that has a process."""
     try:
         known = {os.stat(f"/proc/self/ns/{kind}").st_ino}
     except FileNotFoundError:  # a kernel without such namespaces
         return
     for process in processes():
-        with contextlib.suppress(OSError):  # it ended, or is another user's
+        with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
             file = process / "ns" / kind
             number = os.stat(file).st_ino
             if number not in known:
@@ -110,7 +110,7 @@ def namespaces(kind: str) -> Iterator[tuple[Path, str]]:
 
 
 def mounts_everywhere() -> tuple[Mount, ...]:
-    """Return the mounts of our mount namespace, and of all others that a process is in."""
+    """Return the mounts of our mount namespace, and of all others that have a process."""
     found = list(parse_mounts(Path("/proc/self/mountinfo").read_text(errors="replace")))
     for file, name in namespaces("mnt"):
         with contextlib.suppress(OSError):
@@ -120,8 +120,8 @@ def mounts_everywhere() -> tuple[Mount, ...]:
 
 
 def number_of_node(path: str) -> str:
-    """Return ``major:minor`` of a block device's node, empty for anything else."""
-    # Elsewhere, a path can lead to a file system that does not answer.
+    """Return ``major:minor`` of a block device's node; empty for anything else."""
+    # A path outside /dev may be on a file system that does not answer.
     if not path.startswith("/dev/"):
         return ""
     try:
@@ -134,7 +134,7 @@ def number_of_node(path: str) -> str:
 
 
 def nvme_subsystems(device: Path) -> tuple[Path, ...]:
-    """Return the subsystems that an NVMe controller belongs to: with multipath, the disks stand below those."""
+    """Return the subsystems of an NVMe controller. With multipath they contain the disks."""
     return tuple(
         subsystem.resolve()
         for subsystem in entries(Path("/sys/class/nvme-subsystem"))
@@ -143,7 +143,7 @@ def nvme_subsystems(device: Path) -> tuple[Path, ...]:
 
 
 def disks_beneath(device: Path) -> dict[str, Disk]:
-    """Return by ``major:minor`` a device's disks and partitions, and the block devices built on them in any layer."""
+    """Return a device's disks and partitions, and the block devices built on them in any layer, by ``major:minor``."""
     roots = (device, *nvme_subsystems(device))
     bases = [one.name for one in entries(_BLOCK) if any(one.resolve().is_relative_to(root) for root in roots)]
     if not bases:
@@ -160,7 +160,7 @@ def disks_beneath(device: Path) -> dict[str, Disk]:
             upper = [holder.name for holder in entries(_BLOCK / disk.name / "holders")]
             upper += [loop for loop, below in loops.items() if below == number]
             pending += [Disk(name, over, _label(name)) for name in upper]
-            # A block device that is built on a disk can have partitions, as a loop device.
+            # A block device that is built on a disk, such as a loop device, can have partitions.
             pending += [Disk(name, disk.over, disk.label) for name in partitions(disk.name) if disk.over]
     return found
 
@@ -175,9 +175,9 @@ def _label(name: str) -> str:
 
 
 def _loops() -> dict[str, str]:
-    """Return by loop device the number of the block device beneath it, where there is one.
+    """Return the number of the block device under each loop device that has one.
 
-    A loop device makes no entry in ``holders`` and takes no exclusive claim.
+    A loop device has no entry in ``holders`` and takes no exclusive claim.
     """
     found = {}
     for file in entries(_BLOCK, "loop*/loop/backing_file"):
@@ -197,7 +197,7 @@ def _backing_number(loop: str) -> str:
             finally:
                 os.close(descriptor)
     except OSError:
-        return ""  # not ours to open, or let go in between
+        return ""  # no permission to open it, or it was released meanwhile
     number = _LOOP_INFO.unpack(answer)[2]
     return f"{os.major(number)}:{os.minor(number)}" if number else ""
 
@@ -214,7 +214,7 @@ def exports() -> Iterator[tuple[str, str]]:
     for file in entries(_CONFIGFS / "target/core", "*/*/udev_path"):
         kind, name = file.parents[1].name, file.parent.name
         yield attribute_text(file), f"the SCSI target back end {kind}/{name}"
-        # The file back end names its file here alone.
+        # Only this attribute names the file of the file back end.
         for path in re.findall(r"\bFile: (\S+)", attribute_text(file.parent / "info")):
             yield path, f"the SCSI target back end {kind}/{name}"
 
@@ -225,7 +225,7 @@ def partitions(disk: str) -> set[str]:
 
 
 def is_claimed(disk: str) -> bool:
-    """Tell whether something inside the kernel holds a disk for itself; False also where that may not be asked."""
+    """Tell whether a user inside the kernel holds a disk exclusively; False without permission to ask."""
     try:
         # O_EXCL without O_CREAT on a block device: refused while a file system, swap, RAID or the like holds it.
         with held_signals():
@@ -264,10 +264,10 @@ def judge_disks(
 
     Args:
         disks: disks of a device and the block devices built on them, by number.
-        mounts: of all mount namespaces.
-        numbers: of the block devices that the mounts name as their sources.
+        mounts: mounts of all mount namespaces.
+        numbers: numbers of the block devices that are the sources of mounts.
         swaps: numbers of swap space, by node.
-        exported: numbers that targets export, and by which target.
+        exported: numbers of exported block devices, each with its target.
     """
     explained: set[Disk] = set()
     found: list[Use] = []
@@ -284,7 +284,7 @@ def judge_disks(
 
     seen: set[tuple[str, str]] = set()
     for mount in mounts:
-        # One mount is in every namespace that was made from ours: the first one says it.
+        # A mount appears again in every namespace that was copied from ours: report the first one only.
         if (mount.number, mount.target) in seen:
             continue
         seen.add((mount.number, mount.target))
@@ -296,7 +296,7 @@ def judge_disks(
     for number, target in exported:
         add(number, UseKind.STORAGE, f"is exported by {target}")
     named = {f"/dev/{disk.name}": disk for disk in disks.values()}
-    # A layer below a layer whose use is known is explained by it.
+    # The known use of a layer explains the layers below it.
     pending = list(explained)
     while pending:
         below = named.get(pending.pop().over)
@@ -319,7 +319,7 @@ def _all_below(disk: Disk, named: Mapping[str, Disk]) -> Sequence[Disk]:
 
 
 def _signature(disk: str) -> str:
-    """Return the signature that udev read on a disk, for a claim that nothing else explains."""
+    """Return the signature that udev read on a disk, to explain a claim with unknown owner."""
     import pyudev
 
     with contextlib.suppress(pyudev.DeviceNotFoundError):

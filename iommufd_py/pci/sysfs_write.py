@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One write to an attribute of sysfs, shown as the shell command that does the same."""
+"""One write to an attribute of sysfs, printed as an equivalent shell command."""
 
 import os
 import shlex
@@ -9,15 +9,15 @@ from pathlib import Path
 from iommufd_py.base.pci_address import PCI_DEVICES
 
 PCI_DRIVERS = Path("/sys/bus/pci/drivers")
-"""Where the kernel lists the drivers of PCI functions."""
+"""Directory of the drivers of PCI functions."""
 
 PROBE = Path("/sys/bus/pci/drivers_probe")
-"""Attribute that makes the kernel look for a driver of the function that is written to it."""
+"""Attribute that makes the kernel search a driver for the function whose address is written to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SysfsWrite:
-    """One step of a change: a text and the sysfs attribute it goes to."""
+    """One step of a change: a text, and the sysfs attribute to write it to."""
 
     text: str
     attribute: Path

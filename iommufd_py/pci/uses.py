@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The one judgement whether a device may be taken from its driver: it lists all users of the device."""
+"""Decide whether a device can be taken from its driver, by a list of all its users."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,15 +15,15 @@ from iommufd_py.pci.use import Use, UseKind
 
 __all__ = ["Use", "UseKind", "openers", "uses"]
 
-# Host bridge and ISA (LPC) bridge: their header is that of an endpoint, but the machine itself depends on them.
+# Host bridge and ISA (LPC) bridge: their header type is that of an endpoint, but the machine needs them.
 _PLATFORM_CLASSES = {"0600": "the host bridge", "0601": "the bridge to the firmware's devices (ISA, LPC)"}
 
 
 def uses(bdf: str) -> tuple[Use, ...]:
-    """Return the users of a function that this process may see; none for a function that can be taken.
+    """Return the users of a function; none if it can be taken.
 
-    Bind, unbind, restore and the pool of the tests all ask this. Root sees all of them: processes with an open node,
-    claims of the kernel, and the mounts and interfaces of other namespaces.
+    Bind, unbind, restore and the device pool of the tests call this. Only root sees all users: processes with an open
+    node, claims of the kernel, and mounts and interfaces of other namespaces.
 
     Raises:
         DeviceError: there is no such function.

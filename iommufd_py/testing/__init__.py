@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A pytest plugin for tests of iommufd and VFIO on a real kernel, ours and those of anyone's hardware runner.
+"""A pytest plugin for tests of iommufd and VFIO on a real kernel, in this project and on any hardware runner.
 
-pytest loads it by itself. A test takes what it needs by naming it:
+pytest loads the plugin by itself. A test names the fixtures that it needs:
 
     @pytest.mark.vtd(own_group=True)
     def test_my_device(vfio_device, ioas, dma_buffer):
@@ -11,6 +11,6 @@ pytest loads it by itself. A test takes what it needs by naming it:
 
 Fixtures: ``iommufd``, ``ioas``, ``mock_device``, ``vfio_device``, ``bdf``, ``container``, ``dma_buffer``. Markers:
 ``mock``, ``vtd``, ``hw``, ``disruptive``, ``expect_kernel_log``. ``pytest --fixtures`` and ``pytest --markers`` explain
-them. Around every test that uses one of these stands the oracle: descriptors, pinned memory and page references must
-be back where they were, and the kernel must not have complained.
+them. The plugin checks the state around every test that uses one of these. After the test, descriptors, pinned memory
+and page references must be as before, and the kernel must not have reported a fault.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The choice of a device for a test: one of the user's spare devices that meets the test's wishes."""
+"""Choose a device for a test: one of the user's spare devices with the properties that the test asks for."""
 
 import contextlib
 import os
@@ -20,9 +20,9 @@ class Candidate:
     """Properties of a device that can be read without opening it.
 
     Attributes:
-        bdf: its address.
+        bdf: PCI address.
         ids: ``vendor:device``, hexadecimal.
-        ecap: extended capability register of the VT-d unit in front of it, None for another IOMMU or none.
+        ecap: extended capability register of the VT-d unit in front of it; None without a VT-d.
         group: all devices of its IOMMU group, empty without an IOMMU.
     """
 
@@ -34,12 +34,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Wishes of a test for its device; None is no wish.
+    """Properties that a test asks for; None permits any value.
 
     Attributes:
-        vtd: whether it is behind an Intel VT-d.
+        vtd: whether the device is behind an Intel VT-d.
         snoop_control: ECAP.SC, whether its IOMMU can force DMA to snoop the CPU caches.
-        own_group: whether it is alone in its IOMMU group.
+        own_group: whether the device is alone in its IOMMU group.
         ids: ``vendor:device``, hexadecimal.
     """
 
@@ -49,7 +49,7 @@ class Wanted:
     ids: str | None = None
 
     def misfits(self, device: Candidate) -> list[str]:
-        """Return the properties of *device* that differ from the wishes; none where it fits."""
+        """Return the properties of *device* that differ from those asked for; none if it fits."""
         has = {
             "vtd": device.ecap is not None,
             "snoop_control": snoop_control(device.ecap),
@@ -64,7 +64,7 @@ def pool_addresses(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the user's spare devices: IOMMUFD_BDF, or else IOMMUFD_BDFS with commas or spaces.
 
     Raises:
-        DeviceError: one of them is no PCI address.
+        DeviceError: one of them is not a PCI address.
     """
     given = environ.get("IOMMUFD_BDF") or environ.get("IOMMUFD_BDFS") or ""
     return tuple(normalize_bdf(text) for text in re.split(r"[,\s]+", given.strip()) if text)
@@ -74,7 +74,7 @@ def candidate(bdf: str) -> Candidate:
     """Return the properties of a device.
 
     Raises:
-        DeviceError: it is not there.
+        DeviceError: the device does not exist.
     """
     device = pci.pci_device(bdf)
     path = PCI_DEVICES / device.bdf
@@ -88,9 +88,9 @@ def candidate(bdf: str) -> Candidate:
 
 
 class DevicePool:
-    """The user's spare devices: bound to vfio-pci when a test takes one, given back at the end.
+    """The user's spare devices. A device is bound to vfio-pci when a test takes it, and given back at the end.
 
-    One process at a time has a device. Several, as the workers of pytest-xdist, share the pool among them.
+    One process at a time holds a device. Several processes, such as the workers of pytest-xdist, share the pool.
     """
 
     def __init__(self, addresses: Iterable[str] | None = None) -> None:
@@ -99,12 +99,12 @@ class DevicePool:
         self._taken: set[str] = set()
 
     def take(self, wanted: Wanted) -> str:
-        """Return the address of the first device that fits and that no other process has, now on vfio-pci.
+        """Bind the first fitting device that no other process holds to vfio-pci, and return its address.
 
         Raises:
-            SkipError: none fits; the text has the reason for each.
-            DeviceTakenError: other processes have all that fit.
-            DeviceError: one is not there, or cannot be bound.
+            SkipError: no device fits; the text has the reason for each.
+            DeviceTakenError: other processes hold all fitting devices.
+            DeviceError: a device does not exist or cannot be bound.
         """
         reasons = []
         taken: DeviceTakenError | None = None
@@ -129,6 +129,6 @@ class DevicePool:
             self._taken.add(bdf)
 
     def close(self) -> None:
-        """Give every device back to the driver it had; the next test that takes one has it bound again."""
+        """Give every device back to its former driver. The next test that takes one binds it again."""
         self._taken.clear()
         self._bound.close()

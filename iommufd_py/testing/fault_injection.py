@@ -9,21 +9,21 @@ from iommufd_py.uapi.fault_injection import injection_problem, injection_setting
 
 __all__ = ["injection_problem", "injection_settings", "sweep"]
 
-# Far more than any sequence has. A sweep that gets here does not end.
+# Many more allocations than a sequence has. A sweep that reaches this number would never end.
 _LIMIT = 1000
 
 
 def sweep(program: Program) -> Iterator[InjectionOutcome]:
-    """Run *program* with its first allocation failed, then its second, and so on, until none is left to fail.
+    """Run *program* with its first allocation failing, then with its second, and so on until no allocation fails.
 
-    The last outcome is that of the run in which no allocation was failed any more.
+    The last outcome is that of the run without a failing allocation.
 
     Raises:
-        ToolError: the sequence has more allocations than any sequence should.
+        ToolError: the sequence has too many allocations.
     """
     for nth in range(1, _LIMIT):
         outcome = program.run(nth)
         yield outcome
         if not outcome.injected:
             return
-    raise ToolError(f"{_LIMIT} allocations were failed and there still are more: the sequence does not end")
+    raise ToolError(f"{_LIMIT} allocations have failed, and the sequence has still more: it does not end")

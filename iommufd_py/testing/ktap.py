@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The outcome of a test run as KTAP, for what collects the results of kernel tests.
+"""Write the outcome of a test run as KTAP, for programs that collect the results of kernel tests.
 
 Source: Documentation/dev-tools/ktap.rst, version 1; one level, one line per test in the order they ran.
 """
@@ -15,7 +15,7 @@ _RANK = ("pass", "xfail", "skip", "fail")
 
 
 class Ktap:
-    """A pytest plugin that writes each line through *write* as soon as it is known."""
+    """A pytest plugin that passes each line to *write* as soon as the outcome is known."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
@@ -25,19 +25,19 @@ class Ktap:
         self._phases: list[pytest.TestReport] = []
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Keep a file that cannot be read: it counts as a test that failed."""
+        """Note a test file that cannot be imported. It counts as a failed test."""
         if report.failed:
             self._broken.append(report)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Say how many tests there will be."""
+        """Write the number of tests."""
         self._write("KTAP version 1")
         self._write(f"1..{len(session.items) + len(self._broken)}")
         for report in self._broken:
             self._case("fail", report.nodeid, report.longreprtext)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Report a test when its last phase is over."""
+        """Write the outcome of a test at the end of its last phase."""
         self._phases.append(report)
         if report.when == "teardown":
             outcomes = [_outcome(phase) for phase in self._phases]
@@ -48,7 +48,7 @@ class Ktap:
             self._phases = []
 
     def pytest_sessionfinish(self) -> None:
-        """Add the totals, as the kernel's own programs do."""
+        """Write the totals, as the kernel's own test programs do."""
         counts = [f"{name}:{self._totals[name]}" for name in ("pass", "fail", "xfail", "skip")]
         self._write(f"# Totals: {' '.join(counts)}")
 
@@ -63,7 +63,7 @@ class Ktap:
 
 
 def file_writer(config: pytest.Config, path: str) -> Callable[[str], None]:
-    """Return a function that writes a line to the file *path* at once."""
+    """Return a function that writes a line to the file *path* without delay."""
     try:
         file = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - for the whole run
     except OSError as failure:
@@ -73,7 +73,7 @@ def file_writer(config: pytest.Config, path: str) -> Callable[[str], None]:
 
 
 def terminal_writer(config: pytest.Config) -> Callable[[str], None]:
-    """Return a function that writes a line to the terminal, among pytest's own."""
+    """Return a function that writes a line to the terminal, between the lines of pytest."""
 
     def write(line: str) -> None:
         terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
@@ -99,5 +99,5 @@ def _reason(report: pytest.TestReport) -> str:
 
 
 def _name(nodeid: str) -> str:
-    # A '#' would start a directive, and parsers take the name up to a blank.
+    # A '#' would start a directive, and for parsers a blank ends the name.
     return re.sub(r"[\s#]+", "_", nodeid)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Checks after a kernel test: nothing is left behind, and the kernel reported nothing."""
+"""Check after a kernel test that nothing is left behind, and that the kernel reported no fault."""
 
 import errno
 import gc
@@ -23,7 +23,7 @@ class LeakCheck:
     """The state before a test, and the buffers of the test; :meth:`complaints` compares it with the state afterwards.
 
     Args:
-        expected: what the kernel is expected to report, as regular expressions on the first line of a report.
+        expected: regular expressions for the first lines of the reports that the kernel must print.
     """
 
     def __init__(self, expected: Sequence[str] = ()) -> None:
@@ -34,12 +34,12 @@ class LeakCheck:
         try:
             self._log = KernelLog()
         except OSError as failure:
-            self.unwatched = f"the kernel log is not watched: {KMSG}: {failure.strerror}"
+            self.unwatched = f"the kernel log is not checked: {KMSG}: {failure.strerror}"
         self._pinned = pinned_bytes()
         self._descriptors = _descriptors()
 
     def buffer(self, length: int, backing: Backing = Backing.ANON_4K, *, prefault: bool = True) -> DmaBuffer:
-        """Make a buffer that is closed at the end, when nothing may have its pages pinned any more."""
+        """Make a buffer that is closed at the end of the test. Its pages must not be pinned then."""
         buffer = DmaBuffer(length, backing, prefault=prefault)
         self._buffers.append(buffer)
         return buffer
@@ -48,7 +48,7 @@ class LeakCheck:
         """Return the faults found after the test, and close the kernel log.
 
         Args:
-            leaks: whether to look for what was left behind; what a failed test opened, its traceback still holds.
+            leaks: whether to look for leaks. After a failed test its traceback still holds open objects.
         """
         found = self._references() if leaks else []
         for buffer in self._buffers:
@@ -72,12 +72,12 @@ class LeakCheck:
     def _leaks(self) -> list[str]:
         now, pinned = _descriptors(), pinned_bytes()
         if (now, pinned) != (self._descriptors, self._pinned):
-            # What only waits for the garbage collector is not left behind.
+            # Objects that wait for the garbage collector are not leaks.
             gc.collect()
             now, pinned = _descriptors(), pinned_bytes()
         found = [f"descriptor {fd} was left open: {now[fd]}" for fd in sorted(now.keys() - self._descriptors.keys())]
         gone = sorted(self._descriptors.keys() - now.keys())
-        found += [f"descriptor {fd} was closed, which is not the test's: {self._descriptors[fd]}" for fd in gone]
+        found += [f"descriptor {fd} was closed, but not opened, by the test: {self._descriptors[fd]}" for fd in gone]
         if pinned != self._pinned:
             found.append(f"{pinned - self._pinned:+} bytes stay pinned (VmPin of /proc/self/status)")
         return found
@@ -85,12 +85,12 @@ class LeakCheck:
     def _reports(self, text: str) -> list[str]:
         reports: list[Splat] = [*scan_kernel_log(text), *scan_dma_faults(text)]
         found = [
-            f"the kernel reported a {report.kind} meanwhile:\n{report.text}"
+            f"the kernel reported a {report.kind} during the test:\n{report.text}"
             for report in reports
             if not any(pattern.search(report.title) for pattern in self._expected)
         ]
         found += [
-            f"the kernel was expected to report {pattern.pattern!r} and did not"
+            f"the kernel did not report {pattern.pattern!r} as expected"
             for pattern in self._expected
             if not any(pattern.search(report.title) for report in reports)
         ]
@@ -98,7 +98,7 @@ class LeakCheck:
 
 
 def _descriptors() -> dict[int, str]:
-    """Return the open descriptors and their files, but for the locks of devices that the pool keeps between tests."""
+    """Return the open descriptors and their files, without the locks of devices that the pool keeps between tests."""
     found = {}
     locks = lock_descriptors()
     for entry in os.listdir(_DESCRIPTORS):
@@ -107,12 +107,12 @@ def _descriptors() -> dict[int, str]:
         try:
             found[int(entry)] = os.readlink(f"{_DESCRIPTORS}/{entry}")
         except FileNotFoundError:
-            continue  # the one that the listing itself used
+            continue  # the descriptor of the listing itself
     return found
 
 
 def _is_pinned(buffer: DmaBuffer) -> bool:
-    """Ask the kernel whether any page of *buffer* is pinned; False where it has no such question."""
+    """Ask the kernel whether a page of *buffer* is pinned; False without CONFIG_IOMMUFD_TEST."""
     with Iommufd() as iommufd:
         try:
             check_refs(iommufd, buffer.user_va, buffer.length, pins=0)

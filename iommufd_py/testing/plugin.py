@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The pytest plugin: markers, options and fixtures.
 
-It changes nothing for tests that use none of the fixtures. The markers count on tests that use one, and on all tests of
-a project that says ``required_plugins = "iommufd-py"`` in its pytest configuration.
+It changes nothing for tests that use none of the fixtures. The markers apply to tests that use a fixture, and to all
+tests of a project with ``required_plugins = "iommufd-py"`` in its pytest configuration.
 """
 
 import signal
@@ -29,13 +29,13 @@ _DISTRIBUTION = "iommufd-py"
 _MARKERS = {
     "mock": "needs the kernel's mock driver (CONFIG_IOMMUFD_TEST), as in 'iommufd lab run -- pytest ...'",
     "vtd(snoop_control=None, own_group=None, ids=None)": (
-        "needs a device behind an Intel VT-d, from IOMMUFD_BDF or the pool IOMMUFD_BDFS, that is as the arguments say"
+        "needs a device behind an Intel VT-d, from IOMMUFD_BDF or the pool IOMMUFD_BDFS, with these properties"
     ),
     "hw": "needs bare metal; IOMMUFD_FORCE=1 runs it on an emulated machine too",
     "disruptive": "disturbs other programs on the machine; runs in the lab, elsewhere with IOMMUFD_FORCE=1",
     "expect_kernel_log(regex)": "the kernel must report this (a warning, a DMA fault), which would fail another test",
 }
-# Of iommufd_py.base.container_mode.ContainerMode, by the names of their variants in tools/testing/selftests/vfio.
+# Values of iommufd_py.base.container_mode.ContainerMode, by their variant names in tools/testing/selftests/vfio.
 CONTAINER_MODES = {
     "vfio_type1_iommu": "vfio_type1",
     "vfio_type1v2_iommu": "vfio_type1v2",
@@ -45,12 +45,12 @@ CONTAINER_MODES = {
 }
 
 _GATES = tuple(marker.partition("(")[0] for marker in _MARKERS)
-# Every marker has a second name, for a project that has a marker "mock" or "hw" of its own.
+# Every marker has a second name with a prefix, for a project with its own marker "mock" or "hw".
 _PREFIX = "iommufd_"
 
 
 def _markers(node: pytest.Item, name: str) -> "Iterator[pytest.Mark]":
-    """Return the markers of this name on a test, in its short form and in its long form, the closest first."""
+    """Return the markers of this name on a test, with and without the prefix, the closest first."""
     return (mark for mark in node.iter_markers() if mark.name in (name, _PREFIX + name))
 
 
@@ -62,12 +62,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--iommufd-ktap",
         dest="ktap",
         metavar="FILE",
-        help="write the outcomes as KTAP too; - is the terminal",
+        help="also write the outcomes as KTAP; - is the terminal",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the markers; load the rest only where it is asked for."""
+    """Register the markers; load other modules only if an option needs them."""
     for marker, meaning in _MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {meaning}")
         name, bracket, arguments = marker.partition("(")
@@ -85,7 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _MarkersCount:
-    """Adds the fixture ``leak_check``, which obeys the markers, to tests with a marker and without fixture."""
+    """Add the fixture ``leak_check``, which evaluates the markers, to tests with a marker but without a fixture."""
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         names = getattr(item, "fixturenames", None)
@@ -109,7 +109,7 @@ def leak_check(request: pytest.FixtureRequest) -> "Iterator[LeakCheck]":
     if check.unwatched:
         warnings.warn(check.unwatched, stacklevel=1)
     complaints = check.complaints(leaks=request.session.testsfailed == failed_before)
-    # A test that Ctrl-C cut off is nobody's fault, and raising here would end pytest with a traceback.
+    # After Ctrl-C there is no verdict, and raising here would end pytest with a traceback.
     if complaints and request.session.exitstatus != pytest.ExitCode.INTERRUPTED:
         pytest.fail("\n".join(complaints), pytrace=False)
 
@@ -136,7 +136,7 @@ def _check_markers(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def iommufd(leak_check: "LeakCheck") -> "Iterator[Iommufd]":
-    """An open /dev/iommu; closing it closes all that was made on it."""
+    """An open /dev/iommu. Its end closes all objects that were made on it."""
     from iommufd_py.objects.iommufd import Iommufd
     from iommufd_py.testing import requirements
 
@@ -163,11 +163,11 @@ def mock_device(iommufd: "Iommufd") -> "MockDevice":
 
 @pytest.fixture(scope="session")
 def device_pool() -> "Iterator[DevicePool]":
-    """The devices of IOMMUFD_BDF or IOMMUFD_BDFS; what was bound to vfio-pci gets its driver back at the end."""
+    """The devices of IOMMUFD_BDF or IOMMUFD_BDFS. Those bound to vfio-pci get their drivers back at the end."""
     from iommufd_py.testing.devices import DevicePool
 
     pool = DevicePool()
-    # What stops a CI job would otherwise end the process with the devices still taken.
+    # Without this, the SIGTERM that stops a CI job would end the process and leave the devices on vfio-pci.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield pool
@@ -178,7 +178,7 @@ def device_pool() -> "Iterator[DevicePool]":
 
 @pytest.fixture
 def bdf(request: pytest.FixtureRequest, leak_check: "LeakCheck") -> str:
-    """Address of a device that is as the test's ``vtd`` marker asks, bound to vfio-pci; of the first without one."""
+    """Address of a device on vfio-pci with the properties of the test's ``vtd`` marker; without marker, the first."""
     return _choose_device(request)
 
 
@@ -190,11 +190,11 @@ def _choose_device(request: pytest.FixtureRequest) -> str:
     pool: DevicePool = request.getfixturevalue("device_pool")
     requirements.need(
         bool(pool.addresses),
-        "needs a device to spare: set IOMMUFD_BDF=0000:3b:00.0 or a pool IOMMUFD_BDFS, or run it in the lab, "
+        "needs a spare device: set IOMMUFD_BDF=0000:3b:00.0 or a pool IOMMUFD_BDFS, or run it in the lab, "
         "'iommufd lab run -- pytest ...'",
     )
     asked: dict[str, Any] = {}
-    for marker in _markers(request.node, "vtd"):  # the closest first
+    for marker in _markers(request.node, "vtd"):  # the closest marker first
         asked = {"vtd": True, **marker.kwargs, **asked}
     try:
         return pool.take(Wanted(**asked))
@@ -204,7 +204,7 @@ def _choose_device(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def vfio_device(iommufd: "Iommufd", bdf: str) -> "VfioDevice":
-    """A device that is as the test's ``vtd`` marker asks, bound to the iommufd and not attached yet."""
+    """A device with the properties of the test's ``vtd`` marker, bound to the iommufd and not attached yet."""
     from iommufd_py.vfio.device import VfioDevice
 
     return VfioDevice(iommufd, bdf)
@@ -212,7 +212,7 @@ def vfio_device(iommufd: "Iommufd", bdf: str) -> "VfioDevice":
 
 @pytest.fixture(params=CONTAINER_MODES)
 def container_mode(request: pytest.FixtureRequest) -> "ContainerMode":
-    """Each of the five ways to an IO address space in turn, by the kernel's selftests' names for them."""
+    """Each of the five container modes in turn, with their names in the kernel's selftests."""
     from iommufd_py.base.container_mode import ContainerMode
 
     return ContainerMode(CONTAINER_MODES[request.param])
@@ -220,7 +220,7 @@ def container_mode(request: pytest.FixtureRequest) -> "ContainerMode":
 
 @pytest.fixture
 def container(container_mode: "ContainerMode", bdf: str) -> "Iterator[Container]":
-    """A container of each of the five modes in turn, with a device in it that is as the ``vtd`` marker asks."""
+    """A container of each of the five modes in turn, with a device that has the properties of the ``vtd`` marker."""
 
     from iommufd_py.testing import requirements
 
@@ -230,5 +230,5 @@ def container(container_mode: "ContainerMode", bdf: str) -> "Iterator[Container]
 
 @pytest.fixture
 def dma_buffer(leak_check: "LeakCheck") -> "Callable[..., DmaBuffer]":
-    """Make a :class:`DmaBuffer`: ``dma_buffer(2 << 20, Backing.THP)``; at the end none of its pages may be pinned."""
+    """Make a :class:`DmaBuffer`: ``dma_buffer(2 << 20, Backing.THP)``. Its pages must not be pinned at the end."""
     return leak_check.buffer

@@ -15,14 +15,14 @@ from iommufd_py.vfio.container import Container
 from iommufd_py.vfio.modes import open_container
 
 IN_LAB = "IOMMUFD_LAB_MACHINE" in os.environ
-"""Whether this is a guest of the lab, which meets all requirements and may be broken."""
+"""Whether this is a guest of the lab. It meets all requirements, and disruptive tests may run."""
 
 FORCED = os.environ.get("IOMMUFD_FORCE", "") not in ("", "0")
-"""Whether the user wants no test skipped because of this machine."""
+"""Whether the user forbids skips because of this machine."""
 
 
 def need(condition: bool, reason: str) -> None:
-    """Skip with *reason*; but in the lab, which has everything, or with IOMMUFD_FORCE=1, fail."""
+    """Skip with *reason* unless *condition* holds. In the lab, or with IOMMUFD_FORCE=1, fail instead of skipping."""
     if condition:
         return
     if IN_LAB or FORCED:
@@ -31,19 +31,19 @@ def need(condition: bool, reason: str) -> None:
 
 
 def need_iommufd() -> None:
-    """Go on only where /dev/iommu can be opened."""
+    """Skip unless /dev/iommu can be opened."""
     need(DEV_IOMMU.exists(), "needs /dev/iommu (CONFIG_IOMMUFD): run it in the lab, 'iommufd lab run -- pytest ...'")
     need(os.access(DEV_IOMMU, os.R_OK | os.W_OK), "needs root, to open /dev/iommu")
 
 
 def need_ioctl(iommufd: Iommufd, name: str, since: str) -> None:
-    """Skip on a kernel from before the ioctl *name* came, in Linux *since*."""
+    """Skip on a kernel without the ioctl *name*, which Linux *since* introduced."""
     if not iommufd.probe()[name]:
         pytest.skip(f"this kernel has no {name} (since Linux {since})")
 
 
 def need_mock_driver(iommufd: Iommufd) -> None:
-    """Go on only where mock devices can be made."""
+    """Skip unless mock devices can be made."""
     ioctls = iommufd.probe()
     need(
         ioctls["IOMMU_TEST_CMD"],
@@ -61,7 +61,7 @@ def need_mock_driver(iommufd: Iommufd) -> None:
 
 
 def need_container(mode: ContainerMode, bdf: str) -> Container:
-    """Return a container of *mode* with its first device; go on only where the kernel has that mode."""
+    """Return a container of *mode* with its first device; skip if the kernel does not have that mode."""
     try:
         return open_container(mode, bdf)
     except SkipError as reason:
@@ -70,13 +70,13 @@ def need_container(mode: ContainerMode, bdf: str) -> Container:
 
 
 def need_hardware() -> None:
-    """Skip where the machine is emulated or virtual."""
+    """Skip on an emulated or virtual machine."""
     platform = environment().platform
     if platform != Platform.BARE_METAL and not FORCED:
-        pytest.skip(f"needs bare metal, and this is {platform}; IOMMUFD_FORCE=1 runs it all the same")
+        pytest.skip(f"needs bare metal, and this is {platform}; IOMMUFD_FORCE=1 runs it anyway")
 
 
 def need_disruption() -> None:
-    """Skip where others may use the machine."""
+    """Skip on a machine that others may use."""
     if not (IN_LAB or FORCED):
-        pytest.skip("disturbs whatever else runs on this machine; IOMMUFD_FORCE=1 runs it all the same")
+        pytest.skip("disturbs other programs on this machine; IOMMUFD_FORCE=1 runs it anyway")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where this kernel has its struct pages and its direct map, found from pages with known frame numbers. Pure."""
+"""Find the addresses of the struct pages and of the direct map, by means of pages with known frame numbers. Pure."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from itertools import product
 from iommufd_py.base.errors import SkipError
 from iommufd_py.base.units import PAGE_BYTES
 
-# The direct map begins at a multiple of this, randomized or not (arch/x86/mm/kaslr.c).
+# The direct map starts at a multiple of this, with and without randomization (arch/x86/mm/kaslr.c).
 _DIRECT_MAP_ALIGNMENT = 1 << 30
-# 64 bytes as a rule, more with debugging options; always a multiple of a word.
+# A struct page has 64 bytes, or more with debugging options, and always a multiple of a word.
 _STRUCT_SIZES = range(48, 257, 8)
 
 
@@ -20,7 +20,7 @@ class PageStructs:
 
     Attributes:
         base: address of the struct page of frame 0.
-        size: bytes of one.
+        size: bytes of one struct page.
     """
 
     base: int
@@ -35,7 +35,7 @@ class PageStructs:
         """
         pairs = sorted(set(known))
         if len({frame for _, frame in pairs}) < 2:
-            raise SkipError("the unpin of the pages cannot be observed: the kernel unpins them by an unknown function")
+            raise SkipError("the unpin of the pages cannot be observed: the kernel unpins them in an unknown function")
         (low_address, low_frame), (high_address, high_frame) = pairs[0], pairs[-1]
         size, rest = divmod(high_address - low_address, high_frame - low_frame) if high_frame > low_frame else (0, 1)
         base = low_address - low_frame * size
@@ -45,16 +45,16 @@ class PageStructs:
 
     @classmethod
     def find(cls, seen: Sequence[tuple[Collection[int], int]]) -> "PageStructs":
-        """Find the array among the addresses that were unpinned while each of some known pages was.
+        """Find the array among the addresses that were unpinned while known pages were unpinned.
 
-        On a busy host other pages are unpinned at the same time, even in the context of our own thread, by an
-        interrupt. Only the right addresses lie on one line with all frame numbers.
+        On a busy host other pages are unpinned at the same time. An interrupt unpins them even in the context of this
+        thread. Only the right addresses are a linear function of all frame numbers.
 
         Args:
-            seen: for each known page, the addresses and its frame number.
+            seen: for each known page, the unpinned addresses and its frame number.
 
         Raises:
-            SkipError: no array fits, or more than one.
+            SkipError: no array fits, or several do.
         """
         if not all(addresses for addresses, _ in seen):
             return cls.solve(())

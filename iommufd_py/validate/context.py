@@ -36,7 +36,7 @@ HUGE_PAGES = (2 << 20) // PAGE_BYTES
 
 _R = TypeVar("_R", bound=Resource)
 
-# Enough for five runs of pages; see temp_kmalloc() in drivers/iommu/iommufd/pages.c.
+# Memory for five runs of pages; see temp_kmalloc() in drivers/iommu/iommufd/pages.c.
 _SMALL_BATCH_BYTES = 64
 _NOBODY = 65534
 _FIRST_IOVA = 512 << 20
@@ -51,7 +51,7 @@ class Buffer:
     memory: DmaBuffer
 
     def pages(self, first: int = 0, count: int | None = None) -> Pages:
-        """Name *count* pages from *first*, by default all."""
+        """Return *count* pages from *first*, by default all, as names."""
         total = self.memory.length // PAGE_BYTES
         return tuple(Page(self.name, index) for index in range(first, total if count is None else first + count))
 
@@ -144,13 +144,13 @@ class ScenarioContext:
         return self.iommufd.alloc_ioas()
 
     def buffer(self, pages: int = 16, backing: Backing = Backing.ANON_4K, *, scattered: bool = False) -> Buffer:
-        """Make a buffer of *pages* pages of 4 KiB; *scattered* makes each page a physical run of its own."""
+        """Make a buffer of *pages* pages of 4 KiB; *scattered* makes no two of them contiguous."""
         try:
             memory = self._open.enter_context(DmaBuffer(pages * PAGE_BYTES, backing, prefault=not scattered))
         except BackingError as failure:
             raise SkipError(str(failure)) from None
         if scattered:
-            # Pages that are touched in order mostly get frames in order.
+            # Pages that are touched in order mostly get consecutive frames.
             with memory.view as view:
                 for page in (*range(0, pages, 2), *range(1, pages, 2)):
                     view[page * PAGE_BYTES] = 0
@@ -162,7 +162,7 @@ class ScenarioContext:
         """Return the scenario's device of this coherency.
 
         Raises:
-            SkipError: there is none.
+            SkipError: there is no such device.
         """
         if coherency not in self._devices:
             with self.step(f"open a {coherency} device", makes=coherency):
@@ -170,7 +170,7 @@ class ScenarioContext:
         return self._devices[coherency]
 
     def coherencies(self) -> tuple[Coherency, ...]:
-        """Return the kinds of devices that there are, non-coherent first."""
+        """Return the coherencies that have a device, non-coherent first."""
         found = []
         for kind in (Coherency.NON_COHERENT, Coherency.COHERENT):
             with suppress(SkipError):
@@ -195,7 +195,7 @@ class ScenarioContext:
         flags: HwptAllocFlags = HwptAllocFlags(0),
         device: BoundDevice | None = None,
     ) -> Hwpt:
-        """Make a HWPT on an IOAS, for the device of this coherency or for *device*, in a step of its own."""
+        """Make a HWPT on an IOAS, for the device of this coherency or for *device*, in a separate step."""
         device = device or self.device(coherency)
         with self.step(f"a {coherency} domain joins", rule=2, enter=enter, may=may, makes=coherency):
             hwpt = self.hwpt(ioas, device, flags)
@@ -226,7 +226,7 @@ class ScenarioContext:
         enter: Pages = (),
         through_file: bool = False,
     ) -> DmaMapping:
-        """Map *count* pages from *first*, in a step of its own."""
+        """Map *count* pages from *first*, in a separate step."""
         offset, length = first * PAGE_BYTES, len(buffer.pages(first, count)) * PAGE_BYTES
         do_map = ioas.map_file if through_file else ioas.map
         with self.step(f"map {buffer.name}", enter=enter):
@@ -235,18 +235,18 @@ class ScenarioContext:
     def copy(
         self, ioas: Ioas, source: DmaMapping, first: int = 0, count: int | None = None, *, enter: Pages = ()
     ) -> DmaMapping:
-        """Copy *count* pages from *first* of a mapping into an IOAS, in a step of its own."""
+        """Copy *count* pages from *first* of a mapping into an IOAS, in a separate step."""
         length = source.length - first * PAGE_BYTES if count is None else count * PAGE_BYTES
         with self.step("copy", enter=enter):
             return ioas.copy(source, self.iova(length), offset=first * PAGE_BYTES, length=length)
 
     def close(self, what: Resource, name: str, *, leave: Pages = (), may: Pages = ()) -> None:
-        """Close a resource, in a step of its own with this name."""
+        """Close a resource, in a separate step with this name."""
         with self.step(name, rule=3, leave=leave, may=may):
             what.close()
 
     def iova(self, length: int) -> int:
-        """Return a free IOVA for *length* bytes, below 2 GiB, which is all that the mock driver maps."""
+        """Return a free IOVA for *length* bytes, below 2 GiB, the limit of the mock driver."""
         iova = self._next_iova
         self._next_iova += -(-length // _IOVA_STEP) * _IOVA_STEP
         return iova
@@ -279,7 +279,7 @@ class ScenarioContext:
             self._mark(end_mark(index))
             after = flush_count(self.counter)
             self._counted.append(after - before if self.counted and before is not None and after is not None else None)
-            # Pinning may move a page, so only the frame numbers read afterwards are certain.
+            # Pinning may move a page, so the frame numbers are read afterwards.
             frames |= self._frames()
             self._steps.append(ScenarioStep(name, rule, enter, leave, may, transient, makes, frames, final))
         self._check_answers(name)
@@ -315,7 +315,7 @@ class ScenarioContext:
 
     @contextmanager
     def locked_memory(self, pages: int) -> Iterator[None]:
-        """Lower RLIMIT_MEMLOCK to *pages* pages and drop privileges, so that the limit counts."""
+        """Lower RLIMIT_MEMLOCK to *pages* pages and drop the privileges that lift it."""
         limits = resource.getrlimit(resource.RLIMIT_MEMLOCK)
         user = os.geteuid()
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (pages * PAGE_BYTES, limits[1]))
@@ -335,7 +335,7 @@ class ScenarioContext:
         limits = resource.getrlimit(resource.RLIMIT_MEMLOCK)
         if whom == "process":
             self.iommufd.rlimit_mode = 1
-        # Without CAP_IPC_LOCK the kernel charges pinned pages. No limit: the scenario needs the accounting only.
+        # Without CAP_IPC_LOCK the kernel charges pinned pages. No limit applies: the scenario needs only the accounts.
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         try:
             with without_ipc_lock():
@@ -374,7 +374,7 @@ class ScenarioContext:
         return held
 
     def crash(self, held: Resource) -> None:
-        """Close descriptors only, as the kernel does when a process ends; nothing is unmapped or destroyed before."""
+        """Close descriptors as the kernel does at the end of a process; nothing is unmapped or destroyed before."""
         _drop(held)
 
     def need(self, condition: bool, otherwise: str) -> None:

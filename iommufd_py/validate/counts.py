@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The judgement by the kernel's own counters: how many pages each step flushed, not which ones or when. Pure."""
+"""Judge a scenario by the kernel's own counters, which give the number of flushed pages in each step only. Pure."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ def judge_counts(steps: Sequence[ScenarioStep], flushed: Sequence[int], *, refin
     Args:
         steps: the steps, in order.
         flushed: pages flushed in each step.
-        refined: a joining domain need not flush pages of an IOAS that has a non-coherent domain already.
+        refined: a joining domain may skip the flush if its IOAS has another non-coherent domain.
     """
     violations = []
     for step, count in zip(steps, flushed, strict=True):

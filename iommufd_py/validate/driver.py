@@ -13,7 +13,7 @@ from iommufd_py.vfio.device import VfioDevice
 
 
 class Driver(Protocol):
-    """Makes the devices of a scenario."""
+    """Source of the devices of a scenario."""
 
     name: str
 
@@ -23,7 +23,7 @@ class Driver(Protocol):
 
 
 class MockDriver:
-    """The kernel's own mock devices, coherent ones only with a kernel that has them."""
+    """The kernel's mock devices. Coherent ones exist only on a kernel with the flush series."""
 
     name = "mock"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The judgement by events: follow each page through a scenario and apply the three rules. Pure.
+"""Judge a scenario by its events: follow each page and apply the three rules. Pure.
 
 A scenario is a sequence of steps, a step is one call into the kernel or a few of one kind. Each step says which pages
 must be flushed on their way into a domain (`enter`) and on their way out (`leave`), and how often. The rules say when:
@@ -38,9 +38,9 @@ from iommufd_py.validate.steps import Page, ScenarioStep, Violation
 
 __all__ = ["Page", "ScenarioStep", "Violation", "judge", "judge_counts"]
 
-# Far more than any scenario has: the probed function is no flush, and its arguments are no range.
+# Many more than a scenario has. With more, the probed function is not a flush, or its arguments are not a range.
 _LONGEST_FLUSH = 1 << 30
-_NOT_UNPINNED = "not flushed after its last unmap, and no unpin was seen; everything is closed by now"
+_NOT_UNPINNED = "not flushed after its last unmap, and no unpin was recorded, although everything is closed"
 
 
 def judge(steps: Sequence[ScenarioStep], events: Iterable[Event], *, refined: bool = False) -> list[Violation]:
@@ -48,14 +48,14 @@ def judge(steps: Sequence[ScenarioStep], events: Iterable[Event], *, refined: bo
 
     Args:
         steps: the steps, in order.
-        events: the events, in order, with the marks of the steps among them.
+        events: the events, in order, including the marks of the steps.
         refined: accept a page that enters a non-coherent domain without a flush while another non-coherent domain
             has it, for which it was flushed. The rules of the mail of May 2024 ask for the second flush.
 
     Raises:
-        ToolError: a step did not do what the scenario is about, so that nothing can be concluded.
+        ToolError: a step did not have its intended effect, so there is no verdict.
     """
-    court = _Court(steps, refined)
+    court = _Judge(steps, refined)
     for event in events:
         court.see(event)
     return court.end()
@@ -75,8 +75,8 @@ class _Domain:
     """A domain and the pages in it.
 
     Attributes:
-        mapped: by IOVA.
-        going: entries that are unmapped but may still be in the IOTLB, and the unpins that the page had had by then.
+        mapped: the mapped entries, by IOVA.
+        going: entries that are unmapped but may still be in the IOTLB, each with the unpins of its page so far.
         held: the entries of each page, `going` included.
     """
 
@@ -100,7 +100,7 @@ class _Domain:
         self.held[entry.page].remove(entry)
 
     def lines(self, page: Page, before_step: int | None = None) -> int:
-        """Return the lines of *page* that a device can reach through this domain, or could before a step."""
+        """Return the lines of *page* that devices can access through this domain, or could before *before_step*."""
         lines = 0
         for entry in self.held.get(page, ()):
             if before_step is None or entry.step < before_step:
@@ -108,7 +108,7 @@ class _Domain:
         return lines
 
 
-class _Court:
+class _Judge:
     """Reads the events in order and judges each step at its end."""
 
     def __init__(self, steps: Sequence[ScenarioStep], refined: bool) -> None:
@@ -124,9 +124,9 @@ class _Court:
         self._pages: defaultdict[Page, PageState] = defaultdict(PageState)
         self._seen: dict[Page, StepState] = {}
         self._stray: list[int] = []
-        # Frames of no page of the scenario, by domain and IOVA where they were mapped in this step.
+        # Frames outside the scenario that this step mapped, by domain and IOVA.
         self._foreign: dict[tuple[int, int], int] = {}
-        # Those of them that were unmapped in it as well, as type1 of 6.12 tests a domain with pages of its own.
+        # Those that this step also unmapped: type1 of 6.12 tests a domain with pages of the kernel.
         self._tried: set[int] = set()
 
     def see(self, event: Event) -> None:
@@ -148,7 +148,7 @@ class _Court:
             case Map(address, iova, phys, length):
                 self._map(address, iova, phys, length)
             case MapFailed(address, iova, length):
-                # It may have mapped a part before it failed, and unmapped that by itself.
+                # The kernel may have mapped a part before the failure, and unmapped it again.
                 self._unmap(address, iova, length, "which failed", pending=False)
             case Unmap(address, iova, length, pending):
                 self._unmap(address, iova, length, "unmapped from {}", pending=pending)
@@ -161,7 +161,7 @@ class _Court:
         """Return the violations.
 
         Raises:
-            ToolError: nothing was found, and an unpin that the scenario is about was not seen.
+            ToolError: there is no violation, but an expected unpin was not recorded.
         """
         if not self._violations and self._doubts:
             raise ToolError(self._doubts[0])
@@ -262,7 +262,7 @@ class _Court:
             self._note(entry.page, told.format(domain.name))
             if pending:
                 domain.going.append((entry, seen.unpins))
-                # A flush that comes now is not one from before the unmap.
+                # Earlier flushes do not count for the unpin. Later ones do.
                 self._pages[entry.page].flushed &= ~entry.lines
                 seen.flushed = 0
             else:
@@ -288,7 +288,7 @@ class _Court:
         seen.unmapped_after_unpin |= bool(seen.unpins)
 
     def _reachable(self, page: Page) -> int:
-        """Return the lines of *page* that some device can still reach past the caches."""
+        """Return the lines of *page* that a non-coherent device can still access."""
         lines = 0
         for domain in self._domains.values():
             if domain.coherency is Coherency.NON_COHERENT:
@@ -321,7 +321,7 @@ class _Court:
                 found.setdefault((3, _NOT_UNPINNED), []).extend(left)
         stray = [frame for frame in self._stray if frame not in self._tried]
         if stray:
-            what = f"{len(stray)} page frames were flushed that are no page of the scenario"
+            what = f"{len(stray)} flushed page frames belong to no page of the scenario"
             self._violations.append(Violation(step.rule, step.name, what, frame=stray[0]))
         frames = {page: frame for frame, page in step.frames.items()}
         for (rule, what), pages in found.items():
@@ -332,28 +332,28 @@ class _Court:
             )
 
     def _end_of_unmaps(self) -> None:
-        """Note the pages that were unpinned and whose unmap is not complete at the end of the step."""
+        """Note the unpinned pages whose unmap is not complete at the end of the step."""
         for domain in self._domains.values():
             for entry, unpins in domain.going:
                 seen = self._look(entry.page)
                 seen.unpinned_before_sync |= seen.unpins > unpins
 
     def _is_left(self, page: Page) -> bool:
-        """Tell whether *page* is in no domain, and was not flushed since it left the last one."""
+        """Tell whether *page* is in no domain, and was not flushed after its last unmap."""
         state = self._pages[page]
         if not state.exposed & ~state.flushed:
             return False
         return not any(domain.lines(page) for domain in self._domains.values())
 
     def _verdicts(self, step: ScenarioStep, page: Page, enter: int, leave: int, may: int) -> Iterator[tuple[int, str]]:
-        """Yield the rules that *page* breaks in *step*, and how."""
+        """Yield each rule that *page* breaks in *step*, with a description."""
         seen = self._look(page)
         transient = page in step.transient
         if enter and not seen.exposed:
-            raise ToolError(f"{page} did not enter a non-coherent domain in the step '{step.name}', as it should")
+            raise ToolError(f"the step '{step.name}' must map {page} into a non-coherent domain, but did not")
         exit_ = seen.exit_fault(seen.unpins if transient and seen.exposed else leave)
         if leave and seen.unpins < leave:
-            self._doubts.append(f"{page} was not seen to be unpinned in the step '{step.name}', as it should")
+            self._doubts.append(f"the step '{step.name}' must unpin {page}, but no unpin was recorded")
             if not exit_:
                 return
         entry = seen.entry_fault() if enter or transient or not may else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How this kernel is observed, and the judgement of a recorded scenario."""
+"""Observe the flushes of the running kernel, and judge a recorded scenario."""
 
 import threading
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from iommufd_py.validate.records import Layout, Observed, observe, page_addresse
 from iommufd_py.validate.steps import Violation
 from iommufd_py.validate.unknown_flush import suspects_here
 
-# With so many, an address that is unpinned by chance lies on one line with all of them in no likely case.
+# Enough pages that an unrelated unpinned address fits all of them only with negligible probability.
 _KNOWN_PAGES = 4
 
 
@@ -35,15 +35,15 @@ class Observer(Resource):
 
     Args:
         driver: supplies the device used for calibration.
-        flush_symbol: the function that flushes (phys, length), if it is none of the known ones.
-        refined: apply the refined rules, see :func:`~iommufd_py.validate.judge.judge`.
+        flush_symbol: a function that flushes (phys, length), if the kernel uses none of the known ones.
+        refined: apply the refined rules; see :func:`~iommufd_py.validate.judge.judge`.
 
     Attributes:
-        probes: None where only counters can be read.
-        flush_symbols: the functions that flush which this kernel has.
-        not_observed: what cannot be seen here, and why; empty if everything can.
-        inside_seen: the loop inside the flush function was recorded in a scenario.
-        sees_sync: the IOTLB invalidation of the device's IOMMU driver is recorded.
+        probes: the probes; None if only counters can be read.
+        flush_symbols: flush functions of this kernel.
+        not_observed: the events that cannot be observed here, with the reason; empty if all can.
+        inside_seen: whether the loop inside the flush function was recorded in a scenario.
+        sees_sync: whether IOTLB invalidations by the device's IOMMU driver are recorded.
 
     Raises:
         SkipError: nothing can be observed.
@@ -66,7 +66,7 @@ class Observer(Resource):
         with Iommufd() as iommufd:
             counts = flush_count(iommufd) is not None
             if iommufd.probe()["IOMMU_TEST_CMD"]:
-                # A killed run may have left the limit of a scenario, which is that of all processes.
+                # A killed run may have left a scenario's memory limit, which applies to all processes.
                 limit_memory(iommufd, None)
         self._mark_open()
         try:
@@ -75,7 +75,7 @@ class Observer(Resource):
                 raise ToolError(f"this kernel has no function {flush_symbol} that can be probed")
             if counts and not self.flush_symbols:
                 raise SkipError(
-                    f"the kernel flushes, but by none of {', '.join(FLUSH_SYMBOLS)}: name the function with "
+                    f"the kernel flushes, but by none of {', '.join(FLUSH_SYMBOLS)}: name its function with "
                     "--flush-symbol"
                 )
         except SkipError as failure:
@@ -107,22 +107,22 @@ class Observer(Resource):
         self._stop()
 
     def begin(self) -> None:
-        """Forget what was recorded so far."""
+        """Discard all records so far."""
         if self.probes is not None:
             self.probes.trace.clear()
 
     def judge(self, recorded: Recorded) -> list[Violation]:
-        """Judge what was recorded.
+        """Judge a recorded scenario.
 
         Raises:
-            SkipError: what the scenario is about did not happen, or cannot be seen.
+            SkipError: the intended effect did not happen, or cannot be observed.
             CountersDisagreeError: the trace and the kernel's own counters contradict each other.
-            ToolError: nothing can be concluded.
+            ToolError: the records permit no verdict.
         """
         counted = [None if count is None else count.pages for count in recorded.counted]
         if self.probes is None:
             if None in counted:
-                raise SkipError("the kernel does not count what VFIO's own containers flush, and there are no probes")
+                raise SkipError("the kernel does not count flushes of VFIO's own containers, and there are no probes")
             return judge_counts(recorded.steps, [count or 0 for count in counted], refined=self._refined)
         frames = {frame for step in recorded.steps for frame in step.frames}
         observed = observe(self.probes.trace.read(), self._layout, recorded.threads, frames)
@@ -131,7 +131,7 @@ class Observer(Resource):
         failed_in = {event.domain for event in observed.events if isinstance(event, MapFailed)}
         if len(failed_in) < recorded.failing_domains:
             raise SkipError(
-                f"a map was to fail in each of {recorded.failing_domains} domains and did in {len(failed_in)}: the "
+                f"a map must fail in each of {recorded.failing_domains} domains but failed in {len(failed_in)}: the "
                 "faults do not reach the page tables"
             )
         traced = _flushed(observed.calls, len(counted))
@@ -139,7 +139,7 @@ class Observer(Resource):
         violations = judge(recorded.steps, observed.events, refined=self._refined)
         if violations and not self.flush_symbols and self._unnamed:
             raise SkipError(
-                f"the kernel flushes in a way that is not known here, by {', '.join(sorted(self._unnamed))}: name a "
+                f"the kernel flushes by unknown functions, {', '.join(sorted(self._unnamed))}: name a "
                 "function that flushes (phys, length) with --flush-symbol"
             )
         if not violations:
@@ -149,12 +149,12 @@ class Observer(Resource):
     def _check_that_flushes_are_seen(
         self, recorded: Recorded, counted: Sequence[int | None], traced: Sequence[tuple[int, int]]
     ) -> None:
-        """Before anything is called a violation: a flush that the trace does not show goes another way."""
+        """Refuse a verdict if the kernel counts flushes but the trace shows none: it flushes by an unknown function."""
         for step, count, (_, most) in zip(recorded.steps, counted, traced, strict=True):
             if count and not most:
                 raise CountersDisagreeError(
                     f"the kernel counted {count} flushed pages in the step '{step.name}', the trace shows none: name "
-                    "the function by which it flushes with --flush-symbol"
+                    "its flush function with --flush-symbol"
                 )
 
 
@@ -171,7 +171,7 @@ def _compare(
 
 
 def _flushed(calls: Sequence[Event], steps: int) -> list[tuple[int, int]]:
-    """Return how many pages were flushed in each step: by their bytes at least, as pages that were touched at most."""
+    """Return bounds for the flushed pages of each step: the bytes in pages, and the number of touched pages."""
     lengths, touched, current = [0] * steps, [0] * steps, None
     for event in calls:
         match event:
@@ -186,7 +186,7 @@ def _flushed(calls: Sequence[Event], steps: int) -> list[tuple[int, int]]:
 
 
 def _calibrate(driver: Driver, probes: Probes) -> tuple[Layout, set[str]]:
-    """Map and unmap known pages, and find the layout and the functions that flush without being known."""
+    """Map and unmap known pages, and derive the layout and the unknown functions that flush."""
     thread = threading.get_native_id()
     probes.follow({thread})
     unpinned: list[tuple[set[int], int]] = []

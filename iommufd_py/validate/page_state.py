@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass, field
 
-_SHOWN_EVENTS = 12  # of one step, in the history of a page
+_SHOWN_EVENTS = 12  # events of one step in the printed history of a page
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class StepState:
     """The state of a page within one step.
 
     Attributes:
-        lines: lines that were exposed when the step began or became so in it.
+        lines: lines that were exposed at the start of the step or became exposed in it.
         flushes: the lines of each flush.
         flushed: lines that were flushed in this step, since the last unpin.
         mapped: the page was mapped into a domain.
@@ -80,7 +80,7 @@ class StepState:
         self._flushed_since_unpin = True
 
     def unpin(self, *, stale: bool) -> None:
-        """Note an unpin, *stale* where exposed lines were not flushed since their last unmap."""
+        """Note an unpin. It is *stale* if exposed lines were not flushed since their last unmap."""
         self.unpins += 1
         self.stale_unpins += stale
         self.bare_unpins += not self._flushed_since_unpin
@@ -89,7 +89,7 @@ class StepState:
         self.unmapped_after_unpin = False
 
     def entry_fault(self) -> str:
-        """Return how the page entered a domain against the rules, empty if it did not."""
+        """Return the fault in the page's entry into a domain, empty for none."""
         if not self.unflushed_in:
             return ""
         if self.flushes:
@@ -97,7 +97,7 @@ class StepState:
         return f"mapped into {self.unflushed_in} and not flushed"
 
     def exit_fault(self, must_leave: int) -> str:
-        """Return how the page was given back against rule 3, empty if it was not.
+        """Return the violation of rule 3 by the page, empty for none.
 
         Args:
             must_leave: number of unpins in this step that the scenario expects.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The kernel functions that are probed to see pages come and go."""
+"""Probes on the kernel functions that map, flush, unmap and unpin pages."""
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -26,7 +26,7 @@ class _Probe:
 _DOMAIN = {"domain": "$arg1:x64"}
 _RANGE = {**_DOMAIN, "iova": "$arg2:x64"}
 
-# All that iommufd and type1 map and unmap through. Every function is called from another file, so none is inlined.
+# The functions by which iommufd and type1 map and unmap. Each is called from another file, so none is inlined.
 _MAPPING = (
     _Probe("map", "iommu_map", {**_RANGE, "phys": "$arg3:x64", "length": "$arg4:u64"}),
     _Probe("mapped", "iommu_map", {"result": "$retval:s32"}, at_return=True),
@@ -50,7 +50,7 @@ _SYNCS = tuple(
     for kind, fields, at_return in (("sync", _DOMAIN, False), ("synced", {"result": "$retval:s32"}, True))
 )
 
-# The functions that make domains: the core's and the drivers' own, under their names of 6.12 and of 7.2 on.
+# The functions that make domains, of the core and of the drivers, under their names in 6.12 and since 7.2.
 _DOMAINS = tuple(
     _Probe("domain", symbol, {"domain": "$retval:x64"}, at_return=True)
     for symbol in (
@@ -93,13 +93,13 @@ _KTHREADD = 2
 
 
 class Probes:
-    """The probes in a trace of their own.
+    """The probes, in a separate trace instance.
 
     Args:
         flush_symbols: functions that flush (phys, length).
 
     Attributes:
-        flush_symbols: those of them that this kernel has.
+        flush_symbols: those of the given functions that this kernel has.
 
     Raises:
         SkipError: this kernel cannot be observed.
@@ -114,7 +114,7 @@ class Probes:
                 if self._put(_Probe("flush", symbol, {"phys": "$arg1:x64", "length": "$arg2:u64"}))
             )
             for kind, points in (("mapping", _MAPPING), ("unpin", _UNPINS), ("allocation", _DOMAINS)):
-                # All of them, not only the first that this kernel has.
+                # Probe all functions of a kind, not only the first that this kernel has.
                 if not sum([self._put(probe) for probe in points]):
                     raise SkipError(f"the {kind} of pages and domains cannot be probed on this kernel")
             for probe in _SYNCS:
@@ -130,12 +130,12 @@ class Probes:
         A busy host then neither fills the buffer nor disturbs the calibration.
         """
         kernel = _kernel_threads()
-        # Without kthreadd this is another PID namespace than the kernel's, in which our numbers mean nothing.
+        # Without kthreadd, this is not the initial PID namespace, and the kernel would not understand our numbers.
         if _KTHREADD in kernel:
             self.trace.follow({*threads, *kernel})
 
     def drop_loops(self) -> None:
-        """Stop recording the flush loops. Where they never flush our pages, IOMMU drivers fill the buffer with them."""
+        """Stop recording the flush loops. If they never flush our pages, IOMMU drivers only fill the buffer."""
         for name in self._loops:
             self.trace.mute(name)
         self._loops = []
@@ -155,9 +155,9 @@ def _kernel_threads() -> set[int]:
     """Return the kernel threads; kthreadd is among them, and makes the new ones."""
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # it ended
+        with suppress(FileNotFoundError, ProcessLookupError):  # the process ended
             pid, _, rest = stat.read_text().partition(" ")
-            # "(name) state ppid ...", and a name may have blanks and parentheses.
+            # "(name) state ppid ...": the name may contain blanks and parentheses.
             parent = int(rest.rpartition(")")[2].split()[1])
             if _KTHREADD in (int(pid), parent) and (int(pid) != _KTHREADD or "(kthreadd)" in rest):
                 found.add(int(pid))

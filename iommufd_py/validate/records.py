@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""From the records of the trace to the events of the judgement. Pure.
+"""Convert the records of the trace into the events that the judge reads. Pure.
 
-Threads: our own threads are ours in everything they do. A kernel thread may work for us (workqueue, padata) or for
-somebody else, so only its events on our pages and domains count; the judgement knows these. Events of other processes
-are not recorded, see :meth:`~iommufd_py.validate.probes.Probes.follow`.
+Threads: all events of our own threads count. A kernel thread may work for us (workqueue, padata) or for others, so only
+its events on pages and domains of the scenario count; the judge knows these. Events of other processes are not
+recorded, see :meth:`~iommufd_py.validate.probes.Probes.follow`.
 
-Flushes: a known function (``arch_flush_cache_phys``) is called for a range, and somewhere inside a loop issues the
-instructions for each line. Where the loop is a function that can be probed, its calls decide which lines were flushed;
-where it is not, the known function is believed.
+Flushes: the kernel calls a known function (``arch_flush_cache_phys``) for a range. Inside it, a loop executes the flush
+instruction for each line. If the loop is a function with a probe, its calls tell which lines were flushed. If not, the
+whole range counts as flushed.
 """
 
 from collections import defaultdict
@@ -32,17 +32,17 @@ from iommufd_py.validate.events import (
     Unpin,
 )
 
-_SYNCHRONOUS = "iommu_unmap"  # it returns when the IOTLB is invalidated; iommu_unmap_fast() does not invalidate it
+_SYNCHRONOUS = "iommu_unmap"  # invalidates the IOTLB before it returns, unlike iommu_unmap_fast()
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Facts about this kernel that the records are read with.
+    """Facts about this kernel, needed to read the records.
 
     Attributes:
         structs: the array of struct page.
-        direct_map: address of the direct map; None if it is not known, so that the loops' addresses mean nothing.
-        sees_sync: the IOTLB invalidation of this IOMMU's driver is recorded.
+        direct_map: address of the direct map; None if unknown. The addresses of the loops then cannot be used.
+        sees_sync: whether IOTLB invalidations by this IOMMU's driver are recorded.
     """
 
     structs: PageStructs
@@ -55,10 +55,10 @@ class Observed:
     """The events of a scenario.
 
     Attributes:
-        events: for the judgement.
-        calls: the calls of the flush function, with the marks of the steps among them, to compare with counters.
-        inside_seen: the loop inside the flush function was recorded, so the function was not merely believed.
-        unnamed: functions that flush and that are not the known flush function.
+        events: the events for the judge.
+        calls: the calls of the flush function and the marks of the steps, to compare with counters.
+        inside_seen: whether the loop inside the flush function was recorded.
+        unnamed: functions that flush outside the known flush functions.
     """
 
     events: list[Event] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """The loop flushes a range; *symbol* is its function."""
+    """The loop in function *symbol* flushes a range."""
 
     phys: int
     length: int
@@ -79,7 +79,7 @@ class _Lines:
 
 @dataclass(frozen=True, slots=True)
 class _Everything:
-    """All caches are written back and invalidated by *symbol*."""
+    """The function *symbol* writes back and invalidates all caches."""
 
     symbol: str
     own: bool
@@ -94,9 +94,9 @@ def observe(
     """Read the records of a scenario.
 
     Args:
-        records: in the order of their events.
+        records: the records, in the order of the events.
         layout: facts about the kernel.
-        threads: our own threads.
+        threads: the threads of this process.
         frames: frame numbers of the scenario's pages. An IOMMU driver flushes its own tables by the same loops.
     """
     raw = [
@@ -143,14 +143,14 @@ def _any_inside(calls: Sequence[tuple[int, Flush]], lines: Sequence[_Lines]) -> 
 
 
 def _claimed(raw: Sequence[_Raw]) -> Iterator[Event]:
-    """Believe the flush function."""
+    """Take the whole range of each call of the flush function as flushed."""
     for _, event in raw:
         if not isinstance(event, _Lines | _Everything):
             yield event
 
 
 def _done(raw: Sequence[_Raw]) -> Iterator[Event]:
-    """Replace each call of the flush function by the lines that were flushed in it, each line once."""
+    """Replace each call of the flush function by the lines that its loop flushed, each line once."""
     under_way: dict[int, tuple[Flush, list[tuple[int, int]]]] = {}
     for tid, event in raw:
         if isinstance(event, Flush):
@@ -163,7 +163,7 @@ def _done(raw: Sequence[_Raw]) -> Iterator[Event]:
         elif isinstance(event, _Lines):
             found = _call_of(event, tid, under_way)
             if found is None:
-                # By a kernel thread, for a call that is over or not recorded.
+                # A kernel thread flushes for a call that has ended or was not recorded.
                 if not event.own:
                     yield Flush(event.phys, event.length, own=False)
                 continue
@@ -190,7 +190,7 @@ def _call_of(
 
 
 def _cut(left: list[tuple[int, int]], first: int, end: int) -> list[tuple[int, int]]:
-    """Remove a range from the ranges that are *left*, and return the parts that were in them."""
+    """Remove a range from the ranges *left*, and return the removed parts."""
     taken, kept = [], []
     for low, high in left:
         start, stop = max(low, first), min(high, end)
@@ -247,7 +247,7 @@ def _raw_events(records: Iterable[TraceRecord], layout: Layout, threads: Collect
 
 
 def _is_nested(last: TraceRecord | None, record: TraceRecord) -> bool:
-    """Tell whether a function only passes on the arguments of the probed function that calls it.
+    """Tell whether a record belongs to a function that a probed function called with the same arguments.
 
     ``unpin_user_pages_dirty_lock()`` calls ``unpin_user_pages()``, ``clflush_cache_range()`` its own loop.
     """
@@ -277,7 +277,7 @@ def page_addresses(record: TraceRecord) -> list[int]:
     if isinstance(page, int):
         return [page]
     listed = str(fields.get("pages", "")).strip("{}").split(",")
-    # "(fault)" stands for an element that could not be read.
+    # "(fault)" is an element that the kernel could not read.
     return [int(one, 0) for one in listed[: count if isinstance(count, int) else 0] if one[:1].isdigit()]
 
 

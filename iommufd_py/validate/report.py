@@ -71,7 +71,7 @@ def headline(verdict: ScenarioResult) -> str:
 
 
 def details(verdict: ScenarioResult) -> Iterator[str]:
-    """Yield everything about a scenario that was not kept, line by line."""
+    """Yield the lines that explain a scenario that was not kept."""
     if verdict.reason:
         yield verdict.reason
     for violation in verdict.violations:
@@ -82,7 +82,7 @@ def details(verdict: ScenarioResult) -> Iterator[str]:
 
 
 def _skip_reason(result: Validation, verdict: ScenarioResult) -> str:
-    """Return why a scenario neither passed nor failed, empty if it did one of them."""
+    """Return the reason why a scenario neither passed nor failed; empty if it did."""
     if verdict.outcome in WORST_FIRST or result.passes(verdict.outcome):
         return ""
     return verdict.reason or f"only the counts agree; {result.not_observed}"

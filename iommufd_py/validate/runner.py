@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs scenarios, and sums up what all of them say about the rules."""
+"""Run scenarios, and combine their results into a verdict on each rule."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -23,11 +23,11 @@ RULES = {
 
 
 class RuleOutcome(StrEnum):
-    """The end of a scenario, and the state of a rule."""
+    """Verdict on a scenario or on a rule."""
 
     KEPT = "kept"
     COUNTS_AGREE = "counts agree"
-    """The kernel flushed as many pages as it should; which ones, and when, was not seen."""
+    """The kernel flushed the right number of pages. Neither the pages nor the time were observed."""
     VIOLATED = "violated"
     REPORTED = "kernel report"
     """The kernel log has a warning or worse."""
@@ -35,7 +35,7 @@ class RuleOutcome(StrEnum):
     """The kernel's counters and the trace contradict each other."""
     NOT_OBSERVED = "not observed"
     ERROR = "error"
-    """The scenario could not be run to its end; that says nothing good about the kernel."""
+    """The scenario did not run to its end, so there is no verdict."""
 
 
 WORST_FIRST = (RuleOutcome.VIOLATED, RuleOutcome.REPORTED, RuleOutcome.DISAGREES, RuleOutcome.ERROR)
@@ -47,9 +47,9 @@ class ScenarioResult:
     """The result of one scenario.
 
     Attributes:
-        exercised: rules by which something had to be flushed.
-        violations: empty unless violated.
-        reason: why it was not observed, or what went wrong.
+        exercised: rules that required a flush in this scenario.
+        violations: the violations; empty for any other outcome.
+        reason: the reason why it was not observed, or the error.
         reports: reports in the kernel log while the scenario ran.
     """
 
@@ -68,11 +68,11 @@ class Validation:
 
     Attributes:
         device: the device whose domains were used.
-        flush_symbols: functions by which the kernel flushes; none if it does not.
-        not_observed: what could not be seen on this kernel.
+        flush_symbols: flush functions of the kernel; empty if it does not flush.
+        not_observed: the events that cannot be observed on this kernel, with the reason.
         rule_set: ``seed`` or ``refined``, the form of rule 2 that was applied.
-        doubts: what the verdict rests on without having been seen, a sentence each.
-        counts_suffice: counters that agree count as kept.
+        doubts: a sentence for each fact that the verdict assumes but that was not observed.
+        counts_suffice: whether agreement of the counters counts as kept.
     """
 
     device: str
@@ -85,7 +85,7 @@ class Validation:
     counts_suffice: bool = False
 
     def rule(self, number: int) -> RuleOutcome:
-        """Return the state of a rule: kept only if something had to be flushed by it, and was."""
+        """Return the verdict on a rule. It is kept only if it required a flush, and the kernel flushed."""
         if any(violation.rule == number for verdict in self.verdicts for violation in verdict.violations):
             return RuleOutcome.VIOLATED
         outcomes = {verdict.outcome for verdict in self.verdicts if number in verdict.exercised}
@@ -96,7 +96,7 @@ class Validation:
 
     @property
     def outcome(self) -> RuleOutcome:
-        """The whole: the worst of all scenarios; not observed if a rule that was asked for was never put to work."""
+        """Verdict on the run: the worst of all scenarios; not observed if a selected rule never required a flush."""
         outcomes = {verdict.outcome for verdict in self.verdicts}
         for worst in WORST_FIRST:
             if worst in outcomes:
@@ -112,11 +112,11 @@ class Validation:
 
     @property
     def is_good(self) -> bool:
-        """Whether all that was asked for was seen and is right."""
+        """Whether everything that was selected was observed and is right."""
         return self.passes(self.outcome)
 
     def passes(self, outcome: RuleOutcome) -> bool:
-        """Tell whether an outcome is as good as this run asks for."""
+        """Tell whether an outcome is good enough for this run."""
         return outcome is RuleOutcome.KEPT or (outcome is RuleOutcome.COUNTS_AGREE and self.counts_suffice)
 
 
@@ -127,7 +127,7 @@ def play(scenario: Scenario, driver: Driver, observer: Observer, log: KernelLog 
         scenario: the scenario.
         driver: supplies the devices.
         observer: records and judges.
-        log: the kernel log; a report in it is a result. None where it cannot be read.
+        log: the kernel log, whose reports become part of the result; None if it cannot be read.
     """
     start = time.monotonic()
 
@@ -142,7 +142,7 @@ def play(scenario: Scenario, driver: Driver, observer: Observer, log: KernelLog 
         return ScenarioResult(scenario, outcome, seconds, _exercised(steps), tuple(violations), reason, reports)
 
     if log is not None:
-        log.text()  # what others did before is not this scenario's
+        log.text()  # drop reports from before this scenario
     try:
         observer.begin()
         with ScenarioContext(driver, observer.probes) as context:

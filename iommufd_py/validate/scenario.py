@@ -13,12 +13,12 @@ class Scenario:
     """A sequence of calls into the kernel for which the rules say which pages must be flushed.
 
     Attributes:
-        name: theme and subject, as ``map-non-coherent``.
+        name: theme and subject, for example ``map-non-coherent``.
         rules: the rules it tests.
-        functions: kernel functions that it goes through.
-        what: the scenario in one sentence.
-        why: the mistake that it shows.
-        play: runs it.
+        functions: kernel functions that it tests.
+        what: one sentence that describes the operations.
+        why: the mistake that it reveals.
+        play: the function that runs it.
     """
 
     name: str

@@ -23,16 +23,16 @@ class ScenarioStep:
     """One step of a scenario, and the pages that must be flushed in it. A page listed twice must be flushed twice.
 
     Attributes:
-        name: the operation, in words.
-        rule: 1 or 2, the rule by which pages enter domains in this step.
+        name: description of the operation.
+        rule: 1 or 2, the rule for pages that enter domains in this step.
         enter: pages to be flushed before they are mapped.
         leave: pages to be flushed before they are unpinned.
         may: pages that the kernel may flush, but need not.
         transient: pages that may or may not be mapped (a failing map). Each one that was mapped must have been flushed
             before, and again before its unpin.
         makes: coherency of the domains that are made in this step.
-        frames: page of each frame number during the step.
-        final: everything is closed in this step; no page is pinned or mapped after it.
+        frames: page of the scenario for each frame number, during the step.
+        final: whether the step closes everything, so that no page is pinned or mapped after it.
     """
 
     name: str
@@ -51,10 +51,10 @@ class Violation:
     """A rule is broken.
 
     Attributes:
-        rule: 1, 2 or 3; 0 for the kernel's answer about coherency, on which the rules rest.
+        rule: 1, 2 or 3; 0 for a wrong answer of the kernel about coherency, which the rules depend on.
         step: name of the step.
-        what: the sentence, without the page.
-        page: the first page concerned, None for a violation without a page.
+        what: description of the violation, without the page.
+        page: the first page with the violation; None for a violation without a page.
         frame: its frame number.
         history: the history of the page from its first event, one line a step.
         others: number of further pages of the step with the same violation.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Signs that a kernel flushes DMA pages by a function of its own, which the probes do not know."""
+"""Find signs that a kernel flushes DMA pages by a function that the probes do not know."""
 
 import re
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from pathlib import Path
 
 KALLSYMS = Path("/proc/kallsyms")
 
-# No function of the kernels 6.12 to 7.3 as they are released has such a name.
+# No function of the released kernels 6.12 to 7.3 has such a name.
 _SUSPECT = re.compile(
     r"(?:iopt|iommufd|vfio|batch|pages)_\w*(?:flush|clean|wbinvd)(?!up|_thread)\w*"
     r"|\w*(?:flush|clean)(?!up)\w*(?:non_?coherent|non?_?snoop)\w*"
@@ -16,12 +16,12 @@ _SUSPECT = re.compile(
 
 
 def suspects(names: Iterable[str]) -> list[str]:
-    """Return the names of functions that look as if they flushed DMA pages. Pure."""
+    """Return those of *names* that look like a function that flushes DMA pages. Pure."""
     return sorted({name for name in names if _SUSPECT.fullmatch(name)})
 
 
 def suspects_here() -> list[str]:
-    """Return such functions of the running kernel."""
+    """Return the suspect functions of the running kernel; see :func:`suspects`."""
     if not KALLSYMS.exists():
         return []
     with KALLSYMS.open() as lines:

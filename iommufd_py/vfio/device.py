@@ -27,7 +27,7 @@ class VfioDevice(VfioPciDevice, BoundDevice):
             physical function has set. For that physical function itself: the token to set.
 
     Raises:
-        DeviceError: no such device, another driver has it, or the cdev may not be opened.
+        DeviceError: there is no such device, another driver has it, or there is no permission to open the cdev.
         IommufdError: VFIO_DEVICE_BIND_IOMMUFD failed.
 
     Source: Documentation/driver-api/vfio.rst, "VFIO Device cdev".
@@ -58,7 +58,7 @@ def _open_cdev(cdev: Path, bdf: str) -> int:
     try:
         return os.open(cdev, os.O_RDWR | os.O_CLOEXEC)
     except PermissionError:
-        raise DeviceError(f"{cdev} of {bdf} may not be opened: run as root, or with sudo") from None
+        raise DeviceError(f"no permission to open {cdev} of {bdf}: run as root, or with sudo") from None
     except OSError as failure:
         if failure.errno == errno.EBUSY:
             raise DeviceError(f"{bdf} is in use: another process has it open (fuser -v {cdev})") from None

@@ -13,7 +13,7 @@ def open_container_file(path: Path) -> int:
 
     Raises:
         SkipError: the kernel has no such file.
-        ToolError: it may not be opened.
+        ToolError: the file cannot be opened.
     """
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -24,6 +24,6 @@ def open_container_file(path: Path) -> int:
             "may be there"
         ) from None
     except PermissionError:
-        raise ToolError(f"{path} may not be opened: run as root, or with sudo") from None
+        raise ToolError(f"no permission to open {path}: run as root, or with sudo") from None
     except OSError as failure:
         raise ToolError(f"{path} cannot be opened: {failure.strerror}") from failure

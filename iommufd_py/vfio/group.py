@@ -92,7 +92,7 @@ def _open_group(number: int) -> int:
             f"there is no {node}: this kernel has no VFIO groups (CONFIG_VFIO_GROUP); use iommufd"
         ) from None
     except PermissionError:
-        raise DeviceError(f"{node} may not be opened: run as root, or with sudo") from None
+        raise DeviceError(f"no permission to open {node}: run as root, or with sudo") from None
     except OSError as failure:
         if failure.errno == errno.EBUSY:
             raise DeviceError(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Which domains are coherent, and which of the two cache flushes follows from that. Pure.
+"""Tell which domains are coherent, and which of two cache flushes a domain needs. Pure.
 
-Do not confuse the two. The page-table flush is of the IOMMU's own tables, and needed where its page walk
-does not snoop the CPU caches; mainline has it. The data-page flush is of the memory that a device reads and writes, and
-needed where the domain cannot force that DMA to snoop; mainline does not have it, our kernel patches add it.
+Do not confuse the two flushes. The page-table flush concerns the IOMMU's own tables. It is needed if the page walk does
+not snoop the CPU caches, and mainline does it. The data-page flush concerns the memory that a device reads and writes.
+It is needed if the domain cannot force DMA to snoop. Mainline does not do it; our kernel patches add it.
 """
 
 from dataclasses import asdict, dataclass
@@ -28,10 +28,10 @@ class Flushes:
     """Coherency of a paging HWPT and the flushes that it needs, each with its evidence.
 
     Attributes:
-        coherency: whether the domain forces DMA to snoop; None where nothing tells.
-        coherency_evidence: why.
-        page_table_flush: whether the kernel flushes the page tables from the CPU caches; None where nothing tells.
-        page_table_evidence: why.
+        coherency: whether the domain forces DMA to snoop; None if unknown.
+        coherency_evidence: the evidence for it.
+        page_table_flush: whether the kernel flushes the page tables from the CPU caches; None if unknown.
+        page_table_evidence: the evidence for it.
     """
 
     coherency: Coherency | None
@@ -41,11 +41,11 @@ class Flushes:
 
     @property
     def data_page_flush(self) -> bool | None:
-        """Whether the pages that DMA reaches need flushing; None where nothing tells."""
+        """Whether the pages that DMA accesses need a flush; None if unknown."""
         return None if self.coherency is None else self.coherency is Coherency.NON_COHERENT
 
     def as_dict(self) -> dict[str, object]:
-        """Return the answers and the evidence as JSON takes them."""
+        """Return the answers and the evidence as a JSON object."""
         return {**asdict(self), "data_page_flush": self.data_page_flush}
 
 
@@ -53,9 +53,9 @@ def flushes_of_vtd(capabilities: Capabilities, scalable: bool | None, dma_cc: bo
     """Return coherency and flushes of a HWPT behind a VT-d unit.
 
     Args:
-        capabilities: of the unit.
+        capabilities: capabilities of the unit.
         scalable: whether the unit translates in scalable mode, None if unknown.
-        dma_cc: what VFIO_DMA_CC_IOMMU answered for a HWPT; None predicts it from ECAP.SC, which the driver follows.
+        dma_cc: answer of VFIO_DMA_CC_IOMMU for a HWPT. Without it (None), ECAP.SC predicts it, as in the driver.
 
     Source: intel_iommu_enforce_cache_coherency_ss(), iommu_paging_structure_coherency() in drivers/iommu/intel/iommu.c.
     """
@@ -97,15 +97,15 @@ _DRIVERS: dict[IommuKind, tuple[bool, str, bool, str]] = {
 
 
 def flushes_of(kind: IommuKind, dma_cc: bool | None = None) -> Flushes:
-    """Return coherency and flushes of a HWPT behind an IOMMU of another kind, as its driver tells.
+    """Return coherency and flushes of a HWPT behind an IOMMU of another kind, according to the source of its driver.
 
     Source: drivers/iommu/amd/iommu.c, drivers/iommu/virtio-iommu.c.
     """
     known = _DRIVERS.get(kind)
     coherency = None if dma_cc is None else _coherency(dma_cc)
     if known is None:
-        evidence = "nothing is known of this IOMMU" if dma_cc is None else _answered(dma_cc)
-        return Flushes(coherency, evidence, None, "nothing is known of this IOMMU")
+        evidence = "this IOMMU is unknown to the tool" if dma_cc is None else _answered(dma_cc)
+        return Flushes(coherency, evidence, None, "this IOMMU is unknown to the tool")
     enforces, evidence, page_tables, page_table_evidence = known
     if dma_cc is None:
         return Flushes(_coherency(enforces), f"{evidence} (predicted)", page_tables, page_table_evidence)

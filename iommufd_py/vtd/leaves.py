@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The leaf sizes of a mapping in the IOMMU's page table, from debugfs."""
+"""Read the leaf sizes of a mapping in the IOMMU's page table, from debugfs."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from pathlib import Path
 _DEBUGFS = Path("/sys/kernel/debug/iommu/intel")
 _PFN_SHIFT = 12
 MAX_BYTES = 64 << 20
-"""The longest range whose leaves are asked for: 16,384 leaves of 4K."""
+"""The longest range that is read: 16,384 leaves of 4K."""
 
 # domain_translation_struct shows PML5E, PML4E, PDPE, then PDE and PTE only where the walk goes on: a line's columns
 # behind the IOVA tell the level of its leaf (drivers/iommu/intel/debugfs.c, dump_page_info()).
@@ -19,7 +19,7 @@ def parse_leaf_sizes(lines: Iterable[str], iova: int, length: int) -> dict[int, 
     """Count the leaves of a dumped page table by their size in bytes, within an IOVA range.
 
     Args:
-        lines: of a device's ``domain_translation_struct``.
+        lines: lines of a device's ``domain_translation_struct``.
         iova: first IOVA of the range.
         length: bytes.
     """
@@ -34,10 +34,10 @@ def parse_leaf_sizes(lines: Iterable[str], iova: int, length: int) -> dict[int, 
 
 
 def leaf_sizes(bdf: str, iova: int, length: int) -> dict[int, int] | None:
-    """Return how many leaves of which size map a range for a device, None where the kernel does not show it.
+    """Return the number of leaves of each size that map a range for a device; None if the kernel does not show it.
 
-    Needs CONFIG_INTEL_IOMMU_DEBUGFS, debugfs mounted, root. A range longer than :data:`MAX_BYTES` gives None: the
-    kernel prints all leaves of the device with the IOMMU's lock held, and again for each doubling of its buffer.
+    This needs CONFIG_INTEL_IOMMU_DEBUGFS, a mounted debugfs and root. A longer range than :data:`MAX_BYTES` gives None:
+    the kernel prints all leaves of the device under the IOMMU's lock, and again for each doubling of its buffer.
     """
     if length > MAX_BYTES:
         return None

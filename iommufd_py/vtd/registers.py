@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The capability registers of a VT-d unit, bit by bit. Pure.
 
-Names are those of revision 4 of the specification ("first stage", "second stage"); where Linux and older revisions say
-otherwise ("first level"), the meaning gives that name too.
+Names are those of revision 4 of the specification ("first stage", "second stage"); where Linux and older revisions
+use another name ("first level"), the meaning gives that name too.
 
 Source: Intel Virtualization Technology for Directed I/O, Architecture Specification, revision 4.1, 11.4.2 Capability
 Register and 11.4.3 Extended Capability Register; cap_*() and ecap_*() in drivers/iommu/intel/iommu.h.
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Some adjoining bits of a register.
+    """A field: consecutive bits of a register.
 
     Attributes:
-        name: as the specification abbreviates it.
+        name: abbreviation in the specification.
         low: lowest bit.
-        meaning: what is so when the bit is set, or what the number counts.
-        width: how many bits.
+        meaning: meaning of the set bit, or of the number.
+        width: number of bits.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Field:
 
     @property
     def mask(self) -> int:
-        """The bits of the register that are this field."""
+        """Mask of the field in the register."""
         return (1 << self.width) - 1 << self.low
 
     @property
@@ -61,7 +61,7 @@ CAP = (
     Field("ZLR", 22, "zero-length reads of write-only pages succeed"),
     Field("MGAW", 16, "width of a guest address in bits, less one", 6),
     Field("SAGAW", 8, "depths of second-stage page tables: bit 1 3 levels, bit 2 4 levels, bit 3 5 levels", 5),
-    Field("CM", 7, "caching mode: also what is not present is cached, as under a hypervisor"),
+    Field("CM", 7, "caching mode: entries that are not present are cached too, as under a hypervisor"),
     Field("PHMR", 6, "protected high memory region"),
     Field("PLMR", 5, "protected low memory region"),
     Field("RWBF", 4, "the write buffer must be flushed after a change"),
@@ -123,20 +123,20 @@ def reserved_bits(fields: Sequence[Field], register: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """Both registers of a unit, and what their numbers come to."""
+    """Both registers of a unit, and the values that follow from their fields."""
 
     cap: int
     ecap: int
 
     def __getitem__(self, name: str) -> int:
-        """Return the field *name* of whichever register has it; KeyError for neither."""
+        """Return the field *name* of the register that has it; KeyError if neither has it."""
         if name in _BY_NAME:
             return _BY_NAME[name].of(self.cap)
         return _EXTENDED_BY_NAME[name].of(self.ecap)
 
     @property
     def domain_ids(self) -> int:
-        """How many domains the unit tells apart."""
+        """Number of domain ids."""
         return 1 << 4 + 2 * self["ND"]
 
     @property
@@ -146,19 +146,19 @@ class Capabilities:
 
     @property
     def walk_bits(self) -> tuple[int, ...]:
-        """Address widths of the second-stage page tables that can be used: 39 for 3 levels, 48 for 4, 57 for 5."""
+        """Supported address widths of second-stage page tables: 39 for 3 levels, 48 for 4, 57 for 5."""
         depths = [levels for bit, levels in _LEVELS.items() if self["SAGAW"] >> bit & 1]
         return tuple(_PAGE_SHIFT + _BITS_PER_LEVEL * levels for levels in depths)
 
     @property
     def second_stage_pages(self) -> tuple[int, ...]:
-        """Sizes in bytes of the leaves that a second-stage page table can have."""
+        """Supported leaf sizes of second-stage page tables, in bytes."""
         large = [size for bit, size in enumerate((2 << 20, 1 << 30)) if self["SSLPS"] >> bit & 1]
         return (4 << 10, *large)
 
     @property
     def first_stage_pages(self) -> tuple[int, ...]:
-        """The same for a first-stage page table, empty where there is none."""
+        """Supported leaf sizes of first-stage page tables, in bytes; empty without a first stage."""
         if not (self["SMTS"] and self["FSTS"]):
             return ()
         return (4 << 10, 2 << 20, 1 << 30) if self["FS1GP"] else (4 << 10, 2 << 20)

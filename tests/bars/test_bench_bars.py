@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""How fast the benchmark's loop and the objects are, each against what it must not be much slower than.
+"""The speed of the benchmark's loop and of the objects, each compared with a required speed.
 
-Blocks of both are run in turn, in the order ABBA, and compared with their neighbour only, so that neither a busy host
-nor a slow drift can favour one of the two. The plain C is loaded into this process, not run as one of its own: on an
-emulated CPU every process has a bias of some percent by where its pages lie, in either direction.
+Blocks of both run in turn, in the order ABBA, and are compared only with their neighbours, so that neither a busy host
+nor a slow drift favours one of the two. The plain C is loaded into this process. As a separate process it would have a
+bias: on an emulated CPU the places of a process's pages change its times by some percent.
 """
 
 import ctypes
@@ -33,7 +33,7 @@ Block = Callable[[], list[float]]
 
 
 def ratios(ours: Block, theirs: Block, pairs: int) -> list[float]:
-    """Return the median ratio of each figure of a block, ours by theirs."""
+    """Return the median ratio of each figure of a block, ours divided by theirs."""
     ours(), theirs()  # the first maps build the page tables
     found = []
     for _ in range(pairs):
@@ -43,7 +43,7 @@ def ratios(ours: Block, theirs: Block, pairs: int) -> list[float]:
 
 
 def best_of_three(trial: Callable[[], float], bar: float) -> float:
-    """Return the lowest of up to three trials: what is too slow is so in each, a busy host only in some."""
+    """Return the lowest of up to three trials: slow code is slow in all of them, a busy host only in some."""
     best = float("inf")
     for _ in range(3):
         best = min(best, trial())
@@ -68,7 +68,7 @@ def sample(worker: Worker, rounds: int) -> list[float]:
     [(4 << 10, 100, 50), (64 << 10, 50, 50), (2 << 20, 20, 25), (64 << 20, 2, 20), (256 << 20, 1, 40)],
 )
 def test_loop_is_as_fast_as_plain_c(iommufd: Iommufd, tmp_path: Path, size: int, rounds: int, pairs: int) -> None:
-    """The bar: medians within 1 % of the same loop in plain C, on one kernel and one buffer."""
+    """Required: medians within 1 % of the same loop in plain C, on one kernel and one buffer."""
     need_mock_driver(iommufd)
     library, abi = tmp_path / "loop.so", HERE.parents[1] / "cffi_build" / "abi"
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, HERE / "loop.c", "-I", abi], check=True)
@@ -97,7 +97,7 @@ def test_a_sample_costs_no_more_time_the_more_there_are(iommufd: Iommufd) -> Non
         start = time.perf_counter()
         store.add(loop.run(1000)[0])
         seconds.append(time.perf_counter() - start)
-    # The least of a hundred, since a busy host takes its time from some of them.
+    # The lowest of a hundred, because a busy host disturbs some of them.
     assert min(seconds[-100:]) < 1.1 * min(seconds[:100])
 
 
@@ -105,12 +105,12 @@ def test_flushing_more_takes_longer() -> None:
     need(can_flush(), "needs a CPU with CLFLUSHOPT")
     with DmaBuffer(16 << 20) as buffer:
         part, whole = (min(flush(buffer.user_va, length, "dirty", 20)) for length in (1 << 20, buffer.length))
-    # Not 16, since two clock reads are in both, and of the larger some lines are in memory again already.
+    # Not 16: both contain two clock reads, and some lines of the larger buffer are in memory again already.
     assert whole > 4 * part > 0
 
 
 def test_a_hundred_rows_are_reported_in_five_seconds(tmp_path: Path) -> None:
-    """The bar of a report: 100 rows of 5 processes with 2000 samples, from the file to the table."""
+    """Required for a report: 100 rows of 5 processes with 2000 samples, from the file to the table."""
     samples = array("Q", range(1000, 3000))
     many = result(*[run(samples, samples, pinned=1 << 20)] * 5)
     rows = [replace(many.rows[0], point=replace(POINT, size_bytes=4096 * number)) for number in range(1, 51)]
@@ -125,7 +125,7 @@ def test_a_hundred_rows_are_reported_in_five_seconds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "rounds", "pairs"), [(2 << 20, 20, 25), (64 << 20, 2, 20)])
 def test_objects_are_nearly_as_fast_as_c(iommufd: Iommufd, size: int, rounds: int, pairs: int) -> None:
-    """The bar for large maps: Ioas.map and Ioas.unmap in a Python loop, one domain, against the loop in C."""
+    """Required for large maps: Ioas.map and Ioas.unmap in a Python loop, one domain, compared with the loop in C."""
     need_mock_driver(iommufd)
     bar = 1.02
     with (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The bars of a comparison, with what this kernel really gives: the same is the same, and 5 % are found."""
+"""Required verdicts with real times of this kernel: equal operations are equal, and 5 % are found."""
 
 import math
 import random
@@ -27,7 +27,7 @@ FINDABLE = 0.03
 def measured() -> BenchResult:
     with Iommufd() as iommufd:
         need_mock_driver(iommufd)
-    # One page is in one physical run, whoever gets it: nothing but chance differs between the processes.
+    # One page is always one physical run, so the processes differ by chance only.
     plan = runner.Plan(MOCK, (Point(Workload.MAP, 4096),), processes=PROCESSES, values=200)
     return runner.measure(plan)
 
@@ -45,7 +45,7 @@ def slowed(run: Run, factor: float) -> Run:
 
 @pytest.mark.parametrize(("factor", "expected"), [(1.0, None), (1.05, Verdict.SLOWER)])
 def test_verdict_is_right_in_nineteen_of_twenty(measured: BenchResult, factor: float, expected: Verdict | None) -> None:
-    """The bar; None: nothing is called changed. Each repeat is another half of the processes against the other half."""
+    """The required verdict; None: not changed. Each repeat compares two other halves of the processes."""
     source, runs = random.Random(1), list(measured.rows[0].runs)
     scatter = max(
         stdev(math.log(median(run.operations[operation].ns)) for run in runs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd bench` on kept results, as people and CI call it."""
+"""`iommufd bench` on existing results, as people and CI use it."""
 
 import json
 import re
@@ -51,7 +51,7 @@ def test_threshold_decides_the_exit_status(cli: Cli, stock: str, patched: str) -
     assert done.returncode == 1
     assert "slower" in done.stdout
     assert done.stderr == ""
-    # What became faster is no failure.
+    # a faster row is no failure
     assert cli("bench", "compare", patched, stock, "--threshold", "10").returncode == 0
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Completion, in the shells that are installed."""
+"""Completion in each installed shell."""
 
 import os
 import shutil

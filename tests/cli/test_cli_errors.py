@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every error is one sentence on stderr and a status; never a traceback, never half a result on stdout."""
+"""Every error is one sentence on stderr and an exit status, without a traceback or a partial result."""
 
 import json
 import subprocess
@@ -197,7 +197,7 @@ def test_every_failure_is_one_sentence(
 
 
 def test_interrupt_while_it_imports() -> None:
-    """Ctrl-C before the command line is there: no traceback, status 130."""
+    """Ctrl-C while the command line is imported: status 130, without a traceback."""
     program = (
         "import builtins, os, signal, sys\n"
         "really = builtins.__import__\n"

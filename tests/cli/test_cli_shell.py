@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Files given to `iommufd shell` that are not Python: one sentence, status 2, nothing run. Runs without /dev/iommu."""
+"""`iommufd shell` with files that are not Python: one sentence, status 2, and nothing runs. Needs no /dev/iommu."""
 
 import errno
 import subprocess

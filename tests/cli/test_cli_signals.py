@@ -8,7 +8,7 @@ import pytest
 
 from tests.waiting import DEFAULT_SIGNALS, patience
 
-# A command that runs a child, gets signals where Python drops what a handler raises, and then waits.
+# A command that runs a child, gets signals in __del__, where Python discards exceptions, and then waits.
 WAITS = """
 import signal, subprocess, sys, time
 from iommufd_py.cli import main
@@ -41,12 +41,12 @@ def waits(start: Sequence[str], *numbers: signal.Signals) -> subprocess.Complete
 def test_a_signal_ends_the_program_wherever_it_comes(number: signal.Signals) -> None:
     done = waits(DEFAULT_SIGNALS, number)
     assert done.returncode == 128 + number
-    assert done.stderr == ("\n" if number == signal.SIGINT else "")  # click ends the line that has the ^C
+    assert done.stderr == ("\n" if number == signal.SIGINT else "")  # click ends the line with the ^C
 
 
 @pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_that_it_was_started_to_ignore_does_not_end_it(ignored: signal.Signals) -> None:
-    """As with nohup, and in the background of a shell that has no jobs."""
+    """This is so under nohup, and in the background of a shell without jobs."""
     start = [*DEFAULT_SIGNALS, "env", f"--ignore-signal={ignored.name.removeprefix('SIG')}"]
     assert waits(start, ignored, signal.SIGTERM).returncode == 128 + signal.SIGTERM
 

@@ -12,7 +12,7 @@ def cpu_seconds() -> float:
 
 
 def test_help_starts_in_150_ms(cli: Cli) -> None:
-    """By CPU time, the best of some: how long it waits for a busy machine says nothing of the program."""
+    """The lowest CPU time of several runs counts: the wait for a busy machine is not the program's time."""
     times = []
     for _ in range(7):
         before = cpu_seconds()

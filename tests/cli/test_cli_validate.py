@@ -42,7 +42,7 @@ def test_no_such_scenario(cli: Cli, option: str) -> None:
         (["--brief", "--stories"], "--brief and --stories"),
         (["--json", "--brief"], "--json and --brief"),
         (["--random", "9", "--only", "map-*"], "--random and --only"),
-        (["--seed", "9"], "--random, which is missing"),
+        (["--seed", "9"], "--seed needs --random"),
         (["--bind"], "--bind needs a PCI device"),
         (["--explain", ""], "no scenario matches ''"),
         (["--only", ""], "no scenario matches ''"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a user installs: the sdist, the wheel made from it, and the tool in an environment of its own."""
+"""The packages that a user installs: the sdist, the wheel made from it, and the tool in a separate environment."""
 
 import subprocess
 import sys

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Boots the machines that tests/machines is for, and runs the tests for each there."""
+"""Boot the machines of tests/machines, and run the tests of each machine there."""
 
 import sys
 from io import BytesIO
@@ -27,7 +27,7 @@ IN_USE = Machine(
         "nvme,addr=0x17.0,serial=functions,subsys=functions,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2",
     ),
 )
-# Neither AMD's nor virtio's remaps interrupts in QEMU, which iommufd refuses unless it is told to put up with it.
+# The AMD and virtio IOMMUs of QEMU do not remap interrupts. iommufd refuses that unless a parameter allows it.
 UNSAFE = ("iommufd.allow_unsafe_interrupts=1",)
 
 
@@ -46,7 +46,7 @@ def test_machine(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_incoherent_machine_with_memory_above_4_gib_and_wbinvd(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is no option of `iommufd lab run`; the others are jobs of ./scripts/test."""
+    """A machine that `iommufd lab run` has no options for. The others are jobs of ./scripts/test."""
     build_emulator(Silent())
     machine = Machine(incoherent=True, memory_bytes=6 << 30, options=("clearcpuid=ss",))
     run_there("incoherent", machine, monkeypatch, "patched")

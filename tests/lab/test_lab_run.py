@@ -122,7 +122,7 @@ def test_a_panic_is_a_failure_and_its_log_is_kept(image: Path) -> None:
 
 
 def test_a_task_that_hangs_is_a_failure(image: Path) -> None:
-    """The unbind of a device that is open waits, and once a signal has come so that nothing ends it."""
+    """The unbind of an open device waits. After a signal, nothing can end that wait."""
     script = f"""
         echo 2 > /proc/sys/kernel/hung_task_timeout_secs
         iommufd device bind {TEST_DEVICES[0]}
@@ -209,7 +209,7 @@ def test_two_at_once_do_not_meet(image: Path) -> None:
 def test_input_arrives_and_no_output_is_lost_to_a_slow_reader(image: Path, shared: Path) -> None:
     text = "".join(f"{number}\n" for number in range(100_000))
     (shared / "input").write_text(text)
-    # Appending to a file: QEMU would truncate one that it were given directly.
+    # Append to a file: QEMU would truncate a file that it gets directly.
     (shared / "output").write_text("first\n")
     pipeline = f"{IOMMUFD} lab run --kernel {image} -- cat < input | (sleep 20; cat) >> output"
     subprocess.run(["bash", "-o", "pipefail", "-c", pipeline], check=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Guests that stay up, as `iommufd lab up` starts them and `iommufd lab run` uses them. Native ones: they boot fast."""
+"""Warm guests: `iommufd lab up` starts them and `iommufd lab run` uses them. The tests boot native ones."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def image() -> Path:
 
 @pytest.fixture(autouse=True)
 def own_guests(tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A cache of the test's own, with the kernels of the real one; the current directory is shared with the guests."""
+    """A separate cache with the kernels of the real one. The current directory is shared with the guests."""
     kernels = paths.kernels_dir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     paths.cache_root().mkdir(parents=True)
@@ -59,7 +59,7 @@ def up(*options: str) -> str:
 
 
 def boots() -> int:
-    """How many guests were booted for one command alone."""
+    """Return the number of guests that were booted for a single command."""
     return len(list(paths.runs_dir().glob("*"))) if paths.runs_dir().exists() else 0
 
 
@@ -101,7 +101,7 @@ def test_list_and_down() -> None:
     assert [one["name"] for one in listed] == names == ["stock-um-1", "stock-um-2"]
     assert "2 warm guests run: stock-um-1, stock-um-2" in lab("down").stderr
     unknown = lab("down", "stock-9")
-    assert (unknown.returncode, "no warm guest is called stock-9" in unknown.stderr) == (2, True)
+    assert (unknown.returncode, "there is no warm guest stock-9" in unknown.stderr) == (2, True)
     keepers = [guest.keeper for guest in warm_guests()]
     assert lab("down", "stock-um-1").returncode == 0
     assert lab("down").returncode == 0
@@ -205,5 +205,5 @@ def test_a_guest_that_does_not_come_up_says_why(image: Path, tmp_path: Path) -> 
     broken.chmod(0o700)
     failed = lab("up", "--native", "--kernel", str(broken))
     assert failed.returncode == 1
-    assert "the guest did not come up" in failed.stderr
+    assert "the guest did not start" in failed.stderr
     assert list(paths.guests_dir().iterdir()) == []

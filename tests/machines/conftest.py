@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests for one machine of the lab each; tests/lab/test_lab_machines.py boots it and runs its file there."""
+"""Each file here tests one machine of the lab. tests/lab/test_lab_machines.py boots it and runs the file."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from tests.waiting import patience
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is for another machine than this."""
+    """Skip the tests for other machines."""
     here = os.environ.get("IOMMUFD_TEST_MACHINE", "")
     for item in items:
         if item.path.parent.name == "machines" and not (here and item.path.stem.startswith(f"test_{here}")):
@@ -22,19 +22,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def shell(command: str) -> str:
-    """Run a command of a shell, which must succeed, and return its output."""
+    """Run a shell command, which must succeed, and return its output."""
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=patience(60), check=False)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout
 
 
 def texts(bdf: str) -> list[str]:
-    """Return the uses of a device, as clauses."""
+    """Return the users of a device, as clauses."""
     return [use.text for use in pci.uses(bdf)]
 
 
 def refused(bdf: str, text: str) -> None:
-    """Every way to take a device refuses it for the same reason, and it stays where it is."""
+    """Check that every way to take a device refuses it for the same reason, and leaves it on its driver."""
     before = pci.pci_device(bdf).driver
     for take in (pci.bind_vfio, pci.unbind, lambda one: DevicePool([one]).take(Wanted())):
         with pytest.raises(DeviceError, match=f"{bdf} is in use: .*{text}"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""On a machine with a NIC, a display, a serial port, a bridge and virtual functions: what is in use, and what not."""
+"""Used and free devices on a machine with a NIC, a display, a serial port, a bridge and virtual functions."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ from tests.machines.conftest import refused, texts
 from tests.waiting import patience
 
 NET = Path("/sys/class/net")
-# As tests/lab/test_lab_machines.py places them.
+# Places from tests/lab/test_lab_machines.py.
 NIC, DISPLAY, SERIAL, BRIDGE, PHYSICAL, OTHER_DISPLAY = (
     f"0000:00:{slot}.0" for slot in ("13", "14", "15", "16", "17", "18")
 )
@@ -75,7 +75,7 @@ def test_unconfigured_nic_goes_and_comes_back() -> None:
     assert interface()
     with pci.vfio_bound(NIC):
         assert not [one for one in NET.iterdir() if (one / "device").exists()]
-    assert interface()  # udev may have named it anew
+    assert interface()  # udev may have renamed it
 
 
 def test_only_display_is_refused() -> None:

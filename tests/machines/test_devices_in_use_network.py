@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A NIC that carries virtual machines and containers has no address of its own, and is in use all the same."""
+"""A NIC that serves virtual machines and containers has no address, but is in use."""
 
 import contextlib
 import socket
@@ -19,7 +19,7 @@ NIC = "0000:00:13.0"
 
 @pytest.fixture
 def interface() -> Iterator[str]:
-    """The NIC's interface, which nothing uses before and after."""
+    """The NIC's interface, unused before and after each test."""
     (found,) = [one.name for one in NET.iterdir() if (one / "device").exists()]
     shell(f"ip link set {found} up")
     assert texts(NIC) == []

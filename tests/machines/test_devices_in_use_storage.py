@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the kernel builds on a disk uses it, whether it claims the disk or not, and whoever mounted it where."""
+"""Block devices that the kernel builds on a disk use it, with or without a claim, and in any mount namespace."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ NVMET = Path("/sys/kernel/config/nvmet")
 
 @pytest.fixture(autouse=True)
 def disk() -> Iterator[Path]:
-    """The disk of the lab's NVMe controller, which nothing uses before and after."""
+    """The disk of the lab's NVMe controller, unused before and after each test."""
     assert DISK.resolve().name in os.listdir("/sys/class/block")
     assert list(Path(f"/sys/bus/pci/devices/{NVME_DEVICE}/nvme").glob(f"nvme*/{DISK.name}"))
     assert texts(NVME_DEVICE) == []
@@ -35,7 +35,7 @@ def mapped(name: str, uuid: str = "") -> Iterator[Path]:
     options = f"--uuid {uuid}" if uuid else ""
     shell(f"dmsetup create {name} {options} --table '0 8192 linear {DISK} 0'")
     try:
-        # Not /dev/mapper/NAME, which is a node or a link to one.
+        # not /dev/mapper/NAME, which may be a node or a link to one
         yield Path("/dev", shell(f"dmsetup info --columns --noheadings -o blkdevname {name}").strip())
     finally:
         shell(f"udevadm settle; dmsetup remove --retry {name}")
@@ -80,11 +80,11 @@ def test_raid(disk: Path) -> None:
 
 @pytest.fixture
 def loop(disk: Path) -> Iterator[Path]:
-    """A loop device over the disk, which makes no holder and no claim."""
+    """A loop device on the disk. It has no entry in holders and no claim."""
     node = Path(shell(f"losetup --find --show {disk}").strip())
     yield node
     shell(f"udevadm settle; losetup --detach {node}")
-    # It is let go when the last opener is gone, as udev.
+    # The kernel releases it after the last opener, such as udev, closes it.
     for _ in range(100):
         if not Path(f"/sys/block/{node.name}/loop").exists():
             break

@@ -159,7 +159,7 @@ def test_one_store_into_two_lines_makes_both_dirty(line: Line, boundary: int) ->
 
 @alone
 def test_a_store_of_one_cpu_is_flushed_by_another(line: Line) -> None:
-    """And the first one's next store is watched again, whatever its TLB remembers."""
+    """The next store of the first CPU is tracked again, in spite of its TLB."""
     cpus = sorted(os.sched_getaffinity(0))
     try:
         for turn in range(20):
@@ -175,7 +175,7 @@ def test_a_store_of_one_cpu_is_flushed_by_another(line: Line) -> None:
 
 @alone
 def test_memory_above_4_gib(line: Line) -> None:
-    """Where the guest has some: another part of the same RAM, at another address."""
+    """If the guest has such memory: another part of the same RAM, at another address."""
     if os.sysconf("SC_PHYS_PAGES") * PAGE < 3 << 30:
         pytest.skip("this guest has no memory above 4 GiB")
     page = next(page for page, frame in enumerate(line.buffer.frames()) if frame >= 4 << 30 >> 12)
@@ -202,7 +202,7 @@ def test_wbinvd_writes_back_what_is_dirty_and_drops_the_rest(line: Line) -> None
 
 
 def test_random_walk(line: Line, request: pytest.FixtureRequest) -> None:
-    """Whatever CPUs and device do, each reads what a write-back cache says, with an explicit one in Python."""
+    """After random operations of CPUs and device, each reads what the model of a write-back cache allows."""
     seed, steps = request.config.getoption("seed"), request.config.getoption("steps")
     chance = random.Random(seed)
     model = WriteBackCache(line.load(0, PAGES * PAGE), evicting=EVICTING)
@@ -211,7 +211,7 @@ def test_random_walk(line: Line, request: pytest.FixtureRequest) -> None:
     done = []
     try:
         for _ in range(steps):
-            # A few lines, so that much happens to each.
+            # A few lines, so that each gets many operations.
             at = chance.randrange(4) * PAGE // 2 + chance.randrange(4 * LINE)
             length = min(chance.choice((1, 3, 8, LINE, 2 * LINE, 3 * LINE)), PAGES * PAGE - at)
             action = chance.choice(("store", "same", "load", "DMA write", "DMA read", "flush", "flush", "cpu", *LineOp))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""On a machine whose IOMMU is no VT-d, or that has none: named, shown with what is known, and never a crash."""
+"""A machine with another IOMMU than VT-d, or with none: the tool names it, prints known facts, and never crashes."""
 
 import json
 import os

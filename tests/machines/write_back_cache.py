@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A write-back cache in Python, line by line: what a CPU, and a device that does or does not snoop, may read.
+"""A model of a write-back cache, line by line: the bytes that a CPU, and a device with or without snooping, may read.
 
-The cache holds every line at all times: what is flushed is fetched again at once. Where lines leave by themselves,
-too, a line is in one of several states, and what is read says in which.
+The cache always holds every line: a flushed line is fetched again at once. If lines can also leave by themselves, a
+line can be in one of several states, and the bytes that are read tell in which.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ LINE = 64
 
 
 class ImpossibleError(AssertionError):
-    """No state that the line can be in explains what was read."""
+    """The bytes read fit no possible state of the line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class _Line:
 
 
 class WriteBackCache:
-    """Caches of a CPU over memory of *length* bytes, that starts as *content* in both.
+    """The caches of a CPU and the memory behind them, with *content* in both.
 
     Args:
-        content: what they hold.
+        content: content of both at the start.
         evicting: whether lines may leave the caches at any time.
     """
 
@@ -43,11 +43,11 @@ class WriteBackCache:
         self._lines: list[set[_Line]] = [{_Line(line, line)} for line in lines]
 
     def store(self, at: int, data: bytes) -> None:
-        """A CPU, or a device that snoops, writes."""
+        """Write by a CPU, or by a device that snoops."""
         self._write(at, data, lambda line, cut, part: replace(line, cache=_put(line.cache, cut, part), dirty=True))
 
     def dma_write(self, at: int, data: bytes) -> None:
-        """A device writes that does not snoop."""
+        """Write by a device that does not snoop."""
         self._write(at, data, lambda line, cut, part: replace(line, memory=_put(line.memory, cut, part)))
 
     def flush(self, at: int, length: int) -> None:
@@ -59,15 +59,15 @@ class WriteBackCache:
         self._change(at, length, _Line.written_back)
 
     def load(self, at: int, found: bytes) -> None:
-        """A CPU, or a device that snoops, has read *found*.
+        """Check that a CPU, or a device that snoops, can read *found*.
 
         Raises:
-            ImpossibleError: it cannot have.
+            ImpossibleError: it cannot read these bytes.
         """
         self._read(at, found, lambda line: line.cache, "caches")
 
     def dma_read(self, at: int, found: bytes) -> None:
-        """A device that does not snoop has read *found*; errors as for :meth:`load`."""
+        """Check that a device that does not snoop can read *found*; errors as for :meth:`load`."""
         self._read(at, found, lambda line: line.memory, "memory")
 
     def _pieces(self, at: int, length: int) -> Iterator[tuple[int, int, int]]:

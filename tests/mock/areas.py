@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is in an IOAS, and what is free in it."""
+"""The areas of an IOAS, and the free ranges between them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ LAST = (1 << 64) - 1
 
 
 def holes(used: Iterable[IovaRange], within: IovaRange) -> Iterator[IovaRange]:
-    """Yield, from low to high, what *used* leaves free of *within*."""
+    """Yield the parts of *within* that *used* leaves free, in ascending order."""
     free = within.start
     for one in sorted(used):
         if one.start > within.last:
@@ -31,7 +31,7 @@ def fit(hole: IovaRange, length: int, granule: int, in_page: int) -> int | None:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Pages:
-    """The memory of one map call (struct iopt_pages): a page is pinned once in it, however many areas show it."""
+    """The memory of one map call (struct iopt_pages). Each page of it is pinned once, for any number of areas."""
 
     memory: str
     writable: bool
@@ -62,7 +62,7 @@ class Area:
         return self.offset + iova - self.iova
 
     def page_numbers(self, span: IovaRange | None = None) -> range:
-        """Return which pages of the buffer lie behind *span*, or behind the whole area."""
+        """Return the numbers of the buffer's pages behind *span*, or behind the whole area."""
         span = span or self.span
         first, last = max(span.start, self.span.start), min(span.last, self.span.last)
         return range(self.offset_of(first) // CPU_PAGE, self.offset_of(last) // CPU_PAGE + 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Operations at random, such that most of them succeed, and the rest fail in every way there is."""
+"""Choose random operations. Most of them succeed, and the others fail in all possible ways."""
 
 from collections.abc import Callable, Iterator
 from random import Random
@@ -11,12 +11,12 @@ from tests.mock.areas import CPU_PAGE, LAST, Area
 from tests.mock.model import Model
 from tests.mock.steps import Operation
 
-# More of each makes the checks after every step slower, and is no different.
+# More of each would make the checks after every step slower, without new cases.
 AREAS, HWPTS, ACCESSES, PINS = 12, 3, 2, 6
 
 _IOVA_PAGES = 48
 
-# Around the ends of the aperture and of the space, and what is misaligned.
+# IOVAs around the ends of the aperture and of the space, and misaligned ones.
 _ODD_IOVAS = (
     0,
     CPU_PAGE,
@@ -32,7 +32,7 @@ _FLAGS = [MapFlags.READ_WRITE] * 4 + [MapFlags.READABLE, MapFlags.WRITEABLE]
 
 
 def random_operations(model: Model, random: Random) -> Iterator[Operation]:
-    """Yield operations that fit what *model* is when the next one is asked for; the caller makes them on it."""
+    """Yield operations that fit the present state of *model*. The caller applies each before it asks for the next."""
     choices, weights = zip(*_WEIGHTS, strict=True)
     number = 0
     while True:
@@ -121,7 +121,7 @@ def _pin(model: Model, random: Random, number: int) -> Operation | None:
         return None
     start = _start(area, random)
     length = random.choice([area.length, CPU_PAGE, _length(random)])
-    # Rarely a page that is not the one behind the IOVA.
+    # Rarely a page other than the one behind the IOVA.
     offset = max(area.offset + start + random.choice([0] * 19 + [CPU_PAGE]), 0)
     iova, memory, write = area.iova + start, area.pages.memory, random.random() < 0.5
     return steps.Pin(f"pin{number}", access, iova, length, memory, offset, write)
@@ -140,7 +140,7 @@ def _allow_iovas(model: Model, random: Random, number: int) -> Operation | None:
     bounds = sorted(APERTURE.start + page * CPU_PAGE for page in random.sample(range(_IOVA_PAGES), 2 * count))
     if random.random() < 0.1:
         bounds = [0, APERTURE.start]
-    # Side by side, or one into the other.
+    # adjacent, or overlapping
     pairs = zip(bounds[::2], bounds[1::2], strict=True)
     if random.random() < 0.1:
         pairs = zip(bounds[: len(bounds) // 2], bounds[len(bounds) // 2 :], strict=True)

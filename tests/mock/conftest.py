@@ -17,19 +17,19 @@ def mock(mock_device: MockDevice) -> MockDevice:
 
 @pytest.fixture
 def shared_buffer(dma_buffer: Callable[..., DmaBuffer]) -> DmaBuffer:
-    """16 pages of shared memory, which the kernel's cases use throughout."""
+    """16 pages of shared memory, as in the kernel's cases."""
     return dma_buffer(16 * PAGE, Backing.MEMFD)
 
 
 def check_device_cache(device: MockDevice) -> None:
-    """Have the kernel confirm that no entry of the cache was invalidated; the cache came with vIOMMUs, in 6.13."""
+    """Make the kernel confirm that no entry of the cache was invalidated. The cache exists since 6.13, with vIOMMUs."""
     if device.iommufd.probe()["IOMMU_VIOMMU_ALLOC"]:
         for index in range(DEVICE_CACHE_ENTRIES):
             device.check_cache(index, DEVICE_CACHE_DEFAULT)
 
 
 def need_page_tables(device: MockDevice, ioas: Ioas) -> None:
-    """Skip where a mock domain is no page table but an xarray, which has a dirty bit for every 2 KiB."""
+    """Skip on a kernel whose mock domain is an xarray instead of a page table, with a dirty bit for every 2 KiB."""
     data = hwpt_data(page_table=MockPageTable.HUGE)
     try:
         device.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING, data=data).close()

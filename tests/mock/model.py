@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What an IOAS is, in Python: what the kernel must answer, translate and pin, worked out without the kernel.
+"""A model of an IOAS in Python. It predicts what the kernel must answer, translate and pin.
 
-User memory is known by the name of its buffer and the byte in it; the buffers start at addresses so aligned that an
-offset has the alignment of its address.
+User memory is named by its buffer and the offset in it. The buffers are so aligned that an offset has the alignment of
+its address.
 
 Source: drivers/iommu/iommufd/{io_pagetable,pages,device,selftest}.c.
 """
@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 
 class Refused(Exception):
-    """The kernel must refuse, with the errno of this name."""
+    """The kernel must refuse the call with the errno of this name."""
 
 
 class NotApplicable(Exception):
-    """The model does not say what the kernel does here: an object is missing, or the case is left out."""
+    """The model does not predict the kernel's answer: an object is missing, or the case is left out."""
 
 
 class Named(dict[str, T]):
@@ -38,7 +38,7 @@ class Named(dict[str, T]):
 
 @dataclass(slots=True)
 class Pin:
-    """Pages that an access has pinned; *held* is empty when the kernel has dropped it."""
+    """Pages that an access has pinned. *held* is empty if the kernel has dropped the pin."""
 
     access: str
     span: IovaRange
@@ -46,13 +46,13 @@ class Pin:
 
 
 class Model:
-    """All of an iommufd that mappings and pins depend on. Every method is one system call.
+    """The parts of an iommufd that mappings and pins depend on. Every method is one system call.
 
     Args:
         ioases: names of the IOASes; there are no others.
         devices: names of the mock devices, detached.
-        granule: to how many bytes the kernel aligns an IOVA of its choice at most.
-        checks_pieces: it refuses a copy of several areas that are only aligned together.
+        granule: maximum alignment in bytes of an IOVA that the kernel chooses.
+        checks_pieces: whether the kernel refuses a copy of several areas that are aligned only together.
     """
 
     def __init__(
@@ -66,15 +66,15 @@ class Model:
         self.granule = granule
         self.checks_pieces = checks_pieces
 
-    # What follows from the state.
+    # Properties of the present state.
 
     def domains(self, ioas: str) -> list[str]:
-        """Name what has a domain on *ioas*: its HWPTs, and a device if any is attached to the IOAS itself."""
+        """Return the domains on *ioas* by name: its HWPTs, and a device that is attached to the IOAS itself."""
         attached = [name for name, target in self.devices.items() if target == ioas]
         return [name for name, owner in self.hwpts.items() if owner == ioas] + attached[:1]
 
     def alignment(self, ioas: str) -> int:
-        """Return what IOVA, length and offset in the page must be multiples of."""
+        """Return the required alignment of IOVA, length and offset in the page."""
         small_pages_only = not self.ioases[ioas].huge_pages
         pinned_by_page = ioas in self.accesses.values()
         if small_pages_only or pinned_by_page:
@@ -82,12 +82,12 @@ class Model:
         return PAGE_BYTES if self.domains(ioas) else 1
 
     def reserved(self, ioas: str) -> list[IovaRange]:
-        """Return what cannot be mapped, which is all outside of the aperture where there is a domain."""
+        """Return the ranges that cannot be mapped. With a domain these include all outside of the aperture."""
         outside = [IovaRange(0, APERTURE.start - 1), IovaRange(APERTURE.last + 1, LAST)] if self.domains(ioas) else []
         return self.ioases[ioas].reserved + outside
 
     def iova_ranges(self, ioas: str) -> list[IovaRange]:
-        """Return where *ioas* may map."""
+        """Return the ranges in which *ioas* may map."""
         return list(holes(self.reserved(ioas), IovaRange(0, LAST)))
 
     def pinned(self) -> dict[Pages, set[int]]:
@@ -103,7 +103,7 @@ class Model:
         return held
 
     def pin_counts(self, memory: str) -> Counter[int]:
-        """Return how often each page of a buffer is pinned."""
+        """Return the number of pins of each page of a buffer."""
         return Counter(number for pages, held in self.pinned().items() if pages.memory == memory for number in held)
 
     def pinned_bytes(self) -> int:
@@ -121,7 +121,7 @@ class Model:
     def copy(
         self, ioas: str, source: str, source_iova: int, length: int, iova: int | None, readable: bool, writable: bool
     ) -> int:
-        """IOMMU_IOAS_COPY: show in *ioas* the very pages that *source* shows; return the IOVA."""
+        """IOMMU_IOAS_COPY: map the same pages as *source* in *ioas*; return the IOVA."""
         span = _span(source_iova, length)
         areas, whole = self.ioases[source].contiguous(span)
         if not whole:
@@ -181,7 +181,7 @@ class Model:
         if granule < self.alignment(ioas):
             raise Refused("EINVAL")
         in_page = offset % CPU_PAGE
-        # Neither the first page nor the last is ever chosen.
+        # The kernel never chooses the first page or the last.
         everything = IovaRange(CPU_PAGE, LAST - CPU_PAGE)
         allowed = self.ioases[ioas].allowed
         candidates = holes(holes(allowed, everything), everything) if allowed else [everything]
@@ -199,14 +199,14 @@ class Model:
         return self.reserved(ioas) + [area.span for area in self.ioases[ioas].areas]
 
     def unmap(self, ioas: str, iova: int, length: int) -> int:
-        """IOMMU_IOAS_UNMAP: return the bytes unmapped. What lies before an area that reaches past the end is gone."""
+        """IOMMU_IOAS_UNMAP: return the bytes unmapped. Areas before one that reaches past the end are unmapped."""
         gone = self._unmap(ioas, _span(iova, length))
         if not gone:
             raise Refused("ENOENT")
         return gone
 
     def unmap_all(self, ioas: str) -> int:
-        """The same for everything, which may be nothing."""
+        """IOMMU_IOAS_UNMAP of everything, which may be nothing."""
         return self._unmap(ioas, IovaRange(0, LAST))
 
     def _unmap(self, ioas: str, span: IovaRange) -> int:
@@ -224,7 +224,7 @@ class Model:
             if self.accesses.get(pin.access) == ioas and pin.span.overlaps(area.span):
                 pin.held = []
 
-    # What narrows an IOAS.
+    # Restrictions of an IOAS.
 
     def set_huge_pages(self, ioas: str, allowed: bool) -> None:
         """IOMMU_OPTION_HUGE_PAGES."""
@@ -262,7 +262,7 @@ class Model:
     # Domains.
 
     def alloc_hwpt(self, name: str, ioas: str) -> None:
-        """IOMMU_HWPT_ALLOC: the domain gets all that is mapped."""
+        """IOMMU_HWPT_ALLOC: the domain gets all mappings."""
         self._check_domain(ioas)
         self.hwpts[name] = ioas
 
@@ -279,7 +279,7 @@ class Model:
                 self.devices[device] = None
 
     def attach(self, device: str, target: str) -> None:
-        """Attach to an IOAS or a HWPT, in place of what was; devices attached to an IOAS share a HWPT of it."""
+        """Attach to an IOAS or a HWPT, instead of the present one. Devices attached to an IOAS share a HWPT of it."""
         self._known(self.devices, device)
         if target in self.ioases:
             if target not in self.devices.values():
@@ -295,18 +295,18 @@ class Model:
     # Accesses.
 
     def open_access(self, name: str, ioas: str) -> None:
-        """Give an in-kernel user that pins pages."""
+        """Create an access, an in-kernel user that pins pages."""
         self._check_areas(ioas, CPU_PAGE)
         self.accesses[name] = ioas
 
     def close_access(self, name: str) -> None:
-        """Take it away, with its pins."""
+        """Destroy an access with its pins."""
         del self.accesses[self._known(self.accesses, name)]
         for pin in [key for key, pin in self.pins.items() if pin.access == name]:
             del self.pins[pin]
 
     def replace_access(self, name: str, ioas: str) -> None:
-        """Let it use another IOAS; its pins in the old one are dropped."""
+        """Change the IOAS of an access; its pins in the old one are dropped."""
         if self.accesses[name] == self._known(self.ioases, ioas):
             return
         self._check_areas(ioas, CPU_PAGE)
@@ -316,7 +316,7 @@ class Model:
                 pin.held = []
 
     def pin(self, name: str, access: str, iova: int, length: int, memory: str, offset: int, write: bool) -> None:
-        """Pin a mapped range, which must show *memory* from byte *offset*."""
+        """Pin a mapped range, which must be *memory* from byte *offset*."""
         span = _span(iova, length)
         areas, whole = self.ioases[self.accesses[access]].contiguous(span)
         held: list[tuple[Pages, range]] = []
@@ -336,7 +336,7 @@ class Model:
         self.pins[name] = Pin(access, span, held)
 
     def unpin(self, name: str) -> None:
-        """Unpin, unless the kernel has done so."""
+        """Unpin, unless the kernel has unpinned already."""
         if not self.pins[name].held:
             del self.pins[name]
             raise Refused("ENOENT")

@@ -13,7 +13,7 @@ def fork(function: Callable[[], None]) -> int:
     child = os.fork()
     if child:
         return child
-    # Never back into pytest: what it set up is the parent's to tear down.
+    # Never return into pytest: its teardown belongs to the parent.
     try:
         function()
     except BaseException:
@@ -23,7 +23,7 @@ def fork(function: Callable[[], None]) -> int:
 
 
 def wait(child: int) -> None:
-    """Wait for a forked process and fail if it did."""
+    """Wait for a forked process, and fail if it failed."""
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

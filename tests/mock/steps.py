@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What a model test does and what it looks at: each is a line of Python against the public API.
+"""The operations and checks of a model test. Each is a line of Python that uses the public API.
 
-The line that a failure prints is the very line that ran.
+A failure prints exactly the line that ran.
 """
 
 from collections.abc import Iterable, Iterator
@@ -52,11 +52,11 @@ memfd_va = memfd.user_va
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Python, and what must come of it.
+    """A line of Python, and its required result.
 
     Attributes:
         source: an expression, or an assignment.
-        value: what the expression must be; None where that does not matter.
+        value: required value of the expression; None for any.
         error: name of the errno with which it must fail; empty if it must not.
     """
 
@@ -71,7 +71,7 @@ class Line:
 
 
 class Operation:
-    """Something done to an iommufd: known to the model, and as a line for the kernel."""
+    """An operation on an iommufd: a method of the model, and a line for the kernel."""
 
     __slots__ = ()
 
@@ -80,16 +80,16 @@ class Operation:
         raise NotImplementedError
 
     def apply(self, model: Model) -> object:
-        """Do it to the model; return what the kernel must return.
+        """Apply the operation to the model; return what the kernel must return.
 
         Raises:
-            Refused: the kernel must refuse it.
-            NotApplicable: the model cannot say.
+            Refused: the kernel must refuse the operation.
+            NotApplicable: the model does not predict the answer.
         """
         raise NotImplementedError
 
     def line(self, model: Model) -> Line:
-        """Do it to the model, and return it with what must come of it."""
+        """Apply the operation to the model, and return its line with the required result."""
         try:
             return Line(self.source, self.apply(model))
         except Refused as refusal:
@@ -326,7 +326,7 @@ class Reserve(Operation):
 
 @dataclass(frozen=True, slots=True)
 class LimitMemory(Operation):
-    """Small batches, which the kernel must handle as it does large ones."""
+    """Limit the batches of the kernel, which must not change any result."""
 
     byte_limit: int | None
 
@@ -339,7 +339,7 @@ class LimitMemory(Operation):
 
 
 def checks(model: Model, gone: Iterable[tuple[str, Area]] = ()) -> Iterator[Line]:
-    """Yield everything that must be so now; *gone* are areas, by IOAS, that no domain may translate any more."""
+    """Yield the checks of the present state; no domain may translate the areas in *gone* (by IOAS) any more."""
     yield Line("pinned_bytes() - before", model.pinned_bytes())
     for memory in MEMORIES:
         counts = model.pin_counts(memory)
@@ -377,7 +377,7 @@ def _iova_range(one: IovaRange) -> str:
 
 
 def show(value: object) -> str:
-    """Return *value* as a script has it."""
+    """Return *value* as a Python expression."""
     if isinstance(value, IovaRanges):
         ranges = "".join(f"{_iova_range(one)}, " for one in value.ranges)
         return f"IovaRanges(({ranges.rstrip()}), {value.alignment})"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Wrong arguments of the calls that need kernel objects, and a list of all calls: none is left out."""
+"""Wrong arguments of calls that need kernel objects, and a check that no public call is left out."""
 
 from collections.abc import Iterator
 

@@ -29,7 +29,7 @@ PAGES = SIZE // 4096
 
 @pytest.fixture
 def measured(iommufd: Iommufd) -> Callable[[Point], Row]:
-    """Measure one point and hold the document that comes of it against the schema."""
+    """Measure one point, and check the resulting document against the schema."""
     need_mock_driver(iommufd)
 
     def measure(point: Point) -> Row:
@@ -55,7 +55,7 @@ def measured(iommufd: Iommufd) -> Callable[[Point], Row]:
 def test_workload_does_what_it_says(
     measured: Callable[[Point], Row], iommufd: Iommufd, point: Point, operations: tuple[str, ...], pinned: int
 ) -> None:
-    """What is pinned, and what a flushing kernel flushes, tell from outside whether the operation was the one meant."""
+    """The pinned bytes, and the flushes of a patched kernel, show that the operation is the intended one."""
     row = measured(point)
     assert row.operations == operations
     (run,) = row.runs
@@ -65,7 +65,7 @@ def test_workload_does_what_it_says(
     if flush_count(iommufd) is None:
         assert flushed == [None, None]
         return
-    # Into each domain, and again before the pages are given back, which happens once.
+    # Before the map into each domain, and once before the unpin.
     entering = {"map": point.hwpts and 1, "attach": 1, "first-attach": 1, "copy": 1}[operations[0]]
     leaving = {"unmap": point.hwpts and 1, "detach": 0, "teardown": 1, "unmap-copy": 0}[operations[1]]
     assert [one.pages for one in flushed if one] == [entering * PAGES, leaving * PAGES]
@@ -77,7 +77,7 @@ def test_close_ends_a_populated_address_space(measured: Callable[[Point], Row], 
     (samples,) = row.samples("close")
     assert len(samples.ns) == 10
     if flush_count(iommufd) is not None:
-        # On the way in, and on the way out.
+        # before the map, and before the unpin
         assert samples.flush is not None
         assert samples.flush.pages == 2 * PAGES
 
@@ -129,7 +129,7 @@ def test_each_process_measures_its_own_floors(iommufd: Iommufd) -> None:
 
 
 def test_a_disturbed_row_is_measured_again_and_counted(iommufd: Iommufd, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two more attempts; the quietest one is kept, here the second."""
+    """There are two more attempts. The quietest one is kept, here the second."""
     need_mock_driver(iommufd)
     with set_up(Point(Workload.MAP, 4096), MOCK, Coherency.ANY) as setup:
         noises = [Noise(steal, 0.0, 0.0, 0.0, 1.0) for steal in (0.3, 0.1, 0.2)]
@@ -146,7 +146,7 @@ def test_a_disturbed_row_is_measured_again_and_counted(iommufd: Iommufd, monkeyp
 
 
 def test_lines_of_a_close_are_dirty(iommufd: Iommufd) -> None:
-    """Each cache line of the buffer is written in the round, after the map, which may have evicted all."""
+    """Each round writes every cache line of the buffer after the map, which may have evicted them."""
     need_mock_driver(iommufd)
     with set_up(Point(Workload.CLOSE, 8192), MOCK, Coherency.ANY) as setup:
         (worker,) = setup.workers
@@ -243,14 +243,14 @@ if __name__ == "__main__":
 
 
 def test_a_fault_is_noticed(iommufd: Iommufd) -> None:
-    """IOMMU_OPTION writes its answer, and the first time to a page that is not there yet."""
+    """IOMMU_OPTION writes its answer, the first time to a page that is not present."""
     loop = Loop([empty_ioctl(iommufd.fileno())])
     (batch,) = loop.run(5)
     assert not any(flags & FAULTED for flags in batch.disturbances[1:])
 
 
 def test_floor_has_a_sample_for_each_round() -> None:
-    """No order among them is asserted: on a busy host two clock reads can take longer than a page's flush."""
+    """The test asserts no order among them: on a busy host two clock reads can take longer than a page's flush."""
     assert len(clock(100)) == 100
     if can_flush():
         memory = mmap.mmap(-1, SIZE)

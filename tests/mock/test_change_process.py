@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fixture `change_process` of the kernel's selftests: who is charged for pinned pages, and handing that on."""
+"""Fixture `change_process` of the kernel's selftests: the account of pinned pages, and its change."""
 
 import ctypes
 import errno
@@ -17,7 +17,7 @@ PAGE = 4096
 
 
 def drop_cap_ipc_lock() -> None:
-    """Give up the capability that makes the kernel count pinned pages against nobody's limit."""
+    """Drop the capability with which the kernel charges pinned pages to no limit."""
     cap_ipc_lock, version_3 = 14, 0x20080522  # include/uapi/linux/capability.h
     libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(version_3, 0)
@@ -28,7 +28,7 @@ def drop_cap_ipc_lock() -> None:
 
 
 def charged_kb(process: int) -> dict[str, int]:
-    """Return what is pinned and locked by *process*, in kB."""
+    """Return the pinned and the locked memory of *process* in kB."""
     status = Path(f"/proc/{process}/status").read_text()
     return {name: int(kb) for name, kb in re.findall(r"^(VmPin|VmLck):\s*(\d+) kB$", status, re.MULTILINE)}
 

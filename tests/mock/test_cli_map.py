@@ -134,7 +134,7 @@ def test_hold_keeps_it_until_the_input_ends() -> None:
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as held:
         assert held.stderr is not None
-        assert held.stderr.readline() == "held until the standard input ends\n"
+        assert held.stderr.readline() == "mapped until the standard input ends\n"
         pinned = re.search(r"^VmPin:\s+(\d+) kB", Path(f"/proc/{held.pid}/status").read_text(), re.MULTILINE)
         assert pinned is not None and int(pinned[1]) == 64
         out, _ = held.communicate("")
@@ -145,7 +145,7 @@ def test_hold_keeps_it_until_the_input_ends() -> None:
 def on_terminal(command: list[str], typed: str, until: str) -> str:
     """Run a command on a terminal, type once *until* has been printed, and return all it printed.
 
-    What is typed before a program switches the terminal to single keys is lost, so it is typed again after a silence.
+    Keys that are typed before the program reads single keys are lost, so they are typed again after a silence.
     """
     pid, terminal = pty.fork()
     if pid == 0:
@@ -247,7 +247,7 @@ def test_trace_lets_its_command_end(cli: Cli) -> None:
     done = cli("trace", "--event", "map", "--seconds", "0.5", "--", "sh", "-c", "sleep 2; echo it ended; exit 3")
     assert done.returncode == 3
     assert "it ended" in done.stdout
-    assert "the 0.5 s of tracing are over; sh goes on" in done.stderr
+    assert "tracing ends after 0.5 s; sh continues" in done.stderr
 
 
 def test_trace_of_no_command(cli: Cli) -> None:
@@ -255,7 +255,7 @@ def test_trace_of_no_command(cli: Cli) -> None:
     done = cli("trace", "--", "no-such-command")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith(
-        "there is no command no-such-command: give its path, or one that is on PATH"
+        "there is no command no-such-command: give its path, or a command on PATH"
     )
     assert "Traceback" not in done.stderr
 

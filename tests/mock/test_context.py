@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The iommufd itself; needs no device."""
+"""The iommufd itself, without a device."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.enums import VfioIoasOp
 from tests.conftest import need_ioctl
 
-# What the oldest supported kernel, 6.12, has without any option.
+# Ioctls of the oldest supported kernel, 6.12, without any option.
 BASIC = {
     "IOMMU_DESTROY", "IOMMU_IOAS_ALLOC", "IOMMU_IOAS_ALLOW_IOVAS", "IOMMU_IOAS_COPY", "IOMMU_IOAS_IOVA_RANGES",
     "IOMMU_IOAS_MAP", "IOMMU_IOAS_UNMAP", "IOMMU_OPTION", "IOMMU_VFIO_IOAS", "IOMMU_HWPT_ALLOC", "IOMMU_GET_HW_INFO",
@@ -34,14 +34,14 @@ def test_probe_names_what_there_is_and_makes_nothing(iommufd: Iommufd) -> None:
     found = iommufd.probe()
     assert set(found) == set(uapi.IOCTLS)
     assert {name for name, there in found.items() if there} >= BASIC
-    # Had probing allocated anything, the first object would not get the first id.
+    # If probing had allocated an object, the first IOAS would not get the first id.
     with Iommufd() as untouched:
         first = untouched.alloc_ioas().id
     assert iommufd.alloc_ioas().id == first
 
 
 def test_probe_tells_an_absent_ioctl(iommufd: Iommufd, monkeypatch: pytest.MonkeyPatch) -> None:
-    # VFIO_GROUP_GET_STATUS is an ioctl of another file: /dev/iommu answers ENOTTY, as for one it has yet to learn.
+    # VFIO_GROUP_GET_STATUS is an ioctl of another file: /dev/iommu answers ENOTTY, as for an unknown ioctl.
     monkeypatch.setattr(uapi, "IOCTLS", ("IOMMU_IOAS_MAP", "VFIO_GROUP_GET_STATUS"))
     assert iommufd.probe() == {"IOMMU_IOAS_MAP": True, "VFIO_GROUP_GET_STATUS": False}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The programs of docs/examples that need no device, each as its first lines say."""
+"""Run the programs of docs/examples that need no device, as their docstrings describe."""
 
 import json
 import os
@@ -25,7 +25,7 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run an example in this process, whose imports an emulated CPU has paid for, and return what it prints."""
+    """Run an example in this process, which has done the slow imports, and return its output."""
 
     def run_example(name: str, *arguments: object, status: int = 0) -> str:
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
@@ -75,7 +75,7 @@ def test_page_faults(run: Run) -> None:
 
 
 def test_benchmark(tmp_path: Path) -> None:
-    # In a process of its own: multiprocessing keeps a helper, and its descriptors, for the next time.
+    # In a separate process: multiprocessing keeps a helper process and its descriptors.
     command = [sys.executable, EXAMPLES / "benchmark.py", tmp_path / "run.json"]
     out = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300, check=True).stdout
     assert "2048 KiB unmap: " in out
@@ -83,7 +83,7 @@ def test_benchmark(tmp_path: Path) -> None:
 
 
 def test_validate_in_ci(iommufd: Iommufd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a kernel without the series rules are violated, or cannot be seen where there are no probes either."""
+    """A kernel without the series violates rules, or without probes the rules cannot be observed."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     command = [sys.executable, EXAMPLES / "validate_in_ci.py", tmp_path / "rules.xml"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)

@@ -35,7 +35,7 @@ def queue(iommufd: Iommufd) -> FaultQueue:
 
 @pytest.fixture
 def faulting(mock: MockDevice, ioas: Ioas, queue: FaultQueue) -> MockDevice:
-    """A device attached to a HWPT that can fault."""
+    """Attach a device to a HWPT with IO page faults."""
     need_page_faults()
     parent = mock.alloc_hwpt(ioas, flags=HwptAllocFlags.NEST_PARENT)
     mock.attach(mock.alloc_nested(parent, hwpt_data(), fault_queue=queue))
@@ -90,5 +90,5 @@ def test_a_queue_goes_after_its_hwpts(faulting: MockDevice, queue: FaultQueue) -
     with pytest.raises(BusyError):
         uapi.destroy(queue.iommufd.fileno(), queue.id)
     faulting.trigger_fault(ADDRESS, READ_WRITE)
-    queue.close()  # with a fault that nobody answered
+    queue.close()  # with an unanswered fault
     assert attachment.closed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Faults of mainline that iommufd_py/lab/patches/*/fixes mends, where a guest can show them."""
+"""Faults of mainline that iommufd_py/lab/patches/*/fixes mends, as far as a guest can show them."""
 
 import itertools
 import mmap
@@ -27,7 +27,7 @@ SHMEM_HUGE = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 
 @contextmanager
 def first_maps() -> Iterator[list[tuple[int, int]]]:
-    """Yield a list that has, after the block, the (address, length) of what this process mapped into domains first."""
+    """Yield a list. After the block it has (address, length) of the first maps into domains by this process."""
     instance = TRACING / "instances/iommufd-py-fixes"
     instance.mkdir()
     try:
@@ -46,7 +46,7 @@ def first_maps() -> Iterator[list[tuple[int, int]]]:
 
 
 def test_no_copy_maps_memory_beyond_its_pages(iommufd: Iommufd) -> None:
-    """Two areas of half a page each, which only together are aligned, copied to where pages are mapped one by one."""
+    """Copy two areas of half a page each, aligned only together, to an IOAS that maps page by page."""
     need_mock_driver(iommufd)
     need_flush_count(iommufd)  # the fix came with it
     need_tracing()
@@ -62,13 +62,13 @@ def test_no_copy_maps_memory_beyond_its_pages(iommufd: Iommufd) -> None:
 
 
 def pinned() -> int:
-    """Pages of the whole guest that are pinned."""
+    """Return the number of pinned pages in the whole guest."""
     counters = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     return int(counters["nr_foll_pin_acquired"]) - int(counters["nr_foll_pin_released"])
 
 
 def need_shmem_huge_pages() -> None:
-    """Skip on User-Mode Linux, which has no huge pages; others must have them, and fault injection."""
+    """Skip on User-Mode Linux, which has no huge pages. Other kernels must have them and fault injection."""
     if environment().platform == Platform.UML:
         pytest.skip("User-Mode Linux has no huge pages")
     need(SHMEM_HUGE.exists(), "needs CONFIG_TRANSPARENT_HUGEPAGE")
@@ -77,7 +77,7 @@ def need_shmem_huge_pages() -> None:
 
 @contextmanager
 def small_pages_then_a_large_one() -> Iterator[int]:
-    """Lend a memfd whose four pages before 2 MiB are not contiguous and are followed by one folio of 2 MiB."""
+    """Make a memfd with four scattered pages before offset 2 MiB and one folio of 2 MiB after it."""
     with ExitStack() as stack:
         before = SHMEM_HUGE.read_text().partition("[")[2].partition("]")[0]
         SHMEM_HUGE.write_text("advise")
@@ -101,7 +101,7 @@ def small_pages_then_a_large_one() -> Iterator[int]:
 
 
 def test_a_failed_map_of_a_file_unpins_its_folios_and_no_others(iommufd: Iommufd) -> None:
-    """The batch holds the small pages only, so the large folio waits in an array that is longer than it is filled."""
+    """The batch holds only the small pages, so the large folio waits in an array that is not full."""
     need_mock_driver(iommufd)
     need_flush_count(iommufd)  # the fix came with it
     need(iommufd.probe()["IOMMU_IOAS_MAP_FILE"], "the kernel maps no files (since Linux 6.13)")
@@ -137,7 +137,7 @@ def test_a_failed_map_of_a_file_unpins_its_folios_and_no_others(iommufd: Iommufd
 
 
 def test_the_file_is_what_the_last_test_takes_it_for() -> None:
-    """Its large page is one folio."""
+    """The large page of the file is one folio."""
     need_shmem_huge_pages()
     with small_pages_then_a_large_one():
         meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())

@@ -33,7 +33,7 @@ PAGES = 16
 
 @pytest.fixture
 def flushed(iommufd: Iommufd) -> Callable[[], int]:
-    """Return the pages flushed since the last call."""
+    """Return the number of pages flushed since the last call."""
     last = need_flush_count(iommufd)
     need_mock_driver(iommufd)
 
@@ -64,7 +64,7 @@ def buffer(request: pytest.FixtureRequest, iommufd: Iommufd) -> Iterator[DmaBuff
 
 
 def mapped(ioas: Ioas, buffer: DmaBuffer) -> DmaMapping:
-    """Map a memfd as a file, so that its folios are pinned, anonymous memory by its address."""
+    """Map a memfd as a file, which pins its folios; map anonymous memory by its address."""
     return ioas.map(buffer, BASE) if buffer.fd is None else ioas.map_file(buffer, BASE)
 
 
@@ -166,14 +166,14 @@ def test_second_non_coherent_joins_and_flushes_again(
     non_coherent.alloc_hwpt(ioas)
     mapped(ioas, buffer)
     assert flushed() == PAGES
-    non_coherent.alloc_hwpt(ioas)  # marked already: no reason to skip
+    non_coherent.alloc_hwpt(ioas)  # the mark is no reason to skip the flush
     assert flushed() == PAGES
 
 
 def test_disjoint_parts_of_shared_pages(
     coherent: MockDevice, non_coherent: MockDevice, iommufd: Iommufd, ioas: Ioas, flushed: Callable[[], int]
 ) -> None:
-    """Two areas that are different parts of one iopt_pages: the mark of one says nothing of the other."""
+    """Two areas map different parts of one iopt_pages: the mark set by one does not excuse the other."""
     first, second = iommufd.alloc_ioas(), iommufd.alloc_ioas()
     with DmaBuffer(PAGES * PAGE) as buffer:
         whole = ioas.map(buffer, BASE)
@@ -233,7 +233,7 @@ def test_replace_detach_and_close(
     non_coherent.attach(hwpt)
     non_coherent.attach(non_coherent.alloc_hwpt(iommufd.alloc_ioas()))
     non_coherent.detach()
-    assert flushed() == 0  # what devices do never moves pages, only domains come and go
+    assert flushed() == 0  # attaches move no pages; only new and destroyed domains do
     hwpt.close()
     assert flushed() == PAGES
 
@@ -274,7 +274,7 @@ def test_a_huge_page_is_one_call(
 
 
 def test_part_of_a_page_is_flushed_as_a_page(non_coherent: MockDevice, ioas: Ioas, flushed: Callable[[], int]) -> None:
-    """The mock's pages are 2 KiB, so a mapping may begin and end inside a page of the CPU."""
+    """The mock driver's pages are 2 KiB, so a mapping may start and end inside a page of the CPU."""
     non_coherent.attach(ioas)
     with DmaBuffer(4 * PAGE) as buffer:
         mapping = ioas.map(buffer, BASE, offset=2048, length=2 * PAGE)

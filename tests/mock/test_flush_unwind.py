@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A map that fails halfway: no page may be flushed and given back while a domain still maps it.
+"""A map that fails halfway: the kernel must not flush and unpin a page while a domain still maps it.
 
-Allocations of the kernel are made to fail one after the other, and its function tracer tells the order of what follows.
+The tests let allocations of the kernel fail one after the other, and record the order of calls by the function tracer.
 """
 
 import itertools
@@ -25,7 +25,7 @@ DOMAINS = 3
 UNMAP = "iommu_unmap"
 FLUSH = "arch_flush_cache_phys"
 UNPIN = "unpin_user_page_range_dirty_lock"
-# Any allocation may fail, without a report of its own.
+# Any allocation may fail, without a report in the kernel log.
 INJECTION = {
     "failslab/ignore-gfp-wait": "N",
     "failslab/verbose": "0",
@@ -47,7 +47,7 @@ def setting(path: Path, value: str) -> Iterator[None]:
 
 @pytest.fixture
 def trace(iommufd: Iommufd) -> Iterator[Path]:
-    """Trace the three functions in this process; whoever reads it empties it."""
+    """Trace the three functions in this process. A read empties the trace."""
     need_mock_driver(iommufd)
     need_flush_count(iommufd)
     need_tracing()
@@ -65,16 +65,16 @@ def trace(iommufd: Iommufd) -> Iterator[Path]:
 
 
 def calls(trace: Path) -> list[str]:
-    """Return the functions that were called since the last time, in order."""
+    """Return the functions called since the last read, in order."""
     names = [line.partition(": ")[2].split()[0] for line in trace.read_text().splitlines() if not line.startswith("#")]
     trace.write_text("")
     return names
 
 
 def failing_maps(iommufd: Iommufd, buffer: DmaBuffer, trace: Path) -> Iterator[list[str]]:
-    """Map with the first allocation failing, then the second, to the last; yield the calls of each map that failed.
+    """Map with the first allocation failing, then the second, and so on; yield the calls of each failed map.
 
-    Each goes into three new domains: they keep the tables that a failed map left in them.
+    Each map uses three new domains, because a domain keeps the tables of a failed map.
     """
     device = MockDevice(iommufd)
     own = os.open("/proc/thread-self/fail-nth", os.O_RDWR)
@@ -108,12 +108,12 @@ def test_a_failed_map_unmaps_before_it_flushes_and_unpins(iommufd: Iommufd, trac
             stack.enter_context(setting(DEBUGFS / name, value))
         for order in failing_maps(iommufd, buffer, trace):
             if UNMAP not in order:
-                continue  # it failed before it had mapped anything
+                continue  # the map failed before it mapped a page
             unwound.add(order.count(UNMAP))
             unmapped = len(order) - order[::-1].index(UNMAP)
             before, after = order[:unmapped], order[unmapped:]
             assert UNPIN not in before, order
             assert before.count(FLUSH) == after.count(FLUSH) > 0, order
             assert after[0] == FLUSH, order
-    # iommu_map() of 6.12 unmaps what it had mapped itself, which can be one more.
+    # iommu_map() of 6.12 unmaps its own pages after a failure, which can be one more call.
     assert max(unwound) >= DOMAINS, "no map failed in the last domain after it had mapped into the others"

@@ -42,7 +42,7 @@ def test_a_stock_mock_hwpt_is_non_coherent_and_says_why(mock: MockDevice, ioas: 
 def test_a_hwpt_that_is_not_as_asked_is_destroyed(mock: MockDevice, ioas: Ioas) -> None:
     with pytest.raises(CoherencyError, match="is non-coherent, not coherent: VFIO_DMA_CC_IOMMU=0; use a device"):
         mock.alloc_hwpt(ioas, coherency=Coherency.COHERENT)
-    # Had it survived, the IOAS could not be destroyed.
+    # If the HWPT still existed, the IOAS could not be destroyed.
     ioas.close()
 
 
@@ -91,7 +91,7 @@ def test_attaching_elsewhere_replaces(mock: MockDevice, iommufd: Iommufd, ioas: 
     before = mock.attach(first)
     mock.attach(second)
     assert before.closed
-    first.close()  # nothing holds it any more
+    first.close()  # nothing uses it any more
     mock.detach()
     mock.detach()
     second.close()

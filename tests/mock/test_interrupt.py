@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ctrl-C, wherever it comes: it is what ends the program, and what was pinned is given back."""
+"""Ctrl-C at any moment ends the program, and the pinned memory is released."""
 
 import signal
 import subprocess
@@ -13,7 +13,7 @@ from tests.waiting import DEFAULT_SIGNALS, patience
 
 PAGE = 4096
 
-# A benchmark that is to last for hours, and has a SIGINT waiting when its measuring process was made.
+# A benchmark that would take hours. A SIGINT is pending when its measuring process starts.
 INTERRUPTED_BENCHMARK = """
 import os, signal, sys
 from iommufd_py.cli.main import main

@@ -63,7 +63,7 @@ def test_the_domain_holds_the_pages_of_the_buffer(mock: MockDevice, ioas: Ioas, 
     hwpt = mock.alloc_hwpt(ioas)
     ioas.map(buffer, BASE)
     check_map(ioas.iommufd, hwpt.id, BASE, buffer.length, buffer.user_va)
-    # The oracle can say no: other memory is not what the domain holds.
+    # The check can fail: the domain does not map this other memory.
     with DmaBuffer(buffer.length) as other, pytest.raises(IommufdError) as caught:
         check_map(ioas.iommufd, hwpt.id, BASE, other.length, other.user_va)
     assert caught.value.errno == errno.EINVAL
@@ -147,7 +147,7 @@ def test_a_refused_unmap_takes_what_lies_before(target: Ioas, buffer: DmaBuffer)
     with pytest.raises(ObjectNotFoundError):
         target.unmap(BASE - PAGE, 3 * PAGE)
     assert (low.closed, high.closed) == (True, False)
-    # But nothing, if the lowest one reaches past the lower end.
+    # Nothing is unmapped if the lowest mapping reaches past the lower end.
     above = target.map(buffer, BASE + 3 * PAGE, length=PAGE)
     with pytest.raises(ObjectNotFoundError):
         target.unmap(BASE + 2 * PAGE, 2 * PAGE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fixture `iommufd` of the kernel's selftests: an iommufd with nothing in it."""
+"""Fixture `iommufd` of the kernel's selftests: an iommufd without objects."""
 
 import errno
 import fcntl
@@ -18,7 +18,7 @@ from tests.conftest import fails
 
 PAGE = 4096
 
-# Each ioctl with its structure and the last field that a caller must give (drivers/iommu/iommufd/main.c).
+# Each ioctl with its structure and the last mandatory field (drivers/iommu/iommufd/main.c).
 COMMANDS = {
     "IOMMU_DESTROY": ("iommu_destroy", "id"),
     "IOMMU_FAULT_QUEUE_ALLOC": ("iommu_fault_alloc", "out_fault_fd"),
@@ -46,7 +46,7 @@ COMMANDS = {
 
 
 def raw(iommufd: Iommufd, ioctl: str, memory: bytes, size: int) -> int:
-    """Issue an ioctl with *memory* said to be *size* bytes long; returns the errno, 0 for success."""
+    """Issue an ioctl with *memory* and the size *size*; return the errno, 0 for success."""
     argument = bytearray(size.to_bytes(4, "little") + memory[4:])
     try:
         fcntl.ioctl(iommufd, request(ioctl), argument, True)
@@ -66,7 +66,7 @@ def test_cmd_fail(iommufd: Iommufd) -> None:
         uapi.destroy(iommufd.fileno(), 0)
     with fails(errno.EFAULT):
         fcntl.ioctl(iommufd, request("IOMMU_DESTROY"), 0)
-    # The number before iommufd's first.
+    # The number before the first ioctl of iommufd.
     unknown = bytearray(pack("iommu_destroy", size=8))
     with fails(errno.ENOTTY):
         fcntl.ioctl(iommufd, request("IOMMU_DESTROY") - 1, unknown, True)
@@ -82,7 +82,7 @@ def test_cmd_length(iommufd: Iommufd, ioctl: str) -> None:
     length = ffi.sizeof(f"struct {structure}")
     assert raw(iommufd, ioctl, bytes(length + 1), shortest - 1) == errno.EINVAL
     assert raw(iommufd, ioctl, bytes(length) + b"\xff", length + 1) == errno.E2BIG
-    # What is longer than the kernel knows does no harm while it is zero.
+    # A longer structure is accepted if the part that the kernel does not know is zero.
     assert raw(iommufd, ioctl, bytes(length + 1), length + 1) == raw(iommufd, ioctl, bytes(length), length)
 
 
@@ -102,7 +102,7 @@ def test_global_options(iommufd: Iommufd) -> None:
         iommufd.rlimit_mode = 2
     assert iommufd.rlimit_mode == 1
     iommufd.rlimit_mode = 0
-    # This one belongs to an IOAS.
+    # This option belongs to an IOAS.
     with fails(errno.ENOENT):
         uapi.option_get(fd, IommuOption.HUGE_PAGES)
     with fails(errno.ENOENT):
@@ -118,7 +118,7 @@ def test_simple_ioctls(iommufd: Iommufd) -> None:
 
 
 def refuse_type1(iommufd: Iommufd, ioctl: str, structure: str, **fields: int) -> None:
-    """Check that a type1 ioctl refuses a short structure, and a whole one for want of a compatibility IOAS."""
+    """Check that a type1 ioctl refuses a short structure, and a whole one without a compatibility IOAS."""
     with fails(errno.EINVAL):
         fcntl.ioctl(iommufd, request(ioctl), bytearray(pack(structure, argsz=1, **fields)), True)
     with fails(errno.ENODEV):

@@ -37,14 +37,14 @@ def test_pasid_attach(iommufd: Iommufd, ioas: Ioas, variant: str) -> None:
     stage2 = device.alloc_hwpt(ioas, flags=FOR_PASIDS)
 
     def attach_only(pasid: int, pt_id: int, on: MockDevice = device) -> None:
-        """PASID_ATTACH, which does not replace as attach() does."""
+        """Attach by PASID_ATTACH, which unlike attach() does not replace."""
         command(iommufd.fileno(), "PASID_ATTACH", on.id, "pasid_attach", pasid=pasid, pt_id=pt_id)
 
-    # Detaching what was never attached is no error.
+    # detaching a PASID that is not attached is no error
     pasid = 100
     command(iommufd.fileno(), "PASID_DETACH", device.id, "pasid_detach", pasid=pasid)
 
-    # Device and PASIDs go together only on HWPTs made for PASIDs.
+    # A device and its PASIDs can be attached together only to HWPTs made for PASIDs.
     device.attach(parent)
     with fails(errno.EINVAL):
         device.attach(stage2, pasid)
@@ -87,7 +87,7 @@ def test_pasid_attach(iommufd: Iommufd, ioas: Ioas, variant: str) -> None:
         device.check_pasid(pasid, nested.id)
     device.detach(pasid)
 
-    # The one at which the mock driver fails a replacement: what was, stays.
+    # The mock driver fails a replacement at this PASID: the old attachment stays.
     device.attach(stage2, PASID_RESERVED)
     with fails(errno.ENOMEM):
         device.attach(first, PASID_RESERVED)

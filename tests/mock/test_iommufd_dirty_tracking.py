@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fixture `iommufd_dirty_tracking` of the kernel's selftests: which pages a device wrote, from 8K to 128M."""
+"""Fixture `iommufd_dirty_tracking` of the kernel's selftests: pages that a device wrote, in 8K to 128M."""
 
 import errno
 from collections.abc import Iterator
@@ -62,7 +62,7 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 def device(variant: Variant, iommufd: Iommufd, ioas: Ioas) -> MockDevice:
     need_mock_driver(iommufd)
     if not variant.hugepages:
-        # Else contiguous pages would become leaves of any size.
+        # Otherwise contiguous pages would become leaves of any size.
         ioas.huge_pages = False
     return MockDevice(iommufd, target=ioas)
 
@@ -107,7 +107,7 @@ def test_device_dirty_capability(device: MockDevice, iommufd: Iommufd, ioas: Ioa
 
 @pytest.fixture
 def tracked(variant: Variant, device: MockDevice, ioas: Ioas) -> Iterator[DirtyTracking]:
-    """A tracked HWPT with the buffer in it, in leaves of the variant's size."""
+    """A tracked HWPT that maps the buffer in leaves of the variant's size."""
     need_page_tables(device, ioas)
     if variant.hugepages:
         need_huge_pages()
@@ -120,9 +120,9 @@ def tracked(variant: Variant, device: MockDevice, ioas: Ioas) -> Iterator[DirtyT
 
 
 def leaf_size(variant: Variant, tracked: DirtyTracking) -> int:
-    """Return the bytes of a page of the IOMMU, which has one dirty bit: a huge one, or what a page is mapped as.
+    """Return the size of a leaf, which has one dirty bit: a huge page, or the leaf of a base page.
 
-    In Linux 7.3 that is one leaf of 4 KiB, in 7.2 two of 2 KiB.
+    Linux 7.3 maps a base page as one leaf of 4 KiB, 7.2 as two of 2 KiB.
     """
     if variant.hugepages:
         return HUGE_PAGE_BYTES
@@ -134,7 +134,7 @@ def leaf_size(variant: Variant, tracked: DirtyTracking) -> int:
 
 
 def written_and_dirty(variant: Variant, leaf_bytes: int) -> tuple[DirtyBitmap, DirtyBitmap]:
-    """Return the first page of every other leaf, which the device writes, and all that is dirty by that."""
+    """Return the first page of every other leaf, which the device writes, and all pages that become dirty."""
 
     def bitmap(pages: int) -> DirtyBitmap:
         bits = ("1" * pages).ljust(2 * leaf_bytes // PAGE_BYTES, "0")
@@ -147,7 +147,7 @@ def written_and_dirty(variant: Variant, leaf_bytes: int) -> tuple[DirtyBitmap, D
 
 
 def read_at(tracking: DirtyTracking, variant: Variant, offset: int, flags: int) -> bytes:
-    """Read the bitmap to memory *offset* bytes past the start of a page; what lies around it must stay as it is."""
+    """Read the bitmap to memory *offset* bytes after the start of a page; the memory around it must not change."""
     size = variant.bitmap_bytes
     with DmaBuffer(-(-(offset + size + 8) // PAGE) * PAGE) as memory, memory.view as view:
         view[offset : offset + size] = bytes(size)
@@ -168,7 +168,7 @@ def read_at(tracking: DirtyTracking, variant: Variant, offset: int, flags: int) 
 @pytest.mark.parametrize("flags", [0, uapi.DIRTY_BITMAP_NO_CLEAR], ids=["", "no_clear"])
 def test_get_dirty_bitmap(variant: Variant, tracked: DirtyTracking, flags: int) -> None:
     written, dirty = written_and_dirty(variant, leaf_size(variant, tracked))
-    # At the start of a page, in the middle of one, and at an address that no 64-bit word can have.
+    # at the start of a page, in the middle of one, and at an odd address
     for offset in (0, PAGE_BYTES, 0xFF1):
         assert set_dirty(tracked.hwpt, written) == len(written)
         assert read_at(tracked, variant, offset, flags) == dirty.bits

@@ -39,7 +39,7 @@ def memory(dma_buffer: Callable[..., DmaBuffer]) -> DmaBuffer:
 
 
 class Sequence(Program):
-    """The calls that several of the cases share."""
+    """Calls that several cases share."""
 
     def open_iommufd(self, *, limited: bool = True) -> tuple[StepField, StepField]:
         """Open an iommufd with an IOAS; a limit to the kernel's scratch memory makes many small batches of a map."""
@@ -79,10 +79,10 @@ class Sequence(Program):
 
 
 def sweep(sequence: Sequence, iommufd: Iommufd, memory: DmaBuffer) -> None:
-    """A call fails only where an allocation was failed, and leaves nothing pinned; most do so with ENOMEM.
+    """A call fails only if an allocation failed, mostly with ENOMEM, and leaves nothing pinned.
 
-    Not all: iommufd also injects errors of its own (fail_iommufd: ENOENT, EFAULT, EINVAL), and a device that came up
-    without all it should have may answer EADDRINUSE or EOPNOTSUPP some calls later.
+    Other errors occur too: iommufd also injects ENOENT, EFAULT and EINVAL (fail_iommufd), and a device that was set up
+    incompletely may answer EADDRINUSE or EOPNOTSUPP some calls later.
     """
     untouched = sequence.run()
     assert untouched.failed is None, untouched

@@ -78,7 +78,7 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 
 @pytest.fixture(autouse=True)
 def devices(variant: Variant, iommufd: Iommufd, ioas: Ioas) -> Iterator[list[MockDevice]]:
-    """The variant's devices, each with a domain of its own on the IOAS."""
+    """The variant's devices, each with a separate domain on the IOAS."""
     need_ioctl(iommufd, "IOMMU_TEST_CMD", "with CONFIG_IOMMUFD_TEST")
     if variant.domains:
         need_mock_driver(iommufd)
@@ -118,7 +118,7 @@ def check_iotlb_all(nested: NestedHwpt, *values: int) -> None:
 
 
 def refuse_nested_hwpts(device: MockDevice, ioas: Ioas) -> None:
-    """Everything that no nested HWPT can be made of."""
+    """Try all arguments with which no nested HWPT can be made."""
     iommufd, fd = ioas.iommufd, ioas.iommufd.fileno()
     with fails(errno.ENOENT):
         uapi.hwpt_alloc(fd, ioas.id, device.dev_id)
@@ -134,7 +134,7 @@ def refuse_nested_hwpts(device: MockDevice, ioas: Ioas) -> None:
         device.alloc_nested(parent, HwptData(HwptDataType.NONE, good.content))
     with fails(errno.EOPNOTSUPP):
         device.alloc_nested(parent, HwptData(HwptDataType.SELFTEST + 1, good.content))
-    with fails(errno.EINVAL):  # shorter than the field that must be there
+    with fails(errno.EINVAL):  # shorter than the mandatory field
         device.alloc_nested(parent, HwptData(HwptDataType.SELFTEST, good.content[:3]))
     with fails(errno.EFAULT):
         issue(
@@ -165,7 +165,7 @@ def refuse_nested_hwpts(device: MockDevice, ioas: Ioas) -> None:
         uapi.hwpt_alloc(fd, device.dev_id, nested.id, 0, HwptDataType.SELFTEST, good.content)
     with fails(errno.EBUSY):
         uapi.destroy(iommufd.fileno(), parent.id)
-    # Since it may be a vIOMMU as well, the kernel looks at the kind of the object after it has found it.
+    # The object may also be a vIOMMU, so the kernel checks its kind after it has found it.
     with fails(errno.EINVAL if iommufd.probe()["IOMMU_VIOMMU_ALLOC"] else errno.ENOENT):
         uapi.hwpt_invalidate(fd, parent.id, HwptInvalidateType.SELFTEST, hwpt_invalidation(), 8)
     parent.close()
@@ -173,7 +173,7 @@ def refuse_nested_hwpts(device: MockDevice, ioas: Ioas) -> None:
 
 
 def refuse_invalidations(nested: NestedHwpt) -> None:
-    """Every kind of bad entry; none of them invalidates anything."""
+    """Try every kind of bad entry; none of them invalidates anything."""
     fd, entry = nested.iommufd.fileno(), hwpt_invalidation()
     selftest = HwptInvalidateType.SELFTEST
     unknown = (0xFFFF_FFFF).to_bytes(4, "little") + bytes(4)
@@ -216,7 +216,7 @@ def test_alloc_hwpt_nested(devices: list[MockDevice], iommufd: Iommufd, ioas: Io
     first, second = (device.alloc_nested(parent, hwpt_data()) for _ in range(2))
     refuse_invalidations(first)
 
-    # One entry is good, the next is not.
+    # one good entry, then a bad one
     selftest = HwptInvalidateType.SELFTEST
     for number, bad in (
         (errno.EOPNOTSUPP, (0xFFFF_FFFF).to_bytes(4, "little") + (1).to_bytes(4, "little")),
@@ -234,7 +234,7 @@ def test_alloc_hwpt_nested(devices: list[MockDevice], iommufd: Iommufd, ioas: Io
     check_iotlb_all(second, 0, 0, 0, 0)
 
     need_page_faults()
-    # A device goes from one to the next, and holds the one it is at.
+    # A device moves from one HWPT to the next, and holds its present one.
     queue = iommufd.alloc_fault_queue()
     faulting = device.alloc_nested(parent, hwpt_data(), fault_queue=queue)
     for nested in (first, second, faulting):
@@ -289,11 +289,11 @@ def test_get_hw_info(devices: list[MockDevice], variant: Variant, iommufd: Iommu
     assert ask(dev_id, len(whole) + 8) == whole + bytes(8)
     assert ask(dev_id, 4) == whole[:4]
     assert devices[0].hw_info().max_pasid_log2 == 0
-    if iommufd.probe()["IOMMU_HW_QUEUE_ALLOC"]:  # the wanted type came with these
+    if iommufd.probe()["IOMMU_HW_QUEUE_ALLOC"]:  # kernels with this flag also have the wanted type
         with fails(errno.EOPNOTSUPP):
             ask(dev_id, len(whole), HwInfoType.SELFTEST + 1)
         assert ask(dev_id, len(whole), HwInfoType.SELFTEST) == whole
-    if variant.pasid and iommufd.probe()["IOMMU_VEVENTQ_ALLOC"]:  # so did PASIDs
+    if variant.pasid and iommufd.probe()["IOMMU_VEVENTQ_ALLOC"]:  # and PASIDs
         assert MockDevice(iommufd, MockDeviceFlags.PASID).hw_info().max_pasid_log2 == PASID_WIDTH
 
 
@@ -324,7 +324,7 @@ def test_area(ioas: Ioas, shared_buffer: DmaBuffer, base: int) -> None:
     for i in range(10):
         assert ioas.unmap(base + i * PAGE, PAGE) == PAGE
 
-    # Two pages in one area: no half of it can go, nothing can be mapped over it.
+    # Two pages in one area: half of it cannot be unmapped, and nothing can be mapped over it.
     ioas.map_user_va(shared_buffer.user_va, 2 * PAGE, base + 16 * PAGE)
     for page in (16, 17):
         with fails(errno.ENOENT):
@@ -348,7 +348,7 @@ def test_unmap_fully_contained_areas(ioas: Ioas, shared_buffer: DmaBuffer, base:
 
 @pytest.fixture
 def aligned_va(iommufd: Iommufd) -> Iterator[int]:
-    """Where 2M begin whose address is aligned to that: the kernel gives no IOVA a better alignment than its memory."""
+    """The address of 2M of memory, aligned to 2M: the kernel gives an IOVA at most the alignment of its memory."""
     need_huge_pages()
     with DmaBuffer(2 << 20, Backing.THP) as buffer:
         yield buffer.user_va
@@ -372,7 +372,7 @@ def test_area_auto_iova(devices: list[MockDevice], ioas: Ioas, aligned_va: int) 
     assert len(set(singles)) == 10
     for iova in singles:
         ioas.unmap(iova, PAGE)
-    # Without a domain nothing is pinned, so there need be no memory.
+    # Without a domain nothing is pinned, so the memory need not exist.
     auto_iovas(ioas, aligned_va if devices else 1 << 31)
 
     reserved = IovaRange(4 * PAGE, 104 * PAGE - 1)
@@ -393,7 +393,7 @@ def test_area_auto_iova(devices: list[MockDevice], ioas: Ioas, aligned_va: int) 
 
 
 def test_reserved_overflow(ioas: Ioas, aligned_va: int) -> None:
-    """All but the last 32K reserved, from an odd address: the search for a free IOVA must not wrap around."""
+    """Reserve all but the last 32K, from an odd address: the search for a free IOVA must not wrap around."""
     add_reserved(ioas, 6, 0xFFFF_FFFF_FFFF_8001)
     with fails(errno.ENOSPC):
         ioas.map_user_va(aligned_va, 5 * PAGE)
@@ -417,7 +417,7 @@ def test_copy_area(iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer, base:
 
 
 def test_copy_unaligned_areas(iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer) -> None:
-    """Each area of the source must fit the destination; mainline maps on behind the memory of one that does not."""
+    """Each area of the source must be aligned for the destination; mainline maps beyond the memory otherwise."""
     need_flush_count(iommufd)  # the fix came with it
     start = APERTURE.start
     source = iommufd.alloc_ioas()
@@ -467,7 +467,7 @@ def test_iova_ranges(devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas) ->
 
 
 def test_access_domain_destory(devices: list[MockDevice], ioas: Ioas, base: int) -> None:
-    """[sic] The domain goes while an access pins one page in the middle of a huge page."""
+    """[sic] Destroy the domain while an access pins one page in the middle of a huge page."""
     need_huge_pages()
     with DmaBuffer(4 << 20, Backing.HUGETLB_2M) as buffer:
         ioas.map(buffer, base)
@@ -507,7 +507,7 @@ def test_access_pin_unmap(ioas: Ioas, shared_buffer: DmaBuffer) -> None:
 
 
 def check_access_rw(access: MockAccess, buffer: DmaBuffer, iova: int, *, slow_path: bool = False) -> None:
-    """Read and write across a page boundary, from every offset near it, with lengths short of it and past it."""
+    """Read and write near a page boundary, from every offset, with lengths that end before and after it."""
     with buffer.view as memory:
         memory[:] = random.randbytes(buffer.length)
         for offset in range(PAGE - 50, PAGE + 50):
@@ -532,7 +532,7 @@ def test_access_rw_unaligned(ioas: Ioas, shared_buffer: DmaBuffer, base: int) ->
 
 
 def test_fork_gone(devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer) -> None:
-    """Mapped by a process that is gone: what a domain pinned is there for the next, what nothing pinned is lost."""
+    """Memory mapped by a process that has ended: pages pinned by a domain stay usable, others are lost."""
     need_mock_driver(iommufd)
     with MockAccess(ioas) as access:
         in_child(lambda: ioas.map_user_va(shared_buffer.user_va, shared_buffer.length, APERTURE.start))
@@ -545,7 +545,7 @@ def test_fork_gone(devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas, shar
 
 
 def test_fork_present(iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer) -> None:
-    """Mapped by a process that is still there: its pages are pinned from here."""
+    """Memory mapped by a process that still exists: this process pins its pages."""
     need_mock_driver(iommufd)
     may_end, end = os.pipe()
     is_mapped, mapped = os.pipe()
@@ -581,7 +581,7 @@ def test_ioas_option_huge_pages(ioas: Ioas) -> None:
 
 
 def test_ioas_iova_alloc(devices: list[MockDevice], ioas: Ioas, shared_buffer: DmaBuffer) -> None:
-    """Every length without a domain, whole pages of the mock with one: all near a multiple of 1K up to two pages."""
+    """Map lengths near every multiple of 1K up to two pages; with a domain only multiples of the mock's page."""
     for length in (near + i for near in range(0, 2 * PAGE + 1, 1024) for i in (-2, -1, 0, 1, 2) if near + i > 0):
         if devices and length % PAGE_BYTES:
             with fails(errno.EINVAL):
@@ -591,7 +591,7 @@ def test_ioas_iova_alloc(devices: list[MockDevice], ioas: Ioas, shared_buffer: D
 
 
 def test_ioas_align_change(devices: list[MockDevice], ioas: Ioas, shared_buffer: DmaBuffer) -> None:
-    """Without huge pages everything is aligned to PAGE_SIZE; that cannot begin with a domain and a map present."""
+    """Without huge pages everything is aligned to PAGE_SIZE. It cannot change with a domain and a map."""
     if devices:
         return
     user_va, base = shared_buffer.user_va, APERTURE.start

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fixture `iommufd_mock_domain` of the kernel's selftests: what one domain or two get, from every kind of page."""
+"""Fixture `iommufd_mock_domain` of the kernel's selftests: translations of domains, for every kind of page."""
 
 import errno
 import mmap
@@ -29,7 +29,7 @@ class Variant:
 
     @property
     def backing(self) -> Backing:
-        # The kernel's cases map a memfd of small pages in their "file_hugepage" variant, too.
+        # The variant "file_hugepage" of the kernel's cases also maps a memfd of small pages.
         if self.file:
             return Backing.MEMFD
         return Backing.HUGETLB_2M if self.hugepages else Backing.ANON_4K
@@ -74,7 +74,7 @@ def map_it(variant: Variant, ioas: Ioas, buffer: DmaBuffer, offset: int, length:
 
 
 def check_domains(devices: list[MockDevice], iova: int, length: int, user_va: int) -> None:
-    """Have the kernel compare what each device's domain translates with the pages of *user_va*."""
+    """Make the kernel compare the translations of each device's domain with the pages of *user_va*."""
     for device in devices:
         check_map(device.iommufd, device.attachments[None].hwpt_id, iova, length, user_va)
 
@@ -83,7 +83,7 @@ def test_basic(variant: Variant, devices: list[MockDevice], ioas: Ioas, shared_b
     mapping = map_it(variant, ioas, shared_buffer, 0, PAGE)
     check_domains(devices, mapping.iova, PAGE, shared_buffer.user_va)
 
-    # Memory that ends half way, then memory that is all gone: pages past the end of their file cannot be had.
+    # Memory that ends halfway, then no memory at all: there are no pages past the end of the file.
     need_backing(variant)
     length, huge = variant.buffer_bytes, variant.backing is Backing.HUGETLB_2M
     fd = os.memfd_create("iommufd-py", os.MFD_CLOEXEC | (os.MFD_HUGETLB | os.MFD_HUGE_2MB if huge else 0))
@@ -125,7 +125,7 @@ def alignments(variant: Variant) -> Iterator[tuple[int, int]]:
 
 
 def check_pins(iommufd: Iommufd, buffer: DmaBuffer, offset: int, length: int) -> None:
-    """Have the kernel confirm that the pages wholly inside a range are pinned once, by however many domains."""
+    """Make the kernel confirm that the pages wholly inside a range are pinned once, for any number of domains."""
     first, end = offset // PAGE * PAGE, (offset + length) // PAGE * PAGE
     check_refs(iommufd, buffer.user_va + first, end - first, 1)
 
@@ -142,7 +142,7 @@ def test_all_aligns(variant: Variant, devices: list[MockDevice], iommufd: Iommuf
 
 
 def test_all_aligns_copy(variant: Variant, devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas) -> None:
-    """The same with a domain that comes and goes while the area is there, and takes its pages from the first."""
+    """The same with a second domain that is added and removed during the mapping, and gets its pages from the first."""
     need_backing(variant)
     with DmaBuffer(variant.buffer_bytes, variant.backing) as buffer:
         for offset, length in alignments(variant):
@@ -155,7 +155,7 @@ def test_all_aligns_copy(variant: Variant, devices: list[MockDevice], iommufd: I
 def test_user_copy(
     variant: Variant, devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer
 ) -> None:
-    """Pages that an access pinned in an IOAS without domains are copied to one with; then the access moves on."""
+    """Copy pages that an access pinned in an IOAS without domains to one with domains; then it changes its IOAS."""
     first, second = iommufd.alloc_ioas(), iommufd.alloc_ioas()
     length, user_va = shared_buffer.length, shared_buffer.user_va
     access = MockAccess(first, pins=True)
@@ -180,7 +180,7 @@ def test_replace(variant: Variant, devices: list[MockDevice], iommufd: Iommufd, 
 
     replace(other.id)
     if variant.domains == 1:
-        # The HWPT that the kernel made went with its last device.
+        # The kernel destroyed its HWPT with the last device.
         with fails(errno.ENOENT):
             replace(hwpt_ids[0])
     replace(other.id)

@@ -48,7 +48,7 @@ SELFTEST = VIommuType.SELFTEST
 
 @dataclass(frozen=True)
 class Setup:
-    """What the variant `mock_viommu` has."""
+    """The objects of the variant `mock_viommu`."""
 
     device: MockDevice
     parent: Hwpt
@@ -70,7 +70,7 @@ def setup(request: pytest.FixtureRequest, iommufd: Iommufd, ioas: Ioas) -> Setup
 
 @pytest.fixture
 def there(setup: Setup | None) -> Setup:
-    """The same for cases about a vIOMMU alone, which the kernel's suite skips in the other variant, too."""
+    """The objects for cases about a vIOMMU. The kernel's suite also skips these in the other variant."""
     if setup is None:
         pytest.skip("nothing to do without a vIOMMU")
     return setup
@@ -179,7 +179,7 @@ def test_vdevice_alloc(setup: Setup | None, iommufd: Iommufd, ioas: Ioas) -> Non
 
     vdevice = attached_as(VIRT_ID)
     device.trigger_event()
-    # No room for a header, or for the event behind it.
+    # no room for a header, or for the event after it
     for room in (size_of("iommufd_vevent_header") - 1, size_of("iommufd_vevent_header")):
         with fails(errno.EINVAL):
             os.read(queue.fileno(), room)
@@ -189,7 +189,7 @@ def test_vdevice_alloc(setup: Setup | None, iommufd: Iommufd, ioas: Ioas) -> Non
     device.attach(ioas)
     vdevice.close()
 
-    # The device comes back under another id, and sends one event more than there is room for.
+    # The device gets another id, and sends one event more than the queue can hold.
     vdevice = attached_as(0x88)
     for _ in range(3):
         device.trigger_event()
@@ -203,7 +203,7 @@ def test_vdevice_alloc(setup: Setup | None, iommufd: Iommufd, ioas: Ioas) -> Non
 
 @pytest.mark.parametrize("depth", [1 << 19, (1 << 19) + 1])
 def test_veventq_depth(there: Setup, iommufd: Iommufd, depth: int) -> None:
-    """The kernel's case `vdevice_alloc` looks at the deepest queue, too, on kernels that have a bound."""
+    """The kernel's case `vdevice_alloc` also checks the deepest queue, on kernels with a limit."""
     need_ioctl(iommufd, "IOMMU_IOAS_NOIOMMU_GET_PA", "7.3, as the bound on a queue's depth")
     if depth > 1 << 19:
         with fails(errno.EINVAL):
@@ -236,7 +236,7 @@ def test_vdevice_cache(there: Setup, iommufd: Iommufd) -> None:
     ):
         with fails(number):
             uapi.hwpt_invalidate(fd, viommu.id, data_type, entries, entry_bytes)
-    for entry_len in (len(entry), 0):  # an entry, but no pointer to it; then no length either
+    for entry_len in (len(entry), 0):  # an entry without a pointer; then also without a length
         with fails(errno.EINVAL):
             issue(
                 fd,
@@ -297,7 +297,7 @@ def test_hw_queue(there: Setup, iommufd: Iommufd, ioas: Ioas, shared_buffer: Dma
 
 
 def test_vdevice_tombstone(there: Setup, iommufd: Iommufd) -> None:
-    """A vDevice goes with its device, and so does its id."""
+    """A vDevice and its id end with its device."""
     need_ioctl(iommufd, "IOMMU_HW_QUEUE_ALLOC", "6.17, as the tombstones")
     vdevice = there.viommu.alloc_vdevice(there.device, VIRT_ID)
     uapi.destroy(iommufd.fileno(), there.device.id)

@@ -81,7 +81,7 @@ def test_after_all(iommufd, dma_buffer):
 
 @contextmanager
 def silent_console() -> Iterator[None]:
-    """Keep the kernel's words from the console: the lab reads it, and would take what is provoked here for real."""
+    """Keep kernel messages from the console: the lab reads it, and would take these provoked reports for real ones."""
     before = PRINTK.read_text()
     PRINTK.write_text("1")
     try:
@@ -92,7 +92,7 @@ def silent_console() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[TapReport, dict[str, str]]:
-    """What became of the misbehaving tests, and what was said of each that failed."""
+    """The outcomes of the misbehaving tests, with the messages of the failed ones."""
     need_iommufd()
     with Iommufd() as iommufd:
         need_mock_driver(iommufd)
@@ -135,14 +135,14 @@ def test_only_who_misbehaves_fails(outcome: tuple[TapReport, dict[str, str]]) ->
         ("test_marked_only", ["was left open"]),
         ("test_descriptor", ["was left open: /dev/iommu"]),
         ("test_memfd", ["was left open: /memfd:iommufd-py"]),
-        ("test_foreign_descriptor", ["was closed, which is not the test's: /dev/null"]),
+        ("test_foreign_descriptor", ["was closed, but not opened, by the test: /dev/null"]),
         (
             "test_pin",
             ["pages of DmaBuffer(64K, 4k) at 0x", "are still pinned", "+65536 bytes stay pinned", "/dev/iommu"],
         ),
-        ("test_warning", ["the kernel reported a WARNING meanwhile:", "provoked.c:1 provoked+0x0/0x10"]),
-        ("test_fault", ["the kernel reported a DMA fault meanwhile:", FAULT]),
-        ("test_other_fault", [FAULT, "was expected to report 'DMAR: .* fault addr 0x2000' and did not"]),
+        ("test_warning", ["the kernel reported a WARNING during the test:", "provoked.c:1 provoked+0x0/0x10"]),
+        ("test_fault", ["the kernel reported a DMA fault during the test:", FAULT]),
+        ("test_other_fault", [FAULT, "did not report 'DMAR: .* fault addr 0x2000' as expected"]),
         ("test_failing_is_not_asked_for_leaks", ["this is its failure"]),
     ],
 )

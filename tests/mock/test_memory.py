@@ -53,7 +53,7 @@ def test_fragmented_memory_has_short_runs(backing: Backing, pages: int) -> None:
         runs = buffer.physical_runs()
     assert runs is not None
     assert sum(length * count for length, count in runs.items() if length > backing.run_pages) <= pages * 0.05
-    # As long as asked for, but where the kernel's free memory is in smaller pieces.
+    # The requested run length, unless the kernel's free memory is in smaller pieces.
     assert runs.total() <= 4 + 1.5 * pages / backing.run_pages
 
 

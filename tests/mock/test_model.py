@@ -47,7 +47,7 @@ def test_the_kernel_does_what_the_model_does(request: pytest.FixtureRequest) -> 
 
 
 class UnmapsParts(Model):
-    """Takes an unmap that covers a mapping in part."""
+    """Accepts an unmap that covers a part of a mapping."""
 
     def _unmap(self, ioas: str, span: IovaRange) -> int:
         areas = self.ioases[ioas].overlapping(span)
@@ -57,7 +57,7 @@ class UnmapsParts(Model):
 
 
 class UnmapsAllOrNothing(Model):
-    """Leaves everything mapped when an unmap is refused."""
+    """Unmaps nothing if an unmap is refused."""
 
     def _unmap(self, ioas: str, span: IovaRange) -> int:
         areas = list(self.ioases[ioas].areas)
@@ -69,14 +69,14 @@ class UnmapsAllOrNothing(Model):
 
 
 class CopiesPages(Model):
-    """Gives a copy pages of its own, so that they are pinned once more."""
+    """Gives a copy separate pages, so that they are pinned again."""
 
     def _shared(self, pages: Pages) -> Pages:
         return replace(pages)
 
 
 class CopiesMoreThanItMay(Model):
-    """Takes a copy to be written where the original is only read."""
+    """Allows a writable copy of a read-only mapping."""
 
     def _insert(
         self, ioas: str, pieces: list[tuple[Pages, int, int]], iova: int | None, readable: bool, writable: bool
@@ -85,7 +85,7 @@ class CopiesMoreThanItMay(Model):
 
 
 class IgnoresHugePages(Model):
-    """Forgets that without huge pages everything is aligned to the CPU's page."""
+    """Ignores that without huge pages everything is aligned to the CPU's page."""
 
     def alignment(self, ioas: str) -> int:
         self.ioases[ioas].huge_pages, kept = True, self.ioases[ioas].huge_pages
@@ -96,14 +96,14 @@ class IgnoresHugePages(Model):
 
 
 class ChoosesReserved(Model):
-    """Chooses an IOVA without a look at what is reserved."""
+    """Chooses an IOVA without respect to reserved ranges."""
 
     def _taken(self, ioas: str) -> list[IovaRange]:
         return [area.span for area in self.ioases[ioas].areas]
 
 
 class MapsOverMapped(Model):
-    """Does not see that an IOVA is taken."""
+    """Maps at an IOVA that is mapped already."""
 
     def _check_free(self, ioas: str, iova: int, length: int) -> None:
         try:
@@ -114,14 +114,14 @@ class MapsOverMapped(Model):
 
 
 class HasNoAperture(Model):
-    """Lets a domain map everything."""
+    """Ignores the aperture of a domain."""
 
     def reserved(self, ioas: str) -> list[IovaRange]:
         return self.ioases[ioas].reserved
 
 
 class KeepsPinsOnDetach(Model):
-    """Leaves pinned what was pinned when a device is detached."""
+    """Keeps pages pinned after a device is detached."""
 
     left: Mapping[Pages, set[int]] = {}
 
@@ -137,7 +137,7 @@ class KeepsPinsOnDetach(Model):
 
 
 class CountsNoAccessPins(Model):
-    """Counts what domains pin, and not what accesses do."""
+    """Counts pins by domains only, not by accesses."""
 
     def pinned(self) -> dict[Pages, set[int]]:
         pins, self.pins = self.pins, type(self.pins)()
@@ -148,7 +148,7 @@ class CountsNoAccessPins(Model):
 
 
 class CountsEveryPin(Model):
-    """Counts a page once for each area and each access that shows it."""
+    """Counts a page once for each area and each access that has it."""
 
     def pin_counts(self, memory: str) -> Counter[int]:
         counts: Counter[int] = Counter()
@@ -162,14 +162,14 @@ class CountsEveryPin(Model):
 
 
 class KeepsPinsOnUnmap(Model):
-    """Leaves accesses their pins when the range is unmapped."""
+    """Keeps pins of accesses when the range is unmapped."""
 
     def _remove(self, ioas: str, area: Area) -> None:
         self.ioases[ioas].areas.remove(area)
 
 
 class PinsWhatIsNotReadable(Model):
-    """Does not ask what DMA may do before it pins."""
+    """Pins without a check of the access rights."""
 
     def pin(self, name: str, access: str, iova: int, length: int, memory: str, offset: int, write: bool) -> None:
         try:
@@ -207,7 +207,7 @@ def test_a_divergence_becomes_a_short_script_that_fails_so(tmp_path: Path) -> No
     _, found = walk(0, CAUGHT_WITHIN, lambda: new(CopiesPages))
     assert isinstance(found, Divergence)
     short = shortened(found, lambda: new(CopiesPages))
-    # Something mapped, its copy, and a domain on each.
+    # a mapping, its copy, and a domain on each IOAS
     assert len(short.operations) <= 4
     script = tmp_path / "reproduce.py"
     script.write_text(short.script())

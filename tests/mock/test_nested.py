@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Nested HWPTs, PASIDs and what else a device can be attached to, as objects."""
+"""Nested HWPTs, PASIDs and other attach targets, as objects."""
 
 import errno
 
@@ -58,7 +58,7 @@ def test_vtd_data_has_the_layout_of_the_uapi(mock: MockDevice, parent: Hwpt) -> 
     assert vtd_stage1_invalidation(0x2000, 3, leaf_only=True) == b"".join(
         value.to_bytes(8, "little") for value in (0x2000, 3, 1)
     )
-    # The mock driver is not VT-d, and says so.
+    # The mock driver refuses data for VT-d.
     with pytest.raises(IommufdError) as caught:
         mock.alloc_nested(parent, data)
     assert caught.value.errno == errno.EOPNOTSUPP
@@ -92,7 +92,7 @@ def test_pasids_are_attached_one_by_one(with_pasids: MockDevice, ioas: Ioas) -> 
     with_pasids.attach(hwpts[2], PASID)
     assert first.closed
     with_pasids.check_pasid(PASID, hwpts[2].id)
-    hwpts[1].close()  # nothing holds it any more
+    hwpts[1].close()  # nothing uses it any more
     with_pasids.detach(PASID)
     with_pasids.detach(PASID)
     with_pasids.check_pasid(PASID, 0)

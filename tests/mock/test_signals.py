@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A signal at any moment of map and unmap: no page stays pinned that the objects do not know of."""
+"""A signal at any moment of map and unmap: no page stays pinned without an object for it."""
 
 from collections.abc import Callable
 
@@ -12,13 +12,13 @@ from tests.storm import storm
 
 PAGE = 4096
 IOVA = APERTURE.start
-# The device's, among what stands on the IOAS.
+# The attachment of the device is one of the dependents of the IOAS.
 ATTACHMENTS = 1
 
 
 @pytest.fixture
 def attached(mock: MockDevice, iommufd: Iommufd) -> Ioas:
-    """An IOAS with a domain, for which the kernel pins what is mapped."""
+    """An IOAS with a domain, so that the kernel pins mapped pages."""
     ioas = iommufd.alloc_ioas()
     mock.attach(ioas)
     return ioas
@@ -29,7 +29,7 @@ def map_and_close(ioas: Ioas, buffer: DmaBuffer) -> None:
 
 
 def map_and_unmap(ioas: Ioas, buffer: DmaBuffer) -> None:
-    # Another IOVA than that of an interrupted round.
+    # not the IOVA of an interrupted round
     iova = IOVA + sum(mapping.length for mapping in ioas._mapped.values())
     ioas.map(buffer, iova)
     ioas.unmap(iova, buffer.length)
@@ -55,7 +55,7 @@ def test_what_is_pinned_is_what_the_open_mappings_map(
         def check() -> None:
             check_refs(iommufd, buffer.user_va, PAGE, pins=len(buffer._dependents))
             assert len(attached._mapped) == len(buffer._dependents) == len(attached._dependents) - ATTACHMENTS
-            # As closing the buffer does.
+            # closing the buffer does the same
             for mapping in tuple(buffer._dependents):
                 mapping.close()
             check_refs(iommufd, buffer.user_va, PAGE, pins=0)
@@ -69,7 +69,7 @@ def test_an_interrupted_copy_leaves_nothing_mapped(attached: Ioas, iommufd: Iomm
         def check() -> None:
             for one in tuple(other._mapped.values()):
                 one.close()
-            # The kernel has no more than the objects had.
+            # The kernel has no mapping without an object.
             with pytest.raises(ObjectNotFoundError):
                 other.unmap(0, 1 << 63)
 

@@ -12,7 +12,7 @@ from iommufd_py.host.tracefs import LostEventsError, NoSymbolError, Trace, find_
 from tests.conftest import need, need_tracing
 from tests.waiting import patience
 
-# A function every kernel has, that os.getppid() alone reaches.
+# A function of every kernel that only os.getppid() calls.
 SYMBOL = "__x64_sys_getppid"
 
 
@@ -101,7 +101,7 @@ def test_a_killed_process_leaves_nothing_for_long(trace: Trace) -> None:
 
 
 def test_leftover_that_somebody_reads_stops_nobody(trace: Trace) -> None:
-    """It cannot be removed as long as its trace_pipe is open; the next trace after that removes it."""
+    """An instance cannot be removed while its trace_pipe is open. A later Trace removes it."""
     script = "import os; from iommufd_py.host.tracefs import Trace; t = Trace(); os.kill(os.getpid(), 9)"
     killed = subprocess.run([sys.executable, "-c", script], check=False, timeout=patience(60))
     assert killed.returncode == -signal.SIGKILL

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd validate` on the running kernel: ours keeps the rules, a stock one does not, and neither is an accident."""
+"""`iommufd validate` on the running kernel: the patched one keeps the rules, and the stock one does not."""
 
 import json
 import os
@@ -24,14 +24,14 @@ def flushes(iommufd: Iommufd) -> bool:
     need_mock_driver(iommufd)
     counts = flush_count(iommufd) is not None
     if not counts:
-        # Only a kernel that counts its flushes can be judged without tracing.
+        # Without tracing, only a kernel that counts its flushes can be judged.
         need_tracing()
     return counts
 
 
 @pytest.fixture
 def good(flushes: bool) -> tuple[int, str] | None:
-    """Status and outcome of a run without a violation; None for a kernel that does not flush."""
+    """Return the exit status and outcome of a run without a violation; None for a kernel that does not flush."""
     if not flushes:
         return None
     try:
@@ -42,7 +42,7 @@ def good(flushes: bool) -> tuple[int, str] | None:
 
 
 def validated(answer: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """Return the document, which is as its schema says."""
+    """Return the document, checked against its schema."""
     document: dict[str, Any] = json.loads(answer.stdout)
     schema = json.loads((resources.files("iommufd_py.cli") / "schemas" / "iommufd-validate-1.json").read_text())
     jsonschema.Draft202012Validator(schema).validate(document)
@@ -76,7 +76,7 @@ def test_random_walks(cli: Cli, good: tuple[int, str] | None) -> None:
     assert (answer.returncode, document["outcome"]) == (1, "violated")
     shortest = document["scenarios"][-1]
     assert shortest["name"].endswith("-shortened")
-    # A map and a domain are enough on a kernel that never flushes.
+    # On a kernel that never flushes, a map and a domain suffice.
     assert len({one["step"] for one in shortest["violations"]}) <= 3
 
 
@@ -108,7 +108,7 @@ def test_refined_rules(cli: Cli, good: tuple[int, str] | None) -> None:
 
 
 def test_what_needs_a_device_says_so_before_all_else(cli: Cli, flushes: bool) -> None:
-    """On a kernel without huge pages, too."""
+    """This holds for a kernel without huge pages too."""
     document = json.loads(cli("validate", "--json", "--only", "container-*").stdout)
     assert len(document["scenarios"]) >= 4
     assert {one["reason"] for one in document["scenarios"]} == {"for a VFIO device only"}
@@ -124,7 +124,7 @@ def test_a_violation_names_rule_page_and_story(cli: Cli, flushes: bool) -> None:
 
 
 def test_a_function_that_does_not_flush_is_found_out(cli: Cli, flushes: bool) -> None:
-    """Told of the wrong function, it does not believe it."""
+    """A function that does not flush, given by --flush-symbol, does not count as a flush."""
     need_tracing()
     answer = cli("validate", "--only", "map-non-coherent", "--flush-symbol", "iommu_domain_free")
     assert answer.returncode == 1

@@ -40,12 +40,12 @@ def test_simple_close(iommufd: Iommufd) -> None:
 
 
 def test_option_huge_pages(version: VfioExtension, ioas: Ioas) -> None:
-    """Type1 can cut mappings anywhere, so it has no large leaves."""
+    """Type1 can divide mappings anywhere, so it has no large leaves."""
     assert ioas.huge_pages == (version is VfioExtension.TYPE1V2_IOMMU)
 
 
 def test_get_info(fd: int) -> None:
-    """Whatever room there is for the answer, none is written past it and the capabilities in it are whole."""
+    """For any size of the answer, the kernel writes nothing past it, and its capabilities are complete."""
     flags = lib.VFIO_IOMMU_INFO_PGSIZES | lib.VFIO_IOMMU_INFO_CAPS
     header = size_of("vfio_info_cap_header")
 
@@ -74,7 +74,7 @@ def test_get_info(fd: int) -> None:
             offset = following
 
     cap_offset_at = ffi.offsetof("struct vfio_iommu_type1_info", "cap_offset")
-    ask(cap_offset_at)  # as programs did before there were capabilities
+    ask(cap_offset_at)  # like programs from before there were capabilities
     size = size_of("vfio_iommu_type1_info")
     wanted = struct.unpack_from("=I", ask(size))[0]
     assert wanted > size

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A random walk of kernel and model side by side, and a failing walk as a short script.
+"""Random operations on kernel and model side by side, and a failing sequence as a short script.
 
-Not a hypothesis state machine: a long run is to spend its time in the kernel. Hypothesis walks the model alone, in
-tests/unit/mock/test_model.py.
+This is not a hypothesis state machine, because a long run must spend its time in the kernel. Hypothesis tests the model
+alone, in tests/unit/mock/test_model.py.
 """
 
 import time
@@ -22,7 +22,7 @@ from tests.mock.choose import random_operations
 from tests.mock.model import Model, NotApplicable
 from tests.mock.steps import Line, Operation
 
-# A walk starts afresh after so many steps, which also bounds what a failing one must be shortened from.
+# A walk starts again after so many steps. This also limits the length of a failing walk before it is shortened.
 EPISODE = 250
 SHORTEN_S = 60
 
@@ -38,7 +38,7 @@ class Kernel:
         return self
 
     def differs(self, line: Line) -> str:
-        """Run *line*; return what came instead of what must, or nothing."""
+        """Run *line*; return a description of a wrong result, empty for a correct one."""
         try:
             if line.value is None:
                 exec(_compiled(line.source, "exec"), self._names)
@@ -70,9 +70,9 @@ class Divergence:
     """Kernel and model disagree.
 
     Attributes:
-        operations: what was done; the last one showed it.
-        lines: the same as lines, and the check that failed, if it is one.
-        got: what the kernel did instead.
+        operations: the operations; the last one revealed the difference.
+        lines: their lines, and the line of the failed check, if any.
+        got: the result of the kernel.
     """
 
     operations: tuple[Operation, ...]
@@ -80,16 +80,16 @@ class Divergence:
     got: str
 
     def script(self) -> str:
-        """Return a program that fails at its last line as the walk did."""
+        """Return a program whose last line fails like the walk."""
         lines = list(map(str, self.lines))
         if any(isinstance(operation, steps.LimitMemory) for operation in self.operations):
-            # The limit holds for all iommufds.
+            # The limit applies to all iommufds.
             lines.insert(0, "import atexit\n\natexit.register(limit_memory, iommufd, None)")
         return "\n".join([steps.PRELUDE, *lines, f"# {self.got}", ""])
 
 
 def walk(seed: int, count: int, make_model: Callable[[], Model]) -> tuple[int, Divergence | None]:
-    """Make *count* random steps, or as many as it takes until kernel and model part; return how many, and where."""
+    """Make *count* random steps, or fewer if kernel and model differ; return the number, and the difference."""
     made = 0
     while made < count:
         model = make_model()
@@ -103,7 +103,7 @@ def walk(seed: int, count: int, make_model: Callable[[], Model]) -> tuple[int, D
 
 
 def _follow(operations: Iterator[Operation], model: Model, limit: int, *, every_step: bool) -> Divergence | None:
-    """Do *operations* to the model and the kernel, *limit* at most; look at everything after each or after the last."""
+    """Apply at most *limit* of *operations* to model and kernel, and check the state after each or after the last."""
     done: list[Operation] = []
     lines: list[Line] = []
     with Kernel() as kernel:
@@ -137,7 +137,7 @@ def _areas(model: Model) -> set[tuple[str, Area]]:
 
 
 def shortened(found: Divergence, make_model: Callable[[], Model]) -> Divergence:
-    """Leave out of *found* whatever kernel and model part without as well, for a minute at most."""
+    """Remove operations from *found* as long as kernel and model still differ, for at most a minute."""
     deadline = time.monotonic() + SHORTEN_S
     best = found
 
@@ -154,7 +154,7 @@ def shortened(found: Divergence, make_model: Callable[[], Model]) -> Divergence:
 
 
 def minimal(items: Sequence[T], still: Callable[[Sequence[T]], bool]) -> list[T]:
-    """Return a part of *items* for which *still* holds, but not with any one more of them left out."""
+    """Return a part of *items* for which *still* holds, but does not hold without any single one of them."""
     kept = list(items)
     chunk = len(kept)
     while chunk:
@@ -165,18 +165,18 @@ def minimal(items: Sequence[T], still: Callable[[Sequence[T]], bool]) -> list[T]
                 kept = fewer
             else:
                 start += chunk
-        # What could not go before may go now.
+        # An item that was necessary before may be unnecessary now.
         if chunk > 1 or len(kept) == length:
             chunk //= 2
     return kept
 
 
 def iova_granule() -> int:
-    """Return to how many bytes this kernel aligns an IOVA of its choice at most (iopt_alloc_iova())."""
+    """Return the maximum alignment in bytes of an IOVA that this kernel chooses (iopt_alloc_iova())."""
     return 2 << 20 if Path("/sys/kernel/mm/transparent_hugepage").exists() else CPU_PAGE
 
 
 def checks_pieces() -> bool:
-    """Return whether this kernel checks each piece of a copied range; the fix came with the flush series."""
+    """Tell whether this kernel checks each piece of a copied range, as the fix with the flush series does."""
     with Iommufd() as iommufd:
         return flush_count(iommufd) is not None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What the tests share that need no kernel."""
+"""Settings for all tests that need no kernel."""
 
 from hypothesis import HealthCheck, settings
 
-# How long one example takes, and how fast examples are made, says how busy this machine is.
+# No deadlines and no health checks of speed: they depend on the load of this machine.
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the pages say of the code is so."""
+"""Statements of the documentation about the code are true."""
 
 import re
 import sys
@@ -57,7 +57,7 @@ def test_the_reference_has_every_public_name_and_command(tmp_path: Path) -> None
 
 
 def messages() -> str:
-    """Return the sources with each message in one piece, and a dot for each value in it."""
+    """Return the sources with each message joined to one piece, and a dot for each value in it."""
     sources = "".join(path.read_text() for place in ("iommufd_py", "cli") for path in (ROOT / place).rglob("*.py"))
     return re.sub(r"\{[^{}]*\}", ".", re.sub(r'"\s*\n\s*f?"', "", sources))
 

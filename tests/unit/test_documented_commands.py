@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every command line of the documentation is one that the command line takes: a renamed option fails here."""
+"""Every command line in the documentation is valid: a renamed option fails a test here."""
 
 import ast
 import os
@@ -19,13 +19,13 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SCRIPTS = sorted((ROOT / "docs/how-to/ci").glob("*.sh"))
 EXAMPLES = sorted((ROOT / "docs/examples").glob("*.py"))
 
-# What stands before a command, and where it ends.
+# Words before a command, and words that end it.
 BEFORE = {"sudo", "time", "nice", "exec"}
 AFTER = {"|", "||", "&&", ";", ">", "<", ">rules.xml", "2>&1"}
 
 
 def logical_lines(text: str) -> Iterator[str]:
-    """Yield lines, continued ones as one."""
+    """Yield lines, with continued lines joined."""
     yield from text.replace("\\\n", " ").splitlines()
 
 
@@ -42,7 +42,7 @@ def code_of(page: str) -> Iterator[str]:
 
 
 def commands_of(line: str) -> Iterator[list[str]]:
-    """Yield the calls of the tool in a line of shell, without what stands around them."""
+    """Yield the calls of the tool in a line of shell, without the other commands."""
     line = re.sub(r"^\w+=\$\((.*)\)$", r"\1", line.removeprefix("$ "))
     try:
         words = shlex.split(line, comments=True)
@@ -56,7 +56,7 @@ def commands_of(line: str) -> Iterator[list[str]]:
 
 
 def parsed(arguments: Sequence[str]) -> Iterator[str]:
-    """Parse as the tool does and do nothing; yields the names of the commands that were entered."""
+    """Parse as the tool does, without executing; yield the names of the parsed commands."""
     command: click.Command = iommufd
     context = command.make_context("iommufd", list(arguments) or ["--help"])
     while isinstance(command, click.Group):
@@ -65,7 +65,7 @@ def parsed(arguments: Sequence[str]) -> Iterator[str]:
         yield str(name)
         command = found
         context = command.make_context(name, list(rest), parent=context)
-    # The command that another one runs, in a guest or while it traces.
+    # the command that another command runs, in a guest or while it traces
     inner = context.params.get("command") or ()
     if inner and inner[0] == "iommufd":
         yield from parsed(inner[1:])
@@ -85,17 +85,17 @@ def check(arguments: Sequence[str], where: str) -> None:
 
 @pytest.fixture(autouse=True)
 def any_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files that the pages name are the reader's."""
+    """Accept any file name: the files in the pages belong to the reader."""
     monkeypatch.setattr(click.Path, "convert", lambda self, value, param, ctx: value)
 
 
 def stands_for(line: str) -> bool:
-    """Whether a line has words for which the reader puts his own, or leaves something out."""
+    """Tell whether a line has placeholders or omissions."""
     return bool(re.search(r"\b(COMMAND|OPTIONS|SHELL|NAME|FILE|FILES|BDF|SERIES|SCENARIO|TREE|N)\b|\.\.\.|\$", line))
 
 
 def filled_in(line: str) -> str:
-    """Return a line with values in place of the words that stand for one."""
+    """Return a line with values in place of the placeholders."""
     for word, value in {"BDF": "0000:3b:00.0", "SERIES": "7.3", "NAME": "name", '"$image"': "image"}.items():
         line = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", value, line)
     return re.sub(r'"?\$\w+"?', "value", line)
@@ -110,7 +110,7 @@ def test_commands_of_a_page(page: Path) -> None:
 
 
 def test_pages_have_commands() -> None:
-    """The reader above finds them: a change of form must not make the tests empty."""
+    """The parser above finds commands: a change of the pages' form must not make the tests empty."""
     found = [one for page in PAGES for line in code_of(page.read_text()) for one in commands_of(filled_in(line))]
     assert len(found) > 80
     assert {"bench", "lab", "map", "validate", "dma", "device", "info", "shell", "trace"} <= {
@@ -137,7 +137,7 @@ def test_commands_of_an_example(example: Path) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: str(script.name))
 def test_commands_of_a_ci_script(script: Path, tmp_path: Path) -> None:
-    """The shell calls a program in place of the tool, which writes down how; the tool takes those calls."""
+    """The shell runs a program instead of the tool. It records its arguments, and the tool must accept them."""
     recorder = tmp_path / "iommufd"
     calls = tmp_path / "calls"
     recorder.write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" >>{calls}\necho >>{calls}\necho image\n")

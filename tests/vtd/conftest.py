@@ -23,13 +23,13 @@ def mode(container_mode: ContainerMode) -> ContainerMode:
 
 @pytest.fixture
 def all_given_back(device_pool: DevicePool) -> None:
-    """What the tests before took is on its own driver, for tests that bind and restore; those after take it again."""
+    """Give back all devices of the pool, for tests that bind and restore. Later tests take them again."""
     device_pool.close()
 
 
 @contextlib.contextmanager
 def huge_pages(backing: Backing, count: int = 1) -> Iterator[None]:
-    """See that *count* free huge pages of a backing are there meanwhile; skip where they cannot be had."""
+    """Provide *count* free huge pages of a backing during the block; skip if the kernel has too few."""
     if backing not in (Backing.HUGETLB_2M, Backing.HUGETLB_1G):
         yield
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A device of the tests, made ready for DMA."""
+"""Prepare a device of the tests for DMA."""
 
 import contextlib
 import time
@@ -13,7 +13,7 @@ __all__ = ["await_fault_log", "ioas_harness"]
 
 
 def await_fault_log() -> None:
-    """Wait until the kernel writes faults down again: tests before may have used up the three of five seconds."""
+    """Wait until the kernel logs faults again: earlier tests may have used up the limit of three in five seconds."""
     time.sleep(5.5)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Taking devices and giving them back, as a user does: what is in use is refused, and nothing is ever lost."""
+"""Taking devices and giving them back, as a user does: devices in use are refused, and no device is lost."""
 
 import contextlib
 import os
@@ -62,7 +62,7 @@ def _everything_is_as_it_was(all_given_back: None) -> Iterator[None]:
     before = pci.list_devices()
     yield
     left = pci.remembered()
-    for bdf in left:  # or every test after a failed one fails as well
+    for bdf in left:  # otherwise every test after a failed one would fail too
         pci.restore(bdf)
     assert left == ()
     assert pci.list_devices() == before
@@ -165,7 +165,7 @@ def test_dry_run_says_the_steps_and_changes_nothing(cli: Cli) -> None:
         f"echo {NVME_DEVICE} > /sys/bus/pci/drivers_probe",
     ]
     assert driver() == "nvme"
-    # What it prints is what is done.
+    # The printed writes are exactly those that are done.
     shell(done.stdout.replace("\n", ";"))
     assert driver() == "vfio-pci"
     for text, attribute in (
@@ -234,7 +234,7 @@ def test_one_that_cannot_be_taken_leaves_the_others_alone(cli: Cli, tmp_path: Pa
 
 
 def test_cdev_that_does_not_come(tmp_path: Path) -> None:
-    with pci.vfio_bound(TEST_DEVICES[0]):  # /dev/vfio/devices exists once there is one
+    with pci.vfio_bound(TEST_DEVICES[0]):  # /dev/vfio/devices exists if a device has a cdev
         shell("mount -t tmpfs none /dev/vfio/devices")
         try:
             with pytest.raises(DeviceError, match=r"/dev/vfio/devices/vfio\d+ did not appear within 0.3 s"):
@@ -245,7 +245,7 @@ def test_cdev_that_does_not_come(tmp_path: Path) -> None:
 
 
 class TestKilled:
-    """Nothing catches SIGKILL: a later process puts right what one left behind, wherever it was."""
+    """Nothing can catch SIGKILL: a later process gives devices back, at whatever point the first one was killed."""
 
     def plan(self) -> tuple[pci.SysfsWrite, ...]:
         return pci.plan_bind(NVME_DEVICE)
@@ -281,7 +281,7 @@ class TestKilled:
 
     @pytest.mark.parametrize("command", ["bind", "unbind", "restore"])
     def test_process_killed_while_it_changes_something(self, cli: Cli, command: str) -> None:
-        """Kill the process at its first change of sysfs and right after it, by watching for what it changes."""
+        """Kill the process at its first change of sysfs, and right after it."""
         if command == "restore":
             pci.bind_vfio(NVME_DEVICE)
         before = driver()
@@ -289,7 +289,7 @@ class TestKilled:
             while self.sysfs_driver() == before:
                 assert process.poll() is None
             process.send_signal(signal.SIGKILL)
-        if NVME_DEVICE in pci.remembered():  # it had not finished
+        if NVME_DEVICE in pci.remembered():  # the process had not finished
             assert cli("device", "restore", NVME_DEVICE).returncode == 0
         assert driver() == "nvme"
         wait_for_disk()
@@ -311,7 +311,7 @@ class TestKilled:
         with errors.open("w") as stderr:
             process = subprocess.Popen(
                 [IOMMUFD, *command, "--device", NVME_DEVICE, "--bind"],
-                stdin=subprocess.PIPE,  # which never ends: it is held
+                stdin=subprocess.PIPE,  # the command holds the device and never ends
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
             )
@@ -329,7 +329,7 @@ class TestKilled:
         assert mark() == MARK
 
     def sysfs_driver(self) -> str:
-        # Faster than asking udev: the window is short.
+        # Faster than through udev: the moment is short.
         link = f"/sys/bus/pci/devices/{NVME_DEVICE}/driver"
         try:
             return os.path.basename(os.readlink(link))

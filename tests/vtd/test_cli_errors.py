@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a user gets wrong on a machine that has everything: one sentence, status 1, and nothing left behind."""
+"""Mistakes of a user on a complete machine: one sentence, status 1, and nothing left behind."""
 
 import subprocess
 import sys
@@ -57,7 +57,7 @@ def test_coherency_that_cannot_be_had(cli: Cli, iommufd: Iommufd) -> None:
 
 
 def without_privilege(command: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell command without CAP_IPC_LOCK, so that RLIMIT_MEMLOCK counts as it does for a user's process."""
+    """Run a shell command without CAP_IPC_LOCK, so that RLIMIT_MEMLOCK applies as for a user's process."""
     shell = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "sh", "-c", command]
     return subprocess.run(shell, capture_output=True, text=True, timeout=patience(120), check=False)
 
@@ -80,4 +80,4 @@ def test_not_root(bdf: str) -> None:
         [*nobody, iommufd, "bench", "run", "--device", bdf], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert "/dev/iommu may not be opened: run as root" in done.stderr
+    assert "no permission to open /dev/iommu: run as root" in done.stderr

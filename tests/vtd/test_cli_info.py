@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd info` against what sysfs and the kernel's own answers say."""
+"""`iommufd info`, compared with sysfs and with answers of the kernel."""
 
 import json
 import os
@@ -25,7 +25,7 @@ SPARE = TEST_DEVICES[1]
 
 
 def validated(done: subprocess.CompletedProcess[str], name: str, status: int = 0) -> dict:
-    """Return the one JSON document on stdout, which must be as the package describes it."""
+    """Return the JSON document on stdout, checked against its schema."""
     assert done.returncode == status, done.stderr
     schema = json.loads((resources.files("iommufd_py.cli") / "schemas" / f"{name}.json").read_text())
     document = json.loads(done.stdout)

@@ -65,7 +65,7 @@ def test_mapping_narrows_and_pins(device: VfioDevice, ioas: Ioas) -> None:
     narrow = ioas.iova_ranges()
     assert (len(wide.ranges), wide.alignment) == (1, 1)
     assert narrow.alignment == 4096
-    # The interrupt range of x86 is no place for DMA.
+    # The interrupt range of x86 cannot be mapped.
     assert not any(one.contains(0xFEE0_0000) for one in narrow.ranges)
     with DmaBuffer(2 * MIB) as buffer:
         before = pinned_bytes()
@@ -164,7 +164,7 @@ class TestBinding:
             assert pci.pci_device(self.SPARE).cdev
             with pci.vfio_bound(self.SPARE):
                 pass
-            assert pci.pci_device(self.SPARE).driver == "vfio-pci"  # it was there before, so it stays
+            assert pci.pci_device(self.SPARE).driver == "vfio-pci"  # it was on vfio-pci before, so it stays there
         assert self.state() == before
 
     def test_restored_after_an_error(self) -> None:
@@ -190,7 +190,7 @@ class TestBinding:
                 assert bench.poll() is None
             bench.send_signal(number)
         assert bench.returncode != 0
-        if number == signal.SIGKILL:  # which nothing can catch: a later process gives the device back
+        if number == signal.SIGKILL:  # SIGKILL cannot be caught: a later process gives the device back
             assert pci.pci_device(self.SPARE).driver == "vfio-pci"
             assert cli("device", "restore", self.SPARE).returncode == 0
         assert self.state() == before

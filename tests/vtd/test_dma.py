@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Devices that really do DMA: what lands, what is stopped, and what is left when all goes wrong.
+"""Real DMA by devices: correct transfers, stopped transfers, and the state after a failure.
 
-The lab has an edu and an NVMe controller for it; elsewhere it is IOMMUFD_BDF, if one of the drivers knows that.
+The lab has an edu device and an NVMe controller for these tests. Elsewhere they use IOMMUFD_BDF, if it has an engine.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def judge(*results: CaseResult) -> None:
-    """All cases of a harness in one test: to open a device and start its engine takes longer than most of them."""
+    """Judge all cases of a harness in one test: starting the engine takes longer than most cases."""
     assert not [one for one in results if one.verdict is CaseOutcome.FAIL]
     if all(one.verdict is CaseOutcome.SKIP for one in results):
         pytest.skip("; ".join(one.remark for one in results))
@@ -93,7 +93,7 @@ def test_completion_by_interrupt(address: str) -> None:
         iova = harness.place(PAGE)
         with harness.window(PAGE, iova) as window:
             while interrupts.wait(timeout=0.05):
-                pass  # of completions that were seen before their interrupt came
+                pass  # from completions that were seen before their interrupt arrived
             content = harness.engine.start_write(iova, 0x80)
             assert interrupts.wait(timeout=5) == 1
             harness.engine.wait(timeout=0.1)
@@ -106,7 +106,7 @@ def test_storm(address: str) -> None:
 
 
 def test_nothing_lands_after_unmap_has_returned(address: str) -> None:
-    """A write that was started before may still land until then."""
+    """A write that started earlier may reach memory only until the unmap returns."""
     with ioas_harness(address) as harness, DmaBuffer(PAGE) as buffer, buffer.view as view:
         iova = harness.place(PAGE)
         for _ in range(5):
@@ -134,7 +134,7 @@ def test_closing_the_device_closes_all(address: str) -> None:
 
 
 def test_killed_in_mid_dma(address: str) -> None:
-    """SIGKILL under running DMA: nothing stays pinned, and the device can be reset, used and given back."""
+    """After SIGKILL during DMA, nothing stays pinned, and the device can be reset, used and given back."""
     with DmaBuffer(16 * PAGE, Backing.MEMFD) as shared:
         reading, writing = os.pipe()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""DMA with more than one device, and with an NVMe controller that has a driver: the lab's own devices, by name."""
+"""DMA with several devices, and with an NVMe controller that has a driver, on the lab's devices."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize("other", [TEST_DEVICES[1], NVME_DEVICE])
 def test_two_devices_in_two_domains(other: str) -> None:
-    """At one and the same IOVA each device reaches its own memory only."""
+    """At the same IOVA, each device reaches only the memory of its own domain."""
     with (
         pci.vfio_bound(TEST_DEVICES[0]),
         pci.vfio_bound(other),
@@ -39,7 +39,7 @@ def test_two_devices_in_two_domains(other: str) -> None:
             other_content = two.write(iova + 0x600, 0x200)
             mine.expect(iova + 0x100, content)
             theirs.expect(iova + 0x600, other_content)
-        # And what only one of them maps, the other does not reach.
+        # A device does not reach memory that only the other domain maps.
         await_fault_log()
         two.faults()
         with one.window(PAGE, iova) as mine:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The programs of docs/examples that need a device, on the lab's machine."""
+"""Run the programs of docs/examples that need a device, on the lab's machine."""
 
 import re
 
@@ -19,7 +19,7 @@ pytestmark = [
 
 
 def test_all_examples_are_run() -> None:
-    """Every program is named in a test of this file or of tests/mock."""
+    """A test of this file or of tests/mock runs each program."""
     tests = "".join(path.read_text() for path in (EXAMPLES.parents[1] / "tests").glob("*/test_examples.py"))
     assert {path.name for path in EXAMPLES.glob("*.py")} <= set(re.findall(r'"([\w.]+\.py)"', tests))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The cost model of the flush rules on a VFIO device: what is flushed, by the counters of the patched kernel."""
+"""The number of flushes on a VFIO device, by the counters of the patched kernel."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def measured(bdf: str, point: Point, coherency: Coherency = Coherency.ANY) -> Be
 
 
 def flushes(result: BenchResult) -> list[FlushCount | None]:
-    """What one map and one unmap flushed."""
+    """Return the flushes of one map and one unmap."""
     operations = result.rows[0].runs[0].operations
     return [operations[name].flush for name in ("map", "unmap")]
 

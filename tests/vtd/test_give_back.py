@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A device goes back to where it was, whatever other tools do with it before, after and in between."""
+"""A device goes back to its former driver, whatever other tools do with it before, after and in between."""
 
 import contextlib
 import json
@@ -82,7 +82,7 @@ def test_device_that_dpdk_devbind_bound_is_restored(cli: Cli) -> None:
 
 
 def test_device_bound_by_new_id_is_restored(cli: Cli) -> None:
-    """The id is taken away while we have the device: its driver lists none for it any more."""
+    """The id is removed while we hold the device, so its driver no longer lists it."""
     ids = pci.pci_device(SPARE).ids.replace(":", " ")
     write("drivers/vfio-pci/new_id", ids)
     try:
@@ -93,12 +93,12 @@ def test_device_bound_by_new_id_is_restored(cli: Cli) -> None:
     assert cli("device", "restore", SPARE).returncode == 0
     assert (driver(SPARE), override(SPARE)) == ("vfio-pci", "")
     write("drivers/vfio-pci/unbind", SPARE)
-    if driver(TEST_DEVICES[0]) == "vfio-pci":  # new_id takes every function of the id
+    if driver(TEST_DEVICES[0]) == "vfio-pci":  # with new_id the driver takes every function of that id
         write("drivers/vfio-pci/unbind", TEST_DEVICES[0])
 
 
 def test_override_that_another_tool_set_afterwards_stays(cli: Cli) -> None:
-    """As 'driverctl set-override BDF nvme' does."""
+    """'driverctl set-override BDF nvme' does this."""
     pci.bind_vfio(NVME_DEVICE)
     write("drivers/vfio-pci/unbind", NVME_DEVICE)
     write(f"devices/{NVME_DEVICE}/driver_override", "nvme")
@@ -125,7 +125,7 @@ def test_override_that_another_tool_set_before_comes_back(cli: Cli) -> None:
 
 
 def test_device_that_another_tool_put_to_use_is_not_pulled_away(cli: Cli) -> None:
-    """It had no driver when we took it; 'driverctl unset-override' gave it one, and it became swap."""
+    """The device had no driver when we took it. 'driverctl unset-override' gave it one, and it became swap."""
     write("drivers/nvme/unbind", NVME_DEVICE)
     pci.bind_vfio(NVME_DEVICE)
     write("drivers/vfio-pci/unbind", NVME_DEVICE)
@@ -152,10 +152,10 @@ def test_device_that_another_tool_bound_to_vfio(cli: Cli) -> None:
     write("drivers_probe", NVME_DEVICE)
     done = cli("device", "bind", NVME_DEVICE)
     assert done.returncode == 0
-    assert "was on vfio-pci already, by another tool: 'restore' does not give it back" in done.stderr
+    assert "is on vfio-pci already, by another tool: 'restore' will not give it back" in done.stderr
     done = cli("device", "restore", NVME_DEVICE)
     assert done.returncode == 1
-    # What it says is a way out.
+    # the remedy in the message works
     remedy = re.search(r'or "(.*)" does', done.stderr)
     assert remedy is not None
     assert shell(remedy[1]).returncode == 0
@@ -171,7 +171,7 @@ def test_device_that_is_plugged_in_again(cli: Cli) -> None:
     wait_until(DISK.is_block_device)
     done = cli("device", "restore", NVME_DEVICE)
     assert done.returncode == 0, done.stderr
-    assert "was plugged in again since it was taken" in done.stderr
+    assert "was plugged in again after it was taken" in done.stderr
     assert (driver(), override()) == ("nvme", "")
     assert pci.remembered() == ()
 
@@ -262,7 +262,7 @@ def test_directory_that_may_not_be_read_is_not_an_empty_one(cli: Cli) -> None:
             assert "Traceback" not in done.stderr
         shown = subprocess.run([*NOBODY, IOMMUFD, "device", "show", SPARE], capture_output=True, text=True, check=False)
         assert shown.returncode == 0, shown.stderr
-        assert "may not be read: run as root" in shown.stdout
+        assert "there is no permission to read" in shown.stdout
     finally:
         RUN.chmod(0o755)
 
@@ -336,8 +336,8 @@ def test_one_process_at_a_time(cli: Cli) -> None:
         for command in (("bind", NVME_DEVICE), ("unbind", NVME_DEVICE), ("restore", NVME_DEVICE), ("restore", "--all")):
             done = cli("device", *command)
             assert done.returncode == 1, command
-            assert re.search(rf"{NVME_DEVICE} is taken by \S+ \(process {other.pid}\) now", done.stderr), command
-        with pytest.raises(DeviceError, match=rf"is taken by .* \(process {other.pid}\)"), pci.vfio_bound(NVME_DEVICE):
+            assert re.search(rf"{NVME_DEVICE} is held by \S+ \(process {other.pid}\)", done.stderr), command
+        with pytest.raises(DeviceError, match=rf"is held by .* \(process {other.pid}\)"), pci.vfio_bound(NVME_DEVICE):
             raise AssertionError
         assert driver() == "vfio-pci"
     assert driver() == "nvme"
@@ -362,7 +362,7 @@ def test_command_that_the_holder_starts_may_use_the_device(cli: Cli) -> None:
 
 
 def test_two_at_once_never_both_have_it() -> None:
-    """Eight processes want one device; each that gets it must be alone, and the driver is back in the end."""
+    """Eight processes try to take one device. Only one at a time gets it, and its driver has it at the end."""
     program = """
 import sys, time
 from iommufd_py import DeviceError, pci
@@ -377,7 +377,7 @@ for _ in range(5):
             import os
             os.unlink("/run/alone")
     except DeviceError as refused:
-        assert "is taken by" in str(refused), refused
+        assert "is held by" in str(refused), refused
 """
     many = [
         subprocess.Popen(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ctrl-C, wherever it comes: the device goes back to its driver."""
+"""After Ctrl-C at any moment, the device goes back to its driver."""
 
 import pytest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What every test behind the emulated VT-d trusts in: the machine loses nothing that its CPUs do."""
+"""A condition of every test behind the emulated VT-d: the machine loses no access of its CPUs."""
 
 import mmap
 import os
@@ -12,7 +12,7 @@ from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.lab.machine import TEST_DEVICES
 from tests.conftest import IN_LAB
 
-# Turn a PCI function's memory off and on (bit 1 of its command register): each time the machine's memory map changes.
+# Switch a PCI function's memory off and on (bit 1 of its command register), which changes the machine's memory map.
 TOGGLE = """
 import os, sys
 os.sched_setaffinity(0, {0})
@@ -28,7 +28,7 @@ EDU_1_0 = 0x010000ED
 @pytest.mark.skipif(not IN_LAB, reason="is about the lab's machine; 'iommufd lab run -- pytest tests/vtd' does that")
 @pytest.mark.usefixtures("all_given_back")
 def test_registers_answer_while_another_device_comes_and_goes() -> None:
-    """Source: docs/specs/edu.rst of QEMU: a register that never changes, and one that inverts what it is given."""
+    """Source: docs/specs/edu.rst of QEMU: one register never changes, another inverts the written value."""
     toggled, other = (PCI_DEVICES / address for address in TEST_DEVICES)
     (other / "enable").write_text("1")
     affinity = os.sched_getaffinity(0)

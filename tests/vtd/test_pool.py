@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The devices that tests take are given back, however the run ends."""
+"""The pool gives back its devices after any end of the run."""
 
 import signal
 import subprocess
@@ -56,7 +56,7 @@ def test_two_runs_never_have_the_same_device(monkeypatch: pytest.MonkeyPatch, tm
             assert first.poll() is None
             second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
             assert second.returncode == 1
-            assert f"{SPARE} is taken by " in second.stdout
+            assert f"{SPARE} is held by " in second.stdout
             assert f"(process {first.pid}) now" in second.stdout
             assert pci.pci_device(SPARE).driver == "vfio-pci"
         finally:

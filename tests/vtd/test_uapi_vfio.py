@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""VFIO's bindings on a real device: the cdev's questions, and the legacy group and container."""
+"""The functions of uapi.vfio on a real device: the cdev, and the legacy group and container."""
 
 import errno
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is read of a device while somebody else takes it from its driver, or out of the machine."""
+"""Reading a device while another process takes it from its driver, or removes it from the machine."""
 
 import contextlib
 import functools
@@ -32,7 +32,7 @@ Step = Callable[[], object]
 
 
 class Moment:
-    """Before a file or directory is opened of whose path *part* is a part: the one at which *left* comes to 0."""
+    """The moment of a disturbance: before the opening of a path that contains *part*, when *left* reaches 0."""
 
     left = 0
     part = "\0"
@@ -51,9 +51,9 @@ def install_hook() -> None:
 
 
 def disturb_everywhere(there: Step, work: Step, part: str, gone: Step) -> int:
-    """Have it *there*, do *work* and have it *gone* before the first file that it opens; then the second, and so on.
+    """Call *there*, then *work*, with *gone* before the first file that it opens; then before the second, and so on.
 
-    Return before how many files of which *part* is in the path it went. It is there afterwards.
+    Only files with *part* in their path count. Return their number. The device is present at the end.
     """
     install_hook()
     went = 0
@@ -71,7 +71,7 @@ def disturb_everywhere(there: Step, work: Step, part: str, gone: Step) -> int:
 
 
 def look(bdf: str) -> None:
-    """Ask all that is asked about a device; that there is none is an answer."""
+    """Read everything about a device. The answer may be that it does not exist."""
     pci.list_devices()
     openers(bdf)
     for ask in (pci.uses, find_cdev):

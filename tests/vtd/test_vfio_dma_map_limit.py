@@ -31,7 +31,7 @@ def test_unmap_all(container: Container, last_page: int) -> None:
 
 def test_overflow(container: Container, mode: ContainerMode) -> None:
     with Iommufd() as iommufd:
-        # VFIO's type1 of 6.12 says EINVAL. What such a kernel lacks besides tells it from one that is broken.
+        # VFIO's type1 of 6.12 answers EINVAL. Other missing features identify such a kernel.
         old = not iommufd.probe()["IOMMU_HW_QUEUE_ALLOC"]
     legacy = mode in (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2)
     expected = errno.EINVAL if legacy and old else errno.EOVERFLOW

@@ -24,7 +24,7 @@ def test_dma_map_unmap(container: Container, mode: ContainerMode, backing: Backi
         assert mapping.user_va == buffer.user_va
         leaves = vtd.leaf_sizes(container.device.bdf, iova, size)
         if leaves is not None:
-            # iommufd imitates v1, which may unmap any part of a mapping, by mapping 4K pages only.
+            # v1 may unmap any part of a mapping. iommufd imitates this by mapping 4K pages only.
             leaf = 4096 if mode is ContainerMode.COMPAT_TYPE1 else size
             assert leaves == {leaf: size // leaf}
         assert container.unmap(iova, size) == size

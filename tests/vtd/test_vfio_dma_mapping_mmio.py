@@ -30,7 +30,7 @@ def largest_mapped_bar(container: Container) -> Region:
 
 
 def mmio_map(container: Container, mode: ContainerMode, user_va: int, size: int) -> None:
-    """Map device memory, which VFIO's own containers do and iommufd refuses."""
+    """Map device memory: VFIO's own containers map it, iommufd refuses it."""
     iova = container.iova_ranges().first_fit(size, size)
     assert iova is not None
     if mode in (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2):
@@ -55,9 +55,9 @@ def test_map_partial_bar(container: Container, mode: ContainerMode, largest_mapp
 
 @pytest.fixture
 def misaligned_va(container: Container, largest_mapped_bar: Region) -> Iterator[int]:
-    """The BAR (at most 1 GiB), mapped one page after a multiple of 1 GiB."""
+    """Map the BAR (at most 1 GiB) at an address one page after a multiple of 1 GiB."""
     size = min(largest_mapped_bar.info.size, GIB)
-    # Python's own mmap cannot be told where.
+    # Python's mmap cannot choose the address.
     reserved = libc.mmap(None, size + GIB + PAGE, mmap.PROT_READ, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
     user_va = -(-reserved // GIB) * GIB + PAGE
     access, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | MAP_FIXED

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Registers and interrupts that a device really has and raises: QEMU's edu (docs/specs/edu.rst there)."""
+"""Registers and interrupts of a real device model: QEMU's edu (docs/specs/edu.rst of QEMU)."""
 
 import pytest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The cases of tools/testing/selftests/vfio/vfio_pci_device_test.c: fixture vfio_pci_irq_test, and INTx besides."""
+"""The cases of tools/testing/selftests/vfio/vfio_pci_device_test.c: fixture vfio_pci_irq_test, and also INTx."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ import pytest
 
 from iommufd_py import Container, IrqIndex
 
-# Interrupt remapping entries are few: so many vectors at most, whatever the device has.
+# Maximum number of vectors, because there are few interrupt remapping entries.
 MAX_TEST_MSI = 16
 
 
@@ -28,5 +28,5 @@ def test_enable_trigger_disable(container: Container, index: IrqIndex) -> None:
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
         os.eventfd_read(irqs.eventfds[0])
     assert caught.value.errno == errno.EBADF
-    # Only what is disabled can be enabled anew.
+    # only disabled interrupts can be enabled again
     container.device.enable_irqs(index, count).close()

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Included before the first line of every selftest of 6.12. What Debian packages as 6.12.117 has a suite from a later
- * kernel than the headers beside it, and no names for what that kernel has more: these compile. No mock device there
- * has a PASID, so that none is asked for, and the three get_hw_info cases that ask by a type fail.
+ * Included before the first line of every selftest of 6.12. In Debian's 6.12.117 the selftests come from a later kernel
+ * than the headers, and use names that these headers do not have. The definitions below let them compile. Mock devices
+ * of 6.12 have no PASID, so the tests must not ask for one. The three get_hw_info cases that ask for a type fail.
  */
 #define in_data_type out_data_type
 #define IOMMU_HW_INFO_TYPE_DEFAULT 0

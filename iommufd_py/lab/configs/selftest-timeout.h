@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Included before the first line of every selftest that is built for a debug kernel. The harness gives a case 30 s,
- * which is enough on a CPU of silicon: KASAN on an emulated one takes 28 s for the longest. A macro counts as it is
- * defined where it is used, so this one holds for all cases, and the sources stay as they are.
+ * Included before the first line of every selftest for a debug kernel. The harness stops a case after 30 s. On an
+ * emulated CPU with KASAN the longest case takes 28 s, and more on a busy host. A macro is expanded where it is used, so
+ * the definition below applies to all cases, and the sources stay unchanged.
  */
 #include "kselftest_harness.h"
 #undef TEST_TIMEOUT_DEFAULT

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Warm guests: a guest that stays up and runs one command after the other.
 
-A keeper process holds the guest (keeper). In the guest an agent waits for jobs (agent). Host and guest talk through
-files in a directory that both see, the spool: that works over 9p and over hostfs alike, and needs no device.
+A process on the host, the keeper, holds the guest. A process in the guest, the agent, runs the jobs. Both communicate
+through files in a shared directory, the spool. This works over 9p and over hostfs, and needs no device.
 
     NAME.job      a shell script; the host renames it into place, the agent runs it
-    NAME.out      its output, and NAME.err its errors, as they come
-    NAME.cancel   the host wants it ended
+    NAME.out      its output, and NAME.err its errors, written during the run
+    NAME.cancel   tells the agent to end the job
     NAME.status   its exit status; the agent renames it into place at the end
     ready         the agent waits for jobs
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The agent in a warm guest: run each job of the spool, one at a time. A program of its own, standard library only."""
+"""The agent in a warm guest: a program that runs the jobs of the spool, one at a time. Standard library only."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-# Often enough that nobody waits, and seldom enough that an idle guest takes no noticeable part of a CPU.
+# Short enough for a quick start of a job, long enough for an idle guest to use almost no CPU.
 _POLL_SECONDS = 0.05
 _KILLED = 128 + signal.SIGKILL
 
@@ -25,7 +25,7 @@ def serve(spool: Path) -> None:
 
 
 def run(job: Path) -> None:
-    """Run one job to its end, or until the host cancels it, and leave its exit status."""
+    """Run one job to its end, or until the host cancels it, and write its exit status to the spool."""
     cancelled = job.with_suffix(".cancel")
     with job.with_suffix(".out").open("wb") as out, job.with_suffix(".err").open("wb") as err:
         child = subprocess.Popen(
@@ -34,7 +34,7 @@ def run(job: Path) -> None:
         while child.poll() is None and not cancelled.exists():
             time.sleep(_POLL_SECONDS)
         status = child.returncode
-        # Whatever the job left running would disturb the next one.
+        # Processes that the job left behind would disturb the next job.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()

@@ -25,14 +25,15 @@ class WarmGuest:
         name: of the guest.
         kernel: path of its kernel's image.
         kernel_name: the name of the kernel for readers: ``stock``, ``patched-um``, ...
-        machine: the machine, as Python writes it: two guests are alike if this is.
+        machine: repr() of the machine. Guests with equal values have equal machines.
         machine_name: the machine for readers.
         accel: ``kvm``, ``tcg`` or ``uml``.
         shares: directories that the guest may write to.
         python: prefix of the Python environment.
         keeper: process that holds the guest.
-        keeper_start: when that process started, in clock ticks since the boot of this machine; a number is used again.
-        owner: process whose end ends the guest, 0 for a guest that stays.
+        keeper_start: start of that process in clock ticks since the boot of this machine. Another process may get the
+            same number later; the start tells them apart.
+        owner: process whose end also ends the guest; 0 for a guest that stays.
     """
 
     name: str
@@ -49,17 +50,17 @@ class WarmGuest:
 
     @property
     def directory(self) -> Path:
-        """Where the record and the files of the guest are."""
+        """Directory of the record and the files of the guest."""
         return paths.guests_dir() / self.name
 
     @property
     def spool(self) -> Path:
-        """The directory through which host and guest talk."""
+        """The directory for files between host and guest; see :mod:`iommufd_py.lab.warm`."""
         return self.directory / "spool"
 
     @property
     def kernel_log(self) -> Path:
-        """Everything that the guest's kernel said."""
+        """The file with the log of the guest's kernel."""
         return self.directory / "kernel.log"
 
     @property
@@ -69,7 +70,7 @@ class WarmGuest:
 
     @property
     def ready(self) -> bool:
-        """Whether the guest takes jobs."""
+        """Whether the guest accepts jobs."""
         return self.alive and (self.spool / "ready").exists()
 
     def save(self) -> None:
@@ -85,7 +86,7 @@ class WarmGuest:
         return cls(**fields | {"shares": tuple(fields["shares"])})
 
     def fits(self, kernel: Path, machine: str, python: str, directories: list[Path]) -> bool:
-        """Whether a command for this kernel and machine, that writes to *directories*, can run here."""
+        """Whether this guest can run a command for this kernel and machine that writes to *directories*."""
         return (self.kernel, self.machine, self.python) == (str(kernel), machine, python) and all(
             any(one.is_relative_to(share) for share in self.shares) for one in directories
         )
@@ -94,7 +95,7 @@ class WarmGuest:
         """End the guest and remove its files.
 
         Raises:
-            LabError: the keeper does not go.
+            LabError: the keeper does not end.
         """
         deadline = time.monotonic() + _DOWN_SECONDS
         if self.alive:
@@ -107,7 +108,7 @@ class WarmGuest:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Return when process *pid* started, None if there is none (or only its exit status is left)."""
+    """Return the start time of process *pid* in clock ticks; None if it does not exist or is a zombie."""
     try:
         # The name of the program, in parentheses, may hold blanks and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -117,7 +118,7 @@ def start_ticks(pid: int) -> int | None:
 
 
 def warm_guests() -> list[WarmGuest]:
-    """Return the guests that run, oldest first, and remove what dead ones left."""
+    """Return the running guests, oldest first, and remove the files of dead ones."""
     found = []
     for record in sorted(paths.guests_dir().glob(f"*/{_RECORD}")):
         guest = WarmGuest.load(record.parent)

@@ -16,7 +16,7 @@ from iommufd_py.lab.runs import RunResult, compile_package, guest_environment
 from iommufd_py.lab.warm.guests import WarmGuest
 
 _POLL_SECONDS = 0.02
-# The kernel's last words reach the log after the command's end.
+# The last lines of the kernel log arrive after the command's end.
 _LOG_SECONDS = 0.1
 _CANCEL_SECONDS = 10
 
@@ -35,9 +35,9 @@ def run_in_guest(
     Args:
         guest: a guest that is ready.
         command: the command and its arguments.
-        timeout: seconds after which the command is stopped. The guest stays.
+        timeout: seconds after which the command is stopped. The guest continues.
         waiting: called when another command runs in the guest, before this one waits for it.
-        stdout: receives the command's output as it comes; ``sys.stdout`` by default.
+        stdout: receives the command's output as it is written; default: ``sys.stdout``.
         stderr: the same for its errors.
     """
     with locked(guest.directory / "lock", waiting):
@@ -70,11 +70,11 @@ class _Job:
         return self._result(time.monotonic() - start, timed_out)
 
     def _wait(self, timeout: float, sinks: tuple[BinaryIO, BinaryIO]) -> bool:
-        """Pass the output on until the command, or the guest, has ended; tell whether that came in time."""
+        """Copy the output until the command or the guest ends; tell whether that was before the timeout."""
         deadline = time.monotonic() + timeout
         copies = [_Copy(self._file(suffix), sink) for suffix, sink in zip((".out", ".err"), sinks, strict=True)]
         while True:
-            # Asked before the copy: what was written by then is copied.
+            # Read the state before the copy, so that the copy includes all output written up to that state.
             ended = self._file(".status").exists() or not self._guest.alive
             for copy in copies:
                 copy.go_on()
@@ -109,7 +109,7 @@ class _Job:
 
 
 class _Copy:
-    """Copies a file that grows to a stream."""
+    """Copy a growing file to a stream."""
 
     def __init__(self, file: Path, sink: BinaryIO) -> None:
         self._file = file

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The keeper of a warm guest: starts it, holds it, and ends it with its owner. A process of its own."""
+"""The keeper of a warm guest: a process that starts the guest, holds it, and ends it with its owner."""
 
 import os
 import pickle
@@ -31,14 +31,14 @@ _BOOT_SECONDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A guest to be started; the keeper reads it from its standard input.
+    """Description of the guest to start. The keeper reads it from its standard input.
 
     Attributes:
         kernel: image of the kernel.
         kernel_name: the name of the kernel for readers.
         machine: the machine.
         shares: directories that the guest may write to.
-        owner: process whose end ends the guest, 0 for a guest that stays.
+        owner: process whose end also ends the guest; 0 for a guest that stays.
     """
 
     kernel: Path
@@ -51,19 +51,19 @@ class Order:
 def start_guest(
     kernel: Path, machine: Machine | NativeMachine, *, kernel_name: str, rw: Sequence[Path], stay: bool
 ) -> WarmGuest:
-    """Boot a guest that stays up, and return when it takes commands.
+    """Boot a warm guest, and return when it accepts commands.
 
-    It ends with the process that started this one, such as the shell, or on :meth:`WarmGuest.end`.
+    The guest ends with the parent of this process, such as the shell, or on :meth:`WarmGuest.end`.
 
     Args:
         kernel: image of the kernel.
         machine: the machine.
         kernel_name: the name of the kernel for readers.
         rw: directories to share read-write, besides the current one.
-        stay: the guest stays until it is ended.
+        stay: keep the guest until :meth:`WarmGuest.end`.
 
     Raises:
-        LabError: the guest does not come up.
+        LabError: the guest does not start.
     """
     shares = shared_directories([Path.cwd(), *rw])
     parent = paths.guests_dir()
@@ -93,8 +93,8 @@ def start_guest(
 
 
 def _claim(directory: Path) -> bool:
-    """Make *directory*, unless a guest has it."""
-    warm_guests()  # removes what dead guests left
+    """Create *directory*. Return False if it exists, because another guest uses it."""
+    warm_guests()  # this removes the files of dead guests
     try:
         directory.mkdir(mode=0o700)
     except FileExistsError:
@@ -110,13 +110,13 @@ def _await_ready(directory: Path, keeper: "subprocess.Popen[bytes]") -> WarmGues
             return WarmGuest.load(directory)
         if ended:
             said = (directory / "keeper.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            raise LabError(f"the guest did not come up: {said[-1] if said else 'it said nothing'}")
+            raise LabError(f"the guest did not start: {said[-1] if said else 'it printed nothing'}")
         time.sleep(0.05)
-    raise LabError(f"the guest did not come up in {_BOOT_SECONDS} s; its kernel log is {directory / 'kernel.log'}")
+    raise LabError(f"the guest did not start within {_BOOT_SECONDS} s; its kernel log is {directory / 'kernel.log'}")
 
 
 def keep(directory: Path, order: Order) -> str | None:
-    """Run the guest of *order* to its end; return the reason if it ended by itself."""
+    """Run the guest of *order* to its end. Return the reason if the guest ended by itself."""
     machine = order.machine
     guest = WarmGuest(
         name=directory.name,
@@ -171,7 +171,7 @@ def _exit_on_signal(number: int, _: object) -> None:
 
 
 def main() -> None:
-    """Keep the guest that standard input describes, with its files in the directory of the first argument."""
+    """Run the guest that standard input describes. The first argument is the directory of its files."""
     signal.signal(signal.SIGTERM, _exit_on_signal)
     directory = Path(sys.argv[1])
     try:

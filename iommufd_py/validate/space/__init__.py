@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Scenarios that nobody wrote: combinations of dimensions and random walks, with the flushes that a model expects."""
+"""Generated scenarios: combinations of dimensions and random walks, with the flushes that a model predicts."""

@@ -30,36 +30,36 @@ _ACCESS = {"rw": MapFlags.READ_WRITE, "ro": MapFlags.READABLE, "wo": MapFlags.WR
 _FLAGS = {"plain": 0, "parent": HwptAllocFlags.NEST_PARENT, "dirty": HwptAllocFlags.DIRTY_TRACKING}
 
 AXES: Mapping[str, tuple[str, ...]] = {
-    # kind of memory, and whether it is mapped by its address or as a file
+    # kind of memory, and its map by address or as a file
     "memory": tuple(_MEMORY),
-    # a few pages; or a run over 1M and 2M boundaries
+    # a few pages, or a run across 1M and 2M boundaries
     "length": ("short", "over-2m"),
     # the mapping begins or ends inside a page
     "place": ("whole", "begins-inside", "ends-inside", "both-inside"),
     "access": tuple(_ACCESS),
-    # whom pinned memory is charged to: nobody with CAP_IPC_LOCK, else the user or the process
+    # account of pinned memory: none with CAP_IPC_LOCK, else the user or the process
     "charged": ("nobody", "user", "process"),
     # the domains in the order in which they join: coherent, non-coherent
     "domains": tuple(_DOMAINS),
-    # whether they are there before the map
+    # domains join before or after the map
     "join": ("before", "after", "around"),
-    # how the first one joins
+    # way in which the first domain joins
     "by": ("hwpt", "attach"),
     "flags": tuple(_FLAGS),
-    # other areas over the same pages: a copy of all or of a part, or a coherent IOAS that had them first
+    # other areas of the same pages: a copy of all or of a part, or a coherent IOAS that had the pages before
     "sharing": ("alone", "copy", "part", "from-coherent"),
-    # accesses that pin some of the pages, and whether they outlive the domains
+    # accesses that pin some of the pages, and end before or after the domains
     "pins": ("none", "one", "two", "outlive"),
     "leaves": ("large", "small"),
-    # what happens in the end
+    # the last operation
     "end": ("unmap", "unmap-all", "in-order", "in-reverse", "close"),
 }
 """The dimensions of the space and their values."""
 
 FORBIDDEN: tuple[Forbidden, ...] = (
-    # The kernel makes the domain of an attach itself, without flags.
+    # The kernel creates the domain of an attach, without flags.
     {"by": frozenset({"attach"}), "flags": frozenset({"parent", "dirty"})},
-    # Copies and pins are of whole pages here.
+    # These scenarios copy and pin whole pages only.
     {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "sharing": frozenset({"copy", "part"})},
     {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "sharing": frozenset({"from-coherent"})},
     {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "pins": frozenset({"one", "two", "outlive"})},
@@ -67,10 +67,10 @@ FORBIDDEN: tuple[Forbidden, ...] = (
     {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "leaves": frozenset({"small"})},
     # An access that reads needs a readable mapping.
     {"access": frozenset({"wo"}), "pins": frozenset({"one", "two", "outlive"})},
-    # An access outlives the domains only if these go first.
+    # An access can outlive the domains only if they leave first.
     {"pins": frozenset({"outlive"}), "end": frozenset({"unmap", "unmap-all", "close"})},
 )
-"""Values that cannot stand together."""
+"""Impossible combinations of values."""
 
 _NAMES = {axis: {value: number for number, value in enumerate(values)} for axis, values in AXES.items()}
 _PAIRS, _TRIPLES = 2, 3
@@ -96,7 +96,7 @@ def _scenario(row: Row) -> Scenario:
         rules=(1, 2, 3),
         functions=("iopt_area_fill_domains", "iopt_area_fill_domain", "batch_unpin"),
         what=f"A combination: {told}.",
-        why="Mistakes that no single case shows are in combinations; all pairs of values are in some combination.",
+        why="Some mistakes appear only in combinations. Every pair of values is in one of these scenarios.",
         play=_play(row),
     )
 
@@ -106,7 +106,7 @@ def _play(row: Row) -> Callable[[ScenarioContext], None]:
 
 
 class Combination:
-    """One row, as it is carried out."""
+    """The operations of one row."""
 
     def __init__(self, context: ScenarioContext, row: Row) -> None:
         self.context = context
@@ -147,7 +147,7 @@ def _run(one: Combination) -> None:
     row, context, player = one.row, one.context, one.player
     with context.charged(row["charged"]):
         if row["place"] != "whole":
-            context.device(_N)  # in a step of its own
+            context.device(_N)  # in a separate step
             with context.step("ask for the alignment", makes=_N):
                 alignment = context.alignment(_N)
             context.need(alignment < PAGE_BYTES, "the IOMMU maps nothing smaller than a page")
@@ -175,7 +175,7 @@ def _run(one: Combination) -> None:
 
 
 def _join_before(one: Combination, target: SpaceHeld) -> Iterator[DomainHeld]:
-    """Let the domains join that are there before the map."""
+    """Let those domains join that must be present before the map."""
     count = len(_DOMAINS[one.row["domains"]])
     for number in range({"before": count, "after": 0, "around": 1}[one.row["join"]]):
         yield one.join(target, number)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Covering arrays: few combinations in which every pair (or triple) of values of different axes stands together. Pure.
+"""Covering arrays: a small set of combinations that contains every pair (or triple) of values of different axes. Pure.
 
-The method is that of AETG: row by row, and value by value the one that covers most of what is not covered yet. The
-result depends on the axes alone.
+The method is that of AETG. It builds row after row, and chooses each value so that it covers most of the pairs that are
+not covered yet. The result depends on the axes alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +11,13 @@ from itertools import combinations, product
 Axes = Mapping[str, Sequence[str]]
 Row = dict[str, str]
 Forbidden = Mapping[str, frozenset[str]]
-"""Values, by axis, that cannot stand together: a row is impossible if it has one of each."""
+"""Sets of values by axis. A row is impossible if it has a value of each set."""
 
 _Tuple = tuple[tuple[str, str], ...]
 
 
 def is_possible(row: Mapping[str, str], forbidden: Sequence[Forbidden]) -> bool:
-    """Tell whether a row, or a part of one, breaks no condition."""
+    """Tell whether a row, or a part of a row, is possible."""
     return not any(all(row.get(axis) in values for axis, values in condition.items()) for condition in forbidden)
 
 
@@ -77,7 +77,7 @@ def _row(part: Row, axes: Axes, forbidden: Sequence[Forbidden], left: Mapping[_T
 
 
 def _gain(row: Row, axis: str, value: str, axes: Axes, strength: int, left: Mapping[_Tuple, None]) -> int:
-    """Count the tuples in *left* that the value completes together with what the row has."""
+    """Count the tuples in *left* that the value completes together with the values of the row."""
     ordered = [name for name in axes if name in row or name == axis]
     with_value = {**row, axis: value}
     others = [name for name in ordered if name != axis]

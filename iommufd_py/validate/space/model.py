@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A model of pins and exposure that says which pages an operation on iommufd must flush. Pure.
+"""A model of pins and exposure that predicts which pages an operation on iommufd must flush. Pure.
 
-The kernel's own structures: an IOAS has domains and areas; an area is a slice of a set of pages (struct iopt_pages),
-which IOMMU_IOAS_COPY shares. A page of a set is pinned while an area over it is in an IOAS with a domain, or an access
-pins it. The set keeps a mark that it was once mapped into a non-coherent domain.
+It follows the kernel's structures. An IOAS has domains and areas. An area is a slice of a set of pages (struct
+iopt_pages), which IOMMU_IOAS_COPY shares. A page of a set is pinned while an area over it is in an IOAS with a domain,
+or while an access pins it. The set keeps a mark that it was once mapped into a non-coherent domain.
 """
 
 from collections import Counter
@@ -20,8 +20,8 @@ class PageSet:
     Attributes:
         key: identifies the set for the caller.
         holders: number of areas and accesses that keep each page pinned.
-        exposed: pages that a non-coherent domain had since they were pinned.
-        marked: a page of the set was in a non-coherent domain at some time.
+        exposed: pages that a non-coherent domain mapped since they were pinned.
+        marked: whether a non-coherent domain mapped a page of the set at any time.
     """
 
     key: int
@@ -42,7 +42,7 @@ class Area:
 
     @property
     def indexes(self) -> range:
-        """The pages of the set that it maps."""
+        """Indexes of the pages that the area maps."""
         return range(self.first, self.first + self.count)
 
 
@@ -56,7 +56,7 @@ class Pin:
 
     @property
     def indexes(self) -> range:
-        """The pages of the set that it pins."""
+        """Indexes of the pages that the access pins."""
         return range(self.first, self.first + self.count)
 
 
@@ -78,9 +78,9 @@ class Flushes:
     """The pages that an operation flushes, as (set, index); a page may be listed more than once.
 
     Attributes:
-        enter: before they are mapped.
-        leave: before they are unpinned.
-        may: the kernel may flush them because of the mark, and need not.
+        enter: pages flushed before they are mapped.
+        leave: pages flushed before they are unpinned.
+        may: pages that the kernel may flush because of the mark, but need not.
     """
 
     enter: list[tuple[PageSet, int]] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Flushes:
 
 
 def add_area(area: Area) -> Flushes:
-    """Map or copy."""
+    """Add an area, as a map or a copy does."""
     flushes = Flushes()
     space = area.space
     if space.domains:
@@ -101,7 +101,7 @@ def add_area(area: Area) -> Flushes:
 
 
 def remove_areas(areas: Iterable[Area]) -> Flushes:
-    """Unmap; an access is asked to unpin first."""
+    """Remove areas, as an unmap does. An access is asked to unpin first."""
     flushes = Flushes()
     for area in areas:
         for pin in area.pins:

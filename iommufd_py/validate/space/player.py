@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Carries out operations on a scenario's iommufd, each as a step with the flushes that the model expects."""
+"""Execute operations on a scenario's iommufd, each as a step with the flushes that the model predicts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -188,7 +188,7 @@ class Player:
         """Destroy the HWPT, or detach the device."""
         space.domains.remove(domain)
         flushes = model.remove_domain(space.model, domain.coherency)
-        # A mock device that is detached gets a domain of the kernel's own.
+        # A mock device gets a domain of the kernel when it is detached.
         makes = None if domain.device is None else domain.coherency
         call = domain.resource.close if domain.device is None else domain.device.detach
         self._step(f"the {domain.coherency} domain goes", 3, flushes, call, makes=makes)

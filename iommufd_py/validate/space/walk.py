@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Random walks: operations drawn at random, judged like any scenario, and shortened where a rule is broken."""
+"""Random walks: scenarios of random operations. A walk that breaks a rule is shortened."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from iommufd_py.validate.scenario import Scenario
 from iommufd_py.validate.space.player import MappingHeld, Player, SpaceHeld
 
 STEPS_OF_A_WALK = 40
-"""Longer walks are cut, so that the record of each fits into the trace buffer."""
+"""Number of steps in one scenario. Longer walks are divided, so that the records fit into the trace buffer."""
 
 _KINDS = ("space", "map", "map", "map", "copy", "copy", "join", "join", "leave", "pin", "unpin", "unmap", "unmap-all")
 _BACKINGS = (Backing.ANON_4K, Backing.MEMFD)
@@ -26,9 +26,9 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class WalkStep:
-    """One operation: its kind, and numbers from which its objects are chosen among those there are.
+    """One operation: its kind, and numbers that select its objects among the existing ones.
 
-    A step means something whichever steps before it are left out, which the shortening needs.
+    A step remains valid if steps before it are left out. The shortening relies on this.
     """
 
     kind: str
@@ -36,7 +36,7 @@ class WalkStep:
 
 
 def draw(seed: int, length: int) -> list[WalkStep]:
-    """Draw the steps of a walk. Pure; the same for the same seed."""
+    """Draw the steps of a walk. Pure; equal seeds give equal steps."""
     source = random.Random(seed)
     return [
         WalkStep(
@@ -53,13 +53,13 @@ def walk_scenario(name: str, steps: Sequence[WalkStep]) -> Scenario:
         rules=(1, 2, 3),
         functions=("iopt_area_fill_domains", "iopt_area_fill_domain", "batch_unpin"),
         what=f"A random walk of {len(steps)} steps.",
-        why="It meets combinations that nobody thought of.",
+        why="It finds mistakes in sequences that no other scenario has.",
         play=partial(_play, tuple(steps)),
     )
 
 
 def shorten(steps: Sequence[WalkStep], still_fails: Callable[[Sequence[WalkStep]], bool]) -> list[WalkStep]:
-    """Leave steps out as long as the walk still fails, larger pieces first. Pure but for *still_fails*."""
+    """Remove steps while the walk still fails, larger pieces first. Pure except for *still_fails*."""
     kept = list(steps)
     size = max(len(kept) // 2, 1)
     while True:
@@ -83,7 +83,7 @@ def _play(steps: Sequence[WalkStep], context: ScenarioContext) -> None:
 
 
 class _Walker:
-    """Carries out steps; one that cannot be done now does nothing."""
+    """Execute steps. A step that is impossible at the moment does nothing."""
 
     def __init__(self, context: ScenarioContext) -> None:
         self.player = Player(context)

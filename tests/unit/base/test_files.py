@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One writer for all output files: nothing is lost, replaced by mistake, or left behind."""
+"""Writing output files: a failure loses no old content, replaces no device or link, and leaves no temporary file."""
 
 import errno
 import os
@@ -79,7 +79,7 @@ def test_what_a_full_disk_refuses_leaves_nothing_behind(tmp_path: Path, monkeypa
 
 
 def test_a_file_of_limited_size_leaves_nothing_behind(tmp_path: Path) -> None:
-    """RLIMIT_FSIZE refuses the write itself, as a full disk does."""
+    """RLIMIT_FSIZE makes write() fail, like a full disk."""
     program = (
         "import resource, signal, sys; from pathlib import Path; from iommufd_py.base.files import write_file\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Versions of checkouts, made here with the git that is installed."""
+"""The version of a checkout. The tests make checkouts with the installed git."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with one commit, in which the package seems to lie."""
+    """A repository with one commit that seems to contain the package."""
     place = tmp_path / "checkout"
     (place / "iommufd_py/base").mkdir(parents=True)
     for name in (".gitattributes", ".git_archival.txt"):
@@ -97,7 +97,7 @@ def test_a_checkout_without_git_is_unknown(checkout: Path, monkeypatch: pytest.M
 
 
 def test_a_checkout_of_another_owner_is_read(checkout: Path) -> None:
-    """Root measures in a user's checkout; git refuses it without a word about its owner."""
+    """Root runs the checkout of a user, which git refuses unless its owner is named safe."""
     expected = git(checkout, "rev-parse", "--short=12", "HEAD")
     try:
         for path in (checkout, *checkout.rglob("*")):

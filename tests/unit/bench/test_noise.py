@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Activity of the machine beside a benchmark."""
+"""Measuring the activity of the machine beside a benchmark."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def test_each_disturbance_is_named_with_its_figure(noise: Noise, phrase: str) ->
 
 
 def test_another_task_is_seen() -> None:
-    """A process that computes beside us is runnable, or makes us lose the CPU."""
+    """Another computing process is runnable, or takes the CPU from this one."""
     child = os.fork()
     if child == 0:
         while True:

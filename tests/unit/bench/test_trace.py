@@ -14,7 +14,7 @@ WHOLES = {"iommufd_ioas_map": "map", "iommufd_ioas_unmap": "unmap"}
 
 
 def record(*calls: tuple[float, str]) -> list[TraceRecord]:
-    """Events at times in us; ``-name`` is the return from ``name``."""
+    """Make events with times in us; ``-name`` is the return from ``name``."""
     return [
         TraceRecord(us / 1e6, 7, 0, f"{name[1:]}_returned" if name.startswith("-") else name, "") for us, name in calls
     ]
@@ -45,7 +45,7 @@ def test_each_part_has_the_time_in_itself_and_all_add_up_to_the_whole() -> None:
     assert times == {
         REST: (1000 + 1000 + 1000 + 6000, 1),
         "pinning": (3000, 1),
-        # The flush of data pages goes through clflush_cache_range(), too.
+        # The flush of data pages calls clflush_cache_range() too.
         "data-page flush": (6000, 1),
         "page tables": (1000 + 1000 + 1000 + 1000 + 1000, 1),
         "page-table flush": (2000, 1),

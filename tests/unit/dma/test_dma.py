@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the DMA drivers compute, and how a check tells right from wrong. What devices do is in tests/vtd/test_dma.py."""
+"""Computations of the DMA engines, and the checks of memory. tests/vtd/test_dma.py tests real devices."""
 
 import struct
 

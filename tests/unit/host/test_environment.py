@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A kernel's configuration, packed or not, its compiler, and its lockdown."""
+"""Reading a kernel's configuration (packed or not), compiler and lockdown level."""
 
 import gzip
 

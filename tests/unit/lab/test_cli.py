@@ -31,12 +31,12 @@ def invoke(*arguments: str) -> Result:
         (["run", "--native", "--coherent", "--", "true"], "--native has one CPU and no VT-d"),
         (["run", "--native", "--memory", "64M", "--", "true"], "64 MiB are too little"),
         (["run", "--native", "--incoherent", "--", "true"], "--native has one CPU and no VT-d"),
-        (["run", "--evict", "3", "--", "true"], "incoherent machine only"),
+        (["run", "--evict", "3", "--", "true"], "only the incoherent machine"),
         (["run", "--incoherent", "--evict", "0", "--", "true"], "0 is not in the range"),
         (["kernel", "build", "--arch", "arm64"], "is not one of 'x86_64', 'um'"),
         (["kernel", "build", "patchd"], "is not one of 'stock', 'patched', 'patched-refined'"),
         (["kernel", "build", "--series", "5.0"], "5.0"),
-        (["kernel", "build", "patched", "--source", "/"], "--source builds a tree as it is"),
+        (["kernel", "build", "patched", "--source", "/"], "--source builds a tree without patches"),
     ],
 )
 def test_wrong_usage_is_said_and_exits_with_2(arguments: list[str], text: str) -> None:

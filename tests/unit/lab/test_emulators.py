@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The emulator with CPU caches: what its name in the cache depends on, when it is built, and what a failure leaves."""
+"""The emulator with CPU caches: its name in the cache, the conditions of its build, and the state after a failure."""
 
 from dataclasses import replace
 from importlib import resources
@@ -91,7 +91,7 @@ def test_doctor_says_how_to_get_it() -> None:
 
     assert finding() == (
         "note",
-        "not built yet, is built when --incoherent asks for it",
+        "not built yet; the first run with --incoherent builds it",
         "iommufd lab emulator build",
     )
     published(emulators._recipe("qemu 1:7.2", "gcc 12"))
@@ -141,7 +141,7 @@ def test_the_incoherent_machine_has_caches_and_devices_that_do_not_snoop() -> No
 
 
 def test_machines_that_cannot_be_incoherent_are_refused() -> None:
-    with pytest.raises(ValueError, match="only VT-d"):
+    with pytest.raises(ValueError, match="has a VT-d"):
         Machine(iommu="amd", incoherent=True)
-    with pytest.raises(ValueError, match="incoherent machine only"):
+    with pytest.raises(ValueError, match="only the incoherent machine"):
         Machine(evict=1)

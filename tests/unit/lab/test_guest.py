@@ -32,7 +32,7 @@ def test_the_script_is_a_valid_shell_script_whatever_the_words(arguments: list[s
 
 
 def run_here(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a guest script on this machine, its log marks aside."""
+    """Run a guest script on this machine, without its marks in the kernel log."""
     script = guest_script(command, cwd=Path("/"), environment=environment)
     return subprocess.run(
         ["sh"], input=script.replace("/dev/kmsg", "/dev/null"), capture_output=True, text=True, check=False
@@ -52,12 +52,12 @@ def test_the_status_is_that_of_the_command() -> None:
 
 
 def fail_here(script: str, kernel_log: Path) -> str | None:
-    """Run a script that cannot make its guest ready on this machine, and return what its kernel log says of that."""
+    """Run a script whose set-up fails on this machine, and return its message in the kernel log."""
     script = script.replace("/dev/kmsg", shlex.quote(str(kernel_log)))
     done = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (125, "", "")
     (line,) = kernel_log.read_text().splitlines()
-    # What the kernel takes in one piece: PRINTKRB_RECORD_MAX, less what it puts before.
+    # The longest line that the kernel log takes: PRINTKRB_RECORD_MAX, less the kernel's prefix.
     assert len(line.encode()) < 900
     return failure(f"[    0.010000] Run init\n[    0.020000] {line}\n[    0.030000] reboot: System halted\n")
 
@@ -126,7 +126,7 @@ def test_a_comma_in_a_path_is_doubled_for_qemu() -> None:
 
 
 def test_python_in_the_guest_writes_through_a_buffer() -> None:
-    """Without one it takes the 32 KiB that a virtio console writes for all, and what was left is lost."""
+    """Unbuffered Python takes a write of 32 KiB, the limit of a virtio console, for complete, and loses the rest."""
     assert forwarded_environment({"PYTHONUNBUFFERED": "1", "PYTHONPATH": "/a"}) == {"PYTHONPATH": "/a"}
 
 

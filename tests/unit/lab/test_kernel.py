@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The cache, the choice of a kernel and the build, with a source tree of one Makefile instead of a kernel."""
+"""The cache, the choice of a kernel and the build, with a one-Makefile source tree in place of a kernel's."""
 
 import pickle
 import signal
@@ -23,7 +23,7 @@ from iommufd_py.lab.runs import KEPT_RUNS, new_run_directory
 from iommufd_py.lab.source import SourceTree
 from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
 
-# What a kernel's Makefile does, in a second: it writes what a build leaves, and can be made slow or to fail.
+# A Makefile that leaves the files of a kernel build within a second, and can be slow or fail.
 MAKEFILE = """
 VERSION = 7
 PATCHLEVEL = 3
@@ -74,7 +74,7 @@ def test_a_change_of_any_ingredient_changes_the_key(data: st.DataObject) -> None
 
 
 def test_keys_stay_what_they_were() -> None:
-    """Another one for the same ingredients would have everybody build every kernel again."""
+    """If a key changed for equal inputs, everybody would build every kernel again."""
     assert Recipe("patched", "7.3", "linux-source-7.3 1", "c0ffee", "beef", "gcc 12").key == "fb20bbede910f1a5"
 
 
@@ -271,8 +271,8 @@ def test_no_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def started(tree: SourceTree) -> "subprocess.Popen[bytes]":
-    """Start a build of :data:`RECIPE` in a process of its own."""
-    # Not forked: this process has the threads of numpy, and a lock that one of them holds would never be free again.
+    """Start a build of :data:`RECIPE` in a separate process."""
+    # Not forked: a lock that a numpy thread of this process holds would stay locked in the child.
     program = "import pickle, sys; from iommufd_py.lab.build import build; build(*pickle.load(sys.stdin.buffer))"
     child = subprocess.Popen([*DEFAULT_SIGNALS, sys.executable, "-c", program], stdin=subprocess.PIPE)
     assert child.stdin is not None
@@ -290,7 +290,7 @@ def test_an_interrupted_build_leaves_nothing_that_counts(tree: SourceTree, numbe
         child.send_signal(number)
         assert child.wait(patience(60)) != 0
     assert cache.kernels() == []
-    # The half-written image is there, and must not be taken for good.
+    # The half-written image exists, and must not count as a finished kernel.
     (tree.path / "hook").write_text("")
     assert build.build(RECIPE, tree, [], Silent()).image.read_text() == "one\n"
 
@@ -339,7 +339,7 @@ def test_unpacked_trees_are_newest_first() -> None:
 def test_old_runs_go_and_those_of_living_processes_stay() -> None:
     ours = new_run_directory()
     for index in range(KEPT_RUNS + 5):
-        # No process has such an id.
+        # no process has this id
         (paths.runs_dir() / f"20000101-000000-{index:06}-99999999").mkdir()
     latest = new_run_directory()
     left = sorted(paths.runs_dir().iterdir())

@@ -24,7 +24,7 @@ def iommu_of(machine: Machine) -> dict[str, str]:
 @given(machines)
 def test_every_machine_has_a_usable_iommu_and_both_test_devices(machine: Machine) -> None:
     iommu = iommu_of(machine)
-    # Without these the guest has no interrupt remapping, or VFIO refuses the device.
+    # Without these options the guest has no interrupt remapping, or VFIO refuses the device.
     assert iommu["intremap"] == iommu["caching-mode"] == "on"
     assert "q35,kernel-irqchip=split" in machine.qemu_args()
     assert sum(arg.startswith("edu") for arg in machine.qemu_args()) == len(TEST_DEVICES)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What `scripts/mutants` makes of an answer, and that its patches are what it takes them for."""
+"""How `scripts/mutants` judges an answer, and the properties of its patches."""
 
 import importlib.machinery
 import importlib.util
@@ -20,7 +20,7 @@ def mutants() -> ModuleType:
     spec = importlib.util.spec_from_loader("mutants", loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    # Where dataclasses look for the module of their class.
+    # dataclasses look up the module of a class here
     sys.modules["mutants"] = module
     loader.exec_module(module)
     return module

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Mechanical mutants: which lines they change, and that a real compiler takes the file with all of them."""
+"""Mechanical mutants: the lines that they change, and a compile of the file with all of them."""
 
 import subprocess
 from pathlib import Path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a guest's kernel log and the answers of `dma check` say about the IOMMU's tables."""
+"""Conclusions about the IOMMU's tables from a guest's kernel log and from `dma check`."""
 
 import json
 
@@ -25,7 +25,7 @@ def test_dma_that_is_stopped_at_boot_is_a_fault_and_in_the_checks_it_is_their_bu
     assert faults_of(BEGIN + STOPPED) == []
     (one,) = faults_of(BOOT.format("000") + BOOT.format("111") + BEGIN + STOPPED)
     assert one.endswith("PTE Read access is not set (2 times)")
-    # A guest that never came so far.
+    # a guest that died before the mark
     assert len(faults_of(BOOT.format("000"))) == 1
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The model test's own parts, without a kernel: the model by example and by its invariants, and the shortening."""
+"""Parts of the model test without a kernel: examples and invariants of the model, and the shortening of walks."""
 
 from collections.abc import Callable
 
@@ -70,7 +70,7 @@ def test_what_an_access_pins(model: Model) -> None:
     model.open_access("access", "ioas0")
     model.pin("pin", "access", BASE + PAGE, PAGE, "buffer", PAGE, True)
     assert model.pin_counts("buffer") == {1: 1}
-    # What a domain pins beside is pinned already.
+    # The other pages that a domain pins are pinned already.
     model.alloc_hwpt("hwpt", "ioas0")
     assert model.pin_counts("buffer") == {0: 1, 1: 1, 2: 1}
     model.unmap_all("ioas0")
@@ -136,7 +136,7 @@ def test_unmap(model: Model) -> None:
     refused("EOVERFLOW", model.unmap, "ioas0", LAST, 2)
     refused("ENOENT", model.unmap, "ioas0", BASE + PAGE, PAGE)
     refused("ENOENT", model.unmap, "ioas0", BASE + HALF, PAGE)
-    # From low to high, up to the one that reaches past the end.
+    # The kernel unmaps in ascending order, up to the area that reaches past the end.
     refused("ENOENT", model.unmap, "ioas0", BASE, 5 * PAGE)
     assert [area.iova for area in model.ioases["ioas0"].areas] == [BASE + 4 * PAGE]
     assert model.unmap("ioas0", 0, LAST) == 2 * PAGE
@@ -149,7 +149,7 @@ def test_the_iova_that_the_kernel_chooses(model: Model) -> None:
     assert mapped(model, None, offset=PAGE) == 2 * PAGE
     model.reserve("ioas0", 3 * PAGE, PAGE)
     assert mapped(model, None) == 8 * PAGE
-    # The offset in the page is kept, and no more alignment asked for than the memory has.
+    # The IOVA keeps the offset in the page, and has no more alignment than the memory.
     assert model.map("ioas0", "buffer", HALF, 4 * PAGE, None, True, True) == 9 * PAGE + HALF
     model.allow_iovas("ioas0", [IovaRange(BASE, BASE + PAGE - 1), IovaRange(BASE + 8 * PAGE, BASE + 10 * PAGE - 1)])
     assert mapped(model, None, 2) == BASE + 8 * PAGE

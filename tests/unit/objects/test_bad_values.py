@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Wrong arguments of calls that need no /dev/iommu: the check stands before the first ioctl."""
+"""Wrong arguments of calls that need no /dev/iommu: the check comes before the first ioctl."""
 
 import inspect
 from pathlib import Path
@@ -104,7 +104,7 @@ def test_what_is_refused_is_named() -> None:
 
 
 def test_every_public_call_checks_its_arguments() -> None:
-    """Each is @checked, or is one of the few that check by themselves because they are called in loops."""
+    """Each call has @checked, or is one of the few that check by themselves because programs call them in loops."""
     by_hand = {
         "DmaBuffer.check_range", "Ioas.map", "Ioas.unmap", "MockAccess.read", "MockAccess.write",
         "RegionMapping.read_int", "RegionMapping.write_int",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a buffer says of its pages."""
+"""Page frame numbers of a buffer."""
 
 import os
 
@@ -10,7 +10,7 @@ from iommufd_py.objects.buffer import frame_number
 
 
 def test_a_page_that_is_swapped_out_has_no_frame_number() -> None:
-    """Documentation/admin-guide/mm/pagemap.rst: bit 63 is present, bit 62 is swapped with type and offset below."""
+    """Source: Documentation/admin-guide/mm/pagemap.rst: bit 63 is present, bit 62 is swapped (with its place)."""
     assert frame_number(1 << 63 | 0x1234) == 0x1234
     assert frame_number(1 << 63 | 1 << 61 | 1 << 55 | 0x1234) == 0x1234
     assert frame_number(1 << 62 | 0x1234 << 5 | 1) == 0

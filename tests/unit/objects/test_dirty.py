@@ -22,5 +22,5 @@ def test_a_bitmap_as_pages_and_as_ranges(pages: set[int]) -> None:
     assert {
         page for one in ranges for page in range((one.start - BASE) // PAGE, (one.last + 1 - BASE) // PAGE)
     } == pages
-    # Neighbours are joined: there is a gap between any two.
+    # Neighbours are joined, so there is a gap between any two ranges.
     assert all(before.last + 1 < after.start for before, after in pairwise(ranges))

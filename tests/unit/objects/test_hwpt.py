@@ -12,7 +12,7 @@ SNOOPS, DOES_NOT = 0xF00FCA, 0xF00F4A  # ECAP of QEMU's intel-iommu with snoop-c
         (CoherencyEvidence(dma_cc=False, ecap=DOES_NOT), Coherency.NON_COHERENT),
         (CoherencyEvidence(dma_cc=True, ecap=SNOOPS), Coherency.COHERENT),
         (CoherencyEvidence(dma_cc=False, ecap=None), Coherency.NON_COHERENT),
-        # The IOMMU could, the kernel does not: the domain counts, not the hardware.
+        # The IOMMU can enforce coherency, but the kernel does not. The domain decides, not the hardware.
         (CoherencyEvidence(dma_cc=False, ecap=SNOOPS), Coherency.NON_COHERENT),
     ],
 )

@@ -14,7 +14,7 @@ from iommufd_py.objects.resource import Resource
 
 
 class Thing(Resource):
-    """A resource that writes down when it is released, and can be told to fail."""
+    """A resource that records its release, and can be set to fail."""
 
     def __init__(
         self, name: str, log: list[str], *stands_on: Resource, fails: BaseException | None = None, signal: int = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A signal at any moment of a resource's life: `closed` tells the truth, and nothing stays open."""
+"""Signals at any moment of a resource's life: `closed` is always correct, and nothing stays open."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from tests.storm import storm
 
 
 class Null(Resource):
-    """An open /dev/null, as a VFIO device is an open file."""
+    """A resource that is an open file, like a VFIO device; here /dev/null."""
 
     def __init__(self, *stands_on: Resource) -> None:
         super().__init__(*stands_on)
@@ -32,10 +32,10 @@ def in_a_storm(work: Callable[[Null], object]) -> int:
         before: list[str] = []
 
         def check() -> None:
-            # As closing the root does.
+            # Closing the root does the same.
             for one in reversed(tuple(root._dependents)):
                 one.close()
-            # In the process of the storm, which has one descriptor more.
+            # In the process of storm(), which has one descriptor more.
             before[:] = before or descriptors()
             assert descriptors() == before
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What other processes have open is read so that no file system of theirs is asked."""
+"""Reading the open files of other processes sends no request to their file systems."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 from tests.waiting import patience
 
-# A FUSE file system whose server reads no request: whoever asks it for anything waits for ever.
+# A FUSE file system whose server reads no request: every request to it waits for ever.
 DEAD = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The texts of the kernel that tell who uses a device, and the pci.ids format; the rest of pci runs in the lab."""
+"""Parsers of the kernel's tables of users and of pci.ids. Tests in the lab cover the rest of the room."""
 
 from pathlib import Path
 
@@ -223,7 +223,7 @@ CPUS = {
 
 
 def test_advice_depends_on_the_cpu() -> None:
-    """There is no amd_iommu=on: parse_amd_iommu_options() calls it an unknown option."""
+    """There is no amd_iommu=on: for parse_amd_iommu_options() it is an unknown option."""
     advice = {name: iommu_remedy(text, ()) for name, text in CPUS.items()}
     assert "intel_iommu=on" in advice["intel"]
     assert "intel_iommu" not in advice["amd"]

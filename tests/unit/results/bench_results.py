@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Results as a kernel might give them, for tests of the code that reads results."""
+"""Made-up results, for tests of the code that reads results."""
 
 from array import array
 from collections.abc import Sequence
@@ -67,5 +67,5 @@ def result(
 
 
 def _flushed(runs: Sequence[model.Run], flush_ns: Sequence[int]) -> tuple[model.Run, ...]:
-    """The runs, each with times of flushing from user space unless it has some."""
+    """Add times of flushing from user space to the runs that have none."""
     return tuple(one if len(one.user_flush_ns) else replace(one, user_flush_ns=array("Q", flush_ns)) for one in runs)

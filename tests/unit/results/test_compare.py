@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The statistics of a comparison, with its bars."""
+"""The statistics of a comparison, with required rates of correct verdicts."""
 
 import json
 import math
@@ -22,7 +22,7 @@ REPEATS, AT_LEAST = 20, 19
 
 
 def drawn(source: random.Random, factor: float, *, runs: int = 10, bias: float = 0.01) -> model.BenchResult:
-    """A result whose processes each have a bias, and whose samples have a long tail upward, as real ones."""
+    """Make a result in which each process has a bias, and the samples have a long upper tail like real ones."""
 
     def samples(median: float) -> list[int]:
         here = median * factor * math.exp(source.gauss(0, bias))
@@ -40,20 +40,20 @@ def verdicts(factor: float, seed: int) -> list[list[Verdict]]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_same_against_the_same_is_no_change(seed: int) -> None:
-    """The bar: of 20 repeats at least 19 say so, of every row."""
+    """Required: at least 19 of 20 repeats find no change in every row."""
     same = [not any(one in (Verdict.SLOWER, Verdict.FASTER) for one in row) for row in verdicts(1.0, seed)]
     assert sum(same) >= AT_LEAST
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_five_percent_are_found(seed: int) -> None:
-    """The bar: of 20 repeats at least 19 find a slowdown of 5 % in every row."""
+    """Required: at least 19 of 20 repeats find a slowdown of 5 % in every row."""
     slower = [all(one is Verdict.SLOWER for one in row) for row in verdicts(1.05, seed)]
     assert sum(slower) >= AT_LEAST
 
 
 def boots_of(source: random.Random, factors: Sequence[float], *, boots: int, spread: float) -> model.BenchResult:
-    """A table of as many rows as *factors*, one operation each, each boot with its own bias."""
+    """Make a table with a row for each of *factors*, one operation each, and a bias for each boot."""
     rows = []
     for number, factor in enumerate(factors, 1):
         times = [round(1e6 * factor * math.exp(source.gauss(0, spread))) for _ in range(boots)]
@@ -69,7 +69,7 @@ TABLES, ROWS = 200, 18
 
 
 def test_a_table_without_a_change_calls_hardly_ever_one_changed() -> None:
-    """At most 1 % of the tables of 18 rows; six boots with a spread of 2 %, as on a busy machine."""
+    """At most 1 % of tables with 18 rows do so, with six boots that differ by 2 % as on a busy machine."""
     source = random.Random(2)
     wrong = 0
     for _ in range(TABLES):
@@ -79,7 +79,7 @@ def test_a_table_without_a_change_calls_hardly_ever_one_changed() -> None:
 
 
 def test_a_planted_change_is_found() -> None:
-    """3 % in one row of 18, found in 95 % of the tables; six boots with a spread of half a percent, as natively."""
+    """A change of 3 % in one of 18 rows is found in 95 % of the tables, with six boots that differ by 0.5 %."""
     source = random.Random(3)
     factors = [1.0] * (ROWS - 1) + [1.03]
     found = 0
@@ -99,7 +99,7 @@ def test_interval_is_welchs(seed: int = 7) -> None:
     assert found.low is not None
     assert found.high is not None
     assert found.low < found.value < found.high
-    # An interval of 99 % ends where the test's p is 1 %.
+    # The end of a 99 % interval is the value with p = 1 %.
     for end in (found.low, found.high):
         moved = [one + math.log(end) for one in logs[0]]
         assert stats.ttest_ind(logs[1], moved, equal_var=False).pvalue == pytest.approx(0.01)
@@ -116,7 +116,7 @@ def test_figures_without_any_spread_are_their_own_interval() -> None:
 
 
 def test_holm_is_that_of_statsmodels() -> None:
-    """Computed by statsmodels.stats.multitest.multipletests(method="holm")."""
+    """The expected values are from statsmodels.stats.multitest.multipletests(method="holm")."""
     assert holm([0.01, None, 0.04, 0.03, 0.005]) == pytest.approx([0.03, None, 0.06, 0.06, 0.02])
 
 
@@ -134,7 +134,7 @@ def test_verdicts() -> None:
     assert {one.verdict for one in compare(before, scaled(1.0, 1.01, 1.02)).changes} == {Verdict.INCONCLUSIVE}
     assert {one.verdict for one in compare(before, scaled(0.5, 1.0, 2.0)).changes} == {Verdict.INCONCLUSIVE}
     assert {one.verdict for one in compare(before, scaled(1.5, 1.5)).changes} == {Verdict.TOO_FEW}
-    # So certain that the interval has no width, and within the margin.
+    # An interval without width, inside the margin.
     assert {one.verdict for one in compare(exact, scaled(1.01, 1.01, 1.01)).changes} == {Verdict.EQUIVALENT}
     assert {one.verdict for one in compare(exact, scaled(1.01, 1.01, 1.01), margin=0.005).changes} == {Verdict.SLOWER}
 
@@ -146,7 +146,7 @@ def test_the_ratio_is_that_of_the_times_beside_it() -> None:
 
 
 def test_a_zero_sample_has_no_ratio() -> None:
-    """A coarse clock gives 0."""
+    """A coarse clock can give a time of 0."""
     zero = result(*[run([0, 0, 0])] * 3)
     change, other = compare(zero, zero).changes
     assert (change.ratio, change.verdict) == (None, Verdict.TOO_SHORT)
@@ -158,14 +158,14 @@ def test_a_zero_sample_has_no_ratio() -> None:
 def test_difference_is_a_multiple_of_the_user_space_flush() -> None:
     change, _ = compare(scaled(1, 1, 1, flush_ns=(400,)), scaled(1.5, 1.5, 1.5, flush_ns=(400,))).changes
     assert change.flushes is not None
-    # Without the clock reads, which are in both times of the difference.
+    # Both times contain the clock reads, so the difference does not.
     assert change.flushes.value == pytest.approx(1000 / (400 - 22.5))
     change, _ = compare(scaled(1, 1, 1, flush_ns=()), scaled(1.5, 1.5, 1.5, flush_ns=())).changes
     assert change.flushes is None
 
 
 def test_flushes_are_paired_with_those_of_the_same_boot() -> None:
-    """A boot with slow memory flushes slowly from user space too: the multiple has a narrow interval."""
+    """On a boot with slow memory, user space flushes slowly too, so the multiple has a narrow interval."""
     factors = (1.0, 1.2, 0.8)
 
     def boots(ns: int) -> model.BenchResult:
@@ -189,7 +189,7 @@ def test_flushes_of_an_emulated_cpu_are_not_given() -> None:
 
 
 def test_the_floor_is_taken_off() -> None:
-    """Floor of the helper's results: 110 ns for the empty ioctl."""
+    """The floor of the made-up results is 110 ns for an empty ioctl."""
     change, _ = compare(scaled(0.11, 0.11, 0.11), scaled(0.33, 0.33, 0.33)).changes
     assert change.floor_ns == pytest.approx(110)
     assert change.on_floor
@@ -226,7 +226,7 @@ def test_two_groups_of_samples_are_named_and_widen_the_interval() -> None:
     assert change.after_mean_ns / change.before_mean_ns == pytest.approx(1.07, rel=0.03)
     assert "two groups" in " ".join(compare_text.hump_lines(comparison))
     assert not other.humps
-    # Both groups moved by far more than the distance between them.
+    # Both groups moved by much more than the distance between them.
     tripled = humps(1, 0.45)
     runs = [
         replace(
@@ -238,7 +238,7 @@ def test_two_groups_of_samples_are_named_and_widen_the_interval() -> None:
 
 
 def test_boots_are_the_unit_where_there_are_enough() -> None:
-    """Six processes on three boots are three independent figures: a boot's effect on all its processes counts once."""
+    """Six processes on three boots are three independent figures, because a boot affects all its processes."""
     boots = ("a", "a", "b", "b", "c", "c")
     before = scaled(1.0, 1.0, 1.06, 1.06, 0.94, 0.94, boots=boots)
     after = scaled(1.1, 1.1, 1.16, 1.16, 1.04, 1.04, boots=[name.upper() for name in boots])
@@ -303,7 +303,7 @@ def test_a_busy_machine_is_a_caution() -> None:
 
 
 def test_threshold_counts_what_is_surely_slower() -> None:
-    """By the end of the interval: by the ratio alone the answer would change from run to run."""
+    """The end of the interval decides. With the ratio alone, the answer would change from run to run."""
     comparison = compare(scaled(0.99, 1.0, 1.01), scaled(1.49, 1.5, 1.51))
     assert len(comparison.slower_than(0.1)) == 2
     assert comparison.slower_than(0.499) == []

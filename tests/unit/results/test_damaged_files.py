@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Files that are not what they should be: one sentence with the place, never a traceback."""
+"""Damaged or foreign files: the error is one sentence with the place, never a traceback."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ MUTANTS = (None, "text", -1, 0, 2**63, 2**64, 1.5, [], {}, True, float("nan"), 1
 
 
 def places(value: Any, here: Place = ()) -> Iterator[Place]:
-    """Every place in a document."""
+    """Yield every place in a document."""
     if here:
         yield here
     if isinstance(value, dict):
@@ -52,7 +52,7 @@ def good() -> Any:
 
 
 def use(path: Path) -> None:
-    """Everything that is made of a file."""
+    """Make everything that the tool makes of a file."""
     read = document.load(path)
     for one in (report.table(read), report.buffers(read)):
         assert all(isinstance(text, str) for row in one.rows for text in row)
@@ -69,7 +69,7 @@ def use(path: Path) -> None:
 
 
 def test_every_value_of_every_kind_is_used_or_refused_with_its_place(good: Any, tmp_path: Path) -> None:
-    """What breaks the schema is refused by the place; what does not is good for everything that is made of it."""
+    """A value that breaks the schema is refused with its place. With any other value everything can be made."""
     file, used, refused = tmp_path / "run.json", 0, 0
     for place in places(good):
         for value in (*MUTANTS, KeyError):
@@ -143,7 +143,7 @@ def test_a_byte_order_mark_is_no_damage(good: Any, tmp_path: Path) -> None:
 
 
 def test_a_file_of_an_older_version_is_read(good: Any, tmp_path: Path) -> None:
-    """Before the floors of each process, the boots and the names."""
+    """The older version had no floors of each process, no boots and no names."""
     old = copy.deepcopy(good)
     for key in ("name", "boots", "discarded"):
         del old[key]

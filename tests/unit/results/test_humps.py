@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two groups of samples are found; one group of any usual shape is not taken for two."""
+"""Two groups of samples are found, and one group of any usual shape is not divided."""
 
 import random
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The pictures hold what was measured; how they look, people judge."""
+"""The pictures contain the measured values. Their look is for people to judge."""
 
 import random
 import re

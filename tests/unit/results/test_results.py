@@ -91,7 +91,7 @@ def test_the_schema_is_one_and_describes_nothing_that_is_not_there() -> None:
 
 
 def test_every_code_that_can_be_given_is_in_the_schema() -> None:
-    """Codes stand in the source as the first word of a finding or of the table of costly options."""
+    """In the source, a code is the first word of a finding or of an entry of the table of costly options."""
     source = Path(validity.__file__).read_text()
     given_codes = set(re.findall(r'(?:Finding|about)\(\s*"([A-Z_]+)"', source)) | {
         c for c, _ in validity._COSTLY.values()
@@ -177,7 +177,7 @@ def test_findings_name_what_spoils_the_figures() -> None:
 
 
 def test_a_boot_that_differs_from_the_others_is_named() -> None:
-    """A machine that others use gives boots at twice the time."""
+    """On a machine with other users, a boot can take twice the time."""
     boots = [result(run([ns] * 3, [ns] * 3, boot=str(ns))) for ns in (1000, 1010, 2000, 990)]
     found = {one.code: one.text for one in validity.findings(model.merge(boots))}
     assert found["BOOT_DIFFERS"].startswith("the times of boot 3 are x1.99 ")
@@ -204,7 +204,7 @@ def test_many_rows_are_counted_instead_of_named() -> None:
 
 
 def test_a_step_in_the_time_for_a_page_is_remarked_on() -> None:
-    """Between the large sizes of one kind of row only: the fixed costs of small ones are no step."""
+    """Only large sizes are compared: the fixed costs of small ones are no step."""
     first = result().rows[0]
 
     def steps(*sizes_and_page_ns: tuple[int, int]) -> list[tuple[int, ...]]:

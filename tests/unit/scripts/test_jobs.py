@@ -87,14 +87,14 @@ def test_each_job_can_be_keyed(job: Job) -> None:
 
 
 def test_every_test_of_the_tree_belongs_to_a_job() -> None:
-    """A folder of tests that no job names would never run."""
+    """A folder of tests without a job would never run."""
     named = " ".join(" ".join(job.command) for job in JOBS)
     folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.rglob("test_*.py"))}
     assert {folder for folder in folders if f"tests/{folder}" not in named} == set()
-    # Of these, tests/lab boots a machine of each kind and runs them there.
+    # tests/lab boots a machine of each kind and runs these there.
     on_machines = {path.stem.removeprefix("test_") for path in (ROOT / "tests/machines").glob("test_*.py")}
     booted = (ROOT / "tests/lab/test_lab_machines.py").read_text()
-    # The name of a machine selects every file whose name begins with it.
+    # A machine's name selects every file whose name starts with it.
     machines = re.findall(r'"(\w+)"', booted)
     assert {name for name in on_machines if not any(name.startswith(one) for one in machines)} == set()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which device a test gets."""
+"""The choice of a device for a test."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The pytest plugin where there is no kernel for it: what it skips and says, and KTAP."""
+"""The pytest plugin on a machine without iommufd: skips, messages, and KTAP."""
 
 import subprocess
 import sys
@@ -18,8 +18,8 @@ pytest_plugins = "pytester"
 
 @pytest.fixture(autouse=True)
 def plain_machine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine without an iommufd, in nobody's lab, with no device to spare."""
-    # The one takes longer to load than all of this, the other changes the order.
+    """A machine without iommufd, outside the lab, without a spare device."""
+    # The first plugin takes long to load, and the second changes the order.
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:randomly")
     monkeypatch.setattr(requirements, "DEV_IOMMU", tmp_path / "iommu")
     monkeypatch.setattr(requirements, "IN_LAB", False)
@@ -29,7 +29,7 @@ def plain_machine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tm
 
 
 def skipped(pytester: pytest.Pytester, test: str, *arguments: str) -> str:
-    """Run *test*, which must be skipped, and return why."""
+    """Run *test*, which must be skipped, and return the reason."""
     pytester.makepyfile(f"import pytest\n{test}")
     result = pytester.runpytest_inprocess("-rs", *arguments)
     result.assert_outcomes(skipped=1)
@@ -42,7 +42,7 @@ def skipped(pytester: pytest.Pytester, test: str, *arguments: str) -> str:
         ("iommufd", "needs /dev/iommu*iommufd lab run -- pytest"),
         ("ioas", "needs /dev/iommu"),
         ("mock_device", "needs /dev/iommu"),
-        ("bdf", "needs a device to spare: set IOMMUFD_BDF=*or a pool IOMMUFD_BDFS*iommufd lab run"),
+        ("bdf", "needs a spare device: set IOMMUFD_BDF=*or a pool IOMMUFD_BDFS*iommufd lab run"),
     ],
 )
 def test_a_fixture_skips_with_the_reason_and_the_remedy(pytester: pytest.Pytester, fixture: str, reason: str) -> None:
@@ -57,7 +57,7 @@ def test_a_fixture_skips_with_the_reason_and_the_remedy(pytester: pytest.Pyteste
     [
         ("mock", "needs /dev/iommu"),
         ("vtd(own_group=True)", "needs /dev/iommu"),
-        ("disruptive", "disturbs whatever else runs on this machine; IOMMUFD_FORCE=1 runs it"),
+        ("disruptive", "disturbs other programs on this machine; IOMMUFD_FORCE=1 runs it"),
         ("hw", "needs bare metal, and this is tcg; IOMMUFD_FORCE=1 runs it"),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_device_that_does_not_fit_is_named(pytester: pytest.Pytester, monkeypa
 
 
 def test_a_run_that_does_not_use_it_is_as_before(pytester: pytest.Pytester) -> None:
-    """Another project's markers of the same names mean what they mean there, and nothing more is imported."""
+    """Markers of the same names keep the meaning of another project, and the plugin imports nothing more."""
     pytester.makepyfile(
         """
         import sys
@@ -207,9 +207,7 @@ def test_record_of_the_kernel_log() -> None:
 @pytest.mark.parametrize("name", ["disruptive", "iommufd_disruptive"])
 def test_marker_has_a_name_of_our_own(pytester: pytest.Pytester, name: str) -> None:
     test = f"@pytest.mark.{name}\ndef test_it(): raise AssertionError"
-    assert "disturbs whatever else runs" in skipped(
-        pytester, test, "-o", "required_plugins=iommufd-py", "--strict-markers"
-    )
+    assert "disturbs other programs" in skipped(pytester, test, "-o", "required_plugins=iommufd-py", "--strict-markers")
 
 
 def test_ktap_that_cannot_be_written_is_wrong_usage(pytester: pytest.Pytester) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Our declarations of the kernel ABI: coherent in themselves, and equal to a kernel's headers."""
+"""Our declarations of the kernel ABI are consistent, and equal to a kernel's headers."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def kernel_tree() -> Path:
 
 @pytest.fixture
 def altered_tree(kernel_tree: Path, tmp_path: Path) -> Callable[[str, str, str], Path]:
-    """A function that copies the tree's headers, but for one place in one of them."""
+    """A function that copies the tree's headers with one change in one of them."""
 
     def alter(altered: str, pattern: str, replacement: str) -> Path:
         for header in (IOMMUFD, VFIO, TEST):

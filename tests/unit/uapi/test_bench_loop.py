@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What of the timed loop needs no iommufd: the floors, and how it stops."""
+"""Parts of the timed loop that need no iommufd: the floors, and the end after a failure."""
 
 import mmap
 import os
@@ -28,7 +28,7 @@ def null() -> Iterator[int]:
 def test_the_clock_goes_forward() -> None:
     samples = clock(1000)
     assert len(samples) == 1000
-    assert max(samples) < 1 << 63  # no difference below zero
+    assert max(samples) < 1 << 63  # no difference is negative
 
 
 def test_first_failure_ends_the_loop_and_is_named(null: int) -> None:
@@ -62,7 +62,7 @@ def test_store_notes_where_a_sample_was_disturbed() -> None:
 
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
-    """A loop of an ioctl that every kernel has: how much is in a pipe."""
+    """A loop of FIONREAD on a pipe, an ioctl that every kernel has."""
     monkeypatch.setattr(bench, "request", lambda name: termios.FIONREAD)
     reader, writer = os.pipe()
     os.write(writer, b"abc")
@@ -85,7 +85,7 @@ def test_each_step_of_each_round_is_timed(loop: Loop) -> None:
 
 
 def test_only_slow_samples_were_disturbed(loop: Loop) -> None:
-    """A switch takes a microsecond at least, and that is where the loop looks for one."""
+    """A context switch takes at least a microsecond, so the loop looks for one only in slow samples."""
     for batch in loop.run(100_000):
         flagged = [ns for ns, flags in zip(batch.ns, batch.disturbances, strict=True) if flags]
         assert all(ns >= min(batch.ns) + 1000 for ns in flagged)
@@ -93,7 +93,7 @@ def test_only_slow_samples_were_disturbed(loop: Loop) -> None:
 
 
 def test_the_preparation_of_the_lines_disturbs_no_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lines lie in pages that only the preparation touches, and the first time it takes a fault for each."""
+    """Only the preparation touches the pages of the lines, and takes a page fault for each page the first time."""
     monkeypatch.setattr(bench, "request", lambda name: termios.FIONREAD)
     length = 64 << 20
     reader, writer = os.pipe()
@@ -123,7 +123,7 @@ def test_the_first_sample_is_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.slow
 def test_a_sample_costs_eight_bytes(loop: Loop) -> None:
-    """The bar: ten million samples cost 80 MB; tests/bars has that they cost no more time either."""
+    """Required: ten million samples take 80 MB. tests/bars checks that they take no more time either."""
     batches, count = 100, 10_000
     stores = [SampleStore(), SampleStore()]
     tracemalloc.start()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How C goes through a sequence of calls; any file that refuses our ioctls will do for that."""
+"""How C executes a sequence of calls, on a file that refuses the ioctls."""
 
 import errno
 import os

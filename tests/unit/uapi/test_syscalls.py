@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""CAP_IPC_LOCK goes away for a block and comes back only where it was."""
+"""CAP_IPC_LOCK is dropped for a block, and restored only if it was in effect."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from iommufd_py.uapi.syscalls import has_ipc_lock, pages_are_charged, without_ip
 
 
 def in_effect() -> bool:
-    """Ask procfs instead of the system call."""
+    """Read the capability from procfs instead of the system call."""
     for line in Path("/proc/thread-self/status").read_text().splitlines():
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) >> 14 & 1)

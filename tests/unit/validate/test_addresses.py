@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Struct pages and the direct map, found from known pages, also on a busy host."""
+"""Finding struct pages and the direct map from known pages, also on a busy host."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +13,7 @@ BASE = 0xFFD4000000000000
 FRAMES = (0x1D888, 0x1D889, 0x70001, 0x33)
 
 
-# A machine with other work may draw slowly.
+# Drawing examples may be slow on a busy machine.
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     base=st.integers(1 << 40, 1 << 60),
@@ -37,7 +37,7 @@ def test_no_array_of_page_structs(known: list[tuple[int, int]]) -> None:
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(noise=st.lists(st.integers(1, 1 << 20), max_size=12))
 def test_unpins_of_others_do_not_disturb(noise: list[int]) -> None:
-    """As of a process with O_DIRECT: its pages are of the same array, at any distance from ours."""
+    """Unpins as by a process with O_DIRECT: its pages are in the same array, at any distance from ours."""
     others = {BASE + frame * 64 for frame in noise}
     assert PageStructs.find([(others | {BASE + frame * 64}, frame) for frame in FRAMES]) == PageStructs(BASE, 64)
 

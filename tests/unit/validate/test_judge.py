@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The judgement: every order that keeps the rules is accepted, and each way to break one is named."""
+"""The judge accepts every order that keeps the rules, and names each violation."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,7 +42,7 @@ def unpin(first: int = 0, count: int = 4) -> Unpin:
 
 
 def verdicts(*played: tuple[ScenarioStep, list[Event]]) -> list[tuple[int, str, str]]:
-    """Judge steps with what happened in each: (rule, step, what) of each violation."""
+    """Judge steps with their events; return (rule, step, what) of each violation."""
     events: list[Event] = []
     for index, (_, happened) in enumerate(played):
         events += [StepBegin(index), *happened, StepEnd(index)]
@@ -61,13 +61,13 @@ GOOD_UNMAP: list[Event] = [unmap(), flush(), unpin()]
     ("mapped", "unmapped"),
     [
         (GOOD_MAP, GOOD_UNMAP),
-        # Page by page, backwards, and each page as soon as it can be.
+        # page by page, backwards, each page as early as possible
         (
             [flush(i, 1) for i in (3, 2, 1, 0)] + [map_()],
             [unmap()] + [e for i in range(4) for e in (flush(i, 1), unpin(i, 1))],
         ),
         ([e for i in range(4) for e in (flush(i, 1), map_(first=i, count=1))], GOOD_UNMAP),
-        # In pieces smaller than a page.
+        # in pieces smaller than a page
         ([Flush(FRAME * PAGE + at, 1024) for at in range(0, 4 * PAGE, 1024)] + [map_()], GOOD_UNMAP),
     ],
 )
@@ -86,11 +86,11 @@ IN_LATE = "mapped into non-coherent domain 1 before all of it was flushed"
         ([map_(), flush()], IN_LATE),
         ([flush(1, 3), map_()], IN),
         ([flush(0, 3), map_()], IN),
-        ([Flush(FRAME * PAGE, 4), map_()], IN_LATE),  # the length in pages
+        ([Flush(FRAME * PAGE, 4), map_()], IN_LATE),  # a length given in pages instead of bytes
         ([flush(), flush(), map_()], "flushed twice, not once"),
         ([flush(), map_(), flush()], "flushed twice, not once"),
         ([flush(), flush(2, 1), map_()], "flushed twice, not once"),
-        ([flush(0, 6), map_()], "2 page frames were flushed that are no page of the scenario"),
+        ([flush(0, 6), map_()], "2 flushed page frames belong to no page of the scenario"),
     ],
 )
 def test_wrong_maps(mapped: list[Event], what: str) -> None:
@@ -115,22 +115,22 @@ def test_wrong_unmaps(unmapped: list[Event], what: str) -> None:
 
 
 def test_a_page_of_the_kernel_s_own_that_it_maps_itself() -> None:
-    """As type1 in 6.12 does, when a device joins, to see how large the pages of the domain are."""
+    """type1 of 6.12 does so when a device joins, to find out the page sizes of the domain."""
     joins = replace(MAKE_NON_COHERENT, frames=FRAMES)
     there, away = Map(NON_COHERENT, 0, 0, PAGE), Unmap(NON_COHERENT, 0, PAGE)
     own = Flush(0, PAGE)
     assert verdicts((joins, [NewDomain(NON_COHERENT), own, there, away, own])) == []
     stray = verdicts((joins, [NewDomain(NON_COHERENT), own, there, away, own]), (joins, [own]))
-    assert stray == [(2, "a domain joins", "1 page frames were flushed that are no page of the scenario")]
+    assert stray == [(2, "a domain joins", "1 flushed page frames belong to no page of the scenario")]
 
 
 def test_memory_that_stays_mapped_and_is_no_page_of_the_scenario() -> None:
-    """As that of a dma-buf: flushing it is for nothing."""
+    """For example memory of a dma-buf, which a flush is useless for."""
     joins = replace(MAKE_NON_COHERENT, frames=FRAMES)
     there = Map(NON_COHERENT, 0, 0, PAGE)
     elsewhere = Unmap(NON_COHERENT, PAGE, PAGE), Unmap(COHERENT, 0, PAGE)
     stray = verdicts((joins, [NewDomain(NON_COHERENT), Flush(0, PAGE), there, *elsewhere]))
-    assert stray == [(2, "a domain joins", "1 page frames were flushed that are no page of the scenario")]
+    assert stray == [(2, "a domain joins", "1 flushed page frames belong to no page of the scenario")]
 
 
 def test_several_domains_take_one_flush() -> None:
@@ -162,14 +162,14 @@ def test_the_rule_is_that_of_the_step() -> None:
 
 
 def test_a_domain_where_another_was() -> None:
-    """The kernel may give the same address to a domain of the other kind."""
+    """The kernel may reuse the address of a domain for one of the other kind."""
     made = MAKE_NON_COHERENT, [NewDomain(NON_COHERENT)]
     again = MAKE_COHERENT, [NewDomain(NON_COHERENT)]
     assert verdicts(made, again, (replace(MAP, enter=()), [map_()])) == []
 
 
 def test_a_transient_page_is_as_it_goes() -> None:
-    """A map that fails: nothing has to come in, but what came in is flushed on both ways."""
+    """A failing map: it need not map a page, but a mapped page is flushed before the map and before the unpin."""
     made = MAKE_NON_COHERENT, [NewDomain(NON_COHERENT)]
     fails = ScenarioStep("map that fails", 1, transient=PAGES, frames=FRAMES)
     half = [flush(0, 2), map_(count=2)]
@@ -188,7 +188,7 @@ def test_a_transient_page_is_as_it_goes() -> None:
 
 
 def test_two_flushes_for_two_unpins() -> None:
-    """A page in two mappings is unpinned twice, flushed each time."""
+    """A page in two mappings is unpinned twice, and flushed before each unpin."""
     made = MAKE_NON_COHERENT, [NewDomain(NON_COHERENT)]
     twice = replace(MAP, enter=PAGES + PAGES), [flush(), map_(), flush(), Map(NON_COHERENT, 0, FRAME * PAGE, 4 * PAGE)]
     away = replace(UNMAP, leave=PAGES + PAGES)
@@ -200,11 +200,11 @@ def test_two_flushes_for_two_unpins() -> None:
 
 @pytest.mark.parametrize("happened", [[], [flush(), map_(COHERENT)]])
 def test_a_step_that_did_not_do_its_own_thing(happened: list[Event]) -> None:
-    """Nothing can be concluded from pages that never came: silence is no proof."""
+    """If the expected pages do not appear, there is no verdict."""
     joins = (MAKE_NON_COHERENT, [NewDomain(NON_COHERENT)]), (MAKE_COHERENT, [NewDomain(COHERENT)])
-    with pytest.raises(ToolError, match="did not enter"):
+    with pytest.raises(ToolError, match="must map page 0"):
         verdicts(*joins, (MAP, happened))
-    with pytest.raises(ToolError, match="not seen to be unpinned"):
+    with pytest.raises(ToolError, match="no unpin was recorded"):
         verdicts(*joins, (MAP, GOOD_MAP), (UNMAP, [unmap()]))
 
 
@@ -234,7 +234,7 @@ def _last(events: list[Event], at: int) -> list[Event]:
 
 @st.composite
 def runs(draw: st.DrawFn) -> list[tuple[int, int]]:
-    """Cut the pages into runs: (first, count)."""
+    """Draw a division of the pages into runs: (first, count)."""
     cuts = sorted(draw(st.sets(st.integers(1, 3))))
     edges = [0, *cuts, 4]
     return [(first, end - first) for first, end in pairwise(edges)]
@@ -242,7 +242,7 @@ def runs(draw: st.DrawFn) -> list[tuple[int, int]]:
 
 @given(data=st.data(), domains=st.integers(1, 3), spoil=st.sampled_from([None, _without, _twice, _last]))
 def test_any_history(data: st.DataObject, domains: int, spoil: Spoil | None) -> None:
-    """However the pages lie in runs and batches: as the rules say is accepted, one flush off is not."""
+    """For any runs and batches, a history that keeps the rules is accepted, and one with a wrong flush is not."""
     addresses = [NON_COHERENT + index for index in range(domains)]
     made: list[Event] = [NewDomain(address) for address in addresses]
     mapped: list[Event] = []
@@ -270,7 +270,7 @@ def test_counts_alone(counts: list[int], rules: list[int]) -> None:
 
 
 def test_arguments_that_are_no_range_are_no_flush() -> None:
-    """What a wrong --flush-symbol gives: any two registers. It must not take for ever to say so."""
+    """A wrong --flush-symbol records two arbitrary registers. The judge must refuse them quickly."""
     flushed = Flush(0xFFFF_8880_0000_1000, (1 << 64) - 1)
     (violation,) = judge([replace(UNMAP, leave=())], [StepBegin(0), flushed, StepEnd(0)])
     assert "no page of the scenario" in str(violation.what)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The judgement over several steps: exposure that lasts, incomplete unmaps, the refinement, and the last step."""
+"""The judge over several steps: lasting exposure, incomplete unmaps, the refinement, and the last step."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def verdicts(*played: Played, refined: bool = False) -> list[tuple[int, str, str
     [
         ([unmap(), UNPIN], ["unpinned and not flushed"]),
         ([unmap(), Flush(FRAME * PAGE, PAGE), Unpin(FRAME, 1)], ["flushed once, not at all"]),
-        ([UNPIN], []),  # a pin of somebody else, as long as a domain has the page
+        ([UNPIN], []),  # the unpin of another user while a domain has the page
         ([unmap()], []),
     ],
 )
@@ -76,7 +76,7 @@ def test_one_unpin_more_than_expected() -> None:
 
 
 def test_exposure_ends_with_a_flush_and_an_unpin() -> None:
-    """A page that was exposed as a whole, later maps half and flushes half: correct."""
+    """A page was exposed as a whole. Later one half is mapped and flushed, which is correct."""
     half = Flush(FRAME * PAGE, PAGE // 2)
     map_half = Map(FIRST, IOVA, FRAME * PAGE, PAGE // 2), Unmap(FIRST, IOVA, PAGE // 2)
     step_in = ScenarioStep("map a half", 1, enter=PAGES[:1], frames=FRAMES)
@@ -122,7 +122,7 @@ def test_an_unmap_is_complete_when_the_iotlb_was_invalidated(events: list[Event]
 
 
 def test_the_sync_of_one_domain_after_the_unpin_of_another_mapping() -> None:
-    """Two mappings of one page in one domain: the unpin for the first says nothing about the unmap of the second."""
+    """Two mappings of one page in one domain: the unpin of the first tells nothing about the unmap of the second."""
     again = Map(FIRST, IOVA * 2, FRAME * PAGE, 2 * PAGE), Unmap(FIRST, IOVA * 2, 2 * PAGE, pending=True)
     away: list[Event] = [unmap(pending=True), Synced(FIRST), FLUSH, UNPIN, again[1], Synced(FIRST), FLUSH, UNPIN]
     twice = replace(UNMAP, leave=PAGES + PAGES)
@@ -151,7 +151,7 @@ class TestRefinement:
         assert [(rule, what) for rule, _, what in found] == [(2, "mapped into non-coherent domain 2 and not flushed")]
 
     def test_refined_wants_one_flush_for_two_domains_of_one_map(self) -> None:
-        """The first domain got the page in the same step, unflushed: that keeps nothing flushed."""
+        """The first domain got the page in the same step without a flush, so it does not excuse the second."""
         found = verdicts(MADE, (MAP, [map_(), map_(SECOND)]), refined=True)
         assert found == [(1, "map", "mapped into non-coherent domain 1 and not flushed")]
 
@@ -163,13 +163,13 @@ class TestRefinement:
 class TestTheEnd:
     def test_a_page_that_leaves_unflushed_by_an_unknown_way(self) -> None:
         found = verdicts(MADE, GOOD_MAP, (QUIET, [unmap()]), (FINAL, []))
-        what = "not flushed after its last unmap, and no unpin was seen; everything is closed by now"
+        what = "not flushed after its last unmap, and no unpin was recorded, although everything is closed"
         assert found == [(3, "close", what)]
 
     def test_a_page_that_is_flushed_and_leaves_by_an_unknown_way(self) -> None:
         may = replace(QUIET, may=PAGES)
         assert verdicts(MADE, GOOD_MAP, (may, [unmap(), FLUSH]), (FINAL, [])) == []
-        with pytest.raises(ToolError, match="not seen to be unpinned"):
+        with pytest.raises(ToolError, match="no unpin was recorded"):
             verdicts(MADE, GOOD_MAP, (UNMAP, [unmap(), FLUSH]), (FINAL, []))
 
     def test_a_violation_counts_more_than_an_unpin_that_was_not_seen(self) -> None:
@@ -181,6 +181,6 @@ class TestTheEnd:
 
 
 def test_a_flush_by_a_kernel_thread() -> None:
-    """It counts for our pages; its other flushes are none of ours."""
+    """Its flushes of our pages count, and its other flushes do not."""
     there, elsewhere = Flush(FRAME * PAGE, 2 * PAGE, own=False), Flush(0, PAGE, own=False)
     assert verdicts(MADE, (MAP, [elsewhere, there, map_()])) == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The kernel threads that may work for us."""
+"""Finding the kernel threads that may work for this process."""
 
 import os
 from pathlib import Path
@@ -8,13 +8,13 @@ from iommufd_py.validate.probes import _kernel_threads
 
 
 def test_kernel_threads() -> None:
-    """kthreadd and its children, no program; none in a PID namespace that does not have them."""
+    """kthreadd and its children, but no program; none in a PID namespace without kthreadd."""
     found = _kernel_threads()
     comm = Path("/proc/2/comm")
     assert (2 in found) == (comm.exists() and comm.read_text() == "kthreadd\n")
     assert os.getpid() not in found and 1 not in found
     assert bool(found) == (2 in found)
     for pid in found:
-        # A kernel thread has no program.
+        # a kernel thread has no program
         command = Path(f"/proc/{pid}/cmdline")
         assert not command.exists() or command.read_bytes() == b""

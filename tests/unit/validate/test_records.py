@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From trace text to events: whose they are, which flushes really happened, and when an unmap is complete."""
+"""Converting trace text to events: their threads, the real flushes, and the end of an unmap."""
 
 import pytest
 
@@ -27,7 +27,7 @@ LAYOUT = Layout(STRUCTS, DIRECT)
 
 DOMAIN = 0xFF11000002628540
 
-# As in a patched 7.3 in the lab, the places of calls left out, and what another process did meanwhile.
+# From a patched 7.3 in the lab, without the places of calls, and with events of another process.
 TRACE = f"""\
   python-81  [001] .....  10: tracing_mark_write: {begin_mark(3)}
   python-81  [001] .....  11: domain__mock_domain_alloc_paging_flags: (f+0x0) domain={DOMAIN:#x}
@@ -121,7 +121,7 @@ def loop(phys: int, length: int, tid: int = 81, symbol: str = "clflush_cache_ran
 
 
 class TestFlushFunction:
-    """The loop inside decides, where it is seen; each line counts once for a call."""
+    """If the loop inside was recorded, it decides which lines were flushed. Each line counts once for a call."""
 
     def test_a_function_whose_inside_is_not_seen_is_believed(self) -> None:
         found = read(claim(0x1000, 8192))

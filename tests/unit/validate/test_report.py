@@ -46,12 +46,12 @@ def result(*verdicts: ScenarioResult) -> Validation:
     ("verdicts", "outcome"),
     [
         ((KEPT,), RuleOutcome.KEPT),
-        ((KEPT, UNSEEN), RuleOutcome.NOT_OBSERVED),  # rule 2 was asked for and never put to work
+        ((KEPT, UNSEEN), RuleOutcome.NOT_OBSERVED),  # rule 2 was selected but never required a flush
         ((KEPT, ERROR), RuleOutcome.ERROR),
         ((KEPT, ERROR, VIOLATED, UNSEEN), RuleOutcome.VIOLATED),
-        ((replace(KEPT, exercised=frozenset()),), RuleOutcome.NOT_OBSERVED),  # nothing had to be flushed
+        ((replace(KEPT, exercised=frozenset()),), RuleOutcome.NOT_OBSERVED),  # no rule required a flush
         ((COUNTED,), RuleOutcome.COUNTS_AGREE),
-        ((COUNTED, KEPT), RuleOutcome.COUNTS_AGREE),  # not everything was seen
+        ((COUNTED, KEPT), RuleOutcome.COUNTS_AGREE),  # not everything was observed
         ((COUNTED, UNSEEN), RuleOutcome.NOT_OBSERVED),
         ((KEPT, REPORTED), RuleOutcome.REPORTED),
         ((KEPT, ERROR, DISAGREES), RuleOutcome.DISAGREES),

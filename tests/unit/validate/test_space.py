@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The space of scenarios: every pair is covered, the model knows the kernel's rules, walks shorten."""
+"""The space of scenarios: every pair is covered, the model follows the kernel's rules, and walks are shortened."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations, product
@@ -19,7 +19,7 @@ N, C = Coherency.NON_COHERENT, Coherency.COHERENT
 
 
 def possible_rows(axes: Mapping[str, Sequence[str]], forbidden: Sequence[Forbidden]) -> list[Row]:
-    """All rows, by brute force."""
+    """Return all possible rows, by brute force."""
     rows = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
     return [row for row in rows if not any(all(row[a] in values for a, values in one.items()) for one in forbidden)]
 
@@ -54,7 +54,7 @@ def test_any_space_is_covered(
 
 @pytest.mark.parametrize("strength", [2, 3])
 def test_the_space_is_covered(strength: int) -> None:
-    """A tuple that no row has is impossible: every way to complete it is tried."""
+    """A tuple that no row has is impossible: the test tries every way to complete it."""
     rows = combinations_of(strength)
     assert all(is_possible(row, FORBIDDEN) and list(row) == list(AXES) for row in rows)
     covered = tuples(rows, strength)

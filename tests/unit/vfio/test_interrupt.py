@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Interrupts in a process that has too few file descriptors left for them."""
+"""Interrupts in a process with too few free file descriptors."""
 
 import os
 import resource
@@ -18,7 +18,7 @@ LIMIT = 128
 
 
 class ManyVectors(VfioFile):
-    """A file in the place of a device: the descriptors run out before the first ioctl."""
+    """A file instead of a device: the descriptors run out before the first ioctl."""
 
     bdf = "0000:3b:00.0"
 
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def test_too_few_descriptors_are_an_error_that_leaves_none_open() -> None:
-    """In a process of its own, which lowers its limit."""
+    """The test runs in a separate process, which lowers its limit."""
     done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
 

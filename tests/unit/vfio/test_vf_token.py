@@ -11,7 +11,7 @@ TEXT = "00112233-4455-6677-8899-aabbccddeeff"
 
 
 def test_a_token_is_a_uuid_in_the_order_of_its_text() -> None:
-    """The kernel reads the text of a group's device name by uuid_parse(), and the cdev's token as these bytes."""
+    """The kernel reads the token of a group's device name by uuid_parse(), and that of a cdev as these bytes."""
     token = parse_vf_token(TEXT)
     assert token == parse_vf_token(UUID(TEXT))
     assert token is not None

@@ -18,7 +18,7 @@ def unit(*names: str) -> Capabilities:
     [
         ((), False, True),
         (("C",), False, False),
-        (("C",), True, True),  # what legacy mode snoops says nothing of scalable mode
+        (("C",), True, True),  # snooping in legacy mode tells nothing about scalable mode
         (("SMPWCS",), True, False),
         (("SMPWCS",), False, True),
         ((), None, True),
@@ -30,7 +30,7 @@ def unit(*names: str) -> Capabilities:
 def test_page_table_flush_is_by_the_page_walk_of_the_mode(
     names: tuple[str, ...], scalable: bool | None, page_table_flush: bool | None
 ) -> None:
-    for snoop_control in ((), ("SC",)):  # which has nothing to do with it
+    for snoop_control in ((), ("SC",)):  # this bit has no influence
         flushes = flushes_of_vtd(unit(*names, *snoop_control), scalable)
         assert flushes.page_table_flush is page_table_flush
     assert (page_table_flush is None) == ("not known" in flushes.page_table_evidence)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The leaf sizes in a page table as Linux 7.3 printed it: two THPs, then three base pages."""
+"""The leaf sizes in a page table that Linux 7.3 printed: two THPs, then three base pages."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_a_device_without_a_dump_has_none() -> None:
 
 
 def test_large_range_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel would print all of it with the IOMMU's lock held."""
+    """The kernel would print all leaves under the IOMMU's lock."""
     dump = tmp_path / "0000:00:10.0" / "domain_translation_struct"
     dump.parent.mkdir()
     dump.write_text("\n".join(DUMP))
