@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,22 @@ from iommufd_py.mock import DEVICE_CACHE_DEFAULT, DEVICE_CACHE_ENTRIES, hwpt_dat
 from iommufd_py.uapi.enums import MockPageTable
 
 PAGE = 4096
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernel_checks_the_order() -> Iterator[None]:
+    """Have a kernel with the series check the order of flush, map, unmap and unpin in every test.
+
+    What it finds is a report in the kernel log, which fails the test.
+    """
+    switch = Path("/sys/module/iommufd/parameters/test_flush_order")
+    if not switch.exists():
+        yield
+        return
+    before = switch.read_text()
+    switch.write_text("Y")
+    yield
+    switch.write_text(before)
 
 
 @pytest.fixture

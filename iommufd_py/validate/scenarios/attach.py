@@ -141,6 +141,27 @@ def attach_a_device(context: ScenarioContext) -> None:
             device.detach()
 
 
+@scenario((2, 3), "iommufd_device_auto_get_domain", "iommufd_hwpt_compatible_device")
+def attach_beside_a_coherent_device(context: ScenarioContext) -> None:
+    """A coherent device is attached to a populated IOAS, then a non-coherent one, which is detached first.
+
+    The HWPT of the first device enforces coherency, which the IOMMU of the second cannot do. The kernel must refuse
+    that HWPT and make another one for the second device, whose domain is filled and flushed.
+    """
+    ioas = context.ioas()
+    buffer = context.buffer()
+    context.map(ioas, buffer)
+    keeps, joins = context.device(COHERENT), context.device(NON_COHERENT)
+    with context.step("the coherent device attaches", rule=2, makes=COHERENT):
+        context.joined(ioas, keeps.attach(ioas), COHERENT)
+    with context.step("the non-coherent device attaches", rule=2, enter=buffer.pages(), makes=NON_COHERENT):
+        context.joined(ioas, joins.attach(ioas), NON_COHERENT)
+    with context.step("the non-coherent device detaches", rule=3, makes=NON_COHERENT):
+        joins.detach()
+    with context.step("the coherent device detaches", rule=3, leave=buffer.pages(), makes=COHERENT):
+        keeps.detach()
+
+
 @scenario((2, 3), "iommufd_device_replace")
 def attach_in_place_of_another(context: ScenarioContext) -> None:
     """A device moves among HWPTs of one IOAS, and then to another IOAS and back.
