@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from iommufd_py.base.coherency import Coherency, FlushCount
-from iommufd_py.base.errors import BackingError, IommufdError, NotSupportedError, SkipError, ToolError
+from iommufd_py.base.errors import (
+    BackingError,
+    InvalidFieldError,
+    IommufdError,
+    NotSupportedError,
+    SkipError,
+    ToolError,
+)
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.mock import MockAccess, flush_count, limit_memory
 from iommufd_py.objects.buffer import Backing, DmaBuffer
@@ -379,6 +386,15 @@ class ScenarioContext:
         except IommufdError:
             return
         raise ToolError(f"{what} succeeded, but must fail")
+
+    @contextmanager
+    def refused(self, name: str, what: str) -> Iterator[None]:
+        """Expect EINVAL from the call in the block; a kernel that takes it breaks rule 2 in step *name*: *what*."""
+        try:
+            yield
+        except InvalidFieldError:
+            return
+        self._violations.append(Violation(2, name, what))
 
     def truncate(self, buffer: Buffer, pages: int) -> None:
         """Cut a memfd off after *pages* pages."""
