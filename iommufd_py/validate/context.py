@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from iommufd_py.base.coherency import Coherency, FlushCount
-from iommufd_py.base.errors import BackingError, IommufdError, NotSupportedError, SkipError, ToolError
+from iommufd_py.base.errors import (
+    BackingError,
+    InvalidFieldError,
+    IommufdError,
+    NotSupportedError,
+    SkipError,
+    ToolError,
+)
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.mock import MockAccess, flush_count, limit_memory
 from iommufd_py.objects.buffer import Backing, DmaBuffer
@@ -168,6 +175,12 @@ class ScenarioContext:
             with self.step(f"open a {coherency} device", makes=coherency):
                 self._devices[coherency] = self._driver.open(self.iommufd, coherency)
         return self._devices[coherency]
+
+    def another_mock_device(self, coherency: Coherency) -> BoundDevice:
+        """Make one more mock device of this coherency."""
+        self.need(self.on_mock, "for mock devices only, of which there can be several")
+        with self.step(f"open another {coherency} device", makes=coherency):
+            return self._driver.open(self.iommufd, coherency)
 
     def coherencies(self) -> tuple[Coherency, ...]:
         """Return the coherencies that have a device, non-coherent first."""
@@ -343,6 +356,23 @@ class ScenarioContext:
         finally:
             resource.setrlimit(resource.RLIMIT_MEMLOCK, limits)
 
+    def in_another_process(self, task: Callable[[], None]) -> None:
+        """Run *task* in a child process, which ends then, and wait for it.
+
+        Raises:
+            ToolError: the task raised an error.
+        """
+        child = os.fork()
+        if child == 0:
+            try:
+                task()
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status:
+            raise ToolError(f"what another process was to do failed (wait status {status:#x})")
+
     def alignment(self, coherency: Coherency) -> int:
         """Return the smallest unit in bytes that the domains of a device map."""
         with self.iommufd.alloc_ioas() as ioas, Hwpt(ioas, self.device(coherency).dev_id, HwptAllocFlags(0)):
@@ -356,6 +386,15 @@ class ScenarioContext:
         except IommufdError:
             return
         raise ToolError(f"{what} succeeded, but must fail")
+
+    @contextmanager
+    def refused(self, name: str, what: str) -> Iterator[None]:
+        """Expect EINVAL from the call in the block; a kernel that takes it breaks rule 2 in step *name*: *what*."""
+        try:
+            yield
+        except InvalidFieldError:
+            return
+        self._violations.append(Violation(2, name, what))
 
     def truncate(self, buffer: Buffer, pages: int) -> None:
         """Cut a memfd off after *pages* pages."""

@@ -162,6 +162,32 @@ def attach_beside_a_coherent_device(context: ScenarioContext) -> None:
         keeps.detach()
 
 
+@scenario((2, 3), "iommufd_hw_pagetable_attach")
+def attach_to_the_domain_of_a_coherent_device(context: ScenarioContext) -> None:
+    """A non-coherent device attaches to the HWPT of a coherent one, and is refused; then to the IOAS.
+
+    The HWPT enforces coherency, which the device cannot: nothing would be flushed for it. The IOAS gives it a domain of
+    its own.
+    """
+    ioas = context.ioas()
+    buffer = context.buffer(8)
+    context.map(ioas, buffer)
+    hwpt = context.domain(ioas, COHERENT)
+    device = context.device(NON_COHERENT)
+    name = "attach to the HWPT"
+    with (
+        context.step(name, rule=2),
+        context.refused(name, "a non-coherent device was attached to a coherent domain, for which nothing is flushed"),
+    ):
+        device.attach(hwpt)
+    with context.step("attach to the IOAS", rule=2, enter=buffer.pages(), makes=NON_COHERENT):
+        context.joined(ioas, device.attach(ioas), NON_COHERENT)
+    with context.step("detach", rule=3, may=buffer.pages(), makes=NON_COHERENT):
+        device.detach()
+    with context.step("unmap everything", rule=3, leave=buffer.pages()):
+        ioas.unmap_all()
+
+
 @scenario((2, 3), "iommufd_device_replace")
 def attach_in_place_of_another(context: ScenarioContext) -> None:
     """A device moves among HWPTs of one IOAS, and then to another IOAS and back.
