@@ -9,7 +9,7 @@ from typing import TypeVar
 __all__ = ["DEFAULT_SIGNALS", "PATIENCE", "patience", "wait_until"]
 
 PATIENCE = float(os.environ.get("IOMMUFD_TEST_PATIENCE", "5"))
-"""Factor for the deadlines of all tests. Python starts slowly on an emulated CPU. Only a test that fails waits so long."""
+"""Factor for the deadlines of all tests: Python starts slowly on an emulated CPU. Only a failing test waits so long."""
 
 DEFAULT_SIGNALS = ("env", "--default-signal")
 """First words of the command of a process that gets signals from a test. Without them it would ignore the signals that

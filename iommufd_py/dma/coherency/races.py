@@ -19,7 +19,7 @@ from iommufd_py.dma.coherency.readings import LINE_BYTES, Content, Piece, Readin
 from iommufd_py.objects.buffer import DmaBuffer
 
 _PAGES = 64
-_ROUNDS = 36
+_ROUNDS = 24
 # The longest wait, as a multiple of the time of one transfer.
 _LONGEST = 1.5
 
