@@ -42,6 +42,14 @@ class HwInfo:
         cap, ecap = struct.unpack_from("=8xQQ", self.data)
         return cap, ecap
 
+    @property
+    def amd_registers(self) -> tuple[int, int] | None:
+        """EFR and EFR2 of an AMD IOMMU (struct iommu_hw_info_amd), None for another IOMMU."""
+        if self.type != HwInfoType.AMD:
+            return None
+        efr, efr2 = struct.unpack_from("=QQ", self.data)
+        return efr, efr2
+
 
 class BoundDevice(IommufdDevice):
     """A device that is bound to an iommufd. It, and each of its PASIDs, is attached to one IOAS or HWPT, or to none.
