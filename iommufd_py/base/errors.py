@@ -287,7 +287,9 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_HWPT_SET_DIRTY_TRACKING", _errno.EOPNOTSUPP): (
         "the HWPT was not made with IOMMU_HWPT_ALLOC_DIRTY_TRACKING; ask for it when allocating it"
     ),
-    ("IOMMU_IOAS_MAP_FILE", _errno.ENODEV): "the dma-buf's exporter has revoked its memory",
+    ("IOMMU_IOAS_MAP_FILE", _errno.ENODEV): (
+        "the dma-buf's exporter has revoked its memory: its device is in reset, or memory decoding is off"
+    ),
     ("IOMMU_VFIO_IOAS", _errno.ENODEV): "no compatibility IOAS is set on this iommufd",
 }
 

@@ -8,6 +8,7 @@ from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError, Iommuf
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.buffer import DmaBuffer
+from iommufd_py.objects.mappable import Mappable
 from iommufd_py.objects.mapping import Mapping, MappingSpace
 from iommufd_py.objects.object import IommufdFile, IommufdObject
 from iommufd_py.uapi import iommufd as uapi
@@ -91,16 +92,20 @@ class Ioas(IommufdObject, MappingSpace):
     @checked
     def map_file(
         self,
-        buffer: DmaBuffer,
+        buffer: Mappable,
         iova: int | None = None,
         *,
         offset: int = 0,
         length: int | None = None,
         flags: MapFlags = MapFlags.READ_WRITE,
     ) -> "DmaMapping":
-        """Map a memfd buffer through its file descriptor instead of its address (IOMMU_IOAS_MAP_FILE).
+        """Map a memfd buffer, or a :class:`Dmabuf`, through its file descriptor (IOMMU_IOAS_MAP_FILE).
 
-        Source: f4986a72d6e4 ("iommufd: Add IOMMU_IOAS_MAP_FILE", v6.13).
+        Source: f4986a72d6e4 ("iommufd: Add IOMMU_IOAS_MAP_FILE", v6.13); 44ebaa1744fd ("iommufd: Accept a DMABUF
+        through IOMMU_IOAS_MAP_FILE", v6.19).
+
+        Raises:
+            IommufdError: ENODEV for a dma-buf that is revoked.
         """
         if buffer.fd is None:
             raise ArgumentValueError(f"{buffer!r} has no file descriptor: map_file needs a memfd backing")
