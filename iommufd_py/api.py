@@ -29,7 +29,7 @@ from iommufd_py.objects.dirty import DirtyBitmap, DirtyTracking
 from iommufd_py.objects.dmabuf import Dmabuf
 from iommufd_py.objects.fault import EventQueue, FaultQueue, PageFault
 from iommufd_py.objects.hwpt import Hwpt, HwptData, NestedHwpt, vtd_stage1, vtd_stage1_invalidation
-from iommufd_py.objects.ioas import DmaMapping, Ioas
+from iommufd_py.objects.ioas import DmaMapping, Ioas, PhysicalRange
 from iommufd_py.objects.iommufd import Iommufd
 from iommufd_py.objects.viommu import HwQueue, VDevice, VEvent, VEventQueue, VIommu, VIommuMemory
 from iommufd_py.uapi.enums import (
@@ -127,6 +127,7 @@ __all__ = [
     "PageFaultPermission",
     "PageResponse",
     "PciCommand",
+    "PhysicalRange",
     "Region",
     "RegionDmabuf",
     "RegionFlags",

@@ -189,6 +189,10 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_IOAS_MAP_FILE", _errno.ENOSPC): _NO_ROOM,
     ("IOMMU_IOAS_MAP_FILE", _errno.ENOMEM): _MEMLOCK,
     ("IOMMU_IOAS_MAP_FILE", _errno.EBADF): "the file descriptor is not an open memfd or dma-buf",
+    ("IOMMU_IOAS_NOIOMMU_GET_PA", _errno.EOPNOTSUPP): (
+        "the IOAS has no device without an IOMMU, or has one behind an IOMMU, too"
+    ),
+    ("IOMMU_IOAS_NOIOMMU_GET_PA", _errno.ENOENT): "nothing is mapped at this IOVA",
     ("IOMMU_IOAS_COPY", _errno.EINVAL): _NOT_IN_RANGE,
     ("IOMMU_IOAS_COPY", _errno.EEXIST): _TAKEN,
     ("IOMMU_IOAS_COPY", _errno.ENOSPC): _NO_ROOM,

@@ -2,6 +2,7 @@
 """An IO address space and its mappings."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from iommufd_py.base.arguments import check_integer, checked
 from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError, IommufdError, ObjectNotFoundError
@@ -15,6 +16,19 @@ from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.enums import IommuOption, MapFlags
 
 _EVERYTHING = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class PhysicalRange:
+    """Physically contiguous memory.
+
+    Attributes:
+        start: physical address of the first byte.
+        length: bytes.
+    """
+
+    start: int
+    length: int
 
 
 class Ioas(IommufdObject, MappingSpace):
@@ -218,6 +232,21 @@ class Ioas(IommufdObject, MappingSpace):
             if not isinstance(one, IovaRange):
                 raise ArgumentTypeError(f"Ioas.allow_iovas(): ranges must hold IovaRange objects, not {one!r}")
         uapi.ioas_allow_iovas(self._fd(), self.id, [(one.start, one.last) for one in wanted])
+
+    @checked
+    def noiommu_address(self, iova: int, length: int = 1) -> PhysicalRange:
+        """Return where the memory at *iova* is: its physical address, and how much of *length* bytes is contiguous.
+
+        For an IOAS with a device that has no IOMMU (``VfioDevice.noiommu``), attached. Such a device takes physical
+        addresses, and nothing keeps it from others.
+
+        Raises:
+            NotSupportedError: the IOAS has no such device, or has one behind an IOMMU, too.
+            ObjectNotFoundError: nothing is mapped at *iova*.
+
+        Source: IOMMU_IOAS_NOIOMMU_GET_PA in include/uapi/linux/iommufd.h, since Linux 7.3.
+        """
+        return PhysicalRange(*uapi.ioas_noiommu_get_pa(self._fd(), self.id, iova, length))
 
     @property
     def huge_pages(self) -> bool:

@@ -30,6 +30,7 @@ from iommufd_py.pci.plans import (
 )
 from iommufd_py.pci.sysfs_write import PCI_DRIVERS, SysfsWrite, steps_by_hand
 from iommufd_py.pci.uses import uses
+from iommufd_py.vfio.sysfs import CDEV_NAMES
 
 CDEV_SECONDS = 5.0
 """How long to wait for a device's cdev after vfio-pci took it."""
@@ -275,7 +276,7 @@ def _cdev_awaited(address: str, seconds: float) -> Iterator[None]:
     monitor.filter_by("vfio-dev")
     monitor.start()  # before the event can come
     yield
-    numbers = entries(PCI_DEVICES / address / "vfio-dev", "vfio*/dev")
+    numbers = entries(PCI_DEVICES / address / "vfio-dev", f"{CDEV_NAMES}/dev")
     deadline = time.monotonic() + seconds
     for node in [_CDEVS / number.parent.name for number in numbers]:
         while not node.exists():
