@@ -2,6 +2,7 @@
 """A PCI device on vfio-pci, opened as a cdev or through its group."""
 
 from enum import IntFlag
+from uuid import UUID
 
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import DeviceError, InvalidFieldError, UnsupportedIoctlError
@@ -12,6 +13,7 @@ from iommufd_py.vfio.dmabuf import RegionDmabuf
 from iommufd_py.vfio.file import VfioFile
 from iommufd_py.vfio.interrupt import Interrupts
 from iommufd_py.vfio.region import Region
+from iommufd_py.vfio.vf_token import parse_vf_token
 
 # Where the command register is in the configuration space.
 _COMMAND = 0x04
@@ -81,6 +83,24 @@ class VfioPciDevice(VfioFile):
             DeviceError: the device has no such BAR, this part of it is not whole pages, or the kernel exports none.
         """
         return RegionDmabuf(self.region(index), offset, length)
+
+    @checked
+    def set_vf_token(self, token: UUID | str) -> None:
+        """Set the token that the users of the virtual functions need to open one; it replaces the one before.
+
+        Raises:
+            DeviceError: the device is no physical function of SR-IOV.
+
+        Source: VFIO_DEVICE_FEATURE_PCI_VF_TOKEN in include/uapi/linux/vfio.h.
+        """
+        uuid = parse_vf_token(token)
+        assert uuid is not None
+        try:
+            self.set_feature(DeviceFeature.PCI_VF_TOKEN, uuid.bytes)
+        except UnsupportedIoctlError:
+            raise DeviceError(
+                f"{self.bdf} is no physical function with SR-IOV: only such a device has a token"
+            ) from None
 
     @checked
     def has_feature(self, feature: DeviceFeature | int, operation: FeatureOperation) -> bool:

@@ -27,6 +27,12 @@ IN_USE = Machine(
         "nvme,addr=0x17.0,serial=functions,subsys=functions,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2",
     ),
 )
+SRIOV = Machine(
+    devices=(
+        "nvme-subsys,id=functions",
+        "nvme,addr=0x17.0,serial=functions,subsys=functions,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2",
+    )
+)
 NOIOMMU = Machine(
     iommu="none",
     devices=("edu,addr=0x1b.0,dma_mask=0xffffffffffffffff",),
@@ -43,9 +49,10 @@ SAFE_ONLY = ("iommufd.allow_unsafe_interrupts=0",)
         ("other_iommu", Machine(iommu="amd")),
         ("other_iommu", Machine(iommu="virtio", options=SAFE_ONLY)),
         ("devices_in_use", IN_USE),
+        ("sriov", SRIOV),
         ("noiommu", NOIOMMU),
     ],
-    ids=["none", "amd", "virtio", "in-use", "noiommu"],
+    ids=["none", "amd", "virtio", "in-use", "sriov", "noiommu"],
 )
 def test_machine(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     run_there(name, machine, monkeypatch)
