@@ -14,6 +14,7 @@ from iommufd_py.dma.coherency.cases import COHERENCY_CASES, run_coherency_case
 from iommufd_py.dma.coherency.harness import CoherencyHarness
 from iommufd_py.dma.coherency.readings import RULES, CoherencyResult, CoherencyVerdict
 from iommufd_py.dma.harness import Harness
+from iommufd_py.dma.peer import PeerCheck
 from iommufd_py.dma.storm import run_storm
 
 from .output import emit_json, emit_table, note
@@ -46,15 +47,32 @@ def dma() -> None:
     metavar="ROUNDS",
     help="Afterwards so many rounds of map, DMA, verify and unmap, each of random size and place.",
 )
+@click.option(
+    "--p2p",
+    type=BDF,
+    metavar="BDF",
+    help="Have the device also reach the memory BAR of this device, which is on vfio-pci or taken with --bind.",
+)
 @click.option("--seed", type=int, help="Seed of all random choices.  [default: a new one, which is printed]")
 @JSON_OPTION
 def check(
-    device: str, bind: bool, coherency: str, interrupt: bool, storm: int | None, seed: int | None, as_json: bool
+    device: str,
+    bind: bool,
+    coherency: str,
+    interrupt: bool,
+    storm: int | None,
+    p2p: str | None,
+    seed: int | None,
+    as_json: bool,
 ) -> None:
     """Check that a device's DMA reaches the memory of its IOVA, byte for byte, and is stopped where nothing is mapped.
 
     The check writes nothing to the namespaces of an NVMe controller, refuses a controller in use, and gives it back to
     its driver after a reset. An edu device takes 0.1 s for a transfer.
+
+    With --p2p the device writes to and reads from the largest prefetchable BAR of another device, through a dma-buf of
+    VFIO in its IOAS. The check restores the contents. The kernel must take the BAR out of reach when memory decoding of
+    that device goes off and when it is reset.
     """
     seed = random.randrange(1 << 32) if seed is None else seed
     driver = engine_for(device)
@@ -62,6 +80,8 @@ def check(
         if bind:
             stack.enter_context(pci.vfio_bound(device))
         log = stack.enter_context(FaultLog())
+        if bind and p2p:
+            stack.enter_context(pci.vfio_bound(p2p))
         iommufd = stack.enter_context(Iommufd())
         vfio = VfioDevice(iommufd, device)
         ioas = iommufd.alloc_ioas()
@@ -74,6 +94,8 @@ def check(
             if case in STOPPING:
                 log.await_room()
             results.append(run_case(case, harness))
+        if p2p:
+            results += PeerCheck(harness, VfioDevice(iommufd, p2p)).run()
         if storm:
             note(f"storm of {storm} rounds ...")
             results.append(run_storm(harness, storm))

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from iommufd_py import pci
+from iommufd_py.amd import EFR, Features, TableFormat
 from iommufd_py.base.environment import Environment
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.units import format_size
@@ -21,7 +22,7 @@ from .types import JSON_OPTION
 
 @click.command()
 @click.option(
-    "--registers", is_flag=True, help="Print every field of CAP and ECAP on a separate line, with its meaning."
+    "--registers", is_flag=True, help="Print each field of CAP and ECAP, or of EFR, on a line, with its meaning."
 )
 @click.option(
     "--ask",
@@ -34,10 +35,10 @@ def info(registers: bool, ask: bool, as_json: bool) -> None:
     """Show the features of this machine and its kernel, and the coherency of its IOMMUs.
 
     The command probes the features of the kernel and does not use its version. For every VT-d unit it prints CAP and
-    ECAP with the names of the specification, the devices behind the unit, and the coherency of a HWPT there with its
-    evidence. It distinguishes two flushes of the CPU caches. The flush of the IOMMU's page tables is needed if the page
-    walk does not snoop. The flush of the data pages is needed if the domain cannot force DMA to snoop; mainline does
-    not do it.
+    ECAP, for every AMD IOMMU EFR, with the names of the specification, the devices behind the unit, and the coherency
+    of a HWPT there with its evidence. It distinguishes two flushes of the CPU caches. The flush of the IOMMU's page
+    tables is needed if the page walk does not snoop. The flush of the data pages is needed if the domain cannot force
+    DMA to snoop; mainline does not do it.
 
     \b
     Examples:
@@ -141,6 +142,10 @@ def _group_types() -> str:
 def _show_iommu(iommu: Iommu, answers: dict[str, bool], registers: bool) -> None:
     facts = [("IOMMU", f"{iommu.name}, {iommu.kind}")]
     facts += _unit_facts(iommu.unit) if iommu.unit else list(iommu.registers.items())
+    if iommu.amd_table is not None:
+        facts.append(("tables", f"{iommu.amd_table} for DMA without PASID"))
+    if iommu.amd_features is not None:
+        facts += _amd_facts(iommu.amd_features)
     facts.append(("devices", " ".join(iommu.devices) or "none"))
     facts += _flush_facts(iommu.flushes())
     for bdf in iommu.devices:
@@ -148,14 +153,20 @@ def _show_iommu(iommu: Iommu, answers: dict[str, bool], registers: bool) -> None
             asked = iommu.flushes(answers[bdf])
             facts.append(("asked", f"{bdf}: {asked.coherency}: {asked.coherency_evidence}"))
     emit_facts(facts)
-    if iommu.unit and registers:
-        for name, fields, value in _registers(iommu.unit):
+    if registers:
+        for name, fields, value in _registers(iommu):
             click.echo()
             rows = [(field.name, field.bits, str(field.of(value)), field.meaning) for field in fields]
             emit_table((name, "bits", "value", "meaning"), rows)
 
 
-def _registers(unit: DmarUnit) -> tuple[tuple[str, tuple[Field, ...], int], ...]:
+def _registers(iommu: Iommu) -> tuple[tuple[str, tuple[Field, ...], int], ...]:
+    if iommu.unit is not None:
+        return _vtd_registers(iommu.unit)
+    return (("EFR", EFR, iommu.amd_features.efr),) if iommu.amd_features is not None else ()
+
+
+def _vtd_registers(unit: DmarUnit) -> tuple[tuple[str, tuple[Field, ...], int], ...]:
     return ("CAP", CAP, unit.capabilities.cap), ("ECAP", ECAP, unit.capabilities.ecap)
 
 
@@ -170,12 +181,31 @@ def _unit_facts(unit: DmarUnit) -> list[tuple[str, str]]:
         ("domains", f"{unit.domains_used} of {unit.domains_supported} used"),
         ("PASIDs", f"{capabilities.pasid_bits} bits" if capabilities.pasid_bits else "none"),
     ]
-    for name, fields, value in _registers(unit):
-        facts.append((name, f"{value:#x}: {_set_fields(fields, value)}"))
-        unset = [field.name for field in fields if not field.of(value)]
-        facts.append(("", f"zero: {' '.join(unset)}"))
-        if unknown := reserved_bits(fields, value):
-            facts.append(("", f"reserved, but set: bits {', '.join(map(str, unknown))}"))
+    for name, fields, value in _vtd_registers(unit):
+        facts += _register_facts(name, fields, value)
+    return facts
+
+
+def _amd_facts(features: Features) -> list[tuple[str, str]]:
+    v2 = f"{features.guest_levels} levels" if features.guest_levels else "none"
+    use = "" if features.v2_for_dma else ", not for DMA without PASID"
+    return [
+        (
+            "levels",
+            f"v1 (host) {features.host_levels or 'none'}; v2 (guest) {v2}{use if features.guest_levels else ''}",
+        ),
+        ("PASIDs", f"{features.pasid_bits} bits" if features.pasid_bits else "none"),
+        ("dirty bits", "in v1 page tables" if features.dirty_tracking else "none"),
+        *_register_facts("EFR", EFR, features.efr),
+    ]
+
+
+def _register_facts(name: str, fields: Sequence[Field], value: int) -> list[tuple[str, str]]:
+    facts = [(name, f"{value:#x}: {_set_fields(fields, value)}")]
+    unset = [field.name for field in fields if not field.of(value)]
+    facts.append(("", f"zero: {' '.join(unset)}"))
+    if unknown := reserved_bits(fields, value):
+        facts.append(("", f"reserved, but set: bits {', '.join(map(str, unknown))}"))
     return facts
 
 
@@ -208,6 +238,7 @@ def _iommu_document(iommu: Iommu, answers: dict[str, bool]) -> dict[str, Any]:
         "devices": iommu.devices,
         "registers": iommu.registers,
         "vtd": None,
+        "amd": None if iommu.amd_table is None else _amd_document(iommu.amd_table, iommu.amd_features),
         "flushes": iommu.flushes().as_dict(),
         "asked": {bdf: iommu.flushes(dma_cc).as_dict() for bdf, dma_cc in answers.items() if bdf in iommu.devices},
     }
@@ -232,3 +263,18 @@ def _iommu_document(iommu: Iommu, answers: dict[str, bool]) -> dict[str, Any]:
             "ecap_reserved_bits": reserved_bits(ECAP, capabilities.ecap),
         }
     return document
+
+
+def _amd_document(table: TableFormat, features: Features | None) -> dict[str, Any]:
+    if features is None:
+        return {"table_format": table, "efr": None}
+    return {
+        "table_format": table,
+        "efr": features.efr,
+        "efr_fields": decode(EFR, features.efr),
+        "efr_reserved_bits": reserved_bits(EFR, features.efr),
+        "host_levels": features.host_levels,
+        "guest_levels": features.guest_levels,
+        "pasid_bits": features.pasid_bits,
+        "dirty_tracking": features.dirty_tracking,
+    }

@@ -3,14 +3,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from click.core import ParameterSource
 
 from iommufd_py.lab.cache import VARIANTS
 from iommufd_py.lab.config import Configuration
-from iommufd_py.lab.machine import Machine, NativeMachine
+from iommufd_py.lab.machine import IommuModel, Machine, NativeMachine
 
 from .types import SIZE
 
@@ -26,6 +26,9 @@ def machine_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options of a machine to a command."""
     for option in reversed(
         (
+            click.option(
+                "--iommu", type=click.Choice(get_args(IommuModel)), default="vtd", help="The IOMMU that QEMU emulates."
+            ),
             click.option(
                 "--coherent/--non-coherent", default=False, help="Whether the IOMMU can enforce snooping (ECAP.SC)."
             ),
@@ -51,6 +54,20 @@ def machine_options(function: Callable[..., None]) -> Callable[..., None]:
             DEBUG,
             click.option("--memory", type=SIZE, default="2G", help="Memory of the guest."),
             click.option("--cpus", type=click.IntRange(min=1), default=2, help="CPUs of the guest."),
+            click.option(
+                "--device",
+                "devices",
+                multiple=True,
+                metavar="QEMU-DEVICE",
+                help="One more device, as QEMU's -device takes it.",
+            ),
+            click.option(
+                "--append",
+                "options",
+                multiple=True,
+                metavar="WORDS",
+                help="Further words of the kernel's command line.",
+            ),
             click.option("--rw", type=DIRECTORY, multiple=True, help="Also share this directory read-write."),
         )
     ):
@@ -63,10 +80,13 @@ def machine_of(native: bool, memory: int, **properties: Any) -> Machine | Native
     return _native_machine(memory) if native else virtual_machine(memory, **properties)
 
 
-def virtual_machine(memory: int, evict: int | None, evict_seed: int, **properties: Any) -> Machine:
-    """Return the machine with VT-d that the options describe; build its emulator if it needs one."""
+def virtual_machine(
+    memory: int, evict: int | None, evict_seed: int, options: tuple[str, ...], **properties: Any
+) -> Machine:
+    """Return the virtual machine that the options describe; build its emulator if it needs one."""
+    words = tuple(word for option in options for word in option.split())
     try:
-        machine = Machine(memory_bytes=memory, evict=evict or 0, seed=evict_seed, **properties)
+        machine = Machine(memory_bytes=memory, evict=evict or 0, seed=evict_seed, options=words, **properties)
     except ValueError as failure:
         raise click.UsageError(str(failure)) from None
     if machine.incoherent:
@@ -81,10 +101,11 @@ def virtual_machine(memory: int, evict: int | None, evict_seed: int, **propertie
 
 def _native_machine(memory: int) -> NativeMachine:
     given = click.get_current_context().get_parameter_source
-    for option in ("coherent", "scalable", "incoherent", "evict", "evict_seed", "cpus"):
+    for option in ("iommu", "coherent", "scalable", "incoherent", "evict", "evict_seed", "cpus", "devices", "options"):
         if given(option) is not ParameterSource.DEFAULT:
             raise click.UsageError(
-                "--native has one CPU and no VT-d; the coherency of its mock devices is an option of each command"
+                "--native has one CPU, no QEMU, and no IOMMU but that of the mock driver: leave out the options that "
+                "describe a virtual machine"
             )
     try:
         return NativeMachine(memory_bytes=memory)

@@ -5,6 +5,7 @@ from iommufd_py.base.coherency import Coherency, CoherencyEvidence, FlushCount
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.errors import (
     AlreadyMappedError,
+    ArgumentValueError,
     BackingError,
     BusyError,
     ClosedError,
@@ -25,9 +26,10 @@ from iommufd_py.mock import AccessPin, MockAccess, MockDevice, flush_count
 from iommufd_py.objects.buffer import Backing, DmaBuffer
 from iommufd_py.objects.device import Attachment, BoundDevice, HwInfo
 from iommufd_py.objects.dirty import DirtyBitmap, DirtyTracking
+from iommufd_py.objects.dmabuf import Dmabuf
 from iommufd_py.objects.fault import EventQueue, FaultQueue, PageFault
 from iommufd_py.objects.hwpt import Hwpt, HwptData, NestedHwpt, vtd_stage1, vtd_stage1_invalidation
-from iommufd_py.objects.ioas import DmaMapping, Ioas
+from iommufd_py.objects.ioas import DmaMapping, Ioas, PhysicalRange
 from iommufd_py.objects.iommufd import Iommufd
 from iommufd_py.objects.viommu import HwQueue, VDevice, VEvent, VEventQueue, VIommu, VIommuMemory
 from iommufd_py.uapi.enums import (
@@ -56,17 +58,19 @@ from iommufd_py.uapi.enums import (
 )
 from iommufd_py.vfio.container import Container
 from iommufd_py.vfio.device import VfioDevice
+from iommufd_py.vfio.dmabuf import RegionDmabuf
 from iommufd_py.vfio.group import VfioGroup, VfioGroupDevice
 from iommufd_py.vfio.interrupt import Interrupts
 from iommufd_py.vfio.ioas_container import IoasContainer
 from iommufd_py.vfio.modes import open_container
-from iommufd_py.vfio.pci_device import VfioPciDevice
+from iommufd_py.vfio.pci_device import PciCommand, VfioPciDevice
 from iommufd_py.vfio.region import Region, RegionMapping
 from iommufd_py.vfio.type1 import Type1Container, Type1Mapping
 
 __all__ = [
     "AccessPin",
     "AlreadyMappedError",
+    "ArgumentValueError",
     "Attachment",
     "Backing",
     "BackingError",
@@ -86,6 +90,7 @@ __all__ = [
     "DmaBuffer",
     "DmaError",
     "DmaMapping",
+    "Dmabuf",
     "EventQueue",
     "FaultQueue",
     "FeatureOperation",
@@ -121,7 +126,10 @@ __all__ = [
     "PageFault",
     "PageFaultPermission",
     "PageResponse",
+    "PciCommand",
+    "PhysicalRange",
     "Region",
+    "RegionDmabuf",
     "RegionFlags",
     "RegionIndex",
     "RegionMapping",

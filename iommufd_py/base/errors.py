@@ -189,6 +189,10 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_IOAS_MAP_FILE", _errno.ENOSPC): _NO_ROOM,
     ("IOMMU_IOAS_MAP_FILE", _errno.ENOMEM): _MEMLOCK,
     ("IOMMU_IOAS_MAP_FILE", _errno.EBADF): "the file descriptor is not an open memfd or dma-buf",
+    ("IOMMU_IOAS_NOIOMMU_GET_PA", _errno.EOPNOTSUPP): (
+        "the IOAS has no device without an IOMMU, or has one behind an IOMMU, too"
+    ),
+    ("IOMMU_IOAS_NOIOMMU_GET_PA", _errno.ENOENT): "nothing is mapped at this IOVA",
     ("IOMMU_IOAS_COPY", _errno.EINVAL): _NOT_IN_RANGE,
     ("IOMMU_IOAS_COPY", _errno.EEXIST): _TAKEN,
     ("IOMMU_IOAS_COPY", _errno.ENOSPC): _NO_ROOM,
@@ -287,7 +291,9 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_HWPT_SET_DIRTY_TRACKING", _errno.EOPNOTSUPP): (
         "the HWPT was not made with IOMMU_HWPT_ALLOC_DIRTY_TRACKING; ask for it when allocating it"
     ),
-    ("IOMMU_IOAS_MAP_FILE", _errno.ENODEV): "the dma-buf's exporter has revoked its memory",
+    ("IOMMU_IOAS_MAP_FILE", _errno.ENODEV): (
+        "the dma-buf's exporter has revoked its memory: its device is in reset, or memory decoding is off"
+    ),
     ("IOMMU_VFIO_IOAS", _errno.ENODEV): "no compatibility IOAS is set on this iommufd",
 }
 

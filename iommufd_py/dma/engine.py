@@ -12,10 +12,7 @@ from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.objects.mapping import Mapping
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.enums import IrqIndex, MapFlags, RegionIndex
-from iommufd_py.vfio.pci_device import VfioPciDevice
-
-# PCI configuration space: the command register, and its bits that enable a device's BARs and its DMA.
-_COMMAND, _MEMORY, _BUS_MASTER = 0x04, 1 << 1, 1 << 2
+from iommufd_py.vfio.pci_device import PciCommand, VfioPciDevice
 
 
 class AddressSpace(Protocol):
@@ -116,7 +113,7 @@ class DmaEngine(Resource):
         try:
             # The kernel's zeros may still be in the caches. They must not overwrite data of the device later.
             self._sync()
-            self._command(set_bits=_MEMORY | _BUS_MASTER)
+            self.device.change_command(set_bits=PciCommand.MEMORY | PciCommand.BUS_MASTER)
             self._start()
         except BaseException:
             self.close()
@@ -213,10 +210,6 @@ class DmaEngine(Resource):
         if not self.snooped:
             self._buffer.flush(offset, length)
 
-    def _command(self, *, set_bits: int = 0, clear_bits: int = 0) -> None:
-        config = self.device.config
-        config.write_int(_COMMAND, config.read_int(_COMMAND, 2) & ~clear_bits | set_bits, 2)
-
     def _check(self, limits: TransferLimits, iova: int, length: int) -> None:
         self._check_open()
         if not 0 < length <= limits.max_bytes or length % limits.granule or iova % limits.alignment:
@@ -228,7 +221,7 @@ class DmaEngine(Resource):
         try:
             self._stop()
         finally:
-            self._command(clear_bits=_BUS_MASTER)
+            self.device.change_command(clear_bits=PciCommand.BUS_MASTER)
             if self._interrupts is not None:
                 self._interrupts.close()
             self._registers.close()

@@ -184,6 +184,10 @@ class Harness:
             return str(failure)
         return ""
 
+    def await_fault_room(self) -> None:
+        """Wait until the kernel will write the next fault down."""
+        self._log.await_room()
+
     def faults(self, *, expected: bool = False) -> tuple[DmaFault, ...]:
         """Return the device's faults since the last call. If one is *expected*, wait for it up to a second."""
         return self._log.take(self.bdf, _FAULT_SECONDS if expected else 0.0)

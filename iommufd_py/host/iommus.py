@@ -4,11 +4,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from iommufd_py.amd import Features, TableFormat, flushes_of_amd, table_format
 from iommufd_py.base.sysfs import attribute_text, entries, target_name
 from iommufd_py.vtd import DmarUnit, dmar_units
 from iommufd_py.vtd.coherency import Flushes, IommuKind, flushes_of, flushes_of_vtd
 
 _CLASS = Path("/sys/class/iommu")
+_COMMAND_LINE = Path("/proc/cmdline")
 _OPTIONS = ("intel_iommu=", "amd_iommu=", "iommu=", "iommu.", "iommufd.", "vfio")
 
 
@@ -21,6 +23,8 @@ class Iommu:
         kind: vendor or driver.
         unit: description of a VT-d unit; None for another IOMMU.
         registers: registers of another IOMMU as sysfs shows them, by attribute.
+        amd_features: the feature register of an AMD IOMMU, None for another one or if sysfs does not show it.
+        amd_table: the format of the page tables that the kernel makes for an AMD IOMMU, None for another one.
         devices: names of the devices behind it, mostly PCI addresses.
     """
 
@@ -28,30 +32,40 @@ class Iommu:
     kind: IommuKind
     unit: DmarUnit | None
     registers: dict[str, str]
+    amd_features: Features | None
+    amd_table: TableFormat | None
     devices: tuple[str, ...]
 
     def flushes(self, dma_cc: bool | None = None) -> Flushes:
         """Return the flushes of a HWPT behind this IOMMU, from the kernel's answer *dma_cc* or else as a prediction."""
         if self.unit is not None:
             return flushes_of_vtd(self.unit.capabilities, self.unit.scalable, dma_cc)
+        if self.amd_table is not None:
+            return flushes_of_amd(self.amd_table, dma_cc)
         return flushes_of(self.kind, dma_cc)
 
 
 def iommus() -> tuple[Iommu, ...]:
     """Return the IOMMUs that the kernel uses, those of VT-d first."""
     units = dmar_units()
-    found = [Iommu(unit.name, IommuKind.INTEL_VTD, unit, {}, unit.devices) for unit in units]
+    found = [Iommu(unit.name, IommuKind.INTEL_VTD, unit, {}, None, None, unit.devices) for unit in units]
     names = {unit.name for unit in units}
     others = [path for path in _CLASS.glob("*") if path.name not in names]
     return (*found, *(_other(path) for path in sorted(others)))
 
 
 def _other(path: Path) -> Iommu:
+    registers = {one.name: attribute_text(one) for one in entries(path / "amd-iommu")}
+    kind = _kind(path)
+    # "%llx", without 0x: amd_iommu_show_features() in drivers/iommu/amd/init.c.
+    features = Features(int(registers["features"], 16)) if registers.get("features") else None
     return Iommu(
         name=path.name,
-        kind=_kind(path),
+        kind=kind,
         unit=None,
-        registers={one.name: attribute_text(one) for one in entries(path / "amd-iommu")},
+        registers=registers,
+        amd_features=features,
+        amd_table=table_format(_COMMAND_LINE.read_text(), features) if kind is IommuKind.AMD_VI else None,
         devices=tuple(one.name for one in entries(path / "devices")),
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 Accel = Literal["kvm", "tcg"]
-IommuModel = Literal["intel", "amd", "virtio", "none"]
+IommuModel = Literal["vtd", "amd", "virtio", "none"]
 
 TEST_DEVICES = ("0000:00:10.0", "0000:00:11.0")
 """PCI addresses of the two ``edu`` devices (1234:11e8), each in an IOMMU group of its own.
@@ -17,6 +17,14 @@ Source: docs/specs/edu.rst of QEMU.
 
 NVME_DEVICE = "0000:00:12.0"
 """PCI address of an NVMe controller on the driver ``nvme``. Its namespace is empty, and is lost with the guest."""
+
+PEER_DEVICE = "0000:00:1a.0"
+"""PCI address of an ``ivshmem-plain`` (1af4:1110), whose BAR2 is memory: a target of the DMA of other devices.
+
+Source: docs/specs/ivshmem-spec.rst of QEMU.
+"""
+
+_PEER_BYTES = 1 << 20
 
 # Name of the block device of the NVMe namespace. scratch_args() defines it, and the machine's arguments refer to it.
 _SCRATCH = "scratch"
@@ -34,6 +42,9 @@ _KERNEL_ARGS = (
 )
 
 _OTHER_IOMMUS: dict[IommuModel, str] = {"amd": "amd-iommu,intremap=on", "virtio": "virtio-iommu-pci"}
+
+# QEMU's AMD and virtio IOMMUs remap no interrupts, which iommufd and type1 refuse without these words.
+_UNSAFE_INTERRUPTS = ("iommufd.allow_unsafe_interrupts=1", "vfio_iommu_type1.allow_unsafe_interrupts=1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +68,7 @@ class Machine:
         options: further words of the kernel's command line.
     """
 
-    iommu: IommuModel = "intel"
+    iommu: IommuModel = "vtd"
     coherent: bool = False
     scalable: bool = False
     incoherent: bool = False
@@ -73,8 +84,10 @@ class Machine:
     def __post_init__(self) -> None:
         if self.cpus < 1:
             raise ValueError(f"a machine needs at least one CPU, not {self.cpus}")
-        if self.incoherent and self.iommu != "intel":
-            raise ValueError("the machine where DMA need not snoop the CPU caches has a VT-d")
+        if self.iommu != "vtd" and (self.coherent or self.scalable):
+            raise ValueError("snoop control and scalable mode are properties of VT-d: choose that IOMMU")
+        if self.incoherent and self.iommu != "vtd":
+            raise ValueError("only VT-d has a machine whose CPU caches DMA does not snoop")
         if self.evict and not self.incoherent:
             raise ValueError("only the incoherent machine has CPU caches that lines can leave")
         if self.memory_bytes < (self.hugepages << 21) + (512 << 20):
@@ -84,7 +97,7 @@ class Machine:
             )
 
     def __str__(self) -> str:
-        if self.iommu != "intel":
+        if self.iommu != "vtd":
             return f"q35 {self.iommu}-iommu" if self.iommu != "none" else "q35 without IOMMU"
         mode = " x-scalable-mode=on" if self.scalable else ""
         if self.incoherent:
@@ -114,6 +127,8 @@ class Machine:
         for address in TEST_DEVICES:
             args += ["-device", f"edu,addr={_slot(address)}{edu}"]
         args += ["-device", f"nvme,addr={_slot(NVME_DEVICE)},serial=iommufd-lab,drive={_SCRATCH}{nvme}"]
+        args += ["-object", f"memory-backend-ram,id=peer,size={_PEER_BYTES},share=on"]
+        args += ["-device", f"ivshmem-plain,addr={_slot(PEER_DEVICE)},memdev=peer"]
         for device in self.devices:
             args += ["-device", device]
         return tuple(args)
@@ -121,7 +136,7 @@ class Machine:
     def _iommu_devices(self) -> tuple[str, ...]:
         if self.iommu == "none":
             return ()
-        if self.iommu != "intel":
+        if self.iommu != "vtd":
             return (_OTHER_IOMMUS[self.iommu],)
         vtd = ["intel-iommu", "intremap=on", "caching-mode=on", f"snoop-control={'on' if self.coherent else 'off'}"]
         if self.scalable:
@@ -130,9 +145,12 @@ class Machine:
 
     def kernel_args(self) -> tuple[str, ...]:
         """Arguments for the guest kernel's command line."""
-        vtd = ("intel_iommu=on,sm_on" if self.scalable else "intel_iommu=on",) if self.iommu == "intel" else ()
+        if self.iommu == "vtd":
+            iommu: tuple[str, ...] = ("intel_iommu=on,sm_on" if self.scalable else "intel_iommu=on",)
+        else:
+            iommu = _UNSAFE_INTERRUPTS if self.iommu != "none" else ()
         return (
-            *vtd,
+            *iommu,
             f"hugepages={self.hugepages}",
             # An emulated CPU on a busy host misses the ticks that the kernel counts at boot; it would panic over that.
             "no_timer_check",

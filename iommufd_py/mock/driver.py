@@ -7,10 +7,10 @@ from iommufd_py.base.arguments import checked
 from iommufd_py.base.coherency import Coherency, FlushCount
 from iommufd_py.base.errors import NotSupportedError, UnsupportedIoctlError
 from iommufd_py.objects.dirty import DirtyBitmap
+from iommufd_py.objects.dmabuf import Dmabuf
 from iommufd_py.objects.hwpt import Hwpt, NestedHwpt
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.iommufd import Iommufd
-from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.call import address_of_buffer
 from iommufd_py.uapi.enums import MockDeviceFlags
 from iommufd_py.uapi.iommufd_test import command, command_result
@@ -70,38 +70,25 @@ def set_dirty(hwpt: Hwpt, pages: DirtyBitmap) -> int:
     return int(answer.dirty.out_nr_dirty)
 
 
-class MockDmabuf(Resource):
-    """A dma-buf of the mock driver, whose memory the driver can revoke.
-
-    Attributes:
-        length: bytes.
-    """
+class MockDmabuf(Dmabuf):
+    """A dma-buf of the mock driver, whose memory the driver can revoke."""
 
     @checked
     def __init__(self, iommufd: Iommufd, length: int) -> None:
-        super().__init__(iommufd)
+        super().__init__(length, iommufd)
         self._iommufd = iommufd
-        self.length = length
         fd = iommufd.fileno()
         # Linux 7.3.4 makes the descriptor but returns 0. The descriptor is then the lowest free number.
         lowest_free = os.dup(fd)
         os.close(lowest_free)
         with self._opening():
             made = command_result(fd, "DMABUF_GET", 0, "dmabuf_get", length=length, open_flags=os.O_CLOEXEC)
-            self._fd = made or lowest_free
-
-    def fileno(self) -> int:
-        """Return the file descriptor, for :meth:`Ioas.map_fd`."""
-        self._check_open()
-        return self._fd
+            self.fd = made or lowest_free
 
     @checked
     def revoke(self, revoked: bool = True) -> None:
         """Revoke the memory, or restore it if *revoked* is false."""
         command(self._iommufd.fileno(), "DMABUF_REVOKE", 0, "dmabuf_revoke", dmabuf_fd=self.fileno(), revoked=revoked)
-
-    def _release(self) -> None:
-        os.close(self._fd)
 
 
 @checked

@@ -14,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from iommufd_py.base.arguments import check_integer, checked
-from iommufd_py.base.errors import ArgumentValueError, BackingError
+from iommufd_py.base.errors import BackingError
 from iommufd_py.base.units import format_size
-from iommufd_py.objects.resource import Resource
+from iommufd_py.objects.mappable import Mappable
 from iommufd_py.uapi.cache import flush_lines
 from iommufd_py.uapi.call import address_of_buffer
 from iommufd_py.uapi.syscalls import MAX_NODE, memory_on_node
@@ -85,7 +85,7 @@ def frame_number(entry: int) -> int:
     return entry & _PAGEMAP_FRAME if entry & _PAGEMAP_PRESENT else 0
 
 
-class DmaBuffer(Resource):
+class DmaBuffer(Mappable):
     """User memory in pages of one kind, aligned to the page and present from the start.
 
     close() first closes every mapping of the buffer, so that no device reaches memory that is freed.
@@ -140,14 +140,6 @@ class DmaBuffer(Resource):
         """The memory, writable; release the view before the buffer is closed."""
         self._check_open()
         return memoryview(self._memory)[self._offset : self._offset + self.length]
-
-    def check_range(self, offset: int, length: int) -> None:
-        """Raise ArgumentValueError unless the range lies inside the buffer."""
-        self._check_open()
-        if type(offset) is not int or type(length) is not int:
-            offset, length = check_integer("offset", offset), check_integer("length", length)
-        if offset < 0 or length < 0 or offset + length > self.length:
-            raise ArgumentValueError(f"{length} bytes from offset {offset} are not inside {self!r}")
 
     @checked
     def flush(self, offset: int = 0, length: int | None = None) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.coherency import Coherency, CoherencyEvidence
+from iommufd_py.base.errors import NotSupportedError
 from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.fault import FaultQueue
 from iommufd_py.objects.hwpt import Hwpt, HwptData, NestedHwpt
@@ -41,6 +42,14 @@ class HwInfo:
             return None
         cap, ecap = struct.unpack_from("=8xQQ", self.data)
         return cap, ecap
+
+    @property
+    def amd_registers(self) -> tuple[int, int] | None:
+        """EFR and EFR2 of an AMD IOMMU (struct iommu_hw_info_amd), None for another IOMMU."""
+        if self.type != HwInfoType.AMD:
+            return None
+        efr, efr2 = struct.unpack_from("=QQ", self.data)
+        return efr, efr2
 
 
 class BoundDevice(IommufdDevice):
@@ -111,13 +120,20 @@ class BoundDevice(IommufdDevice):
         hwpt = Hwpt(ioas, self.dev_id, flags, data=data, fault_queue=fault_queue)
         try:
             dma_cc = ioas.dma_cc() if ioas_decides else self._dma_cc_alone(flags, data)
-            registers = self.hw_info().vtd_registers
-            hwpt.evidence = CoherencyEvidence(dma_cc, registers[1] if registers else None)
+            hwpt.evidence = CoherencyEvidence(dma_cc, self._ecap())
             hwpt.evidence.require(coherency, self.name)
         except BaseException:
             hwpt.close()
             raise
         return hwpt
+
+    def _ecap(self) -> int | None:
+        """Return ECAP of the VT-d unit, None for another IOMMU and for none."""
+        try:
+            registers = self.hw_info().vtd_registers
+        except NotSupportedError:  # a device without an IOMMU
+            return None
+        return registers[1] if registers else None
 
     def _dma_cc_alone(self, flags: HwptAllocFlags, data: HwptData | None) -> bool:
         """Return VFIO_DMA_CC_IOMMU of an equal HWPT on a new IOAS."""

@@ -2,18 +2,33 @@
 """An IO address space and its mappings."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from iommufd_py.base.arguments import check_integer, checked
 from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError, IommufdError, ObjectNotFoundError
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.buffer import DmaBuffer
+from iommufd_py.objects.mappable import Mappable
 from iommufd_py.objects.mapping import Mapping, MappingSpace
 from iommufd_py.objects.object import IommufdFile, IommufdObject
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.enums import IommuOption, MapFlags
 
 _EVERYTHING = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class PhysicalRange:
+    """Physically contiguous memory.
+
+    Attributes:
+        start: physical address of the first byte.
+        length: bytes.
+    """
+
+    start: int
+    length: int
 
 
 class Ioas(IommufdObject, MappingSpace):
@@ -91,16 +106,20 @@ class Ioas(IommufdObject, MappingSpace):
     @checked
     def map_file(
         self,
-        buffer: DmaBuffer,
+        buffer: Mappable,
         iova: int | None = None,
         *,
         offset: int = 0,
         length: int | None = None,
         flags: MapFlags = MapFlags.READ_WRITE,
     ) -> "DmaMapping":
-        """Map a memfd buffer through its file descriptor instead of its address (IOMMU_IOAS_MAP_FILE).
+        """Map a memfd buffer, or a :class:`Dmabuf`, through its file descriptor (IOMMU_IOAS_MAP_FILE).
 
-        Source: f4986a72d6e4 ("iommufd: Add IOMMU_IOAS_MAP_FILE", v6.13).
+        Source: f4986a72d6e4 ("iommufd: Add IOMMU_IOAS_MAP_FILE", v6.13); 44ebaa1744fd ("iommufd: Accept a DMABUF
+        through IOMMU_IOAS_MAP_FILE", v6.19).
+
+        Raises:
+            IommufdError: ENODEV for a dma-buf that is revoked.
         """
         if buffer.fd is None:
             raise ArgumentValueError(f"{buffer!r} has no file descriptor: map_file needs a memfd backing")
@@ -213,6 +232,21 @@ class Ioas(IommufdObject, MappingSpace):
             if not isinstance(one, IovaRange):
                 raise ArgumentTypeError(f"Ioas.allow_iovas(): ranges must hold IovaRange objects, not {one!r}")
         uapi.ioas_allow_iovas(self._fd(), self.id, [(one.start, one.last) for one in wanted])
+
+    @checked
+    def noiommu_address(self, iova: int, length: int = 1) -> PhysicalRange:
+        """Return where the memory at *iova* is: its physical address, and how much of *length* bytes is contiguous.
+
+        For an IOAS with a device that has no IOMMU (``VfioDevice.noiommu``), attached. Such a device takes physical
+        addresses, and nothing keeps it from others.
+
+        Raises:
+            NotSupportedError: the IOAS has no such device, or has one behind an IOMMU, too.
+            ObjectNotFoundError: nothing is mapped at *iova*.
+
+        Source: IOMMU_IOAS_NOIOMMU_GET_PA in include/uapi/linux/iommufd.h, since Linux 7.3.
+        """
+        return PhysicalRange(*uapi.ioas_noiommu_get_pa(self._fd(), self.id, iova, length))
 
     @property
     def huge_pages(self) -> bool:

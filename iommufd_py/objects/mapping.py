@@ -4,10 +4,12 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from iommufd_py.base.errors import ArgumentValueError
 from iommufd_py.base.iova import IovaRange
 from iommufd_py.base.signals import held_signals
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.buffer import DmaBuffer
+from iommufd_py.objects.mappable import Mappable
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.enums import MapFlags
 
@@ -24,7 +26,7 @@ class Mapping(Resource):
     """
 
     def __init__(
-        self, space: "MappingSpace", buffer: DmaBuffer, iova: int, length: int, offset: int, flags: MapFlags
+        self, space: "MappingSpace", buffer: Mappable, iova: int, length: int, offset: int, flags: MapFlags
     ) -> None:
         # Programs make thousands of mappings by ioctls of microseconds. So this constructor does the work of Resource's
         # for just two resources below, without its calls and loops, which take 0.4 us.
@@ -58,7 +60,13 @@ class Mapping(Resource):
 
     @property
     def user_va(self) -> int:
-        """Where the mapped memory starts in this process."""
+        """Where the mapped memory starts in this process.
+
+        Raises:
+            ArgumentValueError: it is memory of a device, which has no address here.
+        """
+        if not isinstance(self.buffer, DmaBuffer):
+            raise ArgumentValueError(f"{self.buffer!r} has no address in this process: map the region that it is of")
         return self.buffer.user_va + self.offset
 
 

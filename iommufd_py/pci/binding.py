@@ -30,6 +30,7 @@ from iommufd_py.pci.plans import (
 )
 from iommufd_py.pci.sysfs_write import PCI_DRIVERS, SysfsWrite, steps_by_hand
 from iommufd_py.pci.uses import uses
+from iommufd_py.vfio.sysfs import CDEV_NAMES
 
 CDEV_SECONDS = 5.0
 """Seconds to wait for a device's cdev after the bind to vfio-pci."""
@@ -276,7 +277,7 @@ def _cdev_awaited(address: str, seconds: float) -> Iterator[None]:
     monitor.filter_by("vfio-dev")
     monitor.start()  # listen before the event can occur
     yield
-    numbers = entries(PCI_DEVICES / address / "vfio-dev", "vfio*/dev")
+    numbers = entries(PCI_DEVICES / address / "vfio-dev", f"{CDEV_NAMES}/dev")
     deadline = time.monotonic() + seconds
     for node in [_CDEVS / number.parent.name for number in numbers]:
         while not node.exists():

@@ -11,6 +11,7 @@ from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.pci_address import normalize_bdf
 from iommufd_py.base.sysfs import attribute_text, entries, target_name
 from iommufd_py.pci.names import installed_names
+from iommufd_py.vfio.sysfs import CDEV_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def _describe(device: Any) -> PciDevice | None:
     """Describe a function of udev's list; None if it has been removed meanwhile."""
     path = Path(device.sys_path)
     group, unit = target_name(path / "iommu_group"), path / "iommu"
-    cdevs = entries(path / "vfio-dev", "vfio*")
+    cdevs = entries(path / "vfio-dev", CDEV_NAMES)
     vendor, model, code = (attribute_text(path / name).removeprefix("0x") for name in ("vendor", "device", "class"))
     node = attribute_text(path / "numa_node")
     properties: Mapping[str, str] = device.properties

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from iommufd_py.uapi.call import address_of, fill, issue_argsz, issue_pointer, issue_value
-from iommufd_py.uapi.enums import GroupFlags, IrqFlags, RegionFlags
+from iommufd_py.uapi.call import address_of, fill, issue_argsz, issue_pointer, issue_value, pack
+from iommufd_py.uapi.enums import DeviceFeature, FeatureOperation, GroupFlags, IrqFlags, RegionFlags
 from iommufd_py.uapi.ffi import ffi, lib
 
 
@@ -211,14 +211,27 @@ def device_reset(fd: int) -> None:
 
 def device_feature(fd: int, flags: int, data: bytes = b"") -> bytes:
     """Get, set or probe a feature (its index and VFIO_DEVICE_FEATURE_{GET,SET,PROBE} in *flags*); returns its data."""
+    return _feature(fd, flags, data, {})[1]
+
+
+def _feature(fd: int, flags: int, data: bytes, shown: Mapping[str, object]) -> tuple[int, bytes]:
+    """Issue VFIO_DEVICE_FEATURE and return its result and data; an error shows the fields *shown*, too."""
     header = ffi.sizeof("struct vfio_device_feature")
     memory = ffi.new("uint64_t[]", (header + len(data) + 7) // 8)
     arg = ffi.cast("struct vfio_device_feature *", memory)
     arg.argsz = header + len(data)
     fill("VFIO_DEVICE_FEATURE", arg, {"flags": flags})
     ffi.memmove(arg.data, data, len(data))
-    issue_pointer(fd, "VFIO_DEVICE_FEATURE", arg, {"flags": flags})
-    return bytes(ffi.buffer(arg.data, len(data)))
+    result = issue_pointer(fd, "VFIO_DEVICE_FEATURE", arg, {"flags": flags, **shown})
+    return result, bytes(ffi.buffer(arg.data, len(data)))
+
+
+def device_export_dmabuf(fd: int, region_index: int, offset: int, length: int, open_flags: int) -> int:
+    """Export *length* bytes of a region from *offset* as a dma-buf and return its descriptor."""
+    fields = {"region_index": region_index, "open_flags": open_flags}
+    dma_range = {"offset": offset, "length": length}
+    data = pack("vfio_device_feature_dma_buf", **fields, nr_ranges=1) + pack("vfio_region_dma_range", **dma_range)
+    return _feature(fd, FeatureOperation.GET | DeviceFeature.DMA_BUF, data, fields | dma_range)[0]
 
 
 # --- type1 -------------------------------------------------------------------------------------------------------

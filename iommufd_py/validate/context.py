@@ -23,6 +23,7 @@ from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.mock import MockAccess, flush_count, limit_memory
 from iommufd_py.objects.buffer import Backing, DmaBuffer
 from iommufd_py.objects.device import BoundDevice
+from iommufd_py.objects.dmabuf import Dmabuf
 from iommufd_py.objects.hwpt import Hwpt
 from iommufd_py.objects.ioas import DmaMapping, Ioas
 from iommufd_py.objects.iommufd import Iommufd
@@ -164,6 +165,14 @@ class ScenarioContext:
         buffer = Buffer(f"buffer {len(self._buffers) + 1}", memory)
         self._buffers.append(buffer)
         return buffer
+
+    def dmabuf(self) -> Dmabuf:
+        """Make a dma-buf of one page or more: of the mock driver, or a BAR of the VFIO device.
+
+        Raises:
+            SkipError: there can be none.
+        """
+        return self.keep(self._driver.dmabuf(self.iommufd, self.any_device()))
 
     def device(self, coherency: Coherency) -> BoundDevice:
         """Return the scenario's device of this coherency.

@@ -4,12 +4,17 @@
 from typing import Protocol
 
 from iommufd_py.base.coherency import Coherency
-from iommufd_py.base.errors import InvalidFieldError, SkipError
-from iommufd_py.mock import MockDevice
+from iommufd_py.base.errors import DeviceError, InvalidFieldError, NotSupportedError, SkipError
+from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.mock import MockDevice, MockDmabuf
 from iommufd_py.objects.device import BoundDevice
+from iommufd_py.objects.dmabuf import Dmabuf
 from iommufd_py.objects.iommufd import Iommufd
-from iommufd_py.uapi.enums import MockDeviceFlags
+from iommufd_py.uapi.enums import MockDeviceFlags, RegionIndex
 from iommufd_py.vfio.device import VfioDevice
+from iommufd_py.vfio.pci_device import PciCommand
+
+_DMABUF_BYTES = 4 * PAGE_BYTES
 
 
 class Driver(Protocol):
@@ -19,6 +24,10 @@ class Driver(Protocol):
 
     def open(self, iommufd: Iommufd, coherency: Coherency) -> BoundDevice:
         """Return a device whose domains have this coherency."""
+        ...
+
+    def dmabuf(self, iommufd: Iommufd, device: BoundDevice) -> Dmabuf:
+        """Return a dma-buf of one page or more, of *device* if it exports any."""
         ...
 
 
@@ -38,6 +47,13 @@ class MockDriver:
         except InvalidFieldError:
             raise SkipError("the mock driver of this kernel has no coherent devices") from None
 
+    def dmabuf(self, iommufd: Iommufd, device: BoundDevice) -> Dmabuf:
+        """Make a dma-buf of the mock driver."""
+        try:
+            return MockDmabuf(iommufd, _DMABUF_BYTES)
+        except NotSupportedError:
+            raise SkipError("the mock driver of this kernel makes no dma-bufs") from None
+
 
 class VfioDriver:
     """One PCI device bound to vfio-pci; its IOMMU decides the coherency of its domains."""
@@ -51,6 +67,19 @@ class VfioDriver:
         if coherency is not self.coherency(iommufd):
             raise SkipError(f"the IOMMU of {self.name} makes no {coherency} domain")
         return VfioDevice(iommufd, self.name)
+
+    def dmabuf(self, iommufd: Iommufd, device: BoundDevice) -> Dmabuf:
+        """Export a BAR of the device. The device need not reach it by DMA to have it mapped."""
+        assert isinstance(device, VfioDevice)
+        device.change_command(set_bits=PciCommand.MEMORY)
+        bars = [device.region(index) for index in range(RegionIndex.BAR0, RegionIndex.BAR5 + 1)]
+        usable = [bar.info for bar in bars if bar.info.mmap_areas and bar.info.size % PAGE_BYTES == 0]
+        if not usable:
+            raise SkipError(f"{self.name} has no BAR of whole pages to export as a dma-buf")
+        try:
+            return device.export_dmabuf(usable[0].index, length=min(usable[0].size, _DMABUF_BYTES))
+        except DeviceError as failure:
+            raise SkipError(str(failure)) from None
 
     def coherency(self, iommufd: Iommufd) -> Coherency:
         """Return the coherency of the device's domains. The first call opens the device, which must be free then."""

@@ -13,7 +13,7 @@ from iommufd_py.objects.device import BoundDevice
 from iommufd_py.objects.iommufd import Iommufd
 from iommufd_py.uapi import vfio
 from iommufd_py.vfio.pci_device import VfioPciDevice
-from iommufd_py.vfio.sysfs import find_cdev
+from iommufd_py.vfio.sysfs import NOIOMMU_PREFIX, find_cdev
 from iommufd_py.vfio.vf_token import parse_vf_token
 
 
@@ -46,6 +46,11 @@ class VfioDevice(VfioPciDevice, BoundDevice):
             except BaseException:
                 os.close(self._fd)
                 raise
+
+    @property
+    def noiommu(self) -> bool:
+        """Whether no IOMMU is in front of the device: its DMA takes the addresses of :meth:`Ioas.noiommu_address`."""
+        return self.cdev.name.startswith(NOIOMMU_PREFIX)
 
     def _attach(self, pt_id: int, pasid: int | None) -> int:
         return vfio.device_attach_iommufd_pt(self._fd, pt_id, pasid)

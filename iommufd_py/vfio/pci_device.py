@@ -1,14 +1,31 @@
 # SPDX-License-Identifier: MIT
 """A PCI device on vfio-pci, opened as a cdev or through its group."""
 
+from enum import IntFlag
+from uuid import UUID
+
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import DeviceError, InvalidFieldError, UnsupportedIoctlError
 from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.enums import DeviceFeature, DeviceFlags, FeatureOperation, IrqIndex, RegionIndex
+from iommufd_py.vfio.dmabuf import RegionDmabuf
 from iommufd_py.vfio.file import VfioFile
 from iommufd_py.vfio.interrupt import Interrupts
 from iommufd_py.vfio.region import Region
+from iommufd_py.vfio.vf_token import parse_vf_token
+
+# Where the command register is in the configuration space.
+_COMMAND = 0x04
+
+
+class PciCommand(IntFlag):
+    """Bits of a device's command register (PCI Local Bus Specification 3.0, 6.2.2)."""
+
+    MEMORY = 1 << 1
+    """The device answers to its memory BARs."""
+    BUS_MASTER = 1 << 2
+    """The device may do DMA."""
 
 
 class VfioPciDevice(VfioFile):
@@ -48,9 +65,42 @@ class VfioPciDevice(VfioFile):
         return self.region(RegionIndex.CONFIG)
 
     @checked
+    def change_command(self, *, set_bits: int = 0, clear_bits: int = 0) -> None:
+        """Set and clear bits of the command register, see :class:`PciCommand`."""
+        config = self.config
+        config.write_int(_COMMAND, config.read_int(_COMMAND, 2) & ~clear_bits | set_bits, 2)
+
+    @checked
     def enable_irqs(self, index: IrqIndex, count: int = 1) -> Interrupts:
         """Enable the first *count* interrupts of a kind, each with its own eventfd."""
         return Interrupts(self, index, count)
+
+    @checked
+    def export_dmabuf(self, index: RegionIndex | int, offset: int = 0, length: int | None = None) -> RegionDmabuf:
+        """Export *length* bytes (default: the rest) of a BAR from *offset* as a dma-buf, for other devices to reach.
+
+        Raises:
+            DeviceError: the device has no such BAR, this part of it is not whole pages, or the kernel exports none.
+        """
+        return RegionDmabuf(self.region(index), offset, length)
+
+    @checked
+    def set_vf_token(self, token: UUID | str) -> None:
+        """Set the token that the users of the virtual functions need to open one; it replaces the one before.
+
+        Raises:
+            DeviceError: the device is no physical function of SR-IOV.
+
+        Source: VFIO_DEVICE_FEATURE_PCI_VF_TOKEN in include/uapi/linux/vfio.h.
+        """
+        uuid = parse_vf_token(token)
+        assert uuid is not None
+        try:
+            self.set_feature(DeviceFeature.PCI_VF_TOKEN, uuid.bytes)
+        except UnsupportedIoctlError:
+            raise DeviceError(
+                f"{self.bdf} is no physical function with SR-IOV: only such a device has a token"
+            ) from None
 
     @checked
     def has_feature(self, feature: DeviceFeature | int, operation: FeatureOperation) -> bool:

@@ -7,6 +7,12 @@ from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import entries, target_name
 
+NOIOMMU_PREFIX = "noiommu-"
+"""How the cdev of a device without an IOMMU is named: ``noiommu-vfio0``."""
+
+CDEV_NAMES = "*vfio[0-9]*"
+"""The names of cdevs, with an IOMMU and without: vfio_device_set_noiommu_and_name() in drivers/vfio/vfio_main.c."""
+
 
 def find_cdev(bdf: str) -> Path:
     """Return the VFIO cdev of the PCI device at the normalized address *bdf*.
@@ -15,12 +21,12 @@ def find_cdev(bdf: str) -> Path:
         DeviceError: no such device, not bound to vfio-pci, or a kernel without VFIO cdevs.
     """
     driver = vfio_driver(bdf)
-    nodes = entries(PCI_DEVICES / bdf / "vfio-dev", "vfio*")
+    nodes = entries(PCI_DEVICES / bdf / "vfio-dev", CDEV_NAMES)
     if nodes:
         return Path("/dev/vfio/devices") / nodes[0].name
     raise DeviceError(
-        f"{bdf} is bound to {driver}, but this kernel gives it no cdev: CONFIG_VFIO_DEVICE_CDEV and an IOMMU group are "
-        "needed (is the IOMMU on? intel_iommu=on)"
+        f"{bdf} is bound to {driver}, but this kernel gives it no cdev: CONFIG_VFIO_DEVICE_CDEV is needed and an IOMMU "
+        "(is it on? intel_iommu=on), or CONFIG_IOMMUFD_NOIOMMU"
     )
 
 

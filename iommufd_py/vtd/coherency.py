@@ -61,9 +61,9 @@ def flushes_of_vtd(capabilities: Capabilities, scalable: bool | None, dma_cc: bo
     """
     snoop_control = f"ECAP.SC={capabilities['SC']}"
     if dma_cc is None:
-        coherency, evidence = _coherency(bool(capabilities["SC"])), f"{snoop_control} (predicted)"
+        coherency, evidence = coherency_of(bool(capabilities["SC"])), f"{snoop_control} (predicted)"
     else:
-        coherency, evidence = _coherency(dma_cc), f"{_answered(dma_cc)}, {snoop_control}"
+        coherency, evidence = coherency_of(dma_cc), f"{answered(dma_cc)}, {snoop_control}"
     page_table_flush, page_table_evidence = _page_walk(capabilities, scalable)
     return Flushes(coherency, evidence, page_table_flush, page_table_evidence)
 
@@ -81,12 +81,6 @@ def _page_walk(capabilities: Capabilities, scalable: bool | None) -> tuple[bool 
 
 # Answers of the drivers of other IOMMUs, the same for all their domains: coherency and page-table flush, with evidence.
 _DRIVERS: dict[IommuKind, tuple[bool, str, bool, str]] = {
-    IommuKind.AMD_VI: (
-        True,
-        "the AMD driver claims coherency for every domain (amd_iommu_enforce_cache_coherency)",
-        False,
-        "the AMD driver flushes no page tables",
-    ),
     IommuKind.VIRTIO: (
         False,
         "the virtio driver enforces coherency for no domain",
@@ -99,22 +93,24 @@ _DRIVERS: dict[IommuKind, tuple[bool, str, bool, str]] = {
 def flushes_of(kind: IommuKind, dma_cc: bool | None = None) -> Flushes:
     """Return coherency and flushes of a HWPT behind an IOMMU of another kind, according to the source of its driver.
 
-    Source: drivers/iommu/amd/iommu.c, drivers/iommu/virtio-iommu.c.
+    Source: drivers/iommu/virtio-iommu.c.
     """
     known = _DRIVERS.get(kind)
-    coherency = None if dma_cc is None else _coherency(dma_cc)
+    coherency = None if dma_cc is None else coherency_of(dma_cc)
     if known is None:
-        evidence = "this IOMMU is unknown to the tool" if dma_cc is None else _answered(dma_cc)
+        evidence = "this IOMMU is unknown to the tool" if dma_cc is None else answered(dma_cc)
         return Flushes(coherency, evidence, None, "this IOMMU is unknown to the tool")
     enforces, evidence, page_tables, page_table_evidence = known
     if dma_cc is None:
-        return Flushes(_coherency(enforces), f"{evidence} (predicted)", page_tables, page_table_evidence)
-    return Flushes(coherency, f"{_answered(dma_cc)}; {evidence}", page_tables, page_table_evidence)
+        return Flushes(coherency_of(enforces), f"{evidence} (predicted)", page_tables, page_table_evidence)
+    return Flushes(coherency, f"{answered(dma_cc)}; {evidence}", page_tables, page_table_evidence)
 
 
-def _coherency(enforced: bool) -> Coherency:
+def coherency_of(enforced: bool) -> Coherency:
+    """Return the coherency of a domain that does or does not enforce it."""
     return Coherency.COHERENT if enforced else Coherency.NON_COHERENT
 
 
-def _answered(dma_cc: bool) -> str:
+def answered(dma_cc: bool) -> str:
+    """Return the kernel's answer for a HWPT as evidence shows it."""
     return f"VFIO_DMA_CC_IOMMU={int(dma_cc)}"

@@ -8,40 +8,9 @@ Source: Intel Virtualization Technology for Directed I/O, Architecture Specifica
 Register and 11.4.3 Extended Capability Register; cap_*() and ecap_*() in drivers/iommu/intel/iommu.h.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A field: consecutive bits of a register.
-
-    Attributes:
-        name: abbreviation in the specification.
-        low: lowest bit.
-        meaning: meaning of the set bit, or of the number.
-        width: number of bits.
-    """
-
-    name: str
-    low: int
-    meaning: str
-    width: int = 1
-
-    @property
-    def mask(self) -> int:
-        """Mask of the field in the register."""
-        return (1 << self.width) - 1 << self.low
-
-    @property
-    def bits(self) -> str:
-        """The bits as the specification writes them: ``7``, ``21:16``."""
-        return str(self.low) if self.width == 1 else f"{self.low + self.width - 1}:{self.low}"
-
-    def of(self, register: int) -> int:
-        """Return the field's value in *register*."""
-        return (register & self.mask) >> self.low
-
+from iommufd_py.base.register import Field
 
 CAP = (
     Field("ESRTPS", 63, "setting the root table pointer invalidates the caches by itself"),
@@ -107,18 +76,6 @@ ECAP = (
 
 _LEVELS = {1: 3, 2: 4, 3: 5}
 _BITS_PER_LEVEL, _PAGE_SHIFT = 9, 12
-
-
-def decode(fields: Sequence[Field], register: int) -> dict[str, int]:
-    """Return the value of every field by its name."""
-    return {field.name: field.of(register) for field in fields}
-
-
-def reserved_bits(fields: Sequence[Field], register: int) -> tuple[int, ...]:
-    """Return the bits that are set but belong to no field: newer or older than the revision decoded here."""
-    for field in fields:
-        register &= ~field.mask
-    return tuple(bit for bit in range(64) if register >> bit & 1)
 
 
 @dataclass(frozen=True, slots=True)

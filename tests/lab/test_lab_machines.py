@@ -27,19 +27,32 @@ IN_USE = Machine(
         "nvme,addr=0x17.0,serial=functions,subsys=functions,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2",
     ),
 )
+SRIOV = Machine(
+    devices=(
+        "nvme-subsys,id=functions",
+        "nvme,addr=0x17.0,serial=functions,subsys=functions,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2",
+    )
+)
+NOIOMMU = Machine(
+    iommu="none",
+    devices=("edu,addr=0x1b.0,dma_mask=0xffffffffffffffff",),
+    options=("vfio.enable_unsafe_noiommu_mode=1",),
+)
 # The AMD and virtio IOMMUs of QEMU do not remap interrupts. iommufd refuses that unless a parameter allows it.
-UNSAFE = ("iommufd.allow_unsafe_interrupts=1",)
+SAFE_ONLY = ("iommufd.allow_unsafe_interrupts=0",)
 
 
 @pytest.mark.parametrize(
     ("name", "machine"),
     [
         ("other_iommu", Machine(iommu="none")),
-        ("other_iommu", Machine(iommu="amd", options=UNSAFE)),
-        ("other_iommu", Machine(iommu="virtio")),
+        ("other_iommu", Machine(iommu="amd")),
+        ("other_iommu", Machine(iommu="virtio", options=SAFE_ONLY)),
         ("devices_in_use", IN_USE),
+        ("sriov", SRIOV),
+        ("noiommu", NOIOMMU),
     ],
-    ids=["none", "amd", "virtio", "in-use"],
+    ids=["none", "amd", "virtio", "in-use", "sriov", "noiommu"],
 )
 def test_machine(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     run_there(name, machine, monkeypatch)

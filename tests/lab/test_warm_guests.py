@@ -79,6 +79,13 @@ def test_a_large_output_arrives_whole() -> None:
     assert len(done.stdout) == 3_000_000
 
 
+def test_a_kernel_given_by_its_path_has_its_file_name(image: Path) -> None:
+    assert up("--kernel", str(image)) == f"{image.name}-1"
+    assert run("uname", options=("--kernel", str(image))).stdout == "Linux\n"
+    assert boots() == 0
+    assert lab("down").returncode == 0
+
+
 @pytest.mark.parametrize("options", [("--fresh",), ("--memory", "1G")])
 def test_another_machine_and_fresh_boot_a_guest(options: tuple[str, ...]) -> None:
     up()

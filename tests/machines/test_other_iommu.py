@@ -18,7 +18,7 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 MACHINE = os.environ.get("IOMMUFD_LAB_MACHINE", "")
 KIND = {"q35 amd-iommu": IommuKind.AMD_VI, "q35 virtio-iommu": IommuKind.VIRTIO}.get(MACHINE)
 SPARE = TEST_DEVICES[0]
-UNSAFE_ALLOWED = "allow_unsafe_interrupts=1" in Path("/proc/cmdline").read_text()
+UNSAFE_ALLOWED = Path("/sys/module/iommufd/parameters/allow_unsafe_interrupts").read_text().strip() == "Y"
 
 
 def test_it_is_named(cli: Cli) -> None:

@@ -68,8 +68,9 @@ def start_guest(
     shares = shared_directories([Path.cwd(), *rw])
     parent = paths.guests_dir()
     parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    number = next(number for number in range(1, 1000) if _claim(parent / f"{kernel_name}-{number}"))
-    directory = parent / f"{kernel_name}-{number}"
+    # A kernel that is given by its path has that for its name.
+    directories = (parent / f"{Path(kernel_name).name}-{number}" for number in range(1, 1000))
+    directory = next(one for one in directories if _claim(one))
     (directory / "spool").mkdir()
     order = Order(kernel, kernel_name, machine, tuple(shares), 0 if stay else os.getppid())
     with (directory / "keeper.log").open("wb") as log:

@@ -2,9 +2,7 @@
 """New mappings, rule 1: the domains of the IOAS decide whether pages are flushed."""
 
 from iommufd_py.base.coherency import Coherency
-from iommufd_py.base.errors import NotSupportedError
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.mock import MockDmabuf
 from iommufd_py.uapi.enums import MapFlags
 from iommufd_py.validate.context import ScenarioContext
 from iommufd_py.validate.scenario import scenario
@@ -230,18 +228,14 @@ def map_from_threads(context: ScenarioContext) -> None:
 def map_dmabuf(context: ScenarioContext) -> None:
     """Map a dma-buf, destroy a non-coherent domain, make another, unmap.
 
-    Its memory belongs to a device and is neither cached nor pinned: a flush is useless, and can be fatal.
+    Its memory belongs to a device and is neither cached nor pinned: a flush is useless, and can be fatal. On a device
+    the dma-buf is a BAR of the device itself, which vfio-pci exports.
     """
     ioas = context.ioas()
     goes = context.domain(ioas, NON_COHERENT)
-    length = 4 * PAGE_BYTES
-    try:
-        dmabuf = context.keep(MockDmabuf(context.iommufd, length))
-    except NotSupportedError:
-        context.need(False, "the mock driver of this kernel makes no dma-bufs")
+    dmabuf = context.dmabuf()
     with context.step("map"):
-        iova = ioas.map_fd(dmabuf.fileno(), 0, length, context.iova(length))
+        mapping = ioas.map_file(dmabuf, context.iova(dmabuf.length))
     context.close(goes, "the domain goes")
     context.domain(ioas, NON_COHERENT)
-    with context.step("unmap", rule=3):
-        ioas.unmap(iova, length)
+    context.close(mapping, "unmap")

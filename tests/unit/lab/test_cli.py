@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from iommufd_py.cli.lab import lab
 
 from iommufd_py.lab.doctor import Diagnosis, examine
 from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.machine import Machine
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +30,15 @@ def invoke(*arguments: str) -> Result:
         (["run", "--cpus", "0", "--", "true"], "0 is not in the range"),
         (["run", "--rw", "/no/such", "--", "true"], "does not exist"),
         (["run", "--kernel", "some/bzImage", "--debug", "--", "true"], "--debug is for stock, patched, patched-"),
-        (["run", "--native", "--coherent", "--", "true"], "--native has one CPU and no VT-d"),
+        (["run", "--native", "--coherent", "--", "true"], "--native has one CPU, no QEMU"),
         (["run", "--native", "--memory", "64M", "--", "true"], "64 MiB are too little"),
-        (["run", "--native", "--incoherent", "--", "true"], "--native has one CPU and no VT-d"),
+        (["run", "--native", "--incoherent", "--", "true"], "--native has one CPU, no QEMU"),
+        (["run", "--native", "--iommu", "amd", "--", "true"], "--native has one CPU, no QEMU"),
+        (["run", "--native", "--device", "VGA", "--", "true"], "--native has one CPU, no QEMU"),
+        (["run", "--native", "--append", "quiet", "--", "true"], "--native has one CPU, no QEMU"),
+        (["run", "--iommu", "smmu", "--", "true"], "'smmu' is not one of 'vtd', 'amd', 'virtio', 'none'"),
+        (["run", "--iommu", "amd", "--scalable", "--", "true"], "scalable mode are properties of VT-d"),
+        (["run", "--iommu", "amd", "--coherent", "--", "true"], "scalable mode are properties of VT-d"),
         (["run", "--evict", "3", "--", "true"], "only the incoherent machine"),
         (["run", "--incoherent", "--evict", "0", "--", "true"], "0 is not in the range"),
         (["kernel", "build", "--arch", "arm64"], "is not one of 'x86_64', 'um'"),
@@ -44,6 +52,15 @@ def test_wrong_usage_is_said_and_exits_with_2(arguments: list[str], text: str) -
     assert result.exit_code == 2
     assert text in result.stderr
     assert result.stdout == ""
+
+
+def test_the_machine_is_what_the_options_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Machine] = []
+    monkeypatch.setattr("iommufd_py.cli.lab.image_of", lambda *arguments: (Path("bzImage"), "stock"))
+    monkeypatch.setattr("iommufd_py.cli.lab.run_warm", lambda image, machine, command, **rest: seen.append(machine))
+    monkeypatch.setattr("iommufd_py.cli.lab.run_fresh", lambda *arguments, **rest: sys.exit(0))
+    invoke("run", "--iommu", "amd", "--device", "VGA", "--device", "nvme,serial=x", "--append", "a=1 b", "--", "true")
+    assert seen == [Machine(iommu="amd", devices=("VGA", "nvme,serial=x"), options=("a=1", "b"))]
 
 
 def test_options_after_the_command_are_its_own() -> None:

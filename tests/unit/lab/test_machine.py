@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES, IommuModel, Machine, NativeMachine
+from iommufd_py.lab.machine import NVME_DEVICE, PEER_DEVICE, TEST_DEVICES, IommuModel, Machine, NativeMachine
 
 machines = st.builds(
     Machine,
@@ -57,6 +57,8 @@ def test_the_test_devices_are_where_they_are_said_to_be() -> None:
     assert TEST_DEVICES == ("0000:00:10.0", "0000:00:11.0")
     assert [arg for arg in Machine().qemu_args() if arg.startswith("nvme,addr=0x12.0,")]
     assert NVME_DEVICE == "0000:00:12.0"
+    assert "ivshmem-plain,addr=0x1a.0,memdev=peer" in Machine().qemu_args()
+    assert PEER_DEVICE == "0000:00:1a.0"
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,15 @@ def test_other_iommus_stand_in_place_of_vtd(iommu: IommuModel, device: str | Non
     )
     assert not any("intel_iommu" in arg for arg in machine.kernel_args())
     assert "intel" not in str(machine)
+    # QEMU's do not remap interrupts.
+    allowed = [arg for arg in machine.kernel_args() if arg.endswith("allow_unsafe_interrupts=1")]
+    assert len(allowed) == (2 if device else 0)
+
+
+@pytest.mark.parametrize("what", [{"coherent": True}, {"scalable": True}, {"incoherent": True}])
+def test_what_only_vtd_has_is_refused_elsewhere(what: dict[str, bool]) -> None:
+    with pytest.raises(ValueError, match="VT-d"):
+        Machine(iommu="amd", **what)
 
 
 def test_further_devices_and_options_are_added() -> None:

@@ -51,7 +51,6 @@ def test_the_kernels_answer_outweighs_the_prediction() -> None:
 
 
 def test_other_iommus() -> None:
-    assert flushes_of(IommuKind.AMD_VI).data_page_flush is False
     assert flushes_of(IommuKind.VIRTIO).data_page_flush is True
     assert flushes_of(IommuKind.VIRTIO, dma_cc=True).data_page_flush is False
     unknown = flushes_of(IommuKind.OTHER)

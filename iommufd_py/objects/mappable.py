@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: MIT
+"""Memory that an IOAS can map."""
+
+from iommufd_py.base.arguments import check_integer
+from iommufd_py.base.errors import ArgumentValueError
+from iommufd_py.objects.resource import Resource
+
+
+class Mappable(Resource):
+    """Memory that an IOAS can map: a buffer of this process, or memory of a device. Closing it unmaps it.
+
+    Attributes:
+        length: bytes.
+        fd: a descriptor that IOMMU_IOAS_MAP_FILE takes, None for memory without one.
+    """
+
+    length: int
+    fd: int | None
+
+    def check_range(self, offset: int, length: int) -> None:
+        """Raise ArgumentValueError unless the range lies inside the memory."""
+        self._check_open()
+        if type(offset) is not int or type(length) is not int:
+            offset, length = check_integer("offset", offset), check_integer("length", length)
+        if offset < 0 or length < 0 or offset + length > self.length:
+            raise ArgumentValueError(f"{length} bytes from offset {offset} are not inside {self!r}")
