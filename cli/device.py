@@ -16,13 +16,13 @@ from iommufd_py.host import Iommu, iommus
 from iommufd_py.pci import IommuGroup, PciDevice, Remembered
 
 from .output import emit_facts, emit_json, emit_table, note
-from .types import BDF, JSON_OPTION, TAKEN_BDF
+from .types import BDF, JSON_OPTION, TAKEN_BDF, ParamType
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be written to sysfs, and change nothing.")
 _FORCE = click.option("--force", is_flag=True, help="Take it although it is in use; the reasons are shown.")
 
 
-class _Hexadecimal(click.ParamType[str]):
+class _Hexadecimal(ParamType[str]):
     """The beginning of a number as sysfs writes it."""
 
     def __init__(self, name: str, pattern: str) -> None:
