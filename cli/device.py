@@ -16,13 +16,13 @@ from iommufd_py.host import Iommu, iommus
 from iommufd_py.pci import IommuGroup, PciDevice, Remembered
 
 from .output import emit_facts, emit_json, emit_table, note
-from .types import BDF, JSON_OPTION, TAKEN_BDF
+from .types import BDF, JSON_OPTION, TAKEN_BDF, ParamType
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the writes to sysfs instead of doing them.")
 _FORCE = click.option("--force", is_flag=True, help="Take the device although it is in use, and print the reasons.")
 
 
-class _Hexadecimal(click.ParamType[str]):
+class _Hexadecimal(ParamType[str]):
     """The first digits of a hexadecimal number in sysfs."""
 
     def __init__(self, name: str, pattern: str) -> None:

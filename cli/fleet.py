@@ -9,7 +9,7 @@ import click
 from iommufd_py import pci
 
 from .output import emit_json
-from .types import BDF, JSON_OPTION
+from .types import BDF, JSON_OPTION, ParamType
 
 
 @click.group()
@@ -17,7 +17,7 @@ def fleet() -> None:
     """Run on many machines that labgrid lends, and give one verdict."""
 
 
-class _PlaceName(click.ParamType[str]):
+class _PlaceName(ParamType[str]):
     """A name that labgrid and a shell take as it is."""
 
     name = "name"

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """`iommufd info`: the features of this machine and its kernel, and the coherency of its IOMMUs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -46,21 +47,11 @@ def info(registers: bool, ask: bool, as_json: bool) -> None:
       iommufd info --registers
       iommufd info --json
     """
-    machine, features, found, bounds = environment(), kernel_features(), iommus(), limits()
-    devices = pci.list_devices()
-    answers = _ask([one.bdf for one in devices if one.driver == "vfio-pci"]) if ask else {}
+    answers = _ask([one.bdf for one in pci.list_devices() if one.driver == "vfio-pci"]) if ask else {}
     if as_json:
-        emit_json(
-            {
-                "schema": "iommufd-info/1",
-                "machine": asdict(machine),
-                "kernel": asdict(features),
-                "limits": asdict(bounds),
-                "group_types": dict(pci.group_types()),
-                "iommus": [_iommu_document(iommu, answers) for iommu in found],
-            }
-        )
+        emit_json(info_document(answers))
         return
+    machine, features, found, bounds = environment(), kernel_features(), iommus(), limits()
     emit_facts(
         [
             *_machine_facts(machine),
@@ -75,6 +66,18 @@ def info(registers: bool, ask: bool, as_json: bool) -> None:
     for iommu in real:
         click.echo()
         _show_iommu(iommu, answers, registers)
+
+
+def info_document(answers: Mapping[str, bool] = MappingProxyType({})) -> dict[str, Any]:
+    """Return what `iommufd info --json` prints, with what VFIO_DMA_CC_IOMMU answered for devices, by BDF."""
+    return {
+        "schema": "iommufd-info/1",
+        "machine": asdict(environment()),
+        "kernel": asdict(kernel_features()),
+        "limits": asdict(limits()),
+        "group_types": dict(pci.group_types()),
+        "iommus": [_iommu_document(iommu, answers) for iommu in iommus()],
+    }
 
 
 def _ask(bdfs: Sequence[str]) -> dict[str, bool]:
@@ -230,7 +233,7 @@ def _flush_facts(flushes: Flushes) -> list[tuple[str, str]]:
     ]
 
 
-def _iommu_document(iommu: Iommu, answers: dict[str, bool]) -> dict[str, Any]:
+def _iommu_document(iommu: Iommu, answers: Mapping[str, bool]) -> dict[str, Any]:
     unit = iommu.unit
     document: dict[str, Any] = {
         "name": iommu.name,

@@ -33,6 +33,7 @@ _COMMANDS = {
     "bisect": "Find the commit of a kernel tree that broke a rule, a test or a timing.",
     "lab": "Run commands on a kernel of the lab, behind an emulated VT-d.",
     "fleet": "Run on many machines that labgrid lends, and give one verdict.",
+    "report-bug": "Write an archive for a bug report, without what identifies the machine.",
     "completion": "Print the completion script of a shell.",
 }
 
@@ -44,7 +45,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f".{cmd_name}", __package__), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f".{name}", __package__), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

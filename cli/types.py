@@ -3,7 +3,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -15,8 +15,18 @@ from iommufd_py.base.units import parse_iova, parse_size
 _SHOWN_CHARACTERS = 40
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+if TYPE_CHECKING or hasattr(click.ParamType, "__class_getitem__"):
+    from click import ParamType as ParamType
+else:
 
-class _Number(click.ParamType[int]):
+    class ParamType(click.ParamType):
+        """click's own, which is not generic in click 8.1, as Debian 13 has it."""
+
+        def __class_getitem__(cls, _: object) -> type:
+            return cls
+
+
+class _Number(ParamType[int]):
     def __init__(self, name: str, parse: Callable[[str], int]) -> None:
         self.name = name
         self._parse = parse
@@ -30,10 +40,10 @@ class _Number(click.ParamType[int]):
             self.fail(str(failure), param, ctx)
 
 
-class Values(click.ParamType[tuple[Any, ...]]):
+class Values(ParamType[tuple[Any, ...]]):
     """A list with commas, each element of a given type: ``4K,2M``, ``dirty,clean``."""
 
-    def __init__(self, each: click.ParamType[Any]) -> None:
+    def __init__(self, each: ParamType[Any]) -> None:
         self.name = f"{each.name},..."
         self._each = each
 
@@ -44,7 +54,7 @@ class Values(click.ParamType[tuple[Any, ...]]):
         return tuple(self._each.convert(part, param, ctx) for part in str(value).split(","))
 
 
-class _Bdf(click.ParamType[str]):
+class _Bdf(ParamType[str]):
     """A PCI address. A shell completes those of this machine, or those that this tool took."""
 
     name = "bdf"

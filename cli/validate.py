@@ -97,8 +97,8 @@ def validate(
     Some scenarios have names and a purpose. The others combine these dimensions: memory, length, place of the ends,
     access, accounting, domains, the order in which domains join, HWPT flags, sharing, pins, leaves, and the end. Some
     combination has each possible pair of values, with --full each triple. --list lists all scenarios, --explain
-    describes one. --device adds scenarios with type1 containers. Not covered: pages that the driver of a mediated device
-    pins, two PCI devices in one container. Memory above 4 GiB needs a machine with so much memory.
+    describes one. --device adds scenarios with type1 containers. Not covered: pages that the driver of a mediated
+    device pins, two PCI devices in one container. Memory above 4 GiB needs a machine with so much memory.
 
     If the loop inside the flush function cannot be probed, the tool assumes that the function flushes its whole range,
     and the output says so.

@@ -18,7 +18,7 @@ from iommufd_py.objects.buffer import Backing
 from iommufd_py.results.model import Accounting, CacheState, IovaUse, Point, Workload
 
 from ..output import note
-from ..types import BIND_OPTION, SIZES, Values, device_option
+from ..types import BIND_OPTION, SIZES, ParamType, Values, device_option
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -27,14 +27,14 @@ _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 _MOST_NUMBER = 8191
 
 
-class _CpuOrNode(click.ParamType[int | None]):
+class _CpuOrNode(ParamType[int | None]):
     name = "number"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
         return None if value == "any" else click.IntRange(0, _MOST_NUMBER)(str(value), param, ctx)
 
 
-class _OptionalSize(click.ParamType[int]):
+class _OptionalSize(ParamType[int]):
     name = "size"
 
     def __init__(self, nothing: str) -> None:

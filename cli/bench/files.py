@@ -13,9 +13,10 @@ from iommufd_py.base.errors import ToolError
 from iommufd_py.results.tables import WIDTH, Table, fold, wrapped
 
 from ..output import emit_table
+from ..types import ParamType
 
 
-class _File(click.ParamType[Path]):
+class _File(ParamType[Path]):
     name = "file"
 
     def __init__(self, *, output: bool) -> None:

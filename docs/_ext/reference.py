@@ -58,7 +58,8 @@ def write_pages(directory: Path) -> None:
 
 
 def _command_page(name: str) -> str:
-    return f".. click:: iommufd_py.cli.{name}:{name}\n   :prog: iommufd {name}\n   :nested: full\n"
+    module = name.replace("-", "_")
+    return f".. click:: iommufd_py.cli.{module}:{module}\n   :prog: iommufd {name}\n   :nested: full\n"
 
 
 def _documented(module: Any, names: Iterable[str]) -> Iterator[str]:

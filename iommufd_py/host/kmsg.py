@@ -27,15 +27,19 @@ def record_text(record: bytes) -> str:
 
 
 class KernelLog:
-    """The messages of the kernel from now on.
+    """The messages of the kernel, from now on.
+
+    Args:
+        whole: begin with the oldest message that the kernel still has.
 
     Raises:
         OSError: this process has no permission to read the log (dmesg_restrict), or there is no log.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool = False) -> None:
         self._fd = os.open(KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        os.lseek(self._fd, 0, os.SEEK_END)
+        if not whole:
+            os.lseek(self._fd, 0, os.SEEK_END)
 
     def text(self) -> str:
         """Return the messages since the last call."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The packages that a user installs: the sdist, the wheel made from it, and the tool in a separate environment."""
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -8,7 +9,11 @@ import venv
 import zipfile
 from pathlib import Path
 
+import click
 import pytest
+from iommufd_py.cli.main import iommufd
+
+from cffi_build.shared_files import COMPLETIONS, MAN, commands
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,3 +62,48 @@ def test_wheel_works_without_the_checkout(built: Path, tmp_path: Path) -> None:
     light = "import sys, iommufd_py; print([m for m in ('click', 'rich', 'pyudev', 'numpy') if m in sys.modules])"
     done = subprocess.run([programs / "python", "-c", light], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n", "importing iommufd_py imports more than cffi"
+
+
+def test_wheel_brings_a_man_page_for_each_command(built: Path, tmp_path: Path) -> None:
+    share = unpack_share(built, tmp_path)
+    names = {
+        f"{context.command_path.replace(' ', '-')}.1"
+        for context in commands(click.Context(iommufd, info_name="iommufd"))
+    }
+    assert {path.name for path in (share / MAN).iterdir()} == names
+    assert len(names) > 30
+    page = render(share / MAN / "iommufd-device-bind.1")
+    assert "iommufd device bind [OPTIONS] BDF..." in page
+    assert "       iommufd device bind --dry-run 0000:00:10.0\n" in page
+    assert "--group\n              Bind the other endpoints of its IOMMU group, too.\n" in page
+
+
+def test_man_pages_are_right_roff(built: Path, tmp_path: Path) -> None:
+    share = unpack_share(built, tmp_path)
+    for page in (share / MAN).iterdir():
+        check = subprocess.run(
+            ["groff", "-man", "-Tutf8", "-ww", "-z", page], capture_output=True, text=True, check=True
+        )
+        assert check.stderr == ""
+        assert f"{page.stem} - " in " ".join(render(page).split())
+
+
+def test_wheel_brings_completion_for_three_shells(built: Path, tmp_path: Path) -> None:
+    share = unpack_share(built, tmp_path)
+    program = Path(sys.executable).with_name("iommufd")
+    for shell, place in COMPLETIONS.items():
+        printed = subprocess.run([program, "completion", shell], capture_output=True, text=True, check=True).stdout
+        assert (share.parent / place).read_text().strip() == printed.strip()
+
+
+def unpack_share(built: Path, directory: Path) -> Path:
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(directory)
+    (data,) = directory.glob("*.data/data/share")
+    return data
+
+
+def render(page: Path) -> str:
+    environment = {**os.environ, "MANWIDTH": "120", "MANPAGER": "cat", "LC_ALL": "C.UTF-8"}
+    return subprocess.run(["man", "-l", page], env=environment, capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""Write the man pages and the completion scripts of ``iommufd``: ``python shared_files.py VERSION DIRECTORY``.
+
+The files follow from the command line itself, which must be importable. They lie below DIRECTORY as below ``/usr``.
+Pages have the layout of click-man; from here comes what it does not know: arguments, examples, the text of the groups.
+"""
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from click.shell_completion import get_completion_class
+from click_man.man import ManPage
+
+PROGRAM = "iommufd"
+
+# Where each shell looks for the completion of a program that a package brings.
+COMPLETIONS = {
+    "bash": "share/bash-completion/completions/iommufd",
+    "zsh": "share/zsh/site-functions/_iommufd",
+    "fish": "share/fish/vendor_completions.d/iommufd.fish",
+}
+MAN = "share/man/man1"
+
+# A block of a help text that click prints as it is starts with this.
+_VERBATIM = "\b"
+
+
+def write_shared_files(program: click.Group, version: str, directory: Path) -> list[Path]:
+    """Write all files for *program* below *directory* and return their paths."""
+    written = []
+    for context in commands(click.Context(program, info_name=PROGRAM, **program.context_settings)):
+        path = directory / MAN / f"{context.command_path.replace(' ', '-')}.1"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(man_page(context, version))
+        written.append(path)
+    for shell, place in COMPLETIONS.items():
+        shell_class = get_completion_class(shell)
+        assert shell_class is not None  # click has these three
+        path = directory / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(shell_class(program, {}, PROGRAM, "_IOMMUFD_COMPLETE").source())
+        written.append(path)
+    return written
+
+
+def commands(context: click.Context) -> Iterator[click.Context]:
+    """Yield the context of a command, then those of all commands below it."""
+    yield context
+    if isinstance(context.command, click.Group):
+        for name in context.command.list_commands(context):
+            command = context.command.get_command(context, name)
+            if command is not None and not command.hidden:
+                yield from commands(click.Context(command, info_name=name, parent=context))
+
+
+def man_page(context: click.Context, version: str) -> str:
+    """Return the page of the command of *context*."""
+    command = context.command
+    page = ManPage(context.command_path)
+    page.command = context.command_path.replace(" ", "-")
+    page.version = f"iommufd-py {version}"
+    page.short_help = _escape(_first_paragraph(command).rstrip("."))
+    page.synopsis = " ".join(command.collect_usage_pieces(context))
+    page.description = "\n".join(_blocks(inspect.cleandoc(command.help or "")))
+    options = [one for one in command.get_params(context) if isinstance(one, click.Option)]
+    records = filter(None, (option.get_help_record(context) for option in options))
+    page.options = [(names, _escape(text)) for names, text in records]
+    if isinstance(command, click.Group):
+        below = [(one.info_name, one.command) for one in commands(context) if one.parent is context]
+        page.commands = [(name, _escape(_first_paragraph(command))) for name, command in below]
+    # click-man ends the synopsis with the words of the command; there its name has spaces.
+    return str(page).replace(f"\n.B {page.command}\n", f"\n.B {context.command_path}\n")
+
+
+def _first_paragraph(command: click.Command) -> str:
+    return inspect.cleandoc(command.help or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """Yield a help text as roff: paragraphs, and the examples in a section of their own."""
+    for number, block in enumerate(re.split(r"\n\n+", text)):
+        if not block.startswith(_VERBATIM):
+            yield f".PP\n{_escape(block)}" if number else _escape(block)
+            continue
+        heading, *lines = block.removeprefix(_VERBATIM).strip("\n").splitlines()
+        if heading.rstrip(":") == "Examples":
+            yield ".SH EXAMPLES"
+        else:
+            yield ".PP"
+            lines.insert(0, heading)
+        yield "\n".join([".nf", *map(_escape, lines), ".fi"])
+
+
+def _escape(text: str) -> str:
+    """Return *text* so that roff prints it as it is: no line of it is a request, a hyphen is an ASCII hyphen."""
+    plain = text.replace("\\", r"\e").replace("-", r"\-")
+    return re.sub(r"^(?=[.'])", r"\\&", plain, flags=re.MULTILINE)
+
+
+if __name__ == "__main__":
+    from iommufd_py.cli.main import iommufd
+
+    write_shared_files(iommufd, sys.argv[1], Path(sys.argv[2]))

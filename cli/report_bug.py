@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""`iommufd report-bug`: one archive with what a maintainer asks for, without what identifies the machine."""
+
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from iommufd_py.base.errors import ToolError
+from iommufd_py.base.version import tool_version
+from iommufd_py.host.kmsg import KernelLog
+from iommufd_py.host.private import private_values
+from iommufd_py.lab.paths import runs_dir
+
+from .info import info_document
+from .output import note
+
+_PACKAGES = ("cffi", "click", "jsonschema", "pyudev", "rich", "numpy", "scipy", "matplotlib", "pytest", "virtme-ng")
+
+_CONTENTS = """\
+This archive was made by `iommufd report-bug`. Nothing has been sent anywhere: read it, then add it to your report.
+
+Removed: names of the host and of users, serial numbers, UUIDs, MAC and IP addresses. Look for what no program can
+know to be private: labels, names of files, texts that other drivers wrote into the kernel log.
+
+"""
+
+
+@click.command("report-bug")
+@click.argument(
+    "results", nargs=-1, metavar="[RESULT]...", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write.  [default: iommufd-bug-TIME.tar.gz in this directory]",
+)
+def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
+    """Write an archive for a bug report: what `iommufd info` shows, versions, kernel logs, and each file RESULT.
+
+    The kernel logs are that of the running kernel (root may read it) and that of the last guest of the lab. Names of
+    the host and of users, serial numbers, UUIDs, MAC and IP addresses are removed. Nothing is sent: read the archive,
+    then add it to your report.
+
+    \b
+    Examples:
+      sudo iommufd report-bug
+      sudo iommufd report-bug --output bug.tar.gz run.json rules.json
+    """
+    path = output or Path(f"iommufd-bug-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz")
+    private = private_values()
+    files = {name: private.remove(text) for name, text in _files(results)}
+    contents = _CONTENTS + "".join(f"{name}: {len(text.encode())} bytes\n" for name, text in files.items())
+    try:
+        # Not over another file, and for the eyes of its owner.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise ToolError(f"{path} exists: remove it, or choose another file with --output") from None
+    with open(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, text in {"CONTENTS": contents, **files}.items():
+            content = text.encode()
+            member = tarfile.TarInfo(f"iommufd-bug/{name}")
+            member.size, member.mtime = len(content), int(time.time())
+            archive.addfile(member, io.BytesIO(content))
+    note(contents.rstrip())
+    click.echo(path)
+
+
+def _files(results: tuple[Path, ...]) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each file of the archive."""
+    yield "info.json", json.dumps(info_document(), indent=2) + "\n"
+    yield "versions.json", json.dumps(_versions(), indent=2) + "\n"
+    try:
+        with KernelLog(whole=True) as log:
+            yield "kernel.log", log.text() + "\n"
+    except OSError as failure:
+        yield "kernel.log", f"cannot be read: {failure}; root may read it\n"
+    runs = sorted(runs_dir().glob("*/kernel.log"), key=lambda path: path.stat().st_mtime)
+    if runs:
+        yield "lab-kernel.log", runs[-1].read_text(errors="replace")
+    for number, result in enumerate(results, 1):
+        yield f"results/{number}-{result.name}", result.read_text(errors="replace")
+
+
+def _versions() -> dict[str, str]:
+    found = {"iommufd-py": tool_version(), "python": sys.version, "libc": " ".join(platform.libc_ver())}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""`iommufd report-bug`: what is in the archive, and what is not."""
+
+import json
+import os
+import re
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def read(archive: Path) -> dict[str, str]:
+    with tarfile.open(archive) as opened:
+        files = {member.name: opened.extractfile(member) for member in opened}
+        return {name.removeprefix("iommufd-bug/"): file.read().decode() for name, file in files.items() if file}
+
+
+def test_archive_holds_versions_logs_and_results(cli: Cli, tmp_path: Path) -> None:
+    result = tmp_path / "run.json"
+    result.write_text(json.dumps({"label": f"on {os.uname().nodename}", "device": "0000:3b:00.0"}))
+    archive = tmp_path / "bug.tar.gz"
+    done = cli("report-bug", "--output", str(archive), str(result))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{archive}\n"
+    assert archive.stat().st_mode & 0o777 == 0o600
+    files = read(archive)
+    assert {"CONTENTS", "info.json", "versions.json", "kernel.log", "results/1-run.json"} <= set(files)
+    assert json.loads(files["info.json"])["schema"] == "iommufd-info/1"
+    assert {"iommufd-py", "python", "cffi", "click"} <= set(json.loads(files["versions.json"]))
+    assert json.loads(files["results/1-run.json"]) == {"label": "on [host name]", "device": "0000:3b:00.0"}
+    for name, text in files.items():
+        assert not re.search(rf"\b{re.escape(os.uname().nodename)}\b", text), name
+        if name != "CONTENTS":
+            assert f"{name}: {len(text.encode())} bytes" in files["CONTENTS"]
+    assert "Nothing has been sent" in done.stderr
+
+
+def test_does_not_overwrite(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "bug.tar.gz").write_text("mine")
+    done = cli("report-bug", "--output", str(tmp_path / "bug.tar.gz"))
+    assert done.returncode == 1
+    assert "exists: remove it, or choose another file with --output" in done.stderr
+    assert (tmp_path / "bug.tar.gz").read_text() == "mine"
