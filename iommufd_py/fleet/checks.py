@@ -57,6 +57,7 @@ _STATES = {
     RunnerState.STOPPED: Outcome.NOT_OBSERVED,
 }
 _STEP_STATES = {
+    StepState.FAILED: (Outcome.ERROR, "it could not be begun, or its results could not be fetched"),
     StepState.TIMED_OUT: (Outcome.FAILED, "it was ended at its deadline"),
     StepState.LOST: (Outcome.LOST, "the machine did not answer any more"),
     StepState.STOPPED: (Outcome.NOT_OBSERVED, "the run was ended"),
@@ -124,7 +125,7 @@ def _checks_of_step(step: StepRecord, folder: Path) -> Iterator[Check]:
         return
     outcome = _EXIT.get(step.exit_status if step.exit_status is not None else -1, Outcome.ERROR)
     if outcome is Outcome.ERROR:
-        yield from _all_of(step, outcome, f"exit status {step.exit_status}: {last_line(folder / LOG)}")
+        yield from _all_of(step, outcome, f"exit status {step.exit_status}: {_message(folder)}")
         return
     try:
         yield from _READERS[step.kind](step, folder, outcome)
@@ -133,7 +134,7 @@ def _checks_of_step(step: StepRecord, folder: Path) -> Iterator[Check]:
         if outcome is Outcome.PASSED:
             yield from _all_of(step, Outcome.ERROR, f"its result cannot be read: {failure}")
         else:
-            yield from _all_of(step, outcome, last_line(folder / LOG))
+            yield from _all_of(step, outcome, _message(folder))
 
 
 def _all_of(step: StepRecord, outcome: Outcome, detail: str) -> Iterator[Check]:
@@ -144,13 +145,19 @@ def _all_of(step: StepRecord, outcome: Outcome, detail: str) -> Iterator[Check]:
     yield Check(step.kernel, step.name, outcome, detail, seconds=step.seconds)
 
 
-def last_line(path: Path) -> str:
-    """Return the last line of a log that says something."""
+def _message(folder: Path) -> str:
+    """Return the last line of a step's log that says something; of an error as JSON, its text."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return "it left no log"
-    return next((line.strip()[:_SHOWN] for line in reversed(lines) if line.strip()), "it said nothing")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    try:
+        document = json.loads(last)
+        last = str((document.get("error") or document["skipped"])["message"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass  # it is text
+    return last[:_SHOWN]
 
 
 def _document(folder: Path, schema: str) -> Any:

@@ -43,6 +43,8 @@ class StepState(StrEnum):
     """The end of a step."""
 
     ENDED = "ended"
+    FAILED = "failed"
+    """It could not be begun, or its results could not be fetched."""
     TIMED_OUT = "timed out"
     LOST = "lost"
     STOPPED = "stopped"

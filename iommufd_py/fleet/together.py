@@ -2,7 +2,7 @@
 """The figures of many machines together. Times of two machines never meet; what meets is each machine's own ratio.
 
 Every machine compares its kernels itself: the ratio of the times on one kernel by those on the baseline, with its
-interval. Of these ratios the random-effects mean is taken (DerSimonian and Laird 1986), which lets each machine have a
+interval. Of these ratios the random-effects mean is taken (Paule and Mandel 1982), which lets each machine have a
 ratio of its own, and I2 (Higgins and Thompson 2002), the share of their spread that is more than noise. The interval is
 that of Hartung and Knapp (2001) with Student's t, or the plain one, whichever is wider: a handful of machines gives the
 plain one far too narrow. Needs statsmodels (extra ``fleet``).
@@ -21,6 +21,10 @@ from iommufd_py.results.compare import compare
 from iommufd_py.results.estimate import CONFIDENCE
 from iommufd_py.results.model import BenchResult, merge
 from iommufd_py.results.report import row_name
+
+_CLOCK_S = 1e-9
+# More names would make a picture that nobody can look at.
+_MOST_NAMES = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,7 @@ def _result(record: RunnerRecord, folder: Path, step: str, kernel: str | None) -
 
 def mean(ratios: Iterable[Ratio]) -> Mean | None:
     """Return the random-effects mean of the ratios that have an interval; None for fewer than two."""
-    known = [(math.log(one.value), _variance(one.low, one.high)) for one in ratios if one.low and one.high]
+    known = [(math.log(one.value), _variance(one, one.low, one.high)) for one in ratios if one.low and one.high]
     if len(known) < 2:
         return None
     import numpy as np
@@ -150,7 +154,10 @@ def mean(ratios: Iterable[Ratio]) -> Mean | None:
     from statsmodels.stats.meta_analysis import combine_effects
 
     effects, variances = (np.array(side) for side in zip(*known, strict=True))
-    found = combine_effects(effects, variances, method_re="chi2")
+    # Ratios that are all the same have a spread of 0, by which it divides for I2. Its method "dl" takes the square root
+    # of a negative number where machines agree well; "pm" does not.
+    with np.errstate(divide="ignore"):
+        found = combine_effects(effects, variances, method_re="pm")
     error = max(float(found.sd_eff_w_re), float(found.sd_eff_w_re_hksj))
     reach = float(stdtrit(len(known) - 1, (1 + CONFIDENCE) / 2)) * error
     middle = float(found.mean_effect_re)
@@ -163,11 +170,17 @@ def mean(ratios: Iterable[Ratio]) -> Mean | None:
     )
 
 
-def _variance(low: float, high: float) -> float:
-    """Return the variance of a ratio's logarithm. Its interval is Student's, so this errs on the side of doubt."""
+def _variance(ratio: Ratio, low: float, high: float) -> float:
+    """Return the variance of a ratio's logarithm.
+
+    Its interval is Student's and is read as a normal one, which errs on the side of doubt. Times that were all the same
+    are known no better than the clock tells them, in whole nanoseconds.
+    """
     from scipy.special import ndtri
 
-    return float(((math.log(high) - math.log(low)) / (2 * ndtri((1 + CONFIDENCE) / 2))) ** 2)
+    of_interval = float(((math.log(high) - math.log(low)) / (2 * ndtri((1 + CONFIDENCE) / 2))) ** 2)
+    of_clock = sum((_CLOCK_S / seconds) ** 2 / 12 for seconds in (ratio.before_s, ratio.after_s))
+    return of_interval + of_clock
 
 
 def forest(row: Row) -> bytes:
@@ -183,7 +196,6 @@ def forest(row: Row) -> bytes:
         *((one.runner, one.value, one.low or one.value, one.high or one.value) for one in drawn),
         *([("all machines", together.value, together.low, together.high)] if together else []),
     ]
-    # Hundreds of names would make a picture that nobody can look at.
     named = len(lines) <= _MOST_NAMES
     figure = Figure(figsize=(7, 1.4 + (0.26 * len(lines) if named else 10)), layout="constrained")
     axes = figure.add_subplot()
@@ -201,6 +213,3 @@ def forest(row: Row) -> bytes:
     axes.set_yticks(places if named else places[-1:], [line[0] for line in (lines if named else lines[-1:])])
     axes.set_xlabel(f"time by that on the baseline, with {CONFIDENCE:.0%} interval")
     return render(figure, "svg")
-
-
-_MOST_NAMES = 60

@@ -253,7 +253,7 @@ class _Worker:
         self._say(f"{kernel}: {step.name}" + (f" ({repetition})" if self._todo.plan.repetitions > 1 else ""))
         begun = time.monotonic()
         there = f"{directory}/{name}"
-        state, status = StepState.LOST, None
+        state, status = StepState.FAILED, None
         try:
             machine.require(f"mkdir -p {there}", f"{there} cannot be made")
             for file in step.files:
@@ -274,6 +274,9 @@ class _Worker:
                 machine.run("iommufd device restore --all")
             self._fetch(machine, there, name)
             state = StepState.TIMED_OUT if status is None else StepState.ENDED
+        except (LostError, TakenAwayError):
+            state = StepState.LOST
+            raise
         finally:
             record = StepRecord(
                 kernel, repetition, step.name, str(step.kind), state, status, round(time.monotonic() - begun, 3)

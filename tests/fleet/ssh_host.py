@@ -9,6 +9,7 @@ of a console server. When the guest's kernel dies, nobody answers any more; what
 
 import asyncio
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,9 @@ from iommufd_py.lab.progress import Silent
 from iommufd_py.lab.warm.guests import WarmGuest
 from iommufd_py.lab.warm.jobs import run_in_guest
 from iommufd_py.lab.warm.keeper import start_guest
+
+LARGEST_FILE = 4 << 20
+"""Bytes of a file on this host itself: writing more fails, as it does on a disk that is full."""
 
 _POLL_SECONDS = 0.1
 _COMMAND_SECONDS = 600
@@ -145,6 +149,8 @@ def main() -> None:
         guest = start_guest(image, NativeMachine(), kernel_name=f"{sys.argv[3]}-um", rw=(), stay=False)
         console = int(sys.argv[4])
         print(guest.keeper, flush=True)
+    else:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
     asyncio.run(_serve(directory, port, guest, console))
 
 

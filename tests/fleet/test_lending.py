@@ -13,13 +13,23 @@ import pytest
 from iommufd_py.fleet import record
 from iommufd_py.fleet.record import RunnerState, StepState
 from tests.fleet.lab import BIN, Lab, lab
+from tests.fleet.ssh_host import LARGEST_FILE
 from tests.waiting import patience, wait_until
 
 
-@pytest.fixture
-def plain(tmp_path: Path) -> Iterator[Lab]:
-    with lab(tmp_path, ("spr0", "skx0")) as found:
+@pytest.fixture(scope="module")
+def all_along(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with lab(tmp_path_factory.mktemp("lab"), ("spr0", "skx0")) as found:
         yield found
+
+
+@pytest.fixture
+def plain(all_along: Lab) -> Iterator[Lab]:
+    """The lab, with nothing of an earlier test on its hosts."""
+    yield all_along
+    for host in all_along.hosts.values():
+        for file in ("begun", "go-on", "drop"):
+            (host.directory / file).unlink(missing_ok=True)
 
 
 def plan(directory: Path, test: str, *, name: str = "plan.toml", count: int = 2, top: str = "", step: str = "") -> Path:
@@ -176,14 +186,17 @@ def test_a_step_that_takes_too_long_is_ended(plain: Lab, tmp_path: Path) -> None
 
 
 def test_a_full_disk_is_named(plain: Lab, tmp_path: Path) -> None:
-    # A file system that is full from the start.
-    for host in plain.hosts.values():
-        (host.directory / "tmp").rmdir()
-        (host.directory / "tmp").symlink_to("/dev/full")
-    process = plain.fleet(plan(tmp_path, "def test_it(): pass\n", count=1), tmp_path / "out")
+    # The file that travels is larger than what a file may be on the hosts: the same error as on a full disk.
+    path = plan(tmp_path, "def test_it(): pass\n", count=1)
+    with (tmp_path / "plan.toml.d" / "large").open("wb") as file:
+        file.truncate(LARGEST_FILE + 1)
+    path.write_text(path.read_text().replace('"plan.toml.d/test_step.py"', '"plan.toml.d/large"'))
+    process = plain.fleet(path, tmp_path / "out")
     told = end(process)
     assert process.returncode == 1
     (folder,) = record.folders(tmp_path / "out")
     found = record.load(folder)
     assert found.state is RunnerState.FAILED, told
+    assert found.reason.startswith("large cannot be put on the machine: ")
+    assert [one.state for one in found.steps] == [StepState.FAILED]
     assert plain.holders() == {}

@@ -190,6 +190,13 @@ def test_a_step_says_no_more_than_its_files(tmp_path: Path, case: str) -> None:
         assert line(read(tmp_path), "rule 1").outcome is Outcome.ERROR
 
 
+def test_the_reason_of_a_refusal_is_read_from_its_document(tmp_path: Path) -> None:
+    log = '{"schema": "iommufd-error/1", "skipped": {"message": "no tracefs"}}\n'
+    write(tmp_path, "a", [(step("installed", "validate", status=4), None)], log=log)
+    found = line(read(tmp_path), "rule 2")
+    assert (found.outcome, found.detail) == (Outcome.NOT_OBSERVED, "no tracefs")
+
+
 def test_the_worst_repetition_counts(tmp_path: Path) -> None:
     violated = validation(KEPT | {"1": "violated"}, "violated")
     steps = [(step("installed", "validate", repetition=2, status=1), violated), GOOD]
