@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: MIT
 """`iommufd fleet`: run on many machines that labgrid lends, and give one verdict."""
 
+import os
 import platform
 import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from iommufd_py import pci
 
-from .output import emit_json
+from .output import emit_json, emit_table, note
 from .types import BDF, JSON_OPTION, ParamType
+
+if TYPE_CHECKING:
+    from iommufd_py.fleet.verdict import Report
 
 
 @click.group()
@@ -60,3 +67,99 @@ def tags(name: str | None, devices: tuple[str, ...], exporter: bool, as_json: bo
         return
     for line in place_commands(place, found):
         click.echo(line)
+
+
+@fleet.command()
+@click.argument("plan", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--output", "-o", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory for the results."
+)
+@click.option(
+    "--coordinator", metavar="HOST:PORT", help="labgrid's coordinator.  [default: LG_COORDINATOR, or this machine]"
+)
+def run(plan: Path, output: Path, coordinator: str | None) -> None:
+    """Run PLAN on the machines it asks for, and leave what they say in a directory for `iommufd fleet report`.
+
+    Machines are reserved, lent and given back through labgrid. Each gives the devices of an earlier run back first.
+    Ctrl-C ends the steps, has the machines give their devices back, and releases them.
+
+    Exit status: 0 every machine came to its end, which says nothing of their verdicts; 1 one did not.
+
+    \b
+    Examples:
+      iommufd fleet run plan.toml --output results
+      LG_COORDINATOR=lab:20408 iommufd fleet run plan.toml -o results && iommufd fleet report results
+    """
+    from iommufd_py.fleet import plan as plans
+    from iommufd_py.fleet import record
+    from iommufd_py.fleet.lending import DEFAULT_COORDINATOR
+    from iommufd_py.fleet.run import run_plan
+
+    from .fleet_progress import shown_progress
+
+    loaded = plans.load(plan)
+    address = coordinator or os.environ.get("LG_COORDINATOR", DEFAULT_COORDINATOR)
+    with shown_progress() as tell:
+        run_plan(loaded, output, address, tell)
+    records = [record.load(folder) for folder in record.folders(output)]
+    sys.exit(any(one.state is not record.RunnerState.DONE for one in records))
+
+
+_FORMATS = ("table", "json", "junit", "ktap", "kcidb", "html")
+
+
+@fleet.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--allow-lost", type=click.IntRange(min=0), default=0, metavar="N", help="So many machines may be lost.")
+@click.option("--format", "form", type=click.Choice(_FORMATS), default="table", help="kcidb: checked by kcidb-io.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def report(directory: Path, allow_lost: int, form: str, as_json: bool) -> None:
+    """Give one verdict on what `iommufd fleet run` left in DIRECTORY: check by check the worst, with the machine named.
+
+    A machine that was lent and did not answer is lost, and fails. What one machine could not observe is not kept. Times
+    of two machines are never compared: each machine's own ratio has an interval, and their random-effects mean one too.
+
+    Exit status: 0 good, 1 violated, failed or lost, 4 something could not be observed.
+
+    \b
+    Examples:
+      iommufd fleet report results
+      iommufd fleet report results --format html > report.html
+      iommufd fleet report results --allow-lost 1 --format junit > report.xml
+    """
+    from iommufd_py.fleet import formats, verdict
+
+    if as_json and form not in ("table", "json"):
+        raise click.UsageError(f"--json contradicts --format {form}")
+    found = verdict.read(directory, allow_lost)
+    if as_json or form == "json":
+        emit_json(formats.document(found))
+    elif form == "kcidb":
+        from iommufd_py.fleet.kcidb import report as kcidb_report
+
+        emit_json(kcidb_report(found))
+    elif form == "html":
+        from iommufd_py.fleet.html import page_of
+
+        click.echo(page_of(found), nl=False)
+    elif form in ("junit", "ktap"):
+        click.echo(formats.junit(found) if form == "junit" else formats.ktap(found))
+    else:
+        _show_report(found)
+    sys.exit(found.exit_status)
+
+
+def _show_report(found: "Report") -> None:
+    from iommufd_py.fleet import formats
+    from iommufd_py.fleet.html import CHECK_HEADINGS, EXPLANATIONS, RATIO_HEADINGS
+
+    click.echo(formats.headline(found))
+    click.echo()
+    emit_table(CHECK_HEADINGS, list(formats.check_rows(found)))
+    if found.rows:
+        click.echo()
+        emit_table(RATIO_HEADINGS, list(formats.ratio_rows(found.rows)))
+        for text in EXPLANATIONS:
+            note(text)
+        for text, names in found.cautions.items():
+            note(f"{text} ({' '.join(names)})")

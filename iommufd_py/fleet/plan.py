@@ -22,6 +22,8 @@ _DURATION = re.compile(r"([0-9]+)(s|min|h)")
 _UNITS = {"s": 1, "min": 60, "h": 3600}
 _STEP_SECONDS = 30 * 60
 _DEADLINE_SECONDS = 4 * 3600
+# A server takes minutes to boot.
+_LOST_SECONDS = 5 * 60
 
 
 class StepKind(StrEnum):
@@ -86,6 +88,7 @@ class Plan:
         steps: the commands, in their order.
         repetitions: how often all steps run on each kernel.
         deadline_s: seconds for the whole, from the first reservation on.
+        lost_after_s: seconds without an answer after which a machine counts as lost.
         package: the wheel that travels to each machine; None if the machines have the tool.
         python: the Python on the machines that makes the tool's environment.
         environment: labgrid's configuration with the Strategy of each machine; None for none.
@@ -98,6 +101,7 @@ class Plan:
     steps: tuple[Step, ...]
     repetitions: int
     deadline_s: float
+    lost_after_s: float
     package: Path | None
     python: str
     environment: Path | None
@@ -136,6 +140,7 @@ def parse(document: Mapping[str, Any], folder: Path) -> Plan:
         steps=tuple(_step(one, folder) for one in top.tables("steps")),
         repetitions=top.count("repetitions", 1),
         deadline_s=top.seconds("deadline", _DEADLINE_SECONDS),
+        lost_after_s=top.seconds("lost_after", _LOST_SECONDS),
         package=top.path("package", folder),
         python=top.text("python", "python3"),
         environment=top.path("environment", folder),

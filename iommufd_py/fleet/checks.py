@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: MIT
+"""What each machine says: one check for each rule and each step, from the files that it left. Pure but for reading."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from iommufd_py.fleet.record import LOG, RunnerRecord, RunnerState, StepRecord, StepState
+
+
+class Outcome(StrEnum):
+    """The end of a check, the worst first."""
+
+    VIOLATED = "violated"
+    FAILED = "failed"
+    LOST = "lost"
+    """The machine was lent, and did not answer: worse than everything but what was seen to be wrong."""
+    ERROR = "error"
+    """It did not come to its end; that says nothing good about the kernel."""
+    NOT_OBSERVED = "not observed"
+    COUNTS_AGREE = "counts agree"
+    """The kernel flushed as many pages as it should; which ones, and when, was not seen."""
+    KEPT = "kept"
+    PASSED = "passed"
+
+
+_RANK = {one: rank for rank, one in enumerate(Outcome)}
+BAD = frozenset({Outcome.LOST, Outcome.VIOLATED, Outcome.FAILED, Outcome.ERROR})
+GOOD = frozenset({Outcome.KEPT, Outcome.PASSED})
+
+MACHINE = "machine"
+"""Name of the check that the machine came to its end."""
+_RULES = ("1", "2", "3")
+_SHOWN = 300
+# Of `iommufd validate --json`: the outcomes that are no state of a rule.
+_VALIDATE = {
+    "kept": Outcome.KEPT,
+    "counts agree": Outcome.COUNTS_AGREE,
+    "violated": Outcome.VIOLATED,
+    "kernel report": Outcome.FAILED,
+    "counters disagree": Outcome.FAILED,
+    "not observed": Outcome.NOT_OBSERVED,
+    "error": Outcome.ERROR,
+}
+_EXIT = {0: Outcome.PASSED, 1: Outcome.FAILED, 4: Outcome.NOT_OBSERVED}
+_STATES = {
+    RunnerState.RUNNING: Outcome.LOST,
+    RunnerState.DONE: Outcome.PASSED,
+    RunnerState.FAILED: Outcome.ERROR,
+    RunnerState.LOST: Outcome.LOST,
+    RunnerState.NOT_LENT: Outcome.NOT_OBSERVED,
+    RunnerState.STOPPED: Outcome.NOT_OBSERVED,
+}
+_STEP_STATES = {
+    StepState.FAILED: (Outcome.ERROR, "it could not be begun, or its results could not be fetched"),
+    StepState.TIMED_OUT: (Outcome.FAILED, "it was ended at its deadline"),
+    StepState.LOST: (Outcome.LOST, "the machine did not answer any more"),
+    StepState.STOPPED: (Outcome.NOT_OBSERVED, "the run was ended"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check on one kernel of one machine.
+
+    Attributes:
+        kernel: name in the plan, empty for the machine itself.
+        name: ``rule 1``, or the name of a step.
+        outcome: its end.
+        detail: why it is not good; how much of it was seen.
+        accepted: whether it counts as good although it is not, because the plan says so.
+        seconds: its duration; 0 where it has none of its own.
+    """
+
+    kernel: str
+    name: str
+    outcome: Outcome
+    detail: str = ""
+    accepted: bool = False
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        # Consoles and logs of other machines hold anything; XML, KCIDB and terminals take text only.
+        plain = re.sub(r"[^\t\n\x20-\ud7ff\ue000-\ufffd]", "?", self.detail)
+        object.__setattr__(self, "detail", plain)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it is as good as was asked for."""
+        return self.accepted or self.outcome in GOOD
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """Return the worst of at least one outcome."""
+    return min(outcomes, key=_RANK.__getitem__)
+
+
+def machine_check(record: RunnerRecord) -> Check:
+    """Return the check that the machine came to its end."""
+    reason = "its worker ended without a word" if record.state is RunnerState.RUNNING else record.reason
+    return Check("", MACHINE, _STATES[record.state], reason)
+
+
+def checks_of(record: RunnerRecord, folder: Path) -> list[Check]:
+    """Return the checks of a machine, each once: the worst of its repetitions."""
+    found: dict[tuple[str, str], Check] = {}
+    for step in record.steps:
+        for check in _checks_of_step(step, folder / step.folder):
+            key = check.kernel, check.name
+            known = found.get(key)
+            if known is None or _RANK[check.outcome] < _RANK[known.outcome]:
+                found[key] = check
+    return [machine_check(record), *found.values()]
+
+
+def _checks_of_step(step: StepRecord, folder: Path) -> Iterator[Check]:
+    if step.state is not StepState.ENDED:
+        outcome, detail = _STEP_STATES[step.state]
+        yield from _all_of(step, outcome, detail)
+        return
+    outcome = _EXIT.get(step.exit_status if step.exit_status is not None else -1, Outcome.ERROR)
+    if outcome is Outcome.ERROR:
+        yield from _all_of(step, outcome, f"exit status {step.exit_status}: {_message(folder)}")
+        return
+    try:
+        yield from _READERS[step.kind](step, folder, outcome)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ElementTree.ParseError) as failure:
+        # Exit status 4, or 1, without a document: the command refused, and says why.
+        if outcome is Outcome.PASSED:
+            yield from _all_of(step, Outcome.ERROR, f"its result cannot be read: {failure}")
+        else:
+            yield from _all_of(step, outcome, _message(folder))
+
+
+def _all_of(step: StepRecord, outcome: Outcome, detail: str) -> Iterator[Check]:
+    """Yield one outcome for all that the step was to show."""
+    if step.kind == "validate":
+        for number in _RULES:
+            yield Check(step.kernel, f"rule {number}", outcome, detail)
+    yield Check(step.kernel, step.name, outcome, detail, seconds=step.seconds)
+
+
+def _message(folder: Path) -> str:
+    """Return the last line of a step's log that says something; of an error as JSON, its text."""
+    try:
+        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return "it left no log"
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    try:
+        document = json.loads(last)
+        last = str((document.get("error") or document["skipped"])["message"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass  # it is text
+    return last[:_SHOWN]
+
+
+def _document(folder: Path, schema: str) -> Any:
+    document = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    if document["schema"] != schema:
+        raise ValueError(f"result.json has the schema {document['schema']!r}, not {schema}")
+    return document
+
+
+def _validate(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
+    document = _document(folder, "iommufd-validate/1")
+    suffice = document["counts_suffice"] is True
+    bad = [one for one in document["scenarios"] if _VALIDATE[one["outcome"]] in BAD]
+    for number in _RULES:
+        outcome = _VALIDATE[document["rules"][number]]
+        if outcome is Outcome.VIOLATED:
+            named = [one["name"] for one in bad if any(str(each["rule"]) == number for each in one["violations"])]
+            detail = f"by {_listed(named)}"
+        else:
+            detail = (document["not_observed"] or "") if outcome not in GOOD else ""
+        yield Check(step.kernel, f"rule {number}", outcome, detail, suffice and outcome is Outcome.COUNTS_AGREE)
+    outcome = _VALIDATE[document["outcome"]]
+    if status is Outcome.FAILED and outcome not in BAD:
+        raise ValueError(f"the exit status is 1, but its outcome is {outcome}")
+    detail = f"in {_listed([one['name'] for one in bad])}" if bad else "; ".join(document["doubts"])
+    yield Check(step.kernel, step.name, outcome, detail, suffice and outcome is Outcome.COUNTS_AGREE, step.seconds)
+
+
+def _cases(key: str, name: str, wrong: str, schema: str) -> Any:
+    """Return the reader of a document with cases that have a verdict each."""
+
+    def read(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
+        cases = _document(folder, schema)[key]
+        bad = [one[name] for one in cases if one["verdict"] == wrong]
+        outcome = worst((status, Outcome.FAILED)) if bad else status
+        yield Check(step.kernel, step.name, outcome, f"in {_listed(bad)}" if bad else "", seconds=step.seconds)
+
+    return read
+
+
+def _pytest(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
+    cases = list(ElementTree.parse(folder / "result.xml").getroot().iter("testcase"))
+    bad = [one.get("name", "") for one in cases if one.find("failure") is not None or one.find("error") is not None]
+    skipped = sum(one.find("skipped") is not None for one in cases)
+    if not cases:
+        raise ValueError("no test ran")
+    if bad:
+        status = worst((status, Outcome.FAILED))
+    elif skipped == len(cases):
+        status = worst((status, Outcome.NOT_OBSERVED))
+    detail = f"in {_listed(bad)}" if bad else f"{skipped} of {len(cases)} tests skipped" if skipped else ""
+    yield Check(step.kernel, step.name, status, detail, seconds=step.seconds)
+
+
+def _bench(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
+    # The file is whole or not there; what reads it for a comparison checks it against its schema.
+    (folder / "result.json").stat()
+    yield Check(step.kernel, step.name, status, "", seconds=step.seconds)
+
+
+_READERS: dict[str, Any] = {
+    "validate": _validate,
+    "dma-check": _cases("cases", "name", "fail", "iommufd-dma-check/1"),
+    "dma-coherency": _cases("stories", "story", "wrong", "iommufd-dma-coherency/1"),
+    "pytest": _pytest,
+    "bench": _bench,
+}
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""The verdict over all machines as one HTML file that loads nothing else."""
+
+from html import escape
+
+from iommufd_py.fleet.formats import check_rows, headline, ratio_rows
+from iommufd_py.fleet.together import forest
+from iommufd_py.fleet.verdict import Report
+from iommufd_py.results import page
+from iommufd_py.results.tables import Table
+
+CHECK_HEADINGS = ("kernel", "check", "worst", "machines", "named", "why")
+RATIO_HEADINGS = ("kernel", "operation", "mean ratio", "interval", "I2", "machines", "from ... to")
+EXPLANATIONS = (
+    "mean ratio: random-effects mean of the machines' own ratios; times of two machines are never compared",
+    "I2: share of the spread between machines that is more than the noise of each",
+)
+# A picture for each; the tables hold all.
+_MOST_PICTURES = 24
+
+
+def page_of(report: Report) -> str:
+    """Return the page."""
+    body = [
+        "<h1>iommufd fleet</h1>",
+        f"<p><b>{escape(headline(report))}</b></p>",
+        page.table(Table(CHECK_HEADINGS, tuple(check_rows(report)), keys=2)),
+    ]
+    if report.rows:
+        body += [
+            f"<h2>Times by those on {escape(str(report.baseline))}</h2>",
+            page.table(Table(RATIO_HEADINGS, tuple(ratio_rows(report.rows)), keys=2)),
+            *(f"<p>{escape(one)}</p>" for one in EXPLANATIONS),
+            *(page.note(f"{text} ({len(names)} machines)") for text, names in report.cautions.items()),
+        ]
+        drawn = [row for row in report.rows if row.mean]
+        body += [page.svg(forest(row)) for row in drawn[:_MOST_PICTURES]]
+        if len(drawn) > _MOST_PICTURES:
+            body.append(page.note(f"{len(drawn) - _MOST_PICTURES} more rows have no picture here"))
+    body += ["<h2>Machines</h2>", page.table(_machines(report))]
+    return page.document("iommufd fleet", body)
+
+
+def _machines(report: Report) -> Table:
+    rows = tuple(
+        (
+            one.name,
+            str(one.state),
+            " ".join(f"{key}={value}" for key, value in one.tags.items()),
+            ", ".join(f"{kernel.name}: {kernel.release}, iommufd {kernel.tool_version}" for kernel in one.kernels),
+            "; ".join(
+                f"{check.kernel} {check.name} {check.outcome}".strip() for check in one.checks if not check.is_good
+            ),
+        )
+        for one in report.runners
+    )
+    return Table(("machine", "state", "tags", "kernels", "not good"), rows)

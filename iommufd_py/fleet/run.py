@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""Run a plan: a worker for each machine, all at once, and everything given back at the end."""
+
+import contextlib
+import multiprocessing
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from iommufd_py.base.errors import ToolError
+from iommufd_py.fleet.plan import Plan
+from iommufd_py.fleet.record import FILE, RunnerRecord, RunnerState
+from iommufd_py.fleet.worker import Assignment, work
+
+Tell = Callable[[int, str, str], None]
+"""Receives the number of a machine, its name, and what it does."""
+
+
+def run_plan(plan: Plan, output: Path, coordinator: str, tell: Tell) -> None:
+    """Run *plan*, and leave the results in *output*, which must be empty or not there.
+
+    An exception in this process, Ctrl-C among them, stops the workers; each gives its machine back before it ends, and
+    this function waits for that. Workers whose starter is killed do the same.
+
+    Raises:
+        ToolError: *output* cannot be used.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if any(output.iterdir()):
+            raise ToolError(f"{output} is not empty: name another directory for the results")
+    except OSError as failure:
+        raise ToolError(f"{output} cannot be made: {failure.strerror}") from None
+    until = time.time() + plan.deadline_s
+    wanted = [one for one in plan.wanted for _ in range(one.count)]
+    # gRPC does not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    workers = []
+    links: dict[Connection, int] = {}
+    names: dict[int, str] = {}
+    try:
+        for number, one in enumerate(wanted, 1):
+            here, there = context.Pipe()
+            names[number] = f"runner-{number}"
+            assignment = Assignment(number, one, plan, output, coordinator, until)
+            worker = context.Process(target=work, args=(assignment, there), name=names[number])
+            worker.start()
+            there.close()
+            workers.append(worker)
+            links[here] = number
+        _listen(links, names, tell)
+    finally:
+        for link in links:
+            # One that has ended does not listen.
+            with contextlib.suppress(OSError):
+                link.send("stop")
+        _listen(links, names, tell)
+        for number, worker in enumerate(workers, 1):
+            worker.join()
+            if worker.exitcode:
+                _note_broken(output, names[number], f"its worker ended with status {worker.exitcode}")
+                tell(number, names[number], f"its worker ended with status {worker.exitcode}")
+
+
+def _note_broken(output: Path, name: str, reason: str) -> None:
+    """Leave a record where the worker left none: a machine must not be missing in silence."""
+    folder = output / name
+    if not (folder / FILE).exists():
+        folder.mkdir(exist_ok=True)
+        RunnerRecord(name, RunnerState.FAILED, reason).save(folder)
+
+
+def _listen(links: dict[Connection, int], names: dict[int, str], tell: Tell) -> None:
+    """Pass on what the workers tell, until all have ended."""
+    while links:
+        for link in wait(list(links)):
+            assert isinstance(link, Connection)
+            try:
+                name, text = link.recv()
+            except (EOFError, ConnectionResetError):
+                del links[link]
+                continue
+            names[links[link]] = name
+            tell(links[link], name, text)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""The figures of many machines together. Times of two machines never meet; what meets is each machine's own ratio.
+
+Every machine compares its kernels itself: the ratio of the times on one kernel by those on the baseline, with its
+interval. Of these ratios the random-effects mean is taken (Paule and Mandel 1982), which lets each machine have a
+ratio of its own, and I2 (Higgins and Thompson 2002), the share of their spread that is more than noise. The interval is
+that of Hartung and Knapp (2001) with Student's t, or the plain one, whichever is wider: a handful of machines gives the
+plain one far too narrow. Needs statsmodels (extra ``fleet``).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from iommufd_py.base.errors import ToolError
+from iommufd_py.fleet.record import RunnerRecord, StepState
+from iommufd_py.results import document
+from iommufd_py.results.compare import compare
+from iommufd_py.results.estimate import CONFIDENCE
+from iommufd_py.results.model import BenchResult, merge
+from iommufd_py.results.report import row_name
+
+_CLOCK_S = 1e-9
+# More names would make a picture that nobody can look at.
+_MOST_NAMES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The ratio of one operation on one machine.
+
+    Attributes:
+        runner: the machine.
+        value: time on the kernel by time on the baseline.
+        low, high: ends of its interval; None where there were too few runs.
+        before_s, after_s: the two times in seconds.
+    """
+
+    runner: str
+    value: float
+    low: float | None
+    high: float | None
+    before_s: float
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The random-effects mean of ratios.
+
+    Attributes:
+        value: the mean.
+        low, high: ends of its interval.
+        i2: share of the spread that is more than the noise of each, 0 to 1.
+        machines: number of ratios in it.
+    """
+
+    value: float
+    low: float
+    high: float
+    i2: float
+    machines: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One operation of one benchmark on one kernel, on all machines.
+
+    Attributes:
+        kernel: that was compared with the baseline.
+        step: of the plan.
+        operation: timed operation, with the conditions.
+        ratios: of the machines.
+    """
+
+    kernel: str
+    step: str
+    operation: str
+    ratios: tuple[Ratio, ...]
+
+    @property
+    def mean(self) -> Mean | None:
+        """The mean of the ratios that have an interval; None for fewer than two."""
+        return mean(self.ratios)
+
+
+@dataclass(slots=True)
+class Figures:
+    """Collects the ratios of one machine after the other, and keeps nothing else of their results.
+
+    Attributes:
+        cautions: what a reader must know of the figures, with the machines it is true of.
+    """
+
+    cautions: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    _found: dict[tuple[str, str, str], list[Ratio]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, record: RunnerRecord, folder: Path) -> dict[tuple[str, str], str]:
+        """Add the benchmarks of a machine.
+
+        Returns:
+            By kernel and step: why a comparison was impossible.
+        """
+        problems = {}
+        steps = dict.fromkeys(one.name for one in record.steps if one.kind == "bench")
+        kernels = dict.fromkeys(one.kernel for one in record.steps if one.kernel != record.baseline)
+        for step in steps if record.baseline is not None else ():
+            for kernel in kernels:
+                try:
+                    self._compare(record, folder, step, kernel)
+                except ToolError as failure:
+                    problems[kernel, step] = str(failure)
+        return problems
+
+    def _compare(self, record: RunnerRecord, folder: Path, step: str, kernel: str) -> None:
+        before, after = (_result(record, folder, step, name) for name in (record.baseline, kernel))
+        if before is None or after is None:
+            return  # a step that did not end is a check of its own
+        comparison = compare(before, after)
+        for caution in comparison.cautions:
+            self.cautions[caution].append(record.name)
+        if after.environment.emulated:
+            self.cautions["measured on an emulated CPU: the ratio says nothing about hardware"].append(record.name)
+        for change in comparison.changes:
+            if change.ratio is not None:
+                operation = f"{change.operation} {row_name(change.point)}"
+                ratio = Ratio(
+                    record.name, change.ratio, change.low, change.high, change.before_ns / 1e9, change.after_ns / 1e9
+                )
+                self._found[kernel, step, operation].append(ratio)
+
+    def rows(self) -> tuple[Row, ...]:
+        """Return what was collected."""
+        return tuple(Row(*key, tuple(ratios)) for key, ratios in self._found.items())
+
+
+def _result(record: RunnerRecord, folder: Path, step: str, kernel: str | None) -> BenchResult | None:
+    """Return the benchmark of a machine on one kernel, all repetitions in one; None if it did not end well."""
+    steps = [one for one in record.steps if (one.name, one.kernel) == (step, kernel)]
+    if not steps or any(one.state is not StepState.ENDED or one.exit_status for one in steps):
+        return None
+    return merge(document.load(folder / one.folder / "result.json") for one in steps)
+
+
+def mean(ratios: Iterable[Ratio]) -> Mean | None:
+    """Return the random-effects mean of the ratios that have an interval; None for fewer than two."""
+    known = [(math.log(one.value), _variance(one, one.low, one.high)) for one in ratios if one.low and one.high]
+    if len(known) < 2:
+        return None
+    import numpy as np
+    from scipy.special import stdtrit
+    from statsmodels.stats.meta_analysis import combine_effects
+
+    effects, variances = (np.array(side) for side in zip(*known, strict=True))
+    # Ratios that are all the same have a spread of 0, by which it divides for I2. Its method "dl" takes the square root
+    # of a negative number where machines agree well; "pm" does not.
+    with np.errstate(divide="ignore"):
+        found = combine_effects(effects, variances, method_re="pm")
+    error = max(float(found.sd_eff_w_re), float(found.sd_eff_w_re_hksj))
+    reach = float(stdtrit(len(known) - 1, (1 + CONFIDENCE) / 2)) * error
+    middle = float(found.mean_effect_re)
+    return Mean(
+        math.exp(middle),
+        math.exp(middle - reach),
+        math.exp(middle + reach),
+        max(float(found.i2), 0.0),
+        len(known),
+    )
+
+
+def _variance(ratio: Ratio, low: float, high: float) -> float:
+    """Return the variance of a ratio's logarithm.
+
+    Its interval is Student's and is read as a normal one, which errs on the side of doubt. Times that were all the same
+    are known no better than the clock tells them, in whole nanoseconds.
+    """
+    from scipy.special import ndtri
+
+    of_interval = float(((math.log(high) - math.log(low)) / (2 * ndtri((1 + CONFIDENCE) / 2))) ** 2)
+    of_clock = sum((_CLOCK_S / seconds) ** 2 / 12 for seconds in (ratio.before_s, ratio.after_s))
+    return of_interval + of_clock
+
+
+def forest(row: Row) -> bytes:
+    """Return the forest plot of a row as SVG: each machine's ratio with its interval, and the mean below them."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from iommufd_py.results.plot import render
+
+    drawn = [one for one in row.ratios if one.low is not None and one.high is not None]
+    together = row.mean
+    lines: Sequence[tuple[str, float, float, float]] = [
+        *((one.runner, one.value, one.low or one.value, one.high or one.value) for one in drawn),
+        *([("all machines", together.value, together.low, together.high)] if together else []),
+    ]
+    named = len(lines) <= _MOST_NAMES
+    figure = Figure(figsize=(7, 1.4 + (0.26 * len(lines) if named else 10)), layout="constrained")
+    axes = figure.add_subplot()
+    values, lows, highs = (np.array([line[at] for line in lines]) for at in (1, 2, 3))
+    places = np.arange(len(lines))[::-1]
+    axes.errorbar(
+        values, places, xerr=(values - lows, highs - values), fmt="s", markersize=4, linewidth=1, color="#0072B2"
+    )
+    if together:
+        axes.errorbar(
+            values[-1:], places[-1:], xerr=(values[-1:] - lows[-1:], highs[-1:] - values[-1:]), fmt="D", color="#D55E00"
+        )
+        axes.set_title(f"{row.operation}, {row.kernel}: I\u00b2 {together.i2:.0%}", fontsize=10)
+    axes.axvline(1, color="#777777", linewidth=0.8, linestyle="--")
+    axes.set_yticks(places if named else places[-1:], [line[0] for line in (lines if named else lines[-1:])])
+    axes.set_xlabel(f"time by that on the baseline, with {CONFIDENCE:.0%} interval")
+    return render(figure, "svg")

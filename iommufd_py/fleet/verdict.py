@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""One verdict over all machines: check by check, the worst of them, with the machines named."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from iommufd_py.fleet.checks import BAD, Check, Outcome, checks_of, worst
+from iommufd_py.fleet.record import KernelFacts, RunnerRecord, RunnerState, folders, load
+from iommufd_py.fleet.together import Figures, Row
+
+FAILED, NOT_OBSERVED = 1, 4
+"""Exit status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """One machine.
+
+    Attributes:
+        name: of the place.
+        state: how far it came.
+        tags: of the place.
+        kernels: that ran there.
+        checks: that it went through, and those that it should have gone through.
+    """
+
+    name: str
+    state: RunnerState
+    tags: Mapping[str, str]
+    kernels: tuple[KernelFacts, ...]
+    started: str
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One check on one kernel, over all machines.
+
+    Attributes:
+        kernel: name in the plan, empty for the machines themselves.
+        name: of the check.
+        outcome: the worst.
+        runners: the machines that have this outcome, if it is not good.
+        detail: what the first of them says.
+        counts: number of machines by outcome.
+        judged: whether it counts; on the baseline it does not.
+        accepted: whether all of it is good, or accepted.
+    """
+
+    kernel: str
+    name: str
+    outcome: Outcome
+    runners: tuple[str, ...]
+    detail: str
+    counts: Mapping[Outcome, int]
+    judged: bool
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All of a run.
+
+    Attributes:
+        runners: the machines.
+        lines: the checks, over all machines.
+        rows: the benchmarks, over all machines.
+        cautions: of the benchmarks, with the machines they are true of.
+        baseline: kernel that the others are compared with; None for none.
+        allow_lost: number of lost machines that are accepted.
+    """
+
+    runners: tuple[Runner, ...]
+    lines: tuple[Line, ...]
+    rows: tuple[Row, ...]
+    cautions: Mapping[str, tuple[str, ...]]
+    baseline: str | None
+    allow_lost: int
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """The machines that are lost."""
+        return tuple(one.name for one in self.runners if one.checks[0].outcome is Outcome.LOST)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst of all that is judged and not accepted; passed if nothing is left."""
+        counted = [one.outcome for one in self.lines if one.judged and not one.accepted]
+        return worst([*counted, Outcome.PASSED])
+
+    @property
+    def exit_status(self) -> int:
+        """0 good, 1 failed or violated, 4 cannot be observed."""
+        if self.outcome in BAD:
+            return FAILED
+        return NOT_OBSERVED if self.outcome in (Outcome.NOT_OBSERVED, Outcome.COUNTS_AGREE) else 0
+
+
+def read(directory: Path, allow_lost: int = 0) -> Report:
+    """Judge the run whose results are in *directory*.
+
+    Raises:
+        ToolError: there are none, or a record is damaged.
+    """
+    figures = Figures()
+    runners: list[Runner] = []
+    baselines = set()
+    for folder in folders(directory):
+        record = load(folder)
+        baselines.add(record.baseline)
+        checks = checks_of(record, folder)
+        for (kernel, step), problem in figures.add(record, folder).items():
+            checks.append(Check(kernel, f"{step} compared", Outcome.ERROR, problem))
+        runners.append(_runner(record, checks))
+    runners = _with_missing(_with_versions(runners))
+    baseline = next((one for one in baselines if one is not None), None)
+    lost = [one.name for one in runners if one.checks[0].outcome is Outcome.LOST]
+    forgiven = frozenset(lost if len(lost) <= allow_lost else ())
+    return Report(
+        tuple(runners),
+        tuple(_lines(runners, baseline, forgiven)),
+        figures.rows(),
+        {caution: tuple(names) for caution, names in figures.cautions.items()},
+        baseline,
+        allow_lost,
+    )
+
+
+def _runner(record: RunnerRecord, checks: Sequence[Check]) -> Runner:
+    return Runner(record.name, record.state, record.tags, record.kernels, record.started, tuple(checks))
+
+
+def _with_versions(runners: Sequence[Runner]) -> list[Runner]:
+    """Add a check to each machine that ran another version of the tool than most: its verdicts differ in kind."""
+    versions = Counter(one.tool_version for runner in runners for one in runner.kernels)
+    if len(versions) < 2:
+        return list(runners)
+    usual = versions.most_common(1)[0][0]
+    found = []
+    for runner in runners:
+        other = next((one.tool_version for one in runner.kernels if one.tool_version != usual), None)
+        if other is not None:
+            detail = f"it ran version {other}, the others {usual}: give all of them one wheel by 'package' in the plan"
+            runner = replace(runner, checks=(*runner.checks, Check("", "tool version", Outcome.ERROR, detail)))
+        found.append(runner)
+    return found
+
+
+def _with_missing(runners: Sequence[Runner]) -> list[Runner]:
+    """Add to each machine the checks that others went through and it did not: what nobody saw is not kept."""
+    every = dict.fromkeys((check.kernel, check.name) for one in runners for check in one.checks if check.kernel)
+    found = []
+    for runner in runners:
+        own = {(check.kernel, check.name) for check in runner.checks}
+        machine = runner.checks[0]
+        outcome = Outcome.NOT_OBSERVED if machine.outcome is Outcome.PASSED else machine.outcome
+        detail = machine.detail or "it did not get there"
+        missing = (Check(*key, outcome, detail) for key in every if key not in own)
+        found.append(replace(runner, checks=(*runner.checks, *missing)))
+    return found
+
+
+def _lines(runners: Sequence[Runner], baseline: str | None, forgiven: frozenset[str]) -> Iterator[Line]:
+    found: dict[tuple[str, str], list[tuple[str, Check]]] = defaultdict(list)
+    for runner in runners:
+        for check in runner.checks:
+            found[check.kernel, check.name].append((runner.name, check))
+    # The machines first, then the baseline.
+    for kernel, name in sorted(found, key=lambda key: (key[0] != "", key[0] != baseline, key[0])):
+        every = found[kernel, name]
+        counted = [pair for pair in every if not (pair[0] in forgiven and pair[1].outcome is Outcome.LOST)]
+        # What nobody saw is not kept.
+        outcome = worst(check.outcome for _, check in counted) if counted else Outcome.NOT_OBSERVED
+        bad = [(who, check) for who, check in counted or every if check.outcome is outcome and not check.is_good]
+        yield Line(
+            kernel,
+            name,
+            outcome,
+            tuple(who for who, _ in bad),
+            bad[0][1].detail if bad else "",
+            Counter(check.outcome for _, check in every),
+            judged=not kernel or kernel != baseline,
+            accepted=bool(counted) and all(check.is_good for _, check in counted),
+        )

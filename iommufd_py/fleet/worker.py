@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: MIT
+"""The worker of one machine: borrow it, make it ready, run the steps, fetch the results, give it back.
+
+Each worker is a process of its own: labgrid's drivers are not made for threads, and a worker that dies takes nothing
+with it. The connection to the process that started it ends the worker: a message or its end means stop.
+"""
+
+import contextlib
+import shlex
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from iommufd_py.base.errors import ToolError
+from iommufd_py.fleet.lending import Lender, LendingError, TakenAwayError
+from iommufd_py.fleet.machine import Job, LostError, Machine, SetUpError
+from iommufd_py.fleet.plan import INSTALLED, Plan, Step, StepKind, Wanted
+from iommufd_py.fleet.record import (
+    LOG,
+    SERIAL_LOG,
+    KernelFacts,
+    RunnerRecord,
+    RunnerState,
+    StepRecord,
+    StepState,
+    step_folder,
+)
+from iommufd_py.fleet.tags import bdf_of
+from iommufd_py.host.kernel_log import scan_kernel_log
+
+_POLL_SECONDS = 1.0
+_INSTALL_SECONDS = 600
+_COMMANDS = {
+    StepKind.VALIDATE: "iommufd validate --json {options} >result.json 2>log.txt",
+    StepKind.DMA_CHECK: "iommufd dma check --json {options} >result.json 2>log.txt",
+    StepKind.DMA_COHERENCY: "iommufd dma coherency --json {options} >result.json 2>log.txt",
+    StepKind.PYTEST: "pytest --junitxml result.xml --ktap result.ktap {options} >log.txt 2>&1",
+    StepKind.BENCH: "iommufd bench run --output result.json {options} >log.txt 2>&1",
+}
+_FILES = ("result.json", "result.xml", "result.ktap", LOG)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The work of one worker.
+
+    Attributes:
+        number: of the machine in the plan, from 1 on.
+        wanted: which machine.
+        plan: all of the plan.
+        output: the directory of the run.
+        coordinator: ``host:port``.
+        until: when the run ends at the latest, in seconds since the epoch.
+    """
+
+    number: int
+    wanted: Wanted
+    plan: Plan
+    output: Path
+    coordinator: str
+    until: float
+
+
+class _StoppedError(Exception):
+    """The run ends."""
+
+
+def work(assignment: Assignment, link: Connection) -> None:
+    """Do the work, and tell *link* about it: pairs of the machine's name and what it does."""
+    # Ctrl-C reaches all processes of a terminal; the one that started this one decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(BrokenPipeError):
+        _Worker(assignment, link).work()
+
+
+class _Worker:
+    def __init__(self, assignment: Assignment, link: Connection) -> None:
+        self._todo = assignment
+        self._link = link
+        self._record = RunnerRecord(
+            f"runner-{assignment.number}", RunnerState.NOT_LENT, baseline=assignment.plan.baseline
+        )
+
+    @property
+    def _folder(self) -> Path:
+        return self._todo.output / self._record.name
+
+    def _say(self, text: str) -> None:
+        # Nobody listens to a worker whose starter was killed. It gives its machine back all the same.
+        with contextlib.suppress(BrokenPipeError):
+            self._link.send((self._record.name, text))
+
+    @property
+    def _stop_reason(self) -> str:
+        if self._link.poll():
+            return "the run was interrupted"
+        return "the deadline of the run is over" if time.time() > self._todo.until else ""
+
+    def _go_on(self) -> None:
+        if self._stop_reason:
+            raise _StoppedError(self._stop_reason)
+
+    def _note(self, state: RunnerState, reason: str = "") -> None:
+        self._record = replace(self._record, state=state, reason=reason)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._record.save(self._folder)
+
+    def work(self) -> None:
+        try:
+            lender = Lender(self._todo.coordinator)
+        except LendingError as failure:
+            self._end(RunnerState.NOT_LENT, str(failure))
+            return
+        try:
+            place = self._borrow(lender)
+            if place is not None:
+                self._with_place(lender, place)
+        finally:
+            lender.close()
+
+    def _borrow(self, lender: Lender) -> str | None:
+        self._say(f"waits for {self._todo.wanted}")
+        try:
+            with lender.reserved(self._todo.wanted.filter, lambda: bool(self._stop_reason)) as place:
+                if place is None:
+                    self._end(RunnerState.NOT_LENT, f"{self._stop_reason} before {self._todo.wanted} was free")
+                    return None
+                lender.acquire(place)
+                return place
+        except LendingError as failure:
+            self._end(RunnerState.NOT_LENT, str(failure))
+            return None
+
+    def _end(self, state: RunnerState, reason: str = "") -> None:
+        self._note(state, reason)
+        self._say(f"{state}: {reason}" if reason else str(state))
+
+    def _with_place(self, lender: Lender, place: str) -> None:
+        try:
+            self._record = replace(
+                self._record, name=place, tags=lender.tags(place), started=datetime.now(UTC).isoformat("T", "seconds")
+            )
+            self._note(RunnerState.RUNNING)
+            self._say(f"lent; if this run is killed, free it: {lender.freeing(place)}")
+            state, reason = self._run(lender, place)
+        finally:
+            lender.release(place)
+        self._end(state, reason)
+
+    def _run(self, lender: Lender, place: str) -> tuple[RunnerState, str]:
+        """Run everything, and return how it ended."""
+        plan = self._todo.plan
+
+        def waiting() -> None:
+            self._go_on()
+            lender.keep(place)
+
+        try:
+            machine = Machine(lender.target(place, plan.environment), plan.lost_after_s, waiting)
+            with machine.console_to(self._folder / SERIAL_LOG):
+                try:
+                    self._on_machine(machine, waiting)
+                except LostError:
+                    # The next borrower gets a machine that answers, where its power can be cut.
+                    machine.cycle_power()
+                    raise
+                finally:
+                    machine.disconnect()
+        except LostError as failure:
+            return RunnerState.LOST, self._last_words() or str(failure)
+        except TakenAwayError as failure:
+            return RunnerState.LOST, str(failure)
+        except _StoppedError as failure:
+            return RunnerState.STOPPED, str(failure)
+        except ToolError as failure:
+            return RunnerState.FAILED, str(failure)
+        return RunnerState.DONE, ""
+
+    def _last_words(self) -> str:
+        """Return the last report on the serial console, empty if there is none."""
+        log = self._folder / SERIAL_LOG
+        reports = scan_kernel_log(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else ()
+        worst = [one for one in reports if one.kind == "panic"] or list(reports)
+        return worst[-1].title if worst else ""
+
+    def _on_machine(self, machine: Machine, waiting: Callable[[], None]) -> None:
+        machine.connect()
+        booted = INSTALLED
+        try:
+            for kernel in self._todo.plan.kernels:
+                if kernel != booted:
+                    self._say(f"boots {kernel}")
+                    machine.run("iommufd device restore --all")
+                    booted = kernel
+                    machine.boot(kernel)
+                self._on_kernel(machine, kernel, waiting)
+        finally:
+            if booted != INSTALLED:
+                self._say(f"boots {INSTALLED}")
+                machine.boot(INSTALLED)
+
+    def _on_kernel(self, machine: Machine, kernel: str, waiting: Callable[[], None]) -> None:
+        plan = self._todo.plan
+        self._say(f"{kernel}: is made ready")
+        directory = machine.require("mktemp -d -t iommufd-fleet.XXXXXX", "no directory can be made").strip()
+        try:
+            machine.prefix = self._install(machine, directory)
+            # What an earlier run left behind when it was killed.
+            machine.require("iommufd device restore --all", "devices of an earlier run cannot be given back")
+            facts = machine.require("uname -r; iommufd --version", "the machine has no tool 'iommufd'").splitlines()
+            release, version = facts[0], facts[-1].removeprefix("iommufd, version ")
+            self._record = replace(self._record, kernels=(*self._record.kernels, KernelFacts(kernel, release, version)))
+            for repetition in range(1, plan.repetitions + 1):
+                for step in plan.steps:
+                    self._step(machine, directory, kernel, repetition, step, waiting)
+        finally:
+            # A machine that does not answer keeps it; so does one that somebody else has by now.
+            with contextlib.suppress(LostError, LendingError, _StoppedError):
+                machine.run(f"rm -rf {shlex.quote(directory)}")
+
+    def _install(self, machine: Machine, directory: str) -> str:
+        """Install the plan's wheel, and return what goes before a command that uses it."""
+        plan = self._todo.plan
+        if plan.package is None:
+            return ""
+        machine.put(plan.package, directory)
+        tests = " pytest" if any(step.kind is StepKind.PYTEST for step in plan.steps) else ""
+        python, wheel = shlex.quote(plan.python), shlex.quote(f"{directory}/{plan.package.name}")
+        machine.require(
+            # A connection that drops runs it again.
+            f"cd {directory} && {python} -m venv --clear --system-site-packages venv && "
+            f"venv/bin/python -m pip install --quiet --disable-pip-version-check {wheel}{tests}",
+            f"{plan.package.name} cannot be installed",
+            _INSTALL_SECONDS,
+        )
+        return f"PATH={directory}/venv/bin:$PATH; export PATH; "
+
+    def _step(
+        self,
+        machine: Machine,
+        directory: str,
+        kernel: str,
+        repetition: int,
+        step: Step,
+        waiting: Callable[[], None],
+    ) -> None:
+        waiting()
+        name = step_folder(kernel, repetition, step.name)
+        self._say(f"{kernel}: {step.name}" + (f" ({repetition})" if self._todo.plan.repetitions > 1 else ""))
+        begun = time.monotonic()
+        there = f"{directory}/{name}"
+        state, status = StepState.FAILED, None
+        try:
+            machine.require(f"mkdir -p {there}", f"{there} cannot be made")
+            for file in step.files:
+                machine.put(file, there)
+            job = Job(machine, there)
+            job.start(_COMMANDS[step.kind].format(options=self._options(step)))
+            try:
+                while (status := job.status()) is None and time.monotonic() < begun + step.deadline_s:
+                    time.sleep(_POLL_SECONDS)
+                    waiting()
+            except _StoppedError:
+                state = StepState.STOPPED
+                machine.patient = False
+                job.end()
+                raise
+            if status is None:
+                job.end()
+                machine.run("iommufd device restore --all")
+            self._fetch(machine, there, name)
+            state = StepState.TIMED_OUT if status is None else StepState.ENDED
+        except (LostError, TakenAwayError):
+            state = StepState.LOST
+            raise
+        finally:
+            record = StepRecord(
+                kernel, repetition, step.name, str(step.kind), state, status, round(time.monotonic() - begun, 3)
+            )
+            self._record = replace(self._record, steps=(*self._record.steps, record))
+            self._note(self._record.state)
+
+    def _options(self, step: Step) -> str:
+        bdf = bdf_of(self._record.tags)
+        if bdf is None and any("{bdf}" in one for one in step.options):
+            raise SetUpError(
+                "the place has no tag 'bdf', which an option of the plan needs: see 'iommufd fleet tags --device'"
+            )
+        return shlex.join(one.replace("{bdf}", bdf or "") for one in step.options)
+
+    def _fetch(self, machine: Machine, there: str, name: str) -> None:
+        here = self._folder / name
+        here.mkdir(exist_ok=True)
+        present = machine.run(f"cd {there} && ls -d {' '.join(_FILES)} 2>/dev/null")[1].split()
+        machine.get([f"{there}/{one}" for one in present if one in _FILES], here)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""`iommufd fleet run` on a lab of plain hosts: lending, steps, what goes wrong on the way, and giving back."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from iommufd_py.fleet import record
+from iommufd_py.fleet.record import RunnerState, StepState
+from tests.fleet.lab import BIN, Lab, lab
+from tests.fleet.ssh_host import LARGEST_FILE
+from tests.waiting import patience, wait_until
+
+
+@pytest.fixture(scope="module")
+def all_along(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with lab(tmp_path_factory.mktemp("lab"), ("spr0", "skx0")) as found:
+        yield found
+
+
+@pytest.fixture
+def plain(all_along: Lab) -> Iterator[Lab]:
+    """The lab, with nothing of an earlier test on its hosts."""
+    yield all_along
+    for host in all_along.hosts.values():
+        for file in ("begun", "go-on", "drop"):
+            (host.directory / file).unlink(missing_ok=True)
+
+
+def plan(directory: Path, test: str, *, name: str = "plan.toml", count: int = 2, top: str = "", step: str = "") -> Path:
+    """Write a plan that runs one pytest file on plain hosts."""
+    (directory / f"{name}.d").mkdir()
+    (directory / f"{name}.d" / "test_step.py").write_text(test)
+    path = directory / name
+    path.write_text(
+        f'name = "try"\nlost_after = "5s"\n{top}\n[[runners]]\nfilter = {{ kind = "plain" }}\ncount = {count}\n'
+        f'[[steps]]\nrun = "pytest"\nfiles = ["{name}.d/test_step.py"]\n'
+        f'options = ["-q", "-p", "no:cacheprovider", "test_step.py"]\n{step}\n'
+    )
+    return path
+
+
+def end(process: "subprocess.Popen[str]") -> str:
+    """Wait for the end of a run, and return what it told."""
+    return process.communicate(timeout=patience(180))[1]
+
+
+WAITING_TEST = """
+import os, pathlib, time
+def test_waits():
+    here = pathlib.Path(os.environ["HOST_DIRECTORY"])
+    (here / "begun").touch()
+    while not (here / "go-on").exists():
+        time.sleep(0.1)
+"""
+
+
+def test_each_machine_runs_the_steps_and_is_given_back(plain: Lab, tmp_path: Path) -> None:
+    process = plain.fleet(plan(tmp_path, "def test_it(): pass\n", top="repetitions = 2"), tmp_path / "out")
+    told = end(process)
+    assert process.returncode == 0, told
+    assert plain.holders() == {}
+    for name in ("spr0", "skx0"):
+        found = record.load(tmp_path / "out" / name)
+        assert (found.name, found.state, found.reason) == (name, RunnerState.DONE, "")
+        assert found.tags == {"host": name, "kind": "plain"}
+        assert [(one.repetition, one.state, one.exit_status) for one in found.steps] == [
+            (1, StepState.ENDED, 0),
+            (2, StepState.ENDED, 0),
+        ]
+        folder = tmp_path / "out" / name / found.steps[0].folder
+        assert 'tests="1"' in (folder / "result.xml").read_text()
+        assert "ok 1 test_step.py::test_it" in (folder / "result.ktap").read_text()
+        assert list((plain.hosts[name].directory / "tmp").iterdir()) == [], "it leaves nothing on the machine"
+
+
+def test_a_place_nobody_has_is_not_waited_for(plain: Lab, tmp_path: Path) -> None:
+    path = plan(tmp_path, "", count=1)
+    path.write_text(path.read_text().replace('"plain"', '"odd"'))
+    process = plain.fleet(path, tmp_path / "out")
+    told = end(process)
+    assert process.returncode == 1
+    assert "no place has the tags kind=odd" in told
+    assert record.load(tmp_path / "out" / "runner-1").state is RunnerState.NOT_LENT
+
+
+def test_ctrl_c_ends_the_steps_and_gives_everything_back(plain: Lab, tmp_path: Path) -> None:
+    process = plain.fleet(plan(tmp_path, WAITING_TEST), tmp_path / "out")
+    wait_until(lambda: all((one.directory / "begun").exists() for one in plain.hosts.values()))
+    assert set(plain.holders()) == {"spr0", "skx0"}
+    process.send_signal(signal.SIGINT)
+    end(process)
+    assert process.returncode == 130
+    assert plain.holders() == {}
+    for name in ("spr0", "skx0"):
+        found = record.load(tmp_path / "out" / name)
+        assert (found.state, found.reason) == (RunnerState.STOPPED, "the run was interrupted")
+        assert [one.state for one in found.steps] == [StepState.STOPPED]
+    assert running_tests() == []
+
+
+def running_tests() -> list[str]:
+    found = subprocess.run(["pgrep", "-af", "pytest.*--ktap result.ktap"], capture_output=True, text=True, check=False)
+    return [line for line in found.stdout.splitlines() if "pgrep" not in line]
+
+
+def test_a_place_is_given_back_when_the_run_is_killed(plain: Lab, tmp_path: Path) -> None:
+    process = plain.fleet(plan(tmp_path, WAITING_TEST, count=1), tmp_path / "out")
+    wait_until(lambda: any((one.directory / "begun").exists() for one in plain.hosts.values()))
+    process.kill()
+    wait_until(lambda: not plain.holders())
+
+
+def test_the_line_it_prints_frees_a_place_whose_worker_was_killed(plain: Lab, tmp_path: Path) -> None:
+    process = plain.fleet(plan(tmp_path, WAITING_TEST, count=1), tmp_path / "out")
+    wait_until(lambda: any((one.directory / "begun").exists() for one in plain.hosts.values()))
+    (place,) = plain.holders()
+    worker = int(plain.holders()[place].rpartition(".")[2])
+    os.kill(worker, signal.SIGKILL)
+    told = end(process)
+    assert process.returncode == 1
+    assert f"{place}: its worker ended with status -9" in told
+    assert set(plain.holders()) == {place}, "nobody could give it back"
+    assert record.load(tmp_path / "out" / place).state is RunnerState.RUNNING
+    line = re.search(r"if this run is killed, free it: labgrid-client (.*)", told)
+    assert line is not None
+    subprocess.run([BIN / "labgrid-client", *line[1].split()], check=True, timeout=patience(60))
+    assert plain.holders() == {}
+
+
+def test_two_runs_at_once_share_the_machines(plain: Lab, tmp_path: Path) -> None:
+    first = plain.fleet(plan(tmp_path, WAITING_TEST), tmp_path / "first")
+    wait_until(lambda: all((one.directory / "begun").exists() for one in plain.hosts.values()))
+    second = plain.fleet(plan(tmp_path, "def test_it(): pass\n", name="second.toml"), tmp_path / "second")
+    assert second.stderr is not None
+    assert [second.stderr.readline().partition(": ")[2] for _ in range(2)] == ["waits for kind=plain\n"] * 2
+    assert list((tmp_path / "second").glob("*/*")) == []
+    for host in plain.hosts.values():
+        (host.directory / "go-on").touch()
+    for process in (first, second):
+        told = end(process)
+        assert process.returncode == 0, told
+
+
+def test_a_dropped_connection_costs_no_step(plain: Lab, tmp_path: Path) -> None:
+    process = plain.fleet(plan(tmp_path, WAITING_TEST, count=1), tmp_path / "out")
+    wait_until(lambda: any((one.directory / "begun").exists() for one in plain.hosts.values()))
+    (place,) = plain.holders()
+    host = plain.hosts[place]
+    (host.directory / "drop").touch()
+    wait_until(lambda: not (host.directory / "drop").exists())
+    (host.directory / "go-on").touch()
+    told = end(process)
+    assert process.returncode == 0, told
+    assert [one.exit_status for one in record.load(tmp_path / "out" / place).steps] == [0]
+
+
+def test_a_coordinator_that_restarts_does_not_lend_a_machine_twice(plain: Lab, tmp_path: Path) -> None:
+    process = plain.fleet(plan(tmp_path, WAITING_TEST), tmp_path / "out")
+    wait_until(lambda: all((one.directory / "begun").exists() for one in plain.hosts.values()))
+    before = plain.holders()
+    plain.stop_coordinator()
+    plain.start_coordinator()
+    # It has forgotten what it lent; the workers tell it.
+    wait_until(lambda: plain.holders() == before)
+    for host in plain.hosts.values():
+        (host.directory / "go-on").touch()
+    told = end(process)
+    assert process.returncode == 0, told
+    assert plain.holders() == {}
+
+
+def test_a_step_that_takes_too_long_is_ended(plain: Lab, tmp_path: Path) -> None:
+    process = plain.fleet(plan(tmp_path, WAITING_TEST, count=1, step='deadline = "3s"'), tmp_path / "out")
+    told = end(process)
+    (folder,) = record.folders(tmp_path / "out")
+    found = record.load(folder)
+    assert (process.returncode, found.state) == (0, RunnerState.DONE), told
+    assert [(one.state, one.exit_status) for one in found.steps] == [(StepState.TIMED_OUT, None)]
+    assert running_tests() == []
+
+
+def test_a_full_disk_is_named(plain: Lab, tmp_path: Path) -> None:
+    # The file that travels is larger than what a file may be on the hosts: the same error as on a full disk.
+    path = plan(tmp_path, "def test_it(): pass\n", count=1)
+    with (tmp_path / "plan.toml.d" / "large").open("wb") as file:
+        file.truncate(LARGEST_FILE + 1)
+    path.write_text(path.read_text().replace('"plan.toml.d/test_step.py"', '"plan.toml.d/large"'))
+    process = plain.fleet(path, tmp_path / "out")
+    told = end(process)
+    assert process.returncode == 1
+    (folder,) = record.folders(tmp_path / "out")
+    found = record.load(folder)
+    assert found.state is RunnerState.FAILED, told
+    assert found.reason.startswith("large cannot be put on the machine: ")
+    assert [one.state for one in found.steps] == [StepState.FAILED]
+    assert plain.holders() == {}

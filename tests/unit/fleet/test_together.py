@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""Benchmarks of many machines: each machine's own ratio, and the mean of them."""
+
+import json
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+from iommufd_py.fleet import formats, kcidb
+from iommufd_py.fleet.checks import Outcome
+from iommufd_py.fleet.html import page_of
+from iommufd_py.fleet.together import Ratio, forest, mean
+from iommufd_py.fleet.verdict import read
+from iommufd_py.results.model import BenchResult
+from tests.unit.fleet.recorded import step, write
+from tests.unit.results.bench_results import result, run
+
+
+def ratio(value: float, width: float, runner: str = "a") -> Ratio:
+    return Ratio(runner, value, value / width, value * width, 1e-6, value * 1e-6)
+
+
+def bench(scale: float, *, cpu: str = "CPU", platform: str = "bare metal", seed: int = 0) -> BenchResult:
+    """A benchmark whose times are *scale* times 1000 ns, with some noise."""
+    noise = random.Random(seed)
+    runs = [
+        run([round(1000 * scale * noise.uniform(0.98, 1.02)) for _ in range(9)], boot=f"{seed}-{number}")
+        for number in range(5)
+    ]
+    return result(*runs, cpu=cpu, platform=platform)
+
+
+def machine(directory: Path, name: str, factor: float, *, speed: float = 1.0, seed: int = 0, **more: str) -> None:
+    steps = [
+        (step("stock", "bench"), bench(speed, seed=seed)),
+        (step("patched", "bench"), bench(speed * factor, seed=seed + 1, **more)),
+    ]
+    write(directory, name, steps, baseline="stock")
+
+
+def test_ratios_that_agree_have_a_mean_between_them_and_no_heterogeneity() -> None:
+    found = mean([ratio(3.0, 1.1), ratio(3.05, 1.1), ratio(2.95, 1.1)])
+    assert found is not None
+    assert found.value == pytest.approx(3.0, rel=0.01)
+    assert (found.i2, found.machines) == (0, 3)
+    assert found.low < 2.95 < 3.05 < found.high
+
+
+def test_ratios_that_differ_show_it() -> None:
+    found = mean([ratio(1.0, 1.01), ratio(2.0, 1.01), ratio(4.0, 1.01)])
+    assert found is not None
+    assert found.value == pytest.approx(2.0, rel=0.01), "of the logarithms, each machine weighs the same"
+    assert found.i2 > 0.99
+    assert found.low < 1.0
+    assert found.high > 4.0
+
+
+def test_a_precise_machine_weighs_more_where_they_agree() -> None:
+    found = mean([ratio(1.0, 1.01), ratio(1.1, 1.5)])
+    assert found is not None
+    assert 1.0 < found.value < 1.01
+
+
+def test_an_interval_of_no_width_is_as_wide_as_the_clock() -> None:
+    found = mean([ratio(1.0, 1.0), ratio(1.0, 1.0)])
+    assert found is not None
+    assert found.value == pytest.approx(1)
+    assert 0.9 < found.low < 1 < found.high < 1.1
+
+
+@pytest.mark.parametrize("ratios", [(), (ratio(2.0, 1.1),), (ratio(2.0, 1.1), Ratio("b", 2.0, None, None, 1, 2))])
+def test_fewer_than_two_intervals_give_no_mean(ratios: tuple[Ratio, ...]) -> None:
+    assert mean(ratios) is None
+
+
+def test_the_interval_holds_the_mean_as_often_as_it_says() -> None:
+    # Machines whose true ratios spread around 2; the interval is to hold 2 in 99 of 100 cases.
+    noise = random.Random(1)
+    held = 0
+    for _ in range(300):
+        ratios = []
+        for _ in range(4):
+            true = math.log(2) + noise.gauss(0, 0.1)
+            ratios.append(ratio(math.exp(true + noise.gauss(0, 0.02)), math.exp(2.576 * 0.02)))
+        found = mean(ratios)
+        assert found is not None
+        held += found.low <= 2 <= found.high
+    assert held >= 0.97 * 300
+
+
+def test_times_of_two_machines_never_meet(tmp_path: Path) -> None:
+    # One machine is a hundred times slower; both have the same ratio.
+    machine(tmp_path, "fast", 3.0, speed=1, seed=10)
+    machine(tmp_path, "slow", 3.0, speed=100, seed=20)
+    report = read(tmp_path)
+    assert report.exit_status == 0
+    row = next(one for one in report.rows if one.operation.startswith("map "))
+    assert {one.runner: round(one.value, 1) for one in row.ratios} == {"fast": 3.0, "slow": 3.0}
+    assert row.mean is not None
+    assert row.mean.value == pytest.approx(3.0, rel=0.03)
+    assert (row.kernel, row.step) == ("patched", "bench")
+    tests = [one for one in kcidb.report(report)["tests"] if "number" in one]
+    assert {one["environment"]["comment"] for one in tests} == {"fast", "slow"}
+    assert all(one["number"]["unit"] == "s" for one in tests)
+    page = page_of(report)
+    assert page.count("<svg") == 2
+    assert "I\u00b2" in page or "I2" in page
+    json.dumps(formats.document(report))
+
+
+def test_repetitions_of_a_machine_are_one_ratio(tmp_path: Path) -> None:
+    steps = [
+        (step(kernel, "bench", repetition=repetition), bench(scale, seed=seed))
+        for kernel, scale, repetition, seed in (
+            ("stock", 1, 1, 1),
+            ("stock", 1, 2, 2),
+            ("new", 2, 1, 3),
+            ("new", 2, 2, 4),
+        )
+    ]
+    write(tmp_path, "a", steps, baseline="stock")
+    row = next(one for one in read(tmp_path).rows if one.operation.startswith("map "))
+    assert [one.runner for one in row.ratios] == ["a"]
+    assert row.mean is None
+
+
+def test_a_machine_that_cannot_be_compared_with_itself_is_named(tmp_path: Path) -> None:
+    machine(tmp_path, "a", 2.0)
+    machine(tmp_path, "b", 2.0, cpu="another CPU")
+    report = read(tmp_path)
+    found = next(one for one in report.lines if one.name == "bench compared")
+    assert (found.outcome, found.runners) == (Outcome.ERROR, ("b",))
+    assert "they differ in CPU" in found.detail
+    assert report.exit_status == 1
+
+
+def test_a_benchmark_of_an_emulated_cpu_says_so(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        steps = [
+            (step(kernel, "bench"), bench(1, platform="tcg", seed=seed)) for seed, kernel in enumerate(("old", "new"))
+        ]
+        write(tmp_path, name, steps, baseline="old")
+    assert read(tmp_path).cautions["measured on an emulated CPU: the ratio says nothing about hardware"] == ("a", "b")
+
+
+def test_a_forest_of_hundreds_is_a_picture_of_bounded_height(tmp_path: Path) -> None:
+    machine(tmp_path, "a", 2.0)
+    (row, *_) = read(tmp_path).rows
+    many = type(row)("new", "bench", "map", tuple(ratio(1 + number / 500, 1.1, f"r{number}") for number in range(500)))
+    assert b"<svg" in forest(many)
+    assert b"r499" not in forest(many)
