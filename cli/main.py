@@ -30,6 +30,7 @@ _COMMANDS = {
     "trace": "Show maps, unmaps, flushes and faults while they happen.",
     "bench": "Time DMA map and unmap.",
     "validate": "Check the running kernel against the three flush rules.",
+    "bisect": "Find the commit of a kernel tree that broke a rule, a test or a timing.",
     "lab": "Run commands on a kernel of the lab, behind an emulated VT-d.",
     "fleet": "Run on many machines that labgrid lends, and give one verdict.",
     "completion": "Print the completion script of a shell.",

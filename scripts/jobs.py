@@ -71,7 +71,12 @@ _ALL = (
     Job("imports", _words("lint-imports --no-logo"), minutes=0.1, early=True),
     Job("unit", _words("pytest -q tests/unit"), minutes=2),
     Job("cli", _words("pytest -q tests/cli"), inputs=_words("tests/cli cli iommufd_py scripts"), minutes=2, early=True),
-    Job("lab", _words("pytest -q tests/lab"), inputs=_words("tests/lab iommufd_py/lab cli"), minutes=6),
+    Job(
+        "lab",
+        _words("pytest -q tests/lab --ignore=tests/lab/test_bisect.py"),
+        inputs=_words("tests/lab iommufd_py/lab cli"),
+        minutes=6,
+    ),
     Job("docs", _words("scripts/docs"), inputs=_words("scripts/docs docs iommufd_py cli"), minutes=2, early=True),
     # On the mock driver, at native speed: long random walks, and the rules by the kernel's own counters.
     _native("native-stock", "stock", "pytest -q tests/mock --steps 20000", "tests/mock", 2),
@@ -153,6 +158,7 @@ _ALL = (
         may_be_impossible=True,
     ),
     # Every night.
+    Job("bisect", _words("pytest -q tests/lab/test_bisect.py"), minutes=15, nightly=True, may_be_impossible=True),
     Job("tables", _words("iommufd lab selftest --tables"), minutes=5, nightly=True),
     Job("all-mutants", _words("scripts/mutants --incoherent"), minutes=70, nightly=True, may_be_impossible=True),
     Job(

@@ -18,7 +18,7 @@ from typing import IO
 from iommufd_py.lab import cache, paths
 from iommufd_py.lab.cache import IMAGES, Kernel, Recipe
 from iommufd_py.lab.config import CONFIGS, Arch, check_config
-from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.errors import BuildError, LabError
 from iommufd_py.lab.process import SPACE_REMEDY, locked, out_of_space, run_tool, start, stop
 from iommufd_py.lab.progress import Progress
 from iommufd_py.lab.source import SourceTree, require_space
@@ -138,14 +138,14 @@ class _BuildDirectory:
         return [*make, "LOCALVERSION=", "KBUILD_BUILD_USER=iommufd", "KBUILD_BUILD_HOST=lab"]
 
 
-def _base(tree: SourceTree) -> Path:
-    """Return the directory of all builds from *tree*."""
-    return paths.work_dir() / "build" / hashlib.sha256(str(tree.path).encode()).hexdigest()[:16]
+def _base(tree: Path) -> Path:
+    """Return the directory of all builds from the source at *tree*."""
+    return paths.work_dir() / "build" / hashlib.sha256(str(tree).encode()).hexdigest()[:16]
 
 
 def _locked(tree: SourceTree, progress: Progress) -> AbstractContextManager[None]:
     """Hold the lock of the directory :func:`_base`."""
-    return locked(_base(tree) / "lock", lambda: progress.step("waiting for another build"))
+    return locked(_base(tree.path) / "lock", lambda: progress.step("waiting for another build"))
 
 
 @contextmanager
@@ -153,7 +153,7 @@ def _build_directory(
     recipe: Recipe, tree: SourceTree, patches: Sequence[Path], progress: Progress, *, changed: bool = False
 ) -> Iterator[_BuildDirectory]:
     """Lend the directory of the builds of *recipe*. The caller holds the lock."""
-    base = _base(tree)
+    base = _base(tree.path)
     require_space(base, BUILD_BYTES, "build a kernel")
     try:
         # The configuration comes first, so that no name is a prefix of a name of another configuration.
@@ -279,12 +279,12 @@ def _make(recipe: Recipe, place: _BuildDirectory, progress: Progress) -> Kernel:
     with log.open("wb", buffering=0) as output:
         progress.step(f"configuring {place.label}")
         if not run_build([*place.make, "allnoconfig"], environment, output, lambda line: None):
-            raise LabError(f"the kernel cannot be configured: {explain(log)}")
+            raise _not_built("the kernel cannot be configured", log)
         got = (objects / ".config").read_text(encoding="utf-8")
         check = check_config(configuration.fragment, got, log.read_text(encoding="utf-8", errors="replace"))
         missing = check.missing(configuration.required)
         if missing:
-            raise LabError(
+            raise BuildError(
                 f"the source {recipe.source} cannot be configured for the lab: it has no {', '.join(missing)}"
             )
         if check.dropped:
@@ -300,7 +300,7 @@ def _make(recipe: Recipe, place: _BuildDirectory, progress: Progress) -> Kernel:
 
         image = IMAGES[recipe.arch]
         if not run_build([*place.make, image.name], environment, output, count):
-            raise LabError(f"the kernel does not build: {explain(log)}")
+            raise _not_built("the kernel does not build", log)
     files = {
         image.name: objects / image,
         "System.map": objects / "System.map",
@@ -310,6 +310,18 @@ def _make(recipe: Recipe, place: _BuildDirectory, progress: Progress) -> Kernel:
     release = (objects / "include/config/kernel.release").read_text(encoding="utf-8").strip()
     cache.remove_stale()
     return cache.publish(recipe, files, release=release, built_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+
+
+def _not_built(what: str, log: Path) -> LabError:
+    """Return the error of a failed build: the fault of the source, unless the disk is full."""
+    full = out_of_space(log.read_text(encoding="utf-8", errors="replace"))
+    return (LabError if full else BuildError)(f"{what}: {explain(log)}")
+
+
+def discard_own(tree: Path) -> None:
+    """Remove the kernels and the objects that were built from a developer's tree."""
+    cache.prune(lambda kernel: kernel.recipe.source.startswith(f"{tree} "), keep=0)
+    shutil.rmtree(_base(tree), ignore_errors=True)
 
 
 def run_build(

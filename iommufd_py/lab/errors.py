@@ -10,3 +10,7 @@ class LabError(ToolError):
 
 class NoSourceError(LabError, SkipError):
     """The source of the kernel series is not on this machine and no archive has it."""
+
+
+class BuildError(LabError):
+    """A source tree does not give a kernel for the lab; the machine is not the reason."""

@@ -31,10 +31,30 @@ def patches_for(variant: Variant, series: str, arch: Arch = "x86_64") -> list[Pa
     if variant == "patched-refined":
         directories.append(_PATCHES / series / "refined")
     if arch == "um":
-        # First the patches that every User-Mode Linux needs, last those that the flush series needs there.
-        directories.insert(0, _PATCHES / "um" / series / "stock")
-        if variant != "stock":
-            directories.append(_PATCHES / "um" / series / "patched")
+        first, *others = _native_directories(series, flushes=variant != "stock")
+        directories = [first, *directories, *others]
+    return _patches_in(directories, series, arch)
+
+
+def native_patches(series: str, *, flushes: bool) -> list[Path]:
+    """Return the patches that User-Mode Linux needs beside the project's, in order.
+
+    Args:
+        series: kernel series.
+        flushes: whether the kernel has a flush for an architecture to implement.
+
+    Raises:
+        LabError: there are none for this series.
+    """
+    return _patches_in(_native_directories(series, flushes=flushes), series, "um")
+
+
+def _native_directories(series: str, *, flushes: bool) -> list[Path]:
+    # First the patches that every User-Mode Linux needs, last those that the flush series needs there.
+    return [_PATCHES / "um" / series / name for name in (("stock", "patched") if flushes else ("stock",))]
+
+
+def _patches_in(directories: Sequence[Path], series: str, arch: Arch) -> list[Path]:
     for directory in directories:
         if not directory.is_dir():
             native = " as User-Mode Linux" if arch == "um" else ""

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: MIT
+"""`iommufd bisect`: find the commit of a kernel tree that broke something."""
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .lab_machine import DIRECTORY
+from .output import emit_facts, emit_json, note
+from .types import JSON_OPTION, FiniteFloat
+
+if TYPE_CHECKING:
+    from iommufd_py.lab.bisect.search import Found
+    from iommufd_py.lab.bisect.trial import Question, Trial
+
+_NOT_DECIDED = 4
+_DEFAULT_THRESHOLD = 5.0
+_GUESTS = {"native": "User-Mode Linux", "vm": "virtual machines"}
+
+
+class _Percent(FiniteFloat):
+    """A share as people write it: ``5%`` or ``5``."""
+
+    name = "percent"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Convert the text, with or without the sign."""
+        return super().convert(str(value).removesuffix("%"), param, ctx)
+
+
+@click.command()
+@click.option("--source", type=DIRECTORY, required=True, help="Kernel tree, a git repository. It is only read.")
+@click.option("--good", required=True, metavar="REV", help="Revision that is good.")
+@click.option("--bad", required=True, metavar="REV", help="Later revision that is bad.")
+@click.option("--rule", type=click.IntRange(1, 3), help="Which commit broke this flush rule?")
+@click.option("--scenario", metavar="NAME", help="Which commit broke this scenario of `iommufd validate`?")
+@click.option("--test", metavar="NODEID", help="Which commit made this pytest test fail?")
+@click.option("--bench", metavar="'OPERATION SIZE'", help="Which commit made this slower? For example 'map 2M'.")
+@click.option(
+    "--threshold",
+    type=_Percent(min=0.1, max=1000),
+    help=f"The smallest slowdown that counts; with --bench.  [default: {_DEFAULT_THRESHOLD:g}%]",
+)
+@JSON_OPTION
+def bisect(
+    source: Path,
+    good: str,
+    bad: str,
+    rule: int | None,
+    scenario: str | None,
+    test: str | None,
+    bench: str | None,
+    threshold: float | None,
+    as_json: bool,
+) -> None:
+    """Find the commit of a kernel tree that broke a flush rule, a scenario, a test, or a timing.
+
+    `git bisect` runs in a clone below the cache: HEAD, work tree and refs of the tree stay as they are. Each commit is
+    built incrementally and runs in a guest: a native one if that shows the difference between the two ends, else a
+    virtual machine. A commit that does not build or does not answer is skipped.
+
+    A timing boots the good kernel and that of the commit in turn, until the interval of their ratio decides. The result
+    of a timing is tested again; where it does not stand, the search goes back.
+
+    After an interruption the same command goes on.
+
+    Exit status: 0 the commit was found, 1 an end is not what it should be, 4 only skipped commits are left.
+
+    \b
+    Examples:
+      iommufd bisect --source ~/linux --good v7.2 --bad HEAD --rule 2
+      iommufd bisect --source ~/linux --good HEAD~20 --bad HEAD --bench 'map 2M' --threshold 5%
+    """
+    from iommufd_py.lab.bisect.clone import has_changes
+    from iommufd_py.lab.bisect.session import bisect as find
+
+    from .lab_progress import shown_progress
+
+    question = _question(rule, scenario, test, bench, threshold)
+    if has_changes(source):
+        note(f"{source} has changes that are not committed; no commit has them, and they stay as they are")
+    start = time.monotonic()
+    try:
+        with shown_progress() as progress:
+            found = find(source, good, bad, question, progress, progress.note)
+    except (KeyboardInterrupt, SystemExit):
+        note("interrupted; the same command goes on with what is known")
+        raise
+    seconds = time.monotonic() - start
+    if as_json:
+        emit_json(_document(question, found, seconds))
+    else:
+        _show(question, found, seconds)
+    sys.exit(_NOT_DECIDED if found.first_bad is None else 0)
+
+
+def _question(
+    rule: int | None, scenario: str | None, test: str | None, bench: str | None, threshold: float | None
+) -> "Question":
+    from iommufd_py.lab.bisect.trial import Kind, Question
+
+    given = {Kind.RULE: rule, Kind.SCENARIO: scenario, Kind.TEST: test, Kind.BENCH: bench}
+    asked = [(kind, str(value)) for kind, value in given.items() if value is not None]
+    if len(asked) != 1:
+        raise click.UsageError("give one of --rule, --scenario, --test and --bench")
+    ((kind, subject),) = asked
+    if kind is not Kind.BENCH:
+        if threshold is not None:
+            raise click.UsageError("--threshold is the slowdown of --bench, which is missing")
+        return Question(kind, subject)
+    question = Question(kind, subject, (_DEFAULT_THRESHOLD if threshold is None else threshold) / 100)
+    try:
+        _ = question.timing
+    except ValueError as failure:
+        raise click.UsageError(f"--bench {subject!r}: {failure}") from None
+    return question
+
+
+def _show(question: "Question", found: "Found", seconds: float) -> None:
+    if found.first_bad is None:
+        click.echo(f"{question}: the first bad commit is one of these; they could not all be tested")
+    else:
+        click.echo(f"{question}: the first bad commit is")
+    for commit in found.candidates:
+        click.echo(f"    {commit} {found.subjects[commit]}")
+    click.echo()
+    sides = (("bad", found.bad_side), ("good", found.good_side))
+    emit_facts([(name, f"{trial.commit[:12]} {trial.evidence}") for name, trial in sides])
+    back = f"; {found.returns} times a verdict did not stand" if found.returns else ""
+    click.echo(f"\n{len(found.trials)} commits, {_GUESTS[found.guest]}, {seconds:.0f} s{back}. The log:\n")
+    click.echo(found.log)
+
+
+def _document(question: "Question", found: "Found", seconds: float) -> dict[str, object]:
+    def trial(one: "Trial") -> dict[str, object]:
+        return asdict(one) | {"subject": found.subjects[one.commit], "status": one.verdict.status}
+
+    return {
+        "schema": "iommufd-bisect/1",
+        "question": asdict(question),
+        "first_bad": found.first_bad,
+        "candidates": list(found.candidates),
+        "bad_side": trial(found.bad_side),
+        "good_side": trial(found.good_side),
+        "trials": [trial(one) for one in found.trials],
+        "guest": found.guest,
+        "returns": found.returns,
+        "seconds": round(seconds, 1),
+        "log": found.log,
+    }

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""The command that a guest runs for a question, and the verdict from its answer. Pure."""
+
+import json
+from typing import Any
+
+from iommufd_py.lab.bisect.trial import OPERATIONS, Kind, Question, Verdict
+from iommufd_py.lab.runs import RunResult
+
+_GOOD = ("kept", "counts agree")
+_BAD = ("violated", "kernel report", "counters disagree")
+_SHOWN = 160
+# pytest's exit status where tests failed; it has others for everything that is no result.
+_TESTS_FAILED = 1
+
+
+def command(question: Question) -> list[str]:
+    """Return the command that answers the question in a guest."""
+    match question.kind:
+        case Kind.RULE:
+            return ["iommufd", "validate", "--json"]
+        case Kind.SCENARIO:
+            return ["iommufd", "validate", "--json", "--only", question.subject]
+        case Kind.TEST:
+            return ["pytest", "-q", "-rf", question.subject]
+        case Kind.BENCH:
+            operation, size = question.timing
+            options = ["--operation", OPERATIONS[operation].value, "--size", str(size), "--processes", "1"]
+            return ["iommufd", "bench", "run", "--device", "mock", *options, "--seconds", "1", "--no-retry", "--json"]
+
+
+def judge(question: Question, result: RunResult, output: str) -> tuple[Verdict, str]:
+    """Return the verdict on a commit, with the evidence in one line.
+
+    Args:
+        question: not a timing.
+        result: the run of the guest.
+        output: what the command printed.
+    """
+    if question.kind is Kind.TEST:
+        return _of_test(result, output)
+    document = _document(output)
+    if document is None:
+        return Verdict.SKIP, f"no answer: {_trouble(result)}"
+    return _of_rule(document, question.subject) if question.kind is Kind.RULE else _of_scenario(document)
+
+
+def median_ns(question: Question, result: RunResult, output: str) -> tuple[float | None, str]:
+    """Return the median time of the question's operation in one boot; None with the reason if there is none."""
+    document = _document(output)
+    if document is None or not document["rows"]:
+        return None, _trouble(result)
+    operation, _ = question.timing
+    samples = sorted(document["rows"][0]["runs"][0]["operations"][operation]["ns"])
+    return samples[len(samples) // 2], ""
+
+
+def _of_test(result: RunResult, output: str) -> tuple[Verdict, str]:
+    lines = [line for line in output.splitlines() if line.strip()]
+    last = lines[-1].strip("= ") if lines else "no output"
+    if result.status == 0:
+        # pytest ends well, too, where it skipped all.
+        return (Verdict.GOOD if " passed" in f" {last}" else Verdict.SKIP), _short(last)
+    if result.status == _TESTS_FAILED:
+        failed = next((line for line in lines if line.startswith("FAILED ")), last)
+        return Verdict.BAD, _short(failed)
+    if result.splats and result.failure is None:
+        return Verdict.BAD, _trouble(result)
+    return Verdict.SKIP, _short(f"{_trouble(result)}: {last}")
+
+
+def _of_rule(document: dict[str, Any], number: str) -> tuple[Verdict, str]:
+    outcome = document["rules"][number]
+    scenarios = document["scenarios"]
+    if outcome in _GOOD:
+        return Verdict.GOOD, f"rule {number}: {outcome}, {len(scenarios)} scenarios"
+    broken = [
+        (scenario["name"], violation)
+        for scenario in scenarios
+        for violation in scenario["violations"]
+        if str(violation["rule"]) == number
+    ]
+    if outcome in _BAD and broken:
+        name, first = broken[0]
+        names = {name for name, _ in broken}
+        return Verdict.BAD, _short(
+            f"rule {number}: {outcome} in {len(names)} of {len(scenarios)} scenarios; {name}: {first['step']}: "
+            f"{first['what']}"
+        )
+    return Verdict.SKIP, _short(f"rule {number}: {outcome}: {document['not_observed'] or 'see the scenarios'}")
+
+
+def _of_scenario(document: dict[str, Any]) -> tuple[Verdict, str]:
+    for one in document["scenarios"]:
+        if one["outcome"] in _BAD:
+            first = one["violations"][0] if one["violations"] else None
+            why = f"{first['step']}: {first['what']}" if first else one["reason"]
+            return Verdict.BAD, _short(f"{one['name']}: {one['outcome']}: {why}")
+    for one in document["scenarios"]:
+        if one["outcome"] not in _GOOD:
+            return Verdict.SKIP, _short(f"{one['name']}: {one['outcome']}: {one['reason']}")
+    return Verdict.GOOD, ", ".join(f"{one['name']}: {one['outcome']}" for one in document["scenarios"][:3])
+
+
+def _document(output: str) -> dict[str, Any] | None:
+    try:
+        document = json.loads(output)
+    except json.JSONDecodeError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _trouble(result: RunResult) -> str:
+    return _short(result.problem or f"exit status {result.status}")
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""Builds the kernel of a commit, runs a command on it, and finds out about the commit."""
+
+import re
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from iommufd_py.lab import build, kernel, native, vm
+from iommufd_py.lab.bisect.clone import Clone, PatchError
+from iommufd_py.lab.bisect.judge import command, judge, median_ns
+from iommufd_py.lab.bisect.record import Guest
+from iommufd_py.lab.bisect.timing import MOST_BOOTS, decide
+from iommufd_py.lab.bisect.trial import Kind, Question, Trial, Verdict
+from iommufd_py.lab.config import Configuration
+from iommufd_py.lab.errors import BuildError, LabError
+from iommufd_py.lab.progress import Progress
+from iommufd_py.lab.runs import RunResult
+from iommufd_py.lab.source import SERIES
+
+# Boots of each kernel before a verdict, also where a commit is tested again.
+_MIN_BOOTS = 4
+# Ten times what the slowest question takes on an emulated CPU.
+_TIMEOUT_SECONDS = 1200
+# The symbol by which the series tells that an architecture can flush.
+_FLUSH_SYMBOL = "ARCH_HAS_FLUSH_CACHE_PHYS"
+
+
+class CommitTester:
+    """Finds out about commits, by guests of one kind.
+
+    Args:
+        clone: what is built.
+        question: what is asked.
+        guest: where it is asked.
+        reference: hash of the good end, which timings are compared with.
+        directory: for images that must stay.
+        progress: told what goes on.
+    """
+
+    def __init__(
+        self, clone: Clone, question: Question, guest: Guest, reference: str, directory: Path, progress: Progress
+    ) -> None:
+        self._clone = clone
+        self._question = question
+        self._guest = guest
+        self._reference = reference
+        self._reference_image = directory / "reference-image"
+        self._progress = progress
+        self._times: dict[str, tuple[list[float], list[float]]] = {}
+
+    def examine(self, commit: str) -> Trial:
+        """Build the kernel of a commit, and ask the question."""
+        start = time.monotonic()
+        try:
+            verdict, evidence = self._ask(commit)
+        except (BuildError, PatchError) as failure:
+            first, *others = (line.strip() for line in str(failure).splitlines() if line.strip())
+            verdict, evidence = Verdict.SKIP, f"{first} {others[0]}" if others else first
+        return Trial(commit, verdict, evidence, round(time.monotonic() - start, 1))
+
+    def _ask(self, commit: str) -> tuple[Verdict, str]:
+        if self._question.kind is Kind.BENCH:
+            return self._time(commit)
+        image = self._build(commit)
+        self._progress.step(f"running {commit[:12]}")
+        return judge(self._question, *self._run(image))
+
+    def _build(self, commit: str) -> Path:
+        configuration = Configuration("um" if self._guest == "native" else "x86_64")
+        self._clone.checkout(commit, self._patches(commit))
+        self._progress.step(f"building {commit[:12]} {self._clone.subject(commit)}")
+        return kernel.build_kernel("stock", self._progress, configuration=configuration, own=self._clone.tree).image
+
+    def _patches(self, commit: str) -> list[Path]:
+        """Return what User-Mode Linux needs to run the mock driver, and to flush if the commit's kernel can flush."""
+        if self._guest != "native":
+            return []
+        version = dict(re.findall(r"^(VERSION|PATCHLEVEL) *= *(\d+)$", self._clone.read(commit, "Makefile"), re.M))
+        series = f"{version.get('VERSION')}.{version.get('PATCHLEVEL')}"
+        flushes = _FLUSH_SYMBOL in self._clone.read(commit, "lib/Kconfig")
+        try:
+            return kernel.native_patches(series if series in SERIES else SERIES[0], flushes=flushes)
+        except LabError as failure:
+            raise PatchError(str(failure)) from failure
+
+    def _run(self, image: Path) -> tuple[RunResult, str]:
+        run = native.run_natively if self._guest == "native" else vm.run_in_vm
+        with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as remarks:
+            result = run(image, command(self._question), stdout=answer, stderr=remarks, timeout=_TIMEOUT_SECONDS)
+            answer.seek(0)
+            return result, answer.read().decode(errors="replace")
+
+    def _time(self, commit: str) -> tuple[Verdict, str]:
+        if commit == self._reference:
+            shutil.copy(self._build(commit), self._reference_image)
+            value, why = self._median(self._reference_image)
+            return (
+                (Verdict.SKIP, why) if value is None else (Verdict.GOOD, f"the reference, {value:.0f} ns in one boot")
+            )
+        image = self._build(commit)
+        reference, candidate = self._times.setdefault(commit, ([], []))
+        # A commit that is tested again gets as many boots again, at least.
+        wanted = len(candidate) + MOST_BOOTS
+        fresh = 0
+        evidence = ""
+        while len(candidate) < wanted:
+            for kernel_image, times in ((self._reference_image, reference), (image, candidate)):
+                value, why = self._median(kernel_image)
+                if value is None:
+                    return Verdict.SKIP, why
+                times.append(value)
+            fresh += 1
+            verdict, evidence = decide(reference, candidate, self._question.threshold)
+            self._progress.step(f"{commit[:12]}: {evidence}")
+            if verdict is not None and fresh >= _MIN_BOOTS:
+                return verdict, evidence
+        return Verdict.SKIP, f"undecided: {evidence}"
+
+    def _median(self, image: Path) -> tuple[float | None, str]:
+        return median_ns(self._question, *self._run(image))
+
+
+def forget(tree: Path) -> None:
+    """Remove a clone, and the kernels and objects that were built from it."""
+    build.discard_own(tree)
+    shutil.rmtree(tree, ignore_errors=True)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""What a bisection knows, in a file, so that the same command goes on after an interruption."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from iommufd_py.base.files import write_file
+from iommufd_py.lab.bisect.trial import Trial, Verdict
+
+Guest = Literal["native", "vm"]
+
+
+class Record:
+    """The record in *file*, empty if there is none yet.
+
+    Attributes:
+        trials: one for each commit that was tested, in order.
+        guest: where commits run.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.guest: Guest = "native"
+        self._trials: dict[str, Trial] = {}
+        if file.exists():
+            document = json.loads(file.read_text(encoding="utf-8"))
+            self.guest = document["guest"]
+            for one in document["trials"]:
+                self._trials[one["commit"]] = Trial(**(one | {"verdict": Verdict(one["verdict"])}))
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """The trials."""
+        return tuple(self._trials.values())
+
+    def of(self, commit: str) -> Trial | None:
+        """Return the trial of a commit, None if it was not tested."""
+        return self._trials.get(commit)
+
+    def add(self, trial: Trial) -> Trial:
+        """Keep a trial, and return it."""
+        self._trials[trial.commit] = trial
+        self._save()
+        return trial
+
+    def replace(self, trial: Trial) -> Trial:
+        """Keep a trial as the newest of all, in the place of the one that the commit had, and return it."""
+        del self._trials[trial.commit]
+        return self.add(trial)
+
+    def use(self, guest: Guest) -> None:
+        """Change where commits run. What was found out elsewhere does not count there."""
+        self.guest = guest
+        self._trials.clear()
+        self._save()
+
+    def _save(self) -> None:
+        document = {"guest": self.guest, "trials": [asdict(one) for one in self.trials]}
+        write_file(self._file, json.dumps(document, indent=2).encode())

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""The question of a bisection, and what was found out about one commit. Pure."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from iommufd_py.base.units import parse_size
+from iommufd_py.results.model import Workload
+
+OPERATIONS = {
+    "map": Workload.MAP,
+    "unmap": Workload.MAP,
+    "attach": Workload.ATTACH,
+    "detach": Workload.ATTACH,
+    "first-attach": Workload.TEARDOWN,
+    "teardown": Workload.TEARDOWN,
+    "copy": Workload.COPY,
+    "unmap-copy": Workload.COPY,
+    "map-file": Workload.MAP_FILE,
+    "unmap-file": Workload.MAP_FILE,
+    "close": Workload.CLOSE,
+}
+"""The operations whose time a bisection can follow, and the workload of each."""
+
+
+class Kind(StrEnum):
+    """What decides whether a commit is good."""
+
+    RULE = "rule"
+    SCENARIO = "scenario"
+    TEST = "test"
+    BENCH = "bench"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of each commit.
+
+    Attributes:
+        kind: what decides.
+        subject: number of the rule, name of the scenario, node id of the test, or operation and size.
+        threshold: the smallest slowdown that counts, as a share; of a timing only.
+    """
+
+    kind: Kind
+    subject: str
+    threshold: float = 0
+
+    @property
+    def timing(self) -> tuple[str, int]:
+        """The operation and the size in bytes of a timing.
+
+        Raises:
+            ValueError: the subject is none; the text says why.
+        """
+        operation, _, size = self.subject.partition(" ")
+        if operation not in OPERATIONS:
+            raise ValueError(f"there is no operation {operation!r}; one of {', '.join(OPERATIONS)}")
+        return operation, parse_size(size.strip())
+
+    def __str__(self) -> str:
+        more = f" by {self.threshold:.3g} or more" if self.kind is Kind.BENCH else ""
+        return f"{self.kind} {self.subject}{more}"
+
+
+class Verdict(StrEnum):
+    """The state of a commit, in git's words."""
+
+    GOOD = "good"
+    BAD = "bad"
+    SKIP = "skip"
+    """It cannot be tested: it does not build, does not boot, or does not answer the question."""
+
+    @property
+    def status(self) -> int:
+        """The exit status by which a command of ``git bisect run`` says the same."""
+        return {Verdict.GOOD: 0, Verdict.BAD: 1, Verdict.SKIP: 125}[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What was found out about one commit.
+
+    Attributes:
+        evidence: what was seen, in one line.
+        seconds: wall time of the build and of the guests.
+    """
+
+    commit: str
+    verdict: Verdict
+    evidence: str
+    seconds: float = 0

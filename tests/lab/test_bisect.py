@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""`iommufd bisect` on a repository made from the lab's kernel source, with planted commits. Builds some kernels."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from iommufd_py.lab import kernel, source
+from iommufd_py.lab.build import apply_patch
+from iommufd_py.lab.progress import Silent
+
+IOMMUFD = str(Path(sys.prefix, "bin/iommufd"))
+SERIES = "7.3"
+COMMITS = 20
+FILE = "drivers/iommu/iommufd/pages.c"
+# In the function by which a new domain gets the pages that are mapped already: rule 2.
+FLUSH = "\t\tif (flush_cache)\n\t\t\tbatch_flush_cache(&pfns.batch, area->pages,"
+BROKEN, NOT_BUILT = 7, 10
+# What a native kernel needs nothing of. Kconfig and make read the files of these names everywhere.
+LEFT_OUT = ("Documentation", "sound", "drivers/gpu", "drivers/media", "drivers/net", "drivers/scsi", "drivers/usb")
+LEFT_OUT_OF_TOOLS = ("tools/perf", "tools/testing")
+READ_BY_KBUILD = ("Kconfig", "Makefile", "Kbuild")
+KEPT_NET = "drivers/net/loopback.c"
+
+
+def git(tree: Path, *arguments: str) -> str:
+    names = ("-c", "user.name=A", "-c", "user.email=a@b.example", "-c", "core.compression=0", "-c", "gc.auto=0")
+    done = subprocess.run(["git", "-C", tree, *names, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def copy_source(original: Path, tree: Path) -> None:
+    """Link the part of a kernel source that a native kernel is built from."""
+
+    def ignore(directory: str, names: list[str]) -> list[str]:
+        inside = os.path.relpath(directory, original)
+        architecture = inside.split("/")[0:2]
+        foreign = architecture[0] == "arch" and len(architecture) > 1 and architecture[1] not in ("um", "x86")
+        if not foreign and not inside.startswith((*LEFT_OUT, *LEFT_OUT_OF_TOOLS)):
+            return []
+        return [
+            name
+            for name in names
+            if not Path(directory, name).is_dir()
+            and not name.startswith(READ_BY_KBUILD)
+            and f"{inside}/{name}" != KEPT_NET
+        ]
+
+    shutil.copytree(original, tree, ignore=ignore, copy_function=os.link, symlinks=True)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The patched kernel, and 20 commits: the 7th breaks rule 2, the 10th does not compile."""
+    # Beside the source: the links need the same disk.
+    original = source.obtain(SERIES, Silent()).path
+    tree = original.parent / f".bisect-test-{os.getpid()}"
+    try:
+        copy_source(original, tree)
+        for patch in kernel.patches_for("patched", SERIES):
+            selected = tmp_path_factory.mktemp("patch") / patch.name
+            selected.write_text(patch.read_text())
+            apply_patch(selected, tree, "--forward", to="the copy")
+        git(tree, "init", "-q")
+        git(tree, "add", "--all", "--force")
+        git(tree, "commit", "-q", "-m", "the series")
+        good = (tree / FILE).read_text()
+        assert good.count(FLUSH) == 1
+        for number in range(1, COMMITS + 1):
+            text = good if number < BROKEN else good.replace(FLUSH, FLUSH.replace("flush_cache)", "!flush_cache)"))
+            text += f"/* commit {number} */\n" + ("not C\n" if number == NOT_BUILT else "")
+            (tree / FILE).unlink()
+            (tree / FILE).write_text(text)
+            git(tree, "commit", "-q", "-a", "-m", f"commit {number}")
+        yield tree
+    finally:
+        shutil.rmtree(tree, ignore_errors=True)
+
+
+def test_the_commit_that_broke_a_rule_is_found_natively(tree: Path) -> None:
+    before = git(tree, "status", "--porcelain"), git(tree, "for-each-ref"), git(tree, "rev-parse", "HEAD")
+    command = [IOMMUFD, "bisect", "--source", str(tree), "--good", f"HEAD~{COMMITS}", "--bad", "HEAD", "--rule", "2"]
+    done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0
+    document = json.loads(done.stdout)
+    assert document["first_bad"] == git(tree, "rev-parse", f"HEAD~{COMMITS - BROKEN}")
+    assert document["guest"] == "native"
+    assert document["bad_side"]["evidence"].startswith("rule 2: violated in ")
+    assert document["good_side"]["evidence"].startswith("rule 2: counts agree, ")
+    assert document["good_side"]["commit"] == git(tree, "rev-parse", f"HEAD~{COMMITS - BROKEN + 1}")
+    skipped = [trial for trial in document["trials"] if trial["verdict"] == "skip"]
+    assert [trial["subject"] for trial in skipped] == [f"commit {NOT_BUILT}"]
+    assert "the kernel does not build" in skipped[0]["evidence"]
+    assert before == (git(tree, "status", "--porcelain"), git(tree, "for-each-ref"), git(tree, "rev-parse", "HEAD"))
