@@ -94,6 +94,12 @@ def validate(
     such a domain and before it unpins the page. Probes on kernel functions show the order of map, flush, unmap and
     unpin for each page. Without probes only the kernel's own counters can be checked, which do not show the order.
 
+    The scenarios are named ones, each with a purpose, and combinations of these dimensions: memory, length, place of
+    the ends, access, accounting (charged), domains, their joining, how the first one joins (by), flags, sharing, pins,
+    leaves, and the end. Every possible pair of values is in some combination; with --full every triple. --list shows
+    all, --explain one. With --device type1 containers come to it. Not covered: pages that the driver of a mediated
+    device pins, two PCI devices in one container. Memory above 4 GiB needs a machine that has some.
+
     If the loop inside the flush function cannot be probed, the tool assumes that the function flushes its whole range,
     and the output says so.
 

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The space of scenarios: every pair is covered, the model follows the kernel's rules, and walks are shortened."""
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations, product
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from iommufd_py.cli.validate import validate
 
 from iommufd_py import Coherency
 from iommufd_py.validate.space import model
@@ -66,6 +68,12 @@ def test_the_space_is_covered(strength: int) -> None:
                 assert complete(dict(zip(names, values, strict=True)), AXES, FORBIDDEN) is None
     assert missing
     assert len(rows) < (70 if strength == 2 else 420)
+
+
+def test_the_help_names_every_dimension() -> None:
+    text = " ".join((validate.help or "").split())
+    dimensions = text.partition("these dimensions: ")[2].partition("Every possible pair")[0]
+    assert [axis for axis in AXES if not re.search(rf"\b{axis}", dimensions)] == []
 
 
 def test_rows_are_the_same_every_time() -> None:
