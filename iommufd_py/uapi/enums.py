@@ -249,12 +249,16 @@ class Type1MapFlags(IntFlag):
 
     READ = lib.VFIO_DMA_MAP_FLAG_READ
     WRITE = lib.VFIO_DMA_MAP_FLAG_WRITE
+    VADDR = lib.VFIO_DMA_MAP_FLAG_VADDR
+    """Give a mapping new user addresses; alone."""
 
 
 class Type1UnmapFlags(IntFlag):
     """How VFIO_IOMMU_UNMAP_DMA unmaps."""
 
     ALL = lib.VFIO_DMA_UNMAP_FLAG_ALL
+    VADDR = lib.VFIO_DMA_UNMAP_FLAG_VADDR
+    """Take the user addresses of a mapping away; nothing is unmapped."""
 
 
 class MockDeviceFlags(IntFlag):

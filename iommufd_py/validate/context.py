@@ -169,6 +169,12 @@ class ScenarioContext:
                 self._devices[coherency] = self._driver.open(self.iommufd, coherency)
         return self._devices[coherency]
 
+    def another_mock_device(self, coherency: Coherency) -> BoundDevice:
+        """Make one more mock device of this coherency."""
+        self.need(self.on_mock, "for mock devices only, of which there can be several")
+        with self.step(f"open another {coherency} device", makes=coherency):
+            return self._driver.open(self.iommufd, coherency)
+
     def coherencies(self) -> tuple[Coherency, ...]:
         """Return the coherencies that have a device, non-coherent first."""
         found = []
@@ -342,6 +348,23 @@ class ScenarioContext:
                 yield
         finally:
             resource.setrlimit(resource.RLIMIT_MEMLOCK, limits)
+
+    def in_another_process(self, task: Callable[[], None]) -> None:
+        """Run *task* in a child process, which ends then, and wait for it.
+
+        Raises:
+            ToolError: the task raised an error.
+        """
+        child = os.fork()
+        if child == 0:
+            try:
+                task()
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status:
+            raise ToolError(f"what another process was to do failed (wait status {status:#x})")
 
     def alignment(self, coherency: Coherency) -> int:
         """Return the smallest unit in bytes that the domains of a device map."""

@@ -7,6 +7,8 @@ from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.objects.buffer import Backing
+from iommufd_py.uapi import vfio
+from iommufd_py.uapi.enums import Type1MapFlags, Type1UnmapFlags
 from iommufd_py.validate.context import HUGE_PAGES, Buffer, Pages, ScenarioContext
 from iommufd_py.validate.scenario import scenario
 from iommufd_py.vfio.container import Container
@@ -162,6 +164,26 @@ def container_failure_of_a_join(context: ScenarioContext) -> None:
         container.open_device(context.bdf)
     with context.step("unmap everything", rule=3, leave=pages):
         container.unmap_all()
+
+
+@scenario((1, 3), "vfio_dma_do_map", "vfio_dma_do_unmap")
+def container_change_of_user_addresses(context: ScenarioContext) -> None:
+    """Take the user addresses of a mapping away, and give them back, as a live update of a hypervisor does; unmap.
+
+    The pages stay pinned and mapped, so nothing is flushed meanwhile. What the kernel knows of them must stay, too.
+    """
+    _need_device(context)
+    context.counted = False
+    with context.step("open", rule=2, makes=context.coherency):
+        container = context.keep(Type1Container(context.bdf))
+    buffer = context.buffer(8, Backing.MEMFD)
+    iova, length = _map(context, ContainerMode.VFIO_TYPE1V2, container, buffer), buffer.memory.length
+    with context.step("take the user addresses away"):
+        vfio.iommu_unmap_dma(container.fileno(), iova, length, Type1UnmapFlags.VADDR)
+    with context.step("give them back"):
+        vfio.iommu_map_dma(container.fileno(), buffer.memory.user_va, iova, length, Type1MapFlags.VADDR)
+    with context.step("unmap", rule=3, leave=_flushed(context, buffer.pages())):
+        container.unmap(iova, length)
 
 
 def _without_iommu(context: ScenarioContext) -> Type1Container:

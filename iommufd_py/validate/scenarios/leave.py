@@ -127,3 +127,24 @@ def leave_after_reads_by_an_access(context: ScenarioContext) -> None:
     context.close(hwpt, "the domain goes", leave=buffer.pages())
     with context.step("read and write", rule=3, may=4 * buffer.pages()):
         copy()
+
+
+@scenario((2, 3), "iommufd_hw_pagetable_detach", "iommufd_device_auto_get_domain")
+def leave_one_of_two_devices(context: ScenarioContext) -> None:
+    """Two devices share the domain that the kernel made for the first; the first detaches, then the second.
+
+    A kernel that counts devices instead of domains flushes or forgets when the first one goes.
+    """
+    ioas = context.ioas()
+    first, second = context.device(NON_COHERENT), context.another_mock_device(NON_COHERENT)
+    buffer, later = context.buffer(), context.buffer()
+    context.map(ioas, buffer)
+    with context.step("the first device attaches", rule=2, enter=buffer.pages(), makes=NON_COHERENT):
+        context.joined(ioas, first.attach(ioas), NON_COHERENT)
+    with context.step("the second device attaches", rule=2):
+        context.joined(ioas, second.attach(ioas), NON_COHERENT)
+    with context.step("the first device detaches", rule=3, makes=NON_COHERENT):
+        first.detach()
+    context.map(ioas, later, enter=later.pages())
+    with context.step("the second device detaches", rule=3, leave=buffer.pages() + later.pages(), makes=NON_COHERENT):
+        second.detach()

@@ -8,6 +8,7 @@ from iommufd_py.validate.context import HUGE_PAGES, ScenarioContext
 from iommufd_py.validate.scenario import scenario
 
 NON_COHERENT = Coherency.NON_COHERENT
+_FRAME_OF_4G = (1 << 32) // PAGE_BYTES
 
 
 @scenario((1, 2, 3), "batch_from_folios", "batch_unpin")
@@ -97,3 +98,43 @@ def memory_in_huge_pages_held_in_part(context: ScenarioContext) -> None:
     others = tuple(page for page in buffer.pages() if page.index != 7)
     context.close(hwpt, "the domain goes", leave=others)
     context.close(pin, "the access unpins", leave=buffer.pages(7, 1))
+
+
+@scenario((1, 2, 3), "iommufd_ioas_change_process", "batch_unpin")
+def memory_taken_over_by_another_process(context: ScenarioContext) -> None:
+    """Another process takes the mappings over and ends; a second domain joins, the first one goes, everything goes.
+
+    The pages are charged to the other process then, and stay pinned. The mark of the pages stays, too.
+    """
+    context.need(context.iommufd.probe()["IOMMU_IOAS_CHANGE_PROCESS"], "the kernel has no IOMMU_IOAS_CHANGE_PROCESS")
+    ioas = context.ioas()
+    hwpt = context.domain(ioas, NON_COHERENT)
+    buffers = [context.buffer(8, Backing.MEMFD), context.buffer(8, Backing.MEMFD)]
+    for buffer in buffers:
+        context.map(ioas, buffer, enter=buffer.pages(), through_file=True)
+    with context.step("another process takes over"):
+        context.in_another_process(context.iommufd.change_process)
+    pages = buffers[0].pages() + buffers[1].pages()
+    context.domain(ioas, NON_COHERENT, enter=pages)
+    context.close(hwpt, "the first domain goes")
+    with context.step("unmap everything", rule=3, leave=pages):
+        ioas.unmap_all()
+
+
+@scenario((1, 2, 3), "batch_add_pfn_num", "batch_unpin")
+def memory_above_4g(context: ScenarioContext) -> None:
+    """Map memory whose physical addresses need more than 32 bits, let a second domain join, unmap.
+
+    A kernel that computes a physical address in 32 bits flushes other pages.
+    """
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    buffer = context.buffer(HUGE_PAGES)
+    frames = buffer.frames()
+    context.need(
+        any(frame >= _FRAME_OF_4G for frame in frames),
+        "no page of the buffer is above 4 GiB, or frames are not visible",
+    )
+    mapping = context.map(ioas, buffer, enter=buffer.pages())
+    context.domain(ioas, NON_COHERENT, enter=buffer.pages())
+    context.close(mapping, "unmap", leave=buffer.pages())
