@@ -107,12 +107,13 @@ def _contradiction(
     """Test both sides of the result again; return the first trial that says something else than before."""
     for commit in (found, *clone.parents(found)):
         before = record.of(commit)
-        if before is None or before.verdict is Verdict.SKIP:
+        # The good end is what the others are compared with.
+        if commit == good or before is None or before.verdict is Verdict.SKIP:
             continue
         again = examine(commit)
         if again.verdict in (before.verdict, Verdict.SKIP):
             continue
-        if commit in (good, bad):
+        if commit == bad:
             raise ContradictionError(
                 f"the {before.verdict} revision {commit[:12]} turned out {again.verdict}: {again.evidence}; before: "
                 f"{before.evidence}"
