@@ -50,7 +50,7 @@ def native_patches(series: str, *, flushes: bool) -> list[Path]:
 
 
 def _native_directories(series: str, *, flushes: bool) -> list[Path]:
-    # What makes it boot under all, and what the series needs there besides.
+    # First the patches that every User-Mode Linux needs, last those that the flush series needs there.
     return [_PATCHES / "um" / series / name for name in (("stock", "patched") if flushes else ("stock",))]
 
 
