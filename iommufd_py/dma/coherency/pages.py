@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Cases of one map and one unmap: fresh pages, a page's next owner, and memory of each kind."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from iommufd_py.base.errors import SkipError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.dma.coherency.harness import CoherencyHarness
@@ -75,7 +72,7 @@ def read_only_map(harness: CoherencyHarness) -> None:
 
 def scattered_pages(harness: CoherencyHarness) -> None:
     """The device reads the CPU's data in each of many pages that are physically scattered."""
-    with _scattered(_SCATTERED) as buffer:
+    with DmaBuffer(_SCATTERED * PAGE_BYTES, Backing.FRAGMENTED_1) as buffer:
         new, old = harness.write(buffer)
         with harness.space.map(buffer, harness.iova):
             harness.device_reads_pages("after the map", new, [old])
@@ -83,31 +80,12 @@ def scattered_pages(harness: CoherencyHarness) -> None:
 
 def many_scattered_pages(harness: CoherencyHarness) -> None:
     """The device reads the CPU's data in the first and the last of more scattered pages than a batch holds."""
-    with _scattered(_MANY) as buffer:
+    with DmaBuffer(_MANY * PAGE_BYTES, Backing.FRAGMENTED_1) as buffer:
         new, old = harness.write(buffer)
         last = buffer.length - PAGE_BYTES
         with harness.space.map(buffer, harness.iova):
             harness.device_reads("after the map", new.part(0, PAGE_BYTES), [old.part(0, PAGE_BYTES)])
             harness.device_reads("after the map", new.part(last), [old.part(last)], last)
-
-
-@contextmanager
-def _scattered(pages: int) -> Iterator[DmaBuffer]:
-    """Allocate a buffer of *pages* pages that are physically scattered, for the block.
-
-    Raises:
-        SkipError: the kernel gave too many contiguous pages.
-    """
-    with DmaBuffer(2 * pages * PAGE_BYTES) as hog:
-        for page in range(0, 2 * pages, 2):
-            hog.give_back(page * PAGE_BYTES, PAGE_BYTES)
-        with DmaBuffer(pages * PAGE_BYTES) as buffer:
-            runs = buffer.physical_runs()
-            if runs is not None and sum(runs.values()) < pages * 3 // 4:
-                raise SkipError(
-                    f"the kernel gave no scattered pages: {pages} pages are {sum(runs.values())} contiguous runs"
-                )
-            yield buffer
 
 
 def contiguous_pages(harness: CoherencyHarness) -> None:
