@@ -11,7 +11,7 @@ import click
 
 from .lab_machine import DIRECTORY
 from .output import emit_facts, emit_json, note
-from .types import JSON_OPTION, FiniteFloat
+from .types import JSON_OPTION, FiniteFloat, Whole
 
 if TYPE_CHECKING:
     from iommufd_py.lab.bisect.search import Found
@@ -36,7 +36,7 @@ class _Percent(FiniteFloat):
 @click.option("--source", type=DIRECTORY, required=True, help="Kernel tree, a git repository. It is only read.")
 @click.option("--good", required=True, metavar="REV", help="Revision that is good.")
 @click.option("--bad", required=True, metavar="REV", help="Later revision that is bad.")
-@click.option("--rule", type=click.IntRange(1, 3), help="Which commit broke this flush rule?")
+@click.option("--rule", type=Whole(1, 3), help="Which commit broke this flush rule?")
 @click.option("--scenario", metavar="NAME", help="Which commit broke this scenario of `iommufd validate`?")
 @click.option("--test", metavar="NODEID", help="Which commit made this pytest test fail?")
 @click.option("--bench", metavar="'OPERATION SIZE'", help="Which commit made this slower? For example 'map 2M'.")

@@ -16,7 +16,9 @@ from iommufd_py.host import Iommu, iommus
 from iommufd_py.pci import IommuGroup, PciDevice, Remembered
 
 from .output import emit_facts, emit_json, emit_table, note
-from .types import BDF, JSON_OPTION, TAKEN_BDF, ParamType
+from .types import BDF, JSON_OPTION, TAKEN_BDF, Name, ParamType, Whole
+
+_MOST_GROUP = (1 << 31) - 1
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the writes to sysfs instead of doing them.")
 _FORCE = click.option("--force", is_flag=True, help="Take the device although it is in use, and print the reasons.")
@@ -43,9 +45,12 @@ def device() -> None:
 
 @device.command("list")
 @click.option(
-    "--driver", metavar="NAME", help="Only functions bound to this driver; 'none' for functions without a driver."
+    "--driver",
+    type=Name(),
+    metavar="NAME",
+    help="Only functions bound to this driver; 'none': to no driver.",
 )
-@click.option("--group", type=click.IntRange(min=0), metavar="N", help="Only functions of this IOMMU group.")
+@click.option("--group", type=Whole(0, _MOST_GROUP), metavar="N", help="Only functions of this IOMMU group.")
 @click.option(
     "--id",
     "ids",
@@ -60,7 +65,7 @@ def device() -> None:
     metavar="CODE",
     help="Only functions whose class starts with this: 01 storage, 0200 Ethernet.",
 )
-@click.option("--iommu", metavar="NAME", help="Only functions behind this IOMMU, for example dmar0.")
+@click.option("--iommu", type=Name(), metavar="NAME", help="Only functions behind this IOMMU, for example dmar0.")
 @JSON_OPTION
 def list_devices(
     driver: str | None, group: int | None, ids: str | None, class_code: str | None, iommu: str | None, as_json: bool

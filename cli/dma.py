@@ -4,6 +4,7 @@
 import contextlib
 import random
 from dataclasses import asdict
+from uuid import UUID
 
 import click
 
@@ -18,9 +19,10 @@ from iommufd_py.dma.peer import PeerCheck
 from iommufd_py.dma.storm import run_storm
 
 from .output import emit_json, emit_table, note
-from .types import BDF, BIND_OPTION, JSON_OPTION, device_option
+from .types import BDF, BIND_OPTION, JSON_OPTION, VF_TOKEN_OPTION, Whole, device_option
 
 _FAILED, _SKIPPED = 1, 4
+_MOST_CYCLES, _MOST_SEED = 1_000_000_000, (1 << 64) - 1
 _HEADINGS = ("case", "result", "what was seen", "stopped by the IOMMU")
 
 
@@ -34,6 +36,7 @@ def dma() -> None:
     required=True, type=BDF, metavar="BDF", help="PCI device on vfio-pci: an NVMe controller, or QEMU's edu."
 )
 @BIND_OPTION
+@VF_TOKEN_OPTION
 @click.option(
     "--coherency",
     type=click.Choice([str(wish) for wish in Coherency]),
@@ -43,7 +46,7 @@ def dma() -> None:
 @click.option("--interrupt", is_flag=True, help="Wait for completions by MSI or MSI-X instead of polling.")
 @click.option(
     "--storm",
-    type=click.IntRange(min=1),
+    type=Whole(1, _MOST_CYCLES),
     metavar="ROUNDS",
     help="Afterwards so many rounds of map, DMA, verify and unmap, each of random size and place.",
 )
@@ -53,11 +56,12 @@ def dma() -> None:
     metavar="BDF",
     help="Have the device also reach the memory BAR of this device, which is on vfio-pci or taken with --bind.",
 )
-@click.option("--seed", type=int, help="Seed of all random choices.  [default: a new one, which is printed]")
+@click.option("--seed", type=Whole(0, _MOST_SEED), help="Seed of all random choices.  [default: a new one, printed]")
 @JSON_OPTION
 def check(
     device: str,
     bind: bool,
+    vf_token: UUID | None,
     coherency: str,
     interrupt: bool,
     storm: int | None,
@@ -83,7 +87,7 @@ def check(
         if bind and p2p:
             stack.enter_context(pci.vfio_bound(p2p))
         iommufd = stack.enter_context(Iommufd())
-        vfio = VfioDevice(iommufd, device)
+        vfio = VfioDevice(iommufd, device, vf_token=vf_token)
         ioas = iommufd.alloc_ioas()
         hwpt = vfio.alloc_hwpt(ioas, coherency=Coherency(coherency))
         vfio.attach(hwpt)
@@ -120,9 +124,8 @@ def _row(result: CaseResult) -> tuple[str, str, str, str]:
 
 @dma.command()
 @click.option("--device", required=True, type=BDF, help="PCI device on vfio-pci: QEMU's edu, or an NVMe controller.")
-@click.option(
-    "--bind", is_flag=True, help="Bind the device to vfio-pci first, and give it back to its driver at the end."
-)
+@BIND_OPTION
+@VF_TOKEN_OPTION
 @click.option(
     "--container",
     type=click.Choice([str(mode) for mode in ContainerMode]),
@@ -130,7 +133,7 @@ def _row(result: CaseResult) -> tuple[str, str, str, str]:
     help="Interface of the kernel. Only iommufd has IOASes and HWPTs; the others skip the cases that need them.",
 )
 @JSON_OPTION
-def coherency(device: str, bind: bool, container: str, as_json: bool) -> None:
+def coherency(device: str, bind: bool, vf_token: UUID | None, container: str, as_json: bool) -> None:
     """Name the origin of the bytes that a device and the CPU read where DMA does not snoop the CPU caches.
 
     The command first proves that DMA does not snoop: the device must miss data that is in the CPU caches alone. If DMA
@@ -144,7 +147,7 @@ def coherency(device: str, bind: bool, container: str, as_json: bool) -> None:
     with contextlib.ExitStack() as stack:
         if bind:
             stack.enter_context(pci.vfio_bound(device))
-        engine, space = _engine(stack, device, ContainerMode(container))
+        engine, space = _engine(stack, device, ContainerMode(container), vf_token)
         harness = stack.enter_context(CoherencyHarness(engine, space))
         if harness.snoops():
             why = "" if harness.no_snoop else ", and its bit Enable No Snoop cannot be set"
@@ -167,13 +170,15 @@ def coherency(device: str, bind: bool, container: str, as_json: bool) -> None:
         raise SystemExit(_SKIPPED)
 
 
-def _engine(stack: contextlib.ExitStack, device: str, mode: ContainerMode) -> tuple[DmaEngine, AddressSpace]:
+def _engine(
+    stack: contextlib.ExitStack, device: str, mode: ContainerMode, vf_token: UUID | None
+) -> tuple[DmaEngine, AddressSpace]:
     """Open a device in an address space and start its DMA engine there."""
     if mode is not ContainerMode.IOMMUFD:
-        container = stack.enter_context(open_container(mode, device))
+        container = stack.enter_context(open_container(mode, device, vf_token=vf_token))
         return open_engine(container.device, container), container
     iommufd = stack.enter_context(Iommufd())
-    vfio = VfioDevice(iommufd, device)
+    vfio = VfioDevice(iommufd, device, vf_token=vf_token)
     ioas = iommufd.alloc_ioas()
     vfio.attach(vfio.alloc_hwpt(ioas))
     return open_engine(vfio, ioas), ioas

@@ -13,7 +13,7 @@ import click
 from iommufd_py import pci
 
 from .output import emit_json, emit_table, note
-from .types import BDF, JSON_OPTION, ParamType
+from .types import BDF, JSON_OPTION, ParamType, Whole
 
 if TYPE_CHECKING:
     from iommufd_py.fleet.verdict import Report
@@ -105,12 +105,13 @@ def run(plan: Path, output: Path, coordinator: str | None) -> None:
     sys.exit(any(one.state is not record.RunnerState.DONE for one in records))
 
 
+_MOST_LOST = 1_000_000
 _FORMATS = ("table", "json", "junit", "ktap", "kcidb", "html")
 
 
 @fleet.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--allow-lost", type=click.IntRange(min=0), default=0, metavar="N", help="So many machines may be lost.")
+@click.option("--allow-lost", type=Whole(0, _MOST_LOST), default=0, metavar="N", help="So many machines may be lost.")
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="table", help="kcidb: checked by kcidb-io.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 def report(directory: Path, allow_lost: int, form: str, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from iommufd_py.vtd import CAP, ECAP, DmarUnit, Field, decode, reserved_bits
 from iommufd_py.vtd.coherency import Flushes, IommuKind
 
 from .output import emit_facts, emit_json, emit_table, note
-from .types import JSON_OPTION
+from .types import JSON_OPTION, refuse_ignored
 
 
 @click.command()
@@ -32,7 +32,8 @@ from .types import JSON_OPTION
     "devices.",
 )
 @JSON_OPTION
-def info(registers: bool, ask: bool, as_json: bool) -> None:
+@click.pass_context
+def info(context: click.Context, registers: bool, ask: bool, as_json: bool) -> None:
     """Show the features of this machine and its kernel, and the coherency of its IOMMUs.
 
     The command probes the features of the kernel and does not use its version. For every VT-d unit it prints CAP and
@@ -47,6 +48,7 @@ def info(registers: bool, ask: bool, as_json: bool) -> None:
       iommufd info --registers
       iommufd info --json
     """
+    refuse_ignored(context, "registers", as_json, "the document has every field")
     answers = _ask([one.bdf for one in pci.list_devices() if one.driver == "vfio-pci"]) if ask else {}
     if as_json:
         emit_json(info_document(answers))

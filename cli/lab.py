@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`iommufd lab`: build kernels and run commands in a guest behind an emulated VT-d."""
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,8 +18,11 @@ from iommufd_py.lab.tap import TapReport
 
 from .lab_guests import down, list_guests, run_fresh, run_warm, up
 from .lab_machine import DEBUG, DIRECTORY, NATIVE, image_of, machine_of, machine_options, virtual_machine
+from .lab_space import prune_kernels, runs
 from .output import emit_json, emit_table, note
+from .types import MOST_SECONDS, FiniteFloat
 
+_OTHERS_WRITE = 0o022
 _SERIES = click.option(
     "--series", type=click.Choice(SERIES), help="Kernel series.  [default: the newest that can be fetched]"
 )
@@ -27,9 +31,11 @@ _SERIES = click.option(
 @click.group()
 def lab() -> None:
     """Run commands on a kernel of the lab, behind an emulated VT-d."""
+    # What the lab writes is run later: only the user may change it, whatever the umask is.
+    os.umask(os.umask(_OTHERS_WRITE) | _OTHERS_WRITE)
 
 
-for command in (up, down, list_guests):
+for command in (up, down, list_guests, runs):
     lab.add_command(command)
 
 
@@ -55,7 +61,10 @@ def doctor(as_json: bool) -> None:
 
 @lab.group()
 def kernel() -> None:
-    """Build the lab's kernels and list them."""
+    """Build the lab's kernels, list them, and remove old ones."""
+
+
+kernel.add_command(prune_kernels)
 
 
 @kernel.command("build")
@@ -128,7 +137,7 @@ def build_emulator() -> None:
 @machine_options
 @NATIVE
 @click.option(
-    "--timeout", type=click.FloatRange(min=1), default=600.0, help="Seconds after which the command is stopped."
+    "--timeout", type=FiniteFloat(1, MOST_SECONDS), default=600.0, help="Seconds after which the command is stopped."
 )
 @click.option("--fresh", is_flag=True, help="Boot a guest for this command, even if a warm one fits.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -158,6 +167,8 @@ def run(
     if result.problem is not None:
         note(result.log_excerpt())
         raise LabError(result.problem)
+    if result.remark is not None:
+        note(result.remark)
     if sys.stderr.isatty():
         on = {"kvm": " on KVM", "tcg": " on an emulated CPU (TCG)", "uml": ""}[result.accel]
         note(f"{machine}{on}, {result.seconds:.1f} s")

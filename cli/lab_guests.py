@@ -42,6 +42,8 @@ def down(names: tuple[str, ...], all_guests: bool) -> None:
     """End the warm guests NAMES. Without a name, end the only one."""
     from iommufd_py.lab.warm.guests import warm_guests
 
+    if names and all_guests:
+        raise click.UsageError("--all ends every guest: name guests or say --all, not both")
     guests = {guest.name: guest for guest in warm_guests()}
     unknown = [name for name in names if name not in guests]
     if unknown:

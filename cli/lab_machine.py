@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: MIT
 """The options for a guest's machine and kernel, and their conversion to values."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 import click
-from click.core import ParameterSource
 
+from iommufd_py.base.units import format_size
 from iommufd_py.lab.cache import VARIANTS
 from iommufd_py.lab.config import Configuration
 from iommufd_py.lab.machine import IommuModel, Machine, NativeMachine
 
-from .types import SIZE
+from .types import SIZE, Whole, is_given, refuse_ignored
 
+# QEMU takes 32-bit numbers, and its q35 machine so many CPUs.
+_MOST_NUMBER, _MOST_CPUS = (1 << 31) - 1, 255
 _KERNEL = "|".join((*VARIANTS, "PATH"))
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 DEBUG = click.option("--debug", is_flag=True, help="The configuration with lockdep and KASAN: slow, finds faults.")
@@ -38,12 +41,12 @@ def machine_options(function: Callable[..., None]) -> Callable[..., None]:
             ),
             click.option(
                 "--evict",
-                type=click.IntRange(min=1),
+                type=Whole(1, _MOST_NUMBER),
                 metavar="N",
                 help="With --incoherent: also evict a random line at every N-th flush.",
             ),
             click.option(
-                "--evict-seed", type=click.IntRange(min=0), default=0, help="Seed of the choice of these lines."
+                "--evict-seed", type=Whole(0, _MOST_NUMBER), default=0, help="Seed of the choice of these lines."
             ),
             click.option(
                 "--kernel",
@@ -53,7 +56,7 @@ def machine_options(function: Callable[..., None]) -> Callable[..., None]:
             ),
             DEBUG,
             click.option("--memory", type=SIZE, default="2G", help="Memory of the guest."),
-            click.option("--cpus", type=click.IntRange(min=1), default=2, help="CPUs of the guest."),
+            click.option("--cpus", type=Whole(1, _MOST_CPUS), default=2, help="CPUs of the guest."),
             click.option(
                 "--device",
                 "devices",
@@ -84,6 +87,8 @@ def virtual_machine(
     memory: int, evict: int | None, evict_seed: int, options: tuple[str, ...], **properties: Any
 ) -> Machine:
     """Return the virtual machine that the options describe; build its emulator if it needs one."""
+    refuse_ignored(click.get_current_context(), "evict_seed", evict is None, "there is no --evict")
+    _check_memory(memory)
     words = tuple(word for option in options for word in option.split())
     try:
         machine = Machine(memory_bytes=memory, evict=evict or 0, seed=evict_seed, options=words, **properties)
@@ -100,17 +105,39 @@ def virtual_machine(
 
 
 def _native_machine(memory: int) -> NativeMachine:
-    given = click.get_current_context().get_parameter_source
+    context = click.get_current_context()
     for option in ("iommu", "coherent", "scalable", "incoherent", "evict", "evict_seed", "cpus", "devices", "options"):
-        if given(option) is not ParameterSource.DEFAULT:
+        if is_given(context, option):
             raise click.UsageError(
                 "--native has one CPU, no QEMU, and no IOMMU but that of the mock driver: leave out the options that "
                 "describe a virtual machine"
             )
+    _check_memory(memory)
     try:
         return NativeMachine(memory_bytes=memory)
     except ValueError as failure:
         raise click.UsageError(str(failure)) from None
+
+
+def _check_memory(memory: int) -> None:
+    """Refuse more memory than this machine has: QEMU would start, and be killed when the guest uses it.
+
+    Raises:
+        click.UsageError: *memory* is more than this machine has.
+    """
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if memory > total:
+        raise click.UsageError(f"--memory {format_size(memory)} is more than this machine has, {total >> 20}M")
+
+
+def check_kernel_name(name: str) -> None:
+    """Refuse what is neither the name of a kernel nor a path.
+
+    Raises:
+        click.UsageError: *name* is a word that names no kernel, or is empty.
+    """
+    if name not in VARIANTS and "/" not in name and not (name and Path(name).exists()):
+        raise click.UsageError(f"there is no kernel {name!r}: give {', '.join(VARIANTS)}, or the path of an image")
 
 
 def image_of(name: str, configuration: Configuration) -> tuple[Path, str]:
@@ -119,6 +146,7 @@ def image_of(name: str, configuration: Configuration) -> tuple[Path, str]:
 
     from .lab_progress import shown_progress
 
+    check_kernel_name(name)
     named = name in VARIANTS
     if configuration.debug and not named:
         raise click.UsageError(

@@ -4,6 +4,7 @@
 import contextlib
 import errno
 import importlib
+import io
 import itertools
 import json
 import os
@@ -11,14 +12,20 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from iommufd_py.base.errors import IommufdError, SkipError, ToolError
 
+from .output import note, printable
+
+if TYPE_CHECKING:
+    from io import TextIOWrapper
+
 _FAILED, _SKIPPED, _INTERRUPTED = 1, 4, 130
 _AGAIN_SECONDS = 0.01
+_MOST_CHARACTERS = 2000
 
 # Imported when used, so that no command, and no list of commands, imports modules of other commands.
 _COMMANDS = {
@@ -119,6 +126,8 @@ def main() -> None:
             signal.signal(number, _exit_on_signal)
     sys.unraisablehook = _leave_after_all
     _replace_closed_streams()
+    # A locale or PYTHONIOENCODING may have no character for a name, and a file's name need not be UTF-8.
+    cast("TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
     status = _run()
     try:
         # Writing the rest of the buffer can also fail: a full disk is noticed only here.
@@ -141,7 +150,7 @@ def _run() -> int:
         click.echo(leaving.code, err=True)
         return _FAILED
     except click.ClickException as failure:
-        failure.show()
+        _show_usage(failure)
         return failure.exit_code
     except SkipError as failure:
         _report(failure, "skipped")
@@ -172,10 +181,22 @@ def _run() -> int:
         _trace_back()
         _report(failure, "error", f"a number is too large, or negative although it must not be: {failure}")
         return _FAILED
+    except ImportError as failure:
+        _trace_back()
+        _report(failure, "error", f"a library cannot be loaded: {failure}; install it, or this tool again")
+        return _FAILED
     except Exception as failure:
         _trace_back()
         _report(failure, "error", _our_bug(failure))
         return _FAILED
+
+
+def _show_usage(failure: click.ClickException) -> None:
+    """Print a usage error, which quotes what was typed: text of any length, with any characters."""
+    written = io.StringIO()
+    failure.show(written)
+    with contextlib.suppress(OSError):  # nobody reads our errors
+        note("\n".join(map(_cut, written.getvalue().rstrip("\n").split("\n"))))
 
 
 def _what_failed(failure: OSError) -> str:
@@ -250,12 +271,13 @@ def _report(failure: Exception, kind: str, text: str = "") -> None:
             click.echo(json.dumps({"schema": "iommufd-error/1", kind: _document(failure, text)}), err=True)
         else:
             # A file name may contain bytes that are not UTF-8, and control characters of a terminal.
-            click.echo(f"iommufd: {kind}: {_printable(text)}", err=True)
+            click.echo(f"iommufd: {kind}: {printable(_cut(text))}", err=True)
 
 
-def _printable(text: str) -> str:
-    plain = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in plain)
+def _cut(text: str) -> str:
+    """Leave out the middle of a text that is longer than anybody reads, as one with a path of 4096 characters."""
+    half = _MOST_CHARACTERS // 2
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:half]} [...] {text[-half:]}"
 
 
 def _document(failure: Exception, text: str) -> dict[str, Any]:

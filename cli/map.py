@@ -4,6 +4,7 @@
 import sys
 from dataclasses import asdict
 from typing import Any
+from uuid import UUID
 
 import click
 
@@ -14,12 +15,13 @@ from iommufd_py.objects.buffer import Backing
 
 from .output import emit_json, note
 from .session import open_session
-from .types import BIND_OPTION, DEVICE_OPTION, IOVA, JSON_OPTION, SIZE
+from .types import BIND_OPTION, DEVICE_OPTION, IOVA, JSON_OPTION, SIZE, VF_TOKEN_OPTION
 
 
 @click.command("map")
 @DEVICE_OPTION
 @BIND_OPTION
+@VF_TOKEN_OPTION
 @click.option("--size", type=SIZE, default="2M", help="Bytes to map.")
 @click.option("--iova", type=IOVA, metavar="ADDRESS", help="IOVA to map at.  [default: the kernel chooses]")
 @click.option(
@@ -38,6 +40,7 @@ def map(
     context: click.Context,
     device: str | None,
     bind: bool,
+    vf_token: UUID | None,
     size: int,
     iova: int | None,
     backing: str,
@@ -58,7 +61,7 @@ def map(
     if device is None:
         raise click.UsageError("name the device with --device")
     steps: list[MapStep] = []
-    with open_session(device, bind, Coherency(coherency)) as (iommufd, bound):
+    with open_session(device, bind, Coherency(coherency), vf_token) as (iommufd, bound):
         assert bound is not None
         once = MapOnce(iommufd, bound, size=size, iova=iova, backing=Backing(backing), coherency=Coherency(coherency))
         with once:

@@ -24,7 +24,7 @@ def emit_facts(facts: Sequence[tuple[str, str]]) -> None:
     before = ""
     for name, text in facts:
         shown = f"{name}:" if name not in ("", before) else ""
-        click.echo(f"{shown:{width}}{text}".rstrip())
+        click.echo(f"{shown:{width}}{printable(text)}".rstrip())
         before = name
 
 
@@ -33,6 +33,7 @@ def emit_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     The first column is a name. Figures are aligned to the right.
     """
+    rows = [[printable(text) for text in row] for row in rows]
     drawn = sum(_widths(headings, rows)) + _DRAWN_MARGIN * (len(headings) + 1)
     if not sys.stdout.isatty() or drawn > shutil.get_terminal_size().columns:
         _emit_plain(headings, rows)
@@ -70,4 +71,12 @@ def _is_numeric(rows: Sequence[Sequence[str]], index: int) -> bool:
 
 def note(text: str) -> None:
     """Print a remark on stderr."""
-    click.echo(text, err=True)
+    click.echo("\n".join(map(printable, text.split("\n"))), err=True)
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal obeys and what has no UTF-8: names of processes, files and disks are other people's."""
+    if text.isprintable():
+        return text
+    plain = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(one if one.isprintable() or one == "\t" else repr(one)[1:-1] for one in plain)

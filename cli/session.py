@@ -3,6 +3,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from uuid import UUID
 
 import click
 
@@ -13,7 +14,7 @@ from iommufd_py.mock import mock_flags
 
 @contextlib.contextmanager
 def open_session(
-    device: str | None, bind: bool, coherency: Coherency = Coherency.ANY
+    device: str | None, bind: bool, coherency: Coherency = Coherency.ANY, vf_token: UUID | None = None
 ) -> Iterator[tuple[Iommufd, BoundDevice | None]]:
     """Open an iommufd and bind *device* to it; None for no device. *bind* holds the device on vfio-pci in the block.
 
@@ -22,6 +23,8 @@ def open_session(
     with contextlib.ExitStack() as stack:
         if bind and device in (None, MOCK):
             raise click.UsageError("--bind needs a PCI device: give its address with --device")
+        if vf_token is not None and device in (None, MOCK):
+            raise click.UsageError("--vf-token is for a virtual function: give its address with --device")
         if bind:
             stack.enter_context(pci.vfio_bound(str(device)))
         iommufd = stack.enter_context(Iommufd())
@@ -30,4 +33,4 @@ def open_session(
         elif device == MOCK:
             yield iommufd, MockDevice(iommufd, mock_flags(iommufd, coherency))
         else:
-            yield iommufd, VfioDevice(iommufd, device)
+            yield iommufd, VfioDevice(iommufd, device, vf_token=vf_token)

@@ -5,30 +5,35 @@ import code
 import contextlib
 import errno
 import os
+import stat
 import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any
+from uuid import UUID
 
 import click
 
 from iommufd_py import api
 from iommufd_py.base.errors import IommufdError, ToolError
 
+from .output import printable
 from .session import open_session
-from .types import BIND_OPTION, DEVICE_OPTION
+from .types import BIND_OPTION, DEVICE_OPTION, VF_TOKEN_OPTION
 
 _STDIN = Path("-")
+_MOST_HISTORY = 1000
 _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 
 
 @click.command()
 @DEVICE_OPTION
 @BIND_OPTION
+@VF_TOKEN_OPTION
 @click.argument("file", type=_FILE, required=False)
-def shell(device: str | None, bind: bool, file: Path | None) -> None:
+def shell(device: str | None, bind: bool, vf_token: UUID | None, file: Path | None) -> None:
     """Run a Python prompt with an iommufd, an IOAS, the device and all classes, or run FILE with them.
 
     At the end everything is closed and the device is given back. The prompt completes names with Tab and keeps the
@@ -47,7 +52,7 @@ def shell(device: str | None, bind: bool, file: Path | None) -> None:
       echo 'print(ioas.iova_ranges())' | iommufd shell
     """
     program = None if file is None and _is_terminal() else _compile(file or _STDIN)
-    with open_session(device, bind) as (iommufd, bound):
+    with open_session(device, bind, vf_token=vf_token) as (iommufd, bound):
         ioas = iommufd.alloc_ioas()
         names = {name: getattr(api, name) for name in api.__all__}
         names |= {"iommufd": iommufd, "ioas": ioas, "expect": expect, "__name__": "__main__"}
@@ -106,7 +111,7 @@ def _compile(file: Path) -> CodeType:
         where = f", line {failure.lineno}" if isinstance(failure, SyntaxError) and failure.lineno else ""
         # The message may quote the file, which may contain control characters.
         reason = (failure.msg if isinstance(failure, SyntaxError) else str(failure)) or type(failure).__name__
-        raise click.UsageError(f"{name}{where} is not Python: {_printable(reason)}") from None
+        raise click.UsageError(f"{name}{where} is not Python: {printable(reason)}") from None
 
 
 def _run(program: CodeType, names: dict[str, Any]) -> None:
@@ -121,11 +126,7 @@ def _run(program: CodeType, names: dict[str, Any]) -> None:
         frames = [one for one in traceback.extract_tb(failure.__traceback__) if one.filename == program.co_filename]
         where = f"{program.co_filename}, line {frames[-1].lineno}: " if frames else ""
         kind = "" if isinstance(failure, IommufdError | ToolError) else f"{type(failure).__name__}: "
-        raise ToolError(f"{where}{kind}{_printable(str(failure))}") from failure
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+        raise ToolError(f"{where}{kind}{printable(str(failure))}") from failure
 
 
 @contextlib.contextmanager
@@ -137,15 +138,37 @@ def _line_editing(names: dict[str, Any]) -> Iterator[None]:
     except ImportError:
         yield
         return
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
-    history = state / "iommufd-py" / "history"
-    if history.exists():
-        readline.read_history_file(history)
+    history = _history_file()
+    readline.set_history_length(_MOST_HISTORY)
+    if history is not None:
+        with contextlib.suppress(OSError):  # there is none yet
+            readline.read_history_file(history)
     readline.set_completer(rlcompleter.Completer(names).complete)
     readline.parse_and_bind("tab: complete")
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # a read-only home directory is no error here
-            history.parent.mkdir(parents=True, exist_ok=True)
-            readline.write_history_file(history)
+        if history is not None:
+            with contextlib.suppress(OSError):  # a full disk is no error here
+                history.touch(mode=0o600)
+                readline.write_history_file(history)
+
+
+def _history_file() -> Path | None:
+    """Return the file of the history in a directory of this user that nobody else can write; None if there is none.
+
+    With the home directory of another user, as sudo can keep it, root would leave files there that the user cannot
+    change, or follow a link that the user put there.
+    """
+    try:
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+        directory = state / "iommufd-py"
+        existing = next(path for path in (directory, *directory.parents) if path.exists())
+        if existing.stat().st_uid != os.geteuid():
+            return None
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = directory.lstat()
+    except (OSError, RuntimeError):  # no home directory, or one without permission to write
+        return None
+    private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    return directory / "history" if private else None

@@ -18,7 +18,7 @@ from iommufd_py.host.trace_events import event_fields
 from iommufd_py.host.tracefs import NoSymbolError, Trace, TraceRecord, parse_trace
 
 from .output import note
-from .types import FiniteFloat
+from .types import MOST_SECONDS, FiniteFloat
 
 # Static trace events as group and name; the data-page flush of our kernel patches is a function.
 _EVENTS = {
@@ -47,7 +47,9 @@ _LOST = re.compile(r"CPU:\d+ \[LOST (\d+) EVENTS\]")
     "--event", "events", type=click.Choice(list(_EVENTS)), multiple=True, help="Show only these events.  [default: all]"
 )
 @click.option(
-    "--seconds", type=FiniteFloat(min=0.1), help="Seconds to trace.  [default: until Ctrl-C, or until COMMAND ends]"
+    "--seconds",
+    type=FiniteFloat(0.1, MOST_SECONDS),
+    help="Seconds to trace.  [default: to Ctrl-C, or the end of COMMAND]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print each event as one JSON document on a line.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)

@@ -2,10 +2,13 @@
 """Types and options for parameters of the command line."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from iommufd_py.base.errors import DeviceError
@@ -13,6 +16,9 @@ from iommufd_py.base.pci_address import MOCK, normalize_bdf
 from iommufd_py.base.units import parse_iova, parse_size
 
 _SHOWN_CHARACTERS = 40
+# A number with more digits is out of every range; Python refuses to read one with thousands.
+_WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
+_DECIMAL = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})(e[+-]?[0-9]{1,4})?", re.IGNORECASE)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 if TYPE_CHECKING or hasattr(click.ParamType, "__class_getitem__"):
@@ -70,10 +76,11 @@ class _Bdf(ParamType[str]):
         try:
             return normalize_bdf(text)
         except DeviceError:
-            shown = repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}...")
             mock = f", or {MOCK}" if self._or_mock else ""
             self.fail(
-                f"{shown} is not a PCI address: write domain:bus:device.function, as in 0000:3b:00.0{mock}", param, ctx
+                f"{_short(text)} is not a PCI address: write domain:bus:device.function, as in 0000:3b:00.0{mock}",
+                param,
+                ctx,
             )
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -95,21 +102,83 @@ TAKEN_BDF = _Bdf(only_taken=True)
 BDF_OR_MOCK = _Bdf(or_mock=True)
 
 
+MOST_SECONDS = 366 * 24 * 3600
+"""A year: threading and select() take no wait that is much longer."""
+
+
+class Whole(click.IntRange):
+    """A whole number in a range, in decimal digits of ASCII. Python also reads other digits, blanks and ``1_000``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Convert the text, and check the range."""
+        if isinstance(value, str) and not _WHOLE.fullmatch(value):
+            self.fail(f"{_short(value)} is not a whole number", param, ctx)
+        number: int = super().convert(value, param, ctx)
+        return number
+
+
 class FiniteFloat(click.FloatRange):
-    """A number that is neither ``nan`` nor infinite, in a range."""
+    """A decimal number in a range. Python also reads ``nan`` and ``inf``, which no range excludes."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Convert the text, and refuse ``nan`` and infinite numbers."""
+        if isinstance(value, str) and not _DECIMAL.fullmatch(value):
+            self.fail(f"{_short(value)} is not a number", param, ctx)
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value!r} is not a finite number", param, ctx)
+            self.fail(f"{_short(value)} is not a finite number", param, ctx)
         return number
+
+
+class Name(ParamType[str]):
+    """A word that names something: not empty, and without characters that a terminal obeys."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the text."""
+        if not value.strip():
+            self.fail("the name is empty", param, ctx)
+        if not value.isprintable():
+            self.fail(f"{_short(value)} contains a control character", param, ctx)
+        return str(value)
+
+
+class _VfToken(ParamType[UUID]):
+    name = "uuid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> UUID:
+        try:
+            return value if isinstance(value, UUID) else UUID(value)
+        except ValueError:
+            self.fail(f"{_short(value)} is not a UUID, as uuidgen prints it", param, ctx)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}...")
 
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 SIZE = _Number("size", parse_size)
 IOVA = _Number("iova", parse_iova)
 SIZES = Values(SIZE)
+
+
+def is_given(context: click.Context, name: str) -> bool:
+    """Tell whether a parameter was typed, not taken from its default."""
+    return context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+
+
+def refuse_ignored(context: click.Context, option: str, condition: bool, reason: str) -> None:
+    """Refuse an option that was typed and that would have no effect.
+
+    Raises:
+        click.UsageError: *option*, the name of a parameter, was typed, and *condition* is true.
+    """
+    if condition and is_given(context, option):
+        name = next(one.opts[-1] for one in context.command.params if one.name == option)
+        raise click.UsageError(f"{name} would be ignored: {reason}")
 
 
 def device_option(**settings: Any) -> Callable[[_Function], _Function]:
@@ -123,6 +192,12 @@ def device_option(**settings: Any) -> Callable[[_Function], _Function]:
 
 
 DEVICE_OPTION = device_option()
+VF_TOKEN_OPTION = click.option(
+    "--vf-token",
+    type=_VfToken(),
+    metavar="UUID",
+    help="For a virtual function whose physical function is on vfio-pci: the token that the owner of that one set.",
+)
 BIND_OPTION = click.option(
     "--bind", is_flag=True, help="Bind the device to vfio-pci first, and give it back to its driver at the end."
 )

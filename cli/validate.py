@@ -8,9 +8,9 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from uuid import UUID
 
 import click
-from click.core import ParameterSource
 
 from iommufd_py import pci
 from iommufd_py.base.pci_address import MOCK
@@ -25,7 +25,7 @@ from iommufd_py.validate.space.combinations import combination_scenarios
 from iommufd_py.validate.space.walk import STEPS_OF_A_WALK, WalkStep, draw, shorten, walk_scenario
 
 from .output import emit_json, emit_table, note
-from .types import BIND_OPTION, device_option
+from .types import BIND_OPTION, VF_TOKEN_OPTION, Name, Whole, device_option, is_given
 
 _STATUS = {RuleOutcome.NOT_OBSERVED: 4, RuleOutcome.COUNTS_AGREE: 4}
 _MOST_SEED = (1 << 32) - 1
@@ -38,16 +38,17 @@ _OF_A_RUN = ("device", "bind", "flush_symbol", "rule_set", "counts_suffice", "st
 @click.command()
 @device_option(default=MOCK)
 @BIND_OPTION
+@VF_TOKEN_OPTION
 @click.option("--only", metavar="PATTERN", default="*", help="Only scenarios whose name matches, for example 'map-*'.")
 @click.option("--full", is_flag=True, help="Test all triples of values of the scenario space instead of all pairs.")
 @click.option(
     "--random",
     "steps",
-    type=click.IntRange(1, _MOST_STEPS),
+    type=Whole(1, _MOST_STEPS),
     metavar="STEPS",
     help="Run random walks with so many steps instead. A walk that breaks a rule is shortened.",
 )
-@click.option("--seed", type=click.IntRange(0, _MOST_SEED), metavar="N", help="Seed of the walks.  [default: random]")
+@click.option("--seed", type=Whole(0, _MOST_SEED), metavar="N", help="Seed of the walks.  [default: random]")
 @click.option(
     "--rules",
     "rule_set",
@@ -58,6 +59,7 @@ _OF_A_RUN = ("device", "bind", "flush_symbol", "rule_set", "counts_suffice", "st
 @click.option("--counts-suffice", is_flag=True, help="Also exit with 0 if only the kernel's counters could be checked.")
 @click.option(
     "--flush-symbol",
+    type=Name(),
     metavar="NAME",
     help="Kernel function that flushes (phys, length), if its name is unknown to the tool.",
 )
@@ -73,6 +75,7 @@ def validate(
     context: click.Context,
     device: str,
     bind: bool,
+    vf_token: UUID | None,
     only: str,
     full: bool,
     steps: int | None,
@@ -123,7 +126,7 @@ def validate(
     elif list_only:
         _list(chosen, as_json)
     else:
-        driver: Driver = MockDriver() if device == MOCK else VfioDriver(device)
+        driver: Driver = MockDriver() if device == MOCK else VfioDriver(device, vf_token)
         with contextlib.ExitStack() as stack:
             if bind:
                 stack.enter_context(pci.vfio_bound(device))
@@ -149,11 +152,7 @@ def validate(
 
 
 def _refuse_contradictions(context: click.Context) -> None:
-    given = {
-        name
-        for name in context.params
-        if context.get_parameter_source(name) not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
-    }
+    given = {name for name in context.params if is_given(context, name)}
     names = {
         parameter.name: parameter.opts[0] for parameter in context.command.params if isinstance(parameter, click.Option)
     }
@@ -171,6 +170,8 @@ def _refuse_contradictions(context: click.Context) -> None:
     refuse("steps", ("only", "full"))
     if "seed" in given and "steps" not in given:
         raise click.UsageError("--seed needs --random")
+    if context.params["vf_token"] and context.params["device"] == MOCK:
+        raise click.UsageError("--vf-token is for a virtual function: give its address with --device")
     if context.params["bind"] and context.params["device"] == MOCK:
         raise click.UsageError("--bind needs a PCI device: name one with --device")
 

@@ -18,20 +18,22 @@ from iommufd_py.objects.buffer import Backing
 from iommufd_py.results.model import Accounting, CacheState, IovaUse, Point, Workload
 
 from ..output import note
-from ..types import BIND_OPTION, SIZES, ParamType, Values, device_option
+from ..types import BIND_OPTION, SIZES, ParamType, Values, Whole, device_option, refuse_ignored
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 # More CPUs or nodes than any kernel supports (CONFIG_NR_CPUS, CONFIG_NODES_SHIFT).
 _MOST_NUMBER = 8191
+# More domains or threads than anybody measures.
+_MOST_OBJECTS = 4096
 
 
 class _CpuOrNode(ParamType[int | None]):
     name = "number"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        return None if value == "any" else click.IntRange(0, _MOST_NUMBER)(str(value), param, ctx)
+        return None if value == "any" else Whole(0, _MOST_NUMBER)(str(value), param, ctx)
 
 
 class _OptionalSize(ParamType[int]):
@@ -60,7 +62,7 @@ def _names(name: str, kind: type[StrEnum], default: StrEnum, text: str) -> _Deco
 
 
 def _numbers(name: str, minimum: int, default: int, text: str) -> _Decorator:
-    kind = Values(click.IntRange(min=minimum))
+    kind = Values(Whole(minimum, _MOST_OBJECTS))
     return click.option(name, type=kind, default=str(default), metavar="N,...", help=text)
 
 
@@ -139,6 +141,18 @@ def bound(device: str, bind: bool) -> AbstractContextManager[object]:
     if bind and device == MOCK:
         raise click.UsageError("--bind needs a PCI device: give its address with --device")
     return pci.vfio_bound(device) if bind else nullcontext()
+
+
+def refuse_ignored_axes(context: click.Context) -> None:
+    """Refuse options of the rows that others make ineffective.
+
+    Raises:
+        click.UsageError: there is one.
+    """
+    options = context.params
+    refuse_ignored(context, "operation", options["dma"], "--dma is short for --operation dma; give one of them")
+    refuse_ignored(context, "bulk_unmap", options["chunk"] == (0,), "without --chunk there is one ioctl")
+    refuse_ignored(context, "own_ioas", options["threads"] == (1,), "--threads is 1")
 
 
 def chosen_points(options: Mapping[str, Any], *, silent: bool = False) -> tuple[Point, ...]:

@@ -10,8 +10,10 @@ from iommufd_py.base.coherency import Coherency
 from iommufd_py.results import compare as comparing
 from iommufd_py.results import compare_text, finding
 
+from ..lab_machine import check_kernel_name
+from ..types import FiniteFloat, Whole
 from .boots import Effort, Series, Variant
-from .files import OUTPUT_DIRECTORY, Finite, emit_folded, emit_lines, make_directory
+from .files import OUTPUT_DIRECTORY, emit_folded, emit_lines, make_directory
 
 _ROWS = "--silent --operation map,attach,teardown --size 2M,64M,1G --backing 4k --processes 1 --seconds 0.05"
 _MEMORY = "3G"
@@ -24,8 +26,8 @@ _MEMORY = "3G"
     metavar="KERNEL",
     help="A kernel of the same source, built or linked in another way.  [default: the same kernel again]",
 )
-@click.option("--boots", type=click.IntRange(3, 1000), default=6, help="Of each kernel.")
-@click.option("--minutes", type=Finite(min=0.1, max=1440), default=15, help="Start no round that would end later.")
+@click.option("--boots", type=Whole(3, 1000), default=6, help="Of each kernel.")
+@click.option("--minutes", type=FiniteFloat(min=0.1, max=1440), default=15, help="Start no round that would end later.")
 @click.option("--results", type=OUTPUT_DIRECTORY, default="results", help="Directory for the samples.")
 def calibrate(kernel: str, other: str | None, boots: int, minutes: float, results: Path) -> None:
     """Compare a kernel with itself, or with a differently linked one, natively.
@@ -33,8 +35,10 @@ def calibrate(kernel: str, other: str | None, boots: int, minutes: float, result
     The largest distance of a ratio from 1 is the error of this machine and of the placement of code and data. The
     margin of equivalence of 'bench compare' must not be smaller.
     """
+    names = [kernel, kernel if other is None else other]
+    for name in names:
+        check_kernel_name(name)
     make_directory(results)
-    names = [kernel, other or kernel]
     variants = [
         Variant(name, Coherency.NON_COHERENT, f"{which} {Path(name).name}")
         for name, which in zip(names, ("first", "second"), strict=True)

@@ -48,17 +48,6 @@ OUTPUT_FILE = _File(output=True)
 OUTPUT_DIRECTORY = _Directory(output=True)
 
 
-class Finite(click.FloatRange):
-    """A number in a range, but not ``nan`` or ``inf``, which click would accept."""
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Convert and check a number."""
-        number = float(super().convert(value, param, ctx))  # type: ignore[arg-type]
-        if not float("-inf") < number < float("inf"):
-            self.fail(f"{value} is not a number", param, ctx)
-        return number
-
-
 def make_directory(path: Path) -> None:
     """Create *path* and its parents.
 

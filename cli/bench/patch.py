@@ -16,10 +16,12 @@ from iommufd_py.results import compare as comparing
 from iommufd_py.results import counts, cover_letter
 from iommufd_py.results.finding import PRECISION
 
+from ..lab_machine import check_kernel_name
 from ..output import emit_json
-from .axes import chosen_points
+from ..types import FiniteFloat, Whole, is_given, refuse_ignored
+from .axes import chosen_points, refuse_ignored_axes
 from .boots import Effort, Series, Variant, run_tool
-from .files import OUTPUT_DIRECTORY, Finite, make_directory
+from .files import OUTPUT_DIRECTORY, make_directory
 from .plot import write_html
 from .run import run
 
@@ -33,6 +35,7 @@ _ROUNDS, _NATIVE_ROUNDS = 3, 4
 _MINUTES = 8
 # Options of `bench run` that this command sets itself.
 _OWN = ("--device", "--bind", "--coherency", "--output", "--json", "--processes", "--seconds", "--label")
+_PARAMETERS = {"--json": "as_json"}
 
 
 @click.command()
@@ -46,20 +49,25 @@ _OWN = ("--device", "--bind", "--coherency", "--output", "--json", "--processes"
 )
 @click.option(
     "--boots",
-    type=click.IntRange(1, 1000),
+    type=Whole(1, 1000),
     help=f"Minimum boots of each kernel.  [default: {_NATIVE_ROUNDS} natively, {_ROUNDS} with --times, else 1]",
 )
-@click.option("--processes", type=click.IntRange(1, 1000), default=1, help="On each boot.")
-@click.option("--seconds", type=Finite(min=0.001, max=3600), default=0.05, help="Time for each row in each process.")
+@click.option("--processes", type=Whole(1, 1000), default=1, help="On each boot.")
+@click.option(
+    "--seconds", type=FiniteFloat(min=0.001, max=3600), default=0.05, help="Time for each row in each process."
+)
 @click.option(
     "--precision",
-    type=Finite(min=0.1, max=100),
+    type=FiniteFloat(min=0.1, max=100),
     default=PRECISION * 100,
     metavar="PERCENT",
     help="Natively: boot again until no interval is wider than this.",
 )
 @click.option(
-    "--minutes", type=Finite(min=0.1, max=1440), default=_MINUTES, help="Start no round of boots that would end later."
+    "--minutes",
+    type=FiniteFloat(min=0.1, max=1440),
+    default=_MINUTES,
+    help="Start no round that would end later.",
 )
 @click.option("--times", is_flag=True, help="Also show times of an emulated CPU. They say nothing about hardware.")
 @click.option(
@@ -100,9 +108,15 @@ def patch(
     """
     if native and coherent:
         raise click.UsageError("--native measures a coherent and a non-coherent domain: leave out --coherent")
+    refuse_ignored(context, "precision", not native, "only --native boots until intervals are narrow")
+    refuse_ignored(context, "times", native, "--native always shows times")
     names = [name for name in kernels.split(",") if name]
     if not names:
         raise click.UsageError("--kernels names no kernel")
+    for name in names:
+        check_kernel_name(name)
+    if len(set(names)) < len(names):
+        raise click.UsageError("--kernels names a kernel twice: 'bench calibrate' compares a kernel with itself")
     rows = list(arguments) or shlex.split(_NATIVE_PROFILE if native else _PROFILE)
     _check_rows(context, rows)
     make_directory(results)
@@ -144,7 +158,13 @@ def _check_rows(context: click.Context, arguments: list[str]) -> None:
     for argument in arguments:
         if argument.partition("=")[0] in _OWN:
             raise click.UsageError(f"{argument} after -- is an option that this command sets itself")
-    chosen_points(run.make_context("run", ["--device", "mock", *arguments], parent=context.parent).params)
+    rows = run.make_context("run", ["--device", "mock", *arguments], parent=context.parent)
+    for name in _OWN:
+        # click also takes the beginning of an option's name.
+        if name != "--device" and is_given(rows, _PARAMETERS.get(name, name.removeprefix("--"))):
+            raise click.UsageError(f"{name} after -- is an option that this command sets itself")
+    refuse_ignored_axes(rows)
+    chosen_points(rows.params)
 
 
 def _variants(native: bool, coherent: bool, kernels: list[str]) -> tuple[str, list[Variant]]:

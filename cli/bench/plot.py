@@ -13,6 +13,7 @@ from iommufd_py.results import document
 from iommufd_py.results.model import BenchResult
 
 from ..output import note
+from ..types import refuse_ignored
 from .files import OUTPUT_DIRECTORY, OUTPUT_FILE, RESULT_FILE, make_directory
 
 
@@ -23,8 +24,15 @@ from .files import OUTPUT_DIRECTORY, OUTPUT_FILE, RESULT_FILE, make_directory
 @click.option("--format", "kind", type=click.Choice(["svg", "png"]), default="svg", help="Format of those files.")
 @click.option("--trace", "traces", type=RESULT_FILE, multiple=True, help="A file that 'bench trace --json' printed.")
 @click.option("--force", is_flag=True, help="Compare although the machines differ.")
+@click.pass_context
 def plot(
-    files: tuple[Path, ...], html: Path | None, directory: Path | None, kind: str, traces: tuple[Path, ...], force: bool
+    context: click.Context,
+    files: tuple[Path, ...],
+    html: Path | None,
+    directory: Path | None,
+    kind: str,
+    traces: tuple[Path, ...],
+    force: bool,
 ) -> None:
     """Draw results: distribution of the times, time for each page by size, and the ratios to the first result.
 
@@ -35,6 +43,8 @@ def plot(
     """
     if html is None and directory is None:
         raise click.UsageError("name the output: --html FILE or --directory DIR")
+    refuse_ignored(context, "kind", directory is None, "it is the format of the files of --directory")
+    refuse_ignored(context, "force", len(files) == 1, "one result is compared with nothing")
     from iommufd_py.results import breakdown
     from iommufd_py.results import plot as drawing
 

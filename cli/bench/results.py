@@ -21,8 +21,11 @@ from iommufd_py.results import (
 )
 
 from ..output import emit_json
-from .files import RESULT_FILE, Finite, emit_folded, emit_lines, page_width
+from ..types import FiniteFloat
+from .files import RESULT_FILE, emit_folded, emit_lines, page_width
 
+# A threshold that no comparison reaches would keep a gate open.
+_MOST_PERCENT = 10_000
 _FORMATS = ("table", "markdown", "cover-letter", "iommupt", "vfio-tests", "kcidb", "json")
 
 
@@ -65,13 +68,13 @@ def show_result(result: model.BenchResult) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
     "--threshold",
-    type=Finite(min=0),
+    type=FiniteFloat(0, _MOST_PERCENT),
     metavar="PERCENT",
     help="Exit with 1 if the whole interval of a row is slower by more.",
 )
 @click.option(
     "--margin",
-    type=Finite(min=0, max=50, min_open=True),
+    type=FiniteFloat(min=0, max=50, min_open=True),
     default=comparing.MARGIN * 100,
     metavar="PERCENT",
     help="A row is equivalent if its whole interval is within this distance of 1.",

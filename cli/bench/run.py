@@ -17,9 +17,9 @@ from iommufd_py.results import document, report
 from iommufd_py.results.model import BenchResult
 
 from ..output import note
-from ..types import IOVA
-from .axes import axis_options, bound, chosen_points, device_options
-from .files import OUTPUT_FILE, Finite
+from ..types import IOVA, FiniteFloat, Whole
+from .axes import axis_options, bound, chosen_points, device_options, refuse_ignored_axes
+from .files import OUTPUT_FILE
 from .results import show_result
 
 # Seconds between two progress lines in a log.
@@ -36,18 +36,18 @@ _MOST_SECONDS, _MOST_PROCESSES, _MOST_VALUES = 3600, 10_000, 1_000_000
 @click.option("--iova", type=IOVA, metavar="ADDRESS", help="First IOVA.  [default: an aligned one from 4 GiB on]")
 @click.option(
     "--processes",
-    type=click.IntRange(1, _MOST_PROCESSES),
+    type=Whole(1, _MOST_PROCESSES),
     default=5,
     help="Processes that measure all rows, one after the other, each with its own memory.",
 )
 @click.option(
     "--values",
-    type=click.IntRange(1, _MOST_VALUES),
+    type=Whole(1, _MOST_VALUES),
     help="Samples for each row in each process.  [default: as many as fit into --seconds]",
 )
 @click.option(
     "--seconds",
-    type=Finite(min=0.001, max=_MOST_SECONDS),
+    type=FiniteFloat(min=0.001, max=_MOST_SECONDS),
     help=f"Time for each row in each process.  [default: {_DEFAULT_SECONDS}]",
 )
 @click.option("--label", default="", help="Name of this run in tables.  [default: kernel and coherency]")
@@ -55,8 +55,17 @@ _MOST_SECONDS, _MOST_PROCESSES, _MOST_VALUES = 3600, 10_000, 1_000_000
 @click.option("--silent", is_flag=True, hidden=True, help="Print no remarks and no progress, for 'bench patch'.")
 @click.option("--output", type=OUTPUT_FILE, help="Write the result with all samples, row by row; - is stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result with all samples as one JSON document.")
+@click.pass_context
 def run(
-    device: str, bind: bool, coherency: str, silent: bool, output: Path | None, as_json: bool, **options: Any
+    context: click.Context,
+    /,
+    device: str,
+    bind: bool,
+    coherency: str,
+    silent: bool,
+    output: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Time IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP of one buffer, or other operations, each by itself, many times.
 
@@ -68,6 +77,7 @@ def run(
       iommufd bench run --device 0000:3b:00.0 --bind --output run.json
       iommufd bench run --device mock --size 4K,2M --label baseline
     """
+    refuse_ignored_axes(context)
     if options["values"] and options["seconds"]:
         raise click.UsageError("--values and --seconds contradict each other: give one")
     label = options["label"]

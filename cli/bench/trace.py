@@ -11,19 +11,26 @@ from iommufd_py.bench import trace as tracing
 from iommufd_py.results import breakdown
 
 from ..output import emit_json, emit_table
-from .axes import axis_options, bound, chosen_points, device_options
+from ..types import Whole
+from .axes import axis_options, bound, chosen_points, device_options, refuse_ignored_axes
+
+_MOST_ROUNDS = 1_000_000
 
 
 @click.command()
 @device_options
 @axis_options
-@click.option("--rounds", type=click.IntRange(min=1), default=5, help="Number of times to do each operation.")
+@click.option("--rounds", type=Whole(1, _MOST_ROUNDS), default=5, help="Number of times to do each operation.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for 'bench plot --trace'.")
-def trace(device: str, bind: bool, coherency: str, rounds: int, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def trace(
+    context: click.Context, /, device: str, bind: bool, coherency: str, rounds: int, as_json: bool, **options: Any
+) -> None:
     """Divide the kernel's time into pinning, page tables, flushes and invalidation.
 
     Probes on the kernel's functions cost time at each call. Read the shares here, and take times from 'bench run'.
     """
+    refuse_ignored_axes(context)
     with bound(device, bind):
         found = list(tracing.break_down(device, chosen_points(options), Coherency(coherency), rounds))
     if as_json:

@@ -167,7 +167,12 @@ _UNSAFE_INTERRUPTS = (
 )
 _VF_TOKEN = (
     "a VF token is missing or wrong: vfio-pci has the physical function too, and its owner gives the token to the "
-    "users of the virtual functions; pass it as vf_token"
+    "users of the virtual functions; pass it as vf_token, at the command line with --vf-token"
+)
+# __iommu_device_set_domain() in drivers/iommu/iommu.c, which looks at dev->iommu->require_direct, logs the sentence.
+_ONE_TO_ONE = (
+    "the firmware wants a region of the device mapped 1:1: 'iommufd device show' says so at \"viable\", the kernel log "
+    '"Firmware has requested this device have a 1:1 IOMMU mapping", and only another firmware changes it'
 )
 _NO_ROOM = "no free IOVA range of this length is left in the allowed ranges; unmap something"
 
@@ -212,7 +217,8 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_HWPT_ALLOC", _errno.EADDRINUSE): _RESERVED,
     ("IOMMU_GET_HW_INFO", _errno.EOPNOTSUPP): "this kernel cannot answer for this type of IOMMU or these flags",
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EINVAL): (
-        "the device is bound already, its IOMMU is not cache coherent for the CPU, or interrupts cannot be isolated"
+        "the device is bound already, its IOMMU is not cache coherent for the CPU, interrupts cannot be isolated, or "
+        f"{_ONE_TO_ONE}"
     ),
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EACCES): _VF_TOKEN,
     ("VFIO_GROUP_GET_DEVICE_FD", _errno.EACCES): _VF_TOKEN,
@@ -224,7 +230,9 @@ _MEANINGS: dict[tuple[str, int], str] = {
         _errno.ENOENT,
     ): "no IOAS or HWPT with this id on the iommufd the device is bound to",
     ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _errno.EADDRINUSE): _RESERVED,
-    ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _errno.EINVAL): "the HWPT was made for another IOMMU or other capabilities",
+    ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _errno.EINVAL): (
+        f"the HWPT was made for another IOMMU or other capabilities, or {_ONE_TO_ONE}"
+    ),
     ("VFIO_DEVICE_RESET", _errno.EINVAL): "the device has no reset method that VFIO may use",
     ("IOMMU_TEST_CMD MOCK_DOMAIN", _errno.EINVAL): _NO_MOCK_DEVICE,
     (
@@ -247,19 +255,21 @@ _MEANINGS: dict[tuple[str, int], str] = {
         "VFIO_DEVICE_FEATURE",
         _errno.EINVAL,
     ): "the feature does not have this operation, or its data has the wrong length",
-    ("VFIO_GROUP_SET_CONTAINER", _errno.EINVAL): "the group is in a container already; close that first",
+    ("VFIO_GROUP_SET_CONTAINER", _errno.EINVAL): (
+        f"the group is in a container already, so close that first, or {_ONE_TO_ONE}"
+    ),
     ("VFIO_GROUP_SET_CONTAINER", _errno.EBUSY): _OTHER_DRIVER,
     ("VFIO_GROUP_SET_CONTAINER", _errno.EBADFD): "the descriptor is neither a VFIO container nor an iommufd",
     ("VFIO_GROUP_UNSET_CONTAINER", _errno.EINVAL): "the group is in no container",
     ("VFIO_GROUP_UNSET_CONTAINER", _errno.EBUSY): "a device of the group is still open; close it first",
     ("VFIO_GROUP_GET_DEVICE_FD", _errno.EINVAL): (
-        "the group is in no container, or that has no IOMMU type yet (VFIO_SET_IOMMU)"
+        f"the group is in no container, or that has no IOMMU type yet (VFIO_SET_IOMMU), or {_ONE_TO_ONE}"
     ),
     ("VFIO_GROUP_GET_DEVICE_FD", _errno.ENODEV): "the group has no device of this name that is bound to vfio-pci",
     ("VFIO_GROUP_GET_DEVICE_FD", _errno.EBUSY): _OTHER_DRIVER,
     ("VFIO_GROUP_GET_DEVICE_FD", _errno.EADDRINUSE): _RESERVED,
     ("VFIO_SET_IOMMU", _errno.EINVAL): (
-        "the container has no group yet, has an IOMMU type already, or does not know this one"
+        f"the container has no group yet, has an IOMMU type already, or does not know this one, or {_ONE_TO_ONE}"
     ),
     ("VFIO_SET_IOMMU", _errno.ENODEV): "this kernel has no such IOMMU type, or the container has no group yet",
     ("VFIO_SET_IOMMU", _errno.EPERM): _UNSAFE_INTERRUPTS.format(module="vfio_iommu_type1"),

@@ -14,7 +14,8 @@ from pathlib import Path
 def attribute_text(attribute: Path) -> str:
     """Return the text of an attribute without surrounding white space; empty if the file does not exist."""
     with _may_be_gone():
-        return attribute.read_text().strip()
+        # A name of a process or a path that somebody else chose need not be UTF-8.
+        return attribute.read_text("utf-8", "surrogateescape").strip()
     return ""
 
 
@@ -37,6 +38,6 @@ def _may_be_gone() -> Iterator[None]:
     try:
         yield
     except OSError as failure:
-        # ENODEV: the device disappeared while the file was open.
-        if failure.errno not in (errno.ENOENT, errno.ENODEV):
+        # ENODEV, ESRCH: the device or the process disappeared while the file was open.
+        if failure.errno not in (errno.ENOENT, errno.ENODEV, errno.ESRCH):
             raise

@@ -7,7 +7,12 @@ import re
 PAGE_BYTES = 4096
 
 _SUFFIXES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"(0x[0-9a-f]+|\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+# No file, mapping or address space has so many bytes as a number with this many digits.
+_MOST_DIGITS = 30
+_SIZE = re.compile(rf"(0x[0-9a-f]{{1,{_MOST_DIGITS}}}|[0-9]{{1,{_MOST_DIGITS}}})\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_ZERO = re.compile(r"0x0+|0+", re.IGNORECASE)
+# A message shows so much of a wrong text.
+_SHOWN_CHARACTERS = 40
 
 
 def parse_size(text: str) -> int:
@@ -18,11 +23,15 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is not a size: write bytes, or a number with K, M, G or T")
+        raise ValueError(f"{_shown(text)} is not a size: write bytes, or a number with K, M, G or T")
     size = int(match[1], 0 if match[1].lower().startswith("0x") else 10) * _SUFFIXES[match[2].upper()]
     if size == 0:
-        raise ValueError(f"{text!r} is zero: a size must be at least one byte")
+        raise ValueError(f"{_shown(text)} is zero: a size must be at least one byte")
     return size
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= _SHOWN_CHARACTERS else repr(f"{text[:_SHOWN_CHARACTERS]}...")
 
 
 def format_size(size_bytes: int) -> str:
@@ -40,9 +49,14 @@ def parse_iova(text: str) -> int:
     Raises:
         ValueError: *text* is not an address of 64 bits.
     """
-    iova = 0 if text.strip() in ("0", "0x0") else parse_size(text)
+    if _ZERO.fullmatch(text.strip()):
+        return 0
+    try:
+        iova = parse_size(text)
+    except ValueError:
+        raise ValueError(f"{_shown(text)} is not an address: write it as in 0x100000000, 4096 or 4G") from None
     if iova >= 1 << 64:
-        raise ValueError(f"{text!r} does not fit in 64 bits")
+        raise ValueError(f"{_shown(text)} does not fit in 64 bits")
     return iova
 
 

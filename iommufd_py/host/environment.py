@@ -46,7 +46,7 @@ def environment() -> Environment:
         machine=os.environ.get("IOMMUFD_LAB_MACHINE", ""),
         cpu=os.environ.get("IOMMUFD_LAB_CPU") or _cpuinfo_field(cpuinfo, "model name") or os.uname().machine,
         cpus=len(os.sched_getaffinity(0)),
-        command_line=Path("/proc/cmdline").read_text().strip(),
+        command_line=Path("/proc/cmdline").read_text("utf-8", "replace").strip(),
         noncoherent_knob=NONCOHERENT_KNOB.read_text().strip() == "Y" if NONCOHERENT_KNOB.exists() else None,
         config=_config(),
         microcode=_cpuinfo_field(cpuinfo, "microcode"),

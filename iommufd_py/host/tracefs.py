@@ -92,8 +92,9 @@ def find_tracefs() -> Path:
     Raises:
         SkipError: tracefs is not mounted, or this process has no permission to use it.
     """
-    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
-    found = next((Path(words[1]) for words in mounts if words[2] == "tracefs"), None)
+    # Others mount with names that are not UTF-8, or that have what Python takes for white space.
+    mounts = (line.split(b" ") for line in Path("/proc/self/mounts").read_bytes().split(b"\n") if line)
+    found = next((Path(os.fsdecode(words[1])) for words in mounts if words[2] == b"tracefs"), None)
     if found is None:
         if Path("/sys/kernel/tracing").exists():
             raise SkipError("tracefs is not mounted: mount -t tracefs nodev /sys/kernel/tracing")

@@ -126,7 +126,7 @@ def publish(recipe: Recipe, files: Mapping[str, Path], *, release: str, built_at
     at all.
     """
     parent = paths.kernels_dir()
-    parent.mkdir(parents=True, exist_ok=True)
+    paths.make(parent)
     final = parent / recipe.key
     with tempfile.TemporaryDirectory(prefix=".publish-", dir=parent) as name:
         staging = Path(name, "kernel")

@@ -37,6 +37,12 @@ _REQUIRED: dict[Arch, frozenset[str]] = {
     ),
 }
 
+
+def needed_for_root() -> frozenset[str]:
+    """Return the symbols that a bzImage needs built in (=y) to mount the root file system of a guest."""
+    return frozenset(one for one in _REQUIRED["x86_64"] if "9P" in one or "VIRTIO" in one or "OVERLAY" in one)
+
+
 _DEBUG_REQUIRED = frozenset(
     {"CONFIG_DEBUG_ATOMIC_SLEEP", "CONFIG_DEBUG_LIST", "CONFIG_KASAN", "CONFIG_PROVE_LOCKING", "CONFIG_STACKTRACE"}
 )

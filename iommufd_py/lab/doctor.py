@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from iommufd_py.lab import paths
+from iommufd_py.lab import paths, space
 from iommufd_py.lab.build import BUILD_BYTES, TOOLS
 from iommufd_py.lab.cache import Kernel
 from iommufd_py.lab.emulators import cached_emulator, missing_tools
+from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.host import kvm_problem
 from iommufd_py.lab.kernel import cached_kernel
 from iommufd_py.lab.machine import Machine
@@ -24,6 +25,8 @@ State = Literal["ok", "note", "missing"]
 
 _VIRTME = "virtme-ng"
 _OLDEST_VIRTME = (1, 42)
+# Sources and objects of all series take less.
+_LARGE_BYTES = 20_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Diagnosis:
 def examine() -> list[Diagnosis]:
     """Check everything that the lab needs. This changes nothing and fetches nothing."""
     stock = cached_kernel("stock")
-    return [*_boot(), *_build(needed=stock is None), *_kernels(stock), *_emulator()]
+    return [*_boot(), *_build(needed=stock is None), *_kernels(stock), *_emulator(), *_space()]
 
 
 def _boot() -> Iterator[Diagnosis]:
@@ -120,6 +123,20 @@ def _emulator() -> Iterator[Diagnosis]:
     else:
         text = "not built yet; the first run with --incoherent builds it"
         yield Diagnosis(subject, "note", text, "iommufd lab emulator build")
+
+
+def _space() -> Iterator[Diagnosis]:
+    """Say what the lab takes on the disk; the remedy is for a cache that is larger than the lab needs at most."""
+    try:
+        found = space.used()
+    except LabError as failure:
+        yield Diagnosis("cache", "note", str(failure))
+        return
+    total = sum(one.disk_bytes for one in found)
+    parts = ", ".join(f"{one.kind} {one.disk_bytes / 1e9:.1f} GB" for one in found if one.disk_bytes >= 5e7)
+    remedy = "iommufd lab kernel prune --all" if total > _LARGE_BYTES else ""
+    text = f"{total / 1e9:.1f} GB in {paths.cache_root()}{f': {parts}' if parts else ''}"
+    yield Diagnosis("cache", "note" if remedy else "ok", text, remedy)
 
 
 def _available_memory() -> int:

@@ -297,7 +297,7 @@ class _Build:
 def _publish(recipe: EmulatorRecipe, program: Path, log: Path) -> Emulator:
     """Put an emulator into the cache, complete or not at all, and remove the ones that it replaces."""
     parent = paths.emulators_dir()
-    parent.mkdir(parents=True, exist_ok=True)
+    paths.make(parent)
     built_at = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     for stale in parent.glob(".publish-*"):
         shutil.rmtree(stale)

@@ -20,7 +20,14 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import END_MARK, failure, guest_script, mount_hostfs, native_init
 from iommufd_py.lab.machine import NativeMachine
 from iommufd_py.lab.process import supervise
-from iommufd_py.lab.runs import RunResult, compile_package, guest_environment, new_run_directory, shared_directories
+from iommufd_py.lab.runs import (
+    RunResult,
+    compile_package,
+    guest_environment,
+    memory_remark,
+    new_run_directory,
+    shared_directories,
+)
 
 MEMORY_DIRECTORY = Path("/dev/shm")
 """Directory of the unlinked file that holds the guest's memory."""
@@ -101,6 +108,7 @@ def run_natively(
         timed_out=status is None,
         failure=failure(text),
         splats=scan_kernel_log(text),
+        remark=memory_remark(text),
         kernel_log=log,
     )
 

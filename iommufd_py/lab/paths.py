@@ -2,41 +2,83 @@
 """The directories of the lab. All lie below one directory of the user's cache. They can be deleted at any time."""
 
 import os
+import stat
 from pathlib import Path
+
+from iommufd_py.lab.errors import LabError
 
 
 def cache_root() -> Path:
     """``$XDG_CACHE_HOME/iommufd-py``, or ``~/.cache/iommufd-py``."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification says to ignore a relative path.
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "iommufd-py"
+    if os.path.isabs(base):
+        return Path(base, "iommufd-py")
+    try:
+        return Path.home() / ".cache/iommufd-py"
+    except RuntimeError:  # a user without an entry in the password file, and no HOME
+        raise LabError("this user has no home directory: set HOME, or XDG_CACHE_HOME") from None
+
+
+def _below(name: str) -> Path:
+    root = cache_root()
+    _check_trusted(root)
+    return root / name
+
+
+def _check_trusted(root: Path) -> None:
+    """Refuse a cache that somebody else can change: kernels and emulators in it are run, with our rights."""
+    try:
+        found = root.stat()
+    except OSError:
+        return  # not made yet, or it cannot be: whoever makes it says so
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
+        raise LabError(
+            f"{root} is not trusted, because another user can change it and the lab runs what is in it: set "
+            "XDG_CACHE_HOME to a directory of your own, or take it over with "
+            f"'chown -R {os.geteuid()} {root}; chmod -R go-w {root}'"
+        )
+
+
+def make(directory: Path) -> None:
+    """Make a directory of the cache, with its parents, unless it is there.
+
+    Raises:
+        LabError: that is not possible.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        raise LabError(
+            f"{directory} cannot be made: {failure.strerror}; set XDG_CACHE_HOME to a directory that you may write"
+        ) from None
 
 
 def kernels_dir() -> Path:
     """Finished kernels, one directory per key. What is here is complete."""
-    return cache_root() / "kernels"
+    return _below("kernels")
 
 
 def emulators_dir() -> Path:
     """Finished emulators, one directory per key. What is here is complete."""
-    return cache_root() / "emulators"
+    return _below("emulators")
 
 
 def sources_dir() -> Path:
     """Unpacked kernel sources, never written to after they were unpacked."""
-    return cache_root() / "sources"
+    return _below("sources")
 
 
 def work_dir() -> Path:
     """Object directories, patched trees and downloads: things that may be half done."""
-    return cache_root() / "work"
+    return _below("work")
 
 
 def runs_dir() -> Path:
     """One directory per run of a guest, with its kernel log. Old ones are removed."""
-    return cache_root() / "runs"
+    return _below("runs")
 
 
 def guests_dir() -> Path:
     """One directory per warm guest, removed with the guest."""
-    return cache_root() / "guests"
+    return _below("guests")

@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, BinaryIO
 
+from iommufd_py.lab import paths
 from iommufd_py.lab.errors import LabError
 
 SPACE_REMEDY = "free some, or set XDG_CACHE_HOME to a directory on another disk"
@@ -30,7 +31,13 @@ def start(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     child. The child ignores no signal.
     """
     command = [*_DEFAULT_SIGNALS, *_DIE_WITH_PARENT, str(os.getpid()), *argv]
-    return subprocess.Popen(command, start_new_session=True, **options)
+    try:
+        return subprocess.Popen(command, start_new_session=True, **options)
+    except FileNotFoundError as failure:
+        raise LabError(
+            f"{failure.filename} is not on PATH, and no process of the lab starts without it: add /usr/bin to PATH, or "
+            "'sudo apt-get install coreutils util-linux'"
+        ) from None
 
 
 def stop(child: subprocess.Popen[bytes], *, grace: float = 0) -> None:
@@ -127,7 +134,7 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
     The kernel drops the lock when its holder dies. The protected files may then be incomplete.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    paths.make(path.parent)
     with path.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -46,7 +46,8 @@ def compose(
         raise LabError(f"{QEMU} is not installed; run: sudo apt-get install qemu-system-x86")
     if not any(map(os.path.exists, UDEVD)):
         raise LabError("udev is not installed, and a guest without it loses all output; run: sudo apt-get install udev")
-    argv = [sys.executable, "-m", "virtme.commands.run", "--dry-run", "--show-command", "--kimg", str(kernel)]
+    # -P: otherwise a directory "virtme" of the current directory would run instead, as root where this is root's.
+    argv = [sys.executable, "-P", "-m", "virtme.commands.run", "--dry-run", "--show-command", "--kimg", str(kernel)]
     argv += ["--mods", "none", "--disable-microvm", "--force-9p", "--name", "iommufd-lab"]
     argv += ["--memory", f"{machine.memory_bytes >> 20}M", "--cpus", str(machine.cpus)]
     if machine.accel == "tcg":

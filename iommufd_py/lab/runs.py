@@ -3,6 +3,7 @@
 
 import compileall
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -14,11 +15,21 @@ from typing import Literal
 
 from iommufd_py.host.kernel_log import Splat
 from iommufd_py.lab import paths
+from iommufd_py.lab.config import needed_for_root
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import forwarded_environment
 from iommufd_py.lab.machine import Accel
 
 KEPT_RUNS = 20
+
+_NO_ROOT = "VFS: Unable to mount root fs"
+_NOT_BUILT_IN = (
+    "the lab gives no initrd, so the image needs built in what its root is on: "
+    f"{' '.join(sorted(name.removeprefix('CONFIG_') for name in needed_for_root()))}; 'iommufd lab kernel build "
+    "--source DIR' configures a tree so"
+)
+# oom_kill_process() in mm/oom_kill.c
+_OUT_OF_MEMORY = re.compile(r"(?:Out of memory|Memory cgroup out of memory): Killed process \d+ \(([^)\n]*)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,7 @@ class RunResult:
         failure: the guest's message about a failed set-up; None if the set-up succeeded.
         splats: reports of the guest's kernel: warnings, oopses, panics.
         kernel_log: file with the whole log of the guest's kernel.
+        remark: why the guest's kernel ended the command, if that is no fault of the kernel, with the remedy.
     """
 
     status: int | None
@@ -42,6 +54,7 @@ class RunResult:
     failure: str | None
     splats: tuple[Splat, ...]
     kernel_log: Path
+    remark: str | None = None
 
     @property
     def problem(self) -> str | None:
@@ -49,7 +62,8 @@ class RunResult:
         log = f"the guest's kernel log is {self.kernel_log}"
         if self.splats:
             more = f" (and {len(self.splats) - 1} more)" if len(self.splats) > 1 else ""
-            return f"the guest's kernel reported: {self.splats[0].title}{more}; {log}"
+            why = f" ({_NOT_BUILT_IN})" if _NO_ROOT in self.splats[0].title else ""
+            return f"the guest's kernel reported: {self.splats[0].title}{more}{why}; {log}"
         if self.failure is not None:
             return f"the set-up of the guest failed: {self.failure}; {log}"
         if self.timed_out:
@@ -65,6 +79,12 @@ class RunResult:
         return "\n".join(self.kernel_log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:])
 
 
+def memory_remark(log: str) -> str | None:
+    """Return that the guest's kernel killed a process for its memory, by its log; None if it did not."""
+    killed = _OUT_OF_MEMORY.search(log)
+    return f"the guest ran out of memory and killed {killed[1]}: give it more with --memory" if killed else None
+
+
 def new_run_directory() -> Path:
     """Make the directory of a new run, and remove the oldest ones beyond :data:`KEPT_RUNS`.
 
@@ -72,15 +92,17 @@ def new_run_directory() -> Path:
     """
     parent = paths.runs_dir()
     directory = parent / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{os.getpid()}"
-    directory.mkdir(parents=True, mode=0o700)
-    finished = [path for path in sorted(parent.iterdir()) if not _in_use(path)]
+    paths.make(parent)
+    directory.mkdir(mode=0o700)
+    finished = [path for path in sorted(parent.iterdir()) if not is_running(path)]
     for old in finished[: max(0, len(finished) - KEPT_RUNS)]:
         # Another process may be removing the same directory.
         shutil.rmtree(old, ignore_errors=True)
     return directory
 
 
-def _in_use(directory: Path) -> bool:
+def is_running(directory: Path) -> bool:
+    """Tell whether the run of a directory goes on."""
     return Path("/proc", directory.name.rpartition("-")[2]).exists()
 
 

@@ -69,7 +69,7 @@ def check_tables(image: Path, kernel_name: str, *, timeout: float = 600) -> list
 
 
 def _check(name: str, machine: Machine, image: Path, kernel_name: str, timeout: float) -> TablesResult:
-    soil = f"{sys.executable} -c 'from iommufd_py.lab.tables import soil_memory; soil_memory()'"
+    soil = f"{sys.executable} -P -c 'from iommufd_py.lab.tables import soil_memory; soil_memory()'"
     command = ["sh", "-c", "; ".join([soil, *_PROBES, "true"])]
     output, errors = io.BytesIO(), io.BytesIO()
     result = vm.run_in_vm(

@@ -18,7 +18,14 @@ from iommufd_py.lab.host import kvm_problem
 from iommufd_py.lab.machine import TEST_DEVICES, Accel, Machine, scratch_args
 from iommufd_py.lab.process import supervise
 from iommufd_py.lab.qemu import compose, interact
-from iommufd_py.lab.runs import RunResult, compile_package, guest_environment, new_run_directory, shared_directories
+from iommufd_py.lab.runs import (
+    RunResult,
+    compile_package,
+    guest_environment,
+    memory_remark,
+    new_run_directory,
+    shared_directories,
+)
 
 # Size of the guest's NVMe namespace. Its file is sparse.
 _SCRATCH_BYTES = 64 << 20
@@ -81,6 +88,7 @@ def run_in_vm(
         failure=failure(log),
         splats=scan_kernel_log(log),
         kernel_log=guest.log,
+        remark=memory_remark(log),
     )
 
 

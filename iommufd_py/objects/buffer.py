@@ -40,6 +40,7 @@ _ATTEMPTS = 8
 
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
 _WITH_MEMORY = Path("/sys/devices/system/node/has_memory")
+_POOL_FILES = ("nr_hugepages", "free_hugepages", "resv_hugepages")
 _VMA = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ", re.MULTILINE)
 
 
@@ -238,11 +239,7 @@ class DmaBuffer(Mappable):
             return f"this kernel has no {size} huge pages; choose another backing"
         if self.backing.page_bytes == _SMALL or failure.errno != errno.ENOMEM:
             return f"no {self.backing} memory of {format_size(self.length)}: {failure.strerror}"
-        pages = self.length // self.backing.page_bytes
-        return (
-            f"{pages} free {size} huge pages are needed for {format_size(self.length)}: "
-            f"echo {pages} > {directory}/nr_hugepages"
-        )
+        return pool_remedy(self.length, self.backing.page_bytes, Path(directory))
 
     def _bind(self, node: int) -> None:
         try:
@@ -317,7 +314,7 @@ class DmaBuffer(Mappable):
 
     def _smaps(self, field: str) -> int:
         """Sum *field* of the VMAs that overlap the buffer, in bytes."""
-        text = Path("/proc/self/smaps").read_text()
+        text = Path("/proc/self/smaps").read_text("utf-8", "replace")
         total = 0
         for vma in _VMA.finditer(text):
             start, end = (int(bound, 16) for bound in vma.groups())
@@ -333,3 +330,17 @@ class DmaBuffer(Mappable):
             raise BackingError(f"{self!r} cannot be closed while a view of it exists: release the view first") from None
         if self.fd is not None:
             os.close(self.fd)
+
+
+def pool_remedy(length: int, page_bytes: int, pool: Path) -> str:
+    """Return what a pool of huge pages lacks for *length* bytes, and the command that adds it.
+
+    The size of the pool counts the pages in use as well: with a smaller one, the kernel takes free pages away.
+    """
+    pages, size = length // page_bytes, format_size(page_bytes)
+    total, free, reserved = (int((pool / name).read_text()) for name in _POOL_FILES)
+    available = max(free - reserved, 0)
+    return (
+        f"{pages} free {size} huge pages are needed for {format_size(length)}, and {available} are free: "
+        f"echo {total - available + pages} > {pool}/nr_hugepages, if there is memory for them, or map less"
+    )

@@ -22,6 +22,7 @@ from iommufd_py.pci.sysfs_write import steps_by_hand
 _DIRECTORY = Path("/run/iommufd-py")
 _SUFFIX = ".json"
 _DIRECTORY_MODE, _FILE_MODE, _LOCK_MODE = 0o755, 0o644, 0o600
+_END_OF_TIME = 253_402_300_800  # the year 10000
 _ROOT_REMEDY = "run as root, or with sudo"
 
 
@@ -129,11 +130,15 @@ def parse_record(text: str) -> Remembered:
     for name, kind in (("driver", str), ("driver_override", str), ("override_set", str), ("command", str)):
         if not isinstance(values.get(name, "" if name == "override_set" else None), kind):
             raise ValueError(f"{name} is missing or of another type")
-        if "/" in str(values.get(name, "")) and name != "command":
+        text = str(values.get(name, ""))
+        if name != "command" and ("/" in text or text in (".", "..") or not text.isprintable()):
             raise ValueError(f"{name} is not the name of a driver")
     for name, kinds in (("node", int), ("pid", int), ("user", str), ("since", (int, float))):
-        if not isinstance(values.get(name, 0), kinds):
+        if name in values and (not isinstance(values[name], kinds) or isinstance(values[name], bool)):
             raise ValueError(f"{name} is of another type")
+    # Neither NaN, which is in no range, nor a year that no calendar has.
+    if not 0 <= values["since"] < _END_OF_TIME:
+        raise ValueError("since is not a time")
     return Remembered(**values)
 
 

@@ -73,16 +73,17 @@ class Disk:
 def parse_mounts(mountinfo: str, place: str = "") -> tuple[Mount, ...]:
     """Read /proc/PID/mountinfo (Documentation/filesystems/proc.rst, 3.5)."""
     mounts = []
-    for line in mountinfo.splitlines():
+    # The kernel escapes blanks, tabs and newlines in names, and no other character that Python takes for white space.
+    for line in filter(None, mountinfo.split("\n")):
         head, _, tail = line.partition(" - ")
-        fields, (kind, source, *_) = head.split(), (tail + " ").split(" ")
+        fields, (kind, source, *_) = head.split(" "), (tail + " ").split(" ")
         mounts.append(Mount(fields[2], _unescape(source), _unescape(fields[4]), kind, fields[0], place))
     return tuple(mounts)
 
 
 def parse_swaps(text: str) -> tuple[str, ...]:
     """Return the paths in /proc/swaps."""
-    return tuple(_unescape(line.split()[0]) for line in text.splitlines()[1:])
+    return tuple(_unescape(re.split("[ \t]", line)[0]) for line in text.split("\n")[1:] if line)
 
 
 def _unescape(text: str) -> str:
@@ -111,10 +112,10 @@ def namespaces(kind: str) -> Iterator[tuple[Path, str]]:
 
 def mounts_everywhere() -> tuple[Mount, ...]:
     """Return the mounts of our mount namespace, and of all others that have a process."""
-    found = list(parse_mounts(Path("/proc/self/mountinfo").read_text(errors="replace")))
+    found = list(parse_mounts(Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")))
     for file, name in namespaces("mnt"):
         with contextlib.suppress(OSError):
-            text = (file.parents[1] / "mountinfo").read_text(errors="replace")
+            text = (file.parents[1] / "mountinfo").read_text("utf-8", "surrogateescape")
             found += parse_mounts(text, f" in the mount namespace {name}")
     return tuple(found)
 
@@ -219,6 +220,17 @@ def exports() -> Iterator[tuple[str, str]]:
             yield path, f"the SCSI target back end {kind}/{name}"
 
 
+def passed_through(device: Path) -> Iterator[str]:
+    """Return the subsystems of the kernel's NVMe target that pass a controller of *device* through, with its disks.
+
+    Source: drivers/nvme/target/passthru.c; the target opens the controller's node and makes no claim on the disks.
+    """
+    controllers = {f"/dev/{path.name}" for path in entries(device, "nvme/nvme*")}
+    for file in entries(_CONFIGFS / "nvmet/subsystems", "*/passthru/device_path"):
+        if attribute_text(file) in controllers and attribute_text(file.parent / "enable") == "1":
+            yield file.parents[1].name
+
+
 def partitions(disk: str) -> set[str]:
     """Return the names of a disk's partitions."""
     return {one.parent.name for one in entries(_BLOCK / disk, "*/partition")}
@@ -245,6 +257,8 @@ def storage_uses(device: Path) -> Iterator[Use]:
     exported = [(number_of_node(path), target) for path, target in exports()] if disks else []
     explained, found = judge_disks(disks, mounts, numbers, swaps, exported)
     yield from found
+    for subsystem in passed_through(device):
+        yield Use(UseKind.STORAGE, f"its controller is exported whole by the NVMe target {subsystem}")
     for mount in mounts:
         if mount.type == "9p" and mount.source in tags:
             yield Use(UseKind.FILE_SYSTEM, f"the share {mount.source} is mounted on {mount.target}{mount.place}")

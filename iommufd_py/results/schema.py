@@ -48,13 +48,28 @@ def read(path: Path, name: str) -> Any:
 
 def _parse(path: Path, name: str) -> Any:
     try:
-        return json.loads(path.read_text("utf-8-sig"))
+        return json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_without_doubles)
     except OSError as failure:
         raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
     except RecursionError:
         raise ToolError(f"{path} is nested too deeply to be a file of this tool: {_give(name)}") from None
+    except _DoubleKeyError as failure:
+        raise ToolError(f"{path} is damaged: {failure}; run the command again that wrote it") from None
     except ValueError:
         raise ToolError(f"{path} is no JSON: {_give(name)}") from None
+
+
+class _DoubleKeyError(ValueError):
+    pass
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object; Python would keep the last of two values with the same key, other programs the first."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        double = next(key for at, (key, _) in enumerate(pairs) if key in dict(pairs[:at]))
+        raise _DoubleKeyError(f"an object has the key {_short(double)} twice")
+    return found
 
 
 def _give(name: str) -> str:

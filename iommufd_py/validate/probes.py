@@ -156,7 +156,7 @@ def _kernel_threads() -> set[int]:
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):  # the process ended
-            pid, _, rest = stat.read_text().partition(" ")
+            pid, _, rest = stat.read_text("utf-8", "replace").partition(" ")
             # "(name) state ppid ...": the name may contain blanks and parentheses.
             parent = int(rest.rpartition(")")[2].split()[1])
             if _KTHREADD in (int(pid), parent) and (int(pid) != _KTHREADD or "(kthreadd)" in rest):

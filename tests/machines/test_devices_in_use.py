@@ -2,7 +2,9 @@
 """Used and free devices on a machine with a NIC, a display, a serial port, a bridge and virtual functions."""
 
 import os
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -21,10 +23,11 @@ from iommufd_py import (
     pci,
 )
 from iommufd_py.pci import UseKind
-from tests.machines.conftest import refused, texts
+from tests.machines.conftest import refused, shell, texts
 from tests.waiting import patience
 
 NET = Path("/sys/class/net")
+IOMMUFD = str(Path(sys.executable).parent / "iommufd")
 # Places from tests/lab/test_lab_machines.py.
 NIC, DISPLAY, SERIAL, BRIDGE, PHYSICAL, OTHER_DISPLAY = (
     f"0000:00:{slot}.0" for slot in ("13", "14", "15", "16", "17", "18")
@@ -162,6 +165,12 @@ def test_virtual_function_of_a_function_on_vfio_pci_needs_the_token(mode: Contai
                 for wrong in (None, uuid4()):
                     with pytest.raises(IommufdError, match="EACCES: a VF token is missing or wrong"):
                         open_container(mode, VIRTUAL, vf_token=wrong)
+                map_it = [IOMMUFD, "map", "--device", VIRTUAL, "--size", "4K"]
+                without = subprocess.run(map_it, capture_output=True, text=True, check=False)
+                assert without.returncode == 1
+                assert "at the command line with --vf-token" in without.stdout + without.stderr
+                # The remedy is right: the same command then succeeds.
+                shell(shlex.join([*map_it, "--vf-token", str(token)]))
                 for right in (token, str(token)):
                     with open_container(mode, VIRTUAL, vf_token=right) as container:
                         assert container.device.info().num_regions

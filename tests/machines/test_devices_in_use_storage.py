@@ -144,6 +144,20 @@ def test_nvme_target() -> None:
         namespace.parents[1].rmdir()
 
 
+def test_nvme_target_that_passes_the_controller_through() -> None:
+    shell("mountpoint -q /sys/kernel/config || mount -t configfs none /sys/kernel/config")
+    subsystem = NVMET / "subsystems/whole"
+    subsystem.mkdir(parents=True)
+    controller = next(Path(f"/sys/bus/pci/devices/{NVME_DEVICE}/nvme").iterdir()).name
+    try:
+        (subsystem / "passthru/device_path").write_text(f"/dev/{controller}")
+        (subsystem / "passthru/enable").write_text("1")
+        refused(NVME_DEVICE, "its controller is exported whole by the NVMe target whole")
+        (subsystem / "passthru/enable").write_text("0")
+    finally:
+        subsystem.rmdir()
+
+
 def test_mount_of_another_mount_namespace(tmp_path: Path) -> None:
     shell(f"mkfs.ext2 -q {DISK}")
     command = f"mount {DISK} {tmp_path} && echo mounted && read line"

@@ -2,13 +2,14 @@
 """Buffers of every backing."""
 
 import re
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from iommufd_py import Backing, BackingError, DmaBuffer
-from tests.conftest import free_huge_pages, need_huge_pages
+from tests.conftest import FREE_2M, free_huge_pages, need_huge_pages
 
 MIB = 1 << 20
 
@@ -81,8 +82,26 @@ def test_memory_of_a_node(backing: Backing) -> None:
 
 def test_too_many_huge_pages_says_how_to_get_them() -> None:
     need_huge_pages()
-    with pytest.raises(BackingError, match=r"free 2M huge pages are needed for 64G: echo 32768 > .*/nr_hugepages"):
+    with pytest.raises(BackingError, match=r"32768 free 2M huge pages are needed for 64G, and \d+ are free: echo \d+ "):
         DmaBuffer(64 << 30, Backing.HUGETLB_2M)
+
+
+def test_command_that_enlarges_a_pool_in_use_is_right() -> None:
+    """Somebody holds most of the pool: the remedy takes no free page away, and then the same buffer is made."""
+    need_huge_pages()
+    pool = FREE_2M.with_name("nr_hugepages")
+    before, free = int(pool.read_text()), free_huge_pages()
+    with DmaBuffer((free - 2) * 2 * MIB, Backing.HUGETLB_2M):
+        with pytest.raises(BackingError, match="4 free 2M huge pages are needed for 8M, and 2 are free") as refused:
+            DmaBuffer(8 * MIB, Backing.HUGETLB_2M)
+        command = re.search(r"(echo \d+ > \S+),", str(refused.value))
+        assert command is not None
+        try:
+            subprocess.run(command[1], shell=True, check=True)
+            with DmaBuffer(8 * MIB, Backing.HUGETLB_2M):
+                assert int(pool.read_text()) == before + 2
+        finally:
+            pool.write_text(str(before))
 
 
 def test_huge_pages_the_kernel_does_not_have() -> None:

@@ -12,7 +12,7 @@ from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab.guest import guest_script
 from iommufd_py.lab.machine import TEST_DEVICES, Accel
 from iommufd_py.lab.process import locked
-from iommufd_py.lab.runs import RunResult, compile_package, guest_environment
+from iommufd_py.lab.runs import RunResult, compile_package, guest_environment, memory_remark
 from iommufd_py.lab.warm.guests import WarmGuest
 
 _POLL_SECONDS = 0.02
@@ -105,6 +105,7 @@ class _Job:
             failure=None,
             splats=scan_kernel_log(said),
             kernel_log=self._guest.kernel_log,
+            remark=memory_remark(said),
         )
 
 

@@ -67,7 +67,8 @@ def start_guest(
     """
     shares = shared_directories([Path.cwd(), *rw])
     parent = paths.guests_dir()
-    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    paths.make(parent)
+    parent.chmod(0o700)
     # A kernel that is given by its path has that for its name.
     directories = (parent / f"{Path(kernel_name).name}-{number}" for number in range(1, 1000))
     directory = next(one for one in directories if _claim(one))

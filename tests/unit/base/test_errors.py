@@ -45,6 +45,18 @@ def test_message_names_ioctl_arguments_cause_and_remedy() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "ioctl",
+    [
+        *("VFIO_DEVICE_BIND_IOMMUFD", "VFIO_DEVICE_ATTACH_IOMMUFD_PT"),
+        *("VFIO_GROUP_SET_CONTAINER", "VFIO_SET_IOMMU", "VFIO_GROUP_GET_DEVICE_FD"),
+    ],
+)
+def test_every_ioctl_that_claims_a_device_names_a_region_mapped_1_to_1(ioctl: str) -> None:
+    text = str(errors.IommufdError(errno.EINVAL, ioctl, {}))
+    assert "the firmware wants a region of the device mapped 1:1: 'iommufd device show' says so" in text
+
+
 def test_errno_without_a_meaning_of_ours_has_the_systems() -> None:
     assert "Stale file handle" in str(errors.IommufdError(errno.ESTALE, "IOMMU_DESTROY", {"id": 1}))
 

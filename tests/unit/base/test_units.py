@@ -22,7 +22,7 @@ def test_parse_size(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "K", "-4K", "4.5M", "4Q", "0", "0x", "4K4K"])
+@pytest.mark.parametrize("text", ["", "K", "-4K", "4.5M", "4Q", "0", "0x", "4K4K", "٤K", "1_0", "9" * 5000])
 def test_parse_size_refuses(text: str) -> None:
     with pytest.raises(ValueError, match="size"):
         parse_size(text)
@@ -33,8 +33,21 @@ def test_format_size_is_exact(size: int) -> None:
     assert parse_size(format_size(size)) == size
 
 
+def test_message_about_a_long_text_is_short() -> None:
+    for parse in (parse_size, parse_iova):
+        with pytest.raises(ValueError, match=r"^'9+\.\.\.' is not") as refused:
+            parse("9" * 5000)
+        assert len(str(refused.value)) < 120
+
+
+@pytest.mark.parametrize("text", ["", " ", "-1", "1.5", "0x", "٤", "x" * 5000])
+def test_parse_iova_speaks_of_addresses(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an address: write it as in 0x100000000"):
+        parse_iova(text)
+
+
 def test_parse_iova() -> None:
-    assert parse_iova("0") == 0
+    assert {parse_iova(zero) for zero in ("0", "00", "0x0", "0X00", " 0 ")} == {0}
     assert parse_iova("0x100000000") == parse_iova("4G") == 1 << 32
     with pytest.raises(ValueError, match="64 bits"):
         parse_iova(hex(1 << 64))

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: MIT
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iommufd_py.lab.cache import kernels
+from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import NVME_DEVICE, PEER_DEVICE, TEST_DEVICES, IommuModel, Machine, NativeMachine
+from iommufd_py.lab.qemu import compose
 
 machines = st.builds(
     Machine,
@@ -102,3 +107,20 @@ def test_the_native_machine_has_the_memory_that_was_asked_for() -> None:
 
 def test_the_native_machine_is_labelled() -> None:
     assert str(NativeMachine()) == "native CPU and caches, mock IOMMU"
+
+
+def test_code_of_the_current_directory_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What compose() prints is run, as root where the lab is root's."""
+    planted = tmp_path / "virtme/commands"
+    planted.mkdir(parents=True)
+    for file in (planted.parent / "__init__.py", planted / "__init__.py"):
+        file.touch()
+    (planted / "run.py").write_text("print('echo planted')")
+    monkeypatch.chdir(tmp_path)
+    image = next((kernel.image for kernel in kernels() if kernel.recipe.arch == "x86_64"), Path("/dev/null"))
+    try:
+        command = compose(image, Machine(), [], [])
+    except LabError as refusal:  # without a kernel, virtme-ng refuses the image
+        assert "planted" not in str(refusal)
+    else:
+        assert command[:2] != ["echo", "planted"]

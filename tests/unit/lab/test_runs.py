@@ -1,12 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""The parts that every run of a guest has."""
+"""The parts that every run of a guest has, and what is said of a run that failed for its kernel or its memory."""
 
 from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
 
+from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab import runs
+from iommufd_py.lab.runs import RunResult, memory_remark
+
+# A kernel of a distribution, with 9p and virtio as modules.
+NO_ROOT = "[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\n"
+KILLED = (
+    "[   20.1] Out of memory: Killed process 171 (python) total-vm:1900000kB, anon-rss:700000kB, file-rss:0kB, "
+    "shmem-rss:0kB, UID:0 pgtables:2000kB oom_score_adj:0\n"
+)
 
 
 def test_a_guest_finds_compiled_modules(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,3 +25,21 @@ def test_a_guest_finds_compiled_modules(monkeypatch: pytest.MonkeyPatch) -> None
     compiled.unlink(missing_ok=True)
     runs.compile_package()
     assert compiled.exists()
+
+
+def test_image_without_what_the_root_is_on_says_what_it_needs(tmp_path: Path) -> None:
+    result = RunResult(None, "tcg", 4.0, False, None, scan_kernel_log(NO_ROOT), tmp_path / "kernel.log")
+    assert result.problem is not None
+    assert "what its root is on: 9P_FS NET_9P_VIRTIO OVERLAY_FS VIRTIO_CONSOLE VIRTIO_PCI; " in result.problem
+    assert "'iommufd lab kernel build --source DIR' configures a tree so" in result.problem
+
+
+def test_other_panic_does_not_speak_of_the_root(tmp_path: Path) -> None:
+    log = "[    2.1] Kernel panic - not syncing: sysrq triggered crash\n"
+    result = RunResult(None, "tcg", 4.0, False, None, scan_kernel_log(log), tmp_path / "kernel.log")
+    assert "built in" not in str(result.problem)
+
+
+def test_command_that_the_kernel_killed_for_its_memory() -> None:
+    assert memory_remark(KILLED) == "the guest ran out of memory and killed python: give it more with --memory"
+    assert memory_remark("[ 1.0] python invoked oom-killer: gfp_mask=0x140dca\n") is None

@@ -125,6 +125,7 @@ def test_the_sentence(good: Any, tmp_path: Path, place: Place, value: Any, reaso
         (b'{"version": "1.0", "benchmarks": []}', "is a pyperf file"),
         (b'{"schema": "iommufd-bench/1"}', "is damaged at its top level: '.*' is a required property"),
         (b'{"schema": ["iommufd-bench/1"]}', "has no schema"),
+        (b'{"schema": "iommufd-bench/1", "schema": "x"}', "is damaged: an object has the key 'schema' twice"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: bytes, reason: str) -> None:

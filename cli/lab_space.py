@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""`iommufd lab kernel prune` and `iommufd lab runs prune`: give back disk space."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from .output import note
+from .types import Whole, refuse_ignored
+
+_MOST_KEPT = 1_000_000
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
+
+
+@click.command("prune")
+@click.option("--keep", type=Whole(1, _MOST_KEPT), default=1, help="Newest kernels to keep of each kind.")
+@click.option("--all", "everything", is_flag=True, help="Remove every kernel, and the sources and objects of builds.")
+@_DRY_RUN
+@click.pass_context
+def prune_kernels(context: click.Context, keep: int, everything: bool, dry_run: bool) -> None:
+    """Remove kernels that newer ones of the same variant, series and configuration replaced.
+
+    A kernel that a warm guest runs stays. After --all, the next build fetches the source and compiles everything.
+
+    \b
+    Examples:
+      iommufd lab kernel prune --dry-run
+      iommufd lab kernel prune
+    """
+    from iommufd_py.lab import space
+
+    refuse_ignored(context, "keep", everything, "--all keeps none")
+    kernels = space.superseded_kernels(0 if everything else keep)
+    builds = space.build_directories() if everything else []
+    _report([*(kernel.directory for kernel in kernels), *builds], dry_run)
+    if dry_run:
+        return
+    space.remove_kernels(kernels)
+    for directory in builds:
+        space.remove_build_directory(directory)
+
+
+@click.group()
+def runs() -> None:
+    """Remove the files of finished runs: kernel logs, command lines, scripts."""
+
+
+@runs.command("prune")
+@click.option("--keep", type=Whole(0, _MOST_KEPT), default=0, help="Newest runs to keep.")
+@_DRY_RUN
+def prune_runs(keep: int, dry_run: bool) -> None:
+    """Remove the files of finished runs.
+
+    \b
+    Examples:
+      iommufd lab runs prune --keep 5
+    """
+    from iommufd_py.lab import space
+
+    directories = space.old_runs(keep)
+    _report(directories, dry_run)
+    if not dry_run:
+        space.remove_runs(directories)
+
+
+def _report(directories: Sequence[Path], dry_run: bool) -> None:
+    for directory in directories:
+        click.echo(directory)
+    note(f"{len(directories)} directories {'would be ' if dry_run else ''}removed")

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""The space that the lab takes on the disk, and the removal of what newer builds and runs replaced."""
+
+import contextlib
+import fcntl
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from iommufd_py.lab import cache, paths, runs
+from iommufd_py.lab.cache import Kernel
+from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.process import run_tool
+from iommufd_py.lab.warm.guests import warm_guests
+
+_KINDS = {
+    "kernels": paths.kernels_dir,
+    "emulators": paths.emulators_dir,
+    "sources": paths.sources_dir,
+    "builds": paths.work_dir,
+    "runs": paths.runs_dir,
+    "warm guests": paths.guests_dir,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A directory of the cache and what it takes on the disk.
+
+    Attributes:
+        kind: what it holds, in the words of :func:`used`.
+        directory: where it is.
+        disk_bytes: bytes on the disk; a file with several hard links counts in the first directory that has it.
+    """
+
+    kind: str
+    directory: Path
+    disk_bytes: int
+
+
+def used() -> list[Space]:
+    """Return the directories of the cache that exist, with their sizes by du(1).
+
+    Raises:
+        LabError: there is no du.
+    """
+    found = {kind: directory() for kind, directory in _KINDS.items() if directory().exists()}
+    if not found:
+        return []
+    names = [str(directory) for directory in found.values()]
+    lines = run_tool(["du", "--summarize", "--block-size=1", "--", *names], "cannot measure the cache").splitlines()
+    sizes = {path: int(size) for size, _, path in (line.partition("\t") for line in lines)}
+    return [Space(kind, directory, sizes.get(str(directory), 0)) for kind, directory in found.items()]
+
+
+def superseded_kernels(keep: int) -> list[Kernel]:
+    """Return the kernels that have *keep* newer ones of the same variant, series and configuration.
+
+    A kernel that a warm guest runs is not among them.
+    """
+    running = {guest.kernel for guest in warm_guests()}
+    newest_first = sorted(cache.kernels(), key=_line)  # sorted() keeps the order of equal ones: the last built first
+    old = [kernel for _, line in groupby(newest_first, key=_line) for kernel in list(line)[keep:]]
+    return [kernel for kernel in old if str(kernel.image) not in running]
+
+
+def _line(kernel: Kernel) -> tuple[str, ...]:
+    own_tree = kernel.recipe.source.partition(" ")[0] if kernel.recipe.source.startswith("/") else ""
+    return kernel.name, kernel.recipe.series, own_tree
+
+
+def remove_kernels(kernels: Sequence[Kernel]) -> None:
+    """Remove kernels from the cache."""
+    for kernel in kernels:
+        shutil.rmtree(kernel.directory)
+
+
+def build_directories() -> list[Path]:
+    """Return the directories that make builds faster: objects, patched trees, unpacked sources."""
+    candidates = (paths.work_dir() / "build", paths.sources_dir())
+    below = [path for path in candidates[0].glob("*") if path.is_dir()]
+    return [*below, *(path for path in candidates[1:] if path.exists())]
+
+
+def remove_build_directory(directory: Path) -> None:
+    """Remove one of :func:`build_directories`.
+
+    Raises:
+        LabError: a build is using it.
+    """
+    with _unused(directory):
+        for path in directory.iterdir():
+            if path.name == "lock":
+                continue  # somebody may be waiting for it
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+@contextlib.contextmanager
+def _unused(directory: Path) -> Iterator[None]:
+    with (directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError(f"{directory} is in use by a build: wait for its end, and try again") from None
+        yield
+
+
+def old_runs(keep: int) -> list[Path]:
+    """Return the directories of finished runs, but for the last *keep*."""
+    if not paths.runs_dir().exists():
+        return []
+    finished = [path for path in sorted(paths.runs_dir().iterdir()) if not runs.is_running(path)]
+    return finished[: len(finished) - keep] if keep else finished
+
+
+def remove_runs(directories: Sequence[Path]) -> None:
+    """Remove directories of runs."""
+    for directory in directories:
+        # Another process may be removing the same directory.
+        shutil.rmtree(directory, ignore_errors=True)

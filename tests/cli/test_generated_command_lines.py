@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: MIT
+"""Generated bad values for every option of every command: one error, the right status, never a traceback."""
+
+import copy
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from iommufd_py.cli import main
+from iommufd_py.cli.bench import files
+from iommufd_py.cli.device import _Hexadecimal
+from iommufd_py.cli.types import FiniteFloat, Name, Values, Whole, _Bdf, _Number
+
+from iommufd_py.base.pci_address import MOCK
+from iommufd_py.results import document
+from tests.unit.results.bench_results import result, run
+
+_SETTINGS = settings(
+    deadline=None,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+    max_examples=6,
+)
+# What the kernel cannot pass in a command line: NUL. Bytes that are not UTF-8 arrive as surrogates.
+_CHARACTERS = st.characters(exclude_characters="\0", codec="utf-8") | st.sampled_from("\udc80\udcff\x1b\r\n\t٤²")
+_TEXT = st.text(_CHARACTERS, max_size=12) | st.sampled_from(["x" * 5000, "9" * 5000, "nan", "None", " "])
+_NOT_A_NUMBER = st.sampled_from(
+    ["nan", "inf", "-inf", "1e999", "0x", "1_0", "٤", "²", "9" * 5000, "--", "1 2", "½", "NaN", "e", "-"]
+)
+
+
+def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
+    """Run the command line in this process; return the status and both outputs."""
+    outputs = [io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", write_through=True) for _ in range(2)]
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "argv", ["iommufd", *arguments])
+        patched.setattr(sys, "stdout", outputs[0])
+        patched.setattr(sys, "stderr", outputs[1])
+        status = main._run()
+    out, err = (one.buffer.getvalue().decode() for one in outputs)  # type: ignore[attr-defined]
+    return status, out, err
+
+
+def leaves(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Return every command that is not a group, with the words that call it."""
+    if not isinstance(command, click.Group):
+        yield words, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        below = command.get_command(context, name)
+        assert below is not None
+        yield from leaves(below, (*words, name))
+
+
+def wrong(kind: click.ParamType[Any]) -> st.SearchStrategy[str] | None:
+    """Return texts that are no value of a type; None for a type that takes every text."""
+    match kind:
+        case Values():
+            inner = wrong(kind._each)
+            return None if inner is None else inner | st.just("")
+        case Whole() | FiniteFloat():
+            outside = [st.just("9" * 30), st.just("-1")] + ([st.just("0")] if kind.min and kind.min > 0 else [])
+            return st.one_of(_NOT_A_NUMBER, *outside, _TEXT.filter(lambda text: not _is_number(text)))
+        case _Number() | _Bdf() | _Hexadecimal() | click.Choice():
+            return _TEXT.filter(lambda text: not _is_value(kind, text))
+        case _ if kind.name == "uuid":
+            return _TEXT
+        case Name():
+            return st.sampled_from(["", "  ", "a\x1b[31m", "\n", "\udcff"])
+        case files._File():
+            return st.just("")
+        case click.Path() if kind.exists:
+            return st.sampled_from(["", "/nonexistent", "x" * 300, "/etc/passwd/x"])
+        case _ if kind.name == "number" or kind.name == "size":  # the axes that have a word besides
+            return _NOT_A_NUMBER
+    return None
+
+
+def _is_number(text: str) -> bool:
+    return bool(text.strip()) and text.strip("+-.eE0123456789") == "" and text.isascii()
+
+
+def _is_value(kind: click.ParamType[Any], text: str) -> bool:
+    try:
+        kind.convert(text, None, None)
+    except click.BadParameter:
+        return False
+    return True
+
+
+# One right value of each type, for what a command needs besides.
+_RIGHT = {"bdf": "0000:00:1f.7", "file": "/dev/null", "shell": "bash"}
+
+
+def _needed(command: click.Command, but: click.Parameter) -> list[str]:
+    words: list[str] = []
+    for one in command.params:
+        if one.required and one is not but:
+            value = _RIGHT.get(one.type.name, MOCK)
+            words += [value] if isinstance(one, click.Argument) else [one.opts[0], value]
+    return words
+
+
+def _targets() -> Iterator[Any]:
+    for words, command in leaves(main.iommufd):
+        for parameter in command.params:
+            strategy = wrong(parameter.type)
+            if strategy is not None and not getattr(parameter, "is_flag", False):
+                name = parameter.opts[0]
+                yield pytest.param(words, command, parameter, strategy, id=f"{'-'.join(words)}-{name.lstrip('-')}")
+
+
+@pytest.mark.parametrize(("words", "command", "parameter", "strategy"), [*_targets()])
+def test_every_bad_value_is_wrong_usage(
+    words: tuple[str, ...],
+    command: click.Command,
+    parameter: click.Parameter,
+    strategy: st.SearchStrategy[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def accepted(**_: object) -> None:
+        raise AssertionError("the value was accepted")
+
+    monkeypatch.setattr(command, "callback", accepted)
+
+    @_SETTINGS
+    @given(strategy)
+    def refuses(value: str) -> None:
+        # An option comes first: behind an argument it can belong to the command that `lab run` or `trace` runs.
+        needed = _needed(command, parameter)
+        option = isinstance(parameter, click.Option)
+        typed = [f"{parameter.opts[0]}={value}", *needed] if option else [*needed, "--", value]
+        status, out, err = run_cli(monkeypatch, *words, *typed)
+        assert status == 2, err
+        assert out == ""
+        *_, last = err.splitlines()
+        assert last.startswith("Error: ")
+        assert len(last) < 2500
+        assert all(one.isprintable() for line in err.splitlines() for one in line)
+
+    refuses()
+
+
+def test_every_option_with_a_restricted_value_is_tried() -> None:
+    """A type that the strategies do not know would leave its options out."""
+    free = {
+        f"{'-'.join(words)} {parameter.opts[0]}"
+        for words, command in leaves(main.iommufd)
+        for parameter in command.params
+        if not getattr(parameter, "is_flag", False) and wrong(parameter.type) is None
+    }
+    assert free == {
+        # Any text is a value: a name that the command looks up, a word of another command line, a label.
+        "bench-calibrate --kernel",
+        "bench-calibrate --other",
+        "bench-patch --kernels",
+        "bench-patch arguments",
+        "bench-run --label",
+        "lab-down names",
+        "lab-run --kernel",
+        "lab-run command",
+        "lab-shell --kernel",
+        "lab-up --kernel",
+        "trace command",
+        "validate --explain",
+        "validate --only",
+    }
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Return the path of every value in a document, but of a list's first two only."""
+    pairs = node.items() if isinstance(node, dict) else list(enumerate(node))[:2] if isinstance(node, list) else ()
+    for key, value in pairs:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+_GOOD = document.to_document(result(run([1000, 1100, 1200], [500, 600, 700])))
+_PLACES = sorted(places(_GOOD), key=str)
+_GONE = object()
+_OTHER = st.sampled_from(
+    [
+        *(_GONE, None, "", "x", "\x1b[31m", "\ud800", True, [], {}, [None], [[]], {"": 0}),
+        *(-1, 0, 1 << 63, 1 << 64, 10**400, 1.5, float("nan"), float("inf")),
+    ]
+)
+
+
+@settings(_SETTINGS, max_examples=50)
+@given(st.lists(st.tuples(st.sampled_from(_PLACES), _OTHER), min_size=1, max_size=3))
+def test_every_damaged_result_is_refused_or_read(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
+    damaged = copy.deepcopy(_GOOD)
+    for path, value in changes:
+        _put(damaged, path, value)
+    with pytest.MonkeyPatch.context() as patch:
+        file, whole = Path(_directory, "damaged.json"), Path(_directory, "whole.json")
+        file.write_text(json.dumps(damaged))
+        whole.write_text(json.dumps(_GOOD))
+        for words in (("show",), ("compare", "--force", str(whole))):
+            status, _, err = run_cli(patch, "bench", *words, str(file))
+            assert status in (0, 1)
+            assert "bug of iommufd-py" not in err
+            if status:
+                (line,) = err.splitlines()
+                assert line.startswith(f"iommufd: error: {file} "), line
+
+
+def _put(node: Any, path: tuple[Any, ...], value: Any) -> None:
+    for key in path[:-1]:
+        try:
+            node = node[key]
+        except (KeyError, IndexError, TypeError):
+            return  # an earlier change took it away
+    if not isinstance(node, (dict, list)) or (isinstance(node, list) and path[-1] >= len(node)):
+        return
+    if value is not _GONE:
+        node[path[-1]] = value
+    elif isinstance(node, list) or path[-1] in node:
+        del node[path[-1]]
+
+
+@settings(_SETTINGS, max_examples=25)
+@given(
+    st.binary(max_size=200)
+    | st.sampled_from([b"[" * 10_000, b'{"a":' * 10_000, b"9" * 5000, b"\0" * 100, b"\xef\xbb\xbf", b"null", b"NaN"])
+)
+def test_every_foreign_file_is_refused(content: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        file = Path(_directory, "foreign.json")
+        file.write_bytes(content)
+        for words in (("show",), ("export",), ("compare", str(file))):
+            status, out, err = run_cli(patch, "bench", *words, str(file))
+            assert (status, out) == (1, "")
+            (line,) = err.splitlines()
+            assert line.startswith(f"iommufd: error: {file} ")
+
+
+_directory = ""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _files(tmp_path_factory: pytest.TempPathFactory) -> None:
+    global _directory
+    _directory = str(tmp_path_factory.mktemp("generated"))

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""What the lab keeps on the disk can be measured and removed, and nobody else can put anything there."""
+
+import fcntl
+import json
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from iommufd_py.cli.lab import lab
+
+from iommufd_py.lab import cache, paths, process, runs, space
+from iommufd_py.lab.cache import Kernel, Recipe
+from iommufd_py.lab.errors import LabError
+
+RECIPE = Recipe(variant="stock", series="7.3", source="linux 7.3.4", config="c", patches="", compiler="gcc")
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(lab, arguments, catch_exceptions=False)
+
+
+def publish(recipe: Recipe, built_at: str) -> Kernel:
+    image = paths.cache_root().with_name("image")
+    image.write_bytes(bytes(8192))
+    return cache.publish(recipe, {"bzImage": image}, release="7.3.4", built_at=built_at)
+
+
+def test_superseded_kernels_are_removed_and_the_newest_of_each_kind_stays() -> None:
+    old = publish(replace(RECIPE, compiler="gcc 1"), "2026-01-01T00:00:00+0000")
+    new = publish(replace(RECIPE, compiler="gcc 2"), "2026-01-02T00:00:00+0000")
+    other_series = publish(replace(RECIPE, series="7.2"), "2025-01-01T00:00:00+0000")
+    patched = publish(replace(RECIPE, variant="patched"), "2025-01-01T00:00:00+0000")
+    debug = publish(replace(RECIPE, config="debug-c"), "2025-01-01T00:00:00+0000")
+    dry = invoke("kernel", "prune", "--dry-run")
+    assert (dry.exit_code, dry.stdout.splitlines()) == (0, [str(old.directory)])
+    assert old.image.exists()
+    assert invoke("kernel", "prune").stdout.splitlines() == [str(old.directory)]
+    left = {kernel.recipe.key for kernel in cache.kernels()}
+    assert left == {kernel.recipe.key for kernel in (new, other_series, patched, debug)}
+    assert invoke("kernel", "prune").stdout == ""
+
+
+def test_as_many_kernels_as_wanted_are_kept() -> None:
+    kernels = [publish(replace(RECIPE, compiler=str(day)), f"2026-01-0{day}T00:00:00+0000") for day in range(1, 5)]
+    assert space.superseded_kernels(3) == [kernels[0]]
+    assert invoke("kernel", "prune", "--keep", "2").exit_code == 0
+    assert cache.kernels() == [kernels[3], kernels[2]]
+
+
+def test_all_removes_kernels_sources_and_objects_but_not_under_a_build() -> None:
+    publish(RECIPE, "2026-01-01T00:00:00+0000")
+    (paths.sources_dir() / "linux-source-7.3_1").mkdir(parents=True)
+    objects = paths.work_dir() / "build/0123/stock/obj"
+    objects.mkdir(parents=True)
+    lock = paths.work_dir() / "build/0123/lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(LabError, match="is in use by a build: wait for its end"):
+            invoke("kernel", "prune", "--all")
+        assert objects.exists()
+    # The remedy is right: the same command then succeeds.
+    assert invoke("kernel", "prune", "--all").exit_code == 0
+    assert cache.kernels() == []
+    assert not objects.exists()
+    assert not (paths.sources_dir() / "linux-source-7.3_1").exists()
+
+
+def test_finished_runs_are_removed_and_those_that_go_on_stay() -> None:
+    for index in range(3):
+        (paths.runs_dir() / f"20000101-000000-{index:06}-99999999").mkdir(parents=True)
+    mine = paths.runs_dir() / f"20000101-000000-000009-{os.getpid()}"
+    mine.mkdir()
+    assert len(invoke("runs", "prune", "--keep", "1").stdout.splitlines()) == 2
+    assert {path.name[16:22] for path in paths.runs_dir().iterdir()} == {"000002", "000009"}
+    invoke("runs", "prune")
+    assert list(paths.runs_dir().iterdir()) == [mine]
+
+
+def test_nothing_to_remove_is_no_error() -> None:
+    assert invoke("runs", "prune").exit_code == invoke("kernel", "prune", "--all").exit_code == 0
+    assert space.used() == []
+
+
+@pytest.mark.parametrize("arguments", [("kernel", "prune", "--all", "--keep", "2"), ("kernel", "prune", "--keep", "0")])
+def test_contradictions_are_refused(arguments: tuple[str, ...]) -> None:
+    assert invoke(*arguments).exit_code == 2
+
+
+def test_sizes_are_those_of_the_disk() -> None:
+    publish(RECIPE, "2026-01-01T00:00:00+0000")
+    (found,) = space.used()
+    assert found.kind == "kernels"
+    blocks = sum(path.lstat().st_blocks for path in (paths.kernels_dir(), *paths.kernels_dir().rglob("*")))
+    assert found.disk_bytes == 512 * blocks > 0
+    shown = json.loads(invoke("doctor", "--json").stdout)["findings"]
+    (text,) = [one["text"] for one in shown if one["subject"] == "cache"]
+    assert text == f"0.0 GB in {paths.cache_root()}"
+
+
+def test_cache_that_others_can_change_is_not_trusted() -> None:
+    root = paths.cache_root()
+    root.mkdir(parents=True)
+    root.chmod(0o777)
+    with pytest.raises(LabError, match="is not trusted, because another user can change it") as refused:
+        invoke("kernel", "list")
+    # The remedy is right: the same command then succeeds.
+    remedy = str(refused.value).rpartition("with '")[2].removesuffix("'")
+    assert os.system(remedy) == 0
+    assert invoke("kernel", "list").exit_code == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_cache_of_another_user_is_not_trusted() -> None:
+    root = paths.cache_root()
+    root.mkdir(parents=True)
+    os.chown(root, 12345, 12345)
+    with pytest.raises(LabError, match="is not trusted"):
+        invoke("runs", "prune")
+
+
+def test_files_of_the_lab_are_never_writable_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.umask(0)
+    try:
+        invoke("kernel", "list")
+        (paths.runs_dir() / "one").mkdir(parents=True)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(paths.runs_dir().stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("place", ["/proc", "/etc/passwd"])
+def test_cache_that_cannot_be_made_says_the_remedy(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", place)
+    with pytest.raises(LabError, match=r"cannot be made: .*; set XDG_CACHE_HOME to a directory that you may write"):
+        runs.new_run_directory()
+
+
+def test_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 123456)
+    with pytest.raises(LabError, match="has no home directory: set HOME, or XDG_CACHE_HOME"):
+        paths.cache_root()
+
+
+def test_program_that_starts_every_process_of_the_lab_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(LabError, match="env is not on PATH, and no process of the lab starts without it"):
+        process.start(["true"])
