@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from iommufd_py.base.errors import ToolError
+from iommufd_py.base.files import read_file
 from iommufd_py.base.version import tool_version
 from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.host.private import private_values
@@ -87,7 +88,7 @@ def _files(results: tuple[Path, ...]) -> Iterator[tuple[str, str]]:
     if runs:
         yield "lab-kernel.log", runs[-1].read_text(errors="replace")
     for number, result in enumerate(results, 1):
-        yield f"results/{number}-{result.name}", result.read_text(errors="replace")
+        yield f"results/{number}-{result.name}", read_file(result).decode(errors="replace")
 
 
 def _versions() -> dict[str, str]:

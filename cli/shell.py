@@ -18,6 +18,7 @@ import click
 
 from iommufd_py import api
 from iommufd_py.base.errors import IommufdError, ToolError
+from iommufd_py.base.files import read_file
 
 from .output import printable
 from .session import open_session
@@ -25,6 +26,7 @@ from .types import BIND_OPTION, DEVICE_OPTION, VF_TOKEN_OPTION
 
 _STDIN = Path("-")
 _MOST_HISTORY = 1000
+_MOST_PROGRAM_BYTES = 16 << 20
 _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 
 
@@ -102,7 +104,7 @@ def _compile(file: Path) -> CodeType:
     """
     name = "<stdin>" if file == _STDIN else str(file)
     try:
-        source = _read_stdin() if file == _STDIN else file.read_bytes()
+        source = _read_stdin() if file == _STDIN else read_file(file, _MOST_PROGRAM_BYTES)
     except OSError as failure:
         raise ToolError(f"{name} cannot be read: {failure.strerror}") from None
     try:

@@ -32,7 +32,7 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
     """
     if output is not None and output.suffix not in _PICTURES:
         raise click.UsageError(f"the name {output} must end in {' or '.join(_PICTURES)}")
-    files = {file: document.load(file) for file in sorted(directory.glob("*.json"))}
+    files = {file: document.load(file) for file in sorted(directory.glob("*.json")) if file.is_file()}
     if not files:
         raise ToolError(f"{directory} has no result: write one with 'iommufd bench run --output {directory}/1.json'")
     ordered = sorted(files, key=lambda file: files[file].started)

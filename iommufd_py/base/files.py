@@ -9,6 +9,9 @@ from pathlib import Path
 
 from iommufd_py.base.errors import ToolError
 
+MOST_INPUT_BYTES = 1 << 28
+"""A result with a million samples for each of ten rows has less."""
+
 STDOUT = Path("-")
 """As the name of an output file: standard output."""
 
@@ -23,6 +26,20 @@ def is_regular(path: Path) -> bool:
         return True
     except OSError as failure:
         raise _cannot_write(path, failure) from failure
+
+
+def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
+    """Return the content of a file that a person named; a pipe is read to its end.
+
+    Raises:
+        OSError: it cannot be read.
+        ToolError: it has more than *most_bytes*, as /dev/zero has.
+    """
+    with open(path, "rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ToolError(f"{path} is larger than {most_bytes >> 20} MiB: give a file that this tool wrote")
+    return content
 
 
 def write_file(path: Path, content: bytes) -> None:

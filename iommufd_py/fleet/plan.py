@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from iommufd_py.base.errors import ToolError
+from iommufd_py.base.files import read_file
 from iommufd_py.fleet.tags import tag_value
 
 INSTALLED = "installed"
 """The kernel that runs on a machine when it is lent."""
 
+_MOST_BYTES = 16 << 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 # labgrid's TAG_KEY.
 _KEY = re.compile(r"[a-z][a-z0-9_]+")
@@ -114,10 +116,12 @@ def load(path: Path) -> Plan:
         ToolError: the file cannot be read, is no TOML, or says something that is no plan; with the place.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(read_file(path, _MOST_BYTES).decode())
     except OSError as failure:
         raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
+    except RecursionError:
+        raise ToolError(f"{path} is nested too deeply to be a plan") from None
+    except ValueError as failure:  # also bytes that are not UTF-8, and a number with thousands of digits
         raise ToolError(f"{path} is no TOML: {failure}") from None
     try:
         return parse(document, path.absolute().parent)

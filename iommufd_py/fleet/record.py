@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.base.files import write_file
+from iommufd_py.base.files import read_file, write_file
 
 SCHEMA = "iommufd-fleet-runner/1"
 FILE = "runner.json"
@@ -139,10 +139,10 @@ def load(folder: Path) -> RunnerRecord:
     """
     path = folder / FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_file(path).decode())
     except OSError as failure:
         raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ToolError(f"{path} is no JSON: run the fleet again") from None
     from jsonschema.exceptions import best_match
 

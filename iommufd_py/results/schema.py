@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from iommufd_py.base.errors import ToolError
+from iommufd_py.base.files import read_file
 
 # A value in an error message is cut off here.
 _SHOWN = 60
@@ -48,7 +49,7 @@ def read(path: Path, name: str) -> Any:
 
 def _parse(path: Path, name: str) -> Any:
     try:
-        return json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_without_doubles)
+        return json.loads(read_file(path).decode("utf-8-sig"), object_pairs_hook=_without_doubles)
     except OSError as failure:
         raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
     except RecursionError:

@@ -159,17 +159,32 @@ def test_every_option_with_a_restricted_value_is_tried() -> None:
         if not getattr(parameter, "is_flag", False) and wrong(parameter.type) is None
     }
     assert free == {
-        # Any text is a value: a name that the command looks up, a word of another command line, a label.
+        # Any text is a value: a name or a revision that the command looks up, words of another command line, a label.
         "bench-calibrate --kernel",
         "bench-calibrate --other",
         "bench-patch --kernels",
         "bench-patch arguments",
         "bench-run --label",
+        "bisect --bad",
+        "bisect --bench",
+        "bisect --good",
+        "bisect --scenario",
+        "bisect --test",
+        "fleet-run --coordinator",
+        "fleet-run --output",
+        "fleet-tags --name",
         "lab-down names",
+        "lab-run --append",
+        "lab-run --device",
         "lab-run --kernel",
         "lab-run command",
+        "lab-shell --append",
+        "lab-shell --device",
         "lab-shell --kernel",
+        "lab-up --append",
+        "lab-up --device",
         "lab-up --kernel",
+        "report-bug --output",
         "trace command",
         "validate --explain",
         "validate --only",
@@ -220,7 +235,9 @@ def _put(node: Any, path: tuple[Any, ...], value: Any) -> None:
             node = node[key]
         except (KeyError, IndexError, TypeError):
             return  # an earlier change took it away
-    if not isinstance(node, (dict, list)) or (isinstance(node, list) and path[-1] >= len(node)):
+    if not isinstance(node, list if isinstance(path[-1], int) else dict):
+        return
+    if isinstance(node, list) and path[-1] >= len(node):
         return
     if value is not _GONE:
         node[path[-1]] = value

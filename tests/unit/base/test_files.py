@@ -6,12 +6,13 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from iommufd_py import ToolError
-from iommufd_py.base.files import is_regular, write_file
+from iommufd_py.base.files import is_regular, read_file, write_file
 
 
 def test_a_new_file_has_the_mode_of_the_umask(tmp_path: Path) -> None:
@@ -104,3 +105,23 @@ def test_what_cannot_be_written_is_one_sentence(tmp_path: Path, name: str) -> No
     with pytest.raises(ToolError, match="cannot be written"):
         write_file(tmp_path / name, b"content")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_file_without_an_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="/dev/zero is larger than 1 MiB"):
+        read_file(Path("/dev/zero"), 1 << 20)
+    file = tmp_path / "file"
+    file.write_bytes(bytes(100))
+    assert read_file(file, 100) == bytes(100)
+    with pytest.raises(OSError, match="Is a directory"):
+        read_file(tmp_path)
+
+
+def test_pipe_is_read_to_its_end(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    content = b"x" * 200_000
+    writer = threading.Thread(target=lambda: pipe.write_bytes(content))
+    writer.start()
+    assert read_file(pipe) == content
+    writer.join()
