@@ -64,7 +64,7 @@ from iommufd_py.vfio.interrupt import Interrupts
 from iommufd_py.vfio.ioas_container import IoasContainer
 from iommufd_py.vfio.modes import open_container
 from iommufd_py.vfio.pci_device import PciCommand, VfioPciDevice
-from iommufd_py.vfio.region import Region, RegionMapping
+from iommufd_py.vfio.region import IoEventFd, Region, RegionMapping
 from iommufd_py.vfio.type1 import Type1Container, Type1Mapping
 
 __all__ = [
@@ -107,6 +107,7 @@ __all__ = [
     "HwptInvalidateType",
     "Interrupts",
     "InvalidFieldError",
+    "IoEventFd",
     "Ioas",
     "IoasContainer",
     "IommuOption",

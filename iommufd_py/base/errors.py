@@ -250,6 +250,10 @@ _MEANINGS: dict[tuple[str, int], str] = {
         "that one first"
     ),
     ("VFIO_DEVICE_SET_IRQS", _errno.EBUSY): "the device's line is shared and it cannot mask INTx; use MSI",
+    ("VFIO_DEVICE_IOEVENTFD", _errno.EEXIST): "an eventfd does this write already; close it first",
+    ("VFIO_DEVICE_IOEVENTFD", _errno.EINVAL): (
+        "only a BAR is written to by an eventfd, in naturally aligned widths, and not where the MSI-X table is"
+    ),
     ("VFIO_DEVICE_FEATURE", _errno.ENOTTY): "the device or this kernel does not have the feature",
     (
         "VFIO_DEVICE_FEATURE",

@@ -204,6 +204,14 @@ def device_set_irqs(fd: int, flags: int, index: int, start: int, count: int, dat
     )
 
 
+def device_ioeventfd(fd: int, width: int, offset: int, data: int, eventfd: int) -> None:
+    """Have the kernel write *data* (*width* bytes) at *offset* of a device when *eventfd* is signalled; -1 ends that.
+
+    *offset* is of the device's file. The flags of the ioctl are the widths.
+    """
+    issue_argsz(fd, "VFIO_DEVICE_IOEVENTFD", "vfio_device_ioeventfd", flags=width, offset=offset, data=data, fd=eventfd)
+
+
 def device_reset(fd: int) -> None:
     """Reset a device."""
     issue_value(fd, "VFIO_DEVICE_RESET")
