@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The public names of the package, for ``from iommufd_py import ...``."""
+"""The public names of the package: the names that ``import iommufd_py`` provides."""
 
 from iommufd_py.base.coherency import Coherency, CoherencyEvidence, FlushCount
 from iommufd_py.base.container_mode import ContainerMode

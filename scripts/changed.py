@@ -26,7 +26,7 @@ def _git(*arguments: str) -> list[str]:
 def main() -> None:
     """Print the tests."""
     changed = changed_files()
-    for test in sorted((ROOT / "tests" / "mock").glob("test_*.py")):
+    for test in sorted((ROOT / "tests" / "mock").rglob("test_*.py")):
         name = str(test.relative_to(ROOT))
         if name not in _LONG and changed & closure(ROOT, [name]):
             print(name)

@@ -39,7 +39,7 @@ def picture(levels: list[list[Room]]) -> str:
     parts, top = [], 0
     for level in levels:
         width = (_WIDTH - _GAP * (len(level) - 1)) / len(level)
-        wrapped = [_wrap(room.job, int(width / 7)) for room in level]
+        wrapped = [_wrap(room.job, int((width - 20) / 6.6)) for room in level]
         height = _HEIGHT + _LINE * (max(map(len, wrapped)) - 1)
         for column, (room, lines) in enumerate(zip(level, wrapped, strict=True)):
             left = column * (width + _GAP)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""In-kernel users of an IOAS, as objects; test_iommufd_ioas.py has the kernel's own cases."""
+"""In-kernel users of an IOAS, as objects; iommufd_ioas/test_accesses.py has the kernel's own cases."""
 
 import pytest
 
