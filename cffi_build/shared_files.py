@@ -5,6 +5,7 @@ The files follow from the command line itself, which must be importable. They li
 Pages have the layout of click-man; from here comes what it does not know: arguments, examples, the text of the groups.
 """
 
+import importlib.resources
 import inspect
 import re
 import sys
@@ -65,7 +66,7 @@ def man_page(context: click.Context, version: str) -> str:
     page.version = f"iommufd-py {version}"
     page.short_help = _escape(_first_paragraph(command).rstrip("."))
     page.synopsis = " ".join(command.collect_usage_pieces(context))
-    page.description = "\n".join(_blocks(inspect.cleandoc(command.help or "")))
+    page.description = "\n".join([*_blocks(inspect.cleandoc(command.help or "")), *_example(context)])
     options = [one for one in command.get_params(context) if isinstance(one, click.Option)]
     records = filter(None, (option.get_help_record(context) for option in options))
     page.options = [(names, _escape(text)) for names, text in records]
@@ -93,6 +94,16 @@ def _blocks(text: str) -> Iterator[str]:
             yield ".PP"
             lines.insert(0, heading)
         yield "\n".join([".nf", *map(_escape, lines), ".fi"])
+
+
+def _example(context: click.Context) -> Iterator[str]:
+    """Yield the example of a command with its output, if it has one, as roff."""
+    file = importlib.resources.files("iommufd_py.cli").joinpath("examples", f"{context.info_name}.console")
+    if context.parent is not None and context.parent.parent is None and file.is_file():
+        where, _, text = file.read_text().partition("\n")
+        yield ".SH AN EXAMPLE AND ITS OUTPUT"
+        yield _escape(f"On {where.removeprefix('# on: ')}; three dots stand for what differs.")
+        yield "\n".join([".PP", ".nf", _escape(text.rstrip()), ".fi"])
 
 
 def _escape(text: str) -> str:

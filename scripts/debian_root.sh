@@ -63,7 +63,7 @@ enter_root() { # ROOT COMMAND...: with the mounts and variables that a system ha
         mount --rbind /dev "$root/dev"
         if [ -n "$ROOT_CACHE" ]; then
             mkdir -p "$ROOT_CACHE" "$root/root/.cache/iommufd-py"
-            mount --bind "$ROOT_CACHE" "$root/root/.cache/iommufd-py"
+            mount --rbind "$ROOT_CACHE" "$root/root/.cache/iommufd-py"
         fi
         exec chroot "$root" env -i "$@"' "$root" "${environment[@]}" "$@"
 }

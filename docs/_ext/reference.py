@@ -16,6 +16,8 @@ from iommufd_py import api
 # Rooms of which a program uses the names from the room itself, not from iommufd_py.
 ROOMS = ("pci", "vtd", "host", "mock", "dma")
 
+EXAMPLES = Path(__file__).parents[2] / "cli/examples"
+
 _TITLES = {
     "base": "Values and errors",
     "objects": "Objects of /dev/iommu",
@@ -59,7 +61,14 @@ def write_pages(directory: Path) -> None:
 
 def _command_page(name: str) -> str:
     module = name.replace("-", "_")
-    return f".. click:: iommufd_py.cli.{module}:{module}\n   :prog: iommufd {name}\n   :nested: full\n"
+    click_page = f".. click:: iommufd_py.cli.{module}:{module}\n   :prog: iommufd {name}\n   :nested: full\n"
+    place, _, example = (EXAMPLES / f"{name}.console").read_text().partition("\n")
+    code = "".join(f"   {line}\n" if line else "\n" for line in example.splitlines())
+    where = place.removeprefix("# on: ")
+    intro = f"An example on {where}, with its output. Three dots stand for what differs; a test compares the rest."
+    return (
+        f"iommufd {name}\n{'=' * len(f'iommufd {name}')}\n\n{intro}\n\n.. code-block:: console\n\n{code}\n{click_page}"
+    )
 
 
 def _documented(module: Any, names: Iterable[str]) -> Iterator[str]:

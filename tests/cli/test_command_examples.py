@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+"""The examples of the reference that any machine can run; and that every command has one."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from iommufd_py.cli.main import iommufd
+
+from tests import command_examples
+from tests.command_examples import ANYWHERE, DIRECTORY, PLACES, examples
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+COMMANDS = iommufd.list_commands(click.Context(iommufd))
+
+
+@pytest.mark.parametrize("name", examples(ANYWHERE))
+def test_example(name: str, tmp_path: Path) -> None:
+    command_examples.check(name, tmp_path)
+
+
+def test_every_command_has_an_example() -> None:
+    assert {path.stem for path in DIRECTORY.glob("*.console")} == set(COMMANDS)
+    assert sorted(name for place in PLACES for name in examples(place)) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_the_page(cli: Cli, name: str) -> None:
+    assert cli(name, "--help").stdout.endswith(f"With an example and its output: man iommufd-{name}\n")
+
+
+def test_a_wrong_output_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lie.console").write_text("# on: any machine\n$ echo one; echo two\none ...\n$ echo three\nfour\n")
+    monkeypatch.setattr(command_examples, "DIRECTORY", tmp_path)
+    with pytest.raises(AssertionError, match="echo three"):
+        command_examples.check("lie", tmp_path)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""The examples that stand in the reference and in the man pages: run each command and compare its output.
+
+In an output, three dots stand for any text, as in a doctest.
+"""
+
+import doctest
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.waiting import patience
+
+DIRECTORY = Path(__file__).parent.parent / "cli/examples"
+
+ANYWHERE = "any machine"
+NATIVE = "patched User-Mode Linux"
+LAB = "any machine with the lab's kernels"
+VTD = "the lab's machine with an emulated VT-d"
+PLACES = (ANYWHERE, NATIVE, LAB, VTD)
+
+
+def place_of(path: Path) -> str:
+    """Return where the example of *path* runs."""
+    return path.read_text().partition("\n")[0].removeprefix("# on: ")
+
+
+def examples(place: str) -> list[str]:
+    """Return the commands whose example runs at *place*."""
+    return sorted(path.stem for path in DIRECTORY.glob("*.console") if place_of(path) == place)
+
+
+def steps(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each command line of an example and the output that it promises."""
+    for block in text.partition("\n")[2].split("$ ")[1:] if text.startswith("#") else ():
+        command, _, output = block.partition("\n")
+        yield command, output
+
+
+def check(name: str, directory: Path) -> None:
+    """Run the example of the command *name* in *directory*; what it prints is what it promises."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "120"}
+    checker = doctest.OutputChecker()
+    for command, promised in steps((DIRECTORY / f"{name}.console").read_text()):
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=patience(300),
+            check=False,
+        )
+        options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+        assert checker.check_output(promised, done.stdout, options), f"$ {command}\n{done.stdout}"
