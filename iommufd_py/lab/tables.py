@@ -54,8 +54,10 @@ def soil_memory() -> None:
     with DmaBuffer(_SOIL_BYTES) as buffer:
         # An entry that is valid in every kind of table: present, readable and writable, with the address of the page.
         entry = (buffer.frames()[0] * PAGE_BYTES | 3).to_bytes(8, "little")
+        table = entry * (PAGE_BYTES // len(entry))
         with buffer.view as view:
-            view[:] = entry * (_SOIL_BYTES // len(entry))
+            for at in range(0, _SOIL_BYTES, PAGE_BYTES):
+                view[at : at + PAGE_BYTES] = table
         buffer.flush()
 
 
