@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+"""A walk of random maps and unmaps, and what each of the five modes of container must answer to each step.
+
+All modes keep the same set of mappings and answer alike, but for the differences below. They are data with their
+source: whoever finds that a mode answers otherwise has found a bug or a new difference.
+"""
+
+import errno
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from iommufd_py import Container, ContainerMode, DmaBuffer, IommufdError
+
+PAGE = 4096
+BASE = 0x10_0000
+PAGES = 32
+"""The IOVAs of the walk are so many pages from BASE."""
+
+
+class Bisected(Enum):
+    """What becomes of an unmap whose range holds a part of a mapping."""
+
+    REFUSED = "the whole call is refused with EINVAL"
+    REFUSED_LATE = "ENOENT, after the mappings below the first such one are unmapped"
+    BY_ITS_START = "a mapping that starts in the range goes as a whole; one that starts before it ends the call with 0"
+    CUT = "just the range is unmapped"
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How a mode differs from the others.
+
+    Attributes:
+        bisected: what becomes of a range with a part of a mapping.
+        empty: the errno of an unmap of a range without a mapping, 0 for success.
+        source: where that stands.
+    """
+
+    bisected: Bisected
+    empty: int
+    source: str
+
+
+_TYPE1 = "vfio_dma_do_unmap() in drivers/vfio/vfio_iommu_type1.c, the comment on v1 and v2"
+_COMPAT = "iommufd_vfio_unmap_dma() in drivers/iommu/iommufd/vfio_compat.c, iopt_unmap_iova_range()"
+
+MANNERS = {
+    ContainerMode.VFIO_TYPE1: Manners(Bisected.BY_ITS_START, 0, _TYPE1),
+    ContainerMode.VFIO_TYPE1V2: Manners(Bisected.REFUSED, 0, _TYPE1),
+    ContainerMode.COMPAT_TYPE1: Manners(Bisected.CUT, 0, f"{_COMPAT}, iopt_cut_iova()"),
+    ContainerMode.COMPAT_TYPE1V2: Manners(Bisected.REFUSED_LATE, 0, _COMPAT),
+    ContainerMode.IOMMUFD: Manners(
+        Bisected.REFUSED_LATE, errno.ENOENT, "iommufd_ioas_unmap() in drivers/iommu/iommufd/ioas.c"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call: map *count* pages of the buffer from *page*, at *page* of the IOVAs; or unmap that range."""
+
+    maps: bool
+    page: int
+    count: int
+
+    def __str__(self) -> str:
+        iova, length = BASE + self.page * PAGE, self.count * PAGE
+        if self.maps:
+            return f"container.map(buffer, {iova:#x}, offset={self.page * PAGE:#x}, length={length:#x})"
+        return f"container.unmap({iova:#x}, {length:#x})"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call came to: an errno, 0 for success, and the bytes that it unmapped."""
+
+    errno: int
+    unmapped: int = 0
+
+    def __str__(self) -> str:
+        return errno.errorcode[self.errno] if self.errno else f"success, {self.unmapped:#x} bytes unmapped"
+
+
+def steps(seed: int, count: int) -> Iterator[Step]:
+    """Yield *count* steps, the same for a seed whatever a mode answers."""
+    chance = random.Random(seed)
+    for _ in range(count):
+        size = min(chance.choice((1, 1, 2, 3, 5, 8)), PAGES)
+        yield Step(chance.random() < 0.55, chance.randrange(PAGES - size + 1), size)
+
+
+@dataclass
+class Model:
+    """The mappings of a container of some manners, by their first page."""
+
+    manners: Manners
+    mapped: dict[int, int] = field(default_factory=dict)
+
+    def take(self, step: Step) -> Answer:
+        """Change the mappings as the step does, and return what the kernel must answer."""
+        hit = sorted((page, count) for page, count in self.mapped.items() if _overlap(step, page, count))
+        if step.maps:
+            if hit:
+                return Answer(errno.EEXIST)
+            self.mapped[step.page] = step.count
+            return Answer(0)
+        if not hit:
+            return Answer(self.manners.empty)
+        bisected = [(page, count) for page, count in hit if not _inside(step, page, count)]
+        if not bisected:
+            return self._drop(hit)
+        match self.manners.bisected:
+            case Bisected.REFUSED:
+                return Answer(errno.EINVAL)
+            case Bisected.REFUSED_LATE:
+                self._drop([one for one in hit if one < bisected[0]])
+                return Answer(errno.ENOENT)
+            case Bisected.BY_ITS_START:
+                return Answer(0) if hit[0][0] < step.page else self._drop(hit)
+            case Bisected.CUT:
+                return self._cut(step, hit)
+
+    @property
+    def pages(self) -> frozenset[int]:
+        """The pages that are mapped."""
+        return frozenset(page for first, count in self.mapped.items() for page in range(first, first + count))
+
+    def _drop(self, gone: list[tuple[int, int]]) -> Answer:
+        for page, _ in gone:
+            del self.mapped[page]
+        return Answer(0, sum(count for _, count in gone) * PAGE)
+
+    def _cut(self, step: Step, hit: list[tuple[int, int]]) -> Answer:
+        before = len(self.pages)
+        end = step.page + step.count
+        for page, count in hit:
+            del self.mapped[page]
+            if page < step.page:
+                self.mapped[page] = step.page - page
+            if page + count > end:
+                self.mapped[end] = page + count - end
+        return Answer(0, (before - len(self.pages)) * PAGE)
+
+
+def _overlap(step: Step, page: int, count: int) -> bool:
+    return page < step.page + step.count and step.page < page + count
+
+
+def _inside(step: Step, page: int, count: int) -> bool:
+    return step.page <= page and page + count <= step.page + step.count
+
+
+def play(container: Container, buffer: DmaBuffer, step: Step) -> Answer:
+    """Have the kernel take a step."""
+    iova, length = BASE + step.page * PAGE, step.count * PAGE
+    try:
+        if step.maps:
+            # Not as an object, which would know the mappings of the container and unmap what is left of them.
+            container.map_user_va(buffer.user_va + step.page * PAGE, length, iova)
+            return Answer(0)
+        return Answer(0, container.unmap(iova, length))
+    except IommufdError as failure:
+        assert failure.errno is not None
+        return Answer(failure.errno)
+
+
+def script(bdf: str, mode: ContainerMode, taken: list[Step]) -> str:
+    """Return a program that plays the steps."""
+    lines = [
+        "from iommufd_py import DmaBuffer, IommufdError, open_container",
+        f'with open_container("{mode}", "{bdf}") as container, DmaBuffer({PAGES * PAGE}) as buffer:',
+    ]
+    for step in taken:
+        iova, length, offset = BASE + step.page * PAGE, step.count * PAGE, step.page * PAGE
+        call = (
+            f"container.map_user_va(buffer.user_va + {offset:#x}, {length:#x}, {iova:#x})"
+            if step.maps
+            else f"container.unmap({iova:#x}, {length:#x})"
+        )
+        lines += ["    try:", f"        print({call})", "    except IommufdError as failure:", "        print(failure)"]
+    return "\n".join(lines)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""One random walk through the five modes of container, on one device: `pytest ... --steps N --seed S` repeats it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from iommufd_py import ContainerMode, DmaBuffer, IovaRanges, vtd
+from iommufd_py.testing.requirements import need_container
+from tests.vtd.five_modes import BASE, MANNERS, PAGE, PAGES, Answer, Bisected, Model, Step, play, script, steps
+
+# Between two looks at what the IOMMU and the accounting say of all mappings.
+LOOK_EVERY = 25
+
+
+def accounted() -> int:
+    """Bytes of this process that are pinned: type1 counts them as locked, iommufd as pinned."""
+    status = Path("/proc/self/status").read_text()
+    return sum(int(number) << 10 for number in re.findall(r"^Vm(?:Lck|Pin):\s+(\d+) kB$", status, re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def ranges() -> dict[ContainerMode, IovaRanges]:
+    return {}
+
+
+@pytest.mark.parametrize("mode", ContainerMode, ids=str)
+def test_walk(
+    bdf: str, mode: ContainerMode, ranges: dict[ContainerMode, IovaRanges], pytestconfig: pytest.Config
+) -> None:
+    seed, count = pytestconfig.getoption("seed"), pytestconfig.getoption("steps")
+    model = Model(MANNERS[mode])
+    taken: list[Step] = []
+    before = accounted()
+
+    def differs(what: str) -> str:
+        replay = script(bdf, mode, taken[-60:])
+        return f"{mode}, --seed {seed}, step {len(taken)}: {what} (known: {model.manners})\n\n{replay}"
+
+    with need_container(mode, bdf) as container, DmaBuffer(PAGES * PAGE) as buffer:
+        ranges[mode] = container.iova_ranges()
+        for step in steps(seed, count):
+            taken.append(step)
+            expected, got = model.take(step), play(container, buffer, step)
+            assert got == expected, differs(f"{step} came to {got} instead of {expected}")
+            if len(taken) % LOOK_EVERY == 0 or len(taken) == count:
+                leaves = vtd.leaf_sizes(bdf, BASE, PAGES * PAGE)
+                wanted = {PAGE: len(model.pages)} if model.pages else {}
+                assert leaves in (None, wanted), differs(f"the leaves are {leaves} instead of {wanted}")
+                bytes_pinned = accounted() - before
+                assert bytes_pinned == len(model.pages) * PAGE, differs(f"{bytes_pinned:#x} bytes are pinned")
+        container.unmap_all()
+        assert accounted() == before, differs("not all is unpinned after unmap_all")
+    first = next(iter(ranges.values()))
+    assert container.device.closed
+    assert all(one.ranges == first.ranges for one in ranges.values()), f"the IOVA ranges differ: {ranges}"
+
+
+@pytest.mark.parametrize(
+    ("bisected", "answer", "left"),
+    [
+        (Bisected.REFUSED, Answer(22), {0: 4, 4: 4}),
+        (Bisected.REFUSED_LATE, Answer(2), {4: 4}),
+        (Bisected.BY_ITS_START, Answer(0, 8 * PAGE), {}),
+        (Bisected.CUT, Answer(0, 6 * PAGE), {6: 2}),
+    ],
+)
+def test_an_unmap_that_ends_inside_a_mapping(bisected: Bisected, answer: Answer, left: dict[int, int]) -> None:
+    """The differences, each by an example that needs no device."""
+    (manners,) = {one for one in MANNERS.values() if one.bisected is bisected and not one.empty}
+    model = Model(manners, {0: 4, 4: 4})
+    assert model.take(Step(False, 0, 6)) == answer
+    assert model.mapped == left
