@@ -164,3 +164,21 @@ def _show_report(found: "Report") -> None:
             note(text)
         for text, names in found.cautions.items():
             note(f"{text} ({' '.join(names)})")
+
+
+@fleet.command("tmt-files")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+def tmt_files(directory: Path) -> None:
+    """Write a plan and a test for tmt into DIRECTORY, for labs that lend by Beaker, Artemis or Testing Farm.
+
+    The plan asks for a machine with an Intel IOMMU. The test runs `iommufd validate`, gives tmt a result for each
+    scenario, and fails on what the kernel log reports.
+
+    \b
+    Examples:
+      iommufd fleet tmt-files tmt && cd tmt && tmt run --all
+    """
+    from iommufd_py.fleet.tmt_files import write_files
+
+    for path in write_files(directory):
+        click.echo(path)

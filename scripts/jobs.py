@@ -77,6 +77,8 @@ _ALL = (
         inputs=_words("tests/lab iommufd_py/lab cli"),
         minutes=6,
     ),
+    # Many machines: labgrid, hosts that one reaches by ssh, and native guests that panic and hang.
+    Job("fleet", _words("pytest -q tests/fleet"), inputs=_words("tests/fleet iommufd_py/fleet cli"), minutes=6),
     Job("docs", _words("scripts/docs"), inputs=_words("scripts/docs docs iommufd_py cli"), minutes=2, early=True),
     # On the mock driver, at native speed: long random walks, and the rules by the kernel's own counters.
     _native("native-stock", "stock", "pytest -q tests/mock --steps 20000", "tests/mock", 2),
@@ -194,6 +196,7 @@ _ALL = (
 # They run with --full. Each returns to every run, out of this list, when somebody has seen it pass.
 _UNPROVEN = frozenset(
     {
+        "fleet",
         "lab",
         "native-debug",
         "native-debug-validate",

@@ -261,10 +261,12 @@ class Job:
 
     def start(self, command: str) -> None:
         """Start it. A start that is repeated after a dropped connection does nothing."""
-        whole = f"{{ {command}\n}}; echo $? >status.new; mv status.new status"
+        # It has a session of its own before the start returns: the end of a connection may kill what is in its group.
+        whole = f"echo $$ >pid; {{ {command}\n}}; echo $? >status.new; mv status.new status"
         self._machine.require(
-            f"cd {self._directory} && mkdir started 2>/dev/null || exit 0; "
-            f"setsid sh -c {shlex.quote(whole)} </dev/null >/dev/null 2>&1 & echo $! >{self._directory}/pid",
+            f"cd {self._directory} || exit 1; [ -d started ] && exit 0; mkdir started || exit 1; "
+            f"setsid sh -c {shlex.quote(whole)} </dev/null >/dev/null 2>&1 & "
+            "tries=0; while [ ! -s pid ] && [ $tries -lt 200 ]; do sleep 0.05; tries=$((tries + 1)); done; [ -s pid ]",
             "the step cannot be started",
         )
 

@@ -34,8 +34,9 @@ def run_plan(plan: Plan, output: Path, coordinator: str, tell: Tell) -> None:
         raise ToolError(f"{output} cannot be made: {failure.strerror}") from None
     until = time.time() + plan.deadline_s
     wanted = [one for one in plan.wanted for _ in range(one.count)]
-    # gRPC does not survive a fork.
-    context = multiprocessing.get_context("spawn")
+    # A server that has no threads and no connection of gRPC, which survive no fork, and that has read labgrid once.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([work.__module__])
     workers = []
     links: dict[Connection, int] = {}
     names: dict[int, str] = {}

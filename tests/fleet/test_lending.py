@@ -38,7 +38,8 @@ def plan(directory: Path, test: str, *, name: str = "plan.toml", count: int = 2,
     (directory / f"{name}.d" / "test_step.py").write_text(test)
     path = directory / name
     path.write_text(
-        f'name = "try"\nlost_after = "5s"\n{top}\n[[runners]]\nfilter = {{ kind = "plain" }}\ncount = {count}\n'
+        f'name = "try"\nlost_after = "{patience(30):.0f}s"\n{top}\n'
+        f'[[runners]]\nfilter = {{ kind = "plain" }}\ncount = {count}\n'
         f'[[steps]]\nrun = "pytest"\nfiles = ["{name}.d/test_step.py"]\n'
         f'options = ["-q", "-p", "no:cacheprovider", "test_step.py"]\n{step}\n'
     )
