@@ -44,6 +44,12 @@ _COMMANDS = {
     "completion": "Print the completion script of a shell.",
 }
 
+# What the package's extras install.
+_EXTRAS = {
+    "report": {"matplotlib", "numpy", "scipy"},
+    "fleet": {"grpc", "kcidb_io", "labgrid", "serial", "statsmodels"},
+}
+
 
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -178,6 +184,10 @@ def _run() -> int:
     except MemoryError:
         _report(ToolError(), "error", "not enough memory: ask for less, or end other programs")
         return _FAILED
+    except ModuleNotFoundError as failure:
+        _trace_back()
+        _report(failure, "error", _what_is_missing(failure))
+        return _FAILED
     except OverflowError as failure:
         _trace_back()
         _report(failure, "error", f"a number is too large, or negative although it must not be: {failure}")
@@ -215,6 +225,14 @@ def _what_failed(failure: OSError) -> str:
         errno.EMFILE: "; raise the limit of open files (ulimit -n)",
     }.get(failure.errno or 0, "")
     return f"{where}: {reason}{remedy}"
+
+
+def _what_is_missing(failure: ModuleNotFoundError) -> str:
+    package = (failure.name or "").partition(".")[0]
+    extra = next((extra for extra, packages in _EXTRAS.items() if package in packages), None)
+    if extra is None:
+        return _our_bug(failure)
+    return f"this command needs {package}, which is not installed: run pip install 'iommufd-py[{extra}]'"
 
 
 def _in_a_directory() -> bool:

@@ -146,10 +146,9 @@ class _Worker:
             )
             self._note(RunnerState.RUNNING)
             self._say(f"lent; if this run is killed, free it: {lender.freeing(place)}")
-            state, reason = self._run(lender, place)
+            self._end(*self._run(lender, place))
         finally:
             lender.release(place)
-        self._end(state, reason)
 
     def _run(self, lender: Lender, place: str) -> tuple[RunnerState, str]:
         """Run everything, and return how it ended."""

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""Machines whose power the lab switches: a Strategy boots kernels, and a machine that hangs is started again."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from iommufd_py.fleet import record
+from iommufd_py.fleet.record import RunnerState
+from tests.fleet.lab import Host, Lab
+from tests.waiting import patience, wait_until
+
+# Cutting the power ends the process that is the machine; what it is to boot next stands in a file.
+POWER = """
+case $1 in
+off) kill -s KILL $(cat pid) ;;
+on) KERNEL=$(cat next) setsid "$PYTHON" "$SSH_HOST" . "$PORT" >>log 2>&1 </dev/null & echo $! >pid ;;
+esac
+"""
+STRATEGY = """
+import pathlib
+
+import attr
+from labgrid.factory import target_factory
+from labgrid.strategy import Strategy
+
+
+@target_factory.reg_driver
+@attr.s(eq=False)
+class Switched(Strategy):
+    bindings = {"power": "PowerProtocol"}
+    directory = attr.ib(validator=attr.validators.instance_of(str))
+
+    def transition(self, status):
+        pathlib.Path(self.directory, "next").write_text(status)
+        self.target.activate(self.power)
+        self.power.cycle()
+"""
+STEP = """
+import os, pathlib, time
+
+
+def test_it():
+    here = pathlib.Path(os.environ["HOST_DIRECTORY"])
+    with (here / "ran").open("a") as file:
+        print(os.environ.get("KERNEL", "installed"), file=file)
+    while (here / "hang").exists():
+        (here / "begun").touch()
+        time.sleep(0.1)
+"""
+
+
+@pytest.fixture
+def switched(tmp_path: Path) -> Iterator[Lab]:
+    found = Lab(tmp_path)
+    try:
+        found.write_places({"spr0": {"kind": "switched"}})
+        found.start_coordinator()
+        host = found.add_host("spr0")
+        found.start_exporter()
+        write_environment(tmp_path, host)
+        yield found
+    finally:
+        os.kill(int((tmp_path / "spr0/pid").read_text()), signal.SIGKILL)
+        found.stop()
+
+
+def write_environment(directory: Path, host: Host) -> None:
+    (host.directory / "pid").write_text(str(host.process.pid))
+    program = Path(__file__).with_name("ssh_host.py")
+    variables = f"PYTHON={sys.executable} SSH_HOST={program} PORT={host.port} PYTHONPATH={Path.cwd()}"
+    (host.directory / "power.sh").write_text(f"cd {host.directory} && export {variables}\n{POWER}")
+    (host.directory / "next").write_text("installed")
+    (directory / "switched.py").write_text(STRATEGY)
+    power = {f"cmd_{what}": f"sh {host.directory}/power.sh {what}" for what in ("on", "off")}
+    environment = {
+        "targets": {
+            "spr0": {
+                "resources": {"RemotePlace": {"name": "spr0"}},
+                "drivers": {
+                    "ExternalPowerDriver": power | {"delay": 0.1},
+                    "SSHDriver": {},
+                    "Switched": {"directory": str(host.directory)},
+                },
+            }
+        },
+        "imports": [str(directory / "switched.py")],
+    }
+    (directory / "lab.yaml").write_text(json.dumps(environment))
+
+
+def plan(directory: Path, top: str) -> Path:
+    (directory / "test_step.py").write_text(STEP)
+    path = directory / "plan.toml"
+    path.write_text(
+        f'name = "boots"\nenvironment = "lab.yaml"\n{top}\n[[runners]]\nfilter = {{ kind = "switched" }}\n'
+        '[[steps]]\nrun = "pytest"\nfiles = ["test_step.py"]\noptions = ["-q", "test_step.py"]\n'
+    )
+    return path
+
+
+def test_a_strategy_boots_each_kernel_and_the_installed_one_at_the_end(switched: Lab, tmp_path: Path) -> None:
+    top = f'lost_after = "{patience(60):.0f}s"\nkernels = ["stock", "patched"]\nbaseline = "stock"'
+    process = switched.fleet(plan(tmp_path, top), tmp_path / "out")
+    told = process.communicate(timeout=patience(180))[1]
+    assert process.returncode == 0, told
+    assert (tmp_path / "spr0/ran").read_text().split() == ["stock", "patched"]
+    assert (tmp_path / "spr0/next").read_text() == "installed"
+    found = record.load(tmp_path / "out/spr0")
+    assert ([one.name for one in found.kernels], found.baseline) == (["stock", "patched"], "stock")
+    assert [(one.kernel, one.exit_status) for one in found.steps] == [("stock", 0), ("patched", 0)]
+
+
+def test_a_machine_that_hangs_is_lost_and_switched_off_and_on(switched: Lab, tmp_path: Path) -> None:
+    host = switched.hosts["spr0"]
+    (host.directory / "hang").touch()
+    process = switched.fleet(plan(tmp_path, 'lost_after = "5s"'), tmp_path / "out")
+    wait_until(lambda: (host.directory / "begun").exists())
+    host.process.send_signal(signal.SIGSTOP)
+    told = process.communicate(timeout=patience(180))[1]
+    assert process.returncode == 1, told
+    assert record.load(tmp_path / "out/spr0").state is RunnerState.LOST
+    assert int((host.directory / "pid").read_text()) != host.process.pid, "it runs again"
+    assert switched.holders() == {}
+    (host.directory / "hang").unlink()
