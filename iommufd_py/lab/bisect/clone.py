@@ -132,7 +132,10 @@ class Clone:
         Raises:
             LabError: the commit has no such file.
         """
-        return self._run("cat-file", "blob", f"{commit}:{path}")
+        try:
+            return self._run("cat-file", "blob", f"{commit}:{path}")
+        except LabError:
+            raise LabError(f"commit {commit[:12]} has no {path}: --source must be a kernel tree") from None
 
     def checkout(self, commit: str, patches: Sequence[Path] = ()) -> None:
         """Make the work tree that of *commit* with *patches*, which may be in the commit already.
