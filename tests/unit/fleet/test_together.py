@@ -136,6 +136,24 @@ def test_a_machine_that_cannot_be_compared_with_itself_is_named(tmp_path: Path) 
     assert report.exit_status == 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ('"ns": [', '"ns": [-1, ', "damaged at rows/0/runs/0/operations/map/ns/0: -1 is outside the minimum of 0"),
+        ('"ns": [', '"ns": ["a", ', "damaged at rows/0/runs/0/operations/map/ns/0: 'a' is not of type integer"),
+        ("iommufd-bench/1", "iommufd-bench/9", "was written by a newer version of this tool"),
+        ('{"schema"', '{{"schema"', "is no JSON"),
+    ],
+)
+def test_a_damaged_benchmark_is_named_with_the_place(tmp_path: Path, old: str, new: str, place: str) -> None:
+    machine(tmp_path, "a", 2.0)
+    file = tmp_path / "a/patched.1.bench/result.json"
+    file.write_text(file.read_text().replace(old, new, 1))
+    found = next(one for one in read(tmp_path).lines if one.name == "bench compared")
+    assert found.outcome is Outcome.ERROR
+    assert place in found.detail
+
+
 def test_a_benchmark_of_an_emulated_cpu_says_so(tmp_path: Path) -> None:
     for name in ("a", "b"):
         steps = [
