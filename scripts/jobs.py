@@ -80,6 +80,8 @@ _ALL = (
     # Many machines: labgrid, hosts that one reaches by ssh, and native guests that panic and hang.
     Job("fleet", _words("pytest -q tests/fleet"), inputs=_words("tests/fleet iommufd_py/fleet cli"), minutes=6),
     Job("docs", _words("scripts/docs"), inputs=_words("scripts/docs docs iommufd_py cli"), minutes=2, early=True),
+    # A release without its tag and without the packages that need root: changelog, files, names, checksums.
+    Job("release", _words("scripts/release --dry-run --only sdist,wheel 999.0.0"), minutes=3, early=True),
     # On the mock driver, at native speed: long random walks, and the rules by the kernel's own counters.
     _native("native-stock", "stock", "pytest -q tests/mock --steps 20000", "tests/mock", 2),
     _native("native-patched", "patched", "pytest -q tests/mock --steps 20000", "tests/mock", 2),
@@ -189,6 +191,7 @@ _ALL = (
     Job("conditions", _words("scripts/check_conditions"), minutes=5, nightly=True),
     Job("pythons", _words("scripts/check_pythons"), minutes=10, nightly=True, may_be_impossible=True),
     Job("distributions", _words("scripts/check_distributions"), minutes=60, nightly=True, may_be_impossible=True),
+    Job("packages", _words("scripts/check_packages"), minutes=30, nightly=True, may_be_impossible=True),
     Job("bars", _words("iommufd lab run --native --kernel stock -- pytest -q tests/bars"), minutes=10, nightly=True),
 )
 

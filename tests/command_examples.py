@@ -34,7 +34,7 @@ def examples(place: str) -> list[str]:
 
 def steps(text: str) -> Iterator[tuple[str, str]]:
     """Yield each command line of an example and the output that it promises."""
-    for block in text.partition("\n")[2].split("$ ")[1:] if text.startswith("#") else ():
+    for block in text.split("\n$ ")[1:]:
         command, _, output = block.partition("\n")
         yield command, output
 

@@ -66,9 +66,9 @@ def _command_page(name: str) -> str:
     code = "".join(f"   {line}\n" if line else "\n" for line in example.splitlines())
     where = place.removeprefix("# on: ")
     intro = f"An example on {where}, with its output. Three dots stand for what differs; a test compares the rest."
-    return (
-        f"iommufd {name}\n{'=' * len(f'iommufd {name}')}\n\n{intro}\n\n.. code-block:: console\n\n{code}\n{click_page}"
-    )
+    # The section below is called `iommufd NAME`.
+    heading = f"{name}\n{'=' * len(name)}"
+    return f"{heading}\n\n{intro}\n\n.. code-block:: console\n\n{code}\n{click_page}"
 
 
 def _documented(module: Any, names: Iterable[str]) -> Iterator[str]:
