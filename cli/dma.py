@@ -19,10 +19,13 @@ from iommufd_py.dma.peer import PeerCheck
 from iommufd_py.dma.storm import run_storm
 
 from .output import emit_json, emit_table, note
-from .types import BDF, BIND_OPTION, JSON_OPTION, VF_TOKEN_OPTION, Whole, device_option
+from .types import BDF, BIND_OPTION, COHERENCY_OPTION, JSON_OPTION, VF_TOKEN_OPTION, Whole, device_option
 
 _FAILED, _SKIPPED = 1, 4
-_MOST_CYCLES, _MOST_SEED = 1_000_000_000, (1 << 64) - 1
+_MOST_ROUNDS, _MOST_SEED = 1_000_000_000, (1 << 64) - 1
+_ENGINE_DEVICE_OPTION = device_option(
+    required=True, type=BDF, metavar="BDF", help="PCI device on vfio-pci: an NVMe controller, or QEMU's edu."
+)
 _HEADINGS = ("case", "result", "what was seen", "stopped by the IOMMU")
 
 
@@ -32,21 +35,14 @@ def dma() -> None:
 
 
 @dma.command()
-@device_option(
-    required=True, type=BDF, metavar="BDF", help="PCI device on vfio-pci: an NVMe controller, or QEMU's edu."
-)
+@_ENGINE_DEVICE_OPTION
 @BIND_OPTION
 @VF_TOKEN_OPTION
-@click.option(
-    "--coherency",
-    type=click.Choice([str(wish) for wish in Coherency]),
-    default=str(Coherency.ANY),
-    help="Required coherency of the domain. A domain without it is an error.",
-)
+@COHERENCY_OPTION
 @click.option("--interrupt", is_flag=True, help="Wait for completions by MSI or MSI-X instead of polling.")
 @click.option(
     "--storm",
-    type=Whole(1, _MOST_CYCLES),
+    type=Whole(1, _MOST_ROUNDS),
     metavar="ROUNDS",
     help="Afterwards so many rounds of map, DMA, verify and unmap, each of random size and place.",
 )
@@ -123,7 +119,7 @@ def _row(result: CaseResult) -> tuple[str, str, str, str]:
 
 
 @dma.command()
-@click.option("--device", required=True, type=BDF, help="PCI device on vfio-pci: QEMU's edu, or an NVMe controller.")
+@_ENGINE_DEVICE_OPTION
 @BIND_OPTION
 @VF_TOKEN_OPTION
 @click.option(

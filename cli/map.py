@@ -15,7 +15,7 @@ from iommufd_py.objects.buffer import Backing
 
 from .output import emit_json, note
 from .session import open_session
-from .types import BIND_OPTION, DEVICE_OPTION, IOVA, JSON_OPTION, SIZE, VF_TOKEN_OPTION
+from .types import BIND_OPTION, COHERENCY_OPTION, DEVICE_OPTION, IOVA, JSON_OPTION, SIZE, VF_TOKEN_OPTION
 
 
 @click.command("map")
@@ -27,12 +27,7 @@ from .types import BIND_OPTION, DEVICE_OPTION, IOVA, JSON_OPTION, SIZE, VF_TOKEN
 @click.option(
     "--backing", type=click.Choice([str(one) for one in Backing]), default=str(Backing.ANON_4K), help="Kind of memory."
 )
-@click.option(
-    "--coherency",
-    type=click.Choice([str(wish) for wish in Coherency]),
-    default=str(Coherency.ANY),
-    help="Required coherency of the domain. A domain without it is an error.",
-)
+@COHERENCY_OPTION
 @click.option("--hold", is_flag=True, help="Keep the memory mapped until a key is pressed or the standard input ends.")
 @JSON_OPTION
 @click.pass_context

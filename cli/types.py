@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.pci_address import MOCK, normalize_bdf
 from iommufd_py.base.units import parse_iova, parse_size
@@ -200,4 +201,10 @@ VF_TOKEN_OPTION = click.option(
 )
 BIND_OPTION = click.option(
     "--bind", is_flag=True, help="Bind the device to vfio-pci first, and give it back to its driver at the end."
+)
+COHERENCY_OPTION = click.option(
+    "--coherency",
+    type=click.Choice([str(wish) for wish in Coherency]),
+    default=str(Coherency.ANY),
+    help="Required coherency of the domain. A domain without it is an error.",
 )

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from iommufd_py import pci
-from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.pci_address import MOCK
 from iommufd_py.base.units import parse_size
@@ -18,7 +17,7 @@ from iommufd_py.objects.buffer import Backing
 from iommufd_py.results.model import Accounting, CacheState, IovaUse, Point, Workload
 
 from ..output import note
-from ..types import BIND_OPTION, SIZES, ParamType, Values, Whole, device_option, refuse_ignored
+from ..types import BIND_OPTION, COHERENCY_OPTION, SIZES, ParamType, Values, Whole, device_option, refuse_ignored
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -88,12 +87,7 @@ device_options = _all(
     (
         device_option(required=True),
         BIND_OPTION,
-        click.option(
-            "--coherency",
-            type=click.Choice([str(wish) for wish in Coherency]),
-            default=str(Coherency.ANY),
-            help="Required coherency of the domain.",
-        ),
+        COHERENCY_OPTION,
     )
 )
 
