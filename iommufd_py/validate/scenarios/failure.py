@@ -137,6 +137,23 @@ def failure_of_a_join_beside_another(context: ScenarioContext) -> None:
         ioas.unmap_all()
 
 
+@scenario((2, 3), "iopt_table_add_domain", "iopt_area_fill_domains")
+def failure_of_a_join_beside_a_coherent_domain(context: ScenarioContext) -> None:
+    """A non-coherent domain joins a coherent one, each time with another allocation failing; then map something else.
+
+    A domain that did not join must not stay counted. Memory that is mapped afterwards enters the coherent domain alone,
+    and no flush is due.
+    """
+    ioas = context.ioas()
+    context.domain(ioas, COHERENT)
+    buffer, more = context.buffer(_PAGES), context.buffer(_PAGES)
+    context.map(ioas, buffer)
+    _join_with_faults(context, ioas, buffer.pages(), leave=())
+    context.map(ioas, more)
+    with context.step("unmap", rule=3, leave=buffer.pages()):
+        ioas.unmap_all()
+
+
 @scenario((2, 3), "pfn_reader_release_pins", "pfn_reader_unpin")
 def failure_of_a_join_beside_an_access(context: ScenarioContext) -> None:
     """A non-coherent domain joins, each time with another allocation failing; an access holds one half of the pages.
