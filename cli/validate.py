@@ -98,8 +98,8 @@ def validate(
     unpin for each page. Without probes only the kernel's own counters can be checked, which do not show the order.
 
     Some scenarios have names and a purpose. The others combine these dimensions: memory, length, place of the ends,
-    access, accounting, domains, the order in which domains join, HWPT flags, sharing, pins, leaves, and the end. Some
-    combination has each possible pair of values, with --full each triple. --list lists all scenarios, --explain
+    access, who is charged, domains, when they join and by which call, HWPT flags, sharing, pins, leaves, and the end.
+    Some combination has each possible pair of values, with --full each triple. --list lists all scenarios, --explain
     describes one. --device adds scenarios with type1 containers. Not covered: pages that the driver of a mediated
     device pins, two PCI devices in one container. Memory above 4 GiB needs a machine with so much memory.
 
