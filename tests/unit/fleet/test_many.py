@@ -69,14 +69,13 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["table", "html", "kcidb"])
-def test_five_hundred_machines_take_seconds(many: Path, form: str) -> None:
+def test_five_hundred_machines_take_seconds(many: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.monotonic()
     program = "import resource, sys; from iommufd_py.cli.start import main\n"
     program += "try: main()\nfinally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
     done = subprocess.run(
-        [sys.executable, "-c", program, "fleet", "report", str(many), "--format", form],
+        [sys.executable, "-c", program, "fleet", "report", str(many)],
         capture_output=True,
         text=True,
         check=False,
@@ -89,4 +88,4 @@ def test_five_hundred_machines_take_seconds(many: Path, form: str) -> None:
     # CPU time: what else runs on the machine must not fail the test.
     assert used < SECONDS, f"{used:.1f} s of CPU, {time.monotonic() - begun:.1f} s in all"
     assert int(done.stderr.splitlines()[-1]) << 10 < MEMORY_BYTES
-    print(f"{form}: {used:.1f} s of CPU, {int(done.stderr.splitlines()[-1]) >> 10} MiB")
+    print(f"{used:.1f} s of CPU, {int(done.stderr.splitlines()[-1]) >> 10} MiB")
