@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from iommufd_py.cli import main
 from iommufd_py.cli.bench import files
 from iommufd_py.cli.device import _Hexadecimal
+from iommufd_py.cli.fleet import _PlaceName
 from iommufd_py.cli.types import FiniteFloat, Name, Values, Whole, _Bdf, _Number
 
 from iommufd_py.base.pci_address import MOCK
@@ -70,7 +71,7 @@ def wrong(kind: click.ParamType[Any]) -> st.SearchStrategy[str] | None:
         case Whole() | FiniteFloat():
             outside = [st.just("9" * 30), st.just("-1")] + ([st.just("0")] if kind.min and kind.min > 0 else [])
             return st.one_of(_NOT_A_NUMBER, *outside, _TEXT.filter(lambda text: not _is_number(text)))
-        case _Number() | _Bdf() | _Hexadecimal() | click.Choice():
+        case _Number() | _Bdf() | _Hexadecimal() | _PlaceName() | click.Choice():
             return _TEXT.filter(lambda text: not _is_value(kind, text))
         case _ if kind.name == "uuid":
             return _TEXT

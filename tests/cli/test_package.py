@@ -65,22 +65,22 @@ def test_wheel_works_without_the_checkout(built: Path, tmp_path: Path) -> None:
 
 
 def test_wheel_brings_a_man_page_for_each_command(built: Path, tmp_path: Path) -> None:
-    share = unpack_share(built, tmp_path)
+    data = unpacked_data(built, tmp_path)
     names = {
         f"{context.command_path.replace(' ', '-')}.1"
         for context in commands(click.Context(iommufd, info_name="iommufd"))
     }
-    assert {path.name for path in (share / MAN).iterdir()} == names
+    assert {path.name for path in (data / MAN).iterdir()} == names
     assert len(names) > 30
-    page = render(share / MAN / "iommufd-device-bind.1")
+    page = render(data / MAN / "iommufd-device-bind.1")
     assert "iommufd device bind [OPTIONS] BDF..." in page
     assert "       iommufd device bind --dry-run 0000:00:10.0\n" in page
-    assert "--group\n              Bind the other endpoints of its IOMMU group, too.\n" in page
+    assert "--group\n              Bind the other endpoints of its IOMMU group too.\n" in page
 
 
 def test_man_pages_are_right_roff(built: Path, tmp_path: Path) -> None:
-    share = unpack_share(built, tmp_path)
-    for page in (share / MAN).iterdir():
+    data = unpacked_data(built, tmp_path)
+    for page in (data / MAN).iterdir():
         check = subprocess.run(
             ["groff", "-man", "-Tutf8", "-ww", "-z", page], capture_output=True, text=True, check=True
         )
@@ -89,18 +89,18 @@ def test_man_pages_are_right_roff(built: Path, tmp_path: Path) -> None:
 
 
 def test_wheel_brings_completion_for_three_shells(built: Path, tmp_path: Path) -> None:
-    share = unpack_share(built, tmp_path)
+    data = unpacked_data(built, tmp_path)
     program = Path(sys.executable).with_name("iommufd")
     for shell, place in COMPLETIONS.items():
         printed = subprocess.run([program, "completion", shell], capture_output=True, text=True, check=True).stdout
-        assert (share.parent / place).read_text().strip() == printed.strip()
+        assert (data / place).read_text().strip() == printed.strip()
 
 
-def unpack_share(built: Path, directory: Path) -> Path:
+def unpacked_data(built: Path, directory: Path) -> Path:
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(directory)
-    (data,) = directory.glob("*.data/data/share")
+    (data,) = directory.glob("*.data/data")
     return data
 
 

@@ -33,7 +33,18 @@ def test_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str | 
     (tmp_path / "test_it.py").write_text(
         TAKES_IT.format("raise RuntimeError" if end == "failure" else "time.sleep(99)")
     )
-    command = [*DEFAULT_SIGNALS, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+    command = [
+        *DEFAULT_SIGNALS,
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
+        "-p",
+        "no:labgrid",
+    ]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as run:
         if end != "failure":
             wait_until(lambda: run.poll() is not None or pci.pci_device(SPARE).driver == "vfio-pci")
@@ -49,7 +60,18 @@ def test_two_runs_never_have_the_same_device(monkeypatch: pytest.MonkeyPatch, tm
     before = pci.pci_device(SPARE).driver
     monkeypatch.setenv("IOMMUFD_BDF", SPARE)
     (tmp_path / "test_it.py").write_text(TAKES_IT.format("time.sleep(999)"))
-    command = [*DEFAULT_SIGNALS, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+    command = [
+        *DEFAULT_SIGNALS,
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
+        "-p",
+        "no:labgrid",
+    ]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as first:
         try:
             wait_until(lambda: first.poll() is not None or pci.pci_device(SPARE).driver == "vfio-pci")

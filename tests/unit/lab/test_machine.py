@@ -63,6 +63,7 @@ def test_the_test_devices_are_where_they_are_said_to_be() -> None:
     assert [arg for arg in Machine().qemu_args() if arg.startswith("nvme,addr=0x12.0,")]
     assert NVME_DEVICE == "0000:00:12.0"
     assert "ivshmem-plain,addr=0x1a.0,memdev=peer" in Machine().qemu_args()
+    assert "ivshmem" not in " ".join(Machine(incoherent=True).qemu_args())
     assert PEER_DEVICE == "0000:00:1a.0"
 
 

@@ -20,7 +20,7 @@ pytest_plugins = "pytester"
 def plain_machine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine without iommufd, outside the lab, without a spare device."""
     # The first plugin takes long to load, and the second changes the order.
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:randomly")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:randomly -p no:labgrid")
     monkeypatch.setattr(requirements, "DEV_IOMMU", tmp_path / "iommu")
     monkeypatch.setattr(requirements, "IN_LAB", False)
     monkeypatch.setattr(requirements, "FORCED", False)
