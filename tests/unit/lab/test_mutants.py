@@ -144,9 +144,3 @@ def test_a_pattern_that_nothing_matches_is_wrong_usage() -> None:
     )
     assert done.returncode == 2
     assert "no patch matches 'nothing'" in done.stderr
-
-
-def test_an_option_that_the_tests_do_not_have() -> None:
-    done = subprocess.run([ROOT / "scripts/test", "--fast"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "scripts/test: error: unrecognized arguments: --fast" in done.stderr

@@ -125,3 +125,13 @@ def test_the_status_of_a_command_is_the_result_of_its_job(tmp_path: Path, capfd:
     )
     assert words == {"good": "passed", "bad": "failed", "cannot": "impossible", "may-not": "failed"}
     assert "the reason" in capfd.readouterr().out
+
+
+def test_an_option_that_the_tests_do_not_have(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["scripts/test", "--fast"])
+    with pytest.raises(SystemExit) as ended:
+        run_jobs.main()
+    assert ended.value.code == 2
+    assert "unrecognized arguments: --fast" in capsys.readouterr().err
