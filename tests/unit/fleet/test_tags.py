@@ -18,7 +18,7 @@ _SC = 1 << 7
 
 def unit(name: str, ecap: int, *devices: str, scalable: bool | None = False) -> Iommu:
     described = DmarUnit(name, 0xFED90000, "1.0", Capabilities(0xD2008C40660462, ecap), 64, 1, scalable, devices)
-    return Iommu(name, IommuKind.INTEL_VTD, described, {}, devices)
+    return Iommu(name, IommuKind.INTEL_VTD, described, {}, None, None, devices)
 
 
 def device(bdf: str, iommu: str, ids: str = "8086:0b25", class_code: str = "088000") -> PciDevice:
@@ -64,7 +64,7 @@ def test_a_device_without_iommu_is_not_lent(bdf: str) -> None:
 
 
 def test_a_machine_without_iommu_says_so() -> None:
-    mock = Iommu("iommufd_selftest_iommu.0", IommuKind.SELFTEST, None, {}, ("mock",))
+    mock = Iommu("iommufd_selftest_iommu.0", IommuKind.SELFTEST, None, {}, None, None, ("mock",))
     found = machine_tags(ENVIRONMENT, (mock,), (), ())
     assert found == {"platform": "bare_metal", "cpu": "cpu", "iommu": "none"}
     assert bdf_of(found) is None

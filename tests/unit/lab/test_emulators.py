@@ -141,7 +141,7 @@ def test_the_incoherent_machine_has_caches_and_devices_that_do_not_snoop() -> No
 
 
 def test_machines_that_cannot_be_incoherent_are_refused() -> None:
-    with pytest.raises(ValueError, match="has a VT-d"):
+    with pytest.raises(ValueError, match="only VT-d has a machine"):
         Machine(iommu="amd", incoherent=True)
     with pytest.raises(ValueError, match="only the incoherent machine"):
         Machine(evict=1)
