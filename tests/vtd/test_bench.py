@@ -29,7 +29,7 @@ MAPS = tuple(Point(Workload.MAP, size) for size in SIZES)
 def test_run_keeps_every_sample_and_the_evidence(bdf: str) -> None:
     kept: list[model.BenchResult] = []
     progress: list[runner.RowProgress] = []
-    result = runner.measure(runner.Plan(bdf, MAPS, processes=2, values=30), kept.append, progress.append)
+    result = runner.measure(runner.Plan(bdf, MAPS, retry=False, processes=2, values=30), kept.append, progress.append)
     assert [len(one.rows) for one in kept] == [1, 2, 2, 2]
     assert kept[-1] == result
     assert [(one.done, one.total) for one in progress if not one.part] == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -49,7 +49,7 @@ def test_command_prints_the_table_and_keeps_the_run(
     cli: Callable[..., subprocess.CompletedProcess[str]], bdf: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "run.json"
-    options = ["--size", "4K,64K", "--processes", "1", "--values", "5", "--cache", "dirty,untouched"]
+    options = ["--no-retry", "--size", "4K,64K", "--processes", "1", "--values", "5", "--cache", "dirty,untouched"]
     done = cli("bench", "run", "--device", bdf, *options, "--output", str(file))
     assert done.returncode == 0, done.stderr
     for text in (
@@ -90,7 +90,7 @@ def test_an_interrupted_run_keeps_its_rows(bdf: str, tmp_path: Path) -> None:
 
 
 def test_thp_gives_large_leaves(bdf: str) -> None:
-    plan = runner.Plan(bdf, (Point(Workload.MAP, 4 << 20, backing="thp"),), processes=1, values=1)
+    plan = runner.Plan(bdf, (Point(Workload.MAP, 4 << 20, backing="thp"),), retry=False, processes=1, values=1)
     (row,) = runner.measure(plan).rows
     if row.leaves is None:
         pytest.skip("needs CONFIG_INTEL_IOMMU_DEBUGFS and debugfs mounted, as the lab's kernels have")
@@ -102,7 +102,7 @@ def test_without_huge_pages_or_alignment_there_are_none(bdf: str) -> None:
         Point(Workload.MAP, 4 << 20, backing="thp", huge_pages=False),
         Point(Workload.MAP, 4 << 20, backing="thp", alignment=64 << 10),
     )
-    for row in runner.measure(runner.Plan(bdf, points, processes=1, values=1)).rows:
+    for row in runner.measure(runner.Plan(bdf, points, retry=False, processes=1, values=1)).rows:
         if row.leaves is None:
             pytest.skip("needs CONFIG_INTEL_IOMMU_DEBUGFS and debugfs mounted, as the lab's kernels have")
         assert row.leaves == {4 << 10: 1024}
@@ -115,24 +115,28 @@ def test_every_kind_of_container_is_timed_alike(bdf: str, mode: ContainerMode) -
         Point(Workload.MAP, 1 << 20, backend=mode),
         Point(Workload.MAP, 1 << 20, backend=mode, chunk_bytes=4096, bulk_unmap=True),
     )
-    rows = runner.measure(runner.Plan(bdf, points, processes=1, values=5)).rows
+    rows = runner.measure(runner.Plan(bdf, points, retry=False, processes=1, values=5)).rows
     for row in rows:
         assert [len(one.ns) for one in row.runs[0].operations.values()] == [5, 5]
         assert row.leaves in (None, {4096: 256})
     if mode in (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2):
         teardown = Point(Workload.TEARDOWN, 1 << 20, backend=mode)
-        (run,) = runner.measure(runner.Plan(bdf, (teardown,), processes=1, values=5)).rows[0].runs
+        (run,) = runner.measure(runner.Plan(bdf, (teardown,), retry=False, processes=1, values=5)).rows[0].runs
         assert list(run.operations) == ["first-map", "teardown"]
         assert [len(one.ns) for one in run.operations.values()] == [5, 5]
     with pytest.raises(CoherencyError):
         wrong = {False: Coherency.COHERENT, True: Coherency.NON_COHERENT}
-        coherent = runner.measure(runner.Plan(bdf, points[:1], processes=1, values=1)).target.evidence.dma_cc
+        coherent = runner.measure(
+            runner.Plan(bdf, points[:1], retry=False, processes=1, values=1)
+        ).target.evidence.dma_cc
         with set_up(points[0], bdf, wrong[coherent]):
             pass
 
 
 def test_close_of_a_device_and_its_iommufd(bdf: str) -> None:
-    (row,) = runner.measure(runner.Plan(bdf, (Point(Workload.CLOSE, 1 << 20),), processes=1, values=3)).rows
+    (row,) = runner.measure(
+        runner.Plan(bdf, (Point(Workload.CLOSE, 1 << 20),), retry=False, processes=1, values=3)
+    ).rows
     (samples,) = row.samples("close")
     assert len(samples.ns) == 3
 
@@ -140,7 +144,19 @@ def test_close_of_a_device_and_its_iommufd(bdf: str) -> None:
 @pytest.mark.skipif(not IN_LAB, reason="takes the lab's NVMe controller; run it in the lab")
 def test_dma_is_part_of_the_cycle(cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     file = tmp_path / "run.json"
-    options = ["--bind", "--dma", "--size", "4K,64K", "--processes", "1", "--values", "5", "--output", str(file)]
+    options = [
+        "--no-retry",
+        "--bind",
+        "--dma",
+        "--size",
+        "4K,64K",
+        "--processes",
+        "1",
+        "--values",
+        "5",
+        "--output",
+        str(file),
+    ]
     done = cli("bench", "run", "--device", NVME_DEVICE, *options)
     assert done.returncode == 0, done.stderr
     written = json.loads(file.read_text())

@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 
 def measured(bdf: str, point: Point, coherency: Coherency = Coherency.ANY) -> BenchResult:
-    return runner.measure(runner.Plan(bdf, (point,), coherency, processes=1, values=1))
+    return runner.measure(runner.Plan(bdf, (point,), coherency, retry=False, processes=1, values=1))
 
 
 def flushes(result: BenchResult) -> list[FlushCount | None]:
