@@ -122,7 +122,6 @@ _ALL = (
         minutes=4,
     ),
     _vm(
-        "vtd-patched-scalable",
         "patched",
         "pytest -q tests/vtd/test_flush.py tests/vtd/test_device.py",
         "tests/vtd/test_flush.py tests/vtd/test_device.py tests/vtd/conftest.py",
@@ -207,10 +206,7 @@ _UNPROVEN = frozenset(
         "vtd-programs",
         "vtd-coherent",
         "vtd-patched",
-        "vtd-patched-scalable",
-        "validate-device",
         "incoherent-coherent",
-        "incoherent-patched",
         "incoherent-scalable",
         "incoherent-evicting",
         "mutants",

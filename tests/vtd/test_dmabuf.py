@@ -111,8 +111,8 @@ def test_registers_are_reached_and_revoked_by_a_reset(iommufd: Iommufd) -> None:
         version = nvme.region(RegionIndex.BAR0).read(8, 4)
 
         def is_read() -> bool:
-            # A read that is stopped leaves the device's buffer as it was: put zeros there before.
-            assert engine.fetch(engine.memory.iova + 0x800, 4) == bytes(4)
+            # A read that is stopped leaves the device's buffer as it was: put something else there before.
+            assert engine.fetch(engine.memory.iova + 0x800, 4) != version
             return engine.read(0x10_0008, version)
 
         with ioas.map_file(dmabuf, 0x10_0000):
