@@ -122,6 +122,7 @@ _ALL = (
         minutes=4,
     ),
     _vm(
+        "vtd-patched-scalable",
         "patched",
         "pytest -q tests/vtd/test_flush.py tests/vtd/test_device.py",
         "tests/vtd/test_flush.py tests/vtd/test_device.py tests/vtd/conftest.py",
