@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Every job of ./scripts/test, as a table: kernel, machine, tests. Run by scripts/test; see CONTRIBUTING.md."""
 
+import shlex
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -37,7 +38,8 @@ class Job:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
+    """Return the words of a command line, as a shell divides it."""
+    return tuple(shlex.split(text))
 
 
 def _native(name: str, kernel: str, command: str, inputs: str, minutes: float) -> Job:
@@ -88,21 +90,13 @@ _ALL = (
     _native("native-debug-validate", "patched-debug", "iommufd validate --brief --counts-suffice", _VALIDATE, 1),
     _native("native-patched-validate", "patched", "iommufd validate --brief --counts-suffice", _VALIDATE, 1),
     # Behind an emulated VT-d: devices, huge pages, IO page faults, tracing.
-    Job(
-        "vtd-devices",
-        ("pytest", "-q", "tests/vtd", "-k", f"not ({_PROGRAMS})"),
-        "vm",
-        ("tests/vtd",),
-        kernel="stock",
-        minutes=5,
-    ),
-    Job(
+    _vm("vtd-devices", "stock", f"pytest -q tests/vtd -k 'not ({_PROGRAMS})'", "tests/vtd", 5),
+    _vm(
         "vtd-programs",
-        ("pytest", "-q", "tests/vtd", "tests/examples", "-k", _PROGRAMS),
-        "vm",
-        _words("tests/vtd tests/examples cli docs/examples"),
-        kernel="stock",
-        minutes=8,
+        "stock",
+        f"pytest -q tests/vtd tests/examples -k '{_PROGRAMS}'",
+        "tests/vtd tests/examples cli docs/examples",
+        8,
     ),
     _vm(
         "vtd-coherent",
@@ -113,13 +107,12 @@ _ALL = (
         "--coherent",
     ),
     # Bad values need no other machine than the native one, and thousands of them.
-    Job(
+    _vm(
         "vtd-patched",
-        ("pytest", "-q", "tests/mock", "tests/vtd/test_flush.py", "-k", "not bad_values"),
-        "vm",
-        _words("tests/mock tests/vtd/test_flush.py tests/vtd/conftest.py"),
-        kernel="patched",
-        minutes=4,
+        "patched",
+        "pytest -q tests/mock tests/vtd/test_flush.py -k 'not bad_values'",
+        "tests/mock tests/vtd/test_flush.py tests/vtd/conftest.py",
+        4,
     ),
     _vm(
         "vtd-patched-scalable",

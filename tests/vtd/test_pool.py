@@ -11,7 +11,7 @@ import pytest
 from iommufd_py import pci
 from iommufd_py.lab.machine import TEST_DEVICES
 from tests.conftest import IN_LAB
-from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
+from tests.waiting import DEFAULT_SIGNALS, NO_PLUGINS, patience, wait_until
 
 SPARE = TEST_DEVICES[1]
 TAKES_IT = """
@@ -23,6 +23,8 @@ def test_it(bdf):
     {}
 """
 
+PYTEST = [*DEFAULT_SIGNALS, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *NO_PLUGINS.split()]
+
 
 @pytest.mark.skipif(not IN_LAB, reason="takes the lab's second device; 'iommufd lab run -- pytest tests/vtd' does that")
 @pytest.mark.parametrize("end", ["failure", signal.SIGINT, signal.SIGTERM])
@@ -33,19 +35,7 @@ def test_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str | 
     (tmp_path / "test_it.py").write_text(
         TAKES_IT.format("raise RuntimeError" if end == "failure" else "time.sleep(99)")
     )
-    command = [
-        *DEFAULT_SIGNALS,
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:hypothesispytest",
-        "-p",
-        "no:labgrid",
-    ]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(PYTEST, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as run:
         if end != "failure":
             wait_until(lambda: run.poll() is not None or pci.pci_device(SPARE).driver == "vfio-pci")
             assert run.poll() is None
@@ -60,23 +50,11 @@ def test_two_runs_never_have_the_same_device(monkeypatch: pytest.MonkeyPatch, tm
     before = pci.pci_device(SPARE).driver
     monkeypatch.setenv("IOMMUFD_BDF", SPARE)
     (tmp_path / "test_it.py").write_text(TAKES_IT.format("time.sleep(999)"))
-    command = [
-        *DEFAULT_SIGNALS,
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:hypothesispytest",
-        "-p",
-        "no:labgrid",
-    ]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as first:
+    with subprocess.Popen(PYTEST, cwd=tmp_path, stdout=subprocess.DEVNULL) as first:
         try:
             wait_until(lambda: first.poll() is not None or pci.pci_device(SPARE).driver == "vfio-pci")
             assert first.poll() is None
-            second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+            second = subprocess.run(PYTEST, cwd=tmp_path, capture_output=True, text=True, check=False)
             assert second.returncode == 1
             assert f"{SPARE} is held by " in second.stdout
             assert f"(process {first.pid})" in second.stdout

@@ -11,7 +11,7 @@ from iommufd_py.base.environment import Platform
 from iommufd_py.host.kmsg import record_text
 from iommufd_py.lab.tap import parse_tap
 from iommufd_py.testing import devices, requirements
-from tests.waiting import patience
+from tests.waiting import NO_PLUGINS, patience
 
 pytest_plugins = "pytester"
 
@@ -19,8 +19,8 @@ pytest_plugins = "pytester"
 @pytest.fixture(autouse=True)
 def plain_machine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine without iommufd, outside the lab, without a spare device."""
-    # The first plugin takes long to load, and the second changes the order.
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:randomly -p no:labgrid")
+    # Some of these plugins take long to load, and one changes the order.
+    monkeypatch.setenv("PYTEST_ADDOPTS", NO_PLUGINS)
     monkeypatch.setattr(requirements, "DEV_IOMMU", tmp_path / "iommu")
     monkeypatch.setattr(requirements, "IN_LAB", False)
     monkeypatch.setattr(requirements, "FORCED", False)
