@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,15 +55,22 @@ class Series:
             label and output.
         directory: directory of the result files, one for each variant, complete after each boot.
         prefix: prefix of their names.
+        cpus: the CPUs of the guest. A boot is repeated if other processes took them; empty: whatever the host does.
     """
 
     def __init__(
-        self, variants: Sequence[Variant], command: Callable[[Variant, Path], list[str]], directory: Path, prefix: str
+        self,
+        variants: Sequence[Variant],
+        command: Callable[[Variant, Path], list[str]],
+        directory: Path,
+        prefix: str,
+        cpus: Collection[int],
     ) -> None:
         self._variants = tuple(variants)
         self._command = command
         self._directory = directory
         self._prefix = prefix
+        self._cpus = cpus
         self._runs: dict[Variant, list[model.BenchResult]] = {variant: [] for variant in variants}
         self._discarded: dict[Variant, list[str]] = {variant: [] for variant in variants}
 
@@ -105,9 +112,9 @@ class Series:
         note(f"boot {done + 1} of {total}: {variant.label}{left}")
         file = self._directory / f"{self._prefix}-{re.sub(r'[^A-Za-z0-9.]+', '-', variant.label)}.json"
         while True:
-            meter = HostMeter()
+            meter = HostMeter(self._cpus) if self._cpus else None
             run_tool(self._command(variant, file))
-            disturbances = "; ".join(meter.disturbances())
+            disturbances = "; ".join(meter.disturbances()) if meter else ""
             late = time.monotonic() - start > effort.seconds
             if not disturbances or late or len(self._discarded[variant]) >= _MORE_BOOTS:
                 break

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from iommufd_py.base.coherency import Coherency
+from iommufd_py.lab.native import guest_cpu
 from iommufd_py.results import compare as comparing
 from iommufd_py.results import compare_text, finding
 
@@ -49,7 +50,8 @@ def calibrate(kernel: str, other: str | None, boots: int, minutes: float, result
         bench = ["bench", "run", "--device", "mock", "--coherency", str(variant.coherency), "--label", variant.label]
         return [*boot, "--", "iommufd", *bench, *shlex.split(_ROWS), "--output", str(file)]
 
-    before, after = Series(variants, command, results, "calibrate").measure(Effort(boots, None, minutes * 60))
+    series = Series(variants, command, results, "calibrate", {guest_cpu()})
+    before, after = series.measure(Effort(boots, None, minutes * 60))
     comparison = comparing.compare(before, after)
     table = compare_text.comparison_table(comparison)
     emit_folded(table)

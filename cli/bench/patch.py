@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`iommufd bench patch`: compare kernels of the lab side by side."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.files import write_file
 from iommufd_py.lab.cache import Variant as KernelVariant
 from iommufd_py.lab.machine import TEST_DEVICES
+from iommufd_py.lab.native import guest_cpu
 from iommufd_py.results import compare as comparing
 from iommufd_py.results import counts, cover_letter
 from iommufd_py.results.finding import PRECISION
@@ -97,9 +99,10 @@ def patch(
     """Compare the kernels of the lab, and print a table for the cover letter.
 
     The boots alternate, so that a drift of the machine affects all kernels alike. Each boot counts as one independent
-    figure. A boot during which the host was busy is repeated, at most twice for each kernel. Natively the patched
-    kernel also runs with a coherent domain, which should cost nothing. On the emulated machine the table has counts of
-    flushes, pages and page-table leaves, which are exact. Options of `bench run` after `--` choose other rows.
+    figure. A timed boot is repeated if other processes took its CPU, at most twice for each kernel. Natively the
+    patched kernel also runs with a coherent domain, which should cost nothing. On the emulated machine the table has
+    counts of flushes, pages and page-table leaves, which are exact. Options of `bench run` after `--` choose other
+    rows.
 
     \b
     Examples:
@@ -139,7 +142,8 @@ def patch(
         precision=precision / 100 if native else None,
         seconds=minutes * 60,
     )
-    measured = Series(variants, command, results, prefix).measure(effort)
+    cpus = {guest_cpu()} if native else os.sched_getaffinity(0) if times else ()
+    measured = Series(variants, command, results, prefix, cpus).measure(effort)
     comparisons = [comparing.compare(measured[0], after) for after in measured[1:]]
     repeat = ["iommufd", *sys.argv[1:]]
     text = counts.count_letter(measured, repeat)

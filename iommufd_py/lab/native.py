@@ -113,14 +113,18 @@ def run_natively(
     )
 
 
+def guest_cpu() -> int:
+    """Return the number of the CPU that a native guest runs on: the last allowed CPU. ``taskset`` allows others."""
+    return max(os.sched_getaffinity(0))
+
+
 def _on_one_cpu(argv: Sequence[str]) -> list[str]:
     """Return the command that runs *argv* on one CPU.
 
     The guest's kernel and its programs are processes that wait for each other at every system call. On two CPUs, each
-    call wakes an idle CPU twice: an empty ioctl took 96 us on an idle machine, and 14 us on one CPU. The guest takes
-    the last allowed CPU; ``taskset`` allows others.
+    call wakes an idle CPU twice: an empty ioctl took 96 us on an idle machine, and 14 us on one CPU.
     """
-    return ["taskset", "--cpu-list", str(max(os.sched_getaffinity(0))), *argv]
+    return ["taskset", "--cpu-list", str(guest_cpu()), *argv]
 
 
 def _require_memory(size_bytes: int) -> None:

@@ -3,12 +3,14 @@
 
 import os
 import signal
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from iommufd_py.bench import noise
-from iommufd_py.bench.host_noise import HostMeter
+from iommufd_py.bench import host_noise, noise
+from iommufd_py.bench.host_noise import HostMeter, work_seconds
 from iommufd_py.bench.noise import CpuTimes, NoiseMeter
 from iommufd_py.results.model import Noise
 from iommufd_py.results.noise import disturbances, loudness
@@ -74,6 +76,53 @@ def test_a_slower_cpu_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert meter.noise().slowdown == 1.6
 
 
-def test_host_tells_of_waiting_tasks() -> None:
-    meter = HostMeter()
-    assert all(isinstance(phrase, str) for phrase in meter.disturbances())
+HOST = """\
+cpu  900 0 100 5000 50 0 0 0 0 0
+cpu0 700 0 50 2000 25 0 0 0 0 0
+cpu1 {user} 10 30 3000 25 6 4 0 0 0
+intr 5 0
+procs_running 1
+"""
+
+
+def test_work_of_the_guests_cpus_is_added() -> None:
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    assert work_seconds(HOST.format(user=200), [1]) == 250 * tick
+    assert work_seconds(HOST.format(user=200), [0, 1]) == 1000 * tick
+
+
+def test_processes_of_others_on_the_guests_cpu_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stat, clock = tmp_path / "stat", iter([0.0, 10.0])
+    monkeypatch.setattr(host_noise, "_STAT", stat)
+    monkeypatch.setattr(host_noise.time, "monotonic", lambda: next(clock))
+    stat.write_text(HOST.format(user=0))
+    meter = HostMeter([1])
+    stat.write_text(HOST.format(user=5 * os.sysconf("SC_CLK_TCK")))
+    assert meter.disturbances() == ["other processes took 50% of the guest's CPU time"]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_the_guest_itself_is_no_disturbance(ended: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    monkeypatch.setattr(host_noise, "_STAT", stat)
+    stat.write_text(HOST.format(user=0))
+    meter, start = HostMeter([1]), time.monotonic()
+    child = subprocess.Popen(["sh", "-c", "while :; do :; done"])
+    while _cpu_seconds(child.pid) < 0.3:
+        time.sleep(0.02)
+    used = _cpu_seconds(child.pid)
+    child.kill()
+    if ended:
+        child.wait()
+    # Others leave this CPU alone. All of its work is the child's.
+    elapsed = time.monotonic() - start
+    monkeypatch.setattr(host_noise.time, "monotonic", lambda: start + min(elapsed, 2 * used))
+    stat.write_text(HOST.format(user=round(used * os.sysconf("SC_CLK_TCK"))))
+    assert bool(meter.disturbances()) is not ended
+    child.wait()
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the CPU time that the process *pid* has used."""
+    columns = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(columns[11]) + int(columns[12])) / os.sysconf("SC_CLK_TCK")
