@@ -3,8 +3,6 @@
 
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,19 +11,16 @@ import click
 from iommufd_py.lab.cache import VARIANTS
 from iommufd_py.lab.config import Arch, Configuration
 from iommufd_py.lab.errors import LabError
-from iommufd_py.lab.source import SERIES
-from iommufd_py.lab.tap import TapReport
+from iommufd_py.lab.machine import NativeMachine
 
 from .lab_guests import down, list_guests, run_fresh, run_warm, up
-from .lab_machine import DEBUG, DIRECTORY, NATIVE, image_of, machine_of, machine_options, virtual_machine
+from .lab_machine import DEBUG, DIRECTORY, NATIVE, SERIES_OPTION, image_of, machine_of, machine_options
+from .lab_selftest import selftest
 from .lab_space import prune_kernels, runs
 from .output import emit_json, emit_table, note
 from .types import MOST_SECONDS, FiniteFloat
 
 _OTHERS_WRITE = 0o022
-_SERIES = click.option(
-    "--series", type=click.Choice(SERIES), help="Kernel series.  [default: the newest that can be fetched]"
-)
 
 
 @click.group()
@@ -35,7 +30,7 @@ def lab() -> None:
     os.umask(os.umask(_OTHERS_WRITE) | _OTHERS_WRITE)
 
 
-for command in (up, down, list_guests, runs):
+for command in (up, down, list_guests, runs, selftest):
     lab.add_command(command)
 
 
@@ -69,7 +64,7 @@ kernel.add_command(prune_kernels)
 
 @kernel.command("build")
 @click.argument("variant", type=click.Choice(VARIANTS), default="stock")
-@_SERIES
+@SERIES_OPTION
 @click.option(
     "--arch",
     type=click.Choice(get_args(Arch)),
@@ -143,6 +138,7 @@ def build_emulator() -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     kernel: str,
+    series: str | None,
     debug: bool,
     rw: tuple[Path, ...],
     native: bool,
@@ -160,7 +156,7 @@ def run(
     warned or hung.
     """
     machine = machine_of(native, **properties)
-    image, name = image_of(kernel, Configuration("um" if native else "x86_64", debug))
+    image, name = image_of(kernel, Configuration("um" if native else "x86_64", debug), series)
     result = (None if fresh else run_warm(image, machine, command, rw=rw, timeout=timeout)) or run_fresh(
         image, machine, command, kernel_name=name, rw=rw, timeout=timeout
     )
@@ -177,82 +173,16 @@ def run(
 
 @lab.command()
 @machine_options
-def shell(kernel: str, debug: bool, memory: int, rw: tuple[Path, ...], **properties: Any) -> None:
+@NATIVE
+def shell(kernel: str, series: str | None, debug: bool, rw: tuple[Path, ...], native: bool, **properties: Any) -> None:
     """Boot a kernel and run a root shell in the guest, in this directory. Ctrl-D ends it."""
-    from iommufd_py.lab import vm
+    from iommufd_py.lab.native import run_shell_natively
+    from iommufd_py.lab.vm import run_shell
 
     if not sys.stdin.isatty():
         raise LabError("a shell needs a terminal; run a command with: iommufd lab run -- COMMAND")
-    image, name = image_of(kernel, Configuration(debug=debug))
-    sys.exit(vm.run_shell(image, virtual_machine(memory, **properties), kernel_name=name, rw=rw))
-
-
-@lab.command()
-@click.option("--kernel", type=click.Choice(VARIANTS), default="stock", help="Kernel to boot; built if necessary.")
-@_SERIES
-@DEBUG
-@click.option(
-    "--tables", is_flag=True, help="Instead check the flushes of the IOMMU's tables, on the incoherent machine."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def selftest(kernel: Any, series: str | None, debug: bool, tables: bool, as_json: bool) -> None:
-    """Run the kernel's own iommu selftests, tools/testing/selftests/iommu, in a guest and count the cases.
-
-    Exit status 1 if a case failed or did not report, or if the guest's kernel reported a fault.
-
-    With --tables, boot the kernel on a machine where the page walks of VT-d do not snoop the CPU caches, in legacy and
-    in scalable mode, and let devices do DMA. Exit status 1 if the IOMMU stopped DMA that must pass, or passed DMA that
-    it must stop.
-    """
-    if tables:
-        sys.exit(_check_tables(kernel, series, Configuration(debug=debug), as_json))
-    from iommufd_py.lab.kernel import build_kernel, selftests
-    from iommufd_py.lab.selftest import run_selftests
-
-    from .lab_progress import shown_progress
-
-    with shown_progress() as progress:
-        built = build_kernel(kernel, progress, series=series, configuration=Configuration(debug=debug))
-        programs = selftests(built, progress)
-    reports = run_selftests(built.image, programs, built.name)
-    if as_json:
-        emit_json({"schema": "iommufd-lab-selftest/1", "kernel": built.as_dict(), "programs": _as_dicts(reports)})
-    else:
-        rows = [
-            (name, *map(str, (one.planned, len(one.passed), len(one.failed), len(one.skipped), one.lost)))
-            for name, one in reports.items()
-        ]
-        click.echo(f"{built.release} {built.name}, {built.recipe.source}")
-        emit_table(("program", "cases", "passed", "failed", "skipped", "lost"), rows)
-        for one in reports.values():
-            for name in one.failed:
-                note(f"failed: {name}")
-            for name, reason in one.skipped:
-                note(f"skipped: {name}: {reason}")
-    sys.exit(not all(one.good for one in reports.values()))
-
-
-def _as_dicts(reports: Mapping[str, TapReport]) -> dict[str, Any]:
-    return {name: asdict(one) | {"lost": one.lost, "good": one.good} for name, one in reports.items()}
-
-
-def _check_tables(kernel: Any, series: str | None, configuration: Configuration, as_json: bool) -> bool:
-    """Print the faults in the tables of a kernel, and tell whether there is one."""
-    from iommufd_py.lab.emulators import build_emulator
-    from iommufd_py.lab.kernel import build_kernel
-    from iommufd_py.lab.tables import check_tables
-
-    from .lab_progress import shown_progress
-
-    with shown_progress() as progress:
-        build_emulator(progress)
-        built = build_kernel(kernel, progress, series=series, configuration=configuration)
-    results = check_tables(built.image, built.name)
-    if as_json:
-        machines = [asdict(one) for one in results]
-        emit_json({"schema": "iommufd-lab-selftest-tables/1", "kernel": built.as_dict(), "machines": machines})
-    else:
-        click.echo(f"{built.release} {built.name}, {built.recipe.source}")
-        rows = [(one.machine, "; ".join(one.problems) or "nothing is wrong") for one in results]
-        emit_table(("machine", "faults in the IOMMU's tables"), rows)
-    return any(one.problems for one in results)
+    machine = machine_of(native, **properties)
+    image, name = image_of(kernel, Configuration("um" if native else "x86_64", debug), series)
+    if isinstance(machine, NativeMachine):
+        sys.exit(run_shell_natively(image, machine, kernel_name=name, rw=rw))
+    sys.exit(run_shell(image, machine, kernel_name=name, rw=rw))

@@ -22,7 +22,9 @@ from .types import JSON_OPTION
 @machine_options
 @NATIVE
 @click.option("--stay", is_flag=True, help="Keep the guest until `lab down`, even after the shell ends.")
-def up(kernel: str, debug: bool, rw: tuple[Path, ...], native: bool, stay: bool, **properties: Any) -> None:
+def up(
+    kernel: str, series: str | None, debug: bool, rw: tuple[Path, ...], native: bool, stay: bool, **properties: Any
+) -> None:
     """Boot a warm guest, which stays up, and print its name.
 
     `iommufd lab run` with the same kernel and machine, from this directory, runs its command in the warm guest instead
@@ -31,7 +33,7 @@ def up(kernel: str, debug: bool, rw: tuple[Path, ...], native: bool, stay: bool,
     from iommufd_py.lab.warm.keeper import start_guest
 
     machine = machine_of(native, **properties)
-    image, name = image_of(kernel, Configuration("um" if native else "x86_64", debug))
+    image, name = image_of(kernel, Configuration("um" if native else "x86_64", debug), series)
     click.echo(start_guest(image, machine, kernel_name=name, rw=rw, stay=stay).name)
 
 

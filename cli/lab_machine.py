@@ -12,6 +12,7 @@ from iommufd_py.base.units import format_size
 from iommufd_py.lab.cache import VARIANTS
 from iommufd_py.lab.config import Configuration
 from iommufd_py.lab.machine import IommuModel, Machine, NativeMachine
+from iommufd_py.lab.source import SERIES
 
 from .types import SIZE, Whole, is_given, refuse_ignored
 
@@ -20,6 +21,9 @@ _MOST_NUMBER, _MOST_CPUS = (1 << 31) - 1, 255
 _KERNEL = "|".join((*VARIANTS, "PATH"))
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 DEBUG = click.option("--debug", is_flag=True, help="The configuration with lockdep and KASAN: slow, finds faults.")
+SERIES_OPTION = click.option(
+    "--series", type=click.Choice(SERIES), help="Kernel series.  [default: the newest that can be fetched]"
+)
 NATIVE = click.option(
     "--native", is_flag=True, help="User-Mode Linux: a process at native speed, with mock devices only, without root."
 )
@@ -54,6 +58,7 @@ def machine_options(function: Callable[..., None]) -> Callable[..., None]:
                 metavar=_KERNEL,
                 help="Kernel to boot: a name, built if necessary, or the path of an image.",
             ),
+            SERIES_OPTION,
             DEBUG,
             click.option("--memory", type=SIZE, default="2G", help="Memory of the guest."),
             click.option("--cpus", type=Whole(1, _MOST_CPUS), default=2, help="CPUs of the guest."),
@@ -140,7 +145,7 @@ def check_kernel_name(name: str) -> None:
         raise click.UsageError(f"there is no kernel {name!r}: give {', '.join(VARIANTS)}, or the path of an image")
 
 
-def image_of(name: str, configuration: Configuration) -> tuple[Path, str]:
+def image_of(name: str, configuration: Configuration, series: str | None = None) -> tuple[Path, str]:
     """Return the image of a kernel, and its name for the guest."""
     from iommufd_py.lab.kernel import image
 
@@ -148,9 +153,10 @@ def image_of(name: str, configuration: Configuration) -> tuple[Path, str]:
 
     check_kernel_name(name)
     named = name in VARIANTS
-    if configuration.debug and not named:
-        raise click.UsageError(
-            f"--debug is for {', '.join(VARIANTS)}; the configuration of a kernel given by its path is fixed"
-        )
+    for option, is_given_here in (("--debug", configuration.debug), ("--series", series is not None)):
+        if is_given_here and not named:
+            raise click.UsageError(
+                f"{option} is for {', '.join(VARIANTS)}; an image given by its path is built already"
+            )
     with shown_progress() as progress:
-        return image(name, progress, configuration), configuration.label(name) if named else name
+        return image(name, progress, configuration, series), configuration.label(name) if named else name

@@ -142,14 +142,20 @@ _ALL = (
     Job(
         "selftest",
         _words("iommufd lab selftest --kernel patched"),
-        inputs=_words(f"{_PATCHES} cli/lab.py"),
+        inputs=_words(f"{_PATCHES} cli/lab_selftest.py"),
+        minutes=2,
+    ),
+    Job(
+        "selftest-vfio",
+        _words("iommufd lab selftest --suite vfio --kernel patched"),
+        inputs=_words(f"{_PATCHES} cli/lab_selftest.py"),
         minutes=2,
     ),
     # Debian's archives drop a series when the next one has settled.
     Job(
         "selftest-7.2",
         _words("iommufd lab selftest --kernel patched --series 7.2"),
-        inputs=_words(f"{_PATCHES} cli/lab.py"),
+        inputs=_words(f"{_PATCHES} cli/lab_selftest.py"),
         minutes=8,
         may_be_impossible=True,
     ),
@@ -161,6 +167,7 @@ _ALL = (
     ),
     Job("bisect", _words("pytest -q tests/lab/test_bisect.py"), minutes=15, nightly=True, may_be_impossible=True),
     Job("tables", _words("iommufd lab selftest --tables"), minutes=5, nightly=True),
+    Job("pt-kunit", _words("iommufd lab selftest --suite pt-kunit --kernel patched"), minutes=5, nightly=True),
     Job("all-mutants", _words("scripts/mutants --incoherent"), minutes=70, nightly=True, may_be_impossible=True),
     Job(
         "incoherent-walk",

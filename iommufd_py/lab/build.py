@@ -85,14 +85,24 @@ def compile_changed(
         return _make(recipe, place, progress)
 
 
-def build_selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], progress: Progress) -> Path:
-    """Return the directory of the iommu selftests that belong to *kernel*. They are compiled from the kernel's own
-    source.
+def build_selftests(
+    kernel: Kernel, directory: str, tree: SourceTree, patches: Sequence[Path], progress: Progress
+) -> Path:
+    """Return the directory of the compiled selftests that belong to *kernel*, from the kernel's own source.
+
+    Args:
+        kernel: a finished kernel.
+        directory: their directory in tools/testing/selftests: ``iommu`` or ``vfio``.
+        tree: the source of the kernel.
+        patches: the patches of the kernel.
+        progress: receives the steps of the build.
 
     Raises:
-        LabError: the selftests do not compile.
+        LabError: this series has no such selftests, or they do not compile.
     """
-    programs = kernel.directory / "selftests"
+    # The first kernels of the cache had the iommu selftests alone.
+    kept = "selftests" if directory == "iommu" else f"selftests-{directory}"
+    programs = kernel.directory / kept
     if programs.exists():
         return programs
     with (
@@ -100,22 +110,26 @@ def build_selftests(kernel: Kernel, tree: SourceTree, patches: Sequence[Path], p
         _build_directory(kernel.recipe, tree, patches, progress) as place,
         place.log.open("wb", buffering=0) as output,
     ):
-        progress.step("compiling the selftests")
+        progress.step(f"compiling the {directory} selftests")
         sources = place.tree / "tools/testing/selftests"
-        suite = ["-C", str(sources / "iommu")]
+        if not (sources / directory).is_dir():
+            raise LabError(f"{kernel.recipe.source} has no {directory} selftests; choose a newer series with --series")
+        suite = ["-C", str(sources / directory)]
         suite.append(f"KHDR_INCLUDES=-isystem {place.objects / 'usr/include'}")
         included = [CONFIGS / f"selftest-{kernel.recipe.series}.h"]
         if kernel.recipe.configuration.debug:
             included.append(CONFIGS / "selftest-timeout.h")
         flags = [f"-include {file}" for file in included if file.exists()]
         suite.append(f"USERCFLAGS=-I{sources} {' '.join(flags)}")
-        with tempfile.TemporaryDirectory(prefix="selftests-", dir=place.objects.parent) as directory:
-            for arguments in ([*place.make, "headers"], ["make", *suite, f"OUTPUT={directory}"]):
+        with tempfile.TemporaryDirectory(prefix="selftests-", dir=place.objects.parent) as compiled:
+            for arguments in ([*place.make, "headers"], ["make", *suite, f"OUTPUT={compiled}"]):
                 if not run_build(arguments, _environment(), output, lambda line: None):
-                    raise LabError(f"the selftests of {kernel.recipe.source} do not compile: {explain(place.log)}")
+                    raise LabError(
+                        f"the {directory} selftests of {kernel.recipe.source} do not compile: {explain(place.log)}"
+                    )
             with cache.staging(kernel) as staged:
-                shutil.copytree(directory, staged / "selftests")
-                (staged / "selftests").rename(programs)
+                shutil.copytree(compiled, staged / kept)
+                (staged / kept).rename(programs)
     return programs
 
 

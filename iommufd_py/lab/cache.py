@@ -23,7 +23,6 @@ IMAGES: dict[Arch, Path] = {"x86_64": Path("arch/x86/boot/bzImage"), "um": Path(
 """Path of the bootable file in a build directory. The last part is its name in the cache."""
 
 _SCHEMA = "iommufd-lab-kernel/1"
-_DEBUG, _DEVICES = "debug-", "devices-"
 
 
 def config_digest(configuration: Configuration) -> str:
@@ -31,8 +30,7 @@ def config_digest(configuration: Configuration) -> str:
     nothing.
     """
     symbols = repr(sorted(parse_config(configuration.fragment).items()))
-    marks = (_DEBUG if configuration.debug else "", _DEVICES if configuration.devices else "")
-    return f"{''.join(marks)}{digest(symbols.encode())}"
+    return "-".join((*configuration.additions, digest(symbols.encode())))
 
 
 def digest(*contents: bytes) -> str:
@@ -51,7 +49,7 @@ class Recipe:
         variant: ``stock``; ``patched`` with the fixes and the series; ``patched-refined`` also with the refinement.
         series: kernel series, e.g. ``7.3``.
         source: identity of the source tree.
-        config: digest of the configuration's symbols, after ``debug-`` or ``devices-`` for one of these configurations.
+        config: digest of the configuration's symbols, after the name of each addition, as in ``debug-``.
         patches: digest of the patches, empty without any.
         compiler: first line of the compiler's version.
         arch: machine of the kernel.
@@ -73,7 +71,8 @@ class Recipe:
     @property
     def configuration(self) -> Configuration:
         """The lab's configuration that the recipe uses."""
-        return Configuration(self.arch, debug=_DEBUG in self.config, devices=_DEVICES in self.config)
+        *additions, _ = self.config.split("-")
+        return Configuration(self.arch, **dict.fromkeys(additions, True))
 
 
 @dataclass(frozen=True, slots=True)

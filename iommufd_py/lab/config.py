@@ -43,9 +43,13 @@ def needed_for_root() -> frozenset[str]:
     return frozenset(one for one in _REQUIRED["x86_64"] if "9P" in one or "VIRTIO" in one or "OVERLAY" in one)
 
 
-_DEBUG_REQUIRED = frozenset(
-    {"CONFIG_DEBUG_ATOMIC_SLEEP", "CONFIG_DEBUG_LIST", "CONFIG_KASAN", "CONFIG_PROVE_LOCKING", "CONFIG_STACKTRACE"}
-)
+# By the name of an addition.
+_ADDED_REQUIRED = {
+    "debug": frozenset(
+        {"CONFIG_DEBUG_ATOMIC_SLEEP", "CONFIG_DEBUG_LIST", "CONFIG_KASAN", "CONFIG_PROVE_LOCKING", "CONFIG_STACKTRACE"}
+    ),
+    "kunit": frozenset({"CONFIG_IOMMU_PT_KUNIT_TEST"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +61,24 @@ class Configuration:
             this machine and has the mock driver alone.
         debug: with lockdep, KASAN and similar checks, which make a kernel slow.
         devices: with all kinds of users of a PCI device (RAID, bridges, namespaces, a text console), and lockdown.
+        kunit: with the KUnit tests of the IOMMU's page tables, which run at boot.
     """
 
     arch: Arch = "x86_64"
     debug: bool = False
     devices: bool = False
+    kunit: bool = False
 
     @property
     def name(self) -> str:
         """The part of a kernel's name that tells its configuration: ``um``, ``um-debug``, ``devices``, or nothing."""
-        parts = {"um": self.arch == "um", "debug": self.debug, "devices": self.devices}
-        return "-".join(name for name, wanted in parts.items() if wanted)
+        return "-".join([*(["um"] if self.arch == "um" else []), *self.additions])
+
+    @property
+    def additions(self) -> tuple[str, ...]:
+        """The names of the fragments on top of the architecture's, without their ending."""
+        wanted = {"debug": self.debug, "devices": self.devices, "kunit": self.kunit}
+        return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
     def label(self, variant: str) -> str:
         """Return the name of a kernel for readers: ``stock``, ``patched-debug``, ``patched-um``, ..."""
@@ -76,14 +87,14 @@ class Configuration:
     @property
     def fragment(self) -> str:
         """The text of the fragments. A later line overrides an earlier one."""
-        further = {"debug.config": self.debug, "devices.config": self.devices}
-        names = [_FRAGMENTS[self.arch], *(name for name, wanted in further.items() if wanted)]
+        names = [_FRAGMENTS[self.arch], *(f"{name}.config" for name in self.additions)]
         return "".join((CONFIGS / name).read_text(encoding="utf-8") for name in names)
 
     @property
     def required(self) -> frozenset[str]:
         """Symbols that a kernel needs to boot in the lab, or to be of use there."""
-        return _REQUIRED[self.arch] | (_DEBUG_REQUIRED if self.debug else frozenset())
+        further = [_ADDED_REQUIRED[name] for name in self.additions if name in _ADDED_REQUIRED]
+        return _REQUIRED[self.arch].union(*further)
 
 
 @dataclass(frozen=True, slots=True)

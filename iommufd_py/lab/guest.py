@@ -3,6 +3,7 @@
 Pure.
 """
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -126,12 +127,37 @@ def guest_script(
     return "\n".join(lines) + "\n"
 
 
-def native_init(script: Path, python: str) -> str:
+def shell_command() -> list[str]:
+    """Return the command of a shell in a guest, for the terminal of this process."""
+    columns, rows = os.get_terminal_size(0)
+    return ["sh", "-c", f"stty rows {rows} cols {columns}; PS1='lab:\\w# ' exec bash --norc -i"]
+
+
+def native_init(script: Path, python: str, *, terminal: bool) -> str:
     """Return the first process of a User-Mode Linux: a shell script that runs *script* and powers off.
 
-    Terminals 1 and 2 of the guest carry the output and the errors of *script*. The script itself writes to pipes.
+    Args:
+        script: the script to run.
+        python: path of a Python interpreter.
+        terminal: whether *script* runs on terminal 1 of the guest, for a person. Otherwise terminals 1 and 2 carry the
+            output and the errors of *script*, which itself writes to pipes.
     """
     power_off = shlex.join([python, "-IS", "-c", "import ctypes; ctypes.CDLL(None).reboot(0x4321FEDC)"])
+    run = f"""cd /run/iommufd-lab
+try mkfifo out err
+for number in 1 2; do
+    try stty -F /dev/tty$number raw -echo
+done
+cat < out > /dev/tty1 & out=$!
+cat < err > /dev/tty2 & err=$!
+sh {_quote(script)} < /dev/null > out 2> err
+echo $? > /proc/exitcode
+# What the command left running in the background may hold its output open.
+(sleep 5; kill -9 -1) &
+wait $out $err"""
+    if terminal:
+        run = f"""setsid --ctty --wait sh {_quote(script)} < /dev/tty1 > /dev/tty1 2>&1
+echo $? > /proc/exitcode"""
     return f"""#!/bin/sh
 {_functions(f"exec {power_off}")}
 try mount -t proc proc /proc
@@ -146,18 +172,7 @@ for directory in {" ".join(OVERLAYS)}; do
     try mkdir -p $store/upper $store/work
     try mount -t overlay -o lowerdir=$directory,upperdir=$store/upper,workdir=$store/work overlay $directory
 done
-cd /run/iommufd-lab
-try mkfifo out err
-for number in 1 2; do
-    try stty -F /dev/tty$number raw -echo
-done
-cat < out > /dev/tty1 & out=$!
-cat < err > /dev/tty2 & err=$!
-sh {_quote(script)} < /dev/null > out 2> err
-echo $? > /proc/exitcode
-# What the command left running in the background may hold its output open.
-(sleep 5; kill -9 -1) &
-wait $out $err
+{run}
 exec {power_off}
 """
 

@@ -152,12 +152,12 @@ def build_changed(
     return build.compile_changed(base, tree, patches_for("patched", base.series, base.arch), change, progress)
 
 
-def image(name: str, progress: Progress, configuration: Configuration | None = None) -> Path:
-    """Return the path of an image: *name* is a variant, or the path itself."""
+def image(name: str, progress: Progress, configuration: Configuration | None = None, series: str | None = None) -> Path:
+    """Return the path of an image: *name* is a variant, of which *series* may choose the series, or the path itself."""
     configuration = configuration or Configuration()
     for variant in VARIANTS:
         if name == variant:
-            return build_kernel(variant, progress, configuration=configuration).image
+            return build_kernel(variant, progress, series=series, configuration=configuration).image
     path, arch = Path(name), configuration.arch
     if not path.is_file():
         kind = "a bzImage" if arch == "x86_64" else "a User-Mode Linux"
@@ -172,12 +172,17 @@ def image(name: str, progress: Progress, configuration: Configuration | None = N
     return path.resolve()
 
 
-def selftests(kernel: Kernel, progress: Progress) -> Path:
-    """Return the directory of the iommu selftests that belong to *kernel*. Compile them if necessary.
+def selftests(kernel: Kernel, directory: str, progress: Progress) -> Path:
+    """Return the directory of the selftests that belong to *kernel*. Compile them if necessary.
+
+    Args:
+        kernel: a finished kernel.
+        directory: their directory in tools/testing/selftests: ``iommu`` or ``vfio``.
+        progress: receives the steps of the build.
 
     Raises:
-        LabError: the selftests do not compile.
+        LabError: this series has no such selftests, or they do not compile.
     """
     recipe = kernel.recipe
     patches = patches_for(recipe.variant, recipe.series, recipe.arch)
-    return build.build_selftests(kernel, source.obtain(recipe.series, progress), patches, progress)
+    return build.build_selftests(kernel, directory, source.obtain(recipe.series, progress), patches, progress)

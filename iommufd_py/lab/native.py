@@ -17,9 +17,9 @@ from typing import BinaryIO
 from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab.confine import can_confine, confined
 from iommufd_py.lab.errors import LabError
-from iommufd_py.lab.guest import END_MARK, failure, guest_script, mount_hostfs, native_init
+from iommufd_py.lab.guest import END_MARK, failure, guest_script, mount_hostfs, native_init, shell_command
 from iommufd_py.lab.machine import NativeMachine
-from iommufd_py.lab.process import supervise
+from iommufd_py.lab.process import interact, supervise
 from iommufd_py.lab.runs import (
     RunResult,
     compile_package,
@@ -38,6 +38,9 @@ _WRITABLE = (MEMORY_DIRECTORY, Path("/dev/null"), Path("/dev/ptmx"), Path("/dev/
 # The console is the kernel log and goes to the log file. The command's two streams are descriptors 3 and 4, copies of
 # the standard streams that the supervisor reads.
 _WITH_CHANNELS = 'exec 3>&1 4>&2 >>"$0" 2>&1 </dev/null 5</dev/null 6</dev/null; exec "$@"'
+# The same, but descriptors 5 and 3 are a terminal.
+_WITH_TERMINAL = 'exec 3>&1 4>&2 5<&0 >>"$0" 2>&1 </dev/null 6</dev/null; exec "$@"'
+_LOG = "kernel.log"
 
 
 def run_natively(
@@ -73,31 +76,9 @@ def run_natively(
         LabError: the guest could not be started.
     """
     machine = machine or NativeMachine()
-    _require_memory(machine.memory_bytes)
-    shares = shared_directories([Path.cwd(), *rw])
     directory = directory or new_run_directory()
-    compile_package()
-    log, script, init = (directory / name for name in ("kernel.log", "guest.sh", "init.sh"))
-    environment = guest_environment("uml", str(machine), kernel_name or str(kernel)) | {"IOMMUFD_LAB_CPU": _cpu()}
-    script.write_text(
-        guest_script(
-            command,
-            cwd=Path.cwd(),
-            environment=environment,
-            shares=shares,
-            mount_share=mount_hostfs,
-        ),
-        encoding="utf-8",
-    )
-    init.write_text(native_init(script, sys.executable), encoding="utf-8")
-    init.chmod(0o700)
-    log.touch()
-    argv = [str(kernel.resolve()), *machine.kernel_args(), f"init={init}", f"uml_dir={directory}/", "umid=uml"]
-    argv = ["env", f"TMPDIR={MEMORY_DIRECTORY}", "sh", "-c", _WITH_CHANNELS, str(log), *argv]
-    (directory / "uml.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
-    argv = _on_one_cpu(argv)
-    if can_confine():
-        argv = confined(argv, [*shares, directory, *filter(Path.exists, _WRITABLE)])
+    argv = _prepare(kernel, command, machine, kernel_name, rw, directory, _WITH_CHANNELS)
+    log = directory / _LOG
     start = time.monotonic()
     status = supervise(argv, timeout, stdout or sys.stdout.buffer, stderr or sys.stderr.buffer)
     text = log.read_text(encoding="utf-8", errors="replace")
@@ -111,6 +92,63 @@ def run_natively(
         remark=memory_remark(text),
         kernel_log=log,
     )
+
+
+def run_shell_natively(
+    kernel: Path, machine: NativeMachine | None = None, *, kernel_name: str = "", rw: Sequence[Path] = ()
+) -> int:
+    """Start *kernel*, run a shell in the guest on this terminal, and return its exit status.
+
+    The arguments are those of :func:`run_natively`.
+
+    Raises:
+        LabError: the guest could not be started.
+    """
+    directory = new_run_directory()
+    machine = machine or NativeMachine()
+    status = interact(_prepare(kernel, shell_command(), machine, kernel_name, rw, directory, _WITH_TERMINAL))
+    text = (directory / _LOG).read_text(encoding="utf-8", errors="replace")
+    trouble = failure(text)
+    if trouble is not None:
+        raise LabError(trouble)
+    return status
+
+
+def _prepare(
+    kernel: Path,
+    command: Sequence[str],
+    machine: NativeMachine,
+    kernel_name: str,
+    rw: Sequence[Path],
+    directory: Path,
+    streams: str,
+) -> list[str]:
+    """Write the files of a run to *directory*, and return the command that starts the guest with its *streams*."""
+    _require_memory(machine.memory_bytes)
+    shares = shared_directories([Path.cwd(), *rw])
+    compile_package()
+    log, script, init = (directory / name for name in (_LOG, "guest.sh", "init.sh"))
+    environment = guest_environment("uml", str(machine), kernel_name or str(kernel)) | {"IOMMUFD_LAB_CPU": _cpu()}
+    script.write_text(
+        guest_script(
+            command,
+            cwd=Path.cwd(),
+            environment=environment,
+            shares=shares,
+            mount_share=mount_hostfs,
+        ),
+        encoding="utf-8",
+    )
+    init.write_text(native_init(script, sys.executable, terminal=streams is _WITH_TERMINAL), encoding="utf-8")
+    init.chmod(0o700)
+    log.touch()
+    argv = [str(kernel.resolve()), *machine.kernel_args(), f"init={init}", f"uml_dir={directory}/", "umid=uml"]
+    argv = ["env", f"TMPDIR={MEMORY_DIRECTORY}", "sh", "-c", streams, str(log), *argv]
+    (directory / "uml.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
+    argv = _on_one_cpu(argv)
+    if can_confine():
+        argv = confined(argv, [*shares, directory, *filter(Path.exists, _WRITABLE)])
+    return argv
 
 
 def guest_cpu() -> int:

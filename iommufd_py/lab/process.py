@@ -5,6 +5,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -142,3 +143,14 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
             waiting()
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def interact(argv: Sequence[str]) -> int:
+    """Run *argv* on this terminal to its end and return its exit status; the terminal is as before afterwards."""
+    settings = termios.tcgetattr(0)
+    child = start(argv)
+    try:
+        return child.wait()
+    finally:
+        stop(child)
+        termios.tcsetattr(0, termios.TCSAFLUSH, settings)

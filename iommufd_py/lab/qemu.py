@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import termios
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from iommufd_py.lab.emulators import FIRMWARE
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import OVERLAYS
 from iommufd_py.lab.machine import Machine
-from iommufd_py.lab.process import start, stop
 
 QEMU = "qemu-system-x86_64"
 UDEVD = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd")
@@ -66,14 +64,3 @@ def compose(
     if emulator is None:
         return [packaged, *args]
     return [str(emulator), *(word for directory in FIRMWARE for word in ("-L", directory)), *args]
-
-
-def interact(argv: Sequence[str]) -> int:
-    """Run *argv* on this terminal to its end and return its exit status; the terminal is as before afterwards."""
-    settings = termios.tcgetattr(0)
-    child = start(argv)
-    try:
-        return child.wait()
-    finally:
-        stop(child)
-        termios.tcsetattr(0, termios.TCSAFLUSH, settings)

@@ -1,36 +1,102 @@
 # SPDX-License-Identifier: MIT
-"""Run the kernel's own iommu selftests on the kernel that they belong to."""
+"""Run the kernel's own IOMMU and VFIO tests on the kernel that they belong to."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 from iommufd_py.lab import vm
 from iommufd_py.lab.errors import LabError
-from iommufd_py.lab.machine import Machine
-from iommufd_py.lab.tap import TapReport, parse_tap
+from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES, Machine, NativeMachine
+from iommufd_py.lab.native import run_natively
+from iommufd_py.lab.runs import RunResult
+from iommufd_py.lab.tap import TapReport, parse_kunit, parse_tap
 
-PROGRAMS = ("iommufd", "iommufd_fail_nth")
-"""Programs of tools/testing/selftests/iommu: the cases of the uAPI, and cases with every allocation failing in turn."""
+Suite = Literal["iommu", "vfio", "pt-kunit"]
 
+SUITES: tuple[Suite, ...] = get_args(Suite)
+"""The programs of tools/testing/selftests/iommu, those of tools/testing/selftests/vfio, and the KUnit tests of
+drivers/iommu/generic_pt."""
+
+_IOMMU = ("iommufd", "iommufd_fail_nth")
+# Not among them: vfio_pci_driver_test needs a device with a driver in libvfio, which the machine lacks.
+_VFIO = (
+    "vfio_iommufd_setup_test",
+    "vfio_pci_device_test",
+    "vfio_dma_mapping_test",
+    "vfio_dma_mapping_mmio_test",
+    "vfio_pci_device_init_perf_test",
+)
+_VFIO_DEVICES = (TEST_DEVICES[0], NVME_DEVICE)
 _MARK = "# program "
 
 
-def run_selftests(image: Path, programs: Path, kernel_name: str, *, timeout: float = 900) -> Mapping[str, TapReport]:
-    """Boot *image*, run the selftests in *programs*, and return the report of each.
+def run_iommu_suite(image: Path, programs: Path, kernel_name: str, *, timeout: float = 900) -> Mapping[str, TapReport]:
+    """Boot *image*, run the iommu selftests in *programs*, and return the report of each.
 
     Raises:
         LabError: the guest died, or its kernel reported a warning or an oops.
     """
-    output, diagnostics = io.BytesIO(), io.BytesIO()
-    script = "; ".join(f"echo '{_MARK}{name}'; {programs}/{name}" for name in PROGRAMS)
-    command = ["sh", "-c", f"{script}; true"]
     # 6.12 cannot create a mock device while another IOMMU driver is active.
-    machine = Machine(iommu="none")
+    commands = {name: f"{programs}/{name}" for name in _IOMMU}
+    return _run(commands, [], Machine(iommu="none"), image, kernel_name, timeout)
+
+
+def run_vfio_suite(image: Path, programs: Path, kernel_name: str, *, timeout: float = 900) -> Mapping[str, TapReport]:
+    """Boot *image* behind VT-d, run the vfio selftests in *programs* on its devices, and return the report of each.
+
+    Raises:
+        LabError: the guest died, or its kernel reported a warning or an oops.
+    """
+    commands = {
+        f"{name} {device}": f"{programs}/{name} {device}"
+        for device in _VFIO_DEVICES
+        for name in _VFIO
+        if (programs / name).exists()  # 6.12 has none of them, and each series since has more
+    }
+    if not commands:
+        raise LabError(f"the source of {kernel_name} has no vfio selftests; choose a newer series with --series")
+    # One case of each mode maps a page of 1 GiB.
+    machine = Machine(memory_bytes=4 << 30, options=("hugepagesz=1G", "hugepages=1"))
+    return _run(commands, [f"iommufd device bind {' '.join(_VFIO_DEVICES)}"], machine, image, kernel_name, timeout)
+
+
+def run_kunit_suite(image: Path, kernel_name: str, *, timeout: float = 600) -> Mapping[str, TapReport]:
+    """Boot the User-Mode Linux *image*, which runs its KUnit tests, and return the report of each suite.
+
+    Raises:
+        LabError: the guest died, or its kernel reported a warning or an oops outside the tests.
+    """
+    machine = NativeMachine(options=("kunit.enable=1", "kunit.autorun=1"))
+    result = run_natively(image, ["true"], machine, kernel_name=kernel_name, timeout=timeout)
+    _refuse_problem(result)
+    reports = parse_kunit(result.kernel_log.read_text(encoding="utf-8", errors="replace").splitlines())
+    if not reports:
+        raise LabError(f"the kernel ran no KUnit test; its log is {result.kernel_log}")
+    return reports
+
+
+def _run(
+    commands: Mapping[str, str], first: Sequence[str], machine: Machine, image: Path, kernel_name: str, timeout: float
+) -> Mapping[str, TapReport]:
+    """Run *commands*, by the name of their report, in one guest after the commands *first*."""
+    output, diagnostics = io.BytesIO(), io.BytesIO()
+    script = "; ".join([*first, *(f"echo '{_MARK}{name}'; {command}" for name, command in commands.items()), "true"])
     result = vm.run_in_vm(
-        image, command, machine, kernel_name=kernel_name, timeout=timeout, stdout=output, stderr=diagnostics
+        image,
+        ["sh", "-c", script],
+        machine,
+        kernel_name=kernel_name,
+        timeout=timeout,
+        stdout=output,
+        stderr=diagnostics,
     )
-    if result.problem is not None:
-        raise LabError(f"{result.problem}\n{result.log_excerpt()}")
+    _refuse_problem(result)
     _, *parts = output.getvalue().decode(errors="replace").split(_MARK)
     return {part.partition("\n")[0].strip(): parse_tap(part.splitlines()) for part in parts}
+
+
+def _refuse_problem(result: RunResult) -> None:
+    if result.problem is not None:
+        raise LabError(f"{result.problem}\n{result.log_excerpt()}")

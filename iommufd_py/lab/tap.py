@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _PLAN = re.compile(r"^1\.\.(\d+)")
+# A line of a kernel log: its time, the indentation of the report, the report.
+_LOGGED = re.compile(r"^(?:\[ *[\d.]+\] )?( *)(.*)")
 _CASE = re.compile(r"^(not )?ok \d+ (\S+)(?:.*# (SKIP)\s*(.*))?")
 
 
@@ -50,3 +52,24 @@ def parse_tap(lines: Iterable[str]) -> TapReport:
             else:
                 passed.append(name)
     return TapReport(planned, tuple(passed), tuple(failed), tuple(skipped))
+
+
+def parse_kunit(lines: Iterable[str]) -> dict[str, TapReport]:
+    """Read the reports of KUnit in a kernel log, by the name of the suite.
+
+    A suite is indented by four characters, and the parameters of a case by eight: they are part of their case.
+    Source: Documentation/dev-tools/ktap.rst.
+    """
+    suites: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in lines:
+        indent, text = _LOGGED.findall(line)[0]
+        if len(indent) == 4:
+            if text.startswith("# Subtest: "):
+                current = suites.setdefault(text.removeprefix("# Subtest: ").strip(), [])
+            else:
+                current.append(text)
+        elif not indent and text.startswith("not ok ") and not any(one.startswith("not ok ") for one in current):
+            # The suite failed outside its cases.
+            current.append(text)
+    return {name: parse_tap(report) for name, report in suites.items()}

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Boot a kernel under QEMU and run one command in it."""
 
-import os
 import shlex
 import sys
 import time
@@ -13,11 +12,11 @@ from typing import BinaryIO, Self
 from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab.emulators import cached_emulator
 from iommufd_py.lab.errors import LabError
-from iommufd_py.lab.guest import failure, guest_script, share_args
+from iommufd_py.lab.guest import failure, guest_script, share_args, shell_command
 from iommufd_py.lab.host import kvm_problem
 from iommufd_py.lab.machine import TEST_DEVICES, Accel, Machine, scratch_args
-from iommufd_py.lab.process import supervise
-from iommufd_py.lab.qemu import compose, interact
+from iommufd_py.lab.process import interact, supervise
+from iommufd_py.lab.qemu import compose
 from iommufd_py.lab.runs import (
     RunResult,
     compile_package,
@@ -97,13 +96,11 @@ def run_shell(kernel: Path, machine: Machine | None = None, *, kernel_name: str 
 
     The arguments are those of :func:`run_in_vm`.
     """
-    columns, rows = os.get_terminal_size(0)
-    prompt = f"stty rows {rows} cols {columns}; PS1='lab:\\w# ' exec bash --norc -i"
     shares = shared_directories([Path.cwd(), *rw])
     machine = machine or Machine()
     for accel in accelerators(machine):
         machine = replace(machine, accel=accel)
-        guest = _Guest.prepare(["sh", "-c", prompt], machine, kernel_name or str(kernel), shares)
+        guest = _Guest.prepare(shell_command(), machine, kernel_name or str(kernel), shares)
         guest.script.chmod(0o700)
         status = interact(guest.compose(kernel, ["--shell", str(guest.script)], {"dmesg": guest.log}))
         if guest.said_something():

@@ -2,14 +2,11 @@
 """Boots guests. What is asserted here is what a user of `iommufd lab run` relies on."""
 
 import os
-import pty
 import re
-import select
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +18,7 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import TEST_DEVICES, Machine
 from iommufd_py.lab.progress import Silent
 from iommufd_py.lab.qemu import QEMU
+from tests.lab.terminal import Person
 from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
 
 IOMMUFD = str(Path(sys.prefix, "bin/iommufd"))
@@ -247,22 +245,9 @@ def test_a_guest_that_dies_on_kvm_runs_on_an_emulated_cpu(
 
 
 def test_a_shell_on_a_terminal(image: Path, shared: Path) -> None:
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execv(IOMMUFD, [IOMMUFD, "lab", "shell", "--kernel", str(image)])
-    seen = b""
-
-    def read_until(pattern: bytes) -> None:
-        nonlocal seen
-        deadline = time.monotonic() + patience(60)
-        while re.search(pattern, seen) is None:
-            assert time.monotonic() < deadline, seen
-            if select.select([terminal], [], [], 1)[0]:
-                seen += os.read(terminal, 4096)
-
-    read_until(rb"lab:\S+# ")
-    os.write(terminal, b"echo $((6 * 7)) $PWD\n")
-    read_until(rf"42 {shared}\r".encode())
-    os.write(terminal, b"exit\n")
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+    person = Person([IOMMUFD, "lab", "shell", "--kernel", str(image)])
+    person.read_until(rb"lab:\S+# ")
+    person.type(b"echo $((6 * 7)) $PWD\n")
+    person.read_until(rf"42 {shared}\r".encode())
+    person.type(b"exit\n")
+    assert person.exit_status() == 0

@@ -30,6 +30,10 @@ def invoke(*arguments: str) -> Result:
         (["run", "--cpus", "0", "--", "true"], "0 is not in the range"),
         (["run", "--rw", "/no/such", "--", "true"], "does not exist"),
         (["run", "--kernel", "some/bzImage", "--debug", "--", "true"], "--debug is for stock, patched, patched-"),
+        (
+            ["run", "--kernel", "some/bzImage", "--series", "7.2", "--", "true"],
+            "--series is for stock, patched, patched-",
+        ),
         (["run", "--native", "--coherent", "--", "true"], "--native has one CPU, no QEMU"),
         (["run", "--native", "--memory", "64M", "--", "true"], "64 MiB are too little"),
         (["run", "--native", "--incoherent", "--", "true"], "--native has one CPU, no QEMU"),

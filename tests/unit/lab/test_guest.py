@@ -89,7 +89,7 @@ def test_the_words_of_the_command_are_no_failure() -> None:
 
 
 def test_the_first_process_of_user_mode_linux_says_what_fails_and_ends(tmp_path: Path) -> None:
-    init = native_init(Path("/no/such"), "/no/python").replace("try mount", "try false")
+    init = native_init(Path("/no/such"), "/no/python", terminal=False).replace("try mount", "try false")
     init = init.replace("exec /no/python", "exit 125 #")
     assert fail_here(init, tmp_path / "log") == "[false -t proc proc /proc]"
 
@@ -115,9 +115,9 @@ def test_shares_are_mounted_as_the_machine_wants_it() -> None:
     assert "9p" not in script
 
 
-@given(words)
-def test_the_first_process_of_user_mode_linux_is_a_valid_shell_script(name: str) -> None:
-    init = native_init(Path("/a b", name), f"/it's/{name}")
+@given(words, st.booleans())
+def test_the_first_process_of_user_mode_linux_is_a_valid_shell_script(name: str, terminal: bool) -> None:
+    init = native_init(Path("/a b", name), f"/it's/{name}", terminal=terminal)
     subprocess.run(["sh", "-n"], input=init.encode(), check=True)
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iommufd_py.lab.tap import parse_tap
+from iommufd_py.lab.tap import parse_kunit, parse_tap
 
 OUTPUT = """\
 TAP version 13
@@ -50,3 +50,55 @@ def test_every_case_is_counted_once(lines: list[str]) -> None:
     assert len(report.passed) + len(report.failed) + len(report.skipped) == cases
     assert report.lost == 0
     assert report.good == (cases > 0 and "not ok {} a.c" not in lines)
+
+
+# As a kernel logs it. Each parameter of a case has a report of its own, eight characters in.
+KUNIT = """\
+[    0.310000] KTAP version 1
+[    0.310000] 1..2
+[    0.310000]     KTAP version 1
+[    0.310000]     # Subtest: amdv1_fmt_test
+[    0.310000]     # module: iommu_amdv1
+[    0.310000]     1..3
+[    0.310000]         KTAP version 1
+[    0.310000]         # Subtest: test_entries
+[    0.310000]         ok 1 amdv1_cfg_0
+[    0.310000]         not ok 2 amdv1_cfg_1
+[    0.310000]     # test_entries: pass:1 fail:1 skip:0 total:2
+[    0.310000]     not ok 1 test_entries
+[    0.310000] clocksource: an unrelated line
+[    0.310000]     ok 2 test_bitops # SKIP no such bit
+[    0.310000]     ok 3 test_attr_from_entry
+[    0.310000] # amdv1_fmt_test: pass:1 fail:1 skip:1 total:3
+[    0.310000] not ok 1 amdv1_fmt_test
+[    0.310000]     KTAP version 1
+[    0.310000]     # Subtest: amdv1_iommu_test
+[    0.310000]     1..1
+[    0.310000]     ok 1 test_map_simple
+[    0.310000] {end}
+"""
+
+
+def test_suites_of_kunit_in_a_kernel_log() -> None:
+    reports = parse_kunit(KUNIT.format(end="ok 2 amdv1_iommu_test").splitlines())
+    assert list(reports) == ["amdv1_fmt_test", "amdv1_iommu_test"]
+    first, second = reports.values()
+    assert first.failed == ("test_entries",)
+    assert first.skipped == (("test_bitops", "no such bit"),)
+    assert first.passed == ("test_attr_from_entry",)
+    assert first.lost == 0
+    assert second.passed == ("test_map_simple",)
+    assert second.good
+
+
+def test_a_suite_that_fails_outside_its_cases_is_not_good() -> None:
+    report = parse_kunit(KUNIT.format(end="not ok 2 amdv1_iommu_test").splitlines())["amdv1_iommu_test"]
+    assert report.failed == ("amdv1_iommu_test",)
+    assert not report.good
+
+
+def test_a_kernel_that_dies_in_a_suite_has_lost_cases() -> None:
+    lines = KUNIT.splitlines()
+    report = parse_kunit(lines[: lines.index("[    0.310000]     # Subtest: amdv1_iommu_test") + 2])["amdv1_iommu_test"]
+    assert report.lost == 1
+    assert not report.good
