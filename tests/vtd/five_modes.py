@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from iommufd_py import Container, ContainerMode, DmaBuffer, IommufdError
+from iommufd_py.base.errors import DmaError
+from iommufd_py.dma import DmaEngine
 
 PAGE = 4096
 BASE = 0x10_0000
@@ -164,6 +166,28 @@ def play(container: Container, buffer: DmaBuffer, step: Step) -> Answer:
     except IommufdError as failure:
         assert failure.errno is not None
         return Answer(failure.errno)
+
+
+def reached(engine: DmaEngine, buffer: DmaBuffer, page: int) -> int | None:
+    """Let the device write to a page of the IOVAs, and return the page of *buffer* that its data reached, or None."""
+    length = engine.writes.fit(PAGE)
+    with buffer.view as view:
+        view[:] = bytes(len(view))
+    engine.sync(buffer)
+    try:
+        content = engine.write(BASE + page * PAGE, length)
+    except DmaError:
+        # The device noticed that the IOMMU stopped it.
+        engine.restart()
+        content = b""
+    engine.sync(buffer)
+    with buffer.view as view:
+        found = bytes(view)
+    if not any(found):
+        return None
+    at = found.index(content)
+    assert found == bytes(at) + content + bytes(len(found) - at - length), "the device's write reached other bytes too"
+    return at // PAGE
 
 
 def script(bdf: str, mode: ContainerMode, taken: list[Step]) -> str:

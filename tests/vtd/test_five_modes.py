@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: MIT
 """One random walk through the five modes of container, on one device: `pytest ... --steps N --seed S` repeats it."""
 
+import random
 import re
 from pathlib import Path
 
 import pytest
 
 from iommufd_py import ContainerMode, DmaBuffer, IovaRanges, vtd
+from iommufd_py.dma import open_engine
 from iommufd_py.testing.requirements import need_container
-from tests.vtd.five_modes import BASE, MANNERS, PAGE, PAGES, Answer, Bisected, Model, Step, play, script, steps
+from tests.vtd.dma import await_fault_log
+from tests.vtd.five_modes import BASE, MANNERS, PAGE, PAGES, Answer, Bisected, Model, Step, play, reached, script, steps
 
 # Between two looks at what the IOMMU and the accounting say of all mappings.
 LOOK_EVERY = 25
@@ -20,15 +23,24 @@ def accounted() -> int:
     return sum(int(number) << 10 for number in re.findall(r"^Vm(?:Lck|Pin):\s+(\d+) kB$", status, re.MULTILINE))
 
 
+def chosen(model: Model, seed: int) -> list[int]:
+    """Return a page that is mapped and one that is not, as far as there are such pages."""
+    chance = random.Random(seed)
+    groups = sorted(model.pages), sorted(frozenset(range(PAGES)) - model.pages)
+    return [chance.choice(group) for group in groups if group]
+
+
 @pytest.fixture(scope="module")
 def ranges() -> dict[ContainerMode, IovaRanges]:
     return {}
 
 
+@pytest.mark.expect_kernel_log("(?i)fault")  # the IOMMU stops the device's writes to unmapped pages
 @pytest.mark.parametrize("mode", ContainerMode, ids=str)
 def test_walk(
     bdf: str, mode: ContainerMode, ranges: dict[ContainerMode, IovaRanges], pytestconfig: pytest.Config
 ) -> None:
+    await_fault_log()
     seed, count = pytestconfig.getoption("seed"), pytestconfig.getoption("steps")
     model = Model(MANNERS[mode])
     taken: list[Step] = []
@@ -40,6 +52,8 @@ def test_walk(
 
     with need_container(mode, bdf) as container, DmaBuffer(PAGES * PAGE) as buffer:
         ranges[mode] = container.iova_ranges()
+        engine = open_engine(container.device, container)
+        own = accounted() - before
         for step in steps(seed, count):
             taken.append(step)
             expected, got = model.take(step), play(container, buffer, step)
@@ -48,8 +62,15 @@ def test_walk(
                 leaves = vtd.leaf_sizes(bdf, BASE, PAGES * PAGE)
                 wanted = {PAGE: len(model.pages)} if model.pages else {}
                 assert leaves in (None, wanted), differs(f"the leaves are {leaves} instead of {wanted}")
-                bytes_pinned = accounted() - before
+                bytes_pinned = accounted() - before - own
                 assert bytes_pinned == len(model.pages) * PAGE, differs(f"{bytes_pinned:#x} bytes are pinned")
+                for page in chosen(model, len(taken)):
+                    got_page = reached(engine, buffer, page)
+                    wanted_page = page if page in model.pages else None
+                    assert got_page == wanted_page, differs(
+                        f"a write of the device to {BASE + page * PAGE:#x} reached page {got_page} of the buffer "
+                        f"instead of {wanted_page}"
+                    )
         container.unmap_all()
         assert accounted() == before, differs("not all is unpinned after unmap_all")
     first = next(iter(ranges.values()))
