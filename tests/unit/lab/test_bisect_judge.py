@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The verdict on one commit of a bisection: from the answers of its guests, and from its times."""
+"""The verdict on one commit of a bisection, from the answers of its guests or from its times."""
 
 import json
 import random
@@ -31,7 +31,7 @@ def test_the_interval_decides_not_the_value() -> None:
 
 
 def test_a_wrong_timing_verdict_is_rare() -> None:
-    """As many looks as boots make an interval of 99 % wrong more often than 1 %; this says how often."""
+    """A decision after every boot makes a 99 % interval wrong more often than 1 %; this test measures how often."""
     chance = random.Random(1)
     wrong = undecided = 0
     for _ in range(300):
@@ -63,7 +63,7 @@ def run(status: int | None = 0, **more: object) -> RunResult:
 
 
 class TestJudge:
-    """Verdicts from the answers of guests."""
+    """Verdicts from the output of guests."""
 
     def document(self, outcome: str) -> str:
         violation = {"rule": 2, "step": "join", "what": "not flushed"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Bisections with real git on a small repository; a function in the place of builds and guests."""
+"""Bisections with real git in a small repository; a function replaces builds and guests."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with COMMITS + 1 commits, the text of whose file ``number`` is 0 to COMMITS."""
+    """A repository with COMMITS + 1 commits; its file ``number`` contains 0 in the first and COMMITS in the last."""
     path = tmp_path_factory.mktemp("original")
     git(path, "init", "-q")
     other = "".join(f"{line}\n" for line in range(20))
@@ -65,13 +65,13 @@ def tree(original: Path, tmp_path: Path) -> Path:
 
 
 def state(tree: Path) -> str:
-    """Everything that a user would call the state of a repository, and each file of git's own."""
+    """Return the state of a repository: its status, its refs, and the time of each file, git's own files included."""
     files = sorted(f"{path} {path.stat().st_mtime_ns}" for path in tree.rglob("*") if path.is_file())
     return "\n".join([git(tree, "--no-optional-locks", "status"), git(tree, "for-each-ref"), *files])
 
 
 class ByNumber:
-    """Answers by the number that a commit's file has, which it reads from the work tree, as a build does."""
+    """Tests a commit by the number in its file. It reads the file from the work tree, as a build does."""
 
     def __init__(self, clone: Clone, answer: Callable[[int], Verdict]) -> None:
         self.clone, self.answer = clone, answer
@@ -111,7 +111,7 @@ def test_the_seventh_commit_is_found_in_few_steps_and_the_tree_is_not_touched(tr
     assert found.first_bad == git(tree, "rev-parse", "HEAD~13")
     assert found.subjects[found.first_bad] == "commit 7"
     assert (found.bad_side.evidence, found.good_side.evidence) == ("number 7", "number 6")
-    assert len(asked) == len(set(asked)) <= 7  # the two ends, and log2(20) between them
+    assert len(asked) == len(set(asked)) <= 7  # 2 for the good and the bad revision, and log2(20) between them
 
 
 @pytest.mark.parametrize("first_bad", [1, 2, 10, 19, 20])
@@ -134,7 +134,7 @@ def test_commits_that_do_not_build_are_skipped(tree: Path) -> None:
     assert {8, 9, 10, 11} & set(asked)
 
 
-def test_what_only_skipped_commits_leave_open_is_said(tree: Path) -> None:
+def test_candidates_are_listed_if_only_skipped_commits_are_left(tree: Path) -> None:
     found, _ = find(tree, lambda number: Verdict.SKIP if number in (6, 7, 8) else from_7(number))
     assert found.first_bad is None
     assert {found.subjects[one] for one in found.candidates} == {f"commit {number}" for number in (6, 7, 8, 9)}
@@ -149,13 +149,13 @@ def test_what_only_skipped_commits_leave_open_is_said(tree: Path) -> None:
         (Verdict.SKIP, "the good revision .* is not good: number 0"),
     ],
 )
-def test_ends_that_are_not_what_they_should_be(tree: Path, verdict: Verdict, message: str) -> None:
+def test_a_bad_revision_that_is_good_or_a_good_one_that_is_bad(tree: Path, verdict: Verdict, message: str) -> None:
     with pytest.raises(EndsError, match=message):
         find(tree, lambda number: verdict)
-    assert not list(paths.work_dir().glob("bisect/*/"))  # nothing is left
+    assert not list(paths.work_dir().glob("bisect/*/"))  # The clone is removed.
 
 
-def test_what_a_native_guest_does_not_show_is_asked_in_virtual_machines(tree: Path) -> None:
+def test_a_fault_that_a_native_guest_does_not_show_is_searched_in_virtual_machines(tree: Path) -> None:
     guests: list[str] = []
 
     def make(clone: Clone, question: Question, guest: str, *_: object) -> ByNumber:
@@ -183,7 +183,7 @@ def test_an_interrupted_bisection_goes_on(tree: Path) -> None:
     assert state(tree) == before
     found, again = find(tree, from_7)
     assert found.subjects[found.first_bad or ""] == "commit 7"
-    assert not set(again) & set(asked[:4])  # the one that was interrupted is tested again
+    assert not set(again) & set(asked[:4])  # The interrupted commit is tested again.
     assert not list(paths.work_dir().glob("bisect/*/"))
 
 
@@ -210,14 +210,14 @@ find(Path({str(tree)!r}), answer)
 
 
 class TestTimings:
-    """Verdicts that can be wrong are tested again."""
+    """A verdict from times can be wrong, so it is tested again."""
 
     @pytest.mark.parametrize("lie", [Verdict.GOOD, Verdict.BAD])
     def test_a_wrong_verdict_is_taken_back(self, tree: Path, lie: Verdict) -> None:
         told: set[int] = set()
 
         def sometimes_wrong(number: int) -> Verdict:
-            # Once each, and only near the change, where a bisection ends up.
+            # One wrong verdict for each commit next to the change, where every bisection ends.
             if number in (6, 7) and number not in told:
                 told.add(number)
                 return lie
@@ -232,7 +232,7 @@ class TestTimings:
         _, asked = find(tree, from_7)
         assert len(asked) == len(set(asked))
 
-    def test_verdicts_that_never_stand_are_no_result(self, tree: Path) -> None:
+    def test_verdicts_that_change_each_time_are_no_result(self, tree: Path) -> None:
         last: dict[int, Verdict] = {0: Verdict.GOOD, COMMITS: Verdict.BAD}
 
         def other_than_before(number: int) -> Verdict:
@@ -240,7 +240,7 @@ class TestTimings:
                 last[number] = Verdict.BAD if last.get(number) is Verdict.GOOD else Verdict.GOOD
             return last[number]
 
-        with pytest.raises(ContradictionError, match="did not stand"):
+        with pytest.raises(ContradictionError, match="verdicts changed when tested again"):
             find(tree, other_than_before, MAP)
 
     def test_they_never_go_to_virtual_machines(self, tree: Path) -> None:
@@ -249,7 +249,7 @@ class TestTimings:
 
 
 class TestClone:
-    """The work tree that is built."""
+    """The clone and its work tree."""
 
     @pytest.fixture
     def clone(self, tree: Path, tmp_path: Path) -> Clone:
@@ -307,7 +307,7 @@ class TestClone:
         assert found.subjects[found.first_bad or ""] == "commit 7"
 
     def test_a_merged_branch(self, tree: Path) -> None:
-        """The bad commit is on a branch that was merged."""
+        """The bad commit is on a merged branch."""
         git(tree, "checkout", "-q", "-b", "side", "HEAD~18")
         (tree / "other").write_text("side\n")
         git(tree, "commit", "-q", "-a", "-m", "the bad one")
@@ -329,7 +329,7 @@ class TestClone:
 
 
 class TestCommand:
-    """The command line, with real git and a function in the place of builds."""
+    """The command line with real git; a function replaces builds."""
 
     @pytest.fixture(autouse=True)
     def answers(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[int], Verdict]]:
