@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Let setuptools put the man pages and the completion scripts into a wheel.
 
-They follow from the package as it was built, so nothing generated lies in the tree. An editable install has none.
+The built package generates these files, so the tree holds no generated file. An editable install has none of them.
 """
 
 import os
@@ -25,13 +25,13 @@ class install_data(Command):
     user_options = []  # noqa: RUF012 - as in the base class
 
     def initialize_options(self) -> None:
-        """Nothing is known yet."""
+        """Declare the attributes, as setuptools requires."""
         self.install_dir: str | None = None
         self.built: str | None = None
         self.outputs: list[str] = []
 
     def finalize_options(self) -> None:
-        """Take the places from the commands that run before."""
+        """Take the directories from the commands that run before."""
         self.set_undefined_options("install", ("install_data", "install_dir"), ("build_lib", "built"))
 
     def run(self) -> None:

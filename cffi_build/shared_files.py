@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Write the man pages and the completion scripts of ``iommufd``: ``python shared_files.py VERSION DIRECTORY``.
 
-The files follow from the command line itself, which must be importable. They lie below DIRECTORY as below ``/usr``.
-Pages have the layout of click-man; from here comes what it does not know: arguments, examples, the text of the groups.
+The files are generated from the command line, which must be importable. DIRECTORY gets the layout of ``/usr``.
+click-man formats the pages; this module adds the arguments, the examples and the help of command groups, which
+click-man leaves out.
 """
 
 import importlib.resources
@@ -18,7 +19,7 @@ from click_man.man import ManPage
 
 PROGRAM = "iommufd"
 
-# Where each shell looks for the completion of a program that a package brings.
+# The path in which each shell looks for completions from packages.
 COMPLETIONS = {
     "bash": "share/bash-completion/completions/iommufd",
     "zsh": "share/zsh/site-functions/_iommufd",
@@ -26,7 +27,7 @@ COMPLETIONS = {
 }
 MAN = "share/man/man1"
 
-# A block of a help text that click prints as it is starts with this.
+# click prints a block of a help text unchanged if it starts with this character.
 _VERBATIM = "\b"
 
 
@@ -82,7 +83,7 @@ def _first_paragraph(command: click.Command) -> str:
 
 
 def _blocks(text: str) -> Iterator[str]:
-    """Yield a help text as roff: paragraphs, and the examples in a section of their own."""
+    """Convert a help text to roff: paragraphs, and a section with the examples."""
     for number, block in enumerate(re.split(r"\n\n+", text)):
         if not block.startswith(_VERBATIM):
             yield f".PP\n{_escape(block)}" if number else _escape(block)
@@ -97,17 +98,17 @@ def _blocks(text: str) -> Iterator[str]:
 
 
 def _example(context: click.Context) -> Iterator[str]:
-    """Yield the example of a command with its output, if it has one, as roff."""
+    """Convert the recorded example of a command and its output to roff, if the command has one."""
     file = importlib.resources.files("iommufd_py.cli").joinpath("examples", f"{context.info_name}.console")
     if context.parent is not None and context.parent.parent is None and file.is_file():
         where, _, text = file.read_text().partition("\n")
         yield ".SH AN EXAMPLE AND ITS OUTPUT"
-        yield _escape(f"On {where.removeprefix('# on: ')}; three dots stand for what differs.")
+        yield _escape(f"On {where.removeprefix('# on: ')}; three dots stand for text that differs between machines.")
         yield "\n".join([".PP", ".nf", _escape(text.rstrip()), ".fi"])
 
 
 def _escape(text: str) -> str:
-    """Return *text* so that roff prints it as it is: no line of it is a request, a hyphen is an ASCII hyphen."""
+    """Escape *text* so that roff prints it unchanged: no line is a request, and a hyphen is an ASCII hyphen."""
     plain = text.replace("\\", r"\e").replace("-", r"\-")
     return re.sub(r"^(?=[.'])", r"\\&", plain, flags=re.MULTILINE)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd bisect`: find the commit of a kernel tree that broke something."""
+"""`iommufd bisect`: find the commit of a kernel tree that introduced a fault."""
 
 import sys
 import time
@@ -23,27 +23,31 @@ _GUESTS = {"native": "User-Mode Linux", "vm": "virtual machines"}
 
 
 class _Percent(FiniteFloat):
-    """A share as people write it: ``5%`` or ``5``."""
+    """A percentage: ``5%`` or ``5``."""
 
     name = "percent"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Convert the text, with or without the sign."""
+        """Convert the text, with or without the percent sign."""
         return super().convert(str(value).removesuffix("%"), param, ctx)
 
 
 @click.command()
-@click.option("--source", type=DIRECTORY, required=True, help="Kernel tree, a git repository. It is only read.")
-@click.option("--good", required=True, metavar="REV", help="Revision that is good.")
-@click.option("--bad", required=True, metavar="REV", help="Later revision that is bad.")
-@click.option("--rule", type=Whole(1, 3), help="Which commit broke this flush rule?")
-@click.option("--scenario", metavar="NAME", help="Which commit broke this scenario of `iommufd validate`?")
-@click.option("--test", metavar="NODEID", help="Which commit made this pytest test fail?")
-@click.option("--bench", metavar="'OPERATION SIZE'", help="Which commit made this slower? For example 'map 2M'.")
+@click.option(
+    "--source", type=DIRECTORY, required=True, help="Kernel tree, a git repository. The command only reads it."
+)
+@click.option("--good", required=True, metavar="REV", help="Revision that is known to be good.")
+@click.option("--bad", required=True, metavar="REV", help="Later revision that is known to be bad.")
+@click.option("--rule", type=Whole(1, 3), help="Find the commit that broke this flush rule.")
+@click.option("--scenario", metavar="NAME", help="Find the commit that broke this scenario of `iommufd validate`.")
+@click.option("--test", metavar="NODEID", help="Find the commit that made this pytest test fail.")
+@click.option(
+    "--bench", metavar="'OPERATION SIZE'", help="Find the commit that made this operation slower, for example 'map 2M'."
+)
 @click.option(
     "--threshold",
     type=_Percent(min=0.1, max=1000),
-    help=f"The smallest slowdown that counts; with --bench.  [default: {_DEFAULT_THRESHOLD:g}%]",
+    help=f"Smallest slowdown that counts, for --bench.  [default: {_DEFAULT_THRESHOLD:g}%]",
 )
 @JSON_OPTION
 def bisect(
@@ -59,16 +63,17 @@ def bisect(
 ) -> None:
     """Find the commit of a kernel tree that broke a flush rule, a scenario, a test, or a timing.
 
-    `git bisect` runs in a clone below the cache: HEAD, work tree and refs of the tree stay as they are. Each commit is
-    built incrementally and runs in a guest: a native one if that shows the difference between the two ends, else a
-    virtual machine. A commit that does not build or does not answer is skipped.
+    `git bisect` runs in a clone in the cache, so HEAD, work tree and refs of the tree do not change. Each commit is
+    built incrementally and runs in a guest: in a native guest if that shows the difference between the good and the bad
+    revision, else in a virtual machine. A commit that does not build or does not answer is skipped.
 
-    A timing boots the good kernel and that of the commit in turn, until the interval of their ratio decides. The result
-    of a timing is tested again; where it does not stand, the search goes back.
+    With --bench, the good kernel and the commit's kernel boot in turn, until the interval of their ratio decides. The
+    commit that was found is tested again; if the verdict changes, the search goes back.
 
-    After an interruption the same command goes on.
+    After an interruption, the same command continues.
 
-    Exit status: 0 the commit was found, 1 an end is not what it should be, 4 only skipped commits are left.
+    Exit status: 0 the commit was found, 1 the good revision is not good or the bad one not bad, 4 only skipped
+    commits are left.
 
     \b
     Examples:
@@ -82,13 +87,13 @@ def bisect(
 
     question = _question(rule, scenario, test, bench, threshold)
     if has_changes(source):
-        note(f"{source} has changes that are not committed; no commit has them, and they stay as they are")
+        note(f"{source} has changes that are not committed; the bisection ignores them and does not touch them")
     start = time.monotonic()
     try:
         with shown_progress() as progress:
             found = find(source, good, bad, question, progress, progress.note)
     except (KeyboardInterrupt, SystemExit):
-        note("interrupted; the same command goes on with what is known")
+        note("interrupted; the same command continues with the verdicts so far")
         raise
     seconds = time.monotonic() - start
     if as_json:
@@ -110,7 +115,7 @@ def _question(
     ((kind, subject),) = asked
     if kind is not Kind.BENCH:
         if threshold is not None:
-            raise click.UsageError("--threshold is the slowdown of --bench, which is missing")
+            raise click.UsageError("--threshold needs --bench: it is the slowdown of a timing")
         return Question(kind, subject)
     question = Question(kind, subject, (_DEFAULT_THRESHOLD if threshold is None else threshold) / 100)
     try:
@@ -122,7 +127,7 @@ def _question(
 
 def _show(question: "Question", found: "Found", seconds: float) -> None:
     if found.first_bad is None:
-        click.echo(f"{question}: the first bad commit is one of these; they could not all be tested")
+        click.echo(f"{question}: the first bad commit is one of these; some of them could not be tested")
     else:
         click.echo(f"{question}: the first bad commit is")
     for commit in found.candidates:
@@ -130,7 +135,7 @@ def _show(question: "Question", found: "Found", seconds: float) -> None:
     click.echo()
     sides = (("bad", found.bad_side), ("good", found.good_side))
     emit_facts([(name, f"{trial.commit[:12]} {trial.evidence}") for name, trial in sides])
-    back = f"; {found.returns} times a verdict did not stand" if found.returns else ""
+    back = f"; {found.returns} verdicts changed when tested again" if found.returns else ""
     click.echo(f"\n{len(found.trials)} commits, {_GUESTS[found.guest]}, {seconds:.0f} s{back}. The log:\n")
     click.echo(found.log)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd completion`: the script that lets a shell complete commands, options and device addresses."""
+"""`iommufd completion`: print the script by which a shell completes commands, options and device addresses."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -8,7 +8,7 @@ from click.shell_completion import get_completion_class
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script with which a SHELL completes commands, options and addresses of devices.
+    """Print the script by which a SHELL completes commands, options and device addresses.
 
     \b
     Examples:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd fleet`: run on many machines that labgrid lends, and give one verdict."""
+"""`iommufd fleet`: run a plan on many machines that labgrid lends, and judge all results together."""
 
 import os
 import platform
@@ -21,30 +21,32 @@ if TYPE_CHECKING:
 
 @click.group()
 def fleet() -> None:
-    """Run on many machines that labgrid lends, and give one verdict."""
+    """Run a plan on many machines that labgrid lends, and judge all results together."""
 
 
 class _PlaceName(ParamType[str]):
-    """A name that labgrid and a shell take as it is."""
+    """A name that labgrid and a shell accept without quoting."""
 
     name = "name"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text):
-            self.fail(f"{text!r} is no name of a place: letters, digits, '_', '.' and '-'", param, ctx)
+            self.fail(f"{text!r} is no name of a place: use letters, digits, '_', '.' and '-' only", param, ctx)
         return text
 
 
 @fleet.command()
-@click.option("--name", type=_PlaceName(), help="Of the place.  [default: the name of this machine]")
-@click.option("--device", "devices", type=BDF, multiple=True, metavar="BDF", help="A device that a run may take.")
+@click.option("--name", type=_PlaceName(), help="Name of the place.  [default: the name of this machine]")
+@click.option(
+    "--device", "devices", type=BDF, multiple=True, metavar="BDF", help="PCI address of a device that a run may use."
+)
 @click.option("--exporter", is_flag=True, help="Print the exporter's configuration instead.")
 @JSON_OPTION
 def tags(name: str | None, devices: tuple[str, ...], exporter: bool, as_json: bool) -> None:
     """Print the commands that make this machine a place of labgrid, with the tags by which a plan finds it.
 
-    Run it on the machine itself. The tags are what `iommufd info` sees.
+    Run this command on the machine itself. The tags come from the same facts as `iommufd info`.
 
     \b
     Examples:
@@ -55,7 +57,7 @@ def tags(name: str | None, devices: tuple[str, ...], exporter: bool, as_json: bo
     from iommufd_py.host import environment, iommus
 
     if exporter and (as_json or devices):
-        raise click.UsageError("--exporter prints no tags: leave out --json and --device")
+        raise click.UsageError("--exporter prints a configuration without tags: leave out --json and --device")
     host = platform.node()
     place = name or host.partition(".")[0]
     if exporter:
@@ -78,12 +80,12 @@ def tags(name: str | None, devices: tuple[str, ...], exporter: bool, as_json: bo
     "--coordinator", metavar="HOST:PORT", help="labgrid's coordinator.  [default: LG_COORDINATOR, or this machine]"
 )
 def run(plan: Path, output: Path, coordinator: str | None) -> None:
-    """Run PLAN on the machines it asks for, and leave what they say in a directory for `iommufd fleet report`.
+    """Run PLAN on machines with the tags it names, and write their results for `iommufd fleet report`.
 
-    Machines are reserved, lent and given back through labgrid. Each gives the devices of an earlier run back first.
-    Ctrl-C ends the steps, has the machines give their devices back, and releases them.
+    labgrid reserves, lends and takes back the machines. Before its first step, each machine gives back the devices
+    of an earlier run. Ctrl-C ends the steps, gives the devices back to their drivers, and releases the machines.
 
-    Exit status: 0 every machine came to its end, which says nothing of their verdicts; 1 one did not.
+    Exit status: 0 every machine finished, whatever the verdicts of its steps; 1 a machine did not finish.
 
     \b
     Examples:
@@ -111,14 +113,27 @@ _FORMATS = ("table", "json", "junit", "ktap", "kcidb", "html")
 
 @fleet.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--allow-lost", type=Whole(0, _MOST_LOST), default=0, metavar="N", help="So many machines may be lost.")
-@click.option("--format", "form", type=click.Choice(_FORMATS), default="table", help="kcidb: checked by kcidb-io.")
+@click.option(
+    "--allow-lost",
+    type=Whole(0, _MOST_LOST),
+    default=0,
+    metavar="N",
+    help="Number of lost machines that the verdict accepts.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_FORMATS),
+    default="table",
+    help="Format of the report; kcidb-io checks the format kcidb.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 def report(directory: Path, allow_lost: int, form: str, as_json: bool) -> None:
-    """Give one verdict on what `iommufd fleet run` left in DIRECTORY: check by check the worst, with the machine named.
+    """Judge the results that `iommufd fleet run` wrote to DIRECTORY: the worst outcome of each check, and its machines.
 
-    A machine that was lent and did not answer is lost, and fails. What one machine could not observe is not kept. Times
-    of two machines are never compared: each machine's own ratio has an interval, and their random-effects mean one too.
+    A machine that was lent and stopped answering is lost, and the report fails. A rule that one machine could not
+    observe does not count as kept. The report never compares the times of two machines: it shows the ratio of each
+    machine with its interval, and the random-effects mean of the ratios with its own interval.
 
     Exit status: 0 good, 1 violated, failed or lost, 4 something could not be observed.
 
@@ -169,10 +184,10 @@ def _show_report(found: "Report") -> None:
 @fleet.command("tmt-files")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def tmt_files(directory: Path) -> None:
-    """Write a plan and a test for tmt into DIRECTORY, for labs that lend by Beaker, Artemis or Testing Farm.
+    """Write a plan and a test for tmt into DIRECTORY, for labs that lend through Beaker, Artemis or Testing Farm.
 
-    The plan asks for a machine with an Intel IOMMU. The test runs `iommufd validate`, gives tmt a result for each
-    scenario, and fails on what the kernel log reports.
+    The plan asks for a machine with an Intel IOMMU. The test runs `iommufd validate` and gives tmt a result for each
+    scenario. It also fails if the kernel log reports a fault.
 
     \b
     Examples:

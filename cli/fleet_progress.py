@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Shows on stderr what the machines of a run do: a table that is kept up to date on a terminal, lines elsewhere."""
+"""Show the progress of each machine on stderr: as a live table on a terminal, as lines elsewhere."""
 
 import sys
 import time
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def shown_progress() -> Iterator[Callable[[int, str, str], None]]:
-    """Yield a function that takes the number of a machine, its name and what it does."""
+    """Yield a function that takes the number of a machine, its name and its current activity."""
     if not sys.stderr.isatty():
         yield _print_line
         return
-    # Imported here, as it costs more time than most commands take.
+    # Imported here, because the import takes longer than most commands.
     from rich.console import Console
     from rich.live import Live
 

@@ -56,7 +56,7 @@ class _Bar:
 
 
 def _make_bar() -> "RichProgress":
-    # Imported here, as it costs more time than most commands take.
+    # Imported here, because the import takes longer than most commands.
     from rich.console import Console
     from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress

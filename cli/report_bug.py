@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd report-bug`: one archive with what a maintainer asks for, without what identifies the machine."""
+"""`iommufd report-bug`: write one archive with the facts that a maintainer needs and without data that identifies the
+machine."""
 
 import importlib.metadata
 import io
@@ -29,8 +30,8 @@ _PACKAGES = ("cffi", "click", "jsonschema", "pyudev", "rich", "numpy", "scipy", 
 _CONTENTS = """\
 This archive was made by `iommufd report-bug`. Nothing has been sent anywhere: read it, then add it to your report.
 
-Removed: names of the host and of users, serial numbers, UUIDs, MAC and IP addresses. Look for what no program can
-know to be private: labels, names of files, texts that other drivers wrote into the kernel log.
+Removed: names of the host and of users, serial numbers, UUIDs, MAC and IP addresses. Look for private data that a
+program cannot recognise: labels, file names, messages of other drivers in the kernel log.
 
 """
 
@@ -42,14 +43,14 @@ know to be private: labels, names of files, texts that other drivers wrote into 
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write.  [default: iommufd-bug-TIME.tar.gz in this directory]",
+    help="Archive to write.  [default: iommufd-bug-TIME.tar.gz in this directory]",
 )
 def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
-    """Write an archive for a bug report: what `iommufd info` shows, versions, kernel logs, and each file RESULT.
+    """Write an archive for a bug report: the output of `iommufd info`, versions, kernel logs, and each file RESULT.
 
-    The kernel logs are that of the running kernel (root may read it) and that of the last guest of the lab. Names of
-    the host and of users, serial numbers, UUIDs, MAC and IP addresses are removed. Nothing is sent: read the archive,
-    then add it to your report.
+    The archive has the log of the running kernel, which only root may read, and the log of the lab's last guest. The
+    command removes the names of the host and of users, serial numbers, UUIDs, MAC and IP addresses. It sends nothing:
+    read the archive, then add it to your report.
 
     \b
     Examples:
@@ -61,7 +62,7 @@ def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
     files = {name: private.remove(text) for name, text in _files(results)}
     contents = _CONTENTS + "".join(f"{name}: {len(text.encode())} bytes\n" for name, text in files.items())
     try:
-        # Not over another file, and for the eyes of its owner.
+        # The archive never replaces a file, and only its owner can read it.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         raise ToolError(f"{path} exists: remove it, or choose another file with --output") from None

@@ -7,12 +7,12 @@ from pathlib import Path
 from scripts.inputs import closure
 
 ROOT = Path(__file__).resolve().parent.parent
-# A walk of thousands of steps belongs to scripts/test.
+# The walk takes thousands of steps, so only scripts/test runs it.
 _LONG = ("tests/mock/test_model.py",)
 
 
 def changed_files() -> set[Path]:
-    """Return the files that differ from the point where this branch left main, and those git does not know yet."""
+    """Return the files that changed since this branch left main, and the untracked files."""
     base = _git("merge-base", "HEAD", "main")[0]
     names = [*_git("diff", "--name-only", base), *_git("ls-files", "--others", "--exclude-standard")]
     return {ROOT / name for name in names}

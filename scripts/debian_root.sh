@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
-# Clean minimal Debian systems, for scripts that check what a user meets there. Sourced, from the root of the checkout.
+# Make and enter clean minimal Debian systems, for scripts that check an installation as a user sees it. Source this file
+# from the root of the checkout.
 
-# Where a user starts, by the README.
+# The packages that the README expects a user to have.
 start=python3,git,ca-certificates
 places=${XDG_CACHE_HOME:-$HOME/.cache}/iommufd-py/distributions
-# The way to the network is this machine's.
+# The Debian systems use the network configuration of this machine.
 network=(/etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs/ca-certificates.crt)
-# A system that debootstrap made is copied for a week: it takes minutes to make.
+# debootstrap takes minutes, so its result is kept for a week and copied.
 fresh_days=7
 
 need_root() { # PROGRAM
     if ((EUID != 0)); then
-        echo "$1: a root directory is made and entered by root only; run it with sudo" >&2
+        echo "$1: only root can make and enter a root directory; run it with sudo" >&2
         exit 4
     fi
     command -v debootstrap >/dev/null || apt-get install -y -q --no-install-recommends debootstrap >&2
@@ -54,7 +55,7 @@ enter_root() { # ROOT COMMAND...: with the mounts and variables that a system ha
     while IFS= read -r variable; do
         environment+=("$variable")
     done < <(env | grep -iE '^(https?_proxy|no_proxy|PIP_[A-Z_]+)=' || true)
-    # Some programs want their root to be a mount.
+    # Some programs require that their root is a mount point.
     unshare --mount sh -ec '
         root=$0
         mount --bind "$root" "$root"

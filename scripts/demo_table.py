@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Print two documents of `iommufd dma coherency --json` side by side: one of the stock kernel, one of the patched."""
+"""Print two documents of `iommufd dma coherency --json` side by side: the stock and the patched kernel."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ SIX = (
 
 
 def shown_reading(case: dict[str, Any]) -> str:
-    """Return the first wrong reading of a case in words; the last reading if all are right."""
+    """Return the first wrong reading of a case as text, or the last reading if all are right."""
     readings = [reading for reading in case["looks"] if not reading["right"]] or case["looks"][-1:]
     if not readings:
         return str(case["remark"])

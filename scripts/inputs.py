@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The files that decide the result of a job: its tests and the code that they import; and a digest over all."""
+"""Find the files that decide the result of a job, which are its tests and the code that they import, and digest
+them."""
 
 import ast
 import functools
@@ -7,19 +8,19 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# Whatever changes here can change every result.
+# A change in these files can change every result.
 ALWAYS = ("pyproject.toml", "scripts/setup", "tests/conftest.py", "cffi_build")
-# A test that names the command runs it as a program, which no import shows.
+# A test that contains this text runs the command as a program, so its imports do not show the dependency.
 _COMMAND = '"iommufd"'
 
 
 def digest(root: Path, tests: Iterable[str], extra: Iterable[str] = ()) -> str:
-    """Return a digest over the content of *tests*, of all that they import, and of the words in *extra*.
+    """Return a digest of *tests*, of all files that they import, and of the words in *extra*.
 
     Args:
         root: the checkout.
         tests: files and folders below *root*.
-        extra: further words that decide the result: the command, the kernel, the version of Python.
+        extra: more words that decide the result: the command, the kernel, the version of Python.
     """
     together = hashlib.sha256()
     for word in extra:
@@ -31,10 +32,10 @@ def digest(root: Path, tests: Iterable[str], extra: Iterable[str] = ()) -> str:
 
 
 def closure(root: Path, seeds: Iterable[str]) -> set[Path]:
-    """Return every file below *root* that *seeds* name or import, directly or through others.
+    """Return *seeds* and every file below *root* that they import, directly or through other files.
 
-    An import inside a function counts like one at the top. A test that starts the ``iommufd`` command depends on all of
-    the command line.
+    An import inside a function counts too. A test that starts the ``iommufd`` command depends on the whole command
+    line.
     """
     found: set[Path] = set()
     waiting = [file for seed in seeds for file in _files(root / seed)]
@@ -59,10 +60,10 @@ def imported(root: Path, file: Path) -> Iterator[Path]:
         yield from _module(root, [*base, *name])
 
 
-# Jobs share most of their files, and a parser takes far longer than everything else here.
+# Jobs share most of their files, and parsing takes most of the time, so the result is cached.
 @functools.cache
 def _imports(text: str) -> list[tuple[int, list[str]]]:
-    """Return the modules that a Python text imports, and the names from them, each with the level of the import."""
+    """Return the modules and names that a Python text imports, each with the level of the import."""
     found = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -74,16 +75,16 @@ def _imports(text: str) -> list[tuple[int, list[str]]]:
 
 
 def _module(root: Path, parts: list[str]) -> Iterator[Path]:
-    """Yield the file of a module, and those of the packages around it; nothing for a module of others."""
+    """Yield the file of a module and of its parent packages; nothing for a module of another project."""
     if parts[:1] == ["iommufd_py"] and len(parts) == 2 and not (root / "iommufd_py" / parts[1]).exists():
-        # A public name of the package comes from its API.
+        # The public names of the package come from iommufd_py/api.py.
         parts = ["iommufd_py", "api"]
     if parts[:2] == ["iommufd_py", "cli"]:
         parts = parts[1:]
     for length in range(1, len(parts) + 1):
         path = root.joinpath(*parts[:length])
         yield from (one for one in (path / "__init__.py", path.with_suffix(".py")) if one.is_file())
-        # A package's data decides as its code does.
+        # The data files of a package decide the result like its code.
         if length == len(parts) and (path / "__init__.py").is_file():
             yield from (one for one in path.rglob("*") if one.is_file() and one.suffix in (".json", ".config", ".h"))
 

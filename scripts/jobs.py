@@ -13,16 +13,16 @@ class Job:
     """One command whose exit status is a result.
 
     Attributes:
-        name: of the job, one word.
+        name: name of the job, one word.
         command: the command; in a guest, the command that the guest runs.
-        kind: on this machine, in a native guest, or in a guest behind an emulated VT-d.
-        inputs: files and folders that decide the result, with all that they import. Empty: the job runs every time.
+        kind: where the command runs: on this machine, in a native guest, or in a guest behind an emulated VT-d.
+        inputs: files and folders that decide the result, together with their imports. If empty, the job always runs.
         kernel: variant of the guest's kernel, with ``-debug`` for the debug configuration.
-        machine: further options of ``iommufd lab run``.
-        minutes: a first guess of the time it takes; long jobs start first.
-        nightly: runs with --full only.
-        may_be_impossible: exit status 4, not possible on this machine, is no failure.
-        early: needs no kernel, and runs while kernels are compiled.
+        machine: more options of ``iommufd lab run``.
+        minutes: estimate of the first run's duration; long jobs start first.
+        nightly: whether the job runs with --full only.
+        may_be_impossible: whether exit status 4, not possible on this machine, is no failure.
+        early: whether the job needs no kernel and can run while kernels are compiled.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Job:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """Return the words of a command line, as a shell divides it."""
+    """Split a command line into words like a shell."""
     return tuple(shlex.split(text))
 
 
@@ -58,15 +58,15 @@ def _incoherent(name: str, kernel: str, minutes: float, machine: str = "") -> Jo
     return _vm(name, kernel, _ON_INCOHERENT, inputs, minutes, f"--incoherent {machine}")
 
 
-# The command line of `iommufd validate`, and the scenarios that it plays.
+# The code of `iommufd validate` and its scenarios.
 _VALIDATE = "cli/main.py cli/validate.py iommufd_py/validate"
 _PATCHES = "iommufd_py/lab/patches iommufd_py/lab"
 
-# Tests on a device that start programs, which takes seconds on an emulated CPU: these tests are a job of their own.
+# Tests on a device that start programs. A start takes seconds on an emulated CPU, so these tests are a separate job.
 _PROGRAMS = "bench or cli or examples or give_back"
 
 _ALL = (
-    # On this machine. The first four take seconds. The unit tests read the headers of the kernel source.
+    # These jobs run on this machine. The first four take seconds. The unit tests read the headers of the kernel source.
     Job("ruff", _words("ruff check ."), minutes=0.1, early=True),
     Job("format", _words("ruff format --check ."), minutes=0.1, early=True),
     Job("types", _words("mypy"), minutes=0.5, early=True),
@@ -79,13 +79,13 @@ _ALL = (
         inputs=_words("tests/lab iommufd_py/lab cli"),
         minutes=6,
     ),
-    # Many machines: labgrid, hosts that one reaches by ssh, and native guests that panic and hang.
+    # Many machines: labgrid, hosts behind ssh, and native guests that panic or hang.
     Job("fleet", _words("pytest -q tests/fleet"), inputs=_words("tests/fleet iommufd_py/fleet cli"), minutes=6),
     Job("docs", _words("scripts/docs"), inputs=_words("scripts/docs docs iommufd_py cli"), minutes=2, early=True),
     # On the mock driver, at native speed: long random walks, and the rules by the kernel's own counters.
     _native("native-stock", "stock", "pytest -q tests/mock --steps 20000", "tests/mock", 2),
     _native("native-patched", "patched", "pytest -q tests/mock --steps 20000", "tests/mock", 2),
-    # The same with every memory access and every lock checked.
+    # The same, on kernels that check every memory access and every lock.
     _native("native-debug", "patched-debug", "pytest -q tests/mock", "tests/mock", 4),
     _native("native-debug-validate", "patched-debug", "iommufd validate --brief --counts-suffice", _VALIDATE, 1),
     _native("native-patched-validate", "patched", "iommufd validate --brief --counts-suffice", _VALIDATE, 1),
@@ -106,7 +106,7 @@ _ALL = (
         2,
         "--coherent",
     ),
-    # Bad values need no other machine than the native one, and thousands of them.
+    # The tests of bad values try thousands of them, and the native machine suffices for that.
     _vm(
         "vtd-patched",
         "patched",
@@ -130,7 +130,7 @@ _ALL = (
     _incoherent("incoherent-patched", "patched", 4),
     _incoherent("incoherent-scalable", "patched", 4, "--scalable"),
     _incoherent("incoherent-evicting", "patched", 2, "--evict 7 --evict-seed 1"),
-    # Does validate tell? On kernels that are wrong, and on some that are right in another way.
+    # Check that validate finds wrong kernels, and that it accepts kernels that are right in another way.
     Job(
         "mutants",
         _words("scripts/mutants --quick --incoherent"),
@@ -151,7 +151,7 @@ _ALL = (
         inputs=_words(f"{_PATCHES} cli/lab_selftest.py"),
         minutes=2,
     ),
-    # Debian's archives drop a series when the next one has settled.
+    # Debian's archives drop a series some time after the next one appears.
     Job(
         "selftest-7.2",
         _words("iommufd lab selftest --kernel patched --series 7.2"),
@@ -159,8 +159,7 @@ _ALL = (
         minutes=8,
         may_be_impossible=True,
     ),
-    # Every night.
-    # A release without its tag and without the packages that need root: changelog, files, names, checksums.
+    # Nightly jobs. The release runs without the tag and without the packages that need root.
     Job("release", _words("scripts/release --dry-run --only sdist,wheel 999.0.0"), minutes=3, nightly=True),
     Job(
         "vtd-mock", _words("pytest -q tests/mock"), "vm", _words("tests/mock"), kernel="stock", minutes=20, nightly=True
@@ -195,8 +194,8 @@ _ALL = (
     Job("bars", _words("iommufd lab run --native --kernel stock -- pytest -q tests/bars"), minutes=10, nightly=True),
 )
 
-# Nobody has seen these pass on an idle machine since the kernel series, the rooms and the command line changed.
-# They run with --full. Each returns to every run, out of this list, when somebody has seen it pass.
+# These jobs have not been seen to pass on an idle machine since the kernel series, the layout of the tree and the
+# command line changed. They run with --full. Remove a job from this list when it has been seen to pass.
 _UNPROVEN = frozenset(
     {
         "fleet",

@@ -24,18 +24,18 @@ from scripts import inputs
 from scripts.jobs import JOBS, Job
 
 ROOT = Path(__file__).resolve().parent.parent
-# An emulated guest takes 2 GiB, a compiler about as much.
+# An emulated guest needs 2 GiB; a compilation needs about as much.
 _BYTES_PER_JOB = 4 << 30
-# A job that takes twenty times its usual time hangs; a busy machine alone slows it by less.
+# A job that takes twenty times its usual time hangs. A busy machine slows a job down by less.
 _PATIENCE = 20
 _IMPOSSIBLE = 4
-# The kernels that the guests of the table boot: variant, architecture, debug.
+# The architecture of the kernel for each kind of guest.
 _KERNELS = {"native": "um", "vm": "x86_64"}
 
 
 @dataclass(frozen=True)
 class Done:
-    """The end of one job."""
+    """The result of one job."""
 
     job: Job
     status: int
@@ -44,7 +44,7 @@ class Done:
 
     @property
     def word(self) -> str:
-        """``passed``, ``failed``, ``skipped`` (it passed before) or ``impossible``."""
+        """``passed``, ``failed``, ``skipped`` (the job passed before) or ``impossible``."""
         if self.output is None:
             return "skipped"
         if self.status == _IMPOSSIBLE and self.job.may_be_impossible:
@@ -53,18 +53,18 @@ class Done:
 
 
 class Passed:
-    """The jobs that passed, by a digest of their inputs, and how long each took last; kept in the cache."""
+    """The jobs that passed, by a digest of their inputs, with their last durations. A file in the cache keeps them."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
 
     def has(self, key: str) -> bool:
-        """Whether a job with the inputs *key* passed before."""
+        """Return whether a job with the inputs *key* passed before."""
         return (self._directory / key).exists()
 
     def add(self, job: Job, key: str, seconds: float) -> None:
-        """Keep that *job* passed; its older passes go."""
+        """Record that *job* passed, and drop its older records."""
         for file in self._directory.iterdir():
             if json.loads(file.read_text())["job"] == job.name:
                 file.unlink()
@@ -72,7 +72,7 @@ class Passed:
 
 
 def build_kernels(jobs: Iterable[Job]) -> dict[tuple[str, str], str]:
-    """Build the kernels that *jobs* boot, one after the other, and return the path of each image by kind and name.
+    """Build the kernels for *jobs*, one after the other. Return the path of each image by kind and name.
 
     Raises:
         SystemExit: a kernel does not build.
@@ -106,7 +106,7 @@ def key_of(job: Job, image: str) -> str:
 
 
 class Runner:
-    """Runs jobs in threads, each job a process group of its own, and ends what still runs when it is interrupted."""
+    """Runs jobs in threads, each job in its own process group. An interruption ends the running jobs."""
 
     def __init__(self, passed: Passed, directory: Path) -> None:
         self._waiting: list[tuple[Job, str]] = []
@@ -121,7 +121,7 @@ class Runner:
 
     @contextlib.contextmanager
     def working(self, workers: int) -> Iterator[None]:
-        """Run jobs, *workers* at a time, while the block adds them, and wait for all of them at its end."""
+        """Run the jobs that the block adds, *workers* at a time, and wait for all of them at the end of the block."""
         threads = [threading.Thread(target=self._work) for _ in range(workers)]
         for thread in threads:
             thread.start()
@@ -151,7 +151,8 @@ class Runner:
             self._changed.notify_all()
 
     def _next(self) -> tuple[Job, str] | None:
-        """Wait for a job that may start and take it: one native guest at a time, as all of them use the same CPU."""
+        """Wait for a job that may start, and take it. Only one native guest runs at a time, because all use the same
+        CPU."""
         with self._changed:
             while True:
                 for position, (job, _) in enumerate(self._waiting):
@@ -204,7 +205,7 @@ class Runner:
 
 
 def show(done: Done) -> None:
-    """Print the end of a job: one line and its last words if it passed, all of its output if it failed."""
+    """Print the result of a job: one line with its last output if it passed, all of its output if it failed."""
     assert done.output is not None
     lines = done.output.read_text(errors="replace").splitlines()
     if done.word == "failed":
@@ -216,7 +217,7 @@ def show(done: Done) -> None:
 
 
 def chosen_jobs(only: Sequence[str], full: bool) -> list[Job]:
-    """Return the jobs whose name matches one of *only*, or all; with *full* those of every night as well."""
+    """Return the jobs whose name matches one of *only*, or all jobs. *full* adds the nightly jobs."""
     jobs = [job for job in JOBS if full or not job.nightly]
     return [job for job in jobs if any(fnmatchcase(job.name, pattern) for pattern in only)] if only else jobs
 
@@ -224,19 +225,21 @@ def chosen_jobs(only: Sequence[str], full: bool) -> list[Job]:
 def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="scripts/test", description="Run the tests, two jobs at a time.")
-    parser.add_argument("--all", action="store_true", help="run also the jobs that passed with the same content before")
-    parser.add_argument("--full", action="store_true", help="run also the jobs of every night: hours")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="run jobs of this name, as 'vtd-*'")
+    parser.add_argument("--all", action="store_true", help="also run jobs that passed before with the same content")
+    parser.add_argument("--full", action="store_true", help="also run the nightly jobs, which takes hours")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="run only jobs of this name, for example 'vtd-*'"
+    )
     parser.add_argument("--list", action="store_true", help="list the jobs and run nothing")
     options = parser.parse_args()
     jobs = chosen_jobs(options.only, options.full)
     if options.list:
         for job in JOBS:
-            print(f"{job.name:24}{'every night' if job.nightly else '':14}{shlex.join(command_of(job))}")
+            print(f"{job.name:24}{'nightly' if job.nightly else ''}{shlex.join(command_of(job))}")
         return 0
     if not jobs:
         parser.error(f"no job is called {' or '.join(options.only)}; --list shows all")
-    # A runner or nohup may have made this process deaf to Ctrl-C, and children inherit that.
+    # A CI runner or nohup may have ignored SIGINT in this process, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     passed = Passed(cache_root() / "passed")
@@ -257,7 +260,7 @@ def main() -> int:
 
     try:
         with runner.working(max(1, min(2, memory // _BYTES_PER_JOB))):
-            # These need no kernel, and the first answer comes while kernels are compiled.
+            # These jobs need no kernel. Their results come while kernels are compiled.
             add([job for job in jobs if job.early], {})
             add([job for job in jobs if not job.early], build_kernels(jobs))
     except KeyboardInterrupt:

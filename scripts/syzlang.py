@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Write descriptions for syzkaller of the ioctls of /dev/iommu that its dev_iommu.txt lacks, from cffi_build/abi.
+"""Write syzkaller descriptions of the /dev/iommu ioctls that its dev_iommu.txt lacks, generated from cffi_build/abi.
 
 ``python -m scripts.syzlang`` writes docs/upstream/dev_iommu.txt; see docs/upstream/index.md.
 """
@@ -11,11 +11,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = ROOT / "cffi_build/abi/iommufd.h"
-# The mock driver's types of viommu, event queue and hardware queue: a fuzzer needs no hardware for them.
+# The mock driver's types of vIOMMU, event queue and hardware queue, for which a fuzzer needs no hardware.
 TEST_HEADER = ROOT / "cffi_build/abi/iommufd_test.h"
 OUTPUT = ROOT / "docs/upstream/dev_iommu.txt"
 
-# The ioctls that are missing there, each with its structure.
+# The ioctls that dev_iommu.txt lacks, each with its structure.
 MISSING = {
     "IOMMU_IOAS_MAP_FILE": "iommu_ioas_map_file",
     "IOMMU_IOAS_CHANGE_PROCESS": "iommu_ioas_change_process",
@@ -27,7 +27,7 @@ MISSING = {
     "IOMMU_HW_QUEUE_ALLOC": "iommu_hw_queue_alloc",
 }
 
-# Resources by the field that holds one. dev_iommu.txt has the first three and the file descriptor of /dev/iommu.
+# Fields that hold a resource, with the resource. dev_iommu.txt declares the first three and fd_iommufd.
 KNOWN = {"ioas_id": "ioas_handle", "hwpt_id": "hwpt_handle", "dev_id": "idev_handle"}
 NEW = {
     "fault_id": "fault_handle",
@@ -38,11 +38,11 @@ NEW = {
     "veventq_fd": "fd_iommu_veventq",
     "hw_queue_id": "hw_queue_handle",
 }
-# A file that can be mapped: memfd, or a DMA buffer.
+# A file that can be mapped: a memfd or a dma-buf.
 FILE = "fd"
-# Objects with an id of their own are destroyed by it.
+# IOMMU_DESTROY takes the id of an object.
 DESTROYED = ("fault_id", "viommu_id", "vdevice_id", "veventq_id", "hw_queue_id")
-# The kernel reads these fields and writes them.
+# The kernel both reads and writes these fields.
 IN_AND_OUT = {("iommu_ioas_map_file", "iova"), ("iommu_ioas_noiommu_get_pa", "length")}
 
 _WIDTHS = {"__u32": "int32", "__s32": "int32", "__u16": "int16", "__aligned_u64": "int64"}
@@ -50,7 +50,7 @@ _WIDTHS = {"__u32": "int32", "__s32": "int32", "__u16": "int16", "__aligned_u64"
 
 @dataclass(frozen=True)
 class Field:
-    """One member of a structure: its C type, its name, and the enumeration that its comment names, or nothing."""
+    """One member of a structure: its C type, its name, and the enumeration in its comment, if any."""
 
     type: str
     name: str
@@ -107,7 +107,7 @@ def describe(structure: str, field: Field) -> str:
 
 
 def document(header: str, test_header: str) -> str:
-    """Return the whole text of descriptions."""
+    """Return the descriptions as text."""
     return "\n".join(_lines(header, test_header)) + "\n"
 
 
@@ -142,7 +142,7 @@ def _lines(header: str, test_header: str) -> Iterator[str]:
         yield from [f"\tid\t{NEW[name]}", "}"]
     yield ""
     for enumeration in used:
-        if enumeration != "iommufd_ioas_map_flags":  # dev_iommu.txt has it
+        if enumeration != "iommufd_ioas_map_flags":  # dev_iommu.txt declares this enumeration.
             mock = re.findall(rf"\b({enumeration.upper()}_SELFTEST) =", test_header)
             yield f"{enumeration} = {', '.join([*enumerators(header, enumeration), *mock])}"
 

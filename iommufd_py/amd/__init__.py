@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""AMD IOMMU: its feature registers decoded, and the coherency of its domains."""
+"""The AMD IOMMU: decodes its feature registers and derives the coherency of its domains."""
 
 from iommufd_py.amd.coherency import TableFormat, flushes_of_amd, table_format
 from iommufd_py.amd.registers import EFR, EFR2, Features

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The coherency of domains behind an AMD IOMMU, and the format of their page tables. Pure.
+"""Derive the coherency of domains behind an AMD IOMMU, and the format of their page tables.
 
-The driver claims that every domain enforces cache coherency. That is so for page tables of format v1: the driver sets
-the Force Coherency bit in their entries. Entries of format v2 are those of the CPU and have no such bit. There the
-claim is wrong for a device that asks for no snooping, and a kernel that decides by it whether to flush the data pages
-does not flush them.
+The driver claims that every domain enforces cache coherency. The claim is true for page tables of format v1: the
+driver sets the Force Coherency bit in their entries. Format v2 is the format of the CPU and has no such bit. With v2,
+the claim is wrong for a device that asks for no snooping, and a kernel that trusts the claim does not flush the data
+pages.
 
 Source: amdv2_ops and amd_iommu_enforce_cache_coherency() in drivers/iommu/amd/iommu.c.
 """
@@ -31,9 +31,9 @@ class TableFormat(StrEnum):
 
 
 def table_format(command_line: str, features: Features | None) -> TableFormat:
-    """Return the format for devices without PASID, by the kernel's command line and the IOMMU's features.
+    """Return the format for devices without PASID. It follows from the kernel's command line and the IOMMU's features.
 
-    The kernel takes v2 also where the IOMMU names no levels of v1. It takes v1 where v2 is wished and cannot be.
+    The kernel also uses v2 if the IOMMU reports no levels for v1. It uses v1 if v2 is requested but not supported.
 
     Source: parse_amd_iommu_options() and early_amd_iommu_init() in drivers/iommu/amd/init.c.
     """
@@ -51,7 +51,7 @@ def flushes_of_amd(table: TableFormat, dma_cc: bool | None = None) -> Flushes:
 
     Args:
         table: the format of its page table.
-        dma_cc: what VFIO_DMA_CC_IOMMU answered for a HWPT; None predicts it.
+        dma_cc: the answer to VFIO_DMA_CC_IOMMU for the HWPT; None to predict it.
     """
     evidence = _V1 if table is TableFormat.V1 else _V2
     shown = f"{evidence} (predicted)" if dma_cc is None else f"{answered(dma_cc)}; {evidence}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The Extended Feature Registers of an AMD IOMMU, bit by bit. Pure.
+"""Decode the Extended Feature Registers of an AMD IOMMU, bit by bit.
 
 Source: AMD I/O Virtualization Technology (IOMMU) Specification, publication 48882, "MMIO Offset 0030h IOMMU Extended
 Feature Register" and "MMIO Offset 01A0h IOMMU Extended Feature 2 Register"; FEATURE_* in
@@ -20,13 +20,13 @@ EFR = (
     Field("AttrFWSup", 51, "the attribute of a translation goes back to the device"),
     Field("EPHSup", 50, "enhanced handling of page requests"),
     Field("HASup", 49, "access bits in the host's page tables"),
-    Field("GIoSup", 48, "guest page tables for DMA without PASID: what pgtbl_v2 takes"),
+    Field("GIoSup", 48, "guest page tables for DMA without PASID, which amd_iommu=pgtbl_v2 needs"),
     Field("MsiCapMmioSup", 46, "the MSI capability can be reached through MMIO"),
     Field("PerfOptSup", 45, "performance optimization"),
-    Field("BlkStopMrkSup", 44, "stop markers of page requests can be blocked"),
+    Field("BlkStopMrkSup", 44, "PRI stop markers can be blocked"),
     Field("MarcSup", 42, "address routing (MARC): aperture registers, as a code", 2),
     Field("PprAutoRspSup", 41, "page requests can be answered by hardware"),
-    Field("PprOvrflwEarlySup", 40, "an early warning before the page-request log overflows"),
+    Field("PprOvrflwEarlySup", 40, "warns before the page-request log overflows"),
     Field("DevTblSegSup", 38, "segments of the device table, as a power of two", 2),
     Field("USSup", 37, "user and supervisor in guest page tables"),
     Field("PASmax", 32, "width of a PASID in bits, less one", 5),
@@ -53,21 +53,21 @@ EFR = (
 EFR2 = (
     Field("SnpPageMode0Sup", 13, "page mode 0 with secure nested paging"),
     Field("HtRangeIgnore", 11, "addresses of the HyperTransport range are translated"),
-    Field("NumIntRemapSup", 8, "interrupts a device can have, as a code: 1 for 2048", 2),
+    Field("NumIntRemapSup", 8, "number of interrupts of a device, as a code: 1 means 2048", 2),
     Field("SnpAvicSup", 5, "guest virtual APIC with secure nested paging, as a code", 3),
-    Field("GCR3TRPMode", 3, "the guest CR3 table is named by a system physical address"),
+    Field("GCR3TRPMode", 3, "the guest CR3 table has a system physical address"),
     Field("SevSnpIoSup", 1, "trusted I/O with secure nested paging"),
 )
 """The fields of the Extended Feature 2 Register that Linux uses, highest bit first."""
 
-# The walk levels that a code of HATS and GATS stands for; 3 is reserved.
+# The number of walk levels for each code of HATS and GATS; code 3 is reserved.
 _LEVELS = {0: 4, 1: 5, 2: 6}
 _BY_NAME = {field.name: field for field in EFR}
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """The Extended Feature Register, and what its numbers come to.
+    """The Extended Feature Register and the values that its fields encode.
 
     Attributes:
         efr: the register.
@@ -76,27 +76,28 @@ class Features:
     efr: int
 
     def __getitem__(self, name: str) -> int:
-        """Return the field *name*; KeyError for none."""
+        """Return the field *name*. Raise KeyError if the register has no such field."""
         return _BY_NAME[name].of(self.efr)
 
     @property
     def host_levels(self) -> int | None:
-        """Levels of a host page table (v1) at most; None for a reserved code."""
+        """Largest number of levels of a host page table (v1); None for a reserved code."""
         return _LEVELS.get(self["HATS"])
 
     @property
     def guest_levels(self) -> int | None:
-        """Levels of a guest page table (v2) at most; None without them, or for a reserved code."""
+        """Largest number of levels of a guest page table (v2); None without guest translation, or for a reserved
+        code."""
         return _LEVELS.get(self["GATS"]) if self["GTSup"] else None
 
     @property
     def pasid_bits(self) -> int:
-        """Width of a PASID, 0 without guest translation, which PASIDs take."""
+        """Width of a PASID in bits; 0 without guest translation, which PASIDs need."""
         return self["PASmax"] + 1 if self["GTSup"] else 0
 
     @property
     def dirty_tracking(self) -> bool:
-        """Whether the IOMMU marks the pages that DMA wrote to, in host page tables."""
+        """Whether the IOMMU sets dirty bits in host page tables for pages that DMA writes to."""
         return bool(self["HASup"] and self["HDSup"])
 
     @property

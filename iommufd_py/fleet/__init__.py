@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Run on many machines that labgrid lends, and give one verdict."""
+"""Run a plan on many machines that labgrid lends, and judge all results together."""

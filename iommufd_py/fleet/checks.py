@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What each machine says: one check for each rule and each step, from the files that it left. Pure but for reading."""
+"""The checks of each machine, read from its result files: one check for each rule and each step."""
 
 import json
 import re
@@ -14,17 +14,17 @@ from iommufd_py.fleet.record import LOG, RunnerRecord, RunnerState, StepRecord, 
 
 
 class Outcome(StrEnum):
-    """The end of a check, the worst first."""
+    """The outcome of a check; the worst comes first."""
 
     VIOLATED = "violated"
     FAILED = "failed"
     LOST = "lost"
-    """The machine was lent, and did not answer: worse than everything but what was seen to be wrong."""
+    """The machine was lent and stopped answering. Only a violation or a failure that was seen is worse."""
     ERROR = "error"
-    """It did not come to its end; that says nothing good about the kernel."""
+    """The check did not finish, so nothing good is known about the kernel."""
     NOT_OBSERVED = "not observed"
     COUNTS_AGREE = "counts agree"
-    """The kernel flushed as many pages as it should; which ones, and when, was not seen."""
+    """The kernel flushed the right number of pages. Which pages, and when, was not observed."""
     KEPT = "kept"
     PASSED = "passed"
 
@@ -34,10 +34,10 @@ BAD = frozenset({Outcome.LOST, Outcome.VIOLATED, Outcome.FAILED, Outcome.ERROR})
 GOOD = frozenset({Outcome.KEPT, Outcome.PASSED})
 
 MACHINE = "machine"
-"""Name of the check that the machine came to its end."""
+"""Name of the check that the machine finished its plan."""
 _RULES = ("1", "2", "3")
 _SHOWN = 300
-# Of `iommufd validate --json`: the outcomes that are no state of a rule.
+# Outcomes of a scenario in `iommufd validate --json` that a rule cannot have.
 _VALIDATE = {
     "kept": Outcome.KEPT,
     "counts agree": Outcome.COUNTS_AGREE,
@@ -57,10 +57,10 @@ _STATES = {
     RunnerState.STOPPED: Outcome.NOT_OBSERVED,
 }
 _STEP_STATES = {
-    StepState.FAILED: (Outcome.ERROR, "it could not be begun, or its results could not be fetched"),
-    StepState.TIMED_OUT: (Outcome.FAILED, "it was ended at its deadline"),
-    StepState.LOST: (Outcome.LOST, "the machine did not answer any more"),
-    StepState.STOPPED: (Outcome.NOT_OBSERVED, "the run was ended"),
+    StepState.FAILED: (Outcome.ERROR, "the step could not be started, or its results could not be fetched"),
+    StepState.TIMED_OUT: (Outcome.FAILED, "the step was stopped at its deadline"),
+    StepState.LOST: (Outcome.LOST, "the machine stopped answering"),
+    StepState.STOPPED: (Outcome.NOT_OBSERVED, "the run was stopped"),
 }
 
 
@@ -69,12 +69,12 @@ class Check:
     """One check on one kernel of one machine.
 
     Attributes:
-        kernel: name in the plan, empty for the machine itself.
-        name: ``rule 1``, or the name of a step.
-        outcome: its end.
-        detail: why it is not good; how much of it was seen.
-        accepted: whether it counts as good although it is not, because the plan says so.
-        seconds: its duration; 0 where it has none of its own.
+        kernel: its name in the plan; empty for a check of the machine itself.
+        name: ``rule 1`` for example, or the name of a step.
+        outcome: how the check ended.
+        detail: why the outcome is not good, or how much of the check ran.
+        accepted: whether the plan accepts this outcome although it is not good.
+        seconds: duration of the check; 0 for a check without a duration of its own.
     """
 
     kernel: str
@@ -85,13 +85,13 @@ class Check:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        # Consoles and logs of other machines hold anything; XML, KCIDB and terminals take text only.
+        # The consoles and logs of other machines can hold any byte, but XML, KCIDB and terminals accept text only.
         plain = re.sub(r"[^\t\n\x20-\ud7ff\ue000-\ufffd]", "?", self.detail)
         object.__setattr__(self, "detail", plain)
 
     @property
     def is_good(self) -> bool:
-        """Whether it is as good as was asked for."""
+        """Whether the outcome is good, or accepted by the plan."""
         return self.accepted or self.outcome in GOOD
 
 
@@ -101,13 +101,13 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
 
 
 def machine_check(record: RunnerRecord) -> Check:
-    """Return the check that the machine came to its end."""
-    reason = "its worker ended without a word" if record.state is RunnerState.RUNNING else record.reason
+    """Return the check that the machine finished its plan."""
+    reason = "its worker ended without a report" if record.state is RunnerState.RUNNING else record.reason
     return Check("", MACHINE, _STATES[record.state], reason)
 
 
 def checks_of(record: RunnerRecord, folder: Path) -> list[Check]:
-    """Return the checks of a machine, each once: the worst of its repetitions."""
+    """Return the checks of a machine. Of the repetitions of a check, the worst counts."""
     found: dict[tuple[str, str], Check] = {}
     for step in record.steps:
         for check in _checks_of_step(step, folder / step.folder):
@@ -130,7 +130,7 @@ def _checks_of_step(step: StepRecord, folder: Path) -> Iterator[Check]:
     try:
         yield from _READERS[step.kind](step, folder, outcome)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ElementTree.ParseError) as failure:
-        # Exit status 4, or 1, without a document: the command refused, and says why.
+        # Exit status 1 or 4 without a document: the command refused, and its log gives the reason.
         if outcome is Outcome.PASSED:
             yield from _all_of(step, Outcome.ERROR, f"its result cannot be read: {failure}")
         else:
@@ -138,7 +138,7 @@ def _checks_of_step(step: StepRecord, folder: Path) -> Iterator[Check]:
 
 
 def _all_of(step: StepRecord, outcome: Outcome, detail: str) -> Iterator[Check]:
-    """Yield one outcome for all that the step was to show."""
+    """Yield the same outcome for every check of the step."""
     if step.kind == "validate":
         for number in _RULES:
             yield Check(step.kernel, f"rule {number}", outcome, detail)
@@ -146,17 +146,17 @@ def _all_of(step: StepRecord, outcome: Outcome, detail: str) -> Iterator[Check]:
 
 
 def _message(folder: Path) -> str:
-    """Return the last line of a step's log that says something; of an error as JSON, its text."""
+    """Return the last line with text in the log of a step. If the line is an error in JSON, return its message."""
     try:
         lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return "it left no log"
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return "the step left no log"
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "the log of the step is empty")
     try:
         document = json.loads(last)
         last = str((document.get("error") or document["skipped"])["message"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        pass  # it is text
+        pass  # The line is plain text.
     return last[:_SHOWN]
 
 
@@ -181,13 +181,13 @@ def _validate(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check
         yield Check(step.kernel, f"rule {number}", outcome, detail, suffice and outcome is Outcome.COUNTS_AGREE)
     outcome = _VALIDATE[document["outcome"]]
     if status is Outcome.FAILED and outcome not in BAD:
-        raise ValueError(f"the exit status is 1, but its outcome is {outcome}")
+        raise ValueError(f"the exit status is 1, but the outcome in result.json is {outcome}")
     detail = f"in {_listed([one['name'] for one in bad])}" if bad else "; ".join(document["doubts"])
     yield Check(step.kernel, step.name, outcome, detail, suffice and outcome is Outcome.COUNTS_AGREE, step.seconds)
 
 
 def _cases(key: str, name: str, wrong: str, schema: str) -> Any:
-    """Return the reader of a document with cases that have a verdict each."""
+    """Return a function that reads a document with cases, each with a verdict."""
 
     def read(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
         cases = _document(folder, schema)[key]
@@ -213,7 +213,7 @@ def _pytest(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
 
 
 def _bench(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
-    # The file is whole or not there; what reads it for a comparison checks it against its schema.
+    # The tool writes the file whole or not at all. The code that compares results checks it against its schema.
     (folder / "result.json").stat()
     yield Check(step.kernel, step.name, status, "", seconds=step.seconds)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The verdict over all machines as text, JSON, JUnit and KTAP. Pure."""
+"""Format the verdict on all machines as text, JSON, JUnit and KTAP."""
 
 import re
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def headline(report: Report) -> str:
 
 
 def check_rows(report: Report) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each check: kernel, check, outcome, number of machines by outcome, the machines, why."""
+    """Yield a row for each check: kernel, check, outcome, number of machines by outcome, the machines, the reason."""
     for one in report.lines:
         mark = "" if one.judged else " (baseline)"
         yield (
@@ -74,13 +74,14 @@ def _by_rank(pair: tuple[Outcome, int]) -> int:
 
 
 def named(line: Line) -> str:
-    """Return the names of a line's machines, not more than a few."""
+    """Return the names of the machines of a line, shortened if there are many."""
     more = len(line.runners) - _NAMED
     return " ".join(line.runners[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def ratio_rows(rows: tuple[Row, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each benchmark: kernel, operation, mean ratio, its interval, I2, machines, the extremes."""
+    """Yield a row for each benchmark: kernel, operation, mean ratio, its interval, I2, machines, lowest and highest
+    ratio."""
     for one in rows:
         mean = one.mean
         ordered = sorted(one.ratios, key=lambda ratio: ratio.value)
@@ -130,7 +131,7 @@ def _junit_kind(report: Report, runner: Runner, check: Check) -> str:
 
 
 def _is_skip(report: Report, runner: Runner, check: Check) -> bool:
-    """Tell whether a check neither passed nor failed: not seen, forgiven, or on the baseline."""
+    """Return whether a check neither passed nor failed: it was not observed, is accepted, or ran on the baseline."""
     if check.is_good:
         return False
     on_baseline = bool(check.kernel) and check.kernel == report.baseline

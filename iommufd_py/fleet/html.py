@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The verdict over all machines as one HTML file that loads nothing else."""
+"""Format the verdict on all machines as one HTML file that loads no other file."""
 
 from html import escape
 
@@ -12,10 +12,10 @@ from iommufd_py.results.tables import Table
 CHECK_HEADINGS = ("kernel", "check", "worst", "machines", "named", "why")
 RATIO_HEADINGS = ("kernel", "operation", "mean ratio", "interval", "I2", "machines", "from ... to")
 EXPLANATIONS = (
-    "mean ratio: random-effects mean of the machines' own ratios; times of two machines are never compared",
-    "I2: share of the spread between machines that is more than the noise of each",
+    "mean ratio: the random-effects mean of the ratios of all machines; the times of two machines are never compared",
+    "I2: the share of the spread between machines that the noise of each machine does not explain",
 )
-# A picture for each; the tables hold all.
+# Each picture makes the page longer. The tables hold every row.
 _MOST_PICTURES = 24
 
 
@@ -28,7 +28,7 @@ def page_of(report: Report) -> str:
     ]
     if report.rows:
         body += [
-            f"<h2>Times by those on {escape(str(report.baseline))}</h2>",
+            f"<h2>Times relative to {escape(str(report.baseline))}</h2>",
             page.table(Table(RATIO_HEADINGS, tuple(ratio_rows(report.rows)), keys=2)),
             *(f"<p>{escape(one)}</p>" for one in EXPLANATIONS),
             *(page.note(f"{text} ({len(names)} machines)") for text, names in report.cautions.items()),

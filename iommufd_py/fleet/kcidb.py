@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The verdict over all machines as a KCIDB report (https://docs.kernelci.org/kcidb/), schema version 5.3."""
+"""Format the verdict on all machines as a KCIDB report (https://docs.kernelci.org/kcidb/), schema version 5.3."""
 
 import re
 from collections.abc import Iterator
@@ -24,9 +24,9 @@ _UNKNOWN = "unknown"
 
 
 def report(found: Report) -> dict[str, Any]:
-    """Return the report, checked by kcidb-io: a build for each kernel, a test for each check of each machine.
+    """Return the report: a build for each kernel, and a test for each check of each machine. kcidb-io checks it.
 
-    A benchmark is a test with a time in seconds. Its status is PASS, as a time alone is no failure.
+    A benchmark is a test with a time in seconds. Its status is PASS, because a time alone is no failure.
     """
     from kcidb_io.schema import LATEST
 
@@ -100,5 +100,5 @@ def _build(release: str) -> str:
 
 
 def _word(text: str) -> str:
-    """Return *text* with the characters that a path of a test may have."""
+    """Return *text* with only those characters that KCIDB allows in the path of a test."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_")

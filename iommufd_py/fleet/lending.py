@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Borrow places from a labgrid coordinator. Its queue, its locks and its drivers; nothing of the kind is ours."""
+"""Borrow places from a labgrid coordinator. labgrid provides the queue, the locks and the drivers."""
 
 import asyncio
 import contextlib
@@ -23,31 +23,31 @@ from iommufd_py.base.errors import ToolError
 DEFAULT_COORDINATOR = "127.0.0.1:20408"
 _PORT = 20408
 _POLL_SECONDS = 1.0
-# A coordinator that restarts is back within this time, or the run ends.
+# The run ends if a coordinator that restarts is not back within this time.
 _COORDINATOR_SECONDS = 60.0
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 class LendingError(ToolError):
-    """The coordinator does not lend: the text names the place and the reason."""
+    """The coordinator does not lend a place. The text names the place and the reason."""
 
 
 class TakenAwayError(LendingError):
-    """The coordinator has lent a place of ours to somebody else."""
+    """The coordinator has lent a place of this run to somebody else."""
 
 
 class _Session(ClientSession):  # type: ignore[misc]  # labgrid has no types
-    """A session of this process alone: two runs of one person do not hold the same place."""
+    """A labgrid session of this process alone, so that two runs of one user never share a place."""
 
     def getuser(self) -> str:
         return f"{super().getuser()}.fleet.{os.getpid()}"
 
 
 class Lender:
-    """A connection to the coordinator. Every thread may use it; the connection has a thread of its own."""
+    """A connection to the coordinator. Every thread may use it; the connection runs in a thread of its own."""
 
     def __init__(self, address: str) -> None:
-        """Connect.
+        """Connect to the coordinator.
 
         Raises:
             LendingError: no coordinator answers at *address* (``host:port``).
@@ -64,7 +64,7 @@ class Lender:
             raise
 
     def close(self) -> None:
-        """End the connection. Places that are still lent stay lent."""
+        """End the connection. It does not release places."""
         self._wait(self._disconnect())
         self._stop_loop()
 
@@ -94,7 +94,7 @@ class Lender:
         await self._session.close()
 
     def _ask(self, name: str, request: Any, subject: str) -> Any:
-        """Ask the coordinator, also one that restarts meanwhile; *subject* is for the error."""
+        """Send a request. Repeat it while the coordinator restarts. An error names *subject*."""
         deadline = time.monotonic() + _COORDINATOR_SECONDS
         while True:
             try:
@@ -114,10 +114,10 @@ class Lender:
         return answer
 
     def reconnect(self) -> None:
-        """Connect again if the coordinator has gone since.
+        """Connect again if the connection is lost.
 
         Raises:
-            LendingError: it does not answer.
+            LendingError: the coordinator does not answer.
         """
         with self._lock:
             if self._session.stopping.is_set():
@@ -128,7 +128,7 @@ class Lender:
     def reserved(self, wanted: Mapping[str, str], stopped: Callable[[], bool]) -> Iterator[str | None]:
         """Wait in the coordinator's queue for a place with the tags *wanted*, and yield its name.
 
-        Yields None if *stopped* says that nobody waits any more. The reservation ends with the block.
+        Yields None if *stopped* returns true before a place is free. The reservation ends with the block.
         """
         shown = " ".join(f"{key}={value}" for key, value in wanted.items())
         places = self._session.places.items()
@@ -143,7 +143,7 @@ class Lender:
                 try:
                     found = self._ask("PollReservation", request, f"the reservation of {shown}").reservation
                 except LendingError:
-                    # A coordinator that restarted has forgotten it.
+                    # A coordinator that restarts forgets its reservations.
                     token = self._reserve(wanted, shown)
                     continue
                 if ReservationState(found.state) is ReservationState.allocated:
@@ -154,7 +154,7 @@ class Lender:
                 time.sleep(_POLL_SECONDS)
             yield None
         finally:
-            # Gone after a restart; then there is nothing to cancel.
+            # After a restart the reservation does not exist, and there is nothing to cancel.
             with contextlib.suppress(LendingError):
                 self._ask("CancelReservation", messages.CancelReservationRequest(token=token), "the reservation")
 
@@ -167,15 +167,15 @@ class Lender:
         """Take *place* for this process.
 
         Raises:
-            LendingError: somebody else has it, or a resource of it is not there.
+            LendingError: somebody else has the place, or one of its resources is missing.
         """
         missing = self._session.places[place].unmatched(self.resources())
         if missing:
-            raise LendingError(f"{place}: no exporter offers {missing}: is its labgrid-exporter running?")
+            raise LendingError(f"{place}: no exporter offers {missing}; check that its labgrid-exporter runs")
         self._ask("AcquirePlace", messages.AcquirePlaceRequest(placename=place), place)
 
     def resources(self) -> list[tuple[str, str, str, str]]:
-        """Return what exporters offer now: exporter, group, class and name."""
+        """Return the resources that exporters offer now: exporter, group, class and name."""
         return [
             (exporter, group, resource.cls, name)
             for exporter, groups in self._session.resources.items()
@@ -185,12 +185,12 @@ class Lender:
         ]
 
     def keep(self, place: str) -> None:
-        """Make sure that *place* is still ours: a coordinator that restarts has forgotten all that it lent.
+        """Take *place* again if the coordinator has restarted: it forgets all that it lent.
 
-        While there is no coordinator, nobody else can get the place, and nothing happens.
+        While no coordinator runs, nobody else can take the place, so this function does nothing.
 
         Raises:
-            TakenAwayError: somebody else has it now.
+            TakenAwayError: somebody else has the place now.
         """
         try:
             self.reconnect()
@@ -208,14 +208,14 @@ class Lender:
         return f"{self._session.gethostname()}/{self._session.getuser()}"
 
     def holder(self, place: str) -> str | None:
-        """Return who has *place*, as ``host/user``; None for nobody."""
+        """Return the holder of *place* as ``host/user``; None if nobody holds it."""
         found = self._session.places.get(place)
         return None if found is None else found.acquired
 
     def release(self, place: str) -> None:
-        """Give *place* back. Nothing happens if it is not ours."""
+        """Release *place*, if this process holds it."""
         request = messages.ReleasePlaceRequest(placename=place, fromuser=self._name)
-        self._ask("ReleasePlace", request, f"{place} cannot be given back ('{self.freeing(place)}' does it)")
+        self._ask("ReleasePlace", request, f"{place} cannot be released; run '{self.freeing(place)}'")
 
     def freeing(self, place: str) -> str:
         """Return the command that frees *place* after this process was killed."""
@@ -226,7 +226,7 @@ class Lender:
         return dict(self._session.places[place].tags)
 
     def target(self, place: str, environment: Path | None) -> Target:
-        """Return labgrid's target of a place that was acquired: with the drivers of *environment*, if there is one.
+        """Return labgrid's target of an acquired place, with the drivers of *environment* unless that is None.
 
         Raises:
             LendingError: no target of the environment has the place.
@@ -238,7 +238,7 @@ class Lender:
                 target = Target(place)
                 RemotePlace(target, name=place)
                 return target
-            # One for each place: an environment remembers its targets.
+            # Each place needs an Environment of its own, because an Environment caches its targets.
             described = Environment(str(environment))
             role = find_role_by_place(described.config.get_targets(), place)
             if role is None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""One machine that was lent: commands, files and long jobs on it, by labgrid's SSH driver.
+"""Run commands and long jobs on one lent machine, and copy files, through labgrid's SSH driver.
 
-A long command does not hang on its connection: the machine runs it detached and keeps its status in a file, so a
-connection that drops costs nothing but the time until the next one.
+A long command does not need its connection: the machine runs it detached and keeps its status in a file. A dropped
+connection costs only the time to connect again.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _COPY_SECONDS = 300
 _CONTROL_SECONDS = 10
 _AGAIN_SECONDS = 1.0
 _READ_SECONDS = 0.5
-# Exit status of ssh itself.
+# Exit status by which ssh reports its own failure.
 _SSH_FAILED = 255
 
 
@@ -39,24 +39,24 @@ class LostError(Exception):
 
 
 class SetUpError(ToolError):
-    """The machine answers, and cannot be made ready."""
+    """The machine answers, but its set-up fails."""
 
 
 class Machine:
-    """A machine behind a labgrid target, for one thread at a time.
+    """A machine behind a labgrid target. Only one thread may use it at a time.
 
     Attributes:
-        prefix: what goes before each command.
-        patient: whether a machine that does not answer is waited for.
+        prefix: shell text that is put before each command.
+        patient: whether to wait for a machine that does not answer.
     """
 
     def __init__(self, target: Target, lost_after: float, waiting: Callable[[], None]) -> None:
-        """Take the drivers of *target*; nothing is connected yet.
+        """Take the drivers of *target* without connecting.
 
         Args:
-            target: of the place.
+            target: labgrid's target of the place.
             lost_after: seconds without an answer after which the machine counts as lost.
-            waiting: called while the machine does not answer; may raise to give up.
+            waiting: called while the machine does not answer; it raises an exception to stop the wait.
         """
         self._target = target
         self._lost_after = lost_after
@@ -70,17 +70,17 @@ class Machine:
                 self._ssh = SSHDriver(target, name=None)
             except NoSupplierFoundError:
                 raise SetUpError(
-                    "the place has no NetworkService: without it there is no way to run a command; see 'iommufd fleet "
-                    "tags --exporter'"
+                    "the place has no NetworkService, through which commands run; 'iommufd fleet tags --exporter' "
+                    "shows one"
                 ) from None
-        # One attempt at a time: the waiting between them is ours.
+        # labgrid makes one attempt; connect() below repeats it and waits between attempts.
         self._ssh.connection_timeout = float(_CONTROL_SECONDS)
 
     def connect(self) -> None:
-        """Connect, and wait for a machine that boots.
+        """Connect to the machine. Wait if it still boots.
 
         Raises:
-            LostError: it does not answer in time.
+            LostError: the machine does not answer in time.
         """
         deadline = time.monotonic() + self._lost_after
         while True:
@@ -94,15 +94,15 @@ class Machine:
             time.sleep(_AGAIN_SECONDS)
 
     def _wait(self) -> None:
-        # A run that ends still has its last commands to give.
+        # *waiting* may raise because the run ends, but the last commands must still run.
         if self.patient:
             self._waiting()
 
     def disconnect(self) -> None:
-        """End the connection, also one to a machine that hangs."""
+        """End the connection, even if the machine hangs."""
         control = getattr(self._ssh, "control", None)
         if control:
-            # Without it labgrid waits a minute for the answer of its keepalive command.
+            # Without this command labgrid waits a minute for the answer to its keepalive command.
             command = ["ssh", "-F", "none", "-o", f"ControlPath={control}", "-O", "exit", "machine"]
             with contextlib.suppress(subprocess.TimeoutExpired):
                 subprocess.run(command, capture_output=True, timeout=_CONTROL_SECONDS, check=False)
@@ -110,9 +110,9 @@ class Machine:
             self._target.deactivate(self._ssh)
 
     def run(self, script: str, timeout: float = _COMMAND_SECONDS) -> tuple[int, str, str]:
-        """Run a shell script; return its exit status, output and errors. A dropped connection is made again.
+        """Run a shell script and return its exit status, output and errors. Connect again if the connection drops.
 
-        The script may run twice then, so it must be one that can.
+        The script can then run twice, so a second run must do no harm.
 
         Raises:
             LostError: the machine does not answer.
@@ -125,11 +125,11 @@ class Machine:
                     return status, "\n".join(out), "\n".join(errors)
             except (ExecutionError, subprocess.TimeoutExpired):
                 pass
-            # A machine that hangs may still let one in.
+            # A hanging machine may still accept connections.
             self._again(deadline)
 
     def _again(self, deadline: float) -> None:
-        """Connect again, for something that failed; give up after *deadline*."""
+        """Connect again after a failure. Give up after *deadline*."""
         self._wait()
         if time.monotonic() > deadline or not self.patient:
             raise LostError(f"no answer for {self._lost_after:.0f} s")
@@ -140,7 +140,7 @@ class Machine:
         """Run a script that must succeed, and return its output.
 
         Raises:
-            SetUpError: with *purpose* and the last line of the errors.
+            SetUpError: the script failed. The text has *purpose* and the last line of the errors.
         """
         status, out, errors = self.run(script, timeout)
         if status:
@@ -152,7 +152,7 @@ class Machine:
         """Copy a file or a folder into *directory* of the machine.
 
         Raises:
-            SetUpError: it cannot be written, with scp's words.
+            SetUpError: scp failed. The text has scp's reason.
         """
         self._copy([str(source)], f"{self._where}:{directory}/", f"{source.name} cannot be put on the machine")
 
@@ -160,7 +160,7 @@ class Machine:
         """Copy *files* of the machine into *directory*.
 
         Raises:
-            SetUpError: one cannot be read, or the directory cannot be written.
+            SetUpError: a file cannot be read, or the directory cannot be written.
         """
         self._copy([f"{self._where}:{one}" for one in files], str(directory), "the results cannot be fetched")
 
@@ -170,7 +170,7 @@ class Machine:
         return f"{self._ssh.username or service.username}@{service.address}"
 
     def _copy(self, sources: list[str], destination: str, purpose: str) -> None:
-        # Not labgrid's put(): it gives scp our output for its meter, and drops the reason of a failure.
+        # labgrid's put() is not used: it shows scp's meter on our output and drops the reason of a failure.
         deadline = time.monotonic() + self._lost_after + _COPY_SECONDS
         while True:
             port = str(self._ssh.networkservice.port)
@@ -187,10 +187,10 @@ class Machine:
             self._again(deadline)
 
     def boot(self, kernel: str) -> None:
-        """Make the machine's Strategy boot *kernel*, and connect again.
+        """Let the machine's Strategy boot *kernel*, and connect again.
 
         Raises:
-            SetUpError: there is no Strategy, or it fails.
+            SetUpError: the target has no Strategy, or the Strategy fails.
             LostError: the machine does not answer afterwards.
         """
         self.disconnect()
@@ -202,14 +202,14 @@ class Machine:
             ) from None
         try:
             strategy.transition(kernel)
-        except Exception as failure:  # whatever the lab's own code raises
+        except Exception as failure:  # A Strategy is the lab's own code and raises any exception.
             raise SetUpError(f"the Strategy cannot boot {kernel!r}: {failure}") from failure
-        # A Strategy may have connected already.
+        # The Strategy may have connected already.
         self.disconnect()
         self.connect()
 
     def cycle_power(self) -> bool:
-        """Cut the power for a moment, if the target has a driver for it; tell whether it has."""
+        """Cut the power for a moment if the target has a power driver. Return whether it has one."""
         try:
             power = self._target.get_driver(PowerProtocol)
         except NoDriverFoundError:
@@ -219,7 +219,7 @@ class Machine:
 
     @contextlib.contextmanager
     def console_to(self, path: Path) -> Any:
-        """Write what the serial console says to *path* during the block, if the place has a NetworkSerialPort."""
+        """Write the output of the serial console to *path* during the block, if the place has a NetworkSerialPort."""
         try:
             console: Any = SerialDriver(self._target, name=None)
             self._target.activate(console)
@@ -240,28 +240,29 @@ class Machine:
 
 def _record(console: Any, path: Path, ended: threading.Event) -> None:
     with path.open("wb", buffering=0) as file:
-        # Once more after the end: the last words are the ones that matter.
+        # Read once more after the end: the last lines matter most.
         last = False
         while not last:
             last = ended.is_set()
             try:
-                # Not the driver's read(): labgrid's record of steps is not made for threads.
+                # The driver's read() is not used: labgrid's record of steps is not safe with threads.
                 while text := console.serial.read(max(1, console.serial.in_waiting)):
                     file.write(text)
             except SerialException:
-                return  # the other end has closed
+                return  # The other end has closed the connection.
 
 
 class Job:
-    """A long command on the machine, in a directory of its own there, which exists."""
+    """A long command on the machine. It runs in a directory of its own, which must exist."""
 
     def __init__(self, machine: Machine, directory: str) -> None:
         self._machine = machine
         self._directory = directory
 
     def start(self, command: str) -> None:
-        """Start it. A start that is repeated after a dropped connection does nothing."""
-        # It has a session of its own before the start returns: the end of a connection may kill what is in its group.
+        """Start the command. A second start, after a dropped connection, does nothing."""
+        # The command gets a session of its own before the start returns: sshd may kill the process group of a
+        # connection that ends.
         whole = f"echo $$ >pid; {{ {command}\n}}; echo $? >status.new; mv status.new status"
         self._machine.require(
             f"cd {self._directory} || exit 1; [ -d started ] && exit 0; mkdir started || exit 1; "
@@ -271,12 +272,12 @@ class Job:
         )
 
     def status(self) -> int | None:
-        """Return its exit status, None while it runs."""
+        """Return the exit status of the command; None while it runs."""
         text = self._machine.run(f"cat {self._directory}/status 2>/dev/null")[1].strip()
         return int(text) if re.fullmatch(r"[0-9]+", text) else None
 
     def end(self, grace: float = 10) -> None:
-        """End it: with a signal on which it gives its devices back, then with one that it cannot ignore."""
+        """End the command: first with SIGTERM, on which it gives its devices back, then with SIGKILL."""
         group = f"-$(cat {self._directory}/pid)"
         for signal, wait in (("TERM", grace), ("KILL", 0.0)):
             self._machine.run(f"kill -s {signal} -- {group} 2>/dev/null || true")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The plan of a run: which machines, which kernels, which steps, how long. Read from TOML. Pure but for the reading."""
+"""The plan of a run, read from TOML: its machines, kernels, steps and deadlines."""
 
 import re
 import tomllib
@@ -14,22 +14,22 @@ from iommufd_py.base.files import read_file
 from iommufd_py.fleet.tags import tag_value
 
 INSTALLED = "installed"
-"""The kernel that runs on a machine when it is lent."""
+"""Name of the kernel that runs on a machine before the run."""
 
 _MOST_BYTES = 16 << 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-# labgrid's TAG_KEY.
+# The pattern TAG_KEY of labgrid.
 _KEY = re.compile(r"[a-z][a-z0-9_]+")
 _DURATION = re.compile(r"([0-9]+)(s|min|h)")
 _UNITS = {"s": 1, "min": 60, "h": 3600}
 _STEP_SECONDS = 30 * 60
 _DEADLINE_SECONDS = 4 * 3600
-# A server takes minutes to boot.
+# A server needs minutes to boot.
 _LOST_SECONDS = 5 * 60
 
 
 class StepKind(StrEnum):
-    """The command of a step."""
+    """The commands that a step can run."""
 
     VALIDATE = "validate"
     DMA_CHECK = "dma-check"
@@ -39,7 +39,7 @@ class StepKind(StrEnum):
 
     @property
     def result(self) -> str:
-        """Name of the file that the command leaves, after the name of the step."""
+        """Name of the command's result file in the folder of the step."""
         return "xml" if self is StepKind.PYTEST else "json"
 
 
@@ -48,11 +48,11 @@ class Step:
     """One command on each machine.
 
     Attributes:
-        name: of the step, for files and reports.
+        name: its name in files and reports.
         kind: the command.
-        options: further words of the command; ``{bdf}`` is the PCI address in the machine's tag ``bdf``.
-        deadline_s: seconds after which the command is ended.
-        files: files and folders beside the plan that the command finds in its directory.
+        options: more arguments of the command; ``{bdf}`` stands for the PCI address in the machine's tag ``bdf``.
+        deadline_s: seconds after which the command is stopped.
+        files: files and folders beside the plan, which are copied into the command's directory.
     """
 
     name: str
@@ -64,11 +64,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Machines of one kind.
+    """A number of machines with the same tags.
 
     Attributes:
         filter: tags that a machine must have.
-        count: how many.
+        count: number of machines.
     """
 
     filter: Mapping[str, str]
@@ -80,20 +80,20 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All of a run.
+    """The whole plan of a run.
 
     Attributes:
-        name: of the run.
+        name: name of the run.
         wanted: the machines.
-        kernels: names of kernels in the order they run; ``installed``, or states of the machine's labgrid Strategy.
-        baseline: the kernel that the others are compared with; None for none. Its rules are shown, not judged.
-        steps: the commands, in their order.
+        kernels: names of kernels, in the order they run: ``installed``, or states of the machine's labgrid Strategy.
+        baseline: the kernel with which the others are compared, or None. The verdict ignores the rules of the baseline.
+        steps: the commands, in the order they run.
         repetitions: how often all steps run on each kernel.
-        deadline_s: seconds for the whole, from the first reservation on.
+        deadline_s: seconds for the whole run, from its first reservation.
         lost_after_s: seconds without an answer after which a machine counts as lost.
-        package: the wheel that travels to each machine; None if the machines have the tool.
-        python: the Python on the machines that makes the tool's environment.
-        environment: labgrid's configuration with the Strategy of each machine; None for none.
+        package: the wheel to install on each machine; None if the machines have the tool.
+        python: the Python on the machines that makes the virtual environment of the tool.
+        environment: labgrid's configuration with the Strategy of each machine, or None.
     """
 
     name: str
@@ -110,10 +110,10 @@ class Plan:
 
 
 def load(path: Path) -> Plan:
-    """Read a plan. Paths in it are relative to its own folder.
+    """Read a plan. Paths in the plan are relative to its folder.
 
     Raises:
-        ToolError: the file cannot be read, is no TOML, or says something that is no plan; with the place.
+        ToolError: the file cannot be read, is no TOML, or is no valid plan. The text names the file and the key.
     """
     try:
         document = tomllib.loads(read_file(path, _MOST_BYTES).decode())
@@ -121,7 +121,8 @@ def load(path: Path) -> Plan:
         raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
     except RecursionError:
         raise ToolError(f"{path} is nested too deeply to be a plan") from None
-    except ValueError as failure:  # also bytes that are not UTF-8, and a number with thousands of digits
+    except ValueError as failure:
+        # Also raised for bytes that are not UTF-8, and for a number with thousands of digits.
         raise ToolError(f"{path} is no TOML: {failure}") from None
     try:
         return parse(document, path.absolute().parent)
@@ -134,7 +135,7 @@ class _PlanError(Exception):
 
 
 def parse(document: Mapping[str, Any], folder: Path) -> Plan:
-    """Return the plan of a TOML document; *folder* is where its paths begin."""
+    """Return the plan of a TOML document. Its paths are relative to *folder*."""
     top = _Table(document, "the plan")
     plan = Plan(
         name=top.name("name"),
@@ -159,14 +160,14 @@ def _agree(plan: Plan) -> None:
     for values, where in ((names, "the name of a step"), (plan.kernels, "kernels")):
         twice = next((one for one in values if list(values).count(one) > 1), None)
         if twice is not None:
-            raise _PlanError(f"{where}: {twice!r} is there twice")
+            raise _PlanError(f"{where}: {twice!r} appears twice")
     if plan.baseline is not None and plan.baseline not in plan.kernels:
-        raise _PlanError(f"baseline: {plan.baseline!r} is none of the kernels, {', '.join(plan.kernels)}")
+        raise _PlanError(f"baseline: {plan.baseline!r} is not one of the kernels: {', '.join(plan.kernels)}")
     if plan.baseline is not None and len(plan.kernels) == 1:
-        raise _PlanError("baseline: there is no other kernel to compare with it")
+        raise _PlanError("baseline: the plan has no other kernel to compare with it")
     others = [one for one in plan.kernels if one != INSTALLED]
     if others and plan.environment is None:
-        raise _PlanError(f"kernels: {others[0]!r} needs 'environment', labgrid's file with a Strategy that boots it")
+        raise _PlanError(f"kernels: {others[0]!r} needs 'environment', the labgrid file with a Strategy that boots it")
 
 
 def _wanted(table: "_Table") -> Wanted:
@@ -178,7 +179,7 @@ def _wanted(table: "_Table") -> Wanted:
 def _step(table: "_Table", folder: Path) -> Step:
     kind = table.text("run")
     if kind not in list(StepKind):
-        raise _PlanError(f"{table.where}: 'run' is {kind!r}, none of {', '.join(StepKind)}")
+        raise _PlanError(f"{table.where}: 'run' is {kind!r}, which is not one of {', '.join(StepKind)}")
     files = tuple(_present(folder / one, table.where) for one in table.texts("files", ()))
     step = Step(
         name=table.name("name", kind),
@@ -193,18 +194,18 @@ def _step(table: "_Table", folder: Path) -> Step:
 
 def _present(path: Path, where: str) -> Path:
     if not path.exists():
-        raise _PlanError(f"{where}: there is no {path}")
+        raise _PlanError(f"{where}: {path} does not exist")
     return path
 
 
 def _checked_name(text: str, where: str) -> str:
     if not _NAME.fullmatch(text):
-        raise _PlanError(f"{where}: {text!r} is no name: lower case letters, digits, '_', '.' and '-'")
+        raise _PlanError(f"{where}: {text!r} is no name: use lower case letters, digits, '_', '.' and '-' only")
     return text
 
 
 class _Table:
-    """A table of the document, each key of which is taken once."""
+    """A table of the document. Each key is taken once, so that unknown keys are left over."""
 
     def __init__(self, values: object, where: str) -> None:
         if not isinstance(values, Mapping):
@@ -218,9 +219,9 @@ class _Table:
                 raise _PlanError(f"{self.where} has no {key!r}")
             return default
         value = self._values.pop(key)
-        # A bool is an int for Python.
+        # In Python, a bool is also an int.
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise _PlanError(f"{self.where}: {key!r} is {value!r}, no {_WORDS[kind]}")
+            raise _PlanError(f"{self.where}: {key!r} is {value!r}, which is no {_WORDS[kind]}")
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
@@ -232,7 +233,7 @@ class _Table:
     def count(self, key: str, default: int) -> int:
         value = int(self._take(key, int, default))
         if value < 1:
-            raise _PlanError(f"{self.where}: {key!r} is {value}; the least is 1")
+            raise _PlanError(f"{self.where}: {key!r} is {value}; it must be at least 1")
         return value
 
     def seconds(self, key: str, default: float) -> float:
@@ -241,14 +242,14 @@ class _Table:
         text = self.text(key)
         match = _DURATION.fullmatch(text)
         if not match or int(match[1]) == 0:
-            raise _PlanError(f"{self.where}: {key!r} is {text!r}, no time: write 90s, 20min or 2h")
+            raise _PlanError(f"{self.where}: {key!r} is {text!r}, which is no time: write 90s, 20min or 2h")
         return float(int(match[1]) * _UNITS[match[2]])
 
     def texts(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
         found = self._take(key, list, list(default))
         for one in found:
             if not isinstance(one, str):
-                raise _PlanError(f"{self.where}: {key!r} holds {one!r}, no text")
+                raise _PlanError(f"{self.where}: {key!r} holds {one!r}, which is no text")
         return tuple(found)
 
     def path(self, key: str, folder: Path) -> Path | None:
@@ -259,9 +260,9 @@ class _Table:
         found = self._take(key, Mapping, None)
         for name, value in found.items():
             if not _KEY.fullmatch(name) or not isinstance(value, str | int) or not tag_value(value):
-                raise _PlanError(f"{self.where}: {key!r} has {name} = {value!r}, no tag of labgrid")
+                raise _PlanError(f"{self.where}: {key!r} has {name} = {value!r}, which is no tag of labgrid")
         if not found:
-            raise _PlanError(f"{self.where}: {key!r} is empty, so every machine would do; name a tag")
+            raise _PlanError(f"{self.where}: {key!r} is empty and would match every machine; name a tag")
         return {name: str(value) for name, value in found.items()}
 
     def tables(self, key: str) -> "list[_Table]":
@@ -272,7 +273,7 @@ class _Table:
 
     def nothing_else(self) -> None:
         if self._values:
-            raise _PlanError(f"{self.where}: {next(iter(self._values))!r} is unknown")
+            raise _PlanError(f"{self.where}: the key {next(iter(self._values))!r} is unknown")
 
 
 _WORDS: dict[type, str] = {str: "text", int: "whole number", list: "list", Mapping: "table"}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What a run leaves in a directory: one folder for each machine, with a record and the files of its steps.
+"""The result directory of a run: one folder for each machine, with its record and the files of its steps.
 
-DIR/plan.toml                        the plan as it was
+DIR/plan.toml                        a copy of the plan
 DIR/PLACE/runner.json                the record
-DIR/PLACE/serial.log                 what its serial console said
+DIR/PLACE/serial.log                 the output of its serial console
 DIR/PLACE/KERNEL.REPETITION.STEP/    result.json, result.xml, result.ktap, log.txt
 """
 
@@ -25,26 +25,26 @@ LOG = "log.txt"
 
 
 class RunnerState(StrEnum):
-    """How far a machine came."""
+    """The progress of a machine through the plan."""
 
     RUNNING = "running"
-    """Not at its end. Where nobody works on it any more, its worker was killed: the machine counts as lost."""
+    """The machine has not finished. If the run is over, its worker was killed, and the machine counts as lost."""
     DONE = "done"
     FAILED = "failed"
-    """It answers, but could not be made ready."""
+    """The machine answers, but its set-up failed."""
     LOST = "lost"
-    """It was lent, and does not answer."""
+    """The machine was lent and does not answer."""
     NOT_LENT = "not lent"
     STOPPED = "stopped"
-    """The run was ended before the machine was through."""
+    """The run was stopped before the machine finished."""
 
 
 class StepState(StrEnum):
-    """The end of a step."""
+    """How a step ended."""
 
     ENDED = "ended"
     FAILED = "failed"
-    """It could not be begun, or its results could not be fetched."""
+    """The step could not be started, or its results could not be fetched."""
     TIMED_OUT = "timed out"
     LOST = "lost"
     STOPPED = "stopped"
@@ -55,7 +55,7 @@ class KernelFacts:
     """One kernel on one machine.
 
     Attributes:
-        name: in the plan.
+        name: its name in the plan.
         release: ``uname -r``.
         tool_version: ``iommufd --version`` there.
     """
@@ -71,11 +71,11 @@ class StepRecord:
 
     Attributes:
         kernel: name of the kernel in the plan.
-        repetition: from 1 on.
-        name: of the step.
+        repetition: number of the repetition, from 1.
+        name: name of the step.
         kind: its command.
-        state: its end.
-        exit_status: of the command; None if it has none.
+        state: how it ended.
+        exit_status: exit status of the command; None if it has none.
         seconds: its duration.
     """
 
@@ -89,28 +89,28 @@ class StepRecord:
 
     @property
     def folder(self) -> str:
-        """Name of the folder with its files."""
+        """Name of the folder with the files of the step."""
         return step_folder(self.kernel, self.repetition, self.name)
 
 
 def step_folder(kernel: str, repetition: int, step: str) -> str:
-    """Return the name of the folder of a step, on the machine and here."""
+    """Return the name of the folder of a step. It is the same on the machine and in the result directory."""
     return f"{kernel}.{repetition}.{step}"
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerRecord:
-    """One machine.
+    """The record of one machine.
 
     Attributes:
-        name: of the place; for a machine that was not lent, its number in the plan.
-        state: how far it came.
-        reason: why not further; empty if done.
-        tags: of the place.
+        name: name of its place; for a machine that was not lent, ``runner-`` and its number in the plan.
+        state: its progress through the plan.
+        reason: why it did not finish; empty if it did.
+        tags: tags of the place.
         started: when it was lent, ISO 8601.
-        kernels: those that ran.
-        steps: those that were begun.
-        baseline: kernel of the plan that the others are compared with, None for none.
+        kernels: the kernels that ran.
+        steps: the steps that were started.
+        baseline: the kernel with which the others are compared, or None.
     """
 
     name: str
@@ -126,7 +126,7 @@ class RunnerRecord:
         """Write the record.
 
         Raises:
-            ToolError: it cannot be written.
+            ToolError: the file cannot be written.
         """
         write_file(folder / FILE, (json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n").encode())
 
@@ -135,7 +135,7 @@ def load(folder: Path) -> RunnerRecord:
     """Read the record of a machine.
 
     Raises:
-        ToolError: there is none, or it is damaged; with the place in the file.
+        ToolError: the record is missing or damaged. The text names the place in the file.
     """
     path = folder / FILE
     try:
@@ -143,13 +143,13 @@ def load(folder: Path) -> RunnerRecord:
     except OSError as failure:
         raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
     except (ValueError, RecursionError):
-        raise ToolError(f"{path} is no JSON: run the fleet again") from None
+        raise ToolError(f"{path} is no JSON: run 'iommufd fleet run' again") from None
     from jsonschema.exceptions import best_match
 
     problem = best_match(_validator().iter_errors(document))
     if problem is not None:
         place = "/".join(map(str, problem.absolute_path)) or "its top level"
-        raise ToolError(f"{path} is damaged at {place}: {problem.message[:200]}; run the fleet again")
+        raise ToolError(f"{path} is damaged at {place}: {problem.message[:200]}; run 'iommufd fleet run' again")
     del document["schema"]
     return RunnerRecord(
         **document
@@ -165,7 +165,7 @@ def folders(directory: Path) -> list[Path]:
     """Return the folders of the machines in the directory of a run.
 
     Raises:
-        ToolError: there is none.
+        ToolError: the directory has no folder of a machine.
     """
     found = sorted(path.parent for path in directory.glob(f"*/{FILE}"))
     if not found:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Run a plan: a worker for each machine, all at once, and everything given back at the end."""
+"""Run a plan with one worker for each machine. All workers run at once and give their machines back at the end."""
 
 import contextlib
 import multiprocessing
@@ -14,14 +14,14 @@ from iommufd_py.fleet.record import FILE, RunnerRecord, RunnerState
 from iommufd_py.fleet.worker import Assignment, work
 
 Tell = Callable[[int, str, str], None]
-"""Receives the number of a machine, its name, and what it does."""
+"""Receives the number of a machine, its name and its current activity."""
 
 
 def run_plan(plan: Plan, output: Path, coordinator: str, tell: Tell) -> None:
-    """Run *plan*, and leave the results in *output*, which must be empty or not there.
+    """Run *plan* and write the results to *output*, which must be empty or absent.
 
-    An exception in this process, Ctrl-C among them, stops the workers; each gives its machine back before it ends, and
-    this function waits for that. Workers whose starter is killed do the same.
+    An exception in this process, Ctrl-C for example, stops the workers. Each worker gives its machine back before it
+    ends, and this function waits for all workers. The workers do the same if this process is killed.
 
     Raises:
         ToolError: *output* cannot be used.
@@ -31,10 +31,10 @@ def run_plan(plan: Plan, output: Path, coordinator: str, tell: Tell) -> None:
         if any(output.iterdir()):
             raise ToolError(f"{output} is not empty: name another directory for the results")
     except OSError as failure:
-        raise ToolError(f"{output} cannot be made: {failure.strerror}") from None
+        raise ToolError(f"{output} cannot be created: {failure.strerror}") from None
     until = time.time() + plan.deadline_s
     wanted = [one for one in plan.wanted for _ in range(one.count)]
-    # A server that has no threads and no connection of gRPC, which survive no fork, and that has read labgrid once.
+    # The fork server imports labgrid once. It has no threads and no gRPC connection, because neither survives a fork.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([work.__module__])
     workers = []
@@ -53,7 +53,7 @@ def run_plan(plan: Plan, output: Path, coordinator: str, tell: Tell) -> None:
         _listen(links, names, tell)
     finally:
         for link in links:
-            # One that has ended does not listen.
+            # A worker that has ended does not read its link.
             with contextlib.suppress(OSError):
                 link.send("stop")
         _listen(links, names, tell)
@@ -65,7 +65,7 @@ def run_plan(plan: Plan, output: Path, coordinator: str, tell: Tell) -> None:
 
 
 def _note_broken(output: Path, name: str, reason: str) -> None:
-    """Leave a record where the worker left none: a machine must not be missing in silence."""
+    """Write a record if the worker wrote none, so that no machine is missing from the report without a reason."""
     folder = output / name
     if not (folder / FILE).exists():
         folder.mkdir(exist_ok=True)
@@ -73,7 +73,7 @@ def _note_broken(output: Path, name: str, reason: str) -> None:
 
 
 def _listen(links: dict[Connection, int], names: dict[int, str], tell: Tell) -> None:
-    """Pass on what the workers tell, until all have ended."""
+    """Pass the messages of the workers to *tell* until all workers have ended."""
     while links:
         for link in wait(list(links)):
             assert isinstance(link, Connection)

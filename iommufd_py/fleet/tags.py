@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The tags by which labgrid finds a machine, and the machine's part of an exporter's configuration. Pure."""
+"""The tags by which labgrid finds a machine, and the configuration of its exporter."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,9 +16,9 @@ _KINDS = {
     IommuKind.VIRTIO: "virtio",
     IommuKind.OTHER: "other",
 }
-# Base class 06 are bridges, which nobody lends.
+# PCI base class 06 is a bridge. Bridges are not lent.
 _BRIDGE = "06"
-# A machine with units that differ fits neither a filter for the one nor one for the other.
+# Value for a machine whose units differ. It matches a filter for neither kind of unit.
 _MIXED = "mixed"
 
 
@@ -32,22 +32,24 @@ def machine_tags(
 ) -> dict[str, str]:
     """Return the tags of this machine.
 
-    ``iommu`` is the kind of IOMMU, ``coherency`` what a domain there is, ``sc`` ECAP.SC and ``scalable`` the mode of
-    VT-d, ``mixed`` where units differ. Each ``pci_VVVV_DDDD=1`` is a device that has an IOMMU in front of it.
+    ``iommu`` is the kind of IOMMU, ``coherency`` the coherency of its domains, ``sc`` ECAP.SC, and ``scalable`` VT-d's
+    scalable mode. The value is ``mixed`` if units differ. Each ``pci_VVVV_DDDD=1`` is a device behind an IOMMU.
 
     Args:
         machine: description of the machine.
         iommus: all IOMMUs.
         devices: all PCI functions.
-        lent: PCI addresses that a run may take; with them, only their IOMMUs count, and ``bdf`` is the first one.
+        lent: PCI addresses that a run may use. If there are any, only their IOMMUs count, and ``bdf`` is the first one.
 
     Raises:
-        ToolError: a device that is lent does not exist, or has no IOMMU.
+        ToolError: one of the lent devices does not exist, or has no IOMMU.
     """
     behind = {one.bdf: one for one in devices if one.iommu}
     for bdf in lent:
         if bdf not in behind:
-            raise ToolError(f"{bdf} is no PCI function behind an IOMMU: 'iommufd device list' shows those that are")
+            raise ToolError(
+                f"{bdf} is no PCI function behind an IOMMU: 'iommufd device list' shows the functions behind an IOMMU"
+            )
     units = {behind[bdf].iommu for bdf in lent or behind}
     found = [one for one in iommus if one.name in units and one.kind is not IommuKind.SELFTEST]
     tags = {
@@ -72,7 +74,7 @@ def _common(values: Iterable[str]) -> str:
 
 
 def bdf_of(tags: Mapping[str, str]) -> str | None:
-    """Return the PCI address in the tag ``bdf``, in the kernel's spelling; None where there is no such tag."""
+    """Return the PCI address in the tag ``bdf``, spelled as in the kernel; None without such a tag."""
     parts = tags.get("bdf", "").split("_")
     return f"{parts[0]}:{parts[1]}:{parts[2]}.{parts[3]}" if len(parts) == 4 else None
 
@@ -86,9 +88,9 @@ def exporter_file(name: str, address: str) -> str:
   NetworkService:
     address: {address}
     username: root
-  # A kernel that panics or hangs tells it on its serial console:
+  # The serial console, which shows the panic of a kernel:
   # NetworkSerialPort: {{host: CONSOLE-SERVER, port: 7001, speed: 115200}}
-  # and is there again after its power was cut:
+  # The power switch, which restarts a machine that hangs:
   # NetworkPowerPort: {{model: MODEL, host: SWITCH, index: 1}}
 """
 

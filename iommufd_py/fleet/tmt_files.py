@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The plan and the test for tmt (https://tmt.readthedocs.io), for labs that lend through Beaker or Testing Farm."""
+"""Write a plan and a test for tmt (https://tmt.readthedocs.io), for labs that lend through Beaker or Testing Farm."""
 
 import shutil
 from pathlib import Path
@@ -11,16 +11,16 @@ _FMF_VERSION = "1\n"
 
 
 def write_files(directory: Path) -> list[Path]:
-    """Write the files into *directory*, make it a tree of tmt, and return what was written.
+    """Write the files into *directory*, make it a tmt tree, and return the written paths.
 
     Raises:
-        ToolError: a file is there already, or cannot be written. Files that are there stay as they are.
+        ToolError: a file already exists or cannot be written. Existing files stay unchanged.
     """
     sources = sorted(one for one in _SOURCE.rglob("*") if one.is_file() and one.suffix != ".pyc")
     targets = [directory / one.relative_to(_SOURCE) for one in sources]
     present = next((one for one in targets if one.exists()), None)
     if present is not None:
-        raise ToolError(f"{present} is there already: remove it, or name another directory")
+        raise ToolError(f"{present} already exists: remove it, or name another directory")
     try:
         for source, target in zip(sources, targets, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)

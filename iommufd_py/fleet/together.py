@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The figures of many machines together. Times of two machines never meet; what meets is each machine's own ratio.
+"""Combine the ratios of many machines. The times of two machines are never compared.
 
-Every machine compares its kernels itself: the ratio of the times on one kernel by those on the baseline, with its
-interval. Of these ratios the random-effects mean is taken (Paule and Mandel 1982), which lets each machine have a
-ratio of its own, and I2 (Higgins and Thompson 2002), the share of their spread that is more than noise. The interval is
-that of Hartung and Knapp (2001) with Student's t, or the plain one, whichever is wider: a handful of machines gives the
-plain one far too narrow. Needs statsmodels (extra ``fleet``).
+Each machine gives one ratio with its interval: the time on a kernel divided by the time on the baseline. This module
+computes the random-effects mean of these ratios (Paule and Mandel 1982), which allows each machine a different true
+ratio, and I2 (Higgins and Thompson 2002), the share of their spread that noise does not explain. The interval of the
+mean is the wider one of two: that of Hartung and Knapp (2001) with Student's t, and the plain normal one, which is
+far too narrow for a handful of machines. Needs statsmodels (extra ``fleet``).
 """
 
 import math
@@ -23,7 +23,7 @@ from iommufd_py.results.model import BenchResult, merge
 from iommufd_py.results.report import row_name
 
 _CLOCK_S = 1e-9
-# More names would make a picture that nobody can look at.
+# A picture with more machines would be too tall to read.
 _MOST_NAMES = 60
 
 
@@ -33,8 +33,8 @@ class Ratio:
 
     Attributes:
         runner: the machine.
-        value: time on the kernel by time on the baseline.
-        low, high: ends of its interval; None where there were too few runs.
+        value: time on the kernel divided by time on the baseline.
+        low, high: ends of its interval; None for too few runs.
         before_s, after_s: the two times in seconds.
     """
 
@@ -53,8 +53,8 @@ class Mean:
     Attributes:
         value: the mean.
         low, high: ends of its interval.
-        i2: share of the spread that is more than the noise of each, 0 to 1.
-        machines: number of ratios in it.
+        i2: share of the spread that noise does not explain, 0 to 1.
+        machines: number of ratios in the mean.
     """
 
     value: float
@@ -69,10 +69,10 @@ class Row:
     """One operation of one benchmark on one kernel, on all machines.
 
     Attributes:
-        kernel: that was compared with the baseline.
-        step: of the plan.
-        operation: timed operation, with the conditions.
-        ratios: of the machines.
+        kernel: the kernel that is compared with the baseline.
+        step: name of the step in the plan.
+        operation: the timed operation with its conditions.
+        ratios: the ratios of the machines.
     """
 
     kernel: str
@@ -88,10 +88,10 @@ class Row:
 
 @dataclass(slots=True)
 class Figures:
-    """Collects the ratios of one machine after the other, and keeps nothing else of their results.
+    """Collects the ratios of the machines. It does not keep the rest of their results, to save memory.
 
     Attributes:
-        cautions: what a reader must know of the figures, with the machines it is true of.
+        cautions: warnings about the figures, each with the names of its machines.
     """
 
     cautions: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -101,7 +101,7 @@ class Figures:
         """Add the benchmarks of a machine.
 
         Returns:
-            By kernel and step: why a comparison was impossible.
+            The reason for each impossible comparison, by kernel and step.
         """
         problems = {}
         steps = dict.fromkeys(one.name for one in record.steps if one.kind == "bench")
@@ -117,7 +117,7 @@ class Figures:
     def _compare(self, record: RunnerRecord, folder: Path, step: str, kernel: str) -> None:
         before, after = (_result(record, folder, step, name) for name in (record.baseline, kernel))
         if before is None or after is None:
-            return  # a step that did not end is a check of its own
+            return  # Another check reports a step that did not end.
         comparison = compare(before, after)
         for caution in comparison.cautions:
             self.cautions[caution].append(record.name)
@@ -132,12 +132,12 @@ class Figures:
                 self._found[kernel, step, operation].append(ratio)
 
     def rows(self) -> tuple[Row, ...]:
-        """Return what was collected."""
+        """Return the collected ratios."""
         return tuple(Row(*key, tuple(ratios)) for key, ratios in self._found.items())
 
 
 def _result(record: RunnerRecord, folder: Path, step: str, kernel: str | None) -> BenchResult | None:
-    """Return the benchmark of a machine on one kernel, all repetitions in one; None if it did not end well."""
+    """Return the benchmark of a machine on one kernel with all repetitions merged; None if a repetition failed."""
     steps = [one for one in record.steps if (one.name, one.kernel) == (step, kernel)]
     if not steps or any(one.state is not StepState.ENDED or one.exit_status for one in steps):
         return None
@@ -154,8 +154,8 @@ def mean(ratios: Iterable[Ratio]) -> Mean | None:
     from statsmodels.stats.meta_analysis import combine_effects
 
     effects, variances = (np.array(side) for side in zip(*known, strict=True))
-    # Ratios that are all the same have a spread of 0, by which it divides for I2. Its method "dl" takes the square root
-    # of a negative number where machines agree well; "pm" does not.
+    # If all ratios are equal, statsmodels divides by their spread of 0 for I2. If the machines agree well, its method
+    # "dl" takes the square root of a negative number; "pm" does not.
     with np.errstate(divide="ignore"):
         found = combine_effects(effects, variances, method_re="pm")
     error = max(float(found.sd_eff_w_re), float(found.sd_eff_w_re_hksj))
@@ -173,8 +173,8 @@ def mean(ratios: Iterable[Ratio]) -> Mean | None:
 def _variance(ratio: Ratio, low: float, high: float) -> float:
     """Return the variance of a ratio's logarithm.
 
-    Its interval is Student's and is read as a normal one, which errs on the side of doubt. Times that were all the same
-    are known no better than the clock tells them, in whole nanoseconds.
+    The interval is Student's. Reading it as a normal one makes the variance larger, never smaller. If all times are
+    equal, the resolution of the clock, 1 ns, bounds the variance from below.
     """
     from scipy.special import ndtri
 
@@ -184,7 +184,7 @@ def _variance(ratio: Ratio, low: float, high: float) -> float:
 
 
 def forest(row: Row) -> bytes:
-    """Return the forest plot of a row as SVG: each machine's ratio with its interval, and the mean below them."""
+    """Return the forest plot of a row as SVG: the ratio of each machine with its interval, and the mean below."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -211,5 +211,5 @@ def forest(row: Row) -> bytes:
         axes.set_title(f"{row.operation}, {row.kernel}: I\u00b2 {together.i2:.0%}", fontsize=10)
     axes.axvline(1, color="#777777", linewidth=0.8, linestyle="--")
     axes.set_yticks(places if named else places[-1:], [line[0] for line in (lines if named else lines[-1:])])
-    axes.set_xlabel(f"time by that on the baseline, with {CONFIDENCE:.0%} interval")
+    axes.set_xlabel(f"time divided by time on the baseline, with {CONFIDENCE:.0%} interval")
     return render(figure, "svg")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One verdict over all machines: check by check, the worst of them, with the machines named."""
+"""The verdict on all machines: the worst outcome of each check, with the names of its machines."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,19 +11,19 @@ from iommufd_py.fleet.record import KernelFacts, RunnerRecord, RunnerState, fold
 from iommufd_py.fleet.together import Figures, Row
 
 FAILED, NOT_OBSERVED = 1, 4
-"""Exit status."""
+"""Exit status of `iommufd fleet report`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """One machine.
+    """One machine in the report.
 
     Attributes:
-        name: of the place.
-        state: how far it came.
-        tags: of the place.
-        kernels: that ran there.
-        checks: that it went through, and those that it should have gone through.
+        name: name of its place.
+        state: its progress through the plan.
+        tags: tags of the place.
+        kernels: the kernels that ran on it.
+        checks: the checks that ran, and those that are missing.
     """
 
     name: str
@@ -39,14 +39,14 @@ class Line:
     """One check on one kernel, over all machines.
 
     Attributes:
-        kernel: name in the plan, empty for the machines themselves.
-        name: of the check.
-        outcome: the worst.
-        runners: the machines that have this outcome, if it is not good.
-        detail: what the first of them says.
+        kernel: its name in the plan; empty for a check of the machines themselves.
+        name: name of the check.
+        outcome: the worst outcome of all machines.
+        runners: the machines with this outcome, if it is not good.
+        detail: the detail of the first of these machines.
         counts: number of machines by outcome.
-        judged: whether it counts; on the baseline it does not.
-        accepted: whether all of it is good, or accepted.
+        judged: whether the verdict counts this line; it ignores the lines of the baseline.
+        accepted: whether every outcome is good or accepted.
     """
 
     kernel: str
@@ -61,14 +61,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of a run.
+    """The report on a whole run.
 
     Attributes:
         runners: the machines.
-        lines: the checks, over all machines.
-        rows: the benchmarks, over all machines.
-        cautions: of the benchmarks, with the machines they are true of.
-        baseline: kernel that the others are compared with; None for none.
+        lines: the checks of all machines.
+        rows: the benchmarks of all machines.
+        cautions: warnings about the benchmarks, each with the names of its machines.
+        baseline: the kernel with which the others are compared, or None.
         allow_lost: number of lost machines that are accepted.
     """
 
@@ -86,7 +86,7 @@ class Report:
 
     @property
     def outcome(self) -> Outcome:
-        """The worst of all that is judged and not accepted; passed if nothing is left."""
+        """The worst outcome that is judged and not accepted; passed if there is none."""
         counted = [one.outcome for one in self.lines if one.judged and not one.accepted]
         return worst([*counted, Outcome.PASSED])
 
@@ -102,7 +102,7 @@ def read(directory: Path, allow_lost: int = 0) -> Report:
     """Judge the run whose results are in *directory*.
 
     Raises:
-        ToolError: there are none, or a record is damaged.
+        ToolError: there are no results, or a record is damaged.
     """
     figures = Figures()
     runners: list[Runner] = []
@@ -133,7 +133,8 @@ def _runner(record: RunnerRecord, checks: Sequence[Check]) -> Runner:
 
 
 def _with_versions(runners: Sequence[Runner]) -> list[Runner]:
-    """Add a check to each machine that ran another version of the tool than most: its verdicts differ in kind."""
+    """Add an error to each machine with another version of the tool than most: its verdicts may differ for that
+    reason."""
     versions = Counter(one.tool_version for runner in runners for one in runner.kernels)
     if len(versions) < 2:
         return list(runners)
@@ -142,21 +143,22 @@ def _with_versions(runners: Sequence[Runner]) -> list[Runner]:
     for runner in runners:
         other = next((one.tool_version for one in runner.kernels if one.tool_version != usual), None)
         if other is not None:
-            detail = f"it ran version {other}, the others {usual}: give all of them one wheel by 'package' in the plan"
+            detail = f"it ran version {other}, the others {usual}: set 'package' in the plan for one version on all"
             runner = replace(runner, checks=(*runner.checks, Check("", "tool version", Outcome.ERROR, detail)))
         found.append(runner)
     return found
 
 
 def _with_missing(runners: Sequence[Runner]) -> list[Runner]:
-    """Add to each machine the checks that others went through and it did not: what nobody saw is not kept."""
+    """Add to each machine the checks that ran on other machines only. A check that did not run does not count as
+    passed."""
     every = dict.fromkeys((check.kernel, check.name) for one in runners for check in one.checks if check.kernel)
     found = []
     for runner in runners:
         own = {(check.kernel, check.name) for check in runner.checks}
         machine = runner.checks[0]
         outcome = Outcome.NOT_OBSERVED if machine.outcome is Outcome.PASSED else machine.outcome
-        detail = machine.detail or "it did not get there"
+        detail = machine.detail or "the check did not run on this machine"
         missing = (Check(*key, outcome, detail) for key in every if key not in own)
         found.append(replace(runner, checks=(*runner.checks, *missing)))
     return found
@@ -167,11 +169,11 @@ def _lines(runners: Sequence[Runner], baseline: str | None, forgiven: frozenset[
     for runner in runners:
         for check in runner.checks:
             found[check.kernel, check.name].append((runner.name, check))
-    # The machines first, then the baseline.
+    # The order is: the machines themselves, the baseline, the other kernels.
     for kernel, name in sorted(found, key=lambda key: (key[0] != "", key[0] != baseline, key[0])):
         every = found[kernel, name]
         counted = [pair for pair in every if not (pair[0] in forgiven and pair[1].outcome is Outcome.LOST)]
-        # What nobody saw is not kept.
+        # A check that did not run does not count as passed.
         outcome = worst(check.outcome for _, check in counted) if counted else Outcome.NOT_OBSERVED
         bad = [(who, check) for who, check in counted or every if check.outcome is outcome and not check.is_good]
         yield Line(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The worker of one machine: borrow it, make it ready, run the steps, fetch the results, give it back.
+"""The worker of one machine: borrow the machine, set it up, run the steps, fetch the results, give it back.
 
-Each worker is a process of its own: labgrid's drivers are not made for threads, and a worker that dies takes nothing
-with it. The connection to the process that started it ends the worker: a message or its end means stop.
+Each worker is a process of its own, because labgrid's drivers are not thread-safe, and so that a worker that dies
+does not stop the others. A message on the link to the parent process, or the end of the link, stops the worker.
 """
 
 import contextlib
@@ -49,12 +49,12 @@ class Assignment:
     """The work of one worker.
 
     Attributes:
-        number: of the machine in the plan, from 1 on.
-        wanted: which machine.
-        plan: all of the plan.
-        output: the directory of the run.
+        number: number of the machine in the plan, from 1.
+        wanted: the tags of the machine.
+        plan: the whole plan.
+        output: the result directory of the run.
         coordinator: ``host:port``.
-        until: when the run ends at the latest, in seconds since the epoch.
+        until: the deadline of the run, in seconds since the epoch.
     """
 
     number: int
@@ -70,8 +70,8 @@ class _StoppedError(Exception):
 
 
 def work(assignment: Assignment, link: Connection) -> None:
-    """Do the work, and tell *link* about it: pairs of the machine's name and what it does."""
-    # Ctrl-C reaches all processes of a terminal; the one that started this one decides.
+    """Run the assignment. Send pairs to *link*: the name of the machine, and its current activity."""
+    # Ctrl-C reaches all processes of a terminal. The parent process decides when workers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(BrokenPipeError):
         _Worker(assignment, link).work()
@@ -90,7 +90,7 @@ class _Worker:
         return self._todo.output / self._record.name
 
     def _say(self, text: str) -> None:
-        # Nobody listens to a worker whose starter was killed. It gives its machine back all the same.
+        # If the parent process was killed, nobody reads the link. The worker must still give its machine back.
         with contextlib.suppress(BrokenPipeError):
             self._link.send((self._record.name, text))
 
@@ -151,7 +151,7 @@ class _Worker:
             lender.release(place)
 
     def _run(self, lender: Lender, place: str) -> tuple[RunnerState, str]:
-        """Run everything, and return how it ended."""
+        """Run all kernels and steps. Return how the run on this machine ended."""
         plan = self._todo.plan
 
         def waiting() -> None:
@@ -164,7 +164,7 @@ class _Worker:
                 try:
                     self._on_machine(machine, waiting)
                 except LostError:
-                    # The next borrower gets a machine that answers, where its power can be cut.
+                    # A power cycle gives the next borrower a machine that answers.
                     machine.cycle_power()
                     raise
                 finally:
@@ -180,7 +180,7 @@ class _Worker:
         return RunnerState.DONE, ""
 
     def _last_words(self) -> str:
-        """Return the last report on the serial console, empty if there is none."""
+        """Return the last fault that the kernel reported on the serial console; empty if there is none."""
         log = self._folder / SERIAL_LOG
         reports = scan_kernel_log(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else ()
         worst = [one for one in reports if one.kind == "panic"] or list(reports)
@@ -204,11 +204,11 @@ class _Worker:
 
     def _on_kernel(self, machine: Machine, kernel: str, waiting: Callable[[], None]) -> None:
         plan = self._todo.plan
-        self._say(f"{kernel}: is made ready")
-        directory = machine.require("mktemp -d -t iommufd-fleet.XXXXXX", "no directory can be made").strip()
+        self._say(f"{kernel}: sets up")
+        directory = machine.require("mktemp -d -t iommufd-fleet.XXXXXX", "no directory can be created").strip()
         try:
             machine.prefix = self._install(machine, directory)
-            # What an earlier run left behind when it was killed.
+            # An earlier run that was killed may have left devices on vfio-pci.
             machine.require("iommufd device restore --all", "devices of an earlier run cannot be given back")
             facts = machine.require("uname -r; iommufd --version", "the machine has no tool 'iommufd'").splitlines()
             release, version = facts[0], facts[-1].removeprefix("iommufd, version ")
@@ -217,12 +217,12 @@ class _Worker:
                 for step in plan.steps:
                     self._step(machine, directory, kernel, repetition, step, waiting)
         finally:
-            # A machine that does not answer keeps it; so does one that somebody else has by now.
+            # The directory stays on a machine that does not answer, and on one that now belongs to somebody else.
             with contextlib.suppress(LostError, LendingError, _StoppedError):
                 machine.run(f"rm -rf {shlex.quote(directory)}")
 
     def _install(self, machine: Machine, directory: str) -> str:
-        """Install the plan's wheel, and return what goes before a command that uses it."""
+        """Install the plan's wheel. Return the shell text that must precede a command of the wheel."""
         plan = self._todo.plan
         if plan.package is None:
             return ""
@@ -230,7 +230,7 @@ class _Worker:
         tests = " pytest" if any(step.kind is StepKind.PYTEST for step in plan.steps) else ""
         python, wheel = shlex.quote(plan.python), shlex.quote(f"{directory}/{plan.package.name}")
         machine.require(
-            # A connection that drops runs it again.
+            # This may run twice, after a dropped connection; --clear makes that harmless.
             f"cd {directory} && {python} -m venv --clear --system-site-packages venv && "
             f"venv/bin/python -m pip install --quiet --disable-pip-version-check {wheel}{tests}",
             f"{plan.package.name} cannot be installed",
@@ -254,7 +254,7 @@ class _Worker:
         there = f"{directory}/{name}"
         state, status = StepState.FAILED, None
         try:
-            machine.require(f"mkdir -p {there}", f"{there} cannot be made")
+            machine.require(f"mkdir -p {there}", f"{there} cannot be created")
             for file in step.files:
                 machine.put(file, there)
             job = Job(machine, there)
@@ -287,7 +287,7 @@ class _Worker:
         bdf = bdf_of(self._record.tags)
         if bdf is None and any("{bdf}" in one for one in step.options):
             raise SetUpError(
-                "the place has no tag 'bdf', which an option of the plan needs: see 'iommufd fleet tags --device'"
+                "the place has no tag 'bdf', which an option of the plan needs; 'iommufd fleet tags --device' makes one"
             )
         return shlex.join(one.replace("{bdf}", bdf or "") for one in step.options)
 

@@ -72,5 +72,5 @@ def _test(build: str, result: BenchResult, comparison: Comparison, change: Chang
 
 
 def _word(text: str) -> str:
-    """Return *text* with the characters that a path of a test may have."""
+    """Return *text* with only those characters that KCIDB allows in the path of a test."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_")

@@ -1,43 +1,35 @@
 # SPDX-License-Identifier: MIT
-"""The context of a running scenario: kernel objects, recorded steps, and the flushes that each step must show."""
+"""The context of a running scenario: its devices, its buffers, and the kernel objects that it makes."""
 
 import os
 import resource
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from typing import Self, TypeVar
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
-from iommufd_py.base.coherency import Coherency, FlushCount
+from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.errors import (
     BackingError,
-    InvalidFieldError,
     IommufdError,
     NotSupportedError,
     SkipError,
     ToolError,
 )
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.mock import MockAccess, flush_count, limit_memory
+from iommufd_py.mock import MockAccess, limit_memory
 from iommufd_py.objects.buffer import Backing, DmaBuffer
 from iommufd_py.objects.device import BoundDevice
 from iommufd_py.objects.dmabuf import Dmabuf
 from iommufd_py.objects.hwpt import Hwpt
 from iommufd_py.objects.ioas import DmaMapping, Ioas
-from iommufd_py.objects.iommufd import Iommufd
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.enums import HwptAllocFlags, VfioIoasOp
 from iommufd_py.uapi.syscalls import without_ipc_lock
 from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
-from iommufd_py.validate.events import begin_mark, end_mark
 from iommufd_py.validate.probes import Probes
-from iommufd_py.validate.steps import Page, ScenarioStep, Violation
-
-Pages = tuple[Page, ...]
+from iommufd_py.validate.recorder import Buffer, Pages, Recorder
 
 HUGE_PAGES = (2 << 20) // PAGE_BYTES
 """Number of 4 KiB pages in a huge page."""
@@ -51,73 +43,14 @@ _FIRST_IOVA = 512 << 20
 _IOVA_STEP = 2 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Buffer:
-    """Memory of a scenario; its pages have names."""
-
-    name: str
-    memory: DmaBuffer
-
-    def pages(self, first: int = 0, count: int | None = None) -> Pages:
-        """Return *count* pages from *first*, by default all, as names."""
-        total = self.memory.length // PAGE_BYTES
-        return tuple(Page(self.name, index) for index in range(first, total if count is None else first + count))
-
-    def frames(self) -> dict[int, Page]:
-        """Return the page of each frame number at this moment."""
-        if self.memory.closed:
-            return {}
-        numbers = self.memory.frames()
-        return {number: page for number, page in zip(numbers, self.pages(), strict=True) if number}
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """The record of a scenario.
-
-    Attributes:
-        counted: the kernel's own count of each step; None where it does not count.
-        violations: wrong answers of the kernel about coherency, which are checked at once.
-        failing_domains: number of domains in which a map must have failed; otherwise the scenario shows nothing.
-    """
-
-    steps: tuple[ScenarioStep, ...]
-    counted: tuple[FlushCount | None, ...]
-    threads: frozenset[int]
-    violations: tuple[Violation, ...]
-    failing_domains: int
-
-
-class ScenarioContext:
-    """One iommufd, the objects on it, and the steps.
-
-    Attributes:
-        counted: whether the kernel's own counters, where it has some, count the flushes of the steps.
-        failing_domains: number of domains in which a map must fail during the scenario.
-    """
+class ScenarioContext(Recorder):
+    """The devices, buffers and kernel objects of one scenario, and the recorder of its steps."""
 
     def __init__(self, driver: Driver, probes: Probes | None) -> None:
-        self.counted = True
-        self.failing_domains = 0
+        super().__init__(probes)
         self._driver = driver
-        self._probes = probes
-        self._open = ExitStack()
         self._devices: dict[Coherency, BoundDevice] = {}
-        self._domains: list[tuple[Ioas, Resource, Coherency]] = []
-        self._buffers: list[Buffer] = []
-        self._steps: list[ScenarioStep] = []
-        self._counted: list[FlushCount | None] = []
-        self._threads = {threading.get_native_id()}
-        self._violations: list[Violation] = []
         self._next_iova = _FIRST_IOVA
-
-    def __enter__(self) -> Self:
-        self.counter = self._open.enter_context(Iommufd())
-        self.iommufd = self._open.enter_context(Iommufd())
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._open.close()
 
     @property
     def on_mock(self) -> bool:
@@ -134,18 +67,6 @@ class ScenarioContext:
         """Coherency of the domains of the VFIO device."""
         assert isinstance(self._driver, VfioDriver)
         return self._driver.coherency(self.iommufd)
-
-    def recorded(self) -> Recorded:
-        """Close everything, in a last step in which nothing may be flushed, and return the record."""
-        with self.step("close what is left", rule=3, final=True):
-            self.iommufd.close()
-        return Recorded(
-            tuple(self._steps),
-            tuple(self._counted),
-            frozenset(self._threads),
-            tuple(self._violations),
-            self.failing_domains,
-        )
 
     def ioas(self) -> Ioas:
         """Make an empty IOAS."""
@@ -273,51 +194,6 @@ class ScenarioContext:
         self._next_iova += -(-length // _IOVA_STEP) * _IOVA_STEP
         return iova
 
-    def joined(self, ioas: Ioas, domain: Resource, coherency: Coherency) -> None:
-        """Note that an IOAS has a domain while *domain*, a HWPT or an attachment, is open."""
-        self._domains.append((ioas, domain, coherency))
-
-    @contextmanager
-    def step(
-        self,
-        name: str,
-        *,
-        rule: int = 1,
-        enter: Pages = (),
-        leave: Pages = (),
-        may: Pages = (),
-        transient: Pages = (),
-        makes: Coherency | None = None,
-        final: bool = False,
-    ) -> Iterator[None]:
-        """Record the calls of the block as a step; see :class:`~iommufd_py.validate.steps.ScenarioStep`."""
-        frames = self._frames()
-        before = flush_count(self.counter)
-        index = len(self._steps)
-        self._mark(begin_mark(index))
-        try:
-            yield
-        finally:
-            self._mark(end_mark(index))
-            after = flush_count(self.counter)
-            self._counted.append(after - before if self.counted and before is not None and after is not None else None)
-            # Pinning may move a page, so the frame numbers are read afterwards.
-            frames |= self._frames()
-            self._steps.append(ScenarioStep(name, rule, enter, leave, may, transient, makes, frames, final))
-        self._check_answers(name)
-
-    def in_threads(self, count: int, task: Callable[[int], None]) -> None:
-        """Run *task* in *count* threads at once, each with its number, and wait for all."""
-
-        def run(number: int) -> None:
-            self._threads.add(threading.get_native_id())
-            together.wait()
-            task(number)
-
-        together = threading.Barrier(count)
-        with ThreadPoolExecutor(count) as pool:
-            list(pool.map(run, range(count)))
-
     def access(self, ioas: Ioas) -> MockAccess:
         """Make an in-kernel user of an IOAS (an access) that pins pages."""
         return MockAccess(ioas, pins=True)
@@ -396,15 +272,6 @@ class ScenarioContext:
             return
         raise ToolError(f"{what} succeeded, but must fail")
 
-    @contextmanager
-    def refused(self, name: str, what: str) -> Iterator[None]:
-        """Expect EINVAL from the call in the block; a kernel that takes it breaks rule 2 in step *name*: *what*."""
-        try:
-            yield
-        except InvalidFieldError:
-            return
-        self._violations.append(Violation(2, name, what))
-
     def truncate(self, buffer: Buffer, pages: int) -> None:
         """Cut a memfd off after *pages* pages."""
         assert buffer.memory.fd is not None
@@ -430,24 +297,6 @@ class ScenarioContext:
         if not condition:
             raise SkipError(otherwise)
 
-    def _mark(self, text: str) -> None:
-        if self._probes is not None:
-            self._probes.trace.mark(text)
-
-    def _frames(self) -> dict[int, Page]:
-        if self._probes is None:
-            return {}
-        return {frame: page for buffer in self._buffers for frame, page in buffer.frames().items()}
-
-    def _check_answers(self, name: str) -> None:
-        """Compare the answer to VFIO_DMA_CC_IOMMU with the domains of each IOAS."""
-        for ioas in {id(one): one for one, _, _ in self._domains if not one.closed}.values():
-            kinds = {kind for one, domain, kind in self._domains if one is ioas and not domain.closed}
-            expected = Coherency.NON_COHERENT not in kinds
-            if ioas.dma_cc() != expected:
-                what = f"the kernel answers {int(not expected)} for an IOAS whose domains are {_listed(kinds)}"
-                self._violations.append(Violation(0, name, what))
-
 
 def _drop(held: Resource) -> None:
     for dependent in reversed(tuple(held._dependents)):
@@ -455,7 +304,3 @@ def _drop(held: Resource) -> None:
     if hasattr(held, "fileno"):
         held._release()
     held._mark_closed()
-
-
-def _listed(kinds: set[Coherency]) -> str:
-    return " and ".join(sorted(kinds)) or "all gone"

@@ -12,12 +12,13 @@ from iommufd_py.objects.iommufd import DEV_IOMMU, Iommufd
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.enums import HwptAllocFlags
 from iommufd_py.validate.addresses import PageStructs, direct_map_base
-from iommufd_py.validate.context import Recorded, ScenarioContext
+from iommufd_py.validate.context import ScenarioContext
 from iommufd_py.validate.counts import judge_counts
 from iommufd_py.validate.driver import Driver
 from iommufd_py.validate.events import Event, Flush, MapFailed, StepBegin, StepEnd
 from iommufd_py.validate.judge import judge
 from iommufd_py.validate.probes import FLUSH_SYMBOLS, Probes
+from iommufd_py.validate.recorder import Recorded
 from iommufd_py.validate.records import Layout, Observed, observe, page_addresses
 from iommufd_py.validate.steps import Violation
 from iommufd_py.validate.unknown_flush import suspects_here

@@ -26,14 +26,14 @@ def free_port() -> int:
 
 
 def listens(port: int) -> bool:
-    """Tell whether somebody listens on *port*."""
+    """Return whether a process listens on *port*."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @dataclass
 class Host:
-    """A machine of the lab."""
+    """One machine of the lab."""
 
     name: str
     directory: Path
@@ -45,7 +45,7 @@ class Host:
 
 @dataclass
 class Lab:
-    """The lab, and what runs in it."""
+    """The lab and its processes."""
 
     directory: Path
     port: int = field(default_factory=free_port)
@@ -58,7 +58,7 @@ class Lab:
         return f"127.0.0.1:{self.port}"
 
     def start(self, *command: str, name: str) -> "subprocess.Popen[Any]":
-        """Start a process that ends with the lab; its words go to a file."""
+        """Start a process that ends with the lab. Its output goes to a file."""
         with (self.directory / f"{name}.log").open("ab") as log:
             process = subprocess.Popen([*DEFAULT_SIGNALS, *command], cwd=self.directory, stdout=log, stderr=log)
         self.processes.append(process)
@@ -124,7 +124,7 @@ class Lab:
             wait_until(lambda: {group for _, group, _, _ in lender.resources()} == set(self.hosts))
 
     def write_places(self, tags: Mapping[str, Mapping[str, str]]) -> None:
-        """Make the places with their tags, in the file that a coordinator reads: quicker than labgrid-client."""
+        """Write the places and their tags to the coordinator's file, which is faster than labgrid-client."""
         matches = {name: {"exporter": "*", "group": name, "cls": "*", "name": None, "rename": None} for name in tags}
         places = {
             name: {
@@ -163,7 +163,7 @@ class Lab:
         return process
 
     def stop(self) -> None:
-        """End everything."""
+        """End all processes of the lab."""
         for process in reversed(self.processes):
             process.terminate()
         for process in self.processes:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""A machine that one reaches by ssh, as a user's process: this host itself, or a native guest of the lab.
+"""An ssh server in a user's process that acts as a machine: as this host itself, or as a native guest of the lab.
 
     python ssh_host.py DIRECTORY PORT [KERNEL CONSOLE_PORT]
 
-A guest's commands run in it, its files lie in DIRECTORY, which both see. Its serial console is a raw TCP port, as that
-of a console server. When the guest's kernel dies, nobody answers any more; what it said stays on the console.
+Commands run in the guest. Its files are in DIRECTORY, which guest and host share. Its serial console is a raw TCP
+port, like that of a console server. If the guest's kernel dies, ssh no longer answers, and the console keeps its
+last messages.
 """
 
 import asyncio
@@ -26,14 +27,14 @@ from iommufd_py.lab.warm.jobs import run_in_guest
 from iommufd_py.lab.warm.keeper import start_guest
 
 LARGEST_FILE = 4 << 20
-"""Bytes of a file on this host itself: writing more fails, as it does on a disk that is full."""
+"""Largest file in bytes on this host. Writing more fails as on a full disk."""
 
 _POLL_SECONDS = 0.1
 _COMMAND_SECONDS = 600
 
 
 class _Server(asyncssh.SSHServer):  # type: ignore[misc]  # asyncssh gives no types to mypy here
-    """Lets everybody in: it listens on the loopback interface only, as long as a test runs."""
+    """Accepts every user. It listens on the loopback interface only, and only during a test."""
 
     connections: ClassVar[set[asyncssh.SSHServerConnection]] = set()
 
@@ -49,7 +50,7 @@ class _Server(asyncssh.SSHServer):  # type: ignore[misc]  # asyncssh gives no ty
 
 
 class _Files(asyncssh.SFTPServer):  # type: ignore[misc]  # the same
-    """Tells at the end that all is well, without which scp reports a failure."""
+    """Reports exit status 0 at the end; without a status scp reports a failure."""
 
     def exit(self) -> None:
         self.channel.exit(0)
@@ -66,7 +67,7 @@ class _Host:
         """Run the command of one ssh session."""
         command = process.command
         if command == "cat":
-            # labgrid's keepalive: it must end with the connection, which a command in a guest would not.
+            # This is labgrid's keepalive command. It must end with the connection, so it does not run in the guest.
             await process.stdin.read()
             process.exit(0)
             return
@@ -111,7 +112,7 @@ async def _console(log: Path, reader: asyncio.StreamReader, writer: asyncio.Stre
 
 async def _serve(directory: Path, port: int, guest: WarmGuest | None, console: int) -> None:
     host = _Host(directory, guest)
-    # One command at a time: the files of its output have fixed names.
+    # Only one command runs at a time, because the output files have fixed names.
     server = await asyncssh.create_server(
         _Server,
         "127.0.0.1",
@@ -128,7 +129,7 @@ async def _serve(directory: Path, port: int, guest: WarmGuest | None, console: i
     print("ready", flush=True)
     while guest is None or guest.alive:
         if (directory / "drop").exists():
-            # As a firewall does that forgets its connections.
+            # Drop the connection silently, like a firewall that forgets its connections.
             (directory / "drop").unlink()
             for one in tuple(_Server.connections):
                 one.abort()

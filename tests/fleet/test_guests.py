@@ -23,7 +23,7 @@ HERE = pathlib.Path(os.environ["HOST_DIRECTORY"])
 
 
 def panic():
-    # The first process runs on at an address where nothing is, and no kernel goes on without that process.
+    # Let the first process continue at an unmapped address. The kernel panics when that process dies.
     libc = ctypes.CDLL(None)
     libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
     assert libc.ptrace(16, 1, None, None) == 0  # PTRACE_ATTACH
@@ -62,7 +62,7 @@ KERNELS = {"stock0": "stock", "patched0": "patched", "panic0": "patched", "hang0
 
 @pytest.fixture
 def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    """A lab of guests, with a cache of its own and the kernels of the real one."""
+    """A lab of guests. It has an empty cache of its own, but the kernels of the real cache."""
     kernels = paths.kernels_dir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     paths.cache_root().mkdir(parents=True)
@@ -82,7 +82,7 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
 
 
 def end_guest(host: Host) -> None:
-    """End a guest, also one that was stopped."""
+    """End a guest, even if it is stopped."""
     if psutil.pid_exists(host.keeper):
         freeze(host, signal.SIGCONT)
         os.kill(host.keeper, signal.SIGTERM)
@@ -90,7 +90,7 @@ def end_guest(host: Host) -> None:
 
 
 def freeze(host: Host, number: signal.Signals = signal.SIGSTOP) -> None:
-    """Stop all that a guest consists of: nothing in it runs on, as on a machine that hangs."""
+    """Stop all processes of a guest, so that it behaves like a machine that hangs."""
     for process in psutil.Process(host.keeper).children(recursive=True):
         process.send_signal(number)
 
@@ -124,7 +124,7 @@ def test_the_report_is_right(guests: Lab, tmp_path: Path) -> None:
     checks = {name: {one["name"]: one for one in runner["checks"]} for name, runner in runners.items()}
     assert checks["panic0"]["machine"]["detail"].startswith("Kernel panic - not syncing: Attempted to kill init!")
     assert checks["hang0"]["machine"]["detail"] == "no answer for 5 s"
-    # The patched kernel flushes as often as it should; which pages, a native guest cannot see.
+    # The patched kernel flushes the right number of pages. A native guest cannot observe which pages.
     for name in ("patched0", "panic0", "hang0"):
         assert checks[name]["rule 1"]["outcome"] == "counts agree"
     assert checks["stock0"]["rule 1"]["outcome"] == "not observed"
@@ -138,7 +138,7 @@ def test_the_report_is_right(guests: Lab, tmp_path: Path) -> None:
     assert (lines["rule 1"]["outcome"], lines["rule 1"]["runners"]) == ("not observed", ["stock0"])
     assert (lines["pytest"]["outcome"], lines["pytest"]["runners"]) == ("lost", ["hang0", "panic0"])
 
-    # What the stock kernel does not show stays unseen when the losses are forgiven.
+    # Even with the losses accepted, the stock kernel's rules remain not observed.
     assert report(output, "--allow-lost", "2").returncode == 4
     assert report(output, "--allow-lost", "1").returncode == 1
     suites = ElementTree.fromstring(report(output, "--format", "junit").stdout).iter("testsuite")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd fleet run` on a lab of plain hosts: lending, steps, what goes wrong on the way, and giving back."""
+"""`iommufd fleet run` on a lab of plain hosts: lending, steps, failures, and giving back."""
 
 import os
 import re
@@ -25,7 +25,7 @@ def all_along(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture
 def plain(all_along: Lab) -> Iterator[Lab]:
-    """The lab, with nothing of an earlier test on its hosts."""
+    """The lab, with clean hosts."""
     yield all_along
     for host in all_along.hosts.values():
         for file in ("begun", "go-on", "drop"):
@@ -47,7 +47,7 @@ def plan(directory: Path, test: str, *, name: str = "plan.toml", count: int = 2,
 
 
 def end(process: "subprocess.Popen[str]") -> str:
-    """Wait for the end of a run, and return what it told."""
+    """Wait for the end of a run, and return its messages."""
     return process.communicate(timeout=patience(180))[1]
 
 
@@ -167,7 +167,7 @@ def test_a_coordinator_that_restarts_does_not_lend_a_machine_twice(plain: Lab, t
     before = plain.holders()
     plain.stop_coordinator()
     plain.start_coordinator()
-    # It has forgotten what it lent; the workers tell it.
+    # The coordinator has forgotten what it lent; the workers take their places again.
     wait_until(lambda: plain.holders() == before)
     for host in plain.hosts.values():
         (host.directory / "go-on").touch()
@@ -187,7 +187,7 @@ def test_a_step_that_takes_too_long_is_ended(plain: Lab, tmp_path: Path) -> None
 
 
 def test_a_full_disk_is_named(plain: Lab, tmp_path: Path) -> None:
-    # The file that travels is larger than what a file may be on the hosts: the same error as on a full disk.
+    # The package is larger than the largest file on the hosts, which gives the same error as a full disk.
     path = plan(tmp_path, "def test_it(): pass\n", count=1)
     with (tmp_path / "plan.toml.d" / "large").open("wb") as file:
         file.truncate(LARGEST_FILE + 1)

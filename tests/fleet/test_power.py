@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Machines whose power the lab switches: a Strategy boots kernels, and a machine that hangs is started again."""
+"""Machines with a power switch: a Strategy boots kernels, and a hanging machine gets a power cycle."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from iommufd_py.fleet.record import RunnerState
 from tests.fleet.lab import Host, Lab
 from tests.waiting import patience, wait_until
 
-# Cutting the power ends the process that is the machine; what it is to boot next stands in a file.
+# The power switch ends the process that acts as the machine. A file names the kernel of its next boot.
 POWER = """
 case $1 in
 off) kill -s KILL $(cat pid) ;;

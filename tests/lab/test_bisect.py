@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd bisect` on a repository made from the lab's kernel source, with planted commits. Builds some kernels."""
+"""`iommufd bisect` in a repository made from the lab's kernel source, with planted faults. It builds a few kernels."""
 
 import json
 import os
@@ -19,10 +19,10 @@ IOMMUFD = str(Path(sys.prefix, "bin/iommufd"))
 SERIES = "7.3"
 COMMITS = 20
 FILE = "drivers/iommu/iommufd/pages.c"
-# In the function by which a new domain gets the pages that are mapped already: rule 2.
+# This line is in the function that maps existing pages into a new domain, so its loss breaks rule 2.
 FLUSH = "\t\tif (flush_cache)\n\t\t\tbatch_flush_cache(&pfns.batch, area->pages,"
 BROKEN, NOT_BUILT = 7, 10
-# What a native kernel needs nothing of. Kconfig and make read the files of these names everywhere.
+# A native kernel needs nothing from these directories, except the files that Kconfig and make read everywhere.
 LEFT_OUT = ("Documentation", "sound", "drivers/gpu", "drivers/media", "drivers/net", "drivers/scsi", "drivers/usb")
 LEFT_OUT_OF_TOOLS = ("tools/perf", "tools/testing")
 READ_BY_KBUILD = ("Kconfig", "Makefile", "Kbuild")
@@ -36,7 +36,7 @@ def git(tree: Path, *arguments: str) -> str:
 
 
 def copy_source(original: Path, tree: Path) -> None:
-    """Link the part of a kernel source that a native kernel is built from."""
+    """Hard-link the part of a kernel source from which a native kernel is built."""
 
     def ignore(directory: str, names: list[str]) -> list[str]:
         inside = os.path.relpath(directory, original)
@@ -58,7 +58,7 @@ def copy_source(original: Path, tree: Path) -> None:
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The patched kernel, and 20 commits: the 7th breaks rule 2, the 10th does not compile."""
-    # Beside the source: the links need the same disk.
+    # The tree lies beside the source, because hard links need the same file system.
     original = source.obtain(SERIES, Silent()).path
     tree = original.parent / f".bisect-test-{os.getpid()}"
     try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A clone of a developer's repository, in which `git bisect` runs and from which kernels are built.
+"""A clone of the user's repository. `git bisect` runs in it, and the lab builds kernels from it.
 
-The clone borrows the objects of the repository (``git clone --shared``). Nothing is ever written to the repository
-itself: neither HEAD, nor the work tree, nor a ref, whatever ends the bisection.
+The clone shares the objects of the repository (``git clone --shared``). A bisection never writes to the repository
+itself: HEAD, work tree and refs stay unchanged, even if the bisection is killed.
 """
 
 import os
@@ -21,7 +21,7 @@ _ONLY_SKIPPED = "# only skipped commits left to test"
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of git: without the variables that a git hook, or the user's shell, aims elsewhere."""
+    """Return the environment of git, without variables of a hook or the user's shell that name another repository."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     return kept | {"LC_ALL": "C"}
 
@@ -35,7 +35,7 @@ def resolve(repository: Path, revision: str) -> str:
     """Return the hash of the commit that *revision* names.
 
     Raises:
-        LabError: there is no such commit, or no repository.
+        LabError: the commit or the repository does not exist.
     """
     wanted = f"{revision}^{{commit}}"
     return _git(
@@ -44,20 +44,20 @@ def resolve(repository: Path, revision: str) -> str:
 
 
 def identity(repository: Path) -> str:
-    """Return the path of the repository's objects and refs, the same for each of its work trees."""
+    """Return the path of the repository's objects and refs. All its work trees share this path."""
     doing = f"{repository} is not a git repository"
     return _git(repository, doing, "rev-parse", "--path-format=absolute", "--git-common-dir")
 
 
 def has_changes(repository: Path) -> bool:
-    """Tell whether tracked files differ from HEAD; these changes are in no commit."""
+    """Return whether tracked files differ from HEAD."""
     doing = f"cannot read the state of {repository}"
-    # Without the lock git does not refresh the index, which would be a write.
+    # Without optional locks git does not refresh the index, which would write to the repository.
     return bool(_git(repository, doing, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no"))
 
 
 class Clone:
-    """The clone at *tree* of *repository*; made if it is not there.
+    """The clone of *repository* at *tree*. The constructor makes it if it does not exist.
 
     Raises:
         LabError: git cannot clone the repository.
@@ -67,7 +67,7 @@ class Clone:
         self.tree = tree
         self._said = ""
         if not (tree / ".git" / "HEAD").exists():
-            shutil.rmtree(tree, ignore_errors=True)  # a part, left by a killed process
+            shutil.rmtree(tree, ignore_errors=True)  # A killed process has left a part of a clone.
             tree.parent.mkdir(parents=True, exist_ok=True)
             options = ["--quiet", "--shared", "--no-checkout", "--no-tags"]
             doing = f"cannot clone {repository}"
@@ -77,10 +77,10 @@ class Clone:
         return _git(self.tree, f"git {arguments[0]} failed", *arguments, **variables)
 
     def restart(self, good: str, bad: str, trials: Sequence[Trial]) -> None:
-        """Begin anew with what is known.
+        """Start the bisection again, with the verdicts so far.
 
         Raises:
-            LabError: git refuses, as where *good* is no ancestor of *bad* and a merge base is bad.
+            LabError: git refuses, for example if *good* is no ancestor of *bad* and a merge base is bad.
         """
         self._run("bisect", "reset")
         self._bisect("start", "--no-checkout", bad, good)
@@ -89,32 +89,32 @@ class Clone:
                 self.mark(trial)
 
     def mark(self, trial: Trial) -> None:
-        """Tell git what was found out about a commit."""
+        """Tell git the verdict on a commit."""
         self._bisect(str(trial.verdict), trial.commit)
 
     def _bisect(self, *arguments: str) -> None:
         try:
             self._said = self._run("bisect", *arguments)
         except LabError:
-            # git ends with a failure also where only skipped commits are left.
+            # git also ends with a failure if only skipped commits are left.
             if not self.suspects():
                 raise
 
     def log(self) -> str:
-        """Return the log, which ``git bisect replay`` takes."""
+        """Return the log, which ``git bisect replay`` reads."""
         return self._run("bisect", "log")
 
     def suspects(self) -> list[str]:
-        """Return the first bad commit, or those that it may be where the rest were skipped; none while it goes on."""
+        """Return the first bad commit, or its candidates if only skipped commits are left; empty during the search."""
         log = self.log()
         return _FOUND.findall(log) if _ONLY_SKIPPED in log or "# first bad commit" in log else []
 
     def next_commit(self) -> str | None:
-        """Return the commit to test next, None where there is nothing left to test."""
+        """Return the commit to test next; None if no commit is left to test."""
         return None if self.suspects() else self._run("rev-parse", "--verify", "BISECT_HEAD")
 
     def left(self) -> int:
-        """Return about how many commits are to be tested after the next one, as git estimates it."""
+        """Return git's estimate of the number of commits to test after the next one."""
         steps = _STEPS.search(self._said)
         return int(steps[1]) if steps else 0
 
@@ -138,10 +138,10 @@ class Clone:
             raise LabError(f"commit {commit[:12]} has no {path}: --source must be a kernel tree") from None
 
     def checkout(self, commit: str, patches: Sequence[Path] = ()) -> None:
-        """Make the work tree that of *commit* with *patches*, which may be in the commit already.
+        """Check out *commit* and apply *patches*. A patch that the commit already has is left out.
 
-        Only files that differ are written, so that make compiles no more than it must: a file with a patch that was in
-        the work tree before, in the same form, is left alone.
+        Only files whose content changes are written, so that make recompiles as little as possible. A patched file that
+        has the same content as before is not written.
 
         Raises:
             PatchError: a patch does not apply to the commit.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command that a guest runs for a question, and the verdict from its answer. Pure."""
+"""The command that a guest runs to answer a question, and the verdict from its output."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from iommufd_py.lab.runs import RunResult
 _GOOD = ("kept", "counts agree")
 _BAD = ("violated", "kernel report", "counters disagree")
 _SHOWN = 160
-# pytest's exit status where tests failed; it has others for everything that is no result.
+# pytest's exit status for failed tests. Every other status, except 0, means that there is no result.
 _TESTS_FAILED = 1
 
 
@@ -33,9 +33,9 @@ def judge(question: Question, result: RunResult, output: str) -> tuple[Verdict, 
     """Return the verdict on a commit, with the evidence in one line.
 
     Args:
-        question: not a timing.
+        question: a question that is no timing.
         result: the run of the guest.
-        output: what the command printed.
+        output: the output of the command.
     """
     if question.kind is Kind.TEST:
         return _of_test(result, output)
@@ -46,7 +46,7 @@ def judge(question: Question, result: RunResult, output: str) -> tuple[Verdict, 
 
 
 def median_ns(question: Question, result: RunResult, output: str) -> tuple[float | None, str]:
-    """Return the median time of the question's operation in one boot; None with the reason if there is none."""
+    """Return the median time of the question's operation in one boot, or None and the reason."""
     document = _document(output)
     if document is None or not document["rows"]:
         return None, _trouble(result)
@@ -59,7 +59,7 @@ def _of_test(result: RunResult, output: str) -> tuple[Verdict, str]:
     lines = [line for line in output.splitlines() if line.strip()]
     last = lines[-1].strip("= ") if lines else "no output"
     if result.status == 0:
-        # pytest ends well, too, where it skipped all.
+        # pytest also exits with 0 if it skips every test.
         return (Verdict.GOOD if " passed" in f" {last}" else Verdict.SKIP), _short(last)
     if result.status == _TESTS_FAILED:
         failed = next((line for line in lines if line.startswith("FAILED ")), last)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Builds the kernel of a commit, runs a command on it, and finds out about the commit."""
+"""Build the kernel of a commit, run a command on it, and give the verdict."""
 
 import re
 import shutil
@@ -19,24 +19,24 @@ from iommufd_py.lab.progress import Progress
 from iommufd_py.lab.runs import RunResult
 from iommufd_py.lab.source import SERIES
 
-# Boots of each kernel before a verdict, also where a commit is tested again.
+# Number of boots of each kernel before a verdict, in a first test and in a repeated one.
 _MIN_BOOTS = 4
-# Ten times what the slowest question takes on an emulated CPU.
+# Ten times the duration of the slowest question on an emulated CPU.
 _TIMEOUT_SECONDS = 1200
-# The symbol by which the series tells that an architecture can flush.
+# The Kconfig symbol by which the series marks an architecture that can flush.
 _FLUSH_SYMBOL = "ARCH_HAS_FLUSH_CACHE_PHYS"
 
 
 class CommitTester:
-    """Finds out about commits, by guests of one kind.
+    """Tests commits in guests of one kind.
 
     Args:
-        clone: what is built.
-        question: what is asked.
-        guest: where it is asked.
-        reference: hash of the good end, which timings are compared with.
-        directory: for images that must stay.
-        progress: told what goes on.
+        clone: the clone to build from.
+        question: the question to answer.
+        guest: the kind of guest.
+        reference: hash of the good revision, with which timings are compared.
+        directory: place for images that must be kept.
+        progress: shows the progress.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class CommitTester:
         self._times: dict[str, tuple[list[float], list[float]]] = {}
 
     def examine(self, commit: str) -> Trial:
-        """Build the kernel of a commit, and ask the question."""
+        """Build the kernel of a commit and answer the question in a guest."""
         start = time.monotonic()
         try:
             verdict, evidence = self._ask(commit)
@@ -74,7 +74,8 @@ class CommitTester:
         return kernel.build_kernel("stock", self._progress, configuration=configuration, own=self._clone.tree).image
 
     def _patches(self, commit: str) -> list[Path]:
-        """Return what User-Mode Linux needs to run the mock driver, and to flush if the commit's kernel can flush."""
+        """Return the patches with which User-Mode Linux can run the mock driver, and can flush if the commit's kernel
+        can."""
         if self._guest != "native":
             return []
         version = dict(re.findall(r"^(VERSION|PATCHLEVEL) *= *(\d+)$", self._clone.read(commit, "Makefile"), re.M))
@@ -96,12 +97,12 @@ class CommitTester:
         if commit == self._reference:
             shutil.copy(self._build(commit), self._reference_image)
             value, why = self._median(self._reference_image)
-            return (
-                (Verdict.SKIP, why) if value is None else (Verdict.GOOD, f"the reference, {value:.0f} ns in one boot")
-            )
+            if value is None:
+                return Verdict.SKIP, why
+            return Verdict.GOOD, f"the good revision, {value:.0f} ns in one boot"
         image = self._build(commit)
         reference, candidate = self._times.setdefault(commit, ([], []))
-        # A commit that is tested again gets as many boots again, at least.
+        # A commit that is tested again gets at least as many new boots.
         wanted = len(candidate) + MOST_BOOTS
         fresh = 0
         evidence = ""
@@ -123,6 +124,6 @@ class CommitTester:
 
 
 def forget(tree: Path) -> None:
-    """Remove a clone, and the kernels and objects that were built from it."""
+    """Remove a clone and everything that was built from it."""
     build.discard_own(tree)
     shutil.rmtree(tree, ignore_errors=True)

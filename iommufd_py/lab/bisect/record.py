@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a bisection knows, in a file, so that the same command goes on after an interruption."""
+"""The verdicts of a bisection in a file, so that the same command continues after an interruption."""
 
 import json
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ Guest = Literal["native", "vm"]
 
 
 class Record:
-    """The record in *file*, empty if there is none yet.
+    """The record in *file*; empty if the file does not exist.
 
     Attributes:
-        trials: one for each commit that was tested, in order.
-        guest: where commits run.
+        trials: one for each tested commit, in order.
+        guest: the kind of guest in which commits run.
     """
 
     def __init__(self, file: Path) -> None:
@@ -37,22 +37,22 @@ class Record:
         return tuple(self._trials.values())
 
     def of(self, commit: str) -> Trial | None:
-        """Return the trial of a commit, None if it was not tested."""
+        """Return the trial of a commit; None if it was not tested."""
         return self._trials.get(commit)
 
     def add(self, trial: Trial) -> Trial:
-        """Keep a trial, and return it."""
+        """Add a trial and return it."""
         self._trials[trial.commit] = trial
         self._save()
         return trial
 
     def replace(self, trial: Trial) -> Trial:
-        """Keep a trial as the newest of all, in the place of the one that the commit had, and return it."""
+        """Replace the trial of a commit by a new one, which becomes the newest of all, and return it."""
         del self._trials[trial.commit]
         return self.add(trial)
 
     def use(self, guest: Guest) -> None:
-        """Change where commits run. What was found out elsewhere does not count there."""
+        """Change the kind of guest. Trials in another kind of guest no longer count."""
         self.guest = guest
         self._trials.clear()
         self._save()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The search: `git bisect` says which commit comes next, a function says what it is."""
+"""The search: `git bisect` chooses the next commit, and a function tests it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,32 +12,32 @@ from iommufd_py.lab.errors import LabError
 _MOST_RETURNS = 5
 
 Examine = Callable[[str], Trial]
-"""Finds out about one commit. Called again for the same commit, it looks again."""
+"""Tests one commit. A second call for the same commit tests it again."""
 Say = Callable[[str], None]
 
 
 class EndsError(LabError):
-    """The good revision is not good, or the bad one not bad."""
+    """The good revision is not good, or the bad revision is not bad."""
 
 
 class ContradictionError(LabError):
-    """Too many verdicts did not stand when they were checked."""
+    """Too many verdicts changed when they were tested again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The end of a search.
+    """The result of a search.
 
     Attributes:
-        first_bad: the commit; None where only skipped commits were left.
-        candidates: the commits that it may be; one if it is known.
-        good_side: what was seen at a parent of the first bad commit, or at the newest good one.
-        bad_side: what was seen at the first bad commit, or at the oldest bad one.
-        trials: all commits that were tested, in order.
-        returns: how often a verdict did not stand and the search went back.
-        guest: where the commits ran.
-        subjects: first line of the message of each commit here.
-        log: for ``git bisect replay``, with the evidence as comments.
+        first_bad: the first bad commit; None if only skipped commits were left.
+        candidates: the commits that can be the first bad one; a single one if it is known.
+        good_side: the trial of a parent of the first bad commit, or of the newest good commit.
+        bad_side: the trial of the first bad commit, or of the oldest bad commit.
+        trials: the trials of all tested commits, in order.
+        returns: how often a verdict changed and the search went back.
+        guest: the kind of guest in which the commits ran.
+        subjects: the subject of each commit in this result.
+        log: the log for ``git bisect replay``, with the evidence as comments.
     """
 
     first_bad: str | None
@@ -52,10 +52,10 @@ class Found:
 
 
 def require_ends(good: str, bad: str, record: Record, examine: Examine, say: Say) -> None:
-    """Test the two ends, unless the record has them.
+    """Test the good and the bad revision, unless the record has their trials.
 
     Raises:
-        EndsError: they are not what they should be.
+        EndsError: the good revision is not good, or the bad revision is not bad.
     """
     for commit, wanted in ((good, Verdict.GOOD), (bad, Verdict.BAD)):
         trial = record.of(commit) or record.add(examine(commit))
@@ -65,20 +65,20 @@ def require_ends(good: str, bad: str, record: Record, examine: Examine, say: Say
 
 
 def search(clone: Clone, good: str, bad: str, record: Record, examine: Examine, say: Say, *, check: bool) -> Found:
-    """Find the first bad commit between two ends that were tested.
+    """Find the first bad commit between two tested revisions.
 
     Args:
-        clone: where git bisect runs.
-        good: hash of the good end.
-        bad: hash of the bad end.
-        record: what is known; every new trial is added.
-        examine: finds out about a commit.
-        say: told of each trial.
-        check: test the commit that was found, and its parents, once more; go back where they turn out to be something
-            else. For what varies, such as times.
+        clone: the clone in which git bisect runs.
+        good: hash of the good revision.
+        bad: hash of the bad revision.
+        record: the trials so far; every new trial is added.
+        examine: tests a commit.
+        say: called with a line for each trial.
+        check: test the commit that was found and its parents once more, and go back if a verdict changes. For
+            questions with varying answers, such as times.
 
     Raises:
-        ContradictionError: the verdicts contradict one another again and again.
+        ContradictionError: too many verdicts changed when they were tested again.
     """
     returns = 0
     while True:
@@ -95,19 +95,19 @@ def search(clone: Clone, good: str, bad: str, record: Record, examine: Examine, 
         returns += 1
         if returns > _MOST_RETURNS:
             raise ContradictionError(
-                f"{returns} verdicts did not stand; the last one is that {wrong.commit[:12]} is {wrong.verdict}: "
-                f"{wrong.evidence}; ask for a larger threshold, on a quieter machine"
+                f"{returns} verdicts changed when tested again; the last new one is that {wrong.commit[:12]} is "
+                f"{wrong.verdict}: {wrong.evidence}; use a larger --threshold or a quieter machine"
             )
-        say(f"{wrong.commit[:12]} is {wrong.verdict} after all: {wrong.evidence}; going back")
+        say(f"{wrong.commit[:12]} is now {wrong.verdict}: {wrong.evidence}; the search goes back")
 
 
 def _contradiction(
     clone: Clone, found: str, good: str, bad: str, record: Record, examine: Examine, say: Say
 ) -> Trial | None:
-    """Test both sides of the result again; return the first trial that says something else than before."""
+    """Test both sides of the result again. Return the first trial whose verdict has changed."""
     for commit in (found, *clone.parents(found)):
         before = record.of(commit)
-        # The good end is what the others are compared with.
+        # The good revision is the reference of all timings, so a timing of it decides nothing.
         if commit == good or before is None or before.verdict is Verdict.SKIP:
             continue
         again = examine(commit)
@@ -115,8 +115,8 @@ def _contradiction(
             continue
         if commit == bad:
             raise ContradictionError(
-                f"the {before.verdict} revision {commit[:12]} turned out {again.verdict}: {again.evidence}; before: "
-                f"{before.evidence}"
+                f"the {before.verdict} revision {commit[:12]} is {again.verdict} when tested again: "
+                f"{again.evidence}; before: {before.evidence}"
             )
         return record.replace(again)
     return None
@@ -124,7 +124,7 @@ def _contradiction(
 
 def _found(clone: Clone, suspects: list[str], record: Record, returns: int) -> Found:
     first = suspects[0] if len(suspects) == 1 else None
-    # The trials are in the order in which the search narrowed: the last of a kind is the nearest.
+    # The search narrows from trial to trial, so the last good and the last bad trial are the nearest ones.
     bad_side = [trial for trial in record.trials if trial.verdict is Verdict.BAD][-1]
     good_side = [trial for trial in record.trials if trial.verdict is Verdict.GOOD][-1]
     if first is not None:

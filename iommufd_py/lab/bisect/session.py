@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One bisection from the command line's words to its result: clone, ends, search, and what is left behind."""
+"""One bisection as a whole: make the clone, test both revisions, search, and remove the clone."""
 
 import shutil
 from collections.abc import Callable
@@ -17,10 +17,10 @@ from iommufd_py.lab.progress import Progress
 
 
 class Tester(Protocol):
-    """Finds out about commits."""
+    """Tests commits."""
 
     def examine(self, commit: str) -> Trial:
-        """Find out about one."""
+        """Test one commit."""
 
 
 MakeTester = Callable[[Clone, Question, Guest, str, Path, Progress], Tester]
@@ -37,31 +37,33 @@ def bisect(
 ) -> Found:
     """Find the first bad commit of a kernel tree.
 
-    All work is done in a clone below the cache; *repository* is only read. The clone and what is known stay after an
-    interruption, and the same call goes on with them. They are removed at the end.
+    All work happens in a clone in the cache; *repository* is only read. After an interruption the clone and the trials
+    remain, and the same call continues with them. At the end they are removed.
 
     Args:
         repository: the kernel tree, a git work tree or repository.
         good: a revision at which the question has the good answer.
-        bad: one at which it has not.
-        question: what is asked.
-        progress: told what goes on.
-        say: told of each trial.
-        make_tester: gives what finds out about commits; builds and boots kernels by default.
+        bad: a later revision at which it has the bad answer.
+        question: the question to answer.
+        progress: shows the progress.
+        say: called with a line for each trial.
+        make_tester: makes the tester of commits; by default one that builds and boots kernels.
 
     Raises:
-        EndsError: an end is not what it should be.
-        ContradictionError: too many verdicts did not stand.
-        LabError: there is no such revision, or the lab cannot build or boot.
+        EndsError: the good revision is not good, or the bad revision is not bad.
+        ContradictionError: too many verdicts changed when they were tested again.
+        LabError: a revision does not exist, or the lab cannot build or boot.
     """
     ends = resolve(repository, good), resolve(repository, bad)
     key = cache.digest(identity(repository).encode(), *(end.encode() for end in ends), str(question).encode())
     directory = (paths.work_dir() / "bisect" / key).resolve()
-    with locked(directory.with_suffix(".lock"), lambda: progress.step("waiting for the same bisection")):
+    with locked(
+        directory.with_suffix(".lock"), lambda: progress.step("waiting for another process with the same bisection")
+    ):
         clone = Clone(repository, directory / "tree")
         record = Record(directory / "record.json")
         if record.trials:
-            say(f"going on with {len(record.trials)} commits that were tested before")
+            say(f"continuing with {len(record.trials)} tested commits")
         try:
             found = _bisect(clone, *ends, question, record, directory, progress, say, make_tester)
         except (EndsError, ContradictionError):
@@ -91,7 +93,7 @@ def _bisect(
     except EndsError as failure:
         if record.guest == "vm" or question.kind is Kind.BENCH:
             raise
-        say(f"a native guest does not show it ({failure}); going on with virtual machines")
+        say(f"a native guest does not show the fault ({failure}); continuing in virtual machines")
         record.use("vm")
         one = tester()
         require_ends(good, bad, record, one.examine, say)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Is a kernel slower than another one? Boots of both in turn, until the interval of the ratio decides. Pure."""
+"""Decide whether a kernel is slower than another one, from the times of boots of both."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from iommufd_py.lab.bisect.trial import Verdict
 from iommufd_py.results.estimate import CONFIDENCE, MIN_UNITS, ratio
 
 MOST_BOOTS = 15
-"""Boots of each kernel, after which a commit counts as undecided."""
+"""Number of boots of each kernel after which a commit counts as undecided."""
 
 
 def decide(reference: Sequence[float], candidate: Sequence[float], threshold: float) -> tuple[Verdict | None, str]:
-    """Tell whether *candidate* is slower, from independent times of both: (verdict, evidence).
+    """Decide from independent times whether *candidate* is slower. Return the verdict and the evidence.
 
-    The dividing line is half the threshold above the reference. So a kernel that is as fast as the reference and one
-    that is slower by the threshold are equally far from it. The verdict is None while the interval of the ratio holds
+    The dividing line is half the threshold above the reference. Thus a kernel as fast as the reference and a kernel
+    slower by the threshold are equally far from the line. The verdict is None while the interval of the ratio contains
     the line.
     """
     found = ratio(reference, candidate) if min(len(reference), len(candidate)) >= MIN_UNITS else None

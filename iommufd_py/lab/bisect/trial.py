@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The question of a bisection, and what was found out about one commit. Pure."""
+"""The question of a bisection, and the trial of one commit."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,7 +24,7 @@ OPERATIONS = {
 
 
 class Kind(StrEnum):
-    """What decides whether a commit is good."""
+    """The kind of test that decides whether a commit is good."""
 
     RULE = "rule"
     SCENARIO = "scenario"
@@ -34,12 +34,12 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of each commit.
+    """The question that is answered for each commit.
 
     Attributes:
-        kind: what decides.
+        kind: the kind of test.
         subject: number of the rule, name of the scenario, node id of the test, or operation and size.
-        threshold: the smallest slowdown that counts, as a share; of a timing only.
+        threshold: for a timing, the smallest slowdown that counts, as a fraction.
     """
 
     kind: Kind
@@ -51,11 +51,11 @@ class Question:
         """The operation and the size in bytes of a timing.
 
         Raises:
-            ValueError: the subject is none; the text says why.
+            ValueError: the subject is no valid timing; the text gives the reason.
         """
         operation, _, size = self.subject.partition(" ")
         if operation not in OPERATIONS:
-            raise ValueError(f"there is no operation {operation!r}; one of {', '.join(OPERATIONS)}")
+            raise ValueError(f"there is no operation {operation!r}; use one of {', '.join(OPERATIONS)}")
         return operation, parse_size(size.strip())
 
     def __str__(self) -> str:
@@ -69,20 +69,20 @@ class Verdict(StrEnum):
     GOOD = "good"
     BAD = "bad"
     SKIP = "skip"
-    """It cannot be tested: it does not build, does not boot, or does not answer the question."""
+    """The commit cannot be tested: it does not build, does not boot, or does not answer the question."""
 
     @property
     def status(self) -> int:
-        """The exit status by which a command of ``git bisect run`` says the same."""
+        """The exit status with this meaning for ``git bisect run``."""
         return {Verdict.GOOD: 0, Verdict.BAD: 1, Verdict.SKIP: 125}[self]
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What was found out about one commit.
+    """The test of one commit.
 
     Attributes:
-        evidence: what was seen, in one line.
+        evidence: the observation, in one line.
         seconds: wall time of the build and of the guests.
     """
 

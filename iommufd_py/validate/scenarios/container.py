@@ -9,7 +9,8 @@ from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.objects.buffer import Backing
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.enums import Type1MapFlags, Type1UnmapFlags
-from iommufd_py.validate.context import HUGE_PAGES, Buffer, Pages, ScenarioContext
+from iommufd_py.validate.context import HUGE_PAGES, ScenarioContext
+from iommufd_py.validate.recorder import Buffer, Pages
 from iommufd_py.validate.scenario import scenario
 from iommufd_py.vfio.container import Container
 from iommufd_py.vfio.emulated import EmulatedDevice

@@ -13,7 +13,8 @@ from iommufd_py.objects.hwpt import Hwpt
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.uapi.enums import HwptAllocFlags
 from iommufd_py.uapi.fault_injection import FaultInjection
-from iommufd_py.validate.context import HUGE_PAGES, Pages, ScenarioContext
+from iommufd_py.validate.context import HUGE_PAGES, ScenarioContext
+from iommufd_py.validate.recorder import Pages
 from iommufd_py.validate.scenario import scenario
 
 COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT

@@ -8,7 +8,8 @@ from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.objects.buffer import Backing
 from iommufd_py.uapi.enums import HwptAllocFlags, MapFlags
-from iommufd_py.validate.context import HUGE_PAGES, Buffer, ScenarioContext
+from iommufd_py.validate.context import HUGE_PAGES, ScenarioContext
+from iommufd_py.validate.recorder import Buffer
 from iommufd_py.validate.scenario import Scenario
 from iommufd_py.validate.space.covering import Forbidden, Row, covering_array
 from iommufd_py.validate.space.player import DomainHeld, MappingHeld, Player, SpaceHeld

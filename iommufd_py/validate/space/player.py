@@ -14,7 +14,8 @@ from iommufd_py.objects.hwpt import Hwpt
 from iommufd_py.objects.ioas import DmaMapping, Ioas
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.enums import HwptAllocFlags, MapFlags
-from iommufd_py.validate.context import Buffer, Pages, ScenarioContext
+from iommufd_py.validate.context import ScenarioContext
+from iommufd_py.validate.recorder import Buffer, Pages
 from iommufd_py.validate.space import model
 from iommufd_py.validate.space.model import Area, Flushes, PageSet, Pin, Space
 

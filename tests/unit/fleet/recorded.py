@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Directories as `iommufd fleet run` leaves them, for tests of the report."""
+"""Write result directories like those of `iommufd fleet run`, for tests of the report."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ def write(
     log: str = "",
     **more: Any,
 ) -> Path:
-    """Write a machine's folder: its record, and the result of each step, JSON, text of JUnit, or a benchmark."""
+    """Write the folder of a machine: its record, and the result of each step (JSON, JUnit, or a benchmark)."""
     folder = directory / name
     folder.mkdir(parents=True)
     kernels = dict.fromkeys(one.kernel for one, _ in steps)

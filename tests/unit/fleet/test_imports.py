@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the extra 'fleet' installs is imported by the commands that need it alone."""
+"""Only the commands that need the packages of the extra 'fleet' import them."""
 
 import subprocess
 import sys

@@ -41,7 +41,7 @@ def bench(scale: float, seed: int) -> BenchResult:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Machines of ten kinds; one broke a rule, one is lost."""
+    """A run on machines of ten kinds. One machine breaks a rule, one is lost."""
     directory = tmp_path_factory.mktemp("many")
     document = validation()
     document["scenarios"] = document["scenarios"] * (SCENARIOS // 3)
@@ -85,7 +85,7 @@ def test_five_hundred_machines_take_seconds(many: Path) -> None:
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert done.returncode == 1, done.stderr
     assert "wrong" in done.stdout
-    # CPU time: what else runs on the machine must not fail the test.
+    # Measured in CPU time, so that other load on the machine does not fail the test.
     assert used < SECONDS, f"{used:.1f} s of CPU, {time.monotonic() - begun:.1f} s in all"
     assert int(done.stderr.splitlines()[-1]) << 10 < MEMORY_BYTES
     print(f"{used:.1f} s of CPU, {int(done.stderr.splitlines()[-1]) >> 10} MiB")

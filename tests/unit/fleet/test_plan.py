@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Plans as people write them, and the messages for those that are none."""
+"""Valid plans, and the error messages for invalid ones."""
 
 from pathlib import Path
 
@@ -51,18 +51,18 @@ WRONG = {
     "no name": (SMALL.replace('name = "flush-v3"', ""), "the plan has no 'name'"),
     "a name with a slash": (SMALL.replace("flush-v3", "a/b"), "'a/b' is no name"),
     "no runners": ('name = "a"\n[[steps]]\nrun = "bench"\n', "the plan has no 'runners'"),
-    "a count of zero": (SMALL.replace("count = 2", "count = 0"), "runners[0]: 'count' is 0; the least is 1"),
-    "a count that is true": (SMALL.replace("count = 2", "count = true"), "runners[0]: 'count' is True, no whole"),
-    "no tag": (SMALL.replace('{ iommu = "vtd", coherency = "non-coherent" }', "{}"), "every machine would do"),
-    "a tag of one letter": (SMALL.replace("iommu =", "i ="), "runners[0]: 'filter' has i = 'vtd', no tag"),
-    "an unknown step": (SMALL.replace('"validate"', '"fuzz"'), "steps[0]: 'run' is 'fuzz', none of validate,"),
-    "an unknown key": (SMALL.replace("deadline", "dedline"), "steps[0]: 'dedline' is unknown"),
-    "a time without unit": (SMALL.replace("20min", "20"), "'deadline' is '20', no time: write 90s, 20min or 2h"),
-    "a time of zero": (SMALL.replace("20min", "0s"), "'deadline' is '0s', no time"),
-    "two steps of one name": (SMALL + '[[steps]]\nrun = "validate"\n', "'validate' is there twice"),
-    "a file that is not there": (SMALL + 'files = ["t.py"]\n', "steps[0]: there is no "),
+    "a count of zero": (SMALL.replace("count = 2", "count = 0"), "runners[0]: 'count' is 0; it must be at least 1"),
+    "a count that is true": (SMALL.replace("count = 2", "count = true"), "runners[0]: 'count' is True, which is no"),
+    "no tag": (SMALL.replace('{ iommu = "vtd", coherency = "non-coherent" }', "{}"), "would match every machine"),
+    "a tag of one letter": (SMALL.replace("iommu =", "i ="), "runners[0]: 'filter' has i = 'vtd', which is no tag"),
+    "an unknown step": (SMALL.replace('"validate"', '"fuzz"'), "steps[0]: 'run' is 'fuzz', which is not one of val"),
+    "an unknown key": (SMALL.replace("deadline", "dedline"), "steps[0]: the key 'dedline' is unknown"),
+    "a time without unit": (SMALL.replace("20min", "20"), "'deadline' is '20', which is no time: write 90s, "),
+    "a time of zero": (SMALL.replace("20min", "0s"), "'deadline' is '0s', which is no time"),
+    "two steps of one name": (SMALL + '[[steps]]\nrun = "validate"\n', "'validate' appears twice"),
+    "a file that is not there": (SMALL + 'files = ["t.py"]\n', "t.py does not exist"),
     "a baseline alone": ('baseline = "installed"\n' + SMALL, "no other kernel to compare"),
-    "an unknown baseline": ('baseline = "old"\n' + SMALL, "'old' is none of the kernels, installed"),
+    "an unknown baseline": ('baseline = "old"\n' + SMALL, "'old' is not one of the kernels: installed"),
     "a kernel nobody boots": ('kernels = ["patched"]\n' + SMALL, "'patched' needs 'environment'"),
     "no TOML": ("name = ", "is no TOML"),
     "runners that are no tables": ('name = "a"\nrunners = [1]\n', "runners[0] is no table"),

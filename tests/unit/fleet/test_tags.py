@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tags of machines, and what labgrid makes of them."""
+"""Tags of machines, and how labgrid reads them."""
 
 from dataclasses import replace
 
@@ -76,7 +76,7 @@ def test_labgrid_takes_the_tags_and_the_exporter_file() -> None:
 
     found = machine_tags(ENVIRONMENT, UNITS, DEVICES, (DSA,))
     for key, value in found.items():
-        # labgrid itself only looks at the first character.
+        # labgrid itself checks only the first character.
         assert TAG_KEY.fullmatch(key)
         assert all(TAG_VAL.fullmatch(one) for one in value)
     assert place_commands("spr0", found)[2].startswith("labgrid-client -p spr0 set-tags platform=bare_metal ")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The files for tmt, and the results that its test writes."""
+"""The files for tmt, and the results that the tmt test writes."""
 
 import json
 import subprocess
@@ -44,7 +44,7 @@ def test_they_make_a_tree_of_tmt(tree: Path) -> None:
 
 def test_nothing_is_overwritten(tree: Path) -> None:
     (tree / "plans/iommufd.fmf").write_text("mine")
-    with pytest.raises(ToolError, match=r"plans/iommufd\.fmf is there already"):
+    with pytest.raises(ToolError, match=r"plans/iommufd\.fmf already exists"):
         write_files(tree)
     assert (tree / "plans/iommufd.fmf").read_text() == "mine"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Benchmarks of many machines: each machine's own ratio, and the mean of them."""
+"""Benchmarks of many machines: the ratio of each machine, and their mean."""
 
 import json
 import math
@@ -51,7 +51,7 @@ def test_ratios_that_agree_have_a_mean_between_them_and_no_heterogeneity() -> No
 def test_ratios_that_differ_show_it() -> None:
     found = mean([ratio(1.0, 1.01), ratio(2.0, 1.01), ratio(4.0, 1.01)])
     assert found is not None
-    assert found.value == pytest.approx(2.0, rel=0.01), "of the logarithms, each machine weighs the same"
+    assert found.value == pytest.approx(2.0, rel=0.01), "of the logarithms, with equal weights for all machines"
     assert found.i2 > 0.99
     assert found.low < 1.0
     assert found.high > 4.0
@@ -76,7 +76,7 @@ def test_fewer_than_two_intervals_give_no_mean(ratios: tuple[Ratio, ...]) -> Non
 
 
 def test_the_interval_holds_the_mean_as_often_as_it_says() -> None:
-    # Machines whose true ratios spread around 2; the interval is to hold 2 in 99 of 100 cases.
+    # The true ratios of the machines spread around 2. The interval must contain 2 in 99 of 100 cases.
     noise = random.Random(1)
     held = 0
     for _ in range(300):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The verdict over many machines: the worst, rule by rule, and what nobody saw."""
+"""The verdict on many machines: the worst outcome of each rule, and rules that were not observed."""
 
 import json
 from importlib import resources
@@ -241,7 +241,7 @@ def test_a_directory_without_records_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Report:
-    """Machines that keep a rule, break one, cannot see it, are lost, and were not lent."""
+    """A run with machines that keep a rule, break it, cannot observe it, are lost, or were not lent."""
     write(tmp_path, "spr0", [GOOD])
     write(
         tmp_path, "skx0", [(step("installed", "validate", status=1), validation(KEPT | {"1": "violated"}, "violated"))]

@@ -119,7 +119,7 @@ RIGHT, WRONG = (
         (False, None, True, WRONG, (True, "b (3)")),
         (False, "why", True, WRONG, (True, "b (3)")),
         (False, "why", True, RIGHT, (True, "nothing: why")),
-        (False, None, True, RIGHT, (False, "nothing: and the patch does not say why")),
+        (False, None, True, RIGHT, (False, "nothing: and the patch gives no reason")),
         (False, None, False, WRONG, (False, "b (3)")),
         (False, "why", True, None, (False, "no answer")),
     ],

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Runs 'iommufd validate', and turns its JUnit into the results that tmt reads.
+# Run 'iommufd validate', and turn its JUnit report into tmt's custom results.
 set -u
 data=${TMT_TEST_DATA:?is set by tmt: run this by 'tmt run'}
 device=${IOMMUFD_DEVICE:-mock}

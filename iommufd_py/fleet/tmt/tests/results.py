@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Turn JUnit into tmt's custom results: python3 results.py JUNIT RESULTS EXIT_STATUS. Standard library only."""
+"""Turn a JUnit report into tmt's custom results: python3 results.py JUNIT RESULTS EXIT_STATUS.
+
+It runs on the tested machine, so it needs only the standard library.
+"""
 
 import json
 import re
@@ -9,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 KINDS = {"failure": "fail", "error": "error", "skipped": "skip"}
-# Exit status of the command, where it left no JUnit.
+# The result by exit status, for a command that left no JUnit report.
 WHOLE = {"0": "error", "1": "fail", "4": "skip"}
 
 
 def results(junit: str, status: str) -> "list[dict[str, Any]]":
-    """Return a result for each test case; one for the whole where there are none."""
+    """Return a result for each test case, or a single one if there are no test cases."""
     try:
         cases = list(ElementTree.fromstring(junit).iter("testcase"))
     except ElementTree.ParseError:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Bisections with real git on a small repository; a function in the place of builds and guests."""
+"""Bisections with real git in a small repository; a function replaces builds and guests."""
 
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -20,15 +19,11 @@ from iommufd_py.cli.main import iommufd
 from iommufd_py.lab import paths
 from iommufd_py.lab.bisect import session
 from iommufd_py.lab.bisect.clone import Clone, PatchError, has_changes
-from iommufd_py.lab.bisect.judge import command, judge, median_ns
 from iommufd_py.lab.bisect.search import ContradictionError, EndsError, Found
 from iommufd_py.lab.bisect.session import bisect
-from iommufd_py.lab.bisect.timing import MOST_BOOTS, decide
 from iommufd_py.lab.bisect.trial import Kind, Question, Trial, Verdict
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.progress import Silent
-from iommufd_py.lab.runs import RunResult
-from iommufd_py.results.document import SCHEMA
 
 RULE = Question(Kind.RULE, "2")
 MAP = Question(Kind.BENCH, "map 2M", 0.05)
@@ -48,7 +43,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with COMMITS + 1 commits, the text of whose file ``number`` is 0 to COMMITS."""
+    """A repository with COMMITS + 1 commits; its file ``number`` contains 0 in the first and COMMITS in the last."""
     path = tmp_path_factory.mktemp("original")
     git(path, "init", "-q")
     other = "".join(f"{line}\n" for line in range(20))
@@ -70,13 +65,13 @@ def tree(original: Path, tmp_path: Path) -> Path:
 
 
 def state(tree: Path) -> str:
-    """Everything that a user would call the state of a repository, and each file of git's own."""
+    """Return the state of a repository: its status, its refs, and the time of each file, git's own files included."""
     files = sorted(f"{path} {path.stat().st_mtime_ns}" for path in tree.rglob("*") if path.is_file())
     return "\n".join([git(tree, "--no-optional-locks", "status"), git(tree, "for-each-ref"), *files])
 
 
 class ByNumber:
-    """Answers by the number that a commit's file has, which it reads from the work tree, as a build does."""
+    """Tests a commit by the number in its file. It reads the file from the work tree, as a build does."""
 
     def __init__(self, clone: Clone, answer: Callable[[int], Verdict]) -> None:
         self.clone, self.answer = clone, answer
@@ -116,7 +111,7 @@ def test_the_seventh_commit_is_found_in_few_steps_and_the_tree_is_not_touched(tr
     assert found.first_bad == git(tree, "rev-parse", "HEAD~13")
     assert found.subjects[found.first_bad] == "commit 7"
     assert (found.bad_side.evidence, found.good_side.evidence) == ("number 7", "number 6")
-    assert len(asked) == len(set(asked)) <= 7  # the two ends, and log2(20) between them
+    assert len(asked) == len(set(asked)) <= 7  # 2 for the good and the bad revision, and log2(20) between them
 
 
 @pytest.mark.parametrize("first_bad", [1, 2, 10, 19, 20])
@@ -139,7 +134,7 @@ def test_commits_that_do_not_build_are_skipped(tree: Path) -> None:
     assert {8, 9, 10, 11} & set(asked)
 
 
-def test_what_only_skipped_commits_leave_open_is_said(tree: Path) -> None:
+def test_candidates_are_listed_if_only_skipped_commits_are_left(tree: Path) -> None:
     found, _ = find(tree, lambda number: Verdict.SKIP if number in (6, 7, 8) else from_7(number))
     assert found.first_bad is None
     assert {found.subjects[one] for one in found.candidates} == {f"commit {number}" for number in (6, 7, 8, 9)}
@@ -154,13 +149,13 @@ def test_what_only_skipped_commits_leave_open_is_said(tree: Path) -> None:
         (Verdict.SKIP, "the good revision .* is not good: number 0"),
     ],
 )
-def test_ends_that_are_not_what_they_should_be(tree: Path, verdict: Verdict, message: str) -> None:
+def test_a_bad_revision_that_is_good_or_a_good_one_that_is_bad(tree: Path, verdict: Verdict, message: str) -> None:
     with pytest.raises(EndsError, match=message):
         find(tree, lambda number: verdict)
-    assert not list(paths.work_dir().glob("bisect/*/"))  # nothing is left
+    assert not list(paths.work_dir().glob("bisect/*/"))  # The clone is removed.
 
 
-def test_what_a_native_guest_does_not_show_is_asked_in_virtual_machines(tree: Path) -> None:
+def test_a_fault_that_a_native_guest_does_not_show_is_searched_in_virtual_machines(tree: Path) -> None:
     guests: list[str] = []
 
     def make(clone: Clone, question: Question, guest: str, *_: object) -> ByNumber:
@@ -188,7 +183,7 @@ def test_an_interrupted_bisection_goes_on(tree: Path) -> None:
     assert state(tree) == before
     found, again = find(tree, from_7)
     assert found.subjects[found.first_bad or ""] == "commit 7"
-    assert not set(again) & set(asked[:4])  # the one that was interrupted is tested again
+    assert not set(again) & set(asked[:4])  # The interrupted commit is tested again.
     assert not list(paths.work_dir().glob("bisect/*/"))
 
 
@@ -196,7 +191,7 @@ def test_a_killed_bisection_goes_on_and_has_not_touched_the_tree(tree: Path, tmp
     program = f"""
 import os, signal
 from pathlib import Path
-from tests.unit.lab.test_bisect import *
+from tests.unit.lab.test_bisect_search import *
 def answer(number, asked=[]):
     asked.append(number)
     if len(asked) == 4:
@@ -215,14 +210,14 @@ find(Path({str(tree)!r}), answer)
 
 
 class TestTimings:
-    """Verdicts that can be wrong are tested again."""
+    """A verdict from times can be wrong, so it is tested again."""
 
     @pytest.mark.parametrize("lie", [Verdict.GOOD, Verdict.BAD])
     def test_a_wrong_verdict_is_taken_back(self, tree: Path, lie: Verdict) -> None:
         told: set[int] = set()
 
         def sometimes_wrong(number: int) -> Verdict:
-            # Once each, and only near the change, where a bisection ends up.
+            # One wrong verdict for each commit next to the change, where every bisection ends.
             if number in (6, 7) and number not in told:
                 told.add(number)
                 return lie
@@ -237,7 +232,7 @@ class TestTimings:
         _, asked = find(tree, from_7)
         assert len(asked) == len(set(asked))
 
-    def test_verdicts_that_never_stand_are_no_result(self, tree: Path) -> None:
+    def test_verdicts_that_change_each_time_are_no_result(self, tree: Path) -> None:
         last: dict[int, Verdict] = {0: Verdict.GOOD, COMMITS: Verdict.BAD}
 
         def other_than_before(number: int) -> Verdict:
@@ -245,7 +240,7 @@ class TestTimings:
                 last[number] = Verdict.BAD if last.get(number) is Verdict.GOOD else Verdict.GOOD
             return last[number]
 
-        with pytest.raises(ContradictionError, match="did not stand"):
+        with pytest.raises(ContradictionError, match="verdicts changed when tested again"):
             find(tree, other_than_before, MAP)
 
     def test_they_never_go_to_virtual_machines(self, tree: Path) -> None:
@@ -253,41 +248,8 @@ class TestTimings:
             find(tree, lambda number: Verdict.GOOD, MAP)
 
 
-def test_the_interval_decides_not_the_value() -> None:
-    quiet = [100.0, 101.0, 99.0, 100.5]
-    assert decide(quiet, [one * 1.05 for one in quiet], 0.05)[0] is Verdict.BAD
-    assert decide(quiet, quiet, 0.05)[0] is Verdict.GOOD
-    assert decide(quiet, [one * 0.9 for one in quiet], 0.05)[0] is Verdict.GOOD  # faster is not slower
-    noisy = [80.0, 120.0, 95.0, 110.0]
-    verdict, evidence = decide(noisy, [one * 1.05 for one in noisy], 0.05)
-    assert verdict is None
-    assert "99% interval" in evidence
-    assert "the line is 1.025" in evidence
-    assert decide([100.0], [200.0], 0.05)[0] is None
-
-
-def test_a_wrong_timing_verdict_is_rare() -> None:
-    """As many looks as boots make an interval of 99 % wrong more often than 1 %; this says how often."""
-    chance = random.Random(1)
-    wrong = undecided = 0
-    for _ in range(300):
-        slower = chance.random() < 0.5
-        reference: list[float] = []
-        candidate: list[float] = []
-        verdict = None
-        while verdict is None and len(candidate) < MOST_BOOTS:
-            reference.append(chance.gauss(100, 1.5))
-            candidate.append(chance.gauss(105 if slower else 100, 1.5))
-            if len(candidate) >= 4:
-                verdict, _ = decide(reference, candidate, 0.05)
-        undecided += verdict is None
-        wrong += verdict is not None and (verdict is Verdict.BAD) is not slower
-    assert wrong <= 9
-    assert undecided <= 15
-
-
 class TestClone:
-    """The work tree that is built."""
+    """The clone and its work tree."""
 
     @pytest.fixture
     def clone(self, tree: Path, tmp_path: Path) -> Clone:
@@ -345,7 +307,7 @@ class TestClone:
         assert found.subjects[found.first_bad or ""] == "commit 7"
 
     def test_a_merged_branch(self, tree: Path) -> None:
-        """The bad commit is on a branch that was merged."""
+        """The bad commit is on a merged branch."""
         git(tree, "checkout", "-q", "-b", "side", "HEAD~18")
         (tree / "other").write_text("side\n")
         git(tree, "commit", "-q", "-a", "-m", "the bad one")
@@ -367,7 +329,7 @@ class TestClone:
 
 
 class TestCommand:
-    """The command line, with real git and a function in the place of builds."""
+    """The command line with real git; a function replaces builds."""
 
     @pytest.fixture(autouse=True)
     def answers(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[int], Verdict]]:
@@ -413,80 +375,3 @@ class TestCommand:
     )
     def test_wrong_usage(self, tree: Path, options: tuple[str, ...]) -> None:
         assert self.call(tree, *options).exit_code == 2
-
-
-def run(status: int | None = 0, **more: object) -> RunResult:
-    values = {
-        "accel": "uml",
-        "seconds": 1.0,
-        "timed_out": False,
-        "failure": None,
-        "splats": (),
-        "kernel_log": Path("l"),
-    }
-    return RunResult(status=status, **(values | more))  # type: ignore[arg-type]
-
-
-class TestJudge:
-    """Verdicts from the answers of guests."""
-
-    def document(self, outcome: str) -> str:
-        violation = {"rule": 2, "step": "join", "what": "not flushed"}
-        scenarios = [
-            {"name": "attach", "outcome": outcome, "reason": "why", "violations": [violation] * (outcome == "violated")}
-        ]
-        rules = {"1": "kept", "2": outcome if outcome in ("kept", "violated", "counts agree") else "not observed"}
-        return json.dumps({"rules": rules, "scenarios": scenarios, "not_observed": None})
-
-    @pytest.mark.parametrize(
-        ("outcome", "of_rule", "of_scenario"),
-        [
-            ("kept", Verdict.GOOD, Verdict.GOOD),
-            ("counts agree", Verdict.GOOD, Verdict.GOOD),
-            ("violated", Verdict.BAD, Verdict.BAD),
-            ("kernel report", Verdict.SKIP, Verdict.BAD),
-            ("not observed", Verdict.SKIP, Verdict.SKIP),
-            ("error", Verdict.SKIP, Verdict.SKIP),
-        ],
-    )
-    def test_validate(self, outcome: str, of_rule: Verdict, of_scenario: Verdict) -> None:
-        text = self.document(outcome)
-        assert judge(RULE, run(), text)[0] is of_rule
-        assert judge(Question(Kind.SCENARIO, "attach"), run(), text)[0] is of_scenario
-
-    def test_another_rule_does_not_count(self) -> None:
-        assert judge(Question(Kind.RULE, "1"), run(1), self.document("violated"))[0] is Verdict.GOOD
-
-    def test_no_answer_is_no_verdict(self) -> None:
-        verdict, evidence = judge(RULE, run(None, timed_out=True), "")
-        assert verdict is Verdict.SKIP
-        assert "stopped after" in evidence
-
-    @pytest.mark.parametrize(
-        ("status", "output", "verdict"),
-        [
-            (0, "3 passed in 1s\n", Verdict.GOOD),
-            (0, "3 skipped in 1s\n", Verdict.SKIP),
-            (1, "FAILED a.py::b - E\n1 failed\n", Verdict.BAD),
-            (2, "interrupted\n", Verdict.SKIP),
-            (4, "no such file\n", Verdict.SKIP),
-            (5, "no tests ran\n", Verdict.SKIP),
-            (None, "", Verdict.SKIP),
-        ],
-    )
-    def test_pytest(self, status: int | None, output: str, verdict: Verdict) -> None:
-        assert judge(Question(Kind.TEST, "a.py::b"), run(status), output)[0] is verdict
-
-    def test_a_status_is_the_one_that_git_wants(self) -> None:
-        assert [one.status for one in Verdict] == [0, 1, 125]
-
-    def test_bench(self) -> None:
-        text = f'{{"schema": "{SCHEMA}", "rows": [{{"runs": [{{"operations": {{"map": {{"ns": [3, 9, 4]}}}}}}]}}]}}'
-        assert median_ns(MAP, run(), text) == (4, "")
-        assert median_ns(MAP, run(1), "nonsense")[0] is None
-        assert command(MAP)[4:9] == ["mock", "--operation", "map", "--size", str(2 << 20)]
-
-    @pytest.mark.parametrize("subject", ["fly 2M", "map", "map two", "map 2M 4K"])
-    def test_a_timing_that_is_none(self, subject: str) -> None:
-        with pytest.raises(ValueError, match=r"\S"):
-            _ = Question(Kind.BENCH, subject).timing

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""The verdict on one commit of a bisection, from the answers of its guests or from its times."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from iommufd_py.lab.bisect.judge import command, judge, median_ns
+from iommufd_py.lab.bisect.timing import MOST_BOOTS, decide
+from iommufd_py.lab.bisect.trial import Kind, Question, Verdict
+from iommufd_py.lab.runs import RunResult
+from iommufd_py.results.document import SCHEMA
+
+RULE = Question(Kind.RULE, "2")
+MAP = Question(Kind.BENCH, "map 2M", 0.05)
+
+
+def test_the_interval_decides_not_the_value() -> None:
+    quiet = [100.0, 101.0, 99.0, 100.5]
+    assert decide(quiet, [one * 1.05 for one in quiet], 0.05)[0] is Verdict.BAD
+    assert decide(quiet, quiet, 0.05)[0] is Verdict.GOOD
+    assert decide(quiet, [one * 0.9 for one in quiet], 0.05)[0] is Verdict.GOOD  # faster is not slower
+    noisy = [80.0, 120.0, 95.0, 110.0]
+    verdict, evidence = decide(noisy, [one * 1.05 for one in noisy], 0.05)
+    assert verdict is None
+    assert "99% interval" in evidence
+    assert "the line is 1.025" in evidence
+    assert decide([100.0], [200.0], 0.05)[0] is None
+
+
+def test_a_wrong_timing_verdict_is_rare() -> None:
+    """A decision after every boot makes a 99 % interval wrong more often than 1 %; this test measures how often."""
+    chance = random.Random(1)
+    wrong = undecided = 0
+    for _ in range(300):
+        slower = chance.random() < 0.5
+        reference: list[float] = []
+        candidate: list[float] = []
+        verdict = None
+        while verdict is None and len(candidate) < MOST_BOOTS:
+            reference.append(chance.gauss(100, 1.5))
+            candidate.append(chance.gauss(105 if slower else 100, 1.5))
+            if len(candidate) >= 4:
+                verdict, _ = decide(reference, candidate, 0.05)
+        undecided += verdict is None
+        wrong += verdict is not None and (verdict is Verdict.BAD) is not slower
+    assert wrong <= 9
+    assert undecided <= 15
+
+
+def run(status: int | None = 0, **more: object) -> RunResult:
+    values = {
+        "accel": "uml",
+        "seconds": 1.0,
+        "timed_out": False,
+        "failure": None,
+        "splats": (),
+        "kernel_log": Path("l"),
+    }
+    return RunResult(status=status, **(values | more))  # type: ignore[arg-type]
+
+
+class TestJudge:
+    """Verdicts from the output of guests."""
+
+    def document(self, outcome: str) -> str:
+        violation = {"rule": 2, "step": "join", "what": "not flushed"}
+        scenarios = [
+            {"name": "attach", "outcome": outcome, "reason": "why", "violations": [violation] * (outcome == "violated")}
+        ]
+        rules = {"1": "kept", "2": outcome if outcome in ("kept", "violated", "counts agree") else "not observed"}
+        return json.dumps({"rules": rules, "scenarios": scenarios, "not_observed": None})
+
+    @pytest.mark.parametrize(
+        ("outcome", "of_rule", "of_scenario"),
+        [
+            ("kept", Verdict.GOOD, Verdict.GOOD),
+            ("counts agree", Verdict.GOOD, Verdict.GOOD),
+            ("violated", Verdict.BAD, Verdict.BAD),
+            ("kernel report", Verdict.SKIP, Verdict.BAD),
+            ("not observed", Verdict.SKIP, Verdict.SKIP),
+            ("error", Verdict.SKIP, Verdict.SKIP),
+        ],
+    )
+    def test_validate(self, outcome: str, of_rule: Verdict, of_scenario: Verdict) -> None:
+        text = self.document(outcome)
+        assert judge(RULE, run(), text)[0] is of_rule
+        assert judge(Question(Kind.SCENARIO, "attach"), run(), text)[0] is of_scenario
+
+    def test_another_rule_does_not_count(self) -> None:
+        assert judge(Question(Kind.RULE, "1"), run(1), self.document("violated"))[0] is Verdict.GOOD
+
+    def test_no_answer_is_no_verdict(self) -> None:
+        verdict, evidence = judge(RULE, run(None, timed_out=True), "")
+        assert verdict is Verdict.SKIP
+        assert "stopped after" in evidence
+
+    @pytest.mark.parametrize(
+        ("status", "output", "verdict"),
+        [
+            (0, "3 passed in 1s\n", Verdict.GOOD),
+            (0, "3 skipped in 1s\n", Verdict.SKIP),
+            (1, "FAILED a.py::b - E\n1 failed\n", Verdict.BAD),
+            (2, "interrupted\n", Verdict.SKIP),
+            (4, "no such file\n", Verdict.SKIP),
+            (5, "no tests ran\n", Verdict.SKIP),
+            (None, "", Verdict.SKIP),
+        ],
+    )
+    def test_pytest(self, status: int | None, output: str, verdict: Verdict) -> None:
+        assert judge(Question(Kind.TEST, "a.py::b"), run(status), output)[0] is verdict
+
+    def test_a_status_is_the_one_that_git_wants(self) -> None:
+        assert [one.status for one in Verdict] == [0, 1, 125]
+
+    def test_bench(self) -> None:
+        text = f'{{"schema": "{SCHEMA}", "rows": [{{"runs": [{{"operations": {{"map": {{"ns": [3, 9, 4]}}}}}}]}}]}}'
+        assert median_ns(MAP, run(), text) == (4, "")
+        assert median_ns(MAP, run(1), "nonsense")[0] is None
+        assert command(MAP)[4:9] == ["mock", "--operation", "map", "--size", str(2 << 20)]
+
+    @pytest.mark.parametrize("subject", ["fly 2M", "map", "map two", "map 2M 4K"])
+    def test_a_timing_that_is_none(self, subject: str) -> None:
+        with pytest.raises(ValueError, match=r"\S"):
+            _ = Question(Kind.BENCH, subject).timing
