@@ -63,7 +63,7 @@ from iommufd_py.vfio.group import VfioGroup, VfioGroupDevice
 from iommufd_py.vfio.interrupt import Interrupts
 from iommufd_py.vfio.ioas_container import IoasContainer
 from iommufd_py.vfio.modes import open_container
-from iommufd_py.vfio.pci_device import PciCommand, VfioPciDevice
+from iommufd_py.vfio.pci_device import DependentDevice, PciCommand, VfioPciDevice
 from iommufd_py.vfio.region import IoEventFd, Region, RegionMapping
 from iommufd_py.vfio.type1 import Type1Container, Type1Mapping
 
@@ -82,6 +82,7 @@ __all__ = [
     "CoherencyEvidence",
     "Container",
     "ContainerMode",
+    "DependentDevice",
     "DeviceError",
     "DeviceFeature",
     "DeviceFlags",

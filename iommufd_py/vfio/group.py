@@ -3,7 +3,7 @@
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -23,18 +23,26 @@ class VfioGroup(Resource):
         container: the container, which outlives the group.
         container_fd: its file descriptor.
         number: of the group.
+        together: the groups of the container, by number.
         on_close: called with the group before it leaves the container.
 
     Attributes:
         number: of the group.
+        together: the groups of the container, by number.
     """
 
     @checked
     def __init__(
-        self, container: Resource, container_fd: int, number: int, on_close: Callable[["VfioGroup"], None]
+        self,
+        container: Resource,
+        container_fd: int,
+        number: int,
+        together: Mapping[int, "VfioGroup"],
+        on_close: Callable[["VfioGroup"], None],
     ) -> None:
         super().__init__(container)
         self.number = number
+        self.together = together
         self._on_close = on_close
         with self._opening():
             self._fd = _open_group(number)
@@ -81,6 +89,12 @@ class VfioGroupDevice(VfioPciDevice):
             # vfio_pci_core_match() of drivers/vfio/pci/vfio_pci_core.c reads the token behind the address.
             name = bdf if vf_token is None else f"{bdf} vf_token={vf_token}"
             self._fd = vfio.group_get_device_fd(group.fileno(), name)
+
+    def _owns(self, number: int | None) -> bool:
+        return number in self.group.together
+
+    def _proofs(self, groups: Collection[int]) -> Sequence[int]:
+        return [self.group.together[number].fileno() for number in sorted(groups)]
 
 
 def _open_group(number: int) -> int:

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: MIT
 """A PCI device on vfio-pci, opened as a cdev or through its group."""
 
+import errno
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from enum import IntFlag
 from uuid import UUID
 
 from iommufd_py.base.arguments import checked
-from iommufd_py.base.errors import DeviceError, InvalidFieldError, UnsupportedIoctlError
+from iommufd_py.base.errors import DeviceError, InvalidFieldError, IommufdError, UnsupportedIoctlError
 from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.enums import DeviceFeature, DeviceFlags, FeatureOperation, IrqIndex, RegionIndex
+from iommufd_py.uapi.hot_reset import device_get_pci_hot_reset_info, device_pci_hot_reset
 from iommufd_py.vfio.dmabuf import RegionDmabuf
 from iommufd_py.vfio.file import VfioFile
 from iommufd_py.vfio.interrupt import Interrupts
@@ -26,6 +30,21 @@ class PciCommand(IntFlag):
     """The device answers to its memory BARs."""
     BUS_MASTER = 1 << 2
     """The device may do DMA."""
+
+
+@dataclass(frozen=True, slots=True)
+class DependentDevice:
+    """A device that a hot reset of another one resets, too.
+
+    Attributes:
+        bdf: its PCI address.
+        owned: whether it belongs to the program that owns the other one.
+        group: its IOMMU group; None if the other one is open as a cdev.
+    """
+
+    bdf: str
+    owned: bool
+    group: int | None
 
 
 class VfioPciDevice(VfioFile):
@@ -53,6 +72,50 @@ class VfioPciDevice(VfioFile):
                 f"method (see {PCI_DEVICES / self.bdf}/reset_method)"
             )
         vfio.device_reset(self.fileno())
+
+    def hot_reset_devices(self) -> tuple[DependentDevice, ...]:
+        """Return all devices that :meth:`hot_reset` resets, this one among them.
+
+        Raises:
+            DeviceError: neither the slot nor the bus can be reset, as on a root bus.
+        """
+        try:
+            found = device_get_pci_hot_reset_info(self.fileno())
+        except IommufdError as failure:
+            if failure.errno != errno.ENODEV:
+                raise
+            raise DeviceError(
+                f"{self.bdf} has no hot reset: neither its slot nor its bus can be reset, as on a root bus; use reset()"
+            ) from None
+        return tuple(
+            DependentDevice(bdf, self._owns(number), None if found.by_device else number)
+            for bdf, number in found.devices
+        )
+
+    def hot_reset(self) -> None:
+        """Reset the device's slot or bus, with all devices in it. A device without a reset of its own can have this.
+
+        All these devices must be ours: bound to the iommufd of this one, or open through groups of its container.
+
+        Raises:
+            DeviceError: the device has no hot reset, or a device beside it is not ours.
+        """
+        devices = self.hot_reset_devices()
+        others = [one.bdf for one in devices if not one.owned]
+        if others:
+            raise DeviceError(
+                f"{self.bdf} cannot have a hot reset, which would also reset {', '.join(others)}: bind these to "
+                "vfio-pci and open them with the same iommufd or container first"
+            )
+        device_pci_hot_reset(self.fileno(), self._proofs({one.group for one in devices if one.group is not None}))
+
+    def _owns(self, number: int | None) -> bool:
+        """Tell whether a device beside this one is ours, from its *number* in the kernel's answer."""
+        return number is not None
+
+    def _proofs(self, groups: Collection[int]) -> Sequence[int]:
+        """Return the descriptors that prove the ownership of *groups*."""
+        return ()
 
     @checked
     def region(self, index: RegionIndex | int) -> Region:

@@ -93,7 +93,7 @@ class Type1Container(Container, MappingSpace):
         return VfioGroupDevice(group, address, vf_token=token)
 
     def _join(self, number: int) -> VfioGroup:
-        group = VfioGroup(self, self._fd, number, self._group_closed)
+        group = VfioGroup(self, self._fd, number, self._groups, self._group_closed)
         # The kernel accepts the IOMMU type only after the first group, and drops it with the last one.
         if not self._groups:
             try:

@@ -38,6 +38,15 @@ NOIOMMU = Machine(
     devices=("edu,addr=0x1b.0,dma_mask=0xffffffffffffffff",),
     options=("vfio.enable_unsafe_noiommu_mode=1",),
 )
+HOT_RESET = Machine(
+    devices=(
+        "pcie-pci-bridge,id=alone,addr=0x1c",
+        "e1000,bus=alone,addr=0x1",
+        "pcie-pci-bridge,id=together,addr=0x1d",
+        "edu,bus=together,addr=0x1",
+        "edu,bus=together,addr=0x2",
+    )
+)
 # The AMD and virtio IOMMUs of QEMU do not remap interrupts. iommufd refuses that unless a parameter allows it.
 SAFE_ONLY = ("iommufd.allow_unsafe_interrupts=0",)
 
@@ -51,8 +60,9 @@ SAFE_ONLY = ("iommufd.allow_unsafe_interrupts=0",)
         ("devices_in_use", IN_USE),
         ("sriov", SRIOV),
         ("noiommu", NOIOMMU),
+        ("hot_reset", HOT_RESET),
     ],
-    ids=["none", "amd", "virtio", "in-use", "sriov", "noiommu"],
+    ids=["none", "amd", "virtio", "in-use", "sriov", "noiommu", "hot-reset"],
 )
 def test_machine(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     run_there(name, machine, monkeypatch)

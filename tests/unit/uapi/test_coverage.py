@@ -9,9 +9,6 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 WITHOUT = {
-    # For a device behind a slot or bus that is reset with its neighbours.
-    "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO",
-    "VFIO_DEVICE_PCI_HOT_RESET",
     # For devices that migrate, of which the lab has none.
     "VFIO_MIG_GET_PRECOPY_INFO",
     # sPAPR TCE alone.
