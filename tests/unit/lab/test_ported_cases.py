@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""Every case of the kernel's iommu and vfio selftests has a test of the same name here, or stands below.
+
+`iommufd lab selftest` runs the C programs themselves. A case that passes there and fails here is a fault of this tool.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from iommufd_py.lab import paths
+from iommufd_py.lab.source import SERIES
+
+ROOT = Path(__file__).parents[3]
+_CHECK = "`iommufd dma check` has such cases, on the devices that the lab has"
+ELSEWHERE = {
+    "iommufd_dirty_tracking.get_dirty_bitmap_no_clear": "a parameter of test_get_dirty_bitmap",
+    "vfio_pci_device_init_perf_test.init": "a benchmark",
+    "vfio_pci_driver_test.init_remove": _CHECK,
+    "vfio_pci_driver_test.memcpy_from_unmapped_iova": _CHECK,
+    "vfio_pci_driver_test.memcpy_storm": _CHECK,
+    "vfio_pci_driver_test.memcpy_success": _CHECK,
+    "vfio_pci_driver_test.memcpy_to_unmapped_iova": _CHECK,
+    "vfio_pci_driver_test.mix_and_match": _CHECK,
+    "vfio_pci_driver_test.send_msi": _CHECK,
+}
+_CASE = re.compile(r"^TEST_(?:F|F_TIMEOUT|FAIL_NTH)\((\w+), (\w+)", re.MULTILINE)
+
+
+def test_every_case_of_the_newest_series_has_a_test() -> None:
+    trees = sorted(paths.sources_dir().glob(f"linux-source-{SERIES[0]}_*/tools/testing/selftests"))
+    if not trees:
+        pytest.skip(f"the source of {SERIES[0]} is not in the lab's cache: 'iommufd lab kernel build' fetches it")
+    programs = [path for suite in ("iommu", "vfio") for path in (trees[-1] / suite).glob("*.c")]
+    cases = {f"{fixture}.{name}" for path in programs for fixture, name in _CASE.findall(path.read_text())}
+    assert len(cases) > 90
+    tests = {
+        name
+        for path in ROOT.glob("tests/**/test_*.py")
+        for name in re.findall(r"^def test_(\w+)", path.read_text(), re.M)
+    }
+    assert {case for case in cases if case.partition(".")[2].lower() not in tests} == ELSEWHERE.keys()
