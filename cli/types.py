@@ -167,7 +167,7 @@ SIZES = Values(SIZE)
 
 
 def is_given(context: click.Context, name: str) -> bool:
-    """Tell whether a parameter was typed, not taken from its default."""
+    """Return whether a parameter was typed, not taken from its default."""
     return context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 

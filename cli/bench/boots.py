@@ -37,7 +37,7 @@ class Effort:
 
     Attributes:
         rounds: minimum number of rounds. Each round boots every variant once.
-        precision: width of an interval that is good enough, 0.05 for 5 %; None: no more rounds than *rounds*.
+        precision: width of an interval that counts as precise, 0.05 for 5 %; None: no more rounds than *rounds*.
         seconds: time limit. No further round starts if it would end later.
     """
 

@@ -90,7 +90,7 @@ def any_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stands_for(line: str) -> bool:
-    """Tell whether a line has placeholders or omissions."""
+    """Return whether a line has placeholders or omissions."""
     return bool(re.search(r"\b(COMMAND|OPTIONS|SHELL|NAME|FILE|FILES|BDF|SERIES|SCENARIO|TREE|N)\b|\.\.\.|\$", line))
 
 

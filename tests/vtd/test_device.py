@@ -143,8 +143,10 @@ def test_device_that_is_not_on_vfio(iommufd: Iommufd) -> None:
     others = [one for one in pci.list_devices() if one.driver != "vfio-pci"]
     assert others
     for one in others:
-        was = f"bound to {one.driver}, not" if one.driver else "bound to no driver, not"
-        with pytest.raises(DeviceError, match=f"{one.bdf} is {was} to vfio-pci: 'iommufd device bind {one.bdf}'"):
+        was = f"bound to {one.driver or 'no driver'}"
+        with pytest.raises(
+            DeviceError, match=f"{one.bdf} is {was} instead of vfio-pci: 'iommufd device bind {one.bdf}'"
+        ):
             VfioDevice(iommufd, one.bdf)
     assert [one for one in pci.list_devices() if one.driver != "vfio-pci"] == others
 

@@ -406,7 +406,7 @@ def test_device_that_does_not_answer(cli: Cli, tmp_path: Path) -> None:
     try:
         done = cli("device", "bind", SPARE)
         assert done.returncode == 1
-        assert "does not answer, its configuration space reads as ones" in done.stderr
+        assert "does not answer: its configuration space reads as ones" in done.stderr
         assert "bridge" not in done.stderr
     finally:
         shell(f"umount {config}")
