@@ -55,7 +55,7 @@ class Series:
             label and output.
         directory: directory of the result files, one for each variant, complete after each boot.
         prefix: prefix of their names.
-        cpus: the CPUs of the guest. A boot is repeated if other processes took them; empty: whatever the host does.
+        cpus: the CPUs of the guest. A boot is repeated if other processes took them. Empty: no boot is repeated.
     """
 
     def __init__(
@@ -91,7 +91,10 @@ class Series:
                 break
             elapsed = time.monotonic() - start
             if elapsed + elapsed / rounds > effort.seconds:
-                note(f"the time is used up after {rounds} boots of each kernel; the finding names the wide intervals")
+                note(
+                    f"the time limit is reached after {rounds} boots of each kernel; the finding names the wide "
+                    "intervals"
+                )
                 break
         return [self._merged(variant) for variant in self._variants]
 

@@ -152,7 +152,7 @@ def test_device_that_another_tool_bound_to_vfio(cli: Cli) -> None:
     write("drivers_probe", NVME_DEVICE)
     done = cli("device", "bind", NVME_DEVICE)
     assert done.returncode == 0
-    assert "is on vfio-pci already, by another tool: 'restore' will not give it back" in done.stderr
+    assert "is on vfio-pci already: another tool put it there, so 'restore' will not give it back" in done.stderr
     done = cli("device", "restore", NVME_DEVICE)
     assert done.returncode == 1
     # the remedy in the message works
