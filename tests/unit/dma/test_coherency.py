@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The origin of bytes in words, the verdict on a case, and the Python cache that checks the lab's emulator."""
+"""The origin of bytes as text, the verdict on a case, and the Python model of the cache that checks the lab's
+emulator."""
 
 import os
 from itertools import pairwise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The parts that every run of a guest has, and what is said of a run that failed for its kernel or its memory."""
+"""The common parts of all runs of guests, and the messages for a run that failed because of its kernel or memory."""
 
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -19,7 +19,8 @@ KILLED = (
 
 
 def test_a_guest_finds_compiled_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where Python writes none itself: each start in an emulated guest would compile them all."""
+    """The lab compiles the modules even if Python is told not to: else each start in an emulated guest would compile
+    them."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     compiled = Path(cache_from_source(str(runs.__file__)))
     compiled.unlink(missing_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the lab keeps on the disk can be measured and removed, and nobody else can put anything there."""
+"""The disk space of the lab can be measured and freed, and no other user can write to its directories."""
 
 import fcntl
 import json
