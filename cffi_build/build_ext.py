@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Let setuptools compile a cffi build script named as an extension's source.
 
-cffi has no pyproject.toml key of its own; this is the few lines its setup.py keyword would have been.
+cffi has no key in pyproject.toml. This module does the work of its keyword in setup.py.
 """
 
 import runpy
@@ -12,7 +12,7 @@ from setuptools.command.build_ext import build_ext as setuptools_build_ext
 
 
 class build_ext(setuptools_build_ext):
-    """`build_ext` that turns a `.py` source into the C which its `ffibuilder` emits."""
+    """`build_ext` that replaces a `.py` source by the C file that its `ffibuilder` emits."""
 
     def build_extension(self, ext: Extension) -> None:
         """Emit the C for *ext* below the build directory, then compile it."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The ffibuilder of `iommufd_py._uapi`: the kernel's ABI (abi/) and the C that must be C (csrc/).
+"""The ffibuilder of `iommufd_py._uapi`: the kernel's ABI (abi/), and the code that must be in C (csrc/).
 
-cdef and the C compiler read the same headers. cdef takes no directives, which is why these declare their constants as
-enumerators, and gets its fixed-width types from here.
+cdef and the C compiler read the same headers. cdef accepts no directives, so the headers declare constants as
+enumerators, and this module defines the fixed-width types for cdef.
 """
 
 import re
@@ -21,7 +21,7 @@ HEADERS = (
     "csrc/fail_nth.h",
 )
 
-# As <linux/types.h> defines them where u64 is naturally 8-byte aligned, as on x86-64 and arm64.
+# The definitions of <linux/types.h> for architectures with 8-byte alignment of u64, such as x86-64 and arm64.
 TYPES = """
 typedef unsigned char __u8;
 typedef unsigned short __u16;
@@ -35,10 +35,10 @@ typedef unsigned long long __aligned_le64;
 texts = [(HERE / header).read_text() for header in HEADERS]
 declarations = re.sub(r"^#.*\n", "", "".join(texts), flags=re.MULTILINE)
 
-# `}; /* N bytes */` behind a structure is a promise: the compiler holds the headers to it.
+# `}; /* N bytes */` after a structure becomes an assertion for the compiler.
 sizes = re.findall(r"^struct (\w+) \{.*?^\}; /\* (\d+) bytes \*/$", declarations, flags=re.MULTILINE | re.DOTALL)
 assertions = [f'_Static_assert(sizeof(struct {name}) == {size}, "struct {name}");' for name, size in sizes]
-# Requests are written out as numbers, right where _IO() is type << 8 | number: not on alpha, mips, powerpc and sparc.
+# Requests are numbers, which are right if _IO() is type << 8 | number. On alpha, mips, powerpc and sparc it is not.
 assertions.append('_Static_assert(IOMMU_DESTROY == _IO(IOMMUFD_TYPE, IOMMUFD_CMD_DESTROY), "_IO");')
 
 source = ["#include <linux/ioctl.h>", *(f'#include "{Path(header).name}"' for header in HEADERS), *assertions]

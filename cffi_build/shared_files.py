@@ -41,7 +41,7 @@ def write_shared_files(program: click.Group, version: str, directory: Path) -> l
         written.append(path)
     for shell, place in COMPLETIONS.items():
         shell_class = get_completion_class(shell)
-        assert shell_class is not None  # click has these three
+        assert shell_class is not None  # click supports these three shells.
         path = directory / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(shell_class(program, {}, PROGRAM, "_IOMMUFD_COMPLETE").source())

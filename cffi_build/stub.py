@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Write the types of the compiled extension, for type checkers: ``python -m cffi_build.stub > iommufd_py/_uapi.pyi``.
 
-Every constant, structure and function of the extension is in it, so a mistyped name is an error of the type checker.
+It has every constant, structure and function of the extension, so the type checker reports a mistyped name.
 """
 
 import re
@@ -25,7 +25,7 @@ class _Struct:
 """
 
 FFI = """\
-    # The structure's name is put together at run time, or it is no structure.
+    # The name of the structure is known at run time only, or the type is no structure.
     @overload
     def new(self, ctype: str, init: Any = None, /) -> Any: ...
     def cast(self, ctype: str, value: Any, /) -> Any: ...

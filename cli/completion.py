@@ -18,5 +18,5 @@ def completion(shell: str) -> None:
     """
     program = click.get_current_context().find_root()
     shell_class = get_completion_class(shell)
-    assert shell_class is not None  # the shells that click supports
+    assert shell_class is not None  # click supports these shells.
     click.echo(shell_class(program.command, {}, "iommufd", "_IOMMUFD_COMPLETE").source())

@@ -48,7 +48,7 @@ def device() -> None:
     "--driver",
     type=Name(),
     metavar="NAME",
-    help="Only functions bound to this driver; 'none': to no driver.",
+    help="Only functions bound to this driver; 'none' means no driver.",
 )
 @click.option("--group", type=Whole(0, _MOST_GROUP), metavar="N", help="Only functions of this IOMMU group.")
 @click.option(
@@ -242,7 +242,7 @@ def bind(bdfs: Sequence[str], group: bool, force: bool, dry_run: bool, as_json: 
             note(f"{address}: {'would be ' if dry_run else ''}taken although {use.text}")
     _report("bind", plans, dry_run, as_json)
     for address in foreign:
-        note(f"{address} is on vfio-pci already, by another tool: 'restore' will not give it back")
+        note(f"{address} is on vfio-pci already: another tool put it there, so 'restore' will not give it back")
     if not dry_run:
         _note_groups(addresses)
 
@@ -321,7 +321,7 @@ def restore(bdfs: Sequence[str], everything: bool, dry_run: bool, as_json: bool)
             if not dry_run:
                 pci.restore(bdf)
             plans[bdf] = plan
-        except DeviceError as problem:  # a failure for one function must not keep the others
+        except DeviceError as problem:  # A failure for one function must not stop the others.
             failures.append(problem)
     _report("restore", plans, dry_run, as_json)
     for failure in failures[1:]:

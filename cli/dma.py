@@ -44,13 +44,13 @@ def dma() -> None:
     "--storm",
     type=Whole(1, _MOST_ROUNDS),
     metavar="ROUNDS",
-    help="Afterwards so many rounds of map, DMA, verify and unmap, each of random size and place.",
+    help="Then do so many rounds of map, DMA, verify and unmap, each with a random size and place.",
 )
 @click.option(
     "--p2p",
     type=BDF,
     metavar="BDF",
-    help="Have the device also reach the memory BAR of this device, which is on vfio-pci or taken with --bind.",
+    help="Also let the device reach the memory BAR of this device, which must be on vfio-pci unless --bind is given.",
 )
 @click.option("--seed", type=Whole(0, _MOST_SEED), help="Seed of all random choices.  [default: a new one, printed]")
 @JSON_OPTION
@@ -65,14 +65,14 @@ def check(
     seed: int | None,
     as_json: bool,
 ) -> None:
-    """Check that a device's DMA reaches the memory of its IOVA, byte for byte, and is stopped where nothing is mapped.
+    """Check byte by byte that a device's DMA reaches the memory of its IOVA, and that the IOMMU stops it elsewhere.
 
     The check writes nothing to the namespaces of an NVMe controller, refuses a controller in use, and gives it back to
     its driver after a reset. An edu device takes 0.1 s for a transfer.
 
     With --p2p the device writes to and reads from the largest prefetchable BAR of another device, through a dma-buf of
-    VFIO in its IOAS. The check restores the contents. The kernel must take the BAR out of reach when memory decoding of
-    that device goes off and when it is reset.
+    VFIO in its IOAS. The check restores the contents. The kernel must unmap the BAR when memory decoding of that device
+    is switched off, and when the device is reset.
     """
     seed = random.randrange(1 << 32) if seed is None else seed
     driver = engine_for(device)
@@ -130,11 +130,13 @@ def _row(result: CaseResult) -> tuple[str, str, str, str]:
 )
 @JSON_OPTION
 def coherency(device: str, bind: bool, vf_token: UUID | None, container: str, as_json: bool) -> None:
-    """Name the origin of the bytes that a device and the CPU read where DMA does not snoop the CPU caches.
+    """Show the origin of the bytes that a device and the CPU read, on a machine whose DMA does not snoop the CPU
+    caches.
 
-    The command first proves that DMA does not snoop: the device must miss data that is in the CPU caches alone. If DMA
-    snoops, the kernel's flushes cannot be observed, and the exit status is 4. Then the cases run. Each does only what a
-    program may do, and records what the device and the CPU read. If the kernel does not flush the pages, the device or
+    The command first proves that DMA does not snoop: the device must miss data that is only in the CPU caches. If DMA
+    snoops, the kernel's flushes cannot be observed, and the exit status is 4. Then the cases run. Each case uses the
+    device like a normal program, and records the bytes that the device and the CPU read. If the kernel does not flush
+    the pages, the device or
     the next owner of a page reads old contents of memory. A wrong case gives exit status 1.
 
     The command sets Enable No Snoop in a PCI Express device and restores the bit at the end. Many devices send snooped
@@ -147,9 +149,9 @@ def coherency(device: str, bind: bool, vf_token: UUID | None, container: str, as
         harness = stack.enter_context(CoherencyHarness(engine, space))
         if harness.snoops():
             why = "" if harness.no_snoop else ", and its bit Enable No Snoop cannot be set"
-            where = "the domain enforces it" if space.dma_cc() else f"though the domain does not enforce it{why}"
+            where = "the domain enforces it" if space.dma_cc() else f"although the domain does not enforce it{why}"
             raise SkipError(
-                f"the device reads data that is in the CPU caches alone: its DMA snoops ({where}). The kernel's "
+                f"the device reads data that is only in the CPU caches: its DMA snoops ({where}). The kernel's "
                 "flushes cannot be observed here; use the machine of 'iommufd lab run --incoherent'"
             )
         facts = {"device": device, "engine": type(engine).__name__, "container": container, "snoops": False}

@@ -29,7 +29,7 @@ def shown_progress() -> Iterator[Callable[[int, str, str], None]]:
         def tell(number: int, name: str, text: str) -> None:
             rows[number] = (name, text, time.monotonic())
             if ";" in text:
-                # Needed when the table is gone.
+                # Print this when the table disappears.
                 live.console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
 
         yield tell

@@ -48,7 +48,7 @@ def info(context: click.Context, registers: bool, ask: bool, as_json: bool) -> N
       iommufd info --registers
       iommufd info --json
     """
-    refuse_ignored(context, "registers", as_json, "the document has every field")
+    refuse_ignored(context, "registers", as_json, "the JSON document always has every field")
     answers = _ask([one.bdf for one in pci.list_devices() if one.driver == "vfio-pci"]) if ask else {}
     if as_json:
         emit_json(info_document(answers))
@@ -71,7 +71,8 @@ def info(context: click.Context, registers: bool, ask: bool, as_json: bool) -> N
 
 
 def info_document(answers: Mapping[str, bool] = MappingProxyType({})) -> dict[str, Any]:
-    """Return what `iommufd info --json` prints, with what VFIO_DMA_CC_IOMMU answered for devices, by BDF."""
+    """Return the document of `iommufd info --json`. *answers* has the answer to VFIO_DMA_CC_IOMMU for devices, by
+    BDF."""
     return {
         "schema": "iommufd-info/1",
         "machine": asdict(environment()),
@@ -92,7 +93,7 @@ def _ask(bdfs: Sequence[str]) -> dict[str, bool]:
             with Iommufd() as iommufd:
                 evidence = VfioDevice(iommufd, bdf).alloc_hwpt(iommufd.alloc_ioas()).evidence
         except (ToolError, OSError) as failure:
-            note(f"{bdf} cannot be asked: {failure}")
+            note(f"the coherency of {bdf} cannot be asked: {failure}")
         else:
             assert evidence is not None  # alloc_hwpt() always sets it
             answers[bdf] = evidence.dma_cc

@@ -26,7 +26,7 @@ _OTHERS_WRITE = 0o022
 @click.group()
 def lab() -> None:
     """Run commands on a kernel of the lab, behind an emulated VT-d."""
-    # What the lab writes is run later: only the user may change it, whatever the umask is.
+    # The files of the lab are run later, so only the user may change them, whatever the umask is.
     os.umask(os.umask(_OTHERS_WRITE) | _OTHERS_WRITE)
 
 
@@ -37,7 +37,7 @@ for command in (up, down, list_guests, runs, selftest):
 @lab.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def doctor(as_json: bool) -> None:
-    """Check everything that the lab needs, and print the command that mends each problem.
+    """Check everything that the lab needs, and print the command that fixes each problem.
 
     Exit status 1 if the lab cannot run.
     """
@@ -50,7 +50,7 @@ def doctor(as_json: bool) -> None:
         rows = [(finding.subject, finding.state, finding.text) for finding in findings]
         emit_table(("subject", "state", "what"), rows)
         for remedy in dict.fromkeys(finding.remedy for finding in findings if finding.remedy):
-            click.echo(f"to mend: {remedy}")
+            click.echo(f"to fix: {remedy}")
     sys.exit(any(finding.state == "missing" for finding in findings))
 
 
@@ -69,11 +69,11 @@ kernel.add_command(prune_kernels)
     "--arch",
     type=click.Choice(get_args(Arch)),
     default="x86_64",
-    help="For the machine with VT-d, or User-Mode Linux for `lab run --native`.",
+    help="x86_64 is for the machine with VT-d, um is User-Mode Linux for `lab run --native`.",
 )
 @DEBUG
 @click.option(
-    "--source", type=DIRECTORY, help="Build this tree instead, without patches, and again after every change."
+    "--source", type=DIRECTORY, help="Build this tree instead, without patches, and rebuild it after every change."
 )
 def build_kernel(variant: Any, series: str | None, arch: Any, debug: bool, source: Path | None) -> None:
     """Build a kernel unless it is in the cache, and print the path of its image.
@@ -109,7 +109,7 @@ def list_kernels(as_json: bool) -> None:
 
 @lab.group()
 def emulator() -> None:
-    """Build the emulator of the machine where DMA need not snoop the CPU caches."""
+    """Build the emulator of the machine whose DMA can bypass the CPU caches."""
 
 
 @emulator.command("build")
@@ -152,8 +152,8 @@ def run(
     A warm guest (`iommufd lab up`) with the same kernel and machine runs it at once. Otherwise a guest boots for it.
 
     The guest sees this machine's files. The current directory is shared read-write. Writes to /etc, /tmp and /var are
-    lost with the guest. All else is read-only. The exit status is that of COMMAND, or 1 if the guest's kernel panicked,
-    warned or hung.
+    lost with the guest. Everything else is read-only. The exit status is that of COMMAND, or 1 if the guest's kernel
+    panicked, warned or hung.
     """
     machine = machine_of(native, **properties)
     image, name = image_of(kernel, Configuration("um" if native else "x86_64", debug), series)

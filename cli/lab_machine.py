@@ -20,12 +20,16 @@ from .types import SIZE, Whole, is_given, refuse_ignored
 _MOST_NUMBER, _MOST_CPUS = (1 << 31) - 1, 255
 _KERNEL = "|".join((*VARIANTS, "PATH"))
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
-DEBUG = click.option("--debug", is_flag=True, help="The configuration with lockdep and KASAN: slow, finds faults.")
+DEBUG = click.option(
+    "--debug", is_flag=True, help="Use the configuration with lockdep and KASAN, which is slow and finds faults."
+)
 SERIES_OPTION = click.option(
     "--series", type=click.Choice(SERIES), help="Kernel series.  [default: the newest that can be fetched]"
 )
 NATIVE = click.option(
-    "--native", is_flag=True, help="User-Mode Linux: a process at native speed, with mock devices only, without root."
+    "--native",
+    is_flag=True,
+    help="Use User-Mode Linux: a process at native speed, without root, with mock devices only.",
 )
 
 
@@ -41,7 +45,7 @@ def machine_options(function: Callable[..., None]) -> Callable[..., None]:
             ),
             click.option("--scalable", is_flag=True, help="VT-d scalable mode."),
             click.option(
-                "--incoherent", is_flag=True, help="Model CPU caches that DMA snoops only if the domain enforces it."
+                "--incoherent", is_flag=True, help="Model CPU caches; DMA snoops them only if the domain enforces it."
             ),
             click.option(
                 "--evict",
@@ -50,7 +54,7 @@ def machine_options(function: Callable[..., None]) -> Callable[..., None]:
                 help="With --incoherent: also evict a random line at every N-th flush.",
             ),
             click.option(
-                "--evict-seed", type=Whole(0, _MOST_NUMBER), default=0, help="Seed of the choice of these lines."
+                "--evict-seed", type=Whole(0, _MOST_NUMBER), default=0, help="Seed for the choice of these lines."
             ),
             click.option(
                 "--kernel",
@@ -67,14 +71,14 @@ def machine_options(function: Callable[..., None]) -> Callable[..., None]:
                 "devices",
                 multiple=True,
                 metavar="QEMU-DEVICE",
-                help="One more device, as QEMU's -device takes it.",
+                help="One more device, in the syntax of QEMU's -device.",
             ),
             click.option(
                 "--append",
                 "options",
                 multiple=True,
                 metavar="WORDS",
-                help="Further words of the kernel's command line.",
+                help="More words for the kernel's command line.",
             ),
             click.option("--rw", type=DIRECTORY, multiple=True, help="Also share this directory read-write."),
         )
@@ -92,7 +96,7 @@ def virtual_machine(
     memory: int, evict: int | None, evict_seed: int, options: tuple[str, ...], **properties: Any
 ) -> Machine:
     """Return the virtual machine that the options describe; build its emulator if it needs one."""
-    refuse_ignored(click.get_current_context(), "evict_seed", evict is None, "there is no --evict")
+    refuse_ignored(click.get_current_context(), "evict_seed", evict is None, "it needs --evict")
     _check_memory(memory)
     words = tuple(word for option in options for word in option.split())
     try:
@@ -114,7 +118,7 @@ def _native_machine(memory: int) -> NativeMachine:
     for option in ("iommu", "coherent", "scalable", "incoherent", "evict", "evict_seed", "cpus", "devices", "options"):
         if is_given(context, option):
             raise click.UsageError(
-                "--native has one CPU, no QEMU, and no IOMMU but that of the mock driver: leave out the options that "
+                "--native has one CPU, no QEMU, and only the mock driver's IOMMU: leave out the options that "
                 "describe a virtual machine"
             )
     _check_memory(memory)
@@ -125,7 +129,7 @@ def _native_machine(memory: int) -> NativeMachine:
 
 
 def _check_memory(memory: int) -> None:
-    """Refuse more memory than this machine has: QEMU would start, and be killed when the guest uses it.
+    """Refuse more memory than this machine has: the kernel would kill QEMU when the guest uses the memory.
 
     Raises:
         click.UsageError: *memory* is more than this machine has.
@@ -136,7 +140,7 @@ def _check_memory(memory: int) -> None:
 
 
 def check_kernel_name(name: str) -> None:
-    """Refuse what is neither the name of a kernel nor a path.
+    """Refuse a text that is neither the name of a kernel nor a path.
 
     Raises:
         click.UsageError: *name* is a word that names no kernel, or is empty.
@@ -156,7 +160,7 @@ def image_of(name: str, configuration: Configuration, series: str | None = None)
     for option, is_given_here in (("--debug", configuration.debug), ("--series", series is not None)):
         if is_given_here and not named:
             raise click.UsageError(
-                f"{option} is for {', '.join(VARIANTS)}; an image given by its path is built already"
+                f"{option} works with {', '.join(VARIANTS)} only; an image that is given by its path is already built"
             )
     with shown_progress() as progress:
         return image(name, progress, configuration, series), configuration.label(name) if named else name

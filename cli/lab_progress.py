@@ -20,7 +20,7 @@ class _Lines:
         click.echo(f"{time.strftime('%H:%M:%S')} {text}", err=True)
 
     def advance(self, done: int) -> None:
-        """Ignore it: a log shows the steps only."""
+        """Ignore the progress within a step: a log shows the steps only."""
 
     def note(self, text: str) -> None:
         click.echo(f"iommufd: {text}", err=True)

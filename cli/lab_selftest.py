@@ -32,7 +32,7 @@ _SUITES: tuple[_Suite, ...] = get_args(_Suite)
     "in a native guest.",
 )
 @click.option(
-    "--tables", is_flag=True, help="Instead check the flushes of the IOMMU's tables, on the incoherent machine."
+    "--tables", is_flag=True, help="Check the flushes of the IOMMU's tables instead, on the incoherent machine."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
@@ -48,7 +48,7 @@ def selftest(
     it must stop.
     """
     if tables:
-        refuse_ignored(context, "suite", True, "--tables runs a check of its own")
+        refuse_ignored(context, "suite", True, "--tables runs another check")
         sys.exit(_check_tables(kernel, series, Configuration(debug=debug), as_json))
     results = [_run_suite(one, kernel, series, debug) for one in (_SUITES if suite == "all" else [suite])]
     if as_json:
@@ -102,7 +102,7 @@ def _as_dicts(reports: Mapping[str, TapReport]) -> dict[str, Any]:
 
 
 def _check_tables(kernel: Any, series: str | None, configuration: Configuration, as_json: bool) -> bool:
-    """Print the faults in the tables of a kernel, and tell whether there is one."""
+    """Print the faults in the tables of a kernel. Return whether there is one."""
     from iommufd_py.lab.emulators import build_emulator
     from iommufd_py.lab.kernel import build_kernel
     from iommufd_py.lab.tables import check_tables

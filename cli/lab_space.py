@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd lab kernel prune` and `iommufd lab runs prune`: give back disk space."""
+"""`iommufd lab kernel prune` and `iommufd lab runs prune`: free disk space."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,16 +10,16 @@ from .output import note
 from .types import Whole, refuse_ignored
 
 _MOST_KEPT = 1_000_000
-_DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the names of the files to remove, and remove nothing.")
 
 
 @click.command("prune")
-@click.option("--keep", type=Whole(1, _MOST_KEPT), default=1, help="Newest kernels to keep of each kind.")
+@click.option("--keep", type=Whole(1, _MOST_KEPT), default=1, help="Number of the newest kernels of each kind to keep.")
 @click.option("--all", "everything", is_flag=True, help="Remove every kernel, and the sources and objects of builds.")
 @_DRY_RUN
 @click.pass_context
 def prune_kernels(context: click.Context, keep: int, everything: bool, dry_run: bool) -> None:
-    """Remove kernels that newer ones of the same variant, series and configuration replaced.
+    """Remove old kernels, for which newer ones of the same variant, series and configuration exist.
 
     A kernel that a warm guest runs stays. After --all, the next build fetches the source and compiles everything.
 
@@ -47,7 +47,7 @@ def runs() -> None:
 
 
 @runs.command("prune")
-@click.option("--keep", type=Whole(0, _MOST_KEPT), default=0, help="Newest runs to keep.")
+@click.option("--keep", type=Whole(0, _MOST_KEPT), default=0, help="Number of the newest runs to keep.")
 @_DRY_RUN
 def prune_runs(keep: int, dry_run: bool) -> None:
     """Remove the files of finished runs.

@@ -40,11 +40,11 @@ _COMMANDS = {
     "bisect": "Find the commit of a kernel tree that broke a rule, a test or a timing.",
     "lab": "Run commands on a kernel of the lab, behind an emulated VT-d.",
     "fleet": "Run a plan on many machines that labgrid lends, and judge all results together.",
-    "report-bug": "Write an archive for a bug report, without what identifies the machine.",
+    "report-bug": "Write an archive for a bug report, without data that identifies the machine.",
     "completion": "Print the completion script of a shell.",
 }
 
-# What the package's extras install.
+# The packages that each extra installs.
 _EXTRAS = {
     "report": {"matplotlib", "numpy", "scipy"},
     "fleet": {"grpc", "kcidb_io", "labgrid", "serial", "statsmodels"},
@@ -108,7 +108,7 @@ def _exit_on_signal(number: int, _: object) -> None:
 
 
 def _leave_after_all(dropped: "sys.UnraisableHookArgs") -> None:
-    """Raise again an exception of a signal handler that Python discarded: in ``__del__``, during an import."""
+    """Raise an exception of a signal handler again if Python discarded it, in ``__del__`` or during an import."""
     reason = dropped.exc_value
     if not isinstance(reason, (KeyboardInterrupt, SystemExit)):
         sys.__unraisablehook__(dropped)
@@ -117,7 +117,7 @@ def _leave_after_all(dropped: "sys.UnraisableHookArgs") -> None:
     def raise_again(*_: object) -> None:
         raise reason.with_traceback(None)
 
-    # Later, because Python would discard an exception that is raised now.
+    # Raise it later, because Python would discard an exception that is raised now.
     signal.signal(signal.SIGALRM, raise_again)
     signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
 
@@ -133,7 +133,7 @@ def main() -> None:
             signal.signal(number, _exit_on_signal)
     sys.unraisablehook = _leave_after_all
     _replace_closed_streams()
-    # A locale or PYTHONIOENCODING may have no character for a name, and a file's name need not be UTF-8.
+    # The output encoding may lack a character of a name, and a file's name need not be UTF-8.
     cast("TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
     status = _run()
     try:
@@ -203,10 +203,10 @@ def _run() -> int:
 
 
 def _show_usage(failure: click.ClickException) -> None:
-    """Print a usage error, which quotes what was typed: text of any length, with any characters."""
+    """Print a usage error. It quotes the user's text, which may have any length and any characters."""
     written = io.StringIO()
     failure.show(written)
-    with contextlib.suppress(OSError):  # nobody reads our errors
+    with contextlib.suppress(OSError):  # Nobody reads stderr any more.
         note("\n".join(map(_cut, written.getvalue().rstrip("\n").split("\n"))))
 
 
@@ -285,7 +285,7 @@ def _own_words() -> list[str]:
 
 def _report(failure: Exception, kind: str, text: str = "") -> None:
     text = " ".join((text or str(failure)).split())
-    with contextlib.suppress(OSError):  # stderr is closed
+    with contextlib.suppress(OSError):  # The stream stderr is closed.
         if "--json" in _own_words():
             click.echo(json.dumps({"schema": "iommufd-error/1", kind: _document(failure, text)}), err=True)
         else:
@@ -294,7 +294,7 @@ def _report(failure: Exception, kind: str, text: str = "") -> None:
 
 
 def _cut(text: str) -> str:
-    """Leave out the middle of a text that is longer than anybody reads, as one with a path of 4096 characters."""
+    """Leave out the middle of a very long text, for example one with a path of 4096 characters."""
     half = _MOST_CHARACTERS // 2
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:half]} [...] {text[-half:]}"
 

@@ -89,7 +89,7 @@ def _tell(number: int, step: MapStep) -> None:
     if step.facts.get("length", 0) > MOST_LEAVES_BYTES and step.do == "map":
         click.echo(f"     leaves: not read, because the mapping is larger than {format_size(MOST_LEAVES_BYTES)}")
     for one in step.ioctls:
-        verdict = "" if one.result >= 0 else f", {step.error or 'failed; the step went on without it'}"
+        verdict = "" if one.result >= 0 else f", {step.error or 'failed; the step continued without it'}"
         click.echo(f"     {one.ioctl}: {format_ns(one.nanoseconds)}{verdict}")
     if step.error:
         click.echo(f"     failed: {step.message}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Print data to stdout, and all else to stderr."""
+"""Print data to stdout, and everything else to stderr."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 _GAP = "  "
-# Blanks and lines that a drawn column needs beside its text.
+# Width of the blanks and lines of a drawn column, in addition to its text.
 _DRAWN_MARGIN = 3
 
 
@@ -19,7 +19,7 @@ def emit_json(document: object) -> None:
 
 
 def emit_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Print names with their values, a line each. A name that is empty or repeats the line above is left out."""
+    """Print names with their values, a line each. An empty name, or one that repeats the line above, is left out."""
     width = max(len(name) for name, _ in facts) + len(":" + _GAP)
     before = ""
     for name, text in facts:
@@ -38,7 +38,7 @@ def emit_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if not sys.stdout.isatty() or drawn > shutil.get_terminal_size().columns:
         _emit_plain(headings, rows)
         return
-    from rich import box  # imported here: it costs 50 ms, and a pipe does not need it
+    from rich import box  # Imported here, because the import takes 50 ms, and a pipe does not need it.
     from rich.console import Console
     from rich.table import Table
 
@@ -75,7 +75,8 @@ def note(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Escape what a terminal obeys and what has no UTF-8: names of processes, files and disks are other people's."""
+    """Escape control characters of a terminal and invalid UTF-8. Names of processes, files and disks can contain
+    them."""
     if text.isprintable():
         return text
     plain = text.encode("utf-8", "backslashreplace").decode()

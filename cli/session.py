@@ -16,7 +16,7 @@ from iommufd_py.mock import mock_flags
 def open_session(
     device: str | None, bind: bool, coherency: Coherency = Coherency.ANY, vf_token: UUID | None = None
 ) -> Iterator[tuple[Iommufd, BoundDevice | None]]:
-    """Open an iommufd and bind *device* to it; None for no device. *bind* holds the device on vfio-pci in the block.
+    """Open an iommufd and bind *device*, if there is one, to it. *bind* holds the device on vfio-pci during the block.
 
     A mock device gets the wanted *coherency* if the kernel can make one. The coherency of a PCI device is fixed.
     """

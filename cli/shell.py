@@ -38,8 +38,8 @@ _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 def shell(device: str | None, bind: bool, vf_token: UUID | None, file: Path | None) -> None:
     """Run a Python prompt with an iommufd, an IOAS, the device and all classes, or run FILE with them.
 
-    At the end everything is closed and the device is given back. The prompt completes names with Tab and keeps the
-    history. Python code from the standard input runs too.
+    At the end the command closes everything and gives the device back. The prompt completes names with Tab and keeps
+    the history. Without a terminal, the command runs Python code from the standard input.
 
     A file can replay a bug report: 'iommufd -v shell FILE' shows each ioctl. Put a call that must fail into a block
     'with expect("EEXIST"):', which fails if the call succeeds. FILE is a program: run a file of another author in a
@@ -65,7 +65,7 @@ def shell(device: str | None, bind: bool, vf_token: UUID | None, file: Path | No
             return
         at_hand = ", ".join(f"{name} = {names[name]!r}" for name in ("iommufd", "ioas", "device") if name in names)
         with _line_editing(names):
-            code.interact(banner=f"{at_hand}; the classes of iommufd_py by name; Ctrl-D ends", local=names, exitmsg="")
+            code.interact(banner=f"{at_hand}, and the classes of iommufd_py; Ctrl-D ends", local=names, exitmsg="")
 
 
 @contextlib.contextmanager
@@ -143,7 +143,7 @@ def _line_editing(names: dict[str, Any]) -> Iterator[None]:
     history = _history_file()
     readline.set_history_length(_MOST_HISTORY)
     if history is not None:
-        with contextlib.suppress(OSError):  # there is none yet
+        with contextlib.suppress(OSError):  # There is no history yet.
             readline.read_history_file(history)
     readline.set_completer(rlcompleter.Completer(names).complete)
     readline.parse_and_bind("tab: complete")
@@ -151,7 +151,7 @@ def _line_editing(names: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         if history is not None:
-            with contextlib.suppress(OSError):  # a full disk is no error here
+            with contextlib.suppress(OSError):  # A full disk is no error here: only the history is lost.
                 history.touch(mode=0o600)
                 readline.write_history_file(history)
 
@@ -170,7 +170,7 @@ def _history_file() -> Path | None:
             return None
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = directory.lstat()
-    except (OSError, RuntimeError):  # no home directory, or one without permission to write
+    except (OSError, RuntimeError):  # The user has no home directory, or no permission to write there.
         return None
     private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
     return directory / "history" if private else None

@@ -20,13 +20,13 @@ from iommufd_py.host.tracefs import NoSymbolError, Trace, TraceRecord, parse_tra
 from .output import note
 from .types import MOST_SECONDS, FiniteFloat
 
-# Static trace events as group and name; the data-page flush of our kernel patches is a function.
+# Static trace events as group and name. The data-page flush of our kernel patches is no event but a function.
 _EVENTS = {
     "map": (("iommu", "map"),),
     "unmap": (("iommu", "unmap"),),
     "fault": (("iommu", "io_page_fault"),),
     "attach": (("iommu", "attach_device_to_domain"),),
-    # By the last one an IOMMU in caching mode, such as that of a hypervisor, is told about a new mapping.
+    # The last event reports a new mapping to an IOMMU in caching mode, such as that of a hypervisor.
     "flush": (
         ("intel_iommu", "cache_tag_flush_range"),
         ("intel_iommu", "cache_tag_flush_all"),
@@ -87,7 +87,7 @@ def trace(
                 raise
         if lost:
             missing = sum(lost) or "some"
-            note(f"{missing} events are missing: they are too many to show; select some with --event")
+            note(f"{missing} events are missing, because there are too many to show; select some with --event")
         # Close both before the wait: an instance cannot be removed while its pipe is open.
         reading.close()
         instance.close()
@@ -159,7 +159,7 @@ def _records(
                     return
                 yield record
             if over and time.monotonic() > end + _DRAIN_SECONDS:
-                lost.append(0)  # the number of events left in the buffer is unknown
+                lost.append(0)  # The number of events left in the buffer is unknown.
                 return
 
 

@@ -17,7 +17,7 @@ from iommufd_py.base.pci_address import MOCK, normalize_bdf
 from iommufd_py.base.units import parse_iova, parse_size
 
 _SHOWN_CHARACTERS = 40
-# A number with more digits is out of every range; Python refuses to read one with thousands.
+# A number with more digits is out of every range. Python refuses to convert thousands of digits.
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 _DECIMAL = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})(e[+-]?[0-9]{1,4})?", re.IGNORECASE)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -27,7 +27,7 @@ if TYPE_CHECKING or hasattr(click.ParamType, "__class_getitem__"):
 else:
 
     class ParamType(click.ParamType):
-        """click's own, which is not generic in click 8.1, as Debian 13 has it."""
+        """The ParamType of click. It is not generic in click 8.1, the version of Debian 13."""
 
         def __class_getitem__(cls, _: object) -> type:
             return cls
@@ -48,7 +48,7 @@ class _Number(ParamType[int]):
 
 
 class Values(ParamType[tuple[Any, ...]]):
-    """A list with commas, each element of a given type: ``4K,2M``, ``dirty,clean``."""
+    """A list with commas whose elements have one type: ``4K,2M``, ``dirty,clean``."""
 
     def __init__(self, each: ParamType[Any]) -> None:
         self.name = f"{each.name},..."
@@ -62,7 +62,7 @@ class Values(ParamType[tuple[Any, ...]]):
 
 
 class _Bdf(ParamType[str]):
-    """A PCI address. A shell completes those of this machine, or those that this tool took."""
+    """A PCI address. A shell completes the addresses of this machine, or those of devices that this tool took."""
 
     name = "bdf"
 
@@ -99,12 +99,12 @@ class _Bdf(ParamType[str]):
 
 BDF = _Bdf()
 TAKEN_BDF = _Bdf(only_taken=True)
-"""An address. A shell completes those that this tool took, but any other can be typed."""
+"""An address. A shell completes the devices that this tool took, but any address is accepted."""
 BDF_OR_MOCK = _Bdf(or_mock=True)
 
 
 MOST_SECONDS = 366 * 24 * 3600
-"""A year: threading and select() take no wait that is much longer."""
+"""One year. threading and select() refuse much longer waits."""
 
 
 class Whole(click.IntRange):
@@ -132,7 +132,7 @@ class FiniteFloat(click.FloatRange):
 
 
 class Name(ParamType[str]):
-    """A word that names something: not empty, and without characters that a terminal obeys."""
+    """A name: not empty, and without control characters."""
 
     name = "text"
 
@@ -167,15 +167,15 @@ SIZES = Values(SIZE)
 
 
 def is_given(context: click.Context, name: str) -> bool:
-    """Tell whether a parameter was typed, not taken from its default."""
+    """Return whether the user gave a parameter, so that it is not the default."""
     return context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 
 def refuse_ignored(context: click.Context, option: str, condition: bool, reason: str) -> None:
-    """Refuse an option that was typed and that would have no effect.
+    """Refuse an option that the user gave and that would have no effect.
 
     Raises:
-        click.UsageError: *option*, the name of a parameter, was typed, and *condition* is true.
+        click.UsageError: the user gave *option*, the name of a parameter, and *condition* is true.
     """
     if condition and is_given(context, option):
         name = next(one.opts[-1] for one in context.command.params if one.name == option)
@@ -183,7 +183,7 @@ def refuse_ignored(context: click.Context, option: str, condition: bool, reason:
 
 
 def device_option(**settings: Any) -> Callable[[_Function], _Function]:
-    """Return the option ``--device``, with the arguments that are special to one command."""
+    """Return the option ``--device``, with the special arguments of one command."""
     usual: dict[str, Any] = {
         "type": BDF_OR_MOCK,
         "metavar": "BDF|mock",
@@ -197,7 +197,7 @@ VF_TOKEN_OPTION = click.option(
     "--vf-token",
     type=_VfToken(),
     metavar="UUID",
-    help="For a virtual function whose physical function is on vfio-pci: the token that the owner of that one set.",
+    help="Token of a virtual function whose physical function is on vfio-pci; the owner of that function set it.",
 )
 BIND_OPTION = click.option(
     "--bind", is_flag=True, help="Bind the device to vfio-pci first, and give it back to its driver at the end."

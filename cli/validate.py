@@ -31,7 +31,7 @@ _STATUS = {RuleOutcome.NOT_OBSERVED: 4, RuleOutcome.COUNTS_AGREE: 4}
 _MOST_SEED = (1 << 32) - 1
 _MOST_STEPS = 1_000_000
 _FORMS = ("as_json", "ktap", "junit")
-# Options that apply only if scenarios are run.
+# Options that apply only if scenarios run.
 _OF_A_RUN = ("device", "bind", "flush_symbol", "rule_set", "counts_suffice", "steps", "seed", "ktap", "junit", "brief")
 
 
@@ -46,7 +46,7 @@ _OF_A_RUN = ("device", "bind", "flush_symbol", "rule_set", "counts_suffice", "st
     "steps",
     type=Whole(1, _MOST_STEPS),
     metavar="STEPS",
-    help="Run random walks with so many steps instead. A walk that breaks a rule is shortened.",
+    help="Run random walks with so many steps instead, and shorten a walk that shows a violation.",
 )
 @click.option("--seed", type=Whole(0, _MOST_SEED), metavar="N", help="Seed of the walks.  [default: random]")
 @click.option(
@@ -54,9 +54,13 @@ _OF_A_RUN = ("device", "bind", "flush_symbol", "rule_set", "counts_suffice", "st
     "rule_set",
     type=click.Choice(["seed", "refined"]),
     default="seed",
-    help="seed: the three rules of May 2024; refined: no second flush while another non-coherent domain has the page.",
+    help="seed: the three rules of May 2024; refined: no second flush while another non-coherent domain maps the page.",
 )
-@click.option("--counts-suffice", is_flag=True, help="Also exit with 0 if only the kernel's counters could be checked.")
+@click.option(
+    "--counts-suffice",
+    is_flag=True,
+    help="Also exit with 0 if only the kernel's counters could be checked, and they agree.",
+)
 @click.option(
     "--flush-symbol",
     type=Name(),
@@ -98,10 +102,11 @@ def validate(
     unpin for each page. Without probes only the kernel's own counters can be checked, which do not show the order.
 
     Some scenarios have names and a purpose. The others combine these dimensions: memory, length, place of the ends,
-    access, who is charged, domains, when they join and by which call, HWPT flags, sharing, pins, leaves, and the end.
-    Some combination has each possible pair of values, with --full each triple. --list lists all scenarios, --explain
-    describes one. --device adds scenarios with type1 containers. Not covered: pages that the driver of a mediated
-    device pins, two PCI devices in one container. Memory above 4 GiB needs a machine with so much memory.
+    access, the account that is charged, domains, the time when they join, the call by which the first one joins, HWPT
+    flags, sharing, pins, leaves, and the end. Together they contain every possible pair of values, and with --full
+    every triple. --list lists all scenarios, --explain describes one. --device adds scenarios with type1 containers.
+    Not covered: pages that the driver of a mediated device pins, and two PCI devices in one container. Memory above
+    4 GiB needs a machine with so much memory.
 
     If the loop inside the flush function cannot be probed, the tool assumes that the function flushes its whole range,
     and the output says so.
@@ -180,7 +185,7 @@ def _kernel_log(stack: contextlib.ExitStack) -> KernelLog | None:
     try:
         return stack.enter_context(KernelLog())
     except OSError:
-        return None  # the doubts mention it
+        return None  # The doubts mention it.
 
 
 def _doubts(observer: Observer, log: KernelLog | None) -> tuple[str, ...]:
@@ -190,7 +195,9 @@ def _doubts(observer: Observer, log: KernelLog | None) -> tuple[str, ...]:
             names = ", ".join(observer.flush_symbols)
             found.append(f"assumed, not observed: {names} flushes every line of its range")
         if not observer.sees_sync:
-            found.append("not observed: the IOTLB invalidation; an unmap counts as complete when it is called")
+            found.append(
+                "not observed: the IOTLB invalidation; the tool assumes that an unmap is complete when it is called"
+            )
     if log is None:
         found.append("not observed: the kernel log, which this process has no permission to read")
     return tuple(found)
@@ -199,7 +206,7 @@ def _doubts(observer: Observer, log: KernelLog | None) -> tuple[str, ...]:
 def _walk(
     steps: int, seed: int | None, driver: Driver, observer: Observer, log: KernelLog | None
 ) -> list[ScenarioResult]:
-    """Run walks up to the first one that breaks a rule, and shorten that one."""
+    """Run walks until one shows a violation, and shorten that walk."""
     seed = random.randrange(_MOST_SEED) if seed is None else seed
     results: list[ScenarioResult] = []
     for number, first in enumerate(range(0, steps, STEPS_OF_A_WALK)):
@@ -208,7 +215,7 @@ def _walk(
         name = f"random-{seed + number}-{length}"
         result = play(walk_scenario(name, walk), driver, observer, log)
         if result.outcome in WORST_FIRST:
-            note(f"the walk with --seed {seed + number} breaks a rule; shortening it")
+            note(f"the walk with --seed {seed + number} shows a violation; shortening it")
             return [*results, _shortest(name, walk, result, driver, observer, log)]
         results.append(result)
     return results

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Wrong arguments for the Python API, generated, and the errors that they must cause."""
+"""Generate wrong arguments for the Python API, and check the errors that they must cause."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The examples that stand in the reference and in the man pages: run each command and compare its output.
+"""Run the examples of the reference and the man pages, and compare the output of each command.
 
 In an output, three dots stand for any text, as in a doctest.
 """
@@ -23,7 +23,7 @@ PLACES = (ANYWHERE, NATIVE, LAB, VTD)
 
 
 def place_of(path: Path) -> str:
-    """Return where the example of *path* runs."""
+    """Return the place where the example of *path* runs."""
     return path.read_text().partition("\n")[0].removeprefix("# on: ")
 
 
@@ -33,14 +33,14 @@ def examples(place: str) -> list[str]:
 
 
 def steps(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each command line of an example and the output that it promises."""
+    """Yield each command line of an example with its expected output."""
     for block in text.split("\n$ ")[1:]:
         command, _, output = block.partition("\n")
         yield command, output
 
 
 def check(name: str, directory: Path) -> None:
-    """Run the example of the command *name* in *directory*; what it prints is what it promises."""
+    """Run the example of the command *name* in *directory*, and compare its output with the expected one."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "120"}
     checker = doctest.OutputChecker()
     for command, promised in steps((DIRECTORY / f"{name}.console").read_text()):

@@ -31,7 +31,7 @@ def storm(work: Callable[[], object], check: Callable[[], object], *, seconds: f
     """
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        # Python 3.12 warns of a fork beside threads. This one starts no other program and takes no lock.
+        # Python 3.12 warns of a fork in a process with threads. This child starts no other program and takes no lock.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:

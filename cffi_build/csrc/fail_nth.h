@@ -31,7 +31,7 @@ struct iommufd_step {
  * Run the steps in order until one fails. Before step number inject_from, and if nth is not 0, the nth allocation from
  * there on is told to fail, through nth_fd, an open /proc/thread-self/fail-nth of the calling thread.
  * Returns 0 or the -errno of the step that failed, with *done the number of steps before it and *injected telling
- * whether an allocation was failed.
+ * whether an allocation was made to fail.
  */
 int iommufd_run_steps(const struct iommufd_step *steps, unsigned int count, unsigned int inject_from, int nth_fd,
 		      unsigned int nth, unsigned int *done, _Bool *injected);

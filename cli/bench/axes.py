@@ -24,7 +24,7 @@ _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 # More CPUs or nodes than any kernel supports (CONFIG_NR_CPUS, CONFIG_NODES_SHIFT).
 _MOST_NUMBER = 8191
-# More domains or threads than anybody measures.
+# An upper limit for domains and threads.
 _MOST_OBJECTS = 4096
 
 
@@ -93,13 +93,15 @@ device_options = _all(
 
 axis_options = _all(
     (
-        _names("--operation", Workload, Workload.MAP, "Operations to time, each with its opposite."),
+        _names(
+            "--operation", Workload, Workload.MAP, "Operations to time; each one is timed together with its opposite."
+        ),
         click.option(
             "--dma",
             is_flag=True,
-            help="Time map, DMA by the device to the whole buffer, and unmap as one: --operation dma.",
+            help="Time map, DMA by the device to the whole buffer, and unmap as one operation: --operation dma.",
         ),
-        _names("--backend", ContainerMode, ContainerMode.IOMMUFD, "Interface to map through."),
+        _names("--backend", ContainerMode, ContainerMode.IOMMUFD, "Kernel interface to use."),
         click.option(
             "--size",
             type=SIZES,
@@ -112,8 +114,10 @@ axis_options = _all(
         _names("--backing", Backing, Backing.ANON_4K, "Kind of memory behind the buffer."),
         _numbers("--hwpts", 0, 1, "Domains on the IOAS."),
         _names("--cache", CacheState, CacheState.DIRTY, "State of the buffer's CPU cache lines before each operation."),
-        _names("--iova-use", IovaUse, IovaUse.REUSED, "The same IOVA in each round, or one without page tables."),
-        _sizes("--alignment", "natural", "Exact alignment of the IOVA: not a multiple of twice that."),
+        _names(
+            "--iova-use", IovaUse, IovaUse.REUSED, "Use the same IOVA in each round, or a new one without page tables."
+        ),
+        _sizes("--alignment", "natural", "Exact alignment of the IOVA: it is no multiple of twice this value."),
         click.option(
             "--huge-pages",
             type=Values(click.Choice(["on", "off"])),
@@ -131,21 +135,21 @@ axis_options = _all(
 
 
 def bound(device: str, bind: bool) -> AbstractContextManager[object]:
-    """Return a context that binds *device* to vfio-pci, if *bind* is true and it is not a mock device."""
+    """Return a context that binds *device* to vfio-pci if *bind* is true and the device is no mock device."""
     if bind and device == MOCK:
         raise click.UsageError("--bind needs a PCI device: give its address with --device")
     return pci.vfio_bound(device) if bind else nullcontext()
 
 
 def refuse_ignored_axes(context: click.Context) -> None:
-    """Refuse options of the rows that others make ineffective.
+    """Refuse options of the rows that other options make ineffective.
 
     Raises:
-        click.UsageError: there is one.
+        click.UsageError: there is such an option.
     """
     options = context.params
     refuse_ignored(context, "operation", options["dma"], "--dma is short for --operation dma; give one of them")
-    refuse_ignored(context, "bulk_unmap", options["chunk"] == (0,), "without --chunk there is one ioctl")
+    refuse_ignored(context, "bulk_unmap", options["chunk"] == (0,), "without --chunk one ioctl maps everything")
     refuse_ignored(context, "own_ioas", options["threads"] == (1,), "--threads is 1")
 
 

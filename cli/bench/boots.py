@@ -37,7 +37,7 @@ class Effort:
 
     Attributes:
         rounds: minimum number of rounds. Each round boots every variant once.
-        precision: width of an interval that is good enough, 0.05 for 5 %; None: no more rounds than *rounds*.
+        precision: width of an interval that counts as precise, 0.05 for 5 %; None: no more rounds than *rounds*.
         seconds: time limit. No further round starts if it would end later.
     """
 
@@ -55,7 +55,7 @@ class Series:
             label and output.
         directory: directory of the result files, one for each variant, complete after each boot.
         prefix: prefix of their names.
-        cpus: the CPUs of the guest. A boot is repeated if other processes took them; empty: whatever the host does.
+        cpus: the CPUs of the guest. A boot is repeated if other processes took them. Empty: no boot is repeated.
     """
 
     def __init__(
@@ -91,7 +91,10 @@ class Series:
                 break
             elapsed = time.monotonic() - start
             if elapsed + elapsed / rounds > effort.seconds:
-                note(f"the time is used up after {rounds} boots of each kernel; the finding names the wide intervals")
+                note(
+                    f"the time limit is reached after {rounds} boots of each kernel; the finding names the wide "
+                    "intervals"
+                )
                 break
         return [self._merged(variant) for variant in self._variants]
 

@@ -27,10 +27,11 @@ from .files import OUTPUT_DIRECTORY, make_directory
 from .plot import write_html
 from .run import run
 
-# The default rows: one page, and a size at which all fixed costs vanish; in single pages, whose physical order depends
-# on the kernel's history, and in huge pages, which are the same work on every boot.
+# The default rows: one page, and a size at which fixed costs are negligible; each in single pages, whose physical order
+# depends on the kernel's history, and in huge pages, which are the same work in every boot.
 _PROFILE = "--operation map,teardown --backend iommufd,vfio_type1v2 --size 4K,64M --backing 4k,hugetlb-2m"
-# Fragmented memory of 1G would take more VMAs than a process of the host may have, of which User-Mode Linux is one.
+# Fragmented memory of 1G would need more VMAs than a process of the host may have, and User-Mode Linux is such a
+# process.
 _NATIVE_PROFILE = "--operation map,attach,teardown --size 2M,64M --backing 4k,fragmented-1"
 _NATIVE_MEMORY = "3G"
 _ROUNDS, _NATIVE_ROUNDS = 3, 4
@@ -41,8 +42,12 @@ _PARAMETERS = {"--json": "as_json"}
 
 
 @click.command()
-@click.option("--native", is_flag=True, help="On User-Mode Linux: native speed and real caches, mock devices only.")
-@click.option("--coherent", is_flag=True, help="Behind an IOMMU that enforces snooping: nothing should change.")
+@click.option(
+    "--native", is_flag=True, help="Use User-Mode Linux: native speed and real caches, but mock devices only."
+)
+@click.option(
+    "--coherent", is_flag=True, help="Use an IOMMU that enforces snooping; then the counts should not change."
+)
 @click.option(
     "--kernels",
     default=",".join(get_args(KernelVariant)),
@@ -63,13 +68,13 @@ _PARAMETERS = {"--json": "as_json"}
     type=FiniteFloat(min=0.1, max=100),
     default=PRECISION * 100,
     metavar="PERCENT",
-    help="Natively: boot again until no interval is wider than this.",
+    help="With --native: boot again until no interval is wider than this.",
 )
 @click.option(
     "--minutes",
     type=FiniteFloat(min=0.1, max=1440),
     default=_MINUTES,
-    help="Start no round that would end later.",
+    help="Start no round of boots that would end after this time.",
 )
 @click.option("--times", is_flag=True, help="Also show times of an emulated CPU. They say nothing about hardware.")
 @click.option(
@@ -164,7 +169,7 @@ def _check_rows(context: click.Context, arguments: list[str]) -> None:
             raise click.UsageError(f"{argument} after -- is an option that this command sets itself")
     rows = run.make_context("run", ["--device", "mock", *arguments], parent=context.parent)
     for name in _OWN:
-        # click also takes the beginning of an option's name.
+        # click also accepts the beginning of an option's name.
         if name != "--device" and is_given(rows, _PARAMETERS.get(name, name.removeprefix("--"))):
             raise click.UsageError(f"{name} after -- is an option that this command sets itself")
     refuse_ignored_axes(rows)

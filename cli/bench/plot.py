@@ -43,8 +43,8 @@ def plot(
     """
     if html is None and directory is None:
         raise click.UsageError("name the output: --html FILE or --directory DIR")
-    refuse_ignored(context, "kind", directory is None, "it is the format of the files of --directory")
-    refuse_ignored(context, "force", len(files) == 1, "one result is compared with nothing")
+    refuse_ignored(context, "kind", directory is None, "it sets the format of the files of --directory")
+    refuse_ignored(context, "force", len(files) == 1, "a comparison needs two results")
     from iommufd_py.results import breakdown
     from iommufd_py.results import plot as drawing
 

@@ -24,7 +24,7 @@ from ..output import emit_json
 from ..types import FiniteFloat
 from .files import RESULT_FILE, emit_folded, emit_lines, page_width
 
-# A threshold that no comparison reaches would keep a gate open.
+# The largest threshold. With one that no comparison reaches, a CI gate would pass everything.
 _MOST_PERCENT = 10_000
 _FORMATS = ("table", "markdown", "cover-letter", "iommupt", "vfio-tests", "kcidb", "json")
 
@@ -42,7 +42,7 @@ def show(file: Path, as_json: bool) -> None:
 
 
 def show_result(result: model.BenchResult) -> None:
-    """Print a result on stdout, with the limits of its figures: a copy of the table then includes them."""
+    """Print a result and the limits of its figures on stdout, so that a copy of the table includes the limits."""
     for name, value in report.facts(result):
         for line in tables.wrapped(f"{name + ':':11}{value}", page_width(), " " * 11):
             click.echo(line)
@@ -62,15 +62,15 @@ def show_result(result: model.BenchResult) -> None:
     "form",
     type=click.Choice(_FORMATS),
     default="table",
-    help="cover-letter: for the mail of a patch series. iommupt: as generic_pt's KUnit benchmark. vfio-tests: as "
-    "vfio-pci-mem-dma-map. kcidb: a KCIDB report.",
+    help="cover-letter: for the mail of a patch series. iommupt: like generic_pt's KUnit benchmark. "
+    "vfio-tests: like vfio-pci-mem-dma-map. kcidb: a KCIDB report.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
     "--threshold",
     type=FiniteFloat(0, _MOST_PERCENT),
     metavar="PERCENT",
-    help="Exit with 1 if the whole interval of a row is slower by more.",
+    help="Exit with 1 if a row is slower by more than this in its whole interval.",
 )
 @click.option(
     "--margin",

@@ -33,7 +33,7 @@ _MOST_SECONDS, _MOST_PROCESSES, _MOST_VALUES = 3600, 10_000, 1_000_000
 @click.command()
 @device_options
 @axis_options
-@click.option("--iova", type=IOVA, metavar="ADDRESS", help="First IOVA.  [default: an aligned one from 4 GiB on]")
+@click.option("--iova", type=IOVA, metavar="ADDRESS", help="First IOVA.  [default: an aligned one above 4 GiB]")
 @click.option(
     "--processes",
     type=Whole(1, _MOST_PROCESSES),
@@ -67,7 +67,7 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Time IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP of one buffer, or other operations, each by itself, many times.
+    """Time IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP of one buffer, or other operations, many times and each alone.
 
     C code reads the clock immediately before and after the ioctls. Several processes, each with its own memory, measure
     all rows in turn.
@@ -159,7 +159,7 @@ def _shown() -> Iterator[Callable[[runner.RowProgress], None]]:
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
-    # Draw only at a report. A drawing thread would run beside the measurement and receive the signals.
+    # Draw only at a report. A drawing thread would disturb the measurement and receive the signals.
     with Bar(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task("starting", total=None, left="")
 

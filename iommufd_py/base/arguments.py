@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Check the arguments of a call where a person makes it, before they reach an ioctl."""
+"""Check the arguments of public functions before they reach an ioctl."""
 
 import functools
 import inspect
@@ -14,12 +14,12 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-# Takes the name of the argument, for the message, and its value; returns the value that the function gets.
+# A rule takes the name of the argument, for the message, and its value. It returns the value for the function.
 _Rule = Callable[[str, Any], Any]
-# The rules of the positional parameters with their labels, that of ``*parameters``, and those by name.
+# The rules of the positional parameters with their labels, the rule of ``*parameters``, and the rules by name.
 _Rules = tuple[list[tuple[str, _Rule]], tuple[str, _Rule] | None, dict[str, tuple[str, _Rule]]]
 _BUFFERS = (bytes, bytearray, memoryview)
-# What a message shows of a wrong value.
+# A message shows at most so many characters of a wrong value.
 _SHOWN_CHARACTERS = 60
 
 
@@ -27,7 +27,7 @@ def checked(function: _Function) -> _Function:
     """Check the arguments of each call of *function* against its annotations.
 
     A member of an enumeration may be given by its value: the word of a StrEnum, the number of an IntEnum or IntFlag. A
-    bool is not an integer. The contents of collections are not looked at.
+    bool is not an integer. The contents of collections are not checked.
 
     Raises:
         ArgumentTypeError: an argument has another type than its annotation says.
@@ -40,7 +40,7 @@ def checked(function: _Function) -> _Function:
     def call(*arguments: Any, **options: Any) -> Any:
         nonlocal rules
         if rules is None:
-            # Now, when every name of the annotations is defined.
+            # Build the rules at the first call: now every name in the annotations is defined.
             rules = _rules_of(function)
         positional, rest, named = rules
         taken = [rule(label, value) for (label, rule), value in zip(positional, arguments, strict=False)]
@@ -51,7 +51,7 @@ def checked(function: _Function) -> _Function:
                 for name, value in options.items()
             }
         if len(taken) < len(arguments):
-            # Too many arguments: let Python say so.
+            # With too many arguments, Python raises its own error.
             taken += arguments[len(taken) :]
         return function(*taken, **options)
 
@@ -94,7 +94,7 @@ def milliseconds(label: str, timeout: Any) -> int | None:
     seconds = _float(label, timeout)
     if math.isnan(seconds) or seconds < 0:
         raise ArgumentValueError(f"{label} must be 0 or more seconds, not {timeout!r}")
-    # poll() takes a signed 32-bit number, and 24 days are as good as for ever.
+    # poll() takes a signed 32-bit number, which is 24 days. A longer timeout makes no difference.
     return math.ceil(min(seconds * 1000, float((1 << 31) - 1)))
 
 
@@ -171,11 +171,11 @@ def _member(kind: type[Enum]) -> _Rule:
     def rule(label: str, value: Any) -> Any:
         if isinstance(value, kind):
             return value
-        # Another enumeration's member is a mistake, though it is a str or an int too.
+        # A member of another enumeration is a mistake, although it is also a str or an int.
         if base is None or isinstance(value, (Enum, bool)) or not isinstance(value, base):
             raise ArgumentTypeError(f"{label} must be {expected}, not {_shown(value)}")
         try:
-            # IntFlag takes it for all flags but some.
+            # IntFlag would read a negative number as all flags except some.
             if base is int and issubclass(kind, IntFlag) and int(value) < 0:
                 raise ValueError
             return kind(value)
@@ -197,7 +197,7 @@ def _any_of(annotation: Any) -> _Rule:
             except ArgumentTypeError:
                 continue
             except ArgumentValueError as failure:
-                # A newer kernel may know a value that the enumeration does not: an int may follow.
+                # A newer kernel can have a value that the enumeration lacks, so an int is also allowed.
                 refusal = refusal or failure
         if refusal is not None:
             raise refusal

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Whether a domain enforces cache coherency, the evidence for it, and how much the kernel flushed."""
+"""The coherency of a domain, the evidence for it, and the count of the kernel's flushes."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +12,7 @@ _ECAP_SC = 1 << 7
 
 
 def snoop_control(ecap: int | None) -> bool | None:
-    """Tell whether a VT-d unit can force snooping at all (ECAP.SC); None where there is no ECAP."""
+    """Return whether a VT-d unit can force snooping at all (ECAP.SC); None where there is no ECAP."""
     return None if ecap is None else bool(ecap & _ECAP_SC)
 
 
@@ -22,7 +22,7 @@ class Coherency(StrEnum):
     COHERENT = "coherent"
     NON_COHERENT = "non-coherent"
     ANY = "any"
-    """Only as a request: any coherency will do."""
+    """For requests only: any coherency is acceptable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class CoherencyEvidence:
 
 @dataclass(frozen=True, slots=True)
 class FlushCount:
-    """How many calls of iommufd flushed the CPU caches for DMA pages, and how many pages they flushed.
+    """The number of flush calls of iommufd for DMA pages, and the number of flushed pages.
 
     One call flushes contiguous pages.
     """

@@ -5,12 +5,12 @@ from enum import StrEnum
 
 
 class ContainerMode(StrEnum):
-    """Which interface of the kernel a container is, as tools/testing/selftests/vfio distinguishes them."""
+    """The kernel interface behind a container. tools/testing/selftests/vfio distinguishes the same five."""
 
     VFIO_TYPE1 = "vfio_type1"
     VFIO_TYPE1V2 = "vfio_type1v2"
     COMPAT_TYPE1 = "compat_type1"
-    """The type1 interface as iommufd imitates it on /dev/iommu (drivers/iommu/iommufd/vfio_compat.c)."""
+    """The type1 interface that iommufd emulates on /dev/iommu (drivers/iommu/iommufd/vfio_compat.c)."""
     COMPAT_TYPE1V2 = "compat_type1v2"
     IOMMUFD = "iommufd"
     """An IOAS of an iommufd and the device's cdev."""

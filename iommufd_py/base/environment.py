@@ -20,22 +20,22 @@ class Platform(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The machine, as far as it matters for DMA mapping times.
+    """The properties of the machine that affect DMA mapping times.
 
     Attributes:
         platform: one of :class:`Platform`.
-        machine: what the lab says of the machine it built, empty outside of it.
-        kernel_variant: ``stock``, ``patched`` or a path, as the lab says; empty outside of it.
+        machine: the lab's description of its virtual machine; empty outside the lab.
+        kernel_variant: ``stock``, ``patched`` or a path, from the lab; empty outside the lab.
         noncoherent_knob: whether HWPTs are made non-coherent although the IOMMU could enforce coherency, by the test
             parameter of our flush series; None on a kernel without it.
         config: the running kernel's value of each option on which times depend (``y``, ``n``, a number); None if
             neither /proc/config.gz nor /boot nor /lib/modules has its configuration.
         microcode: revision of the CPU's microcode, None where the kernel does not tell.
-        thp: transparent huge pages, ``always``, ``madvise`` or ``never``; None on a kernel without.
-        governor: of the CPU's frequency, None where it does not change or cannot be seen.
+        thp: setting of transparent huge pages, ``always``, ``madvise`` or ``never``; None on a kernel without them.
+        governor: governor of the CPU's frequency; None if the frequency is fixed or unknown.
         turbo: whether the CPU may exceed its base frequency, None where the kernel does not tell.
-        numa_nodes: memory nodes that are online.
-        compiler: that built the kernel (CONFIG_CC_VERSION_TEXT or /proc/version); empty where unknown.
+        numa_nodes: the online memory nodes.
+        compiler: the compiler of the kernel (CONFIG_CC_VERSION_TEXT or /proc/version); empty if unknown.
     """
 
     kernel_release: str

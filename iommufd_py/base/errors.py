@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 
 class ToolError(Exception):
-    """This package refuses or cannot go on. The text is one sentence with the cause and the remedy."""
+    """This package refuses a request or cannot continue. The text is one sentence with the cause and the remedy."""
 
 
 class ArgumentTypeError(ToolError, TypeError):

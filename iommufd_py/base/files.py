@@ -10,14 +10,14 @@ from pathlib import Path
 from iommufd_py.base.errors import ToolError
 
 MOST_INPUT_BYTES = 1 << 28
-"""A result with a million samples for each of ten rows has less."""
+"""The size limit of an input file. A result with ten rows of a million samples is smaller."""
 
 STDOUT = Path("-")
-"""As the name of an output file: standard output."""
+"""The name of an output file that means standard output."""
 
 
 def is_regular(path: Path) -> bool:
-    """Tell whether *path* is, or would become, a regular file: not standard output, a device, a pipe or a socket."""
+    """Return whether *path* is, or would become, a regular file: not standard output, a device, a pipe or a socket."""
     if path == STDOUT:
         return False
     try:
@@ -33,7 +33,7 @@ def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
 
     Raises:
         OSError: it cannot be read.
-        ToolError: it has more than *most_bytes*, as /dev/zero has.
+        ToolError: it has more than *most_bytes*, for example /dev/zero.
     """
     with open(path, "rb") as file:
         content = file.read(most_bytes + 1)
@@ -77,7 +77,7 @@ def _write_into(target: Path, content: bytes) -> None:
 
 
 def _replace(target: Path, content: bytes, present: os.stat_result | None) -> None:
-    # O_EXCL and an unpredictable name: nobody can put a link in its place beforehand.
+    # O_EXCL and an unpredictable name prevent an attack: nobody can place a link there in advance.
     temporary = target.with_name(f".iommufd-{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
@@ -86,7 +86,7 @@ def _replace(target: Path, content: bytes, present: os.stat_result | None) -> No
             if present is not None:
                 _keep_owner_and_mode(descriptor, present)
             file.flush()
-            os.fsync(descriptor)  # a full disk shows here at the latest
+            os.fsync(descriptor)  # A full disk causes an error here at the latest.
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -30,12 +30,12 @@ class IovaRange:
 
     @checked
     def contains(self, iova: int, length: int = 1) -> bool:
-        """Tell whether *length* bytes from *iova* lie wholly inside."""
+        """Return whether *length* bytes from *iova* lie wholly inside."""
         return self.start <= iova and iova + length - 1 <= self.last
 
     @checked
     def overlaps(self, other: "IovaRange") -> bool:
-        """Tell whether some IOVA is in both."""
+        """Return whether some IOVA is in both."""
         return self.start <= other.last and other.start <= self.last
 
     @checked

@@ -10,10 +10,10 @@ class Field:
     """Some adjoining bits of a register.
 
     Attributes:
-        name: as the specification abbreviates it.
+        name: the abbreviation in the specification.
         low: lowest bit.
-        meaning: what is so when the bit is set, or what the number counts.
-        width: how many bits.
+        meaning: the meaning of a set bit, or of the number in the field.
+        width: number of bits.
     """
 
     name: str

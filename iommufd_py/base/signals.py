@@ -12,7 +12,7 @@ discarded."""
 
 @contextlib.contextmanager
 def held_signals() -> Iterator[None]:
-    """Hold the ending signals back while the block runs. A signal that arrives in it is raised at its end.
+    """Hold back the ending signals while the block runs. A signal that arrives in the block is handled at its end.
 
     Python runs a signal's handler between two steps of a program, and the handler raises. Without this block it may
     raise after the kernel has made an object and before the program has stored the object's id.

@@ -14,7 +14,7 @@ from pathlib import Path
 def attribute_text(attribute: Path) -> str:
     """Return the text of an attribute without surrounding white space; empty if the file does not exist."""
     with _may_be_gone():
-        # A name of a process or a path that somebody else chose need not be UTF-8.
+        # Other programs choose names of processes and paths, which need not be UTF-8.
         return attribute.read_text("utf-8", "surrogateescape").strip()
     return ""
 

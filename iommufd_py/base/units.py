@@ -7,11 +7,11 @@ import re
 PAGE_BYTES = 4096
 
 _SUFFIXES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-# No file, mapping or address space has so many bytes as a number with this many digits.
+# A number with more digits exceeds every file, mapping and address space.
 _MOST_DIGITS = 30
 _SIZE = re.compile(rf"(0x[0-9a-f]{{1,{_MOST_DIGITS}}}|[0-9]{{1,{_MOST_DIGITS}}})\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _ZERO = re.compile(r"0x0+|0+", re.IGNORECASE)
-# A message shows so much of a wrong text.
+# A message shows at most so many characters of a wrong text.
 _SHOWN_CHARACTERS = 40
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The version of this tool, precise enough to tell two commits apart in results."""
+"""The version of this tool. It distinguishes any two commits in results."""
 
 import functools
 import re
@@ -19,7 +19,7 @@ def tool_version() -> str:
     An installed package has the version that setuptools-scm wrote into it. A checkout, as an editable install uses it,
     changes after the installation, so git describes it now: ``v0.2.0-5-gd973c2279287``, or the commit alone before
     the first tag, with ``-dirty`` if a tracked file was edited. The files of ``git archive`` name their commit.
-    ``unknown`` is a checkout that git cannot describe.
+    The version is ``unknown`` if git cannot describe the checkout.
     """
     root = Path(__file__).parents[2]
     if (root / ".git").exists():
@@ -40,7 +40,7 @@ def _describe(root: Path) -> str | None:
     git = shutil.which("git")
     if git is None:
         return None
-    # Root may run the checkout of a user, which git refuses to read unless its owner is named safe.
+    # If root runs the checkout of a user, git refuses to read it unless it is a safe.directory.
     command = [git, "-c", f"safe.directory={root}", "-C", str(root)]
     command += ["describe", "--tags", "--match", "v[0-9]*", "--long", "--always", "--abbrev=12", "--dirty"]
     try:

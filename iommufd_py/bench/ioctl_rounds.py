@@ -13,7 +13,7 @@ from iommufd_py.uapi.bench import Move, TimedStep
 from iommufd_py.uapi.enums import MapFlags, Type1MapFlags
 from iommufd_py.uapi.iommufd import FIXED_IOVA, ioas_map
 
-# Not near address zero, which a null pointer of a device would access.
+# The lowest IOVA for maps. A null pointer in a device would access addresses near zero.
 _LOWEST_IOVA = 4 << 30
 # A separate page-table page for each fresh IOVA. The maximum exceeds the rounds of any run.
 _FRESH_BYTES = 2 << 20

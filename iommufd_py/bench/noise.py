@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Measure the activity of the machine beside a benchmark, block by block, outside the timed parts."""
+"""Measure the other activity on the machine during a benchmark, block by block, outside the timed parts."""
 
 import resource
 import time

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The measuring processes. Each is forked, with new memory, and ends with the process that asked for it."""
+"""The measuring processes. Each one is forked with new memory, and ends with the process that started it."""
 
 import ctypes
 import multiprocessing
@@ -115,13 +115,13 @@ def _of_one_fork(plan: Plan, measure: Measure, *, first: bool) -> Iterator[Messa
 
 
 def _ends_with(parent: int) -> bool:
-    """Ask the kernel to kill this process when *parent* dies, even by SIGKILL. Tell whether *parent* still lives."""
+    """Ask the kernel to kill this process when *parent* dies, even by SIGKILL. Return whether *parent* still lives."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     return os.getppid() == parent
 
 
 def _measure_rows(plan: Plan, measure: Measure, first: bool, answers: Connection, parent: int) -> None:
-    # The asking process handles signals, and ends this one.
+    # The parent process handles signals, and ends this one.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     # The device must become free if that process is killed.
     if not _ends_with(parent):
@@ -173,7 +173,8 @@ def _of_a_program(plan: Plan, measure: Measure) -> Iterator[Message]:
 
 
 def answer(parent: int) -> None:
-    """Be the program of :func:`_of_a_program`: read a plan from standard input, write messages to standard output."""
+    """Run as the program of :func:`_of_a_program`: read a plan from standard input, write messages to standard
+    output."""
     plan, measure = pickle.load(sys.stdin.buffer)
     answers = sys.stdout.buffer
     if not _ends_with(parent):

@@ -215,7 +215,7 @@ class SampleStore:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """Samples step by step, their warm-up, the noise beside them, and the disturbances of discarded attempts."""
+    """One attempt at a row: samples by step, warm-up, noise, and the disturbances of discarded attempts."""
 
     taken: list[SampleStore]
     warmup_rounds: int

@@ -23,7 +23,7 @@ _WHOLES = {
     "IOMMU_HWPT_ALLOC": "iommufd_hwpt_alloc",
     "IOMMU_DESTROY": "iommufd_destroy",
 }
-# A kernel may lack some of them. Time in a function that another one calls counts for the inner one, except for a
+# A kernel may lack some of them. The time of a nested function counts for the inner function only. The exception is a
 # flush of data pages, which includes everything that it calls.
 _PARTS = {
     "pinning": ("pin_user_pages_fast", "pin_user_pages_remote", "memfd_pin_folios"),

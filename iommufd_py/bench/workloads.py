@@ -191,7 +191,7 @@ _Spaces = tuple[Iommufd, str | None, list[_Space]]
 def _in_ioas(point: Point, device_name: str, coherency: Coherency) -> Iterator[_Spaces]:
     with Iommufd() as iommufd, ExitStack() as devices:
         if point.accounting is Accounting.MM:
-            iommufd.rlimit_mode = 1  # the kernel accepts the option only before the first object
+            iommufd.rlimit_mode = 1  # The kernel accepts the option only before the first object exists.
         device = devices.enter_context(_open(iommufd, device_name, coherency))
         spaces = []
         for _ in range(point.threads if point.own_ioas else 1):

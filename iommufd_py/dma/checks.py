@@ -61,7 +61,7 @@ def write_sub_page(harness: Harness) -> str:
 
 
 def write_across_pages(harness: Harness) -> str:
-    """The device writes across a page boundary, and across several if one transfer can be so long."""
+    """The device writes across a page boundary, and across several boundaries if one transfer can be long enough."""
     _check_write(harness, harness.place(2 * PAGE_BYTES) + PAGE_BYTES - 0x34, 0x68)
     most = harness.engine.writes.fit(9 * PAGE_BYTES + 0x80)
     return _check_write(harness, harness.place(12 * PAGE_BYTES) + 0x7C, most)
@@ -221,10 +221,10 @@ def replace(harness: Harness) -> str:
 
 
 def _arrives(harness: Harness, window: Window, iova: int, content: bytes) -> bool:
-    """Wait for the started write and tell whether it reached memory.
+    """Wait for the started write and return whether it reached memory.
 
     Raises:
-        MismatchError: it did not, and neither the device nor a fault reported it.
+        MismatchError: it did not reach memory, and neither the device nor a fault reported that.
     """
     try:
         harness.engine.wait()

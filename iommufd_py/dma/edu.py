@@ -39,7 +39,7 @@ class EduEngine(DmaEngine):
     reads = writes
 
     def _start(self) -> None:
-        self.wait()  # a former user may have left a transfer running
+        self.wait()  # A former user of the device may have left a transfer running.
         # Content of the device's buffer. A write may start at any offset of it.
         self._held = bytearray(os.urandom(_MAX_BYTES))
         self._view[:_MAX_BYTES] = self._held

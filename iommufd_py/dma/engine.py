@@ -33,7 +33,7 @@ class AddressSpace(Protocol):
         """Return the IOVA ranges in which mappings are possible."""
 
     def dma_cc(self) -> bool:
-        """Tell whether every domain of this space makes DMA snoop the CPU caches."""
+        """Return whether every domain of this space makes DMA snoop the CPU caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class DmaEngine(Resource):
         raise NotImplementedError
 
     def read(self, iova: int, content: bytes) -> bool:
-        """Let the device read at *iova*, and tell whether it read exactly *content*.
+        """Let the device read at *iova*, and return whether it read exactly *content*.
 
         Args:
             iova: IOVA of the first byte.
@@ -186,7 +186,7 @@ class DmaEngine(Resource):
         raise self._cannot_fetch()
 
     def fetched(self, length: int) -> bytes:
-        """Return the *length* bytes of the read that :meth:`start_fetch` started; no matter which if it was stopped.
+        """Return the *length* bytes of the read that :meth:`start_fetch` started. A stopped read gives arbitrary bytes.
 
         Raises:
             SkipError: as for :meth:`fetch`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Peer-to-peer DMA: a device writes to and reads from the BAR of another one, through a dma-buf in its IOAS."""
+"""Check peer-to-peer DMA: a device writes and reads the BAR of another device, through a dma-buf in its IOAS."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -21,10 +21,10 @@ _BYTES = 2 * PAGE_BYTES
 
 
 def peer_memory(peer: VfioPciDevice) -> Region:
-    """Return the largest BAR of *peer* that is memory: prefetchable, so that a write changes nothing but its bytes.
+    """Return the largest prefetchable BAR of *peer*. It is memory: a write changes only the written bytes.
 
     Raises:
-        SkipError: it has none. Another BAR is registers, and a write to it can do anything.
+        SkipError: the device has none. Other BARs hold registers, and a write to a register can have any effect.
     """
     bars = []
     for index in range(RegionIndex.BAR0, RegionIndex.BAR5 + 1):
@@ -33,21 +33,21 @@ def peer_memory(peer: VfioPciDevice) -> Region:
             bars.append(bar)
     if not bars:
         raise SkipError(
-            f"{peer.bdf} has no prefetchable BAR of {_BYTES} bytes or more: its BARs are registers, which no check "
-            "writes to; choose a device with memory of its own"
+            f"{peer.bdf} has no prefetchable BAR of {_BYTES} bytes or more: its BARs hold registers, to which the "
+            "checks do not write; choose a device with memory of its own"
         )
     return max(bars, key=lambda bar: bar.info.size)
 
 
 class PeerCheck:
-    """Cases of one device that reaches the memory of another. What was in that memory is put back.
+    """Cases of one device that reaches the memory of another one. At the end the memory has its old content again.
 
     Args:
-        harness: of the device that does the DMA; its space is an Ioas.
-        peer: the device whose BAR is reached, open on the same host.
+        harness: harness of the device that does the DMA; its space is an Ioas.
+        peer: the open device whose BAR is the target.
 
     Attributes:
-        bar: the BAR; its first two pages are used.
+        bar: the BAR. The cases use its first two pages.
     """
 
     def __init__(self, harness: Harness, peer: VfioPciDevice) -> None:
@@ -79,75 +79,75 @@ class PeerCheck:
             self.bar.write(0, saved)
 
     def peer_write(self, harness: Harness) -> str:
-        """What the device writes to the IOVA of a BAR is in that BAR, and nowhere else in it."""
+        """The device's write to the IOVA of a BAR changes the written bytes of that BAR and no others."""
         with self._mapped() as iova:
             self._lands(iova, 0x100, 0x200)
             self._lands(iova, PAGE_BYTES - 0x40, 0x80)
         return f"in {self.bar!r}"
 
     def peer_read(self, harness: Harness) -> str:
-        """What the CPU wrote to a BAR is what the device reads at its IOVA."""
+        """The device reads at the IOVA of a BAR the bytes that the CPU wrote to the BAR."""
         if not harness.engine.reads.max_bytes:
-            raise SkipError(f"{harness.bdf} reads nothing of its own accord")
+            raise SkipError(f"the engine of {harness.bdf} cannot read memory and return the bytes")
         content = harness.engine.readable(harness.engine.reads.fit(0x200))
         with self._mapped() as iova:
             self.bar.write(0, content)
             if not harness.engine.read(iova, content):
-                raise MismatchError(f"the device did not find at IOVA {iova:#x} what lies in {self.bar!r}")
+                raise MismatchError(f"the device read other bytes at IOVA {iova:#x} than {self.bar!r} holds")
         return f"from {self.bar!r}"
 
     def peer_read_only(self, harness: Harness) -> str:
-        """A BAR that is mapped without MapFlags.WRITEABLE stays as it is."""
+        """The device cannot change a BAR that is mapped without MapFlags.WRITEABLE."""
         with self._mapped(MapFlags.READABLE) as iova:
             return self._is_stopped(iova, "through a read-only mapping")
 
     def peer_after_unmap(self, harness: Harness) -> str:
-        """After the unmap the BAR is out of reach at once."""
+        """The device cannot reach the BAR from the unmap on."""
         with self._mapped() as iova:
             self._lands(iova, 0, 0x100)
         return self._is_stopped(iova, "after the unmap")
 
     def peer_memory_off(self, harness: Harness) -> str:
-        """Memory decoding of the peer goes off and on: the kernel takes the BAR out of the domain, until a new map."""
+        """If memory decoding of the peer is switched off, the kernel unmaps the BAR. A new map after it is on works."""
         return self._is_revoked(lambda: self.peer.change_command(clear_bits=PciCommand.MEMORY))
 
     def peer_reset(self, harness: Harness) -> str:
-        """The peer is reset: the kernel takes the BAR out of the domain, until a new map."""
+        """If the peer is reset, the kernel unmaps the BAR. A new map works."""
         if not self.peer.info().flags & DeviceFlags.RESET:
             raise SkipError(f"{self.peer.bdf} cannot be reset through VFIO")
         return self._is_revoked(self.peer.reset)
 
     def peer_closed(self, harness: Harness) -> str:
-        """The dma-buf is closed while it is mapped: that unmaps it first, and the BAR is out of reach."""
+        """Closing a mapped dma-buf unmaps it, and the device cannot reach the BAR any more."""
         dmabuf = RegionDmabuf(self.bar, 0, _BYTES)
         iova = harness.place(_BYTES)
         mapping = self._ioas.map_file(dmabuf, iova)
         self._lands(iova, 0, 0x100)
         dmabuf.close()
         if not mapping.closed:
-            raise MismatchError("the mapping outlived its dma-buf")
+            raise MismatchError("the mapping still exists after its dma-buf was closed")
         return self._is_stopped(iova, "after the dma-buf was closed")
 
     @contextlib.contextmanager
     def _mapped(self, flags: MapFlags = MapFlags.READ_WRITE) -> Iterator[int]:
-        """Have the first pages of the BAR mapped, and yield their IOVA."""
+        """Map the first pages of the BAR during the block, and yield their IOVA."""
         iova = self.harness.place(_BYTES)
         with RegionDmabuf(self.bar, 0, _BYTES) as dmabuf:
             self._ioas.map_file(dmabuf, iova, flags=flags)
             yield iova
 
     def _lands(self, iova: int, at: int, length: int) -> None:
-        """Have the device write to offset *at* of the BAR at *iova*, and compare all that is mapped of the BAR."""
+        """Let the device write to offset *at* of the BAR at *iova*, and compare the whole mapped part of the BAR."""
         before = self._fill()
         content = self.harness.write(iova + at, length)
-        self._expect(before[:at] + content + before[at + length :], "is not what the device wrote")
+        self._expect(before[:at] + content + before[at + length :], "is not the content that the device wrote")
 
     def _is_stopped(self, iova: int, when: str) -> str:
-        """Have the device write to the BAR at *iova*, which must stay as it is; return what the device says."""
+        """Let the device write to the BAR at *iova*, which must not change. Return the device's report."""
         before = self._fill()
         said = self.harness.try_write(iova, 0x100)
         self._expect(before, f"was written by the device {when}")
-        return said or "the BAR is untouched"
+        return said or "the BAR is unchanged"
 
     def _is_revoked(self, revoke: Callable[[], None]) -> str:
         iova = self.harness.place(_BYTES)
@@ -172,4 +172,4 @@ class PeerCheck:
         found = self.bar.read(0, _BYTES)
         if found != wanted:
             at, count = first_difference(found, wanted)
-            raise MismatchError(f"what lies at {at:#x} of {self.bar!r} {otherwise} ({count} bytes differ)")
+            raise MismatchError(f"the content at {at:#x} of {self.bar!r} {otherwise} ({count} bytes differ)")

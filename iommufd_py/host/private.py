@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What identifies this machine and its users, and a text without it."""
+"""Remove the texts that identify this machine and its users."""
 
 import contextlib
 import os
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SHORTEST_SERIAL = 4
-# Firmware that nobody filled in says so, in many ways. These words must stay what they are.
+# Placeholders of firmware whose fields were never filled in. They identify nothing and are not removed.
 _NO_SERIAL = re.compile(
     r"none|null|n/?a|default.*|unknown|not .*|to be filled.*|system .*|chassis .*|[0. -]*|x+|0?123456789", re.IGNORECASE
 )
 _NO_NAME = ("", "(none)", "localhost", "root")
 
 _HEX = "[0-9a-fA-F]"
-# In order: what a pattern has replaced, the next ones do not see.
+# The order matters: the next patterns do not match a text that is already replaced.
 _PATTERNS = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -36,21 +36,21 @@ _PATTERNS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Private:
-    """Texts that identify a machine or a person, each with what takes its place.
+    """Texts that identify a machine or a person, each with its replacement.
 
     Attributes:
-        values: by the text, as ``{"myhost": "[host name]"}``.
+        values: replacement of each text, for example ``{"myhost": "[host name]"}``.
     """
 
     values: Mapping[str, str]
 
     def remove(self, text: str) -> str:
-        """Return *text* without them, and without addresses and identifiers of which the form alone tells.
+        """Replace these texts in *text*, and all addresses and identifiers that have a known form.
 
-        Those are MAC and IP addresses, UUIDs, 128-bit identifiers, serial numbers of USB devices and disks, and the
-        names of home directories. PCI addresses stay: a report is of no use without them.
+        Known forms are MAC and IP addresses, UUIDs, 128-bit identifiers, serial numbers of USB devices and disks, and
+        names of home directories. PCI addresses stay, because a report without them is useless.
         """
-        # The longest first: a host name can be the beginning of another one.
+        # Replace the longest first: a host name can be the beginning of another one.
         for value in sorted(self.values, key=len, reverse=True):
             whole = rf"(?<![A-Za-z0-9]){re.escape(value)}(?![A-Za-z0-9])"
             replacement = self.values[value]
@@ -61,7 +61,7 @@ class Private:
 
 
 def private_values(sysfs: Path = Path("/sys"), etc: Path = Path("/etc")) -> Private:
-    """Return what identifies this machine: names of the host and of users, serial numbers of board, disks and case."""
+    """Return the texts that identify this machine: names of the host and of users, and serial numbers."""
     values = dict.fromkeys(_host_names(etc), "[host name]")
     values |= dict.fromkeys(_user_names(), "[user]")
     values |= dict.fromkeys(_serial_numbers(sysfs), "[serial number]")
@@ -78,7 +78,7 @@ def _host_names(etc: Path) -> Iterator[str]:
 
 def _user_names() -> Iterator[str]:
     names = [os.environ.get(variable, "") for variable in ("SUDO_USER", "USER", "LOGNAME")]
-    with contextlib.suppress(KeyError):  # in a container, a user can have a number only
+    with contextlib.suppress(KeyError):  # In a container, a user can have a number and no name.
         names.append(pwd.getpwuid(os.getuid()).pw_name)
     return (name for name in names if name not in _NO_NAME)
 
@@ -102,5 +102,5 @@ def _lines(paths: Iterable[Path]) -> Iterator[str]:
     for path in paths:
         try:
             yield path.read_text(errors="replace").strip()
-        except OSError:  # not there, or only root may read it: then no text that we can read has it from there
+        except OSError:  # The file is missing, or only root may read it. Then no readable text can contain this value.
             continue

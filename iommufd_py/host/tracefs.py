@@ -338,7 +338,7 @@ def _owner() -> str:
 
 
 def _alive(owner: str) -> bool:
-    """Tell whether a process may be alive. One of another PID namespace is unknown here, so it counts as alive."""
+    """Return whether a process may be alive. One of another PID namespace is unknown here, so it counts as alive."""
     pid, start, namespace = map(int, owner.split("_"))
     return namespace != _pid_namespace() or _start_of(pid) == start
 

@@ -8,5 +8,5 @@
 * From a package or a tree to an image: ``apt``, ``source``, ``build``, ``cache``; ``kernel`` calls them.
 * From an image to a result: ``qemu`` and ``vm`` for the machine with VT-d, ``native`` for User-Mode Linux, ``runs`` for
   the parts of both; ``selftest`` and ``tables`` use them.
-* ``doctor``: everything that is missing, and the command that mends it.
+* ``doctor``: everything that is missing, and the command that fixes it.
 """

@@ -70,7 +70,7 @@ def parse_deb822(text: str) -> Iterator[Archive]:
 
 
 def system_archives(directory: Path = Path("/etc/apt")) -> list[Archive]:
-    """Return Debian's own archives among the machine's apt sources."""
+    """Return the archives of Debian itself among the machine's apt sources."""
     found: list[Archive] = []
     for path in (directory / "sources.list", *sorted((directory / "sources.list.d").glob("*"))):
         if path.suffix in (".list", ".sources") and path.is_file():

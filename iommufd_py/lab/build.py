@@ -181,7 +181,7 @@ def _build_directory(
         suffix = f"-{recipe.patches}" if recipe.patches else ""
         name = f"{prefix}{kind}{suffix}"
         for old in base.glob(f"{prefix}{kind}-*/"):
-            # What follows is a digest: patched-refined-... is another variant and not an old patched-...
+            # A digest follows the variant. Without this check, patched-refined-... would look like an old patched-...
             if old.name != name and "-" not in old.name.removeprefix(f"{prefix}{kind}-"):
                 _discard(old)
         unchanged = base / f"{prefix}{recipe.variant}{suffix}"
@@ -346,7 +346,7 @@ def run_build(
     *,
     cwd: Path | None = None,
 ) -> bool:
-    """Run a program of a build and write its output to *log*. Tell whether it succeeded."""
+    """Run a program of a build and write its output to *log*. Return whether it succeeded."""
     child = start(
         argv, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

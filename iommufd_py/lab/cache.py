@@ -17,7 +17,7 @@ from iommufd_py.lab.config import Arch, Configuration, parse_config
 Variant = Literal["stock", "patched", "patched-refined"]
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
-"""The kernels that have a name, in the order of what is in them."""
+"""The names of kernels; each contains the changes of the one before it."""
 
 IMAGES: dict[Arch, Path] = {"x86_64": Path("arch/x86/boot/bzImage"), "um": Path("linux")}
 """Path of the bootable file in a build directory. The last part is its name in the cache."""

@@ -22,7 +22,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _WRITE_FILE, _TRUNCATE = 1 << 1, 1 << 14
 # Removing and making files of every kind, and linking them across directories.
 _CHANGE_DIRECTORY = sum(1 << bit for bit in range(4, 14))
-_TRUNCATE_SINCE = 3  # asks for the version of Landlock
+_TRUNCATE_SINCE = 3  # This flag asks for the version of Landlock.
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -52,7 +52,7 @@ def confined(argv: Sequence[str], writable: Sequence[Path]) -> list[str]:
 
 
 def _confine(writable: Sequence[Path]) -> None:
-    """Forbid this process for good to write files, except *writable* and everything below.
+    """Forbid this process irrevocably to write files, except *writable* and everything below.
 
     Raises:
         OSError: the kernel refuses.

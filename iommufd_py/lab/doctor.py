@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Check everything that the lab needs, and name the command that mends each problem."""
+"""Check everything that the lab needs, and give the command that fixes each problem."""
 
 import importlib.metadata
 import re
@@ -25,7 +25,7 @@ State = Literal["ok", "note", "missing"]
 
 _VIRTME = "virtme-ng"
 _OLDEST_VIRTME = (1, 42)
-# Sources and objects of all series take less.
+# The sources and objects of all series need less space.
 _LARGE_BYTES = 20_000_000_000
 
 
@@ -37,7 +37,7 @@ class Diagnosis:
         subject: the thing that was checked.
         state: ``ok``; ``note`` when the lab does without; ``missing`` when it cannot run.
         text: the finding.
-        remedy: the command that mends it, empty if nothing has to be done.
+        remedy: the command that fixes the problem; empty if there is none.
     """
 
     subject: str
@@ -126,7 +126,7 @@ def _emulator() -> Iterator[Diagnosis]:
 
 
 def _space() -> Iterator[Diagnosis]:
-    """Say what the lab takes on the disk; the remedy is for a cache that is larger than the lab needs at most."""
+    """Report the disk space of the lab. A cache that is larger than the lab ever needs gets a remedy."""
     try:
         found = space.used()
     except LabError as failure:

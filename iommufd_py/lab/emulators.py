@@ -24,13 +24,13 @@ from iommufd_py.lab.progress import Progress
 from iommufd_py.lab.source import require_space
 
 FIRMWARE = ("/usr/share/seabios", "/usr/share/qemu")
-"""Directories of the firmware. It comes from the machine's own QEMU packages; the source package has none."""
+"""Directories of the firmware, which comes from the machine's own QEMU packages. The source package has none."""
 
 _DATA = Path(str(resources.files("iommufd_py.lab") / "emulator"))
 _BINARY = "qemu-system-x86_64"
 _SCHEMA = "iommufd-lab-emulator/1"
 
-# The same version on every Debian: the patches are made for it.
+# The version is the same on every Debian, because the patches apply to this version only.
 _SUITE, _PACKAGE, _UPSTREAM = "bookworm", "qemu", "7.2"
 
 _TOOLS = {"gcc": "gcc", "patch": "patch", "xz": "xz-utils", "apt-get": "apt", "dpkg-deb": "dpkg"}
@@ -252,7 +252,7 @@ class _Build:
         usr = self._sysroot / "usr"
         return os.environ | {
             "LC_ALL": "C",
-            # The distribution's Python before the Python environment of this tool.
+            # Put the distribution's Python before the Python environment of this tool.
             "PATH": os.pathsep.join([str(usr / "bin"), "/usr/bin", *os.get_exec_path()]),
             "LD_LIBRARY_PATH": str(self._libraries),
             "PKG_CONFIG_PATH": os.pathsep.join(

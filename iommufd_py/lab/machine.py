@@ -114,13 +114,13 @@ class Machine:
         """
         args = ["-machine", "q35,kernel-irqchip=split"]
         if self.accel == "tcg":
-            # A thread for each CPU would be faster, but one changes the machine's memory map (a PCI command register,
-            # an IOMMU domain) while another is on its way to a device: QEMU 7.2 then loses about one access in a
-            # thousand changes. A guest that loses an interrupt controller's or a disk's stands still.
+            # A thread for each CPU would be faster. But if one CPU changes the machine's memory map (by a PCI command
+            # register or an IOMMU domain) while another one accesses a device, QEMU 7.2 loses about one access in a
+            # thousand changes. A guest hangs if the lost access was to an interrupt controller or a disk.
             args += ["-accel", "tcg,thread=single"]
         for device in self._iommu_devices():
             args += ["-device", device]
-        # The lab's own emulator need not wait for 0.1 s at each transfer.
+        # The lab's own emulator can skip the wait of 0.1 s in each transfer.
         edu, nvme = (",x-no-snoop=on,x-dma-ms=1", ",x-no-snoop=on") if self.incoherent else ("", "")
         if self.incoherent:
             args += ["-device", f"cpu-caches,evict={self.evict},seed={self.seed}"]

@@ -35,7 +35,7 @@ _STATEMENT = re.compile(r"^(?P<indent>\t+)(?P<text>[^\s#{}/*].*;)$")
 _NOT_A_STATEMENT = re.compile(
     r"(?:return|goto|break|continue|case|default|else|do|while|for|if|switch|struct|union|enum|const|static|unsigned|"
     r"signed|int|long|short|char|bool|void|size_t|phys_addr_t|u8|u16|u32|u64|extern|typedef|"
-    # Checks and reports: dropping them changes nothing else.
+    # Checks and reports. Dropping them does not change the behaviour of the kernel.
     r"lockdep_\w+|might_sleep|cond_resched|WARN_\w+|pr_\w+)\b"
 )
 # "type name;" or "type *name = ...": two words in a row.
@@ -167,7 +167,7 @@ def _sites(lines: Sequence[str], added: Collection[int]) -> list[_Site]:
 
 
 def _site_at(lines: Sequence[str], first: int) -> _Site | None:
-    """Read a statement or condition that begins in a line, and may go on in the next ones."""
+    """Read a statement or condition that begins in a line and can continue in the next lines."""
     if not re.match(r"^\t+[^\s#/*]", lines[first]) or (first and _is_continued(lines[first - 1])):
         return None
     text = lines[first].rstrip()
@@ -189,7 +189,7 @@ def _site_at(lines: Sequence[str], first: int) -> _Site | None:
 
 
 def _is_continued(line: str) -> bool:
-    """Tell whether a statement goes on after this line. One that ends with a parenthesis is an if or a loop."""
+    """Return whether a statement continues after this line. A line that ends with a parenthesis is an if or a loop."""
     text = line.partition("/*")[0].rstrip()
     if not text or text.endswith((";", "{", "}", ":", "*/", ")")) or text.lstrip().startswith(("*", "#", "//")):
         return False
@@ -217,7 +217,7 @@ def _changes(sites: Sequence[_Site]) -> Iterator[tuple[_Site, str, str, _Site | 
                 continue  # equal to the negated condition
             for match in pattern.finditer(site.text):
                 after = site.text[: match.start()] + replacement + site.text[match.end() :]
-                # Leave strings alone. The changes to true, false and the negation are made above.
+                # Strings stay unchanged. The changes to true, false and the negation are made above.
                 if site.text[: match.start()].count('"') % 2 == 0 and after not in ("true", "false", f"!{site.text}"):
                     yield site, operator, after, None
     for first, second in pairwise(sites):

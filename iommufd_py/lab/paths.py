@@ -16,7 +16,7 @@ def cache_root() -> Path:
         return Path(base, "iommufd-py")
     try:
         return Path.home() / ".cache/iommufd-py"
-    except RuntimeError:  # a user without an entry in the password file, and no HOME
+    except RuntimeError:  # HOME is not set, and the user has no entry in the password file.
         raise LabError("this user has no home directory: set HOME, or XDG_CACHE_HOME") from None
 
 
@@ -27,40 +27,40 @@ def _below(name: str) -> Path:
 
 
 def _check_trusted(root: Path) -> None:
-    """Refuse a cache that somebody else can change: kernels and emulators in it are run, with our rights."""
+    """Refuse a cache that another user can change, because its kernels and emulators run with our rights."""
     try:
         found = root.stat()
     except OSError:
-        return  # not made yet, or it cannot be: whoever makes it says so
+        return  # The directory does not exist yet. If it cannot be created, make() raises the error.
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
         raise LabError(
-            f"{root} is not trusted, because another user can change it and the lab runs what is in it: set "
+            f"{root} is not trusted, because another user can change it and the lab runs programs in it: set "
             "XDG_CACHE_HOME to a directory of your own, or take it over with "
             f"'chown -R {os.geteuid()} {root}; chmod -R go-w {root}'"
         )
 
 
 def make(directory: Path) -> None:
-    """Make a directory of the cache, with its parents, unless it is there.
+    """Create a directory of the cache and its parents, unless it exists.
 
     Raises:
-        LabError: that is not possible.
+        LabError: the directory cannot be created.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
         raise LabError(
-            f"{directory} cannot be made: {failure.strerror}; set XDG_CACHE_HOME to a directory that you may write"
+            f"{directory} cannot be created: {failure.strerror}; set XDG_CACHE_HOME to a directory that you may write"
         ) from None
 
 
 def kernels_dir() -> Path:
-    """Finished kernels, one directory per key. What is here is complete."""
+    """Finished kernels, one directory per key. Every kernel here is complete."""
     return _below("kernels")
 
 
 def emulators_dir() -> Path:
-    """Finished emulators, one directory per key. What is here is complete."""
+    """Finished emulators, one directory per key. Every emulator here is complete."""
     return _below("emulators")
 
 
@@ -70,7 +70,7 @@ def sources_dir() -> Path:
 
 
 def work_dir() -> Path:
-    """Object directories, patched trees and downloads: things that may be half done."""
+    """Object directories, patched trees and downloads, all of which may be incomplete."""
     return _below("work")
 
 

@@ -146,7 +146,7 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def interact(argv: Sequence[str]) -> int:
-    """Run *argv* on this terminal to its end and return its exit status; the terminal is as before afterwards."""
+    """Run *argv* on this terminal to its end, restore the terminal, and return the exit status."""
     settings = termios.tcgetattr(0)
     child = start(argv)
     try:

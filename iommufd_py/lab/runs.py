@@ -24,9 +24,9 @@ KEPT_RUNS = 20
 
 _NO_ROOT = "VFS: Unable to mount root fs"
 _NOT_BUILT_IN = (
-    "the lab gives no initrd, so the image needs built in what its root is on: "
+    "the lab uses no initrd, so the image needs these options built in (=y) to mount its root: "
     f"{' '.join(sorted(name.removeprefix('CONFIG_') for name in needed_for_root()))}; 'iommufd lab kernel build "
-    "--source DIR' configures a tree so"
+    "--source DIR' configures a tree like that"
 )
 # oom_kill_process() in mm/oom_kill.c
 _OUT_OF_MEMORY = re.compile(r"(?:Out of memory|Memory cgroup out of memory): Killed process \d+ \(([^)\n]*)\)")
@@ -44,7 +44,7 @@ class RunResult:
         failure: the guest's message about a failed set-up; None if the set-up succeeded.
         splats: reports of the guest's kernel: warnings, oopses, panics.
         kernel_log: file with the whole log of the guest's kernel.
-        remark: why the guest's kernel ended the command, if that is no fault of the kernel, with the remedy.
+        remark: the reason why the guest's kernel killed the command, with the remedy; empty for a fault of the kernel.
     """
 
     status: int | None
@@ -80,7 +80,7 @@ class RunResult:
 
 
 def memory_remark(log: str) -> str | None:
-    """Return that the guest's kernel killed a process for its memory, by its log; None if it did not."""
+    """Return a remark if the guest's kernel killed a process for lack of memory, by its log; else None."""
     killed = _OUT_OF_MEMORY.search(log)
     return f"the guest ran out of memory and killed {killed[1]}: give it more with --memory" if killed else None
 
@@ -102,7 +102,7 @@ def new_run_directory() -> Path:
 
 
 def is_running(directory: Path) -> bool:
-    """Tell whether the run of a directory goes on."""
+    """Return whether the run of a directory is not over."""
     return Path("/proc", directory.name.rpartition("-")[2]).exists()
 
 

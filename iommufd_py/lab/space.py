@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The space that the lab takes on the disk, and the removal of what newer builds and runs replaced."""
+"""Measure the disk space of the lab, and remove old kernels, build directories and runs."""
 
 import contextlib
 import fcntl
@@ -27,11 +27,11 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """A directory of the cache and what it takes on the disk.
+    """A directory of the cache with its size on the disk.
 
     Attributes:
-        kind: what it holds, in the words of :func:`used`.
-        directory: where it is.
+        kind: the kind of its contents; :func:`used` has the kinds.
+        directory: its path.
         disk_bytes: bytes on the disk; a file with several hard links counts in the first directory that has it.
     """
 
@@ -44,7 +44,7 @@ def used() -> list[Space]:
     """Return the directories of the cache that exist, with their sizes by du(1).
 
     Raises:
-        LabError: there is no du.
+        LabError: du is not installed.
     """
     found = {kind: directory() for kind, directory in _KINDS.items() if directory().exists()}
     if not found:
@@ -56,7 +56,7 @@ def used() -> list[Space]:
 
 
 def superseded_kernels(keep: int) -> list[Kernel]:
-    """Return the kernels that have *keep* newer ones of the same variant, series and configuration.
+    """Return the kernels with at least *keep* newer kernels of the same variant, series and configuration.
 
     A kernel that a warm guest runs is not among them.
     """
@@ -93,7 +93,7 @@ def remove_build_directory(directory: Path) -> None:
     with _unused(directory):
         for path in directory.iterdir():
             if path.name == "lock":
-                continue  # somebody may be waiting for it
+                continue  # Another process may wait for this lock.
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -111,7 +111,7 @@ def _unused(directory: Path) -> Iterator[None]:
 
 
 def old_runs(keep: int) -> list[Path]:
-    """Return the directories of finished runs, but for the last *keep*."""
+    """Return the directories of finished runs, except the last *keep*."""
     if not paths.runs_dir().exists():
         return []
     finished = [path for path in sorted(paths.runs_dir().iterdir()) if not runs.is_running(path)]

@@ -48,7 +48,7 @@ class MockAccess(Resource):
         return AccessPin(self, iova, length, user_va, write)
 
     def read(self, iova: int, length: int, *, slow_path: bool = False) -> bytes:
-        """Read memory by IOVA; *slow_path* makes the kernel go page by page as for memory of another process."""
+        """Read memory by IOVA; *slow_path* makes the kernel copy page by page, as for memory of another process."""
         data = bytearray(check_integer("MockAccess.read(): length", length, 0, sys.maxsize))
         self._copy(iova, data, iommufd_test.ACCESS_RW_SLOW_PATH if slow_path else 0)
         return bytes(data)
@@ -65,7 +65,7 @@ class MockAccess(Resource):
 
     @checked
     def replace(self, ioas: Ioas) -> None:
-        """Change to the mappings of another IOAS; the kernel drops the pins in the old one."""
+        """Change to the mappings of another IOAS. The kernel drops the pins in the old IOAS."""
         ioas._check_open()
         with held_signals():
             command(self._fd(), "ACCESS_REPLACE_IOAS", self._access_fd, "access_replace_ioas", ioas_id=ioas.id)
@@ -74,7 +74,7 @@ class MockAccess(Resource):
 
 
 class AccessPin(Resource):
-    """Pages pinned by an access. An unmap of the range unpins them first, after which closing this does nothing."""
+    """Pages pinned by an access. An unmap of the range unpins them first; then closing this has no effect."""
 
     def __init__(self, access: MockAccess, iova: int, length: int, user_va: int, write: bool) -> None:
         super().__init__(access)

@@ -26,15 +26,15 @@ HUGE_PAGE_BYTES = iommufd_test.HUGE_PAGE_BYTES
 """The size of the additional pages of :attr:`MockPageTable.HUGE`."""
 
 PASID_WIDTH = iommufd_test.PASID_WIDTH
-"""Bits of a PASID."""
+"""Width of a PASID in bits."""
 
 PASID_RESERVED = iommufd_test.PASID_RESERVED
-"""The PASID at which a mock device fails every second attach, for tests of the unwinding."""
+"""The PASID with which every second attach of a mock device fails, for tests of the error path."""
 
 
 @checked
 def hwpt_data(iotlb: int = IOTLB_DEFAULT, *, page_table: MockPageTable = MockPageTable.DEFAULT) -> HwptData:
-    """Describe a mock HWPT: the first value of the IOTLB of a nested one, the page table format of a paging one.
+    """Describe a mock HWPT: the first value of the IOTLB for a nested HWPT, the page table format for a paging one.
 
     Kernels before 6.19 have no formats and refuse the longer structure, so the default format is left out.
     """
@@ -58,7 +58,8 @@ def viommu_invalidation(virt_id: int, index: int = 0, *, everything: bool = Fals
 
 @dataclass(frozen=True, slots=True)
 class MockViommuData:
-    """The mock driver's data of a vIOMMU: the echo of the in-data, and the place of its registers for mmap()."""
+    """The mock driver's data of a vIOMMU: a copy of the in-data, and the offset and length of its registers for
+    mmap()."""
 
     echo: int
     mmap_offset: int

@@ -77,7 +77,7 @@ class MockDevice(BoundDevice):
         uapi.destroy(self.iommufd.fileno(), self.id)
 
     def close(self) -> None:
-        """Close the resources that stand on the device, the device, and the IOAS for its detached state."""
+        """Close the resources that depend on the device, the device, and the IOAS for its detached state."""
         with held_signals():
             # The kernel detaches a device that it destroys.
             attachment = self.attachments.pop(None, None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Requests to the mock driver that no hardware has: faults on demand, checks of its own state."""
+"""Requests that only the mock driver has: faults on demand, and checks of its state."""
 
 import os
 
@@ -55,7 +55,7 @@ def limit_memory(iommufd: Iommufd, byte_limit: int | None) -> None:
 
 @checked
 def set_dirty(hwpt: Hwpt, pages: DirtyBitmap) -> int:
-    """Make the mock IOMMU mark the pages that are dirty in *pages* as written; returns their number."""
+    """Make the mock IOMMU mark the pages that are dirty in *pages* as written. Return their number."""
     bits = bytearray(pages.bits)
     answer = command(
         hwpt._fd(),
@@ -93,7 +93,7 @@ class MockDmabuf(Dmabuf):
 
 @checked
 def flush_count(iommufd: Iommufd) -> FlushCount | None:
-    """Return how much the kernel has flushed for all iommufds; None for a kernel that does not count, such as stock.
+    """Return the count of the kernel's flushes for all iommufds; None for a kernel that does not count, such as stock.
 
     Source: IOMMU_TEST_OP_CACHE_FLUSH_COUNT, iommufd_py/lab/patches/README.md; counts for real devices too.
     """

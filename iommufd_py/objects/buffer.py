@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""User memory to map for DMA, of a kind that is asked for and checked."""
+"""User memory for DMA, in pages of a requested kind. The kind is checked."""
 
 import errno
 import mmap
@@ -33,9 +33,9 @@ _MADV_POPULATE_WRITE = 23
 # swapped out; then these bits are its place in the swap area.
 _PAGEMAP_PRESENT, _PAGEMAP_FRAME = 1 << 63, (1 << 55) - 1
 
-# Share of fragmented memory that may lie in longer runs than asked for.
+# The share of fragmented memory that may lie in longer runs than requested.
 _MOST_LONGER = 0.05
-# Frames that meet by chance in one order of touches do not in another.
+# Page frames that are neighbours by chance after one order of touches are not after another order.
 _ATTEMPTS = 8
 
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
@@ -48,17 +48,17 @@ class Backing(StrEnum):
     """The kind of memory of a buffer."""
 
     ANON_4K = "4k"
-    """Anonymous memory in base pages, with transparent huge pages forbidden."""
+    """Anonymous memory in base pages, without transparent huge pages."""
     THP = "thp"
     """Anonymous memory in transparent 2M pages."""
     HUGETLB_2M = "hugetlb-2m"
     HUGETLB_1G = "hugetlb-1g"
     MEMFD = "memfd"
-    """A memfd in base pages, shared; its descriptor can be mapped with IOMMU_IOAS_MAP_FILE."""
+    """A shared memfd in base pages. IOMMU_IOAS_MAP_FILE can map its descriptor."""
     MEMFD_HUGETLB_2M = "memfd-hugetlb-2m"
     """A memfd in 2M pages, which many virtual machines use for their memory."""
     FRAGMENTED_1 = "fragmented-1"
-    """Like ``4k``; no page is physically next to another one, as on a machine that has run for long."""
+    """Like ``4k``, but no page is physically next to another one, as on a machine with a long uptime."""
     FRAGMENTED_4 = "fragmented-4"
     """Like ``4k``, in physically contiguous runs of at most 4 pages."""
     FRAGMENTED_16 = "fragmented-16"
@@ -76,7 +76,7 @@ class Backing(StrEnum):
 
     @property
     def run_pages(self) -> int | None:
-        """How many pages a physically contiguous run of fragmented memory has at most; None for other kinds."""
+        """Largest number of pages in a physically contiguous run of fragmented memory; None for other kinds."""
         return int(self.partition("-")[2]) if self.startswith("fragmented") else None
 
 
@@ -87,19 +87,19 @@ def frame_number(entry: int) -> int:
 
 
 class DmaBuffer(Mappable):
-    """User memory in pages of one kind, aligned to the page and present from the start.
+    """User memory in pages of one kind. It is aligned to the page, and all pages are present from the start.
 
     close() first closes every mapping of the buffer, so that no device reaches memory that is freed.
 
     Args:
         length: bytes, a multiple of the backing's page.
-        backing: the kind of pages, as a :class:`Backing` or its word (``"thp"``).
+        backing: the kind of pages, as a :class:`Backing` or its value (``"thp"``).
         prefault: whether the kernel supplies all pages now. Only then is their size checked, and only then is
             fragmented memory fragmented.
         node: NUMA node that all pages must come from, None for any.
 
     Raises:
-        BackingError: the kernel has no such memory, or gave pages of another size or in longer runs.
+        BackingError: the kernel has no such memory, or supplied pages of another size or in longer runs.
     """
 
     @checked
@@ -138,7 +138,7 @@ class DmaBuffer(Mappable):
 
     @property
     def view(self) -> memoryview:
-        """The memory, writable; release the view before the buffer is closed."""
+        """The writable memory. Release the view before you close the buffer."""
         self._check_open()
         return memoryview(self._memory)[self._offset : self._offset + self.length]
 
@@ -146,12 +146,12 @@ class DmaBuffer(Mappable):
     def flush(self, offset: int = 0, length: int | None = None) -> None:
         """Write the CPU's cache lines of a range back to memory and drop them, before a device reads memory.
 
-        A device whose DMA does not snoop finds what was written since the range was mapped only after this. Lines that
-        lie partly in the range are flushed, too.
+        A device whose DMA does not snoop reads data that the CPU wrote after the map only after this flush. Lines that
+        lie partly in the range are flushed too.
 
         Args:
-            offset: where the range starts.
-            length: its bytes, by default to the end.
+            offset: start of the range.
+            length: length of the range in bytes; by default to the end.
 
         Raises:
             BackingError: user space of this CPU has no such instruction.
@@ -162,25 +162,26 @@ class DmaBuffer(Mappable):
 
     @checked
     def invalidate(self, offset: int = 0, length: int | None = None) -> None:
-        """Have the CPU read a range from memory next, after a device wrote there whose DMA does not snoop.
+        """Drop the CPU's cache lines of a range, after a device whose DMA does not snoop wrote there.
 
-        x86 has no instruction that drops a line without writing it back: a line that is dirty overwrites what the
-        device wrote, so :meth:`flush` it before the DMA as well. Arguments and errors as there.
+        x86 has no instruction that drops a line without writing it back: a dirty line would overwrite the data of the
+        device. So :meth:`flush` the range before the DMA too. Arguments and errors are those of :meth:`flush`.
         """
         self.flush(offset, length)
 
     @checked
     def give_back(self, offset: int, length: int) -> None:
-        """Give pages back to the kernel; the next touch supplies others, cleared."""
+        """Give pages back to the kernel. The next touch gets new, cleared pages."""
         self.check_range(offset, length)
         self._memory.madvise(mmap.MADV_DONTNEED, self._offset + offset, length)
 
     def huge_bytes(self) -> int:
-        """Return how many bytes are in transparent huge pages now (AnonHugePages in /proc/self/smaps)."""
+        """Return the number of bytes in transparent huge pages now (AnonHugePages in /proc/self/smaps)."""
         return self._smaps("AnonHugePages")
 
     def frames(self) -> list[int]:
-        """Return the frame number of each base page: 0 for a page that is not present, and without root for all."""
+        """Return the frame number of each base page: 0 for a page that is not present, and for every page without
+        root."""
         self._check_open()
         entries = array("Q")
         with Path("/proc/self/pagemap").open("rb") as pagemap:
@@ -191,8 +192,8 @@ class DmaBuffer(Mappable):
     def physical_runs(self) -> Counter[int] | None:
         """Count the physically contiguous runs of the memory by their length in base pages.
 
-        The kernel maps and flushes run by run, so equal sizes in different runs are different work. None without root,
-        to whom alone the kernel tells frame numbers.
+        The kernel maps and flushes run by run, so two buffers of equal size with different runs are different work.
+        Return None without root, because the kernel shows frame numbers to root only.
         """
         numbers = self.frames()
         if not all(numbers):
@@ -226,7 +227,7 @@ class DmaBuffer(Mappable):
         enabled = _THP / "enabled"
         if not enabled.exists() or "[never]" in enabled.read_text():
             raise BackingError(f"transparent huge pages are off: echo madvise > {enabled}")
-        # Python cannot choose the address, so take one huge page more and use the aligned part.
+        # Python cannot choose the address, so allocate one more huge page and use the aligned part.
         memory = mmap.mmap(-1, self.length + _HUGE_2M, flags=flags)
         self._offset = -address_of_buffer(memory) % _HUGE_2M
         memory.madvise(mmap.MADV_HUGEPAGE, self._offset, self.length)
@@ -246,7 +247,7 @@ class DmaBuffer(Mappable):
             memory_on_node(self.user_va, self.length, node)
         except OSError as failure:
             raise BackingError(
-                f"NUMA node {node} has no memory for us: {_WITH_MEMORY} lists those that do"
+                f"NUMA node {node} has no memory for this process: {_WITH_MEMORY} lists the nodes with memory"
             ) from failure
 
     def _populate(self) -> None:
@@ -272,17 +273,17 @@ class DmaBuffer(Mappable):
             ) from failure
 
     def _touches(self, attempt: int) -> list[tuple[int, int]]:
-        """Return the parts (offset, bytes) of the buffer in the order in which the kernel is to supply their pages.
+        """Return the parts (offset, bytes) of the buffer in the order in which to touch them.
 
-        The kernel mostly hands out page frames in ascending order. So pages that are touched one after the other form
-        a run, and neighbours that are touched at different times do not.
+        The kernel mostly allocates page frames in ascending order. So pages that are touched one after the other form a
+        run, and neighbours that are touched at different times do not.
         """
         if self.backing.run_pages is None:
             return [(0, self.length)]
         step = self.backing.run_pages * _SMALL
         parts = [(start, min(step, self.length - start)) for start in range(0, self.length, step)]
         even, odd = parts[::2], parts[1::2]
-        # The same order in every process, as two measurements are to be of the same work.
+        # The order is the same in every process, so that two measurements do the same work.
         chance = random.Random(attempt)
         chance.shuffle(even)
         chance.shuffle(odd)
@@ -291,9 +292,7 @@ class DmaBuffer(Mappable):
         return odd + even
 
     def _pages_in_longer_runs(self) -> int:
-        """Return how many pages of fragmented memory lie in runs longer than asked for; 0 where they are few or not
-        known.
-        """
+        """Return the number of pages of fragmented memory in too long runs; 0 if they are few or unknown."""
         limit = self.backing.run_pages
         runs = self.physical_runs() if limit else None
         if limit is None or runs is None:
@@ -304,8 +303,8 @@ class DmaBuffer(Mappable):
     def _check_pages(self) -> None:
         if self.backing is Backing.THP and self.huge_bytes() < self.length:
             raise BackingError(
-                f"only {format_size(self.huge_bytes())} of {format_size(self.length)} came as transparent huge pages, "
-                "memory is fragmented: echo 1 > /proc/sys/vm/compact_memory, or use hugetlb-2m"
+                f"only {format_size(self.huge_bytes())} of {format_size(self.length)} are in transparent huge pages, "
+                "because memory is fragmented: echo 1 > /proc/sys/vm/compact_memory, or use hugetlb-2m"
             )
         if self.backing.page_bytes != _SMALL and self.backing is not Backing.THP:
             page = self._smaps("KernelPageSize")
@@ -333,7 +332,7 @@ class DmaBuffer(Mappable):
 
 
 def pool_remedy(length: int, page_bytes: int, pool: Path) -> str:
-    """Return what a pool of huge pages lacks for *length* bytes, and the command that adds it.
+    """Return the number of huge pages that a pool lacks for *length* bytes, and the command that adds them.
 
     The size of the pool counts the pages in use as well: with a smaller one, the kernel takes free pages away.
     """

@@ -73,14 +73,14 @@ class BoundDevice(IommufdDevice):
         raise NotImplementedError
 
     def _attach(self, pt_id: int, pasid: int | None) -> int:
-        """Attach in place of any attachment before, and return the id of the HWPT."""
+        """Attach, which replaces a previous attachment, and return the id of the HWPT."""
         raise NotImplementedError
 
     def _detach(self, pasid: int | None) -> None:
         raise NotImplementedError
 
     def hw_info(self) -> HwInfo:
-        """Ask which IOMMU stands in front of the device."""
+        """Return the type and capabilities of the IOMMU in front of the device."""
         self._check_open()
         answer = uapi.get_hw_info(self.iommufd.fileno(), self.dev_id)
         known = answer.data_type in HwInfoType.__members__.values()
@@ -106,7 +106,7 @@ class BoundDevice(IommufdDevice):
         Args:
             ioas: the mappings that fill the HWPT.
             flags: features that the HWPT must have.
-            coherency: the coherency that the HWPT must have, as a :class:`Coherency` or its word.
+            coherency: the coherency that the HWPT must have, as a :class:`Coherency` or its value.
             data: the structure for the IOMMU's driver.
             fault_queue: receives the IO page faults.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which pages a device wrote: dirty tracking of a HWPT."""
+"""Dirty tracking of a HWPT: find the pages that a device wrote."""
 
 import re
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class DirtyBitmap:
         return int.from_bytes(self.bits, "little").bit_count()
 
     def __contains__(self, iova: int) -> bool:
-        """Tell whether the page at *iova* is dirty; an IOVA outside the range is not."""
+        """Return whether the page at *iova* is dirty; an IOVA outside the range is not."""
         if not self.iova <= iova < self.iova + self.length:
             return False
         page = (iova - self.iova) // self.page_bytes
@@ -71,7 +71,7 @@ class DirtyTracking(Resource):
 
     @checked
     def read(self, iova: int, length: int, *, page_bytes: int = 4096, clear: bool = True) -> DirtyBitmap:
-        """Read which pages of an IOVA range are dirty, and mark them clean again unless *clear* is false.
+        """Read the dirty pages of an IOVA range, and mark them clean again unless *clear* is false.
 
         The IOMMU has one dirty bit for each of its leaves. After a write to a 2M leaf all pages of it are dirty.
 

@@ -12,8 +12,8 @@ class Dmabuf(Mappable):
     """A dma-buf. :meth:`Ioas.map_file` maps it.
 
     The exporter can revoke the memory at any time. The kernel then removes it from every domain, and DMA there faults;
-    the mapping stays in the IOAS as a hole, and does not come back when the exporter gives the memory back: close it
-    and map again.
+    the mapping stays in the IOAS as a hole. It does not come back when the exporter restores the memory: close it and
+    map again.
 
     Attributes:
         length: bytes.

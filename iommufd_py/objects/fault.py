@@ -38,7 +38,7 @@ class EventQueue(IommufdObject):
 
     @checked
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for an event, *timeout* seconds at most (None: for ever), and tell whether there is one."""
+        """Wait for an event, at most *timeout* seconds (None: without limit). Return whether there is one."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         return bool(poll.poll(milliseconds("timeout", timeout)))
@@ -54,7 +54,7 @@ class EventQueue(IommufdObject):
             raise
 
     def _release(self) -> None:
-        # The open file holds the object.
+        # The open file keeps the object alive.
         os.close(self._queue_fd)
         super()._release()
 
@@ -69,7 +69,7 @@ class PageFault:
         group: number of the fault group. One answer serves a group: the answer to the fault with *last*.
         permission: the kind of access: read, write, execute, privileged.
         address: IOVA of the access.
-        length: a hint how many bytes the device will access, 0 for no hint.
+        length: a hint for the number of bytes that the device will access; 0 for no hint.
         cookie: identifies the fault in the answer.
 
     Source: struct iommu_hwpt_pgfault in include/uapi/linux/iommufd.h.
@@ -94,7 +94,7 @@ class FaultQueue(EventQueue):
 
     @checked
     def read(self, timeout: float | None = None) -> list[PageFault]:
-        """Return the faults in the queue; wait *timeout* seconds at most (None: for ever) for the first."""
+        """Return the faults in the queue. Wait for the first one at most *timeout* seconds (None: without limit)."""
         size = size_of("iommu_hwpt_pgfault")
         data = self._read_bytes(_FAULTS_AT_ONCE * size, timeout)
         return [_page_fault(data, offset) for offset in range(0, len(data), size)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Hardware page tables, and the evidence for whether one enforces cache coherency."""
+"""Hardware page tables, and the evidence for their coherency."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ def vtd_stage1(page_table: int, address_width: int, flags: VtdStage1Flags = VtdS
     Args:
         page_table: address of its root in the guest's physical memory, which is the parent HWPT's IOVA.
         address_width: bits that it translates, 48 or 57.
-        flags: how the IOMMU is to walk it.
+        flags: options of the walk.
     """
     content = pack("iommu_hwpt_vtd_s1", pgtbl_addr=page_table, addr_width=address_width, flags=flags)
     return HwptData(HwptDataType.VTD_S1, content)
@@ -55,7 +55,7 @@ class Hwpt(IommufdObject):
     """A paging HWPT: one IOMMU domain filled with the mappings of its IOAS. Made by ``device.alloc_hwpt()``.
 
     Attributes:
-        evidence: the evidence for whether it enforces cache coherency.
+        evidence: the evidence for its coherency.
 
     Source: IOMMU_HWPT_ALLOC in include/uapi/linux/iommufd.h.
     """
@@ -117,12 +117,13 @@ class NestedHwpt(IommufdObject):
 
     @checked
     def invalidate(self, data_type: HwptInvalidateType | int, *entries: bytes) -> int:
-        """Drop the IOMMU's cached entries of the guest's page table; returns how many *entries* were handled.
+        """Drop the IOMMU's cached entries of the guest's page table. Return the number of handled *entries*.
 
         Each entry is the structure of *data_type*, such as :func:`vtd_stage1_invalidation` makes.
 
         Raises:
-            IommufdError: an entry is refused; its ``arguments["handled"]`` says how many before it were done.
+            IommufdError: an entry is refused; its ``arguments["handled"]`` is the number of entries that were handled
+                before.
         """
         return invalidate(self, data_type, entries)
 
@@ -131,7 +132,7 @@ class NestedHwpt(IommufdObject):
 def vtd_stage1_invalidation(iova: int, pages: int, *, leaf_only: bool = False) -> bytes:
     """Return the entry that names the changed 4K pages of a VT-d stage-1 table (struct iommu_hwpt_vtd_s1_invalidate).
 
-    IOVA 0 with 2^64 - 1 pages means the whole table. *leaf_only*: no table above the leaves changed.
+    IOVA 0 with 2^64 - 1 pages means the whole table. *leaf_only* means that only leaves changed.
     """
     flags = VtdInvalidateFlags.LEAF if leaf_only else 0
     return pack("iommu_hwpt_vtd_s1_invalidate", addr=iova, npages=pages, flags=flags)

@@ -40,7 +40,7 @@ class Ioas(IommufdObject, MappingSpace):
     @checked
     def __init__(self, iommufd: IommufdFile) -> None:
         super().__init__(iommufd)
-        # The kernel's answer to a map or unmap that the objects here do not yet show.
+        # The kernel's answer to the latest map or unmap, until the objects here reflect it.
         self._answer = uapi.new_answer()
         with self._opening():
             self.id = uapi.ioas_alloc(iommufd.fileno())
@@ -61,7 +61,7 @@ class Ioas(IommufdObject, MappingSpace):
             InvalidFieldError: the range is misaligned, empty or not allowed.
             IommufdError: ENOSPC without room for the kernel's choice, ENOMEM over RLIMIT_MEMLOCK.
         """
-        # Written out, and not @checked, which takes longer than the rest of this function.
+        # The checks are written out. The decorator @checked would take longer than the rest of this function.
         if not (
             type(buffer) is DmaBuffer
             and (iova is None or type(iova) is int)
@@ -85,7 +85,7 @@ class Ioas(IommufdObject, MappingSpace):
         return mapping
 
     def _undo_map(self, length: int) -> None:
-        """Unmap what an interrupted map() mapped, if it got so far."""
+        """Unmap the range of an interrupted map(), if the kernel mapped it."""
         with held_signals():
             iova, self._answer[0] = self._answer[0], uapi.NO_ANSWER
             if iova in self._mapped:
@@ -180,8 +180,8 @@ class Ioas(IommufdObject, MappingSpace):
         """Unmap all mappings that lie wholly in the range; returns the bytes unmapped.
 
         Raises:
-            ObjectNotFoundError: nothing is mapped there, or a mapping reaches past an end of the range. The mappings
-                below one that reaches past the upper end are unmapped all the same.
+            ObjectNotFoundError: nothing is mapped there, or a mapping reaches past an end of the range. In the latter
+                case, the mappings below a mapping that reaches past the upper end are unmapped.
         """
         if type(iova) is not int or type(length) is not int:
             iova, length = check_integer("Ioas.unmap(): iova", iova), check_integer("Ioas.unmap(): length", length)
@@ -217,15 +217,15 @@ class Ioas(IommufdObject, MappingSpace):
         return unmapped
 
     def iova_ranges(self) -> IovaRanges:
-        """Return where this IOAS may map; attaching a device narrows it."""
+        """Return the ranges in which this IOAS may map. Attaching a device narrows them."""
         ranges, alignment = uapi.ioas_iova_ranges(self._fd(), self.id)
         return IovaRanges(tuple(IovaRange(start, last) for start, last in ranges), alignment)
 
     @checked
     def allow_iovas(self, ranges: Iterable[IovaRange]) -> None:
-        """Reserve *ranges* for mappings: the kernel refuses to attach a device that would take part of them away.
+        """Reserve *ranges* for mappings: the kernel refuses to attach a device that would make a part unusable.
 
-        The call replaces the ranges of the last one.
+        A call replaces the ranges of the previous call.
         """
         wanted = list(ranges)
         for one in wanted:
@@ -235,10 +235,10 @@ class Ioas(IommufdObject, MappingSpace):
 
     @checked
     def noiommu_address(self, iova: int, length: int = 1) -> PhysicalRange:
-        """Return where the memory at *iova* is: its physical address, and how much of *length* bytes is contiguous.
+        """Return the physical address of the memory at *iova*, and the contiguous part of *length* bytes.
 
-        For an IOAS with a device that has no IOMMU (``VfioDevice.noiommu``), attached. Such a device takes physical
-        addresses, and nothing keeps it from others.
+        This works for an IOAS with an attached device that has no IOMMU (``VfioDevice.noiommu``). Such a device uses
+        physical addresses, and nothing stops it from using others.
 
         Raises:
             NotSupportedError: the IOAS has no such device, or has one behind an IOMMU, too.
@@ -259,7 +259,7 @@ class Ioas(IommufdObject, MappingSpace):
         uapi.option_set(self._fd(), IommuOption.HUGE_PAGES, int(allowed), self.id)
 
     def dma_cc(self) -> bool:
-        """Tell whether every HWPT of this IOAS enforces cache coherency (VFIO_DMA_CC_IOMMU)."""
+        """Return whether every HWPT of this IOAS enforces cache coherency (VFIO_DMA_CC_IOMMU)."""
         self._check_open()
         return self.iommufd.dma_cc(self)
 

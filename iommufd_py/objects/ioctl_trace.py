@@ -15,7 +15,7 @@ from iommufd_py.uapi.call import IoctlCall
 def ioctl_trace(write: Callable[[IoctlCall], None]) -> Iterator[None]:
     """Report every ioctl to *write* while the block runs, in the order in which they end. Blocks may nest.
 
-    The observer is one for the whole process: in a program with threads, a block reports the ioctls of all of them.
+    A process has one observer: in a program with threads, a block reports the ioctls of all threads.
     """
     before = call.observe(None)
 

@@ -7,11 +7,11 @@ from iommufd_py.objects.resource import Resource
 
 
 class Mappable(Resource):
-    """Memory that an IOAS can map: a buffer of this process, or memory of a device. Closing it unmaps it.
+    """Memory that an IOAS can map: a buffer of this process, or memory of a device. Closing the memory unmaps it.
 
     Attributes:
         length: bytes.
-        fd: a descriptor that IOMMU_IOAS_MAP_FILE takes, None for memory without one.
+        fd: a descriptor for IOMMU_IOAS_MAP_FILE; None for memory without one.
     """
 
     length: int

@@ -21,15 +21,15 @@ class Mapping(Resource):
         buffer: the memory.
         iova: first IOVA.
         length: bytes.
-        offset: where the mapping starts in its buffer, in bytes.
+        offset: start of the mapping in its buffer, in bytes.
         flags: whether DMA may read and write.
     """
 
     def __init__(
         self, space: "MappingSpace", buffer: Mappable, iova: int, length: int, offset: int, flags: MapFlags
     ) -> None:
-        # Programs make thousands of mappings by ioctls of microseconds. So this constructor does the work of Resource's
-        # for just two resources below, without its calls and loops, which take 0.4 us.
+        # Programs make thousands of mappings by ioctls that take microseconds. So this constructor does the work of
+        # Resource's constructor itself, for exactly two parents. Resource's calls and loops would take 0.4 us.
         self._stands_on = space, buffer
         self._dependents = {}
         self.buffer = buffer
@@ -60,13 +60,15 @@ class Mapping(Resource):
 
     @property
     def user_va(self) -> int:
-        """Where the mapped memory starts in this process.
+        """Address of the mapped memory in this process.
 
         Raises:
-            ArgumentValueError: it is memory of a device, which has no address here.
+            ArgumentValueError: the memory belongs to a device and has no address in this process.
         """
         if not isinstance(self.buffer, DmaBuffer):
-            raise ArgumentValueError(f"{self.buffer!r} has no address in this process: map the region that it is of")
+            raise ArgumentValueError(
+                f"{self.buffer!r} has no address in this process: map its region with Region.mmap()"
+            )
         return self.buffer.user_va + self.offset
 
 
@@ -74,7 +76,7 @@ _AnyMapping = TypeVar("_AnyMapping", bound=Mapping)
 
 
 class MappingSpace(Resource):
-    """A resource that holds mappings and finds them by IOVA, thousands as fast as one."""
+    """A resource that holds mappings and finds them by IOVA. The time does not depend on their number."""
 
     def __init__(self, *stands_on: Resource) -> None:
         super().__init__(*stands_on)
@@ -83,7 +85,7 @@ class MappingSpace(Resource):
     def _register(self, map_it: Callable[[], _AnyMapping]) -> _AnyMapping:
         """Return the mapping that *map_it* makes in the kernel and then registers here.
 
-        Signals are held in between: otherwise the buffer could be closed while a device still reaches its pages.
+        Signals are held between both: else the buffer could be closed while a device still reaches its pages.
         """
         mapping = None
         try:

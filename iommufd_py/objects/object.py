@@ -14,7 +14,7 @@ from iommufd_py.uapi.enums import VfioExtension, VfioIoasOp
 
 
 class IommufdFile(Resource):
-    """The open file that objects live in. :class:`Iommufd` is the one that a program makes."""
+    """The open file that objects live in. A program uses its subclass :class:`Iommufd`."""
 
     _fd: int
 
@@ -35,13 +35,13 @@ class IommufdFile(Resource):
 
     @checked
     def dma_cc(self, ioas: "IommufdObject") -> bool:
-        """Tell whether all HWPTs of *ioas* enforce cache coherency (VFIO_DMA_CC_IOMMU); True for an IOAS without HWPT.
+        """Return whether all HWPTs of *ioas* enforce cache coherency (VFIO_DMA_CC_IOMMU); True without a HWPT.
 
         The kernel answers for the compatibility IOAS. This call makes *ioas* the compatibility IOAS, asks, and then
         restores the previous one.
         """
         fd = self.fileno()
-        # Held: an IOAS that stays the compatibility IOAS cannot be destroyed.
+        # Signals are held: if *ioas* stayed the compatibility IOAS, it could not be destroyed.
         with held_signals():
             before = _compatibility_ioas(fd)
             uapi.vfio_ioas(fd, VfioIoasOp.SET, ioas.id)
@@ -67,12 +67,12 @@ class IommufdObject(Resource):
     """An object with an id of its own in an iommufd; closing it destroys it (IOMMU_DESTROY).
 
     Args:
-        iommufd: where it lives.
-        stands_on: resources that must outlive it. Each of them lives in *iommufd*, which need not be among them.
+        iommufd: the iommufd of the object.
+        stands_on: resources that must outlive it. Each of them belongs to *iommufd*, which need not be among them.
 
     Attributes:
-        iommufd: where it lives.
-        id: its number there, for use in ioctls.
+        iommufd: the iommufd of the object.
+        id: its number in the iommufd, for use in ioctls.
     """
 
     def __init__(self, iommufd: IommufdFile, *stands_on: Resource) -> None:

@@ -100,7 +100,7 @@ class Resource:
             return
         with held_signals():
             failures = self._close_dependents()
-            # Before the release, which must not run a second time, whatever it raises.
+            # Mark it closed before the release, because the release must not run a second time, even after an error.
             self._mark_closed()
             try:
                 self._release()
@@ -121,7 +121,7 @@ class Resource:
                 except Exception as failure:
                     failures.append(failure)
                     break
-                # In a program with several threads a signal may get through. It may have come before the release.
+                # In a program with several threads a signal can still be handled here, possibly before the release.
                 except BaseException as interruption:
                     failures.append(interruption)
         return failures

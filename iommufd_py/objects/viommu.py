@@ -16,7 +16,7 @@ from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import size_of, unpack
 from iommufd_py.uapi.enums import HwptInvalidateType, VEventQueueType, VIommuType
 
-# The event that follows a header, by the queue's type (include/uapi/linux/iommufd.h).
+# The structure of the event after its header, by the queue's type (include/uapi/linux/iommufd.h).
 _EVENTS = {
     VEventQueueType.ARM_SMMUV3: "iommu_vevent_arm_smmuv3",
     VEventQueueType.TEGRA241_CMDQV: "iommu_vevent_tegra241_cmdqv",
@@ -50,7 +50,7 @@ class VIommu(IommufdObject):
 
     @checked
     def alloc_event_queue(self, event_type: VEventQueueType, depth: int) -> "VEventQueue":
-        """Make the queue for events of one type; it holds *depth* events."""
+        """Make a queue of *depth* events for one type of event."""
         return VEventQueue(self, event_type, depth)
 
     @checked
@@ -117,7 +117,7 @@ class VEvent:
 
     Attributes:
         sequence: number of the event, from 0. A gap means lost events.
-        data: the structure of the queue's type; None for the marker of events that were lost last.
+        data: the structure of the queue's type; None for the marker that the latest events were lost.
     """
 
     sequence: int
@@ -134,7 +134,7 @@ class VEventQueue(EventQueue):
 
     @checked
     def read(self, timeout: float | None = None) -> list[VEvent]:
-        """Return the events in the queue; wait *timeout* seconds at most (None: for ever) for the first."""
+        """Return the events in the queue. Wait for the first one at most *timeout* seconds (None: without limit)."""
         data = self._read_bytes(mmap.PAGESIZE, timeout)
         events, offset = [], 0
         while offset < len(data):

@@ -178,7 +178,7 @@ def _remember(address: str, override_set: str) -> None:
     """Record the function's driver before anything changes, so that restore() works even after a crash."""
     driver = driver_of(address)
     now = state.Remembered(driver, override_of(address), override_set, device_node(address))
-    # A function on vfio-pci or without driver is where this tool put it: keep the older record.
+    # A function on vfio-pci or without driver was put there by this tool: keep the older record.
     before = state.recall(address) if driver in ("", VFIO_PCI) else None
     if before is None or is_replugged(address, before):
         state.remember(address, now)
@@ -219,7 +219,7 @@ def _check_endpoint(address: str) -> None:
         header = config.read(1)[0]
     if header == _NO_ANSWER:
         raise DeviceError(
-            f"{address} does not answer, its configuration space reads as ones: it is switched off (D3cold) or gone "
+            f"{address} does not answer: its configuration space reads as ones. It is switched off (D3cold) or gone "
             f"from the bus; see the kernel log, and plug it in again ('echo 1 > {PCI_DEVICES / address}/remove; "
             "echo 1 > /sys/bus/pci/rescan')"
         )
@@ -228,7 +228,7 @@ def _check_endpoint(address: str) -> None:
 
 
 def _check_unused(
-    address: str, force: bool, remedy: str = "end that first, or take it all the same with --force"
+    address: str, force: bool, remedy: str = "end that first, or use --force to take it despite that"
 ) -> None:
     found = () if force else uses(address)
     if found:
@@ -275,7 +275,7 @@ def _cdev_awaited(address: str, seconds: float) -> Iterator[None]:
 
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
     monitor.filter_by("vfio-dev")
-    monitor.start()  # listen before the event can occur
+    monitor.start()  # Start to listen before the event can occur.
     yield
     numbers = entries(PCI_DEVICES / address / "vfio-dev", f"{CDEV_NAMES}/dev")
     deadline = time.monotonic() + seconds

@@ -45,7 +45,7 @@ def _text_display(device: Path) -> str:
     if not any("frame buffer" in name for name in drivers):
         return ""
     buffers = entries(_GRAPHICS, "fb[0-9]*")
-    if not buffers:  # a kernel without CONFIG_FB_DEVICE does not tell which one
+    if not buffers:  # A kernel without CONFIG_FB_DEVICE does not show which one.
         return "frame buffer" if entries(device, "drm/card*") else ""
     used = _buffers_of_consoles()
     for buffer in buffers:

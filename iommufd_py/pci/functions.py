@@ -16,7 +16,7 @@ from iommufd_py.vfio.sysfs import CDEV_NAMES
 
 @dataclass(frozen=True, slots=True)
 class PciDevice:
-    """One PCI function as it is now.
+    """The present state of one PCI function.
 
     Attributes:
         bdf: ``domain:bus:device.function``.
@@ -48,7 +48,7 @@ class PciDevice:
 
 def list_devices() -> tuple[PciDevice, ...]:
     """Return all PCI functions, by address."""
-    import pyudev  # imported here, because only listing needs it
+    import pyudev  # Imported here, because only listing needs it.
 
     found = (_describe(device) for device in pyudev.Context().list_devices(subsystem="pci"))
     return tuple(sorted(filter(None, found), key=lambda device: device.bdf))
@@ -76,7 +76,7 @@ def bound_driver(device: Path) -> str:
 
 
 def _describe(device: Any) -> PciDevice | None:
-    """Describe a function of udev's list; None if it has been removed meanwhile."""
+    """Describe a function of udev's list; None if it no longer exists."""
     path = Path(device.sys_path)
     group, unit = target_name(path / "iommu_group"), path / "iommu"
     cdevs = entries(path / "vfio-dev", CDEV_NAMES)

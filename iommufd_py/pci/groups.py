@@ -57,8 +57,8 @@ class IommuGroup:
         if self.firmware_regions:
             regions = ", ".join(str(region.range) for region in self.firmware_regions)
             return (
-                f"the firmware reserves {regions} for it 1:1 (direct), so the kernel gives it to nobody: ask the "
-                "vendor for a firmware without that region"
+                f"the firmware reserves {regions} for it 1:1 (direct), so the kernel refuses it to user space: ask "
+                "the vendor for a firmware without that region"
             )
         if self.in_the_way:
             blocked = ", ".join(f"{bdf} ({driver})" for bdf, driver in self.in_the_way.items())

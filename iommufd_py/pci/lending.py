@@ -72,7 +72,7 @@ def _acquire(descriptor: int, address: str) -> bool:
         if time.monotonic() >= deadline:
             name = attribute_text(Path("/proc", str(holder), "comm")) if holder else ""
             who = f"{name or 'a process'} (process {holder})" if holder else "a process outside of this container"
-            raise DeviceTakenError(f"{address} is held by {who}: wait for its end, or end it first")
+            raise DeviceTakenError(f"{address} is held by {who}: end that process, or wait for its end")
         time.sleep(_POLL_SECONDS)
 
 

@@ -37,7 +37,7 @@ def device_node(address: str) -> int:
 
 
 def is_replugged(address: str, before: Remembered) -> bool:
-    """Tell whether the function was plugged in again after the record *before*, so that the kernel chose its driver."""
+    """Return whether the function was plugged in again after the record *before*: then the kernel chose its driver."""
     node = device_node(address)
     return bool(node and before.node and node != before.node)
 

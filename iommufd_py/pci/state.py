@@ -22,7 +22,7 @@ from iommufd_py.pci.sysfs_write import steps_by_hand
 _DIRECTORY = Path("/run/iommufd-py")
 _SUFFIX = ".json"
 _DIRECTORY_MODE, _FILE_MODE, _LOCK_MODE = 0o755, 0o644, 0o600
-_END_OF_TIME = 253_402_300_800  # the year 10000
+_END_OF_TIME = 253_402_300_800  # The year 10000.
 _ROOT_REMEDY = "run as root, or with sudo"
 
 
@@ -54,7 +54,7 @@ class Remembered:
 def _user() -> str:
     try:
         return os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name
+    except (KeyError, OSError):  # The user id has no name.
         return str(os.getuid())
 
 
@@ -77,7 +77,7 @@ def remember(address: str, before: Remembered) -> None:
                 unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE
             )
             with open(descriptor, "w", encoding="utf-8") as file:
-                os.fchmod(descriptor, _FILE_MODE)  # other users must be able to read it under a strict umask
+                os.fchmod(descriptor, _FILE_MODE)  # Other users must be able to read the file even with a strict umask.
                 file.write(json.dumps(asdict(before)) + "\n")
             unfinished.rename(record_file(address))
         except BaseException:
@@ -107,7 +107,7 @@ def recall(address: str) -> Remembered | None:
         raise DeviceError(f"{file} cannot be read: {failure.strerror}") from failure
     except ValueError as failure:
         raise DeviceError(
-            f"the record of {address} is damaged ({file}: {failure}), so its driver before is not known: give the "
+            f"the record of {address} is damaged ({file}: {failure}), so its former driver is not known: give the "
             f'device to the driver that the kernel chooses with "{steps_by_hand(address)}", then remove the record '
             f"with 'rm {file}'"
         ) from None
@@ -136,7 +136,7 @@ def parse_record(text: str) -> Remembered:
     for name, kinds in (("node", int), ("pid", int), ("user", str), ("since", (int, float))):
         if name in values and (not isinstance(values[name], kinds) or isinstance(values[name], bool)):
             raise ValueError(f"{name} is of another type")
-    # Neither NaN, which is in no range, nor a year that no calendar has.
+    # This refuses NaN, which is in no range, and years that datetime does not have.
     if not 0 <= values["since"] < _END_OF_TIME:
         raise ValueError("since is not a time")
     return Remembered(**values)
@@ -179,7 +179,7 @@ def open_lock(address: str) -> int:
 
 
 def may_lock() -> bool:
-    """Tell whether this process has permission to create and open the lock files."""
+    """Return whether this process has permission to create and open the lock files."""
     return os.access(_DIRECTORY if _DIRECTORY.exists() else _DIRECTORY.parent, os.W_OK)
 
 
@@ -202,6 +202,6 @@ def make_directory() -> None:
         if stat.S_IMODE(found.st_mode) != _DIRECTORY_MODE and found.st_uid == os.geteuid():
             _DIRECTORY.chmod(_DIRECTORY_MODE)
     except PermissionError:
-        raise DeviceError(f"{_DIRECTORY} cannot be made: {_ROOT_REMEDY}") from None
+        raise DeviceError(f"{_DIRECTORY} cannot be created: {_ROOT_REMEDY}") from None
     except OSError as failure:
-        raise DeviceError(f"{_DIRECTORY} cannot be made: {failure.strerror}") from failure
+        raise DeviceError(f"{_DIRECTORY} cannot be created: {failure.strerror}") from failure

@@ -99,10 +99,10 @@ def namespaces(kind: str) -> Iterator[tuple[Path, str]]:
     """Return a file and a name for every namespace of *kind*, except ours, that has a process."""
     try:
         known = {os.stat(f"/proc/self/ns/{kind}").st_ino}
-    except FileNotFoundError:  # a kernel without such namespaces
+    except FileNotFoundError:  # The kernel has no such namespaces.
         return
     for process in processes():
-        with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
+        with contextlib.suppress(OSError):  # The process has ended, or belongs to another user.
             file = process / "ns" / kind
             number = os.stat(file).st_ino
             if number not in known:
@@ -198,7 +198,7 @@ def _backing_number(loop: str) -> str:
             finally:
                 os.close(descriptor)
     except OSError:
-        return ""  # no permission to open it, or it was released meanwhile
+        return ""  # There is no permission to open it, or it was released in between.
     number = _LOOP_INFO.unpack(answer)[2]
     return f"{os.major(number)}:{os.minor(number)}" if number else ""
 
@@ -237,7 +237,7 @@ def partitions(disk: str) -> set[str]:
 
 
 def is_claimed(disk: str) -> bool:
-    """Tell whether a user inside the kernel holds a disk exclusively; False without permission to ask."""
+    """Return whether a user inside the kernel holds a disk exclusively; False without permission to ask."""
     try:
         # O_EXCL without O_CREAT on a block device: refused while a file system, swap, RAID or the like holds it.
         with held_signals():
@@ -274,7 +274,7 @@ def judge_disks(
     swaps: Mapping[str, str],
     exported: Iterable[tuple[str, str]],
 ) -> tuple[set[Disk], list[Use]]:
-    """Return the disks whose use is known, and the uses. Pure.
+    """Return the disks with a known use, and the uses. Pure.
 
     Args:
         disks: disks of a device and the block devices built on them, by number.

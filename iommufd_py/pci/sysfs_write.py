@@ -12,7 +12,7 @@ PCI_DRIVERS = Path("/sys/bus/pci/drivers")
 """Directory of the drivers of PCI functions."""
 
 PROBE = Path("/sys/bus/pci/drivers_probe")
-"""Attribute that makes the kernel search a driver for the function whose address is written to it."""
+"""Attribute to which the address of a function is written: the kernel then searches a driver for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from iommufd_py.pci.use import Use, UseKind
 
 __all__ = ["Use", "UseKind", "openers", "uses"]
 
-# Host bridge and ISA (LPC) bridge: their header type is that of an endpoint, but the machine needs them.
+# Host bridge and ISA (LPC) bridge. They have the header type of an endpoint, but the machine needs them.
 _PLATFORM_CLASSES = {"0600": "the host bridge", "0601": "the bridge to the firmware's devices (ISA, LPC)"}
 
 

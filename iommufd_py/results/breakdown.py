@@ -29,7 +29,7 @@ class Breakdown:
     """One operation of one point, divided into parts that add up to the whole.
 
     Attributes:
-        name: of the operation and the row.
+        name: name of the operation and the row.
         rounds: number of rounds.
         whole_ns: time in the function of the ioctl over all rounds. It includes the time of the probes.
     """

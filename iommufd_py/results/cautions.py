@@ -11,9 +11,9 @@ from iommufd_py.results.model import BenchResult, Row
 from iommufd_py.results.noise import disturbances
 from iommufd_py.results.stats import median
 
-# Numbers of physical runs of two buffers that differ by no more than this factor are the same work.
+# Two buffers are the same work if their numbers of physical runs differ by at most this factor.
 _UNEQUAL_RUNS = 1.5
-# Settings of a machine, which may differ between two kernels on it.
+# Settings of a machine. They may differ between two kernels on the same machine.
 _SETTINGS = ("machine", "cpus", "microcode", "thp", "governor", "turbo", "numa_nodes", "compiler")
 # A kernel's identity, which is constant within a result that joins several boots.
 _CONSTANT = tuple(one.name for one in fields(Environment) if one.name not in ("command_line",))
@@ -30,7 +30,8 @@ def obstacles(before: BenchResult, after: BenchResult) -> list[str]:
 
 
 def cautions(before: BenchResult, after: BenchResult, pairs: Sequence[tuple[Row, Row]]) -> list[str]:
-    """Return everything else that a reader must know, a sentence each. *pairs* are the rows of equal points."""
+    """Return all other differences and limits that a reader must know, one sentence each. *pairs* are the rows of equal
+    points."""
     return [
         *_of_targets(before, after),
         *_of_environments(before, after),
@@ -120,7 +121,7 @@ def _of_rows(before: BenchResult, after: BenchResult, pairs: Sequence[tuple[Row,
 
 
 def _words(command_line: str) -> set[str]:
-    """Return the words of a kernel's command line that can matter: not those that name a root and a program."""
+    """Return the words of a kernel's command line that can affect times. Names of a root and of an image cannot."""
     return {word for word in command_line.split() if not word.startswith(("init=", "root", "virtme"))}
 
 

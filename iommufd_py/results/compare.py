@@ -23,18 +23,18 @@ from iommufd_py.results.estimate import (
 from iommufd_py.results.model import BenchResult, Point, Row
 
 FAMILY_LEVEL = 0.005
-"""Probability that a table of rows that did not change calls any of them changed."""
+"""Probability that a table calls a row changed although no row changed."""
 
 MARGIN = 0.02
 """Ratios whose whole interval lies within this distance of 1 are equivalent: the placement of code and data alone
 changes times by as much."""
 
 FLOOR_SHARE = 0.10
-"""A ratio of which the floor is a larger share is marked, and given without the floor too."""
+"""If the floor is a larger share of a time, the ratio is marked, and also given without the floor."""
 
 
 class Verdict(StrEnum):
-    """The statement that the samples of one row support."""
+    """The conclusion that the samples of one row support."""
 
     FASTER = "faster"
     SLOWER = "slower"
@@ -52,15 +52,15 @@ class Change:
         before_ns, after_ns: geometric means of the independent medians.
         before_min_ns, after_min_ns: shortest samples.
         before_mean_ns, after_mean_ns: geometric means of the independent means.
-        ratio: after by before; None where a median is 0.
+        ratio: after divided by before; None if a median is 0.
         low, high: ends of its interval.
         adjusted_p: p-value that holds for all rows of the table together.
-        floor_ns: what an operation with as many ioctls that do nothing takes.
-        net: ratio without the floor; None where the operation is not longer than the floor.
-        flushes: the difference as a multiple of CLFLUSHOPT over the same buffer from user space; None where that was
-            not measured, or where a flush costs nothing.
+        floor_ns: time of an operation with the same number of ioctls that do nothing.
+        net: ratio without the floor; None if the operation is not longer than the floor.
+        flushes: the difference as a multiple of CLFLUSHOPT over the same buffer from user space; None if that was not
+            measured, or if a flush costs nothing.
         humps: descriptions of two groups of samples, for each side that has them.
-        margin: of equivalence.
+        margin: margin of equivalence.
     """
 
     point: Point
@@ -96,12 +96,12 @@ class Change:
 
     @property
     def changed(self) -> bool:
-        """Whether it became slower or faster."""
+        """Whether the operation became slower or faster."""
         return self.verdict in (Verdict.SLOWER, Verdict.FASTER)
 
     @property
     def width(self) -> float | None:
-        """Width of the interval as a part of its lower end; None where there is no interval."""
+        """Width of the interval as a fraction of its lower end; None without an interval."""
         return None if self.low is None or self.high is None else self.high / self.low - 1
 
     @property
@@ -115,8 +115,8 @@ class Comparison:
     """One result against the baseline.
 
     Attributes:
-        before, after: their labels.
-        changes: of every operation that both have.
+        before, after: labels of the two results.
+        changes: the changes of all common operations.
         cautions: other differences, and limits of the intervals.
     """
 
@@ -126,7 +126,7 @@ class Comparison:
     cautions: tuple[str, ...]
 
     def slower_than(self, threshold: float) -> list[Change]:
-        """Return the rows whose whole interval says slower by more than *threshold*; 0.05 is 5 %."""
+        """Return the rows that are slower by more than *threshold* in their whole interval; 0.05 is 5 %."""
         return [
             one
             for one in self.changes
@@ -134,7 +134,7 @@ class Comparison:
         ]
 
     def wider_than(self, precision: float) -> list[Change]:
-        """Return the rows whose interval is wider than *precision* (0.05: 5 %), or that have none."""
+        """Return the rows with no interval, or with one wider than *precision*; 0.05 is 5 %."""
         return [one for one in self.changes if one.width is None or one.width > precision]
 
 
@@ -218,14 +218,15 @@ def _net(before: Sequence[Unit], after: Sequence[Unit]) -> Estimate | None:
 
 
 def _flushes(before: Sequence[Unit], after: Sequence[Unit]) -> Estimate | None:
-    """Return the difference in multiples of the user-space flush, each time paired with the flush of its own boot."""
+    """Return the difference in multiples of the user-space flush. Each time is paired with the flush of its own
+    boot."""
     sides = [
         [one.ns / one.user_flush_ns for one in side if one.user_flush_ns and one.user_flush_ns > 0]
         for side in (before, after)
     ]
     if [len(side) for side in sides] == [len(before), len(after)]:
         return difference(*sides)
-    # Results of older versions measured the flush once, in the first process: no interval can be given.
+    # Older versions measured the flush once, in the first process, so their results give no interval.
     known = [one.user_flush_ns for one in (*before, *after) if one.user_flush_ns and one.user_flush_ns > 0]
     if not known:
         return None

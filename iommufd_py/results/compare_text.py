@@ -11,7 +11,7 @@ from iommufd_py.results.tables import Table
 def comparison_table(comparison: Comparison) -> Table:
     """Return a row for each operation: both times, their ratio with its interval, and the verdict.
 
-    A column for the ratio without the floor, and one for the cost in flushes, are there if a row has the figure.
+    The columns for the ratio without the floor and for the cost in flushes exist if a row has the figure.
     """
     names = axes([change.point for change in comparison.changes])
     net = any(change.on_floor for change in comparison.changes)
@@ -46,14 +46,14 @@ def interval_text(estimate: Estimate) -> str:
 
 
 def net_text(change: Change) -> str:
-    """Return the ratio without the floor, where the floor is over 10 %."""
+    """Return the ratio without the floor, if the floor is over 10 % of a time."""
     if not change.on_floor:
         return "-"
     return "?" if change.net is None else f"x{change.net.value:.3g}"
 
 
 def flush_text(change: Change) -> str:
-    """Return the difference in user-space flushes, with its interval, where the time changed."""
+    """Return the difference in user-space flushes with its interval, if the time changed."""
     if change.flushes is None or not change.changed:
         return "-"
     interval = interval_text(change.flushes)
@@ -64,8 +64,8 @@ def verdict_lines(comparison: Comparison) -> list[str]:
     """Return a line of explanation for each verdict that the comparison gives."""
     margin = max((change.margin for change in comparison.changes), default=0.0)
     texts = {
-        Verdict.SLOWER: f"the ratio is above 1; if nothing had changed, {FAMILY_LEVEL:.1%} of such tables would say it",
-        Verdict.FASTER: f"the ratio is below 1; if nothing had changed, {FAMILY_LEVEL:.1%} of such tables would say it",
+        Verdict.SLOWER: f"the ratio is above 1; without a change, {FAMILY_LEVEL:.1%} of such tables would show that",
+        Verdict.FASTER: f"the ratio is below 1; without a change, {FAMILY_LEVEL:.1%} of such tables would show that",
         Verdict.EQUIVALENT: f"the whole interval lies within {margin:.0%} of 1",
         Verdict.INCONCLUSIVE: "the samples show neither a change nor equivalence: take more boots or processes",
         Verdict.TOO_FEW: "an interval needs three boots or processes on each side",
@@ -79,7 +79,7 @@ def verdict_lines(comparison: Comparison) -> list[str]:
 
 
 def hump_lines(comparison: Comparison) -> list[str]:
-    """Return a line for each operation whose samples form two groups, with the means, which do not jump."""
+    """Return a line for each operation whose samples form two groups. It has the means, which do not jump."""
     return [
         f"{change.operation}, {row_name(change.point)}: the samples form two groups ({'; '.join(change.humps)}), so "
         f"the median jumps; the means are {format_ns(change.before_mean_ns)} and {format_ns(change.after_mean_ns)}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The counts of results from an emulated CPU, where times mean nothing: ioctls, cache flushes, page-table leaves."""
+"""Show the counts of results from an emulated CPU: ioctls, cache flushes, page-table leaves. Its times mean nothing."""
 
 import shlex
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def count_letter(results: Sequence[BenchResult], command: Sequence[str]) -> str:
 
     Args:
         results: of the kernels to compare.
-        command: that repeats the measurement.
+        command: the command that repeats the measurement.
     """
     last = results[-1]
     facts = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Comparisons for a patch series' mail: plain text, at most 72 columns, every doubt below the table."""
+"""Format comparisons for the mail of a patch series: plain text, at most 72 columns, every doubt below the table."""
 
 import shlex
 from collections.abc import Sequence
@@ -34,8 +34,8 @@ def cover_letter(
 
     Args:
         results: the baseline, then the others.
-        comparisons: of each other result with the baseline, in the same order.
-        command: the command that repeats the measurement; by default that of the last result.
+        comparisons: comparisons of each other result with the baseline, in the same order.
+        command: the command that repeats the measurement; by default the command of the last result.
     """
     text = [*_conditions(results, command), ""]
     for point in _blocks(comparisons):
@@ -70,14 +70,14 @@ def _conditions(results: Sequence[BenchResult], command: Sequence[str] | None) -
 
 
 def amount(result: BenchResult) -> str:
-    """Return how many processes on how many boots gave the samples."""
+    """Return the number of processes and boots behind the samples, as text."""
     boots, processes = result.boot_count, result.process_count
     counted = f"{processes} process{'' if processes == 1 else 'es'}"
     return f"{counted} on {boots} boots" if boots > 1 else f"{counted} on one boot"
 
 
 def _blocks(comparisons: Sequence[Comparison]) -> list[Point]:
-    """Return a point for each block; the workload is no part of it."""
+    """Return a point for each block, regardless of the workload."""
     points = [replace(change.point, workload=Workload.MAP) for one in comparisons for change in one.changes]
     return list(dict.fromkeys(points))
 
@@ -167,7 +167,7 @@ def _explanations(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def doubts(results: Sequence[BenchResult], comparisons: Sequence[Comparison] = ()) -> list[str]:
-    """Return every limit of the figures, a line each; with the labels of the results where it is not about all."""
+    """Return every limit of the figures, one line each. A limit of some results only has their labels."""
     concerned: dict[tuple[str, str], list[str]] = {}
     for result in results:
         for one in findings(result):

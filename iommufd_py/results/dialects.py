@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Comparisons in the forms of other kernel benchmarks, which their readers compare with earlier mails."""
+"""Format comparisons like other kernel benchmarks, so that readers can compare them with earlier mails."""
 
 import shlex
 from collections.abc import Sequence

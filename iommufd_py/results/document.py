@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A result as a JSON document of the schema ``iommufd-bench/1``, described by bench-1.json beside this file."""
+"""Convert a result to and from a JSON document of the schema ``iommufd-bench/1``, which bench-1.json describes."""
 
 import json
 from array import array
@@ -41,7 +41,7 @@ def schema() -> Any:
 
 
 def to_document(result: BenchResult) -> dict[str, Any]:
-    """Return the run as one JSON document, with the findings beside their evidence."""
+    """Return the run as one JSON document, with the findings and their evidence."""
     target = asdict(result.target)
     target["coherency"] = str(result.target.evidence.coherency)
     return {
@@ -95,7 +95,7 @@ def save(result: BenchResult, path: Path) -> None:
     """Write a result; ``-`` is standard output.
 
     Raises:
-        ToolError: the file cannot be written; what it held before is unchanged.
+        ToolError: the file cannot be written. Its old content is unchanged.
     """
     write_file(path, (json.dumps(to_document(result)) + "\n").encode())
 
@@ -105,8 +105,8 @@ def load(path: Path, *, quick: bool = False) -> BenchResult:
 
     Args:
         path: the file.
-        quick: look at the schema only if no result can be made of the document. It is for hundreds of files that this
-            tool wrote and a checked transfer brought: the schema takes 30 ms for a file that is read in 1 ms.
+        quick: check the schema only if the document gives no result. This is for hundreds of files that this tool
+            wrote and that came by a checked transfer: the check takes 30 ms for a file that is read in 1 ms.
 
     Raises:
         ToolError: there is no such file, or it is not a result of this schema.
@@ -115,7 +115,7 @@ def load(path: Path, *, quick: bool = False) -> BenchResult:
 
 
 def _load_quickly(path: Path) -> BenchResult | None:
-    """Return the result, None for a file that needs a closer look."""
+    """Return the result; None for a file that needs the full check."""
     try:
         document = json.loads(path.read_text("utf-8-sig"))
         return _checked(document, path) if document["schema"] == SCHEMA else None
@@ -128,17 +128,17 @@ def _checked(document: Any, path: Path) -> BenchResult:
         for number, run in enumerate(row["runs"]):
             if list(run["operations"]) != list(row["runs"][0]["operations"]):
                 raise ToolError(
-                    f"{path} is damaged at rows/{at}/runs/{number}/operations: they are not those of the first run; "
-                    "run the benchmark again"
+                    f"{path} is damaged at rows/{at}/runs/{number}/operations: the operations differ from those of "
+                    "the first run; run the benchmark again"
                 )
     return _result(document)
 
 
 def load_all(paths: Sequence[Path]) -> list[BenchResult]:
-    """Read results that stand beside one another. Those of the same label get the name of their file as well.
+    """Read results to show side by side. Results with equal labels also get the names of their files.
 
     Raises:
-        ToolError: as of :func:`load`.
+        ToolError: as for :func:`load`.
     """
     results = [load(path) for path in paths]
     labels = Counter(result.label for result in results)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The estimators of a comparison: independent figures of a row, ratios with intervals, one level for a whole table.
 
-One estimator serves for all that is shown of an operation: the geometric mean of the independent medians. The ratio is
-the quotient of two such means, so the figures beside it always give it. Needs scipy (extra ``report``).
+There is one estimator for an operation: the geometric mean of the independent medians. The ratio is the quotient of
+two such means, so a reader can compute it from the two figures shown. Needs scipy (extra ``report``).
 """
 
 import math
@@ -16,12 +16,12 @@ from iommufd_py.results.model import Floor, Row, Run
 from iommufd_py.results.stats import median, quantile, variance
 
 CONFIDENCE = 0.99
-"""Of each interval."""
+"""Confidence of each interval."""
 
 MIN_UNITS = 3
-"""Fewer independent figures on a side give no interval."""
+"""Number of independent figures on each side that an interval needs."""
 
-# With two humps, moving this share of the samples across the gap must not leave the interval.
+# With two humps, the interval includes the medians after this share of the samples has moved across the gap.
 _MOVED = 0.15
 
 
@@ -31,13 +31,13 @@ class Unit:
 
     Attributes:
         ns: median of the samples.
-        low_ns, high_ns: the same, but for two humps the median after 15 % of the samples moved across the gap.
+        low_ns, high_ns: the same median; with two humps, the medians after 15 % of the samples moved across the gap.
         mean_ns: mean of the samples.
-        floor_ns: the same number of ioctls that do nothing, measured in the same process; None where nothing of the
-            kind was measured.
-        user_flush_ns: CLFLUSHOPT over the same buffer from user space, without the clock reads, measured in the same
-            process; None where that is impossible.
-        humps: of the samples, None for one group.
+        floor_ns: time of the same number of ioctls that do nothing, measured in the same process; None if not
+            measured.
+        user_flush_ns: time of CLFLUSHOPT over the same buffer from user space, without the clock reads, measured in the
+            same process; None if that is impossible.
+        humps: the two groups of the samples; None for a single group.
     """
 
     ns: float
@@ -55,9 +55,9 @@ class Unit:
 
 
 def units(row: Row, operation: str, floor: Floor) -> list[Unit]:
-    """Return the independent figures of a row: one for each boot where there are enough boots, else for each process.
+    """Return the independent figures of a row: one for each boot if there are enough boots, else one for each process.
 
-    Samples of one process resemble one another, and so do processes of one boot; they do not count as independent.
+    Samples of one process are correlated, and so are processes of one boot. They do not count as independent.
     """
     boots: dict[str, list[Unit]] = defaultdict(list)
     for run in row.runs:
@@ -114,7 +114,7 @@ class Estimate:
 
     Attributes:
         low, high: ends of the interval; None with fewer than three independent figures on a side.
-        p: probability of figures so far apart or farther if nothing had changed; None likewise.
+        p: probability of figures at least as far apart without a change; None with too few figures.
     """
 
     value: float
@@ -124,9 +124,9 @@ class Estimate:
 
 
 def ratio(before: Sequence[float], after: Sequence[float]) -> Estimate | None:
-    """Return the ratio of the geometric means, after by before; None if a figure is not positive.
+    """Return the ratio of the geometric means, after divided by before; None if a figure is not positive.
 
-    The logarithms are compared by Welch's t-test, which needs no equal variances.
+    Welch's t-test compares the logarithms. It does not need equal variances.
     """
     if min(*before, *after) <= 0:
         return None
@@ -137,7 +137,7 @@ def ratio(before: Sequence[float], after: Sequence[float]) -> Estimate | None:
 
 
 def difference(before: Sequence[float], after: Sequence[float]) -> Estimate:
-    """Return the difference of the means, after less before, by Welch's t-test."""
+    """Return the difference of the means, after minus before, by Welch's t-test."""
     return _difference(before, after)
 
 
@@ -146,9 +146,10 @@ def _difference(before: Sequence[float], after: Sequence[float]) -> Estimate:
     if min(len(before), len(after)) < MIN_UNITS:
         return Estimate(value)
     if len({*before}) == 1 == len({*after}):
-        # No variance: the t-test has nothing to divide by.
+        # The variance is 0, and the t-test would divide by it.
         return Estimate(value, value, value, 1.0 if value == 0 else 0.0)
-    # The distribution function alone: scipy.stats.ttest_ind takes a millisecond, and a table has hundreds of tests.
+    # This uses the distribution function only: scipy.stats.ttest_ind takes a millisecond, and a table has hundreds of
+    # tests.
     from scipy.special import stdtr, stdtrit
 
     errors = [variance(side) / len(side) for side in (before, after)]
@@ -160,7 +161,7 @@ def _difference(before: Sequence[float], after: Sequence[float]) -> Estimate:
 
 
 def widened(found: Estimate, before: Sequence[Unit], after: Sequence[Unit]) -> Estimate:
-    """Return the estimate with an interval that holds what two humps leave open; the same for one group of samples."""
+    """Return the estimate with an interval that also covers the doubt from two humps; unchanged without humps."""
     if found.low is None or found.high is None or not any(one.humps for one in (*before, *after)):
         return found
     low = geometric_mean([one.low_ns for one in after]) / geometric_mean([one.high_ns for one in before])
@@ -172,7 +173,7 @@ def widened(found: Estimate, before: Sequence[Unit], after: Sequence[Unit]) -> E
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Return p-values that hold for all rows of a table together (Holm 1979, a sequentially rejective procedure).
 
-    A table of rows that did not change then calls one of them changed no more often than a single test would.
+    A table without any change then shows a change no more often than a single test does.
     """
     known = sorted((p, number) for number, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)

@@ -12,7 +12,7 @@ from iommufd_py.results.report import row_name
 from iommufd_py.results.stats import median
 
 PRECISION = 0.05
-"""Width of an interval that is good enough."""
+"""Width of an interval that counts as precise."""
 
 
 def sentences(
@@ -22,8 +22,8 @@ def sentences(
 
     Args:
         results: the baseline, then the others.
-        comparisons: of each other result with the baseline, in the same order.
-        precision: width of an interval that is good enough, 0.05 for 5 %.
+        comparisons: comparisons of each other result with the baseline, in the same order.
+        precision: width of an interval that counts as precise, 0.05 for 5 %.
     """
     coherent = [
         one

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Find the results in a series over time at which an operation became slower or faster. Needs scipy."""
+"""Find the points in a time series of results at which an operation became slower or faster. Needs scipy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from iommufd_py.results.estimate import geometric_mean, units
 from iommufd_py.results.model import BenchResult, Point
 
-# Results on each side of a change point, at least.
+# Smallest number of results on each side of a change point.
 _MIN_SIDE = 2
 _LEVEL = 0.01
 _NEGLIGIBLE = 0.02
@@ -15,11 +15,11 @@ _NEGLIGIBLE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class ChangePoint:
-    """A change between two results that follow one another.
+    """A change between two consecutive results.
 
     Attributes:
         at: position of the first result after the change.
-        ratio: times after the change by times before it.
+        ratio: times after the change divided by times before it.
     """
 
     point: Point
@@ -39,7 +39,7 @@ class Line:
 
 
 def over_time(results: Sequence[BenchResult]) -> list[Line]:
-    """Return each operation of each row over *results*, which are in the order of time."""
+    """Return each operation of each row over *results*, which are in chronological order."""
     found: dict[tuple[Point, str], list[tuple[int, float]]] = {}
     for at, result in enumerate(results):
         for row in result.rows:
@@ -54,10 +54,11 @@ def over_time(results: Sequence[BenchResult]) -> list[Line]:
 
 
 def change_points(line: Line) -> list[ChangePoint]:
-    """Return the change points of a line, in the order of time.
+    """Return the change points of a line, in chronological order.
 
-    The line is divided where the ratio of both sides is most certain (Student's t-test of the logarithms, times the
-    number of possible places), and each side again (binary segmentation).
+    The line is divided at the place with the most significant difference of both sides (Student's t-test of the
+    logarithms, with the p-value multiplied by the number of places). Each side is then divided in the same way (binary
+    segmentation).
     """
     return [
         ChangePoint(line.point, line.operation, line.at[place], ratio)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One HTML file: finding, machine, verdicts, limits, pictures, all times. It loads nothing else."""
+"""Format results as one HTML file: finding, machine, verdicts, limits, pictures, all times. It loads no other file."""
 
 from collections.abc import Sequence
 from html import escape
@@ -16,7 +16,7 @@ from iommufd_py.results.tables import EXPLANATIONS, Table
 def page(
     results: Sequence[BenchResult], comparisons: Sequence[Comparison] = (), breakdowns: Sequence[Breakdown] = ()
 ) -> str:
-    """Return the report of *results*, of the comparisons of the others with the first, and of the traced shares."""
+    """Return the report with *results*, the comparisons of the others with the first one, and the traced shares."""
     body = ["<h1>DMA map and unmap times</h1>"]
     if comparisons:
         body += ["<h2>Finding</h2>", *(f"<p>{escape(line)}</p>" for line in finding.sentences(results, comparisons))]
@@ -73,7 +73,7 @@ def _times(result: BenchResult) -> list[str]:
 
 
 def _glossary(table: Table, more: Sequence[str]) -> str:
-    """Return the meaning of each column, to open by a click."""
+    """Return the meaning of each column, folded until a click."""
     lines = [f"{name}: {EXPLANATIONS[name]}" for name in table.headings if name in EXPLANATIONS]
     items = "".join(f"<li>{escape(line)}</li>" for line in (*lines, *more))
     return f"<details><summary>Meaning of the columns</summary><ul>{items}</ul></details>"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Find samples that form two groups with a gap between them: a median then jumps from one group to the other."""
+"""Find samples that form two groups with a gap between them. A median then jumps between the groups."""
 
 import math
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from iommufd_py.results.stats import quantile
 _MIN_SAMPLES = 50
 # More order statistics than these do not change the answer.
 _MAX_SAMPLES = 1000
-# Each group has at least this share of the samples; the upper one lies at least so far above the lower one.
+# Each group has at least this share of the samples. The upper group lies at least by this factor above the lower one.
 _MIN_SHARE = 0.1
 _MIN_DISTANCE = math.log(1.10)
-# The middle third between the groups holds at most this part of the samples around the smaller group.
+# The middle third between the groups holds at most this fraction of the samples of the smaller group.
 _VALLEY = 0.25
 
 
@@ -55,7 +55,7 @@ def two_humps(samples_ns: Sequence[int]) -> Humps | None:
 
     if around((below + above) / 2) > _VALLEY * min(around(below), around(above)):
         return None
-    # The split may lie within a group; the gap is what divides.
+    # The split can lie inside a group. The gap decides the division.
     upper = sum(log > (below + above) / 2 for log in logs) / len(logs)
     return Humps(math.exp(below), math.exp(above), upper) if _MIN_SHARE <= upper <= 1 - _MIN_SHARE else None
 

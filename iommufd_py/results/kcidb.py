@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A comparison as a KCIDB report (https://docs.kernelci.org/kcidb/), schema version 5.3."""
+"""Format a comparison as a KCIDB report (https://docs.kernelci.org/kcidb/), schema version 5.3."""
 
 import re
 import shlex
@@ -14,9 +14,9 @@ _ORIGIN = "iommufd_py"
 
 
 def report(results: Sequence[BenchResult], comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """Return the report: a build for each result, a test with a time for each operation of a compared one.
+    """Return the report: a build for each result, and a test with a time for each operation of a compared result.
 
-    The status of a test is PASS, as a time alone is no failure; its comment has ratio, interval and verdict.
+    The status of a test is PASS, because a time alone is no failure. Its comment has ratio, interval and verdict.
     """
     builds = {one.label: f"{_ORIGIN}:{number}-{_word(one.label)}" for number, one in enumerate(results)}
     return {

@@ -49,7 +49,7 @@ LEGACY_MODES = (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2)
 
 
 class CacheState(StrEnum):
-    """State of the buffer's CPU cache lines before each operation, as far as the caches have room."""
+    """State of the buffer's CPU cache lines before each operation. Lines that exceed the caches do not have it."""
 
     DIRTY = "dirty"
     CLEAN = "clean"
@@ -118,7 +118,7 @@ class Point:
         return self.size_bytes // self.ioctl_bytes
 
     def calls(self, operation: str) -> int:
-        """Return the number of ioctls in one sample of *operation*; 0 for one that is no series of equal ioctls."""
+        """Return the number of ioctls in one sample of *operation*; 0 if the operation is no series of equal ioctls."""
         if self.workload in (Workload.CLOSE, Workload.DMA):
             return 0
         if operation in ("attach", "detach", "first-attach", "teardown"):
@@ -134,7 +134,7 @@ class Samples:
         ns: times in the order taken, thread by thread.
         switched: positions of samples in which the thread lost the CPU.
         faulted: positions of samples in which the thread took a page fault.
-        flush: CPU cache flushes by the kernel in one such operation; None where the kernel does not count them.
+        flush: CPU cache flushes by the kernel in one operation; None if the kernel does not count them.
     """
 
     ns: "array[int]"
@@ -148,11 +148,11 @@ class Noise:
     """Activity of the machine while one process took the samples of one row.
 
     Attributes:
-        steal: share of CPU time that a hypervisor gave to other guests, 0 to 1; None where the kernel does not tell.
+        steal: share of CPU time that a hypervisor gave to other guests, 0 to 1; None if unknown.
         switches: involuntary context switches of the measuring thread for each second.
-        waiting: mean number of runnable tasks beside the measuring ones, read between blocks of samples.
+        waiting: mean number of other runnable tasks, read between blocks of samples.
         clock_jump: largest change of the realtime clock against CLOCK_MONOTONIC_RAW in one block, as a share of it.
-        slowdown: time of a fixed piece of work beside the slowest block, by that beside the fastest block.
+        slowdown: time of a fixed piece of work at the slowest block, divided by its time at the fastest block.
     """
 
     steal: float | None
@@ -167,19 +167,19 @@ class Run:
     """The samples of one row by one process, which has its own memory.
 
     Attributes:
-        boot_id: of the running kernel (/proc/sys/kernel/random/boot_id).
+        boot_id: id of the boot (/proc/sys/kernel/random/boot_id).
         warmup_rounds: rounds before the first sample.
-        steady: whether the times had settled by then.
+        steady: whether the times were stable after the warm-up.
         pinned_bytes: largest growth of VmPin in one round of one thread.
-        run_lengths: number of physically contiguous runs of each length in base pages that the buffer consists of;
-            None where the kernel does not tell.
+        run_lengths: number of physically contiguous runs of the buffer by their length in base pages; None if unknown.
         operations: samples by operation, in the order of a round.
         user_flush_ns: times of CLFLUSHOPT over the same buffer in the same cache state from user space, with the two
-            clock reads; empty where user space cannot flush.
+            clock reads; empty if user space cannot flush.
         clock_ns: median time between two clock reads in this process; None in results of older versions.
-        ioctl_ns: median time of an ioctl that only reads an option, with the two clock reads; None likewise.
-        noise: activity of the machine meanwhile; None likewise.
-        discarded: for each attempt that was disturbed and measured again, the disturbances.
+        ioctl_ns: median time of an ioctl that only reads an option, with the two clock reads; None in results of older
+            versions.
+        noise: activity of the machine during the samples; None in results of older versions.
+        discarded: the disturbances of each discarded attempt.
     """
 
     boot_id: str
@@ -206,7 +206,7 @@ class Row:
 
     Attributes:
         iova: first IOVA of the mapping.
-        leaves: number of page-table leaves by size in bytes, None where the kernel does not show them.
+        leaves: number of page-table leaves by size in bytes; None if the kernel does not show them.
     """
 
     point: Point
@@ -238,7 +238,7 @@ class Target:
         device: PCI address, or ``mock``.
         iommu: name of the IOMMU's type.
         cap: VT-d capability register, None for another IOMMU.
-        evidence: whether the domain enforces cache coherency, and how that is known.
+        evidence: the coherency of the domain, with its evidence.
     """
 
     device: str
@@ -249,7 +249,8 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Lower bounds of every sample: times between two clock reads, and of an ioctl that only reads an option."""
+    """Lower bounds of every sample: the time between two clock reads, and the time of an ioctl that only reads an
+    option."""
 
     clock_ns: "array[int]"
     ioctl_ns: "array[int]"
@@ -260,7 +261,7 @@ class Boot:
     """One boot of a result that joins several.
 
     Attributes:
-        disturbances: activity of the host while it ran; empty if the host was quiet, or was not looked at.
+        disturbances: activity of the host during the boot; empty if the host was quiet or not observed.
     """
 
     boot_id: str
@@ -271,13 +272,13 @@ class Boot:
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """One run of the benchmark, or the same on several boots of one kernel, merged.
+    """One run of the benchmark, or the merged runs on several boots of one kernel.
 
     Attributes:
-        environment: of the first boot.
-        name: given by the person who ran it; empty for none.
+        environment: environment of the first boot.
+        name: name that the user gave; empty for none.
         boots: each boot of a merged result; empty for a single run.
-        discarded: for each boot that was disturbed and repeated, the disturbances.
+        discarded: the disturbances of each discarded boot.
     """
 
     tool_version: str
@@ -293,7 +294,7 @@ class BenchResult:
 
     @property
     def label(self) -> str:
-        """Name of this run in tables: the given one, else kernel variant and coherency."""
+        """Name of this run in tables: the user's name, or else kernel variant and coherency."""
         variant = Path(self.environment.kernel_variant).name
         return self.name or " ".join(filter(None, (variant, str(self.target.evidence.coherency))))
 
@@ -304,19 +305,19 @@ class BenchResult:
 
     @property
     def process_count(self) -> int:
-        """Number of processes that contributed samples to a row, at most."""
+        """Largest number of processes that contributed samples to a row."""
         return max((len(row.runs) for row in self.rows), default=0)
 
     @property
     def every_boot(self) -> tuple[Boot, ...]:
-        """The boots, also of a single run."""
+        """The boots; a single run has one boot."""
         if self.boots:
             return self.boots
         boot_id = next((run.boot_id for row in self.rows for run in row.runs), "")
         return (Boot(boot_id, self.started, self.environment),)
 
     def with_run(self, row: Row) -> "BenchResult":
-        """Return the result with the runs of *row* added to those of the row of the same point."""
+        """Return the result with the runs of *row* added to the row of the same point."""
         for number, mine in enumerate(self.rows):
             if mine.point == row.point:
                 joined = replace(mine, runs=(*mine.runs, *row.runs))
@@ -327,7 +328,7 @@ class BenchResult:
 def merge(results: Iterable[BenchResult]) -> BenchResult:
     """Join results of the same benchmark on several boots of the same kernel.
 
-    The rows get the runs of all, the floor the samples of all. Command and target are those of the first.
+    The rows get the runs of all results, and the floor gets the samples of all. Command and target come from the first.
     """
     first, *others = results
     joined = first

@@ -3,7 +3,7 @@
 
 from iommufd_py.results.model import Noise
 
-# Bounds beyond which samples are not kept without another attempt.
+# Bounds of the noise. Samples beyond a bound cause another attempt.
 _STEAL = 0.02
 _SWITCHES_PER_S = 50
 _WAITING = 0.5

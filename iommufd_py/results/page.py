@@ -28,7 +28,7 @@ def document(title: str, body: Sequence[str]) -> str:
 
 
 def table(content: Table) -> str:
-    """Return a table; a wide one scrolls by itself."""
+    """Return a table. A wide table gets its own scroll bar."""
 
     def row(tag: str, texts: Sequence[str]) -> str:
         cells = (
@@ -41,7 +41,7 @@ def table(content: Table) -> str:
 
 
 def note(text: str) -> str:
-    """Return a paragraph that stands out."""
+    """Return a highlighted paragraph."""
     return f'<p class="note">{escape(text)}</p>'
 
 

@@ -23,19 +23,19 @@ from iommufd_py.results.model import BenchResult, Point
 from iommufd_py.results.report import Cell, cells, row_name
 from iommufd_py.results.validity import findings
 
-# Inches: width and height of a panel, height of a line of text below.
+# Width and height of a panel, and height of a line of text below, all in inches.
 _PANEL = (5.6, 3.4)
 _LINE = 0.16
-# The axis of ratios goes so far beyond the least and the greatest, and is logarithmic from such a span on.
+# The axis of ratios extends by this factor beyond the extremes. It is logarithmic if it spans at least this factor.
 _MARGIN = 1.5
-# The axis of times for a page begins so far below the shortest.
+# The axis of times for a page begins by this factor below the shortest time.
 _BELOW = 5
 _LINEAR_SPAN = 4
 # The colours of Okabe and Ito, for any kind of colour vision. Their order alternates dark and light, for grey print.
 _COLOURS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#F0E442", "#009E73", "#CC79A7")
 _LINES = ("-", "--", ":", "-.")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-# Colour and marker: the marker tells the verdicts apart in grey.
+# Colour and marker of each verdict. The markers distinguish the verdicts in grey print.
 _VERDICTS = {
     Verdict.SLOWER: ("#D55E00", ">"),
     Verdict.FASTER: ("#009E73", "<"),
@@ -47,7 +47,7 @@ _VERDICTS = {
 
 
 def render(figure: Figure, kind: str) -> bytes:
-    """Return *figure* as ``svg`` or ``png``, the same bytes each time."""
+    """Return *figure* as ``svg`` or ``png``. Equal figures give equal bytes."""
     buffer = io.BytesIO()
     with rc_context({"svg.hashsalt": "iommufd-py"}):
         figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
@@ -55,9 +55,9 @@ def render(figure: Figure, kind: str) -> bytes:
 
 
 def distribution_figure(results: Sequence[BenchResult]) -> Figure:
-    """Draw the distribution of the times: a panel for each operation, the share of samples up to each time.
+    """Draw the distribution of the times: for each operation a panel with the share of samples up to each time.
 
-    Nothing is binned, smoothed or left out. A colour stands for a row, a line style for a result.
+    No sample is binned, smoothed or left out. The colour shows the row, the line style shows the result.
     """
     panels = _by_operation(results)
     figure, all_axes = _panels(len(panels), sum(map(len, panels.values())))
@@ -116,7 +116,7 @@ def page_figure(results: Sequence[BenchResult]) -> Figure:
             axes.plot(sizes, floor, color="#888888", linestyle=":", marker=".", linewidth=1, label="floor")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
-        # The floor of a large size is far below: an axis that shows all of it would flatten the rest.
+        # The floor of a large size is far below the times. An axis down to it would flatten the curves.
         lowest = min(cell.page_ns for _, cell in found)
         if lowest:
             axes.set_ylim(bottom=lowest / _BELOW)
@@ -132,7 +132,8 @@ def page_figure(results: Sequence[BenchResult]) -> Figure:
 
 
 def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -> Figure:
-    """Draw the ratio of each operation with its interval and verdict; hollow: the same without the floor."""
+    """Draw the ratio of each operation with its interval and verdict. A hollow marker is the ratio without the
+    floor."""
     changes = [one for one in comparison.changes if one.ratio is not None]
     if not changes:
         raise ToolError("no operation of the comparison has a ratio to draw")
@@ -245,7 +246,8 @@ def _panels(count: int, entries: int) -> tuple[Figure, list[Axes]]:
 
 
 def _label_times(axis: Axis) -> None:
-    """Label a logarithmic axis of nanoseconds: at 1, 2 and 5 of each power of ten, some of which are always visible."""
+    """Label a logarithmic axis of nanoseconds at 1, 2 and 5 of each power of ten, so that some labels are always
+    visible."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: format_ns(value)))
     axis.set_minor_formatter(NullFormatter())
@@ -264,7 +266,7 @@ def _legend(figure: Figure, all_axes: Sequence[Axes]) -> None:
 
 
 def _finish(figure: Figure, title: str, results: Sequence[BenchResult]) -> None:
-    """Add the title, and the machine and the limits of the figures below, so that the picture can stand alone."""
+    """Add the title, the machine and the limits of the figures, so that the picture needs no other text."""
     lines = [title]
     for one in results[:1]:
         environment = one.environment

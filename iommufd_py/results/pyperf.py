@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A result in the file format of pyperf 1.0, for its tools (``pyperf stats``, ``hist``, ``compare_to``).
+"""Convert a result to the file format of pyperf 1.0, for its tools (``pyperf stats``, ``hist``, ``compare_to``).
 
-Each process gives one value, its median, as for ``bench compare``. pyperf compares the means of all values: with all
-samples, a few long ones would decide, and pyperf would disagree with ``bench compare``.
+Each process gives one value, its median, like in ``bench compare``. pyperf compares the means of all values. With all
+samples as values, a few long samples would decide, and pyperf would disagree with ``bench compare``.
 """
 
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A result as text: the times, the machine, and the limits of the figures."""
+"""Format a result as text: the times, the machine, and the limits of the figures."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -14,9 +14,9 @@ from iommufd_py.results.tables import Table
 from iommufd_py.results.validity import Finding, findings
 
 _OFF_ON = ("off", "on")
-# A remark about more rows than this gives their number instead of their names.
+# A remark about more rows than this has their number instead of their names.
 _MAX_NAMED = 3
-# The mean is shown where it differs from the median by more than this part.
+# The mean is shown if it differs from the median by more than this fraction.
 _PARTED = 0.05
 
 
@@ -25,7 +25,7 @@ class Cell:
     """The samples of one operation of one row, summarized.
 
     Attributes:
-        floor_ns: time of as many ioctls that do nothing.
+        floor_ns: time of the same number of ioctls that do nothing.
     """
 
     row: Row
@@ -35,7 +35,7 @@ class Cell:
 
     @property
     def flush(self) -> FlushCount | None:
-        """CPU cache flushes by the kernel in one such operation, None where it does not count them."""
+        """CPU cache flushes by the kernel in one operation; None if the kernel does not count them."""
         return next(self.row.samples(self.operation)).flush
 
     @property
@@ -52,7 +52,7 @@ class Cell:
 
     @property
     def gib_per_s(self) -> float | None:
-        """Bytes mapped or unmapped in the median time; None where that is 0."""
+        """GiB per second at the median time; None if the median is 0."""
         if not self.summary.median_ns:
             return None
         return self.row.point.size_bytes / self.summary.median_ns * 1e9 / (1 << 30)
@@ -100,7 +100,7 @@ _ALWAYS = ("size_bytes", "backing")
 
 
 def axes(points: Sequence[Point]) -> list[str]:
-    """Return the axes that get a column: size and backing, and each that has not its default in all points."""
+    """Return the axes with a column: size and backing, and each axis that differs from its default in a point."""
     return [name for name in _AXES if name in _ALWAYS or any(_is_special(point, name) for point in points)]
 
 
@@ -115,12 +115,12 @@ def axis_headings(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def axis_values(point: Point, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the values of a point on some axes, as people read them."""
+    """Return the values of a point on some axes as text."""
     return tuple(_AXES[name][1](getattr(point, name)) for name in names)
 
 
 def row_name(point: Point) -> str:
-    """Return the name of a row outside a table: size, backing, and each axis that has not its default."""
+    """Return the name of a row outside a table: size, backing, and each axis that differs from its default."""
     return ", ".join(
         axis_values(point, _ALWAYS)
         + tuple(f"{_AXES[name][0]} {axis_values(point, [name])[0]}" for name in axes([point]) if name not in _ALWAYS)
@@ -170,7 +170,7 @@ def _interval(summary: Summary) -> str:
 
 
 def buffers(result: BenchResult) -> Table:
-    """Return the buffers: a row for each that was mapped."""
+    """Return the table of the mapped buffers: a row for each."""
     rows_of_buffers = [row for row in result.rows if row.runs]
     names = axes([row.point for row in rows_of_buffers])
     rows = [
@@ -226,7 +226,7 @@ def facts(result: BenchResult) -> list[tuple[str, str]]:
 
 
 def notes(result: BenchResult) -> list[str]:
-    """Return the findings as lines: code, the rows it is about, text."""
+    """Return the findings as lines: code, rows concerned, text."""
     return [_note(result, finding) for finding in findings(result)]
 
 
@@ -245,7 +245,7 @@ def _row_label(row: Row) -> str:
 
 
 def summary_document(result: BenchResult) -> dict[str, Any]:
-    """Return the summaries of a result, without its samples, as one JSON document."""
+    """Return the summaries of a result as one JSON document without samples."""
     return {
         "schema": "iommufd-bench-summary/1",
         "label": result.label,

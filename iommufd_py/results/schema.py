@@ -12,7 +12,7 @@ from typing import Any
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import read_file
 
-# A value in an error message is cut off here.
+# An error message shows at most so many characters of a value.
 _SHOWN = 60
 _FILES = {
     "iommufd-bench/1": "bench-1.json",
@@ -35,7 +35,7 @@ def read(path: Path, name: str) -> Any:
     """Return the document of *path*, whose ``schema`` must be *name*.
 
     Raises:
-        ToolError: the file cannot be read, is something else, or breaks its schema; with the place in the file.
+        ToolError: the file cannot be read, is another kind of file, or violates its schema. The text names the place.
     """
     document = _parse(path, name)
     found = document.get("schema") if isinstance(document, dict) else None
@@ -43,7 +43,7 @@ def read(path: Path, name: str) -> Any:
         raise ToolError(f"{path} {_foreign(document, found, name)}")
     problem = next(iter(_problems(document, name)), None)
     if problem:
-        raise ToolError(f"{path} is damaged at {problem}; run the command again that wrote it")
+        raise ToolError(f"{path} is damaged at {problem}; repeat the command that wrote it")
     return document
 
 
@@ -55,7 +55,7 @@ def _parse(path: Path, name: str) -> Any:
     except RecursionError:
         raise ToolError(f"{path} is nested too deeply to be a file of this tool: {_give(name)}") from None
     except _DoubleKeyError as failure:
-        raise ToolError(f"{path} is damaged: {failure}; run the command again that wrote it") from None
+        raise ToolError(f"{path} is damaged: {failure}; repeat the command that wrote it") from None
     except ValueError:
         raise ToolError(f"{path} is no JSON: {_give(name)}") from None
 
@@ -65,7 +65,7 @@ class _DoubleKeyError(ValueError):
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object; Python would keep the last of two values with the same key, other programs the first."""
+    """Make an object without double keys. Of two values, Python would keep the last one, other programs the first."""
     found = dict(pairs)
     if len(found) < len(pairs):
         double = next(key for at, (key, _) in enumerate(pairs) if key in dict(pairs[:at]))
@@ -108,7 +108,7 @@ def _reason(failure: Any) -> str:
         kinds = failure.validator_value
         return f"{value} is not of type {kinds if isinstance(kinds, str) else ' or '.join(kinds)}"
     if failure.validator == "enum":
-        return f"{value} is none of {', '.join(map(str, failure.validator_value))}"
+        return f"{value} is not one of {', '.join(map(str, failure.validator_value))}"
     if failure.validator in ("minimum", "maximum"):
         return f"{value} is outside the {failure.validator} of {failure.validator_value}"
     return f"{value} is not allowed here"
@@ -128,7 +128,7 @@ def _validator(name: str) -> Any:
     samples = described.get("$defs", {}).get("count")
 
     def items(validator: Any, each: Any, instance: Any, here: Any) -> Iterator[Any]:
-        # A result has up to millions of samples. One pass in C suffices for them if they are good.
+        # A result has up to millions of samples. Valid samples need only this one pass in C.
         if each == {"$ref": "#/$defs/count"} and isinstance(instance, list) and _are_counts(instance, samples):
             return
         yield from Draft202012Validator.VALIDATORS["items"](validator, each, instance, here)
@@ -146,5 +146,5 @@ def _are_counts(values: list[Any], count: Any) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    """Tell whether it is a finite number. JSON knows no others, but Python reads NaN and Infinity."""
+    """Return whether it is a finite number. JSON knows no others, but Python reads NaN and Infinity."""
     return type(value) is int or (type(value) is float and math.isfinite(value))

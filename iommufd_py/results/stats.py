@@ -7,7 +7,7 @@ from statistics import fmean
 
 # Tukey's outer fence.
 _FAR_OUT = 3.0
-# Two blocks of a warm-up agree if their medians differ by no more than this part.
+# Two blocks of a warm-up agree if their medians differ by at most this fraction.
 _SETTLED = 0.02
 
 
@@ -45,7 +45,7 @@ class Summary:
     """The samples of one operation, summarized; times in nanoseconds.
 
     Attributes:
-        run_medians_ns: of each process.
+        run_medians_ns: median of each process.
         outliers: number of samples above the third quartile by more than three interquartile ranges. They are included.
     """
 
@@ -75,15 +75,15 @@ class Summary:
 
     @property
     def spread(self) -> float:
-        """Width of the interval in parts of the median."""
+        """Width of the interval, divided by the median."""
         return (self.high_ns - self.low_ns) / self.median_ns if self.median_ns else 0.0
 
 
 def summarize(runs_ns: Sequence[Sequence[int]]) -> Summary:
-    """Summarize samples in any order, process by process; the quantiles are those of all samples together.
+    """Summarize samples of several processes. The quantiles are those of all samples together.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no samples.
     """
     ordered = sorted(sample for run in runs_ns for sample in run)
     q1, q3 = quantile(ordered, 0.25), quantile(ordered, 0.75)
@@ -102,6 +102,6 @@ def summarize(runs_ns: Sequence[Sequence[int]]) -> Summary:
 
 
 def settled(before: Sequence[int], after: Sequence[int]) -> bool:
-    """Tell whether the medians of two successive blocks of samples differ by at most 2 %."""
+    """Return whether the medians of two successive blocks of samples differ by at most 2 %."""
     first, second = median(before), median(after)
     return abs(second - first) <= _SETTLED * first

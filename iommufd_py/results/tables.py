@@ -6,18 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 WIDTH = 80
-"""Columns of a page."""
+"""Width of a terminal page, in characters."""
 MAIL_WIDTH = 72
-"""Columns of a mail."""
+"""Width of a mail, in characters."""
 _GAP = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Headings, and rows of as many texts.
+    """Headings, and rows with the same number of texts.
 
     Attributes:
-        keys: the first columns, which say what a row is about.
+        keys: number of the first columns, which identify the row.
     """
 
     headings: tuple[str, ...]
@@ -73,7 +73,7 @@ EXPLANATIONS = {
     "backing": "kind of memory behind the buffer",
     "backend": "interface to the kernel: iommufd, its container, or VFIO type1",
     "chunk": "bytes that one ioctl maps",
-    "operation": "the timed operation, by itself",
+    "operation": "the operation, which is timed alone",
     "n": "number of samples",
     "min": "shortest sample",
     "median": "median of all samples",
@@ -86,16 +86,16 @@ EXPLANATIONS = {
     "ns/4K": "median for each 4K page",
     "GiB/s": "size divided by the median",
     "flush": "calls of the kernel's CPU cache flush in one operation, and flushed pages for each page",
-    "floor": "time of as many ioctls that do nothing, as a share of the median",
+    "floor": "time of the same number of ioctls that do nothing, as a share of the median",
     "IOVA": "first I/O virtual address of the mapping",
     "runs": "physically contiguous runs that the buffer consists of",
-    "leaves": "page-table leaves of the IOMMU by size; ? where the kernel does not show them",
+    "leaves": "page-table leaves of the IOMMU by size; ? if the kernel does not show them",
     "CLFLUSHOPT": "median time to flush the same buffer from user space, with two clock reads",
     "before": "geometric mean over boots (or processes) of the medians of the first run",
     "after": "the same of the second run",
     "ratio": "after divided by before",
     "interval": "99 % confidence interval of the ratio",
-    "net": "ratio after the floor is taken off both times; given where the floor is over 10 %",
+    "net": "ratio after the floor is subtracted from both times; shown if the floor is over 10 %",
     "F": "the difference, in units of CLFLUSHOPT over the same buffer from user space",
     "verdict": "explained above",
 }

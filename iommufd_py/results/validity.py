@@ -12,18 +12,19 @@ from iommufd_py.results.model import LEGACY_MODES, BenchResult, Row, Workload
 from iommufd_py.results.noise import disturbances
 from iommufd_py.results.stats import median, summarize
 
-# Bounds beyond which a row is remarked on: of the processes' medians, of disturbed samples, of physical runs.
+# Bounds for the spread of the processes' medians, for disturbed samples, and for physical runs. A row beyond a bound
+# gets a remark.
 _WIDE = 0.10
 _DISTURBED = 0.01
 _UNEQUAL_RUNS = 1.5
-# From this size on the time for a page should not change by more than this part.
+# From this size on, the time for a page should not change by more than this fraction.
 _LARGE_BYTES = 2 << 20
 _FLAT = 0.10
-# A boot is remarked on if its times are, on average, so much longer or shorter than those of the others.
+# A boot gets a remark if its times differ, on average, by this factor from those of the other boots.
 _OUTLYING = math.log(1.25)
-# Fewer processes give no interval.
+# Number of processes that an interval needs.
 _FEW_RUNS = 3
-# Workloads whose first operation pins the buffer. The others find everything pinned.
+# Workloads whose first operation pins the buffer. In the other workloads the buffer is already pinned.
 _PINNING = (Workload.MAP, Workload.MAP_FILE, Workload.TEARDOWN)
 
 _COSTLY = {
@@ -41,7 +42,7 @@ class Finding:
     """One limit of the figures.
 
     Attributes:
-        code: the same in all versions.
+        code: identifies the kind of limit, in all versions.
         text: the limit, and the remedy.
         rows: positions of the rows concerned, empty for all.
     """
@@ -97,7 +98,7 @@ def _of_environment(environment: Environment) -> Iterator[Finding]:
     if environment.platform == Platform.UML:
         yield Finding("UML", "this kernel runs as a process: CPU and caches are real, but an ioctl costs microseconds")
     if environment.platform == Platform.VIRTUAL:
-        yield Finding("VIRTUAL", "this is a virtual machine: the times include the hypervisor's part")
+        yield Finding("VIRTUAL", "this is a virtual machine: the times include work of the hypervisor")
     if environment.noncoherent_knob:
         yield Finding(
             "NONCOHERENT_KNOB",
@@ -193,13 +194,13 @@ def _humps(rows: tuple[Row, ...]) -> Iterator[Finding]:
                     "TWO_HUMPS",
                     f"{operation} takes either {format_ns(first.low_ns)} or {format_ns(first.high_ns)} "
                     f"({first.upper:.0%} the longer): a median jumps between the two; compare the means, or find the "
-                    "cause of the two",
+                    "cause",
                     (number,),
                 )
 
 
 def _is_unpinned(row: Row) -> bool:
-    # type1 counts its pinned pages elsewhere.
+    # VmPin does not include the pinned pages of type1.
     counted = row.point.workload in _PINNING and row.point.backend not in LEGACY_MODES
     return counted and any(run.pinned_bytes < row.point.size_bytes for run in row.runs)
 

@@ -77,7 +77,9 @@ class LeakCheck:
             now, pinned = _descriptors(), pinned_bytes()
         found = [f"descriptor {fd} was left open: {now[fd]}" for fd in sorted(now.keys() - self._descriptors.keys())]
         gone = sorted(self._descriptors.keys() - now.keys())
-        found += [f"descriptor {fd} was closed, but not opened, by the test: {self._descriptors[fd]}" for fd in gone]
+        found += [
+            f"descriptor {fd} was open before the test, and the test closed it: {self._descriptors[fd]}" for fd in gone
+        ]
         if pinned != self._pinned:
             found.append(f"{pinned - self._pinned:+} bytes stay pinned (VmPin of /proc/self/status)")
         return found

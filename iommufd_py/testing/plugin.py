@@ -33,7 +33,7 @@ _MARKERS = {
     ),
     "hw": "needs bare metal; IOMMUFD_FORCE=1 runs it on an emulated machine too",
     "disruptive": "disturbs other programs on the machine; runs in the lab, elsewhere with IOMMUFD_FORCE=1",
-    "expect_kernel_log(regex)": "the kernel must report this (a warning, a DMA fault), which would fail another test",
+    "expect_kernel_log(regex)": "the kernel must report this (a warning, a DMA fault); else such a report fails a test",
 }
 # Values of iommufd_py.base.container_mode.ContainerMode, by their variant names in tools/testing/selftests/vfio.
 CONTAINER_MODES = {
@@ -178,7 +178,8 @@ def device_pool() -> "Iterator[DevicePool]":
 
 @pytest.fixture
 def bdf(request: pytest.FixtureRequest, leak_check: "LeakCheck") -> str:
-    """Address of a device on vfio-pci with the properties of the test's ``vtd`` marker; without marker, the first."""
+    """Address of a device on vfio-pci with the properties of the test's ``vtd`` marker; without marker, the first
+    device."""
     return _choose_device(request)
 
 
@@ -194,7 +195,7 @@ def _choose_device(request: pytest.FixtureRequest) -> str:
         "'iommufd lab run -- pytest ...'",
     )
     asked: dict[str, Any] = {}
-    for marker in _markers(request.node, "vtd"):  # the closest marker first
+    for marker in _markers(request.node, "vtd"):  # The closest marker comes first.
         asked = {"vtd": True, **marker.kwargs, **asked}
     try:
         return pool.take(Wanted(**asked))

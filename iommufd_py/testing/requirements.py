@@ -15,10 +15,10 @@ from iommufd_py.vfio.container import Container
 from iommufd_py.vfio.modes import open_container
 
 IN_LAB = "IOMMUFD_LAB_MACHINE" in os.environ
-"""Whether this is a guest of the lab. It meets all requirements, and disruptive tests may run."""
+"""Whether this machine is a guest of the lab. A guest meets all requirements and may run disruptive tests."""
 
 FORCED = os.environ.get("IOMMUFD_FORCE", "") not in ("", "0")
-"""Whether the user forbids skips because of this machine."""
+"""Whether the user forbids skips for reasons of this machine."""
 
 
 def need(condition: bool, reason: str) -> None:

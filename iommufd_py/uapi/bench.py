@@ -59,10 +59,10 @@ class Batch:
 
 
 class Gate:
-    """Holds *threads* threads back until the last of them arrives; for one :meth:`Loop.run` each.
+    """Holds back *threads* threads until the last of them arrives, for one :meth:`Loop.run` of each.
 
     Args:
-        threads: how many threads arrive.
+        threads: number of threads.
         patience: seconds after which a thread gives up waiting for the others, because one of them has died.
     """
 
@@ -72,13 +72,13 @@ class Gate:
 
 
 class Loop:
-    """A round of timed steps, prepared for C to repeat.
+    """A round of timed steps that C repeats.
 
     Args:
         steps: the round. Its last step must restore the state before its first.
         user_va: address of the buffer whose cache lines are prepared before each step.
         length: bytes of the buffer.
-        cache: how they are prepared: ``untouched``, ``dirty``, ``clean`` or ``evicted``.
+        cache: the state of the lines before each step: ``untouched``, ``dirty``, ``clean`` or ``evicted``.
         places: number of rounds after which the moving fields start again.
     """
 
@@ -94,7 +94,7 @@ class Loop:
         self.steps = tuple(steps)
         self.names = tuple(step.name for step in self.steps)
         self._first = 0
-        self._kept: list[Any] = []  # the C structures below point to it
+        self._kept: list[Any] = []  # The C structures below point to this memory.
         self._issued: list[Any] = []
         self._steps = ffi.new("struct iommufd_bench_step[]", len(self.steps))
         for number, step in enumerate(self.steps):
@@ -145,7 +145,7 @@ class Loop:
             IommufdError: an ioctl failed; its arguments are those of the first round.
             ToolError: another thread did not arrive at the gate.
         """
-        # Written here, so that the pages of the sample arrays are present before the clock starts.
+        # Write to the sample arrays, so that their pages are present before the clock starts.
         samples = [(array("Q", bytes(8 * count)), bytearray(count)) for _ in self.steps]
         views = [
             (
@@ -161,7 +161,9 @@ class Loop:
         result = lib.iommufd_bench_run(self._loop, count)
         if result:
             if self._loop.failed_step == self._loop.step_count:
-                raise ToolError("another thread of the measurement died before it started; its own error says why")
+                raise ToolError(
+                    "another thread of the measurement died before it started; its own error has the reason"
+                )
             step = self.steps[self._first + self._loop.failed_step]
             check_result(result, step.ioctl, {**step.fields, "round": int(self._loop.rounds)})
         return [Batch(ns, bytes(disturbances)) for ns, disturbances in samples]
@@ -200,14 +202,14 @@ def clock(count: int) -> "array[int]":
 
 
 def can_flush() -> bool:
-    """Tell whether user space can flush CPU cache lines here as the loops do it, by CLFLUSHOPT."""
+    """Return whether user space can flush CPU cache lines here by CLFLUSHOPT, as the loops do."""
     return has(LineOp.CLFLUSHOPT)
 
 
 def flush(user_va: int, length: int, cache: str, count: int) -> "array[int]":
     """Return *count* times in ns of flushing a buffer's cache lines from user space by CLFLUSHOPT.
 
-    Before each, outside the timed part, the lines are made what *cache* says, as for :class:`Loop`.
+    Before each flush, outside the timed part, the lines get the state *cache*, as in :class:`Loop`.
     """
     samples = array("Q", bytes(8 * count))
     view = ffi.from_buffer("uint64_t[]", samples, require_writable=True)

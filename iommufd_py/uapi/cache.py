@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The CPU's caches, as user space can act on them: an instruction for each line of a range."""
+"""Flush the CPU's caches from user space, by an instruction for each line of a range."""
 
 from enum import StrEnum
 
@@ -13,13 +13,13 @@ class LineOp(StrEnum):
     CLFLUSH = "clflush"
     """Write the line back if it is dirty, and drop it."""
     CLFLUSHOPT = "clflushopt"
-    """The same, in any order."""
+    """The same, but not ordered with other flushes."""
     CLWB = "clwb"
     """Write the line back if it is dirty, and keep it."""
 
 
 def has(op: LineOp) -> bool:
-    """Tell whether this machine has the instruction, for user space."""
+    """Return whether user space of this machine has the instruction."""
     return bool(lib.iommufd_cache_has(_number(op)))
 
 
@@ -29,7 +29,7 @@ def execute(op: LineOp, user_va: int, length: int) -> None:
 
 
 def flush_lines(user_va: int, length: int) -> None:
-    """Write the lines of *length* bytes at *user_va* back to memory and drop them, by the best instruction there is.
+    """Write the lines of *length* bytes at *user_va* back to memory and drop them, by the best available instruction.
 
     Raises:
         BackingError: user space of this CPU has none.
@@ -38,7 +38,7 @@ def flush_lines(user_va: int, length: int) -> None:
         if has(op):
             execute(op, user_va, length)
             return
-    raise BackingError("user space cannot flush the caches of this CPU: there is a way on x86-64 alone")
+    raise BackingError("user space cannot flush the caches of this CPU: only x86-64 has the instruction")
 
 
 def _number(op: LineOp) -> int:

@@ -10,7 +10,7 @@ from iommufd_py.base.arguments import check_integer
 from iommufd_py.base.errors import check_result
 from iommufd_py.uapi.ffi import ffi, lib
 
-# Fields that follow from the structure itself, and tell a reader nothing.
+# Fields that follow from the structure itself. A report leaves them out.
 _IMPLIED = ("size", "argsz", "op", "__reserved", "__reserved2")
 
 
@@ -41,7 +41,7 @@ observer: Callable[[IoctlCall], None] | None = None
 
 
 def observe(receiver: Callable[[IoctlCall], None] | None) -> Callable[[IoctlCall], None] | None:
-    """Report every ioctl of this process to *receiver* (None: to nobody), and return the receiver before it.
+    """Report every ioctl of this process to *receiver*, or stop the reports with None. Return the previous receiver.
 
     The timed loops of the benchmark issue their ioctls in C, without a report.
     """
@@ -62,7 +62,7 @@ def address_of(cdata: Any) -> int:
 
 
 def issue(fd: int, ioctl: str, structure: str, /, **fields: object) -> Any:
-    """Issue *ioctl* with a ``struct structure`` that starts with ``size``, and return the structure as it came back."""
+    """Issue *ioctl* with a ``struct structure`` that starts with ``size``, and return the structure after the call."""
     return _issue(fd, ioctl, structure, "size", fields)
 
 
@@ -77,7 +77,7 @@ def issue_pointer(fd: int, ioctl: str, pointer: Any, arguments: Mapping[str, obj
 
 
 def submit(fd: int, ioctl: str, pointer: Any, arguments: Mapping[str, object], shown: str = "") -> int:
-    """Issue *ioctl* and return its result, or a negative errno; the observer gets the name *shown* if that is set."""
+    """Issue *ioctl* and return its result, or a negative errno; the report has the name *shown* if that is set."""
     if observer is None:
         return lib.iommufd_uapi_ioctl(fd, request(ioctl), pointer)
     start = time.perf_counter_ns()
@@ -90,7 +90,7 @@ def submit(fd: int, ioctl: str, pointer: Any, arguments: Mapping[str, object], s
 def report(
     fd: int, ioctl: str, arguments: Mapping[str, object], result: int, numbers: Mapping[str, int], start: int
 ) -> None:
-    """Tell the observer about an ioctl that C issued by itself, at *start* by :func:`time.perf_counter_ns`."""
+    """Report an ioctl that C issued itself. It began at *start*, by :func:`time.perf_counter_ns`."""
     nanoseconds = time.perf_counter_ns() - start
     if observer is not None:
         _tell(observer, fd, ioctl, arguments, result, numbers, nanoseconds)
@@ -156,7 +156,7 @@ def fill(ioctl: str, target: Any, fields: Mapping[str, object]) -> None:
 
 
 def refuse_fields(ioctl: str, structure: str, fields: Mapping[str, object]) -> None:
-    """Raise for the first of *fields* that is no number for its field of ``struct structure``; cffi refused one."""
+    """Raise an error for the first of *fields* whose value cffi refused for ``struct structure``."""
     _refuse(ioctl, ffi.typeof(f"struct {structure}"), fields)
 
 
@@ -175,7 +175,7 @@ def address_of_buffer(buffer: Any) -> int:
 
 
 def size_of(structure: str) -> int:
-    """Return how many bytes a ``struct structure`` has."""
+    """Return the size of a ``struct structure`` in bytes."""
     return ffi.sizeof(f"struct {structure}")
 
 
@@ -192,7 +192,7 @@ def unpack(structure: str, data: bytes, offset: int = 0) -> Any:
     """
     size = size_of(structure)
     if len(data) < offset + size:
-        raise ValueError(f"{len(data) - offset} bytes are no struct {structure}, which has {size}")
+        raise ValueError(f"{len(data) - offset} bytes are too few for a struct {structure}, which has {size}")
     copy = ffi.new(f"struct {structure} *")
     ffi.memmove(copy, data[offset : offset + size], size)
     return copy

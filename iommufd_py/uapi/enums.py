@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Flags and types of the uAPI. Every value comes from the compiled ABI, none is typed here."""
+"""Flags and types of the uAPI. Every value comes from the compiled ABI."""
 
 from enum import IntEnum, IntFlag
 
@@ -7,7 +7,7 @@ from iommufd_py.uapi.ffi import lib
 
 
 class MapFlags(IntFlag):
-    """What DMA may do through a mapping (enum iommufd_ioas_map_flags; FIXED_IOVA follows from giving an IOVA)."""
+    """Permissions of DMA through a mapping (enum iommufd_ioas_map_flags; a given IOVA implies FIXED_IOVA)."""
 
     WRITEABLE = lib.IOMMU_IOAS_MAP_WRITEABLE
     READABLE = lib.IOMMU_IOAS_MAP_READABLE
@@ -15,7 +15,7 @@ class MapFlags(IntFlag):
 
 
 class HwptAllocFlags(IntFlag):
-    """What a new HWPT must be able to do (enum iommufd_hwpt_alloc_flags)."""
+    """Required features of a new HWPT (enum iommufd_hwpt_alloc_flags)."""
 
     NEST_PARENT = lib.IOMMU_HWPT_ALLOC_NEST_PARENT
     DIRTY_TRACKING = lib.IOMMU_HWPT_ALLOC_DIRTY_TRACKING
@@ -42,7 +42,7 @@ class HwptInvalidateType(IntEnum):
 
 
 class VtdStage1Flags(IntFlag):
-    """How VT-d is to walk a stage-1 table (enum iommu_hwpt_vtd_s1_flags)."""
+    """Options of VT-d's walk of a stage-1 table (enum iommu_hwpt_vtd_s1_flags)."""
 
     SRE = lib.IOMMU_VTD_S1_SRE
     """Supervisor requests are allowed."""
@@ -53,13 +53,13 @@ class VtdStage1Flags(IntFlag):
 
 
 class VtdInvalidateFlags(IntFlag):
-    """What of a VT-d stage-1 table changed (enum iommu_hwpt_vtd_s1_invalidate_flags)."""
+    """The changed part of a VT-d stage-1 table (enum iommu_hwpt_vtd_s1_invalidate_flags)."""
 
     LEAF = lib.IOMMU_VTD_INV_FLAGS_LEAF
 
 
 class PageFaultPermission(IntFlag):
-    """What a device wanted of a page that faulted (enum iommu_hwpt_pgfault_perm)."""
+    """The access of a device that caused a page fault (enum iommu_hwpt_pgfault_perm)."""
 
     READ = lib.IOMMU_PGFAULT_PERM_READ
     WRITE = lib.IOMMU_PGFAULT_PERM_WRITE
@@ -71,9 +71,9 @@ class PageResponse(IntEnum):
     """The answer to an IO page fault (enum iommufd_page_response_code)."""
 
     SUCCESS = lib.IOMMUFD_PAGE_RESP_SUCCESS
-    """The page is there now: try again."""
+    """The page is present now: the device tries again."""
     INVALID = lib.IOMMUFD_PAGE_RESP_INVALID
-    """It will not come: fail the access."""
+    """The page will not become present: the access fails."""
 
 
 class VIommuType(IntEnum):
@@ -94,7 +94,7 @@ class VEventQueueType(IntEnum):
 
 
 class HwInfoType(IntEnum):
-    """Which IOMMU answered IOMMU_GET_HW_INFO (enum iommu_hw_info_type)."""
+    """Type of the IOMMU in IOMMU_GET_HW_INFO (enum iommu_hw_info_type)."""
 
     NONE = lib.IOMMU_HW_INFO_TYPE_NONE
     INTEL_VTD = lib.IOMMU_HW_INFO_TYPE_INTEL_VTD
@@ -105,7 +105,7 @@ class HwInfoType(IntEnum):
 
 
 class HwCapabilities(IntFlag):
-    """What the IOMMU and the device can do together (enum iommufd_hw_capabilities)."""
+    """Common features of the IOMMU and the device (enum iommufd_hw_capabilities)."""
 
     DIRTY_TRACKING = lib.IOMMU_HW_CAP_DIRTY_TRACKING
     PCI_PASID_EXEC = lib.IOMMU_HW_CAP_PCI_PASID_EXEC
@@ -121,7 +121,7 @@ class IommuOption(IntEnum):
 
 
 class VfioIoasOp(IntEnum):
-    """What to do with the compatibility IOAS (enum iommufd_vfio_ioas_op)."""
+    """Operations on the compatibility IOAS (enum iommufd_vfio_ioas_op)."""
 
     GET = lib.IOMMU_VFIO_IOAS_GET
     SET = lib.IOMMU_VFIO_IOAS_SET
@@ -140,7 +140,7 @@ class VfioExtension(IntEnum):
 
 
 class DeviceFlags(IntFlag):
-    """What VFIO_DEVICE_GET_INFO says of a device."""
+    """Properties of a device (VFIO_DEVICE_GET_INFO)."""
 
     RESET = lib.VFIO_DEVICE_FLAGS_RESET
     PCI = lib.VFIO_DEVICE_FLAGS_PCI
@@ -153,7 +153,7 @@ class MockPageTable(IntEnum):
     DEFAULT = lib.MOCK_IOMMUPT_DEFAULT
     """2K pages and all larger powers of two."""
     HUGE = lib.MOCK_IOMMUPT_HUGE
-    """1M pages beside those."""
+    """1M pages in addition to those."""
 
 
 class RegionIndex(IntEnum):
@@ -171,7 +171,7 @@ class RegionIndex(IntEnum):
 
 
 class RegionFlags(IntFlag):
-    """What may be done with a region (VFIO_DEVICE_GET_REGION_INFO)."""
+    """Supported accesses to a region (VFIO_DEVICE_GET_REGION_INFO)."""
 
     READ = lib.VFIO_REGION_INFO_FLAG_READ
     WRITE = lib.VFIO_REGION_INFO_FLAG_WRITE
@@ -190,7 +190,7 @@ class IrqIndex(IntEnum):
 
 
 class IrqFlags(IntFlag):
-    """What may be done with the interrupts of one index (VFIO_DEVICE_GET_IRQ_INFO)."""
+    """Supported operations on the interrupts of one index (VFIO_DEVICE_GET_IRQ_INFO)."""
 
     EVENTFD = lib.VFIO_IRQ_INFO_EVENTFD
     MASKABLE = lib.VFIO_IRQ_INFO_MASKABLE
@@ -199,7 +199,7 @@ class IrqFlags(IntFlag):
 
 
 class IrqSetFlags(IntFlag):
-    """What VFIO_DEVICE_SET_IRQS does (ACTION) and to which of the interrupts (DATA); one of each."""
+    """The action of VFIO_DEVICE_SET_IRQS (ACTION) and the form of its data (DATA); use one of each."""
 
     DATA_NONE = lib.VFIO_IRQ_SET_DATA_NONE
     DATA_BOOL = lib.VFIO_IRQ_SET_DATA_BOOL
@@ -229,12 +229,12 @@ class DeviceFeature(IntEnum):
 
 
 class FeatureOperation(IntFlag):
-    """What to do with a device feature."""
+    """Operations on a device feature."""
 
     GET = lib.VFIO_DEVICE_FEATURE_GET
     SET = lib.VFIO_DEVICE_FEATURE_SET
     PROBE = lib.VFIO_DEVICE_FEATURE_PROBE
-    """With one of the others: only tell whether the device could."""
+    """Together with another operation: only ask whether the device supports it."""
 
 
 class GroupFlags(IntFlag):
@@ -245,16 +245,16 @@ class GroupFlags(IntFlag):
 
 
 class Type1MapFlags(IntFlag):
-    """What DMA may do through a mapping of a type1 container."""
+    """Permissions of DMA through a mapping of a type1 container."""
 
     READ = lib.VFIO_DMA_MAP_FLAG_READ
     WRITE = lib.VFIO_DMA_MAP_FLAG_WRITE
     VADDR = lib.VFIO_DMA_MAP_FLAG_VADDR
-    """Give a mapping new user addresses; alone."""
+    """Give a mapping new user addresses. Use this flag alone."""
 
 
 class Type1UnmapFlags(IntFlag):
-    """How VFIO_IOMMU_UNMAP_DMA unmaps."""
+    """Options of VFIO_IOMMU_UNMAP_DMA."""
 
     ALL = lib.VFIO_DMA_UNMAP_FLAG_ALL
     VADDR = lib.VFIO_DMA_UNMAP_FLAG_VADDR
@@ -267,4 +267,4 @@ class MockDeviceFlags(IntFlag):
     NO_DIRTY = lib.MOCK_FLAGS_DEVICE_NO_DIRTY
     PASID = lib.MOCK_FLAGS_DEVICE_PASID
     COHERENT = lib.MOCK_FLAGS_DEVICE_COHERENT
-    """Its IOMMU enforces cache coherency; only kernels with our flush series know it."""
+    """The IOMMU of the device enforces cache coherency. Only kernels with our flush series have this flag."""

@@ -19,7 +19,7 @@ from iommufd_py.uapi.ffi import ffi, lib
 
 @dataclass(frozen=True, slots=True)
 class StepField:
-    """The field of a call's structure that a later call takes a value from."""
+    """A field of a call's structure whose value a later call uses."""
 
     pointer: Any
     bytes: int
@@ -41,7 +41,7 @@ class InjectionOutcome:
     """The outcome of one run.
 
     Attributes:
-        failed: the call that failed, None if no call failed.
+        failed: the failed call; None if no call failed.
         errno: errno of the failed call, 0 if none failed.
         injected: whether the kernel failed an allocation.
     """
@@ -52,13 +52,14 @@ class InjectionOutcome:
 
     def __str__(self) -> str:
         how = f"{self.failed}: {errno.errorcode.get(self.errno, self.errno)}" if self.failed else "no call failed"
-        return f"{how}, {'an' if self.injected else 'no'} allocation was failed"
+        return f"{how}, {'an' if self.injected else 'no'} allocation was made to fail"
 
 
 class Program:
-    """Calls in their order, and for each the call that undoes it if a later call fails.
+    """A sequence of calls, each with the call that undoes it if a later call fails.
 
-    A field of a structure takes a number, or a :class:`StepField` of an earlier call. C copies that one at run time.
+    A field of a structure takes a number, or a :class:`StepField` of an earlier call. C copies the value of a StepField
+    at run time.
     """
 
     def __init__(self) -> None:
@@ -67,7 +68,7 @@ class Program:
         self._undo: list[tuple[int, int | None, dict[str, Any]]] = []
         self._inject_from = 0
         self._array: Any = None
-        # What C has pointers to, and how it looks before a run.
+        # Memory to which C has pointers, and its content before a run.
         self._kept: list[Any] = []
         self._images: list[tuple[Any, bytes]] = []
 
@@ -87,7 +88,7 @@ class Program:
         return fd
 
     def close(self, fd: StepField) -> Call:
-        """Close a descriptor that a call gave out. A run that gets past this call does not close it again."""
+        """Close a descriptor that an earlier call returned. The end of a run does not close it again."""
         call = self._append("close", _step(lib.IOMMUFD_STEP_CLOSE, fd), None)
         self._undo = [
             (made, call.number if by is None and step["fd"] == fd.pointer else by, step)
@@ -110,7 +111,7 @@ class Program:
         return self._ioctl(f"IOMMU_TEST_CMD {operation}", fd, "IOMMU_TEST_CMD", "iommu_test_cmd", values, False)
 
     def undo(self, made: Call, by: Call) -> None:
-        """Make the clean-up run *by* after a run that completed *made* but not *by*."""
+        """Run *by* as clean-up after a run that completed *made* but not *by*."""
         self._undo.append((made.number, by.number, self._steps[by.number]))
 
     def inject_from_here(self) -> None:
@@ -118,7 +119,7 @@ class Program:
         self._inject_from = len(self._steps)
 
     def run(self, nth: int = 0) -> InjectionOutcome:
-        """Run the calls with the *nth* allocation failed (0: none), then undo those that succeeded.
+        """Run the calls while the *nth* allocation fails (0: none), then undo the successful calls.
 
         Raises:
             IommufdError: the clean-up failed.
@@ -187,7 +188,7 @@ class Program:
 
 
 def _step(kind: int, fd: StepField, **more: Any) -> dict[str, Any]:
-    # An id that is a descriptor has an unsigned field.
+    # The field of a descriptor can be unsigned.
     return {"kind": kind, "fd": ffi.cast("int *", fd.pointer), **more}
 
 

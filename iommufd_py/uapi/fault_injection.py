@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The kernel's fault injection: which allocations may fail, and the failure of the nth one of this thread.
+"""Use the kernel's fault injection: let the nth allocation of this thread fail.
 
 Source: Documentation/fault-injection/fault-injection.rst.
 """
@@ -13,10 +13,11 @@ from pathlib import Path
 from iommufd_py.base.errors import SkipError
 
 FAIL_NTH = Path("/proc/thread-self/fail-nth")
-"""Which allocation of this thread fails next."""
+"""The number of this thread's next allocation that fails."""
 
 _DEBUGFS = Path("/sys/kernel/debug")
-# Any allocation may fail, also one that may sleep and a single page, without a report of each in the kernel log.
+# Every allocation may fail, including those that may sleep and single pages, and no failure is reported in the kernel
+# log.
 _SETTINGS = {
     "failslab/ignore-gfp-wait": "N",
     "fail_page_alloc/ignore-gfp-wait": "N",
@@ -26,7 +27,7 @@ _SETTINGS = {
 
 
 def injection_problem() -> str | None:
-    """Return why no allocation can be made to fail here, None if it can."""
+    """Return the reason why fault injection does not work here; None if it works."""
     if not FAIL_NTH.exists():
         return "this kernel has no fault injection: it needs CONFIG_FAULT_INJECTION, as the lab's kernels have it"
     if not (_DEBUGFS / "failslab").is_dir():
@@ -36,7 +37,7 @@ def injection_problem() -> str | None:
 
 @contextlib.contextmanager
 def injection_settings() -> Iterator[None]:
-    """Let every allocation fail if it is told to, without a report, while the block runs; then restore the settings."""
+    """Allow every allocation to fail, without a report, while the block runs; then restore the settings."""
     wanted = {
         **{_DEBUGFS / name: value for name, value in _SETTINGS.items()},
         **dict.fromkeys(_DEBUGFS.glob("fail*/verbose"), "0"),
@@ -53,7 +54,7 @@ class FaultInjection:
     """Fault injection for the time of a ``with`` block.
 
     Attributes:
-        happened: whether the last block of :meth:`at` had an allocation that failed.
+        happened: whether an allocation failed in the last block of :meth:`at`.
 
     Raises:
         SkipError: the kernel has no fault injection.
@@ -88,14 +89,14 @@ class FaultInjection:
 
 
 def _disarm(fd: int) -> bool:
-    """Let no further allocation fail, and tell whether one failed before."""
+    """Disarm the injection. Return whether an allocation has failed."""
     try:
         happened = int(os.pread(fd, 16, 0)) == 0
         os.pwrite(fd, b"0", 0)
     except OSError as failure:
         if failure.errno not in (errno.EFAULT, errno.ENOMEM):
             raise
-        # The failure hit this read or write of the number. So it is spent, and was not in the block.
+        # The failure hit this read or write of the number itself, and none happened in the block.
         os.pwrite(fd, b"0", 0)
         return False
     return happened

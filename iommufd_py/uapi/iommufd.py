@@ -16,7 +16,7 @@ from iommufd_py.uapi.ffi import ffi, lib
 FIXED_IOVA: int = lib.IOMMU_IOAS_MAP_FIXED_IOVA
 
 NO_ANSWER = (1 << 64) - 1
-"""In an answer (:func:`new_answer`): the kernel did nothing. No mapping starts there, and none is so long."""
+"""The value of an answer (:func:`new_answer`) if the kernel did nothing. No IOVA and no length has this value."""
 
 DIRTY_BITMAP_NO_CLEAR: int = lib.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR
 PGFAULT_PASID_VALID: int = lib.IOMMU_PGFAULT_FLAGS_PASID_VALID
@@ -46,17 +46,18 @@ class EventQueueIds:
 
 
 def probe(fd: int) -> dict[str, bool]:
-    """Tell which ioctls this kernel has, without changing anything.
+    """Return for each ioctl whether this kernel has it. The call changes nothing.
 
-    Each is issued with a structure said to be no bytes long. A kernel that has the ioctl refuses that before it looks
-    at any field (EINVAL); one that has not answers ENOTTY. So nothing is ever executed, not even IOAS_ALLOC.
+    Each ioctl is issued with a size of zero in its structure. A kernel with the ioctl refuses that size before it looks
+    at any field (EINVAL); a kernel without it answers ENOTTY. So no ioctl is executed, not even IOAS_ALLOC.
     """
     empty = ffi.new("uint64_t *")
     return {name: lib.iommufd_uapi_ioctl(fd, request(name), empty) != -errno.ENOTTY for name in IOCTLS}
 
 
 def is_iommufd(fd: int) -> bool:
-    """Tell whether *fd* is an open iommufd, as :func:`probe` asks: by an ioctl that the kernel never carries out."""
+    """Return whether *fd* is an open iommufd. Like :func:`probe`, this issues an ioctl that the kernel never
+    executes."""
     return lib.iommufd_uapi_ioctl(fd, request("IOMMU_DESTROY"), ffi.new("uint64_t *")) == -errno.EINVAL
 
 
@@ -71,7 +72,7 @@ def ioas_alloc(fd: int) -> int:
 
 
 def ioas_allow_iovas(fd: int, ioas_id: int, ranges: Sequence[tuple[int, int]]) -> None:
-    """Keep *ranges* of (start, last) available in the IOAS, in place of those given before."""
+    """Keep *ranges* of (start, last) available in the IOAS. They replace the ranges of an earlier call."""
     array = ffi.new("struct iommu_iova_range[]", list(ranges))
     issue(
         fd,
@@ -114,7 +115,7 @@ def ioas_iova_ranges(fd: int, ioas_id: int) -> tuple[list[tuple[int, int]], int]
         result = submit(fd, "IOMMU_IOAS_IOVA_RANGES", arg, {"ioas_id": ioas_id})
         if result != -errno.EMSGSIZE:
             break
-        # The kernel says how many there are; there may be more by the next call, so ask until it fits.
+        # The kernel returns the number of ranges. The number can grow before the next call, so repeat until all fit.
         count = arg.num_iovas
     check_result(result, "IOMMU_IOAS_IOVA_RANGES", {"ioas_id": ioas_id})
     ranges = [(int(array[i].start), int(array[i].last)) for i in range(arg.num_iovas)]
@@ -124,13 +125,14 @@ def ioas_iova_ranges(fd: int, ioas_id: int) -> tuple[list[tuple[int, int]], int]
 def new_answer() -> Any:
     """Return a cell, ``answer[0]``, that holds :data:`NO_ANSWER` until ioas_map() or ioas_unmap() writes to it.
 
-    C writes it when the kernel has done its work, so it also tells when a signal's exception replaces the return value.
+    C writes the cell when the kernel has finished. So the result is known even if a signal's exception replaces the
+    return value.
     """
     return ffi.new("uint64_t *", NO_ANSWER)
 
 
 def ioas_map(fd: int, ioas_id: int, user_va: int, length: int, iova: int, flags: int, answer: Any = None) -> int:
-    """Map user memory and return its IOVA, also in *answer*; *iova* counts only with IOMMU_IOAS_MAP_FIXED_IOVA."""
+    """Map user memory and return its IOVA, also in *answer*; *iova* is used only with IOMMU_IOAS_MAP_FIXED_IOVA."""
     if answer is None:
         answer = new_answer()
     observed = call.observer is not None
@@ -234,7 +236,7 @@ def hwpt_alloc(
     return int(arg.out_hwpt_id)
 
 
-# Longer than the structure of any type. The kernel fills in its part and zeroes the rest.
+# This buffer is longer than the structure of any type. The kernel fills in its part and zeroes the rest.
 _HW_INFO_BYTES = 256
 
 
@@ -258,7 +260,7 @@ def get_hw_info(fd: int, dev_id: int) -> HwInfoAnswer:
 
 
 def hwpt_set_dirty_tracking(fd: int, hwpt_id: int, enable: bool) -> None:
-    """Switch dirty tracking of a HWPT."""
+    """Switch dirty tracking of a HWPT on or off."""
     issue(
         fd,
         "IOMMU_HWPT_SET_DIRTY_TRACKING",
@@ -287,9 +289,9 @@ def hwpt_get_dirty_bitmap(
 
 
 def hwpt_invalidate(fd: int, hwpt_id: int, data_type: int, entries: bytes, entry_bytes: int) -> int:
-    """Invalidate the cache of a nested HWPT or vIOMMU and return how many of the entries the kernel handled.
+    """Invalidate cached entries of a nested HWPT or vIOMMU, and return the number of handled entries.
 
-    An error's arguments say under ``handled`` how many came before the one that failed.
+    In an error, ``arguments["handled"]`` is the number of entries before the failed one.
     """
     buffer = ffi.from_buffer(entries)
     arg = ffi.new("struct iommu_hwpt_invalidate *")
@@ -364,6 +366,6 @@ def hw_queue_alloc(fd: int, viommu_id: int, queue_type: int, index: int, iova: i
 
 
 def ioas_noiommu_get_pa(fd: int, ioas_id: int, iova: int, length: int) -> tuple[int, int]:
-    """Return the physical address behind *iova* and how many bytes from there are contiguous, *length* at most."""
+    """Return the physical address behind *iova* and the number of contiguous bytes from there, at most *length*."""
     arg = issue(fd, "IOMMU_IOAS_NOIOMMU_GET_PA", "iommu_ioas_noiommu_get_pa", ioas_id=ioas_id, iova=iova, length=length)
     return int(arg.out_phys), int(arg.length)

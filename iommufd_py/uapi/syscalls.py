@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The system calls, ioctl() apart, for which Python has no function."""
+"""System calls for which Python has no function, except ioctl()."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +9,15 @@ from iommufd_py.base.errors import check_result
 from iommufd_py.uapi.ffi import ffi, lib
 
 _UID_MAP = Path("/proc/thread-self/uid_map")
-# Every user id, mapped to itself (user_namespaces(7)).
+# The uid_map of the initial user namespace: every user id maps to itself (user_namespaces(7)).
 _FIRST_NAMESPACE = ["0", "0", "4294967295"]
 
 MAX_NODE = 1023
-"""The highest number that a NUMA node can have here."""
+"""The highest supported number of a NUMA node."""
 
 
 def memory_on_node(user_va: int, length: int, node: int) -> None:
-    """Make the kernel take memory that is reserved but not yet present from one NUMA node (mbind, MPOL_BIND).
+    """Let the kernel allocate the pages of a range that are not present yet from one NUMA node (mbind, MPOL_BIND).
 
     Raises:
         OSError: there is no such node, or this process may have no memory of it.
@@ -28,7 +28,8 @@ def memory_on_node(user_va: int, length: int, node: int) -> None:
 
 @contextmanager
 def without_ipc_lock() -> Iterator[None]:
-    """Drop CAP_IPC_LOCK, in this thread and those it starts, while the block runs, then restore it as it was.
+    """Drop CAP_IPC_LOCK, in this thread and the threads that it starts, while the block runs; then restore its former
+    state.
 
     Without the capability, pinned pages count against RLIMIT_MEMLOCK.
     """
@@ -43,14 +44,15 @@ def without_ipc_lock() -> Iterator[None]:
 
 
 def has_ipc_lock() -> bool:
-    """Tell whether CAP_IPC_LOCK is in effect in this thread."""
+    """Return whether CAP_IPC_LOCK is in effect in this thread."""
     return bool(check_result(lib.iommufd_uapi_ipc_lock(), "capget", {}))
 
 
 def pages_are_charged() -> bool:
-    """Tell whether the kernel charges pinned pages against RLIMIT_MEMLOCK in this thread.
+    """Return whether the kernel charges pinned pages of this thread against RLIMIT_MEMLOCK.
 
-    It does unless the thread has CAP_IPC_LOCK in the first user namespace: capable(CAP_IPC_LOCK) in iopt_alloc_pages()
+    It does unless the thread has CAP_IPC_LOCK in the initial user namespace: capable(CAP_IPC_LOCK) in
+        iopt_alloc_pages()
     of drivers/iommu/iommufd/pages.c. Root of another user namespace has the capability only there.
     """
     return not has_ipc_lock() or _UID_MAP.read_text().split() != _FIRST_NAMESPACE

@@ -26,10 +26,10 @@ class RegionInfo:
 
     Attributes:
         size: bytes, 0 for a region the device does not have.
-        offset: where the region lies in the device's file, in bytes.
-        mmap_areas: (offset, size) in the region of what can be mapped: the sparse mmap areas where the kernel names
-            them, else all of it; empty for a region that cannot be mapped.
-        capabilities: raw, by id.
+        offset: start of the region in the device's file, in bytes.
+        mmap_areas: (offset, size) of each part of the region that can be mapped: the sparse mmap areas if the kernel
+            reports them, else the whole region; empty for a region that cannot be mapped.
+        capabilities: the raw capabilities, by id.
     """
 
     index: int
@@ -127,7 +127,8 @@ def device_bind_iommufd(fd: int, iommufd: int, token: bytes | None = None) -> in
 
 
 def device_attach_iommufd_pt(fd: int, pt_id: int, pasid: int | None = None) -> int:
-    """Attach a device, or one PASID of it, to an IOAS or HWPT in place of any before; returns the HWPT's id."""
+    """Attach a device, or one PASID of it, to an IOAS or HWPT. This replaces the old attachment. Return the HWPT's
+    id."""
     arg = issue_argsz(
         fd,
         "VFIO_DEVICE_ATTACH_IOMMUFD_PT",
@@ -205,9 +206,9 @@ def device_set_irqs(fd: int, flags: int, index: int, start: int, count: int, dat
 
 
 def device_ioeventfd(fd: int, width: int, offset: int, data: int, eventfd: int) -> None:
-    """Have the kernel write *data* (*width* bytes) at *offset* of a device when *eventfd* is signalled; -1 ends that.
+    """Let the kernel write *data* (*width* bytes) at *offset* of a device when *eventfd* is signalled; -1 stops that.
 
-    *offset* is of the device's file. The flags of the ioctl are the widths.
+    *offset* is an offset in the device's file. The flags of the ioctl are the widths.
     """
     issue_argsz(fd, "VFIO_DEVICE_IOEVENTFD", "vfio_device_ioeventfd", flags=width, offset=offset, data=data, fd=eventfd)
 
@@ -281,14 +282,14 @@ def _issue_with_capabilities(fd: int, ioctl: str, structure: str, **fields: obje
         arg.argsz = size
         fill(ioctl, arg, fields)
         issue_pointer(fd, ioctl, arg, fields)
-        # A larger argsz coming back is how the kernel asks for more room.
+        # A larger returned argsz means that the kernel needs more room.
         if arg.argsz <= size:
             return arg, memory
         size = int(arg.argsz)
 
 
 def _capabilities(memory: Any, offset: int) -> Iterator[tuple[int, bytes]]:
-    """Walk the chain from *offset* (0: none) and yield each capability's id and whole bytes."""
+    """Walk the chain from *offset* (0: no chain), and yield the id and all bytes of each capability."""
     raw = bytes(ffi.buffer(memory))
     while offset:
         header = ffi.from_buffer("struct vfio_info_cap_header *", raw[offset:], require_writable=False)

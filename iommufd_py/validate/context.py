@@ -73,13 +73,13 @@ class ScenarioContext(Recorder):
         return self.iommufd.alloc_ioas()
 
     def buffer(self, pages: int = 16, backing: Backing = Backing.ANON_4K, *, scattered: bool = False) -> Buffer:
-        """Make a buffer of *pages* pages of 4 KiB; *scattered* makes no two of them contiguous."""
+        """Make a buffer of *pages* pages of 4 KiB. With *scattered*, no two of them are contiguous."""
         try:
             memory = self._open.enter_context(DmaBuffer(pages * PAGE_BYTES, backing, prefault=not scattered))
         except BackingError as failure:
             raise SkipError(str(failure)) from None
         if scattered:
-            # Pages that are touched in order mostly get consecutive frames.
+            # Pages that are touched in order mostly get consecutive page frames.
             with memory.view as view:
                 for page in (*range(0, pages, 2), *range(1, pages, 2)):
                     view[page * PAGE_BYTES] = 0
@@ -88,10 +88,10 @@ class ScenarioContext(Recorder):
         return buffer
 
     def dmabuf(self) -> Dmabuf:
-        """Make a dma-buf of one page or more: of the mock driver, or a BAR of the VFIO device.
+        """Make a dma-buf of one page or more, from the mock driver or from a BAR of the VFIO device.
 
         Raises:
-            SkipError: there can be none.
+            SkipError: neither can make one.
         """
         return self.keep(self._driver.dmabuf(self.iommufd, self.any_device()))
 
@@ -108,7 +108,7 @@ class ScenarioContext(Recorder):
 
     def another_mock_device(self, coherency: Coherency) -> BoundDevice:
         """Make one more mock device of this coherency."""
-        self.need(self.on_mock, "for mock devices only, of which there can be several")
+        self.need(self.on_mock, "needs several devices, so it runs with the mock driver only")
         with self.step(f"open another {coherency} device", makes=coherency):
             return self._driver.open(self.iommufd, coherency)
 
@@ -256,7 +256,7 @@ class ScenarioContext(Recorder):
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if status:
-            raise ToolError(f"what another process was to do failed (wait status {status:#x})")
+            raise ToolError(f"the other process of the scenario failed (wait status {status:#x})")
 
     def alignment(self, coherency: Coherency) -> int:
         """Return the smallest unit in bytes that the domains of a device map."""
@@ -273,7 +273,7 @@ class ScenarioContext(Recorder):
         raise ToolError(f"{what} succeeded, but must fail")
 
     def truncate(self, buffer: Buffer, pages: int) -> None:
-        """Cut a memfd off after *pages* pages."""
+        """Truncate a memfd after *pages* pages."""
         assert buffer.memory.fd is not None
         os.ftruncate(buffer.memory.fd, pages * PAGE_BYTES)
 

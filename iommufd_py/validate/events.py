@@ -9,7 +9,7 @@ class Flush:
     """The CPU caches are flushed for physical memory.
 
     Attributes:
-        own: one of our own threads flushes, not a kernel thread that may work for somebody else.
+        own: one of our own threads flushes, and not a kernel thread, which may work for another process.
     """
 
     phys: int
@@ -29,7 +29,7 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class MapFailed:
-    """A map failed: the domain has none of it."""
+    """A map failed, and the domain holds no page of it."""
 
     domain: int
     iova: int
@@ -52,7 +52,7 @@ class Unmap:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """The IOTLB of a domain was invalidated for all that was unmapped before."""
+    """The IOTLB of a domain was invalidated for all earlier unmaps."""
 
     domain: int
 

@@ -339,7 +339,7 @@ class _Judge:
                 seen.unpinned_before_sync |= seen.unpins > unpins
 
     def _is_left(self, page: Page) -> bool:
-        """Tell whether *page* is in no domain, and was not flushed after its last unmap."""
+        """Return whether *page* is in no domain, and was not flushed after its last unmap."""
         state = self._pages[page]
         if not state.exposed & ~state.flushed:
             return False

@@ -84,7 +84,7 @@ class Observer(Resource):
             if not counts:
                 self.close()
                 raise
-            self.not_observed = f"order, and page by page: {failure}"
+            self.not_observed = f"the order and the pages of the flushes: {failure}"
         except BaseException:
             self.close()
             raise

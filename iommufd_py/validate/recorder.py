@@ -49,8 +49,8 @@ class Recorded:
 
     Attributes:
         counted: the kernel's own count of each step; None where it does not count.
-        violations: wrong answers of the kernel about coherency, which are checked at once.
-        failing_domains: number of domains in which a map must have failed; otherwise the scenario shows nothing.
+        violations: wrong answers of the kernel about coherency, which are checked in each step.
+        failing_domains: number of domains in which a map must have failed; with fewer, the scenario proves nothing.
     """
 
     steps: tuple[ScenarioStep, ...]
@@ -92,7 +92,7 @@ class Recorder:
 
     def recorded(self) -> Recorded:
         """Close everything, in a last step in which nothing may be flushed, and return the record."""
-        with self.step("close what is left", rule=3, final=True):
+        with self.step("close all that is left", rule=3, final=True):
             self.iommufd.close()
         return Recorded(
             tuple(self._steps),
@@ -149,7 +149,7 @@ class Recorder:
 
     @contextmanager
     def refused(self, name: str, what: str) -> Iterator[None]:
-        """Expect EINVAL from the call in the block; a kernel that takes it breaks rule 2 in step *name*: *what*."""
+        """Expect EINVAL from the call in the block. Success is a violation *what* of rule 2 in step *name*."""
         try:
             yield
         except InvalidFieldError:

@@ -247,7 +247,7 @@ def _raw_events(records: Iterable[TraceRecord], layout: Layout, threads: Collect
 
 
 def _is_nested(last: TraceRecord | None, record: TraceRecord) -> bool:
-    """Tell whether a record belongs to a function that a probed function called with the same arguments.
+    """Return whether a record belongs to a function that a probed function called with the same arguments.
 
     ``unpin_user_pages_dirty_lock()`` calls ``unpin_user_pages()``, ``clflush_cache_range()`` its own loop.
     """

@@ -17,7 +17,7 @@ from iommufd_py.validate.steps import ScenarioStep, Violation
 
 RULES = {
     1: "a map into an IOAS with a non-coherent domain flushes each page once, before it enters any domain",
-    2: "a non-coherent domain that joins flushes each page before it enters it, wherever the page is from",
+    2: "when a non-coherent domain joins, each page is flushed before it enters the domain, from any source",
     3: "a page that was in a non-coherent domain is flushed after its last unmap and before its unpin",
 }
 
@@ -116,7 +116,7 @@ class Validation:
         return self.passes(self.outcome)
 
     def passes(self, outcome: RuleOutcome) -> bool:
-        """Tell whether an outcome is good enough for this run."""
+        """Return whether an outcome is good enough for this run."""
         return outcome is RuleOutcome.KEPT or (outcome is RuleOutcome.COUNTS_AGREE and self.counts_suffice)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One interface to the five ways in which VFIO gives a device an IO address space.
+"""One Python interface to the five ways in which VFIO gives a device an IO address space.
 
     with open_container(ContainerMode.VFIO_TYPE1V2, "0000:3b:00.0") as container, DmaBuffer(2 << 20) as buffer:
         mapping = container.map(buffer, 0x1_0000_0000)
@@ -29,7 +29,7 @@ class Container(Resource):
     device: VfioPciDevice
 
     def open_device(self, bdf: str, *, vf_token: UUID | str | None = None) -> VfioPciDevice:
-        """Open one more device, which reaches all mappings, those made before and after.
+        """Open one more device. It reaches all mappings, earlier and later ones.
 
         *vf_token* is as for :class:`VfioDevice`.
         """
@@ -81,11 +81,11 @@ class Container(Resource):
         raise NotImplementedError
 
     def dma_cc(self) -> bool:
-        """Tell whether all domains enforce cache coherency (VFIO_DMA_CC_IOMMU)."""
+        """Return whether all domains enforce cache coherency (VFIO_DMA_CC_IOMMU)."""
         raise NotImplementedError
 
     def mappings_left(self) -> int | None:
-        """Return how many more mappings the kernel allows, None for no limit.
+        """Return the number of further mappings that the kernel allows; None for no limit.
 
         VFIO's type1 has dma_entry_limit. The compatibility container has no limit and answers 2^32 - 1.
         """

@@ -21,7 +21,7 @@ class VfioDevice(VfioPciDevice, BoundDevice):
     """A PCI device bound to vfio-pci, through /dev/vfio/devices/vfioN. Closing it unbinds it from the iommufd.
 
     Args:
-        iommufd: what to bind the device to.
+        iommufd: the iommufd to bind the device to.
         bdf: PCI address, with or without the domain: ``0000:3b:00.0``, ``3b:00.0``.
         vf_token: for a virtual function whose physical function is on vfio-pci: the token that the owner of the
             physical function has set. For that physical function itself: the token to set.
@@ -49,7 +49,7 @@ class VfioDevice(VfioPciDevice, BoundDevice):
 
     @property
     def noiommu(self) -> bool:
-        """Whether no IOMMU is in front of the device: its DMA takes the addresses of :meth:`Ioas.noiommu_address`."""
+        """Whether the device has no IOMMU. Its DMA then uses the addresses of :meth:`Ioas.noiommu_address`."""
         return self.cdev.name.startswith(NOIOMMU_PREFIX)
 
     def _attach(self, pt_id: int, pasid: int | None) -> int:

@@ -15,11 +15,11 @@ from iommufd_py.vfio.region import Region
 class RegionDmabuf(Dmabuf):
     """Part of a BAR as a dma-buf. Made by ``device.export_dmabuf()``; closing the device closes it.
 
-    The memory is revoked while the device is reset, and as long as memory decoding is off in its command register.
+    The memory is revoked during a reset of the device, and while memory decoding is off in its command register.
 
     Attributes:
         region: the BAR.
-        offset: where the part starts in the BAR, in bytes.
+        offset: start of the part in the BAR, in bytes.
 
     Source: VFIO_DEVICE_FEATURE_DMA_BUF in include/uapi/linux/vfio.h; 5d74781ebc86 ("vfio/pci: Add dma-buf export
     support for MMIO regions", v6.19).
@@ -37,7 +37,7 @@ class RegionDmabuf(Dmabuf):
         if offset < 0 or size <= 0 or offset + size > region.info.size or offset % PAGE_BYTES or size % PAGE_BYTES:
             raise ArgumentValueError(
                 f"{size} bytes from offset {offset:#x} of {region!r} ({format_size(region.info.size)}) are not whole "
-                "pages inside it, and a dma-buf is whole pages"
+                "pages inside it, but a dma-buf consists of whole pages"
             )
         with self._opening():
             try:

@@ -37,5 +37,5 @@ class VfioFile(Resource):
 
     @checked
     def irq_info(self, index: IrqIndex) -> vfio.IrqInfo:
-        """Return how many interrupts of a kind the device has, 0 for none, and their flags."""
+        """Return the number of the device's interrupts of a kind, 0 for none, and their flags."""
         return vfio.device_get_irq_info(self.fileno(), index)

@@ -20,8 +20,8 @@ def open_container_file(path: Path) -> int:
     except FileNotFoundError:
         option = "CONFIG_IOMMUFD" if path == DEV_IOMMU else "CONFIG_VFIO_CONTAINER"
         raise SkipError(
-            f"there is no {path}: this kernel has no {option} or its module is not loaded; another mode of container "
-            "may be there"
+            f"there is no {path}: this kernel has no {option} or its module is not loaded; another container mode "
+            "may work"
         ) from None
     except PermissionError:
         raise ToolError(f"no permission to open {path}: run as root, or with sudo") from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""IOMMU groups, /dev/vfio/N: the older way of VFIO to a device, inside a container."""
+"""IOMMU groups, /dev/vfio/N: VFIO's older interface to a device, inside a container."""
 
 import errno
 import os
@@ -22,12 +22,12 @@ class VfioGroup(Resource):
     Args:
         container: the container, which outlives the group.
         container_fd: its file descriptor.
-        number: of the group.
+        number: number of the group.
         together: the groups of the container, by number.
         on_close: called with the group before it leaves the container.
 
     Attributes:
-        number: of the group.
+        number: number of the group.
         together: the groups of the container, by number.
     """
 
@@ -73,7 +73,7 @@ class VfioGroup(Resource):
         try:
             self._on_close(self)
         finally:
-            # The group leaves the container when its file is closed and no device of it is open.
+            # The group leaves the container when its file is closed and none of its devices is open.
             os.close(self._fd)
 
 
@@ -86,7 +86,7 @@ class VfioGroupDevice(VfioPciDevice):
         self.group = group
         self.bdf = bdf
         with self._opening():
-            # vfio_pci_core_match() of drivers/vfio/pci/vfio_pci_core.c reads the token behind the address.
+            # vfio_pci_core_match() in drivers/vfio/pci/vfio_pci_core.c reads the token after the address.
             name = bdf if vf_token is None else f"{bdf} vf_token={vf_token}"
             self._fd = vfio.group_get_device_fd(group.fileno(), name)
 
@@ -110,7 +110,8 @@ def _open_group(number: int) -> int:
     except OSError as failure:
         if failure.errno == errno.EBUSY:
             raise DeviceError(
-                f"group {number} is in use: it is open already, or a device of it is through /dev/vfio/devices "
+                f"group {number} is in use: it is open already, or one of its devices is open through "
+                "/dev/vfio/devices "
                 f"(fuser -v {node} /dev/vfio/devices/*); close that first"
             ) from None
         raise DeviceError(f"{node} cannot be opened: {failure.strerror}") from failure

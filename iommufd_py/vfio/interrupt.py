@@ -15,13 +15,14 @@ from iommufd_py.vfio.file import VfioFile
 
 
 class Interrupts(Resource):
-    """The interrupts of one kind, each wired to an eventfd. Made by ``device.enable_irqs()``; closing disables them.
+    """The interrupts of one kind, each connected to an eventfd. Made by ``device.enable_irqs()``; closing disables
+    them.
 
     INTx, MSI and MSI-X exclude one another.
 
     Args:
         index: the kind.
-        count: how many vectors, from the first. ``device.irq_info(index).count`` is how many the device has.
+        count: number of vectors, from the first. ``device.irq_info(index).count`` is the device's number.
 
     Attributes:
         eventfds: one descriptor per vector, non-blocking, for the event loop of a program.
@@ -67,7 +68,7 @@ class Interrupts(Resource):
                 limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
                 raise DeviceError(
                     f"{self.count} {self.index.name} interrupts of {self.device.name} need as many file descriptors, "
-                    f"and eventfd() fails for number {len(self.eventfds) + 1}: {failure.strerror}; ask for fewer, or "
+                    f"but eventfd() fails for number {len(self.eventfds) + 1}: {failure.strerror}; ask for fewer, or "
                     f"raise RLIMIT_NOFILE (ulimit -n), which is {limit}"
                 ) from failure
 
@@ -89,7 +90,8 @@ class Interrupts(Resource):
 
     @checked
     def wait(self, vector: int = 0, timeout: float | None = None) -> int:
-        """Return how often *vector* fired since the last call; wait for it, *timeout* seconds at most (None: for ever).
+        """Return the number of times that *vector* fired since the last call. Wait at most *timeout* seconds (None:
+        without limit).
 
         Returns 0 if the vector did not fire in that time.
         """
@@ -108,7 +110,7 @@ class Interrupts(Resource):
         self._set(IrqSetFlags.ACTION_MASK | IrqSetFlags.DATA_NONE)
 
     def unmask(self) -> None:
-        """Unmask the interrupt (INTx only), which the kernel masks each time that it fires."""
+        """Unmask the interrupt (INTx only). The kernel masks it each time that it fires."""
         self._check_open()
         self._set(IrqSetFlags.ACTION_UNMASK | IrqSetFlags.DATA_NONE)
 

@@ -18,7 +18,7 @@ def open_container(mode: ContainerMode, bdf: str, *, vf_token: UUID | str | None
 
     Raises:
         SkipError: the kernel does not have this mode.
-        DeviceError: the device is not there, not bound to vfio-pci, or in use.
+        DeviceError: the device does not exist, is not bound to vfio-pci, or is in use.
     """
     if mode is ContainerMode.IOMMUFD:
         return IoasContainer(bdf, vf_token=vf_token)

@@ -19,7 +19,7 @@ from iommufd_py.vfio.interrupt import Interrupts
 from iommufd_py.vfio.region import Region
 from iommufd_py.vfio.vf_token import parse_vf_token
 
-# Where the command register is in the configuration space.
+# Offset of the command register in the configuration space.
 _COMMAND = 0x04
 
 
@@ -119,12 +119,12 @@ class VfioPciDevice(VfioFile):
 
     @checked
     def region(self, index: RegionIndex | int) -> Region:
-        """Return a region; one that the device does not have is 0 bytes long."""
+        """Return a region. A region that the device does not have is 0 bytes long."""
         return Region(self, index)
 
     @property
     def config(self) -> Region:
-        """The configuration space, as VFIO virtualizes it."""
+        """The configuration space in VFIO's virtualized form."""
         return self.region(RegionIndex.CONFIG)
 
     @checked
@@ -140,7 +140,7 @@ class VfioPciDevice(VfioFile):
 
     @checked
     def export_dmabuf(self, index: RegionIndex | int, offset: int = 0, length: int | None = None) -> RegionDmabuf:
-        """Export *length* bytes (default: the rest) of a BAR from *offset* as a dma-buf, for other devices to reach.
+        """Export *length* bytes (default: the rest) of a BAR from *offset* as a dma-buf, which other devices can reach.
 
         Raises:
             DeviceError: the device has no such BAR, this part of it is not whole pages, or the kernel exports none.
@@ -149,7 +149,7 @@ class VfioPciDevice(VfioFile):
 
     @checked
     def set_vf_token(self, token: UUID | str) -> None:
-        """Set the token that the users of the virtual functions need to open one; it replaces the one before.
+        """Set the token with which users open the virtual functions. It replaces the old token.
 
         Raises:
             DeviceError: the device is no physical function of SR-IOV.
@@ -162,15 +162,15 @@ class VfioPciDevice(VfioFile):
             self.set_feature(DeviceFeature.PCI_VF_TOKEN, uuid.bytes)
         except UnsupportedIoctlError:
             raise DeviceError(
-                f"{self.bdf} is no physical function with SR-IOV: only such a device has a token"
+                f"{self.bdf} is no physical function with SR-IOV, and only such a function has a token"
             ) from None
 
     @checked
     def has_feature(self, feature: DeviceFeature | int, operation: FeatureOperation) -> bool:
-        """Tell whether the device supports *operation* of *feature*. The call changes nothing."""
+        """Return whether the device supports *operation* of *feature*. The call changes nothing."""
         try:
             vfio.device_feature(self.fileno(), feature | operation | FeatureOperation.PROBE)
-        # ENOTTY: no such feature; EINVAL: it has not this operation (vfio_check_feature() in include/linux/vfio.h).
+        # ENOTTY: no such feature. EINVAL: it lacks this operation (vfio_check_feature() in include/linux/vfio.h).
         except (UnsupportedIoctlError, InvalidFieldError):
             return False
         return True

@@ -83,7 +83,7 @@ class Region:
 
     @checked
     def mmap(self, offset: int = 0, length: int | None = None) -> "RegionMapping":
-        """Map *length* bytes (default: the rest) from *offset*, a multiple of the page, into this process.
+        """Map *length* bytes (default: the rest) from *offset*, a multiple of the page size, into this process.
 
         Raises:
             DeviceError: the region, or this part of it, cannot be mapped.
@@ -92,7 +92,7 @@ class Region:
 
     @checked
     def ioeventfd(self, offset: int, value: int, width: int) -> "IoEventFd":
-        """Have the kernel write *value*, *width* (1, 2, 4 or 8) bytes, at *offset* when an eventfd is signalled."""
+        """Let the kernel write *value*, *width* (1, 2, 4 or 8) bytes, at *offset* when an eventfd is signalled."""
         _check_width(width)
         self._check_range(offset, width)
         check_integer(f"{self!r}: value", value, 0, (1 << 8 * width) - 1)
@@ -112,12 +112,12 @@ class Region:
 
 
 class RegionMapping(Resource):
-    """Part of a region in the memory of this process: each access is a load or store of the device's own register.
+    """Part of a region, mapped into this process. Each access is a load or store of the device's register.
 
     An access while memory decoding is off in the device's command register ends the process with SIGBUS.
 
     Attributes:
-        user_va: where it starts in this process.
+        user_va: its address in this process.
         length: bytes.
     """
 
@@ -179,9 +179,9 @@ class RegionMapping(Resource):
 
 
 class IoEventFd(Resource):
-    """A write to a BAR that the kernel does when an eventfd is signalled. Made by ``region.ioeventfd()``.
+    """A write to a BAR by the kernel, each time an eventfd is signalled. Made by ``region.ioeventfd()``.
 
-    A hypervisor lets a guest ring a doorbell so, without an exit to user space. Closing ends it.
+    A hypervisor uses it to let a guest ring a doorbell without an exit to user space. Closing it ends the writes.
 
     Attributes:
         eventfd: the descriptor; a write of 8 bytes to it, such as by :func:`os.eventfd_write`, signals it.
@@ -228,4 +228,4 @@ class IoEventFd(Resource):
 
 def _check_width(width: int) -> None:
     if type(width) is not int or width not in _WIDTHS:
-        raise ArgumentValueError(f"an access is 1, 2, 4 or 8 bytes wide, not {width}")
+        raise ArgumentValueError(f"an access must be 1, 2, 4 or 8 bytes wide, not {width}")

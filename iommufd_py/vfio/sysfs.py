@@ -8,7 +8,7 @@ from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import entries, target_name
 
 NOIOMMU_PREFIX = "noiommu-"
-"""How the cdev of a device without an IOMMU is named: ``noiommu-vfio0``."""
+"""Prefix of the cdev's name of a device without an IOMMU: ``noiommu-vfio0``."""
 
 CDEV_NAMES = "*vfio[0-9]*"
 """The names of cdevs, with an IOMMU and without: vfio_device_set_noiommu_and_name() in drivers/vfio/vfio_main.c."""
@@ -18,15 +18,15 @@ def find_cdev(bdf: str) -> Path:
     """Return the VFIO cdev of the PCI device at the normalized address *bdf*.
 
     Raises:
-        DeviceError: no such device, not bound to vfio-pci, or a kernel without VFIO cdevs.
+        DeviceError: the device does not exist or is not bound to vfio-pci, or the kernel has no VFIO cdevs.
     """
     driver = vfio_driver(bdf)
     nodes = entries(PCI_DEVICES / bdf / "vfio-dev", CDEV_NAMES)
     if nodes:
         return Path("/dev/vfio/devices") / nodes[0].name
     raise DeviceError(
-        f"{bdf} is bound to {driver}, but this kernel gives it no cdev: CONFIG_VFIO_DEVICE_CDEV is needed and an IOMMU "
-        "(is it on? intel_iommu=on), or CONFIG_IOMMUFD_NOIOMMU"
+        f"{bdf} is bound to {driver}, but this kernel gives it no cdev: it needs CONFIG_VFIO_DEVICE_CDEV, and either "
+        "an IOMMU that is on (intel_iommu=on) or CONFIG_IOMMUFD_NOIOMMU"
     )
 
 
@@ -34,17 +34,17 @@ def vfio_driver(bdf: str) -> str:
     """Return the name of the VFIO driver that the PCI device at the normalized address *bdf* is bound to.
 
     Raises:
-        DeviceError: no such device, or it is not bound to one.
+        DeviceError: the device does not exist, or is not bound to a VFIO driver.
     """
     device = PCI_DEVICES / bdf
     if not device.exists():
         raise DeviceError(f"there is no PCI device {bdf}: 'iommufd device list' shows all")
     name = target_name(device / "driver")
     if not name:
-        raise DeviceError(f"{bdf} is bound to no driver, not to vfio-pci: 'iommufd device bind {bdf}' does that")
+        raise DeviceError(f"{bdf} is bound to no driver instead of vfio-pci: 'iommufd device bind {bdf}' binds it")
     if not name.startswith("vfio") and not (device / "vfio-dev").exists():
         raise DeviceError(
-            f"{bdf} is bound to {name}, not to vfio-pci: 'iommufd device bind {bdf}' takes it from that driver"
+            f"{bdf} is bound to {name} instead of vfio-pci: 'iommufd device bind {bdf}' takes it from that driver"
         )
     return name
 
@@ -53,10 +53,10 @@ def iommu_group_number(bdf: str) -> int:
     """Return the number of the IOMMU group of the device at the normalized address *bdf*.
 
     Raises:
-        DeviceError: no such device, it is not bound to vfio-pci, or it has no group.
+        DeviceError: the device does not exist, is not bound to vfio-pci, or has no group.
     """
     driver = vfio_driver(bdf)
     number = target_name(PCI_DEVICES / bdf / "iommu_group")
     if not number:
-        raise DeviceError(f"{bdf} is bound to {driver} but has no IOMMU group: is the IOMMU on (intel_iommu=on)?")
+        raise DeviceError(f"{bdf} is bound to {driver} but has no IOMMU group: switch the IOMMU on (intel_iommu=on)")
     return int(number)

@@ -28,8 +28,8 @@ class Type1Container(Container, MappingSpace):
 
     Args:
         bdf: address of the first device; None for none yet, which needs a *group*.
-        iommu_type: VfioExtension.TYPE1_IOMMU (v1) or TYPE1V2_IOMMU (v2). They differ in what unmap() does to a part
-            of a mapping.
+        iommu_type: VfioExtension.TYPE1_IOMMU (v1) or TYPE1V2_IOMMU (v2). They differ in unmap() of a part of a
+            mapping.
         path: /dev/vfio/vfio, or /dev/iommu for the compatibility layer.
         group: number of a group to add first, such as that of a mediated device. The kernel refuses all other calls
             on a container without a group.
@@ -37,7 +37,7 @@ class Type1Container(Container, MappingSpace):
 
     Raises:
         SkipError: the kernel has no such containers, or no VFIO groups.
-        DeviceError: the device is not there, not bound to vfio-pci, or in use.
+        DeviceError: the device does not exist, is not bound to vfio-pci, or is in use.
 
     Source: Documentation/driver-api/vfio.rst; drivers/vfio/container.c, vfio_iommu_type1.c.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tell which domains are coherent, and which of two cache flushes a domain needs. Pure.
+"""Derive the coherency of domains, and which of two cache flushes a domain needs. Pure.
 
 Do not confuse the two flushes. The page-table flush concerns the IOMMU's own tables. It is needed if the page walk does
 not snoop the CPU caches, and mainline does it. The data-page flush concerns the memory that a device reads and writes.
@@ -85,7 +85,7 @@ _DRIVERS: dict[IommuKind, tuple[bool, str, bool, str]] = {
         False,
         "the virtio driver enforces coherency for no domain",
         False,
-        "mappings go to the host as requests, there are no page tables here",
+        "mappings go to the host as requests, so there are no page tables here",
     ),
 }
 

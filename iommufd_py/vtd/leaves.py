@@ -8,10 +8,10 @@ from pathlib import Path
 _DEBUGFS = Path("/sys/kernel/debug/iommu/intel")
 _PFN_SHIFT = 12
 MAX_BYTES = 64 << 20
-"""The longest range that is read: 16,384 leaves of 4K."""
+"""The longest range to read: 16,384 leaves of 4K."""
 
-# domain_translation_struct shows PML5E, PML4E, PDPE, then PDE and PTE only where the walk goes on: a line's columns
-# behind the IOVA tell the level of its leaf (drivers/iommu/intel/debugfs.c, dump_page_info()).
+# domain_translation_struct shows PML5E, PML4E and PDPE, and shows PDE and PTE only if the walk reaches them. So the
+# number of columns after the IOVA gives the level of the leaf (drivers/iommu/intel/debugfs.c, dump_page_info()).
 _BYTES_BY_COLUMNS = {3: 1 << 30, 4: 2 << 20, 5: 4 << 10}
 
 

@@ -26,7 +26,7 @@ CAP = (
     Field("PSI", 39, "page-selective invalidation"),
     Field("SSLPS", 34, "large pages in the second stage: bit 0 2M, bit 1 1G (SLLPS)", 4),
     Field("FRO", 24, "offset of the fault recording registers, in 16 bytes", 10),
-    Field("ISOCH", 23, "serves isochronous traffic; reserved since revision 1.3"),
+    Field("ISOCH", 23, "supports isochronous traffic; reserved since revision 1.3"),
     Field("ZLR", 22, "zero-length reads of write-only pages succeed"),
     Field("MGAW", 16, "width of a guest address in bits, less one", 6),
     Field("SAGAW", 8, "depths of second-stage page tables: bit 1 3 levels, bit 2 4 levels, bit 3 5 levels", 5),

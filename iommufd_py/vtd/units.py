@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The DMAR units of this machine, from sysfs, and the mode each translates in, from debugfs."""
+"""Read the DMAR units of this machine from sysfs, and their translation modes from debugfs."""
 
 import re
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ class DmarUnit:
     """One DMA remapping unit.
 
     Attributes:
-        name: the kernel's, as in its log: ``dmar0``.
+        name: the kernel's name of the unit, as in its log: ``dmar0``.
         address: physical address of its registers.
-        version: of the architecture, ``major.minor``.
+        version: version of the architecture, ``major.minor``.
         capabilities: CAP and ECAP.
-        domains_supported: domain ids it has.
-        domains_used: domain ids taken now.
-        scalable: whether it translates in scalable mode; None where neither the registers nor debugfs tell.
+        domains_supported: number of its domain ids.
+        domains_used: number of domain ids in use.
+        scalable: whether it translates in scalable mode; None if neither the registers nor debugfs show that.
         devices: addresses of the PCI functions behind it.
 
     Source: drivers/iommu/intel/iommu.c, intel_iommu_attrs.
@@ -80,7 +80,7 @@ def _translation_modes() -> dict[str, bool]:
 
 
 def parse_translation_modes(dump: str) -> dict[str, bool]:
-    """Return by unit whether its root table is one of scalable mode, from debugfs' ``iommu_regset``."""
+    """Return for each unit whether it uses scalable mode, from debugfs' ``iommu_regset``."""
     modes: dict[str, bool] = {}
     unit = ""
     for line in dump.splitlines():

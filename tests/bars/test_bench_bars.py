@@ -2,8 +2,8 @@
 """The speed of the benchmark's loop and of the objects, each compared with a required speed.
 
 Blocks of both run in turn, in the order ABBA, and are compared only with their neighbours, so that neither a busy host
-nor a slow drift favours one of the two. The plain C is loaded into this process. As a separate process it would have a
-bias: on an emulated CPU the places of a process's pages change its times by some percent.
+nor a slow drift favours one of the two. The plain C is loaded into this process. A separate process would have a bias:
+on an emulated CPU the addresses of its pages change its times by some percent.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ Block = Callable[[], list[float]]
 
 def ratios(ours: Block, theirs: Block, pairs: int) -> list[float]:
     """Return the median ratio of each figure of a block, ours divided by theirs."""
-    ours(), theirs()  # the first maps build the page tables
+    ours(), theirs()  # The first maps build the page tables.
     found = []
     for _ in range(pairs):
         a, b, c, d = ours(), theirs(), theirs(), ours()
@@ -43,7 +43,7 @@ def ratios(ours: Block, theirs: Block, pairs: int) -> list[float]:
 
 
 def best_of_three(trial: Callable[[], float], bar: float) -> float:
-    """Return the lowest of up to three trials: slow code is slow in all of them, a busy host only in some."""
+    """Return the lowest of up to three trials: slow code is slow in all trials, a busy host only in some."""
     best = float("inf")
     for _ in range(3):
         best = min(best, trial())
@@ -53,8 +53,8 @@ def best_of_three(trial: Callable[[], float], bar: float) -> float:
 
 
 def middle(samples: Sequence[int]) -> float:
-    """Return the mean without a tenth at either end: outliers do not move it, and it is finer than the clock, whose
-    steps under User-Mode Linux, of 256 ns, are 2 % of a small map and of its median.
+    """Return the mean without a tenth at either end. Outliers do not move it, and it is finer than the clock: a tick of
+    256 ns under User-Mode Linux is 2 % of the median of a small map.
     """
     return float(trim_mean(samples, 0.1))
 
@@ -105,7 +105,8 @@ def test_flushing_more_takes_longer() -> None:
     need(can_flush(), "needs a CPU with CLFLUSHOPT")
     with DmaBuffer(16 << 20) as buffer:
         part, whole = (min(flush(buffer.user_va, length, "dirty", 20)) for length in (1 << 20, buffer.length))
-    # Not 16: both contain two clock reads, and some lines of the larger buffer are in memory again already.
+    # The factor is below 16, because both times contain two clock reads, and some lines of the larger buffer have
+    # already left the caches.
     assert whole > 4 * part > 0
 
 
@@ -140,7 +141,8 @@ def test_objects_are_nearly_as_fast_as_c(iommufd: Iommufd, size: int, rounds: in
             map_ns, unmap_ns = [], []
             for _ in range(rounds):
                 start = clock_ns()
-                ioas.map(worker.buffer, worker.iova)  # the same memory: its physical runs are part of the time
+                # Both use the same memory, because its physical runs affect the time.
+                ioas.map(worker.buffer, worker.iova)
                 mapped = clock_ns()
                 ioas.unmap(worker.iova, size)
                 map_ns.append(mapped - start)

@@ -19,7 +19,7 @@ from tests.conftest import need_mock_driver
 
 REPEATS, AT_LEAST = 20, 19
 PROCESSES = 40
-# Two groups of 20 whose medians scatter by more cannot show 5 % with an interval of 99 % nearly every time.
+# With a larger scatter of the medians, two groups of 20 cannot reliably show 5 % with a 99 % interval.
 FINDABLE = 0.03
 
 

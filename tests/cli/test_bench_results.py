@@ -51,7 +51,7 @@ def test_threshold_decides_the_exit_status(cli: Cli, stock: str, patched: str) -
     assert done.returncode == 1
     assert "slower" in done.stdout
     assert done.stderr == ""
-    # a faster row is no failure
+    # A faster row is no failure.
     assert cli("bench", "compare", patched, stock, "--threshold", "10").returncode == 0
 
 

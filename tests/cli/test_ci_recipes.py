@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The CI recipes of the documentation: what a runner would do with them, as far as it needs no kernel."""
+"""The CI recipes of the documentation: the steps of a runner that need no kernel."""
 
 import re
 import subprocess

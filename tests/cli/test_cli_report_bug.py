@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd report-bug`: what is in the archive, and what is not."""
+"""`iommufd report-bug`: the contents of the archive, without data that identifies the machine."""
 
 import json
 import os
@@ -13,8 +13,8 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def read(archive: Path) -> dict[str, str]:
-    with tarfile.open(archive) as opened:
-        files = {member.name: opened.extractfile(member) for member in opened}
+    with tarfile.open(archive) as archive_file:
+        files = {member.name: archive_file.extractfile(member) for member in archive_file}
         return {name.removeprefix("iommufd-bug/"): file.read().decode() for name, file in files.items() if file}
 
 

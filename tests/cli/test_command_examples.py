@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The examples of the reference that any machine can run; and that every command has one."""
+"""The examples of the reference that any machine can run. Every command must have an example."""
 
 import subprocess
 from collections.abc import Callable

@@ -30,7 +30,7 @@ _SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
     max_examples=6,
 )
-# What the kernel cannot pass in a command line: NUL. Bytes that are not UTF-8 arrive as surrogates.
+# The kernel cannot pass NUL in a command line. Bytes that are not UTF-8 arrive as surrogates.
 _CHARACTERS = st.characters(exclude_characters="\0", codec="utf-8") | st.sampled_from("\udc80\udcff\x1b\r\n\t٤²")
 _TEXT = st.text(_CHARACTERS, max_size=12) | st.sampled_from(["x" * 5000, "9" * 5000, "nan", "None", " "])
 _NOT_A_NUMBER = st.sampled_from(
@@ -63,7 +63,7 @@ def leaves(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tupl
 
 
 def wrong(kind: click.ParamType[Any]) -> st.SearchStrategy[str] | None:
-    """Return texts that are no value of a type; None for a type that takes every text."""
+    """Return texts that are no value of a type; None for a type that accepts every text."""
     match kind:
         case Values():
             inner = wrong(kind._each)
@@ -81,7 +81,7 @@ def wrong(kind: click.ParamType[Any]) -> st.SearchStrategy[str] | None:
             return st.just("")
         case click.Path() if kind.exists:
             return st.sampled_from(["", "/nonexistent", "x" * 300, "/etc/passwd/x"])
-        case _ if kind.name == "number" or kind.name == "size":  # the axes that have a word besides
+        case _ if kind.name == "number" or kind.name == "size":  # These axes also accept a word.
             return _NOT_A_NUMBER
     return None
 
@@ -98,7 +98,7 @@ def _is_value(kind: click.ParamType[Any], text: str) -> bool:
     return True
 
 
-# One right value of each type, for what a command needs besides.
+# One right value of each type, for the other required options of a command.
 _RIGHT = {"bdf": "0000:00:1f.7", "file": "/dev/null", "shell": "bash"}
 
 
@@ -136,7 +136,7 @@ def test_every_bad_value_is_wrong_usage(
     @_SETTINGS
     @given(strategy)
     def refuses(value: str) -> None:
-        # An option comes first: behind an argument it can belong to the command that `lab run` or `trace` runs.
+        # The option comes first: after an argument it could belong to the command that `lab run` or `trace` runs.
         needed = _needed(command, parameter)
         option = isinstance(parameter, click.Option)
         typed = [f"{parameter.opts[0]}={value}", *needed] if option else [*needed, "--", value]
@@ -152,7 +152,7 @@ def test_every_bad_value_is_wrong_usage(
 
 
 def test_every_option_with_a_restricted_value_is_tried() -> None:
-    """A type that the strategies do not know would leave its options out: what they leave out must take any text."""
+    """The strategies leave out the options of unknown types. Every option that is left out must accept any text."""
     for words, command in leaves(main.iommufd):
         for parameter in command.params:
             if getattr(parameter, "is_flag", False) or wrong(parameter.type) is not None:
@@ -164,7 +164,7 @@ def test_every_option_with_a_restricted_value_is_tried() -> None:
 
 
 def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Return the path of every value in a document, but of a list's first two only."""
+    """Return the path of every value in a document. Of a list only the first two elements count."""
     pairs = node.items() if isinstance(node, dict) else list(enumerate(node))[:2] if isinstance(node, list) else ()
     for key, value in pairs:
         yield (*path, key)
@@ -198,7 +198,7 @@ def test_every_damaged_result_is_refused_or_read(changes: list[tuple[tuple[Any, 
             assert "bug of iommufd-py" not in err
             if status:
                 (line,) = err.splitlines()
-                # A result that can be read need not have a row in common with the other one.
+                # A readable result need not have a row in common with the other one.
                 named = "" if words[0] == "compare" else f"{file} "
                 assert line.startswith(f"iommufd: error: {named}"), line
 
@@ -208,7 +208,7 @@ def _put(node: Any, path: tuple[Any, ...], value: Any) -> None:
         try:
             node = node[key]
         except (KeyError, IndexError, TypeError):
-            return  # an earlier change took it away
+            return  # An earlier change removed it.
     if not isinstance(node, list if isinstance(path[-1], int) else dict):
         return
     if isinstance(node, list) and path[-1] >= len(node):

@@ -149,7 +149,7 @@ class Lab:
             lender.close()
 
     def holders(self) -> dict[str, str]:
-        """Return who holds each place that is lent."""
+        """Return the holder of each lent place."""
         with self.lender() as lender:
             return {name: holder for name in self.hosts if (holder := lender.holder(name))}
 

@@ -69,7 +69,7 @@ def test_machine(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_incoherent_machine_with_memory_above_4_gib_and_wbinvd(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that `iommufd lab run` has no options for. The others are jobs of ./scripts/test."""
+    """`iommufd lab run` has no options for this machine. The other machines are jobs of ./scripts/test."""
     build_emulator(Silent())
     machine = Machine(incoherent=True, memory_bytes=6 << 30, options=("clearcpuid=ss",))
     run_there("incoherent", machine, monkeypatch, "patched")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Boots User-Mode Linux. What is asserted here is what a user of `iommufd lab run --native` relies on."""
+"""Boot User-Mode Linux, and check the promises of `iommufd lab run --native` to its user."""
 
 import os
 import re
@@ -55,7 +55,7 @@ def descendants(pid: int) -> set[int]:
         try:
             parent, children = int(path.parts[2]), path.read_text().split()
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended while we looked
+            continue  # The process ended in between.
         if parent == pid:
             found |= {one for child in children for one in descendants(int(child))}
     return found
@@ -122,7 +122,8 @@ def test_nothing_of_this_machine_can_be_written_but_the_current_directory(
 def test_no_privilege_is_needed(image: Path, shared: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("every test here shows it")
-    # Nobody gets what he may not be able to reach where it is: the interpreter, this package, and what that imports.
+    # The user nobody may have no access to the original directories of the interpreter, this package, and the packages
+    # that it imports. So they are mounted below a directory that nobody can access.
     sources = {"base": sys.base_prefix, "site": sysconfig.get_path("platlib"), "code": Path(kernel.__file__).parents[2]}
     for name in sources:
         (shared / name).mkdir()
@@ -202,7 +203,7 @@ def test_a_report_fails_a_command_that_succeeded(image: Path, level: int, report
 
 
 def test_a_panic_is_a_failure_and_its_log_is_kept(image: Path) -> None:
-    # The first process cannot power off, and no kernel goes on without that process.
+    # The first process cannot power off, and a kernel panics without that process.
     python = os.path.realpath(sys.executable)
     result, stdout, _ = run(image, "sh", "-c", f"mount --bind /bin/false {python}; echo before")
     assert stdout == "before\n"
@@ -235,7 +236,7 @@ def test_what_runs_on_in_the_background_does_not_hold_it(image: Path) -> None:
 
 
 def start_sleeping(image: Path, shared: Path) -> "subprocess.Popen[bytes]":
-    """Start a guest and wait until its command runs, which will not end by itself."""
+    """Start a guest and wait until its command runs. The command does not end by itself."""
     child = subprocess.Popen(
         [
             *DEFAULT_SIGNALS,
@@ -253,7 +254,7 @@ def start_sleeping(image: Path, shared: Path) -> "subprocess.Popen[bytes]":
 def test_no_process_is_left_behind(image: Path, shared: Path, number: int) -> None:
     child = start_sleeping(image, shared)
     family = descendants(child.pid)
-    assert len(family) > 2  # the tool, the kernel, and a process for each address space in the guest
+    assert len(family) > 2  # These are the tool, the kernel, and a process for each address space in the guest.
     child.send_signal(number)
     _, errors = child.communicate(timeout=patience(60))
     assert child.returncode != 0

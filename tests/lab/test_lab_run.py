@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Boots guests. What is asserted here is what a user of `iommufd lab run` relies on."""
+"""Boot guests, and check the promises of `iommufd lab run` to its user."""
 
 import os
 import re
@@ -43,7 +43,7 @@ def qemus(shared: Path) -> list[int]:
         try:
             words = path.read_bytes()
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended while we looked
+            continue  # The process ended in between.
         if b"qemu-system" in words and str(shared).encode() in words:
             found.append(int(path.parent.name))
     return found

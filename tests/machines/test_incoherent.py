@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The machine where DMA need not snoop the CPU caches: each transition of a line, and the kernel's flushes."""
+"""The machine whose DMA can bypass the CPU caches: each transition of a line, and the kernel's flushes."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def type1_harness() -> Iterator[CoherencyHarness]:
 
 @dataclass
 class Line:
-    """A buffer that stays mapped for the device, so that the kernel flushes nothing of it between two accesses."""
+    """A buffer that stays mapped for the device, so that the kernel does not flush it between two accesses."""
 
     buffer: DmaBuffer
     view: memoryview
@@ -175,7 +175,7 @@ def test_a_store_of_one_cpu_is_flushed_by_another(line: Line) -> None:
 
 @alone
 def test_memory_above_4_gib(line: Line) -> None:
-    """If the guest has such memory: another part of the same RAM, at another address."""
+    """Memory above 4 GiB, if the guest has any, is another part of the same RAM at another address."""
     if os.sysconf("SC_PHYS_PAGES") * PAGE < 3 << 30:
         pytest.skip("this guest has no memory above 4 GiB")
     page = next(page for page, frame in enumerate(line.buffer.frames()) if frame >= 4 << 30 >> 12)
@@ -188,7 +188,7 @@ def test_memory_above_4_gib(line: Line) -> None:
 
 @alone
 def test_wbinvd_writes_back_what_is_dirty_and_drops_the_rest(line: Line) -> None:
-    """Linux executes it when a memory type range is added, on CPUs without self-snoop (maybe_flush_caches())."""
+    """Linux executes WBINVD when a memory type range is added, on CPUs without self-snoop (maybe_flush_caches())."""
     if "clearcpuid=ss" not in Path("/proc/cmdline").read_text():
         pytest.skip("for the guest with the option clearcpuid=ss: Linux executes no WBINVD on others")
     line.store(0, bytes(range(LINE)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""On a machine without an IOMMU: a device in an IOAS all the same, and the physical addresses that it takes for DMA."""
+"""A device in an IOAS on a machine without an IOMMU, and the physical addresses that it uses for DMA."""
 
 import errno
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from iommufd_py.mock import MockDevice
 from tests.waiting import wait_until
 
 PAGE = 4096
-# With a mask of 64 bits; those of every machine reach 256 MiB.
+# This edu device has a DMA mask of 64 bits. The masks of the lab's usual devices reach only 256 MiB.
 EDU = "0000:00:1b.0"
 # docs/specs/edu.rst of QEMU: the registers of its DMA, its buffer, and the bits of its command.
 SOURCE, DESTINATION, COUNT, COMMAND = 0x80, 0x88, 0x90, 0x98
@@ -66,7 +66,7 @@ def test_an_address_is_where_the_page_is(device: VfioDevice) -> None:
         for page, frame in enumerate(frames):
             one = ioas.noiommu_address(mapping.iova + page * PAGE + 0x123, 0x10)
             assert (one.start, one.length) == (frame * PAGE + 0x123, 0x10)
-        # As long as the frames follow one another, and no longer.
+        # The range ends where the frames are no longer consecutive.
         run = 1
         while run < len(frames) and frames[run] == frames[run - 1] + 1:
             run += 1

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Virtual functions of an NVMe controller, and the tokens that their users need while VFIO has the physical function.
+"""Virtual functions of an NVMe controller, and the tokens that their users need while vfio-pci has the physical
+function.
 
 The first three are the cases of tools/testing/selftests/vfio/vfio_pci_sriov_uapi_test.c, each in five modes of
 container and with three tokens.
@@ -29,7 +30,8 @@ from iommufd_py.dma import engine_for
 PF = "0000:00:17.0"
 FIRST, SECOND = "52ac9bff-3a88-4fbd-901a-0d767c3b6c97", "88594674-90a0-47a9-aea8-9d9b352ac08a"
 SYSFS = Path("/sys/bus/pci/devices") / PF
-# Off by default, and then vfio-pci answers ENOENT: vfio_pci_sriov_configure() in drivers/vfio/pci/vfio_pci.c.
+# The parameter is off by default, and then vfio-pci answers ENOENT: vfio_pci_sriov_configure() in
+# drivers/vfio/pci/vfio_pci.c.
 ENABLE_SRIOV = Path("/sys/module/vfio_pci/parameters/enable_sriov")
 
 
@@ -61,7 +63,7 @@ def pf_open(mode: ContainerMode) -> Iterator[Container]:
 
 
 def opens(container: Container, vf: str, token: str | None, right: bool) -> None:
-    """Open the virtual function in the container of the physical one; that must succeed just with the right token."""
+    """Open the virtual function in the container of the physical one; that must succeed only with the right token."""
     if right:
         container.open_device(vf, vf_token=token).close()
         return
@@ -81,7 +83,7 @@ def test_init_token_match(vf: str, mode: ContainerMode, token: str | None) -> No
 
 @TOKENS
 def test_pf_early_close(vf: str, mode: ContainerMode, token: str | None) -> None:
-    """The token stays with the physical function after that is closed."""
+    """The token remains valid after the physical function is closed."""
     with pf_open(mode) as container:
         container.device.close()
         opens(container, vf, token, token == FIRST)
@@ -94,8 +96,9 @@ def test_override_token(vf: str, mode: ContainerMode, token: str | None) -> None
         opens(container, vf, token, token == SECOND)
 
 
-def test_a_token_that_the_owner_does_not_set_is_of_chance(vf: str) -> None:
-    """vfio-pci makes one when it takes the physical function, so that nobody knows it; the next owner sets another."""
+def test_a_token_that_the_owner_does_not_set_is_random(vf: str) -> None:
+    """vfio-pci makes a random token when it takes the physical function. Nobody knows it until an owner sets another
+    one."""
     with Iommufd() as iommufd, VfioDevice(iommufd, PF) as physical:
         physical.set_vf_token(UUID(SECOND))
         with Iommufd() as others, pytest.raises(IommufdError, match="VF token"):
@@ -112,7 +115,7 @@ def test_a_virtual_function_has_no_token_of_its_own(vf: str) -> None:
 
 
 def test_both_functions_map_at_the_same_address(vf: str, mode: ContainerMode) -> None:
-    """Each has an IOMMU group of its own, so each in a container of its own has its own addresses."""
+    """Each function has its own IOMMU group, so in its own container it has its own addresses."""
     with (
         pf_open(mode) as first,
         open_container(mode, vf, vf_token=FIRST) as second,

@@ -13,9 +13,9 @@ PAGE = 4096
 
 @pytest.fixture(scope="session", autouse=True)
 def _kernel_checks_the_order() -> Iterator[None]:
-    """Have a kernel with the series check the order of flush, map, unmap and unpin in every test.
+    """Let a kernel with the series check the order of flush, map, unmap and unpin in every test.
 
-    What it finds is a report in the kernel log, which fails the test.
+    A fault is a report in the kernel log, which fails the test.
     """
     switch = Path("/sys/module/iommufd/parameters/test_flush_order")
     if not switch.exists():

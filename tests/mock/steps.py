@@ -13,7 +13,7 @@ from iommufd_py.mock import PAGE_BYTES
 from tests.mock.areas import CPU_PAGE, Area
 from tests.mock.model import Model, Refused
 
-# How much of each buffer is mapped. The buffers start at multiples of it.
+# The number of mapped bytes of each buffer. The buffers start at multiples of it.
 SPAN = 32 * CPU_PAGE
 
 IOASES = ("ioas0", "ioas1", "ioas2")

@@ -55,7 +55,7 @@ def measured(iommufd: Iommufd) -> Callable[[Point], Row]:
 def test_workload_does_what_it_says(
     measured: Callable[[Point], Row], iommufd: Iommufd, point: Point, operations: tuple[str, ...], pinned: int
 ) -> None:
-    """The pinned bytes, and the flushes of a patched kernel, show that the operation is the intended one."""
+    """The pinned bytes, and the flushes of a patched kernel, show that the operation is right."""
     row = measured(point)
     assert row.operations == operations
     (run,) = row.runs
@@ -243,7 +243,7 @@ if __name__ == "__main__":
 
 
 def test_a_fault_is_noticed(iommufd: Iommufd) -> None:
-    """IOMMU_OPTION writes its answer, the first time to a page that is not present."""
+    """IOMMU_OPTION writes its answer; the first time the page is not present."""
     loop = Loop([empty_ioctl(iommufd.fileno())])
     (batch,) = loop.run(5)
     assert not any(flags & FAULTED for flags in batch.disturbances[1:])

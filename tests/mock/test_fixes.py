@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Faults of mainline that iommufd_py/lab/patches/*/fixes mends, as far as a guest can show them."""
+"""Faults of mainline that iommufd_py/lab/patches/*/fixes repair, as far as a guest can show them."""
 
 import itertools
 import mmap

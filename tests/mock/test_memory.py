@@ -87,7 +87,8 @@ def test_too_many_huge_pages_says_how_to_get_them() -> None:
 
 
 def test_command_that_enlarges_a_pool_in_use_is_right() -> None:
-    """Somebody holds most of the pool: the remedy takes no free page away, and then the same buffer is made."""
+    """Another user holds most of the pool. The remedy takes no free page away, and afterwards the same buffer is
+    possible."""
     need_huge_pages()
     pool = FREE_2M.with_name("nr_hugepages")
     before, free = int(pool.read_text()), free_huge_pages()

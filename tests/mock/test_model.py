@@ -169,7 +169,7 @@ class KeepsPinsOnUnmap(Model):
 
 
 class PinsWhatIsNotReadable(Model):
-    """Pins without a check of the access rights."""
+    """Pins pages without a check of the access rights."""
 
     def pin(self, name: str, access: str, iova: int, length: int, memory: str, offset: int, write: bool) -> None:
         try:

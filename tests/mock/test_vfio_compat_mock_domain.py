@@ -74,7 +74,7 @@ def test_get_info(fd: int) -> None:
             offset = following
 
     cap_offset_at = ffi.offsetof("struct vfio_iommu_type1_info", "cap_offset")
-    ask(cap_offset_at)  # like programs from before there were capabilities
+    ask(cap_offset_at)  # Programs from the time before capabilities do this.
     size = size_of("vfio_iommu_type1_info")
     wanted = struct.unpack_from("=I", ask(size))[0]
     assert wanted > size

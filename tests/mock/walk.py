@@ -177,6 +177,6 @@ def iova_granule() -> int:
 
 
 def checks_pieces() -> bool:
-    """Tell whether this kernel checks each piece of a copied range, as the fix with the flush series does."""
+    """Return whether this kernel checks each piece of a copied range, as the fix with the flush series does."""
     with Iommufd() as iommufd:
         return flush_count(iommufd) is not None

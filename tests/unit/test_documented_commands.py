@@ -65,7 +65,7 @@ def parsed(arguments: Sequence[str]) -> Iterator[str]:
         yield str(name)
         command = found
         context = command.make_context(name, list(rest), parent=context)
-    # the command that another command runs, in a guest or while it traces
+    # This command is run by another one, in a guest or during a trace.
     inner = context.params.get("command") or ()
     if inner and inner[0] == "iommufd":
         yield from parsed(inner[1:])
@@ -90,7 +90,7 @@ def any_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stands_for(line: str) -> bool:
-    """Tell whether a line has placeholders or omissions."""
+    """Return whether a line has placeholders or omissions."""
     return bool(re.search(r"\b(COMMAND|OPTIONS|SHELL|NAME|FILE|FILES|BDF|SERIES|SCENARIO|TREE|N)\b|\.\.\.|\$", line))
 
 
@@ -154,5 +154,5 @@ def test_commands_of_a_ci_script(script: Path, tmp_path: Path) -> None:
 def test_scripts_that_the_pages_name_exist() -> None:
     for page in PAGES:
         for name in re.findall(r"\bscripts/([\w.]*\w)", page.read_text()):
-            if not name.endswith(".pl"):  # those are the kernel's
+            if not name.endswith(".pl"):  # Those commands belong to the kernel.
                 assert os.access(ROOT / "scripts" / name, os.X_OK), f"{page.name} names scripts/{name}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every JSON document of the tool has a published schema, and the check of documents finds what is wrong."""
+"""Every JSON document of the tool has a published schema, and the check of documents finds errors."""
 
 import json
 import re

@@ -23,7 +23,7 @@ def any_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def texts_of(source: str) -> Iterator[str]:
-    """Yield the string constants of a module but for docstrings, an f-string with X for each value."""
+    """Yield the string constants of a module except docstrings. In an f-string, X replaces each value."""
     tree = ast.parse(source)
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -39,14 +39,14 @@ def printed(source: str) -> Iterator[str]:
     """Yield the calls of the tool that the texts of a module quote."""
     for text in texts_of(source):
         for line in _QUOTED.findall(" ".join(text.split())):
-            # What a value stands for is known only when the message is printed: most are addresses.
+            # The values are known only when the message is printed. Most are addresses.
             yield re.sub(r"(?<!\w)X(?!\w)", "0000:3b:00.0", line)
 
 
 def check(arguments: Sequence[str], where: str) -> None:
-    """Fail if a command or an option does not exist. A message may leave out what the reader fills in."""
+    """Fail if a command or an option does not exist. A message may leave out values that the reader fills in."""
     if all(word.startswith("-") for word in arguments):
-        return  # 'iommufd -v': an option of every command
+        return  # The option -v works with every command.
     try:
         list(parsed(arguments))
     except (click.exceptions.Exit, click.MissingParameter):

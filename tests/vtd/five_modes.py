@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A walk of random maps and unmaps, and what each of the five modes of container must answer to each step.
+"""A walk of random maps and unmaps, and the right answer of each of the five container modes to each step.
 
-All modes keep the same set of mappings and answer alike, but for the differences below. They are data with their
-source: whoever finds that a mode answers otherwise has found a bug or a new difference.
+All modes keep the same set of mappings and give the same answers, except for the differences below. Each difference
+names its source. Any other difference is a bug or a new difference.
 """
 
 import errno
@@ -18,11 +18,11 @@ from iommufd_py.dma import DmaEngine
 PAGE = 4096
 BASE = 0x10_0000
 PAGES = 32
-"""The IOVAs of the walk are so many pages from BASE."""
+"""Number of pages of IOVA space in the walk, from BASE."""
 
 
 class Bisected(Enum):
-    """What becomes of an unmap whose range holds a part of a mapping."""
+    """The effect of an unmap whose range contains a part of a mapping."""
 
     REFUSED = "the whole call is refused with EINVAL"
     REFUSED_LATE = "ENOENT, after the mappings below the first such one are unmapped"
@@ -32,12 +32,12 @@ class Bisected(Enum):
 
 @dataclass(frozen=True)
 class Manners:
-    """How a mode differs from the others.
+    """The special behaviour of a mode.
 
     Attributes:
-        bisected: what becomes of a range with a part of a mapping.
+        bisected: the effect of an unmap whose range contains a part of a mapping.
         empty: the errno of an unmap of a range without a mapping, 0 for success.
-        source: where that stands.
+        source: the place in the kernel's source.
     """
 
     bisected: Bisected
@@ -61,7 +61,8 @@ MANNERS = {
 
 @dataclass(frozen=True)
 class Step:
-    """One call: map *count* pages of the buffer from *page*, at *page* of the IOVAs; or unmap that range."""
+    """One call. It maps *count* pages of the buffer from *page* at the same page of the IOVAs, or it unmaps that
+    range."""
 
     maps: bool
     page: int
@@ -76,7 +77,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a call came to: an errno, 0 for success, and the bytes that it unmapped."""
+    """The answer to a call: an errno, 0 for success, and the number of unmapped bytes."""
 
     errno: int
     unmapped: int = 0
@@ -86,7 +87,7 @@ class Answer:
 
 
 def steps(seed: int, count: int) -> Iterator[Step]:
-    """Yield *count* steps, the same for a seed whatever a mode answers."""
+    """Yield *count* steps. They depend on the seed only, and not on the answers of a mode."""
     chance = random.Random(seed)
     for _ in range(count):
         size = min(chance.choice((1, 1, 2, 3, 5, 8)), PAGES)
@@ -95,13 +96,13 @@ def steps(seed: int, count: int) -> Iterator[Step]:
 
 @dataclass
 class Model:
-    """The mappings of a container of some manners, by their first page."""
+    """The mappings of a container with the given *Manners*, by their first page."""
 
     manners: Manners
     mapped: dict[int, int] = field(default_factory=dict)
 
     def take(self, step: Step) -> Answer:
-        """Change the mappings as the step does, and return what the kernel must answer."""
+        """Apply the step to the mappings, and return the right answer of the kernel."""
         hit = sorted((page, count) for page, count in self.mapped.items() if _overlap(step, page, count))
         if step.maps:
             if hit:
@@ -155,11 +156,12 @@ def _inside(step: Step, page: int, count: int) -> bool:
 
 
 def play(container: Container, buffer: DmaBuffer, step: Step) -> Answer:
-    """Have the kernel take a step."""
+    """Execute a step on the kernel, and return its answer."""
     iova, length = BASE + step.page * PAGE, step.count * PAGE
     try:
         if step.maps:
-            # Not as an object, which would know the mappings of the container and unmap what is left of them.
+            # This uses the ioctl, because the object Container would keep track of the mappings and unmap the rest of
+            # them.
             container.map_user_va(buffer.user_va + step.page * PAGE, length, iova)
             return Answer(0)
         return Answer(0, container.unmap(iova, length))

@@ -62,7 +62,7 @@ def _everything_is_as_it_was(all_given_back: None) -> Iterator[None]:
     before = pci.list_devices()
     yield
     left = pci.remembered()
-    for bdf in left:  # otherwise every test after a failed one would fail too
+    for bdf in left:  # Otherwise every test after a failed one would fail too.
         pci.restore(bdf)
     assert left == ()
     assert pci.list_devices() == before
@@ -289,7 +289,7 @@ class TestKilled:
             while self.sysfs_driver() == before:
                 assert process.poll() is None
             process.send_signal(signal.SIGKILL)
-        if NVME_DEVICE in pci.remembered():  # the process had not finished
+        if NVME_DEVICE in pci.remembered():  # The process had not finished.
             assert cli("device", "restore", NVME_DEVICE).returncode == 0
         assert driver() == "nvme"
         wait_for_disk()
@@ -311,7 +311,7 @@ class TestKilled:
         with errors.open("w") as stderr:
             process = subprocess.Popen(
                 [IOMMUFD, *command, "--device", NVME_DEVICE, "--bind"],
-                stdin=subprocess.PIPE,  # the command holds the device and never ends
+                stdin=subprocess.PIPE,  # The command holds the device and never ends.
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
             )

@@ -28,7 +28,10 @@ def _devices_are_left_as_they_were(bdf: str) -> Iterator[None]:
     ("arguments", "texts"),
     [
         (("--device", "0000:ff:1f.7"), ("no PCI device 0000:ff:1f.7", "iommufd device list")),
-        (("--device", "0000:00:1f.0"), ("is bound to no driver, not to vfio-pci", "iommufd device bind 0000:00:1f.0")),
+        (
+            ("--device", "0000:00:1f.0"),
+            ("is bound to no driver instead of vfio-pci", "iommufd device bind 0000:00:1f.0"),
+        ),
         (("--device", "0000:ff:1f.7", "--bind"), ("no PCI device 0000:ff:1f.7",)),
         (("--device", "{bdf}", "--iova", "0xfee00000"), ("EINVAL", "outside the IOAS's allowed ranges")),
         (("--device", "{bdf}", "--iova", "0x100000800"), ("EINVAL", "misaligned")),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every example in --help works as it is written, on the lab's machine, one after the other."""
+"""Every example in --help works unchanged on the lab's machine. They run one after the other."""
 
 import importlib
 import os

@@ -111,7 +111,7 @@ def test_closing_a_buffer_unmaps_it(container: Container) -> None:
 
 def test_closing_a_container_closes_all(mode: ContainerMode, bdf: str) -> None:
     with DmaBuffer(PAGE) as buffer:
-        for _ in range(3):  # a group that stayed open could not be opened again
+        for _ in range(3):  # If the group stayed open, a second open would fail.
             container = need_container(mode, bdf)
             mapping = container.map(buffer, IOVA)
             device = container.device
@@ -223,7 +223,7 @@ def test_wrong_type_is_refused(bdf: str, path: object) -> None:
     for wrong in (VfioExtension.NOIOMMU_IOMMU, VfioExtension.UNMAP_ALL):
         with pytest.raises((SkipError, InvalidFieldError), match=r"offers no|does not know this one"):
             Type1Container(bdf, wrong, path)
-    # nothing is left open
+    # Nothing is left open.
     Type1Container(bdf, path=path).close()
 
 
@@ -231,7 +231,7 @@ def test_devices_that_are_not_there_or_not_on_vfio(mode: ContainerMode, bdf: str
     with pytest.raises(DeviceError, match=r"there is no PCI device 0000:ff:1f\.7"):
         need_container(mode, "0000:ff:1f.7")
     other = next(one.bdf for one in pci.list_devices() if one.driver != "vfio-pci")
-    with pytest.raises(DeviceError, match=f"{other} is bound to .*, not to vfio-pci: 'iommufd device bind"):
+    with pytest.raises(DeviceError, match=f"{other} is bound to .* instead of vfio-pci: 'iommufd device bind"):
         need_container(mode, other)
     need_container(mode, bdf).close()
 

@@ -143,8 +143,10 @@ def test_device_that_is_not_on_vfio(iommufd: Iommufd) -> None:
     others = [one for one in pci.list_devices() if one.driver != "vfio-pci"]
     assert others
     for one in others:
-        was = f"bound to {one.driver}, not" if one.driver else "bound to no driver, not"
-        with pytest.raises(DeviceError, match=f"{one.bdf} is {was} to vfio-pci: 'iommufd device bind {one.bdf}'"):
+        was = f"bound to {one.driver or 'no driver'}"
+        with pytest.raises(
+            DeviceError, match=f"{one.bdf} is {was} instead of vfio-pci: 'iommufd device bind {one.bdf}'"
+        ):
             VfioDevice(iommufd, one.bdf)
     assert [one for one in pci.list_devices() if one.driver != "vfio-pci"] == others
 
@@ -164,7 +166,9 @@ class TestBinding:
             assert pci.pci_device(self.SPARE).cdev
             with pci.vfio_bound(self.SPARE):
                 pass
-            assert pci.pci_device(self.SPARE).driver == "vfio-pci"  # it was on vfio-pci before, so it stays there
+            assert (
+                pci.pci_device(self.SPARE).driver == "vfio-pci"
+            )  # The device was on vfio-pci before, so it stays there.
         assert self.state() == before
 
     def test_restored_after_an_error(self) -> None:
@@ -190,7 +194,7 @@ class TestBinding:
                 assert bench.poll() is None
             bench.send_signal(number)
         assert bench.returncode != 0
-        if number == signal.SIGKILL:  # SIGKILL cannot be caught: a later process gives the device back
+        if number == signal.SIGKILL:  # SIGKILL cannot be caught. A later process gives the device back.
             assert pci.pci_device(self.SPARE).driver == "vfio-pci"
             assert cli("device", "restore", self.SPARE).returncode == 0
         assert self.state() == before

@@ -93,7 +93,7 @@ def test_completion_by_interrupt(address: str) -> None:
         iova = harness.place(PAGE)
         with harness.window(PAGE, iova) as window:
             while interrupts.wait(timeout=0.05):
-                pass  # from completions that were seen before their interrupt arrived
+                pass  # These are completions that polling saw before their interrupt arrived.
             content = harness.engine.start_write(iova, 0x80)
             assert interrupts.wait(timeout=5) == 1
             harness.engine.wait(timeout=0.1)

@@ -89,7 +89,7 @@ def test_a_part_of_a_bar(iommufd: Iommufd, peer: VfioDevice) -> None:
         engine = open_engine(device, ioas)
         bar = peer.region(RegionIndex.BAR2)
         bar.write(0, bytes(4 * PAGE))
-        # A part of a part: the second page of what starts at the BAR's second page.
+        # A part of a part: the second page of a dma-buf that starts at the BAR's second page.
         ioas.map_file(peer.export_dmabuf(bar.info.index, PAGE, 2 * PAGE), 0x10_0000, offset=PAGE, length=PAGE)
         content = engine.write(0x10_0000, 0x100)
         assert bar.read(0, 4 * PAGE) == bytes(2 * PAGE) + content + bytes(2 * PAGE - 0x100)
@@ -97,7 +97,7 @@ def test_a_part_of_a_bar(iommufd: Iommufd, peer: VfioDevice) -> None:
 
 @pytest.mark.expect_kernel_log("DMAR: .* fault addr 0x100000")
 def test_registers_are_reached_and_revoked_by_a_reset(iommufd: Iommufd) -> None:
-    """NVMe's BAR0 is registers; a read of its version by DMA is the same as one by the CPU, until the reset."""
+    """BAR0 of an NVMe controller holds registers. DMA reads the same version as the CPU, until the reset."""
     with (
         pci.vfio_bound(TEST_DEVICES[0]),
         pci.vfio_bound(NVME_DEVICE),
@@ -112,7 +112,7 @@ def test_registers_are_reached_and_revoked_by_a_reset(iommufd: Iommufd) -> None:
         version = nvme.region(RegionIndex.BAR0).read(8, 4)
 
         def is_read() -> bool:
-            # A read that is stopped leaves the device's buffer as it was: put something else there before.
+            # A stopped read leaves the device's buffer unchanged, so write another content to it before.
             assert engine.fetch(engine.memory.iova + 0x800, 4) != version
             return engine.read(0x10_0008, version)
 
@@ -136,7 +136,7 @@ def test_while_memory_decoding_is_off_nothing_can_be_mapped(iommufd: Iommufd, pe
     with pytest.raises(IommufdError, match="revoked") as caught:
         ioas.map_file(dmabuf, 0x20_0000)
     assert caught.value.errno == errno.ENODEV
-    # What was mapped is a hole that its owner still has to unmap.
+    # The mapping is now a hole, which its owner must still unmap.
     mapping.close()
     peer.change_command(set_bits=PciCommand.MEMORY)
     ioas.map_file(dmabuf, 0x20_0000).close()

@@ -10,7 +10,7 @@ from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from tests.conftest import IN_LAB
 from tests.mock.test_examples import EXAMPLES, Run, run
 
-__all__ = ["run"]  # a fixture
+__all__ = ["run"]  # This name is a fixture.
 
 pytestmark = [
     pytest.mark.skipif(not IN_LAB, reason="the examples take the lab's devices; run it in the lab"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One random walk through the five modes of container, on one device: `pytest ... --steps N --seed S` repeats it."""
+"""One random walk in each of the five container modes, on one device: `pytest ... --steps N --seed S` repeats it."""
 
 import random
 import re
@@ -13,18 +13,18 @@ from iommufd_py.testing.requirements import need_container
 from tests.vtd.dma import await_fault_log
 from tests.vtd.five_modes import BASE, MANNERS, PAGE, PAGES, Answer, Bisected, Model, Step, play, reached, script, steps
 
-# Between two looks at what the IOMMU and the accounting say of all mappings.
+# Number of steps between two checks of the IOMMU and the account of pinned memory.
 LOOK_EVERY = 25
 
 
 def accounted() -> int:
-    """Bytes of this process that are pinned: type1 counts them as locked, iommufd as pinned."""
+    """Return the pinned bytes of this process. type1 counts them as locked, iommufd as pinned."""
     status = Path("/proc/self/status").read_text()
     return sum(int(number) << 10 for number in re.findall(r"^Vm(?:Lck|Pin):\s+(\d+) kB$", status, re.MULTILINE))
 
 
 def chosen(model: Model, seed: int) -> list[int]:
-    """Return a page that is mapped and one that is not, as far as there are such pages."""
+    """Return a mapped page and an unmapped page, if they exist."""
     chance = random.Random(seed)
     groups = sorted(model.pages), sorted(frozenset(range(PAGES)) - model.pages)
     return [chance.choice(group) for group in groups if group]
@@ -35,7 +35,7 @@ def ranges() -> dict[ContainerMode, IovaRanges]:
     return {}
 
 
-@pytest.mark.expect_kernel_log("(?i)fault")  # the IOMMU stops the device's writes to unmapped pages
+@pytest.mark.expect_kernel_log("(?i)fault")  # The IOMMU stops the device's writes to unmapped pages.
 @pytest.mark.parametrize("mode", ContainerMode, ids=str)
 def test_walk(
     bdf: str, mode: ContainerMode, ranges: dict[ContainerMode, IovaRanges], pytestconfig: pytest.Config
@@ -88,7 +88,7 @@ def test_walk(
     ],
 )
 def test_an_unmap_that_ends_inside_a_mapping(bisected: Bisected, answer: Answer, left: dict[int, int]) -> None:
-    """The differences, each by an example that needs no device."""
+    """The differences between the modes, each by an example without a device."""
     (manners,) = {one for one in MANNERS.values() if one.bisected is bisected and not one.empty}
     model = Model(manners, {0: 4, 4: 4})
     assert model.take(Step(False, 0, 6)) == answer

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A device goes back to its former driver, whatever other tools do with it before, after and in between."""
+"""A device goes back to its former driver, even if other tools change it before, after or in between."""
 
 import contextlib
 import json
@@ -93,7 +93,7 @@ def test_device_bound_by_new_id_is_restored(cli: Cli) -> None:
     assert cli("device", "restore", SPARE).returncode == 0
     assert (driver(SPARE), override(SPARE)) == ("vfio-pci", "")
     write("drivers/vfio-pci/unbind", SPARE)
-    if driver(TEST_DEVICES[0]) == "vfio-pci":  # with new_id the driver takes every function of that id
+    if driver(TEST_DEVICES[0]) == "vfio-pci":  # With new_id the driver takes every function of that id.
         write("drivers/vfio-pci/unbind", TEST_DEVICES[0])
 
 
@@ -125,7 +125,8 @@ def test_override_that_another_tool_set_before_comes_back(cli: Cli) -> None:
 
 
 def test_device_that_another_tool_put_to_use_is_not_pulled_away(cli: Cli) -> None:
-    """The device had no driver when we took it. 'driverctl unset-override' gave it one, and it became swap."""
+    """The device had no driver when we took it. 'driverctl unset-override' gave it a driver, and then it became
+    swap."""
     write("drivers/nvme/unbind", NVME_DEVICE)
     pci.bind_vfio(NVME_DEVICE)
     write("drivers/vfio-pci/unbind", NVME_DEVICE)
@@ -152,10 +153,10 @@ def test_device_that_another_tool_bound_to_vfio(cli: Cli) -> None:
     write("drivers_probe", NVME_DEVICE)
     done = cli("device", "bind", NVME_DEVICE)
     assert done.returncode == 0
-    assert "is on vfio-pci already, by another tool: 'restore' will not give it back" in done.stderr
+    assert "is on vfio-pci already: another tool put it there, so 'restore' will not give it back" in done.stderr
     done = cli("device", "restore", NVME_DEVICE)
     assert done.returncode == 1
-    # the remedy in the message works
+    # The remedy in the message works.
     remedy = re.search(r'or "(.*)" does', done.stderr)
     assert remedy is not None
     assert shell(remedy[1]).returncode == 0
@@ -406,7 +407,7 @@ def test_device_that_does_not_answer(cli: Cli, tmp_path: Path) -> None:
     try:
         done = cli("device", "bind", SPARE)
         assert done.returncode == 1
-        assert "does not answer, its configuration space reads as ones" in done.stderr
+        assert "does not answer: its configuration space reads as ones" in done.stderr
         assert "bridge" not in done.stderr
     finally:
         shell(f"umount {config}")

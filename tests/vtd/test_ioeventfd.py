@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Writes to a BAR that the kernel does when an eventfd is signalled, on the register of edu that inverts its value."""
+"""The kernel's writes to a BAR when an eventfd is signalled. The test uses the register of edu that inverts its
+value."""
 
 import errno
 

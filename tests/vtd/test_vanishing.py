@@ -32,7 +32,7 @@ Step = Callable[[], object]
 
 
 class Moment:
-    """The moment of a disturbance: before the opening of a path that contains *part*, when *left* reaches 0."""
+    """The moment of a disturbance: before the open of a path with *part*, when *left* reaches 0."""
 
     left = 0
     part = "\0"
@@ -51,9 +51,9 @@ def install_hook() -> None:
 
 
 def disturb_everywhere(there: Step, work: Step, part: str, gone: Step) -> int:
-    """Call *there*, then *work*, with *gone* before the first file that it opens; then before the second, and so on.
+    """Call *there*, then *work*, with *gone* before its first open of a file; then before its second open, and so on.
 
-    Only files with *part* in their path count. Return their number. The device is present at the end.
+    Only files with *part* in their path count. Return the number of these opens. At the end the device is present.
     """
     install_hook()
     went = 0

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Cases that compare what a device and the CPU read where DMA does not snoop the CPU caches."""
+"""Cases that compare the bytes that a device and the CPU read on a machine whose DMA does not snoop the CPU caches."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Cases that show, byte by byte, whether a kernel flushes the CPU caches for DMA that does not snoop.
 
-A case does only what a program may do with a device. It leaves every flush to the kernel that is the kernel's duty, and
-records what the device and the CPU read. The docstring of a case is the condition that must hold.
+A case uses a device only in ways that a program may use it. It does not do the flushes that are the kernel's duty. It
+records the bytes that the device and the CPU read. The docstring of a case is the condition that must hold.
 """
 
 from collections.abc import Callable
@@ -70,7 +70,7 @@ TYPE1_ONLY = (
     CoherencyCase(2, joins.joined_again),
     CoherencyCase(3, joins.left_with_mappings),
 )
-"""Cases that need a type1 container, and an emulated device of the kernel beside the device."""
+"""Cases that need a type1 container, and an emulated device of the kernel in addition to the device."""
 
 COHERENCY_CASES = (*ANY_SPACE, *IOAS_ONLY, *TYPE1_ONLY)
 """All cases. Those that need another address space are skipped."""

@@ -17,7 +17,7 @@ from iommufd_py.vfio.type1 import Type1Container
 
 _ROOM, _ALIGNMENT = 32 << 20, 2 << 20
 _PROOFS = 8
-# The origin of bytes that match no known content, for an engine that can compare but not fetch.
+# The origin of bytes without a known content, for an engine that can compare bytes but not return them.
 _NONE = "no known origin"
 
 
@@ -137,7 +137,7 @@ class CoherencyHarness:
         self.readings.append(Reading("CPU", when, recognize(found, known), recognize(whole, known)))
 
     def snoops(self) -> bool:
-        """Tell whether the device's DMA snoops: in each of eight trials it reads data that is in the caches alone."""
+        """Return whether the device's DMA snoops: in each of eight trials it reads data that is in the caches alone."""
         with DmaBuffer(PAGE_BYTES) as buffer, self.space.map(buffer, self.iova):
             for _ in range(_PROOFS):
                 new, _old = self.write(buffer)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Name the origin of the bytes that a device or the CPU reads where DMA does not snoop the CPU caches. Pure.
+"""Find the origin of the bytes that a device or the CPU reads. Pure.
 
 The cases that read are in :mod:`iommufd_py.dma.coherency.cases`.
 """
@@ -14,8 +14,8 @@ LINE_BYTES = 64
 
 RULES = {
     1: "pages are flushed before a map into a non-coherent domain",
-    2: "the pages of a populated IOAS are flushed before a non-coherent domain gets them",
-    3: "pages that a non-coherent domain had are flushed before they are unpinned",
+    2: "the pages of a populated IOAS are flushed before a non-coherent domain maps them",
+    3: "pages that a non-coherent domain mapped are flushed before they are unpinned",
 }
 """The rules that a kernel must keep where DMA does not snoop the CPU caches; see iommufd_py/lab/patches/README.md."""
 
@@ -94,7 +94,7 @@ def _origin(line: bytes, at: int, known: Sequence[Content]) -> str:
         return _ZEROS
     if line == _POWER_ON[: len(line)]:
         return "memory as it was at power-on"
-    return "bytes that nobody put there"
+    return "bytes of unknown origin"
 
 
 def in_words(pieces: Sequence[Piece]) -> str:

@@ -70,7 +70,7 @@ class _Job:
         return self._result(time.monotonic() - start, timed_out)
 
     def _wait(self, timeout: float, sinks: tuple[BinaryIO, BinaryIO]) -> bool:
-        """Copy the output until the command or the guest ends; tell whether that was before the timeout."""
+        """Copy the output until the command or the guest ends; return whether that was before the timeout."""
         deadline = time.monotonic() + timeout
         copies = [_Copy(self._file(suffix), sink) for suffix, sink in zip((".out", ".err"), sinks, strict=True)]
         while True:

@@ -62,8 +62,8 @@ def attach_to_pages_of_a_non_coherent_domain(context: ScenarioContext) -> None:
 def attach_to_pages_of_an_access(context: ScenarioContext) -> None:
     """An access pins some of the pages, a non-coherent domain joins and is destroyed, then the access unpins.
 
-    Some pages come from the xarray of pins, the others are pinned anew. The access unpins the last of them while no
-    domain is left, and must flush.
+    Some pages come from the xarray of pins, the others are newly pinned. The access unpins the last pages when no
+    domain is left, and must flush them.
     """
     ioas = context.ioas()
     buffer = context.buffer()
@@ -166,8 +166,8 @@ def attach_beside_a_coherent_device(context: ScenarioContext) -> None:
 def attach_to_the_domain_of_a_coherent_device(context: ScenarioContext) -> None:
     """A non-coherent device attaches to the HWPT of a coherent one, and is refused; then to the IOAS.
 
-    The HWPT enforces coherency, which the device cannot: nothing would be flushed for it. The IOAS gives it a domain of
-    its own.
+    The HWPT enforces coherency, which is impossible for the device, so no page would be flushed for it. The IOAS gives
+    the device its own domain.
     """
     ioas = context.ioas()
     buffer = context.buffer(8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A device in a type1 container: VFIO's own, which has its own code for the rules, and iommufd's emulation of it."""
+"""A device in a type1 container, of VFIO or of iommufd's emulation. VFIO's container has its own code for the rules."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ _ALL = (*_VFIO, ContainerMode.COMPAT_TYPE1, ContainerMode.COMPAT_TYPE1V2)
 
 
 def _need_device(context: ScenarioContext) -> None:
-    # First: without a device nothing else matters.
+    # This check comes first: without a device no other check matters.
     context.need(not context.on_mock, "for a VFIO device only")
 
 
@@ -46,7 +46,7 @@ def _flushed(context: ScenarioContext, pages: Pages) -> Pages:
 def container_map(context: ScenarioContext) -> None:
     """Map memory of three kinds in each of the type1 containers, and unmap.
 
-    VFIO's own container has the same hole as iommufd, and code of its own to close it.
+    VFIO's own container has the same fault as iommufd, and separate code to fix it.
     """
     _need_device(context)
     buffers = [context.buffer(), context.buffer(backing=Backing.MEMFD), context.buffer(HUGE_PAGES, Backing.THP)]
@@ -62,7 +62,7 @@ def container_map(context: ScenarioContext) -> None:
 def container_unmap_of_a_part(context: ScenarioContext) -> None:
     """Map two buffers, unmap the first half of one, then everything.
 
-    Where the interface can unmap a part, the kernel flushes that part only; VFIO's version 1 unmaps the whole mapping.
+    If the interface can unmap a part, the kernel flushes that part only. VFIO's version 1 unmaps the whole mapping.
     """
     _need_device(context)
     first, second = context.buffer(8), context.buffer(8)
@@ -83,7 +83,7 @@ def container_unmap_of_a_part(context: ScenarioContext) -> None:
 def container_failure_at_a_bad_address(context: ScenarioContext) -> None:
     """Map memory whose end does not exist.
 
-    Pages that were mapped by then are flushed again before their unpin.
+    The pages before the failure were mapped, and are flushed again before their unpin.
     """
     _need_device(context)
     buffer = context.buffer(16, Backing.MEMFD)
@@ -114,10 +114,10 @@ def container_close_without_unmap(context: ScenarioContext) -> None:
 
 @scenario((2, 3), "vfio_iommu_replay", "vfio_iommu_unmap_unpin_reaccount")
 def container_attach_to_mappings(context: ScenarioContext) -> None:
-    """A device joins a container with mappings that has had an emulated device only; it leaves, and joins again.
+    """A device joins a container that has mappings and only an emulated device; it leaves, and joins again.
 
-    Without an IOMMU nothing is pinned: the pages are pinned when the device joins, and unpinned when it leaves. The
-    flush of the first time does not help the second.
+    Without an IOMMU no page is pinned. The pages are pinned when the device joins, and unpinned when it leaves. The
+    flush of the first join does not help the second one.
     """
     container = _without_iommu(context)
     buffers = [context.buffer(8), context.buffer(8)]
@@ -144,7 +144,7 @@ def container_attach_to_mappings(context: ScenarioContext) -> None:
 def container_failure_of_a_join(context: ScenarioContext) -> None:
     """A device joins a container with a mapping whose memory was cut off, and again when the memory is back.
 
-    Pages that were mapped by then are flushed again. The mark that stays says nothing about the other pages.
+    The pages before the failure were mapped, and are flushed again. The remaining mark does not cover the other pages.
     """
     container = _without_iommu(context)
     buffer = context.buffer(16, Backing.MEMFD)
@@ -171,7 +171,7 @@ def container_failure_of_a_join(context: ScenarioContext) -> None:
 def container_change_of_user_addresses(context: ScenarioContext) -> None:
     """Take the user addresses of a mapping away, and give them back, as a live update of a hypervisor does; unmap.
 
-    The pages stay pinned and mapped, so nothing is flushed meanwhile. What the kernel knows of them must stay, too.
+    The pages stay pinned and mapped, so no page is flushed until the unmap. The kernel's record of them must stay too.
     """
     _need_device(context)
     context.counted = False

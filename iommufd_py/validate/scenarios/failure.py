@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Calls that fail half way: pages that were mapped by then were exposed, and are flushed before their unpin."""
+"""Calls that fail half way: the pages mapped before the failure were exposed, and are flushed before their unpin."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -142,8 +142,8 @@ def failure_of_a_join_beside_another(context: ScenarioContext) -> None:
 def failure_of_a_join_beside_a_coherent_domain(context: ScenarioContext) -> None:
     """A non-coherent domain joins a coherent one, each time with another allocation failing; then map something else.
 
-    A domain that did not join must not stay counted. Memory that is mapped afterwards enters the coherent domain alone,
-    and no flush is due.
+    The kernel must not count a domain that did not join. Memory that is mapped afterwards enters the coherent domain
+    only, and needs no flush.
     """
     ioas = context.ioas()
     context.domain(ioas, COHERENT)
@@ -159,7 +159,7 @@ def failure_of_a_join_beside_a_coherent_domain(context: ScenarioContext) -> None
 def failure_of_a_join_beside_an_access(context: ScenarioContext) -> None:
     """A non-coherent domain joins, each time with another allocation failing; an access holds one half of the pages.
 
-    All pages are one run. The pages that are unpinned when the domain cannot join begin in the middle of it.
+    All pages are one run. The pages that are unpinned after the failed join begin in the middle of the run.
     """
     ioas = context.ioas()
     buffer = context.buffer(HUGE_PAGES, Backing.THP)

@@ -13,7 +13,7 @@ COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
 def leave_by_close(context: ScenarioContext) -> None:
     """Close the iommufd with everything still mapped.
 
-    As when a process crashes.
+    The same happens when a process crashes.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -58,7 +58,7 @@ def leave_by_unmap_of_everything(context: ScenarioContext) -> None:
 
 @scenario((1, 3), "iopt_pages_unfill_xarray", "iopt_pages_unpin_xarray")
 def leave_by_an_access_after_the_domain(context: ScenarioContext) -> None:
-    """An access pins pages that a non-coherent domain has; the domain goes, then the access closes.
+    """An access pins pages of a non-coherent domain; the domain is destroyed, then the access closes.
 
     The last holder flushes, even if it is an access and no domain is left.
     """
@@ -75,7 +75,7 @@ def leave_by_an_access_after_the_domain(context: ScenarioContext) -> None:
 
 @scenario((1, 3), "iommufd_access_notify_unmap", "iopt_area_unfill_domains")
 def leave_by_unmap_under_an_access(context: ScenarioContext) -> None:
-    """An access pins pages that a non-coherent domain has; an unmap asks the access to unpin.
+    """An access pins pages of a non-coherent domain; an unmap asks the access to unpin.
 
     The pages are unpinned once and flushed once, whether the access or the domain holds them last.
     """
@@ -107,9 +107,9 @@ def leave_by_an_access_alone(context: ScenarioContext) -> None:
 
 @scenario((1, 3), "iopt_pages_rw_access", "iopt_pages_rw_slow")
 def leave_after_reads_by_an_access(context: ScenarioContext) -> None:
-    """An access reads and writes pages that a non-coherent domain has, and after the domain is gone.
+    """An access reads and writes pages of a non-coherent domain, and again after the domain is destroyed.
 
-    A read does not unpin mapped pages. Pages that are pinned for the read alone may be flushed if they are marked.
+    A read does not unpin mapped pages. Pages that are pinned only for the read may be flushed if they are marked.
     """
     ioas = context.ioas()
     hwpt = context.domain(ioas, NON_COHERENT)
@@ -133,7 +133,7 @@ def leave_after_reads_by_an_access(context: ScenarioContext) -> None:
 def leave_one_of_two_devices(context: ScenarioContext) -> None:
     """Two devices share the domain that the kernel made for the first; the first detaches, then the second.
 
-    A kernel that counts devices instead of domains flushes or forgets when the first one goes.
+    A kernel that counts devices instead of domains flushes too early, or not at all, when the first device detaches.
     """
     ioas = context.ioas()
     first, second = context.device(NON_COHERENT), context.another_mock_device(NON_COHERENT)

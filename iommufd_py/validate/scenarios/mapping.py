@@ -25,7 +25,7 @@ def map_non_coherent(context: ScenarioContext) -> None:
 
 @scenario((1, 3), "iopt_area_fill_domains", "batch_unpin")
 def map_coherent(context: ScenarioContext) -> None:
-    """Map into an IOAS whose only domain is coherent, unmap, map again and let the domain go.
+    """Map into an IOAS whose only domain is coherent, unmap, map again and destroy the domain.
 
     The kernel must flush nothing: coherent devices must not pay for it.
     """
@@ -67,7 +67,7 @@ def map_one_of_each(context: ScenarioContext) -> None:
 def map_two_non_coherent(context: ScenarioContext) -> None:
     """Map into an IOAS with two non-coherent domains, and unmap.
 
-    Once per page, not once per domain.
+    The kernel flushes once per page, not once per domain.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -113,7 +113,7 @@ def map_while_domains_come_and_go(context: ScenarioContext) -> None:
     map_and_unmap(True)
     context.close(first, "one non-coherent domain goes")
     map_and_unmap(True)
-    context.close(context.domain(ioas, COHERENT), "a coherent domain comes and goes beside a non-coherent one")
+    context.close(context.domain(ioas, COHERENT), "a coherent domain comes and goes while a non-coherent one stays")
     map_and_unmap(True)
     context.close(second, "the other goes")
     map_and_unmap(False)
@@ -159,7 +159,7 @@ def map_the_same_memory_twice(context: ScenarioContext) -> None:
 def map_parts_of_pages(context: ScenarioContext) -> None:
     """Map from the middle of one page to the middle of another; then the two halves of a page by themselves.
 
-    The first and last page are mapped in part. The kernel may flush the whole page or the mapped part.
+    The first and the last page are partly mapped. The kernel may flush the whole page or the mapped part.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -201,7 +201,7 @@ def map_in_several_batches(context: ScenarioContext) -> None:
 def map_from_threads(context: ScenarioContext) -> None:
     """Four threads map and unmap, each in an IOAS of its own and all in a common one.
 
-    The counter and the mark need locks.
+    The kernel's counter and mark need locks.
     """
     rounds = 4
     common = context.ioas()

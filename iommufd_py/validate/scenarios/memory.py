@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory of every kind: every cached page is flushed, however the kernel got it."""
+"""Memory of every kind: every cached page is flushed, whatever its origin."""
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import PAGE_BYTES
@@ -31,7 +31,7 @@ def memory_of_a_memfd(context: ScenarioContext) -> None:
 def memory_shared(context: ScenarioContext) -> None:
     """Map a memfd by its address, unmap.
 
-    Shared pages, pinned as user memory.
+    The pages are shared, and pinned as user memory.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -43,7 +43,8 @@ def memory_shared(context: ScenarioContext) -> None:
 def memory_in_huge_pages(context: ScenarioContext) -> None:
     """Map a transparent huge page, let a second domain join, unmap; then some pages in the middle of it.
 
-    The kernel flushes a run of pages from its first byte to its last, and of a part only the mapped pages.
+    The kernel flushes a run of pages from its first byte to its last one. If a part is mapped, it flushes that part
+    only.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -71,7 +72,7 @@ def memory_in_hugetlb_pages(context: ScenarioContext) -> None:
 def memory_of_a_memfd_in_huge_pages(context: ScenarioContext) -> None:
     """Map a memfd in huge pages through its descriptor, let a second domain join, unmap; then a part of it.
 
-    One folio is all of the memory; the kernel flushes the mapped pages only. Virtual machines use such memory.
+    The memory is one folio, and the kernel flushes only its mapped pages. Virtual machines use such memory.
     """
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
@@ -87,7 +88,7 @@ def memory_of_a_memfd_in_huge_pages(context: ScenarioContext) -> None:
 def memory_in_huge_pages_held_in_part(context: ScenarioContext) -> None:
     """An access pins one page in the middle of a huge page; the domain is destroyed, then the access unpins.
 
-    The run is cut: the kernel flushes the unpinned pages, and the pinned page only when the access unpins it.
+    The pin divides the run: the kernel flushes the unpinned pages, and the pinned page when the access unpins it.
     """
     ioas = context.ioas()
     hwpt = context.domain(ioas, NON_COHERENT)
@@ -102,9 +103,9 @@ def memory_in_huge_pages_held_in_part(context: ScenarioContext) -> None:
 
 @scenario((1, 2, 3), "iommufd_ioas_change_process", "batch_unpin")
 def memory_taken_over_by_another_process(context: ScenarioContext) -> None:
-    """Another process takes the mappings over and ends; a second domain joins, the first one goes, everything goes.
+    """Another process takes over the mappings and ends; a second domain joins, the first one goes, then all is closed.
 
-    The pages are charged to the other process then, and stay pinned. The mark of the pages stays, too.
+    The pages are then charged to the other process and stay pinned. Their mark stays too.
     """
     context.need(context.iommufd.probe()["IOMMU_IOAS_CHANGE_PROCESS"], "the kernel has no IOMMU_IOAS_CHANGE_PROCESS")
     ioas = context.ioas()

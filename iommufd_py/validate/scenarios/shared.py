@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Several areas over the same pages, by IOAS_COPY and by a split: the pages have the mark, the area is flushed."""
+"""Several areas over the same pages, by IOAS_COPY and by a split: the mark belongs to the pages, the flush to the
+area."""
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import PAGE_BYTES
@@ -13,7 +14,7 @@ COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
 def shared_parts_attached_one_by_one(context: ScenarioContext) -> None:
     """Two IOASes hold copies of different parts of one mapping; a domain joins the one, then the other.
 
-    The mark that the first area set says nothing about the second: see the last paragraph of the rules' mail.
+    The mark from the first area does not cover the second area: see the last paragraph of the rules' mail.
     """
     source, first, second = context.ioas(), context.ioas(), context.ioas()
     buffer = context.buffer()
@@ -46,7 +47,8 @@ def shared_part_copied_after_an_attach(context: ScenarioContext) -> None:
 def shared_with_a_coherent_ioas(context: ScenarioContext) -> None:
     """Pages of a coherent IOAS are copied into a non-coherent one; the copy goes first.
 
-    The kernel flushes them at the copy, and when the last of the two IOASes unpins them, although it is coherent.
+    The kernel flushes the pages at the copy, and when the last of the two IOASes unpins them, although that is
+    coherent.
     """
     coherent, other = context.ioas(), context.ioas()
     context.domain(coherent, COHERENT)
@@ -78,7 +80,7 @@ def shared_into_a_coherent_ioas(context: ScenarioContext) -> None:
 def shared_by_two_non_coherent_ioases(context: ScenarioContext) -> None:
     """Pages of a non-coherent IOAS are copied into another non-coherent one.
 
-    A new mapping flushes each page, wherever the page is from.
+    A new mapping flushes each page, whatever the source of the page.
     """
     first, second = context.ioas(), context.ioas()
     context.domain(first, NON_COHERENT)
@@ -92,9 +94,9 @@ def shared_by_two_non_coherent_ioases(context: ScenarioContext) -> None:
 
 @scenario((2, 3), "iopt_area_split", "iopt_area_fill_domain")
 def shared_after_a_split(context: ScenarioContext) -> None:
-    """The middle of a mapping is unmapped as VFIO's old interface allows; a domain joins what is left.
+    """The middle of a mapping is unmapped, as VFIO's old interface allows; a domain joins the rest.
 
-    The split makes two areas of one. The first one marks the pages, which says nothing about the second.
+    The split makes two areas from one. The mark from the first area does not cover the second.
     """
     ioas = context.ioas()
     split = context.splitter(ioas)
@@ -112,7 +114,7 @@ def shared_after_a_split(context: ScenarioContext) -> None:
 
 @scenario((1, 2, 3), "iopt_area_split", "iopt_area_unfill_domains")
 def shared_after_a_split_while_mapped(context: ScenarioContext) -> None:
-    """The middle of a mapping is unmapped while a non-coherent domain has it; then the ends, one by one.
+    """The middle of a mapping in a non-coherent domain is unmapped; then the ends, one by one.
 
     The kernel flushes each part when it is unmapped, and no other pages.
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Covering arrays: a small set of combinations that contains every pair (or triple) of values of different axes. Pure.
 
-The method is that of AETG. It builds row after row, and chooses each value so that it covers most of the pairs that are
-not covered yet. The result depends on the axes alone.
+The method is that of AETG. It builds row after row, and chooses the value that covers the largest number of uncovered
+pairs. The result depends on the axes alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +11,13 @@ from itertools import combinations, product
 Axes = Mapping[str, Sequence[str]]
 Row = dict[str, str]
 Forbidden = Mapping[str, frozenset[str]]
-"""Sets of values by axis. A row is impossible if it has a value of each set."""
+"""Sets of values by axis. A row is impossible if it has one value from each set."""
 
 _Tuple = tuple[tuple[str, str], ...]
 
 
 def is_possible(row: Mapping[str, str], forbidden: Sequence[Forbidden]) -> bool:
-    """Tell whether a row, or a part of a row, is possible."""
+    """Return whether a row, or a part of a row, is possible."""
     return not any(all(row.get(axis) in values for axis, values in condition.items()) for condition in forbidden)
 
 
@@ -63,7 +63,7 @@ def _of_row(row: Row, strength: int) -> Iterator[_Tuple]:
 
 
 def _row(part: Row, axes: Axes, forbidden: Sequence[Forbidden], left: Mapping[_Tuple, None]) -> Row | None:
-    """Extend *part* to a row that covers much of what is *left*, None if there is no row."""
+    """Extend *part* to a row that covers many of the tuples in *left*; None if no row is possible."""
     if complete(part, axes, forbidden) is None:
         return None
     row = dict(part)

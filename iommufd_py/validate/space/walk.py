@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Random walks: scenarios of random operations. A walk that breaks a rule is shortened."""
+"""Random walks: scenarios of random operations. A walk that shows a violation is shortened."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ def walk_scenario(name: str, steps: Sequence[WalkStep]) -> Scenario:
         rules=(1, 2, 3),
         functions=("iopt_area_fill_domains", "iopt_area_fill_domain", "batch_unpin"),
         what=f"A random walk of {len(steps)} steps.",
-        why="It finds mistakes in sequences that no other scenario has.",
+        why="It finds mistakes that need a sequence of operations that no other scenario has.",
         play=partial(_play, tuple(steps)),
     )
 

@@ -35,7 +35,7 @@ def test_fields_and_reserved_bits_are_the_whole_register(register: int) -> None:
 
 def test_what_the_numbers_come_to() -> None:
     assert (QEMU.host_levels, QEMU.guest_levels, QEMU.v2_for_dma, QEMU.dirty_tracking) == (6, 6, False, False)
-    # What its kernel printed: PPR X2APIC NX GT [5] IA GA PC GA_vAPIC.
+    # Its kernel printed: PPR X2APIC NX GT [5] IA GA PC GA_vAPIC.
     named = {name for name, value in decode(EFR, ZEN2.efr).items() if value}
     assert {"PPRSup", "XTSup", "NXSup", "GTSup", "IASup", "GASup", "PCSup", "GAMSup"} <= named
     assert "PreFSup" not in named

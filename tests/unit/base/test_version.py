@@ -97,7 +97,7 @@ def test_a_checkout_without_git_is_unknown(checkout: Path, monkeypatch: pytest.M
 
 
 def test_a_checkout_of_another_owner_is_read(checkout: Path) -> None:
-    """Root runs the checkout of a user, which git refuses unless its owner is named safe."""
+    """Root runs the checkout of a user, which git refuses unless it is a safe.directory."""
     expected = git(checkout, "rev-parse", "--short=12", "HEAD")
     try:
         for path in (checkout, *checkout.rglob("*")):

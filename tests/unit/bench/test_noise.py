@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Measuring the activity of the machine beside a benchmark."""
+"""Measuring the other activity on the machine during a benchmark."""
 
 import os
 import signal
@@ -114,7 +114,7 @@ def test_the_guest_itself_is_no_disturbance(ended: bool, monkeypatch: pytest.Mon
     child.kill()
     if ended:
         child.wait()
-    # Others leave this CPU alone. All of its work is the child's.
+    # Other processes do not use this CPU, so all of its work is the child's.
     elapsed = time.monotonic() - start
     monkeypatch.setattr(host_noise.time, "monotonic", lambda: start + min(elapsed, 2 * used))
     stat.write_text(HOST.format(user=round(used * os.sysconf("SC_CLK_TCK"))))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The origin of bytes in words, the verdict on a case, and the Python cache that checks the lab's emulator."""
+"""The origin of bytes as text, the verdict on a case, and the Python model of the cache that checks the lab's
+emulator."""
 
 import os
 from itertools import pairwise
@@ -37,13 +38,13 @@ def test_each_line_is_recognized_where_it_lay() -> None:
         Piece(64, 64, "the old contents of memory"),
         Piece(128, 64, "zeros"),
         Piece(192, 64, "memory as it was at power-on"),
-        Piece(256, 64, "bytes that nobody put there"),
+        Piece(256, 64, "bytes of unknown origin"),
     )
 
 
 def test_a_line_of_two_origins_is_nobodys() -> None:
     found = MINE.data[:32] + OLD.data[32:64]
-    assert recognize(found, [MINE, OLD]) == (Piece(0, 64, "bytes that nobody put there"),)
+    assert recognize(found, [MINE, OLD]) == (Piece(0, 64, "bytes of unknown origin"),)
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30))

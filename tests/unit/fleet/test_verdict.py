@@ -164,7 +164,7 @@ STEPS: dict[str, tuple[str, int, Any, Outcome, str]] = {
         "in write",
     ),
     "no document, as the device snoops": ("dma-coherency", 4, None, Outcome.NOT_OBSERVED, "the last line"),
-    "a wrong story": (
+    "a wrong case": (
         "dma-coherency",
         1,
         {"schema": "iommufd-dma-coherency/1", "stories": [{"story": "fresh page", "verdict": "wrong"}]},

@@ -198,7 +198,7 @@ def test_faults_beyond_stopped_dma() -> None:
     assert [one for one in faults if one.kind != "DMA fault"] == []
 
 
-# They go on with a report that another line has begun, or tell that one ended.
+# These lines continue a report that another line has begun, or report its end.
 CONTINUATIONS = (
     "likely owned by",
     "likely last held by",

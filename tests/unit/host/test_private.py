@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A text without what identifies a machine and its users."""
+"""Removal of the texts that identify a machine and its users."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ PRIVATE = Private(
         ("ip=10.0.2.15::10.0.2.2", "ip=[IP address]::[IP address]"),
         ("from fe80::5054:ff:fe12:3456 port", "from [IP address] port"),
         ("2001:db8:0:1:1:1:1:1", "[IP address]"),
-        # What a report is about stays.
+        # The facts that a report needs stay.
         ("vfio-pci 0000:3b:00.0: enabling device", "vfio-pci 0000:3b:00.0: enabling device"),
         ("DMAR: CAP=0xd2008c40660462 IOVA 0x100000000", "DMAR: CAP=0xd2008c40660462 IOVA 0x100000000"),
         ("Linux version 7.3.4-iommufd-lab, 12.2.0", "Linux version 7.3.4-iommufd-lab, 12.2.0"),

@@ -29,10 +29,10 @@ def invoke(*arguments: str) -> Result:
         (["run", "--memory", "lots", "--", "true"], "is not a size"),
         (["run", "--cpus", "0", "--", "true"], "0 is not in the range"),
         (["run", "--rw", "/no/such", "--", "true"], "does not exist"),
-        (["run", "--kernel", "some/bzImage", "--debug", "--", "true"], "--debug is for stock, patched, patched-"),
+        (["run", "--kernel", "some/bzImage", "--debug", "--", "true"], "--debug works with stock, patched, patched-"),
         (
             ["run", "--kernel", "some/bzImage", "--series", "7.2", "--", "true"],
-            "--series is for stock, patched, patched-",
+            "--series works with stock, patched, patched-",
         ),
         (["run", "--native", "--coherent", "--", "true"], "--native has one CPU, no QEMU"),
         (["run", "--native", "--memory", "64M", "--", "true"], "64 MiB are too little"),
@@ -47,7 +47,7 @@ def invoke(*arguments: str) -> Result:
         (["run", "--incoherent", "--evict", "0", "--", "true"], "0 is not in the range"),
         (["run", "--kernel", "stok", "--", "true"], "there is no kernel 'stok': give stock, patched"),
         (["run", "--kernel", "", "--", "true"], "there is no kernel ''"),
-        (["run", "--evict-seed", "3", "--", "true"], "--evict-seed would be ignored: there is no --evict"),
+        (["run", "--evict-seed", "3", "--", "true"], "--evict-seed would be ignored: it needs --evict"),
         (["run", "--memory", "9999T", "--", "true"], "is more than this machine has"),
         (["run", "--timeout", "nan", "--", "true"], "is not a number"),
         (["run", "--timeout", "1e999", "--", "true"], "is not in the range"),
@@ -100,7 +100,7 @@ def test_doctor_names_the_command_for_what_is_missing(monkeypatch: pytest.Monkey
     assert found["QEMU"]["state"] == "missing"
     assert found["QEMU"]["remedy"] == "sudo apt-get install qemu-system-x86"
     assert found["build tools"]["remedy"].startswith("sudo apt-get install gcc make")
-    assert "to mend: sudo apt-get install qemu-system-x86\n" in invoke("doctor").stdout
+    assert "to fix: sudo apt-get install qemu-system-x86\n" in invoke("doctor").stdout
 
 
 def test_every_finding_that_is_missing_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

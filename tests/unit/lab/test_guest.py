@@ -126,7 +126,8 @@ def test_a_comma_in_a_path_is_doubled_for_qemu() -> None:
 
 
 def test_python_in_the_guest_writes_through_a_buffer() -> None:
-    """Unbuffered Python takes a write of 32 KiB, the limit of a virtio console, for complete, and loses the rest."""
+    """A virtio console accepts 32 KiB at a time. Unbuffered Python takes such a write for complete and loses the
+    rest."""
     assert forwarded_environment({"PYTHONUNBUFFERED": "1", "PYTHONPATH": "/a"}) == {"PYTHONPATH": "/a"}
 
 

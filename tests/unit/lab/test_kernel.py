@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The cache, the choice of a kernel and the build, with a one-Makefile source tree in place of a kernel's."""
+"""The cache, the choice of a kernel and the build. A source tree with one Makefile replaces the kernel's."""
 
 import pickle
 import signal
@@ -74,7 +74,7 @@ def test_a_change_of_any_ingredient_changes_the_key(data: st.DataObject) -> None
 
 
 def test_keys_stay_what_they_were() -> None:
-    """If a key changed for equal inputs, everybody would build every kernel again."""
+    """If a key changed for equal inputs, every user would build every kernel again."""
     assert Recipe("patched", "7.3", "linux-source-7.3 1", "c0ffee", "beef", "gcc 12").key == "fb20bbede910f1a5"
 
 

@@ -77,7 +77,7 @@ def test_other_iommus_stand_in_place_of_vtd(iommu: IommuModel, device: str | Non
     )
     assert not any("intel_iommu" in arg for arg in machine.kernel_args())
     assert "intel" not in str(machine)
-    # QEMU's do not remap interrupts.
+    # QEMU's AMD and virtio IOMMUs do not remap interrupts.
     allowed = [arg for arg in machine.kernel_args() if arg.endswith("allow_unsafe_interrupts=1")]
     assert len(allowed) == (2 if device else 0)
 
@@ -111,7 +111,7 @@ def test_the_native_machine_is_labelled() -> None:
 
 
 def test_code_of_the_current_directory_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What compose() prints is run, as root where the lab is root's."""
+    """The lab runs the command line from compose(), as root if root uses the lab."""
     planted = tmp_path / "virtme/commands"
     planted.mkdir(parents=True)
     for file in (planted.parent / "__init__.py", planted / "__init__.py"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Mechanical mutants: the lines that they change, and a compile of the file with all of them."""
+"""Mechanical mutants: the lines that they change, and a compilation of the file with all of them."""
 
 import subprocess
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_what_is_changed() -> None:
 
 
 def test_only_added_lines() -> None:
-    assert {one.line for one in found({10, 15})} == {10}  # of the statement in lines 15 and 16 only one was added
+    assert {one.line for one in found({10, 15})} == {10}  # Only one line of the statement in lines 15 and 16 was added.
     assert {one.line for one in found({15, 16})} == {15}
     assert found(set()) == []
 

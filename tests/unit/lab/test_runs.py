@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The parts that every run of a guest has, and what is said of a run that failed for its kernel or its memory."""
+"""The common parts of all runs of guests, and the messages for a run that failed because of its kernel or memory."""
 
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -19,7 +19,8 @@ KILLED = (
 
 
 def test_a_guest_finds_compiled_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where Python writes none itself: each start in an emulated guest would compile them all."""
+    """The lab compiles the modules even if Python is told not to: else each start in an emulated guest would compile
+    them."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     compiled = Path(cache_from_source(str(runs.__file__)))
     compiled.unlink(missing_ok=True)
@@ -27,11 +28,11 @@ def test_a_guest_finds_compiled_modules(monkeypatch: pytest.MonkeyPatch) -> None
     assert compiled.exists()
 
 
-def test_image_without_what_the_root_is_on_says_what_it_needs(tmp_path: Path) -> None:
+def test_an_image_that_cannot_mount_its_root_names_the_options(tmp_path: Path) -> None:
     result = RunResult(None, "tcg", 4.0, False, None, scan_kernel_log(NO_ROOT), tmp_path / "kernel.log")
     assert result.problem is not None
-    assert "what its root is on: 9P_FS NET_9P_VIRTIO OVERLAY_FS VIRTIO_CONSOLE VIRTIO_PCI; " in result.problem
-    assert "'iommufd lab kernel build --source DIR' configures a tree so" in result.problem
+    assert "to mount its root: 9P_FS NET_9P_VIRTIO OVERLAY_FS VIRTIO_CONSOLE VIRTIO_PCI; " in result.problem
+    assert "'iommufd lab kernel build --source DIR' configures a tree like that" in result.problem
 
 
 def test_other_panic_does_not_speak_of_the_root(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the lab keeps on the disk can be measured and removed, and nobody else can put anything there."""
+"""The disk space of the lab can be measured and freed, and no other user can write to its directories."""
 
 import fcntl
 import json
@@ -140,7 +140,7 @@ def test_files_of_the_lab_are_never_writable_by_others(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("place", ["/proc", "/etc/passwd"])
 def test_cache_that_cannot_be_made_says_the_remedy(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", place)
-    with pytest.raises(LabError, match=r"cannot be made: .*; set XDG_CACHE_HOME to a directory that you may write"):
+    with pytest.raises(LabError, match=r"cannot be created: .*; set XDG_CACHE_HOME to a directory that you may write"):
         runs.new_run_directory()
 
 

@@ -13,7 +13,7 @@ from iommufd_py.objects.buffer import pool_remedy
 def test_pool_grows_by_what_is_missing(
     tmp_path: Path, total: int, free: int, reserved: int, available: int, wanted: int
 ) -> None:
-    """The number that is written to nr_hugepages counts the pages in use and the reserved ones, too."""
+    """The number in nr_hugepages also counts the pages in use and the reserved pages."""
     for name, value in (("nr_hugepages", total), ("free_hugepages", free), ("resv_hugepages", reserved)):
         (tmp_path / name).write_text(f"{value}\n")
     text = pool_remedy(128 << 20, 2 << 20, tmp_path)

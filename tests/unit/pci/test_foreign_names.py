@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Names that other users choose, of processes and of mounts: any bytes, none of which may fail or reach a terminal."""
+"""Other users choose names of processes and mounts, with any bytes. No name may cause a failure or control a
+terminal."""
 
 import ctypes
 import os
@@ -42,7 +43,7 @@ def test_process_that_ends_while_its_name_is_read() -> None:
     with attribute.open() as file:
         os.kill(child, 9)
         os.waitpid(child, 0)
-        with pytest.raises(ProcessLookupError):  # what the kernel answers in this moment
+        with pytest.raises(ProcessLookupError):  # The kernel answers this in that moment.
             file.read()
     assert attribute_text(attribute) == ""
 

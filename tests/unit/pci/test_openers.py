@@ -10,7 +10,7 @@ import pytest
 
 from tests.waiting import patience
 
-# A FUSE file system whose server reads no request: every request to it waits for ever.
+# A FUSE file system whose server reads no request: every request to it waits without end.
 DEAD = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)

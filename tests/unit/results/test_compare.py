@@ -69,7 +69,7 @@ TABLES, ROWS = 200, 18
 
 
 def test_a_table_without_a_change_calls_hardly_ever_one_changed() -> None:
-    """At most 1 % of tables with 18 rows do so, with six boots that differ by 2 % as on a busy machine."""
+    """At most 1 % of tables with 18 rows show a change, with six boots that differ by 2 % as on a busy machine."""
     source = random.Random(2)
     wrong = 0
     for _ in range(TABLES):

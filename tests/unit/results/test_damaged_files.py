@@ -52,7 +52,7 @@ def good() -> Any:
 
 
 def use(path: Path) -> None:
-    """Make everything that the tool makes of a file."""
+    """Use a file in every way in which the tool uses it."""
     read = document.load(path)
     for one in (report.table(read), report.buffers(read)):
         assert all(isinstance(text, str) for row in one.rows for text in row)
@@ -69,7 +69,7 @@ def use(path: Path) -> None:
 
 
 def test_every_value_of_every_kind_is_used_or_refused_with_its_place(good: Any, tmp_path: Path) -> None:
-    """A value that breaks the schema is refused with its place. With any other value everything can be made."""
+    """A value that violates the schema is refused with its place. A file with any other value is usable."""
     file, used, refused = tmp_path / "run.json", 0, 0
     for place in places(good):
         for value in (*MUTANTS, KeyError):

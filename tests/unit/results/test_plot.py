@@ -101,21 +101,21 @@ def test_picture_is_the_same_each_time() -> None:
 def test_page_loads_nothing_and_is_well_formed() -> None:
     before, after = measured(), measured(2, kernel_variant="<patched>")
     text = page([before, after], [compare(before, after)], [one for one in of_all(MAP) if one.parts])
-    opened: list[str] = []
+    open_tags: list[str] = []
 
     class Balanced(HTMLParser):
         def handle_starttag(self, tag: str, attrs: object) -> None:
             if tag not in ("meta", "path", "use"):
-                opened.append(tag)
+                open_tags.append(tag)
 
         def handle_endtag(self, tag: str) -> None:
-            assert opened.pop() == tag
+            assert open_tags.pop() == tag
 
         def handle_startendtag(self, tag: str, attrs: object) -> None:
             pass
 
     Balanced().feed(text)
-    assert opened == []
+    assert open_tags == []
     assert text.count("<svg") == 4
     assert "&lt;patched&gt; non-coherent" in text
     assert not re.findall(r'(?:src|href)="(?!#)[^"]*"|url\((?!#)', text)

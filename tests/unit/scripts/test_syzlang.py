@@ -9,7 +9,7 @@ from iommufd_py.uapi.ffi import ffi
 from scripts import syzlang
 
 TEXT = syzlang.OUTPUT.read_text()
-# What syzkaller's own dev_iommu.txt and its basic files define.
+# The names that syzkaller's own dev_iommu.txt and its basic files define.
 KNOWN = {"fd_iommufd", "fd", *syzlang.KNOWN.values()}
 FLAGS = {"iommufd_ioas_map_flags"}
 

@@ -28,7 +28,7 @@ def null() -> Iterator[int]:
 def test_the_clock_goes_forward() -> None:
     samples = clock(1000)
     assert len(samples) == 1000
-    assert max(samples) < 1 << 63  # no difference is negative
+    assert max(samples) < 1 << 63  # No difference is negative.
 
 
 def test_first_failure_ends_the_loop_and_is_named(null: int) -> None:

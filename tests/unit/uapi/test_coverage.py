@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which ioctls of the declared ABI have a function, and which do not: the list is what README may claim."""
+"""The ioctls of the declared ABI that have no function. The README may claim all others."""
 
 import re
 from pathlib import Path
@@ -9,12 +9,12 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 WITHOUT = {
-    # For devices that migrate, of which the lab has none.
+    # Migration of devices. The lab has no device that supports it.
     "VFIO_MIG_GET_PRECOPY_INFO",
-    # sPAPR TCE alone.
+    # Only sPAPR TCE has this ioctl.
     "VFIO_IOMMU_ENABLE",
     "VFIO_IOMMU_DISABLE",
-    # Dirty tracking of type1, which no IOMMU serves any more.
+    # Dirty tracking of type1, which no IOMMU supports any more.
     "VFIO_IOMMU_DIRTY_PAGES",
 }
 

@@ -54,7 +54,7 @@ def test_ends_at_the_call_that_fails() -> None:
     program.ioctl(fd, "IOMMU_IOAS_ALLOC", "iommu_ioas_alloc")
     outcome = program.run()
     assert (outcome.failed, outcome.errno, outcome.injected) == ("IOMMU_DESTROY", errno.ENOTTY, False)
-    assert str(outcome) == "IOMMU_DESTROY: ENOTTY, no allocation was failed"
+    assert str(outcome) == "IOMMU_DESTROY: ENOTTY, no allocation was made to fail"
 
 
 def test_goes_on_behind_a_call_that_may_fail() -> None:

@@ -115,7 +115,7 @@ def test_wrong_unmaps(unmapped: list[Event], what: str) -> None:
 
 
 def test_a_page_of_the_kernel_s_own_that_it_maps_itself() -> None:
-    """type1 of 6.12 does so when a device joins, to find out the page sizes of the domain."""
+    """type1 of 6.12 does this when a device joins, to find the page sizes of the domain."""
     joins = replace(MAKE_NON_COHERENT, frames=FRAMES)
     there, away = Map(NON_COHERENT, 0, 0, PAGE), Unmap(NON_COHERENT, 0, PAGE)
     own = Flush(0, PAGE)
@@ -125,7 +125,7 @@ def test_a_page_of_the_kernel_s_own_that_it_maps_itself() -> None:
 
 
 def test_memory_that_stays_mapped_and_is_no_page_of_the_scenario() -> None:
-    """For example memory of a dma-buf, which a flush is useless for."""
+    """An example is memory of a dma-buf, for which a flush is useless."""
     joins = replace(MAKE_NON_COHERENT, frames=FRAMES)
     there = Map(NON_COHERENT, 0, 0, PAGE)
     elsewhere = Unmap(NON_COHERENT, PAGE, PAGE), Unmap(COHERENT, 0, PAGE)
@@ -168,8 +168,8 @@ def test_a_domain_where_another_was() -> None:
     assert verdicts(made, again, (replace(MAP, enter=()), [map_()])) == []
 
 
-def test_a_transient_page_is_as_it_goes() -> None:
-    """A failing map: it need not map a page, but a mapped page is flushed before the map and before the unpin."""
+def test_a_transient_page_may_be_mapped_or_not() -> None:
+    """A failing map need not map a page, but a mapped page is flushed before the map and before the unpin."""
     made = MAKE_NON_COHERENT, [NewDomain(NON_COHERENT)]
     fails = ScenarioStep("map that fails", 1, transient=PAGES, frames=FRAMES)
     half = [flush(0, 2), map_(count=2)]
@@ -199,7 +199,7 @@ def test_two_flushes_for_two_unpins() -> None:
 
 
 @pytest.mark.parametrize("happened", [[], [flush(), map_(COHERENT)]])
-def test_a_step_that_did_not_do_its_own_thing(happened: list[Event]) -> None:
+def test_a_step_without_its_intended_effect(happened: list[Event]) -> None:
     """If the expected pages do not appear, there is no verdict."""
     joins = (MAKE_NON_COHERENT, [NewDomain(NON_COHERENT)]), (MAKE_COHERENT, [NewDomain(COHERENT)])
     with pytest.raises(ToolError, match="must map page 0"):

@@ -53,7 +53,7 @@ def verdicts(*played: Played, refined: bool = False) -> list[tuple[int, str, str
     [
         ([unmap(), UNPIN], ["unpinned and not flushed"]),
         ([unmap(), Flush(FRAME * PAGE, PAGE), Unpin(FRAME, 1)], ["flushed once, not at all"]),
-        ([UNPIN], []),  # the unpin of another user while a domain has the page
+        ([UNPIN], []),  # Another user unpins the page while a domain maps it.
         ([unmap()], []),
     ],
 )
@@ -122,7 +122,8 @@ def test_an_unmap_is_complete_when_the_iotlb_was_invalidated(events: list[Event]
 
 
 def test_the_sync_of_one_domain_after_the_unpin_of_another_mapping() -> None:
-    """Two mappings of one page in one domain: the unpin of the first tells nothing about the unmap of the second."""
+    """Two mappings of one page in one domain: the unpin of the first one says nothing about the unmap of the second
+    one."""
     again = Map(FIRST, IOVA * 2, FRAME * PAGE, 2 * PAGE), Unmap(FIRST, IOVA * 2, 2 * PAGE, pending=True)
     away: list[Event] = [unmap(pending=True), Synced(FIRST), FLUSH, UNPIN, again[1], Synced(FIRST), FLUSH, UNPIN]
     twice = replace(UNMAP, leave=PAGES + PAGES)

@@ -72,7 +72,7 @@ def test_the_space_is_covered(strength: int) -> None:
 
 def test_the_help_names_every_dimension() -> None:
     text = " ".join((validate.help or "").split())
-    dimensions = text.partition("these dimensions: ")[2].partition("Some combination")[0]
+    dimensions = text.partition("these dimensions: ")[2].partition("Together they")[0]
     assert dimensions.endswith(", and the end. ")
     assert [axis for axis in AXES if not re.search(rf"\b{axis}", dimensions)] == []
 

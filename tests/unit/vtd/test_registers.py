@@ -13,9 +13,9 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 # github.com/intel/intel-device-plugins-for-kubernetes/issues/1836: a Sapphire Rapids server without PASID, version 6.0.
 SAPPHIRE_RAPIDS = Capabilities(0x19ED008C40780C66, 0x3EE9E86F050DF)
-# github.com/utcs-scea/LAKE/issues/10: a Xeon server of before scalable mode, version 1.0.
+# github.com/utcs-scea/LAKE/issues/10: a Xeon server without scalable mode, version 1.0.
 OLDER_XEON = Capabilities(0x8D2078C106F0466, 0xF020DF)
-# QEMU 7.2 with snoop-control=off: what the lab boots.
+# QEMU 7.2 with snoop-control=off, the machine of the lab.
 QEMU = Capabilities(0xD2008C22260286, 0xF00F4A)
 
 registers = st.integers(0, (1 << 64) - 1)
