@@ -9,7 +9,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-_WIDTH, _GAP, _HEIGHT, _LINE = 900, 8, 46, 15
+# The width of the text column of a page, in pixels: so a letter has its true size there, and half of it can be read.
+_WIDTH, _GAP, _HEIGHT, _LINE = 736, 6, 50, 17
+_NAME_PIXELS, _JOB_PIXELS, _PIXELS_FOR_A_LETTER = 17, 15, 7.9
 
 
 @dataclass(frozen=True)
@@ -39,21 +41,21 @@ def picture(levels: list[list[Room]]) -> str:
     parts, top = [], 0
     for level in levels:
         width = (_WIDTH - _GAP * (len(level) - 1)) / len(level)
-        wrapped = [_wrap(room.job, int((width - 20) / 6.6)) for room in level]
+        wrapped = [_wrap(room.job, int((width - 20) / _PIXELS_FOR_A_LETTER)) for room in level]
         height = _HEIGHT + _LINE * (max(map(len, wrapped)) - 1)
         for column, (room, lines) in enumerate(zip(level, wrapped, strict=True)):
             left = column * (width + _GAP)
             parts.append(f'<g class="room"><title>{escape(room.name)}</title>')
             parts.append(f'<rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="{height}" rx="4"/>')
-            parts.append(f'<text class="name" x="{left + 10:.1f}" y="{top + 18}">{escape(room.name)}</text>')
+            parts.append(f'<text class="name" x="{left + 10:.1f}" y="{top + 20}">{escape(room.name)}</text>')
             for number, line in enumerate(lines):
-                y = top + 36 + number * _LINE
+                y = top + 40 + number * _LINE
                 parts.append(f'<text class="job" x="{left + 10:.1f}" y="{y}">{escape(line)}</text>')
             parts.append("</g>")
         top += height + _GAP
     style = (
         ".room rect{fill:#eef3fa;stroke:#4a6fa5}.room text{font-family:sans-serif;fill:#16283f}"
-        ".room .name{font-weight:bold;font-size:14px}.room .job{font-size:12px}"
+        f".room .name{{font-weight:bold;font-size:{_NAME_PIXELS}px}}.room .job{{font-size:{_JOB_PIXELS}px}}"
     )
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {_WIDTH + 2} {top}" role="img"'
     return f'{head} aria-label="The rooms of the package"><style>{style}</style>{"".join(parts)}</svg>'

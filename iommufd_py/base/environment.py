@@ -24,18 +24,22 @@ class Environment:
 
     Attributes:
         platform: one of :class:`Platform`.
-        machine: what the lab says of the machine it built, empty outside of it.
-        kernel_variant: ``stock``, ``patched`` or a path, as the lab says; empty outside of it.
-        noncoherent_knob: whether HWPTs are made non-coherent although the IOMMU could enforce coherency, by the test
-            parameter of our flush series; None on a kernel without it.
+        machine: the lab's description of its guest; empty outside of the lab.
+        kernel_release: the release of the running kernel (``uname -r``).
+        kernel_variant: the lab's name of the kernel, ``stock``, ``patched`` or a path; empty outside of the lab.
+        cpu: model name of the CPU.
+        cpus: number of CPUs.
+        command_line: the command line of the running kernel.
+        noncoherent_knob: whether the test parameter of our flush series makes HWPTs non-coherent although the IOMMU can
+            enforce coherency; None on a kernel without the parameter.
         config: the running kernel's value of each option on which times depend (``y``, ``n``, a number); None if
             neither /proc/config.gz nor /boot nor /lib/modules has its configuration.
         microcode: revision of the CPU's microcode, None where the kernel does not tell.
-        thp: transparent huge pages, ``always``, ``madvise`` or ``never``; None on a kernel without.
-        governor: of the CPU's frequency, None where it does not change or cannot be seen.
+        thp: transparent huge pages, ``always``, ``madvise`` or ``never``; None on a kernel without them.
+        governor: the governor of the CPU's frequency; None if the frequency is fixed or the kernel does not tell.
         turbo: whether the CPU may exceed its base frequency, None where the kernel does not tell.
         numa_nodes: memory nodes that are online.
-        compiler: that built the kernel (CONFIG_CC_VERSION_TEXT or /proc/version); empty where unknown.
+        compiler: the compiler that built the kernel (CONFIG_CC_VERSION_TEXT or /proc/version); empty if unknown.
     """
 
     kernel_release: str
