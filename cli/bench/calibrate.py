@@ -27,8 +27,8 @@ _MEMORY = "3G"
     metavar="KERNEL",
     help="A kernel of the same source, built or linked in another way.  [default: the same kernel again]",
 )
-@click.option("--boots", type=Whole(3, 1000), default=6, help="Of each kernel.")
-@click.option("--minutes", type=FiniteFloat(min=0.1, max=1440), default=15, help="Start no round that would end later.")
+@click.option("--boots", type=Whole(3, 1000), default=6, help="Boots of each kernel.")
+@click.option("--minutes", type=FiniteFloat(min=0.1, max=1440), default=15, help="Start no boot that would end later.")
 @click.option("--results", type=OUTPUT_DIRECTORY, default="results", help="Directory for the samples.")
 def calibrate(kernel: str, other: str | None, boots: int, minutes: float, results: Path) -> None:
     """Compare a kernel with itself, or with a differently linked one, natively.
