@@ -20,6 +20,8 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_click",
     "directives",
+    "docstrings",
+    "command_pages",
 ]
 # A double hyphen is an option.
 smartquotes = False

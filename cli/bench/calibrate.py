@@ -27,7 +27,7 @@ _MEMORY = "3G"
     metavar="KERNEL",
     help="A kernel of the same source, built or linked in another way.  [default: the same kernel again]",
 )
-@click.option("--boots", type=Whole(3, 1000), default=6, help="Of each kernel.")
+@click.option("--boots", type=Whole(3, 1000), default=6, help="Boots of each kernel.")
 @click.option(
     "--minutes",
     type=FiniteFloat(min=0.1, max=1440),

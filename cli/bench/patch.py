@@ -59,7 +59,7 @@ _PARAMETERS = {"--json": "as_json"}
     type=Whole(1, 1000),
     help=f"Minimum boots of each kernel.  [default: {_NATIVE_ROUNDS} natively, {_ROUNDS} with --times, else 1]",
 )
-@click.option("--processes", type=Whole(1, 1000), default=1, help="On each boot.")
+@click.option("--processes", type=Whole(1, 1000), default=1, help="Processes on each boot.")
 @click.option(
     "--seconds", type=FiniteFloat(min=0.001, max=3600), default=0.05, help="Time for each row in each process."
 )

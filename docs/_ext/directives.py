@@ -62,18 +62,10 @@ class Schemas(SphinxDirective):
         return [entries]
 
 
-def _escape_stars(app: Sphinx, context: Any, lines: list[str]) -> None:
-    """A help text is no reStructuredText: a star in it is a star."""
-    lines[:] = [line if line.startswith((".. ", "   :")) else line.replace("*", r"\*") for line in lines]
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives, and write the generated pages before Sphinx looks for sources."""
     app.add_directive("house", House)
     app.add_directive("examples", Examples)
     app.add_directive("schemas", Schemas)
     app.connect("config-inited", lambda app, _: reference.write_pages(Path(app.srcdir) / "reference" / "generated"))
-    # Of sphinx_click, which must be loaded before.
-    app.connect("sphinx-click-process-options", _escape_stars)
-    app.connect("sphinx-click-process-description", _escape_stars)
     return {"parallel_read_safe": True}

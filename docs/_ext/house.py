@@ -9,7 +9,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-_WIDTH, _GAP, _HEIGHT, _LINE = 900, 8, 46, 15
+# The width of the text column of a page, in pixels: so a letter has its true size there, and half of it can be read.
+_WIDTH, _GAP, _HEIGHT, _LINE = 736, 6, 50, 17
+_NAME_PIXELS, _JOB_PIXELS = 17, 15
+# Widths of letters of DejaVu Sans, one of the widest fonts, as parts of the size of the font.
+_NARROW, _NARROW_PART, _WIDE_PART, _PART = "fijlrt.,:;'()/- ", 0.37, 0.77, 0.61
 
 
 @dataclass(frozen=True)
@@ -39,30 +43,36 @@ def picture(levels: list[list[Room]]) -> str:
     parts, top = [], 0
     for level in levels:
         width = (_WIDTH - _GAP * (len(level) - 1)) / len(level)
-        wrapped = [_wrap(room.job, int((width - 20) / 6.6)) for room in level]
+        wrapped = [_wrap(room.job, width - 20) for room in level]
         height = _HEIGHT + _LINE * (max(map(len, wrapped)) - 1)
         for column, (room, lines) in enumerate(zip(level, wrapped, strict=True)):
             left = column * (width + _GAP)
             parts.append(f'<g class="room"><title>{escape(room.name)}</title>')
             parts.append(f'<rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="{height}" rx="4"/>')
-            parts.append(f'<text class="name" x="{left + 10:.1f}" y="{top + 18}">{escape(room.name)}</text>')
+            parts.append(f'<text class="name" x="{left + 10:.1f}" y="{top + 20}">{escape(room.name)}</text>')
             for number, line in enumerate(lines):
-                y = top + 36 + number * _LINE
+                y = top + 40 + number * _LINE
                 parts.append(f'<text class="job" x="{left + 10:.1f}" y="{y}">{escape(line)}</text>')
             parts.append("</g>")
         top += height + _GAP
     style = (
         ".room rect{fill:#eef3fa;stroke:#4a6fa5}.room text{font-family:sans-serif;fill:#16283f}"
-        ".room .name{font-weight:bold;font-size:14px}.room .job{font-size:12px}"
+        f".room .name{{font-weight:bold;font-size:{_NAME_PIXELS}px}}.room .job{{font-size:{_JOB_PIXELS}px}}"
     )
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {_WIDTH + 2} {top}" role="img"'
     return f'{head} aria-label="The rooms of the package"><style>{style}</style>{"".join(parts)}</svg>'
 
 
-def _wrap(text: str, letters: int) -> list[str]:
+def _wrap(text: str, pixels: float) -> list[str]:
     lines = [""]
     for word in text.replace("`", "").split():
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > letters:
+        if lines[-1] and _pixels(f"{lines[-1]} {word}") > pixels:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return lines
+
+
+def _pixels(text: str) -> float:
+    wide = sum(letter.isupper() or letter in "mw_" for letter in text)
+    narrow = sum(letter in _NARROW for letter in text)
+    return _JOB_PIXELS * (wide * _WIDE_PART + narrow * _NARROW_PART + (len(text) - wide - narrow) * _PART)

@@ -1,20 +1,32 @@
 # SPDX-License-Identifier: MIT
 """The pages of the reference that follow the code: a page for each command, and a page for each room of the API."""
 
+import ast
 import importlib
 import inspect
+import re
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
+from iommufd_py.cli.main import _COMMANDS as SUMMARIES
 from iommufd_py.cli.main import iommufd
 
 from iommufd_py import api
 
-# Rooms of which a program uses the names from the room itself, not from iommufd_py.
-ROOMS = ("pci", "vtd", "host", "mock", "dma")
+# Rooms of which a program uses the names from the room itself, not from iommufd_py: each with the subject of its page.
+ROOMS = {
+    "amd": "AMD IOMMUs",
+    "dma": "DMA engines",
+    "host": "this machine",
+    "mock": "the rest of the mock driver",
+    "pci": "PCI functions",
+    "vtd": "Intel VT-d",
+}
 
 EXAMPLES = Path(__file__).parents[2] / "cli/examples"
 
@@ -22,7 +34,7 @@ _TITLES = {
     "base": "Values and errors",
     "objects": "Objects of /dev/iommu",
     "vfio": "Objects of /dev/vfio",
-    "mock": "The kernel's mock driver",
+    "mock": "Objects of the kernel's mock driver",
     "uapi": "Enumerations of the kernel's interface",
 }
 
@@ -49,14 +61,22 @@ def write_pages(directory: Path) -> None:
     directory.mkdir(parents=True)
     for name in commands():
         (directory / f"command-{name}.rst").write_text(_command_page(name))
+    (directory / "commands.inc").write_text("".join(_command_lines()))
     for room, names in names_by_room().items():
-        (directory / f"api-{room}.rst").write_text(_page(_TITLES[room], "iommufd_py", _documented(api, names)))
-    for room in ROOMS:
+        intro = "Import these names from ``iommufd_py``."
+        (directory / f"api-{room}.rst").write_text(_page(_TITLES[room], "iommufd_py", _documented(api, names), intro))
+    for room, subject in ROOMS.items():
         module = importlib.import_module(f"iommufd_py.{room}")
-        title = f"iommufd_py.{room}"
+        title = f"iommufd_py.{room}: {subject}"
         intro = inspect.getdoc(module) or ""
         own = [name for name in module.__all__ if name not in api.__all__]
         (directory / f"room-{room}.rst").write_text(_page(title, module.__name__, _documented(module, own), intro))
+
+
+def _command_lines() -> Iterator[str]:
+    """Yield a line for each command: its name, with the page behind it, and its purpose."""
+    for name in commands():
+        yield f":doc:`{name} <generated/command-{name}>`\n   {SUMMARIES[name]}\n\n"
 
 
 def _command_page(name: str) -> str:
@@ -65,7 +85,10 @@ def _command_page(name: str) -> str:
     place, _, example = (EXAMPLES / f"{name}.console").read_text().partition("\n")
     code = "".join(f"   {line}\n" if line else "\n" for line in example.splitlines())
     where = place.removeprefix("# on: ")
-    intro = f"An example on {where}, with its output. Three dots stand for what differs; a test compares the rest."
+    intro = (
+        f"An example with its output, on {where}. Three dots stand for text that differs between runs or machines; "
+        "a test compares the rest."
+    )
     # The section below is called `iommufd NAME`.
     heading = f"{name}\n{'=' * len(name)}"
     return f"{heading}\n\n{intro}\n\n.. code-block:: console\n\n{code}\n{click_page}"
@@ -75,11 +98,39 @@ def _documented(module: Any, names: Iterable[str]) -> Iterator[str]:
     for name in names:
         thing = getattr(module, name)
         if inspect.isclass(thing):
-            yield f".. autoclass:: {name}\n   :members:\n   :undoc-members:\n   :show-inheritance:\n"
+            # A second entry for such an attribute would have its type and no text.
+            described = ", ".join(attributes_in(inspect.getdoc(thing) or ""))
+            exclude = f"   :exclude-members: {described}\n" if described else ""
+            yield f".. autoclass:: {name}\n   :members:\n   :undoc-members:\n{exclude}   :show-inheritance:\n"
         elif inspect.isroutine(thing):
             yield f".. autofunction:: {name}\n"
         else:
-            yield f".. autodata:: {name}\n   :no-value:\n"
+            value = "" if isinstance(thing, tuple) else f"   :value: {thing!r}\n"
+            text = "\n".join(f"   {line}" for line in _text_of_constant(module.__name__, name))
+            yield f".. py:data:: {name}\n{value}\n{text}\n"
+
+
+def attributes_in(docstring: str) -> list[str]:
+    """Return the names in the section "Attributes" of a docstring in Google's style."""
+    section = re.search(r"^Attributes:\n((?:[ \t].*\n?|\n)*)", docstring, re.MULTILINE)
+    return re.findall(r"^    (\w+)(?: \(.*?\))?:", section[1], re.MULTILINE) if section else []
+
+
+def _text_of_constant(package: str, name: str) -> list[str]:
+    """Return the docstring below the assignment of a constant, which a room takes from one of its modules.
+
+    autodoc would look in the room alone, and fall back to the docstring of ``int`` or ``tuple``.
+    """
+    for module in sorted(one for one in sys.modules if one == package or one.startswith(f"{package}.")):
+        body = ast.parse(inspect.getsource(sys.modules[module])).body
+        for assignment, below in pairwise(body):
+            targets = (
+                assignment.targets if isinstance(assignment, ast.Assign) else [getattr(assignment, "target", None)]
+            )
+            assigned = {one.id for target in targets if target for one in ast.walk(target) if isinstance(one, ast.Name)}
+            if name in assigned and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                return inspect.cleandoc(str(below.value.value)).splitlines()
+    raise LookupError(f"{package}.{name} has no docstring below its assignment")
 
 
 def _page(title: str, module: str, directives: Iterable[str], intro: str = "") -> str:

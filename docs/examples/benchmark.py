@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Time map and unmap from Python, and keep the result for 'iommufd bench show' and 'bench compare'.
+"""Time map and unmap from Python, and write a result that 'iommufd bench show' reads.
 
 iommufd lab run --native -- python docs/examples/benchmark.py run.json
 """
@@ -14,7 +14,8 @@ from iommufd_py.results.model import Point, Workload
 points = tuple(Point(Workload.MAP, size) for size in (64 << 10, 2 << 20))
 result = measure(Plan("mock", points, processes=2, row_seconds=0.05))
 for cell in report.cells(result):
-    print(f"{cell.row.point.size_bytes >> 10} KiB {cell.operation}: {cell.summary.median_ns / 1000:.1f} us")
+    size, median = cell.row.point.size_bytes >> 10, cell.summary.median_ns / 1000
+    print(f"{size} KiB {cell.operation}: {median:.1f} us")
 for note in report.notes(result):  # what makes these figures doubtful
     print(note)
 document.save(result, Path(sys.argv[1]))

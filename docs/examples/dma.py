@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Make a device write to memory and read it back, and see a stray access stopped.
+"""Make a device write to memory, and see the IOMMU stop a write outside of a mapping.
 
-Needs a device that this tool has an engine for: an NVMe controller, or QEMU's edu.
+The device must be one for which this tool has an engine: an NVMe controller, or QEMU's edu.
 
     iommufd lab run -- python docs/examples/dma.py 0000:00:12.0
 """
@@ -12,7 +12,11 @@ from iommufd_py import ContainerMode, DmaBuffer, DmaError, open_container, pci
 from iommufd_py.dma import open_engine
 
 bdf, iova = sys.argv[1], 0x20_0000
-with pci.vfio_bound(bdf), open_container(ContainerMode.IOMMUFD, bdf) as container, DmaBuffer(4096) as buffer:
+with (
+    pci.vfio_bound(bdf),
+    open_container(ContainerMode.IOMMUFD, bdf) as container,
+    DmaBuffer(4096) as buffer,
+):
     engine = open_engine(container.device, container)
     with container.map(buffer, iova):
         content = engine.write(iova, 512)
@@ -23,4 +27,8 @@ with pci.vfio_bound(bdf), open_container(ContainerMode.IOMMUFD, bdf) as containe
     except DmaError as error:
         print("stopped:", error)
     else:
-        print("the device does not tell; memory says:", "stopped" if buffer.view[:512] == content else "NOT stopped")
+        unchanged = buffer.view[:512] == content
+        print(
+            "no error from the device; by memory:",
+            "stopped" if unchanged else "NOT stopped",
+        )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""List the devices that could be given to userspace now, with what stands in the way of the others.
+"""List the devices: "free" if VFIO could take it now, else the reason against it.
 
 sudo python docs/examples/find_devices.py
 """
@@ -13,7 +13,9 @@ for device in pci.list_devices():
         others = set(pci.iommu_group(device.iommu_group).in_the_way) - {device.bdf}
         try:
             pci.check_bind(device.bdf)  # changes nothing
-            verdict = f"its group needs {', '.join(sorted(others))} too" if others else "free"
+            verdict = (
+                f"take {', '.join(sorted(others))} too: same group" if others else "free"
+            )
         except DeviceError as error:
             verdict = str(error)
     print(f"{device.bdf} {device.ids} {device.driver or '-':10} {verdict}")

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""See which leaves the IOMMU's page table has for 4K pages and for huge pages. VT-d only: the kernel's debugfs tells.
+"""See the leaves of the IOMMU's page table for 4K pages and for huge pages.
+
+The kernel shows them in debugfs, for VT-d only.
 
 iommufd lab run -- python docs/examples/huge_pages.py 0000:00:10.0
 """
@@ -9,7 +11,7 @@ import sys
 from iommufd_py import Backing, DmaBuffer, Iommufd, VfioDevice, pci, vtd
 
 bdf = sys.argv[1]
-with pci.vfio_bound(bdf), Iommufd() as iommufd:  # gives the device back to its driver at the end
+with pci.vfio_bound(bdf), Iommufd() as iommufd:
     device, ioas = VfioDevice(iommufd, bdf), iommufd.alloc_ioas()
     device.attach(device.alloc_hwpt(ioas))
     for backing in (Backing.ANON_4K, Backing.THP):

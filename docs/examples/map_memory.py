@@ -22,4 +22,4 @@ with Iommufd() as iommufd, DmaBuffer(2 << 20) as buffer:
     copy = other.copy(mapping)  # the kernel chooses the IOVA; the pages are pinned once
     print(f"the same memory in the other IOAS at {copy.iova:#x}")
     print(f"unmapped {ioas.unmap(mapping.iova, mapping.length)} bytes")
-# Leaving the block closes what is left, in the order the kernel wants: mappings, HWPTs, IOAS, device.
+# The end of the block closes the rest in the right order: mappings, HWPTs, IOAS, device.

@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Answer the IO page faults of a device. User-Mode Linux has none, so this needs the other machine of the lab.
+"""Answer the IO page faults of a device. User-Mode Linux has none: use the virtual machine.
 
 iommufd lab run -- python docs/examples/page_faults.py
 """
 
-from iommufd_py import FaultQueue, HwptAllocFlags, Iommufd, MockDevice, PageFaultPermission, PageResponse
+from iommufd_py import (
+    FaultQueue,
+    HwptAllocFlags,
+    Iommufd,
+    MockDevice,
+    PageFaultPermission,
+    PageResponse,
+)
 from iommufd_py.mock import hwpt_data
 
 with Iommufd() as iommufd:
@@ -12,8 +19,12 @@ with Iommufd() as iommufd:
     parent = device.alloc_hwpt(ioas, flags=HwptAllocFlags.NEST_PARENT)
     device.attach(device.alloc_nested(parent, hwpt_data(), fault_queue=queue))
 
-    device.trigger_fault(0xDEAD_B000, PageFaultPermission.WRITE)  # what a real device does by itself
+    device.trigger_fault(
+        0xDEAD_B000, PageFaultPermission.WRITE
+    )  # a real device needs no trigger
     for fault in queue.read(timeout=5):
-        print(f"device {fault.dev_id} wants to {fault.permission.name} at {fault.address:#x}")
+        print(
+            f"device {fault.dev_id} wants to {fault.permission.name} at {fault.address:#x}"
+        )
         queue.respond(fault, PageResponse.INVALID)
     print("pending:", len(queue.read(timeout=0)))

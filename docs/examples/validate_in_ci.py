@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Judge the running kernel in a CI job: JUnit for the server, one line and an exit status for the log.
+"""Validate the running kernel in a CI job: JUnit XML in a file, one line, an exit status.
 
-iommufd lab run --native --kernel patched -- python docs/examples/validate_in_ci.py rules.xml
+iommufd lab run --kernel patched -- python docs/examples/validate_in_ci.py rules.xml
 """
 
 import subprocess
@@ -9,9 +9,14 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-VERDICTS = {0: "every rule is kept", 1: "a rule is violated", 4: "the rules cannot be observed on this kernel"}
+VERDICTS = {
+    0: "every rule is kept",
+    1: "a rule is violated",
+    4: "the rules cannot be observed on this kernel",
+}
 
-done = subprocess.run(["iommufd", "validate", "--junit"], stdout=subprocess.PIPE, text=True, check=False)
+command = ["iommufd", "validate", "--junit"]
+done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
 if done.returncode not in VERDICTS:
     sys.exit(done.returncode)
 Path(sys.argv[1]).write_text(done.stdout)

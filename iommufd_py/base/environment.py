@@ -24,18 +24,22 @@ class Environment:
 
     Attributes:
         platform: one of :class:`Platform`.
-        machine: the lab's description of its virtual machine; empty outside the lab.
-        kernel_variant: ``stock``, ``patched`` or a path, from the lab; empty outside the lab.
-        noncoherent_knob: whether HWPTs are made non-coherent although the IOMMU could enforce coherency, by the test
-            parameter of our flush series; None on a kernel without it.
+        machine: the lab's description of its guest; empty outside of the lab.
+        kernel_release: the release of the running kernel (``uname -r``).
+        kernel_variant: the lab's name of the kernel, ``stock``, ``patched`` or a path; empty outside of the lab.
+        cpu: model name of the CPU.
+        cpus: number of CPUs.
+        command_line: the command line of the running kernel.
+        noncoherent_knob: whether the test parameter of our flush series makes HWPTs non-coherent although the IOMMU can
+            enforce coherency; None on a kernel without the parameter.
         config: the running kernel's value of each option on which times depend (``y``, ``n``, a number); None if
             neither /proc/config.gz nor /boot nor /lib/modules has its configuration.
         microcode: revision of the CPU's microcode, None where the kernel does not tell.
-        thp: setting of transparent huge pages, ``always``, ``madvise`` or ``never``; None on a kernel without them.
-        governor: governor of the CPU's frequency; None if the frequency is fixed or unknown.
+        thp: transparent huge pages, ``always``, ``madvise`` or ``never``; None on a kernel without them.
+        governor: the governor of the CPU's frequency; None if the frequency is fixed or the kernel does not tell.
         turbo: whether the CPU may exceed its base frequency, None where the kernel does not tell.
-        numa_nodes: the online memory nodes.
-        compiler: the compiler of the kernel (CONFIG_CC_VERSION_TEXT or /proc/version); empty if unknown.
+        numa_nodes: memory nodes that are online.
+        compiler: the compiler that built the kernel (CONFIG_CC_VERSION_TEXT or /proc/version); empty if unknown.
     """
 
     kernel_release: str

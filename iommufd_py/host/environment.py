@@ -10,6 +10,7 @@ from pathlib import Path
 from iommufd_py.base.environment import Environment, Platform
 
 NONCOHERENT_KNOB = Path("/sys/module/iommufd/parameters/test_noncoherent_hwpt")
+"""The file of the test parameter that makes HWPTs non-coherent. Only a kernel with the series' last patch has it."""
 
 # Options of the kernel on which DMA mapping times depend.
 _CONFIG = (

@@ -146,8 +146,8 @@ class DmaBuffer(Mappable):
     def flush(self, offset: int = 0, length: int | None = None) -> None:
         """Write the CPU's cache lines of a range back to memory and drop them, before a device reads memory.
 
-        A device whose DMA does not snoop reads data that the CPU wrote after the map only after this flush. Lines that
-        lie partly in the range are flushed too.
+        A device whose DMA does not snoop reads data that was written after the map only after this call. The call also
+        flushes lines that lie partly in the range.
 
         Args:
             offset: start of the range.
@@ -162,10 +162,10 @@ class DmaBuffer(Mappable):
 
     @checked
     def invalidate(self, offset: int = 0, length: int | None = None) -> None:
-        """Drop the CPU's cache lines of a range, after a device whose DMA does not snoop wrote there.
+        """Make the CPU read a range from memory, after a device wrote there whose DMA does not snoop.
 
-        x86 has no instruction that drops a line without writing it back: a dirty line would overwrite the data of the
-        device. So :meth:`flush` the range before the DMA too. Arguments and errors are those of :meth:`flush`.
+        x86 has no instruction that drops a line without writing it back. A dirty line would overwrite the device's
+        data, so call :meth:`flush` before the DMA too. Arguments and errors are those of :meth:`flush`.
         """
         self.flush(offset, length)
 

@@ -4,14 +4,19 @@
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+
+import click
+import pytest
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs/_ext"))
 
+import help_text  # noqa: E402
 import house  # noqa: E402
 import reference  # noqa: E402
-from iommufd_py.cli.main import _COMMANDS  # noqa: E402
+from iommufd_py.cli.main import _COMMANDS, iommufd  # noqa: E402
 
 from iommufd_py import api  # noqa: E402
 from iommufd_py.testing import plugin  # noqa: E402
@@ -82,3 +87,83 @@ def test_every_fixture_and_marker_is_in_the_reference() -> None:
     source = (ROOT / "iommufd_py/testing/plugin.py").read_text()
     for name in [*re.findall(r"@pytest\.fixture.*\ndef (\w+)", source), *plugin._MARKERS]:
         assert f"| `{name}` |" in page, name
+
+
+# A line fits into the narrowest column of text that the theme makes on a desk (docs/_static/pages.css).
+LONGEST_CODE = 92
+
+
+def code_of_pages() -> Iterator[tuple[Path, int, str]]:
+    """Yield each line of code that a page shows: its file, its number, its text."""
+    for page in (ROOT / "docs").rglob("*.md"):
+        fenced = glossary = False
+        for number, line in enumerate(page.read_text().splitlines(), 1):
+            if line.lstrip().startswith("```"):
+                fenced, glossary = not fenced, line.startswith("```{glossary}")
+            elif fenced and not glossary:
+                yield page, number, line
+            elif line.startswith("    "):
+                yield page, number, line[4:]
+    for pattern in ("examples/*.py", "how-to/*/*.*"):
+        for file in (ROOT / "docs").glob(pattern):
+            yield from ((file, number, line) for number, line in enumerate(file.read_text().splitlines(), 1))
+
+
+def test_code_fits_into_its_column() -> None:
+    lines = list(code_of_pages())
+    assert {"lab.md", "dma.py", "plan.toml", "validate-patch.sh", "workflow.yml"} <= {file.name for file, _, _ in lines}
+    assert [f"{file.name}:{number}" for file, number, line in lines if len(line) > LONGEST_CODE] == []
+
+
+def test_the_reference_shows_defaults_and_ranges() -> None:
+    from iommufd_py.cli.bench import bench
+
+    calibrate = bench.get_command(click.Context(bench), "calibrate")
+    assert calibrate is not None
+    text = "\n".join(help_text.options(click.Context(calibrate)))
+    assert ".. option:: --boots INTEGER RANGE" in text
+    assert "[default: 6; 3<=x<=1000]" in text
+
+
+def test_examples_of_a_help_text_are_code() -> None:
+    lines = ["Stars * stay, `words` are code.", "", "| Examples:", "|   iommufd info", "", "The end."]
+    code = ["Examples:", "", ".. code-block:: sh", "", "   iommufd info"]
+    assert list(help_text.description(lines)) == [r"Stars \* stay, ``words`` are code.", "", *code, "", "The end."]
+
+
+def test_headings_have_the_whole_command() -> None:
+    words = list(help_text.whole_commands("iommufd", iommufd))
+    assert {f"iommufd {name}" for name in _COMMANDS} <= set(words)
+    assert {"iommufd bench run", "iommufd lab kernel build", "iommufd report-bug"} <= set(words)
+    assert len(set(words)) == len(words)
+
+
+def test_each_constant_has_its_own_text(tmp_path: Path) -> None:
+    reference.write_pages(tmp_path)
+    page = (tmp_path / "room-mock.rst").read_text()
+    assert ".. py:data:: PAGE_BYTES\n   :value: 2048\n\n   The smallest page of a mock domain" in page
+    with pytest.raises(LookupError, match=r"iommufd_py\.mock\.NONE has no docstring"):
+        reference._text_of_constant("iommufd_py.mock", "NONE")
+
+
+def test_attributes_of_a_docstring_are_found() -> None:
+    text = "One.\n\nArgs:\n    start: a word.\n\n"
+    text += "Attributes:\n    one: is: it.\n        more: text\n    two (int): 2.\n\nMore:\n    x: y"
+    assert reference.attributes_in(text) == ["one", "two"]
+    assert reference.attributes_in("None of them.") == []
+
+
+def files_named_in(text: str) -> set[str]:
+    """Return the files and folders of this repository that a text names in code or as the target of a link."""
+    found = re.findall(r"`((?:iommufd_py|tests|docs|cli|cffi_build)/[\w./-]*\w/?)`", text)
+    # SERIES stands for a kernel, NAME for a file that the reader adds.
+    named = (name.replace("SERIES", "7.3") for name in found if "NAME" not in name)
+    return {*named, *re.findall(r"\]\(((?!\w+:)[\w./-]+)\)", text)}
+
+
+def test_files_that_the_pages_name_exist() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("iommufd_py/lab/*/README.md")]
+    named = {(page, name) for page in pages for name in files_named_in(page.read_text())}
+    assert len(named) > 40
+    missing = [(page.name, name) for page, name in named if not any((at / name).exists() for at in (ROOT, page.parent))]
+    assert missing == []

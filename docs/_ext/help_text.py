@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""The text of ``--help`` as reStructuredText."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+import click
+
+
+def whole_commands(words: str, command: click.Command) -> Iterator[str]:
+    """Yield every command line without options, from *words* on: ``iommufd``, ``iommufd bench``, ..."""
+    yield words
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            one = command.get_command(context, name)
+            if one is not None:
+                yield from whole_commands(f"{words} {name}", one)
+
+
+def options(context: click.Context) -> Iterator[str]:
+    """Yield the options of a command, each with its default and range."""
+    # A setting of the command at the top, which the context of one command alone does not have.
+    context.show_default = True
+    for option in context.command.params:
+        record = option.get_help_record(context) if isinstance(option, click.Option) else None
+        if record:
+            names, text = record
+            yield from (f".. option:: {names}", "", f"   {_literally(text)}", "")
+
+
+def description(lines: Iterable[str]) -> Iterator[str]:
+    """Yield a help text as sphinx-click prepares it; the command lines below "Examples:" become a block of code."""
+    in_code = False
+    for line in lines:
+        if not line.startswith("| "):
+            in_code = False
+            yield _literally(line)
+        elif in_code:
+            yield f"   {line.removeprefix('| ').strip()}"
+        else:
+            in_code = True
+            yield from (line.removeprefix("| "), "", ".. code-block:: sh", "")
+
+
+def _literally(text: str) -> str:
+    """A help text is no reStructuredText: a star in it is a star, and a word between backticks is code."""
+    return text if text.startswith(".. ") else re.sub(r"`([^`]+)`", r"``\1``", text.replace("*", r"\*"))
