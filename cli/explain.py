@@ -19,7 +19,7 @@ from iommufd_py.explain.summary import Summary
 from iommufd_py.explain.watch import PART_NAMES, Watched
 from iommufd_py.results.breakdown import REST
 
-from .output import emit_facts, emit_json, emit_table
+from .output import emit_facts, emit_json, emit_table, note
 from .types import JSON_OPTION, MOST_SECONDS, FiniteFloat, Whole
 
 _MOST_PID = (1 << 22) - 1
@@ -50,7 +50,9 @@ def explain(context: click.Context, pid: int, seconds: float, as_json: bool) -> 
       iommufd explain --pid 4242
       iommufd explain --pid $(pgrep -o qemu) --seconds 60 --json
     """
-    found = explain_process(pid, seconds)
+    found = explain_process(
+        pid, seconds, lambda: note(f"watching process {pid} for {seconds:g} s; Ctrl-C ends it early")
+    )
     if as_json:
         emit_json(document(found))
     else:
@@ -134,7 +136,7 @@ def _watch_facts(found: Explanation, watched: Watched) -> Iterator[tuple[str, st
     how = "the process ended" if watched.ended else "interrupted" if watched.interrupted else ""
     yield "watched", f"{format_seconds(watched.seconds)}{f', {how}' if how else ''}"
     machine = found.environment
-    emulated = "; its CPU is emulated: compare shares, not times" if machine.platform is Platform.TCG else ""
+    emulated = "; its CPU is emulated: compare shares, not times" if machine.platform == Platform.TCG else ""
     yield "kernel", f"{machine.kernel_release}, {machine.platform}{emulated}"
     for one in found.summaries:
         if one.calls or one.name != "other":

@@ -3,7 +3,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -57,8 +57,8 @@ class Explanation:
         return advice(Facts(maps, unmaps, self.mapped, self.state.devices, self.state.memlock_bytes))
 
 
-def explain(pid: int, seconds: float) -> Explanation:
-    """Look at a process, and watch it for *seconds*; 0 for no watch.
+def explain(pid: int, seconds: float, begun: Callable[[], None] = lambda: None) -> Explanation:
+    """Look at a process, and watch it for *seconds*; 0 for no watch. *begun* is called when the watch begins.
 
     Raises:
         ToolError: there is no such process, or it uses no IOMMU.
@@ -69,7 +69,7 @@ def explain(pid: int, seconds: float) -> Explanation:
     watched, problem = None, ""
     if seconds:
         try:
-            watched = watch(pid, seconds)
+            watched = watch(pid, seconds, begun)
         except SkipError as reason:
             problem = str(reason)
     ioctls = watched.ioctls if watched else ()

@@ -4,7 +4,7 @@
 import os
 import select
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +65,10 @@ class Watched:
     ioctls_dropped: bool
 
 
-def watch(pid: int, seconds: float) -> Watched:
+def watch(pid: int, seconds: float, begun: Callable[[], None]) -> Watched:
     """Record the ioctls of a process and their parts until it ends, *seconds* have passed, or Ctrl-C.
+
+    *begun* is called when all probes are set.
 
     Raises:
         SkipError: this machine cannot trace, or its kernel has none of the functions.
@@ -86,6 +88,7 @@ def watch(pid: int, seconds: float) -> Watched:
         recorder = _Recorder(parts, part_of)
         start, ended, interrupted = _now(), False, False
         try:
+            begun()
             while not ended and (left := start + seconds - _now()) > 0:
                 ended = bool(select.select([handle], [], [], min(left, _POLL_SECONDS))[0])
                 recorder.take_if_full()

@@ -6,7 +6,8 @@
  *   map:MIB      map new anonymous memory that nobody has touched
  *   touched:MIB  the same, after each page was touched
  *   file:MIB     map a new memfd by IOMMU_IOAS_MAP_FILE
- *   unmap        unmap the last map
+ *   unmap        unmap the last map, and free its memory
+ *   sleep        do nothing for 50 ms
  *   wait         print a line, and read one: the two sides take turns
  *   again:N      repeat the steps before, N times in all
  */
@@ -30,7 +31,8 @@
 
 static int iommufd;
 static uint32_t ioas;
-static uint64_t last_iova, last_length, next_iova = FIRST_IOVA;
+static uint64_t iova = FIRST_IOVA, last_length;
+static void *last_memory;
 
 static void check(int result, const char *what)
 {
@@ -65,7 +67,7 @@ static void map_memory(uint64_t length, int touch)
 		.ioas_id = ioas,
 		.user_va = (uintptr_t)memory,
 		.length = length,
-		.iova = next_iova,
+		.iova = iova,
 	};
 
 	if (memory == MAP_FAILED)
@@ -74,6 +76,7 @@ static void map_memory(uint64_t length, int touch)
 	for (uint64_t at = 0; touch && at < length; at += 4096)
 		memory[at] = 1;
 	check(ioctl(iommufd, IOMMU_IOAS_MAP, &map), "IOMMU_IOAS_MAP");
+	last_memory = memory;
 }
 
 static void map_file(uint64_t length)
@@ -84,19 +87,25 @@ static void map_file(uint64_t length)
 		.ioas_id = ioas,
 		.fd = memfd_create("guest", 0),
 		.length = length,
-		.iova = next_iova,
+		.iova = iova,
 	};
 
 	check(map.fd, "memfd_create");
 	check(ftruncate(map.fd, length), "ftruncate");
 	check(ioctl(iommufd, IOMMU_IOAS_MAP_FILE, &map), "IOMMU_IOAS_MAP_FILE");
+	close(map.fd);
+	last_memory = NULL;
 }
 
 static void unmap(void)
 {
-	struct iommu_ioas_unmap unmap = { .size = sizeof(unmap), .ioas_id = ioas, .iova = last_iova, .length = last_length };
+	struct iommu_ioas_unmap unmap = { .size = sizeof(unmap), .ioas_id = ioas, .length = last_length };
 
+	iova -= last_length;
+	unmap.iova = iova;
 	check(ioctl(iommufd, IOMMU_IOAS_UNMAP, &unmap), "IOMMU_IOAS_UNMAP");
+	if (last_memory)
+		munmap(last_memory, last_length);
 }
 
 static void step(const char *name)
@@ -106,6 +115,8 @@ static void step(const char *name)
 
 	if (!strcmp(name, "unmap")) {
 		unmap();
+	} else if (!strcmp(name, "sleep")) {
+		usleep(50000);
 	} else if (!strcmp(name, "wait")) {
 		puts("waiting");
 		fflush(stdout);
@@ -116,9 +127,8 @@ static void step(const char *name)
 			map_file(length);
 		else
 			map_memory(length, !strncmp(name, "touched:", 8));
-		last_iova = next_iova;
 		last_length = length;
-		next_iova += length;
+		iova += length;
 	} else {
 		errx(2, "unknown step %s", name);
 	}

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+import os
+
+import pytest
+
+from iommufd_py import ToolError
+from iommufd_py.explain.process import Kind, PageTables, classify, parse_memlock, parse_page_tables, process_state
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/dev/iommu", (Kind.IOMMUFD, "")),
+        ("/dev/vfio/vfio", (Kind.CONTAINER, "")),
+        ("/dev/vfio/17", (Kind.GROUP, "17")),
+        ("/dev/vfio/noiommu-3", (Kind.GROUP, "3")),
+        ("/dev/vfio/devices/vfio12", (Kind.CDEV, "vfio12")),
+        ("/dev/vfio/devices/noiommu-vfio0", (Kind.CDEV, "noiommu-vfio0")),
+        ("anon_inode:[vfio-device]", (Kind.DEVICE, "")),
+        # As another mount namespace shows it.
+        ("/run/container/dev/iommu", (Kind.IOMMUFD, "")),
+        ("/dev/iommu-of-mine", None),
+        ("/dev/vfio/devices", None),
+        ("pipe:[123]", None),
+    ],
+)
+def test_descriptors(path: str, found: tuple[Kind, str] | None) -> None:
+    assert classify(path) == found
+
+
+def test_page_tables_of_the_system() -> None:
+    meminfo = "PageTables:         4096 kB\nSecPageTables:        40 kB\n"
+    assert parse_page_tables(meminfo, "nr_iommu_pages 10\n", 4096) == PageTables(40960, 40960)
+    assert parse_page_tables("PageTables: 4096 kB\n", "nr_free_pages 1\n", 4096) == PageTables(None, None)
+
+
+def test_the_limit_of_locked_memory() -> None:
+    limits = "Limit        Soft Limit   Hard Limit   Units\nMax locked memory         8388608    8388608    bytes\n"
+    assert parse_memlock(limits) == 8 << 20
+    assert parse_memlock("Max locked memory         unlimited            unlimited            bytes\n") is None
+
+
+def test_a_process_that_is_not_there() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    with pytest.raises(ToolError, match=f"there is no process {child}: "):
+        process_state(child)
+
+
+def test_a_process_without_an_iommu() -> None:
+    with pytest.raises(ToolError, match="has neither /dev/iommu nor a VFIO container open: give the PID"):
+        process_state(os.getpid())
