@@ -13,11 +13,12 @@ from iommufd_py.base.errors import SkipError
 from iommufd_py.explain.advice import Facts, advice
 from iommufd_py.explain.memory import Area, area_at, read_areas
 from iommufd_py.explain.pieces import Measured
-from iommufd_py.explain.process import PageTables, ProcessState, page_tables, process_state
+from iommufd_py.explain.process import ProcessState, process_state
 from iommufd_py.explain.summary import Summary, summaries
 from iommufd_py.explain.watch import Watched, watch
 from iommufd_py.host import environment
 from iommufd_py.host.map_parts import PartTime
+from iommufd_py.host.page_tables import PageTables, page_tables
 
 SCHEMA = "iommufd-explain/1"
 

@@ -101,33 +101,6 @@ class ProcessState:
     areas: tuple[AreaState, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PageTables:
-    """Page-table memory of the whole system, of all users.
-
-    Attributes:
-        secondary_bytes: SecPageTables of /proc/meminfo: of IOMMUs and of KVM; None if the kernel does not count it.
-        iommu_bytes: nr_iommu_pages of /proc/vmstat: all that IOMMU drivers allocate; None likewise.
-    """
-
-    secondary_bytes: int | None
-    iommu_bytes: int | None
-
-
-def page_tables() -> PageTables:
-    """Return the page-table memory of the system now."""
-    return parse_page_tables(
-        Path("/proc/meminfo").read_text(), Path("/proc/vmstat").read_text(), os.sysconf("SC_PAGE_SIZE")
-    )
-
-
-def parse_page_tables(meminfo: str, vmstat: str, page_bytes: int) -> PageTables:
-    """Read the counts from /proc/meminfo and /proc/vmstat."""
-    secondary = re.search(r"^SecPageTables: +(\d+) kB$", meminfo, re.MULTILINE)
-    iommu = re.search(r"^nr_iommu_pages (\d+)$", vmstat, re.MULTILINE)
-    return PageTables(int(secondary[1]) << 10 if secondary else None, int(iommu[1]) * page_bytes if iommu else None)
-
-
 def process_state(pid: int) -> ProcessState:
     """Return what the kernel shows of a process.
 

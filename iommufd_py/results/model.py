@@ -180,6 +180,8 @@ class Run:
         ioctl_ns: median time of an ioctl that only reads an option, with the two clock reads; None likewise.
         noise: activity of the machine meanwhile; None likewise.
         discarded: for each attempt that was disturbed and measured again, the disturbances.
+        page_table_bytes: growth of the page-table memory of the whole system by the first operation of a round; None
+            where the kernel does not count it, and in results of older versions.
     """
 
     boot_id: str
@@ -193,6 +195,7 @@ class Run:
     ioctl_ns: float | None = None
     noise: Noise | None = None
     discarded: tuple[str, ...] = ()
+    page_table_bytes: int | None = None
 
     @property
     def physical_runs(self) -> int | None:

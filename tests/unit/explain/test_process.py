@@ -4,7 +4,7 @@ import os
 import pytest
 
 from iommufd_py import ToolError
-from iommufd_py.explain.process import Kind, PageTables, classify, parse_memlock, parse_page_tables, process_state
+from iommufd_py.explain.process import Kind, classify, parse_memlock, process_state
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,6 @@ from iommufd_py.explain.process import Kind, PageTables, classify, parse_memlock
 )
 def test_descriptors(path: str, found: tuple[Kind, str] | None) -> None:
     assert classify(path) == found
-
-
-def test_page_tables_of_the_system() -> None:
-    meminfo = "PageTables:         4096 kB\nSecPageTables:        40 kB\n"
-    assert parse_page_tables(meminfo, "nr_iommu_pages 10\n", 4096) == PageTables(40960, 40960)
-    assert parse_page_tables("PageTables: 4096 kB\n", "nr_free_pages 1\n", 4096) == PageTables(None, None)
 
 
 def test_the_limit_of_locked_memory() -> None:
