@@ -15,7 +15,8 @@ import click
 
 from iommufd_py.base.errors import SkipError, ToolError
 from iommufd_py.host.trace_events import event_fields
-from iommufd_py.host.tracefs import NoSymbolError, Trace, TraceRecord, parse_trace
+from iommufd_py.host.trace_records import TraceRecord, parse_trace
+from iommufd_py.host.tracefs import NoSymbolError, Trace
 
 from .output import note
 from .types import MOST_SECONDS, FiniteFloat

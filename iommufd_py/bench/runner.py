@@ -19,6 +19,7 @@ from iommufd_py.bench.processes import PartOfRow, messages
 from iommufd_py.bench.processes import Plan as Plan
 from iommufd_py.bench.workloads import Setup, Worker, set_up, target
 from iommufd_py.host import environment, pinned_bytes
+from iommufd_py.host.page_tables import page_tables
 from iommufd_py.mock import flush_count
 from iommufd_py.objects.iommufd import Iommufd
 from iommufd_py.results.model import (
@@ -124,7 +125,7 @@ def _floor() -> Floor:
 
 def _measure(plan: Plan, point: Point, first: bool, tell: Callable[[PartOfRow], None]) -> Row:
     with set_up(point, plan.device, plan.coherency, plan.iova) as setup:
-        pinned, flushes, leaves = _examine(setup, point, with_leaves=first)
+        pinned, tables, flushes, leaves = _examine(setup, point, with_leaves=first)
         worker = setup.workers[0]
         runs = worker.buffer.physical_runs()
         (floor,) = Loop([empty_ioctl(setup.iommufd.fileno())]).run(_ROW_FLOOR_ROUNDS)
@@ -153,6 +154,7 @@ def _measure(plan: Plan, point: Point, first: bool, tell: Callable[[PartOfRow], 
                 ioctl_ns=median(floor.ns),
                 noise=attempt.noise,
                 discarded=attempt.discarded,
+                page_table_bytes=tables,
             ),
         ),
     )
@@ -160,22 +162,28 @@ def _measure(plan: Plan, point: Point, first: bool, tell: Callable[[PartOfRow], 
 
 def _examine(
     setup: Setup, point: Point, *, with_leaves: bool
-) -> tuple[int, list[FlushCount | None], dict[int, int] | None]:
-    """Run one round step by step; return the pinned bytes, the flushes of each operation, and the leaves."""
-    worker, leaves = setup.workers[0], None
+) -> tuple[int, int | None, list[FlushCount | None], dict[int, int] | None]:
+    """Run one round step by step.
+
+    Return the pinned bytes, the growth of page tables by the first operation, the flushes of each, and the leaves.
+    """
+    worker, leaves, tables = setup.workers[0], None, None
     flushes: list[FlushCount | None] = []
     maps = point.workload in (Workload.MAP, Workload.MAP_FILE)
     shown = with_leaves and maps and point.size_bytes <= MAX_BYTES
     pinned_before, pinned = pinned_bytes(), 0
+    tables_before = page_tables().iommu_bytes
     for number in range(len(worker.loop.names)):
         before = _flushed(setup, point)
         worker.loop.run_step(number)
         after = _flushed(setup, point)
         flushes.append(None if before is None or after is None else after - before)
         pinned = max(pinned, pinned_bytes() - pinned_before)
+        if number == 0 and tables_before is not None:
+            tables = (page_tables().iommu_bytes or 0) - tables_before
         if number == 0 and shown and setup.bdf is not None:
             leaves = vtd.leaf_sizes(normalize_bdf(setup.bdf), worker.iova, point.size_bytes)
-    return pinned, flushes, leaves
+    return pinned, tables, flushes, leaves
 
 
 def _flushed(setup: Setup, point: Point) -> FlushCount | None:

@@ -2,13 +2,16 @@
 """Divide the kernel's time by probes on its functions. Probes cost time, so this is separate from the timing."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.errors import SkipError, ToolError
 from iommufd_py.bench.workloads import set_up
-from iommufd_py.host.tracefs import NoSymbolError, Trace, TraceRecord
+from iommufd_py.host.map_parts import PARTS, RETURN, divide
+from iommufd_py.host.trace_records import TraceRecord
+from iommufd_py.host.tracefs import NoSymbolError, Trace
 from iommufd_py.results.breakdown import REST, Breakdown, Part
 from iommufd_py.results.model import Point, Workload
 from iommufd_py.results.report import row_name
@@ -23,19 +26,7 @@ _WHOLES = {
     "IOMMU_HWPT_ALLOC": "iommufd_hwpt_alloc",
     "IOMMU_DESTROY": "iommufd_destroy",
 }
-# A kernel may lack some of them. The time of a nested function counts for the inner function only. The exception is a
-# flush of data pages, which includes everything that it calls.
-_PARTS = {
-    "pinning": ("pin_user_pages_fast", "pin_user_pages_remote", "memfd_pin_folios"),
-    "unpinning": ("unpin_user_pages", "unpin_user_page_range_dirty_lock", "unpin_folios"),
-    "page tables": ("iommu_map", "iommu_map_nosync", "iommu_unmap", "iommu_unmap_fast", "iommu_put_pages_list"),
-    "page-table flush": ("clflush_cache_range",),
-    "data-page flush": ("arch_flush_cache_phys", "arch_flush_cache_phys_fence"),
-    "IOTLB invalidation": ("cache_tag_flush_range", "cache_tag_flush_range_np", "cache_tag_flush_all"),
-}
-_UNDIVIDED = "data-page flush"
-_PART_OF = {symbol: name for name, symbols in _PARTS.items() for symbol in symbols}
-_RETURN = "_returned"
+_PART_OF = {symbol: name for name, symbols in PARTS.items() for symbol in symbols}
 _WARMUP_ROUNDS = 3
 _BUFFER_BYTES = 64 << 20
 _SECOND_NS = 1_000_000_000
@@ -63,7 +54,7 @@ def break_down(
             for symbol in (*wholes, *_PART_OF):
                 try:
                     buffer.probe(symbol)
-                    buffer.probe(symbol, name=symbol + _RETURN, at_return=True)
+                    buffer.probe(symbol, name=symbol + RETURN, at_return=True)
                 except NoSymbolError:
                     if symbol in wholes:
                         raise SkipError(f"this kernel's {symbol} cannot be probed: it may be inlined") from None
@@ -90,7 +81,7 @@ def breakdowns(
         times = split(mine, symbol)
         parts = [Part(name, ns, calls) for name, (ns, calls) in times.items()]
         whole = sum(part.ns for part in parts)
-        order = [*_PARTS, REST]
+        order = [*PARTS, REST]
         parts.sort(key=lambda part: order.index(part.name))
         yield Breakdown(f"{operation}, {row}", rounds, whole, tuple(parts))
 
@@ -101,26 +92,26 @@ def split(records: Sequence[TraceRecord], whole: str) -> dict[str, tuple[int, in
     Raises:
         ToolError: a return does not belong to the call before it.
     """
-    times: dict[str, tuple[int, int]] = {}
-    stack: list[tuple[str, str]] = []  # function, part
-    since = 0.0
+    times: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+    for start, within, end in _calls(records, whole):
+        for name, part in divide(within, start, end, _PART_OF).items():
+            times[name] += round(part.seconds * _SECOND_NS)
+            calls[name] += part.calls
+    return {name: (ns, calls[name]) for name, ns in times.items()}
+
+
+def _calls(records: Sequence[TraceRecord], whole: str) -> Iterator[tuple[float, list[TraceRecord], float]]:
+    """Yield the start of each call of the function *whole*, the events in it, and its end."""
+    start: float | None = None
+    within: list[TraceRecord] = []
     for record in records:
-        if stack:
-            part = stack[-1][1]
-            ns, calls = times.get(part, (0, 0))
-            times[part] = ns + round((record.time - since) * _SECOND_NS), calls
-        since = record.time
-        if record.name.endswith(_RETURN):
-            if not stack:
-                continue
-            if stack[-1][0] + _RETURN != record.name:
-                raise ToolError(f"the trace is out of order: {record.name} in {stack[-1][0]}; trace again")
-            stack.pop()
-        elif stack or record.name == whole:
-            outer = stack[-1][1] if stack else ""
-            part = outer if outer == _UNDIVIDED else _PART_OF.get(record.name, REST)
-            if part != outer:
-                ns, calls = times.get(part, (0, 0))
-                times[part] = ns, calls + 1
-            stack.append((record.name, part))
-    return times
+        if start is None:
+            start = record.time if record.name == whole else None
+        elif record.name == whole + RETURN:
+            yield start, within, record.time
+            start, within = None, []
+        else:
+            within.append(record)
+    if start is not None:
+        yield start, within, within[-1].time if within else start

@@ -7,25 +7,21 @@ Source: Documentation/trace/{ftrace,kprobetrace,fprobetrace}.rst.
 import contextlib
 import errno
 import itertools
+import math
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from iommufd_py.base.errors import SkipError, ToolError
 from iommufd_py.base.sysfs import attribute_text, entries
+from iommufd_py.host.trace_records import TraceRecord, parse_trace
 from iommufd_py.objects.resource import Resource
 
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
 # Both names contain the process that made them (number, start and PID namespace), and end with a count.
 _INSTANCE = re.compile(r"iommufd-py-(\d+_\d+_\d+)-\d+")
 _GROUP = re.compile(r"[a-z]\w*:(iommufd_py_(\d+_\d+_\d+)_\d+)/(\w+) ")
-_LINE = re.compile(
-    r"^\s*.*-(?P<tid>\d+)\s+\[(?P<cpu>\d+)\]\s+(?:\S{4,6}\s+)?(?P<time>[\d.]+): (?P<name>\w+): ?(?P<text>.*)$"
-)
-_FIELD = re.compile(r"(\w+)=(\S+)")
-
 _BUFFER_BYTES = 8 << 20
 _LOSSES = ("overrun", "commit overrun", "dropped events")
 
@@ -38,52 +34,6 @@ class NoSymbolError(ToolError):
 
 class LostEventsError(ToolError):
     """The trace buffer was too small, so events are missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class TraceRecord:
-    """One event.
-
-    Attributes:
-        time: value of the trace's clock: a count for ``counter``, seconds for the other clocks.
-        tid: thread that was running.
-        name: name of the event or of the probe, without its group.
-        text: the text of the event.
-    """
-
-    time: float
-    tid: int
-    cpu: int
-    name: str
-    text: str
-
-    def fields(self) -> dict[str, int | str]:
-        """Return the ``name=value`` pairs of the text; numbers are converted."""
-        return {name: _number(value) for name, value in _FIELD.findall(self.text)}
-
-
-def _number(text: str) -> int | str:
-    try:
-        return int(text, 0)
-    except ValueError:
-        return text
-
-
-def parse_trace(lines: Sequence[str]) -> Iterator[TraceRecord]:
-    """Read the text form of a trace buffer; comments are left out.
-
-    Raises:
-        ToolError: a line has an unknown form.
-    """
-    for line in lines:
-        if not line.strip() or line.startswith("#"):
-            continue
-        match = _LINE.match(line)
-        if match is None:
-            raise ToolError(f"the trace has a line of unknown form: {line!r}; report it with the kernel's version")
-        yield TraceRecord(
-            float(match["time"]), int(match["tid"]), int(match["cpu"]), match["name"], match["text"].strip()
-        )
 
 
 def find_tracefs() -> Path:
@@ -138,12 +88,13 @@ class Trace(Resource):
         clock: name of a clock in ``trace_clock``. ``counter`` numbers all events of all CPUs; ``mono_raw`` is
             CLOCK_MONOTONIC_RAW.
         buffer_bytes: size of the buffer of each CPU.
+        keep_oldest: when a buffer is full, drop new events and keep the old ones.
 
     Raises:
         SkipError: there is no tracefs, or no permission to use it.
     """
 
-    def __init__(self, clock: str = "counter", buffer_bytes: int = _BUFFER_BYTES) -> None:
+    def __init__(self, clock: str = "counter", buffer_bytes: int = _BUFFER_BYTES, *, keep_oldest: bool = False) -> None:
         super().__init__()
         self._root = find_tracefs()
         _remove_leftovers(self._root)
@@ -151,6 +102,7 @@ class Trace(Resource):
         owner = _owner()
         self._group = f"iommufd_py_{owner}_{number}"
         self.directory = self._root / "instances" / f"iommufd-py-{owner}-{number}"
+        self._buffer_bytes = buffer_bytes
         self._marker = -1
         self._probes: set[str] = set()
         self._missed_before = 0
@@ -162,6 +114,7 @@ class Trace(Resource):
         try:
             (self.directory / "trace_clock").write_text(clock)
             (self.directory / "buffer_size_kb").write_text(str(buffer_bytes >> 10))
+            (self.directory / "options" / "overwrite").write_text("01"[not keep_oldest])
             self._marker = os.open(self.directory / "trace_marker", os.O_WRONLY | os.O_CLOEXEC)
         except OSError as failure:
             self.close()
@@ -232,6 +185,14 @@ class Trace(Resource):
         self._check_open()
         (self.directory / "events" / self._group / name / "enable").write_text("0")
 
+    def select(self, name: str, condition: str) -> None:
+        """Record the event *name* that :meth:`probe` returned only if its fields fulfil *condition*.
+
+        Source: "Event filtering" in Documentation/trace/events.rst.
+        """
+        self._check_open()
+        (self.directory / "events" / self._group / name / "filter").write_text(condition)
+
     def follow(self, pids: Collection[int]) -> None:
         """Record only events of these threads and of threads that they start from now on."""
         self._check_open()
@@ -268,15 +229,38 @@ class Trace(Resource):
             )
         return list(parse_trace((self.directory / "trace").read_text(errors="replace").splitlines()))
 
+    def fill(self) -> float:
+        """Return how full the fullest buffer is, 0 to 1; more than 1 if events were dropped."""
+        self._check_open()
+        counts = map(_counts, self._statistics())
+        return max(2.0 if one["dropped events"] else one["bytes"] / self._buffer_bytes for one in counts)
+
+    def take(self) -> tuple[list[TraceRecord], float]:
+        """Stop recording, return the records, and the time until which they are complete; then forget them.
+
+        The time is infinite if no event was dropped. It applies to a trace that keeps the oldest events.
+        :meth:`resume` records again.
+        """
+        self._check_open()
+        (self.directory / "tracing_on").write_text("0")
+        full = {int(file.parent.name[3:]) for file in self._statistics() if _counts(file)["dropped events"]}
+        records = list(parse_trace((self.directory / "trace").read_text(errors="replace").splitlines()))
+        last = {record.cpu: record.time for record in records}
+        self.clear()
+        return records, min((last.get(cpu, 0.0) for cpu in full), default=math.inf)
+
+    def resume(self) -> None:
+        """Record again after :meth:`take`."""
+        self._check_open()
+        (self.directory / "tracing_on").write_text("1")
+
+    def _statistics(self) -> list[Path]:
+        return list(self.directory.glob("per_cpu/cpu*/stats"))
+
     def lost_events(self) -> int:
         """Return the number of events that the buffers lost since the last clear."""
-        lost = self._missed() - self._missed_before
-        for stats in self.directory.glob("per_cpu/cpu*/stats"):
-            for line in stats.read_text().splitlines():
-                name, _, value = line.partition(":")
-                if name in _LOSSES:
-                    lost += int(value)
-        return lost
+        counts = map(_counts, self._statistics())
+        return self._missed() - self._missed_before + sum(count[name] for count in counts for name in _LOSSES)
 
     def _missed(self) -> int:
         """Count the hits of our probes without a record, such as a return probe with too many calls at once."""
@@ -292,6 +276,12 @@ class Trace(Resource):
         # The instance first: removing it disables the probes, and an enabled probe cannot be removed.
         self.directory.rmdir()
         _remove_group(self._root, self._group)
+
+
+def _counts(stats: Path) -> dict[str, int]:
+    """Return the whole numbers of a file per_cpu/cpuN/stats by name; its times are left out."""
+    pairs = (line.partition(": ") for line in stats.read_text().splitlines())
+    return {name: int(value) for name, _, value in pairs if value.strip().isdigit()}
 
 
 def _append(file: Path, line: str) -> None:

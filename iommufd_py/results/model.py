@@ -180,6 +180,8 @@ class Run:
             versions.
         noise: activity of the machine during the samples; None in results of older versions.
         discarded: the disturbances of each discarded attempt.
+        page_table_bytes: growth of the page-table memory of the whole system by the first operation of a round; None
+            if the kernel does not count it, and in results of older versions.
     """
 
     boot_id: str
@@ -193,6 +195,7 @@ class Run:
     ioctl_ns: float | None = None
     noise: Noise | None = None
     discarded: tuple[str, ...] = ()
+    page_table_bytes: int | None = None
 
     @property
     def physical_runs(self) -> int | None:

@@ -180,11 +180,12 @@ def buffers(result: BenchResult) -> Table:
             f"{row.iova:#x}",
             _physical_runs(row),
             _leaves(row),
+            _page_tables(row),
             format_ns(median(row.user_flush_ns)) if row.user_flush_ns else "-",
         )
         for row in rows_of_buffers
     ]
-    headings = (*axis_headings(names), "workload", "IOVA", "runs", "leaves", "CLFLUSHOPT")
+    headings = (*axis_headings(names), "workload", "IOVA", "runs", "leaves", "tables", "CLFLUSHOPT")
     return Table(headings, tuple(rows), len(names) + 1)
 
 
@@ -199,6 +200,13 @@ def _leaves(row: Row) -> str:
     if row.leaves is None:
         return "?"
     return " ".join(f"{count}x{format_size(size)}" for size, count in row.leaves.items())
+
+
+def _page_tables(row: Row) -> str:
+    sizes = sorted(run.page_table_bytes for run in row.runs if run.page_table_bytes is not None)
+    if not sizes:
+        return "?"
+    return "-".join(map(format_size, dict.fromkeys((sizes[0], sizes[-1]))))
 
 
 # --- facts and limits -----------------------------------------------------------------------------------------------

@@ -268,3 +268,26 @@ class MockDeviceFlags(IntFlag):
     PASID = lib.MOCK_FLAGS_DEVICE_PASID
     COHERENT = lib.MOCK_FLAGS_DEVICE_COHERENT
     """The IOMMU of the device enforces cache coherency. Only kernels with our flush series have this flag."""
+
+
+class MappingIoctl(IntEnum):
+    """The requests that map and unmap, or that give a domain to a device; the last of them pin what is mapped."""
+
+    IOMMU_IOAS_MAP = lib.IOMMU_IOAS_MAP
+    IOMMU_IOAS_MAP_FILE = lib.IOMMU_IOAS_MAP_FILE
+    IOMMU_IOAS_COPY = lib.IOMMU_IOAS_COPY
+    IOMMU_IOAS_UNMAP = lib.IOMMU_IOAS_UNMAP
+    IOMMU_HWPT_ALLOC = lib.IOMMU_HWPT_ALLOC
+    IOMMU_DESTROY = lib.IOMMU_DESTROY
+    IOMMU_TEST_CMD = lib.IOMMU_TEST_CMD
+    VFIO_IOMMU_MAP_DMA = lib.VFIO_IOMMU_MAP_DMA
+    VFIO_IOMMU_UNMAP_DMA = lib.VFIO_IOMMU_UNMAP_DMA
+    VFIO_SET_IOMMU = lib.VFIO_SET_IOMMU
+    VFIO_GROUP_SET_CONTAINER = lib.VFIO_GROUP_SET_CONTAINER
+    VFIO_GROUP_UNSET_CONTAINER = lib.VFIO_GROUP_UNSET_CONTAINER
+    VFIO_DEVICE_ATTACH_IOMMUFD_PT = lib.VFIO_DEVICE_ATTACH_IOMMUFD_PT
+    VFIO_DEVICE_DETACH_IOMMUFD_PT = lib.VFIO_DEVICE_DETACH_IOMMUFD_PT
+
+
+FIXED_IOVA: int = lib.IOMMU_IOAS_MAP_FIXED_IOVA
+"""The flag of a map by which the caller chooses the IOVA."""

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.host.tracefs import TraceRecord
+from iommufd_py.host.trace_records import TraceRecord
 from iommufd_py.validate.addresses import PageStructs
 from iommufd_py.validate.events import (
     BEGIN,

@@ -39,8 +39,18 @@ def leaf_sizes(bdf: str, iova: int, length: int) -> dict[int, int] | None:
     This needs CONFIG_INTEL_IOMMU_DEBUGFS, a mounted debugfs and root. A longer range than :data:`MAX_BYTES` gives None:
     the kernel prints all leaves of the device under the IOMMU's lock, and again for each doubling of its buffer.
     """
-    if length > MAX_BYTES:
-        return None
+    return _leaf_sizes(bdf, iova, length) if length <= MAX_BYTES else None
+
+
+def all_leaf_sizes(bdf: str) -> dict[int, int] | None:
+    """Return the number of leaves of each size in the page table of a device; None if the kernel does not show it.
+
+    The caller knows that the device maps no more than :data:`MAX_BYTES`.
+    """
+    return _leaf_sizes(bdf, 0, 1 << 64)
+
+
+def _leaf_sizes(bdf: str, iova: int, length: int) -> dict[int, int] | None:
     dump = _DEBUGFS / bdf / "domain_translation_struct"
     try:
         with dump.open() as lines:

@@ -82,6 +82,14 @@ def test_close_ends_a_populated_address_space(measured: Callable[[Point], Row], 
         assert samples.flush.pages == 2 * PAGES
 
 
+def test_page_tables_hold_a_table_for_each_512_pages(measured: Callable[[Point], Row]) -> None:
+    for hwpts in (0, 1, 2):
+        (run,) = measured(Point(Workload.MAP, 4 << 20, hwpts=hwpts, huge_pages=False)).runs
+        assert run.page_table_bytes is not None
+        # Two tables of the lowest level; the mock driver keeps upper ones between maps, or makes up to four more.
+        assert hwpts * 2 * 4096 <= run.page_table_bytes <= hwpts * 6 * 4096
+
+
 def test_file_is_mapped_through_its_descriptor(measured: Callable[[Point], Row], iommufd: Iommufd) -> None:
     need_ioctl(iommufd, "IOMMU_IOAS_MAP_FILE", "6.13")
     row = measured(Point(Workload.MAP_FILE, SIZE, backing="memfd"))

@@ -7,7 +7,7 @@ import pytest
 
 from iommufd_py import ToolError
 from iommufd_py.bench.trace import breakdowns, split
-from iommufd_py.host.tracefs import TraceRecord
+from iommufd_py.host.trace_records import TraceRecord
 from iommufd_py.results.breakdown import REST, Breakdown, Part, breakdowns_document, load_breakdowns
 
 WHOLES = {"iommufd_ioas_map": "map", "iommufd_ioas_unmap": "unmap"}
@@ -62,7 +62,7 @@ def test_what_is_outside_of_the_operation_does_not_count() -> None:
 
 
 def test_a_return_without_its_call_is_refused() -> None:
-    with pytest.raises(ToolError, match="out of order: iommu_map_returned in iommufd_ioas_map"):
+    with pytest.raises(ToolError, match="out of order: iommu_map_returned in iommufd itself"):
         split(record((1, "iommufd_ioas_map"), (2, "-iommu_map")), "iommufd_ioas_map")
 
 

@@ -145,6 +145,17 @@ def test_table_shows_each_operation_per_page() -> None:
     assert [row[2] for row in table.rows] == ["map", "unmap"]
 
 
+@pytest.mark.parametrize(
+    ("bytes_of_runs", "shown"), [((8192, 8192), "8K"), ((8192, 4096), "4K-8K"), ((None, 0), "0"), ((None, None), "?")]
+)
+def test_table_of_buffers_shows_the_page_tables_of_all_processes(
+    bytes_of_runs: tuple[int | None, ...], shown: str
+) -> None:
+    table = report.buffers(result(*[run(page_table_bytes=one) for one in bytes_of_runs]))
+    (texts,) = table.rows
+    assert texts[table.headings.index("tables")] == shown
+
+
 def test_only_axes_that_say_something_have_a_column() -> None:
     assert report.table(result()).headings[:3] == ("size", "backing", "operation")
     special = replace(POINT, cache=model.CacheState.CLEAN, chunk_bytes=4096)

@@ -3,7 +3,7 @@
 
 import pytest
 
-from iommufd_py.host.tracefs import parse_trace
+from iommufd_py.host.trace_records import parse_trace
 from iommufd_py.validate.addresses import PageStructs
 from iommufd_py.validate.events import (
     Event,

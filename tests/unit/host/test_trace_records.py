@@ -2,7 +2,7 @@
 import pytest
 
 from iommufd_py import ToolError
-from iommufd_py.host.tracefs import TraceRecord, parse_trace
+from iommufd_py.host.trace_records import TraceRecord, parse_trace
 
 # From 7.3 in the lab: the clock "counter", then "mono_raw".
 TRACE = """\

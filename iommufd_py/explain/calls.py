@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""The ioctls of another process, read from the events of their entries and returns. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from iommufd_py.host.map_parts import RETURN
+from iommufd_py.host.trace_records import TraceRecord
+from iommufd_py.uapi.enums import FIXED_IOVA, MappingIoctl
+
+FUNCTIONS = (
+    "iommufd_fops_ioctl",
+    "vfio_fops_unl_ioctl",
+    "vfio_device_fops_unl_ioctl",
+    "vfio_group_fops_unl_ioctl",
+)
+"""The kernel's functions behind the ioctls. The files' operations point to them, so none is inlined."""
+
+FIELDS: Mapping[str, str] = {"cmd": "$arg2:x32"} | {f"word{at}": f"+u{8 * at}($arg3):x64" for at in range(5)}
+"""What a probe at their entry records: the request, and the first words of its argument in the user's memory."""
+
+RESULT: Mapping[str, str] = {"result": "$retval:s64"}
+"""What a probe at their return records."""
+
+MAPS = frozenset(
+    {
+        MappingIoctl.IOMMU_IOAS_MAP,
+        MappingIoctl.IOMMU_IOAS_MAP_FILE,
+        MappingIoctl.IOMMU_IOAS_COPY,
+        MappingIoctl.VFIO_IOMMU_MAP_DMA,
+    }
+)
+UNMAPS = frozenset({MappingIoctl.IOMMU_IOAS_UNMAP, MappingIoctl.VFIO_IOMMU_UNMAP_DMA})
+# Where a request has its IOVA, its length and the user's address: numbers of words.
+_WORDS: Mapping[MappingIoctl, tuple[int, int, int | None]] = {
+    MappingIoctl.IOMMU_IOAS_MAP: (4, 3, 2),
+    MappingIoctl.IOMMU_IOAS_MAP_FILE: (4, 3, None),
+    MappingIoctl.IOMMU_IOAS_COPY: (3, 2, None),
+    MappingIoctl.IOMMU_IOAS_UNMAP: (1, 2, None),
+    MappingIoctl.VFIO_IOMMU_MAP_DMA: (2, 3, 1),
+    MappingIoctl.VFIO_IOMMU_UNMAP_DMA: (1, 2, None),
+}
+_WITH_FLAG = frozenset({MappingIoctl.IOMMU_IOAS_MAP, MappingIoctl.IOMMU_IOAS_MAP_FILE, MappingIoctl.IOMMU_IOAS_COPY})
+_EVERYTHING = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An ioctl and its argument.
+
+    Attributes:
+        ioctl: name, or the number of an ioctl that does not map.
+        iova: None if the request has none, or if the kernel chooses it.
+        length: bytes; None if the request has none, or if it unmaps everything.
+        user_va: address of the memory; None if the request has none.
+        file: descriptor of the memory of IOMMU_IOAS_MAP_FILE, else None.
+    """
+
+    ioctl: str
+    iova: int | None = None
+    length: int | None = None
+    user_va: int | None = None
+    file: int | None = None
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it makes a mapping."""
+        return self.ioctl in {one.name for one in MAPS}
+
+    @property
+    def is_unmap(self) -> bool:
+        """Whether it ends mappings."""
+        return self.ioctl in {one.name for one in UNMAPS}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An ioctl of a thread.
+
+    Attributes:
+        start: in seconds of the trace's clock.
+        end: likewise; None if it had not returned.
+        result: 0 or more, or a negative errno; None if it had not returned.
+    """
+
+    request: Request
+    tid: int
+    start: float
+    end: float | None
+    result: int | None
+
+
+def request_of(fields: Mapping[str, int | str]) -> Request:
+    """Return the request of an entry. A word that the kernel could not read is absent from it."""
+    number = fields.get("cmd")
+    try:
+        ioctl = MappingIoctl(int(number or 0))
+    except ValueError:
+        return Request(f"ioctl {number:#x}" if isinstance(number, int) else "ioctl")
+    if ioctl not in _WORDS:
+        return Request(ioctl.name)
+    at_iova, at_length, at_address = _WORDS[ioctl]
+    iova, length = _word(fields, at_iova), _word(fields, at_length)
+    flags = _upper(fields, 0)
+    if ioctl in _WITH_FLAG and not (flags or 0) & FIXED_IOVA:
+        iova = None
+    return Request(
+        ioctl.name,
+        iova,
+        None if length == _EVERYTHING else length,
+        None if at_address is None else _word(fields, at_address),
+        _upper(fields, 1) if ioctl is MappingIoctl.IOMMU_IOAS_MAP_FILE else None,
+    )
+
+
+def _word(fields: Mapping[str, int | str], at: int) -> int | None:
+    value = fields.get(f"word{at}")
+    return value if isinstance(value, int) else None
+
+
+def _upper(fields: Mapping[str, int | str], at: int) -> int | None:
+    word = _word(fields, at)
+    return None if word is None else word >> 32
+
+
+def calls_of(records: Iterable[TraceRecord]) -> list[Call]:
+    """Return the ioctls by start. A return without its entry is left out."""
+    found: list[Call] = []
+    open_calls: dict[int, Call] = {}
+    for record in records:
+        if record.name in FUNCTIONS:
+            open_calls[record.tid] = Call(request_of(record.fields()), record.tid, record.time, None, None)
+        elif is_return(record) and record.tid in open_calls:
+            one = open_calls.pop(record.tid)
+            result = record.fields().get("result")
+            found.append(
+                Call(one.request, one.tid, one.start, record.time, result if isinstance(result, int) else None)
+            )
+    return sorted([*found, *open_calls.values()], key=lambda one: one.start)
+
+
+def is_return(record: TraceRecord) -> bool:
+    """Tell whether an event is the return of an ioctl."""
+    return record.name.endswith(RETURN) and record.name.removesuffix(RETURN) in FUNCTIONS

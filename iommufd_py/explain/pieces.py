@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: MIT
+"""The parts of ioctls within times in which every event was recorded. Pure.
+
+A long map has more events than any buffer. So they are recorded in times, with gaps between them, and each time gives
+pieces: what one ioctl of one thread did in it.
+"""
+
+import bisect
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from iommufd_py.base.errors import ToolError
+from iommufd_py.explain.calls import FUNCTIONS, Call, Request, is_return
+from iommufd_py.host.map_parts import PartTime, divide, functions_at_start
+from iommufd_py.host.trace_records import TraceRecord
+from iommufd_py.results.breakdown import REST
+
+FAULT_IN = "fault-in"
+ZEROING = "zeroing of huge pages"
+MAP_FUNCTION = "iommu_map"
+# A process enters these functions for other reasons too. Alone, they are no sign of a map.
+_NO_SIGN = frozenset({FAULT_IN, ZEROING, REST})
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a thread did in a time.
+
+    Attributes:
+        start: in seconds of the trace's clock.
+        end: likewise.
+        sure: whether the thread was in an ioctl all the time. If not, only the list of ioctls can tell.
+        parts: time by part.
+        runs: number of physically contiguous runs by their bytes that went into page tables.
+        first_iova: IOVA of the first of them, None for none.
+        probed: number of calls of functions with probes.
+    """
+
+    tid: int
+    start: float
+    end: float
+    sure: bool
+    parts: Mapping[str, PartTime]
+    runs: Mapping[int, int]
+    first_iova: int | None
+    probed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """An ioctl with its parts.
+
+    Attributes:
+        call: the ioctl.
+        iova: first IOVA, also one that the kernel chose; None if it is not known.
+        seen_s: seconds of it in which its parts were recorded.
+        parts: time by part, within those seconds.
+        runs: number of physically contiguous runs by their bytes, within those seconds.
+        probed: number of calls of functions with probes, within those seconds.
+        begun_before: the ioctl had begun before the probes were set, so its name and its end are unknown.
+    """
+
+    call: Call
+    iova: int | None = None
+    seen_s: float = 0.0
+    parts: Mapping[str, PartTime] = field(default_factory=dict)
+    runs: Mapping[int, int] = field(default_factory=dict)
+    probed: int = 0
+    begun_before: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the entry to the return; those that were recorded if it did not return."""
+        return self.seen_s if self.call.end is None else self.call.end - self.call.start
+
+
+def pieces_of(
+    records: Iterable[TraceRecord], start: float, end: float, part_of: Mapping[str, str]
+) -> tuple[list[Piece], int]:
+    """Return the pieces of a time from *start* to *end*, and the number of those that cannot be read."""
+    threads: dict[int, list[TraceRecord]] = defaultdict(list)
+    for record in records:
+        if start <= record.time <= end:
+            threads[record.tid].append(record)
+    found: list[Piece] = []
+    unreadable = 0
+    for tid, events in threads.items():
+        for since, until, sure, within in _segments(events, start, end):
+            try:
+                found.append(_piece(tid, since, until, sure, within, part_of, start))
+            except ToolError:
+                unreadable += 1
+    return found, unreadable
+
+
+def _segments(
+    events: Sequence[TraceRecord], start: float, end: float
+) -> Iterable[tuple[float, float, bool, list[TraceRecord]]]:
+    """Divide the events of a thread at the entries and returns of its ioctls; leave out those outside of them."""
+    since: float | None = start
+    sure = False
+    within: list[TraceRecord] = []
+    for record in events:
+        if record.name in FUNCTIONS:
+            if since is not None and within:
+                yield since, within[-1].time, False, within
+            since, sure, within = record.time, True, []
+        elif is_return(record):
+            if since is not None:
+                yield since, record.time, True, within
+            since, within = None, []
+        elif since is not None:
+            within.append(record)
+    if since is not None and (sure or within):
+        yield since, end, sure, within
+
+
+def _piece(
+    tid: int,
+    since: float,
+    until: float,
+    sure: bool,
+    within: Sequence[TraceRecord],
+    part_of: Mapping[str, str],
+    start: float,
+) -> Piece:
+    begun = functions_at_start(within) if since == start else ()
+    parts = divide(within, since, until, part_of, begun=begun)
+    maps = [record.fields() for record in within if record.name == MAP_FUNCTION]
+    runs = Counter(length for one in maps if isinstance(length := one.get("length"), int))
+    iova = maps[0].get("iova") if maps else None
+    return Piece(tid, since, until, sure, parts, runs, iova if isinstance(iova, int) else None, len(within) // 2)
+
+
+def measured(calls: Sequence[Call], pieces: Sequence[Piece]) -> list[Measured]:
+    """Give each ioctl its pieces. Work of an ioctl that had begun before the probes were set is at the front.
+
+    An ioctl that neither maps nor unmaps and that did no work in a part is left out.
+    """
+    threads: dict[int, list[int]] = defaultdict(list)
+    for at, call in enumerate(calls):
+        threads[call.tid].append(at)
+    starts = {tid: [calls[at].start for at in numbers] for tid, numbers in threads.items()}
+    found: dict[int, list[Piece]] = defaultdict(list)
+    strays: dict[int, list[Piece]] = defaultdict(list)
+    for piece in pieces:
+        middle = (piece.start + piece.end) / 2
+        before = bisect.bisect_right(starts.get(piece.tid, []), middle)
+        owner = threads[piece.tid][before - 1] if before else None
+        if owner is not None and middle <= (calls[owner].end or math.inf):
+            found[owner].append(piece)
+        elif not piece.sure and _worked(piece.parts):
+            strays[piece.tid].append(piece)
+    begun = [
+        _sum(Call(Request("begun before"), tid, of_thread[0].start, None, None), of_thread, begun_before=True)
+        for tid, of_thread in strays.items()
+    ]
+    sums = [_sum(call, found[at]) for at, call in enumerate(calls)]
+    return begun + [one for one in sums if one.call.request.is_map or one.call.request.is_unmap or _worked(one.parts)]
+
+
+def _worked(parts: Mapping[str, PartTime]) -> bool:
+    return any(part.calls for name, part in parts.items() if name not in _NO_SIGN)
+
+
+def _sum(call: Call, pieces: Sequence[Piece], *, begun_before: bool = False) -> Measured:
+    parts: dict[str, PartTime] = {}
+    runs: Counter[int] = Counter()
+    for piece in pieces:
+        runs.update(piece.runs)
+        for name, part in piece.parts.items():
+            before = parts.get(name, PartTime(0.0, 0))
+            parts[name] = PartTime(before.seconds + part.seconds, before.calls + part.calls)
+    iova = call.request.iova
+    if iova is None:
+        iova = next((piece.first_iova for piece in pieces if piece.first_iova is not None), None)
+    seen = sum(piece.end - piece.start for piece in pieces)
+    probed = sum(piece.probed for piece in pieces)
+    return Measured(call, iova, seen, parts, dict(sorted(runs.items())), probed, begun_before)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+import os
+
+import pytest
+
+from iommufd_py import ToolError
+from iommufd_py.explain.process import Kind, classify, parse_memlock, process_state
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/dev/iommu", (Kind.IOMMUFD, "")),
+        ("/dev/vfio/vfio", (Kind.CONTAINER, "")),
+        ("/dev/vfio/17", (Kind.GROUP, "17")),
+        ("/dev/vfio/noiommu-3", (Kind.GROUP, "3")),
+        ("/dev/vfio/devices/vfio12", (Kind.CDEV, "vfio12")),
+        ("/dev/vfio/devices/noiommu-vfio0", (Kind.CDEV, "noiommu-vfio0")),
+        ("anon_inode:[vfio-device]", (Kind.DEVICE, "")),
+        # As another mount namespace shows it.
+        ("/run/container/dev/iommu", (Kind.IOMMUFD, "")),
+        ("/dev/iommu-of-mine", None),
+        ("/dev/vfio/devices", None),
+        ("pipe:[123]", None),
+    ],
+)
+def test_descriptors(path: str, found: tuple[Kind, str] | None) -> None:
+    assert classify(path) == found
+
+
+def test_the_limit_of_locked_memory() -> None:
+    limits = "Limit        Soft Limit   Hard Limit   Units\nMax locked memory         8388608    8388608    bytes\n"
+    assert parse_memlock(limits) == 8 << 20
+    assert parse_memlock("Max locked memory         unlimited            unlimited            bytes\n") is None
+
+
+def test_a_process_that_is_not_there() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    with pytest.raises(ToolError, match=f"there is no process {child}: "):
+        process_state(child)
+
+
+def test_a_process_without_an_iommu() -> None:
+    with pytest.raises(ToolError, match="has neither /dev/iommu nor a VFIO container open: give the PID"):
+        process_state(os.getpid())
