@@ -16,6 +16,7 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.source import SERIES
 from iommufd_py.lab.tap import TapReport
 
+from .commands import group
 from .lab_guests import down, list_guests, run_fresh, run_warm, up
 from .lab_machine import DEBUG, DIRECTORY, NATIVE, image_of, machine_of, machine_options, virtual_machine
 from .lab_space import prune_kernels, runs
@@ -28,7 +29,7 @@ _SERIES = click.option(
 )
 
 
-@click.group()
+@group()
 def lab() -> None:
     """Run commands on a kernel of the lab, behind an emulated VT-d."""
     # What the lab writes is run later: only the user may change it, whatever the umask is.

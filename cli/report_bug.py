@@ -21,6 +21,7 @@ from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.host.private import private_values
 from iommufd_py.lab.paths import runs_dir
 
+from .commands import command
 from .info import info_document
 from .output import note
 
@@ -35,7 +36,7 @@ know to be private: labels, names of files, texts that other drivers wrote into 
 """
 
 
-@click.command("report-bug")
+@command("report-bug")
 @click.argument(
     "results", nargs=-1, metavar="[RESULT]...", type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )

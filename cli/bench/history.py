@@ -14,13 +14,14 @@ from iommufd_py.results import history as over
 from iommufd_py.results.report import row_name
 from iommufd_py.results.tables import Table
 
+from ..commands import command
 from ..output import emit_json
 from .files import OUTPUT_FILE, emit_folded, emit_lines
 
 _PICTURES = (".svg", ".png")
 
 
-@click.command()
+@command()
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--output", type=OUTPUT_FILE, help="Draw the times to this file; its name ends in .svg or .png.")

@@ -16,6 +16,7 @@ from iommufd_py.results import compare as comparing
 from iommufd_py.results import counts, cover_letter
 from iommufd_py.results.finding import PRECISION
 
+from ..commands import command
 from ..lab_machine import check_kernel_name
 from ..output import emit_json
 from ..types import FiniteFloat, Whole, is_given, refuse_ignored
@@ -38,7 +39,7 @@ _OWN = ("--device", "--bind", "--coherency", "--output", "--json", "--processes"
 _PARAMETERS = {"--json": "as_json"}
 
 
-@click.command()
+@command()
 @click.option("--native", is_flag=True, help="On User-Mode Linux: native speed and real caches, mock devices only.")
 @click.option("--coherent", is_flag=True, help="Behind an IOMMU that enforces snooping: nothing should change.")
 @click.option(

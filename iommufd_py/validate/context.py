@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self, TypeVar
+from uuid import UUID
 
 from iommufd_py.base.coherency import Coherency, FlushCount
 from iommufd_py.base.errors import (
@@ -128,6 +129,12 @@ class ScenarioContext:
     def bdf(self) -> str:
         """Address of the VFIO device."""
         return self._driver.name
+
+    @property
+    def vf_token(self) -> UUID | None:
+        """Token of the VFIO device, if it is a virtual function that needs one."""
+        assert isinstance(self._driver, VfioDriver)
+        return self._driver.vf_token
 
     @property
     def coherency(self) -> Coherency:
