@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`iommufd bench history`: a directory of results over time."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
         raise click.UsageError(f"the name {output} must end in {' or '.join(_PICTURES)}")
     files = {file: document.load(file) for file in sorted(directory.glob("*.json")) if file.is_file()}
     if not files:
-        raise ToolError(f"{directory} has no result: write one with 'iommufd bench run --output {directory}/1.json'")
+        file = shlex.quote(str(directory / "1.json"))
+        raise ToolError(f'{directory} has no result: write one with "iommufd bench run --device mock --output {file}"')
     ordered = sorted(files, key=lambda file: files[file].started)
     results = [files[file] for file in ordered]
     lines = over.over_time(results)

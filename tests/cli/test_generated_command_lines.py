@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from iommufd_py.cli import main
 from iommufd_py.cli.bench import files
@@ -232,6 +232,7 @@ _OTHER = st.sampled_from(
 
 @settings(_SETTINGS, max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from(_PLACES), _OTHER), min_size=1, max_size=3))
+@example([(("rows", 0, "runs", 0, "operations"), {})])
 def test_every_damaged_result_is_refused_or_read(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     damaged = copy.deepcopy(_GOOD)
     for path, value in changes:
