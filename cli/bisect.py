@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .commands import command
 from .lab_machine import DIRECTORY
 from .output import emit_facts, emit_json, note
 from .types import JSON_OPTION, FiniteFloat, Whole
@@ -32,7 +33,7 @@ class _Percent(FiniteFloat):
         return super().convert(str(value).removesuffix("%"), param, ctx)
 
 
-@click.command()
+@command()
 @click.option(
     "--source", type=DIRECTORY, required=True, help="Kernel tree, a git repository. The command only reads it."
 )

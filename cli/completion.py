@@ -4,8 +4,10 @@
 import click
 from click.shell_completion import get_completion_class
 
+from .commands import command
 
-@click.command()
+
+@command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the script by which a SHELL completes commands, options and device addresses.

@@ -15,6 +15,7 @@ from iommufd_py.base.errors import DeviceError
 from iommufd_py.host import Iommu, iommus
 from iommufd_py.pci import IommuGroup, PciDevice, Remembered
 
+from .commands import group
 from .output import emit_facts, emit_json, emit_table, note
 from .types import BDF, JSON_OPTION, TAKEN_BDF, Name, ParamType, Whole
 
@@ -38,7 +39,7 @@ class _Hexadecimal(ParamType[str]):
         return text
 
 
-@click.group()
+@group()
 def device() -> None:
     """List PCI devices; bind one to vfio-pci and give it back."""
 

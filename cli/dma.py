@@ -18,6 +18,7 @@ from iommufd_py.dma.harness import Harness
 from iommufd_py.dma.peer import PeerCheck
 from iommufd_py.dma.storm import run_storm
 
+from .commands import group
 from .output import emit_json, emit_table, note
 from .types import BDF, BIND_OPTION, COHERENCY_OPTION, JSON_OPTION, VF_TOKEN_OPTION, Whole, device_option
 
@@ -29,7 +30,7 @@ _ENGINE_DEVICE_OPTION = device_option(
 _HEADINGS = ("case", "result", "what was seen", "stopped by the IOMMU")
 
 
-@click.group()
+@group()
 def dma() -> None:
     """Let a device read and write memory through a mapping, and check the bytes."""
 

@@ -19,6 +19,7 @@ from iommufd_py.explain.summary import Summary
 from iommufd_py.explain.watch import PART_NAMES, Watched
 from iommufd_py.results.breakdown import REST
 
+from .commands import command
 from .output import emit_facts, emit_json, emit_table, note
 from .types import JSON_OPTION, MOST_SECONDS, FiniteFloat, Whole
 
@@ -27,7 +28,7 @@ _MOST_ROWS = 12
 _INTERRUPTED = 130
 
 
-@click.command()
+@command()
 @click.option("--pid", type=Whole(1, _MOST_PID), required=True, help="Process that maps memory for DMA, such as a VMM.")
 @click.option(
     "--seconds",

@@ -12,6 +12,7 @@ import click
 
 from iommufd_py import pci
 
+from .commands import group
 from .output import emit_json, emit_table, note
 from .types import BDF, JSON_OPTION, ParamType, Whole
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from iommufd_py.fleet.verdict import Report
 
 
-@click.group()
+@group()
 def fleet() -> None:
     """Run a plan on many machines that labgrid lends, and judge all results together."""
 

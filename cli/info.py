@@ -17,11 +17,12 @@ from iommufd_py.host import Iommu, KernelFeatures, Limits, environment, iommu_op
 from iommufd_py.vtd import CAP, ECAP, DmarUnit, Field, decode, reserved_bits
 from iommufd_py.vtd.coherency import Flushes, IommuKind
 
+from .commands import command
 from .output import emit_facts, emit_json, emit_table, note
 from .types import JSON_OPTION, refuse_ignored
 
 
-@click.command()
+@command()
 @click.option(
     "--registers", is_flag=True, help="Print each field of CAP and ECAP, or of EFR, on a line, with its meaning."
 )

@@ -13,6 +13,7 @@ from iommufd_py.lab.config import Arch, Configuration
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import NativeMachine
 
+from .commands import group
 from .lab_guests import down, list_guests, run_fresh, run_warm, up
 from .lab_machine import DEBUG, DIRECTORY, NATIVE, SERIES_OPTION, image_of, machine_of, machine_options
 from .lab_selftest import selftest
@@ -23,7 +24,7 @@ from .types import MOST_SECONDS, FiniteFloat
 _OTHERS_WRITE = 0o022
 
 
-@click.group()
+@group()
 def lab() -> None:
     """Run commands on a kernel of the lab, behind an emulated VT-d."""
     # The files of the lab are run later, so only the user may change them, whatever the umask is.

@@ -13,12 +13,13 @@ from iommufd_py.lab.config import Configuration
 from iommufd_py.lab.machine import Machine, NativeMachine
 from iommufd_py.lab.runs import RunResult
 
+from .commands import command
 from .lab_machine import NATIVE, image_of, machine_of, machine_options
 from .output import emit_json, emit_table, note
 from .types import JSON_OPTION
 
 
-@click.command()
+@command()
 @machine_options
 @NATIVE
 @click.option("--stay", is_flag=True, help="Keep the guest until `lab down`, even after the shell ends.")
@@ -37,7 +38,7 @@ def up(
     click.echo(start_guest(image, machine, kernel_name=name, rw=rw, stay=stay).name)
 
 
-@click.command()
+@command()
 @click.argument("names", nargs=-1)
 @click.option("--all", "all_guests", is_flag=True, help="End every warm guest.")
 def down(names: tuple[str, ...], all_guests: bool) -> None:
@@ -58,7 +59,7 @@ def down(names: tuple[str, ...], all_guests: bool) -> None:
         guests[name].end()
 
 
-@click.command("list")
+@command("list")
 @JSON_OPTION
 def list_guests(as_json: bool) -> None:
     """List the warm guests."""

@@ -12,6 +12,7 @@ from iommufd_py.lab.cache import VARIANTS, Kernel
 from iommufd_py.lab.config import Configuration
 from iommufd_py.lab.tap import TapReport
 
+from .commands import command
 from .lab_machine import DEBUG, SERIES_OPTION
 from .output import emit_json, emit_table, note
 from .types import refuse_ignored
@@ -20,7 +21,7 @@ _Suite = Literal["iommu", "vfio", "pt-kunit"]
 _SUITES: tuple[_Suite, ...] = get_args(_Suite)
 
 
-@click.command()
+@command()
 @click.option("--kernel", type=click.Choice(VARIANTS), default="stock", help="Kernel to boot; built if necessary.")
 @SERIES_OPTION
 @DEBUG

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .commands import command, group
 from .output import note
 from .types import Whole, refuse_ignored
 
@@ -13,7 +14,7 @@ _MOST_KEPT = 1_000_000
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the names of the files to remove, and remove nothing.")
 
 
-@click.command("prune")
+@command("prune")
 @click.option("--keep", type=Whole(1, _MOST_KEPT), default=1, help="Number of the newest kernels of each kind to keep.")
 @click.option("--all", "everything", is_flag=True, help="Remove every kernel, and the sources and objects of builds.")
 @_DRY_RUN
@@ -41,7 +42,7 @@ def prune_kernels(context: click.Context, keep: int, everything: bool, dry_run: 
         space.remove_build_directory(directory)
 
 
-@click.group()
+@group()
 def runs() -> None:
     """Remove the files of finished runs: kernel logs, command lines, scripts."""
 

@@ -13,12 +13,13 @@ from iommufd_py.base.units import format_ns, format_size
 from iommufd_py.experiment.map_once import MOST_LEAVES_BYTES, STEPS, MapOnce, MapStep
 from iommufd_py.objects.buffer import Backing
 
+from .commands import command
 from .output import emit_json, note
 from .session import open_session
 from .types import BIND_OPTION, COHERENCY_OPTION, DEVICE_OPTION, IOVA, JSON_OPTION, SIZE, VF_TOKEN_OPTION
 
 
-@click.command("map")
+@command("map")
 @DEVICE_OPTION
 @BIND_OPTION
 @VF_TOKEN_OPTION

@@ -22,6 +22,7 @@ from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.host.private import private_values
 from iommufd_py.lab.paths import runs_dir
 
+from .commands import command
 from .info import info_document
 from .output import note
 
@@ -36,7 +37,7 @@ program cannot recognise: labels, file names, messages of other drivers in the k
 """
 
 
-@click.command("report-bug")
+@command("report-bug")
 @click.argument(
     "results", nargs=-1, metavar="[RESULT]...", type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )

@@ -5,11 +5,11 @@ import contextlib
 from collections.abc import Iterator
 from uuid import UUID
 
-import click
-
 from iommufd_py import BoundDevice, Coherency, Iommufd, MockDevice, VfioDevice, pci
 from iommufd_py.base.pci_address import MOCK
 from iommufd_py.mock import mock_flags
+
+from .types import refuse_for_mock
 
 
 @contextlib.contextmanager
@@ -21,10 +21,7 @@ def open_session(
     A mock device gets the wanted *coherency* if the kernel can make one. The coherency of a PCI device is fixed.
     """
     with contextlib.ExitStack() as stack:
-        if bind and device in (None, MOCK):
-            raise click.UsageError("--bind needs a PCI device: give its address with --device")
-        if vf_token is not None and device in (None, MOCK):
-            raise click.UsageError("--vf-token is for a virtual function: give its address with --device")
+        refuse_for_mock(device, bind=bind, vf_token=vf_token)
         if bind:
             stack.enter_context(pci.vfio_bound(str(device)))
         iommufd = stack.enter_context(Iommufd())

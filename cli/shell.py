@@ -20,6 +20,7 @@ from iommufd_py import api
 from iommufd_py.base.errors import IommufdError, ToolError
 from iommufd_py.base.files import read_file
 
+from .commands import command
 from .output import printable
 from .session import open_session
 from .types import BIND_OPTION, DEVICE_OPTION, VF_TOKEN_OPTION
@@ -30,7 +31,7 @@ _MOST_PROGRAM_BYTES = 16 << 20
 _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 
 
-@click.command()
+@command()
 @DEVICE_OPTION
 @BIND_OPTION
 @VF_TOKEN_OPTION

@@ -18,6 +18,7 @@ from iommufd_py.host.trace_events import event_fields
 from iommufd_py.host.trace_records import TraceRecord, parse_trace
 from iommufd_py.host.tracefs import NoSymbolError, Trace
 
+from .commands import command
 from .output import note
 from .types import MOST_SECONDS, FiniteFloat
 
@@ -43,7 +44,7 @@ _DRAIN_SECONDS = 5.0
 _LOST = re.compile(r"CPU:\d+ \[LOST (\d+) EVENTS\]")
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option(
     "--event", "events", type=click.Choice(list(_EVENTS)), multiple=True, help="Show only these events.  [default: all]"
 )

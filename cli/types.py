@@ -182,6 +182,20 @@ def refuse_ignored(context: click.Context, option: str, condition: bool, reason:
         raise click.UsageError(f"{name} would be ignored: {reason}")
 
 
+def refuse_for_mock(device: str | None, bind: bool, vf_token: UUID | None) -> None:
+    """Refuse the options of a PCI device for a mock device, or for none.
+
+    Raises:
+        click.UsageError: one of them is given.
+    """
+    if device not in (None, MOCK):
+        return
+    if bind:
+        raise click.UsageError("--bind needs a PCI device: give its address with --device")
+    if vf_token is not None:
+        raise click.UsageError("--vf-token is for a virtual function: give its address with --device")
+
+
 def device_option(**settings: Any) -> Callable[[_Function], _Function]:
     """Return the option ``--device``, with the special arguments of one command."""
     usual: dict[str, Any] = {

@@ -24,8 +24,9 @@ from iommufd_py.validate.scenarios import SCENARIOS
 from iommufd_py.validate.space.combinations import combination_scenarios
 from iommufd_py.validate.space.walk import STEPS_OF_A_WALK, WalkStep, draw, shorten, walk_scenario
 
+from .commands import command
 from .output import emit_json, emit_table, note
-from .types import BIND_OPTION, VF_TOKEN_OPTION, Name, Whole, device_option, is_given
+from .types import BIND_OPTION, VF_TOKEN_OPTION, Name, Whole, device_option, is_given, refuse_for_mock
 
 _STATUS = {RuleOutcome.NOT_OBSERVED: 4, RuleOutcome.COUNTS_AGREE: 4}
 _MOST_SEED = (1 << 32) - 1
@@ -35,7 +36,7 @@ _FORMS = ("as_json", "ktap", "junit")
 _OF_A_RUN = ("device", "bind", "flush_symbol", "rule_set", "counts_suffice", "steps", "seed", "ktap", "junit", "brief")
 
 
-@click.command()
+@command()
 @device_option(default=MOCK)
 @BIND_OPTION
 @VF_TOKEN_OPTION
@@ -175,10 +176,7 @@ def _refuse_contradictions(context: click.Context) -> None:
     refuse("steps", ("only", "full"))
     if "seed" in given and "steps" not in given:
         raise click.UsageError("--seed needs --random")
-    if context.params["vf_token"] and context.params["device"] == MOCK:
-        raise click.UsageError("--vf-token is for a virtual function: give its address with --device")
-    if context.params["bind"] and context.params["device"] == MOCK:
-        raise click.UsageError("--bind needs a PCI device: name one with --device")
+    refuse_for_mock(*(context.params[name] for name in ("device", "bind", "vf_token")))
 
 
 def _kernel_log(stack: contextlib.ExitStack) -> KernelLog | None:

@@ -12,14 +12,15 @@ Importing the package opens nothing and needs no /dev/iommu. It loads :mod:`iomm
 first name: pytest imports the package to find the plugin, and a run that does not use the plugin pays nothing more.
 """
 
-import importlib
-from typing import TYPE_CHECKING
-
+# The module imports nothing: whatever is imported here comes before the command line can set its handler of Ctrl-C.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from iommufd_py.api import *  # noqa: F403
 
 
 def __getattr__(name: str) -> object:
+    import importlib
+
     if name == "__version__":
         value: object = importlib.import_module("iommufd_py.base.version").tool_version()
     elif name == "__all__":
@@ -38,4 +39,6 @@ def __dir__() -> list[str]:
 
 
 def _api_names() -> list[str]:
+    import importlib
+
     return list(importlib.import_module("iommufd_py.api").__all__)

@@ -5,19 +5,30 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 import click
 
 from iommufd_py import pci
 from iommufd_py.base.container_mode import ContainerMode
-from iommufd_py.base.pci_address import MOCK
 from iommufd_py.base.units import parse_size
 from iommufd_py.bench import workloads
 from iommufd_py.objects.buffer import Backing
 from iommufd_py.results.model import Accounting, CacheState, IovaUse, Point, Workload
 
 from ..output import note
-from ..types import BIND_OPTION, COHERENCY_OPTION, SIZES, ParamType, Values, Whole, device_option, refuse_ignored
+from ..types import (
+    BIND_OPTION,
+    COHERENCY_OPTION,
+    SIZES,
+    VF_TOKEN_OPTION,
+    ParamType,
+    Values,
+    Whole,
+    device_option,
+    refuse_for_mock,
+    refuse_ignored,
+)
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -87,6 +98,7 @@ device_options = _all(
     (
         device_option(required=True),
         BIND_OPTION,
+        VF_TOKEN_OPTION,
         COHERENCY_OPTION,
     )
 )
@@ -134,10 +146,9 @@ axis_options = _all(
 )
 
 
-def bound(device: str, bind: bool) -> AbstractContextManager[object]:
-    """Return a context that binds *device* to vfio-pci if *bind* is true and the device is no mock device."""
-    if bind and device == MOCK:
-        raise click.UsageError("--bind needs a PCI device: give its address with --device")
+def bound(device: str, bind: bool, vf_token: UUID | None) -> AbstractContextManager[object]:
+    """Return a context that binds *device* to vfio-pci if *bind* is true. A mock device has no token either."""
+    refuse_for_mock(device, bind=bind, vf_token=vf_token)
     return pci.vfio_bound(device) if bind else nullcontext()
 
 

@@ -11,6 +11,7 @@ from iommufd_py.lab.native import guest_cpu
 from iommufd_py.results import compare as comparing
 from iommufd_py.results import compare_text, finding
 
+from ..commands import command
 from ..lab_machine import check_kernel_name
 from ..types import FiniteFloat, Whole
 from .boots import Effort, Series, Variant
@@ -20,7 +21,7 @@ _ROWS = "--silent --operation map,attach,teardown --size 2M,64M,1G --backing 4k 
 _MEMORY = "3G"
 
 
-@click.command()
+@command()
 @click.option("--kernel", default="stock", metavar="KERNEL", help="User-Mode Linux kernel of the lab, or a path.")
 @click.option(
     "--other",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`iommufd bench history`: a directory of results over time."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from iommufd_py.results import history as over
 from iommufd_py.results.report import row_name
 from iommufd_py.results.tables import Table
 
+from ..commands import command
 from ..output import emit_json
 from .files import OUTPUT_FILE, emit_folded, emit_lines
 
 _PICTURES = (".svg", ".png")
 
 
-@click.command()
+@command()
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--output", type=OUTPUT_FILE, help="Draw the times to this file; its name ends in .svg or .png.")
@@ -34,7 +36,8 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
         raise click.UsageError(f"the name {output} must end in {' or '.join(_PICTURES)}")
     files = {file: document.load(file) for file in sorted(directory.glob("*.json")) if file.is_file()}
     if not files:
-        raise ToolError(f"{directory} has no result: write one with 'iommufd bench run --output {directory}/1.json'")
+        file = shlex.quote(str(directory / "1.json"))
+        raise ToolError(f'{directory} has no result: write one with "iommufd bench run --device mock --output {file}"')
     ordered = sorted(files, key=lambda file: files[file].started)
     results = [files[file] for file in ordered]
     lines = over.over_time(results)

@@ -18,6 +18,7 @@ from iommufd_py.results import compare as comparing
 from iommufd_py.results import counts, cover_letter
 from iommufd_py.results.finding import PRECISION
 
+from ..commands import command
 from ..lab_machine import check_kernel_name
 from ..output import emit_json
 from ..types import FiniteFloat, Whole, is_given, refuse_ignored
@@ -41,7 +42,7 @@ _OWN = ("--device", "--bind", "--coherency", "--output", "--json", "--processes"
 _PARAMETERS = {"--json": "as_json"}
 
 
-@click.command()
+@command()
 @click.option(
     "--native", is_flag=True, help="Use User-Mode Linux: native speed and real caches, but mock devices only."
 )

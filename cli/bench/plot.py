@@ -12,12 +12,13 @@ from iommufd_py.results import compare as comparing
 from iommufd_py.results import document
 from iommufd_py.results.model import BenchResult
 
+from ..commands import command
 from ..output import note
 from ..types import refuse_ignored
 from .files import OUTPUT_DIRECTORY, OUTPUT_FILE, RESULT_FILE, make_directory
 
 
-@click.command()
+@command()
 @click.argument("files", nargs=-1, required=True, type=RESULT_FILE)
 @click.option("--html", type=OUTPUT_FILE, help="Write one self-contained page with all tables and pictures.")
 @click.option("--directory", type=OUTPUT_DIRECTORY, help="Write each picture to a file in this directory.")

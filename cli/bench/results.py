@@ -20,6 +20,7 @@ from iommufd_py.results import (
     tables,
 )
 
+from ..commands import command
 from ..output import emit_json
 from ..types import FiniteFloat
 from .files import RESULT_FILE, emit_folded, emit_lines, page_width
@@ -29,7 +30,7 @@ _MOST_PERCENT = 10_000
 _FORMATS = ("table", "markdown", "cover-letter", "iommupt", "vfio-tests", "kcidb", "json")
 
 
-@click.command()
+@command()
 @click.argument("file", type=RESULT_FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 def show(file: Path, as_json: bool) -> None:
@@ -54,7 +55,7 @@ def show_result(result: model.BenchResult) -> None:
     emit_lines(tables.explained([heading for table in shown for heading in table.headings], page_width()))
 
 
-@click.command()
+@command()
 @click.argument("baseline", type=RESULT_FILE)
 @click.argument("others", nargs=-1, required=True, type=RESULT_FILE)
 @click.option(
@@ -144,7 +145,7 @@ def _show_comparison(
     emit_lines([*compare_text.hump_lines(comparison), *comparison.cautions])
 
 
-@click.command()
+@command()
 @click.argument("file", type=RESULT_FILE)
 def export(file: Path) -> None:
     """Print a result in pyperf's file format: iommufd bench export run.json > pyperf.json.

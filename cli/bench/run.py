@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import click
 
@@ -16,6 +17,7 @@ from iommufd_py.bench import runner
 from iommufd_py.results import document, report
 from iommufd_py.results.model import BenchResult
 
+from ..commands import command
 from ..output import note
 from ..types import IOVA, FiniteFloat, Whole
 from .axes import axis_options, bound, chosen_points, device_options, refuse_ignored_axes
@@ -30,7 +32,7 @@ _DEFAULT_SECONDS = 0.25
 _MOST_SECONDS, _MOST_PROCESSES, _MOST_VALUES = 3600, 10_000, 1_000_000
 
 
-@click.command()
+@command()
 @device_options
 @axis_options
 @click.option("--iova", type=IOVA, metavar="ADDRESS", help="First IOVA.  [default: an aligned one above 4 GiB]")
@@ -61,6 +63,7 @@ def run(
     /,
     device: str,
     bind: bool,
+    vf_token: UUID | None,
     coherency: str,
     silent: bool,
     output: Path | None,
@@ -94,10 +97,11 @@ def run(
         row_seconds=options["seconds"] or _DEFAULT_SECONDS,
         name=label,
         retry=options["retry"],
+        vf_token=vf_token,
     )
     file = None if output == STDOUT else output
     shown = contextlib.nullcontext(_show_nothing) if silent else _shown()
-    with bound(device, bind), _saved(file) as save, shown as show_progress:
+    with bound(device, bind, vf_token), _saved(file) as save, shown as show_progress:
         result = runner.measure(plan, save, show_progress)
     if to_stdout:
         document.save(result, STDOUT)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Write a file completely or not at all."""
 
+import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -15,13 +17,25 @@ MOST_INPUT_BYTES = 1 << 28
 STDOUT = Path("-")
 """The name of an output file that means standard output."""
 
+# The kernel also gives up there: MAXSYMLINKS in include/linux/namei.h.
+_MOST_LINKS = 40
+_PROC = Path("/proc")
+# Without the bits that let a program run as its owner: the new content is no program.
+_PERMISSIONS = 0o777
+
 
 def is_regular(path: Path) -> bool:
-    """Return whether *path* is, or would become, a regular file: not standard output, a device, a pipe or a socket."""
+    """Return whether *path* is, or would become, a regular file: no open descriptor, device, pipe or socket.
+
+    Raises:
+        ToolError: nothing can be written there.
+    """
     if path == STDOUT:
         return False
     try:
-        return stat.S_ISREG(path.stat().st_mode)
+        target = _followed(path)
+        mode = os.stat(target).st_mode
+        return isinstance(target, Path) and stat.S_ISREG(mode)
     except FileNotFoundError:
         return True
     except OSError as failure:
@@ -45,8 +59,9 @@ def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
 def write_file(path: Path, content: bytes) -> None:
     """Write *content* to *path*; a reader of a regular file sees the old content or the new, never a part.
 
-    A symbolic link is followed. A regular file is replaced by a new one with its mode and owner. A device, a pipe or a
-    socket is written to. ``-`` is standard output.
+    A symbolic link is followed, unless another user may have put it there. A regular file is replaced by a new one with
+    its mode, and with its owner if this process may set that. A device, a pipe or a socket is written to. ``-`` is
+    standard output, and ``/dev/stdout`` and ``/dev/fd/5`` are these descriptors.
 
     Raises:
         ToolError: the file cannot be written. The old content is then unchanged, and no temporary file is left.
@@ -57,7 +72,11 @@ def write_file(path: Path, content: bytes) -> None:
         sys.stdout.flush()
         return
     try:
-        target = Path(os.path.realpath(path))
+        target = _followed(path)
+        if isinstance(target, int):
+            sys.stdout.flush()
+            _write_into(os.dup(target), content)
+            return
         try:
             present = target.stat()
         except FileNotFoundError:
@@ -65,13 +84,51 @@ def write_file(path: Path, content: bytes) -> None:
         if present is None or stat.S_ISREG(present.st_mode):
             _replace(target, content, present)
         else:
-            _write_into(target, content)
+            _write_into(os.open(target, os.O_WRONLY | os.O_CLOEXEC), content)
     except OSError as failure:
         raise _cannot_write(path, failure) from failure
 
 
-def _write_into(target: Path, content: bytes) -> None:
-    descriptor = os.open(target, os.O_WRONLY | os.O_CLOEXEC)
+def _followed(path: Path) -> Path | int:
+    """Return the file that *path* leads to, which need not exist, or the number of our descriptor that it names.
+
+    Raises:
+        ToolError: a link on the way is not trusted.
+    """
+    descriptors = Path(os.path.realpath("/proc/self/fd"))
+    for _ in range(_MOST_LINKS):
+        directory = Path(os.path.realpath(path.parent))
+        path = directory / path.name
+        if directory == descriptors and path.name.isdecimal():
+            # Its link leads to a name that may not exist, such as pipe:[123]; and >> must not lose the old content.
+            return int(path.name)
+        try:
+            link = path.lstat()
+        except FileNotFoundError:
+            return path
+        # A link of another process's descriptor has such a name, too.
+        if not stat.S_ISLNK(link.st_mode) or directory.is_relative_to(_PROC):
+            return path
+        leads_to = os.readlink(path)
+        _check_link(path, link, leads_to)
+        path = directory / leads_to
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _check_link(path: Path, link: os.stat_result, leads_to: str) -> None:
+    """Refuse a link that another user put into a directory that everybody can write, such as /tmp.
+
+    The kernel does the same where fs.protected_symlinks is 1, for those who let it follow the link.
+    """
+    directory = path.parent.stat()
+    if directory.st_mode & stat.S_IWOTH and link.st_uid not in (os.geteuid(), directory.st_uid):
+        raise ToolError(
+            f"{path} cannot be written: it is a link to {leads_to} that another user put into a directory that "
+            "everybody can write; choose another file"
+        )
+
+
+def _write_into(descriptor: int, content: bytes) -> None:
     with open(descriptor, "wb") as file:
         file.write(content)
 
@@ -94,10 +151,11 @@ def _replace(target: Path, content: bytes, present: os.stat_result | None) -> No
 
 
 def _keep_owner_and_mode(descriptor: int, present: os.stat_result) -> None:
-    now = os.fstat(descriptor)
-    if (now.st_uid, now.st_gid) != (present.st_uid, present.st_gid):
-        os.fchown(descriptor, present.st_uid, present.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(present.st_mode))
+    # Only root can give a file away. Who may write a file of another user in a shared directory becomes its owner.
+    with contextlib.suppress(PermissionError):
+        os.fchown(descriptor, -1, present.st_gid)
+        os.fchown(descriptor, present.st_uid, -1)
+    os.fchmod(descriptor, stat.S_IMODE(present.st_mode) & _PERMISSIONS)
 
 
 def _cannot_write(path: Path, failure: OSError) -> ToolError:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from uuid import UUID
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.errors import IommufdError, ToolError
@@ -34,6 +35,7 @@ class Plan:
         row_seconds: time for a row in each process, without its warm-up.
         name: name of the result in tables; empty for none.
         retry: whether to measure a row again if the machine was busy.
+        vf_token: the token of a virtual function whose physical function is on vfio-pci.
     """
 
     device: str
@@ -45,6 +47,7 @@ class Plan:
     row_seconds: float = 0.25
     name: str = ""
     retry: bool = True
+    vf_token: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

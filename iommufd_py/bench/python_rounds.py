@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
+from uuid import UUID
 
 from iommufd_py.base.errors import DmaError
 from iommufd_py.base.pci_address import MOCK, normalize_bdf
@@ -112,7 +113,7 @@ def dma_rounds(engine: DmaEngine, ioas: Ioas, parts: Parts) -> PythonRounds:
     return PythonRounds("map-dma-unmap", once)
 
 
-def close_rounds(device_name: str, mock_flags: MockDeviceFlags, parts: Parts) -> PythonRounds:
+def close_rounds(device_name: str, vf_token: UUID | None, mock_flags: MockDeviceFlags, parts: Parts) -> PythonRounds:
     """Fill an IO address space and close its descriptors, as the end of a process does.
 
     Each cache line of the buffer is written before the close, so that it is dirty as the row says. A kernel that
@@ -126,7 +127,7 @@ def close_rounds(device_name: str, mock_flags: MockDeviceFlags, parts: Parts) ->
                 dev_id = int(make_device(fd, uapi.ioas_alloc(fd), mock_flags).out_idev_id)
             else:
                 cdev = _open(find_cdev(normalize_bdf(device_name)), descriptors)
-                dev_id = vfio.device_bind_iommufd(cdev, fd)
+                dev_id = vfio.device_bind_iommufd(cdev, fd, vf_token.bytes if vf_token else None)
             ioas_id = uapi.ioas_alloc(fd)
             for _ in range(parts.point.hwpts):
                 uapi.hwpt_alloc(fd, dev_id, ioas_id)

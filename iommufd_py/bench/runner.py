@@ -11,6 +11,7 @@ from threading import Thread
 
 from iommufd_py import vtd
 from iommufd_py.base.coherency import FlushCount
+from iommufd_py.base.command_line import without_secrets
 from iommufd_py.base.errors import IommufdError
 from iommufd_py.base.pci_address import normalize_bdf
 from iommufd_py.base.version import tool_version
@@ -88,10 +89,10 @@ def measure(
     """
     result = BenchResult(
         tool_version=tool_version(),
-        command=tuple(map(_printable, sys.argv)),
+        command=tuple(map(_printable, without_secrets(sys.argv))),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(),
-        target=target(plan.device, plan.coherency),
+        target=target(plan.device, plan.coherency, plan.vf_token),
         floor=_floor(),
         name=plan.name,
     )
@@ -124,7 +125,7 @@ def _floor() -> Floor:
 
 
 def _measure(plan: Plan, point: Point, first: bool, tell: Callable[[PartOfRow], None]) -> Row:
-    with set_up(point, plan.device, plan.coherency, plan.iova) as setup:
+    with set_up(point, plan.device, plan.coherency, plan.iova, plan.vf_token) as setup:
         pinned, tables, flushes, leaves = _examine(setup, point, with_leaves=first)
         worker = setup.workers[0]
         runs = worker.buffer.physical_runs()

@@ -4,6 +4,7 @@
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from uuid import UUID
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.container_mode import ContainerMode
@@ -33,7 +34,11 @@ _SECOND_NS = 1_000_000_000
 
 
 def break_down(
-    device: str, points: Iterable[Point], coherency: Coherency = Coherency.ANY, rounds: int = 5
+    device: str,
+    points: Iterable[Point],
+    coherency: Coherency = Coherency.ANY,
+    rounds: int = 5,
+    vf_token: UUID | None = None,
 ) -> Iterator[Breakdown]:
     """Divide the time of the operations of each point.
 
@@ -46,7 +51,10 @@ def break_down(
             raise ToolError("only one thread on an iommufd can be traced: leave --threads and --backend out")
         if point.workload in (Workload.CLOSE, Workload.DMA):
             raise ToolError(f"{point.workload} is not a series of ioctls and cannot be traced: trace map or teardown")
-        with set_up(point, device, coherency) as setup, Trace("mono_raw", _BUFFER_BYTES) as buffer:
+        with (
+            set_up(point, device, coherency, vf_token=vf_token) as setup,
+            Trace("mono_raw", _BUFFER_BYTES) as buffer,
+        ):
             (worker,) = setup.workers
             assert isinstance(worker.loop, Loop)
             wholes = {_WHOLES[step.ioctl]: step.name for step in worker.loop.steps}

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from iommufd_py.base.coherency import Coherency, CoherencyEvidence
 from iommufd_py.base.container_mode import ContainerMode
@@ -118,7 +119,9 @@ class Setup:
 
 
 @contextmanager
-def set_up(point: Point, device_name: str, coherency: Coherency, iova: int | None = None) -> Iterator[Setup]:
+def set_up(
+    point: Point, device_name: str, coherency: Coherency, iova: int | None = None, vf_token: UUID | None = None
+) -> Iterator[Setup]:
     """Create everything that *point* needs, and release it at the end.
 
     Raises:
@@ -129,7 +132,7 @@ def set_up(point: Point, device_name: str, coherency: Coherency, iova: int | Non
     with ExitStack() as stack:
         stack.enter_context(_accounting(point))
         stack.enter_context(_on_cpu(point.cpu))
-        iommufd, bdf, spaces = stack.enter_context(_maker(point)(point, device_name, coherency))
+        iommufd, bdf, spaces = stack.enter_context(_maker(point)(point, device_name, coherency, vf_token))
         flags = mock_flags(iommufd, coherency)
         workers = []
         for thread in range(point.threads):
@@ -137,7 +140,7 @@ def set_up(point: Point, device_name: str, coherency: Coherency, iova: int | Non
             place = ThreadIovas.find(device_name, space.ranges, point, thread, iova)
             buffer = stack.enter_context(DmaBuffer(point.size_bytes, Backing(point.backing), node=point.node))
             parts = Parts(point, space.fd, space.ioas_id, space.dev_id, space.group_fd, space.iommu_type, buffer, place)
-            workers.append(Worker(_rounds(device_name, flags, space, parts), buffer, place.iova))
+            workers.append(Worker(_rounds(device_name, vf_token, flags, space, parts), buffer, place.iova))
         try:
             yield Setup(iommufd, bdf, tuple(workers))
         finally:
@@ -148,15 +151,17 @@ def set_up(point: Point, device_name: str, coherency: Coherency, iova: int | Non
                 space.resource.close()
 
 
-def _maker(point: Point) -> "Callable[[Point, str, Coherency], AbstractContextManager[_Spaces]]":
+def _maker(point: Point) -> "Callable[[Point, str, Coherency, UUID | None], AbstractContextManager[_Spaces]]":
     if point.workload is Workload.CLOSE:
         return _in_nothing
     return _in_ioas if point.backend is ContainerMode.IOMMUFD else _in_container
 
 
-def _rounds(device_name: str, flags: MockDeviceFlags, space: "_Space", parts: Parts) -> Loop | PythonRounds:
+def _rounds(
+    device_name: str, vf_token: UUID | None, flags: MockDeviceFlags, space: "_Space", parts: Parts
+) -> Loop | PythonRounds:
     if parts.point.workload is Workload.CLOSE:
-        return close_rounds(device_name, flags, parts)
+        return close_rounds(device_name, vf_token, flags, parts)
     if parts.point.workload is Workload.DMA:
         assert isinstance(space.resource, Ioas)
         assert space.engine is not None
@@ -188,11 +193,11 @@ _Spaces = tuple[Iommufd, str | None, list[_Space]]
 
 
 @contextmanager
-def _in_ioas(point: Point, device_name: str, coherency: Coherency) -> Iterator[_Spaces]:
+def _in_ioas(point: Point, device_name: str, coherency: Coherency, vf_token: UUID | None) -> Iterator[_Spaces]:
     with Iommufd() as iommufd, ExitStack() as devices:
         if point.accounting is Accounting.MM:
             iommufd.rlimit_mode = 1  # The kernel accepts the option only before the first object exists.
-        device = devices.enter_context(_open(iommufd, device_name, coherency))
+        device = devices.enter_context(_open(iommufd, device_name, coherency, vf_token))
         spaces = []
         for _ in range(point.threads if point.own_ioas else 1):
             ioas = iommufd.alloc_ioas()
@@ -207,8 +212,8 @@ def _in_ioas(point: Point, device_name: str, coherency: Coherency) -> Iterator[_
 
 
 @contextmanager
-def _in_container(point: Point, device_name: str, coherency: Coherency) -> Iterator[_Spaces]:
-    with Iommufd() as iommufd, open_container(point.backend, device_name) as container:
+def _in_container(point: Point, device_name: str, coherency: Coherency, vf_token: UUID | None) -> Iterator[_Spaces]:
+    with Iommufd() as iommufd, open_container(point.backend, device_name, vf_token=vf_token) as container:
         assert isinstance(container, Type1Container)
         CoherencyEvidence(container.dma_cc(), None).require(coherency, device_name)
         assert isinstance(container.device, VfioGroupDevice)
@@ -222,9 +227,9 @@ def _in_container(point: Point, device_name: str, coherency: Coherency) -> Itera
 
 
 @contextmanager
-def _in_nothing(point: Point, device_name: str, coherency: Coherency) -> Iterator[_Spaces]:
+def _in_nothing(point: Point, device_name: str, coherency: Coherency, vf_token: UUID | None) -> Iterator[_Spaces]:
     """Find the allowed IOVAs. Each round creates its own objects."""
-    with Iommufd() as asked, _open(asked, device_name, coherency) as device:
+    with Iommufd() as asked, _open(asked, device_name, coherency, vf_token) as device:
         ranges = _make_domains(device, asked.alloc_ioas(), point, coherency)
     with Iommufd() as iommufd:
         yield iommufd, None, [_Space(iommufd, ranges, iommufd.fileno())]
@@ -260,8 +265,10 @@ def _on_cpu(cpu: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _open(iommufd: Iommufd, name: str, coherency: Coherency) -> BoundDevice:
-    return MockDevice(iommufd, mock_flags(iommufd, coherency)) if name == MOCK else VfioDevice(iommufd, name)
+def _open(iommufd: Iommufd, name: str, coherency: Coherency, vf_token: UUID | None) -> BoundDevice:
+    if name == MOCK:
+        return MockDevice(iommufd, mock_flags(iommufd, coherency))
+    return VfioDevice(iommufd, name, vf_token=vf_token)
 
 
 def _accounting(point: Point) -> AbstractContextManager[None]:
@@ -294,13 +301,13 @@ def _make_domains(device: BoundDevice, ioas: Ioas, point: Point, coherency: Cohe
     return ioas.iova_ranges()
 
 
-def target(device_name: str, coherency: Coherency) -> Target:
+def target(device_name: str, coherency: Coherency, vf_token: UUID | None = None) -> Target:
     """Describe the device and the domains made for it.
 
     Raises:
         CoherencyError: the domains do not have the required coherency.
     """
-    with Iommufd() as iommufd, _open(iommufd, device_name, coherency) as device:
+    with Iommufd() as iommufd, _open(iommufd, device_name, coherency, vf_token) as device:
         hwpt: Hwpt = device.alloc_hwpt(iommufd.alloc_ioas(), coherency=coherency)
         assert hwpt.evidence is not None
         info = device.hw_info()

@@ -89,6 +89,7 @@ class DmaEngine(Resource):
     memory_bytes: ClassVar[int] = PAGE_BYTES
     register_bytes: ClassVar[int] = PAGE_BYTES
     interrupt_kind: ClassVar[IrqIndex]
+    _stays_open = False  # a device that cannot be stopped is broken or gone, and cannot be stopped later either
 
     address_mask: int
     writes: TransferLimits
@@ -218,15 +219,15 @@ class DmaEngine(Resource):
             raise ValueError(f"{self!r} reaches IOVAs up to {self.address_mask:#x}, not {iova + length - 1:#x}")
 
     def _release(self) -> None:
-        try:
-            self._stop()
-        finally:
-            self.device.change_command(clear_bits=PciCommand.BUS_MASTER)
+        # A device that is gone refuses the first steps. The later ones give back what is ours in any case.
+        with contextlib.ExitStack() as steps:
+            steps.callback(self._buffer.close)
+            steps.callback(self._view.release)
+            steps.callback(self._registers.close)
             if self._interrupts is not None:
-                self._interrupts.close()
-            self._registers.close()
-            self._view.release()
-            self._buffer.close()
+                steps.callback(self._interrupts.close)
+            steps.callback(self.device.change_command, clear_bits=PciCommand.BUS_MASTER)
+            steps.callback(self._stop)
 
 
 def reachable(space: AddressSpace, address_mask: int) -> tuple[IovaRange, ...]:

@@ -142,7 +142,7 @@ def _prepare(
     init.write_text(native_init(script, sys.executable, terminal=streams is _WITH_TERMINAL), encoding="utf-8")
     init.chmod(0o700)
     log.touch()
-    argv = [str(kernel.resolve()), *machine.kernel_args(), f"init={init}", f"uml_dir={directory}/", "umid=uml"]
+    argv = [str(kernel.resolve()), *machine.kernel_args(), _init_argument(init), f"uml_dir={directory}/", "umid=uml"]
     argv = ["env", f"TMPDIR={MEMORY_DIRECTORY}", "sh", "-c", streams, str(log), *argv]
     (directory / "uml.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
     argv = _on_one_cpu(argv)
@@ -154,6 +154,17 @@ def _prepare(
 def guest_cpu() -> int:
     """Return the number of the CPU that a native guest runs on: the last allowed CPU. ``taskset`` allows others."""
     return max(os.sched_getaffinity(0))
+
+
+def _init_argument(init: Path) -> str:
+    """Return the word of the kernel's command line that names the first program. The kernel splits it at blanks.
+
+    Raises:
+        LabError: the path cannot be written there.
+    """
+    if '"' in str(init):
+        raise LabError(f"the path {init} contains a quotation mark: set XDG_CACHE_HOME to a directory without one")
+    return f'init="{init}"'
 
 
 def _on_one_cpu(argv: Sequence[str]) -> list[str]:
@@ -176,9 +187,11 @@ def _require_memory(size_bytes: int) -> None:
         )
     free = shutil.disk_usage(MEMORY_DIRECTORY).free
     if free < size_bytes:
+        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        enough = f", or run: sudo mount -o remount,size=100% {MEMORY_DIRECTORY}" if size_bytes < whole else ""
         raise LabError(
             f"{MEMORY_DIRECTORY} has {free >> 20} MiB free and the guest's memory is {size_bytes >> 20} MiB; ask for "
-            f"less with --memory, or run: sudo mount -o remount,size=100% {MEMORY_DIRECTORY}"
+            f"less with --memory{enough}"
         )
 
 

@@ -2,6 +2,7 @@
 """The directories of the lab. All lie below one directory of the user's cache. They can be deleted at any time."""
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -32,11 +33,12 @@ def _check_trusted(root: Path) -> None:
         found = root.stat()
     except OSError:
         return  # The directory does not exist yet. If it cannot be created, make() raises the error.
+    name = shlex.quote(str(root))
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
         raise LabError(
             f"{root} is not trusted, because another user can change it and the lab runs programs in it: set "
             "XDG_CACHE_HOME to a directory of your own, or take it over with "
-            f"'chown -R {os.geteuid()} {root}; chmod -R go-w {root}'"
+            f"'chown -R {os.geteuid()} {name}; chmod -R go-w {name}'"
         )
 
 

@@ -4,6 +4,7 @@
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -81,7 +82,9 @@ def own_tree(path: Path) -> SourceTree:
     if len(version) != 2 or not (path / "Kbuild").exists():
         raise LabError(f"{path} is not a kernel source tree: give the directory with the kernel's top Makefile")
     if (path / ".config").exists() or (path / "include/config").exists():
-        raise LabError(f"{path} was built in and cannot be built from outside; run: make -C {path} mrproper")
+        raise LabError(
+            f"{path} was built in and cannot be built from outside; run: make -C {shlex.quote(str(path))} mrproper"
+        )
     digest = hashlib.sha256()
     for line in _inventory(str(path), ""):
         digest.update(line.encode(errors="surrogateescape"))

@@ -28,6 +28,8 @@ class Resource:
 
     # The class has it until _mark_open(), so that an object looks closed if its constructor fails.
     _open = False
+    # Whether the object still exists after a _release() that raised ToolError, so that close() can be tried again.
+    _stays_open = True
 
     def __init__(self, *stands_on: "Resource") -> None:
         for lower in stands_on:
@@ -104,10 +106,9 @@ class Resource:
             self._mark_closed()
             try:
                 self._release()
-            except ToolError as refusal:
-                self._mark_open()
-                failures.append(refusal)
             except BaseException as failure:
+                if self._stays_open and isinstance(failure, ToolError):
+                    self._mark_open()
                 failures.append(failure)
             if failures:
                 raise min(failures, key=_is_failure)

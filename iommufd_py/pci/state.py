@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from iommufd_py.base.command_line import without_secrets
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.pci.sysfs_write import steps_by_hand
 
@@ -46,7 +47,7 @@ class Remembered:
     override_set: str = "vfio-pci"
     node: int = field(default=0, compare=False)
     pid: int = field(default_factory=os.getpid, compare=False)
-    command: str = field(default_factory=lambda: shlex.join(sys.argv), compare=False)
+    command: str = field(default_factory=lambda: shlex.join(without_secrets(sys.argv)), compare=False)
     user: str = field(default_factory=lambda: _user(), compare=False)
     since: float = field(default_factory=time.time, compare=False)
 

@@ -6,6 +6,7 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
+from uuid import UUID
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.errors import (
@@ -61,6 +62,12 @@ class ScenarioContext(Recorder):
     def bdf(self) -> str:
         """Address of the VFIO device."""
         return self._driver.name
+
+    @property
+    def vf_token(self) -> UUID | None:
+        """Token of the VFIO device, if it is a virtual function that needs one."""
+        assert isinstance(self._driver, VfioDriver)
+        return self._driver.vf_token
 
     @property
     def coherency(self) -> Coherency:

@@ -61,14 +61,14 @@ class VfioDriver:
 
     def __init__(self, bdf: str, vf_token: UUID | None = None) -> None:
         self.name = bdf
-        self._vf_token = vf_token
+        self.vf_token = vf_token
         self._coherency: Coherency | None = None
 
     def open(self, iommufd: Iommufd, coherency: Coherency) -> BoundDevice:
         """Bind the device to the iommufd."""
         if coherency is not self.coherency(iommufd):
             raise SkipError(f"the IOMMU of {self.name} makes no {coherency} domain")
-        return VfioDevice(iommufd, self.name, vf_token=self._vf_token)
+        return VfioDevice(iommufd, self.name, vf_token=self.vf_token)
 
     def dmabuf(self, iommufd: Iommufd, device: BoundDevice) -> Dmabuf:
         """Export a BAR of the device. The device need not reach it by DMA to have it mapped."""
@@ -86,7 +86,7 @@ class VfioDriver:
     def coherency(self, iommufd: Iommufd) -> Coherency:
         """Return the coherency of the device's domains. The first call opens the device, which must be free then."""
         if self._coherency is None:
-            with VfioDevice(iommufd, self.name, vf_token=self._vf_token) as device, iommufd.alloc_ioas() as ioas:
+            with VfioDevice(iommufd, self.name, vf_token=self.vf_token) as device, iommufd.alloc_ioas() as ioas:
                 evidence = device.alloc_hwpt(ioas).evidence
                 assert evidence is not None
                 self._coherency = evidence.coherency

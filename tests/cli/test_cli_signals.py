@@ -53,3 +53,13 @@ def test_a_signal_that_it_was_started_to_ignore_does_not_end_it(ignored: signal.
 
 def test_how_a_child_ended_is_known_whatever_it_was_started_to_ignore() -> None:
     assert waits([*DEFAULT_SIGNALS, "env", "--ignore-signal=CHLD"], signal.SIGTERM).stdout == "7\n"
+
+
+def test_nothing_else_is_imported_before_the_handler_of_ctrl_c_is_set() -> None:
+    """Whatever is imported before that can be interrupted with a traceback."""
+    program = (
+        "import sys; before = set(sys.modules); from iommufd_py.cli.start import main; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["iommufd_py", "iommufd_py.cli", "iommufd_py.cli.start"]

@@ -11,10 +11,11 @@ from typing import Any
 
 import click
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from iommufd_py.cli import main
 from iommufd_py.cli.bench import files
+from iommufd_py.cli.commands import Command
 from iommufd_py.cli.device import _Hexadecimal
 from iommufd_py.cli.fleet import _PlaceName
 from iommufd_py.cli.types import FiniteFloat, Name, Values, Whole, _Bdf, _Number
@@ -163,6 +164,53 @@ def test_every_option_with_a_restricted_value_is_tried() -> None:
                 )
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("bench run --device mock --size 4K --size 2M", "--size is given more than once: give all values in one list"),
+        ("bench run --device mock --size 4K --size=4K", "--size is given more than once"),
+        ("bench run --device mock --seconds 1 --seconds 2", "--seconds is given more than once: give one"),
+        ("bench run --device mock --retry --no-retry", "--retry/--no-retry is given more than once"),
+        ("bench run --device mock --device 3b:00.0", "--device is given more than once"),
+        ("bench compare a b --threshold 5 --threshold 9", "--threshold is given more than once"),
+        ("bench plot a --html x --html y", "--html is given more than once"),
+        ("map --device mock --iova 0 --size 4K --iova 4K", "--iova is given more than once"),
+        ("map --device mock --backing 4k --backing thp", "--backing is given more than once"),
+        ("shell --device mock --device mock", "--device is given more than once"),
+        ("lab run --coherent --non-coherent true", "--coherent/--non-coherent is given more than once"),
+        ("lab run --cpus 1 --cpus 2 -- true", "--cpus is given more than once"),
+        ("lab up --memory 1G --memory 2G --kernel stock", "--memory is given more than once"),
+        ("trace --seconds 1 --seconds 2 true", "--seconds is given more than once"),
+        ("device list --id 8086 --id 1b36", "--id is given more than once"),
+        ("validate --device mock --brief --device mock", "--device is given more than once"),
+        ("bisect --source /tmp --good a --bad b --bad c", "--bad is given more than once"),
+    ],
+)
+def test_an_option_has_one_value(words: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, out, err = run_cli(monkeypatch, *words.split())
+    assert (status, out) == (2, "")
+    assert sentence in err.splitlines()[-1]
+
+
+def test_options_with_several_values_and_other_commands_options_can_be_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commands = dict(leaves(main.iommufd))
+    for name, words in (
+        (("lab", "run"), "--append a --append b --rw /tmp --rw /var -- env --cpus 1 --cpus 2"),
+        (("trace",), "--event map --event unmap true --seconds 1 --seconds 2"),
+        (("bench", "run"), "--device mock --json --json --bind --bind"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(commands[name], "callback", lambda **_: None)
+            assert run_cli(patched, *name, *words.split()) == (0, "", "")
+
+
+def test_every_command_refuses_repeated_options() -> None:
+    for words, command in leaves(main.iommufd):
+        assert isinstance(command, Command), words
+
+
 def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Return the path of every value in a document. Of a list only the first two elements count."""
     pairs = node.items() if isinstance(node, dict) else list(enumerate(node))[:2] if isinstance(node, list) else ()
@@ -184,6 +232,7 @@ _OTHER = st.sampled_from(
 
 @settings(_SETTINGS, max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from(_PLACES), _OTHER), min_size=1, max_size=3))
+@example([(("rows", 0, "runs", 0, "operations"), {})])
 def test_every_damaged_result_is_refused_or_read(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     damaged = copy.deepcopy(_GOOD)
     for path, value in changes:

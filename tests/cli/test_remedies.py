@@ -7,9 +7,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from iommufd_py.results import document
+from tests.unit.results.bench_results import POINT, result, run
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 IOMMUFD = str(Path(sys.executable).parent / "iommufd")
@@ -63,3 +67,55 @@ def test_two_places_for_devices(cli: Cli) -> None:
     assert refused.returncode == 2
     assert "or say --all" in refused.stderr
     assert cli("device", "restore", "--all", "--dry-run").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory to another user")
+def test_cache_that_another_user_can_change(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "a cache; 'quoted'"
+    (cache / "iommufd-py").mkdir(parents=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    for spoil in (lambda path: os.chown(path, 65534, 65534), lambda path: path.chmod(0o777)):
+        spoil(cache / "iommufd-py")
+        refused = cli("lab", "kernel", "list")
+        assert refused.returncode == 1
+        remedy = re.search(r"or take it over with '(chown .*)'$", refused.stderr.strip())
+        assert remedy is not None, refused.stderr
+        assert shell(remedy[1]).returncode == 0
+        assert cli("lab", "kernel", "list").returncode == 0
+
+
+def test_results_that_are_not_comparable(cli: Cli, tmp_path: Path) -> None:
+    """--force compares them all the same; rows of the same options are there after a run with the same options."""
+    before, elsewhere, large = (tmp_path / name for name in ("before", "elsewhere", "large"))
+    document.save(result(run([1000, 1100, 1200], [500, 600, 700])), before)
+    document.save(result(run([1000, 1100, 1200], [500, 600, 700]), cpu="another CPU"), elsewhere)
+    document.save(result(run(), point=replace(POINT, size_bytes=1 << 30)), large)
+    refused = cli("bench", "compare", str(before), str(elsewhere))
+    assert refused.returncode == 1
+    assert "or use --force" in refused.stderr
+    assert cli("bench", "compare", "--force", str(before), str(elsewhere)).returncode == 0
+    refused = cli("bench", "compare", str(before), str(large))
+    assert refused.returncode == 1
+    assert "run the benchmark with the same options for both" in refused.stderr
+    assert cli("bench", "compare", str(large), str(large)).returncode == 0
+
+
+def test_plot_without_an_output(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    document.save(result(run([1000, 1100, 1200], [500, 600, 700])), file)
+    refused = cli("bench", "plot", str(file))
+    assert refused.returncode == 2
+    remedy = re.search(r"name the output: (--\w+) FILE", refused.stderr)
+    assert remedy is not None, refused.stderr
+    page = tmp_path / "page.html"
+    assert cli("bench", "plot", str(file), remedy[1], str(page)).returncode == 0
+    assert page.stat().st_size > 1000
+
+
+def test_unknown_scenario_names_the_list(cli: Cli) -> None:
+    refused = cli("validate", "--explain", "no-such-scenario")
+    assert refused.returncode == 2
+    assert "--list" in refused.stderr, refused.stderr
+    listed = cli("validate", "--list")
+    name = listed.stdout.splitlines()[1].split()[0]  # behind the headings
+    assert cli("validate", "--explain", name).returncode == 0

@@ -170,6 +170,72 @@ def test_more_memory_than_there_is_is_refused_at_once(image: Path) -> None:
         run(image, "true", machine=NativeMachine(memory_bytes=too_much))
 
 
+def test_more_memory_than_the_machine_has_gets_no_useless_remedy(image: Path) -> None:
+    with pytest.raises(LabError, match=r"ask for less with --memory$"):
+        run(image, "true", machine=NativeMachine(memory_bytes=1 << 50))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts, in a mount namespace of its own")
+@pytest.mark.parametrize(
+    ("spoil", "refusal"),
+    [
+        ("mount -o remount,noexec /dev/shm", "the guest's memory cannot be a file in /dev/shm; run: sudo "),
+        ("mount -o remount,size=64M /dev/shm", "ask for less with --memory, or run: sudo "),
+    ],
+    ids=["noexec", "too-small"],
+)
+def test_the_remedy_for_the_memory_directory_is_right(image: Path, spoil: str, refusal: str) -> None:
+    """After the command that the error names, the same guest runs."""
+    run_it = shlex.join([IOMMUFD, "lab", "run", "--native", "--memory", "512M", "--kernel", str(image), "--", "true"])
+
+    def in_namespace(*steps: str) -> subprocess.CompletedProcess[str]:
+        words = ["unshare", "-m", "sh", "-c", "; ".join(("mount -t tmpfs tmpfs /dev/shm", spoil, *steps))]
+        return subprocess.run(words, capture_output=True, text=True, timeout=patience(60), check=False)
+
+    before = in_namespace(run_it)
+    assert before.returncode == 1
+    text, _, remedy = before.stderr.strip().partition(refusal)
+    assert text.startswith("iommufd: error: ")
+    assert remedy.startswith("mount "), before.stderr
+    after = in_namespace(remedy, run_it)
+    assert after.returncode == 0, after.stderr
+
+
+def test_the_remedy_for_a_cache_that_cannot_be_made_is_right(
+    image: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [IOMMUFD, "lab", "run", "--native", "--memory", "512M", "--kernel", str(image), "--", "true"]
+    (shared / "file").touch()
+    for impossible in (Path("/proc"), shared / "file"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(impossible))
+        before = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert before.returncode == 1
+        assert "set XDG_CACHE_HOME to a directory that you may write" in before.stderr
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared / 'my "cache"'))
+    before = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert before.returncode == 1
+    assert "contains a quotation mark: set XDG_CACHE_HOME to a directory without one" in before.stderr
+    for possible in ("cache", "cache of mine", "cache,with=more;'$HOME'"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(shared / possible))
+        after = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert after.returncode == 0, after.stderr
+
+
+def test_remedies_that_name_a_run_in_a_guest(image: Path, shared: Path) -> None:
+    """A directory without results gets one by the command that the error names. The mock driver is in the guest."""
+    directory = shared / "a directory"
+    directory.mkdir()
+    history = shlex.join([IOMMUFD, "bench", "history", str(directory)])
+    before = subprocess.run(history, shell=True, capture_output=True, text=True, check=False)
+    assert before.returncode == 1
+    remedy = re.search(r'write one with "iommufd (.*)"', before.stderr)
+    assert remedy is not None, before.stderr
+    short = f"{IOMMUFD} {remedy[1]} --size 4K --processes 1 --values 1"
+    result, _, err = run(image, "sh", "-c", short)
+    assert result.status == 0, err
+    assert subprocess.run(history, shell=True, capture_output=True, check=False).returncode == 0
+
+
 def test_the_mock_driver_maps(image: Path) -> None:
     script = """
 from iommufd_py import DmaBuffer, Iommufd, MockDevice

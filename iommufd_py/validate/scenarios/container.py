@@ -32,7 +32,7 @@ def _containers(context: ScenarioContext) -> Iterator[tuple[ContainerMode, Conta
         # The kernel counts the flushes of iommufd, not those of VFIO's own containers.
         context.counted = mode not in _VFIO
         with context.step(f"open {mode}", rule=2, makes=context.coherency):
-            container = open_container(mode, context.bdf)
+            container = open_container(mode, context.bdf, vf_token=context.vf_token)
         yield mode, container
         with context.step(f"close {mode}", rule=3, makes=context.coherency):
             container.close()
@@ -105,7 +105,7 @@ def container_close_without_unmap(context: ScenarioContext) -> None:
     for mode in _ALL:
         context.counted = mode not in _VFIO
         with context.step(f"open {mode}", rule=2, makes=context.coherency):
-            container = open_container(mode, context.bdf)
+            container = open_container(mode, context.bdf, vf_token=context.vf_token)
         buffer = context.buffer(8)
         _map(context, mode, container, buffer)
         with context.step(f"{mode}: close", rule=3, leave=_flushed(context, buffer.pages()), makes=context.coherency):
@@ -127,7 +127,7 @@ def container_attach_to_mappings(context: ScenarioContext) -> None:
             container.map_user_va(buffer.memory.user_va, buffer.memory.length, context.iova(buffer.memory.length))
     for _ in range(2):
         with context.step("the device joins", rule=2, enter=pages, makes=context.coherency):
-            device = container.open_device(context.bdf)
+            device = container.open_device(context.bdf, vf_token=context.vf_token)
         with context.step("the device leaves", rule=3, leave=pages, makes=context.coherency):
             device.group.close()
     with context.step("map without an IOMMU"):
@@ -135,7 +135,7 @@ def container_attach_to_mappings(context: ScenarioContext) -> None:
         container.map_user_va(more.memory.user_va, more.memory.length, context.iova(more.memory.length))
     pages += _flushed(context, more.pages())
     with context.step("the device joins again", rule=2, enter=pages, makes=context.coherency):
-        container.open_device(context.bdf)
+        container.open_device(context.bdf, vf_token=context.vf_token)
     with context.step("unmap everything", rule=3, leave=pages):
         container.unmap_all()
 
@@ -158,11 +158,11 @@ def container_failure_of_a_join(context: ScenarioContext) -> None:
         ),
         context.fails("a join with missing memory"),
     ):
-        container.open_device(context.bdf)
+        container.open_device(context.bdf, vf_token=context.vf_token)
     context.truncate(buffer, 16)
     pages = _flushed(context, buffer.pages())
     with context.step("join", rule=2, enter=pages, makes=context.coherency):
-        container.open_device(context.bdf)
+        container.open_device(context.bdf, vf_token=context.vf_token)
     with context.step("unmap everything", rule=3, leave=pages):
         container.unmap_all()
 
@@ -176,7 +176,7 @@ def container_change_of_user_addresses(context: ScenarioContext) -> None:
     _need_device(context)
     context.counted = False
     with context.step("open", rule=2, makes=context.coherency):
-        container = context.keep(Type1Container(context.bdf))
+        container = context.keep(Type1Container(context.bdf, vf_token=context.vf_token))
     buffer = context.buffer(8, Backing.MEMFD)
     iova, length = _map(context, ContainerMode.VFIO_TYPE1V2, container, buffer), buffer.memory.length
     with context.step("take the user addresses away"):

@@ -3,6 +3,7 @@
 
 import errno
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -98,6 +99,85 @@ def test_dash_is_standard_output() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout == b"content"
+
+
+WRITE = "import sys; from pathlib import Path; from iommufd_py.base.files import write_file\n"
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+@pytest.mark.parametrize("redirection", ["| cat", "> {0}; cat {0}", ">> {0}; cat {0}", "> {0}; rm {0}; ls {1}"])
+def test_the_name_of_a_descriptor_is_that_descriptor(tmp_path: Path, name: str, redirection: str) -> None:
+    """The kernel shows such a descriptor as a link to pipe:[123], to a deleted file, or to one that >> appends to."""
+    program = shlex.join([sys.executable, "-c", f"{WRITE}print('buffered'); write_file(Path({name!r}), b'content')"])
+    place = tmp_path / "file"
+    done = subprocess.run(
+        ["sh", "-c", f"(echo before; {program}) {redirection.format(place, tmp_path)}"], capture_output=True, text=True
+    )
+    removed = "rm" in redirection
+    assert (done.stdout, done.stderr) == ("" if removed else "before\nbuffered\ncontent", "")
+    assert [one.name for one in tmp_path.iterdir()] == (["file"] if place.exists() else [])
+
+
+def test_a_descriptor_that_is_not_open(tmp_path: Path) -> None:
+    closed = Path("/dev/fd/987")
+    for use in (is_regular, lambda one: write_file(one, b"")):
+        with pytest.raises(ToolError, match="/dev/fd/987 cannot be written: "):
+            use(closed)
+    assert not is_regular(Path("/dev/fd/1"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a link to another user")
+@pytest.mark.parametrize("mode", [0o1777, 0o777])
+def test_a_link_of_another_user_in_a_directory_of_all_is_refused(tmp_path: Path, mode: int) -> None:
+    """The kernel follows it for root, unless fs.protected_symlinks is 1 and the program does not resolve it itself."""
+    victim, shared = tmp_path / "victim", tmp_path / "shared"
+    victim.write_bytes(b"precious")
+    shared.mkdir()
+    shared.chmod(mode)
+    link = shared / "run.json"
+    link.symlink_to(victim)
+    os.lchown(link, 65534, 65534)
+    again = tmp_path / "again"
+    again.symlink_to(link)
+    for path in (link, again):
+        for use in (is_regular, lambda one: write_file(one, b"new")):
+            with pytest.raises(ToolError, match=f"it is a link to {victim} that another user put into a directory"):
+                use(path)
+    assert victim.read_bytes() == b"precious"
+    os.lchown(link, 0, 0)
+    write_file(again, b"new")
+    assert victim.read_bytes() == b"new"
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    with pytest.raises(ToolError, match="Too many levels of symbolic links"):
+        write_file(link, b"new")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="writes as another user")
+def test_a_file_of_another_user_in_a_shared_directory(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    for directory in tmp_path.parents[:3]:
+        directory.chmod(directory.stat().st_mode | 0o011)
+    file = tmp_path / "run.json"
+    file.write_bytes(b"old")
+    file.chmod(0o4666)
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            write_file(file, b"new")
+        finally:
+            os._exit(sys.exc_info()[0] is not None)
+    assert os.waitpid(child, 0)[1] == 0
+    assert file.read_bytes() == b"new"
+    # The content changed, so it no longer runs as anybody.
+    assert stat.S_IMODE(file.stat().st_mode) == 0o666
+    assert [one.name for one in tmp_path.iterdir()] == ["run.json"]
 
 
 @pytest.mark.parametrize("name", ["no/such/file", "x" * 300, "."])

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""The decorators of all commands. A command takes an option that has a value once."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from .types import Values
+
+_Function = Callable[..., Any]
+
+
+class Command(click.Command):
+    """A command that refuses an option with two values. click itself takes the last one and is silent."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words, and refuse an option that is given more than once."""
+        typed = list(args)
+        rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:  # a shell completes a line that need not be right
+            _, _, order = self.make_parser(ctx).parse_args(typed)
+            _refuse_repeated(order)
+        return rest
+
+
+class Group(click.Group):
+    """A group whose commands are of the class above."""
+
+    command_class = Command
+    group_class = type
+
+
+def command(name: str | None = None, **settings: Any) -> Callable[[_Function], Command]:
+    """Make a function a command, as click.command() does."""
+    return click.command(name, cls=Command, **settings)
+
+
+def group(name: str | None = None, **settings: Any) -> Callable[[_Function], Group]:
+    """Make a function a group of commands, as click.group() does."""
+    return click.group(name, cls=Group, **settings)
+
+
+def _refuse_repeated(order: Sequence[click.Parameter]) -> None:
+    for parameter in order:
+        if isinstance(parameter, click.Option) and _takes_one_value(parameter) and order.count(parameter) > 1:
+            name = "/".join((*parameter.opts[-1:], *parameter.secondary_opts))
+            remedy = "give all values in one list, with commas" if isinstance(parameter.type, Values) else "give one"
+            raise click.UsageError(f"{name} is given more than once: {remedy}")
+
+
+def _takes_one_value(option: click.Option) -> bool:
+    """Tell whether a second value would replace the first. A flag without an opposite has the same value each time."""
+    return not option.multiple and not option.count and (not option.is_flag or bool(option.secondary_opts))

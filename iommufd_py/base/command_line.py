@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: MIT
+"""Command lines as results and records keep them."""
+
+from collections.abc import Sequence
+
+_SECRET = "--vf-token"
+_HIDDEN = "..."
+
+
+def without_secrets(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line without the VF token: others can read the files that keep it."""
+    kept: list[str] = []
+    for word in words:
+        if kept and kept[-1] == _SECRET:
+            kept.append(_HIDDEN)
+        elif word.startswith(f"{_SECRET}="):
+            kept.append(f"{_SECRET}={_HIDDEN}")
+        else:
+            kept.append(word)
+    return kept
