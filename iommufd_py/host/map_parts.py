@@ -22,7 +22,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         "unpin_user_pages_dirty_lock",
         "unpin_folios",
     ),
-    "page tables": ("iommu_map", "iommu_unmap", "iommu_unmap_fast", "iommu_put_pages_list"),
+    "page tables": ("iommu_map", "iommu_map_nosync", "iommu_unmap", "iommu_unmap_fast", "iommu_put_pages_list"),
     "page-table flush": ("clflush_cache_range",),
     DATA_FLUSH: ("arch_flush_cache_phys", "arch_flush_cache_phys_fence"),
     "IOTLB invalidation": (
