@@ -107,7 +107,7 @@ enum {
 	VFIO_DEVICE_FLAGS_CCW = 1 << 4,
 	VFIO_DEVICE_FLAGS_AP = 1 << 5,
 	VFIO_DEVICE_FLAGS_FSL_MC = 1 << 6,
-	VFIO_DEVICE_FLAGS_CAPS = 1 << 7, /* cap_offset is meant */
+	VFIO_DEVICE_FLAGS_CAPS = 1 << 7, /* cap_offset is valid */
 	VFIO_DEVICE_FLAGS_CDX = 1 << 8,
 };
 
@@ -155,7 +155,7 @@ enum {
 	VFIO_REGION_INFO_FLAG_READ = 1 << 0,
 	VFIO_REGION_INFO_FLAG_WRITE = 1 << 1,
 	VFIO_REGION_INFO_FLAG_MMAP = 1 << 2,
-	VFIO_REGION_INFO_FLAG_CAPS = 1 << 3, /* cap_offset is meant */
+	VFIO_REGION_INFO_FLAG_CAPS = 1 << 3, /* cap_offset is valid */
 };
 
 struct vfio_region_info {
@@ -475,7 +475,7 @@ struct vfio_device_feature_zpci_err {
 
 enum {
 	VFIO_IOMMU_INFO_PGSIZES = 1 << 0,
-	VFIO_IOMMU_INFO_CAPS = 1 << 1, /* cap_offset is meant */
+	VFIO_IOMMU_INFO_CAPS = 1 << 1, /* cap_offset is valid */
 };
 
 struct vfio_iommu_type1_info {

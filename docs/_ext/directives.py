@@ -73,7 +73,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("examples", Examples)
     app.add_directive("schemas", Schemas)
     app.connect("config-inited", lambda app, _: reference.write_pages(Path(app.srcdir) / "reference" / "generated"))
-    # Of sphinx_click, which must be loaded before.
+    # These directives belong to sphinx_click, which must be loaded before.
     app.connect("sphinx-click-process-options", _escape_stars)
     app.connect("sphinx-click-process-description", _escape_stars)
     return {"parallel_read_safe": True}
