@@ -131,14 +131,12 @@ def _row(result: CaseResult) -> tuple[str, str, str, str]:
 )
 @JSON_OPTION
 def coherency(device: str, bind: bool, vf_token: UUID | None, container: str, as_json: bool) -> None:
-    """Show the origin of the bytes that a device and the CPU read, on a machine whose DMA does not snoop the CPU
-    caches.
+    """Show the origin of the bytes that a device and the CPU read on a machine whose DMA does not snoop the caches.
 
     The command first proves that DMA does not snoop: the device must miss data that is only in the CPU caches. If DMA
     snoops, the kernel's flushes cannot be observed, and the exit status is 4. Then the cases run. Each case uses the
     device like a normal program, and records the bytes that the device and the CPU read. If the kernel does not flush
-    the pages, the device or
-    the next owner of a page reads old contents of memory. A wrong case gives exit status 1.
+    the pages, the device or the next owner of a page reads old contents of memory. A wrong case gives exit status 1.
 
     The command sets Enable No Snoop in a PCI Express device and restores the bit at the end. Many devices send snooped
     requests even then.

@@ -147,7 +147,7 @@ _ALL = (
     ),
     _vm("validate-mock", "patched", "iommufd validate", _VALIDATE, 1),
     _vm("validate-device", "patched", "iommufd validate --device 0000:00:10.0 --bind", _VALIDATE, 1),
-    # Where DMA does not snoop the CPU caches: the emulator's model, and the bytes that a device reads.
+    # On a machine whose DMA does not snoop the CPU caches: the emulator's model, and the bytes that a device reads.
     _incoherent("incoherent-stock", "stock", 4),
     _incoherent("incoherent-coherent", "stock", 4, "--coherent"),
     _incoherent("incoherent-patched", "patched", 4),

@@ -121,7 +121,7 @@ def _lines(header: str, test_header: str) -> Iterator[str]:
     for request, structure in MISSING.items():
         members = fields(header, structure)
         used |= dict.fromkeys(member.enumeration for member in members if member.enumeration)
-        # As in dev_iommu.txt: the pointer is in, and a field that the kernel writes has a direction of its own.
+        # Like in dev_iommu.txt, the pointer is `in`, and a field that the kernel writes has its own direction.
         yield f"ioctl${request}(fd fd_iommufd, cmd const[{request}], arg ptr[in, {structure}])"
     yield ""
     for name in DESTROYED:

@@ -2,9 +2,9 @@
 /*
  * The ioctls of /dev/iommu, complete as of Linux 7.3.
  *
- * Names, layouts and numbers are the kernel's; scripts/check_abi holds them against a kernel tree. This text is read
- * both by the C compiler and by cffi's cdef, hence no macros: every constant is an enumerator. The size noted behind a
- * structure is asserted when the extension is built.
+ * Names, layouts and numbers are the kernel's; scripts/check_abi compares them with a kernel tree. Both the
+ * C compiler and cffi's cdef read this text. cdef accepts no macros, so every constant is an enumerator. The build of
+ * the extension asserts the size after each structure.
  */
 #pragma once
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * IOMMU_TEST_CMD, the door to the mock IOMMU of kernels built with CONFIG_IOMMUFD_TEST, as of Linux 7.3.
+ * IOMMU_TEST_CMD, the interface to the mock IOMMU of kernels built with CONFIG_IOMMUFD_TEST, as of Linux 7.3.
  *
  * Written like iommufd.h. The kernel keeps this interface for its own selftests and promises nothing about it.
  */
@@ -39,7 +39,7 @@ enum {
 	IOMMU_TEST_OP_CACHE_FLUSH_COUNT = 24, /* added by iommufd_py/lab/patches */
 };
 
-/* id names what the operation acts on: an IOAS, HWPT, access or mock device (stdev), as the operation needs. */
+/* id is the object of the operation: an IOAS, a HWPT, an access or a mock device (stdev). */
 struct iommu_test_cmd {
 	__u32 size;
 	__u32 op; /* IOMMU_TEST_OP_... */

@@ -97,7 +97,7 @@ struct vfio_group_status {
 	__u32 flags; /* VFIO_GROUP_FLAGS_... */
 }; /* 8 bytes */
 
-/* -------- Device: what it is -------- */
+/* -------- Device: its properties -------- */
 
 enum {
 	VFIO_DEVICE_FLAGS_RESET = 1 << 0,
@@ -107,7 +107,7 @@ enum {
 	VFIO_DEVICE_FLAGS_CCW = 1 << 4,
 	VFIO_DEVICE_FLAGS_AP = 1 << 5,
 	VFIO_DEVICE_FLAGS_FSL_MC = 1 << 6,
-	VFIO_DEVICE_FLAGS_CAPS = 1 << 7, /* cap_offset is meant */
+	VFIO_DEVICE_FLAGS_CAPS = 1 << 7, /* cap_offset is valid */
 	VFIO_DEVICE_FLAGS_CDX = 1 << 8,
 };
 
@@ -148,14 +148,14 @@ enum {
 	VFIO_PCI_ROM_REGION_INDEX = 6,
 	VFIO_PCI_CONFIG_REGION_INDEX = 7,
 	VFIO_PCI_VGA_REGION_INDEX = 8,
-	VFIO_PCI_NUM_REGIONS = 9, /* from here on a CAP_TYPE tells what the region is */
+	VFIO_PCI_NUM_REGIONS = 9, /* from here on, a CAP_TYPE gives the type of the region */
 };
 
 enum {
 	VFIO_REGION_INFO_FLAG_READ = 1 << 0,
 	VFIO_REGION_INFO_FLAG_WRITE = 1 << 1,
 	VFIO_REGION_INFO_FLAG_MMAP = 1 << 2,
-	VFIO_REGION_INFO_FLAG_CAPS = 1 << 3, /* cap_offset is meant */
+	VFIO_REGION_INFO_FLAG_CAPS = 1 << 3, /* cap_offset is valid */
 };
 
 struct vfio_region_info {
@@ -264,7 +264,7 @@ struct vfio_irq_set {
 	__u8 data[];
 }; /* 20 bytes */
 
-/* -------- Device: PCI hot reset, of a slot or bus and so of all that share it -------- */
+/* -------- Device: PCI hot reset of a slot or bus, and of all its devices -------- */
 
 enum {
 	VFIO_PCI_DEVID_OWNED = 0,
@@ -418,7 +418,7 @@ struct vfio_device_low_power_entry_with_wakeup {
 	__u32 reserved;
 }; /* 8 bytes */
 
-/* Logging of what the device dirtied */
+/* Logging of the pages that the device dirtied */
 
 struct vfio_device_feature_dma_logging_control {
 	__aligned_u64 page_size;
@@ -475,7 +475,7 @@ struct vfio_device_feature_zpci_err {
 
 enum {
 	VFIO_IOMMU_INFO_PGSIZES = 1 << 0,
-	VFIO_IOMMU_INFO_CAPS = 1 << 1, /* cap_offset is meant */
+	VFIO_IOMMU_INFO_CAPS = 1 << 1, /* cap_offset is valid */
 };
 
 struct vfio_iommu_type1_info {

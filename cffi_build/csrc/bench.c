@@ -14,7 +14,7 @@
 
 #define LONG_PREPARATION_BYTES (64 << 10)
 
-/* Static, as is all between two clock reads: a call through the PLT is 2 % of a small map on an emulated CPU. */
+/* All functions between two clock reads are static: a call through the PLT is 2 % of a small map on an emulated CPU. */
 static uint64_t clock_ns(void)
 {
 	struct timespec now;
@@ -132,7 +132,7 @@ static uint8_t new_disturbances(struct iommufd_bench_loop *loop)
 }
 
 /*
- * Forget the disturbances of the preparation, which are not the sample's. This system call changes a sample of a few
+ * Forget the disturbances of the preparation, which do not belong to the sample. This system call changes a sample of a few
  * microseconds by some percent, so it runs only before a step's first sample, and after a preparation that takes much
  * longer than the call.
  */
@@ -145,8 +145,9 @@ static void forget_disturbances(struct iommufd_bench_loop *loop, const struct io
 }
 
 /*
- * The same for the call after a sample. But a context switch or a page fault takes a microsecond at least: a sample that
- * is less than that above the fastest one had neither. The first sample of a step has no fastest one before it.
+ * Return the disturbances of a sample. A context switch or a page fault takes at least a microsecond, so a sample that
+ * takes less than that longer than the fastest one had neither, and needs no system call. The first sample of a step has
+ * no fastest one before it.
  */
 static uint8_t disturbances_of(struct iommufd_bench_loop *loop, struct iommufd_bench_step *step, uint64_t ns)
 {

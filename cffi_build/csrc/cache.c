@@ -13,7 +13,7 @@ bool iommufd_cache_has(enum iommufd_cache_op op)
 #if defined(__x86_64__)
 	unsigned int eax, ebx, ecx, edx;
 
-	/* SSE2, which x86-64 has, brought CLFLUSH. */
+	/* CLFLUSH belongs to SSE2, which every x86-64 CPU has. */
 	if (op == IOMMUFD_CACHE_CLFLUSH)
 		return true;
 	return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) &&

@@ -25,7 +25,7 @@ static int run_step(const struct iommufd_step *step)
 		break;
 	case IOMMUFD_STEP_CLOSE:
 		ret = close(*step->fd);
-		/* Even a close that fails has freed the number, and another file may take it. */
+		/* Even a failed close() frees the descriptor, and another file may get its number. */
 		*step->fd = -1;
 		break;
 	}
@@ -40,14 +40,14 @@ static int arm(int nth_fd, unsigned int nth)
 	return pwrite(nth_fd, text, length, 0) == length ? 0 : -errno;
 }
 
-/* Returns whether the failure has happened, as the file then counts 0. */
+/* Returns whether the failure has happened: the number in the file is then 0. */
 static bool disarm(int nth_fd)
 {
 	char left[16];
 	ssize_t length = pread(nth_fd, left, sizeof(left), 0);
 	bool fired = length == 2 && left[0] == '0';
 
-	/* Still armed, a failure may hit these accesses (EFAULT): then no call of the sequence was left to fail. */
+	/* If the failure is still armed, it can hit these accesses (EFAULT). Then no call of the sequence has failed. */
 	while (pwrite(nth_fd, "0", 1, 0) < 0 && errno == EFAULT)
 		fired = false;
 	return fired;

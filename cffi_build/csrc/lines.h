@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Cache lines of memory, one by one. Static, for who times them; cdef does not read this header. */
+/* Execute an instruction for each cache line. The functions are static, so that timed code inlines them. */
 
 #define CACHE_LINE 64
 
 #if defined(__x86_64__)
-/* Execute an instruction for every line from `start`, the address of one, on. CLFLUSHOPT and CLWB need the fences. */
+/* `start` is the address of the first line. CLFLUSHOPT and CLWB need the fences. */
 #define ON_LINES(instruction, start, length)                                                          \
 	do {                                                                                          \
 		asm volatile("mfence" ::: "memory");                                                  \
@@ -20,7 +20,7 @@
 	} while (0)
 #endif
 
-/* As the kernel's clflush_cache_range(): CLFLUSHOPT is ordered by fences only. */
+/* Like the kernel's clflush_cache_range(): only fences order CLFLUSHOPT. */
 static inline void flush_lines(volatile unsigned char *start, uint64_t length)
 {
 	ON_LINES("clflushopt", start, length);

@@ -91,6 +91,6 @@ int iommufd_uapi_memory_on_node(void *start, uint64_t length, uint32_t node)
 	if (node >= 8 * sizeof(nodes))
 		return -EINVAL;
 	nodes[node / bits] = 1UL << node % bits;
-	/* The kernel takes one bit less than it is told of. */
+	/* The kernel uses one bit less than the given number. */
 	return syscall(SYS_mbind, start, length, MPOL_BIND, nodes, 8 * sizeof(nodes) + 1, 0) ? -errno : 0;
 }

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Platform(StrEnum):
-    """Where a kernel runs."""
+    """The kind of machine that a kernel runs on."""
 
     TCG = "tcg"
     """On QEMU's emulated CPU, instruction by instruction."""

@@ -158,7 +158,8 @@ _BAD_MEMORY = (
 )
 _RESERVED = "a mapping of the IOAS lies in a range the device reserves or cannot reach; unmap it first"
 _OTHER_DRIVER = (
-    "the device's group is in use, by another driver or through the other of /dev/vfio/<group> and /dev/vfio/devices; "
+    "the device's group is in use, by another driver or through the other interface (/dev/vfio/<group> or "
+    "/dev/vfio/devices); "
     "free every device of the group"
 )
 _UNSAFE_INTERRUPTS = (
@@ -250,7 +251,7 @@ _MEANINGS: dict[tuple[str, int], str] = {
         "that one first"
     ),
     ("VFIO_DEVICE_SET_IRQS", _errno.EBUSY): "the device's line is shared and it cannot mask INTx; use MSI",
-    ("VFIO_DEVICE_IOEVENTFD", _errno.EEXIST): "an eventfd does this write already; close it first",
+    ("VFIO_DEVICE_IOEVENTFD", _errno.EEXIST): "another eventfd already does this write; close it first",
     ("VFIO_DEVICE_IOEVENTFD", _errno.EINVAL): (
         "only a BAR is written to by an eventfd, in naturally aligned widths, and not where the MSI-X table is"
     ),

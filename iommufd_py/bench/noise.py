@@ -58,7 +58,7 @@ class NoiseMeter:
         if jump > _CLOCK_NOISE_NS:
             self._clock_jump = max(self._clock_jump, jump / max(elapsed, 1))
         self._last = CpuTimes.parse(_STAT.read_text())
-        self._waiting.append(max(self._last.runnable - 1, 0))  # one of them is this process
+        self._waiting.append(max(self._last.runnable - 1, 0))  # One of these tasks is this process.
         self._work_ns.append(_work_ns())
         self._clocks = clock_ns(), time.time_ns()
 

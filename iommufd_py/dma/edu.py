@@ -61,14 +61,14 @@ class EduEngine(DmaEngine):
             self._registers.write_int(register, value, 8)
 
     def start_write(self, iova: int, length: int) -> bytes:
-        """As :meth:`DmaEngine.start_write`."""
+        """Implement :meth:`DmaEngine.start_write`."""
         self._check(self.writes, iova, length)
         offset = os.urandom(1)[0] % (_MAX_BYTES - length + 1)
         self._transfer(_DEVICE_BUFFER + offset, iova, length, _TO_MEMORY)
         return bytes(self._held[offset : offset + length])
 
     def wait(self, timeout: float = 2.0) -> None:
-        """As :meth:`DmaEngine.wait`."""
+        """Implement :meth:`DmaEngine.wait`."""
         deadline = time.monotonic() + timeout
         while self._registers.read_int(_COMMAND, 4) & _RUN:
             left = deadline - time.monotonic()
@@ -82,15 +82,15 @@ class EduEngine(DmaEngine):
             self._registers.write_int(_INTERRUPT_ACKNOWLEDGE, _DMA_DONE, 4)
 
     def readable(self, length: int) -> bytes:
-        """As :meth:`DmaEngine.readable`."""
+        """Implement :meth:`DmaEngine.readable`."""
         return os.urandom(length)
 
     def read(self, iova: int, content: bytes) -> bool:
-        """As :meth:`DmaEngine.read`."""
+        """Implement :meth:`DmaEngine.read`."""
         return self._fetch(iova, len(content)) == content
 
     def fetch(self, iova: int, length: int) -> bytes:
-        """As :meth:`DmaEngine.fetch`."""
+        """Implement :meth:`DmaEngine.fetch`."""
         pieces = range(0, length, _FETCH_BYTES)
         return b"".join(self._fetch(iova + at, min(_FETCH_BYTES, length - at)) for at in pieces)
 
@@ -99,12 +99,12 @@ class EduEngine(DmaEngine):
         return self.fetched(length)
 
     def start_fetch(self, iova: int, length: int) -> None:
-        """As :meth:`DmaEngine.start_fetch`."""
+        """Implement :meth:`DmaEngine.start_fetch`."""
         self._check(self.reads, iova, length)
         self._transfer(iova, _DEVICE_BUFFER, length, 0)
 
     def fetched(self, length: int) -> bytes:
-        """As :meth:`DmaEngine.fetched`: the device writes its buffer to the engine's memory."""
+        """Implement :meth:`DmaEngine.fetched`: the device writes its buffer to the engine's memory."""
         self.wait()
         self._transfer(_DEVICE_BUFFER, self.memory.iova, length, _TO_MEMORY)
         self.wait()
@@ -113,5 +113,5 @@ class EduEngine(DmaEngine):
         return bytes(self._held[:length])
 
     def restart(self) -> None:
-        """As :meth:`DmaEngine.restart`: the device needs no reset."""
+        """Implement :meth:`DmaEngine.restart`: the device needs no reset."""
         self.wait()

@@ -158,7 +158,7 @@ class Harness:
             yield window
 
     def write(self, iova: int, length: int) -> bytes:
-        """As :meth:`DmaEngine.fill`."""
+        """See :meth:`DmaEngine.fill`."""
         return self.engine.fill(iova, length)
 
     def read(self, window: Window, iova: int, length: int) -> None:

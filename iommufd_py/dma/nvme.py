@@ -83,7 +83,7 @@ class NvmeEngine(DmaEngine):
             self._io.release()
 
     def restart(self) -> None:
-        """As :meth:`DmaEngine.restart`: reset the controller and create its queues again."""
+        """Implement :meth:`DmaEngine.restart`: reset the controller and create its queues again."""
         self._pending.clear()
         self._controller.enable()
         self._create_queues()
@@ -113,7 +113,7 @@ class NvmeEngine(DmaEngine):
         self._sync(page * PAGE_BYTES, PAGE_BYTES)
 
     def start_write(self, iova: int, length: int) -> bytes:
-        """As :meth:`DmaEngine.start_write`: blocks by Read, a page by Identify, the rest by Get Log Page."""
+        """Implement :meth:`DmaEngine.start_write`: blocks by Read, a page by Identify, the rest by Get Log Page."""
         self._check(self.writes, iova, length)
         content = b""
         if length > PAGE_BYTES:
@@ -135,7 +135,7 @@ class NvmeEngine(DmaEngine):
         return content
 
     def wait(self, timeout: float = 2.0) -> None:
-        """As :meth:`DmaEngine.wait`."""
+        """Implement :meth:`DmaEngine.wait`."""
         pending, self._pending = self._pending, {}
         for queues in (self._io, self._admin):
             # A controller may complete commands in any order.
@@ -149,12 +149,12 @@ class NvmeEngine(DmaEngine):
                 self._controller.check(completion, purpose)
 
     def readable(self, length: int) -> bytes:
-        """As :meth:`DmaEngine.readable`."""
+        """Implement :meth:`DmaEngine.readable`."""
         count = length // COMMAND_BYTES
         return b"".join(self._block_command(os.urandom(1)[0] << 8 | index) for index in range(count))
 
     def read(self, iova: int, content: bytes) -> bool:
-        """As :meth:`DmaEngine.read`: the controller fetches the commands at *iova* and executes them."""
+        """Implement :meth:`DmaEngine.read`: the controller fetches the commands at *iova* and executes them."""
         self._check(self.reads, iova, len(content))
         wanted = [struct.unpack_from("<H", content, at + 2)[0] for at in range(0, len(content), COMMAND_BYTES)]
         # A queue of N entries holds N - 1 commands.

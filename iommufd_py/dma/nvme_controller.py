@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The registers and queues of an NVMe controller, as far as commands one after the other need them.
+"""The registers and queues of an NVMe controller, for commands that run one after the other.
 
 Source: NVM Express Base Specification 2.0, 3.1 (registers), 3.3 (queues), 3.5 (initialization), 5 (admin commands).
 """
@@ -223,7 +223,7 @@ class Controller:
             if self._interrupts is None:
                 time.sleep(_POLL_SECONDS)
             else:
-                self._interrupts.wait(timeout=min(left, 0.1))  # a fatal error causes no interrupt
+                self._interrupts.wait(timeout=min(left, 0.1))  # A fatal error causes no interrupt.
         _, _, queue, identifier, status = _COMPLETION.unpack_from(queues.completions, at)
         queues.head = (queues.head + 1) % queues.sizes[1]
         queues.phase ^= queues.head == 0

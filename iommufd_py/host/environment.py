@@ -85,7 +85,7 @@ def _config() -> Mapping[str, str] | None:
     for place in ("/proc/config.gz", f"/boot/config-{release}", f"/lib/modules/{release}/config"):
         try:
             return parse_config(Path(place).read_bytes())
-        except OSError:  # the file does not exist, or this user cannot read it
+        except OSError:  # The file does not exist, or this user cannot read it.
             continue
     return None
 

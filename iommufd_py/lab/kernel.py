@@ -110,7 +110,7 @@ def build_kernel(
         progress: receives the steps of the build.
         series: kernel series; default: the newest that can be fetched.
         configuration: default: the configuration for the machine with VT-d.
-        own: a developer's own tree. It is built without patches, and again after every change.
+        own: a developer's own tree. It is built without patches, and rebuilt after every change.
 
     Raises:
         LabError: the source, a compiler, disk space or a patch for the series is missing, or the build fails.

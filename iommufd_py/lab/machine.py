@@ -127,7 +127,7 @@ class Machine:
         for address in TEST_DEVICES:
             args += ["-device", f"edu,addr={_slot(address)}{edu}"]
         args += ["-device", f"nvme,addr={_slot(NVME_DEVICE)},serial=iommufd-lab,drive={_SCRATCH}{nvme}"]
-        if not self.incoherent:  # the lab's own emulator has no ivshmem
+        if not self.incoherent:  # The lab's own emulator has no ivshmem.
             args += ["-object", f"memory-backend-ram,id=peer,size={_PEER_BYTES},share=on"]
             args += ["-device", f"ivshmem-plain,addr={_slot(PEER_DEVICE)},memdev=peer"]
         for device in self.devices:

@@ -177,7 +177,7 @@ def _site_at(lines: Sequence[str], first: int) -> _Site | None:
         if text.count("(") != text.count(")"):
             continue
         if last > first and lines[last - 1].rstrip().endswith("{"):
-            return None  # the head of a loop
+            return None  # This line is the head of a loop.
         condition = _CONDITION.match(text)
         if condition:
             head, tail = condition["head"], condition["tail"]
@@ -214,7 +214,7 @@ def _changes(sites: Sequence[_Site]) -> Iterator[tuple[_Site, str, str, _Site | 
         simple = site.is_condition and not re.search(r"&&|\|\|", site.text)
         for operator, pattern, replacement in _REWRITES:
             if simple and operator in _NEGATIONS:
-                continue  # equal to the negated condition
+                continue  # This change equals the negated condition.
             for match in pattern.finditer(site.text):
                 after = site.text[: match.start()] + replacement + site.text[match.end() :]
                 # Strings stay unchanged. The changes to true, false and the negation are made above.

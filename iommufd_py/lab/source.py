@@ -139,13 +139,13 @@ def _fetch(wanted: tuple[str, ...], progress: Progress) -> SourceTree:
             "no Debian archive in /etc/apt/sources.list*; give a kernel source of your own with --source DIR"
         )
     extra = [(suite, mirror(archives, suite)) for suite in _SUITES]
-    stages = [(suite, [archive]) for suite, archive in extra if archive is not None]
-    stages.append(("this machine's own apt sources", archives))
+    sources = [(suite, [archive]) for suite, archive in extra if archive is not None]
+    sources.append(("this machine's own apt sources", archives))
     best: tuple[str, str, PrivateApt] | None = None
     problems = []
-    for index, (name, stage) in enumerate(stages):
+    for index, (name, chosen) in enumerate(sources):
         progress.step(f"looking for a kernel source in {name}")
-        apt = PrivateApt(paths.work_dir() / "apt" / str(index), stage)
+        apt = PrivateApt(paths.work_dir() / "apt" / str(index), chosen)
         try:
             apt.update()
         except LabError as error:

@@ -57,7 +57,7 @@ def run_in_vm(
         timeout: seconds after which the guest is stopped.
         stdout: receives the command's output as it is written; default: ``sys.stdout``.
         stderr: the same for its errors.
-        directory: for the files of the run, such as the kernel log; default: a new directory.
+        directory: directory for the files of the run, such as the kernel log; default: a new one.
 
     Raises:
         LabError: the guest could not be started, or *machine* needs the emulator and it is not built yet.

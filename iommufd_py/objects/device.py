@@ -131,7 +131,7 @@ class BoundDevice(IommufdDevice):
         """Return ECAP of the VT-d unit, None for another IOMMU and for none."""
         try:
             registers = self.hw_info().vtd_registers
-        except NotSupportedError:  # a device without an IOMMU
+        except NotSupportedError:  # The device has no IOMMU.
             return None
         return registers[1] if registers else None
 

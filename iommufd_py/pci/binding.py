@@ -243,7 +243,7 @@ def _check_not_open_through_vfio(address: str) -> None:
 
 
 def _check_group_closed(address: str, before: state.Remembered) -> None:
-    """Refuse while VFIO uses the function's IOMMU group: the kernel then binds no other driver to a device of it."""
+    """Refuse while VFIO uses the function's IOMMU group: the kernel then binds no other driver to its devices."""
     if not before.driver or "vfio" in before.driver:
         return
     for path in entries(PCI_DEVICES / address / "iommu_group/devices"):

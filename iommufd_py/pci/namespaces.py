@@ -62,7 +62,7 @@ class ForeignLink:
 
 def foreign_links() -> Iterator[ForeignLink]:
     """Return the interfaces of all other network namespaces that this process has permission to enter."""
-    if not _OWN.exists():  # a kernel without network namespaces
+    if not _OWN.exists():  # The kernel has no network namespaces.
         return
     with contextlib.ExitStack() as stack:
         own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)

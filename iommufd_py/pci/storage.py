@@ -258,7 +258,7 @@ def storage_uses(device: Path) -> Iterator[Use]:
     explained, found = judge_disks(disks, mounts, numbers, swaps, exported)
     yield from found
     for subsystem in passed_through(device):
-        yield Use(UseKind.STORAGE, f"its controller is exported whole by the NVMe target {subsystem}")
+        yield Use(UseKind.STORAGE, f"the NVMe target {subsystem} exports its whole controller")
     for mount in mounts:
         if mount.type == "9p" and mount.source in tags:
             yield Use(UseKind.FILE_SYSTEM, f"the share {mount.source} is mounted on {mount.target}{mount.place}")

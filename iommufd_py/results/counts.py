@@ -24,7 +24,7 @@ def count_letter(results: Sequence[BenchResult], command: Sequence[str]) -> str:
     """Return a block for each size with all results side by side; at most 72 columns.
 
     Args:
-        results: of the kernels to compare.
+        results: results of the kernels to compare.
         command: the command that repeats the measurement.
     """
     last = results[-1]

@@ -63,8 +63,9 @@ def _of_boots(result: BenchResult) -> Iterator[Finding]:
         number, boot = disturbed[0]
         yield Finding(
             "BUSY_HOST",
-            f"the host was busy during {len(disturbed)} of {len(result.boots)} boots, after {len(result.discarded)} "
-            f"repeated ones (boot {number}: {boot.disturbances}): stop other work on it",
+            f"the host was busy during {len(disturbed)} of {len(result.boots)} boots, "
+            f"although {len(result.discarded)} were repeated (boot {number}: {boot.disturbances}): stop other work "
+            "on it",
         )
     for number, factor in _outlying_boots(result):
         yield Finding(

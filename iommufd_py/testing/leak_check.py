@@ -109,7 +109,7 @@ def _descriptors() -> dict[int, str]:
         try:
             found[int(entry)] = os.readlink(f"{_DESCRIPTORS}/{entry}")
         except FileNotFoundError:
-            continue  # the descriptor of the listing itself
+            continue  # This is the descriptor of the listing itself.
     return found
 
 

@@ -155,7 +155,7 @@ def _kernel_threads() -> set[int]:
     """Return the kernel threads; kthreadd is among them, and makes the new ones."""
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # the process ended
+        with suppress(FileNotFoundError, ProcessLookupError):  # The process has ended.
             pid, _, rest = stat.read_text("utf-8", "replace").partition(" ")
             # "(name) state ppid ...": the name may contain blanks and parentheses.
             parent = int(rest.rpartition(")")[2].split()[1])

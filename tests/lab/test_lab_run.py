@@ -31,7 +31,7 @@ def image() -> Path:
 
 @pytest.fixture(autouse=True)
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current directory of the test, shared with the guest; no QEMU that has it may be left afterwards."""
+    """The current directory of the test, shared with the guest. After the test no QEMU may still use it."""
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     assert qemus(tmp_path) == []

@@ -152,7 +152,7 @@ def test_nvme_target_that_passes_the_controller_through() -> None:
     try:
         (subsystem / "passthru/device_path").write_text(f"/dev/{controller}")
         (subsystem / "passthru/enable").write_text("1")
-        refused(NVME_DEVICE, "its controller is exported whole by the NVMe target whole")
+        refused(NVME_DEVICE, "the NVMe target whole exports its whole controller")
         (subsystem / "passthru/enable").write_text("0")
     finally:
         subsystem.rmdir()

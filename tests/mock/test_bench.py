@@ -169,7 +169,7 @@ def test_lines_of_a_close_are_dirty(iommufd: Iommufd) -> None:
 def test_place_that_is_not_there(measured: Callable[[Point], Row]) -> None:
     with pytest.raises(ToolError, match=r"nothing can run on CPU 4000: this process may use \[0"):
         measured(Point(Workload.MAP, SIZE, cpu=4000))
-    with pytest.raises(ToolError, match="NUMA node 1000 has no memory for us"):
+    with pytest.raises(ToolError, match="NUMA node 1000 has no memory for this process"):
         measured(Point(Workload.MAP, SIZE, node=1000))
 
 

@@ -76,7 +76,7 @@ def test_memory_of_a_node(backing: Backing) -> None:
         )
         assert " bind:0 " in mine
         assert f" N0={MIB // 4096} " in mine
-    with pytest.raises(BackingError, match="NUMA node 1000 has no memory for us"):
+    with pytest.raises(BackingError, match="NUMA node 1000 has no memory for this process"):
         DmaBuffer(MIB, backing, node=1000)
 
 

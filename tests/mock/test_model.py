@@ -41,7 +41,7 @@ def test_the_kernel_does_what_the_model_does(request: pytest.FixtureRequest) -> 
     if found is not None:
         short = shortened(found, lambda: new(Model))
         pytest.fail(
-            f"--seed {seed}: kernel and model part at step {made}; reproduce with\n\n{short.script()}", pytrace=False
+            f"--seed {seed}: kernel and model differ at step {made}; reproduce with\n\n{short.script()}", pytrace=False
         )
     assert made == count
 

@@ -19,7 +19,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SCRIPTS = sorted((ROOT / "docs/how-to/ci").glob("*.sh"))
 EXAMPLES = sorted((ROOT / "docs/examples").glob("*.py"))
 
-# Words before a command, and words that end it.
+# Words that can precede a command, and words that end it.
 BEFORE = {"sudo", "time", "nice", "exec"}
 AFTER = {"|", "||", "&&", ";", ">", "<", ">rules.xml", "2>&1"}
 

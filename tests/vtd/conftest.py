@@ -41,7 +41,9 @@ def huge_pages(backing: Backing, count: int = 1) -> Iterator[None]:
     total.write_text(str(int(before) + max(0, count - int(free.read_text()))))
     try:
         if int(free.read_text()) < count:
-            pytest.skip(f"{count} free huge pages cannot be had: see {total}, or reserve them at boot (hugepagesz=)")
+            pytest.skip(
+                f"{count} free huge pages cannot be reserved: see {total}, or reserve them at boot (hugepagesz=)"
+            )
         yield
     finally:
         total.write_text(before)

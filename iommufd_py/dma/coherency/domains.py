@@ -31,7 +31,7 @@ def unmap_after_an_attach(harness: CoherencyHarness) -> None:
         mapping = other.map(buffer, harness.iova)
         with the_device(harness).alloc_hwpt(other) as domain, attached(harness, domain):
             mine = harness.content("the CPU's data", PAGES * PAGE_BYTES)
-            # Only now: the flush of the attach removes the lines from the caches.
+            # Do this only now, because the flush of the attach removes the lines from the caches.
             harness.put(buffer, mine, in_memory=True)
             written_by_the_device(harness, buffer, mapping, mine)
 

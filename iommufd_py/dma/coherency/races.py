@@ -77,7 +77,7 @@ def write_during_unmap(harness: CoherencyHarness) -> None:
         for at, wait in (*_rounds(duration), (0, None)):
             mine = harness.content("the CPU's data", buffer.length)
             with harness.space.map(buffer, harness.iova):
-                # Only now: the flush of the map removes the lines from the caches.
+                # Do this only now, because the flush of the map removes the lines from the caches.
                 harness.put(buffer, mine, in_memory=True)
                 written = Content("the device's data", engine.start_write(harness.iova + at, LINE_BYTES))
                 if wait is None:

@@ -22,7 +22,7 @@ class WarmGuest:
     """A guest that stays up.
 
     Attributes:
-        name: of the guest.
+        name: name of the guest.
         kernel: path of its kernel's image.
         kernel_name: the name of the kernel for readers: ``stock``, ``patched-um``, ...
         machine: repr() of the machine. Guests with equal values have equal machines.

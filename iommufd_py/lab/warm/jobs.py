@@ -126,4 +126,4 @@ class _Copy:
                     self._done += len(data)
             self._sink.flush()
         except FileNotFoundError:
-            pass  # the agent has not started the command yet
+            pass  # The agent has not started the command yet.

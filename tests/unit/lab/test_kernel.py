@@ -272,7 +272,7 @@ def test_no_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def started(tree: SourceTree) -> "subprocess.Popen[bytes]":
     """Start a build of :data:`RECIPE` in a separate process."""
-    # Not forked: a lock that a numpy thread of this process holds would stay locked in the child.
+    # The process is not forked: a lock that a numpy thread of this process holds would stay locked in the child.
     program = "import pickle, sys; from iommufd_py.lab.build import build; build(*pickle.load(sys.stdin.buffer))"
     child = subprocess.Popen([*DEFAULT_SIGNALS, sys.executable, "-c", program], stdin=subprocess.PIPE)
     assert child.stdin is not None

@@ -158,7 +158,7 @@ def test_a_zero_sample_has_no_ratio() -> None:
 def test_difference_is_a_multiple_of_the_user_space_flush() -> None:
     change, _ = compare(scaled(1, 1, 1, flush_ns=(400,)), scaled(1.5, 1.5, 1.5, flush_ns=(400,))).changes
     assert change.flushes is not None
-    # Both times contain the clock reads, so the difference does not.
+    # Both times contain the clock reads, so their difference does not contain them.
     assert change.flushes.value == pytest.approx(1000 / (400 - 22.5))
     change, _ = compare(scaled(1, 1, 1, flush_ns=()), scaled(1.5, 1.5, 1.5, flush_ns=())).changes
     assert change.flushes is None

@@ -195,7 +195,7 @@ def test_a_boot_that_differs_from_the_others_is_named() -> None:
     merged = model.merge(boots)
     busy = replace(merged, boots=(replace(merged.boots[0], disturbances="steal"), *merged.boots[1:]), discarded=("a",))
     found = {one.code: one.text for one in validity.findings(busy)}
-    assert "during 1 of 4 boots, after 1 repeated ones (boot 1: steal)" in found["BUSY_HOST"]
+    assert "during 1 of 4 boots, although 1 were repeated (boot 1: steal)" in found["BUSY_HOST"]
 
 
 def test_a_note_names_its_rows_unless_it_is_about_all() -> None:

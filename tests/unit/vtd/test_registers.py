@@ -54,7 +54,7 @@ def test_sapphire_rapids() -> None:
     assert unit.walk_bits == (48, 57)
     assert unit.second_stage_pages == unit.first_stage_pages == (4 * KIB, 2 * MIB, GIB)
     assert unit["PSS"] == 19
-    assert unit.pasid_bits == 0  # a width without PASIDs
+    assert unit.pasid_bits == 0  # The unit has a PASID width, but no PASIDs.
     assert unit.domain_ids == 65536
 
 
