@@ -18,6 +18,8 @@ INSTALLED = "installed"
 
 _MOST_BYTES = 16 << 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+# pip reads the version and the platform from the name: NAME-VERSION[-BUILD]-PYTHON-ABI-PLATFORM.whl.
+_WHEEL = re.compile(r"[^-]+-[^-]+(-\d[^-]*)?(-[^-]+){3}\.whl")
 # The pattern TAG_KEY of labgrid.
 _KEY = re.compile(r"[a-z][a-z0-9_]+")
 _DURATION = re.compile(r"([0-9]+)(s|min|h)")
@@ -165,6 +167,10 @@ def _agree(plan: Plan) -> None:
         raise _PlanError(f"baseline: {plan.baseline!r} is not one of the kernels: {', '.join(plan.kernels)}")
     if plan.baseline is not None and len(plan.kernels) == 1:
         raise _PlanError("baseline: the plan has no other kernel to compare with it")
+    if plan.package is not None and not _WHEEL.fullmatch(plan.package.name):
+        raise _PlanError(
+            f"package: {plan.package.name!r} is no name of a wheel, and pip refuses it; keep the name it had"
+        )
     others = [one for one in plan.kernels if one != INSTALLED]
     if others and plan.environment is None:
         raise _PlanError(f"kernels: {others[0]!r} needs 'environment', the labgrid file with a Strategy that boots it")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Valid plans, and the error messages for invalid ones."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from iommufd_py.base.errors import ToolError
 from iommufd_py.fleet.plan import INSTALLED, Plan, StepKind, load
 
+PAGE = Path(__file__).parents[3] / "docs/how-to/fleet/plan.toml"
+WHEEL = "iommufd_py-0.2.dev3+g0e35364-cp311-abi3-linux_x86_64.whl"
 SMALL = """
 name = "flush-v3"
 [[runners]]
@@ -36,12 +39,35 @@ def test_a_small_plan(tmp_path: Path) -> None:
     assert step.options == ("--device", "{bdf}", "--bind")
 
 
-def test_paths_begin_where_the_plan_is(tmp_path: Path) -> None:
-    for name in ("tool.whl", "test_it.py", "lab.yaml"):
+def test_the_plan_of_the_page_is_valid(tmp_path: Path) -> None:
+    text = PAGE.read_text()
+    (wheel,) = re.findall(r'^package = "(.+)"$', text, re.MULTILINE)
+    (tmp_path / wheel).parent.mkdir()
+    for name in (wheel, "lab.yaml", "tests"):
         (tmp_path / name).touch()
-    top = 'package = "tool.whl"\nenvironment = "lab.yaml"\nkernels = ["stock", "patched"]\nbaseline = "stock"\n'
+    found = plan(tmp_path, text)
+    assert [step.kind for step in found.steps] == [
+        StepKind.VALIDATE,
+        StepKind.DMA_CHECK,
+        StepKind.BENCH,
+        StepKind.PYTEST,
+    ]
+    assert found.package == tmp_path / wheel
+
+
+@pytest.mark.parametrize("name", ["tool.whl", "iommufd_py.whl", "iommufd_py-0.1.0.tar.gz", f"{WHEEL}.old"])
+def test_a_package_that_pip_would_refuse(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(ToolError, match="is no name of a wheel, and pip refuses it"):
+        plan(tmp_path, f'package = "{name}"\n{SMALL}')
+
+
+def test_paths_begin_where_the_plan_is(tmp_path: Path) -> None:
+    for name in (WHEEL, "test_it.py", "lab.yaml"):
+        (tmp_path / name).touch()
+    top = f'package = "{WHEEL}"\nenvironment = "lab.yaml"\nkernels = ["stock", "patched"]\nbaseline = "stock"\n'
     found = plan(tmp_path, top + SMALL + '[[steps]]\nrun = "pytest"\nfiles = ["test_it.py"]\n')
-    assert found.package == tmp_path / "tool.whl"
+    assert found.package == tmp_path / WHEEL
     assert found.environment == tmp_path / "lab.yaml"
     assert found.steps[1].files == (tmp_path / "test_it.py",)
     assert (found.kernels, found.baseline) == (("stock", "patched"), "stock")
