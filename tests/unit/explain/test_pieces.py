@@ -2,10 +2,9 @@
 from collections.abc import Sequence
 
 from iommufd_py.explain.calls import Call, Request
-from iommufd_py.explain.pieces import FAULT_IN, Measured, Piece, measured, pieces_of
+from iommufd_py.explain.pieces import FAULT_IN, REST, Measured, Piece, measured, pieces_of
 from iommufd_py.host.map_parts import PartTime
 from iommufd_py.host.trace_records import TraceRecord
-from iommufd_py.results.breakdown import REST
 
 PART_OF = {"handle_mm_fault": FAULT_IN, "pin_user_pages_fast": "pinning", "iommu_map": "page tables"}
 IOCTL = "iommufd_fops_ioctl"
