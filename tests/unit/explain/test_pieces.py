@@ -66,6 +66,11 @@ def test_a_time_that_begins_and_ends_in_the_ioctl() -> None:
     assert (one.seen_s, one.seconds) == (5, 10)
 
 
+def test_a_time_that_ends_before_the_first_event_in_the_ioctl() -> None:
+    (piece,) = of(WHOLE, 0, 10.5)
+    assert (piece.sure, piece.parts) == (True, {REST: PartTime(0.5, 1)})
+
+
 def test_pieces_of_an_ioctl_add_up() -> None:
     pieces = [piece for start, end in ((0, 13), (13, 18), (18, 30)) for piece in of(WHOLE, start, end)]
     (one,) = measured([Call(MAP, 7, 10, 20, 0)], pieces)
