@@ -13,11 +13,10 @@ from iommufd_py.explain.advice import format_bytes, format_seconds
 from iommufd_py.explain.explanation import Explanation, document
 from iommufd_py.explain.explanation import explain as explain_process
 from iommufd_py.explain.memory import Area
-from iommufd_py.explain.pieces import Measured
+from iommufd_py.explain.pieces import REST, Measured
 from iommufd_py.explain.process import Device, ProcessState
 from iommufd_py.explain.summary import Summary
 from iommufd_py.explain.watch import PART_NAMES, Watched
-from iommufd_py.results.breakdown import REST
 
 from .commands import command
 from .output import emit_facts, emit_json, emit_table, note
@@ -167,7 +166,7 @@ def _limits(found: Explanation, watched: Watched) -> Iterator[tuple[str, str]]:
     if seen < 0.995 * total:
         yield "limits", f"the parts are those of {seen / total:.0%} of the time: there were too many events for more"
     if watched.invisible:
-        yield "limits", f"not visible on this kernel, and contained in '{REST}': {', '.join(watched.invisible)}"
+        yield "limits", f"not visible on this kernel, and contained in the {REST}: {', '.join(watched.invisible)}"
     if watched.unreadable:
         yield "limits", f"{watched.unreadable} pieces of the trace could not be read"
     if watched.ioctls_dropped:

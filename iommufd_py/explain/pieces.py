@@ -15,10 +15,11 @@ from iommufd_py.base.errors import ToolError
 from iommufd_py.explain.calls import FUNCTIONS, Call, Request, is_return
 from iommufd_py.host.map_parts import PartTime, divide, functions_at_start
 from iommufd_py.host.trace_records import TraceRecord
-from iommufd_py.results.breakdown import REST
 
 FAULT_IN = "fault-in"
 ZEROING = "zeroing of huge pages"
+REST = "rest"
+"""What iommufd or type1 does itself: batches of pages, locks, accounting."""
 MAP_FUNCTION = "iommu_map"
 # A process enters these functions for other reasons too. Alone, they are no sign of a map.
 _NO_SIGN = frozenset({FAULT_IN, ZEROING, REST})
@@ -127,7 +128,7 @@ def _piece(
     start: float,
 ) -> Piece:
     begun = functions_at_start(within) if since == start else ()
-    parts = divide(within, since, until, part_of, begun=begun)
+    parts = divide(within, since, until, part_of, begun=begun, rest=REST)
     maps = [record.fields() for record in within if record.name == MAP_FUNCTION]
     runs = Counter(length for one in maps if isinstance(length := one.get("length"), int))
     iova = maps[0].get("iova") if maps else None

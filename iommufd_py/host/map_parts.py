@@ -59,6 +59,7 @@ def divide(
     part_of: Mapping[str, str],
     *,
     begun: tuple[str, ...] = (),
+    rest: str = REST,
 ) -> dict[str, PartTime]:
     """Divide a time of one thread among the parts. The parts add up to the whole.
 
@@ -68,12 +69,13 @@ def divide(
         end: likewise.
         part_of: the part of each function.
         begun: functions that run at *start*, the outermost first.
+        rest: name of the part outside of all functions.
 
     Raises:
         ToolError: a return does not belong to the call before it.
     """
     times: dict[str, PartTime] = {}
-    stack = [(REST, REST)]  # function, part
+    stack = [(rest, rest)]  # function, part
 
     def add(seconds: float, calls: int) -> None:
         before = times.get(stack[-1][1], PartTime(0.0, 0))
@@ -81,7 +83,7 @@ def divide(
 
     def enter(function: str, calls: int) -> None:
         outer = stack[-1][1]
-        part = outer if outer == _UNDIVIDED else part_of.get(function, REST)
+        part = outer if outer == _UNDIVIDED else part_of.get(function, rest)
         stack.append((function, part))
         if part != outer:
             add(0.0, calls)

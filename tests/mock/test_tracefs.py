@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+import math
 import os
 import signal
 import subprocess
@@ -78,6 +79,38 @@ def test_lost_events_are_an_error(trace: Trace) -> None:
         trace.read()
     trace.clear()
     assert trace.read() == []
+
+
+def test_a_full_buffer_keeps_the_oldest_events_and_knows_their_end() -> None:
+    need_tracing()
+    with Trace("mono_raw", 1 << 16, keep_oldest=True) as trace:
+        name = trace.probe(SYMBOL)
+        trace.follow({os.getpid()})
+        trace.clear()
+        assert trace.fill() < 0.5
+        for _ in range(5000):
+            os.getppid()
+        assert trace.fill() > 1
+        records, complete = trace.take()
+        calls = [record.time for record in records if record.name == name]
+        assert 100 < len(calls) < 5000
+        assert complete == calls[-1]
+        os.getppid()
+        trace.resume()
+        os.getppid()
+        records, complete = trace.take()
+        assert len([record for record in records if record.name == name]) == 1
+        assert complete == math.inf
+    assert not leftovers()
+
+
+def test_only_events_that_fulfil_a_condition(trace: Trace) -> None:
+    name = trace.probe(SYMBOL)
+    for condition, expected in ((f"common_pid != {os.getpid()}", 0), (f"!(common_pid != {os.getpid()})", 1)):
+        trace.select(name, condition)
+        trace.clear()
+        os.getppid()
+        assert len([record for record in trace.read() if record.tid == os.getpid()]) == expected
 
 
 def test_unknown_names(trace: Trace) -> None:

@@ -10,11 +10,10 @@ import pytest
 from iommufd_py.explain.advice import Facts, advice, format_bytes
 from iommufd_py.explain.calls import Call, Request
 from iommufd_py.explain.memory import Area, Kind
-from iommufd_py.explain.pieces import FAULT_IN, Measured
+from iommufd_py.explain.pieces import FAULT_IN, REST, Measured
 from iommufd_py.explain.process import Device
 from iommufd_py.explain.summary import summaries
 from iommufd_py.host.map_parts import DATA_FLUSH, PartTime
-from iommufd_py.results.breakdown import REST
 
 GUEST = Area(1 << 40, (1 << 40) + (1 << 30), "", Kind.ANONYMOUS, 1 << 30, 4096, 0)
 

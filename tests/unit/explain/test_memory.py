@@ -63,6 +63,7 @@ def test_area_of_an_address() -> None:
         ([5, 6, 7, 0, 8, 20, 21], {4096: 1, 8192: 1, 3 * 4096: 1}),
         ([5, 4, 3], {4096: 3}),
         ([9], {4096: 1}),
+        ([0, 1], {4096: 1}),
         # Not present, or hidden: nothing is known.
         ([0, 0], None),
         ([], None),

@@ -2,10 +2,9 @@
 from collections.abc import Sequence
 
 from iommufd_py.explain.calls import Call, Request
-from iommufd_py.explain.pieces import FAULT_IN, Measured, Piece, measured, pieces_of
+from iommufd_py.explain.pieces import FAULT_IN, REST, Measured, Piece, measured, pieces_of
 from iommufd_py.host.map_parts import PartTime
 from iommufd_py.host.trace_records import TraceRecord
-from iommufd_py.results.breakdown import REST
 
 PART_OF = {"handle_mm_fault": FAULT_IN, "pin_user_pages_fast": "pinning", "iommu_map": "page tables"}
 IOCTL = "iommufd_fops_ioctl"
@@ -65,6 +64,11 @@ def test_a_time_that_begins_and_ends_in_the_ioctl() -> None:
     }
     (one,) = measured([Call(MAP, 7, 10, 20, 0)], [piece])
     assert (one.seen_s, one.seconds) == (5, 10)
+
+
+def test_a_time_that_ends_before_the_first_event_in_the_ioctl() -> None:
+    (piece,) = of(WHOLE, 0, 10.5)
+    assert (piece.sure, piece.parts) == (True, {REST: PartTime(0.5, 1)})
 
 
 def test_pieces_of_an_ioctl_add_up() -> None:
