@@ -4,6 +4,7 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 import sys
@@ -99,7 +100,7 @@ def _followed(path: Path) -> Path | int:
     for _ in range(_MOST_LINKS):
         directory = Path(os.path.realpath(path.parent))
         path = directory / path.name
-        if directory == descriptors and path.name.isdecimal():
+        if directory == descriptors and re.fullmatch(r"[0-9]{1,9}", path.name):
             # Its link leads to a name that may not exist, such as pipe:[123]; and >> must not lose the old content.
             return int(path.name)
         try:

@@ -11,7 +11,7 @@ PCI_DEVICES = Path("/sys/bus/pci/devices")
 MOCK = "mock"
 """Names the kernel's mock driver where the address of a PCI device could stand."""
 
-_BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([01][0-9a-f])\.([0-7])", re.IGNORECASE)
+_BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([01][0-9a-f])\.([0-7])", re.IGNORECASE | re.ASCII)
 
 
 def normalize_bdf(text: str) -> str:

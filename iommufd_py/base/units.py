@@ -9,8 +9,10 @@ PAGE_BYTES = 4096
 _SUFFIXES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 # A number with more digits exceeds every file, mapping and address space.
 _MOST_DIGITS = 30
-_SIZE = re.compile(rf"(0x[0-9a-f]{{1,{_MOST_DIGITS}}}|[0-9]{{1,{_MOST_DIGITS}}})\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
-_ZERO = re.compile(r"0x0+|0+", re.IGNORECASE)
+# Without re.ASCII, K is also the sign for kelvin (U+212A), and a space is also one that no line can be broken at.
+_FLAGS = re.IGNORECASE | re.ASCII
+_SIZE = re.compile(rf" *(0x[0-9a-f]{{1,{_MOST_DIGITS}}}|[0-9]{{1,{_MOST_DIGITS}}}) *([KMGT]?)(?:i?B)? *", _FLAGS)
+_ZERO = re.compile(r" *(0x0+|0+) *", _FLAGS)
 # A message shows at most so many characters of a wrong text.
 _SHOWN_CHARACTERS = 40
 
@@ -21,7 +23,7 @@ def parse_size(text: str) -> int:
     Raises:
         ValueError: *text* is not a size, or not above zero.
     """
-    match = _SIZE.fullmatch(text.strip())
+    match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError(f"{_shown(text)} is not a size: write bytes, or a number with K, M, G or T")
     size = int(match[1], 0 if match[1].lower().startswith("0x") else 10) * _SUFFIXES[match[2].upper()]
@@ -49,7 +51,7 @@ def parse_iova(text: str) -> int:
     Raises:
         ValueError: *text* is not an address of 64 bits.
     """
-    if _ZERO.fullmatch(text.strip()):
+    if _ZERO.fullmatch(text):
         return 0
     try:
         iova = parse_size(text)

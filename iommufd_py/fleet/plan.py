@@ -2,6 +2,7 @@
 """The plan of a run, read from TOML: its machines, kernels, steps and deadlines."""
 
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _WHEEL = re.compile(r"[^-]+-[^-]+(-\d[^-]*)?(-[^-]+){3}\.whl")
 # The pattern TAG_KEY of labgrid.
 _KEY = re.compile(r"[a-z][a-z0-9_]+")
-_DURATION = re.compile(r"([0-9]+)(s|min|h)")
+# Python reads no number with thousands of digits, and no wait is longer than a year.
+_DURATION = re.compile(r"([0-9]{1,9})(s|min|h)")
+_MOST_SECONDS = 366 * 24 * 3600
+_MOST_COUNT = 10_000
 _UNITS = {"s": 1, "min": 60, "h": 3600}
 _STEP_SECONDS = 30 * 60
 _DEADLINE_SECONDS = 4 * 3600
@@ -142,7 +146,7 @@ def parse(document: Mapping[str, Any], folder: Path) -> Plan:
     plan = Plan(
         name=top.name("name"),
         wanted=tuple(_wanted(one) for one in top.tables("runners")),
-        kernels=tuple(_checked_name(one, "kernels") for one in top.texts("kernels", (INSTALLED,))),
+        kernels=_kernels(top),
         baseline=top.text("baseline", "") or None,
         steps=tuple(_step(one, folder) for one in top.tables("steps")),
         repetitions=top.count("repetitions", 1),
@@ -155,6 +159,13 @@ def parse(document: Mapping[str, Any], folder: Path) -> Plan:
     top.nothing_else()
     _agree(plan)
     return plan
+
+
+def _kernels(top: "_Table") -> tuple[str, ...]:
+    found = tuple(_checked_name(one, "kernels") for one in top.texts("kernels", (INSTALLED,)))
+    if not found:
+        raise _PlanError("kernels is empty, so nothing would run; leave it out for the installed kernel")
+    return found
 
 
 def _agree(plan: Plan) -> None:
@@ -199,9 +210,22 @@ def _step(table: "_Table", folder: Path) -> Step:
 
 
 def _present(path: Path, where: str) -> Path:
-    if not path.exists():
-        raise _PlanError(f"{where}: {path} does not exist")
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        raise _PlanError(f"{where}: {path} does not exist") from None
+    except OSError as failure:
+        raise _PlanError(f"{where}: {path} cannot be read: {failure.strerror}") from None
+    if not stat.S_ISREG(kind):
+        raise _PlanError(f"{where}: {path} is no file")
     return path
+
+
+def _printable(text: str, where: str, key: str) -> str:
+    """Refuse text that no command line takes, or that a terminal obeys."""
+    if not text.isprintable():
+        raise _PlanError(f"{where}: {key!r} holds {text!r}, which has a control character")
+    return text
 
 
 def _checked_name(text: str, where: str) -> str:
@@ -231,15 +255,18 @@ class _Table:
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
-        return str(self._take(key, str, default))
+        text = _printable(str(self._take(key, str, default)), self.where, key)
+        if default and not text:
+            raise _PlanError(f"{self.where}: {key!r} is empty")
+        return text
 
     def name(self, key: str, default: str | None = None) -> str:
         return _checked_name(self.text(key, default), f"{self.where}: {key!r}")
 
     def count(self, key: str, default: int) -> int:
         value = int(self._take(key, int, default))
-        if value < 1:
-            raise _PlanError(f"{self.where}: {key!r} is {value}; it must be at least 1")
+        if not 1 <= value <= _MOST_COUNT:
+            raise _PlanError(f"{self.where}: {key!r} is {value}; it must be from 1 to {_MOST_COUNT}")
         return value
 
     def seconds(self, key: str, default: float) -> float:
@@ -247,15 +274,19 @@ class _Table:
             return default
         text = self.text(key)
         match = _DURATION.fullmatch(text)
-        if not match or int(match[1]) == 0:
-            raise _PlanError(f"{self.where}: {key!r} is {text!r}, which is no time: write 90s, 20min or 2h")
-        return float(int(match[1]) * _UNITS[match[2]])
+        seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+        if not 0 < seconds <= _MOST_SECONDS:
+            raise _PlanError(
+                f"{self.where}: {key!r} is {text!r}, which is no time of at most a year: write 90s, 20min or 2h"
+            )
+        return float(seconds)
 
     def texts(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
         found = self._take(key, list, list(default))
         for one in found:
             if not isinstance(one, str):
-                raise _PlanError(f"{self.where}: {key!r} holds {one!r}, which is no text")
+                raise _PlanError(f"{self.where}: {key!r} holds {one!r}, no text")
+            _printable(one, self.where, key)
         return tuple(found)
 
     def path(self, key: str, folder: Path) -> Path | None:

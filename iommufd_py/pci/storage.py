@@ -17,6 +17,7 @@ from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.pci.use import Use, UseKind
 
 _BLOCK = Path("/sys/class/block")
+_VIRTIOFS = Path("/sys/fs/virtiofs")
 _SWAPS = Path("/proc/swaps")
 _CONFIGFS = Path("/sys/kernel/config")
 # The kernel writes blanks in paths of its tables as three octal digits.
@@ -250,7 +251,11 @@ def is_claimed(disk: str) -> bool:
 def storage_uses(device: Path) -> Iterator[Use]:
     """Return the users of a device's disks, through any number of layers."""
     disks = disks_beneath(device)
-    tags = {attribute_text(tag).rstrip("\n\0") for tag in entries(device, "virtio*/mount_tag")}
+    tags = {("9p", attribute_text(tag).rstrip("\n\0")) for tag in entries(device, "virtio*/mount_tag")}
+    # The kernel shows the tags of virtiofs from Linux 6.9 on: Documentation/ABI/testing/sysfs-fs-virtiofs.
+    for share in entries(_VIRTIOFS):
+        if (share / "device").resolve().is_relative_to(device):
+            tags.add(("virtiofs", attribute_text(share / "tag")))
     mounts = mounts_everywhere() if disks or tags else ()
     swaps = {node: number_of_node(node) for node in parse_swaps(attribute_text(_SWAPS))}
     numbers = {mount.source: number_of_node(mount.source) for mount in mounts} if disks else {}
@@ -260,7 +265,7 @@ def storage_uses(device: Path) -> Iterator[Use]:
     for subsystem in passed_through(device):
         yield Use(UseKind.STORAGE, f"the NVMe target {subsystem} exports its whole controller")
     for mount in mounts:
-        if mount.type == "9p" and mount.source in tags:
+        if (mount.type, mount.source) in tags:
             yield Use(UseKind.FILE_SYSTEM, f"the share {mount.source} is mounted on {mount.target}{mount.place}")
     for disk in sorted(set(disks.values()) - explained, key=lambda one: one.name):
         if not disk.over and is_claimed(disk.name) and not any(Disk(one) in explained for one in partitions(disk.name)):

@@ -17,7 +17,7 @@ class UseKind(StrEnum):
     DISPLAY = "display"
     VIRTUAL_FUNCTIONS = "virtual functions"
     PLATFORM = "platform"
-    """The machine itself needs the device: the host bridge, the bridge to the firmware's devices."""
+    """The machine itself needs the device: the host bridge, the bridge to the firmware's devices, an IOMMU."""
     PROCESS = "process"
 
 

@@ -12,11 +12,14 @@ from iommufd_py.pci.network import network_uses
 from iommufd_py.pci.openers import openers
 from iommufd_py.pci.storage import storage_uses
 from iommufd_py.pci.use import Use, UseKind
+from iommufd_py.pci.vsock import vsock_uses
 
 __all__ = ["Use", "UseKind", "openers", "uses"]
 
 # Host bridge and ISA (LPC) bridge. They have the header type of an endpoint, but the machine needs them.
 _PLATFORM_CLASSES = {"0600": "the host bridge", "0601": "the bridge to the firmware's devices (ISA, LPC)"}
+
+_IOMMUS = Path("/sys/class/iommu")
 
 
 def uses(bdf: str) -> tuple[Use, ...]:
@@ -33,6 +36,7 @@ def uses(bdf: str) -> tuple[Use, ...]:
     return (
         *storage_uses(path),
         *network_uses(path),
+        *vsock_uses(path),
         *console_uses(path),
         *_other_uses(device, path),
         *openers(device.bdf),
@@ -52,6 +56,9 @@ def _other_uses(device: PciDevice, path: Path) -> Iterator[Use]:
     part = _PLATFORM_CLASSES.get(device.class_code[:4])
     if part:
         yield Use(UseKind.PLATFORM, f"it is {part} of this machine")
+    for iommu in entries(_IOMMUS):
+        if iommu.resolve().is_relative_to(path):
+            yield Use(UseKind.PLATFORM, f"it is the IOMMU {iommu.name} of this machine")
 
 
 def _is_display(device: PciDevice) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from iommufd_py import DeviceError, pci
 from iommufd_py.host import iommus
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.vtd.coherency import IommuKind
@@ -68,3 +69,17 @@ def test_one_mapping(cli: Cli) -> None:
         assert done.returncode == 1, done.stdout
         assert "allow_unsafe_interrupts" in done.stderr
     assert not (Path("/sys/bus/pci/devices") / SPARE / "driver").exists()
+
+
+def test_the_iommu_itself_is_refused() -> None:
+    """An AMD or virtio IOMMU is a PCI function. Without it no device is where its driver thinks."""
+    functions = "/sys/devices/pci0000:00"
+    directory = Path("/sys/class/iommu")
+    units = (
+        [one for one in directory.iterdir() if one.resolve().is_relative_to(functions)] if directory.is_dir() else []
+    )
+    assert bool(units) == (KIND is not None)
+    for unit in units:
+        bdf = next(part for part in unit.resolve().parts if part.startswith("0000:"))
+        with pytest.raises(DeviceError, match=f"{bdf} is in use: it is the IOMMU {unit.name} of this machine"):
+            pci.bind_vfio(bdf)

@@ -22,7 +22,11 @@ def test_parse_size(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "K", "-4K", "4.5M", "4Q", "0", "0x", "4K4K", "٤K", "1_0", "9" * 5000])
+# The signs for kelvin and for long s, letters with and without a dot, spaces and a line feed.
+_FOREIGN = ("4\u212a", "4\u0130B", "4K\u0131B", "4\u2003K", "4\u00a0K", "4K\n", "\x1c4K", "\ufeff4K", "0\u03c710")
+
+
+@pytest.mark.parametrize("text", ["", "K", "-4K", "4.5M", "4Q", "0", "0x", "4K4K", "٤K", "1_0", "9" * 5000, *_FOREIGN])
 def test_parse_size_refuses(text: str) -> None:
     with pytest.raises(ValueError, match="size"):
         parse_size(text)
@@ -40,7 +44,7 @@ def test_message_about_a_long_text_is_short() -> None:
         assert len(str(refused.value)) < 120
 
 
-@pytest.mark.parametrize("text", ["", " ", "-1", "1.5", "0x", "٤", "x" * 5000])
+@pytest.mark.parametrize("text", ["", " ", "-1", "1.5", "0x", "٤", "x" * 5000, "0\n", "\u00a00", *_FOREIGN])
 def test_parse_iova_speaks_of_addresses(text: str) -> None:
     with pytest.raises(ValueError, match="is not an address: write it as in 0x100000000"):
         parse_iova(text)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""Find the sockets that need a virtio-vsock device, by which a virtual machine talks to its host."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from iommufd_py.base.sysfs import attribute_text, entries, target_name
+from iommufd_py.pci.storage import processes
+from iommufd_py.pci.use import Use, UseKind
+
+_DRIVER = "vmw_vsock_virtio_transport"
+# The name of a socket's protocol, as the kernel's socket file system shows it: sockfs_xattr_get() in net/socket.c.
+_PROTOCOL, _VSOCK = "system.sockprotoname", b"AF_VSOCK"
+
+
+def vsock_uses(device: Path) -> Iterator[Use]:
+    """Return the processes with a vsock socket, if *device* is this machine's way to its host."""
+    if not any(target_name(child / "driver") == _DRIVER for child in entries(device, "virtio*")):
+        return
+    for process in processes():
+        if any(_is_vsock(process / "fd" / name) for name in _descriptors(process)):
+            name = attribute_text(process / "comm")
+            yield Use(UseKind.PROCESS, f"{name} (process {process.name}) has a vsock socket to the host open")
+
+
+def _descriptors(process: Path) -> list[str]:
+    try:
+        return os.listdir(process / "fd")
+    except OSError:  # it has ended, or belongs to another user
+        return []
+
+
+def _is_vsock(descriptor: Path) -> bool:
+    with contextlib.suppress(OSError):  # closed meanwhile
+        # Only a socket is asked. Other files may be on a file system that does not answer.
+        if os.readlink(descriptor).startswith("socket:"):
+            return os.getxattr(descriptor, _PROTOCOL).rstrip(b"\0") == _VSOCK
+    return False
