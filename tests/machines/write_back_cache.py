@@ -96,10 +96,12 @@ class WriteBackCache:
             if not fitting:
                 allowed = {side(line)[skew : skew + size].hex() for line in self._lines[number]}
                 raise ImpossibleError(f"line {number}+{skew}: {part.hex()} was read from the {name}, not {allowed}")
-            self._lines[number] = fitting
+            # The line may leave right after this read.
+            self._set(number, fitting)
             done += size
 
     def _set(self, number: int, lines: set[_Line]) -> None:
+        """Set the possible states of a line, with those that follow if it leaves the caches by itself."""
         if self._evicting:
             lines |= {line.flushed() for line in lines}
         self._lines[number] = lines

@@ -134,6 +134,14 @@ def test_a_store_is_in_memory_only_after_a_flush(data: bytes, at: int) -> None:
     cache.dma_read(at, data)
 
 
+@given(st.binary(min_size=LINE, max_size=LINE))
+def test_a_line_may_leave_between_two_reads(data: bytes) -> None:
+    cache = WriteBackCache(bytes(LINE), evicting=True)
+    cache.dma_write(0, data)
+    cache.load(0, bytes(LINE))
+    cache.load(0, data)
+
+
 @given(st.binary(min_size=LINE, max_size=LINE), st.booleans())
 def test_a_line_that_may_leave_by_itself_may_be_read_either_way_but_not_both(data: bytes, evicting: bool) -> None:
     zeros = bytes(LINE)
