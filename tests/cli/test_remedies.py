@@ -117,5 +117,5 @@ def test_unknown_scenario_names_the_list(cli: Cli) -> None:
     assert refused.returncode == 2
     assert "--list" in refused.stderr, refused.stderr
     listed = cli("validate", "--list")
-    name = listed.stdout.splitlines()[1].split()[0]  # behind the headings
+    name = listed.stdout.splitlines()[1].split()[0]  # The first line has the headings.
     assert cli("validate", "--explain", name).returncode == 0
