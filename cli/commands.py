@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The decorators of all commands. A command takes an option that has a value once."""
+"""The decorators of all commands. A command accepts an option with a value only once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,13 +12,13 @@ _Function = Callable[..., Any]
 
 
 class Command(click.Command):
-    """A command that refuses an option with two values. click itself takes the last one and is silent."""
+    """A command that refuses an option with two values. click itself silently uses the last value."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words, and refuse an option that is given more than once."""
         typed = list(args)
         rest = super().parse_args(ctx, args)
-        if not ctx.resilient_parsing:  # a shell completes a line that need not be right
+        if not ctx.resilient_parsing:  # A shell can complete a line that is not valid yet.
             _, _, order = self.make_parser(ctx).parse_args(typed)
             _refuse_repeated(order)
         return rest
@@ -50,5 +50,5 @@ def _refuse_repeated(order: Sequence[click.Parameter]) -> None:
 
 
 def _takes_one_value(option: click.Option) -> bool:
-    """Tell whether a second value would replace the first. A flag without an opposite has the same value each time."""
+    """Return whether a second value would replace the first. A flag without an opposite has one value only."""
     return not option.multiple and not option.count and (not option.is_flag or bool(option.secondary_opts))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd explain`: where the time of another process's maps goes, and what its user can do about it."""
+"""`iommufd explain`: show where another process spends the time of its maps, and advise its user."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
@@ -33,17 +33,18 @@ _INTERRUPTED = 130
     "--seconds",
     type=FiniteFloat(0, MOST_SECONDS),
     default=10.0,
-    help="Seconds to watch its maps, or until it ends; 0 shows its state only. Ctrl-C ends the watch early.",
+    help="Seconds to watch its maps, at most until it ends. 0 shows its state only. Ctrl-C stops early.",
 )
 @JSON_OPTION
 @click.pass_context
 def explain(context: click.Context, pid: int, seconds: float, as_json: bool) -> None:
-    """Tell where the time of a running process's maps goes, and what its user can do about it.
+    """Show where a running process spends the time of its maps, and advise its user.
 
     The process uses /dev/iommu or a VFIO container, and needs no change. The command first shows its descriptors,
     devices, pinned memory and page tables. Then it sets probes in the kernel, and divides the time of each ioctl that
-    maps or unmaps into fault-in, pinning, page tables, flushes and invalidation. Probes cost time: the text says how
-    much. The advice below the tables follows from the figures alone, and there is none if they do not carry it.
+    maps or unmaps into fault-in, pinning, page tables, flushes and invalidation. Probes cost time, and the output
+    states this cost. The advice below the tables follows from the figures only. If the figures support no advice, there
+    is none.
 
     \b
     Examples:
@@ -74,7 +75,7 @@ def _show(found: Explanation) -> None:
             click.echo()
             emit_table(_headings(summary), _rows(summary))
     click.echo()
-    emit_facts([("advice", text) for text in found.advice] or [("advice", "none: the figures do not carry any")])
+    emit_facts([("advice", text) for text in found.advice] or [("advice", "none: the figures support no advice")])
 
 
 def _process_facts(state: ProcessState) -> Iterator[tuple[str, str]]:
@@ -109,7 +110,9 @@ def _memory_facts(found: Explanation) -> Iterator[tuple[str, str]]:
         ("nr_iommu_pages", before.iommu_bytes, after.iommu_bytes),
     ):
         if first is not None and last is not None:
-            change = f", {'+-'[last < first]}{format_bytes(abs(last - first))} meanwhile" if last != first else ""
+            change = (
+                f", {'+-'[last < first]}{format_bytes(abs(last - first))} during the watch" if last != first else ""
+            )
             yield "page tables", f"{format_bytes(last)} of the whole system ({name}){change}"
         else:
             yield "page tables", f"this kernel does not count them ({name})"
@@ -164,14 +167,14 @@ def _limits(found: Explanation, watched: Watched) -> Iterator[tuple[str, str]]:
         yield "limits", f"probes cost {cost} a call, about {share} of the times below: a share can be wrong by that"
     total = sum(one.seconds for one in found.summaries)
     if seen < 0.995 * total:
-        yield "limits", f"the parts are those of {seen / total:.0%} of the time: there were too many events for more"
+        yield "limits", f"the parts cover {seen / total:.0%} of the time, because there were too many events to record"
     if watched.invisible:
-        yield "limits", f"not visible on this kernel, and contained in the {REST}: {', '.join(watched.invisible)}"
+        yield "limits", f"not visible on this kernel, so their time is in the {REST}: {', '.join(watched.invisible)}"
     if watched.unreadable:
         yield "limits", f"{watched.unreadable} pieces of the trace could not be read"
     if watched.ioctls_dropped:
-        yield "limits", "there were too many ioctls: the later ones are missing"
-    yield "limits", "clearing a page of 4K is part of fault-in; a wait for a lock is part of the function that waits"
+        yield "limits", "there were too many ioctls, so the later ones are missing"
+    yield "limits", "fault-in includes clearing pages of 4K; the time of a function includes its waits for locks"
 
 
 def _headings(summary: Summary) -> tuple[str, ...]:
@@ -203,7 +206,7 @@ def _rows(summary: Summary) -> list[tuple[str, ...]]:
 
 def _row(one: Measured, columns: Sequence[str]) -> tuple[str, ...]:
     call = one.call
-    name = "an ioctl that had begun before" if one.begun_before else call.request.ioctl
+    name = "an ioctl that began before the watch" if one.begun_before else call.request.ioctl
     if (call.result or 0) < 0:
         name = f"{name}, errno {-(call.result or 0)}"
     elif call.end is None and not one.begun_before:

@@ -35,7 +35,7 @@ _COMMANDS = {
     "shell": "Run a Python prompt, or a file, with the objects of a device.",
     "dma": "Let a device read and write memory through a mapping, and check the bytes.",
     "trace": "Show maps, unmaps, flushes and faults while they happen.",
-    "explain": "Tell where the time of a running process's maps goes.",
+    "explain": "Show where a running process spends the time of its maps.",
     "bench": "Time DMA map and unmap.",
     "validate": "Check the running kernel against the three flush rules.",
     "bisect": "Find the commit of a kernel tree that broke a rule, a test or a timing.",

@@ -262,7 +262,7 @@ struct iommu_hw_info {
 	__aligned_u64 data_uptr;
 	union {
 		__u32 in_data_type;
-		__u32 out_data_type; /* enum iommu_hw_info_type, tells the structure at data_uptr */
+		__u32 out_data_type; /* enum iommu_hw_info_type, gives the structure at data_uptr */
 	};
 	__u8 out_max_pasid_log2; /* 0: no PASID */
 	__u8 __reserved[3];
@@ -313,7 +313,7 @@ struct iommu_hwpt_alloc {
 	__u32 pt_id; /* IOAS, or for a nested HWPT its parent HWPT or vIOMMU */
 	__u32 out_hwpt_id;
 	__u32 __reserved;
-	__u32 data_type; /* enum iommu_hwpt_data_type, tells the structure at data_uptr */
+	__u32 data_type; /* enum iommu_hwpt_data_type, gives the structure at data_uptr */
 	__u32 data_len;
 	__aligned_u64 data_uptr;
 	__u32 fault_id; /* with FAULT_ID_VALID */
@@ -370,7 +370,7 @@ struct iommu_hwpt_invalidate {
 	__u32 size;
 	__u32 hwpt_id; /* nested HWPT, or vIOMMU */
 	__aligned_u64 data_uptr;
-	__u32 data_type; /* enum iommu_hwpt_invalidate_data_type, tells the structure of an entry */
+	__u32 data_type; /* enum iommu_hwpt_invalidate_data_type, gives the structure of an entry */
 	__u32 entry_len;
 	__u32 entry_num; /* in: entries at data_uptr; out: entries handled */
 	__u32 __reserved;
@@ -435,7 +435,7 @@ struct iommu_viommu_tegra241_cmdqv {
 struct iommu_viommu_alloc {
 	__u32 size;
 	__u32 flags;
-	__u32 type; /* enum iommu_viommu_type, tells the structure at data_uptr */
+	__u32 type; /* enum iommu_viommu_type, gives the structure at data_uptr */
 	__u32 dev_id;
 	__u32 hwpt_id; /* allocated with NEST_PARENT */
 	__u32 out_viommu_id;

@@ -59,8 +59,8 @@ class CoherencyEvidence:
         """
         if self.dma_cc and self.snoop_control is False:
             raise CoherencyError(
-                f"the evidence for {device} contradicts itself: {self}; the kernel claims to enforce what the IOMMU "
-                "cannot do, report it as a kernel bug"
+                f"the evidence for {device} contradicts itself: {self}; the kernel claims to enforce coherency, "
+                "which this IOMMU cannot do; report it as a kernel bug"
             )
         if wanted in (Coherency.ANY, self.coherency):
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Command lines as results and records keep them."""
+"""The form of command lines in results and records."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ _HIDDEN = "..."
 
 
 def without_secrets(words: Sequence[str]) -> list[str]:
-    """Return the words of a command line without the VF token: others can read the files that keep it."""
+    """Return the words of a command line without the VF token, because other users can read the files."""
     kept: list[str] = []
     for word in words:
         if kept and kept[-1] == _SECRET:

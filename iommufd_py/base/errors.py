@@ -24,7 +24,7 @@ class ArgumentValueError(ToolError, ValueError):
 
 
 class SkipError(ToolError):
-    """This machine cannot do or show what was asked for. The error says nothing about whether it would succeed."""
+    """This machine cannot do or show the requested operation. That does not mean that the operation would fail."""
 
 
 class ClosedError(ToolError):

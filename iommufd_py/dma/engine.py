@@ -219,7 +219,7 @@ class DmaEngine(Resource):
             raise ValueError(f"{self!r} reaches IOVAs up to {self.address_mask:#x}, not {iova + length - 1:#x}")
 
     def _release(self) -> None:
-        # A device that is gone refuses the first steps. The later ones give back what is ours in any case.
+        # A removed device refuses the first steps. The later steps release our own resources in any case.
         with contextlib.ExitStack() as steps:
             steps.callback(self._buffer.close)
             steps.callback(self._view.release)

@@ -20,7 +20,7 @@ _FAULT_SECONDS = 1.0
 
 
 class MismatchError(ToolError):
-    """After a device's DMA memory holds wrong bytes, or the device read other bytes than memory holds."""
+    """DMA by a device left wrong bytes in memory, or the device read bytes that memory does not hold."""
 
 
 @dataclass(frozen=True, slots=True)

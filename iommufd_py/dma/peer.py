@@ -161,7 +161,7 @@ class PeerCheck:
                 said = self._is_stopped(iova, "through a mapping whose dma-buf was revoked")
             with self._ioas.map_file(dmabuf, iova):
                 self._lands(iova, 0, 0x100)
-        return f"{said}; reached again after a new map"
+        return f"{said}; the device reaches the BAR again after a new map"
 
     def _fill(self) -> bytes:
         before = self.harness.random.randbytes(_BYTES)

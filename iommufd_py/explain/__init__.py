@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Tells where the time of another process's maps goes, and what its user can do about it."""
+"""Shows where another process spends the time of its maps, and advises its user."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Advice for the user of a VMM, from the figures of its maps. Pure.
 
-Each function gives a sentence with the figures that it follows from, or nothing if the figures do not carry it. A share
+Each function gives a sentence with the figures behind it, or nothing if the figures do not support the advice. A share
 must be large even if all the time of the probes is deducted from it.
 """
 
@@ -24,20 +24,20 @@ _SHORT_RUN = 64 << 10
 _HUGE = 2 << 20
 _MANY = 64
 _PAGE_TABLE_FLUSH, _INVALIDATION = "page-table flush", "IOTLB invalidation"
-# The parts that take less time if there are fewer runs.
+# The parts whose time shrinks with the number of runs.
 _BY_RUN = ("pinning", "page tables", _PAGE_TABLE_FLUSH, _INVALIDATION)
 _WORK_OF_A_FAULT = {
     frozenset({Kind.ANONYMOUS}): "allocated and zeroed",
     frozenset({Kind.HUGETLB}): "zeroed",
     frozenset({Kind.FILE}): "read or allocated",
 }
-# Less time of all maps together is no reason for advice.
+# A shorter total time of all maps is no reason for advice.
 _LEAST_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What advice is made from.
+    """The facts from which advice follows.
 
     Attributes:
         maps: all maps as one.
@@ -55,7 +55,7 @@ class Facts:
 
 
 def advice(facts: Facts) -> tuple[str, ...]:
-    """Return the advice that the facts carry, the most useful first."""
+    """Return the advice that the facts support, the most useful first."""
     rules: tuple[Callable[[Facts], Iterator[str]], ...] = (
         _failures,
         _faults,
@@ -104,7 +104,7 @@ def _short_runs(facts: Facts) -> Iterator[str]:
     total = sum(length * count for length, count in maps.runs.items())
     short = {length: count for length, count in maps.runs.items() if length <= _SHORT_RUN}
     in_short = sum(length * count for length, count in short.items())
-    # A short map cannot have a long run.
+    # A short map can have no long run, so it does not count.
     if maps.length <= _SHORT_RUN * len(maps.calls) or 2 * in_short <= total or not _costs(maps, _LARGE, *_BY_RUN):
         return
     yield (
@@ -118,7 +118,7 @@ def _small_leaves(facts: Facts) -> Iterator[str]:
     for device in facts.devices:
         leaves = device.leaves or {}
         small = leaves.get(PAGE_BYTES, 0) * PAGE_BYTES
-        # Enough for two huge pages, and most of what the device reaches.
+        # There is enough memory for two huge pages, and it is most of the memory that the device reaches.
         if small >= 2 * _HUGE and 2 * small > sum(size * count for size, count in leaves.items()):
             yield (
                 f"the page table of {device.bdf} maps {format_bytes(small)} by {small // PAGE_BYTES} leaves of 4K: "
@@ -151,8 +151,8 @@ def _invalidations(facts: Facts) -> Iterator[str]:
     if _costs(maps, _LARGE, _INVALIDATION):
         yield (
             f"{maps.share(_INVALIDATION):.0%} of the time of the maps invalidates the IOTLB, in "
-            f"{_times(maps.calls_of(_INVALIDATION), 'call')}: a map needs that only if a hypervisor emulates the IOMMU "
-            "(caching mode): map fewer and larger ranges"
+            f"{_times(maps.calls_of(_INVALIDATION), 'call')}: a map needs invalidation only if a hypervisor emulates "
+            "the IOMMU (caching mode): map fewer and larger ranges"
         )
     if _costs(unmaps, _LARGE, _INVALIDATION) and len(unmaps.calls) >= _MANY:
         yield (
@@ -162,7 +162,7 @@ def _invalidations(facts: Facts) -> Iterator[str]:
 
 
 def _pieces(facts: Facts) -> Iterator[str]:
-    """Maps that continue one another in IOVA and in memory could be one."""
+    """Advise to join maps that are contiguous in IOVA and in memory."""
     requests = [one.call.request for one in facts.maps.calls if (one.call.result or 0) >= 0]
     joined = sum(
         first.iova is not None
@@ -173,8 +173,8 @@ def _pieces(facts: Facts) -> Iterator[str]:
     )
     if joined >= _MANY and 2 * joined > len(requests) and facts.maps.seconds >= _LEAST_SECONDS:
         yield (
-            f"{joined} of {len(requests)} maps continue the one before, in IOVA and in memory: one ioctl can map such "
-            "a range"
+            f"{joined} of {len(requests)} maps continue the previous map, in IOVA and in memory: one ioctl can map "
+            "such a range"
         )
 
 
@@ -184,8 +184,8 @@ def _repeats(facts: Facts) -> Iterator[str]:
     again = sum(counts.values()) - len(counts)
     if again >= 2 and 2 * again >= len(requests) and facts.maps.seconds >= _LEAST_SECONDS:
         yield (
-            f"{again} of {len(requests)} maps are of memory that was mapped before in this time: keep the mapping; for "
-            "another IOAS, IOMMU_IOAS_COPY takes the pages of the first without a new pin"
+            f"{again} of {len(requests)} maps are of memory that was mapped before in this time: keep the mapping; "
+            "for another IOAS, IOMMU_IOAS_COPY uses the pages of the first one without a new pin"
         )
 
 
@@ -194,7 +194,7 @@ def _costs(one: Summary, least: float, *parts: str) -> bool:
 
 
 def format_bytes(count: int) -> str:
-    """Return bytes with three digits: ``16.2 GiB``."""
+    """Format a number of bytes with three digits: ``16.2 GiB``."""
     for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if count >= factor:
             return f"{count / factor:.3g} {unit}" if count < 1000 * factor else f"{count / factor:.0f} {unit}"
@@ -202,7 +202,7 @@ def format_bytes(count: int) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a time with a unit that suits it."""
+    """Format a time with a suitable unit."""
     return format_ns(seconds * 1e9)
 
 

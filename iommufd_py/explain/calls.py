@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The ioctls of another process, read from the events of their entries and returns. Pure."""
+"""Read the ioctls of another process from the events of their entries and returns. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ FUNCTIONS = (
     "vfio_device_fops_unl_ioctl",
     "vfio_group_fops_unl_ioctl",
 )
-"""The kernel's functions behind the ioctls. The files' operations point to them, so none is inlined."""
+"""The kernel's functions behind the ioctls. The file operations point to them, so none is inlined."""
 
 FIELDS: Mapping[str, str] = {"cmd": "$arg2:x32"} | {f"word{at}": f"+u{8 * at}($arg3):x64" for at in range(5)}
-"""What a probe at their entry records: the request, and the first words of its argument in the user's memory."""
+"""The fields of a probe at their entry: the request, and the first words of its argument in the user's memory."""
 
 RESULT: Mapping[str, str] = {"result": "$retval:s64"}
-"""What a probe at their return records."""
+"""The fields of a probe at their return."""
 
 MAPS = frozenset(
     {
@@ -31,7 +31,7 @@ MAPS = frozenset(
     }
 )
 UNMAPS = frozenset({MappingIoctl.IOMMU_IOAS_UNMAP, MappingIoctl.VFIO_IOMMU_UNMAP_DMA})
-# Where a request has its IOVA, its length and the user's address: numbers of words.
+# For each request, the numbers of the words with its IOVA, its length and the user's address.
 _WORDS: Mapping[MappingIoctl, tuple[int, int, int | None]] = {
     MappingIoctl.IOMMU_IOAS_MAP: (4, 3, 2),
     MappingIoctl.IOMMU_IOAS_MAP_FILE: (4, 3, None),
@@ -64,12 +64,12 @@ class Request:
 
     @property
     def is_map(self) -> bool:
-        """Whether it makes a mapping."""
+        """Whether the request makes a mapping."""
         return self.ioctl in {one.name for one in MAPS}
 
     @property
     def is_unmap(self) -> bool:
-        """Whether it ends mappings."""
+        """Whether the request ends mappings."""
         return self.ioctl in {one.name for one in UNMAPS}
 
 
@@ -78,9 +78,9 @@ class Call:
     """An ioctl of a thread.
 
     Attributes:
-        start: in seconds of the trace's clock.
-        end: likewise; None if it had not returned.
-        result: 0 or more, or a negative errno; None if it had not returned.
+        start: time of the entry, in seconds of the trace's clock.
+        end: time of the return; None if the ioctl had not returned.
+        result: 0 or more, or a negative errno; None if the ioctl had not returned.
     """
 
     request: Request
@@ -91,7 +91,7 @@ class Call:
 
 
 def request_of(fields: Mapping[str, int | str]) -> Request:
-    """Return the request of an entry. A word that the kernel could not read is absent from it."""
+    """Return the request of an entry. It lacks the words that the kernel could not read."""
     number = fields.get("cmd")
     try:
         ioctl = MappingIoctl(int(number or 0))
@@ -124,7 +124,7 @@ def _upper(fields: Mapping[str, int | str], at: int) -> int | None:
 
 
 def calls_of(records: Iterable[TraceRecord]) -> list[Call]:
-    """Return the ioctls by start. A return without its entry is left out."""
+    """Return the ioctls, ordered by start. A return without its entry is left out."""
     found: list[Call] = []
     open_calls: dict[int, Call] = {}
     for record in records:

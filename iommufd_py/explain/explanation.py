@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Everything that one look at a process gives, and its JSON document."""
+"""The explanation of a process, and its JSON document."""
 
 import os
 from collections import Counter
@@ -25,13 +25,13 @@ SCHEMA = "iommufd-explain/1"
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What was seen of a process.
+    """The facts about a process.
 
     Attributes:
-        environment: of this machine.
-        state: the process when the command began.
+        environment: description of this machine.
+        state: state of the process at the start of the command.
         watched: its ioctls; None if they were not watched.
-        problem: why they were not watched; empty if they were, or if nobody asked.
+        problem: the reason why they were not watched; empty if they were, or if no watch was requested.
         tables: page-table memory before and after the watch.
         mapped: areas of memory by the bytes of them that were mapped.
         files: paths of the files that IOMMU_IOAS_MAP_FILE mapped, by descriptor.
@@ -47,23 +47,23 @@ class Explanation:
 
     @property
     def summaries(self) -> tuple[Summary, Summary, Summary]:
-        """The maps, the unmaps and other ioctls, each as one."""
+        """The summaries of the maps, of the unmaps, and of the other ioctls."""
         ioctls = self.watched.ioctls if self.watched else ()
         return summaries(ioctls, self.watched.probe_s if self.watched else None)
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """What the user of the process can do."""
+        """The advice for the user of the process."""
         maps, unmaps, _ = self.summaries
         return advice(Facts(maps, unmaps, self.mapped, self.state.devices, self.state.memlock_bytes))
 
 
 def explain(pid: int, seconds: float, begun: Callable[[], None] = lambda: None) -> Explanation:
-    """Look at a process, and watch it for *seconds*; 0 for no watch. *begun* is called when the watch begins.
+    """Read the state of a process, and watch it for *seconds*; 0 for no watch. *begun* is called when the watch begins.
 
     Raises:
-        ToolError: there is no such process, or it uses no IOMMU.
-        SkipError: it belongs to another user.
+        ToolError: the process does not exist, or uses no IOMMU.
+        SkipError: the process belongs to another user.
     """
     state = process_state(pid)
     before = page_tables()
@@ -85,7 +85,7 @@ def _mapped(pid: int, ioctls: Iterable[Measured]) -> Mapping[Area, int]:
     if not wanted:
         return {}
     found: Counter[Area] = Counter()
-    # A process that has ended, or that has unmapped the memory, shows it no more.
+    # After the process has ended or unmapped the memory, the kernel no longer shows it.
     with suppress(OSError):
         areas = read_areas(pid)
         for one in wanted:
@@ -98,7 +98,7 @@ def _mapped(pid: int, ioctls: Iterable[Measured]) -> Mapping[Area, int]:
 def _files(pid: int, ioctls: Iterable[Measured]) -> Mapping[int, str]:
     found = {}
     for descriptor in sorted({one.call.request.file for one in ioctls if one.call.request.file is not None}):
-        with suppress(OSError):  # closed meanwhile
+        with suppress(OSError):  # The process has closed it in between.
             found[descriptor] = os.readlink(f"/proc/{pid}/fd/{descriptor}")
     return found
 

@@ -18,15 +18,15 @@ _VALUE = re.compile(r"(\w+): +(\d+) kB")
 _SHARED = re.compile(r"/memfd:|/dev/shm/|/SYSV|/dev/zero|/dev/hugepages|/anon_hugepage")
 _HUGE_FIELDS = ("AnonHugePages", "ShmemPmdMapped", "FilePmdMapped")
 _HUGETLB_FIELDS = ("Shared_Hugetlb", "Private_Hugetlb")
-# Areas with less than this share of the present memory say nothing about maps.
+# Areas with less than this share of the present memory are irrelevant for maps.
 _SMALLEST_SHARE = 0.05
 _MOST_AREAS = 5
 MOST_LOOKED_AT = 64 << 20
-"""The frames of an area are looked up for so many bytes."""
+"""The number of bytes of an area whose page frames are read."""
 
 
 class Kind(StrEnum):
-    """What backs an area."""
+    """The kind of memory behind an area."""
 
     ANONYMOUS = "anonymous memory"
     HUGETLB = "hugetlb memory"
@@ -42,11 +42,11 @@ class Area:
     Attributes:
         start: first address.
         end: first address after it.
-        name: of the file, empty for anonymous memory.
-        kind: what backs it.
-        present: bytes that are in memory.
+        name: name of the file; empty for anonymous memory.
+        kind: kind of memory behind it.
+        present: number of bytes that are in memory.
         page_bytes: size of its pages.
-        huge_bytes: bytes of those in transparent huge pages.
+        huge_bytes: number of bytes in transparent huge pages.
     """
 
     start: int
@@ -59,7 +59,7 @@ class Area:
 
     @property
     def length(self) -> int:
-        """Its bytes."""
+        """Length in bytes."""
         return self.end - self.start
 
 
@@ -106,12 +106,12 @@ def _kind(name: str, flags: frozenset[str]) -> Kind:
         return Kind.DEVICE
     if _SHARED.match(name):
         return Kind.SHARED
-    # Brackets: the heap, a stack, or a name that the process gave with prctl().
+    # A name in brackets is the heap, a stack, or a name that the process gave with prctl().
     return Kind.FILE if name and not name.startswith("[") else Kind.ANONYMOUS
 
 
 def largest(areas: Sequence[Area]) -> list[Area]:
-    """Return the areas with the most memory present, the largest first; small ones are left out."""
+    """Return the areas with the most present memory, the largest first, without small areas."""
     total = sum(one.present for one in areas)
     big = [one for one in areas if one.kind is not Kind.DEVICE and one.present >= max(1, total * _SMALLEST_SHARE)]
     return sorted(big, key=lambda one: -one.present)[:_MOST_AREAS]
@@ -126,7 +126,7 @@ def read_areas(pid: int) -> list[Area]:
     """Return the areas of a process.
 
     Raises:
-        OSError: it ended, or belongs to another user.
+        OSError: the process has ended, or belongs to another user.
     """
     return parse_areas(Path(f"/proc/{pid}/smaps").read_text("utf-8", "surrogateescape"))
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The parts of ioctls within times in which every event was recorded. Pure.
+"""The parts of ioctls within the intervals in which every event was recorded. Pure.
 
-A long map has more events than any buffer. So they are recorded in times, with gaps between them, and each time gives
-pieces: what one ioctl of one thread did in it.
+A long map has more events than any buffer can hold. So events are recorded in intervals, with gaps between them. A
+piece is the work of one ioctl of one thread in one interval.
 """
 
 import bisect
@@ -21,21 +21,21 @@ ZEROING = "zeroing of huge pages"
 REST = "rest"
 """What iommufd or type1 does itself: batches of pages, locks, accounting."""
 MAP_FUNCTION = "iommu_map"
-# A process enters these functions for other reasons too. Alone, they are no sign of a map.
+# A process calls these functions for other reasons too, so they alone are no sign of a map.
 _NO_SIGN = frozenset({FAULT_IN, ZEROING, REST})
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a thread did in a time.
+    """The work of a thread in an interval.
 
     Attributes:
-        start: in seconds of the trace's clock.
-        end: likewise.
-        sure: whether the thread was in an ioctl all the time. If not, only the list of ioctls can tell.
+        start: start in seconds of the trace's clock.
+        end: end in seconds of the trace's clock.
+        sure: whether the thread was in an ioctl during the whole interval. If not, only the list of ioctls shows that.
         parts: time by part.
         runs: number of physically contiguous runs by their bytes that went into page tables.
-        first_iova: IOVA of the first of them, None for none.
+        first_iova: IOVA of the first run; None without runs.
         probed: number of calls of functions with probes.
     """
 
@@ -55,12 +55,12 @@ class Measured:
 
     Attributes:
         call: the ioctl.
-        iova: first IOVA, also one that the kernel chose; None if it is not known.
-        seen_s: seconds of it in which its parts were recorded.
+        iova: first IOVA, which the kernel may have chosen; None if unknown.
+        seen_s: seconds of the ioctl in which its parts were recorded.
         parts: time by part, within those seconds.
         runs: number of physically contiguous runs by their bytes, within those seconds.
         probed: number of calls of functions with probes, within those seconds.
-        begun_before: the ioctl had begun before the probes were set, so its name and its end are unknown.
+        begun_before: whether the ioctl began before the probes were set. Then its name and its end are unknown.
     """
 
     call: Call
@@ -73,14 +73,14 @@ class Measured:
 
     @property
     def seconds(self) -> float:
-        """Seconds from the entry to the return; those that were recorded if it did not return."""
+        """Seconds from the entry to the return; without a return, the recorded seconds."""
         return self.seen_s if self.call.end is None else self.call.end - self.call.start
 
 
 def pieces_of(
     records: Iterable[TraceRecord], start: float, end: float, part_of: Mapping[str, str]
 ) -> tuple[list[Piece], int]:
-    """Return the pieces of a time from *start* to *end*, and the number of those that cannot be read."""
+    """Return the pieces of the interval from *start* to *end*, and the number of unreadable pieces."""
     threads: dict[int, list[TraceRecord]] = defaultdict(list)
     for record in records:
         if start <= record.time <= end:
@@ -99,7 +99,7 @@ def pieces_of(
 def _segments(
     events: Sequence[TraceRecord], start: float, end: float
 ) -> Iterable[tuple[float, float, bool, list[TraceRecord]]]:
-    """Divide the events of a thread at the entries and returns of its ioctls; leave out those outside of them."""
+    """Divide the events of a thread at the entries and returns of its ioctls. Leave out events outside ioctls."""
     since: float | None = start
     sure = False
     within: list[TraceRecord] = []
@@ -136,9 +136,9 @@ def _piece(
 
 
 def measured(calls: Sequence[Call], pieces: Sequence[Piece]) -> list[Measured]:
-    """Give each ioctl its pieces. Work of an ioctl that had begun before the probes were set is at the front.
+    """Assign the pieces to the ioctls. Work of an ioctl that began before the probes were set comes first.
 
-    An ioctl that neither maps nor unmaps and that did no work in a part is left out.
+    An ioctl is left out if it neither maps nor unmaps and has no work in any part.
     """
     threads: dict[int, list[int]] = defaultdict(list)
     for at, call in enumerate(calls):

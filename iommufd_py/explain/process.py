@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the kernel shows of a process that uses an IOMMU, without a wait."""
+"""Read the state of a process that uses an IOMMU, without a watch."""
 
 import os
 import re
@@ -21,7 +21,7 @@ _CDEVS = Path("/sys/class/vfio-dev")
 
 
 class Kind(StrEnum):
-    """What a descriptor is."""
+    """The kind of a descriptor."""
 
     IOMMUFD = "iommufd"
     CONTAINER = "VFIO container"
@@ -30,7 +30,7 @@ class Kind(StrEnum):
     DEVICE = "VFIO device"
 
 
-# How the links in /proc/PID/fd look. A mount namespace can put a path in front.
+# The form of the links in /proc/PID/fd. A mount namespace can add a path before it.
 _LINKS = (
     (re.compile(r"(?:/.*)?/dev/iommu"), Kind.IOMMUFD),
     (re.compile(r"(?:/.*)?/dev/vfio/vfio"), Kind.CONTAINER),
@@ -57,9 +57,9 @@ class Device:
     Attributes:
         bdf: PCI address.
         iommu: name of its IOMMU, empty for none.
-        flushes: what a domain of the device needs; None without an IOMMU.
+        flushes: the flushes that a domain of the device needs; None without an IOMMU.
         leaves: number of leaves in its page table by their bytes; None if they are not shown.
-        leaves_problem: why not, empty if they are.
+        leaves_problem: the reason why they are not shown; empty if they are.
     """
 
     bdf: str
@@ -71,7 +71,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class AreaState:
-    """An area of memory, and its physically contiguous runs by their bytes: of its start, None if hidden."""
+    """An area of memory, and the physically contiguous runs at its start by their bytes; None if hidden."""
 
     area: Area
     runs: Mapping[int, int] | None
@@ -79,14 +79,14 @@ class AreaState:
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
-    """What the kernel shows of a process.
+    """The state of a process.
 
     Attributes:
-        name: of the program.
+        name: name of the program.
         descriptors: its open files of IOMMUs.
-        devices: of all descriptors.
-        pinned_bytes: VmPin: what iommufd counts.
-        locked_bytes: VmLck: what type1 counts, with memory that the process locked itself.
+        devices: the devices of all descriptors.
+        pinned_bytes: VmPin, the count of iommufd.
+        locked_bytes: VmLck, the count of type1; it includes memory that the process locked itself.
         memlock_bytes: RLIMIT_MEMLOCK; None for no limit.
         areas: the largest areas of its memory.
     """
@@ -102,11 +102,11 @@ class ProcessState:
 
 
 def process_state(pid: int) -> ProcessState:
-    """Return what the kernel shows of a process.
+    """Return the state of a process.
 
     Raises:
-        ToolError: there is no such process, or it has no IOMMU descriptor.
-        SkipError: it belongs to another user.
+        ToolError: the process does not exist, or has no IOMMU descriptor.
+        SkipError: the process belongs to another user.
     """
     process = Path("/proc", str(pid))
     status = attribute_text(process / "status")
@@ -156,7 +156,7 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
     for number in sorted(map(int, os.listdir(process / "fd"))):
         try:
             path = os.readlink(process / "fd" / str(number))
-        except FileNotFoundError:  # closed meanwhile
+        except FileNotFoundError:  # The process has closed it in between.
             continue
         found = classify(path)
         if found is not None:
@@ -190,7 +190,9 @@ def _devices(bdfs: Sequence[str], mapped_bytes: int) -> Iterator[Device]:
         unit = next((one for one in units if bdf in one.devices), None)
         leaves, problem = None, ""
         if mapped_bytes > vtd.MAX_BYTES:
-            problem = "not read: the kernel holds the IOMMU's lock while it prints all leaves, and these are too many"
+            problem = (
+                "not read, because there are too many: the kernel holds the IOMMU's lock while it prints all leaves"
+            )
         else:
             leaves = vtd.all_leaf_sizes(bdf)
             if leaves is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The maps of a process as one, its unmaps likewise, and everything else. Pure."""
+"""Summaries of the maps, of the unmaps, and of the other ioctls of a process. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from iommufd_py.host.map_parts import PartTime
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Ioctls of one kind together.
+    """A summary of the ioctls of one kind.
 
     Attributes:
         name: ``map``, ``unmap`` or ``other``.
         calls: the ioctls.
-        failed: number of those that failed, by errno.
-        length: bytes of those that succeeded and have a length.
-        seconds: of all.
+        failed: number of failed ioctls by errno.
+        length: number of bytes of the successful ioctls that have a length.
+        seconds: duration of all ioctls together.
         seen_s: seconds in which the parts were recorded.
         parts: time by part within those seconds.
         runs: number of physically contiguous runs by their bytes within those seconds.
@@ -43,7 +43,7 @@ class Summary:
         return seconds / self.seen_s if self.seen_s else 0.0
 
     def least_share(self, *parts: str) -> float:
-        """Return the share that is left if all the time of the probes on these parts is deducted from it."""
+        """Return the share after all the time of the probes on these parts is deducted."""
         calls = sum(self.parts[part].calls for part in parts if part in self.parts)
         return max(0.0, self.share(*parts) - (calls * (self.pair_s or 0.0) / self.seen_s if self.seen_s else 0.0))
 
@@ -53,7 +53,7 @@ class Summary:
 
 
 def summaries(ioctls: Sequence[Measured], pair_s: float | None) -> tuple[Summary, Summary, Summary]:
-    """Return the maps, the unmaps and all other ioctls, each as one."""
+    """Return a summary of the maps, one of the unmaps, and one of all other ioctls."""
     maps = [one for one in ioctls if one.call.request.is_map]
     unmaps = [one for one in ioctls if one.call.request.is_unmap]
     others = [one for one in ioctls if not (one.call.request.is_map or one.call.request.is_unmap)]

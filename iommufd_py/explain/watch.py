@@ -23,7 +23,7 @@ _ALL_PARTS: Mapping[str, tuple[str, ...]] = {
 PART_NAMES = tuple(_ALL_PARTS)
 """The parts of an ioctl's time, in the order of a map."""
 
-# enum fault_flag in include/linux/mm_types.h: a fault of user space itself, which is no part of an ioctl.
+# enum fault_flag in include/linux/mm_types.h: the flag of a fault in user space, which is no part of an ioctl.
 _FAULT_FLAG_USER = 64
 _FAULT = "handle_mm_fault"
 _FAULT_FLAGS = {"flags": "$arg3:u32"}
@@ -33,21 +33,21 @@ _POLL_SECONDS = 0.1
 _MOST_BUFFER_BYTES = 8 << 20
 _ALL_BUFFERS_BYTES = 256 << 20
 _FULL = 0.5
-# A system call that every kernel has under one of these names, and that does nothing.
+# A system call without effect. Every kernel has it under one of these names.
 _NOTHING = ("__x64_sys_getppid", "__arm64_sys_getppid", "__se_sys_getppid")
 _BATCHES, _CALLS = 5, 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What was seen of a process.
+    """The observed ioctls of a process.
 
     Attributes:
-        seconds: how long it was watched.
-        ended: whether the process ended meanwhile.
+        seconds: duration of the watch.
+        ended: whether the process ended during the watch.
         interrupted: whether a signal ended the watch early.
-        ioctls: the ioctls that mapped, unmapped, or pinned.
-        invisible: parts of which this kernel has no function that can be probed.
+        ioctls: the ioctls that mapped, unmapped or pinned.
+        invisible: parts without a function that can be probed on this kernel.
         probe_s: seconds that the two probes of one call take; None if it could not be measured.
         recorded_s: seconds in which every event was recorded.
         unreadable: number of pieces of ioctls that could not be read.
@@ -71,7 +71,7 @@ def watch(pid: int, seconds: float, begun: Callable[[], None]) -> Watched:
     *begun* is called when all probes are set.
 
     Raises:
-        SkipError: this machine cannot trace, or its kernel has none of the functions.
+        SkipError: this machine cannot trace, or its kernel has no function to probe.
         ToolError: the process has ended.
     """
     _refuse_namespace()
@@ -114,7 +114,7 @@ def watch(pid: int, seconds: float, begun: Callable[[], None]) -> Watched:
 
 
 class _Recorder:
-    """Records the parts in times with gaps between them, in which a full buffer is read."""
+    """Records the parts in intervals. In the gaps between them it reads the full buffer."""
 
     def __init__(self, trace: Trace, part_of: Mapping[str, str]) -> None:
         self._trace = trace
@@ -126,14 +126,14 @@ class _Recorder:
         self._start = _now()
 
     def take_if_full(self) -> None:
-        """Read the buffer if it is nearly full, and begin another time."""
+        """Read the buffer if it is nearly full, and begin another interval."""
         if self._trace.fill() >= _FULL:
             self.take()
             self._start = _now()
             self._trace.resume()
 
     def take(self) -> None:
-        """End the time, and read it."""
+        """End the interval, and read its events."""
         end = _now()
         records, complete = self._trace.take()
         end = min(end, complete)
@@ -148,7 +148,7 @@ def _now() -> float:
 
 
 def _refuse_namespace() -> None:
-    # In another PID namespace than the first, kthreadd is not process 2, and the kernel reads our numbers as others.
+    # Outside the initial PID namespace, process 2 is not kthreadd, and our PIDs mean other processes to the kernel.
     if not Path("/proc/2/comm").exists() or Path("/proc/2/comm").read_text().strip() != "kthreadd":
         raise SkipError("the kernel traces by the PIDs of the host: run the command outside of the container")
 
@@ -201,10 +201,10 @@ def _probe_parts(trace: Trace) -> dict[str, str]:
 def _probe_faults(trace: Trace) -> None:
     """Record page faults that the kernel makes itself, such as those for a pin."""
     try:
-        # A return probe that sees the arguments of the call: since 6.9.
+        # Since 6.9 a return probe can read the arguments of the call.
         trace.probe(_FAULT, _FAULT_FLAGS, name=_FAULT + RETURN, at_return=True)
     except NoSymbolError:
-        # The faults of user space take room in the buffer, and are left out afterwards.
+        # On older kernels, faults of user space fill the buffer too, and are left out afterwards.
         trace.probe(_FAULT, name=_FAULT + RETURN, at_return=True)
         trace.probe(_FAULT)
         return
@@ -214,9 +214,9 @@ def _probe_faults(trace: Trace) -> None:
 
 
 def probe_seconds() -> float | None:
-    """Return the seconds that a probe at the entry and one at the return of a function take; None if not measurable.
+    """Return the seconds that two probes take, at the entry and at the return of a function; None if not measurable.
 
-    They include the write of both events. The function is a system call of this thread that does nothing.
+    The time includes the write of both events. The probed function is a system call of this thread without effect.
     """
     with Trace("mono_raw", 1 << 20) as trace:
         bare = _shortest()

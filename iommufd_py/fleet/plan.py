@@ -23,7 +23,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _WHEEL = re.compile(r"[^-]+-[^-]+(-\d[^-]*)?(-[^-]+){3}\.whl")
 # The pattern TAG_KEY of labgrid.
 _KEY = re.compile(r"[a-z][a-z0-9_]+")
-# Python reads no number with thousands of digits, and no wait is longer than a year.
+# Python refuses a number with thousands of digits, and no wait may be longer than a year.
 _DURATION = re.compile(r"([0-9]{1,9})(s|min|h)")
 _MOST_SECONDS = 366 * 24 * 3600
 _MOST_COUNT = 10_000

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Kernel functions that take the time of a map or unmap, and the division of that time among them. Pure.
+"""Divide the time of a map or unmap among the kernel's functions. Pure.
 
 The source of the times is a probe at the entry and one at the return of each function.
 """
@@ -38,10 +38,11 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 }
 """Functions by part. Time in a function that another one calls counts for the inner one."""
 
-# The flush of data pages includes everything that it calls: it may use the same instructions as that of page tables.
+# The flush of data pages includes everything that it calls, because it can use the same functions as the flush of page
+# tables.
 _UNDIVIDED = DATA_FLUSH
 RETURN = "_returned"
-"""The name of the event at a return is that of the function with this ending."""
+"""The event at the return of a function has the name of the function with this suffix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,10 @@ def divide(
 
     Args:
         records: events of the thread between *start* and *end*, in order.
-        start: in seconds of the trace's clock.
-        end: likewise.
+        start: start in seconds of the trace's clock.
+        end: end in seconds of the trace's clock.
         part_of: the part of each function.
-        begun: functions that run at *start*, the outermost first.
+        begun: functions that already run at *start*, the outermost first.
         rest: name of the part outside of all functions.
 
     Raises:
@@ -89,7 +90,7 @@ def divide(
             add(0.0, calls)
 
     add(0.0, 1)
-    # The calls of these were counted before.
+    # The calls of these functions were counted before.
     for function in begun:
         enter(function, 0)
     since = start
@@ -107,7 +108,7 @@ def divide(
 
 
 def functions_at_start(records: Iterable[TraceRecord]) -> tuple[str, ...]:
-    """Return the functions that ran before the first event of a thread: those of which only the return was recorded.
+    """Return the functions that ran before the first event of a thread, because only their return was recorded.
 
     The outermost comes first. A function that neither begins nor returns in *records* is unknown.
     """

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# Each CPU keeps up to 125 pages of a count to itself. To read this file, as root, adds them up.
+# Each CPU keeps up to 125 pages of a count separately. Reading this file as root adds them to the total.
 _REFRESH = Path("/proc/sys/vm/stat_refresh")
 
 
@@ -17,7 +17,8 @@ class PageTables:
 
     Attributes:
         secondary_bytes: SecPageTables of /proc/meminfo: of IOMMUs and of KVM; None if the kernel does not count it.
-        iommu_bytes: nr_iommu_pages of /proc/vmstat: all that IOMMU drivers allocate; None likewise.
+        iommu_bytes: nr_iommu_pages of /proc/vmstat: all that IOMMU drivers allocate; None if the kernel
+            does not count it.
     """
 
     secondary_bytes: int | None

@@ -42,7 +42,7 @@ def find_tracefs() -> Path:
     Raises:
         SkipError: tracefs is not mounted, or this process has no permission to use it.
     """
-    # Others mount with names that are not UTF-8, or that have what Python takes for white space.
+    # Names of other mounts can be invalid UTF-8, or contain characters that Python takes for white space.
     mounts = (line.split(b" ") for line in Path("/proc/self/mounts").read_bytes().split(b"\n") if line)
     found = next((Path(os.fsdecode(words[1])) for words in mounts if words[2] == b"tracefs"), None)
     if found is None:
@@ -151,7 +151,8 @@ class Trace(Resource):
         except OSError as failure:
             if failure.errno in (errno.ENOENT, errno.EADDRNOTAVAIL, errno.EINVAL):
                 raise NoSymbolError(
-                    f"{symbol} cannot be probed: {failure.strerror} for {definition!r}; is it in /proc/kallsyms, once?"
+                    f"{symbol} cannot be probed: {failure.strerror} for {definition!r}; check that /proc/kallsyms "
+                    "has it once"
                 ) from None
             if failure.errno in (errno.EPERM, errno.EACCES):
                 raise SkipError(_refusal(f"{symbol} cannot be probed", failure)) from None
@@ -230,13 +231,13 @@ class Trace(Resource):
         return list(parse_trace((self.directory / "trace").read_text(errors="replace").splitlines()))
 
     def fill(self) -> float:
-        """Return how full the fullest buffer is, 0 to 1; more than 1 if events were dropped."""
+        """Return the fill level of the fullest buffer, 0 to 1; more than 1 if events were dropped."""
         self._check_open()
         counts = map(_counts, self._statistics())
         return max(2.0 if one["dropped events"] else one["bytes"] / self._buffer_bytes for one in counts)
 
     def take(self) -> tuple[list[TraceRecord], float]:
-        """Stop recording, return the records, and the time until which they are complete; then forget them.
+        """Stop recording. Return the records, and the time until which they are complete. Clear the buffer.
 
         The time is infinite if no event was dropped. It applies to a trace that keeps the oldest events.
         :meth:`resume` records again.
@@ -250,7 +251,7 @@ class Trace(Resource):
         return records, min((last.get(cpu, 0.0) for cpu in full), default=math.inf)
 
     def resume(self) -> None:
-        """Record again after :meth:`take`."""
+        """Continue to record after :meth:`take`."""
         self._check_open()
         (self.directory / "tracing_on").write_text("1")
 

@@ -253,7 +253,7 @@ def _clone(source: Path, target: Path, objects: Path | None, patches: Sequence[P
 
 
 def apply_patch(patch: Path, target: Path, *options: str, to: str) -> None:
-    """Apply *patch* to *target*, which an error calls *to*.
+    """Apply *patch* to *target*. An error names the target *to*.
 
     Raises:
         LabError: the patch does not apply.

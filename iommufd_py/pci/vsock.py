@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Find the sockets that need a virtio-vsock device, by which a virtual machine talks to its host."""
+"""Find the sockets that use a virtio-vsock device, through which a virtual machine talks to its host."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ _PROTOCOL, _VSOCK = "system.sockprotoname", b"AF_VSOCK"
 
 
 def vsock_uses(device: Path) -> Iterator[Use]:
-    """Return the processes with a vsock socket, if *device* is this machine's way to its host."""
+    """Return the processes with a vsock socket, if *device* connects this machine to its host."""
     if not any(target_name(child / "driver") == _DRIVER for child in entries(device, "virtio*")):
         return
     for process in processes():
@@ -28,13 +28,13 @@ def vsock_uses(device: Path) -> Iterator[Use]:
 def _descriptors(process: Path) -> list[str]:
     try:
         return os.listdir(process / "fd")
-    except OSError:  # it has ended, or belongs to another user
+    except OSError:  # The process has ended, or belongs to another user.
         return []
 
 
 def _is_vsock(descriptor: Path) -> bool:
-    with contextlib.suppress(OSError):  # closed meanwhile
-        # Only a socket is asked. Other files may be on a file system that does not answer.
+    with contextlib.suppress(OSError):  # The process has closed it in between.
+        # Read the attribute of sockets only. Other files may be on a file system that does not answer.
         if os.readlink(descriptor).startswith("socket:"):
             return os.getxattr(descriptor, _PROTOCOL).rstrip(b"\0") == _VSOCK
     return False

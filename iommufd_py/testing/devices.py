@@ -49,7 +49,7 @@ class Wanted:
     ids: str | None = None
 
     def misfits(self, device: Candidate) -> list[str]:
-        """Return the properties of *device* that differ from those asked for; none if it fits."""
+        """Return the properties of *device* that differ from the requested ones; none if it fits."""
         has = {
             "vtd": device.ecap is not None,
             "snoop_control": snoop_control(device.ecap),

@@ -16,9 +16,10 @@ class HotResetInfo:
     """VFIO_DEVICE_GET_PCI_HOT_RESET_INFO.
 
     Attributes:
-        by_device: whether the numbers are those of objects in an iommufd, with 0 for a device that is not open but
-            shares the group of one; otherwise they are numbers of IOMMU groups.
-        devices: PCI address and number of each device that is reset; None for one that is not the caller's.
+        by_device: whether the numbers are ids of devices in an iommufd, with 0 for a closed device that shares the
+            group
+            of an open one. If not, they are numbers of IOMMU groups.
+        devices: PCI address and number of each device that is reset; None for a device of another owner.
     """
 
     by_device: bool
@@ -36,7 +37,7 @@ def device_get_pci_hot_reset_info(fd: int) -> HotResetInfo:
         try:
             issue_pointer(fd, "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", arg, {"argsz": size})
         except IommufdError as failure:
-            # The kernel asks for more room, and says how much.
+            # The kernel needs more room and returns the size.
             if failure.errno == errno.ENOSPC and arg.count > count:
                 count = int(arg.count)
                 continue
@@ -48,7 +49,7 @@ def device_get_pci_hot_reset_info(fd: int) -> HotResetInfo:
 
 
 def device_pci_hot_reset(fd: int, group_fds: Sequence[int] = ()) -> None:
-    """Reset the slot or bus of a device. *group_fds* prove who owns the devices; a cdev needs none."""
+    """Reset the slot or bus of a device. *group_fds* prove that the caller owns the devices; a cdev needs none."""
     size = ffi.sizeof("struct vfio_pci_hot_reset") + 4 * len(group_fds)
     memory = ffi.new("uint64_t[]", (size + 7) // 8)
     arg = ffi.cast("struct vfio_pci_hot_reset *", memory)

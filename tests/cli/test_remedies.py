@@ -85,7 +85,7 @@ def test_cache_that_another_user_can_change(cli: Cli, tmp_path: Path, monkeypatc
 
 
 def test_results_that_are_not_comparable(cli: Cli, tmp_path: Path) -> None:
-    """--force compares them all the same; rows of the same options are there after a run with the same options."""
+    """--force compares them despite that. A run with the same options gives rows to compare."""
     before, elsewhere, large = (tmp_path / name for name in ("before", "elsewhere", "large"))
     document.save(result(run([1000, 1100, 1200], [500, 600, 700])), before)
     document.save(result(run([1000, 1100, 1200], [500, 600, 700]), cpu="another CPU"), elsewhere)
@@ -117,5 +117,5 @@ def test_unknown_scenario_names_the_list(cli: Cli) -> None:
     assert refused.returncode == 2
     assert "--list" in refused.stderr, refused.stderr
     listed = cli("validate", "--list")
-    name = listed.stdout.splitlines()[1].split()[0]  # behind the headings
+    name = listed.stdout.splitlines()[1].split()[0]  # The first line has the headings.
     assert cli("validate", "--explain", name).returncode == 0

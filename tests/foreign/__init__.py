@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A program that maps memory for DMA and that is not ours: in C, by the kernel's ioctls and nothing else."""
+"""A foreign program that maps memory for DMA. It is in C and uses only the kernel's ioctls."""
 
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _ABI = _HERE.parents[1] / "cffi_build/abi"
 
 
 def build(directory: Path) -> Path:
-    """Compile dma_user.c, which says how to call it, and return the program."""
+    """Compile dma_user.c and return the program. The source describes its arguments."""
     program = directory / "dma_user"
     subprocess.run(["cc", "-O1", "-o", program, _HERE / "dma_user.c", "-I", _ABI], check=True)
     return program

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A program that is not ours: it maps memory for DMA as a VMM does, by the kernel's ioctls and nothing else.
+ * A foreign program: it maps memory for DMA like a VMM, and uses only the kernel's ioctls.
  *
  * dma_user mock|DEVICE STEP...: DEVICE is a cdev as /dev/vfio/devices/vfio0. Steps:
  *   map:MIB      map new anonymous memory that nobody has touched

@@ -12,7 +12,7 @@ from tests.waiting import patience
 
 
 class Person:
-    """Somebody who starts a command on a terminal, reads and types."""
+    """A simulated user who starts a command on a terminal, reads its output and types."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._seen = b""

@@ -23,7 +23,7 @@ def test_both_kernels_are_booted_and_compared(tmp_path: Path, monkeypatch: pytes
         document.load(tmp_path / f"non-coherent-{kernel}-non-coherent.json") for kernel in ("stock", "patched")
     )
     assert stock.label == "stock non-coherent"
-    # The stock kernel flushes nothing, the patched one a page at each map.
+    # The stock kernel flushes no page, the patched kernel flushes one page at each map.
     assert stock.rows[0].runs[0].operations["map"].flush is None
     flush = patched.rows[0].runs[0].operations["map"].flush
     assert flush is not None and flush.pages == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every command line that a message of the tool names is valid, so that no remedy leads nowhere."""
+"""Every command line in a message of the tool is valid, so that a user can follow every remedy."""
 
 import ast
 import re

@@ -81,7 +81,7 @@ def test_an_interrupted_run_keeps_its_rows(bdf: str, tmp_path: Path) -> None:
         try:
             wait_until(file.exists)
         finally:
-            os.killpg(running.pid, signal.SIGINT)  # like a terminal: to all processes of the run
+            os.killpg(running.pid, signal.SIGINT)  # A terminal also sends the signal to all processes of the run.
         said = running.communicate(timeout=patience(60))[1]
     assert running.returncode == 130
     assert str(file) in said

@@ -78,7 +78,7 @@ def test_area(ioas: Ioas, shared_buffer: DmaBuffer, base: int) -> None:
 
 
 def test_unmap_fully_contained_areas(ioas: Ioas, shared_buffer: DmaBuffer, base: int) -> None:
-    base += 4 * PAGE  # room before the first
+    base += 4 * PAGE  # This leaves room before the first area.
     for i in range(4):
         ioas.map_user_va(shared_buffer.user_va, 8 * PAGE, base + i * 16 * PAGE)
     for start in (base - 4 * PAGE, base + (3 * 16 + 4) * PAGE):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a DMA engine gives back when its device is gone. tests/vtd/test_dma.py tests engines of real devices."""
+"""The resources that a DMA engine releases after its device was removed. tests/vtd/test_dma.py tests real devices."""
 
 from types import SimpleNamespace
 from typing import Any

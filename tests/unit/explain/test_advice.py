@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Advice follows from figures: each rule with figures that carry it, and with figures that just do not."""
+"""Each rule of advice, with figures that just support it and with figures that just do not."""
 
 import errno
 from collections.abc import Mapping
@@ -69,8 +69,8 @@ def test_what_a_fault_did_depends_on_the_memory() -> None:
 
 def test_a_share_that_the_probes_can_have_made_gives_no_advice() -> None:
     faults = one({FAULT_IN: 0.6}, calls=200_000)
-    assert of(faults, pair_s=1e-6)  # 0.2 s of 1 s are the probes': at least 40 % are left
-    assert not of(faults, pair_s=2e-6)  # 0.4 s: 20 % are left
+    assert of(faults, pair_s=1e-6)  # The probes took 0.2 s of 1 s, so at least 40 % are left.
+    assert not of(faults, pair_s=2e-6)  # The probes took 0.4 s, so 20 % are left.
 
 
 @pytest.mark.parametrize("seconds", [0.0005, 0.002])
@@ -115,7 +115,7 @@ def test_invalidations() -> None:
 def test_maps_that_continue_one_another() -> None:
     pages = [one({}, iova=at << 12, user_va=(1 << 40) + (at << 12), length=4096, calls=0) for at in range(100)]
     (text,) = of(*pages)
-    assert text.startswith("99 of 100 maps continue the one before")
+    assert text.startswith("99 of 100 maps continue the previous map")
     assert not of(*pages[:60])
     assert not of(*pages[::-1])
 
@@ -130,7 +130,7 @@ def test_the_limit_of_locked_memory() -> None:
     refused = one({}, result=-errno.ENOMEM)
     (text,) = of(refused, memlock=8 << 20)
     assert text.startswith("1 map failed with ENOMEM, and RLIMIT_MEMLOCK of the process is 8M: raise it")
-    # Without a limit, the reason is another one.
+    # Without a limit, ENOMEM has another reason.
     assert not of(refused, memlock=None)
     assert not of(one({}, result=-errno.EINVAL), memlock=8 << 20)
 

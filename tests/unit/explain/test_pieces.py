@@ -39,7 +39,7 @@ def of(records: Sequence[TraceRecord], start: float = 0, end: float = 100) -> li
 
 
 def test_an_ioctl_within_the_time_is_one_piece() -> None:
-    # The pin's return carries the text of the map's entry here, which is read of no other event.
+    # The return of the pin has the text of the entry of a map, which must be read for entries only.
     assert of(WHOLE) == [Piece(7, 10, 20, True, PARTS, {1 << 20: 1}, 1 << 28, 3)]
 
 
@@ -58,7 +58,7 @@ def test_a_time_that_begins_and_ends_in_the_ioctl() -> None:
     assert not piece.sure
     assert piece.parts == {
         REST: PartTime(1, 1),
-        "pinning": PartTime(1, 0),  # its call began before the time
+        "pinning": PartTime(1, 0),  # The call began before the interval.
         FAULT_IN: PartTime(2, 0),
         "page tables": PartTime(1, 1),
     }

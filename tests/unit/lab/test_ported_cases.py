@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every case of the kernel's iommu and vfio selftests has a test of the same name here, or stands below.
+"""Every case of the kernel's iommu and vfio selftests has a test of the same name, or is listed here with a reason.
 
 `iommufd lab selftest` runs the C programs themselves. A case that passes there and fails here is a fault of this tool.
 """

@@ -133,7 +133,7 @@ class TestFlushFunction:
             ([loop(0x1000, 4096), loop(0x2000, 4096)], [(0x1000, 4096), (0x2000, 4096)]),
             ([loop(0x1000, 4096)], [(0x1000, 4096)]),  # a page is skipped
             ([loop(0x1000, 64)], [(0x1000, 64)]),  # the length is cut
-            ([loop(0x0, 0x8000)], [(0x1000, 8192)]),  # rounded to more than was asked for
+            ([loop(0x0, 0x8000)], [(0x1000, 8192)]),  # The range is rounded up.
             ([loop(0x1000, 4096), loop(0x1000, 8192)], [(0x1000, 4096), (0x2000, 4096)]),  # a page twice
             ([loop(0x1000, 8192), loop(0x1000, 8192, symbol="clflush_cache_range_opt")], [(0x1000, 8192)]),
             ([loop(0x1000, 8192, tid=7)], [(0x1000, 8192)]),  # by a kernel thread
