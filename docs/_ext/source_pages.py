@@ -6,9 +6,10 @@ imported from ``iommufd_py``, others from its room.
 """
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 
 def mended(body: str, documented: list[str]) -> str:
@@ -22,12 +23,12 @@ def mended(body: str, documented: list[str]) -> str:
     return re.sub(r"#(?P<name>iommufd_py\.[\w.]+)", target, body)
 
 
-def _mend(app: Sphinx, page: str, template: str, context: dict[str, Any], document: object) -> None:
+def _mend(app: "Sphinx", page: str, template: str, context: dict[str, Any], document: object) -> None:
     if page.startswith("_modules/") and "body" in context:
         context["body"] = mended(context["body"], list(app.env.domains.python_domain.objects))
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: "Sphinx") -> dict[str, bool]:
     """Connect to the writer of pages."""
     app.connect("html-page-context", _mend)
     return {"parallel_read_safe": True}
