@@ -22,6 +22,7 @@ extensions = [
     "directives",
     "docstrings",
     "command_pages",
+    "source_pages",
 ]
 # A double hyphen is an option.
 smartquotes = False

@@ -36,6 +36,9 @@ def steps(text: str) -> Iterator[tuple[str, str]]:
     """Yield each command line of an example with its expected output."""
     for block in text.split("\n$ ")[1:]:
         command, _, output = block.partition("\n")
+        while command.endswith("\\"):
+            more, _, output = output.partition("\n")
+            command += f"\n{more}"
         yield command, output
 
 

@@ -44,5 +44,11 @@ def description(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _literally(text: str) -> str:
-    """A help text is no reStructuredText: a star in it is a star, and a word between backticks is code."""
-    return text if text.startswith(".. ") else re.sub(r"`([^`]+)`", r"``\1``", text.replace("*", r"\*"))
+    """Return a help text as reStructuredText: a star is a star, and an option or a word between backticks is code."""
+    if text.startswith(".. "):
+        return text
+    pieces = re.split(r"`([^`]+)`", text.replace("*", r"\*"))
+    # Without this a browser breaks a line inside an option, after its hyphens.
+    pieces[::2] = (re.sub(r"(?<![\w-])(--[a-z][a-z0-9-]*[a-z0-9])", r"``\1``", prose) for prose in pieces[::2])
+    pieces[1::2] = (f"``{code}``" for code in pieces[1::2])
+    return "".join(pieces)

@@ -19,12 +19,10 @@ with Iommufd() as iommufd:
     parent = device.alloc_hwpt(ioas, flags=HwptAllocFlags.NEST_PARENT)
     device.attach(device.alloc_nested(parent, hwpt_data(), fault_queue=queue))
 
-    device.trigger_fault(
-        0xDEAD_B000, PageFaultPermission.WRITE
-    )  # a real device needs no trigger
+    # A real device needs no trigger.
+    device.trigger_fault(0xDEAD_B000, PageFaultPermission.WRITE)
     for fault in queue.read(timeout=5):
-        print(
-            f"device {fault.dev_id} wants to {fault.permission.name} at {fault.address:#x}"
-        )
+        wish = f"{fault.permission.name} at {fault.address:#x}"
+        print(f"device {fault.dev_id} wants to {wish}")
         queue.respond(fault, PageResponse.INVALID)
     print("pending:", len(queue.read(timeout=0)))

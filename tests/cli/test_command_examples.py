@@ -37,3 +37,11 @@ def test_a_wrong_output_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(command_examples, "DIRECTORY", tmp_path)
     with pytest.raises(AssertionError, match="echo three"):
         command_examples.check("lie", tmp_path)
+
+
+def test_a_command_continues_on_the_next_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "long.console").write_text(
+        "# on: any machine\n$ echo one \\\n    two; \\\n    echo three\none two\nthree\n"
+    )
+    monkeypatch.setattr(command_examples, "DIRECTORY", tmp_path)
+    command_examples.check("long", tmp_path)

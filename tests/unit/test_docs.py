@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "docs/_ext"))
 import help_text  # noqa: E402
 import house  # noqa: E402
 import reference  # noqa: E402
+import source_pages  # noqa: E402
 from iommufd_py.cli.main import _COMMANDS, iommufd  # noqa: E402
 
 from iommufd_py import api  # noqa: E402
@@ -126,9 +127,22 @@ def test_the_reference_shows_defaults_and_ranges() -> None:
 
 
 def test_examples_of_a_help_text_are_code() -> None:
-    lines = ["Stars * stay, `words` are code.", "", "| Examples:", "|   iommufd info", "", "The end."]
+    lines = [
+        "Stars * stay, `words --x` and --all-options are code.",
+        "",
+        "| Examples:",
+        "|   iommufd info",
+        "",
+        "The end.",
+    ]
     code = ["Examples:", "", ".. code-block:: sh", "", "   iommufd info"]
-    assert list(help_text.description(lines)) == [r"Stars \* stay, ``words`` are code.", "", *code, "", "The end."]
+    assert list(help_text.description(lines)) == [
+        r"Stars \* stay, ``words --x`` and ``--all-options`` are code.",
+        "",
+        *code,
+        "",
+        "The end.",
+    ]
 
 
 def test_headings_have_the_whole_command() -> None:
@@ -151,6 +165,13 @@ def test_attributes_of_a_docstring_are_found() -> None:
     text += "Attributes:\n    one: is: it.\n        more: text\n    two (int): 2.\n\nMore:\n    x: y"
     assert reference.attributes_in(text) == ["one", "two"]
     assert reference.attributes_in("None of them.") == []
+
+
+def test_links_from_the_source_go_to_what_is_documented() -> None:
+    documented = ["iommufd_py.mock.check_refs", "iommufd_py.MockDevice", "iommufd_py.vtd.CAP", "iommufd_py.amd.CAP"]
+    body = '<a href="room.html#iommufd_py.check_refs"> <a href="api.html#iommufd_py.MockDevice"> #iommufd_py.CAP'
+    mended = body.replace("#iommufd_py.check_refs", "#iommufd_py.mock.check_refs")
+    assert source_pages.mended(body, documented) == mended
 
 
 def files_named_in(text: str) -> set[str]:
