@@ -98,9 +98,11 @@ def build_kernel(variant: Any, series: str | None, arch: Any, debug: bool, sourc
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def list_kernels(as_json: bool) -> None:
     """List the kernels in the cache."""
-    from iommufd_py.lab.cache import kernels
+    from iommufd_py.lab.cache import kernels, unusable
 
     found = kernels()
+    for directory in unusable():
+        note(f"{directory} holds no kernel of this version of the tool; 'iommufd lab kernel prune --all' removes it")
     if as_json:
         emit_json({"schema": "iommufd-lab-kernels/1", "kernels": [one.as_dict() for one in found]})
         return

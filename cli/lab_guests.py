@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`iommufd lab up|down|list`: warm guests, and their use by `lab run`."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -66,6 +67,7 @@ def list_guests(as_json: bool) -> None:
     from iommufd_py.lab.warm.guests import warm_guests
 
     guests = warm_guests()
+    _name_damaged_records()
     if as_json:
         emit_json({"schema": "iommufd-lab-guests/1", "guests": [asdict(guest) for guest in guests]})
         return
@@ -74,6 +76,17 @@ def list_guests(as_json: bool) -> None:
         for one in guests
     ]
     emit_table(("guest", "kernel", "machine", "ends with"), rows)
+
+
+def _name_damaged_records() -> None:
+    from iommufd_py.lab.warm.guests import damaged_records
+
+    for directory in damaged_records():
+        where = shlex.quote(str(directory))
+        note(
+            f'the record of the guest {directory.name} is damaged: end it with "pkill -f -- {where}" if it runs, then '
+            f'remove its files with "rm -r {where}"'
+        )
 
 
 def run_warm(

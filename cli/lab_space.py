@@ -29,15 +29,17 @@ def prune_kernels(context: click.Context, keep: int, everything: bool, dry_run: 
       iommufd lab kernel prune --dry-run
       iommufd lab kernel prune
     """
-    from iommufd_py.lab import space
+    from iommufd_py.lab import cache, space
 
     refuse_ignored(context, "keep", everything, "--all keeps none")
     kernels = space.superseded_kernels(0 if everything else keep)
     builds = space.build_directories() if everything else []
-    _report([*(kernel.directory for kernel in kernels), *builds], dry_run)
+    unusable = cache.unusable() if everything else []
+    directories = [*(kernel.directory for kernel in kernels), *unusable]
+    _report([*directories, *builds], dry_run)
     if dry_run:
         return
-    space.remove_kernels(kernels)
+    space.remove_directories(directories)
     for directory in builds:
         space.remove_build_directory(directory)
 

@@ -13,6 +13,7 @@ from typing import Literal, Self, get_args
 
 from iommufd_py.lab import paths
 from iommufd_py.lab.config import Arch, Configuration, parse_config
+from iommufd_py.lab.records import is_text, read_object, record_of
 
 Variant = Literal["stock", "patched", "patched-refined"]
 
@@ -101,17 +102,25 @@ class Kernel:
 
     @classmethod
     def load(cls, directory: Path) -> Self | None:
-        """Return the kernel in *directory*. Return None if another version of this tool wrote it."""
-        meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
-        if meta.get("schema") != _SCHEMA:
+        """Return the kernel in *directory*; None if another version of this tool wrote it, or if it is damaged."""
+        meta = read_object(directory / "meta.json")
+        recipe = record_of(meta.get("recipe"), Recipe)
+        release, built_at = meta.get("release"), meta.get("built_at")
+        if meta.get("schema") != _SCHEMA or recipe is None or not is_text(release) or not is_text(built_at):
             return None
-        return cls(directory, Recipe(**meta["recipe"]), meta["release"], meta["built_at"])
+        return cls(directory, recipe, str(release), str(built_at))
 
 
 def kernels() -> list[Kernel]:
     """Return the finished kernels, the last built first."""
     found = [Kernel.load(path.parent) for path in paths.kernels_dir().glob("[!.]*/meta.json")]
     return sorted((kernel for kernel in found if kernel is not None), key=lambda kernel: kernel.built_at, reverse=True)
+
+
+def unusable() -> list[Path]:
+    """Return the directories without a kernel of this version of the tool; a new build of the kernel replaces one."""
+    found = sorted(path.parent for path in paths.kernels_dir().glob("[!.]*/meta.json"))
+    return [directory for directory in found if Kernel.load(directory) is None]
 
 
 def find(recipe: Recipe) -> Kernel | None:

@@ -21,6 +21,7 @@ from iommufd_py.lab.apt import Archive, PrivateApt, mirror, system_archives
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.process import locked, run_tool
 from iommufd_py.lab.progress import Progress
+from iommufd_py.lab.records import is_text, read_object, record_of
 from iommufd_py.lab.source import require_space
 
 FIRMWARE = ("/usr/share/seabios", "/usr/share/qemu")
@@ -105,11 +106,12 @@ class Emulator:
 
     @classmethod
     def load(cls, directory: Path) -> Self | None:
-        """Return the emulator in *directory*. Return None if another version of this tool wrote it."""
-        meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
-        if meta.get("schema") != _SCHEMA:
+        """Return the emulator in *directory*. None if another version of this tool wrote it, or if it is damaged."""
+        meta = read_object(directory / "meta.json")
+        recipe = record_of(meta.get("recipe"), EmulatorRecipe)
+        if meta.get("schema") != _SCHEMA or recipe is None or not is_text(meta.get("built_at")):
             return None
-        return cls(directory, EmulatorRecipe(**meta["recipe"]), meta["built_at"])
+        return cls(directory, recipe, meta["built_at"])
 
 
 def _patches() -> list[Path]:

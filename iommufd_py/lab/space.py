@@ -71,10 +71,10 @@ def _line(kernel: Kernel) -> tuple[str, ...]:
     return kernel.name, kernel.recipe.series, own_tree
 
 
-def remove_kernels(kernels: Sequence[Kernel]) -> None:
-    """Remove kernels from the cache."""
-    for kernel in kernels:
-        shutil.rmtree(kernel.directory)
+def remove_directories(directories: Sequence[Path]) -> None:
+    """Remove directories of kernels from the cache."""
+    for directory in directories:
+        shutil.rmtree(directory)
 
 
 def build_directories() -> list[Path]:

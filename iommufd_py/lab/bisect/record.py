@@ -2,6 +2,7 @@
 """The verdicts of a bisection in a file, so that the same command continues after an interruption."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal
 
 from iommufd_py.base.files import write_file
 from iommufd_py.lab.bisect.trial import Trial, Verdict
+from iommufd_py.lab.errors import LabError
 
 Guest = Literal["native", "vm"]
 
@@ -26,10 +28,16 @@ class Record:
         self.guest: Guest = "native"
         self._trials: dict[str, Trial] = {}
         if file.exists():
-            document = json.loads(file.read_text(encoding="utf-8"))
-            self.guest = document["guest"]
-            for one in document["trials"]:
-                self._trials[one["commit"]] = Trial(**(one | {"verdict": Verdict(one["verdict"])}))
+            try:
+                document = json.loads(file.read_text(encoding="utf-8"))
+                self.guest = document["guest"]
+                for one in document["trials"]:
+                    self._trials[one["commit"]] = Trial(**(one | {"verdict": Verdict(one["verdict"])}))
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                raise LabError(
+                    f"{file}, the record of an earlier bisection, is damaged: remove it to begin anew with "
+                    f"'rm {shlex.quote(str(file))}'"
+                ) from None
 
     @property
     def trials(self) -> Sequence[Trial]:

@@ -12,6 +12,7 @@ from typing import Self
 
 from iommufd_py.lab import paths
 from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.records import read_object, record_of
 
 _RECORD = "guest.json"
 _DOWN_SECONDS = 20
@@ -80,10 +81,10 @@ class WarmGuest:
         unfinished.rename(self.directory / _RECORD)
 
     @classmethod
-    def load(cls, directory: Path) -> Self:
-        """Read the record in *directory*."""
-        fields = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
-        return cls(**fields | {"shares": tuple(fields["shares"])})
+    def load(cls, directory: Path) -> Self | None:
+        """Read the record in *directory*; None if it is damaged."""
+        found = record_of(read_object(directory / _RECORD), cls)
+        return found if found is not None and found.name == directory.name else None
 
     def fits(self, kernel: Path, machine: str, python: str, directories: list[Path]) -> bool:
         """Whether this guest can run a command for this kernel and machine that writes to *directories*."""
@@ -122,8 +123,16 @@ def warm_guests() -> list[WarmGuest]:
     found = []
     for record in sorted(paths.guests_dir().glob(f"*/{_RECORD}")):
         guest = WarmGuest.load(record.parent)
+        if guest is None:
+            continue  # its guest may still run
         if guest.alive:
             found.append(guest)
         else:
             shutil.rmtree(guest.directory, ignore_errors=True)
     return found
+
+
+def damaged_records() -> list[Path]:
+    """Return the directories of guests whose record is damaged, so that nobody knows whether they run."""
+    found = sorted(record.parent for record in paths.guests_dir().glob(f"*/{_RECORD}"))
+    return [directory for directory in found if WarmGuest.load(directory) is None]

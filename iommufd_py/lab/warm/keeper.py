@@ -109,7 +109,10 @@ def _await_ready(directory: Path, keeper: "subprocess.Popen[bytes]") -> WarmGues
     while time.monotonic() < deadline:
         ended = keeper.poll() is not None
         if (directory / "spool" / "ready").exists() and not ended:
-            return WarmGuest.load(directory)
+            guest = WarmGuest.load(directory)
+            if guest is None:
+                raise LabError(f"the record of the guest in {directory} was damaged since it started")
+            return guest
         if ended:
             said = (directory / "keeper.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
             raise LabError(f"the guest did not start: {said[-1] if said else 'it printed nothing'}")
