@@ -25,7 +25,8 @@ def mended(body: str, documented: list[str]) -> str:
 
 def _mend(app: "Sphinx", page: str, template: str, context: dict[str, Any], document: object) -> None:
     if page.startswith("_modules/") and "body" in context:
-        context["body"] = mended(context["body"], list(app.env.domains.python_domain.objects))
+        objects = app.env.domains.python_domain.objects.items()
+        context["body"] = mended(context["body"], [name for name, entry in objects if not entry.aliased])
 
 
 def setup(app: "Sphinx") -> dict[str, bool]:
