@@ -18,7 +18,8 @@ from iommufd_py.host.tracefs import NoSymbolError, Trace
 _ALL_PARTS: Mapping[str, tuple[str, ...]] = {
     FAULT_IN: ("handle_mm_fault", "memfd_alloc_folio"),
     ZEROING: ("folio_zero_user", "clear_huge_page"),
-    **PARTS,
+    # iommu_map() calls iommu_map_nosync(): probes on both cost twice as much and tell no more.
+    **{part: tuple(one for one in functions if one != "iommu_map_nosync") for part, functions in PARTS.items()},
 }
 PART_NAMES = tuple(_ALL_PARTS)
 """The parts of an ioctl's time, in the order of a map."""

@@ -99,7 +99,7 @@ def test_wrong_processes(cli: Cli, pid: str, status: int, message: str) -> None:
 def test_parts_of_a_map_and_its_unmap(cli: Cli, program: Path) -> None:
     need_tracing()
     with foreign.running(program, "mock", "map:4", "sleep", "unmap", "again:1000000") as process:
-        done = cli("explain", "--pid", str(process.pid), "--seconds", "2", "--json")
+        done = cli("explain", "--pid", str(process.pid), "--seconds", "5", "--json")
     assert done.returncode == 0, done.stderr
     assert nothing_is_left()
     watched = json.loads(done.stdout)["watched"]
@@ -148,7 +148,7 @@ def test_ctrl_c_shows_what_was_seen(program: Path) -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as explaining:
             assert explaining.stderr
             assert explaining.stderr.readline().startswith("watching process ")
-            time.sleep(1)
+            time.sleep(5)
             explaining.send_signal(signal.SIGINT)
             output, errors = explaining.communicate(timeout=patience(60))
     assert (explaining.returncode, errors) == (130, "")

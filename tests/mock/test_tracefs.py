@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+import contextlib
 import math
 import os
 import signal
@@ -83,7 +84,12 @@ def test_lost_events_are_an_error(trace: Trace) -> None:
 
 def test_a_full_buffer_keeps_the_oldest_events_and_knows_their_end() -> None:
     need_tracing()
-    with Trace("mono_raw", 1 << 16, keep_oldest=True) as trace:
+    cpus = os.sched_getaffinity(0)
+    with contextlib.ExitStack() as stack:
+        # Each CPU has a buffer.
+        os.sched_setaffinity(0, {min(cpus)})
+        stack.callback(os.sched_setaffinity, 0, cpus)
+        trace = stack.enter_context(Trace("mono_raw", 1 << 16, keep_oldest=True))
         name = trace.probe(SYMBOL)
         trace.follow({os.getpid()})
         trace.clear()

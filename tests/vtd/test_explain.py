@@ -52,7 +52,7 @@ def test_state_of_a_device_and_its_page_table(cli: Cli, program: Path, bdf: str)
 def test_parts_of_a_map_for_a_device(cli: Cli, program: Path, bdf: str) -> None:
     steps = ("map:2", "sleep", "unmap", "file:2", "unmap", "again:1000000")
     with foreign.running(program, str(find_cdev(bdf)), *steps) as process:
-        done = cli("explain", "--pid", str(process.pid), "--seconds", "5", "--json")
+        done = cli("explain", "--pid", str(process.pid), "--seconds", "10", "--json")
     assert done.returncode == 0, done.stderr
     watched = json.loads(done.stdout)["watched"]
     whole = [
@@ -79,14 +79,14 @@ def test_a_type1_container(cli: Cli, bdf: str) -> None:
         try:
             assert process.stdout
             assert process.stdout.readline() == "waiting\n"
-            done = cli("explain", "--pid", str(process.pid), "--seconds", "3", "--json")
+            done = cli("explain", "--pid", str(process.pid), "--seconds", "10", "--json")
         finally:
             process.kill()
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     kinds = {one["kind"] for one in document["process"]["descriptors"]}
     assert {"VFIO container", "VFIO group"} <= kinds
-    assert [one["bdf"] for one in document["process"]["devices"]] == [bdf]
+    assert bdf in [one["bdf"] for one in document["process"]["devices"]]
     maps = [one for one in document["watched"]["ioctls"] if one["ioctl"] == "VFIO_IOMMU_MAP_DMA" and one["returned"]]
     assert maps
     assert {(one["iova"], one["length"], one["result"]) for one in maps} == {(0x10000000, 64 << 10, 0)}
