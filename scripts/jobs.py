@@ -224,13 +224,10 @@ _UNPROVEN = frozenset(
         "fleet",
         "lab",
         "native-debug",
-        "native-debug-validate",
         "vtd-devices",
         "vtd-interrupt",
         "vtd-programs",
         "vtd-patched",
-        "incoherent-evicting",
-        "mutants",
         "selftest-7.2",
     }
 )
