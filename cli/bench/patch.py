@@ -127,7 +127,8 @@ def patch(
     if len(set(names)) < len(names):
         raise click.UsageError("--kernels names a kernel twice: 'bench calibrate' compares a kernel with itself")
     rows = list(arguments) or shlex.split(_NATIVE_PROFILE if native else _PROFILE)
-    _check_rows(context, rows)
+    has_values = is_given(_checked_rows(context, rows), "values")
+    refuse_ignored(context, "seconds", has_values, "--values after -- gives the number of samples")
     make_directory(results)
     for kernel in names:
         if kernel in get_args(KernelVariant):
@@ -135,7 +136,7 @@ def patch(
     prefix, variants = _variants(native, coherent, names)
     place = ["--native", "--memory", _NATIVE_MEMORY] if native else [f"--{prefix}"]
     device = ["mock"] if native else [TEST_DEVICES[0], "--bind"]
-    rows += ["--silent", "--processes", str(processes), "--seconds", str(seconds)]
+    rows += ["--silent", "--processes", str(processes), *([] if has_values else ["--seconds", str(seconds)])]
 
     def command(variant: Variant, file: Path) -> list[str]:
         boot = ["lab", "run", *place, "--kernel", variant.kernel, "--rw", str(results)]
@@ -163,8 +164,8 @@ def patch(
     write_html(results / f"{prefix}.html", measured, comparisons)
 
 
-def _check_rows(context: click.Context, arguments: list[str]) -> None:
-    """Refuse wrong options of `bench run` before the first boot, and list the omitted combinations once."""
+def _checked_rows(context: click.Context, arguments: list[str]) -> click.Context:
+    """Return the options of `bench run`, or refuse wrong ones before the first boot. List omitted combinations once."""
     for argument in arguments:
         if argument.partition("=")[0] in _OWN:
             raise click.UsageError(f"{argument} after -- is an option that this command sets itself")
@@ -175,6 +176,7 @@ def _check_rows(context: click.Context, arguments: list[str]) -> None:
             raise click.UsageError(f"{name} after -- is an option that this command sets itself")
     refuse_ignored_axes(rows)
     chosen_points(rows.params)
+    return rows
 
 
 def _variants(native: bool, coherent: bool, kernels: list[str]) -> tuple[str, list[Variant]]:

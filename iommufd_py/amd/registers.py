@@ -6,7 +6,9 @@ Feature Register" and "MMIO Offset 01A0h IOMMU Extended Feature 2 Register"; FEA
 drivers/iommu/amd/amd_iommu_types.h.
 """
 
+import re
 from dataclasses import dataclass
+from typing import Self
 
 from iommufd_py.base.register import Field
 
@@ -67,13 +69,24 @@ _BY_NAME = {field.name: field for field in EFR}
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """The Extended Feature Register and the values that its fields encode.
+    """The Extended Feature Registers and the values that the fields of the first one encode.
 
     Attributes:
-        efr: the register.
+        efr: the Extended Feature Register.
+        efr2: the Extended Feature 2 Register; 0 if unknown.
     """
 
     efr: int
+    efr2: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the registers from the sysfs attribute ``amd-iommu/features``; None for text in another form.
+
+        The second register may be missing. Source: amd_iommu_show_features() in drivers/iommu/amd/init.c.
+        """
+        match = re.fullmatch(r"([0-9a-f]{1,16})(?::([0-9a-f]{1,16}))?", text.strip())
+        return cls(int(match[1], 16), int(match[2] or "0", 16)) if match else None
 
     def __getitem__(self, name: str) -> int:
         """Return the field *name*. Raise KeyError if the register has no such field."""

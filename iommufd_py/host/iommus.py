@@ -57,8 +57,7 @@ def iommus() -> tuple[Iommu, ...]:
 def _other(path: Path) -> Iommu:
     registers = {one.name: attribute_text(one) for one in entries(path / "amd-iommu")}
     kind = _kind(path)
-    # "%llx", without 0x: amd_iommu_show_features() in drivers/iommu/amd/init.c.
-    features = Features(int(registers["features"], 16)) if registers.get("features") else None
+    features = Features.parse(registers.get("features") or "")
     return Iommu(
         name=path.name,
         kind=kind,

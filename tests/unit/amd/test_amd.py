@@ -73,3 +73,18 @@ def test_the_claim_of_v2_is_said_to_be_one() -> None:
     assert flushes_of_amd(TableFormat.V1).coherency_evidence.endswith("(predicted)")
     assert flushes_of_amd(TableFormat.V1, False).data_page_flush is True
     assert v1.page_table_flush is False
+
+
+@pytest.mark.parametrize(
+    ("text", "features"),
+    [
+        ("29d3:0\n", QEMU),
+        ("58f77ef22294ade:8000000000000001", Features(ZEN2.efr, 0x8000000000000001)),
+        ("29d3", QEMU),
+        ("", None),
+        ("0x29d3:0", None),
+        ("not known", None),
+    ],
+)
+def test_the_registers_in_sysfs(text: str, features: Features | None) -> None:
+    assert Features.parse(text) == features
