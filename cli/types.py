@@ -14,9 +14,9 @@ from click.shell_completion import CompletionItem
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.pci_address import MOCK, normalize_bdf
+from iommufd_py.base.shown import shown
 from iommufd_py.base.units import parse_iova, parse_size
 
-_SHOWN_CHARACTERS = 40
 # A number with more digits is out of every range. Python refuses to convert thousands of digits.
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 _DECIMAL = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})(e[+-]?[0-9]{1,4})?", re.IGNORECASE)
@@ -79,7 +79,7 @@ class _Bdf(ParamType[str]):
         except DeviceError:
             mock = f", or {MOCK}" if self._or_mock else ""
             self.fail(
-                f"{_short(text)} is not a PCI address: write domain:bus:device.function, as in 0000:3b:00.0{mock}",
+                f"{shown(text)} is not a PCI address: write domain:bus:device.function, as in 0000:3b:00.0{mock}",
                 param,
                 ctx,
             )
@@ -113,7 +113,7 @@ class Whole(click.IntRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Convert the text, and check the range."""
         if isinstance(value, str) and not _WHOLE.fullmatch(value):
-            self.fail(f"{_short(value)} is not a whole number", param, ctx)
+            self.fail(f"{shown(value)} is not a whole number", param, ctx)
         number: int = super().convert(value, param, ctx)
         return number
 
@@ -124,10 +124,10 @@ class FiniteFloat(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Convert the text, and refuse ``nan`` and infinite numbers."""
         if isinstance(value, str) and not _DECIMAL.fullmatch(value):
-            self.fail(f"{_short(value)} is not a number", param, ctx)
+            self.fail(f"{shown(value)} is not a number", param, ctx)
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{_short(value)} is not a finite number", param, ctx)
+            self.fail(f"{shown(value)} is not a finite number", param, ctx)
         return number
 
 
@@ -141,7 +141,7 @@ class Name(ParamType[str]):
         if not value.strip():
             self.fail("the name is empty", param, ctx)
         if not value.isprintable():
-            self.fail(f"{_short(value)} contains a control character", param, ctx)
+            self.fail(f"{shown(value)} contains a control character", param, ctx)
         return str(value)
 
 
@@ -152,12 +152,7 @@ class _VfToken(ParamType[UUID]):
         try:
             return value if isinstance(value, UUID) else UUID(value)
         except ValueError:
-            self.fail(f"{_short(value)} is not a UUID, as uuidgen prints it", param, ctx)
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}...")
+            self.fail(f"{shown(value)} is not a UUID, as uuidgen prints it", param, ctx)
 
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -21,6 +21,7 @@ _JUNK = st.one_of(
     st.complex_numbers(),
     st.just(object()),
     st.just(int),
+    st.just([10**5000]),
 )
 
 
@@ -28,7 +29,8 @@ def _junk_but(*kinds: type) -> st.SearchStrategy[Any]:
     return _JUNK.filter(lambda value: not isinstance(value, kinds))
 
 
-_OUT_OF_64_BITS = st.integers(max_value=-1) | st.integers(min_value=1 << 64)
+# Python writes no number with thousands of digits, so not every message can.
+_OUT_OF_64_BITS = st.integers(max_value=-1) | st.integers(min_value=1 << 64) | st.sampled_from([10**5000, -(10**5000)])
 ADDRESS = _junk_but() | st.booleans() | _OUT_OF_64_BITS
 """Wrong values for a field of 64 bits: an address, a length."""
 INT32 = ADDRESS | st.integers(min_value=1 << 32, max_value=(1 << 64) - 1)
@@ -74,7 +76,7 @@ def _hold_one(case: Case, name: str, strategy: st.SearchStrategy[Any], examples:
             case.call(**{**case.right, name: value})
         except (ToolError, IommufdError) as refusal:
             text = str(refusal)
-            assert text
+            assert 0 < len(text) < 1000
             assert "\n" not in text
         else:
             raise AssertionError(f"{case}({name}={value!r}) was accepted")

@@ -12,6 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError
+from iommufd_py.base.shown import shown, shown_number
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 # A rule takes the name of the argument, for the message, and its value. It returns the value for the function.
@@ -19,8 +20,8 @@ _Rule = Callable[[str, Any], Any]
 # The rules of the positional parameters with their labels, the rule of ``*parameters``, and the rules by name.
 _Rules = tuple[list[tuple[str, _Rule]], tuple[str, _Rule] | None, dict[str, tuple[str, _Rule]]]
 _BUFFERS = (bytes, bytearray, memoryview)
-# A message shows at most so many characters of a wrong value.
-_SHOWN_CHARACTERS = 60
+# No field of an ioctl holds such a number. A message with more precise limits is for a number below, which it can show.
+_OUT_OF_REACH = 1 << 128
 
 
 def checked(function: _Function) -> _Function:
@@ -78,7 +79,9 @@ def check_integer(label: str, value: Any, lowest: int = 0, highest: int = (1 << 
     """
     number = _integer(label, value)
     if not lowest <= number <= highest:
-        raise ArgumentValueError(f"{label} must be from {_number(lowest)} to {_number(highest)}, not {_number(number)}")
+        raise ArgumentValueError(
+            f"{label} must be from {shown_number(lowest)} to {shown_number(highest)}, not {shown_number(number)}"
+        )
     return number
 
 
@@ -93,7 +96,7 @@ def milliseconds(label: str, timeout: Any) -> int | None:
         return None
     seconds = _float(label, timeout)
     if math.isnan(seconds) or seconds < 0:
-        raise ArgumentValueError(f"{label} must be 0 or more seconds, not {timeout!r}")
+        raise ArgumentValueError(f"{label} must be 0 or more seconds, not {shown(timeout)}")
     # poll() takes a signed 32-bit number, which is 24 days. A longer timeout makes no difference.
     return math.ceil(min(seconds * 1000, float((1 << 31) - 1)))
 
@@ -134,20 +137,24 @@ def _rule(annotation: Any) -> _Rule:
 
 
 def _integer(label: str, value: Any) -> int:
-    if type(value) is int:
+    if type(value) is int and -_OUT_OF_REACH < value < _OUT_OF_REACH:
         return value
     if not isinstance(value, bool):
         try:
-            return value if isinstance(value, int) else operator.index(value)
+            number = value if isinstance(value, int) else operator.index(value)
         except TypeError:
             pass
-    raise ArgumentTypeError(f"{label} must be an integer, not {_shown(value)}")
+        else:
+            if -_OUT_OF_REACH < number < _OUT_OF_REACH:
+                return number
+            raise ArgumentValueError(f"{label} must fit in 64 bits, not {shown(number)}")
+    raise ArgumentTypeError(f"{label} must be an integer, not {shown(value)}")
 
 
 def _float(label: str, value: Any) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value
-    raise ArgumentTypeError(f"{label} must be a number, not {_shown(value)}")
+    raise ArgumentTypeError(f"{label} must be a number, not {shown(value)}")
 
 
 def _anything(label: str, value: Any) -> Any:
@@ -158,7 +165,7 @@ def _instance(kind: type | tuple[type, ...], expected: str) -> _Rule:
     def rule(label: str, value: Any) -> Any:
         if isinstance(value, kind):
             return value
-        raise ArgumentTypeError(f"{label} must be {expected}, not {_shown(value)}")
+        raise ArgumentTypeError(f"{label} must be {expected}, not {shown(value)}")
 
     return rule
 
@@ -173,14 +180,14 @@ def _member(kind: type[Enum]) -> _Rule:
             return value
         # A member of another enumeration is a mistake, although it is also a str or an int.
         if base is None or isinstance(value, (Enum, bool)) or not isinstance(value, base):
-            raise ArgumentTypeError(f"{label} must be {expected}, not {_shown(value)}")
+            raise ArgumentTypeError(f"{label} must be {expected}, not {shown(value)}")
         try:
             # IntFlag would read a negative number as all flags except some.
             if base is int and issubclass(kind, IntFlag) and int(value) < 0:
                 raise ValueError
             return kind(value)
         except ValueError:
-            raise ArgumentValueError(f"{label} must be one of {members}, not {_shown(value)}") from None
+            raise ArgumentValueError(f"{label} must be one of {members}, not {shown(value)}") from None
 
     return rule
 
@@ -202,7 +209,7 @@ def _any_of(annotation: Any) -> _Rule:
         if refusal is not None:
             raise refusal
         names = " or ".join("None" if one is NoneType else getattr(one, "__name__", str(one)) for one in alternatives)
-        raise ArgumentTypeError(f"{label} must be {_with_article(names)}, not {_shown(value)}")
+        raise ArgumentTypeError(f"{label} must be {_with_article(names)}, not {shown(value)}")
 
     return rule
 
@@ -210,13 +217,3 @@ def _any_of(annotation: Any) -> _Rule:
 def _with_article(name: str) -> str:
     name = {"int": "integer", "str": "string"}.get(name, name)
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
-
-
-def _number(value: int) -> str:
-    return hex(value) if abs(value) >= 1 << 16 else str(value)
-
-
-def _shown(value: Any) -> str:
-    text = f"{value!r}"
-    shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
-    return shown if isinstance(value, (str, bytes, int, float, NoneType)) else f"the {type(value).__name__} {shown}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from iommufd_py.base.arguments import check_fields, check_integer, checked
 from iommufd_py.base.errors import ArgumentValueError
+from iommufd_py.base.shown import shown_number
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -20,7 +21,8 @@ class IovaRange:
             check_integer("IovaRange(): last", self.last)
         if not 0 <= self.start <= self.last < 1 << 64:
             raise ArgumentValueError(
-                f"{self.start:#x} to {self.last:#x} is not an IOVA range: it must be ascending and inside 64 bits"
+                f"{shown_number(self.start)} to {shown_number(self.last)} is not an IOVA range: it must be ascending "
+                "and inside 64 bits"
             )
 
     @property

@@ -4,7 +4,8 @@
 import re
 from pathlib import Path
 
-from iommufd_py.base.errors import DeviceError
+from iommufd_py.base.errors import ArgumentTypeError, DeviceError
+from iommufd_py.base.shown import shown
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
 
@@ -21,9 +22,12 @@ def normalize_bdf(text: str) -> str:
 
     Raises:
         DeviceError: *text* is not a PCI address.
+        ArgumentTypeError: it is no text.
     """
+    if not isinstance(text, str):
+        raise ArgumentTypeError(f"a PCI address must be a string, not {shown(text)}")
     match = _BDF.fullmatch(text)
     if match is None:
-        raise DeviceError(f"{text!r} is not a PCI address: write domain:bus:device.function, as in 0000:3b:00.0")
+        raise DeviceError(f"{shown(text)} is not a PCI address: write domain:bus:device.function, as in 0000:3b:00.0")
     domain, bus, slot, function = match.groups()
     return f"{int(domain or '0', 16):04x}:{bus}:{slot}.{function}".lower()

@@ -3,6 +3,8 @@
 
 import re
 
+from iommufd_py.base.shown import shown
+
 # The base page of the IOMMU page tables and of the figures "per 4K page"; not necessarily the CPU's page size.
 PAGE_BYTES = 4096
 
@@ -25,15 +27,11 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{_shown(text)} is not a size: write bytes, or a number with K, M, G or T")
+        raise ValueError(f"{shown(text)} is not a size: write bytes, or a number with K, M, G or T")
     size = int(match[1], 0 if match[1].lower().startswith("0x") else 10) * _SUFFIXES[match[2].upper()]
     if size == 0:
-        raise ValueError(f"{_shown(text)} is zero: a size must be at least one byte")
+        raise ValueError(f"{shown(text)} is zero: a size must be at least one byte")
     return size
-
-
-def _shown(text: str) -> str:
-    return repr(text) if len(text) <= _SHOWN_CHARACTERS else repr(f"{text[:_SHOWN_CHARACTERS]}...")
 
 
 def format_size(size_bytes: int) -> str:
@@ -56,9 +54,9 @@ def parse_iova(text: str) -> int:
     try:
         iova = parse_size(text)
     except ValueError:
-        raise ValueError(f"{_shown(text)} is not an address: write it as in 0x100000000, 4096 or 4G") from None
+        raise ValueError(f"{shown(text)} is not an address: write it as in 0x100000000, 4096 or 4G") from None
     if iova >= 1 << 64:
-        raise ValueError(f"{_shown(text)} does not fit in 64 bits")
+        raise ValueError(f"{shown(text)} does not fit in 64 bits")
     return iova
 
 

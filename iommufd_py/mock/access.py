@@ -6,6 +6,7 @@ import sys
 
 from iommufd_py.base.arguments import check_integer, checked
 from iommufd_py.base.errors import ArgumentTypeError, ObjectNotFoundError
+from iommufd_py.base.shown import shown
 from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.resource import Resource
@@ -56,7 +57,7 @@ class MockAccess(Resource):
     def write(self, iova: int, data: bytes, *, slow_path: bool = False) -> None:
         """Write memory by IOVA."""
         if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise ArgumentTypeError(f"MockAccess.write(): data must be bytes, not {data!r}")
+            raise ArgumentTypeError(f"MockAccess.write(): data must be bytes, not {shown(data)}")
         slow = iommufd_test.ACCESS_RW_SLOW_PATH if slow_path else 0
         self._copy(iova, bytearray(data), iommufd_test.ACCESS_RW_WRITE | slow)
 

@@ -3,6 +3,7 @@
 
 from iommufd_py.base.arguments import check_integer
 from iommufd_py.base.errors import ArgumentValueError
+from iommufd_py.base.shown import shown_number
 from iommufd_py.objects.resource import Resource
 
 
@@ -23,4 +24,6 @@ class Mappable(Resource):
         if type(offset) is not int or type(length) is not int:
             offset, length = check_integer("offset", offset), check_integer("length", length)
         if offset < 0 or length < 0 or offset + length > self.length:
-            raise ArgumentValueError(f"{length} bytes from offset {offset} are not inside {self!r}")
+            raise ArgumentValueError(
+                f"{shown_number(length)} bytes from offset {shown_number(offset)} are not inside {self!r}"
+            )

@@ -5,11 +5,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from iommufd_py.base.arguments import check_integer
 from iommufd_py.base.iova import IovaRange
 from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.pci.functions import bound_driver
 
 _GROUPS = Path("/sys/kernel/iommu_groups")
+_MOST_GROUP = (1 << 31) - 1  # an int of the kernel
 # Drivers other than VFIO's that leave DMA to user space: those with driver_managed_dma in the kernel.
 _HARMLESS = ("pci-stub", "pcieport")
 
@@ -71,8 +73,13 @@ def _leaves_dma(driver: str) -> bool:
 
 
 def iommu_group(number: int) -> IommuGroup:
-    """Return the present state of a group."""
-    directory = _GROUPS / str(number)
+    """Return the present state of a group; one that does not exist has no devices.
+
+    Raises:
+        ArgumentTypeError: *number* is not an integer.
+        ArgumentValueError: no group has such a number.
+    """
+    directory = _GROUPS / str(check_integer("iommu_group(): number", number, highest=_MOST_GROUP))
     return IommuGroup(
         number=number,
         type=attribute_text(directory / "type"),

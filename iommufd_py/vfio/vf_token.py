@@ -7,6 +7,7 @@ Source: cc20d7999000 ("vfio/pci: Introduce VF token", v5.7).
 from uuid import UUID
 
 from iommufd_py.base.errors import ArgumentValueError
+from iommufd_py.base.shown import shown
 
 
 def parse_vf_token(token: UUID | str | None) -> UUID | None:
@@ -20,4 +21,4 @@ def parse_vf_token(token: UUID | str | None) -> UUID | None:
     try:
         return UUID(token)
     except ValueError:
-        raise ArgumentValueError(f"vf_token must be a UUID, as uuidgen prints it, not {token!r}") from None
+        raise ArgumentValueError(f"vf_token must be a UUID, as uuidgen prints it, not {shown(token)}") from None

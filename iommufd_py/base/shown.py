@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+"""Wrong values as messages show them: cut off, and whatever they are."""
+
+from types import NoneType
+
+_MOST_CHARACTERS = 40
+# A number from here on is an address or a length, which hexadecimal digits suit.
+_LARGE = 1 << 16
+
+
+def shown(value: object) -> str:
+    """Return a wrong value as a message shows it, with its type if the text does not tell that."""
+    text = shown_number(value) if type(value) is int else _cut(_representation(value))
+    if isinstance(value, str | bytes | int | float | NoneType):
+        return text
+    return f"the {type(value).__name__} {text}".rstrip()
+
+
+def shown_number(value: int) -> str:
+    """Return a number as a message shows it. Python writes no number with thousands of decimal digits."""
+    return _cut(hex(value)) if abs(value) >= _LARGE else str(value)
+
+
+def _representation(value: object) -> str:
+    if isinstance(value, str):
+        # The quotation mark at the end tells that nothing more is cut off.
+        return repr(str(value) if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}...")
+    try:
+        return repr(value)
+    except Exception:
+        # A class of the caller can fail here, and so does a list that holds a number of thousands of digits.
+        return ""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_CHARACTERS + len("'...'") else f"{text[:_MOST_CHARACTERS]}..."
