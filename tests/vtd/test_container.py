@@ -207,7 +207,7 @@ def test_group_and_cdev_exclude_each_other(container: Container, mode: Container
         with pytest.raises(DeviceError, match=r"group \d+ is in use: .*close that first"):
             Type1Container(bdf)
     else:
-        with Iommufd() as iommufd, pytest.raises(BusyError, match=r"in use, .* /dev/vfio/<group>"):
+        with Iommufd() as iommufd, pytest.raises(BusyError, match=r"in use, .*/dev/vfio/<group>"):
             VfioDevice(iommufd, bdf)
     assert container.device.config.read_int(0, 2)
 

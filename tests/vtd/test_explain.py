@@ -19,10 +19,9 @@ MIB = 1 << 20
 # Maps and unmaps in a type1 container, until it is killed.
 TYPE1 = """
 import sys, time
-from iommufd_py import ContainerMode, DmaBuffer
-from iommufd_py.vfio.modes import open_container
+from iommufd_py import ContainerMode, DmaBuffer, open_container
 
-with open_container(ContainerMode.TYPE1V2, sys.argv[1]) as container, DmaBuffer(64 << 10) as buffer:
+with open_container(ContainerMode.VFIO_TYPE1V2, sys.argv[1]) as container, DmaBuffer(64 << 10) as buffer:
     print("waiting", flush=True)
     while True:
         container.map(buffer, 0x10000000).close()
