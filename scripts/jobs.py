@@ -72,6 +72,7 @@ _NOT_NATIVE = " ".join(
         "iommufd_ioas/test_accesses",
         "iommufd_ioas/test_areas",
         "iommufd_ioas/test_hwpts",
+        "test_explain",
         "test_fault",
         "test_fixes",
         "test_flush_rules",
