@@ -85,16 +85,12 @@ def _node_of(device: Path) -> str:
 
 def _open_nodes(process: Path, mounts: frozenset[str]) -> Iterator[NodeId]:
     """Return the nodes on *mounts* that a process has open; none if it has ended or belongs to another user."""
-    try:
-        descriptors = os.listdir(process / "fd")
-    except OSError:
-        return
-    for descriptor in descriptors:
+    for descriptor, link in storage.open_links(process):
+        # Reading a link of /proc asks no other file system. Only a path can be a device node, not "pipe:[1]".
+        if not link.startswith("/"):
+            continue
         # If the process closes the descriptor in between, these calls fail, and the node is not open.
         with contextlib.suppress(OSError):
-            # Reading a link of /proc asks no other file system. Only a path can be a device node, not "pipe:[1]".
-            if not os.readlink(process / "fd" / descriptor).startswith("/"):
-                continue
             if _mount_id(process, descriptor) not in mounts:
                 continue
             status = os.stat(process / "fd" / descriptor)

@@ -96,6 +96,20 @@ def processes() -> list[Path]:
     return sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name))
 
 
+def open_links(process: Path) -> Iterator[tuple[str, str]]:
+    """Return number and link of each file that a process has open; none if it has ended or belongs to another user."""
+    try:
+        numbers = os.listdir(process / "fd")
+    except OSError:
+        return
+    for number in numbers:
+        try:
+            link = os.readlink(process / "fd" / number)
+        except OSError:  # The process has closed it in between.
+            continue
+        yield number, link
+
+
 def namespaces(kind: str) -> Iterator[tuple[Path, str]]:
     """Return a file and a name for every namespace of *kind*, except ours, that has a process."""
     try:

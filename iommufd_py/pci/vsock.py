@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from iommufd_py.base.sysfs import attribute_text, entries, target_name
-from iommufd_py.pci.storage import processes
+from iommufd_py.pci.storage import open_links, processes
 from iommufd_py.pci.use import Use, UseKind
 
 _DRIVER = "vmw_vsock_virtio_transport"
@@ -20,21 +20,14 @@ def vsock_uses(device: Path) -> Iterator[Use]:
     if not any(target_name(child / "driver") == _DRIVER for child in entries(device, "virtio*")):
         return
     for process in processes():
-        if any(_is_vsock(process / "fd" / name) for name in _descriptors(process)):
+        if any(_is_vsock(process / "fd" / number, link) for number, link in open_links(process)):
             name = attribute_text(process / "comm")
             yield Use(UseKind.PROCESS, f"{name} (process {process.name}) has a vsock socket to the host open")
 
 
-def _descriptors(process: Path) -> list[str]:
-    try:
-        return os.listdir(process / "fd")
-    except OSError:  # The process has ended, or belongs to another user.
-        return []
-
-
-def _is_vsock(descriptor: Path) -> bool:
-    with contextlib.suppress(OSError):  # The process has closed it in between.
-        # Read the attribute of sockets only. Other files may be on a file system that does not answer.
-        if os.readlink(descriptor).startswith("socket:"):
+def _is_vsock(descriptor: Path, link: str) -> bool:
+    # Read the attribute of sockets only. Other files may be on a file system that does not answer.
+    if link.startswith("socket:"):
+        with contextlib.suppress(OSError):  # The process has closed it in between.
             return os.getxattr(descriptor, _PROTOCOL).rstrip(b"\0") == _VSOCK
     return False
