@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 from click.shell_completion import get_completion_class
 from click_man.man import ManPage
+from iommufd_py.cli.commands import all_commands
 
 PROGRAM = "iommufd"
 
@@ -34,7 +35,7 @@ _VERBATIM = "\b"
 def write_shared_files(program: click.Group, version: str, directory: Path) -> list[Path]:
     """Write all files for *program* below *directory* and return their paths."""
     written = []
-    for context in commands(click.Context(program, info_name=PROGRAM, **program.context_settings)):
+    for context in all_commands(click.Context(program, info_name=PROGRAM, **program.context_settings)):
         path = directory / MAN / f"{context.command_path.replace(' ', '-')}.1"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(man_page(context, version))
@@ -47,16 +48,6 @@ def write_shared_files(program: click.Group, version: str, directory: Path) -> l
         path.write_text(shell_class(program, {}, PROGRAM, "_IOMMUFD_COMPLETE").source())
         written.append(path)
     return written
-
-
-def commands(context: click.Context) -> Iterator[click.Context]:
-    """Yield the context of a command, then those of all commands below it."""
-    yield context
-    if isinstance(context.command, click.Group):
-        for name in context.command.list_commands(context):
-            command = context.command.get_command(context, name)
-            if command is not None and not command.hidden:
-                yield from commands(click.Context(command, info_name=name, parent=context))
 
 
 def man_page(context: click.Context, version: str) -> str:
@@ -72,7 +63,7 @@ def man_page(context: click.Context, version: str) -> str:
     records = filter(None, (option.get_help_record(context) for option in options))
     page.options = [(names, _escape(text)) for names, text in records]
     if isinstance(command, click.Group):
-        below = [(one.info_name, one.command) for one in commands(context) if one.parent is context]
+        below = [(one.info_name, one.command) for one in all_commands(context) if one.parent is context]
         page.commands = [(name, _escape(_first_paragraph(command))) for name, command in below]
     # click-man ends the synopsis with the words of the command; there its name has spaces.
     return str(page).replace(f"\n.B {page.command}\n", f"\n.B {context.command_path}\n")

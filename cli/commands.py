@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The decorators of all commands. A command accepts an option with a value only once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -39,6 +39,16 @@ def command(name: str | None = None, **settings: Any) -> Callable[[_Function], C
 def group(name: str | None = None, **settings: Any) -> Callable[[_Function], Group]:
     """Make a function a group of commands, as click.group() does."""
     return click.group(name, cls=Group, **settings)
+
+
+def all_commands(context: click.Context) -> Iterator[click.Context]:
+    """Yield the context of a command, then those of all commands below it."""
+    yield context
+    if isinstance(context.command, click.Group):
+        for name in context.command.list_commands(context):
+            below = context.command.get_command(context, name)
+            if below is not None and not below.hidden:
+                yield from all_commands(click.Context(below, info_name=name, parent=context))
 
 
 def _refuse_repeated(order: Sequence[click.Parameter]) -> None:

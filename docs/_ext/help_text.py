@@ -5,17 +5,12 @@ import re
 from collections.abc import Iterable, Iterator
 
 import click
+from iommufd_py.cli.commands import all_commands
 
 
 def whole_commands(words: str, command: click.Command) -> Iterator[str]:
     """Yield every command line without options, from *words* on: ``iommufd``, ``iommufd bench``, ..."""
-    yield words
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            one = command.get_command(context, name)
-            if one is not None:
-                yield from whole_commands(f"{words} {name}", one)
+    return (context.command_path for context in all_commands(click.Context(command, info_name=words)))
 
 
 def options(context: click.Context) -> Iterator[str]:

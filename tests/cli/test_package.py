@@ -11,9 +11,10 @@ from pathlib import Path
 
 import click
 import pytest
+from iommufd_py.cli.commands import all_commands
 from iommufd_py.cli.main import iommufd
 
-from cffi_build.shared_files import COMPLETIONS, MAN, commands
+from cffi_build.shared_files import COMPLETIONS, MAN
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,7 +69,7 @@ def test_wheel_brings_a_man_page_for_each_command(built: Path, tmp_path: Path) -
     data = unpacked_data(built, tmp_path)
     names = {
         f"{context.command_path.replace(' ', '-')}.1"
-        for context in commands(click.Context(iommufd, info_name="iommufd"))
+        for context in all_commands(click.Context(iommufd, info_name="iommufd"))
     }
     assert {path.name for path in (data / MAN).iterdir()} == names
     assert len(names) > 30
