@@ -51,12 +51,12 @@ def calibrate(kernel: str, other: str | None, boots: int, minutes: float, result
         for name, which in zip(names, ("first", "second"), strict=True)
     ]
 
-    def command(variant: Variant, file: Path) -> list[str]:
+    def boot_and_bench(variant: Variant, file: Path) -> list[str]:
         boot = ["lab", "run", "--native", "--memory", _MEMORY, "--kernel", variant.kernel, "--rw", str(results)]
         bench = ["bench", "run", "--device", "mock", "--coherency", str(variant.coherency), "--label", variant.label]
         return [*boot, "--", "iommufd", *bench, *shlex.split(_ROWS), "--output", str(file)]
 
-    series = Series(variants, command, results, "calibrate", {guest_cpu()})
+    series = Series(variants, boot_and_bench, results, "calibrate", {guest_cpu()})
     before, after = series.measure(Effort(boots, None, minutes * 60))
     comparison = comparing.compare(before, after)
     table = compare_text.comparison_table(comparison)

@@ -138,7 +138,7 @@ def patch(
     device = ["mock"] if native else [TEST_DEVICES[0], "--bind"]
     rows += ["--silent", "--processes", str(processes), *([] if has_values else ["--seconds", str(seconds)])]
 
-    def command(variant: Variant, file: Path) -> list[str]:
+    def boot_and_bench(variant: Variant, file: Path) -> list[str]:
         boot = ["lab", "run", *place, "--kernel", variant.kernel, "--rw", str(results)]
         bench = ["bench", "run", "--device", *device, "--coherency", str(variant.coherency), "--label", variant.label]
         return [*boot, "--", "iommufd", *bench, *rows, "--output", str(file)]
@@ -150,7 +150,7 @@ def patch(
         seconds=minutes * 60,
     )
     cpus = {guest_cpu()} if native else os.sched_getaffinity(0) if times else ()
-    measured = Series(variants, command, results, prefix, cpus).measure(effort)
+    measured = Series(variants, boot_and_bench, results, prefix, cpus).measure(effort)
     comparisons = [comparing.compare(measured[0], after) for after in measured[1:]]
     repeat = ["iommufd", *sys.argv[1:]]
     text = counts.count_letter(measured, repeat)

@@ -77,7 +77,7 @@ def run_natively(
     """
     machine = machine or NativeMachine()
     directory = directory or new_run_directory()
-    argv = _prepare(kernel, command, machine, kernel_name, rw, directory, _WITH_CHANNELS)
+    argv = _prepare(kernel, command, machine, kernel_name, rw, directory)
     log = directory / _LOG
     start = time.monotonic()
     status = supervise(argv, timeout, stdout or sys.stdout.buffer, stderr or sys.stderr.buffer)
@@ -106,7 +106,7 @@ def run_shell_natively(
     """
     directory = new_run_directory()
     machine = machine or NativeMachine()
-    status = interact(_prepare(kernel, shell_command(), machine, kernel_name, rw, directory, _WITH_TERMINAL))
+    status = interact(_prepare(kernel, shell_command(), machine, kernel_name, rw, directory, terminal=True))
     text = (directory / _LOG).read_text(encoding="utf-8", errors="replace")
     trouble = failure(text)
     if trouble is not None:
@@ -121,9 +121,13 @@ def _prepare(
     kernel_name: str,
     rw: Sequence[Path],
     directory: Path,
-    streams: str,
+    *,
+    terminal: bool = False,
 ) -> list[str]:
-    """Write the files of a run to *directory*, and return the command that starts the guest with its *streams*."""
+    """Write the files of a run to *directory*, and return the command that starts the guest.
+
+    With *terminal*, the command of the guest runs on the terminal of this process.
+    """
     _require_memory(machine.memory_bytes)
     shares = shared_directories([Path.cwd(), *rw])
     compile_package()
@@ -139,10 +143,11 @@ def _prepare(
         ),
         encoding="utf-8",
     )
-    init.write_text(native_init(script, sys.executable, terminal=streams is _WITH_TERMINAL), encoding="utf-8")
+    init.write_text(native_init(script, sys.executable, terminal=terminal), encoding="utf-8")
     init.chmod(0o700)
     log.touch()
     argv = [str(kernel.resolve()), *machine.kernel_args(), _init_argument(init), f"uml_dir={directory}/", "umid=uml"]
+    streams = _WITH_TERMINAL if terminal else _WITH_CHANNELS
     argv = ["env", f"TMPDIR={MEMORY_DIRECTORY}", "sh", "-c", streams, str(log), *argv]
     (directory / "uml.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
     argv = _on_one_cpu(argv)

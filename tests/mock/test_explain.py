@@ -148,7 +148,7 @@ def test_ctrl_c_shows_what_was_seen(program: Path) -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as explaining:
             assert explaining.stderr
             assert explaining.stderr.readline().startswith("watching process ")
-            time.sleep(5)
+            time.sleep(5)  # The watch records maps in this time.
             explaining.send_signal(signal.SIGINT)
             output, errors = explaining.communicate(timeout=patience(60))
     assert (explaining.returncode, errors) == (130, "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The question of a bisection, and the trial of one commit."""
+"""The criterion of a bisection, and the test of one commit with it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
