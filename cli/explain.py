@@ -8,14 +8,13 @@ import click
 
 from iommufd_py.base.environment import Platform
 from iommufd_py.base.errors import SkipError
-from iommufd_py.base.units import format_size
-from iommufd_py.explain.advice import format_bytes, format_seconds
+from iommufd_py.base.units import format_bytes, format_ns, format_size
 from iommufd_py.explain.explanation import Explanation, document
 from iommufd_py.explain.explanation import explain as explain_process
-from iommufd_py.explain.memory import Area
+from iommufd_py.explain.memory import MemoryArea
 from iommufd_py.explain.pieces import REST, Measured
 from iommufd_py.explain.process import Device, ProcessState
-from iommufd_py.explain.summary import Summary
+from iommufd_py.explain.summary import IoctlSummary
 from iommufd_py.explain.watch import PART_NAMES, Watched
 
 from .commands import command
@@ -118,7 +117,7 @@ def _memory_facts(found: Explanation) -> Iterator[tuple[str, str]]:
             yield "page tables", f"this kernel does not count them ({name})"
 
 
-def _area_text(area: Area) -> str:
+def _area_text(area: MemoryArea) -> str:
     whole = "" if area.present == area.length else f" of {format_bytes(area.length)}"
     huge = f", {format_bytes(area.huge_bytes)} of them in huge pages" if area.huge_bytes else ""
     name = f" {PurePath(area.name).name}" if area.name else ""
@@ -137,7 +136,7 @@ def _counts(sizes: Mapping[int, int]) -> str:
 
 def _watch_facts(found: Explanation, watched: Watched) -> Iterator[tuple[str, str]]:
     how = "the process ended" if watched.ended else "interrupted" if watched.interrupted else ""
-    yield "watched", f"{format_seconds(watched.seconds)}{f', {how}' if how else ''}"
+    yield "watched", f"{_seconds(watched.seconds)}{f', {how}' if how else ''}"
     machine = found.environment
     emulated = "; its CPU is emulated: compare shares, not times" if machine.platform == Platform.TCG else ""
     yield "kernel", f"{machine.kernel_release}, {machine.platform}{emulated}"
@@ -151,10 +150,10 @@ def _watch_facts(found: Explanation, watched: Watched) -> Iterator[tuple[str, st
     yield from _limits(found, watched)
 
 
-def _summary_text(one: Summary) -> str:
+def _summary_text(one: IoctlSummary) -> str:
     failed = f", {sum(one.failed.values())} of them failed" if one.failed else ""
     runs = f"; {_contiguity(one.runs)}" if one.runs else ""
-    return f"{len(one.calls)} ioctls{failed}, {format_bytes(one.length)}, {format_seconds(one.seconds)}{runs}"
+    return f"{len(one.calls)} ioctls{failed}, {format_bytes(one.length)}, {_seconds(one.seconds)}{runs}"
 
 
 def _limits(found: Explanation, watched: Watched) -> Iterator[tuple[str, str]]:
@@ -163,7 +162,7 @@ def _limits(found: Explanation, watched: Watched) -> Iterator[tuple[str, str]]:
     if watched.probe_s is None:
         yield "limits", "the cost of the probes is unknown"
     elif seen:
-        cost, share = format_seconds(watched.probe_s), f"{sum(probes) / seen:.0%}"
+        cost, share = _seconds(watched.probe_s), f"{sum(probes) / seen:.0%}"
         yield "limits", f"probes cost {cost} a call, about {share} of the times below: a share can be wrong by that"
     total = sum(one.seconds for one in found.summaries)
     if seen < 0.995 * total:
@@ -177,15 +176,15 @@ def _limits(found: Explanation, watched: Watched) -> Iterator[tuple[str, str]]:
     yield "limits", "fault-in includes clearing pages of 4K; the time of a function includes its waits for locks"
 
 
-def _headings(summary: Summary) -> tuple[str, ...]:
+def _headings(summary: IoctlSummary) -> tuple[str, ...]:
     return (summary.name, "IOVA", "length", "time", *_columns(summary))
 
 
-def _columns(summary: Summary) -> tuple[str, ...]:
+def _columns(summary: IoctlSummary) -> tuple[str, ...]:
     return tuple(name for name in (*PART_NAMES, REST) if name in summary.parts)
 
 
-def _rows(summary: Summary) -> list[tuple[str, ...]]:
+def _rows(summary: IoctlSummary) -> list[tuple[str, ...]]:
     longest = sorted(summary.calls, key=lambda one: -one.seconds)[:_MOST_ROWS]
     columns = _columns(summary)
     rows = [_row(one, columns) for one in sorted(longest, key=lambda one: one.call.start)]
@@ -197,7 +196,7 @@ def _rows(summary: Summary) -> list[tuple[str, ...]]:
                 f"all {len(summary.calls)}{only}",
                 "",
                 format_bytes(summary.length),
-                format_seconds(summary.seconds),
+                _seconds(summary.seconds),
                 *shares,
             )
         )
@@ -215,9 +214,13 @@ def _row(one: Measured, columns: Sequence[str]) -> tuple[str, ...]:
         name,
         "?" if one.iova is None else f"{one.iova:#x}",
         "-" if call.request.length is None else format_size(call.request.length),
-        format_seconds(one.seconds),
+        _seconds(one.seconds),
         *(
             f"{one.parts[part].seconds / one.seen_s:.1%}" if part in one.parts and one.seen_s else "-"
             for part in columns
         ),
     )
+
+
+def _seconds(seconds: float) -> str:
+    return format_ns(seconds * 1e9)

@@ -15,8 +15,6 @@ _MOST_DIGITS = 30
 _FLAGS = re.IGNORECASE | re.ASCII
 _SIZE = re.compile(rf" *(0x[0-9a-f]{{1,{_MOST_DIGITS}}}|[0-9]{{1,{_MOST_DIGITS}}}) *([KMGT]?)(?:i?B)? *", _FLAGS)
 _ZERO = re.compile(r" *(0x0+|0+) *", _FLAGS)
-# A message shows at most so many characters of a wrong text.
-_SHOWN_CHARACTERS = 40
 
 
 def parse_size(text: str) -> int:
@@ -41,6 +39,14 @@ def format_size(size_bytes: int) -> str:
         if size_bytes and size_bytes % unit == 0:
             return f"{size_bytes // unit}{suffix}"
     return str(size_bytes)
+
+
+def format_bytes(count: int) -> str:
+    """Format a number of bytes with three digits: ``16.2 GiB``."""
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}" if count < 1000 * factor else f"{count / factor:.0f} {unit}"
+    return f"{count} bytes"
 
 
 def parse_iova(text: str) -> int:

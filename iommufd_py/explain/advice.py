@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from iommufd_py.base.units import PAGE_BYTES, format_ns, format_size
-from iommufd_py.explain.memory import Area, Kind
+from iommufd_py.base.units import PAGE_BYTES, format_bytes, format_size
+from iommufd_py.explain.memory import MemoryArea, MemoryKind
 from iommufd_py.explain.pieces import FAULT_IN, ZEROING
 from iommufd_py.explain.process import Device
-from iommufd_py.explain.summary import Summary
+from iommufd_py.explain.summary import IoctlSummary
 from iommufd_py.host.map_parts import DATA_FLUSH
 
 _LARGE = 0.25
@@ -27,9 +27,9 @@ _PAGE_TABLE_FLUSH, _INVALIDATION = "page-table flush", "IOTLB invalidation"
 # The parts whose time shrinks with the number of runs.
 _BY_RUN = ("pinning", "page tables", _PAGE_TABLE_FLUSH, _INVALIDATION)
 _WORK_OF_A_FAULT = {
-    frozenset({Kind.ANONYMOUS}): "allocated and zeroed",
-    frozenset({Kind.HUGETLB}): "zeroed",
-    frozenset({Kind.FILE}): "read or allocated",
+    frozenset({MemoryKind.ANONYMOUS}): "allocated and zeroed",
+    frozenset({MemoryKind.HUGETLB}): "zeroed",
+    frozenset({MemoryKind.FILE}): "read or allocated",
 }
 # A shorter total time of all maps is no reason for advice.
 _LEAST_SECONDS = 0.001
@@ -47,9 +47,9 @@ class Facts:
         memlock_bytes: RLIMIT_MEMLOCK of the process, None for no limit.
     """
 
-    maps: Summary
-    unmaps: Summary
-    mapped: Mapping[Area, int]
+    maps: IoctlSummary
+    unmaps: IoctlSummary
+    mapped: Mapping[MemoryArea, int]
     devices: Sequence[Device]
     memlock_bytes: int | None
 
@@ -87,7 +87,7 @@ def _faults(facts: Facts) -> Iterator[str]:
     kinds = frozenset(area.kind for area in facts.mapped)
     work = _WORK_OF_A_FAULT.get(kinds, "allocated and filled")
     remedy = "touch the memory before the map, in several threads (MAP_POPULATE; QEMU: prealloc=on,prealloc-threads=N)"
-    if Kind.HUGETLB not in kinds:
+    if MemoryKind.HUGETLB not in kinds:
         remedy += (
             ", use hugetlb pages, which need one fault for 2M or 1G, or keep the memory in a memfd that outlives the "
             "process, and map that with IOMMU_IOAS_MAP_FILE"
@@ -127,23 +127,27 @@ def _small_leaves(facts: Facts) -> Iterator[str]:
 
 
 def _data_flush(facts: Facts) -> Iterator[str]:
-    for one in (facts.maps, facts.unmaps):
-        if _costs(one, _NOTABLE, DATA_FLUSH):
-            yield (
-                f"{one.share(DATA_FLUSH):.0%} of the time of the {one.name}s flushes the mapped memory from the CPU "
-                "caches, because the domain cannot force DMA to snoop; the cost grows with the bytes, not with the "
-                "number of pages: keep mappings instead of making them again"
-            )
+    return _flush(
+        facts,
+        DATA_FLUSH,
+        "the mapped memory from the CPU caches, because the domain cannot force DMA to snoop; the cost grows with the "
+        "bytes, not with the number of pages: keep mappings instead of making them again",
+    )
 
 
 def _page_table_flush(facts: Facts) -> Iterator[str]:
+    return _flush(
+        facts,
+        _PAGE_TABLE_FLUSH,
+        "page-table entries from the CPU caches, because the IOMMU does not snoop when it reads them; the cost grows "
+        "with the number of leaves: use huge pages at aligned IOVAs",
+    )
+
+
+def _flush(facts: Facts, part: str, text: str) -> Iterator[str]:
     for one in (facts.maps, facts.unmaps):
-        if _costs(one, _NOTABLE, _PAGE_TABLE_FLUSH):
-            yield (
-                f"{one.share(_PAGE_TABLE_FLUSH):.0%} of the time of the {one.name}s flushes page-table entries from "
-                "the CPU caches, because the IOMMU does not snoop when it reads them; the cost grows with the number "
-                "of leaves: use huge pages at aligned IOVAs"
-            )
+        if _costs(one, _NOTABLE, part):
+            yield f"{one.share(part):.0%} of the time of the {one.name}s flushes {text}"
 
 
 def _invalidations(facts: Facts) -> Iterator[str]:
@@ -189,21 +193,8 @@ def _repeats(facts: Facts) -> Iterator[str]:
         )
 
 
-def _costs(one: Summary, least: float, *parts: str) -> bool:
+def _costs(one: IoctlSummary, least: float, *parts: str) -> bool:
     return one.seconds >= _LEAST_SECONDS and one.least_share(*parts) >= least
-
-
-def format_bytes(count: int) -> str:
-    """Format a number of bytes with three digits: ``16.2 GiB``."""
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if count >= factor:
-            return f"{count / factor:.3g} {unit}" if count < 1000 * factor else f"{count / factor:.0f} {unit}"
-    return f"{count} bytes"
-
-
-def format_seconds(seconds: float) -> str:
-    """Format a time with a suitable unit."""
-    return format_ns(seconds * 1e9)
 
 
 def _times(count: int, noun: str) -> str:

@@ -22,15 +22,6 @@ FIELDS: Mapping[str, str] = {"cmd": "$arg2:x32"} | {f"word{at}": f"+u{8 * at}($a
 RESULT: Mapping[str, str] = {"result": "$retval:s64"}
 """The fields of a probe at their return."""
 
-MAPS = frozenset(
-    {
-        MappingIoctl.IOMMU_IOAS_MAP,
-        MappingIoctl.IOMMU_IOAS_MAP_FILE,
-        MappingIoctl.IOMMU_IOAS_COPY,
-        MappingIoctl.VFIO_IOMMU_MAP_DMA,
-    }
-)
-UNMAPS = frozenset({MappingIoctl.IOMMU_IOAS_UNMAP, MappingIoctl.VFIO_IOMMU_UNMAP_DMA})
 # For each request, the numbers of the words with its IOVA, its length and the user's address.
 _WORDS: Mapping[MappingIoctl, tuple[int, int, int | None]] = {
     MappingIoctl.IOMMU_IOAS_MAP: (4, 3, 2),
@@ -41,6 +32,8 @@ _WORDS: Mapping[MappingIoctl, tuple[int, int, int | None]] = {
     MappingIoctl.VFIO_IOMMU_UNMAP_DMA: (1, 2, None),
 }
 _WITH_FLAG = frozenset({MappingIoctl.IOMMU_IOAS_MAP, MappingIoctl.IOMMU_IOAS_MAP_FILE, MappingIoctl.IOMMU_IOAS_COPY})
+_MAPS = frozenset(one.name for one in (*_WITH_FLAG, MappingIoctl.VFIO_IOMMU_MAP_DMA))
+_UNMAPS = frozenset({MappingIoctl.IOMMU_IOAS_UNMAP.name, MappingIoctl.VFIO_IOMMU_UNMAP_DMA.name})
 _EVERYTHING = (1 << 64) - 1
 
 
@@ -65,16 +58,16 @@ class Request:
     @property
     def is_map(self) -> bool:
         """Whether the request makes a mapping."""
-        return self.ioctl in {one.name for one in MAPS}
+        return self.ioctl in _MAPS
 
     @property
     def is_unmap(self) -> bool:
         """Whether the request ends mappings."""
-        return self.ioctl in {one.name for one in UNMAPS}
+        return self.ioctl in _UNMAPS
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class TracedIoctl:
     """An ioctl of a thread.
 
     Attributes:
@@ -123,18 +116,18 @@ def _upper(fields: Mapping[str, int | str], at: int) -> int | None:
     return None if word is None else word >> 32
 
 
-def calls_of(records: Iterable[TraceRecord]) -> list[Call]:
+def calls_of(records: Iterable[TraceRecord]) -> list[TracedIoctl]:
     """Return the ioctls, ordered by start. A return without its entry is left out."""
-    found: list[Call] = []
-    open_calls: dict[int, Call] = {}
+    found: list[TracedIoctl] = []
+    open_calls: dict[int, TracedIoctl] = {}
     for record in records:
         if record.name in FUNCTIONS:
-            open_calls[record.tid] = Call(request_of(record.fields()), record.tid, record.time, None, None)
+            open_calls[record.tid] = TracedIoctl(request_of(record.fields()), record.tid, record.time, None, None)
         elif is_return(record) and record.tid in open_calls:
             one = open_calls.pop(record.tid)
             result = record.fields().get("result")
             found.append(
-                Call(one.request, one.tid, one.start, record.time, result if isinstance(result, int) else None)
+                TracedIoctl(one.request, one.tid, one.start, record.time, result if isinstance(result, int) else None)
             )
     return sorted([*found, *open_calls.values()], key=lambda one: one.start)
 

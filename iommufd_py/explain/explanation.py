@@ -11,10 +11,10 @@ from typing import Any
 from iommufd_py.base.environment import Environment
 from iommufd_py.base.errors import SkipError
 from iommufd_py.explain.advice import Facts, advice
-from iommufd_py.explain.memory import Area, area_at, read_areas
+from iommufd_py.explain.memory import MemoryArea, area_at, read_areas
 from iommufd_py.explain.pieces import Measured
 from iommufd_py.explain.process import ProcessState, process_state
-from iommufd_py.explain.summary import Summary, summaries
+from iommufd_py.explain.summary import IoctlSummary, summaries
 from iommufd_py.explain.watch import Watched, watch
 from iommufd_py.host import environment
 from iommufd_py.host.map_parts import PartTime
@@ -33,6 +33,7 @@ class Explanation:
         watched: its ioctls; None if they were not watched.
         problem: the reason why they were not watched; empty if they were, or if no watch was requested.
         tables: page-table memory before and after the watch.
+        summaries: the summaries of the maps, of the unmaps, and of the other ioctls.
         mapped: areas of memory by the bytes of them that were mapped.
         files: paths of the files that IOMMU_IOAS_MAP_FILE mapped, by descriptor.
     """
@@ -42,14 +43,9 @@ class Explanation:
     watched: Watched | None
     problem: str
     tables: tuple[PageTables, PageTables]
-    mapped: Mapping[Area, int]
+    summaries: tuple[IoctlSummary, IoctlSummary, IoctlSummary]
+    mapped: Mapping[MemoryArea, int]
     files: Mapping[int, str]
-
-    @property
-    def summaries(self) -> tuple[Summary, Summary, Summary]:
-        """The summaries of the maps, of the unmaps, and of the other ioctls."""
-        ioctls = self.watched.ioctls if self.watched else ()
-        return summaries(ioctls, self.watched.probe_s if self.watched else None)
 
     @property
     def advice(self) -> tuple[str, ...]:
@@ -75,16 +71,23 @@ def explain(pid: int, seconds: float, begun: Callable[[], None] = lambda: None) 
             problem = str(reason)
     ioctls = watched.ioctls if watched else ()
     return Explanation(
-        environment(), state, watched, problem, (before, page_tables()), _mapped(pid, ioctls), _files(pid, ioctls)
+        environment(),
+        state,
+        watched,
+        problem,
+        (before, page_tables()),
+        summaries(ioctls, watched.probe_s if watched else None),
+        _mapped(pid, ioctls),
+        _files(pid, ioctls),
     )
 
 
-def _mapped(pid: int, ioctls: Iterable[Measured]) -> Mapping[Area, int]:
+def _mapped(pid: int, ioctls: Iterable[Measured]) -> Mapping[MemoryArea, int]:
     requests = [one.call.request for one in ioctls if one.call.request.is_map]
     wanted = [one for one in requests if one.user_va is not None and one.length]
     if not wanted:
         return {}
-    found: Counter[Area] = Counter()
+    found: Counter[MemoryArea] = Counter()
     # After the process has ended or unmapped the memory, the kernel no longer shows it.
     with suppress(OSError):
         areas = read_areas(pid)
@@ -135,7 +138,7 @@ def _state_document(state: ProcessState) -> dict[str, Any]:
         "pinned_bytes": state.pinned_bytes,
         "locked_bytes": state.locked_bytes,
         "memlock_bytes": state.memlock_bytes,
-        "areas": [{**_area(one.area), "runs": _keys(one.runs)} for one in state.areas],
+        "areas": [{**asdict(one.area), "runs": _keys(one.runs)} for one in state.areas],
     }
 
 
@@ -150,13 +153,13 @@ def _watched_document(one: Explanation, watched: Watched) -> dict[str, Any]:
         "unreadable_pieces": watched.unreadable,
         "ioctls_dropped": watched.ioctls_dropped,
         "summaries": [_summary(summary) for summary in one.summaries],
-        "mapped_areas": [{**_area(area), "mapped_bytes": count} for area, count in one.mapped.items()],
+        "mapped_areas": [{**asdict(area), "mapped_bytes": count} for area, count in one.mapped.items()],
         "mapped_files": {str(descriptor): path for descriptor, path in one.files.items()},
         "ioctls": [_ioctl(ioctl) for ioctl in watched.ioctls],
     }
 
 
-def _summary(one: Summary) -> dict[str, Any]:
+def _summary(one: IoctlSummary) -> dict[str, Any]:
     return {
         "name": one.name,
         "calls": len(one.calls),
@@ -192,10 +195,6 @@ def _ioctl(one: Measured) -> dict[str, Any]:
 
 def _parts(parts: Mapping[str, PartTime]) -> dict[str, Any]:
     return {name: {"seconds": part.seconds, "calls": part.calls} for name, part in parts.items()}
-
-
-def _area(one: Area) -> dict[str, Any]:
-    return asdict(one)
 
 
 def _keys(counts: Mapping[int, int] | None) -> dict[str, int] | None:

@@ -2,16 +2,13 @@
 """The memory of another process: its areas, the pages behind them, and how contiguous they are."""
 
 import re
-from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
 from pathlib import Path
 
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.objects.buffer import frame_number
+from iommufd_py.objects.pagemap import contiguous_runs, page_frames
 
 _AREA = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(.*)")
 _VALUE = re.compile(r"(\w+): +(\d+) kB")
@@ -25,7 +22,7 @@ MOST_LOOKED_AT = 64 << 20
 """The number of bytes of an area whose page frames are read."""
 
 
-class Kind(StrEnum):
+class MemoryKind(StrEnum):
     """The kind of memory behind an area."""
 
     ANONYMOUS = "anonymous memory"
@@ -36,7 +33,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Area:
+class MemoryArea:
     """One area of a process's memory, as /proc/PID/smaps describes it.
 
     Attributes:
@@ -52,7 +49,7 @@ class Area:
     start: int
     end: int
     name: str
-    kind: Kind
+    kind: MemoryKind
     present: int
     page_bytes: int
     huge_bytes: int
@@ -63,13 +60,13 @@ class Area:
         return self.end - self.start
 
 
-def parse_areas(smaps: str) -> list[Area]:
+def parse_areas(smaps: str) -> list[MemoryArea]:
     """Read /proc/PID/smaps (Documentation/filesystems/proc.rst)."""
     found = []
     for place, name, values, flags in _sections(smaps):
         hugetlb = sum(values.get(one, 0) for one in _HUGETLB_FIELDS)
         found.append(
-            Area(
+            MemoryArea(
                 place[0],
                 place[1],
                 name,
@@ -99,30 +96,30 @@ def _sections(smaps: str) -> Iterator[tuple[tuple[int, int], str, dict[str, int]
         yield place, name, values, flags
 
 
-def _kind(name: str, flags: frozenset[str]) -> Kind:
+def _kind(name: str, flags: frozenset[str]) -> MemoryKind:
     if "ht" in flags:
-        return Kind.HUGETLB
+        return MemoryKind.HUGETLB
     if flags & {"io", "pf"}:
-        return Kind.DEVICE
+        return MemoryKind.DEVICE
     if _SHARED.match(name):
-        return Kind.SHARED
+        return MemoryKind.SHARED
     # A name in brackets is the heap, a stack, or a name that the process gave with prctl().
-    return Kind.FILE if name and not name.startswith("[") else Kind.ANONYMOUS
+    return MemoryKind.FILE if name and not name.startswith("[") else MemoryKind.ANONYMOUS
 
 
-def largest(areas: Sequence[Area]) -> list[Area]:
+def largest(areas: Sequence[MemoryArea]) -> list[MemoryArea]:
     """Return the areas with the most present memory, the largest first, without small areas."""
     total = sum(one.present for one in areas)
-    big = [one for one in areas if one.kind is not Kind.DEVICE and one.present >= max(1, total * _SMALLEST_SHARE)]
+    big = [one for one in areas if one.kind is not MemoryKind.DEVICE and one.present >= max(1, total * _SMALLEST_SHARE)]
     return sorted(big, key=lambda one: -one.present)[:_MOST_AREAS]
 
 
-def area_at(areas: Iterable[Area], address: int) -> Area | None:
+def area_at(areas: Iterable[MemoryArea], address: int) -> MemoryArea | None:
     """Return the area of an address."""
     return next((one for one in areas if one.start <= address < one.end), None)
 
 
-def read_areas(pid: int) -> list[Area]:
+def read_areas(pid: int) -> list[MemoryArea]:
     """Return the areas of a process.
 
     Raises:
@@ -136,25 +133,11 @@ def physical_runs(pid: int, start: int, length: int) -> Mapping[int, int] | None
 
     The frames are hidden without CAP_SYS_ADMIN. Pages that are not present are left out.
     """
-    entries = array("Q")
-    with Path(f"/proc/{pid}/pagemap").open("rb") as pagemap:
-        pagemap.seek(start // PAGE_BYTES * entries.itemsize)
-        whole = pagemap.read(min(length, MOST_LOOKED_AT) // PAGE_BYTES * entries.itemsize)
-    entries.frombytes(whole[: len(whole) // entries.itemsize * entries.itemsize])
-    return runs_of([frame_number(entry) for entry in entries])
+    return runs_of(page_frames(pid, start, min(length, MOST_LOOKED_AT)))
 
 
 def runs_of(frames: Sequence[int]) -> Mapping[int, int] | None:
     """Return the number of runs of consecutive frames by their bytes; None if no frame is known (all are 0)."""
     if not any(frames):
         return None
-    runs: Counter[int] = Counter()
-    pages = 1
-    for before, frame in pairwise([*frames, 0]):
-        if before and frame == before + 1:
-            pages += 1
-            continue
-        if before:
-            runs[pages * PAGE_BYTES] += 1
-        pages = 1
-    return dict(sorted(runs.items()))
+    return {pages * PAGE_BYTES: count for pages, count in sorted(contiguous_runs(frames).items())}

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.explain.calls import FUNCTIONS, Call, Request, is_return
-from iommufd_py.host.map_parts import PartTime, divide, functions_at_start
+from iommufd_py.explain.calls import FUNCTIONS, Request, TracedIoctl, is_return
+from iommufd_py.host.map_parts import PartTime, add_parts, divide, functions_at_start
 from iommufd_py.host.trace_records import TraceRecord
 
 FAULT_IN = "fault-in"
@@ -26,7 +26,7 @@ _NO_SIGN = frozenset({FAULT_IN, ZEROING, REST})
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class WorkPiece:
     """The work of a thread in an interval.
 
     Attributes:
@@ -63,7 +63,7 @@ class Measured:
         begun_before: whether the ioctl began before the probes were set. Then its name and its end are unknown.
     """
 
-    call: Call
+    call: TracedIoctl
     iova: int | None = None
     seen_s: float = 0.0
     parts: Mapping[str, PartTime] = field(default_factory=dict)
@@ -79,13 +79,13 @@ class Measured:
 
 def pieces_of(
     records: Iterable[TraceRecord], start: float, end: float, part_of: Mapping[str, str]
-) -> tuple[list[Piece], int]:
+) -> tuple[list[WorkPiece], int]:
     """Return the pieces of the interval from *start* to *end*, and the number of unreadable pieces."""
     threads: dict[int, list[TraceRecord]] = defaultdict(list)
     for record in records:
         if start <= record.time <= end:
             threads[record.tid].append(record)
-    found: list[Piece] = []
+    found: list[WorkPiece] = []
     unreadable = 0
     for tid, events in threads.items():
         for since, until, sure, within in _segments(events, start, end):
@@ -126,16 +126,16 @@ def _piece(
     within: Sequence[TraceRecord],
     part_of: Mapping[str, str],
     start: float,
-) -> Piece:
+) -> WorkPiece:
     begun = functions_at_start(within) if since == start else ()
     parts = divide(within, since, until, part_of, begun=begun, rest=REST)
     maps = [record.fields() for record in within if record.name == MAP_FUNCTION]
     runs = Counter(length for one in maps if isinstance(length := one.get("length"), int))
     iova = maps[0].get("iova") if maps else None
-    return Piece(tid, since, until, sure, parts, runs, iova if isinstance(iova, int) else None, len(within) // 2)
+    return WorkPiece(tid, since, until, sure, parts, runs, iova if isinstance(iova, int) else None, len(within) // 2)
 
 
-def measured(calls: Sequence[Call], pieces: Sequence[Piece]) -> list[Measured]:
+def measured(calls: Sequence[TracedIoctl], pieces: Sequence[WorkPiece]) -> list[Measured]:
     """Assign the pieces to the ioctls. Work of an ioctl that began before the probes were set comes first.
 
     An ioctl is left out if it neither maps nor unmaps and has no work in any part.
@@ -144,8 +144,8 @@ def measured(calls: Sequence[Call], pieces: Sequence[Piece]) -> list[Measured]:
     for at, call in enumerate(calls):
         threads[call.tid].append(at)
     starts = {tid: [calls[at].start for at in numbers] for tid, numbers in threads.items()}
-    found: dict[int, list[Piece]] = defaultdict(list)
-    strays: dict[int, list[Piece]] = defaultdict(list)
+    found: dict[int, list[WorkPiece]] = defaultdict(list)
+    strays: dict[int, list[WorkPiece]] = defaultdict(list)
     for piece in pieces:
         middle = (piece.start + piece.end) / 2
         before = bisect.bisect_right(starts.get(piece.tid, []), middle)
@@ -155,7 +155,7 @@ def measured(calls: Sequence[Call], pieces: Sequence[Piece]) -> list[Measured]:
         elif not piece.sure and _worked(piece.parts):
             strays[piece.tid].append(piece)
     begun = [
-        _sum(Call(Request("begun before"), tid, of_thread[0].start, None, None), of_thread, begun_before=True)
+        _sum(TracedIoctl(Request("begun before"), tid, of_thread[0].start, None, None), of_thread, begun_before=True)
         for tid, of_thread in strays.items()
     ]
     sums = [_sum(call, found[at]) for at, call in enumerate(calls)]
@@ -166,14 +166,11 @@ def _worked(parts: Mapping[str, PartTime]) -> bool:
     return any(part.calls for name, part in parts.items() if name not in _NO_SIGN)
 
 
-def _sum(call: Call, pieces: Sequence[Piece], *, begun_before: bool = False) -> Measured:
-    parts: dict[str, PartTime] = {}
+def _sum(call: TracedIoctl, pieces: Sequence[WorkPiece], *, begun_before: bool = False) -> Measured:
     runs: Counter[int] = Counter()
     for piece in pieces:
         runs.update(piece.runs)
-        for name, part in piece.parts.items():
-            before = parts.get(name, PartTime(0.0, 0))
-            parts[name] = PartTime(before.seconds + part.seconds, before.calls + part.calls)
+    parts = add_parts(piece.parts for piece in pieces)
     iova = call.request.iova
     if iova is None:
         iova = next((piece.first_iova for piece in pieces if piece.first_iova is not None), None)

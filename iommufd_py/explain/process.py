@@ -12,7 +12,7 @@ from iommufd_py import vtd
 from iommufd_py.base.errors import SkipError, ToolError
 from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import attribute_text, entries
-from iommufd_py.explain.memory import Area, largest, physical_runs, read_areas
+from iommufd_py.explain.memory import MemoryArea, largest, physical_runs, read_areas
 from iommufd_py.host import iommus
 from iommufd_py.vtd.coherency import Flushes
 
@@ -20,7 +20,7 @@ _GROUPS = Path("/sys/kernel/iommu_groups")
 _CDEVS = Path("/sys/class/vfio-dev")
 
 
-class Kind(StrEnum):
+class DescriptorKind(StrEnum):
     """The kind of a descriptor."""
 
     IOMMUFD = "iommufd"
@@ -32,11 +32,11 @@ class Kind(StrEnum):
 
 # The form of the links in /proc/PID/fd. A mount namespace can add a path before it.
 _LINKS = (
-    (re.compile(r"(?:/.*)?/dev/iommu"), Kind.IOMMUFD),
-    (re.compile(r"(?:/.*)?/dev/vfio/vfio"), Kind.CONTAINER),
-    (re.compile(r"(?:/.*)?/dev/vfio/(?:noiommu-)?(\d+)"), Kind.GROUP),
-    (re.compile(r"(?:/.*)?/dev/vfio/devices/((?:noiommu-)?vfio\d+)"), Kind.CDEV),
-    (re.compile(r"anon_inode:\[vfio-device\]"), Kind.DEVICE),
+    (re.compile(r"(?:/.*)?/dev/iommu"), DescriptorKind.IOMMUFD),
+    (re.compile(r"(?:/.*)?/dev/vfio/vfio"), DescriptorKind.CONTAINER),
+    (re.compile(r"(?:/.*)?/dev/vfio/(?:noiommu-)?(\d+)"), DescriptorKind.GROUP),
+    (re.compile(r"(?:/.*)?/dev/vfio/devices/((?:noiommu-)?vfio\d+)"), DescriptorKind.CDEV),
+    (re.compile(r"anon_inode:\[vfio-device\]"), DescriptorKind.DEVICE),
 )
 
 
@@ -45,7 +45,7 @@ class Descriptor:
     """An open file of /dev/iommu or /dev/vfio: number, kind, path, and the PCI addresses of the devices behind it."""
 
     number: int
-    kind: Kind
+    kind: DescriptorKind
     path: str
     devices: tuple[str, ...]
 
@@ -73,7 +73,7 @@ class Device:
 class AreaState:
     """An area of memory, and the physically contiguous runs at its start by their bytes; None if hidden."""
 
-    area: Area
+    area: MemoryArea
     runs: Mapping[int, int] | None
 
 
@@ -122,7 +122,7 @@ def process_state(pid: int) -> ProcessState:
         raise SkipError(f"process {pid} ({name}) belongs to another user: run as root, or with sudo") from None
     except (FileNotFoundError, ProcessLookupError):
         raise ToolError(f"process {pid} ({name}) has ended") from None
-    if not any(one.kind in (Kind.IOMMUFD, Kind.CONTAINER) for one in descriptors):
+    if not any(one.kind in (DescriptorKind.IOMMUFD, DescriptorKind.CONTAINER) for one in descriptors):
         raise ToolError(
             f"process {pid} ({name}) has neither /dev/iommu nor a VFIO container open: give the PID of the process "
             "that maps, such as the VMM; 'fuser -v /dev/iommu /dev/vfio/vfio' shows the users"
@@ -164,7 +164,7 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
             yield Descriptor(number, kind, path, _devices_behind(kind, name, process / "fdinfo" / str(number)))
 
 
-def classify(path: str) -> tuple[Kind, str] | None:
+def classify(path: str) -> tuple[DescriptorKind, str] | None:
     """Return the kind of a link in /proc/PID/fd, and the name of its group or cdev; None for another file."""
     for link, kind in _LINKS:
         if match := link.fullmatch(path):
@@ -172,13 +172,13 @@ def classify(path: str) -> tuple[Kind, str] | None:
     return None
 
 
-def _devices_behind(kind: Kind, name: str, fdinfo: Path) -> tuple[str, ...]:
-    if kind is Kind.GROUP:
+def _devices_behind(kind: DescriptorKind, name: str, fdinfo: Path) -> tuple[str, ...]:
+    if kind is DescriptorKind.GROUP:
         return tuple(one.name for one in entries(_GROUPS / name / "devices"))
-    if kind is Kind.CDEV:
+    if kind is DescriptorKind.CDEV:
         device = (_CDEVS / name / "device").resolve().name
         return (device,) if (PCI_DEVICES / device).exists() else ()
-    if kind is Kind.DEVICE:
+    if kind is DescriptorKind.DEVICE:
         found = re.search(r"^vfio-device-syspath:\s+\S*/(\S+)$", attribute_text(fdinfo), re.MULTILINE)
         return (found[1],) if found else ()
     return ()
@@ -200,6 +200,6 @@ def _devices(bdfs: Sequence[str], mapped_bytes: int) -> Iterator[Device]:
         yield Device(bdf, unit.name if unit else "", unit.flushes() if unit else None, leaves, problem)
 
 
-def _area_states(pid: int, areas: Sequence[Area]) -> Iterator[AreaState]:
+def _area_states(pid: int, areas: Sequence[MemoryArea]) -> Iterator[AreaState]:
     for area in areas:
         yield AreaState(area, physical_runs(pid, area.start, area.length))

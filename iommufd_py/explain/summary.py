@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from iommufd_py.explain.pieces import Measured
-from iommufd_py.host.map_parts import PartTime
+from iommufd_py.host.map_parts import PartTime, add_parts
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class IoctlSummary:
     """A summary of the ioctls of one kind.
 
     Attributes:
@@ -44,15 +44,15 @@ class Summary:
 
     def least_share(self, *parts: str) -> float:
         """Return the share after all the time of the probes on these parts is deducted."""
-        calls = sum(self.parts[part].calls for part in parts if part in self.parts)
-        return max(0.0, self.share(*parts) - (calls * (self.pair_s or 0.0) / self.seen_s if self.seen_s else 0.0))
+        probes_s = self.calls_of(*parts) * (self.pair_s or 0.0)
+        return max(0.0, self.share(*parts) - (probes_s / self.seen_s if self.seen_s else 0.0))
 
     def calls_of(self, *parts: str) -> int:
         """Return the number of calls of parts."""
         return sum(self.parts[part].calls for part in parts if part in self.parts)
 
 
-def summaries(ioctls: Sequence[Measured], pair_s: float | None) -> tuple[Summary, Summary, Summary]:
+def summaries(ioctls: Sequence[Measured], pair_s: float | None) -> tuple[IoctlSummary, IoctlSummary, IoctlSummary]:
     """Return a summary of the maps, one of the unmaps, and one of all other ioctls."""
     maps = [one for one in ioctls if one.call.request.is_map]
     unmaps = [one for one in ioctls if one.call.request.is_unmap]
@@ -60,26 +60,22 @@ def summaries(ioctls: Sequence[Measured], pair_s: float | None) -> tuple[Summary
     return _summary("map", maps, pair_s), _summary("unmap", unmaps, pair_s), _summary("other", others, pair_s)
 
 
-def _summary(name: str, ioctls: Sequence[Measured], pair_s: float | None) -> Summary:
-    parts: dict[str, PartTime] = {}
+def _summary(name: str, ioctls: Sequence[Measured], pair_s: float | None) -> IoctlSummary:
     runs: Counter[int] = Counter()
     failed: Counter[int] = Counter()
     for one in ioctls:
         runs.update(one.runs)
         if (one.call.result or 0) < 0:
             failed[-(one.call.result or 0)] += 1
-        for part, time in one.parts.items():
-            before = parts.get(part, PartTime(0.0, 0))
-            parts[part] = PartTime(before.seconds + time.seconds, before.calls + time.calls)
     good = [one.call.request.length or 0 for one in ioctls if (one.call.result or 0) >= 0]
-    return Summary(
+    return IoctlSummary(
         name,
         tuple(ioctls),
         dict(failed),
         sum(good),
         sum(one.seconds for one in ioctls),
         sum(one.seen_s for one in ioctls),
-        parts,
+        add_parts(one.parts for one in ioctls),
         dict(sorted(runs.items())),
         None if pair_s is None else pair_s * sum(one.probed for one in ioctls),
         pair_s,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from iommufd_py.base.errors import SkipError, ToolError
 from iommufd_py.explain import calls, pieces
-from iommufd_py.explain.pieces import FAULT_IN, ZEROING, Measured, Piece
+from iommufd_py.explain.pieces import FAULT_IN, ZEROING, Measured, WorkPiece
 from iommufd_py.host.map_parts import PARTS, RETURN
 from iommufd_py.host.tracefs import NoSymbolError, Trace
 
@@ -120,7 +120,7 @@ class _Recorder:
     def __init__(self, trace: Trace, part_of: Mapping[str, str]) -> None:
         self._trace = trace
         self._part_of = part_of
-        self.pieces: list[Piece] = []
+        self.pieces: list[WorkPiece] = []
         self.seconds = 0.0
         self.unreadable = 0
         trace.clear()

@@ -49,8 +49,20 @@ RETURN = "_returned"
 class PartTime:
     """The time in one part, in seconds, and the number of calls from outside of the part."""
 
-    seconds: float
-    calls: int
+    seconds: float = 0.0
+    calls: int = 0
+
+    def __add__(self, other: "PartTime") -> "PartTime":
+        return PartTime(self.seconds + other.seconds, self.calls + other.calls)
+
+
+def add_parts(divided: Iterable[Mapping[str, PartTime]]) -> dict[str, PartTime]:
+    """Return the sum of each part of several divided times."""
+    total: dict[str, PartTime] = {}
+    for parts in divided:
+        for name, part in parts.items():
+            total[name] = total.get(name, PartTime()) + part
+    return total
 
 
 def divide(
@@ -79,8 +91,8 @@ def divide(
     stack = [(rest, rest)]  # function, part
 
     def add(seconds: float, calls: int) -> None:
-        before = times.get(stack[-1][1], PartTime(0.0, 0))
-        times[stack[-1][1]] = PartTime(before.seconds + seconds, before.calls + calls)
+        part = stack[-1][1]
+        times[part] = times.get(part, PartTime()) + PartTime(seconds, calls)
 
     def enter(function: str, calls: int) -> None:
         outer = stack[-1][1]

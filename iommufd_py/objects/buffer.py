@@ -7,16 +7,15 @@ import os
 import random
 import re
 import sys
-from array import array
 from collections import Counter
 from enum import StrEnum
-from itertools import pairwise
 from pathlib import Path
 
 from iommufd_py.base.arguments import check_integer, checked
 from iommufd_py.base.errors import BackingError
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.mappable import Mappable
+from iommufd_py.objects.pagemap import contiguous_runs, page_frames
 from iommufd_py.uapi.cache import flush_lines
 from iommufd_py.uapi.call import address_of_buffer
 from iommufd_py.uapi.syscalls import MAX_NODE, memory_on_node
@@ -28,10 +27,6 @@ _HUGE_1G = 1 << 30
 _MAP_HUGETLB = 0x40000
 _MAP_HUGE_SHIFT = 26
 _MADV_POPULATE_WRITE = 23
-
-# Documentation/admin-guide/mm/pagemap.rst. The frame number is 0 without privilege. A page that is not present may be
-# swapped out; then these bits are its place in the swap area.
-_PAGEMAP_PRESENT, _PAGEMAP_FRAME = 1 << 63, (1 << 55) - 1
 
 # The share of fragmented memory that may lie in longer runs than requested.
 _MOST_LONGER = 0.05
@@ -78,12 +73,6 @@ class Backing(StrEnum):
     def run_pages(self) -> int | None:
         """Largest number of pages in a physically contiguous run of fragmented memory; None for other kinds."""
         return int(self.partition("-")[2]) if self.startswith("fragmented") else None
-
-
-@checked
-def frame_number(entry: int) -> int:
-    """Return the frame number in an entry of /proc/pid/pagemap, 0 where the page is not present."""
-    return entry & _PAGEMAP_FRAME if entry & _PAGEMAP_PRESENT else 0
 
 
 class DmaBuffer(Mappable):
@@ -183,11 +172,7 @@ class DmaBuffer(Mappable):
         """Return the frame number of each base page: 0 for a page that is not present, and for every page without
         root."""
         self._check_open()
-        entries = array("Q")
-        with Path("/proc/self/pagemap").open("rb") as pagemap:
-            pagemap.seek(self.user_va // _SMALL * entries.itemsize)
-            entries.frombytes(pagemap.read(self.length // _SMALL * entries.itemsize))
-        return [frame_number(entry) for entry in entries]
+        return page_frames("self", self.user_va, self.length)
 
     def physical_runs(self) -> Counter[int] | None:
         """Count the physically contiguous runs of the memory by their length in base pages.
@@ -196,10 +181,7 @@ class DmaBuffer(Mappable):
         Return None without root, because the kernel shows frame numbers to root only.
         """
         numbers = self.frames()
-        if not all(numbers):
-            return None
-        ends = [at for at, (one, other) in enumerate(pairwise(numbers), 1) if other != one + 1]
-        return Counter(end - start for start, end in pairwise([0, *ends, len(numbers)]))
+        return contiguous_runs(numbers) if all(numbers) else None
 
     def _reserve(self) -> mmap.mmap:
         private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS

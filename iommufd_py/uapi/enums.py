@@ -271,7 +271,7 @@ class MockDeviceFlags(IntFlag):
 
 
 class MappingIoctl(IntEnum):
-    """The requests that map and unmap, or that give a domain to a device; the last of them pin what is mapped."""
+    """The requests that map or unmap memory, and the requests that pin mapped memory because a domain joins."""
 
     IOMMU_IOAS_MAP = lib.IOMMU_IOAS_MAP
     IOMMU_IOAS_MAP_FILE = lib.IOMMU_IOAS_MAP_FILE

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iommufd_py.base.units import format_ns, format_size, parse_iova, parse_size
+from iommufd_py.base.units import format_bytes, format_ns, format_size, parse_iova, parse_size
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,11 @@ def test_format_ns_keeps_three_digits(nanoseconds: float) -> None:
     number, unit = format_ns(nanoseconds).split()
     shown = float(number) * {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}[unit]
     assert shown == pytest.approx(nanoseconds, rel=0.006, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (4096, "4 KiB"), (1536 << 10, "1.5 MiB"), (1023 << 20, "1023 MiB"), (17 << 30, "17 GiB")],
+)
+def test_bytes(count: int, text: str) -> None:
+    assert format_bytes(count) == text

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from iommufd_py.explain.advice import Facts, advice, format_bytes
-from iommufd_py.explain.calls import Call, Request
-from iommufd_py.explain.memory import Area, Kind
+from iommufd_py.explain.advice import Facts, advice
+from iommufd_py.explain.calls import Request, TracedIoctl
+from iommufd_py.explain.memory import MemoryArea, MemoryKind
 from iommufd_py.explain.pieces import FAULT_IN, REST, Measured
 from iommufd_py.explain.process import Device
 from iommufd_py.explain.summary import summaries
 from iommufd_py.host.map_parts import DATA_FLUSH, PartTime
 
-GUEST = Area(1 << 40, (1 << 40) + (1 << 30), "", Kind.ANONYMOUS, 1 << 30, 4096, 0)
+GUEST = MemoryArea(1 << 40, (1 << 40) + (1 << 30), "", MemoryKind.ANONYMOUS, 1 << 30, 4096, 0)
 
 
 def one(
@@ -33,14 +33,14 @@ def one(
     """Return an ioctl with shares of its time, and the same number of calls in each part."""
     parts = {name: PartTime(share * seconds, calls) for name, share in shares.items()}
     parts[REST] = PartTime((1 - sum(shares.values())) * seconds, 1)
-    call = Call(Request(ioctl, iova, length, user_va), 7, 10.0, 10.0 + seconds, result)
+    call = TracedIoctl(Request(ioctl, iova, length, user_va), 7, 10.0, 10.0 + seconds, result)
     return Measured(call, iova, seconds, parts, runs or {}, calls * len(shares))
 
 
 def of(
     *ioctls: Measured,
     pair_s: float | None = 1e-6,
-    mapped: Mapping[Area, int] | None = None,
+    mapped: Mapping[MemoryArea, int] | None = None,
     devices: tuple[Device, ...] = (),
     memlock: int | None = None,
 ) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ def test_memory_that_was_not_present() -> None:
 
 
 def test_what_a_fault_did_depends_on_the_memory() -> None:
-    hugetlb = replace(GUEST, kind=Kind.HUGETLB, page_bytes=2 << 20)
+    hugetlb = replace(GUEST, kind=MemoryKind.HUGETLB, page_bytes=2 << 20)
     (text,) = of(one({FAULT_IN: 0.8}, calls=512), mapped={hugetlb: 1 << 30})
     assert "the kernel zeroed memory" in text
     assert "use hugetlb pages" not in text
@@ -146,11 +146,3 @@ def test_small_leaves(leaves: dict[int, int] | None, expected: int) -> None:
 
 def test_nothing_seen_gives_no_advice() -> None:
     assert of() == ()
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 bytes"), (4096, "4 KiB"), (1536 << 10, "1.5 MiB"), (1023 << 20, "1023 MiB"), (17 << 30, "17 GiB")],
-)
-def test_bytes(count: int, text: str) -> None:
-    assert format_bytes(count) == text

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 import pytest
 
-from iommufd_py.explain.memory import Area, Kind, area_at, largest, parse_areas, runs_of
+from iommufd_py.explain.memory import MemoryArea, MemoryKind, area_at, largest, parse_areas, runs_of
 
 # From 7.3 in the lab: fields that nobody reads are left out.
 SMAPS = """\
@@ -38,10 +38,12 @@ VmFlags: rd wr mr mw me gd ac
 
 def test_areas() -> None:
     program, guest, hugetlb, bar, shared, stack = parse_areas(SMAPS)
-    assert program == Area(0x559C0A000000, 0x559C0A010000, "/usr/bin/qemu system", Kind.FILE, 64 << 10, 4096, 0)
-    assert guest == Area(0x7F0000000000, 0x7F0040000000, "", Kind.ANONYMOUS, 512 << 20, 4096, 256 << 20)
-    assert (hugetlb.kind, hugetlb.present, hugetlb.page_bytes) == (Kind.HUGETLB, 1 << 30, 2 << 20)
-    assert (bar.kind, shared.kind, stack.kind) == (Kind.DEVICE, Kind.SHARED, Kind.ANONYMOUS)
+    assert program == MemoryArea(
+        0x559C0A000000, 0x559C0A010000, "/usr/bin/qemu system", MemoryKind.FILE, 64 << 10, 4096, 0
+    )
+    assert guest == MemoryArea(0x7F0000000000, 0x7F0040000000, "", MemoryKind.ANONYMOUS, 512 << 20, 4096, 256 << 20)
+    assert (hugetlb.kind, hugetlb.present, hugetlb.page_bytes) == (MemoryKind.HUGETLB, 1 << 30, 2 << 20)
+    assert (bar.kind, shared.kind, stack.kind) == (MemoryKind.DEVICE, MemoryKind.SHARED, MemoryKind.ANONYMOUS)
     assert parse_areas("") == []
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 from collections.abc import Sequence
 
-from iommufd_py.explain.calls import Call, Request
-from iommufd_py.explain.pieces import FAULT_IN, REST, Measured, Piece, measured, pieces_of
+from iommufd_py.explain.calls import Request, TracedIoctl
+from iommufd_py.explain.pieces import FAULT_IN, REST, Measured, WorkPiece, measured, pieces_of
 from iommufd_py.host.map_parts import PartTime
 from iommufd_py.host.trace_records import TraceRecord
 
@@ -32,7 +32,7 @@ PARTS = {
 }
 
 
-def of(records: Sequence[TraceRecord], start: float = 0, end: float = 100) -> list[Piece]:
+def of(records: Sequence[TraceRecord], start: float = 0, end: float = 100) -> list[WorkPiece]:
     found, unreadable = pieces_of(records, start, end, PART_OF)
     assert not unreadable
     return found
@@ -40,7 +40,7 @@ def of(records: Sequence[TraceRecord], start: float = 0, end: float = 100) -> li
 
 def test_an_ioctl_within_the_time_is_one_piece() -> None:
     # The return of the pin has the text of the entry of a map, which must be read for entries only.
-    assert of(WHOLE) == [Piece(7, 10, 20, True, PARTS, {1 << 20: 1}, 1 << 28, 3)]
+    assert of(WHOLE) == [WorkPiece(7, 10, 20, True, PARTS, {1 << 20: 1}, 1 << 28, 3)]
 
 
 def test_times_outside_of_ioctls_do_not_count() -> None:
@@ -48,7 +48,7 @@ def test_times_outside_of_ioctls_do_not_count() -> None:
         *events((21, "handle_mm_fault"), (22, "-handle_mm_fault")),
         *events((9, "handle_mm_fault"), (23, "-handle_mm_fault"), tid=8),
     ]
-    calls = [Call(MAP, 7, 10, 20, 0)]
+    calls = [TracedIoctl(MAP, 7, 10, 20, 0)]
     (one,) = measured(calls, of(sorted([*WHOLE, *around], key=lambda record: record.time)))
     assert (one.seen_s, one.seconds, one.parts) == (10, 10, PARTS)
 
@@ -62,7 +62,7 @@ def test_a_time_that_begins_and_ends_in_the_ioctl() -> None:
         FAULT_IN: PartTime(2, 0),
         "page tables": PartTime(1, 1),
     }
-    (one,) = measured([Call(MAP, 7, 10, 20, 0)], [piece])
+    (one,) = measured([TracedIoctl(MAP, 7, 10, 20, 0)], [piece])
     assert (one.seen_s, one.seconds) == (5, 10)
 
 
@@ -73,7 +73,7 @@ def test_a_time_that_ends_before_the_first_event_in_the_ioctl() -> None:
 
 def test_pieces_of_an_ioctl_add_up() -> None:
     pieces = [piece for start, end in ((0, 13), (13, 18), (18, 30)) for piece in of(WHOLE, start, end)]
-    (one,) = measured([Call(MAP, 7, 10, 20, 0)], pieces)
+    (one,) = measured([TracedIoctl(MAP, 7, 10, 20, 0)], pieces)
     assert one.seen_s == 10
     assert {name: part.seconds for name, part in one.parts.items()} == {
         name: part.seconds for name, part in PARTS.items()
@@ -95,28 +95,28 @@ def test_faults_alone_are_no_sign_of_an_ioctl() -> None:
 
 def test_events_between_two_ioctls_belong_to_neither() -> None:
     records = [*WHOLE, *events((30, "iommu_map"), (31, "-iommu_map")), *events((40, IOCTL), (41, f"-{IOCTL}"))]
-    calls = [Call(MAP, 7, 10, 20, 0), Call(MAP, 7, 40, 41, 0)]
+    calls = [TracedIoctl(MAP, 7, 10, 20, 0), TracedIoctl(MAP, 7, 40, 41, 0)]
     first, second = measured(calls, of(records))
     assert first.parts["page tables"].calls == 1
     assert second.parts == {REST: PartTime(1, 1)}
 
 
 def test_an_ioctl_of_another_kind_is_left_out_unless_it_worked() -> None:
-    attach = Call(Request("VFIO_DEVICE_ATTACH_IOMMUFD_PT"), 7, 10, 20, 0)
-    irqs = Call(Request("ioctl 0x3b6e"), 7, 40, 41, 0)
+    attach = TracedIoctl(Request("VFIO_DEVICE_ATTACH_IOMMUFD_PT"), 7, 10, 20, 0)
+    irqs = TracedIoctl(Request("ioctl 0x3b6e"), 7, 40, 41, 0)
     pieces = of([*WHOLE, *events((40, IOCTL), (41, f"-{IOCTL}"))])
     assert [one.call for one in measured([attach, irqs], pieces)] == [attach]
 
 
 def test_a_map_without_a_recorded_time_stays_in_the_list() -> None:
-    assert measured([Call(MAP, 7, 10, 20, 0)], []) == [Measured(Call(MAP, 7, 10, 20, 0), 1 << 28)]
+    assert measured([TracedIoctl(MAP, 7, 10, 20, 0)], []) == [Measured(TracedIoctl(MAP, 7, 10, 20, 0), 1 << 28)]
 
 
 def test_the_iova_that_the_kernel_chose_is_that_of_the_first_run() -> None:
     request = Request("IOMMU_IOAS_MAP", None, 1 << 20, 1 << 40)
     without_runs = [one for one in WHOLE if not one.name.startswith("iommu_map")]
     for records, iova in ((WHOLE, 1 << 28), (without_runs, None)):
-        (one,) = measured([Call(request, 7, 10, 20, 0)], of(records))
+        (one,) = measured([TracedIoctl(request, 7, 10, 20, 0)], of(records))
         assert one.iova == iova
 
 

@@ -4,27 +4,27 @@ import os
 import pytest
 
 from iommufd_py import ToolError
-from iommufd_py.explain.process import Kind, classify, parse_memlock, process_state
+from iommufd_py.explain.process import DescriptorKind, classify, parse_memlock, process_state
 
 
 @pytest.mark.parametrize(
     ("path", "found"),
     [
-        ("/dev/iommu", (Kind.IOMMUFD, "")),
-        ("/dev/vfio/vfio", (Kind.CONTAINER, "")),
-        ("/dev/vfio/17", (Kind.GROUP, "17")),
-        ("/dev/vfio/noiommu-3", (Kind.GROUP, "3")),
-        ("/dev/vfio/devices/vfio12", (Kind.CDEV, "vfio12")),
-        ("/dev/vfio/devices/noiommu-vfio0", (Kind.CDEV, "noiommu-vfio0")),
-        ("anon_inode:[vfio-device]", (Kind.DEVICE, "")),
+        ("/dev/iommu", (DescriptorKind.IOMMUFD, "")),
+        ("/dev/vfio/vfio", (DescriptorKind.CONTAINER, "")),
+        ("/dev/vfio/17", (DescriptorKind.GROUP, "17")),
+        ("/dev/vfio/noiommu-3", (DescriptorKind.GROUP, "3")),
+        ("/dev/vfio/devices/vfio12", (DescriptorKind.CDEV, "vfio12")),
+        ("/dev/vfio/devices/noiommu-vfio0", (DescriptorKind.CDEV, "noiommu-vfio0")),
+        ("anon_inode:[vfio-device]", (DescriptorKind.DEVICE, "")),
         # As another mount namespace shows it.
-        ("/run/container/dev/iommu", (Kind.IOMMUFD, "")),
+        ("/run/container/dev/iommu", (DescriptorKind.IOMMUFD, "")),
         ("/dev/iommu-of-mine", None),
         ("/dev/vfio/devices", None),
         ("pipe:[123]", None),
     ],
 )
-def test_descriptors(path: str, found: tuple[Kind, str] | None) -> None:
+def test_descriptors(path: str, found: tuple[DescriptorKind, str] | None) -> None:
     assert classify(path) == found
 
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from iommufd_py import DmaBuffer
-from iommufd_py.objects.buffer import frame_number
+from iommufd_py.objects.pagemap import frame_number
 
 
 def test_a_page_that_is_swapped_out_has_no_frame_number() -> None:
