@@ -59,7 +59,7 @@ class Change:
         net: ratio without the floor; None if the operation is not longer than the floor.
         flushes: the difference as a multiple of CLFLUSHOPT over the same buffer from user space; None if that was not
             measured, or if a flush costs nothing.
-        humps: descriptions of two groups of samples, for each side that has them.
+        humps: for each side with boots (or processes) whose samples form two groups: their number, and the first.
         margin: margin of equivalence.
     """
 
@@ -98,6 +98,11 @@ class Change:
     def changed(self) -> bool:
         """Whether the operation became slower or faster."""
         return self.verdict in (Verdict.SLOWER, Verdict.FASTER)
+
+    @property
+    def mean_ratio(self) -> float | None:
+        """Ratio of the means; None if the mean before is 0."""
+        return self.after_mean_ns / self.before_mean_ns if self.before_mean_ns else None
 
     @property
     def width(self) -> float | None:
@@ -204,12 +209,20 @@ def _change(rows: Sequence[Row], operation: str, sides: Sequence[Sequence[Unit]]
         floor_ns=geometric_mean(floors) if floors else None,
         net=_net(before, after),
         flushes=_flushes(before, after),
-        humps=tuple(
-            f"{name}: {format_ns(humps.low_ns)} and {format_ns(humps.high_ns)}, {humps.upper:.0%} in the upper group"
-            for name, side in (("before", before), ("after", after))
-            if (humps := next((one.humps for one in side if one.humps), None))
-        ),
+        humps=(*_groups("before", before), *_groups("after", after)),
     )
+
+
+def _groups(name: str, side: Sequence[Unit]) -> list[str]:
+    """Return a description of the units of one side whose samples form two groups; nothing without such units."""
+    found = [one.humps for one in side if one.humps]
+    if not found:
+        return []
+    first = found[0]
+    return [
+        f"{name}, {len(found)} of {len(side)}, for example {format_ns(first.low_ns)} and {format_ns(first.high_ns)} "
+        f"with {first.upper:.0%} in the upper group"
+    ]
 
 
 def _net(before: Sequence[Unit], after: Sequence[Unit]) -> Estimate | None:

@@ -4,7 +4,7 @@
 from iommufd_py.base.units import format_ns
 from iommufd_py.results.compare import FAMILY_LEVEL, Change, Comparison, Verdict
 from iommufd_py.results.estimate import CONFIDENCE, Estimate
-from iommufd_py.results.report import axes, axis_headings, axis_values, row_name
+from iommufd_py.results.report import PARTED, axes, axis_headings, axis_values, row_name
 from iommufd_py.results.tables import Table
 
 
@@ -79,14 +79,35 @@ def verdict_lines(comparison: Comparison) -> list[str]:
 
 
 def hump_lines(comparison: Comparison) -> list[str]:
-    """Return a line for each operation whose samples form two groups. It has the means, which do not jump."""
+    """Return a line that counts the operations whose samples form two groups, and a line for each of them whose means
+    have a ratio of their own.
+    """
+    jumping = [change for change in comparison.changes if change.humps]
+    if not jumping:
+        return []
+    against = f"{comparison.after} against {comparison.before}"
+    parted = [f"{against}, {_means(change)}" for change in jumping if _parted(change)]
+    means = f"the ratio of the means differs in {len(parted)} of them"
     return [
-        f"{change.operation}, {row_name(change.point)}: the samples form two groups ({'; '.join(change.humps)}), so "
-        f"the median jumps; the means are {format_ns(change.before_mean_ns)} and {format_ns(change.after_mean_ns)}"
-        + (f", x{change.after_mean_ns / change.before_mean_ns:.3g}" if change.before_mean_ns else "")
-        for change in comparison.changes
-        if change.humps
+        f"{against}: in {len(jumping)} of {len(comparison.changes)} operations the samples of a boot or process form "
+        f"two groups, so its median jumps between them; the intervals contain that jump; {means}",
+        *parted,
     ]
+
+
+def _parted(change: Change) -> bool:
+    """Return whether the ratio of the means differs from the ratio of the medians."""
+    if change.ratio is None or change.mean_ratio is None:
+        return False
+    return abs(change.mean_ratio / change.ratio - 1) > PARTED
+
+
+def _means(change: Change) -> str:
+    return (
+        f"{change.operation}, {row_name(change.point)}: the ratio of the means is x{change.mean_ratio:.3g} "
+        f"({format_ns(change.before_mean_ns)} and {format_ns(change.after_mean_ns)}), that of the medians "
+        f"{ratio_text(change)}; two groups: {'; '.join(change.humps)}"
+    )
 
 
 def markdown(comparison: Comparison) -> str:

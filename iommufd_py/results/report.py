@@ -16,8 +16,8 @@ from iommufd_py.results.validity import Finding, findings
 _OFF_ON = ("off", "on")
 # A remark about more rows than this has their number instead of their names.
 _MAX_NAMED = 3
-# The mean is shown if it differs from the median by more than this fraction.
-_PARTED = 0.05
+PARTED = 0.05
+"""The mean is shown if it differs from the median by more than this fraction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Cell:
     @property
     def parted(self) -> bool:
         """Whether mean and median differ by more than 5 %."""
-        return abs(self.mean_ns - self.summary.median_ns) > _PARTED * self.summary.median_ns
+        return abs(self.mean_ns - self.summary.median_ns) > PARTED * self.summary.median_ns
 
 
 def cells(result: BenchResult) -> Iterator[Cell]:
