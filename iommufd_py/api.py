@@ -65,7 +65,7 @@ from iommufd_py.vfio.ioas_container import IoasContainer
 from iommufd_py.vfio.modes import open_container
 from iommufd_py.vfio.pci_device import DependentDevice, PciCommand, VfioPciDevice
 from iommufd_py.vfio.region import IoEventFd, Region, RegionMapping
-from iommufd_py.vfio.type1 import Type1Container, Type1Mapping
+from iommufd_py.vfio.type1 import Type1Container, Type1DirtyTracking, Type1Mapping
 
 __all__ = [
     "AccessPin",
@@ -139,6 +139,7 @@ __all__ = [
     "TooNewError",
     "ToolError",
     "Type1Container",
+    "Type1DirtyTracking",
     "Type1Mapping",
     "UnsupportedIoctlError",
     "VDevice",

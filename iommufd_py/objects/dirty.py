@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Dirty tracking of a HWPT: find the pages that a device wrote."""
+"""Dirty tracking: find the pages that a device wrote."""
 
 import re
 from collections.abc import Iterator
@@ -50,6 +50,28 @@ class DirtyBitmap:
             yield IovaRange(self.iova + run.start() * self.page_bytes, self.iova + run.end() * self.page_bytes - 1)
 
 
+def zeroed_bits(place: str, length: int, page_bytes: int) -> bytearray:
+    """Return memory for the dirty bits of *length* bytes, in whole words of the kernel. *place* is for messages.
+
+    Raises:
+        ArgumentValueError: a value is not positive, or there is no memory for the bits.
+    """
+    check_integer(f"{place}: length", length, 1)
+    check_integer(f"{place}: page_bytes", page_bytes, 1)
+    pages = -(-length // page_bytes)
+    try:
+        return bytearray(-(-pages // (8 * _WORD_BYTES)) * _WORD_BYTES)
+    except (MemoryError, OverflowError):
+        raise ArgumentValueError(f"there is no memory for a bitmap of {pages} pages: read a shorter range") from None
+
+
+def dirty_bitmap(iova: int, length: int, page_bytes: int, bits: bytearray) -> DirtyBitmap:
+    """Return the pages of *bits* that belong to the range. The kernel may set bits behind it in the last word."""
+    pages = -(-length // page_bytes)
+    inside = int.from_bytes(bits, "little") & ((1 << pages) - 1)
+    return DirtyBitmap(iova, length, page_bytes, inside.to_bytes(-(-pages // 8), "little"))
+
+
 class DirtyTracking(Resource):
     """Dirty tracking of *hwpt*, switched on until closed. Made by ``hwpt.track_dirty()``.
 
@@ -79,18 +101,10 @@ class DirtyTracking(Resource):
             InvalidFieldError: the range or *page_bytes* is not a multiple of the IOMMU's smallest page.
         """
         self._check_open()
-        check_integer("DirtyTracking.read(): length", length, 1)
-        check_integer("DirtyTracking.read(): page_bytes", page_bytes, 1)
-        pages = -(-length // page_bytes)
-        try:
-            bits = bytearray(-(-pages // (8 * _WORD_BYTES)) * _WORD_BYTES)
-        except (MemoryError, OverflowError):
-            raise ArgumentValueError(
-                f"there is no memory for a bitmap of {pages} pages: read a shorter range"
-            ) from None
+        bits = zeroed_bits("DirtyTracking.read()", length, page_bytes)
         flags = 0 if clear else uapi.DIRTY_BITMAP_NO_CLEAR
         uapi.hwpt_get_dirty_bitmap(self.hwpt._fd(), self.hwpt.id, iova, length, page_bytes, bits, flags)
-        return DirtyBitmap(iova, length, page_bytes, bytes(bits[: -(-pages // 8)]))
+        return dirty_bitmap(iova, length, page_bytes, bits)
 
     def _release(self) -> None:
         uapi.hwpt_set_dirty_tracking(self.hwpt._fd(), self.hwpt.id, False)

@@ -270,6 +270,52 @@ def iommu_unmap_dma(fd: int, iova: int, size: int, flags: int = 0) -> int:
     return int(arg.size)
 
 
+def iommu_track_dirty_pages(fd: int, enable: bool) -> None:
+    """Switch dirty tracking of a type1 container on or off."""
+    flag = lib.VFIO_IOMMU_DIRTY_PAGES_FLAG_START if enable else lib.VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP
+    issue_argsz(fd, "VFIO_IOMMU_DIRTY_PAGES", "vfio_iommu_type1_dirty_bitmap", flags=flag)
+
+
+def iommu_get_dirty_bitmap(fd: int, iova: int, size: int, page_size: int, bitmap: bytearray) -> None:
+    """Set the bits of the dirty pages of an IOVA range in *bitmap*, one bit per *page_size* bytes, low bit first."""
+    bits = ffi.from_buffer(bitmap, require_writable=True)
+    fields: dict[str, object] = {"iova": iova, "size": size}
+    places: dict[str, object] = {"pgsize": page_size, "size": len(bitmap)}
+    header = ffi.sizeof("struct vfio_iommu_type1_dirty_bitmap")
+    total = header + ffi.sizeof("struct vfio_iommu_type1_dirty_bitmap_get")
+    memory = ffi.new("uint64_t[]", total // 8)
+    arg = ffi.cast("struct vfio_iommu_type1_dirty_bitmap *", memory)
+    arg.argsz, arg.flags = total, lib.VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP
+    wanted = ffi.cast("struct vfio_iommu_type1_dirty_bitmap_get *", arg.data)
+    fill("VFIO_IOMMU_DIRTY_PAGES", wanted, fields)
+    _fill_bitmap("VFIO_IOMMU_DIRTY_PAGES", wanted.bitmap, bits, places)
+    issue_pointer(fd, "VFIO_IOMMU_DIRTY_PAGES", arg, {**fields, "pgsize": page_size})
+
+
+def iommu_unmap_dma_dirty(fd: int, iova: int, size: int, page_size: int, bitmap: bytearray) -> int:
+    """Unmap a range of a type1 container, set the bits of its dirty pages in *bitmap*, and return the bytes unmapped.
+
+    Dirty tracking must be on, and the range must be one mapping.
+    """
+    bits = ffi.from_buffer(bitmap, require_writable=True)
+    fields: dict[str, object] = {"iova": iova, "size": size}
+    header = ffi.sizeof("struct vfio_iommu_type1_dma_unmap")
+    total = header + ffi.sizeof("struct vfio_bitmap")
+    memory = ffi.new("uint64_t[]", total // 8)
+    arg = ffi.cast("struct vfio_iommu_type1_dma_unmap *", memory)
+    fill("VFIO_IOMMU_UNMAP_DMA", arg, fields)
+    arg.argsz, arg.flags = total, lib.VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP
+    places: dict[str, object] = {"pgsize": page_size, "size": len(bitmap)}
+    _fill_bitmap("VFIO_IOMMU_UNMAP_DMA", ffi.cast("struct vfio_bitmap *", arg.data)[0], bits, places)
+    issue_pointer(fd, "VFIO_IOMMU_UNMAP_DMA", arg, {**fields, "flags": int(arg.flags), "pgsize": page_size})
+    return int(arg.size)
+
+
+def _fill_bitmap(ioctl: str, target: Any, bits: Any, fields: Mapping[str, object]) -> None:
+    fill(ioctl, target, fields)
+    target.data = ffi.cast("__u64 *", bits)
+
+
 # --- capability chains -------------------------------------------------------------------------------------------
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 from uuid import UUID
 
 from iommufd_py.base.arguments import checked
-from iommufd_py.base.errors import SkipError
+from iommufd_py.base.errors import ArgumentValueError, SkipError
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.pci_address import normalize_bdf
 from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.buffer import DmaBuffer
+from iommufd_py.objects.dirty import DirtyBitmap, dirty_bitmap, zeroed_bits
 from iommufd_py.objects.mapping import Mapping, MappingSpace
+from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.enums import MapFlags, Type1MapFlags, Type1UnmapFlags, VfioExtension
 from iommufd_py.vfio.container import Container
@@ -139,6 +141,37 @@ class Type1Container(Container, MappingSpace):
             self._forget_mappings(0, 1 << 64)
         return unmapped
 
+    @checked
+    def invalidate_user_va(self, iova: int, length: int) -> int:
+        """Take the user addresses of the mappings in a range away, and return their bytes. DMA goes on.
+
+        A process does this before another process takes the container over, and that process calls
+        :meth:`update_user_va`.
+
+        Raises:
+            InvalidFieldError: the range cuts a mapping, has none, or has no address any more.
+            IommufdError: a device of the container is a mediated device, or the kernel has no VFIO_UPDATE_VADDR.
+
+        Source: VFIO_DMA_UNMAP_FLAG_VADDR in include/uapi/linux/vfio.h.
+        """
+        return vfio.iommu_unmap_dma(self.fileno(), iova, length, Type1UnmapFlags.VADDR)
+
+    @checked
+    def update_user_va(self, user_va: int, length: int, iova: int) -> None:
+        """Give a mapping without a user address the new address of the same memory.
+
+        Raises:
+            InvalidFieldError: the range is not exactly one mapping, or its address was not taken away.
+
+        Source: VFIO_DMA_MAP_FLAG_VADDR in include/uapi/linux/vfio.h.
+        """
+        vfio.iommu_map_dma(self.fileno(), user_va, iova, length, Type1MapFlags.VADDR)
+
+    def track_dirty(self) -> "Type1DirtyTracking":
+        """Switch dirty tracking on; closing the result switches it off."""
+        self._check_open()
+        return Type1DirtyTracking(self)
+
     def iova_ranges(self) -> IovaRanges:
         info = self.info()
         smallest = info.iova_page_sizes & -info.iova_page_sizes
@@ -163,6 +196,70 @@ class Type1Mapping(Mapping):
 
     def _release(self) -> None:
         vfio.iommu_unmap_dma(self.container.fileno(), self.iova, self.length)
+
+
+class Type1DirtyTracking(Resource):
+    """Dirty tracking of a type1 container, switched on until closed. Made by ``container.track_dirty()``.
+
+    type1 does not read the dirty bits of the IOMMU. While a device with DMA of its own is in the container, it reports
+    every page of every mapping as dirty, read-only ones too. With mediated devices only, it reports the pages that they
+    pin.
+
+    Raises:
+        IommufdError: the container is not of TYPE1V2_IOMMU (EACCES), or is iommufd's compatibility layer (ENOTTY).
+
+    Source: VFIO_IOMMU_DIRTY_PAGES in include/uapi/linux/vfio.h.
+    """
+
+    @checked
+    def __init__(self, container: Type1Container) -> None:
+        super().__init__(container)
+        self.container = container
+        with self._opening():
+            vfio.iommu_track_dirty_pages(container.fileno(), True)
+
+    def __repr__(self) -> str:
+        return f"Type1DirtyTracking({self.container!r})"
+
+    @checked
+    def read(self, iova: int, length: int, *, page_bytes: int = 4096) -> DirtyBitmap:
+        """Read the dirty pages of an IOVA range, and mark them clean where a device cannot write them any more.
+
+        Each mapping should begin a multiple of 64 pages after *iova*. For another mapping the kernel shifts its bits,
+        and does not clear the shifted ones (update_user_bitmap() in drivers/vfio/vfio_iommu_type1.c, v7.3). A later
+        read then reports up to 63 pages behind that mapping as dirty, too.
+
+        Raises:
+            InvalidFieldError: the range cuts a mapping, or *page_bytes* is not the smallest page of the IOMMU.
+        """
+        self._check_open()
+        bits = zeroed_bits("Type1DirtyTracking.read()", length, page_bytes)
+        vfio.iommu_get_dirty_bitmap(self.container.fileno(), iova, length, page_bytes, bits)
+        return dirty_bitmap(iova, length, page_bytes, bits)
+
+    @checked
+    def unmap(self, mapping: Type1Mapping, *, page_bytes: int = 4096) -> DirtyBitmap:
+        """Unmap one mapping, and return the pages that were dirty until then.
+
+        Raises:
+            ArgumentValueError: the mapping is of another container.
+            InvalidFieldError: *page_bytes* is not the smallest page of the IOMMU.
+
+        Source: VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP in include/uapi/linux/vfio.h.
+        """
+        self._check_open()
+        mapping._check_open()
+        if mapping.container is not self.container:
+            raise ArgumentValueError(f"{mapping!r} is not a mapping of {self.container!r}")
+        iova, length = mapping.iova, mapping.length
+        bits = zeroed_bits("Type1DirtyTracking.unmap()", length, page_bytes)
+        with held_signals():
+            vfio.iommu_unmap_dma_dirty(self.container.fileno(), iova, length, page_bytes, bits)
+            self.container._forget_mappings(iova, length)
+        return dirty_bitmap(iova, length, page_bytes, bits)
+
+    def _release(self) -> None:
+        vfio.iommu_track_dirty_pages(self.container.fileno(), False)
 
 
 def _type1_flags(flags: MapFlags) -> Type1MapFlags:

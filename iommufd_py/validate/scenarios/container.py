@@ -7,8 +7,6 @@ from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.objects.buffer import Backing
-from iommufd_py.uapi import vfio
-from iommufd_py.uapi.enums import Type1MapFlags, Type1UnmapFlags
 from iommufd_py.validate.context import HUGE_PAGES, ScenarioContext
 from iommufd_py.validate.recorder import Buffer, Pages
 from iommufd_py.validate.scenario import scenario
@@ -180,9 +178,9 @@ def container_change_of_user_addresses(context: ScenarioContext) -> None:
     buffer = context.buffer(8, Backing.MEMFD)
     iova, length = _map(context, ContainerMode.VFIO_TYPE1V2, container, buffer), buffer.memory.length
     with context.step("take the user addresses away"):
-        vfio.iommu_unmap_dma(container.fileno(), iova, length, Type1UnmapFlags.VADDR)
+        container.invalidate_user_va(iova, length)
     with context.step("give them back"):
-        vfio.iommu_map_dma(container.fileno(), buffer.memory.user_va, iova, length, Type1MapFlags.VADDR)
+        container.update_user_va(buffer.memory.user_va, length, iova)
     with context.step("unmap", rule=3, leave=_flushed(context, buffer.pages())):
         container.unmap(iova, length)
 

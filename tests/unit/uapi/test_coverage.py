@@ -14,8 +14,6 @@ WITHOUT = {
     # Only sPAPR TCE has this ioctl.
     "VFIO_IOMMU_ENABLE",
     "VFIO_IOMMU_DISABLE",
-    # Dirty tracking of type1, which no IOMMU supports any more.
-    "VFIO_IOMMU_DIRTY_PAGES",
 }
 
 
