@@ -84,14 +84,14 @@ def bisect(
     from iommufd_py.lab.bisect.clone import has_changes
     from iommufd_py.lab.bisect.session import bisect as find
 
-    from .lab_progress import shown_progress
+    from .lab_progress import show_lab_progress
 
     question = _question(rule, scenario, test, bench, threshold)
     if has_changes(source):
         note(f"{source} has changes that are not committed; the bisection ignores them and does not touch them")
     start = time.monotonic()
     try:
-        with shown_progress() as progress:
+        with show_lab_progress() as progress:
             found = find(source, good, bad, question, progress, progress.note)
     except (KeyboardInterrupt, SystemExit):
         note("interrupted; the same command continues with the verdicts so far")

@@ -9,7 +9,7 @@ import click
 from iommufd_py.base.environment import Platform
 from iommufd_py.base.errors import SkipError
 from iommufd_py.base.units import format_bytes, format_ns, format_size
-from iommufd_py.explain.explanation import Explanation, document
+from iommufd_py.explain.explanation import Explanation, explanation_document
 from iommufd_py.explain.explanation import explain as explain_process
 from iommufd_py.explain.memory import MemoryArea
 from iommufd_py.explain.pieces import REST, Measured
@@ -54,7 +54,7 @@ def explain(context: click.Context, pid: int, seconds: float, as_json: bool) -> 
         pid, seconds, lambda: note(f"watching process {pid} for {seconds:g} s; Ctrl-C ends it early")
     )
     if as_json:
-        emit_json(document(found))
+        emit_json(explanation_document(found))
     else:
         _show(found)
     if found.problem:

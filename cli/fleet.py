@@ -98,13 +98,13 @@ def run(plan: Path, output: Path, coordinator: str | None) -> None:
     from iommufd_py.fleet.lending import DEFAULT_COORDINATOR
     from iommufd_py.fleet.run import run_plan
 
-    from .fleet_progress import shown_progress
+    from .fleet_progress import show_fleet_progress
 
-    loaded = plans.load(plan)
+    loaded = plans.load_plan(plan)
     address = coordinator or os.environ.get("LG_COORDINATOR", DEFAULT_COORDINATOR)
-    with shown_progress() as tell:
+    with show_fleet_progress() as tell:
         run_plan(loaded, output, address, tell)
-    records = [record.load(folder) for folder in record.folders(output)]
+    records = [record.load_record(folder) for folder in record.folders(output)]
     sys.exit(any(one.state is not record.RunnerState.DONE for one in records))
 
 
@@ -148,11 +148,11 @@ def report(directory: Path, allow_lost: int, form: str, as_json: bool) -> None:
 
     if as_json and form not in ("table", "json"):
         raise click.UsageError(f"--json contradicts --format {form}")
-    found = verdict.read(directory, allow_lost)
+    found = verdict.judge_run(directory, allow_lost)
     if as_json or form == "json":
-        emit_json(formats.document(found))
+        emit_json(formats.fleet_document(found))
     elif form == "kcidb":
-        from iommufd_py.fleet.kcidb import report as kcidb_report
+        from iommufd_py.fleet.kcidb import fleet_kcidb as kcidb_report
 
         emit_json(kcidb_report(found))
     elif form == "html":
@@ -160,7 +160,7 @@ def report(directory: Path, allow_lost: int, form: str, as_json: bool) -> None:
 
         click.echo(page_of(found), nl=False)
     elif form in ("junit", "ktap"):
-        click.echo(formats.junit(found) if form == "junit" else formats.ktap(found))
+        click.echo(formats.fleet_junit(found) if form == "junit" else formats.fleet_ktap(found))
     else:
         _show_report(found)
     sys.exit(found.exit_status)
@@ -170,7 +170,7 @@ def _show_report(found: "Report") -> None:
     from iommufd_py.fleet import formats
     from iommufd_py.fleet.html import CHECK_HEADINGS, EXPLANATIONS, RATIO_HEADINGS
 
-    click.echo(formats.headline(found))
+    click.echo(formats.verdict_sentence(found))
     click.echo()
     emit_table(CHECK_HEADINGS, list(formats.check_rows(found)))
     if found.rows:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def shown_progress() -> Iterator[Callable[[int, str, str], None]]:
+def show_fleet_progress() -> Iterator[Callable[[int, str, str], None]]:
     """Yield a function that takes the number of a machine, its name and its current activity."""
     if not sys.stderr.isatty():
         yield _print_line

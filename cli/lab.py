@@ -84,12 +84,12 @@ def build_kernel(variant: Any, series: str | None, arch: Any, debug: bool, sourc
     """
     from iommufd_py.lab import kernel
 
-    from .lab_progress import shown_progress
+    from .lab_progress import show_lab_progress
 
     if source is not None and (variant != "stock" or series is not None):
         raise click.UsageError("--source builds a tree without patches: apply them yourself, and give no series")
     configuration = Configuration(arch, debug)
-    with shown_progress() as progress:
+    with show_lab_progress() as progress:
         built = kernel.build_kernel(variant, progress, series=series, configuration=configuration, own=source)
     click.echo(built.image)
 
@@ -124,9 +124,9 @@ def build_emulator() -> None:
     """
     from iommufd_py.lab.emulators import build_emulator as build
 
-    from .lab_progress import shown_progress
+    from .lab_progress import show_lab_progress
 
-    with shown_progress() as progress:
+    with show_lab_progress() as progress:
         built = build(progress)
     click.echo(built.program)
 

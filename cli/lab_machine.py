@@ -106,9 +106,9 @@ def virtual_machine(
     if machine.incoherent:
         from iommufd_py.lab.emulators import build_emulator
 
-        from .lab_progress import shown_progress
+        from .lab_progress import show_lab_progress
 
-        with shown_progress() as progress:
+        with show_lab_progress() as progress:
             build_emulator(progress)
     return machine
 
@@ -153,7 +153,7 @@ def image_of(name: str, configuration: Configuration, series: str | None = None)
     """Return the image of a kernel, and its name for the guest."""
     from iommufd_py.lab.kernel import image
 
-    from .lab_progress import shown_progress
+    from .lab_progress import show_lab_progress
 
     check_kernel_name(name)
     named = name in VARIANTS
@@ -162,5 +162,5 @@ def image_of(name: str, configuration: Configuration, series: str | None = None)
             raise click.UsageError(
                 f"{option} works with {', '.join(VARIANTS)} only; an image that is given by its path is already built"
             )
-    with shown_progress() as progress:
+    with show_lab_progress() as progress:
         return image(name, progress, configuration, series), configuration.label(name) if named else name

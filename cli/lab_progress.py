@@ -72,7 +72,7 @@ def _make_bar() -> "RichProgress":
 
 
 @contextmanager
-def shown_progress() -> Iterator[Progress]:
+def show_lab_progress() -> Iterator[Progress]:
     """Show progress on stderr while the block runs."""
     if not sys.stderr.isatty():
         yield _Lines()

@@ -70,11 +70,11 @@ def _run_suite(
     from iommufd_py.lab.kernel import build_kernel, selftests
     from iommufd_py.lab.selftest import run_iommu_suite, run_kunit_suite, run_vfio_suite
 
-    from .lab_progress import shown_progress
+    from .lab_progress import show_lab_progress
 
     native = suite == "pt-kunit"
     configuration = Configuration("um" if native else "x86_64", debug=debug, kunit=native)
-    with shown_progress() as progress:
+    with show_lab_progress() as progress:
         built = build_kernel(variant, progress, series=series, configuration=configuration)
         programs = None if native else selftests(built, suite, progress)
     if programs is None:
@@ -108,9 +108,9 @@ def _check_tables(kernel: Any, series: str | None, configuration: Configuration,
     from iommufd_py.lab.kernel import build_kernel
     from iommufd_py.lab.tables import check_tables
 
-    from .lab_progress import shown_progress
+    from .lab_progress import show_lab_progress
 
-    with shown_progress() as progress:
+    with show_lab_progress() as progress:
         build_emulator(progress)
         built = build_kernel(kernel, progress, series=series, configuration=configuration)
     results = check_tables(built.image, built.name)

@@ -18,7 +18,7 @@ from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.validate import report
 from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
 from iommufd_py.validate.observer import Observer
-from iommufd_py.validate.runner import RULES, WORST_FIRST, RuleOutcome, ScenarioResult, Validation, play
+from iommufd_py.validate.runner import RULES, WORST_FIRST, RuleOutcome, ScenarioResult, Validation, run_scenario
 from iommufd_py.validate.scenario import Scenario
 from iommufd_py.validate.scenarios import SCENARIOS
 from iommufd_py.validate.space.combinations import combination_scenarios
@@ -139,7 +139,7 @@ def validate(
             observer = stack.enter_context(Observer(driver, flush_symbol, refined=rule_set == "refined"))
             log = _kernel_log(stack)
             if steps is None:
-                results = [play(one, driver, observer, log) for one in chosen]
+                results = [run_scenario(one, driver, observer, log) for one in chosen]
             else:
                 results = _walk(steps, seed, driver, observer, log)
             doubts = _doubts(observer, log)
@@ -211,7 +211,7 @@ def _walk(
         length = min(STEPS_OF_A_WALK, steps - first)
         walk = draw(seed + number, length)
         name = f"random-{seed + number}-{length}"
-        result = play(walk_scenario(name, walk), driver, observer, log)
+        result = run_scenario(walk_scenario(name, walk), driver, observer, log)
         if result.outcome in WORST_FIRST:
             note(f"the walk with --seed {seed + number} shows a violation; shortening it")
             return [*results, _shortest(name, walk, result, driver, observer, log)]
@@ -230,7 +230,7 @@ def _shortest(
     best = [result]
 
     def still_fails(steps: Sequence[WalkStep]) -> bool:
-        again = play(walk_scenario(f"{name}-shortened", steps), driver, observer, log)
+        again = run_scenario(walk_scenario(f"{name}-shortened", steps), driver, observer, log)
         if again.outcome is result.outcome:
             best[0] = again
         return again.outcome is result.outcome
@@ -260,9 +260,9 @@ def _show(result: Validation, *, as_json: bool, ktap: bool, junit: bool, brief: 
     if as_json:
         emit_json(report.validation_document(result))
     elif ktap:
-        click.echo(report.ktap(result))
+        click.echo(report.validation_ktap(result))
     elif junit:
-        click.echo(report.junit(result))
+        click.echo(report.validation_junit(result))
     else:
         _show_rules(result)
         if not brief:

@@ -14,7 +14,7 @@ ALWAYS = ("pyproject.toml", "scripts/setup", "tests/conftest.py", "cffi_build")
 _COMMAND = '"iommufd"'
 
 
-def digest(root: Path, tests: Iterable[str], extra: Iterable[str] = ()) -> str:
+def digest_inputs(root: Path, tests: Iterable[str], extra: Iterable[str] = ()) -> str:
     """Return a digest of *tests*, of all files that they import, and of the words in *extra*.
 
     Args:

@@ -102,10 +102,10 @@ def key_of(job: Job, image: str) -> str:
     """Return the digest of everything that decides the result of *job*; empty for a job that always runs."""
     if not job.inputs:
         return ""
-    return inputs.digest(ROOT, job.inputs, [shlex.join(command_of(job)), image, sys.version])
+    return inputs.digest_inputs(ROOT, job.inputs, [shlex.join(command_of(job)), image, sys.version])
 
 
-class Runner:
+class JobRunner:
     """Runs jobs in threads, each job in its own process group. An interruption ends the running jobs."""
 
     def __init__(self, passed: Passed, directory: Path) -> None:
@@ -201,10 +201,10 @@ class Runner:
             self.done.append(done)
             if done.word == "passed" and key:
                 self._passed.add(job, key, done.seconds)
-            show(done)
+            print_result(done)
 
 
-def show(done: Done) -> None:
+def print_result(done: Done) -> None:
     """Print the result of a job: one line with its last output if it passed, all of its output if it failed."""
     assert done.output is not None
     lines = done.output.read_text(errors="replace").splitlines()
@@ -246,7 +246,7 @@ def main() -> int:
     directory = ROOT / "build" / "test-logs"
     directory.mkdir(parents=True, exist_ok=True)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    runner = Runner(passed, directory)
+    runner = JobRunner(passed, directory)
     skipped: list[Job] = []
 
     def add(some: Iterable[Job], images: Mapping[tuple[str, str], str]) -> None:

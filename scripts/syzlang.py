@@ -49,7 +49,7 @@ _WIDTHS = {"__u32": "int32", "__s32": "int32", "__u16": "int16", "__aligned_u64"
 
 
 @dataclass(frozen=True)
-class Field:
+class StructMember:
     """One member of a structure: its C type, its name, and the enumeration in its comment, if any."""
 
     type: str
@@ -57,7 +57,7 @@ class Field:
     enumeration: str
 
 
-def fields(header: str, structure: str) -> list[Field]:
+def fields(header: str, structure: str) -> list[StructMember]:
     """Return the members of *structure* in *header*.
 
     Raises:
@@ -67,7 +67,7 @@ def fields(header: str, structure: str) -> list[Field]:
     if found is None:
         raise LookupError(f"{HEADER} declares no struct {structure}")
     lines = re.finditer(r"^\t(\w+) (\w+);(?:\s*/\* (?:enum (\w+))?)?", found[1], re.MULTILINE)
-    return [Field(line[1], line[2], line[3] or "") for line in lines]
+    return [StructMember(line[1], line[2], line[3] or "") for line in lines]
 
 
 def enumerators(header: str, enumeration: str) -> list[str]:
@@ -82,7 +82,7 @@ def enumerators(header: str, enumeration: str) -> list[str]:
     return re.findall(r"^\t(\w+) =", found[1], re.MULTILINE)
 
 
-def describe(structure: str, field: Field) -> str:
+def syzlang_type(structure: str, field: StructMember) -> str:
     """Return the type of *field* in syzkaller's language."""
     width = _WIDTHS[field.type]
     direction = "\t(out)" if field.name.startswith("out_") else ""
@@ -106,7 +106,7 @@ def describe(structure: str, field: Field) -> str:
     return width + direction
 
 
-def document(header: str, test_header: str) -> str:
+def syzlang_document(header: str, test_header: str) -> str:
     """Return the descriptions as text."""
     return "\n".join(_lines(header, test_header)) + "\n"
 
@@ -135,7 +135,7 @@ def _lines(header: str, test_header: str) -> Iterator[str]:
     for structure in MISSING.values():
         yield from ["", f"{structure} {{"]
         for member in fields(header, structure):
-            yield f"\t{member.name}\t{describe(structure, member)}"
+            yield f"\t{member.name}\t{syzlang_type(structure, member)}"
         yield "}"
     for name in DESTROYED:
         yield from ["", f"iommu_destroy${name.removesuffix('_id')} {{", "\tsize\tlen[parent, int32]"]
@@ -149,7 +149,7 @@ def _lines(header: str, test_header: str) -> Iterator[str]:
 
 def main() -> None:
     """Write the file."""
-    OUTPUT.write_text(document(HEADER.read_text(), TEST_HEADER.read_text()))
+    OUTPUT.write_text(syzlang_document(HEADER.read_text(), TEST_HEADER.read_text()))
 
 
 if __name__ == "__main__":

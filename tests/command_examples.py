@@ -32,7 +32,7 @@ def examples(place: str) -> list[str]:
     return sorted(path.stem for path in DIRECTORY.glob("*.console") if place_of(path) == place)
 
 
-def steps(text: str) -> Iterator[tuple[str, str]]:
+def example_steps(text: str) -> Iterator[tuple[str, str]]:
     """Yield each command line of an example with its expected output."""
     for block in text.split("\n$ ")[1:]:
         command, _, output = block.partition("\n")
@@ -42,11 +42,11 @@ def steps(text: str) -> Iterator[tuple[str, str]]:
         yield command, output
 
 
-def check(name: str, directory: Path) -> None:
+def check_example(name: str, directory: Path) -> None:
     """Run the example of the command *name* in *directory*, and compare its output with the expected one."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "120"}
     checker = doctest.OutputChecker()
-    for command, promised in steps((DIRECTORY / f"{name}.console").read_text()):
+    for command, promised in example_steps((DIRECTORY / f"{name}.console").read_text()):
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=directory,

@@ -96,7 +96,7 @@ def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=patience(600), check=False, **options)
         for text in (done.stdout, done.stderr):
             if isinstance(text, str):
-                documents.check(text)
+                documents.check_documents(text)
         return done
 
     return run

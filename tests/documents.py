@@ -17,7 +17,7 @@ def schemas() -> dict[str, Any]:
     return {one["properties"]["schema"]["const"]: one for one in found if "$schema" in one}
 
 
-def check(text: str) -> None:
+def check_documents(text: str) -> None:
     """Check each document of a command's output against its schema. Other text passes.
 
     A field that is not in the schema is an error here. For users it is not, because new fields may be added.

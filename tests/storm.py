@@ -10,7 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 
-__all__ = ["storm"]
+__all__ = ["signal_storm"]
 
 # Seconds within which every signal arrives, even on a busy machine.
 _LATEST = 20.0
@@ -18,7 +18,7 @@ _LATEST = 20.0
 _LONGEST_DELAY = 200e-6
 
 
-def storm(work: Callable[[], object], check: Callable[[], object], *, seconds: float = 3.0) -> int:
+def signal_storm(work: Callable[[], object], check: Callable[[], object], *, seconds: float = 3.0) -> int:
     """Run *work* until a signal interrupts it at a random moment, then *check*, and so on; return the number.
 
     A forked process with one thread does this. In a process with several, such as those of numpy, the kernel would give

@@ -116,20 +116,20 @@ class Series:
         file = self._directory / f"{self._prefix}-{re.sub(r'[^A-Za-z0-9.]+', '-', variant.label)}.json"
         while True:
             meter = HostMeter(self._cpus) if self._cpus else None
-            run_tool(self._command(variant, file))
+            run_iommufd(self._command(variant, file))
             disturbances = "; ".join(meter.disturbances()) if meter else ""
             late = time.monotonic() - start > effort.seconds
             if not disturbances or late or len(self._discarded[variant]) >= _MORE_BOOTS:
                 break
             note(f"  the host was busy ({disturbances}): this boot is repeated")
             self._discarded[variant].append(disturbances)
-        result = document.load(file)
+        result = document.load_result(file)
         boots = tuple(replace(boot, disturbances=disturbances) for boot in result.every_boot)
         self._runs[variant].append(replace(result, boots=boots))
         document.save(self._merged(variant), file)
 
 
-def run_tool(arguments: Sequence[str]) -> None:
+def run_iommufd(arguments: Sequence[str]) -> None:
     """Run this tool in a separate process. Its output is discarded, and its errors are shown.
 
     Raises:

@@ -15,7 +15,7 @@ from ..commands import command
 from ..lab_machine import check_kernel_name
 from ..types import FiniteFloat, Whole
 from .boots import Effort, Series, Variant
-from .files import OUTPUT_DIRECTORY, emit_folded, emit_lines, make_directory
+from .files import OUTPUT_DIRECTORY, emit_folded, emit_lines, make_output_directory
 
 _ROWS = "--silent --operation map,attach,teardown --size 2M,64M,1G --backing 4k --processes 1 --seconds 0.05"
 _MEMORY = "3G"
@@ -45,7 +45,7 @@ def calibrate(kernel: str, other: str | None, boots: int, minutes: float, result
     names = [kernel, kernel if other is None else other]
     for name in names:
         check_kernel_name(name)
-    make_directory(results)
+    make_output_directory(results)
     variants = [
         Variant(name, Coherency.NON_COHERENT, f"{which} {Path(name).name}")
         for name, which in zip(names, ("first", "second"), strict=True)
@@ -73,6 +73,6 @@ def calibrate(kernel: str, other: str | None, boots: int, minutes: float, result
                 if max(distances, default=0) <= comparing.MARGIN
                 else "it is too small here (--margin)."
             ),
-            *finding.sentences([before, after], [comparison]),
+            *finding.time_sentences([before, after], [comparison]),
         ]
     )

@@ -48,7 +48,7 @@ OUTPUT_FILE = _File(output=True)
 OUTPUT_DIRECTORY = _Directory(output=True)
 
 
-def make_directory(path: Path) -> None:
+def make_output_directory(path: Path) -> None:
     """Create *path* and its parents.
 
     Raises:

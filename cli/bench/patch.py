@@ -23,8 +23,8 @@ from ..lab_machine import check_kernel_name
 from ..output import emit_json
 from ..types import FiniteFloat, Whole, is_given, refuse_ignored
 from .axes import chosen_points, refuse_ignored_axes
-from .boots import Effort, Series, Variant, run_tool
-from .files import OUTPUT_DIRECTORY, make_directory
+from .boots import Effort, Series, Variant, run_iommufd
+from .files import OUTPUT_DIRECTORY, make_output_directory
 from .plot import write_html
 from .run import run
 
@@ -129,10 +129,10 @@ def patch(
     rows = list(arguments) or shlex.split(_NATIVE_PROFILE if native else _PROFILE)
     has_values = is_given(_checked_rows(context, rows), "values")
     refuse_ignored(context, "seconds", has_values, "--values after -- gives the number of samples")
-    make_directory(results)
+    make_output_directory(results)
     for kernel in names:
         if kernel in get_args(KernelVariant):
-            run_tool(["lab", "kernel", "build", kernel, *(["--arch", "um"] if native else [])])
+            run_iommufd(["lab", "kernel", "build", kernel, *(["--arch", "um"] if native else [])])
     prefix, variants = _variants(native, coherent, names)
     place = ["--native", "--memory", _NATIVE_MEMORY] if native else [f"--{prefix}"]
     device = ["mock"] if native else [TEST_DEVICES[0], "--bind"]

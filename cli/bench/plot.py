@@ -15,7 +15,7 @@ from iommufd_py.results.model import BenchResult
 from ..commands import command
 from ..output import note
 from ..types import refuse_ignored
-from .files import OUTPUT_DIRECTORY, OUTPUT_FILE, RESULT_FILE, make_directory
+from .files import OUTPUT_DIRECTORY, OUTPUT_FILE, RESULT_FILE, make_output_directory
 
 
 @command()
@@ -63,7 +63,7 @@ def plot(
     figures |= {f"change-{number}": drawing.change_figure(one, results) for number, one in enumerate(comparisons, 1)}
     if breakdowns:
         figures["shares"] = drawing.share_figure(breakdowns)
-    make_directory(directory)
+    make_output_directory(directory)
     for name, figure in figures.items():
         _write(directory / f"{name}.{kind}", drawing.render(figure, kind))
 

@@ -35,7 +35,7 @@ _FORMATS = ("table", "markdown", "cover-letter", "iommupt", "vfio-tests", "kcidb
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 def show(file: Path, as_json: bool) -> None:
     """Show a result: the machine, the times, and the limits of the figures."""
-    result = document.load(file)
+    result = document.load_result(file)
     if as_json:
         emit_json(report.summary_document(result))
     else:
@@ -47,7 +47,7 @@ def show_result(result: model.BenchResult) -> None:
     for name, value in report.facts(result):
         for line in tables.wrapped(f"{name + ':':11}{value}", page_width(), " " * 11):
             click.echo(line)
-    shown = report.table(result), report.buffers(result)
+    shown = report.times_table(result), report.buffers(result)
     for table in shown:
         click.echo()
         emit_folded(table)
@@ -107,7 +107,7 @@ def compare(
     if as_json or form == "json":
         emit_json(comparing.comparison_document(comparisons))
     elif form == "kcidb":
-        emit_json(kcidb.report(results, comparisons))
+        emit_json(kcidb.bench_kcidb(results, comparisons))
     elif form == "cover-letter":
         click.echo(cover_letter.cover_letter(results, comparisons))
     else:
@@ -140,7 +140,7 @@ def _show_comparison(
     click.echo()
     table = compare_text.comparison_table(comparison)
     emit_folded(table)
-    emit_lines(finding.sentences([before, after], [comparison]))
+    emit_lines(finding.time_sentences([before, after], [comparison]))
     emit_lines([*compare_text.verdict_lines(comparison), *tables.explained(table.headings, page_width())])
     emit_lines([*compare_text.hump_lines(comparison), *comparison.cautions])
 
@@ -152,4 +152,4 @@ def export(file: Path) -> None:
 
     Each process gives one value, its median, so that pyperf and 'bench compare' judge the same figures.
     """
-    emit_json(pyperf.to_pyperf(document.load(file)))
+    emit_json(pyperf.to_pyperf(document.load_result(file)))

@@ -256,7 +256,7 @@ _STEPS = {
 }
 
 
-def steps(parts: Parts) -> list[TimedStep]:
+def round_steps(parts: Parts) -> list[TimedStep]:
     """Prepare the IOAS for a round, and return the steps of the round."""
     if parts.point.backend is ContainerMode.IOMMUFD:
         return _STEPS[parts.point.workload](parts)

@@ -16,7 +16,7 @@ from iommufd_py.base.errors import ToolError
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.pci_address import MOCK
 from iommufd_py.base.units import PAGE_BYTES, format_size
-from iommufd_py.bench.ioctl_rounds import Parts, ThreadIovas, steps
+from iommufd_py.bench.ioctl_rounds import Parts, ThreadIovas, round_steps
 from iommufd_py.bench.python_rounds import PythonRounds, close_rounds, dma_rounds
 from iommufd_py.dma import DmaEngine, open_engine, reachable
 from iommufd_py.host.limits import limits
@@ -167,7 +167,7 @@ def _rounds(
         assert space.engine is not None
         return dma_rounds(space.engine, space.resource, parts)
     return Loop(
-        steps(parts),
+        round_steps(parts),
         user_va=parts.buffer.user_va,
         length=parts.buffer.length,
         cache=str(parts.point.cache),

@@ -17,11 +17,11 @@ _MOST_BYTES = 64 << 10
 
 
 def run_storm(harness: Harness, rounds: int) -> CaseResult:
-    """Run :func:`storm` and judge the memory and the IOMMU's faults."""
+    """Run :func:`dma_storm` and judge the memory and the IOMMU's faults."""
     harness.faults()
     name, begun = f"storm of {rounds}", time.monotonic()
     try:
-        for _ in storm(harness, rounds):
+        for _ in dma_storm(harness, rounds):
             pass
     except (MismatchError, DmaError) as failure:
         return CaseResult(name, CaseOutcome.FAIL, str(failure), harness.faults())
@@ -30,7 +30,7 @@ def run_storm(harness: Harness, rounds: int) -> CaseResult:
     return CaseResult(name, verdict, f"0 mismatches in {time.monotonic() - begun:.0f} s", faults)
 
 
-def storm(harness: Harness, rounds: int) -> Iterator[int]:
+def dma_storm(harness: Harness, rounds: int) -> Iterator[int]:
     """Map, do DMA, verify and unmap, with random sizes, offsets and IOVAs; yield the number of each round.
 
     Raises:

@@ -106,7 +106,7 @@ def _files(pid: int, ioctls: Iterable[Measured]) -> Mapping[int, str]:
     return found
 
 
-def document(one: Explanation) -> dict[str, Any]:
+def explanation_document(one: Explanation) -> dict[str, Any]:
     """Return an explanation as a JSON document."""
     before, after = one.tables
     return {

@@ -8,13 +8,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 from iommufd_py.fleet.checks import BAD, Check, Outcome
-from iommufd_py.fleet.together import Row
-from iommufd_py.fleet.verdict import Line, Report, Runner
+from iommufd_py.fleet.together import CombinedTimes
+from iommufd_py.fleet.verdict import CombinedCheck, Report, Runner
 
 _NAMED = 4
 
 
-def document(report: Report) -> dict[str, Any]:
+def fleet_document(report: Report) -> dict[str, Any]:
     """Return the report as one JSON document."""
     return {
         "schema": "iommufd-fleet-report/1",
@@ -47,7 +47,7 @@ def document(report: Report) -> dict[str, Any]:
     }
 
 
-def headline(report: Report) -> str:
+def verdict_sentence(report: Report) -> str:
     """Return the verdict in one sentence."""
     lent = len(report.runners)
     lost = f", {len(report.lost)} lost" if report.lost else ""
@@ -73,13 +73,13 @@ def _by_rank(pair: tuple[Outcome, int]) -> int:
     return list(Outcome).index(pair[0])
 
 
-def named(line: Line) -> str:
+def named(line: CombinedCheck) -> str:
     """Return the names of the machines of a line, shortened if there are many."""
     more = len(line.runners) - _NAMED
     return " ".join(line.runners[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def ratio_rows(rows: tuple[Row, ...]) -> Iterator[tuple[str, ...]]:
+def ratio_rows(rows: tuple[CombinedTimes, ...]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each benchmark: kernel, operation, mean ratio, its interval, I2, machines, lowest and highest
     ratio."""
     for one in rows:
@@ -97,7 +97,7 @@ def ratio_rows(rows: tuple[Row, ...]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def junit(report: Report) -> str:
+def fleet_junit(report: Report) -> str:
     """Return the report as JUnit XML: a suite for each machine."""
     suites = ElementTree.Element("testsuites", name="iommufd fleet")
     for runner in report.runners:
@@ -143,7 +143,7 @@ def _full_name(check: Check) -> str:
     return f"{check.kernel}: {check.name}" if check.kernel else check.name
 
 
-def ktap(report: Report) -> str:
+def fleet_ktap(report: Report) -> str:
     """Return the report as KTAP: a test for each machine, with its checks as subtests."""
     lines = ["KTAP version 1", f"1..{len(report.runners)}"]
     for number, runner in enumerate(report.runners, 1):

@@ -3,7 +3,7 @@
 
 from html import escape
 
-from iommufd_py.fleet.formats import check_rows, headline, ratio_rows
+from iommufd_py.fleet.formats import check_rows, ratio_rows, verdict_sentence
 from iommufd_py.fleet.together import forest
 from iommufd_py.fleet.verdict import Report
 from iommufd_py.results import page
@@ -23,22 +23,22 @@ def page_of(report: Report) -> str:
     """Return the page."""
     body = [
         "<h1>iommufd fleet</h1>",
-        f"<p><b>{escape(headline(report))}</b></p>",
-        page.table(Table(CHECK_HEADINGS, tuple(check_rows(report)), keys=2)),
+        f"<p><b>{escape(verdict_sentence(report))}</b></p>",
+        page.html_table(Table(CHECK_HEADINGS, tuple(check_rows(report)), keys=2)),
     ]
     if report.rows:
         body += [
             f"<h2>Times relative to {escape(str(report.baseline))}</h2>",
-            page.table(Table(RATIO_HEADINGS, tuple(ratio_rows(report.rows)), keys=2)),
+            page.html_table(Table(RATIO_HEADINGS, tuple(ratio_rows(report.rows)), keys=2)),
             *(f"<p>{escape(one)}</p>" for one in EXPLANATIONS),
-            *(page.note(f"{text} ({len(names)} machines)") for text, names in report.cautions.items()),
+            *(page.html_note(f"{text} ({len(names)} machines)") for text, names in report.cautions.items()),
         ]
         drawn = [row for row in report.rows if row.mean]
         body += [page.svg(forest(row)) for row in drawn[:_MOST_PICTURES]]
         if len(drawn) > _MOST_PICTURES:
-            body.append(page.note(f"{len(drawn) - _MOST_PICTURES} more rows have no picture here"))
-    body += ["<h2>Machines</h2>", page.table(_machines(report))]
-    return page.document("iommufd fleet", body)
+            body.append(page.html_note(f"{len(drawn) - _MOST_PICTURES} more rows have no picture here"))
+    body += ["<h2>Machines</h2>", page.html_table(_machines(report))]
+    return page.html_page("iommufd fleet", body)
 
 
 def _machines(report: Report) -> Table:

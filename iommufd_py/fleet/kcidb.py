@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from iommufd_py.fleet.checks import Check, Outcome
-from iommufd_py.fleet.together import Ratio, Row
+from iommufd_py.fleet.together import CombinedTimes, Ratio
 from iommufd_py.fleet.verdict import Report, Runner
 
 _ORIGIN = "iommufd_py"
@@ -23,7 +23,7 @@ _STATUS = {
 _UNKNOWN = "unknown"
 
 
-def report(found: Report) -> dict[str, Any]:
+def fleet_kcidb(found: Report) -> dict[str, Any]:
     """Return the report: a build for each kernel, and a test for each check of each machine. kcidb-io checks it.
 
     A benchmark is a test with a time in seconds. Its status is PASS, because a time alone is no failure.
@@ -65,7 +65,7 @@ def _path(check: Check) -> str:
     return ".".join(words)
 
 
-def _times(found: Report, row: Row) -> Iterator[dict[str, Any]]:
+def _times(found: Report, row: CombinedTimes) -> Iterator[dict[str, Any]]:
     runners = {one.name: one for one in found.runners}
     for ratio in row.ratios:
         path = f"iommufd.bench.{_word(row.kernel)}.{_word(row.step)}.{_word(row.operation)}"

@@ -42,7 +42,7 @@ class SetUpError(ToolError):
     """The machine answers, but its set-up fails."""
 
 
-class Machine:
+class LabgridMachine:
     """A machine behind a labgrid target. Only one thread may use it at a time.
 
     Attributes:
@@ -252,10 +252,10 @@ def _record(console: Any, path: Path, ended: threading.Event) -> None:
                 return  # The other end has closed the connection.
 
 
-class Job:
+class MachineJob:
     """A long command on the machine. It runs in a directory of its own, which must exist."""
 
-    def __init__(self, machine: Machine, directory: str) -> None:
+    def __init__(self, machine: LabgridMachine, directory: str) -> None:
         self._machine = machine
         self._directory = directory
 

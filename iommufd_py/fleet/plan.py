@@ -69,7 +69,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MachineRequest:
     """A number of machines with the same tags.
 
     Attributes:
@@ -85,7 +85,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FleetPlan:
     """The whole plan of a run.
 
     Attributes:
@@ -103,7 +103,7 @@ class Plan:
     """
 
     name: str
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[MachineRequest, ...]
     kernels: tuple[str, ...]
     baseline: str | None
     steps: tuple[Step, ...]
@@ -115,7 +115,7 @@ class Plan:
     environment: Path | None
 
 
-def load(path: Path) -> Plan:
+def load_plan(path: Path) -> FleetPlan:
     """Read a plan. Paths in the plan are relative to its folder.
 
     Raises:
@@ -131,7 +131,7 @@ def load(path: Path) -> Plan:
         # Also raised for bytes that are not UTF-8, and for a number with thousands of digits.
         raise ToolError(f"{path} is no TOML: {failure}") from None
     try:
-        return parse(document, path.absolute().parent)
+        return parse_plan(document, path.absolute().parent)
     except _PlanError as failure:
         raise ToolError(f"{path}: {failure}; docs/how-to/run-a-fleet.md shows a plan") from None
 
@@ -140,10 +140,10 @@ class _PlanError(Exception):
     pass
 
 
-def parse(document: Mapping[str, Any], folder: Path) -> Plan:
+def parse_plan(document: Mapping[str, Any], folder: Path) -> FleetPlan:
     """Return the plan of a TOML document. Its paths are relative to *folder*."""
     top = _Table(document, "the plan")
-    plan = Plan(
+    plan = FleetPlan(
         name=top.name("name"),
         wanted=tuple(_wanted(one) for one in top.tables("runners")),
         kernels=_kernels(top),
@@ -168,7 +168,7 @@ def _kernels(top: "_Table") -> tuple[str, ...]:
     return found
 
 
-def _agree(plan: Plan) -> None:
+def _agree(plan: FleetPlan) -> None:
     names = [step.name for step in plan.steps]
     for values, where in ((names, "the name of a step"), (plan.kernels, "kernels")):
         twice = next((one for one in values if list(values).count(one) > 1), None)
@@ -187,8 +187,10 @@ def _agree(plan: Plan) -> None:
         raise _PlanError(f"kernels: {others[0]!r} needs 'environment', the labgrid file with a Strategy that boots it")
 
 
-def _wanted(table: "_Table") -> Wanted:
-    found = Wanted({key: tag_value(value) for key, value in table.tags("filter").items()}, table.count("count", 1))
+def _wanted(table: "_Table") -> MachineRequest:
+    found = MachineRequest(
+        {key: tag_value(value) for key, value in table.tags("filter").items()}, table.count("count", 1)
+    )
     table.nothing_else()
     return found
 

@@ -131,7 +131,7 @@ class RunnerRecord:
         write_file(folder / FILE, (json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n").encode())
 
 
-def load(folder: Path) -> RunnerRecord:
+def load_record(folder: Path) -> RunnerRecord:
     """Read the record of a machine.
 
     Raises:

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.fleet.plan import Plan
+from iommufd_py.fleet.plan import FleetPlan
 from iommufd_py.fleet.record import FILE, RunnerRecord, RunnerState
 from iommufd_py.fleet.worker import Assignment, work
 
@@ -17,7 +17,7 @@ Tell = Callable[[int, str, str], None]
 """Receives the number of a machine, its name and its current activity."""
 
 
-def run_plan(plan: Plan, output: Path, coordinator: str, tell: Tell) -> None:
+def run_plan(plan: FleetPlan, output: Path, coordinator: str, tell: Tell) -> None:
     """Run *plan* and write the results to *output*, which must be empty or absent.
 
     An exception in this process, Ctrl-C for example, stops the workers. Each worker gives its machine back before it

@@ -65,7 +65,7 @@ class Mean:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CombinedTimes:
     """One operation of one benchmark on one kernel, on all machines.
 
     Attributes:
@@ -131,9 +131,9 @@ class Figures:
                 )
                 self._found[kernel, step, operation].append(ratio)
 
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[CombinedTimes, ...]:
         """Return the collected ratios."""
-        return tuple(Row(*key, tuple(ratios)) for key, ratios in self._found.items())
+        return tuple(CombinedTimes(*key, tuple(ratios)) for key, ratios in self._found.items())
 
 
 def _result(record: RunnerRecord, folder: Path, step: str, kernel: str | None) -> BenchResult | None:
@@ -141,7 +141,7 @@ def _result(record: RunnerRecord, folder: Path, step: str, kernel: str | None) -
     steps = [one for one in record.steps if (one.name, one.kernel) == (step, kernel)]
     if not steps or any(one.state is not StepState.ENDED or one.exit_status for one in steps):
         return None
-    return merge(document.load(folder / one.folder / "result.json", quick=True) for one in steps)
+    return merge(document.load_result(folder / one.folder / "result.json", quick=True) for one in steps)
 
 
 def mean(ratios: Iterable[Ratio]) -> Mean | None:
@@ -183,7 +183,7 @@ def _variance(ratio: Ratio, low: float, high: float) -> float:
     return of_interval + of_clock
 
 
-def forest(row: Row) -> bytes:
+def forest(row: CombinedTimes) -> bytes:
     """Return the forest plot of a row as SVG: the ratio of each machine with its interval, and the mean below."""
     import numpy as np
     from matplotlib.figure import Figure

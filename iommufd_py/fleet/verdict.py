@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iommufd_py.fleet.checks import BAD, Check, Outcome, checks_of, worst
-from iommufd_py.fleet.record import KernelFacts, RunnerRecord, RunnerState, folders, load
-from iommufd_py.fleet.together import Figures, Row
+from iommufd_py.fleet.record import KernelFacts, RunnerRecord, RunnerState, folders, load_record
+from iommufd_py.fleet.together import CombinedTimes, Figures
 
 FAILED, NOT_OBSERVED = 1, 4
 """Exit status of `iommufd fleet report`."""
@@ -35,7 +35,7 @@ class Runner:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CombinedCheck:
     """One check on one kernel, over all machines.
 
     Attributes:
@@ -73,8 +73,8 @@ class Report:
     """
 
     runners: tuple[Runner, ...]
-    lines: tuple[Line, ...]
-    rows: tuple[Row, ...]
+    lines: tuple[CombinedCheck, ...]
+    rows: tuple[CombinedTimes, ...]
     cautions: Mapping[str, tuple[str, ...]]
     baseline: str | None
     allow_lost: int
@@ -98,7 +98,7 @@ class Report:
         return NOT_OBSERVED if self.outcome in (Outcome.NOT_OBSERVED, Outcome.COUNTS_AGREE) else 0
 
 
-def read(directory: Path, allow_lost: int = 0) -> Report:
+def judge_run(directory: Path, allow_lost: int = 0) -> Report:
     """Judge the run whose results are in *directory*.
 
     Raises:
@@ -108,7 +108,7 @@ def read(directory: Path, allow_lost: int = 0) -> Report:
     runners: list[Runner] = []
     baselines = set()
     for folder in folders(directory):
-        record = load(folder)
+        record = load_record(folder)
         baselines.add(record.baseline)
         checks = checks_of(record, folder)
         for (kernel, step), problem in figures.add(record, folder).items():
@@ -164,7 +164,7 @@ def _with_missing(runners: Sequence[Runner]) -> list[Runner]:
     return found
 
 
-def _lines(runners: Sequence[Runner], baseline: str | None, forgiven: frozenset[str]) -> Iterator[Line]:
+def _lines(runners: Sequence[Runner], baseline: str | None, forgiven: frozenset[str]) -> Iterator[CombinedCheck]:
     found: dict[tuple[str, str], list[tuple[str, Check]]] = defaultdict(list)
     for runner in runners:
         for check in runner.checks:
@@ -176,7 +176,7 @@ def _lines(runners: Sequence[Runner], baseline: str | None, forgiven: frozenset[
         # A check that did not run does not count as passed.
         outcome = worst(check.outcome for _, check in counted) if counted else Outcome.NOT_OBSERVED
         bad = [(who, check) for who, check in counted or every if check.outcome is outcome and not check.is_good]
-        yield Line(
+        yield CombinedCheck(
             kernel,
             name,
             outcome,

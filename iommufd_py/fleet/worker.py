@@ -17,8 +17,8 @@ from pathlib import Path
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.fleet.lending import Lender, LendingError, TakenAwayError
-from iommufd_py.fleet.machine import Job, LostError, Machine, SetUpError
-from iommufd_py.fleet.plan import INSTALLED, Plan, Step, StepKind, Wanted
+from iommufd_py.fleet.machine import LabgridMachine, LostError, MachineJob, SetUpError
+from iommufd_py.fleet.plan import INSTALLED, FleetPlan, MachineRequest, Step, StepKind
 from iommufd_py.fleet.record import (
     LOG,
     SERIAL_LOG,
@@ -58,8 +58,8 @@ class Assignment:
     """
 
     number: int
-    wanted: Wanted
-    plan: Plan
+    wanted: MachineRequest
+    plan: FleetPlan
     output: Path
     coordinator: str
     until: float
@@ -159,7 +159,7 @@ class _Worker:
             lender.keep(place)
 
         try:
-            machine = Machine(lender.target(place, plan.environment), plan.lost_after_s, waiting)
+            machine = LabgridMachine(lender.target(place, plan.environment), plan.lost_after_s, waiting)
             with machine.console_to(self._folder / SERIAL_LOG):
                 try:
                     self._on_machine(machine, waiting)
@@ -186,7 +186,7 @@ class _Worker:
         worst = [one for one in reports if one.kind == "panic"] or list(reports)
         return worst[-1].title if worst else ""
 
-    def _on_machine(self, machine: Machine, waiting: Callable[[], None]) -> None:
+    def _on_machine(self, machine: LabgridMachine, waiting: Callable[[], None]) -> None:
         machine.connect()
         booted = INSTALLED
         try:
@@ -202,7 +202,7 @@ class _Worker:
                 self._say(f"boots {INSTALLED}")
                 machine.boot(INSTALLED)
 
-    def _on_kernel(self, machine: Machine, kernel: str, waiting: Callable[[], None]) -> None:
+    def _on_kernel(self, machine: LabgridMachine, kernel: str, waiting: Callable[[], None]) -> None:
         plan = self._todo.plan
         self._say(f"{kernel}: sets up")
         directory = machine.require("mktemp -d -t iommufd-fleet.XXXXXX", "no directory can be created").strip()
@@ -221,7 +221,7 @@ class _Worker:
             with contextlib.suppress(LostError, LendingError, _StoppedError):
                 machine.run(f"rm -rf {shlex.quote(directory)}")
 
-    def _install(self, machine: Machine, directory: str) -> str:
+    def _install(self, machine: LabgridMachine, directory: str) -> str:
         """Install the plan's wheel. Return the shell text that must precede a command of the wheel."""
         plan = self._todo.plan
         if plan.package is None:
@@ -240,7 +240,7 @@ class _Worker:
 
     def _step(
         self,
-        machine: Machine,
+        machine: LabgridMachine,
         directory: str,
         kernel: str,
         repetition: int,
@@ -257,7 +257,7 @@ class _Worker:
             machine.require(f"mkdir -p {there}", f"{there} cannot be created")
             for file in step.files:
                 machine.put(file, there)
-            job = Job(machine, there)
+            job = MachineJob(machine, there)
             job.start(_COMMANDS[step.kind].format(options=self._options(step)))
             try:
                 while (status := job.status()) is None and time.monotonic() < begun + step.deadline_s:
@@ -291,7 +291,7 @@ class _Worker:
             )
         return shlex.join(one.replace("{bdf}", bdf or "") for one in step.options)
 
-    def _fetch(self, machine: Machine, there: str, name: str) -> None:
+    def _fetch(self, machine: LabgridMachine, there: str, name: str) -> None:
         here = self._folder / name
         here.mkdir(exist_ok=True)
         present = machine.run(f"cd {there} && ls -d {' '.join(_FILES)} 2>/dev/null")[1].split()

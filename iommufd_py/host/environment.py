@@ -84,13 +84,13 @@ def _config() -> Mapping[str, str] | None:
     release = os.uname().release
     for place in ("/proc/config.gz", f"/boot/config-{release}", f"/lib/modules/{release}/config"):
         try:
-            return parse_config(Path(place).read_bytes())
+            return read_timing_options(Path(place).read_bytes())
         except OSError:  # The file does not exist, or this user cannot read it.
             continue
     return None
 
 
-def parse_config(content: bytes) -> Mapping[str, str]:
+def read_timing_options(content: bytes) -> Mapping[str, str]:
     """Return the options on which DMA mapping times depend, from a kernel's configuration, packed or not."""
     text = gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content
     lines = text.decode(errors="replace").splitlines()

@@ -124,9 +124,8 @@ def build_selftests(
         with tempfile.TemporaryDirectory(prefix="selftests-", dir=place.objects.parent) as compiled:
             for arguments in ([*place.make, "headers"], ["make", *suite, f"OUTPUT={compiled}"]):
                 if not run_build(arguments, _environment(), output, lambda line: None):
-                    raise LabError(
-                        f"the {directory} selftests of {kernel.recipe.source} do not compile: {explain(place.log)}"
-                    )
+                    reason = explain_failure(place.log)
+                    raise LabError(f"the {directory} selftests of {kernel.recipe.source} do not compile: {reason}")
             with cache.staging(kernel) as staged:
                 shutil.copytree(compiled, staged / kept)
                 (staged / kept).rename(programs)
@@ -329,7 +328,7 @@ def _make(recipe: Recipe, place: _BuildDirectory, progress: Progress) -> Kernel:
 def _not_built(what: str, log: Path) -> LabError:
     """Return the error of a failed build: the fault of the source, unless the disk is full."""
     full = out_of_space(log.read_text(encoding="utf-8", errors="replace"))
-    return (LabError if full else BuildError)(f"{what}: {explain(log)}")
+    return (LabError if full else BuildError)(f"{what}: {explain_failure(log)}")
 
 
 def discard_own(tree: Path) -> None:
@@ -361,7 +360,7 @@ def run_build(
         stop(child, grace=20)
 
 
-def explain(log: Path) -> str:
+def explain_failure(log: Path) -> str:
     """Return the lines of a build log that explain the failure, and the path of the log."""
     text = log.read_text(encoding="utf-8", errors="replace")
     if out_of_space(text):

@@ -98,7 +98,7 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class ConfigDifferences:
     """The differences between a configuration and the fragment it was made from.
 
     Attributes:
@@ -124,7 +124,7 @@ def parse_config(text: str) -> dict[str, str]:
     return symbols
 
 
-def check_config(wanted: str, got: str, messages: str) -> Check:
+def check_config(wanted: str, got: str, messages: str) -> ConfigDifferences:
     """Compare the text of a fragment with that of the configuration made from it.
 
     Args:
@@ -135,4 +135,4 @@ def check_config(wanted: str, got: str, messages: str) -> Check:
     result = parse_config(got)
     unknown = {f"CONFIG_{name}" for name in re.findall(r"unknown symbol: (\w+)", messages)}
     differing = {name for name, value in parse_config(wanted).items() if result.get(name, "n") != value}
-    return Check(tuple(sorted(differing - unknown)), tuple(sorted(unknown)))
+    return ConfigDifferences(tuple(sorted(differing - unknown)), tuple(sorted(unknown)))

@@ -275,7 +275,7 @@ class _Build:
             f"--extra-ldflags=-L{self._sysroot}/usr/lib/x86_64-linux-gnu",
         ]
         if not build.run_build(argv, self._environment(), log, lambda line: None, cwd=self._objects):
-            raise LabError(f"the emulator cannot be configured: {build.explain(self._log)}")
+            raise LabError(f"the emulator cannot be configured: {build.explain_failure(self._log)}")
 
     def _compile(self, log: IO[bytes]) -> None:
         self._progress.step("compiling the emulator")
@@ -293,7 +293,7 @@ class _Build:
 
         jobs = f"-j{len(os.sched_getaffinity(0))}"
         if not build.run_build(["ninja", jobs, _BINARY], self._environment(), log, count, cwd=self._objects):
-            raise LabError(f"the emulator does not build: {build.explain(self._log)}")
+            raise LabError(f"the emulator does not build: {build.explain_failure(self._log)}")
 
 
 def _publish(recipe: EmulatorRecipe, program: Path, log: Path) -> Emulator:

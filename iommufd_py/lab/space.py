@@ -26,7 +26,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
+class CachedDirectory:
     """A directory of the cache with its size on the disk.
 
     Attributes:
@@ -40,7 +40,7 @@ class Space:
     disk_bytes: int
 
 
-def used() -> list[Space]:
+def used() -> list[CachedDirectory]:
     """Return the directories of the cache that exist, with their sizes by du(1).
 
     Raises:
@@ -52,7 +52,7 @@ def used() -> list[Space]:
     names = [str(directory) for directory in found.values()]
     lines = run_tool(["du", "--summarize", "--block-size=1", "--", *names], "cannot measure the cache").splitlines()
     sizes = {path: int(size) for size, _, path in (line.partition("\t") for line in lines)}
-    return [Space(kind, directory, sizes.get(str(directory), 0)) for kind, directory in found.items()]
+    return [CachedDirectory(kind, directory, sizes.get(str(directory), 0)) for kind, directory in found.items()]
 
 
 def superseded_kernels(keep: int) -> list[Kernel]:

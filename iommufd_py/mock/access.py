@@ -11,7 +11,7 @@ from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd_test
-from iommufd_py.uapi.iommufd_test import command
+from iommufd_py.uapi.iommufd_test import issue_test_op
 
 
 class MockAccess(Resource):
@@ -30,7 +30,7 @@ class MockAccess(Resource):
         self.ioas = ioas
         flags = iommufd_test.ACCESS_NEEDS_PIN if pins else 0
         with self._opening():
-            answer = command(ioas._fd(), "CREATE_ACCESS", ioas.id, "create_access", flags=flags)
+            answer = issue_test_op(ioas._fd(), "CREATE_ACCESS", ioas.id, "create_access", flags=flags)
             self._access_fd = int(answer.create_access.out_access_fd)
 
     def __repr__(self) -> str:
@@ -69,7 +69,7 @@ class MockAccess(Resource):
         """Change to the mappings of another IOAS. The kernel drops the pins in the old IOAS."""
         ioas._check_open()
         with held_signals():
-            command(self._fd(), "ACCESS_REPLACE_IOAS", self._access_fd, "access_replace_ioas", ioas_id=ioas.id)
+            issue_test_op(self._fd(), "ACCESS_REPLACE_IOAS", self._access_fd, "access_replace_ioas", ioas_id=ioas.id)
             self._move(ioas)
             self.ioas = ioas
 
@@ -83,7 +83,7 @@ class AccessPin(Resource):
         self.iova = iova
         self.length = length
         with self._opening():
-            answer = command(
+            answer = issue_test_op(
                 access._fd(),
                 "ACCESS_PAGES",
                 access._access_fd,
@@ -110,7 +110,7 @@ class AccessPin(Resource):
             self._unpin()
 
     def _unpin(self) -> None:
-        command(
+        issue_test_op(
             self.access._fd(),
             "DESTROY_ACCESS_PAGES",
             self.access._access_fd,

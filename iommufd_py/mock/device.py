@@ -12,7 +12,7 @@ from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.iommufd import Iommufd
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.enums import MockDeviceFlags, PageFaultPermission
-from iommufd_py.uapi.iommufd_test import command
+from iommufd_py.uapi.iommufd_test import issue_test_op
 
 
 class MockDevice(BoundDevice):
@@ -59,19 +59,19 @@ class MockDevice(BoundDevice):
     def _attach(self, pt_id: int, pasid: int | None) -> int:
         fd = self.iommufd.fileno()
         if pasid is None:
-            answer = command(fd, "MOCK_DOMAIN_REPLACE", self.id, "mock_domain_replace", pt_id=pt_id)
+            answer = issue_test_op(fd, "MOCK_DOMAIN_REPLACE", self.id, "mock_domain_replace", pt_id=pt_id)
             return int(answer.mock_domain_replace.pt_id)
         if pasid in self.attachments:
-            answer = command(fd, "PASID_REPLACE", self.id, "pasid_replace", pasid=pasid, pt_id=pt_id)
+            answer = issue_test_op(fd, "PASID_REPLACE", self.id, "pasid_replace", pasid=pasid, pt_id=pt_id)
             return int(answer.pasid_replace.pt_id)
-        answer = command(fd, "PASID_ATTACH", self.id, "pasid_attach", pasid=pasid, pt_id=pt_id)
+        answer = issue_test_op(fd, "PASID_ATTACH", self.id, "pasid_attach", pasid=pasid, pt_id=pt_id)
         return int(answer.pasid_attach.pt_id)
 
     def _detach(self, pasid: int | None) -> None:
         if pasid is None:
             self._attach(self._parking.id, None)
         else:
-            command(self.iommufd.fileno(), "PASID_DETACH", self.id, "pasid_detach", pasid=pasid)
+            issue_test_op(self.iommufd.fileno(), "PASID_DETACH", self.id, "pasid_detach", pasid=pasid)
 
     def _release(self) -> None:
         uapi.destroy(self.iommufd.fileno(), self.id)
@@ -89,19 +89,19 @@ class MockDevice(BoundDevice):
     @checked
     def check_pasid(self, pasid: int, hwpt_id: int) -> None:
         """Make the kernel check that *pasid* is attached to the HWPT (0: to none); EINVAL if not."""
-        command(self.iommufd.fileno(), "PASID_CHECK_HWPT", self.id, "pasid_check", pasid=pasid, hwpt_id=hwpt_id)
+        issue_test_op(self.iommufd.fileno(), "PASID_CHECK_HWPT", self.id, "pasid_check", pasid=pasid, hwpt_id=hwpt_id)
 
     @checked
     def check_cache(self, index: int, value: int) -> None:
         """Make the kernel check that an entry of the device's cache holds *value*; EINVAL if not."""
-        command(self.iommufd.fileno(), "DEV_CHECK_CACHE", self.dev_id, "check_dev_cache", id=index, cache=value)
+        issue_test_op(self.iommufd.fileno(), "DEV_CHECK_CACHE", self.dev_id, "check_dev_cache", id=index, cache=value)
 
     @checked
     def trigger_fault(
         self, address: int, permission: PageFaultPermission, *, pasid: int | None = None, group: int = 0
     ) -> None:
         """Make the device access a page that is not present."""
-        command(
+        issue_test_op(
             self.iommufd.fileno(),
             "TRIGGER_IOPF",
             0,
@@ -115,12 +115,12 @@ class MockDevice(BoundDevice):
 
     def trigger_event(self) -> None:
         """Make the device send an event to its vIOMMU."""
-        command(self.iommufd.fileno(), "TRIGGER_VEVENT", 0, "trigger_vevent", dev_id=self.dev_id)
+        issue_test_op(self.iommufd.fileno(), "TRIGGER_VEVENT", 0, "trigger_vevent", dev_id=self.dev_id)
 
 
 @checked
 def make_device(fd: int, pt_id: int, flags: MockDeviceFlags = MockDeviceFlags(0)) -> Any:
     """Make a mock device that is attached to an IOAS or HWPT; returns its ids in fields ``out_...``."""
     if flags:
-        return command(fd, "MOCK_DOMAIN_FLAGS", pt_id, "mock_domain_flags", dev_flags=flags).mock_domain_flags
-    return command(fd, "MOCK_DOMAIN", pt_id).mock_domain
+        return issue_test_op(fd, "MOCK_DOMAIN_FLAGS", pt_id, "mock_domain_flags", dev_flags=flags).mock_domain_flags
+    return issue_test_op(fd, "MOCK_DOMAIN", pt_id).mock_domain

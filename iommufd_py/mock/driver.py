@@ -13,7 +13,7 @@ from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.iommufd import Iommufd
 from iommufd_py.uapi.call import address_of_buffer
 from iommufd_py.uapi.enums import MockDeviceFlags
-from iommufd_py.uapi.iommufd_test import command, command_result
+from iommufd_py.uapi.iommufd_test import command_result, issue_test_op
 
 # TEMP_MEMORY_LIMIT in drivers/iommu/iommufd/pages.c.
 _MEMORY_LIMIT = 65536
@@ -22,13 +22,13 @@ _MEMORY_LIMIT = 65536
 @checked
 def add_reserved(ioas: Ioas, start: int, length: int) -> None:
     """Reserve a range of *ioas*, as a reserved region of a device does."""
-    command(ioas._fd(), "ADD_RESERVED", ioas.id, "add_reserved", start=start, length=length)
+    issue_test_op(ioas._fd(), "ADD_RESERVED", ioas.id, "add_reserved", start=start, length=length)
 
 
 @checked
 def check_map(iommufd: Iommufd, hwpt_id: int, iova: int, length: int, user_va: int) -> None:
     """Make the kernel check that a mock HWPT translates each page to the page at *user_va*; EINVAL if not."""
-    command(iommufd.fileno(), "MD_CHECK_MAP", hwpt_id, "check_map", iova=iova, length=length, uptr=user_va)
+    issue_test_op(iommufd.fileno(), "MD_CHECK_MAP", hwpt_id, "check_map", iova=iova, length=length, uptr=user_va)
 
 
 @checked
@@ -37,27 +37,27 @@ def check_refs(iommufd: Iommufd, user_va: int, length: int, pins: int) -> None:
 
     The kernel skips huge pages.
     """
-    command(iommufd.fileno(), "MD_CHECK_REFS", 0, "check_refs", length=length, uptr=user_va, refs=pins)
+    issue_test_op(iommufd.fileno(), "MD_CHECK_REFS", 0, "check_refs", length=length, uptr=user_va, refs=pins)
 
 
 @checked
 def check_iotlb(nested: NestedHwpt, index: int, value: int) -> None:
     """Make the kernel check that an entry of the HWPT's IOTLB holds *value*; EINVAL if not."""
-    command(nested._fd(), "MD_CHECK_IOTLB", nested.id, "check_iotlb", id=index, iotlb=value)
+    issue_test_op(nested._fd(), "MD_CHECK_IOTLB", nested.id, "check_iotlb", id=index, iotlb=value)
 
 
 @checked
 def limit_memory(iommufd: Iommufd, byte_limit: int | None) -> None:
     """Limit the batches in which the kernel handles the pages of *all* iommufds to *byte_limit*; None restores 64K."""
     limit = _MEMORY_LIMIT if byte_limit is None else byte_limit
-    command(iommufd.fileno(), "SET_TEMP_MEMORY_LIMIT", 0, "memory_limit", limit=limit)
+    issue_test_op(iommufd.fileno(), "SET_TEMP_MEMORY_LIMIT", 0, "memory_limit", limit=limit)
 
 
 @checked
 def set_dirty(hwpt: Hwpt, pages: DirtyBitmap) -> int:
     """Make the mock IOMMU mark the pages that are dirty in *pages* as written. Return their number."""
     bits = bytearray(pages.bits)
-    answer = command(
+    answer = issue_test_op(
         hwpt._fd(),
         "DIRTY",
         hwpt.id,
@@ -88,7 +88,9 @@ class MockDmabuf(Dmabuf):
     @checked
     def revoke(self, revoked: bool = True) -> None:
         """Revoke the memory, or restore it if *revoked* is false."""
-        command(self._iommufd.fileno(), "DMABUF_REVOKE", 0, "dmabuf_revoke", dmabuf_fd=self.fileno(), revoked=revoked)
+        issue_test_op(
+            self._iommufd.fileno(), "DMABUF_REVOKE", 0, "dmabuf_revoke", dmabuf_fd=self.fileno(), revoked=revoked
+        )
 
 
 @checked
@@ -98,7 +100,7 @@ def flush_count(iommufd: Iommufd) -> FlushCount | None:
     Source: IOMMU_TEST_OP_CACHE_FLUSH_COUNT, iommufd_py/lab/patches/README.md; counts for real devices too.
     """
     try:
-        answer = command(iommufd.fileno(), "CACHE_FLUSH_COUNT", 0, "cache_flush_count", flags=0)
+        answer = issue_test_op(iommufd.fileno(), "CACHE_FLUSH_COUNT", 0, "cache_flush_count", flags=0)
     except (NotSupportedError, UnsupportedIoctlError):
         return None
     return FlushCount(int(answer.cache_flush_count.out_calls), int(answer.cache_flush_count.out_pages))

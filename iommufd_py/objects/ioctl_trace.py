@@ -17,18 +17,18 @@ def ioctl_trace(write: Callable[[IoctlCall], None]) -> Iterator[None]:
 
     A process has one observer: in a program with threads, a block reports the ioctls of all threads.
     """
-    before = call.observe(None)
+    before = call.observe_ioctls(None)
 
     def report(one: IoctlCall) -> None:
         if before is not None:
             before(one)
         write(one)
 
-    call.observe(report)
+    call.observe_ioctls(report)
     try:
         yield
     finally:
-        call.observe(before)
+        call.observe_ioctls(before)
 
 
 def describe_ioctl(one: IoctlCall) -> str:

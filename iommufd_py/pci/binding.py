@@ -197,7 +197,7 @@ def _restore(address: str) -> None:
         if failure.errno != errno.ENODEV or not str(failure.filename).endswith("/bind"):
             raise
         _apply(plan_forced_bind(address, before))
-    state.forget(address)
+    state.remove_record(address)
 
 
 def _apply(steps: Sequence[SysfsWrite]) -> None:

@@ -70,7 +70,7 @@ def remember(address: str, before: Remembered) -> None:
     Raises:
         DeviceError: the directory is not trusted, or the file cannot be written.
     """
-    make_directory()
+    make_records_directory()
     unfinished = _DIRECTORY / f"{address}.new"
     try:
         try:
@@ -143,7 +143,7 @@ def parse_record(text: str) -> Remembered:
     return Remembered(**values)
 
 
-def forget(address: str) -> None:
+def remove_record(address: str) -> None:
     """Remove the record of a device."""
     record_file(address).unlink(missing_ok=True)
 
@@ -169,7 +169,7 @@ def open_lock(address: str) -> int:
     Raises:
         DeviceError: the directory is not trusted, or the file cannot be made.
     """
-    make_directory()
+    make_records_directory()
     file = _DIRECTORY / f"{address}.lock"
     try:
         return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _LOCK_MODE)
@@ -184,7 +184,7 @@ def may_lock() -> bool:
     return os.access(_DIRECTORY if _DIRECTORY.exists() else _DIRECTORY.parent, os.W_OK)
 
 
-def make_directory() -> None:
+def make_records_directory() -> None:
     """Create the directory of the records, and check that nobody else can write to it.
 
     Raises:

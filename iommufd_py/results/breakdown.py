@@ -57,5 +57,5 @@ def load_breakdowns(path: Path) -> list[Breakdown]:
     """
     return [
         Breakdown(one["name"], one["rounds"], one["whole_ns"], tuple(Part(**part) for part in one["parts"]))
-        for one in schema.read(path, SCHEMA)["breakdowns"]
+        for one in schema.read_document(path, SCHEMA)["breakdowns"]
     ]

@@ -41,7 +41,7 @@ def count_letter(results: Sequence[BenchResult], command: Sequence[str]) -> str:
         text += ["", row_name(point)]
         for part in fold(_block(point, results), MAIL_WIDTH - 2):
             text += lines(part, "  ")
-    for paragraph in (_EXPLANATIONS, sentences(results), _doubts(results)):
+    for paragraph in (_EXPLANATIONS, count_sentences(results), _doubts(results)):
         text.append("")
         for line in paragraph:
             text += wrapped(line, MAIL_WIDTH)
@@ -79,7 +79,7 @@ def _flushes(row: Row, operation: str) -> list[str]:
     return [str(flush.calls), f"{flush.pages * PAGE_BYTES / row.point.size_bytes:.2f}"]
 
 
-def sentences(results: Sequence[BenchResult]) -> list[str]:
+def count_sentences(results: Sequence[BenchResult]) -> list[str]:
     """Return the finding in three sentences, derived from the counts."""
     counted, once, most = 0, 0, ("", 0.0)
     for result in results:

@@ -45,7 +45,7 @@ def cover_letter(
         text.append("")
     for paragraph in (
         _explanations(comparisons),
-        finding.sentences(results, comparisons),
+        finding.time_sentences(results, comparisons),
         doubts(results, comparisons),
     ):
         for line in paragraph:

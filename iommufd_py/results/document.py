@@ -35,9 +35,9 @@ from iommufd_py.results.validity import findings
 SCHEMA = "iommufd-bench/1"
 
 
-def schema() -> Any:
+def bench_schema() -> Any:
     """Return the JSON Schema (2020-12) that every document satisfies."""
-    return schemas.schema(SCHEMA)
+    return schemas.read_schema(SCHEMA)
 
 
 def to_document(result: BenchResult) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def save(result: BenchResult, path: Path) -> None:
     write_file(path, (json.dumps(to_document(result)) + "\n").encode())
 
 
-def load(path: Path, *, quick: bool = False) -> BenchResult:
+def load_result(path: Path, *, quick: bool = False) -> BenchResult:
     """Read a result.
 
     Args:
@@ -111,7 +111,7 @@ def load(path: Path, *, quick: bool = False) -> BenchResult:
     Raises:
         ToolError: there is no such file, or it is not a result of this schema.
     """
-    return (_load_quickly(path) if quick else None) or _checked(schemas.read(path, SCHEMA), path)
+    return (_load_quickly(path) if quick else None) or _checked(schemas.read_document(path, SCHEMA), path)
 
 
 def _load_quickly(path: Path) -> BenchResult | None:
@@ -138,9 +138,9 @@ def load_all(paths: Sequence[Path]) -> list[BenchResult]:
     """Read results to show side by side. Results with equal labels also get the names of their files.
 
     Raises:
-        ToolError: as for :func:`load`.
+        ToolError: as for :func:`load_result`.
     """
-    results = [load(path) for path in paths]
+    results = [load_result(path) for path in paths]
     labels = Counter(result.label for result in results)
     names = Counter(path.name for path in paths)
     paths_given = Counter(paths)

@@ -15,7 +15,7 @@ PRECISION = 0.05
 """Width of an interval that counts as precise."""
 
 
-def sentences(
+def time_sentences(
     results: Sequence[BenchResult], comparisons: Sequence[Comparison], precision: float = PRECISION
 ) -> list[str]:
     """Return three sentences: the cost, the rows without a cost, and how good the figures are.

@@ -29,7 +29,7 @@ class ChangePoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class OperationHistory:
     """One operation of one row over time: positions of the results that have it, and its times in ns."""
 
     point: Point
@@ -38,7 +38,7 @@ class Line:
     ns: tuple[float, ...]
 
 
-def over_time(results: Sequence[BenchResult]) -> list[Line]:
+def over_time(results: Sequence[BenchResult]) -> list[OperationHistory]:
     """Return each operation of each row over *results*, which are in chronological order."""
     found: dict[tuple[Point, str], list[tuple[int, float]]] = {}
     for at, result in enumerate(results):
@@ -48,12 +48,12 @@ def over_time(results: Sequence[BenchResult]) -> list[Line]:
                 if ns > 0:
                     found.setdefault((row.point, operation), []).append((at, ns))
     return [
-        Line(point, operation, tuple(at for at, _ in values), tuple(ns for _, ns in values))
+        OperationHistory(point, operation, tuple(at for at, _ in values), tuple(ns for _, ns in values))
         for (point, operation), values in found.items()
     ]
 
 
-def change_points(line: Line) -> list[ChangePoint]:
+def change_points(line: OperationHistory) -> list[ChangePoint]:
     """Return the change points of a line, in chronological order.
 
     The line is divided at the place with the most significant difference of both sides (Student's t-test of the

@@ -19,19 +19,22 @@ def page(
     """Return the report with *results*, the comparisons of the others with the first one, and the traced shares."""
     body = ["<h1>DMA map and unmap times</h1>"]
     if comparisons:
-        body += ["<h2>Finding</h2>", *(f"<p>{escape(line)}</p>" for line in finding.sentences(results, comparisons))]
+        body += [
+            "<h2>Finding</h2>",
+            *(f"<p>{escape(line)}</p>" for line in finding.time_sentences(results, comparisons)),
+        ]
     body += ["<h2>Machine</h2>", *(part for result in results for part in _machine(result))]
     for comparison in comparisons:
         table = compare_text.comparison_table(comparison)
         body += [
             f"<h2>{escape(comparison.after)} against {escape(comparison.before)}</h2>",
             f"<p>before: {escape(comparison.before)}; after: {escape(comparison.after)}</p>",
-            parts.table(table),
+            parts.html_table(table),
             _glossary(table, compare_text.verdict_lines(comparison)),
         ]
     limits = doubts(results, comparisons)
     if limits:
-        body += ["<h2>Limits of these figures</h2>", *map(parts.note, limits)]
+        body += ["<h2>Limits of these figures</h2>", *map(parts.html_note, limits)]
     body += [
         f"<h2>Change: {escape(one.after)} against {escape(one.before)}</h2>"
         + parts.svg(plot.render(plot.change_figure(one, results), "svg"))
@@ -46,14 +49,14 @@ def page(
     if breakdowns:
         body += [
             "<h2>Shares of the kernel's time</h2>",
-            parts.note(
+            parts.html_note(
                 "Traced in a separate pass. Probes cost time in each call, so parts with many calls look larger."
             ),
             parts.svg(plot.render(plot.share_figure(breakdowns), "svg")),
         ]
     for result in results:
         body += _times(result)
-    return parts.document(" / ".join(result.label for result in results), body)
+    return parts.html_page(" / ".join(result.label for result in results), body)
 
 
 def _machine(result: BenchResult) -> list[str]:
@@ -65,10 +68,10 @@ def _machine(result: BenchResult) -> list[str]:
 
 
 def _times(result: BenchResult) -> list[str]:
-    tables = report.table(result), report.buffers(result)
+    tables = report.times_table(result), report.buffers(result)
     return [
         f"<h2>All times of {escape(result.label)}</h2>",
-        *(part for table in tables for part in (parts.table(table), _glossary(table, ()))),
+        *(part for table in tables for part in (parts.html_table(table), _glossary(table, ()))),
     ]
 
 

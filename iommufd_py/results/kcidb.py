@@ -13,7 +13,7 @@ from iommufd_py.results.report import row_name
 _ORIGIN = "iommufd_py"
 
 
-def report(results: Sequence[BenchResult], comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def bench_kcidb(results: Sequence[BenchResult], comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """Return the report: a build for each result, and a test with a time for each operation of a compared result.
 
     The status of a test is PASS, because a time alone is no failure. Its comment has ratio, interval and verdict.

@@ -19,7 +19,7 @@ svg { max-width: 100%; height: auto } code { font-size: .9em }
 """
 
 
-def document(title: str, body: Sequence[str]) -> str:
+def html_page(title: str, body: Sequence[str]) -> str:
     """Return the page with *title*; *body* is HTML, the title is text."""
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -27,7 +27,7 @@ def document(title: str, body: Sequence[str]) -> str:
     )
 
 
-def table(content: Table) -> str:
+def html_table(content: Table) -> str:
     """Return a table. A wide table gets its own scroll bar."""
 
     def row(tag: str, texts: Sequence[str]) -> str:
@@ -40,7 +40,7 @@ def table(content: Table) -> str:
     return f'<div class="wide"><table><thead>{row("th", content.headings)}</thead><tbody>{rows}</tbody></table></div>'
 
 
-def note(text: str) -> str:
+def html_note(text: str) -> str:
     """Return a highlighted paragraph."""
     return f'<p class="note">{escape(text)}</p>'
 

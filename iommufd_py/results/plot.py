@@ -18,7 +18,7 @@ from iommufd_py.base.units import PAGE_BYTES, format_ns, format_size
 from iommufd_py.results.breakdown import Breakdown
 from iommufd_py.results.compare import Comparison, Verdict
 from iommufd_py.results.cover_letter import amount
-from iommufd_py.results.history import Line
+from iommufd_py.results.history import OperationHistory
 from iommufd_py.results.model import BenchResult, Point
 from iommufd_py.results.report import Cell, cells, row_name
 from iommufd_py.results.validity import findings
@@ -196,7 +196,7 @@ def share_figure(breakdowns: Sequence[Breakdown]) -> Figure:
     return figure
 
 
-def history_figure(lines: Sequence[Line], results: Sequence[BenchResult]) -> Figure:
+def history_figure(lines: Sequence[OperationHistory], results: Sequence[BenchResult]) -> Figure:
     """Draw each operation over the results: its time relative to the first."""
     figure = Figure(figsize=(8.5, 4.5 + _LINE * len(lines) / 3), layout="constrained")
     axes = figure.subplots()

@@ -130,7 +130,7 @@ def row_name(point: Point) -> str:
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 
-def table(result: BenchResult) -> Table:
+def times_table(result: BenchResult) -> Table:
     """Return the times: a row for each operation."""
     names = axes([row.point for row in result.rows])
     shown = list(cells(result))

@@ -26,12 +26,12 @@ _MADE_BY = {
 }
 
 
-def schema(name: str) -> Any:
+def read_schema(name: str) -> Any:
     """Return the JSON Schema (2020-12) of the documents whose ``schema`` is *name*."""
     return json.loads(Path(__file__).with_name(_FILES[name]).read_text())
 
 
-def read(path: Path, name: str) -> Any:
+def read_document(path: Path, name: str) -> Any:
     """Return the document of *path*, whose ``schema`` must be *name*.
 
     Raises:
@@ -124,7 +124,7 @@ def _validator(name: str) -> Any:
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
 
-    described = schema(name)
+    described = read_schema(name)
     samples = described.get("$defs", {}).get("count")
 
     def items(validator: Any, each: Any, instance: Any, here: Any) -> Iterator[Any]:

@@ -33,7 +33,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class DeviceRequirements:
     """Properties that a test asks for; None permits any value.
 
     Attributes:
@@ -98,7 +98,7 @@ class DevicePool:
         self._bound = contextlib.ExitStack()
         self._taken: set[str] = set()
 
-    def take(self, wanted: Wanted) -> str:
+    def take(self, wanted: DeviceRequirements) -> str:
         """Bind the first fitting device that no other process holds to vfio-pci, and return its address.
 
         Raises:

@@ -186,7 +186,7 @@ def bdf(request: pytest.FixtureRequest, leak_check: "LeakCheck") -> str:
 def _choose_device(request: pytest.FixtureRequest) -> str:
     from iommufd_py.base.errors import SkipError
     from iommufd_py.testing import requirements
-    from iommufd_py.testing.devices import Wanted
+    from iommufd_py.testing.devices import DeviceRequirements
 
     pool: DevicePool = request.getfixturevalue("device_pool")
     requirements.need(
@@ -198,7 +198,7 @@ def _choose_device(request: pytest.FixtureRequest) -> str:
     for marker in _markers(request.node, "vtd"):  # The closest marker comes first.
         asked = {"vtd": True, **marker.kwargs, **asked}
     try:
-        return pool.take(Wanted(**asked))
+        return pool.take(DeviceRequirements(**asked))
     except SkipError as misfit:
         pytest.skip(str(misfit))
 

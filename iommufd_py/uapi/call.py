@@ -40,7 +40,7 @@ class IoctlCall:
 observer: Callable[[IoctlCall], None] | None = None
 
 
-def observe(receiver: Callable[[IoctlCall], None] | None) -> Callable[[IoctlCall], None] | None:
+def observe_ioctls(receiver: Callable[[IoctlCall], None] | None) -> Callable[[IoctlCall], None] | None:
     """Report every ioctl of this process to *receiver*, or stop the reports with None. Return the previous receiver.
 
     The timed loops of the benchmark issue their ioctls in C, without a report.
@@ -87,7 +87,7 @@ def submit(fd: int, ioctl: str, pointer: Any, arguments: Mapping[str, object], s
     return result
 
 
-def report(
+def report_ioctl(
     fd: int, ioctl: str, arguments: Mapping[str, object], result: int, numbers: Mapping[str, int], start: int
 ) -> None:
     """Report an ioctl that C issued itself. It began at *start*, by :func:`time.perf_counter_ns`."""

@@ -146,7 +146,7 @@ def ioas_map(fd: int, ioas_id: int, user_va: int, length: int, iova: int, flags:
     if result or observed:
         fields = {"flags": flags, "ioas_id": ioas_id, "user_va": user_va, "length": length, "iova": iova}
         if observed:
-            call.report(fd, "IOMMU_IOAS_MAP", fields, result, {"iova": answer[0]}, start)
+            call.report_ioctl(fd, "IOMMU_IOAS_MAP", fields, result, {"iova": answer[0]}, start)
         check_result(result, "IOMMU_IOAS_MAP", fields)
     mapped: int = answer[0]
     return mapped
@@ -186,7 +186,7 @@ def ioas_unmap(fd: int, ioas_id: int, iova: int, length: int, answer: Any = None
     if result or observed:
         fields = {"ioas_id": ioas_id, "iova": iova, "length": length}
         if observed:
-            call.report(fd, "IOMMU_IOAS_UNMAP", fields, result, {"length": answer[0]}, start)
+            call.report_ioctl(fd, "IOMMU_IOAS_UNMAP", fields, result, {"length": answer[0]}, start)
         check_result(result, "IOMMU_IOAS_UNMAP", fields)
     unmapped: int = answer[0]
     return unmapped

@@ -28,7 +28,7 @@ ACCESS_RW_SLOW_PATH: int = lib.MOCK_ACCESS_RW_SLOW_PATH
 _BYTES = ffi.sizeof("struct iommu_test_cmd")
 
 
-def command(fd: int, operation: str, object_id: int = 0, member: str = "", /, **fields: object) -> Any:
+def issue_test_op(fd: int, operation: str, object_id: int = 0, member: str = "", /, **fields: object) -> Any:
     """Issue ``IOMMU_TEST_OP_<operation>`` on *object_id* with *fields* in the union's *member*.
 
     Returns:
@@ -38,7 +38,7 @@ def command(fd: int, operation: str, object_id: int = 0, member: str = "", /, **
 
 
 def command_result(fd: int, operation: str, object_id: int, member: str, /, **fields: object) -> int:
-    """Issue the operation as :func:`command` does, and return the result of ioctl()."""
+    """Issue the operation as :func:`issue_test_op` does, and return the result of ioctl()."""
     return _issue(fd, operation, object_id, member, fields)[0]
 
 

@@ -33,17 +33,17 @@ from iommufd_py.validate.events import (
     Unpin,
 )
 from iommufd_py.validate.lines import ALL_LINES, LINE_BYTES, depth, slices
-from iommufd_py.validate.page_state import PageState, StepState, times
+from iommufd_py.validate.page_state import PageInStep, PageState, times
 from iommufd_py.validate.steps import Page, ScenarioStep, Violation
 
-__all__ = ["Page", "ScenarioStep", "Violation", "judge", "judge_counts"]
+__all__ = ["Page", "ScenarioStep", "Violation", "judge_counts", "judge_scenario"]
 
 # Many more than a scenario has. With more, the probed function is not a flush, or its arguments are not a range.
 _LONGEST_FLUSH = 1 << 30
 _NOT_UNPINNED = "not flushed after its last unmap, and no unpin was recorded, although everything is closed"
 
 
-def judge(steps: Sequence[ScenarioStep], events: Iterable[Event], *, refined: bool = False) -> list[Violation]:
+def judge_scenario(steps: Sequence[ScenarioStep], events: Iterable[Event], *, refined: bool = False) -> list[Violation]:
     """Apply the rules to the events of a scenario.
 
     Args:
@@ -122,7 +122,7 @@ class _Judge:
         self._fresh: set[int] = set()
         self._named: Counter[Coherency] = Counter()
         self._pages: defaultdict[Page, PageState] = defaultdict(PageState)
-        self._seen: dict[Page, StepState] = {}
+        self._seen: dict[Page, PageInStep] = {}
         self._stray: list[int] = []
         # Frames outside the scenario that this step mapped, by domain and IOVA.
         self._foreign: dict[tuple[int, int], int] = {}
@@ -179,10 +179,10 @@ class _Judge:
     def _page(self, frame: int) -> Page | None:
         return None if self._step is None else self._step.frames.get(frame)
 
-    def _look(self, page: Page) -> StepState:
+    def _look(self, page: Page) -> PageInStep:
         seen = self._seen.get(page)
         if seen is None:
-            seen = self._seen[page] = StepState(self._pages[page].exposed)
+            seen = self._seen[page] = PageInStep(self._pages[page].exposed)
         return seen
 
     def _flush(self, event: Flush) -> None:

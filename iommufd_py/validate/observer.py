@@ -16,10 +16,10 @@ from iommufd_py.validate.context import ScenarioContext
 from iommufd_py.validate.counts import judge_counts
 from iommufd_py.validate.driver import Driver
 from iommufd_py.validate.events import Event, Flush, MapFailed, StepBegin, StepEnd
-from iommufd_py.validate.judge import judge
+from iommufd_py.validate.judge import judge_scenario
 from iommufd_py.validate.probes import FLUSH_SYMBOLS, Probes
 from iommufd_py.validate.recorder import Recorded
-from iommufd_py.validate.records import Layout, Observed, observe, page_addresses
+from iommufd_py.validate.records import Layout, Observed, page_addresses, read_records
 from iommufd_py.validate.steps import Violation
 from iommufd_py.validate.unknown_flush import suspects_here
 
@@ -37,7 +37,7 @@ class Observer(Resource):
     Args:
         driver: supplies the device used for calibration.
         flush_symbol: a function that flushes (phys, length), if the kernel uses none of the known ones.
-        refined: apply the refined rules; see :func:`~iommufd_py.validate.judge.judge`.
+        refined: apply the refined rules; see :func:`~iommufd_py.validate.judge.judge_scenario`.
 
     Attributes:
         probes: the probes; None if only counters can be read.
@@ -126,7 +126,7 @@ class Observer(Resource):
                 raise SkipError("the kernel does not count flushes of VFIO's own containers, and there are no probes")
             return judge_counts(recorded.steps, [count or 0 for count in counted], refined=self._refined)
         frames = {frame for step in recorded.steps for frame in step.frames}
-        observed = observe(self.probes.trace.read(), self._layout, recorded.threads, frames)
+        observed = read_records(self.probes.trace.read(), self._layout, recorded.threads, frames)
         self.inside_seen |= observed.inside_seen
         self._unnamed |= observed.unnamed
         failed_in = {event.domain for event in observed.events if isinstance(event, MapFailed)}
@@ -137,7 +137,7 @@ class Observer(Resource):
             )
         traced = _flushed(observed.calls, len(counted))
         self._check_that_flushes_are_seen(recorded, counted, traced)
-        violations = judge(recorded.steps, observed.events, refined=self._refined)
+        violations = judge_scenario(recorded.steps, observed.events, refined=self._refined)
         if violations and not self.flush_symbols and self._unnamed:
             raise SkipError(
                 f"the kernel flushes by unknown functions, {', '.join(sorted(self._unnamed))}: name a "
@@ -212,7 +212,7 @@ def _calibrate(driver: Driver, probes: Probes) -> tuple[Layout, set[str]]:
             flushed.append((frozenset(one for one in virtual if isinstance(one, int)), frame))
             sees_sync |= any(_is(row.name, "sync") and row.tid == thread for row in seen)
     layout = Layout(PageStructs.find(unpinned), direct_map_base(flushed), sees_sync)
-    return layout, observe(records, layout, {thread}, frames).unnamed
+    return layout, read_records(records, layout, {thread}, frames).unnamed
 
 
 def _is(name: str, kind: str) -> bool:

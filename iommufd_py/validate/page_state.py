@@ -32,7 +32,7 @@ class PageState:
 
 
 @dataclass(slots=True)
-class StepState:
+class PageInStep:
     """The state of a page within one step.
 
     Attributes:

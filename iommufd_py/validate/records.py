@@ -88,7 +88,7 @@ class _Everything:
 _Raw = tuple[int, "Event | _Lines | _Everything"]
 
 
-def observe(
+def read_records(
     records: Iterable[TraceRecord], layout: Layout, threads: Collection[int], frames: Collection[int] = ()
 ) -> Observed:
     """Read the records of a scenario.
@@ -123,8 +123,8 @@ def observe(
 
 
 def parse_events(records: Iterable[TraceRecord], layout: Layout, threads: Collection[int]) -> list[Event]:
-    """Return the events of a scenario; see :func:`observe`."""
-    return observe(records, layout, threads).events
+    """Return the events of a scenario; see :func:`read_records`."""
+    return read_records(records, layout, threads).events
 
 
 def _touches(flush: Flush | _Lines, frames: Collection[int]) -> bool:

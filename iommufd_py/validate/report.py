@@ -88,7 +88,7 @@ def _skip_reason(result: Validation, verdict: ScenarioResult) -> str:
     return verdict.reason or f"only the counts agree; {result.not_observed}"
 
 
-def ktap(result: Validation) -> str:
+def validation_ktap(result: Validation) -> str:
     """Return the run in the format of the kernel's own tests (Documentation/dev-tools/ktap.rst)."""
     lines = ["KTAP version 1", f"1..{len(result.verdicts)}"]
     for number, verdict in enumerate(result.verdicts, 1):
@@ -101,7 +101,7 @@ def ktap(result: Validation) -> str:
     return "\n".join(lines)
 
 
-def junit(result: Validation) -> str:
+def validation_junit(result: Validation) -> str:
     """Return the run as JUnit XML, which CI systems read."""
     kinds = [_junit_kind(result, one) for one in result.verdicts]
     suite = ElementTree.Element(

@@ -120,7 +120,9 @@ class Validation:
         return outcome is RuleOutcome.KEPT or (outcome is RuleOutcome.COUNTS_AGREE and self.counts_suffice)
 
 
-def play(scenario: Scenario, driver: Driver, observer: Observer, log: KernelLog | None = None) -> ScenarioResult:
+def run_scenario(
+    scenario: Scenario, driver: Driver, observer: Observer, log: KernelLog | None = None
+) -> ScenarioResult:
     """Run one scenario and judge it.
 
     Args:

@@ -26,7 +26,7 @@ from iommufd_py.results import document, report
 from iommufd_py.results.model import CacheState, Point, Workload
 from iommufd_py.uapi.bench import Loop, can_flush, clock_ns, empty_ioctl, flush
 from tests.conftest import need, need_mock_driver
-from tests.unit.results.bench_results import POINT, result, run
+from tests.unit.results.bench_results import POINT, process_run, result
 
 HERE = Path(__file__).parent
 Block = Callable[[], list[float]]
@@ -113,13 +113,13 @@ def test_flushing_more_takes_longer() -> None:
 def test_a_hundred_rows_are_reported_in_five_seconds(tmp_path: Path) -> None:
     """Required for a report: 100 rows of 5 processes with 2000 samples, from the file to the table."""
     samples = array("Q", range(1000, 3000))
-    many = result(*[run(samples, samples, pinned=1 << 20)] * 5)
+    many = result(*[process_run(samples, samples, pinned=1 << 20)] * 5)
     rows = [replace(many.rows[0], point=replace(POINT, size_bytes=4096 * number)) for number in range(1, 51)]
     file = tmp_path / "run.json"
     document.save(replace(many, rows=tuple(rows)), file)
     start = time.process_time()
-    loaded = document.load(file)
-    assert len(report.table(loaded).rows) == 100
+    loaded = document.load_result(file)
+    assert len(report.times_table(loaded).rows) == 100
     assert report.notes(loaded) == []
     assert time.process_time() - start < 5
 

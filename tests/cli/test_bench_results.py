@@ -13,7 +13,7 @@ import kcidb_io
 import pytest
 
 from iommufd_py.results import document
-from tests.unit.results.bench_results import result, run
+from tests.unit.results.bench_results import process_run, result
 from tests.waiting import patience
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -22,14 +22,14 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def stock(tmp_path: Path) -> str:
     file = tmp_path / "stock.json"
-    document.save(result(*(run([one] * 3, [one] * 3) for one in (990, 1000, 1010))), file)
+    document.save(result(*(process_run([one] * 3, [one] * 3) for one in (990, 1000, 1010))), file)
     return str(file)
 
 
 @pytest.fixture
 def patched(tmp_path: Path) -> str:
     file = tmp_path / "patched.json"
-    runs = (run([one] * 3, [one] * 3) for one in (1490, 1500, 1510))
+    runs = (process_run([one] * 3, [one] * 3) for one in (1490, 1500, 1510))
     document.save(result(*runs, kernel_variant="patched"), file)
     return str(file)
 
@@ -189,7 +189,7 @@ def test_unwritable_places_are_one_sentence(cli: Cli, stock: str) -> None:
 
 def test_history_finds_the_change(cli: Cli, tmp_path: Path) -> None:
     for day, ns in enumerate((1000, 1001, 999, 1300, 1301, 1299), 1):
-        one = result(*(run([ns + extra] * 3, [500] * 3) for extra in (-1, 0, 1)))
+        one = result(*(process_run([ns + extra] * 3, [500] * 3) for extra in (-1, 0, 1)))
         document.save(replace(one, started=f"2026-01-0{day}T00:00:00+00:00"), tmp_path / f"{9 - day}.json")
     picture = tmp_path / "history.png"
     done = cli("bench", "history", str(tmp_path), "--output", str(picture))

@@ -19,7 +19,7 @@ COMMANDS = iommufd.list_commands(click.Context(iommufd))
 
 @pytest.mark.parametrize("name", examples(ANYWHERE))
 def test_example(name: str, tmp_path: Path) -> None:
-    command_examples.check(name, tmp_path)
+    command_examples.check_example(name, tmp_path)
 
 
 def test_every_command_has_an_example() -> None:
@@ -36,7 +36,7 @@ def test_a_wrong_output_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "lie.console").write_text("# on: any machine\n$ echo one; echo two\none ...\n$ echo three\nfour\n")
     monkeypatch.setattr(command_examples, "DIRECTORY", tmp_path)
     with pytest.raises(AssertionError, match="echo three"):
-        command_examples.check("lie", tmp_path)
+        command_examples.check_example("lie", tmp_path)
 
 
 def test_a_command_continues_on_the_next_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,4 +44,4 @@ def test_a_command_continues_on_the_next_line(tmp_path: Path, monkeypatch: pytes
         "# on: any machine\n$ echo one \\\n    two; \\\n    echo three\none two\nthree\n"
     )
     monkeypatch.setattr(command_examples, "DIRECTORY", tmp_path)
-    command_examples.check("long", tmp_path)
+    command_examples.check_example("long", tmp_path)

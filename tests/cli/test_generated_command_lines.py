@@ -22,7 +22,7 @@ from iommufd_py.cli.types import FiniteFloat, Name, Values, Whole, _Bdf, _Number
 
 from iommufd_py.base.pci_address import MOCK
 from iommufd_py.results import document
-from tests.unit.results.bench_results import result, run
+from tests.unit.results.bench_results import process_run, result
 
 _SETTINGS = settings(
     deadline=None,
@@ -219,7 +219,7 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(value, (*path, key))
 
 
-_GOOD = document.to_document(result(run([1000, 1100, 1200], [500, 600, 700])))
+_GOOD = document.to_document(result(process_run([1000, 1100, 1200], [500, 600, 700])))
 _PLACES = sorted(places(_GOOD), key=str)
 _GONE = object()
 _OTHER = st.sampled_from(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.results import document
-from tests.unit.results.bench_results import POINT, result, run
+from tests.unit.results.bench_results import POINT, process_run, result
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 IOMMUFD = str(Path(sys.executable).parent / "iommufd")
@@ -87,9 +87,9 @@ def test_cache_that_another_user_can_change(cli: Cli, tmp_path: Path, monkeypatc
 def test_results_that_are_not_comparable(cli: Cli, tmp_path: Path) -> None:
     """--force compares them despite that. A run with the same options gives rows to compare."""
     before, elsewhere, large = (tmp_path / name for name in ("before", "elsewhere", "large"))
-    document.save(result(run([1000, 1100, 1200], [500, 600, 700])), before)
-    document.save(result(run([1000, 1100, 1200], [500, 600, 700]), cpu="another CPU"), elsewhere)
-    document.save(result(run(), point=replace(POINT, size_bytes=1 << 30)), large)
+    document.save(result(process_run([1000, 1100, 1200], [500, 600, 700])), before)
+    document.save(result(process_run([1000, 1100, 1200], [500, 600, 700]), cpu="another CPU"), elsewhere)
+    document.save(result(process_run(), point=replace(POINT, size_bytes=1 << 30)), large)
     refused = cli("bench", "compare", str(before), str(elsewhere))
     assert refused.returncode == 1
     assert "or use --force" in refused.stderr
@@ -102,7 +102,7 @@ def test_results_that_are_not_comparable(cli: Cli, tmp_path: Path) -> None:
 
 def test_plot_without_an_output(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "run.json"
-    document.save(result(run([1000, 1100, 1200], [500, 600, 700])), file)
+    document.save(result(process_run([1000, 1100, 1200], [500, 600, 700])), file)
     refused = cli("bench", "plot", str(file))
     assert refused.returncode == 2
     remedy = re.search(r"name the output: (--\w+) FILE", refused.stderr)

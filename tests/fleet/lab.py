@@ -175,7 +175,7 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(directory: Path, hosts: Sequence[str]) -> Iterator[Lab]:
+def plain_lab(directory: Path, hosts: Sequence[str]) -> Iterator[Lab]:
     """A lab with plain hosts, each with a place of its own."""
     found = Lab(directory)
     try:

@@ -12,14 +12,14 @@ import pytest
 
 from iommufd_py.fleet import record
 from iommufd_py.fleet.record import RunnerState, StepState
-from tests.fleet.lab import BIN, Lab, lab
+from tests.fleet.lab import BIN, Lab, plain_lab
 from tests.fleet.ssh_host import LARGEST_FILE
 from tests.waiting import patience, wait_until
 
 
 @pytest.fixture(scope="module")
 def all_along(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with lab(tmp_path_factory.mktemp("lab"), ("spr0", "skx0")) as found:
+    with plain_lab(tmp_path_factory.mktemp("lab"), ("spr0", "skx0")) as found:
         yield found
 
 
@@ -67,7 +67,7 @@ def test_each_machine_runs_the_steps_and_is_given_back(plain: Lab, tmp_path: Pat
     assert process.returncode == 0, told
     assert plain.holders() == {}
     for name in ("spr0", "skx0"):
-        found = record.load(tmp_path / "out" / name)
+        found = record.load_record(tmp_path / "out" / name)
         assert (found.name, found.state, found.reason) == (name, RunnerState.DONE, "")
         assert found.tags == {"host": name, "kind": "plain"}
         assert [(one.repetition, one.state, one.exit_status) for one in found.steps] == [
@@ -87,7 +87,7 @@ def test_a_place_nobody_has_is_not_waited_for(plain: Lab, tmp_path: Path) -> Non
     told = end(process)
     assert process.returncode == 1
     assert "no place has the tags kind=odd" in told
-    assert record.load(tmp_path / "out" / "runner-1").state is RunnerState.NOT_LENT
+    assert record.load_record(tmp_path / "out" / "runner-1").state is RunnerState.NOT_LENT
 
 
 def test_ctrl_c_ends_the_steps_and_gives_everything_back(plain: Lab, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_ctrl_c_ends_the_steps_and_gives_everything_back(plain: Lab, tmp_path: P
     assert process.returncode == 130
     assert plain.holders() == {}
     for name in ("spr0", "skx0"):
-        found = record.load(tmp_path / "out" / name)
+        found = record.load_record(tmp_path / "out" / name)
         assert (found.state, found.reason) == (RunnerState.STOPPED, "the run was interrupted")
         assert [one.state for one in found.steps] == [StepState.STOPPED]
     assert running_tests() == []
@@ -127,7 +127,7 @@ def test_the_line_it_prints_frees_a_place_whose_worker_was_killed(plain: Lab, tm
     assert process.returncode == 1
     assert f"{place}: its worker ended with status -9" in told
     assert set(plain.holders()) == {place}, "nobody could give it back"
-    assert record.load(tmp_path / "out" / place).state is RunnerState.RUNNING
+    assert record.load_record(tmp_path / "out" / place).state is RunnerState.RUNNING
     line = re.search(r"if this run is killed, free it: labgrid-client (.*)", told)
     assert line is not None
     subprocess.run([BIN / "labgrid-client", *line[1].split()], check=True, timeout=patience(60))
@@ -158,7 +158,7 @@ def test_a_dropped_connection_costs_no_step(plain: Lab, tmp_path: Path) -> None:
     (host.directory / "go-on").touch()
     told = end(process)
     assert process.returncode == 0, told
-    assert [one.exit_status for one in record.load(tmp_path / "out" / place).steps] == [0]
+    assert [one.exit_status for one in record.load_record(tmp_path / "out" / place).steps] == [0]
 
 
 def test_a_coordinator_that_restarts_does_not_lend_a_machine_twice(plain: Lab, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_step_that_takes_too_long_is_ended(plain: Lab, tmp_path: Path) -> None
     process = plain.fleet(plan(tmp_path, WAITING_TEST, count=1, step='deadline = "3s"'), tmp_path / "out")
     told = end(process)
     (folder,) = record.folders(tmp_path / "out")
-    found = record.load(folder)
+    found = record.load_record(folder)
     assert (process.returncode, found.state) == (0, RunnerState.DONE), told
     assert [(one.state, one.exit_status) for one in found.steps] == [(StepState.TIMED_OUT, None)]
     assert running_tests() == []
@@ -196,7 +196,7 @@ def test_a_full_disk_is_named(plain: Lab, tmp_path: Path) -> None:
     told = end(process)
     assert process.returncode == 1
     (folder,) = record.folders(tmp_path / "out")
-    found = record.load(folder)
+    found = record.load_record(folder)
     assert found.state is RunnerState.FAILED, told
     assert found.reason.startswith("large cannot be put on the machine: ")
     assert [one.state for one in found.steps] == [StepState.FAILED]

@@ -111,7 +111,7 @@ def test_a_strategy_boots_each_kernel_and_the_installed_one_at_the_end(switched:
     assert process.returncode == 0, told
     assert (tmp_path / "spr0/ran").read_text().split() == ["stock", "patched"]
     assert (tmp_path / "spr0/next").read_text() == "installed"
-    found = record.load(tmp_path / "out/spr0")
+    found = record.load_record(tmp_path / "out/spr0")
     assert ([one.name for one in found.kernels], found.baseline) == (["stock", "patched"], "stock")
     assert [(one.kernel, one.exit_status) for one in found.steps] == [("stock", 0), ("patched", 0)]
 
@@ -124,7 +124,7 @@ def test_a_machine_that_hangs_is_lost_and_switched_off_and_on(switched: Lab, tmp
     host.process.send_signal(signal.SIGSTOP)
     told = process.communicate(timeout=patience(180))[1]
     assert process.returncode == 1, told
-    assert record.load(tmp_path / "out/spr0").state is RunnerState.LOST
+    assert record.load_record(tmp_path / "out/spr0").state is RunnerState.LOST
     assert int((host.directory / "pid").read_text()) != host.process.pid, "it runs again"
     assert switched.holders() == {}
     (host.directory / "hang").unlink()

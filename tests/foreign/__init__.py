@@ -10,7 +10,7 @@ _HERE = Path(__file__).parent
 _ABI = _HERE.parents[1] / "cffi_build/abi"
 
 
-def build(directory: Path) -> Path:
+def build_dma_user(directory: Path) -> Path:
     """Compile dma_user.c and return the program. The source describes its arguments."""
     program = directory / "dma_user"
     subprocess.run(["cc", "-O1", "-o", program, _HERE / "dma_user.c", "-I", _ABI], check=True)

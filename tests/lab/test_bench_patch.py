@@ -18,7 +18,7 @@ def test_both_kernels_are_booted_and_compared(tmp_path: Path, monkeypatch: pytes
     done = subprocess.run(command, capture_output=True, text=True, timeout=patience(600), check=False)
     assert done.returncode == 0, done.stderr
     assert "boot 2 of 2: patched" in done.stderr
-    stock, patched = (document.load(tmp_path / f"non-coherent-{kernel}.json") for kernel in ("stock", "patched"))
+    stock, patched = (document.load_result(tmp_path / f"non-coherent-{kernel}.json") for kernel in ("stock", "patched"))
     assert stock.label == "stock"
     # The stock kernel flushes no page, the patched kernel flushes one page at each map.
     assert stock.rows[0].runs[0].operations["map"].flush is None

@@ -12,4 +12,4 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("name", command_examples.examples(command_examples.LAB))
 def test_example(name: str) -> None:
-    command_examples.check(name, ROOT)
+    command_examples.check_example(name, ROOT)

@@ -22,7 +22,7 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import NativeMachine
 from iommufd_py.lab.progress import Silent
 from iommufd_py.lab.runs import RunResult
-from tests.lab.terminal import Person
+from tests.terminal import TerminalSession
 from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
 
 IOMMUFD = str(Path(sys.prefix, "bin/iommufd"))
@@ -371,8 +371,8 @@ def test_two_at_once_do_not_meet(image: Path) -> None:
 
 
 def test_a_shell_on_a_terminal(image: Path, shared: Path) -> None:
-    person = Person([IOMMUFD, "lab", "shell", "--native", "--kernel", str(image)])
-    person.read_until(rb"lab:\S+# ")
-    person.type(b"echo $((6 * 7)) $PWD $IOMMUFD_LAB_ACCEL; test -t 0 && exit 3\n")
-    person.read_until(rf"42 {shared} uml\r".encode())
-    assert person.exit_status() == 3
+    with TerminalSession([IOMMUFD, "lab", "shell", "--native", "--kernel", str(image)]) as session:
+        session.read_until(r"lab:\S+# ")
+        session.write("echo $((6 * 7)) $PWD $IOMMUFD_LAB_ACCEL; test -t 0 && exit 3\n")
+        session.read_until(rf"42 {shared} uml\r")
+        assert session.exit_status() == 3

@@ -18,7 +18,7 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import TEST_DEVICES, Machine
 from iommufd_py.lab.progress import Silent
 from iommufd_py.lab.qemu import QEMU
-from tests.lab.terminal import Person
+from tests.terminal import TerminalSession
 from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
 
 IOMMUFD = str(Path(sys.prefix, "bin/iommufd"))
@@ -245,9 +245,9 @@ def test_a_guest_that_dies_on_kvm_runs_on_an_emulated_cpu(
 
 
 def test_a_shell_on_a_terminal(image: Path, shared: Path) -> None:
-    person = Person([IOMMUFD, "lab", "shell", "--kernel", str(image)])
-    person.read_until(rb"lab:\S+# ")
-    person.type(b"echo $((6 * 7)) $PWD\n")
-    person.read_until(rf"42 {shared}\r".encode())
-    person.type(b"exit\n")
-    assert person.exit_status() == 0
+    with TerminalSession([IOMMUFD, "lab", "shell", "--kernel", str(image)]) as session:
+        session.read_until(r"lab:\S+# ")
+        session.write("echo $((6 * 7)) $PWD\n")
+        session.read_until(rf"42 {shared}\r")
+        session.write("exit\n")
+        assert session.exit_status() == 0

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from iommufd_py import DeviceError, pci
-from iommufd_py.testing.devices import DevicePool, Wanted
+from iommufd_py.testing.devices import DevicePool, DeviceRequirements
 from tests.waiting import patience
 
 
@@ -36,7 +36,7 @@ def texts(bdf: str) -> list[str]:
 def refused(bdf: str, text: str) -> None:
     """Check that every way to take a device refuses it for the same reason, and leaves it on its driver."""
     before = pci.pci_device(bdf).driver
-    for take in (pci.bind_vfio, pci.unbind, lambda one: DevicePool([one]).take(Wanted())):
+    for take in (pci.bind_vfio, pci.unbind, lambda one: DevicePool([one]).take(DeviceRequirements())):
         with pytest.raises(DeviceError, match=f"{bdf} is in use: .*{text}"):
             take(bdf)
     with pytest.raises(DeviceError, match=text), pci.vfio_bound(bdf):

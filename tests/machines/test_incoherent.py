@@ -55,7 +55,7 @@ def type1_harness() -> Iterator[CoherencyHarness]:
 
 
 @dataclass
-class Line:
+class CacheLine:
     """A buffer that stays mapped for the device, so that the kernel does not flush it between two accesses."""
 
     buffer: DmaBuffer
@@ -80,13 +80,13 @@ class Line:
 
 
 @pytest.fixture
-def line(harness: CoherencyHarness) -> Iterator[Line]:
+def line(harness: CoherencyHarness) -> Iterator[CacheLine]:
     assert isinstance(harness.engine, EduEngine)
     with DmaBuffer(PAGES * PAGE) as buffer, buffer.view as view:
         view[:] = os.urandom(len(view))
         buffer.flush()
         with harness.space.map(buffer, harness.iova):
-            yield Line(buffer, view, harness.engine, harness.iova)
+            yield CacheLine(buffer, view, harness.engine, harness.iova)
 
 
 alone = pytest.mark.skipif(SNOOPED or EVICTING, reason="of DMA that does not snoop, and lines that stay in the caches")
@@ -94,7 +94,7 @@ alone = pytest.mark.skipif(SNOOPED or EVICTING, reason="of DMA that does not sno
 
 @alone
 @pytest.mark.parametrize("op", LineOp)
-def test_a_store_is_in_memory_after_a_write_back_or_flush(line: Line, op: LineOp) -> None:
+def test_a_store_is_in_memory_after_a_write_back_or_flush(line: CacheLine, op: LineOp) -> None:
     before = line.load(0, LINE)
     line.store(0, bytes(range(LINE)))
     assert line.dma_read(0, LINE) == before
@@ -104,7 +104,7 @@ def test_a_store_is_in_memory_after_a_write_back_or_flush(line: Line, op: LineOp
 
 @alone
 @pytest.mark.parametrize("op", LineOp)
-def test_a_flush_drops_a_clean_line_and_a_write_back_keeps_it(line: Line, op: LineOp) -> None:
+def test_a_flush_drops_a_clean_line_and_a_write_back_keeps_it(line: CacheLine, op: LineOp) -> None:
     before = line.load(0, LINE)
     written = line.dma_write(0, LINE)
     assert line.load(0, LINE) == before
@@ -115,7 +115,7 @@ def test_a_flush_drops_a_clean_line_and_a_write_back_keeps_it(line: Line, op: Li
 
 @alone
 @pytest.mark.parametrize("op", LineOp)
-def test_a_dirty_line_overwrites_what_the_device_wrote(line: Line, op: LineOp) -> None:
+def test_a_dirty_line_overwrites_what_the_device_wrote(line: CacheLine, op: LineOp) -> None:
     line.store(8, b"CPU")
     mine = line.load(0, LINE)
     line.dma_write(32, 16)
@@ -126,7 +126,7 @@ def test_a_dirty_line_overwrites_what_the_device_wrote(line: Line, op: LineOp) -
 
 @alone
 @pytest.mark.parametrize("first", ["store", "DMA"])
-def test_a_store_that_changes_nothing_makes_a_line_dirty(line: Line, first: str) -> None:
+def test_a_store_that_changes_nothing_makes_a_line_dirty(line: CacheLine, first: str) -> None:
     before = line.load(0, LINE)
     if first == "store":
         line.store(0, before)
@@ -139,7 +139,7 @@ def test_a_store_that_changes_nothing_makes_a_line_dirty(line: Line, first: str)
 
 
 @alone
-def test_lines_beside_a_flushed_one_stay_as_they_are(line: Line) -> None:
+def test_lines_beside_a_flushed_one_stay_as_they_are(line: CacheLine) -> None:
     before = line.load(0, 3 * LINE)
     line.store(0, bytes(3 * LINE))
     line.run(LineOp.CLFLUSHOPT, LINE, 1)
@@ -148,7 +148,7 @@ def test_lines_beside_a_flushed_one_stay_as_they_are(line: Line) -> None:
 
 @alone
 @pytest.mark.parametrize("boundary", [LINE, PAGE])
-def test_one_store_into_two_lines_makes_both_dirty(line: Line, boundary: int) -> None:
+def test_one_store_into_two_lines_makes_both_dirty(line: CacheLine, boundary: int) -> None:
     before = line.load(boundary - LINE, 2 * LINE)
     struct.pack_into("<Q", line.view, boundary - 3, 0x1122334455667788)
     after = line.load(boundary - LINE, 2 * LINE)
@@ -158,7 +158,7 @@ def test_one_store_into_two_lines_makes_both_dirty(line: Line, boundary: int) ->
 
 
 @alone
-def test_a_store_of_one_cpu_is_flushed_by_another(line: Line) -> None:
+def test_a_store_of_one_cpu_is_flushed_by_another(line: CacheLine) -> None:
     """The next store of the first CPU is tracked again, in spite of its TLB."""
     cpus = sorted(os.sched_getaffinity(0))
     try:
@@ -174,7 +174,7 @@ def test_a_store_of_one_cpu_is_flushed_by_another(line: Line) -> None:
 
 
 @alone
-def test_memory_above_4_gib(line: Line) -> None:
+def test_memory_above_4_gib(line: CacheLine) -> None:
     """Memory above 4 GiB, if the guest has any, is another part of the same RAM at another address."""
     if os.sysconf("SC_PHYS_PAGES") * PAGE < 3 << 30:
         pytest.skip("this guest has no memory above 4 GiB")
@@ -187,7 +187,7 @@ def test_memory_above_4_gib(line: Line) -> None:
 
 
 @alone
-def test_wbinvd_writes_back_what_is_dirty_and_drops_the_rest(line: Line) -> None:
+def test_wbinvd_writes_back_what_is_dirty_and_drops_the_rest(line: CacheLine) -> None:
     """Linux executes WBINVD when a memory type range is added, on CPUs without self-snoop (maybe_flush_caches())."""
     if "clearcpuid=ss" not in Path("/proc/cmdline").read_text():
         pytest.skip("for the guest with the option clearcpuid=ss: Linux executes no WBINVD on others")
@@ -201,7 +201,7 @@ def test_wbinvd_writes_back_what_is_dirty_and_drops_the_rest(line: Line) -> None
     assert line.load(PAGE, LINE) == written
 
 
-def test_random_walk(line: Line, request: pytest.FixtureRequest) -> None:
+def test_random_walk(line: CacheLine, request: pytest.FixtureRequest) -> None:
     """After random operations of CPUs and device, each reads what the model of a write-back cache allows."""
     seed, steps = request.config.getoption("seed"), request.config.getoption("steps")
     chance = random.Random(seed)

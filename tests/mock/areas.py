@@ -38,7 +38,7 @@ class Pages:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Area:
+class IoptArea:
     """One mapped range (struct iopt_area), which shows *pages* from byte *offset* of their buffer."""
 
     span: IovaRange
@@ -47,7 +47,7 @@ class Area:
     readable: bool
     writable: bool
 
-    def __lt__(self, other: "Area") -> bool:
+    def __lt__(self, other: "IoptArea") -> bool:
         return self.span < other.span
 
     @property
@@ -75,17 +75,17 @@ class Area:
 class IoasState:
     """One IOAS."""
 
-    areas: list[Area] = field(default_factory=list)
+    areas: list[IoptArea] = field(default_factory=list)
     reserved: list[IovaRange] = field(default_factory=list)
     allowed: list[IovaRange] = field(default_factory=list)
     huge_pages: bool = True
 
-    def overlapping(self, span: IovaRange) -> list[Area]:
+    def overlapping(self, span: IovaRange) -> list[IoptArea]:
         return [area for area in self.areas if area.span.overlaps(span)]
 
-    def contiguous(self, span: IovaRange) -> tuple[list[Area], bool]:
+    def contiguous(self, span: IovaRange) -> tuple[list[IoptArea], bool]:
         """Return the areas that cover *span* without a hole from its start, and whether they cover all of it."""
-        covering: list[Area] = []
+        covering: list[IoptArea] = []
         next_iova = span.start
         for area in self.overlapping(span):
             if area.iova > next_iova:

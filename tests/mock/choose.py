@@ -7,8 +7,8 @@ from random import Random
 from iommufd_py import IovaRange, MapFlags
 from iommufd_py.mock import APERTURE, PAGE_BYTES
 from tests.mock import steps
-from tests.mock.areas import CPU_PAGE, LAST, Area
-from tests.mock.model import Model
+from tests.mock.areas import CPU_PAGE, LAST, IoptArea
+from tests.mock.model import IommufdModel
 from tests.mock.steps import Operation
 
 # More of each would make the checks after every step slower, without new cases.
@@ -31,7 +31,7 @@ _ODD_LENGTHS = (0, 1, PAGE_BYTES // 2, CPU_PAGE + 1)
 _FLAGS = [MapFlags.READ_WRITE] * 4 + [MapFlags.READABLE, MapFlags.WRITEABLE]
 
 
-def random_operations(model: Model, random: Random) -> Iterator[Operation]:
+def random_operations(model: IommufdModel, random: Random) -> Iterator[Operation]:
     """Yield operations that fit the present state of *model*. The caller applies each before it asks for the next."""
     choices, weights = zip(*_WEIGHTS, strict=True)
     number = 0
@@ -42,7 +42,7 @@ def random_operations(model: Model, random: Random) -> Iterator[Operation]:
             yield operation
 
 
-def _map(model: Model, random: Random, number: int) -> Operation | None:
+def _map(model: IommufdModel, random: Random, number: int) -> Operation | None:
     ioas = random.choice(steps.IOASES)
     if len(model.ioases[ioas].areas) >= AREAS:
         return None
@@ -50,10 +50,10 @@ def _map(model: Model, random: Random, number: int) -> Operation | None:
     offset = random.randrange(0, steps.SPAN - length, PAGE_BYTES if random.random() < 0.25 else CPU_PAGE)
     if random.random() < 0.02:
         offset += 1
-    return steps.Map(ioas, random.choice(steps.MEMORIES), offset, length, _iova(random), random.choice(_FLAGS))
+    return steps.MapPages(ioas, random.choice(steps.MEMORIES), offset, length, _iova(random), random.choice(_FLAGS))
 
 
-def _copy(model: Model, random: Random, number: int) -> Operation | None:
+def _copy(model: IommufdModel, random: Random, number: int) -> Operation | None:
     source, ioas = random.choice(steps.IOASES), random.choice(steps.IOASES)
     area = _area(model, random, source)
     if area is None or len(model.ioases[ioas].areas) >= AREAS:
@@ -63,56 +63,56 @@ def _copy(model: Model, random: Random, number: int) -> Operation | None:
     return steps.Copy(ioas, source, area.iova + start, length, _iova(random), random.choice(_FLAGS))
 
 
-def _unmap(model: Model, random: Random, number: int) -> Operation | None:
+def _unmap(model: IommufdModel, random: Random, number: int) -> Operation | None:
     ioas = random.choice(steps.IOASES)
     area = _area(model, random, ioas)
     if area is None or random.random() < 0.1:
-        return steps.Unmap(ioas, random.choice(_ODD_IOVAS), _length(random))
+        return steps.UnmapRange(ioas, random.choice(_ODD_IOVAS), _length(random))
     if random.random() < 0.6:
-        return steps.Unmap(ioas, area.iova, area.length)
+        return steps.UnmapRange(ioas, area.iova, area.length)
     start = random.choice([-CPU_PAGE, -PAGE_BYTES, 0, 0, PAGE_BYTES])
-    return steps.Unmap(ioas, max(area.iova + start, 0), _length(random) * random.choice([1, 4]))
+    return steps.UnmapRange(ioas, max(area.iova + start, 0), _length(random) * random.choice([1, 4]))
 
 
-def _unmap_all(model: Model, random: Random, number: int) -> Operation | None:
+def _unmap_all(model: IommufdModel, random: Random, number: int) -> Operation | None:
     return steps.UnmapAll(random.choice(steps.IOASES))
 
 
-def _alloc_hwpt(model: Model, random: Random, number: int) -> Operation | None:
+def _alloc_hwpt(model: IommufdModel, random: Random, number: int) -> Operation | None:
     if len(model.hwpts) >= HWPTS:
         return None
     return steps.AllocHwpt(f"hwpt{number}", random.choice(steps.DEVICES), random.choice(steps.IOASES))
 
 
-def _close_hwpt(model: Model, random: Random, number: int) -> Operation | None:
+def _close_hwpt(model: IommufdModel, random: Random, number: int) -> Operation | None:
     return steps.CloseHwpt(random.choice(list(model.hwpts))) if model.hwpts else None
 
 
-def _attach(model: Model, random: Random, number: int) -> Operation | None:
+def _attach(model: IommufdModel, random: Random, number: int) -> Operation | None:
     return steps.Attach(random.choice(steps.DEVICES), random.choice([*steps.IOASES, *model.hwpts]))
 
 
-def _detach(model: Model, random: Random, number: int) -> Operation | None:
+def _detach(model: IommufdModel, random: Random, number: int) -> Operation | None:
     return steps.Detach(random.choice(steps.DEVICES))
 
 
-def _open_access(model: Model, random: Random, number: int) -> Operation | None:
+def _open_access(model: IommufdModel, random: Random, number: int) -> Operation | None:
     if len(model.accesses) >= ACCESSES:
         return None
     return steps.OpenAccess(f"access{number}", random.choice(steps.IOASES))
 
 
-def _close_access(model: Model, random: Random, number: int) -> Operation | None:
+def _close_access(model: IommufdModel, random: Random, number: int) -> Operation | None:
     return steps.CloseAccess(random.choice(list(model.accesses))) if model.accesses else None
 
 
-def _replace_access(model: Model, random: Random, number: int) -> Operation | None:
+def _replace_access(model: IommufdModel, random: Random, number: int) -> Operation | None:
     if not model.accesses:
         return None
     return steps.ReplaceAccess(random.choice(list(model.accesses)), random.choice(steps.IOASES))
 
 
-def _pin(model: Model, random: Random, number: int) -> Operation | None:
+def _pin(model: IommufdModel, random: Random, number: int) -> Operation | None:
     if not model.accesses or len(model.pins) >= PINS:
         return None
     access, ioas = random.choice(list(model.accesses.items()))
@@ -124,18 +124,18 @@ def _pin(model: Model, random: Random, number: int) -> Operation | None:
     # Rarely a page other than the one behind the IOVA.
     offset = max(area.offset + start + random.choice([0] * 19 + [CPU_PAGE]), 0)
     iova, memory, write = area.iova + start, area.pages.memory, random.random() < 0.5
-    return steps.Pin(f"pin{number}", access, iova, length, memory, offset, write)
+    return steps.PinRange(f"pin{number}", access, iova, length, memory, offset, write)
 
 
-def _unpin(model: Model, random: Random, number: int) -> Operation | None:
-    return steps.Unpin(random.choice(list(model.pins))) if model.pins else None
+def _unpin(model: IommufdModel, random: Random, number: int) -> Operation | None:
+    return steps.UnpinRange(random.choice(list(model.pins))) if model.pins else None
 
 
-def _huge_pages(model: Model, random: Random, number: int) -> Operation | None:
+def _huge_pages(model: IommufdModel, random: Random, number: int) -> Operation | None:
     return steps.SetHugePages(random.choice(steps.IOASES), random.random() < 0.6)
 
 
-def _allow_iovas(model: Model, random: Random, number: int) -> Operation | None:
+def _allow_iovas(model: IommufdModel, random: Random, number: int) -> Operation | None:
     count = random.choice([0, 0, 1, 2])
     bounds = sorted(APERTURE.start + page * CPU_PAGE for page in random.sample(range(_IOVA_PAGES), 2 * count))
     if random.random() < 0.1:
@@ -147,21 +147,21 @@ def _allow_iovas(model: Model, random: Random, number: int) -> Operation | None:
     return steps.AllowIovas(random.choice(steps.IOASES), tuple(IovaRange(first, last - 1) for first, last in pairs))
 
 
-def _reserve(model: Model, random: Random, number: int) -> Operation | None:
+def _reserve(model: IommufdModel, random: Random, number: int) -> Operation | None:
     iova = APERTURE.start + random.randrange(_IOVA_PAGES) * CPU_PAGE
     return steps.Reserve(random.choice(steps.IOASES), iova, CPU_PAGE)
 
 
-def _limit_memory(model: Model, random: Random, number: int) -> Operation | None:
+def _limit_memory(model: IommufdModel, random: Random, number: int) -> Operation | None:
     return steps.LimitMemory(random.choice([16, 64, None]))
 
 
-def _area(model: Model, random: Random, ioas: str) -> Area | None:
+def _area(model: IommufdModel, random: Random, ioas: str) -> IoptArea | None:
     areas = model.ioases[ioas].areas
     return random.choice(areas) if areas else None
 
 
-def _start(area: Area, random: Random) -> int:
+def _start(area: IoptArea, random: Random) -> int:
     start = random.choice([0, 0, PAGE_BYTES, CPU_PAGE])
     return start if start < area.length else 0
 
@@ -183,7 +183,7 @@ def _length(random: Random) -> int:
     return random.randint(1, 8) * (PAGE_BYTES if kind < 0.2 else CPU_PAGE)
 
 
-_WEIGHTS: tuple[tuple[Callable[[Model, Random, int], Operation | None], int], ...] = (
+_WEIGHTS: tuple[tuple[Callable[[IommufdModel, Random, int], Operation | None], int], ...] = (
     (_map, 30),
     (_copy, 16),
     (_unmap, 20),

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from iommufd_py import IovaRange
 from iommufd_py.mock import APERTURE, PAGE_BYTES
-from tests.mock.areas import CPU_PAGE, LAST, Area, IoasState, Pages, fit, holes
+from tests.mock.areas import CPU_PAGE, LAST, IoasState, IoptArea, Pages, fit, holes
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Named(dict[str, T]):
 
 
 @dataclass(slots=True)
-class Pin:
+class ModelPin:
     """Pages that an access has pinned. *held* is empty if the kernel has dropped the pin."""
 
     access: str
@@ -45,7 +45,7 @@ class Pin:
     held: list[tuple[Pages, range]]
 
 
-class Model:
+class IommufdModel:
     """The parts of an iommufd that mappings and pins depend on. Every method is one system call.
 
     Args:
@@ -62,7 +62,7 @@ class Model:
         self.devices: Named[str | None] = Named((name, None) for name in devices)
         self.hwpts: Named[str] = Named()
         self.accesses: Named[str] = Named()
-        self.pins: Named[Pin] = Named()
+        self.pins: Named[ModelPin] = Named()
         self.granule = granule
         self.checks_pieces = checks_pieces
 
@@ -151,7 +151,7 @@ class Model:
         for pages, offset, piece_length in pieces:
             if writable and not pages.writable:
                 raise Refused("EPERM")
-            area = Area(_span(next_iova, piece_length), pages, offset, readable, writable)
+            area = IoptArea(_span(next_iova, piece_length), pages, offset, readable, writable)
             if offset % CPU_PAGE % alignment or (self.checks_pieces and not area.aligned_to(alignment)):
                 raise Refused("EINVAL")
             areas.append(area)
@@ -218,7 +218,7 @@ class Model:
             gone += area.length
         return gone
 
-    def _remove(self, ioas: str, area: Area) -> None:
+    def _remove(self, ioas: str, area: IoptArea) -> None:
         self.ioases[ioas].areas.remove(area)
         for pin in self.pins.values():
             if self.accesses.get(pin.access) == ioas and pin.span.overlaps(area.span):
@@ -333,7 +333,7 @@ class Model:
         shown = [(pages.memory, number) for pages, numbers in held for number in numbers]
         if shown != [(memory, offset // CPU_PAGE + i) for i in range(len(shown))]:
             raise Refused("EBADE")
-        self.pins[name] = Pin(access, span, held)
+        self.pins[name] = ModelPin(access, span, held)
 
     def unpin(self, name: str) -> None:
         """Unpin, unless the kernel has unpinned already."""

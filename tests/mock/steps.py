@@ -10,8 +10,8 @@ from itertools import groupby
 
 from iommufd_py import IovaRange, IovaRanges, MapFlags
 from iommufd_py.mock import PAGE_BYTES
-from tests.mock.areas import CPU_PAGE, Area
-from tests.mock.model import Model, Refused
+from tests.mock.areas import CPU_PAGE, IoptArea
+from tests.mock.model import IommufdModel, Refused
 
 # The number of mapped bytes of each buffer. The buffers start at multiples of it.
 SPAN = 32 * CPU_PAGE
@@ -51,7 +51,7 @@ memfd_va = memfd.user_va
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CheckedLine:
     """A line of Python, and its required result.
 
     Attributes:
@@ -67,7 +67,7 @@ class Line:
     def __str__(self) -> str:
         if self.error:
             return f'with refused("{self.error}"):\n    {self.source}'
-        return self.source if self.value is None else f"assert {self.source} == {show(self.value)}"
+        return self.source if self.value is None else f"assert {self.source} == {as_expression(self.value)}"
 
 
 class Operation:
@@ -79,7 +79,7 @@ class Operation:
     def source(self) -> str:
         raise NotImplementedError
 
-    def apply(self, model: Model) -> object:
+    def apply(self, model: IommufdModel) -> object:
         """Apply the operation to the model; return what the kernel must return.
 
         Raises:
@@ -88,16 +88,16 @@ class Operation:
         """
         raise NotImplementedError
 
-    def line(self, model: Model) -> Line:
+    def line(self, model: IommufdModel) -> CheckedLine:
         """Apply the operation to the model, and return its line with the required result."""
         try:
-            return Line(self.source, self.apply(model))
+            return CheckedLine(self.source, self.apply(model))
         except Refused as refusal:
-            return Line(self.source, error=str(refusal))
+            return CheckedLine(self.source, error=str(refusal))
 
 
 @dataclass(frozen=True, slots=True)
-class Map(Operation):
+class MapPages(Operation):
     ioas: str
     memory: str
     offset: int
@@ -114,7 +114,7 @@ class Map(Operation):
         )
         return f"{self.ioas}.{call}, {self.length:#x}, {_optional(self.iova)}, flags=MapFlags.{self.flags.name})"
 
-    def apply(self, model: Model) -> object:
+    def apply(self, model: IommufdModel) -> object:
         flags = bool(self.flags & MapFlags.READABLE), bool(self.flags & MapFlags.WRITEABLE)
         return model.map(self.ioas, self.memory, self.offset, self.length, self.iova, *flags)
 
@@ -133,13 +133,13 @@ class Copy(Operation):
         where = f"{self.from_ioas}, {self.from_iova:#x}, {self.length:#x}, {_optional(self.iova)}"
         return f"{self.ioas}.copy_iova({where}, flags=MapFlags.{self.flags.name})"
 
-    def apply(self, model: Model) -> object:
+    def apply(self, model: IommufdModel) -> object:
         flags = bool(self.flags & MapFlags.READABLE), bool(self.flags & MapFlags.WRITEABLE)
         return model.copy(self.ioas, self.from_ioas, self.from_iova, self.length, self.iova, *flags)
 
 
 @dataclass(frozen=True, slots=True)
-class Unmap(Operation):
+class UnmapRange(Operation):
     ioas: str
     iova: int
     length: int
@@ -148,7 +148,7 @@ class Unmap(Operation):
     def source(self) -> str:
         return f"{self.ioas}.unmap({self.iova:#x}, {self.length:#x})"
 
-    def apply(self, model: Model) -> object:
+    def apply(self, model: IommufdModel) -> object:
         return model.unmap(self.ioas, self.iova, self.length)
 
 
@@ -160,7 +160,7 @@ class UnmapAll(Operation):
     def source(self) -> str:
         return f"{self.ioas}.unmap_all()"
 
-    def apply(self, model: Model) -> object:
+    def apply(self, model: IommufdModel) -> object:
         return model.unmap_all(self.ioas)
 
 
@@ -174,7 +174,7 @@ class AllocHwpt(Operation):
     def source(self) -> str:
         return f"{self.name} = {self.device}.alloc_hwpt({self.ioas})"
 
-    def apply(self, model: Model) -> None:
+    def apply(self, model: IommufdModel) -> None:
         model.alloc_hwpt(self.name, self.ioas)
 
 
@@ -186,7 +186,7 @@ class CloseHwpt(Operation):
     def source(self) -> str:
         return f"{self.name}.close()"
 
-    def apply(self, model: Model) -> None:
+    def apply(self, model: IommufdModel) -> None:
         model.close_hwpt(self.name)
 
 
@@ -199,7 +199,7 @@ class Attach(Operation):
     def source(self) -> str:
         return f"{self.device}.attach({self.target})"
 
-    def apply(self, model: Model) -> None:
+    def apply(self, model: IommufdModel) -> None:
         model.attach(self.device, self.target)
 
 
@@ -211,7 +211,7 @@ class Detach(Operation):
     def source(self) -> str:
         return f"{self.device}.detach()"
 
-    def apply(self, model: Model) -> None:
+    def apply(self, model: IommufdModel) -> None:
         model.detach(self.device)
 
 
@@ -224,7 +224,7 @@ class OpenAccess(Operation):
     def source(self) -> str:
         return f"{self.name} = MockAccess({self.ioas}, pins=True)"
 
-    def apply(self, model: Model) -> None:
+    def apply(self, model: IommufdModel) -> None:
         model.open_access(self.name, self.ioas)
 
 
@@ -236,7 +236,7 @@ class CloseAccess(Operation):
     def source(self) -> str:
         return f"{self.name}.close()"
 
-    def apply(self, model: Model) -> None:
+    def apply(self, model: IommufdModel) -> None:
         model.close_access(self.name)
 
 
@@ -249,12 +249,12 @@ class ReplaceAccess(Operation):
     def source(self) -> str:
         return f"{self.name}.replace({self.ioas})"
 
-    def apply(self, model: Model) -> None:
+    def apply(self, model: IommufdModel) -> None:
         model.replace_access(self.name, self.ioas)
 
 
 @dataclass(frozen=True, slots=True)
-class Pin(Operation):
+class PinRange(Operation):
     name: str
     access: str
     iova: int
@@ -268,19 +268,19 @@ class Pin(Operation):
         where = f"{self.iova:#x}, {self.length:#x}, {_address(self.memory, self.offset)}"
         return f"{self.name} = {self.access}.pin({where}, write={self.write})"
 
-    def apply(self, model: Model) -> None:
+    def apply(self, model: IommufdModel) -> None:
         model.pin(self.name, self.access, self.iova, self.length, self.memory, self.offset, self.write)
 
 
 @dataclass(frozen=True, slots=True)
-class Unpin(Operation):
+class UnpinRange(Operation):
     name: str
 
     @property
     def source(self) -> str:
         return f"{self.name}.unpin()"
 
-    def apply(self, model: Model) -> None:
+    def apply(self, model: IommufdModel) -> None:
         model.unpin(self.name)
 
 
@@ -293,7 +293,7 @@ class SetHugePages(Operation):
     def source(self) -> str:
         return f"{self.ioas}.huge_pages = {self.allowed}"
 
-    def apply(self, model: Model) -> None:
+    def apply(self, model: IommufdModel) -> None:
         model.set_huge_pages(self.ioas, self.allowed)
 
 
@@ -306,7 +306,7 @@ class AllowIovas(Operation):
     def source(self) -> str:
         return f"{self.ioas}.allow_iovas([{', '.join(map(_iova_range, self.ranges))}])"
 
-    def apply(self, model: Model) -> None:
+    def apply(self, model: IommufdModel) -> None:
         model.allow_iovas(self.ioas, self.ranges)
 
 
@@ -320,7 +320,7 @@ class Reserve(Operation):
     def source(self) -> str:
         return f"add_reserved({self.ioas}, {self.iova:#x}, {self.length:#x})"
 
-    def apply(self, model: Model) -> None:
+    def apply(self, model: IommufdModel) -> None:
         model.reserve(self.ioas, self.iova, self.length)
 
 
@@ -334,30 +334,32 @@ class LimitMemory(Operation):
     def source(self) -> str:
         return f"limit_memory(iommufd, {self.byte_limit})"
 
-    def apply(self, model: Model) -> None:
+    def apply(self, model: IommufdModel) -> None:
         return None
 
 
-def checks(model: Model, gone: Iterable[tuple[str, Area]] = ()) -> Iterator[Line]:
+def checks(model: IommufdModel, gone: Iterable[tuple[str, IoptArea]] = ()) -> Iterator[CheckedLine]:
     """Yield the checks of the present state; no domain may translate the areas in *gone* (by IOAS) any more."""
-    yield Line("pinned_bytes() - before", model.pinned_bytes())
+    yield CheckedLine("pinned_bytes() - before", model.pinned_bytes())
     for memory in MEMORIES:
         counts = model.pin_counts(memory)
         for pins, run in groupby(range(SPAN // CPU_PAGE), key=counts.__getitem__):
             pages = list(run)
             address = _address(memory, pages[0] * CPU_PAGE)
-            yield Line(f"check_refs(iommufd, {address}, {len(pages) * CPU_PAGE:#x}, {pins})")
+            yield CheckedLine(f"check_refs(iommufd, {address}, {len(pages) * CPU_PAGE:#x}, {pins})")
     for ioas in model.ioases:
-        yield Line(f"{ioas}.iova_ranges()", IovaRanges(tuple(model.iova_ranges(ioas)), model.alignment(ioas)))
+        yield CheckedLine(f"{ioas}.iova_ranges()", IovaRanges(tuple(model.iova_ranges(ioas)), model.alignment(ioas)))
         for hwpt in map(_hwpt_id, model.domains(ioas)):
             for area in model.ioases[ioas].areas:
                 address = _address(area.pages.memory, area.offset)
-                yield Line(f"check_map(iommufd, {hwpt}, {area.iova:#x}, {area.length:#x}, {address})")
+                yield CheckedLine(f"check_map(iommufd, {hwpt}, {area.iova:#x}, {area.length:#x}, {address})")
     for ioas, area in gone:
         address = _address(area.pages.memory, area.offset)
         if not model.ioases[ioas].overlapping(area.span):
             for hwpt in map(_hwpt_id, model.domains(ioas)):
-                yield Line(f"check_map(iommufd, {hwpt}, {area.iova:#x}, {PAGE_BYTES:#x}, {address})", error="EINVAL")
+                yield CheckedLine(
+                    f"check_map(iommufd, {hwpt}, {area.iova:#x}, {PAGE_BYTES:#x}, {address})", error="EINVAL"
+                )
 
 
 def _hwpt_id(domain: str) -> str:
@@ -376,7 +378,7 @@ def _iova_range(one: IovaRange) -> str:
     return f"IovaRange({one.start:#x}, {one.last:#x})"
 
 
-def show(value: object) -> str:
+def as_expression(value: object) -> str:
     """Return *value* as a Python expression."""
     if isinstance(value, IovaRanges):
         ranges = "".join(f"{_iova_range(one)}, " for one in value.ranges)

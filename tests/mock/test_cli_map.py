@@ -2,10 +2,7 @@
 """`iommufd map`, `shell`, `trace` and -v on the kernel's mock device."""
 
 import json
-import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -19,6 +16,7 @@ import pytest
 
 from iommufd_py import DmaBuffer, Iommufd, MockDevice, flush_count
 from tests.conftest import need_mock_driver, need_tracing
+from tests.terminal import TerminalSession
 from tests.waiting import patience
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -142,37 +140,17 @@ def test_hold_keeps_it_until_the_input_ends() -> None:
     assert out.endswith("everything is undone\n")
 
 
-def on_terminal(command: list[str], typed: str, until: str) -> str:
-    """Run a command on a terminal, type once *until* has been printed, and return all it printed.
-
-    Keys that are typed before the program reads single keys are lost, so they are typed again after a silence.
-    """
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execv(command[0], command)
-    printed, begun = "", False
-    deadline = time.monotonic() + patience(100)
-    try:
-        while time.monotonic() < deadline:
-            if select.select([terminal], [], [], 5)[0]:
-                try:
-                    printed += os.read(terminal, 4096).decode()
-                except OSError:  # its end
-                    break
-                if until in printed and not begun:
-                    begun = True
-                    os.write(terminal, typed.encode())
-            elif begun:
-                os.write(terminal, typed.encode())
-    finally:
-        os.close(terminal)
-        _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, printed
-    return printed
+def output_on_terminal(command: list[str], typed: str, until: str) -> str:
+    """Run a command on a terminal, type when its output has *until*, and return the whole output."""
+    with TerminalSession(command) as session:
+        session.read_until(re.escape(until))
+        output = session.write_until_end(typed)
+        assert session.exit_status() == 0, output
+    return output
 
 
 def test_hold_on_a_terminal_ends_with_a_key() -> None:
-    printed = on_terminal([IOMMUFD, "map", "--device", "mock", "--size", "64K", "--hold"], "q", "press a key")
+    printed = output_on_terminal([IOMMUFD, "map", "--device", "mock", "--size", "64K", "--hold"], "q", "press a key")
     assert "everything is undone" in printed
 
 
@@ -188,7 +166,7 @@ def test_held_map_is_undone_by_a_signal() -> None:
 def test_shell_has_the_objects_and_keeps_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     typed = "hwpt = device.alloc_hwpt(ioas)\nprint('evidence', hwpt.evidence)\n\x04"
-    printed = on_terminal([IOMMUFD, "shell", "--device", "mock"], typed, ">>> ")
+    printed = output_on_terminal([IOMMUFD, "shell", "--device", "mock"], typed, ">>> ")
     assert "ioas = Ioas(" in printed
     assert "evidence VFIO_DMA_CC_IOMMU=0" in printed
     assert "hwpt.evidence" in (tmp_path / "iommufd-py" / "history").read_text()

@@ -20,4 +20,4 @@ pytestmark = [
 
 @pytest.mark.parametrize("name", command_examples.examples(command_examples.NATIVE))
 def test_example(name: str, tmp_path: Path) -> None:
-    command_examples.check(name, tmp_path)
+    command_examples.check_example(name, tmp_path)

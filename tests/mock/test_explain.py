@@ -35,7 +35,7 @@ def _mock_driver(iommufd: Iommufd) -> None:
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return foreign.build(tmp_path_factory.mktemp("foreign"))
+    return foreign.build_dma_user(tmp_path_factory.mktemp("foreign"))
 
 
 def nothing_is_left() -> bool:

@@ -15,7 +15,7 @@ from iommufd_py import (
     VIommuType,
 )
 from iommufd_py.mock import PASID_RESERVED, hwpt_data
-from iommufd_py.uapi.iommufd_test import command
+from iommufd_py.uapi.iommufd_test import issue_test_op
 from tests.conftest import fails, need_ioctl, need_mock_driver, need_page_faults
 from tests.waiting import patience
 
@@ -38,11 +38,11 @@ def test_pasid_attach(iommufd: Iommufd, ioas: Ioas, variant: str) -> None:
 
     def attach_only(pasid: int, pt_id: int, on: MockDevice = device) -> None:
         """Attach by PASID_ATTACH, which unlike attach() does not replace."""
-        command(iommufd.fileno(), "PASID_ATTACH", on.id, "pasid_attach", pasid=pasid, pt_id=pt_id)
+        issue_test_op(iommufd.fileno(), "PASID_ATTACH", on.id, "pasid_attach", pasid=pasid, pt_id=pt_id)
 
     # detaching a PASID that is not attached is no error
     pasid = 100
-    command(iommufd.fileno(), "PASID_DETACH", device.id, "pasid_detach", pasid=pasid)
+    issue_test_op(iommufd.fileno(), "PASID_DETACH", device.id, "pasid_detach", pasid=pasid)
 
     # A device and its PASIDs can be attached together only to HWPTs made for PASIDs.
     device.attach(parent)
@@ -77,7 +77,7 @@ def test_pasid_attach(iommufd: Iommufd, ioas: Ioas, variant: str) -> None:
 
     pasid = 200
     with fails(errno.EINVAL):
-        command(iommufd.fileno(), "PASID_REPLACE", device.id, "pasid_replace", pasid=pasid, pt_id=stage2.id)
+        issue_test_op(iommufd.fileno(), "PASID_REPLACE", device.id, "pasid_replace", pasid=pasid, pt_id=stage2.id)
     device.attach(stage2, pasid)
     with fails(errno.EINVAL):
         device.attach(ioas, pasid)

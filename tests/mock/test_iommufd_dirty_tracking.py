@@ -31,7 +31,7 @@ PASID = 100
 
 
 @dataclass(frozen=True)
-class Variant:
+class DirtyTrackingVariant:
     buffer_bytes: int
     hugepages: bool = False
 
@@ -41,25 +41,25 @@ class Variant:
 
 
 VARIANTS = {
-    "domain_dirty8k": Variant(8 << 10),  # half a byte of bits
-    "domain_dirty16k": Variant(16 << 10),
-    "domain_dirty64k": Variant(64 << 10),
-    "domain_dirty128k": Variant(128 << 10),  # one 64-bit word
-    "domain_dirty320k": Variant(320 << 10),  # two and a half
-    "domain_dirty64M": Variant(64 << 20),  # one page
-    "domain_dirty64M_huge": Variant(64 << 20, hugepages=True),
-    "domain_dirty128M": Variant(128 << 20),
-    "domain_dirty128M_huge": Variant(128 << 20, hugepages=True),
+    "domain_dirty8k": DirtyTrackingVariant(8 << 10),  # half a byte of bits
+    "domain_dirty16k": DirtyTrackingVariant(16 << 10),
+    "domain_dirty64k": DirtyTrackingVariant(64 << 10),
+    "domain_dirty128k": DirtyTrackingVariant(128 << 10),  # one 64-bit word
+    "domain_dirty320k": DirtyTrackingVariant(320 << 10),  # two and a half
+    "domain_dirty64M": DirtyTrackingVariant(64 << 20),  # one page
+    "domain_dirty64M_huge": DirtyTrackingVariant(64 << 20, hugepages=True),
+    "domain_dirty128M": DirtyTrackingVariant(128 << 20),
+    "domain_dirty128M_huge": DirtyTrackingVariant(128 << 20, hugepages=True),
 }
 
 
 @pytest.fixture(params=VARIANTS)
-def variant(request: pytest.FixtureRequest) -> Variant:
+def variant(request: pytest.FixtureRequest) -> DirtyTrackingVariant:
     return VARIANTS[request.param]
 
 
 @pytest.fixture(autouse=True)
-def device(variant: Variant, iommufd: Iommufd, ioas: Ioas) -> MockDevice:
+def device(variant: DirtyTrackingVariant, iommufd: Iommufd, ioas: Ioas) -> MockDevice:
     need_mock_driver(iommufd)
     if not variant.hugepages:
         # Otherwise contiguous pages would become leaves of any size.
@@ -106,7 +106,7 @@ def test_device_dirty_capability(device: MockDevice, iommufd: Iommufd, ioas: Ioa
 
 
 @pytest.fixture
-def tracked(variant: Variant, device: MockDevice, ioas: Ioas) -> Iterator[DirtyTracking]:
+def tracked(variant: DirtyTrackingVariant, device: MockDevice, ioas: Ioas) -> Iterator[DirtyTracking]:
     """A tracked HWPT that maps the buffer in leaves of the variant's size."""
     need_page_tables(device, ioas)
     if variant.hugepages:
@@ -119,7 +119,7 @@ def tracked(variant: Variant, device: MockDevice, ioas: Ioas) -> Iterator[DirtyT
         yield hwpt.track_dirty()
 
 
-def leaf_size(variant: Variant, tracked: DirtyTracking) -> int:
+def leaf_size(variant: DirtyTrackingVariant, tracked: DirtyTracking) -> int:
     """Return the size of a leaf, which has one dirty bit: a huge page, or the leaf of a base page.
 
     Linux 7.3 maps a base page as one leaf of 4 KiB, 7.2 as two of 2 KiB.
@@ -133,7 +133,7 @@ def leaf_size(variant: Variant, tracked: DirtyTracking) -> int:
     return size
 
 
-def written_and_dirty(variant: Variant, leaf_bytes: int) -> tuple[DirtyBitmap, DirtyBitmap]:
+def written_and_dirty(variant: DirtyTrackingVariant, leaf_bytes: int) -> tuple[DirtyBitmap, DirtyBitmap]:
     """Return the first page of every other leaf, which the device writes, and all pages that become dirty."""
 
     def bitmap(pages: int) -> DirtyBitmap:
@@ -146,7 +146,7 @@ def written_and_dirty(variant: Variant, leaf_bytes: int) -> tuple[DirtyBitmap, D
     return bitmap(1), bitmap(leaf_bytes // PAGE_BYTES)
 
 
-def read_at(tracking: DirtyTracking, variant: Variant, offset: int, flags: int) -> bytes:
+def read_at(tracking: DirtyTracking, variant: DirtyTrackingVariant, offset: int, flags: int) -> bytes:
     """Read the bitmap to memory *offset* bytes after the start of a page; the memory around it must not change."""
     size = variant.bitmap_bytes
     with DmaBuffer(-(-(offset + size + 8) // PAGE) * PAGE) as memory, memory.view as view:
@@ -166,7 +166,7 @@ def read_at(tracking: DirtyTracking, variant: Variant, offset: int, flags: int) 
 
 
 @pytest.mark.parametrize("flags", [0, uapi.DIRTY_BITMAP_NO_CLEAR], ids=["", "no_clear"])
-def test_get_dirty_bitmap(variant: Variant, tracked: DirtyTracking, flags: int) -> None:
+def test_get_dirty_bitmap(variant: DirtyTrackingVariant, tracked: DirtyTracking, flags: int) -> None:
     written, dirty = written_and_dirty(variant, leaf_size(variant, tracked))
     # at the start of a page, in the middle of one, and at an odd address
     for offset in (0, PAGE_BYTES, 0xFF1):

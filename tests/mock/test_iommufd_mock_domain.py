@@ -14,7 +14,7 @@ from iommufd_py import Backing, DmaBuffer, DmaMapping, HwptAllocFlags, Ioas, Iom
 from iommufd_py.mock import APERTURE, PAGE_BYTES, check_map, check_refs
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import address_of_buffer
-from iommufd_py.uapi.iommufd_test import command
+from iommufd_py.uapi.iommufd_test import issue_test_op
 from tests.conftest import fails, need_huge_pages, need_ioctl, need_mock_driver
 from tests.mock.conftest import check_device_cache
 
@@ -22,7 +22,7 @@ PAGE = 4096
 
 
 @dataclass(frozen=True)
-class Variant:
+class MockDomainVariant:
     domains: int
     hugepages: bool = False
     file: bool = False
@@ -40,22 +40,22 @@ class Variant:
 
 
 VARIANTS = {
-    "one_domain": Variant(1),
-    "two_domains": Variant(2),
-    "one_domain_hugepage": Variant(1, hugepages=True),
-    "two_domains_hugepage": Variant(2, hugepages=True),
-    "one_domain_file": Variant(1, file=True),
-    "one_domain_file_hugepage": Variant(1, hugepages=True, file=True),
+    "one_domain": MockDomainVariant(1),
+    "two_domains": MockDomainVariant(2),
+    "one_domain_hugepage": MockDomainVariant(1, hugepages=True),
+    "two_domains_hugepage": MockDomainVariant(2, hugepages=True),
+    "one_domain_file": MockDomainVariant(1, file=True),
+    "one_domain_file_hugepage": MockDomainVariant(1, hugepages=True, file=True),
 }
 
 
 @pytest.fixture(params=VARIANTS)
-def variant(request: pytest.FixtureRequest) -> Variant:
+def variant(request: pytest.FixtureRequest) -> MockDomainVariant:
     return VARIANTS[request.param]
 
 
 @pytest.fixture(autouse=True)
-def devices(variant: Variant, iommufd: Iommufd, ioas: Ioas) -> list[MockDevice]:
+def devices(variant: MockDomainVariant, iommufd: Iommufd, ioas: Ioas) -> list[MockDevice]:
     need_mock_driver(iommufd)
     if variant.file:
         need_ioctl(iommufd, "IOMMU_IOAS_MAP_FILE", "6.13")
@@ -64,12 +64,12 @@ def devices(variant: Variant, iommufd: Iommufd, ioas: Ioas) -> list[MockDevice]:
     return made
 
 
-def need_backing(variant: Variant) -> None:
+def need_backing(variant: MockDomainVariant) -> None:
     if variant.hugepages:
         need_huge_pages()
 
 
-def map_it(variant: Variant, ioas: Ioas, buffer: DmaBuffer, offset: int, length: int) -> DmaMapping:
+def map_it(variant: MockDomainVariant, ioas: Ioas, buffer: DmaBuffer, offset: int, length: int) -> DmaMapping:
     return (ioas.map_file if variant.file else ioas.map)(buffer, offset=offset, length=length)
 
 
@@ -79,7 +79,7 @@ def check_domains(devices: list[MockDevice], iova: int, length: int, user_va: in
         check_map(device.iommufd, device.attachments[None].hwpt_id, iova, length, user_va)
 
 
-def test_basic(variant: Variant, devices: list[MockDevice], ioas: Ioas, shared_buffer: DmaBuffer) -> None:
+def test_basic(variant: MockDomainVariant, devices: list[MockDevice], ioas: Ioas, shared_buffer: DmaBuffer) -> None:
     mapping = map_it(variant, ioas, shared_buffer, 0, PAGE)
     check_domains(devices, mapping.iova, PAGE, shared_buffer.user_va)
 
@@ -114,7 +114,7 @@ def test_ro_unshare(devices: list[MockDevice], ioas: Ioas) -> None:
         ioas.unmap(iova, PAGE)
 
 
-def alignments(variant: Variant) -> Iterator[tuple[int, int]]:
+def alignments(variant: MockDomainVariant) -> Iterator[tuple[int, int]]:
     """Yield (offset, length) of every range of the buffer in steps of the mock's page; coarser ones of huge pages."""
     size = variant.buffer_bytes
     if variant.hugepages:
@@ -130,7 +130,7 @@ def check_pins(iommufd: Iommufd, buffer: DmaBuffer, offset: int, length: int) ->
     check_refs(iommufd, buffer.user_va + first, end - first, 1)
 
 
-def test_all_aligns(variant: Variant, devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas) -> None:
+def test_all_aligns(variant: MockDomainVariant, devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas) -> None:
     need_backing(variant)
     with DmaBuffer(variant.buffer_bytes, variant.backing) as buffer:
         check_refs(iommufd, buffer.user_va, buffer.length, 0)
@@ -141,7 +141,7 @@ def test_all_aligns(variant: Variant, devices: list[MockDevice], iommufd: Iommuf
         check_refs(iommufd, buffer.user_va, buffer.length, 0)
 
 
-def test_all_aligns_copy(variant: Variant, devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas) -> None:
+def test_all_aligns_copy(variant: MockDomainVariant, devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas) -> None:
     """The same with a second domain that is added and removed during the mapping, and gets its pages from the first."""
     need_backing(variant)
     with DmaBuffer(variant.buffer_bytes, variant.backing) as buffer:
@@ -153,7 +153,7 @@ def test_all_aligns_copy(variant: Variant, devices: list[MockDevice], iommufd: I
 
 
 def test_user_copy(
-    variant: Variant, devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer
+    variant: MockDomainVariant, devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer
 ) -> None:
     """Copy pages that an access pinned in an IOAS without domains to one with domains; then it changes its IOAS."""
     first, second = iommufd.alloc_ioas(), iommufd.alloc_ioas()
@@ -171,12 +171,12 @@ def test_user_copy(
                 pin.unpin()
 
 
-def test_replace(variant: Variant, devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas) -> None:
+def test_replace(variant: MockDomainVariant, devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas) -> None:
     device, other = devices[0], iommufd.alloc_ioas()
     hwpt_ids = [one.attachments[None].hwpt_id for one in devices]
 
     def replace(pt_id: int) -> None:
-        command(iommufd.fileno(), "MOCK_DOMAIN_REPLACE", device.id, "mock_domain_replace", pt_id=pt_id)
+        issue_test_op(iommufd.fileno(), "MOCK_DOMAIN_REPLACE", device.id, "mock_domain_replace", pt_id=pt_id)
 
     replace(other.id)
     if variant.domains == 1:

@@ -47,7 +47,7 @@ SELFTEST = VIommuType.SELFTEST
 
 
 @dataclass(frozen=True)
-class Setup:
+class ViommuSetup:
     """The objects of the variant `mock_viommu`."""
 
     device: MockDevice
@@ -57,7 +57,7 @@ class Setup:
 
 
 @pytest.fixture(params=["no_viommu", "mock_viommu"])
-def setup(request: pytest.FixtureRequest, iommufd: Iommufd, ioas: Ioas) -> Setup | None:
+def setup(request: pytest.FixtureRequest, iommufd: Iommufd, ioas: Ioas) -> ViommuSetup | None:
     need_ioctl(iommufd, "IOMMU_VIOMMU_ALLOC", "6.13")
     if request.param == "no_viommu":
         return None
@@ -65,22 +65,22 @@ def setup(request: pytest.FixtureRequest, iommufd: Iommufd, ioas: Ioas) -> Setup
     device = MockDevice(iommufd, target=ioas)
     parent = device.alloc_hwpt(ioas, flags=HwptAllocFlags.NEST_PARENT)
     viommu = device.alloc_viommu(parent, SELFTEST)
-    return Setup(device, parent, viommu, device.alloc_nested(viommu, hwpt_data()))
+    return ViommuSetup(device, parent, viommu, device.alloc_nested(viommu, hwpt_data()))
 
 
 @pytest.fixture
-def there(setup: Setup | None) -> Setup:
+def there(setup: ViommuSetup | None) -> ViommuSetup:
     """The objects for cases about a vIOMMU. The kernel's suite also skips these in the other variant."""
     if setup is None:
         pytest.skip("nothing to do without a vIOMMU")
     return setup
 
 
-def test_viommu_auto_destroy(setup: Setup | None, iommufd: Iommufd) -> None:
+def test_viommu_auto_destroy(setup: ViommuSetup | None, iommufd: Iommufd) -> None:
     iommufd.close()
 
 
-def test_viommu_negative_tests(setup: Setup | None, iommufd: Iommufd, ioas: Ioas) -> None:
+def test_viommu_negative_tests(setup: ViommuSetup | None, iommufd: Iommufd, ioas: Ioas) -> None:
     fd = iommufd.fileno()
     if setup is None:
         with fails(errno.ENOENT):
@@ -97,7 +97,7 @@ def test_viommu_negative_tests(setup: Setup | None, iommufd: Iommufd, ioas: Ioas
             uapi.destroy(fd, used.id)
 
 
-def test_viommu_alloc_nested_iopf(there: Setup, iommufd: Iommufd, ioas: Ioas) -> None:
+def test_viommu_alloc_nested_iopf(there: ViommuSetup, iommufd: Iommufd, ioas: Ioas) -> None:
     need_page_faults()
     queue, data = iommufd.alloc_fault_queue(), hwpt_data()
     for number, flags, fault_id in (
@@ -130,7 +130,7 @@ def test_viommu_alloc_nested_iopf(there: Setup, iommufd: Iommufd, ioas: Ioas) ->
     queue.close()
 
 
-def test_viommu_alloc_with_data(there: Setup, iommufd: Iommufd) -> None:
+def test_viommu_alloc_with_data(there: ViommuSetup, iommufd: Iommufd) -> None:
     need_ioctl(iommufd, "IOMMU_HW_QUEUE_ALLOC", "6.17")
     viommu = there.device.alloc_viommu(there.parent, SELFTEST, viommu_data(0xBEEF))
     told = parse_viommu_data(viommu.data)
@@ -151,7 +151,7 @@ def test_viommu_alloc_with_data(there: Setup, iommufd: Iommufd) -> None:
             uapi.destroy(iommufd.fileno(), viommu.id)
 
 
-def test_vdevice_alloc(setup: Setup | None, iommufd: Iommufd, ioas: Ioas) -> None:
+def test_vdevice_alloc(setup: ViommuSetup | None, iommufd: Iommufd, ioas: Ioas) -> None:
     need_ioctl(iommufd, "IOMMU_VEVENTQ_ALLOC", "6.15")
     if setup is None:
         with fails(errno.ENOENT):
@@ -202,7 +202,7 @@ def test_vdevice_alloc(setup: Setup | None, iommufd: Iommufd, ioas: Ioas) -> Non
 
 
 @pytest.mark.parametrize("depth", [1 << 19, (1 << 19) + 1])
-def test_veventq_depth(there: Setup, iommufd: Iommufd, depth: int) -> None:
+def test_veventq_depth(there: ViommuSetup, iommufd: Iommufd, depth: int) -> None:
     """The kernel's case `vdevice_alloc` also checks the deepest queue, on kernels with a limit."""
     need_ioctl(iommufd, "IOMMU_IOAS_NOIOMMU_GET_PA", "7.3, as the bound on a queue's depth")
     if depth > 1 << 19:
@@ -212,7 +212,7 @@ def test_veventq_depth(there: Setup, iommufd: Iommufd, depth: int) -> None:
         there.viommu.alloc_event_queue(VEventQueueType.SELFTEST, depth)
 
 
-def test_vdevice_cache(there: Setup, iommufd: Iommufd) -> None:
+def test_vdevice_cache(there: ViommuSetup, iommufd: Iommufd) -> None:
     device, viommu = there.device, there.viommu
     fd, selftest = iommufd.fileno(), HwptInvalidateType.SELFTEST
     vdevice = viommu.alloc_vdevice(device, VIRT_ID)
@@ -266,7 +266,7 @@ def test_vdevice_cache(there: Setup, iommufd: Iommufd) -> None:
     vdevice.close()
 
 
-def test_hw_queue(there: Setup, iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer) -> None:
+def test_hw_queue(there: ViommuSetup, iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer) -> None:
     need_ioctl(iommufd, "IOMMU_HW_QUEUE_ALLOC", "6.17")
     fd, viommu, base = iommufd.fileno(), there.viommu, APERTURE.start
 
@@ -296,7 +296,7 @@ def test_hw_queue(there: Setup, iommufd: Iommufd, ioas: Ioas, shared_buffer: Dma
     first.close()
 
 
-def test_vdevice_tombstone(there: Setup, iommufd: Iommufd) -> None:
+def test_vdevice_tombstone(there: ViommuSetup, iommufd: Iommufd) -> None:
     """A vDevice and its id end with its device."""
     need_ioctl(iommufd, "IOMMU_HW_QUEUE_ALLOC", "6.17, as the tombstones")
     vdevice = there.viommu.alloc_vdevice(there.device, VIRT_ID)

@@ -16,8 +16,8 @@ import pytest
 from iommufd_py import Iommufd, IovaRange
 from tests.conftest import need_ioctl, need_mock_driver
 from tests.mock import steps
-from tests.mock.areas import Area, Pages
-from tests.mock.model import Model, Refused
+from tests.mock.areas import IoptArea, Pages
+from tests.mock.model import IommufdModel, Refused
 from tests.mock.walk import Divergence, checks_pieces, iova_granule, shortened, walk
 from tests.waiting import patience
 
@@ -31,22 +31,22 @@ def _kernel(iommufd: Iommufd) -> None:
     need_ioctl(iommufd, "IOMMU_IOAS_MAP_FILE", "6.13")
 
 
-def new(model: type[Model]) -> Model:
+def new(model: type[IommufdModel]) -> IommufdModel:
     return model(steps.IOASES, steps.DEVICES, iova_granule(), checks_pieces=checks_pieces())
 
 
 def test_the_kernel_does_what_the_model_does(request: pytest.FixtureRequest) -> None:
     seed, count = request.config.getoption("seed"), request.config.getoption("steps")
-    made, found = walk(seed, count, lambda: new(Model))
+    made, found = walk(seed, count, lambda: new(IommufdModel))
     if found is not None:
-        short = shortened(found, lambda: new(Model))
+        short = shortened(found, lambda: new(IommufdModel))
         pytest.fail(
             f"--seed {seed}: kernel and model differ at step {made}; reproduce with\n\n{short.script()}", pytrace=False
         )
     assert made == count
 
 
-class UnmapsParts(Model):
+class UnmapsParts(IommufdModel):
     """Accepts an unmap that covers a part of a mapping."""
 
     def _unmap(self, ioas: str, span: IovaRange) -> int:
@@ -56,7 +56,7 @@ class UnmapsParts(Model):
         return super()._unmap(ioas, span)
 
 
-class UnmapsAllOrNothing(Model):
+class UnmapsAllOrNothing(IommufdModel):
     """Unmaps nothing if an unmap is refused."""
 
     def _unmap(self, ioas: str, span: IovaRange) -> int:
@@ -68,14 +68,14 @@ class UnmapsAllOrNothing(Model):
             raise
 
 
-class CopiesPages(Model):
+class CopiesPages(IommufdModel):
     """Gives a copy separate pages, so that they are pinned again."""
 
     def _shared(self, pages: Pages) -> Pages:
         return replace(pages)
 
 
-class CopiesMoreThanItMay(Model):
+class CopiesMoreThanItMay(IommufdModel):
     """Allows a writable copy of a read-only mapping."""
 
     def _insert(
@@ -84,7 +84,7 @@ class CopiesMoreThanItMay(Model):
         return super()._insert(ioas, pieces, iova, readable, writable and all(pages.writable for pages, _, _ in pieces))
 
 
-class IgnoresHugePages(Model):
+class IgnoresHugePages(IommufdModel):
     """Ignores that without huge pages everything is aligned to the CPU's page."""
 
     def alignment(self, ioas: str) -> int:
@@ -95,14 +95,14 @@ class IgnoresHugePages(Model):
             self.ioases[ioas].huge_pages = kept
 
 
-class ChoosesReserved(Model):
+class ChoosesReserved(IommufdModel):
     """Chooses an IOVA without respect to reserved ranges."""
 
     def _taken(self, ioas: str) -> list[IovaRange]:
         return [area.span for area in self.ioases[ioas].areas]
 
 
-class MapsOverMapped(Model):
+class MapsOverMapped(IommufdModel):
     """Maps at an IOVA that is mapped already."""
 
     def _check_free(self, ioas: str, iova: int, length: int) -> None:
@@ -113,14 +113,14 @@ class MapsOverMapped(Model):
                 raise
 
 
-class HasNoAperture(Model):
+class HasNoAperture(IommufdModel):
     """Ignores the aperture of a domain."""
 
     def reserved(self, ioas: str) -> list[IovaRange]:
         return self.ioases[ioas].reserved
 
 
-class KeepsPinsOnDetach(Model):
+class KeepsPinsOnDetach(IommufdModel):
     """Keeps pages pinned after a device is detached."""
 
     left: Mapping[Pages, set[int]] = {}
@@ -136,7 +136,7 @@ class KeepsPinsOnDetach(Model):
         return held
 
 
-class CountsNoAccessPins(Model):
+class CountsNoAccessPins(IommufdModel):
     """Counts pins by domains only, not by accesses."""
 
     def pinned(self) -> dict[Pages, set[int]]:
@@ -147,7 +147,7 @@ class CountsNoAccessPins(Model):
             self.pins = pins
 
 
-class CountsEveryPin(Model):
+class CountsEveryPin(IommufdModel):
     """Counts a page once for each area and each access that has it."""
 
     def pin_counts(self, memory: str) -> Counter[int]:
@@ -161,14 +161,14 @@ class CountsEveryPin(Model):
         return counts
 
 
-class KeepsPinsOnUnmap(Model):
+class KeepsPinsOnUnmap(IommufdModel):
     """Keeps pins of accesses when the range is unmapped."""
 
-    def _remove(self, ioas: str, area: Area) -> None:
+    def _remove(self, ioas: str, area: IoptArea) -> None:
         self.ioases[ioas].areas.remove(area)
 
 
-class PinsWhatIsNotReadable(Model):
+class PinsWhatIsNotReadable(IommufdModel):
     """Pins pages without a check of the access rights."""
 
     def pin(self, name: str, access: str, iova: int, length: int, memory: str, offset: int, write: bool) -> None:
@@ -197,7 +197,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda model: model.__name__)
-def test_a_wrong_model_is_caught(wrong: type[Model]) -> None:
+def test_a_wrong_model_is_caught(wrong: type[IommufdModel]) -> None:
     made, found = walk(0, CAUGHT_WITHIN, lambda: new(wrong))
     print(f"caught at step {made}")
     assert found is not None

@@ -8,7 +8,7 @@ import pytest
 from iommufd_py import Backing, DmaBuffer, Ioas, Iommufd, MockDevice, ObjectNotFoundError
 from iommufd_py.mock import APERTURE, check_refs
 from tests.conftest import need_ioctl
-from tests.storm import storm
+from tests.storm import signal_storm
 
 PAGE = 4096
 IOVA = APERTURE.start
@@ -60,7 +60,7 @@ def test_what_is_pinned_is_what_the_open_mappings_map(
                 mapping.close()
             check_refs(iommufd, buffer.user_va, PAGE, pins=0)
 
-        assert storm(lambda: work(attached, buffer), check) > 20
+        assert signal_storm(lambda: work(attached, buffer), check) > 20
 
 
 def test_an_interrupted_copy_leaves_nothing_mapped(attached: Ioas, iommufd: Iommufd) -> None:
@@ -73,4 +73,4 @@ def test_an_interrupted_copy_leaves_nothing_mapped(attached: Ioas, iommufd: Iomm
             with pytest.raises(ObjectNotFoundError):
                 other.unmap(0, 1 << 63)
 
-        assert storm(lambda: other.copy(mapping).close(), check) > 20
+        assert signal_storm(lambda: other.copy(mapping).close(), check) > 20

@@ -17,10 +17,10 @@ from typing import Self, TypeVar
 from iommufd_py import Iommufd, IommufdError, flush_count
 from iommufd_py.mock import limit_memory
 from tests.mock import steps
-from tests.mock.areas import CPU_PAGE, Area
+from tests.mock.areas import CPU_PAGE, IoptArea
 from tests.mock.choose import random_operations
-from tests.mock.model import Model, NotApplicable
-from tests.mock.steps import Line, Operation
+from tests.mock.model import IommufdModel, NotApplicable
+from tests.mock.steps import CheckedLine, Operation
 
 # A walk starts again after so many steps. This also limits the length of a failing walk before it is shortened.
 EPISODE = 250
@@ -29,7 +29,7 @@ SHORTEN_S = 60
 T = TypeVar("T")
 
 
-class Kernel:
+class RunningKernel:
     """The running kernel, as a namespace in which lines run."""
 
     def __enter__(self) -> Self:
@@ -37,7 +37,7 @@ class Kernel:
         exec(_compiled(steps.PRELUDE, "exec"), self._names)
         return self
 
-    def differs(self, line: Line) -> str:
+    def differs(self, line: CheckedLine) -> str:
         """Run *line*; return a description of a wrong result, empty for a correct one."""
         try:
             if line.value is None:
@@ -49,7 +49,7 @@ class Kernel:
             return "" if failure.errno_name == line.error else f"the kernel refused it: {failure}"
         if line.error:
             return f"the kernel took it, and did not refuse it with {line.error}"
-        return "" if got == line.value else f"the kernel says {steps.show(got)}"
+        return "" if got == line.value else f"the kernel says {steps.as_expression(got)}"
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
@@ -76,7 +76,7 @@ class Divergence:
     """
 
     operations: tuple[Operation, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[CheckedLine, ...]
     got: str
 
     def script(self) -> str:
@@ -88,7 +88,7 @@ class Divergence:
         return "\n".join([steps.PRELUDE, *lines, f"# {self.got}", ""])
 
 
-def walk(seed: int, count: int, make_model: Callable[[], Model]) -> tuple[int, Divergence | None]:
+def walk(seed: int, count: int, make_model: Callable[[], IommufdModel]) -> tuple[int, Divergence | None]:
     """Make *count* random steps, or fewer if kernel and model differ; return the number, and the difference."""
     made = 0
     while made < count:
@@ -102,13 +102,13 @@ def walk(seed: int, count: int, make_model: Callable[[], Model]) -> tuple[int, D
     return made, None
 
 
-def _follow(operations: Iterator[Operation], model: Model, limit: int, *, every_step: bool) -> Divergence | None:
+def _follow(operations: Iterator[Operation], model: IommufdModel, limit: int, *, every_step: bool) -> Divergence | None:
     """Apply at most *limit* of *operations* to model and kernel, and check the state after each or after the last."""
     done: list[Operation] = []
-    lines: list[Line] = []
-    with Kernel() as kernel:
+    lines: list[CheckedLine] = []
+    with RunningKernel() as kernel:
 
-        def parting(looked_at: Iterable[Line]) -> Divergence | None:
+        def parting(looked_at: Iterable[CheckedLine]) -> Divergence | None:
             for line in looked_at:
                 got = kernel.differs(line)
                 if got:
@@ -117,7 +117,7 @@ def _follow(operations: Iterator[Operation], model: Model, limit: int, *, every_
             return None
 
         found: Divergence | None = None
-        expected: list[Line] = []
+        expected: list[CheckedLine] = []
         for operation in operations:
             before = _areas(model)
             try:
@@ -129,14 +129,14 @@ def _follow(operations: Iterator[Operation], model: Model, limit: int, *, every_
             found = parting([lines[-1], *(expected if every_step else ())])
             if found or len(done) == limit:
                 break
-        return found or parting([*expected, Line("iommufd.close()"), Line("pinned_bytes() - before", 0)])
+        return found or parting([*expected, CheckedLine("iommufd.close()"), CheckedLine("pinned_bytes() - before", 0)])
 
 
-def _areas(model: Model) -> set[tuple[str, Area]]:
+def _areas(model: IommufdModel) -> set[tuple[str, IoptArea]]:
     return {(name, area) for name, ioas in model.ioases.items() for area in ioas.areas}
 
 
-def shortened(found: Divergence, make_model: Callable[[], Model]) -> Divergence:
+def shortened(found: Divergence, make_model: Callable[[], IommufdModel]) -> Divergence:
     """Remove operations from *found* as long as kernel and model still differ, for at most a minute."""
     deadline = time.monotonic() + SHORTEN_S
     best = found

@@ -33,11 +33,11 @@ def test_schemas_are_schemas(name: str) -> None:
 )
 def test_a_document_that_is_not_as_its_schema_says_is_found(changes: dict[str, object]) -> None:
     good = {"schema": "iommufd-bench-history/1", "results": [], "changes": []}
-    documents.check(json.dumps(good))
+    documents.check_documents(json.dumps(good))
     with pytest.raises(jsonschema.ValidationError):
-        documents.check(json.dumps(good | changes))
+        documents.check_documents(json.dumps(good | changes))
 
 
 def test_a_document_without_a_schema_is_found() -> None:
     with pytest.raises(KeyError):
-        documents.check('{"schema": "iommufd-unknown/1"}')
+        documents.check_documents('{"schema": "iommufd-unknown/1"}')

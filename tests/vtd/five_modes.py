@@ -60,7 +60,7 @@ MANNERS = {
 
 
 @dataclass(frozen=True)
-class Step:
+class ContainerCall:
     """One call. It maps *count* pages of the buffer from *page* at the same page of the IOVAs, or it unmaps that
     range."""
 
@@ -86,22 +86,22 @@ class Answer:
         return errno.errorcode[self.errno] if self.errno else f"success, {self.unmapped:#x} bytes unmapped"
 
 
-def steps(seed: int, count: int) -> Iterator[Step]:
+def random_calls(seed: int, count: int) -> Iterator[ContainerCall]:
     """Yield *count* steps. They depend on the seed only, and not on the answers of a mode."""
     chance = random.Random(seed)
     for _ in range(count):
         size = min(chance.choice((1, 1, 2, 3, 5, 8)), PAGES)
-        yield Step(chance.random() < 0.55, chance.randrange(PAGES - size + 1), size)
+        yield ContainerCall(chance.random() < 0.55, chance.randrange(PAGES - size + 1), size)
 
 
 @dataclass
-class Model:
+class ContainerModel:
     """The mappings of a container with the given *Manners*, by their first page."""
 
     manners: Manners
     mapped: dict[int, int] = field(default_factory=dict)
 
-    def take(self, step: Step) -> Answer:
+    def take(self, step: ContainerCall) -> Answer:
         """Apply the step to the mappings, and return the right answer of the kernel."""
         hit = sorted((page, count) for page, count in self.mapped.items() if _overlap(step, page, count))
         if step.maps:
@@ -135,7 +135,7 @@ class Model:
             del self.mapped[page]
         return Answer(0, sum(count for _, count in gone) * PAGE)
 
-    def _cut(self, step: Step, hit: list[tuple[int, int]]) -> Answer:
+    def _cut(self, step: ContainerCall, hit: list[tuple[int, int]]) -> Answer:
         before = len(self.pages)
         end = step.page + step.count
         for page, count in hit:
@@ -147,15 +147,15 @@ class Model:
         return Answer(0, (before - len(self.pages)) * PAGE)
 
 
-def _overlap(step: Step, page: int, count: int) -> bool:
+def _overlap(step: ContainerCall, page: int, count: int) -> bool:
     return page < step.page + step.count and step.page < page + count
 
 
-def _inside(step: Step, page: int, count: int) -> bool:
+def _inside(step: ContainerCall, page: int, count: int) -> bool:
     return step.page <= page and page + count <= step.page + step.count
 
 
-def play(container: Container, buffer: DmaBuffer, step: Step) -> Answer:
+def execute_call(container: Container, buffer: DmaBuffer, step: ContainerCall) -> Answer:
     """Execute a step on the kernel, and return its answer."""
     iova, length = BASE + step.page * PAGE, step.count * PAGE
     try:
@@ -192,7 +192,7 @@ def reached(engine: DmaEngine, buffer: DmaBuffer, page: int) -> int | None:
     return at // PAGE
 
 
-def script(bdf: str, mode: ContainerMode, taken: list[Step]) -> str:
+def script(bdf: str, mode: ContainerMode, taken: list[ContainerCall]) -> str:
     """Return a program that plays the steps."""
     lines = [
         "from iommufd_py import DmaBuffer, IommufdError, open_container",

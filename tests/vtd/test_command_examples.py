@@ -13,4 +13,4 @@ pytestmark = pytest.mark.skipif(not IN_LAB, reason="the examples take the lab's 
 
 @pytest.mark.parametrize("name", command_examples.examples(command_examples.VTD))
 def test_example(name: str, tmp_path: Path) -> None:
-    command_examples.check(name, tmp_path)
+    command_examples.check_example(name, tmp_path)

@@ -31,7 +31,7 @@ with open_container(ContainerMode.VFIO_TYPE1V2, sys.argv[1]) as container, DmaBu
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return foreign.build(tmp_path_factory.mktemp("foreign"))
+    return foreign.build_dma_user(tmp_path_factory.mktemp("foreign"))
 
 
 def test_state_of_a_device_and_its_page_table(cli: Cli, program: Path, bdf: str) -> None:

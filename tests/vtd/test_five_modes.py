@@ -11,7 +11,20 @@ from iommufd_py import ContainerMode, DmaBuffer, IovaRanges, vtd
 from iommufd_py.dma import open_engine
 from iommufd_py.testing.requirements import need_container
 from tests.vtd.dma import await_fault_log
-from tests.vtd.five_modes import BASE, MANNERS, PAGE, PAGES, Answer, Bisected, Model, Step, play, reached, script, steps
+from tests.vtd.five_modes import (
+    BASE,
+    MANNERS,
+    PAGE,
+    PAGES,
+    Answer,
+    Bisected,
+    ContainerCall,
+    ContainerModel,
+    execute_call,
+    random_calls,
+    reached,
+    script,
+)
 
 # Number of steps between two checks of the IOMMU and the account of pinned memory.
 LOOK_EVERY = 25
@@ -23,7 +36,7 @@ def accounted() -> int:
     return sum(int(number) << 10 for number in re.findall(r"^Vm(?:Lck|Pin):\s+(\d+) kB$", status, re.MULTILINE))
 
 
-def chosen(model: Model, seed: int) -> list[int]:
+def chosen(model: ContainerModel, seed: int) -> list[int]:
     """Return a mapped page and an unmapped page, if they exist."""
     chance = random.Random(seed)
     groups = sorted(model.pages), sorted(frozenset(range(PAGES)) - model.pages)
@@ -42,8 +55,8 @@ def test_walk(
 ) -> None:
     await_fault_log()
     seed, count = pytestconfig.getoption("seed"), pytestconfig.getoption("steps")
-    model = Model(MANNERS[mode])
-    taken: list[Step] = []
+    model = ContainerModel(MANNERS[mode])
+    taken: list[ContainerCall] = []
     before = accounted()
 
     def differs(what: str) -> str:
@@ -54,9 +67,9 @@ def test_walk(
         ranges[mode] = container.iova_ranges()
         engine = open_engine(container.device, container)
         own = accounted() - before
-        for step in steps(seed, count):
+        for step in random_calls(seed, count):
             taken.append(step)
-            expected, got = model.take(step), play(container, buffer, step)
+            expected, got = model.take(step), execute_call(container, buffer, step)
             assert got == expected, differs(f"{step} came to {got} instead of {expected}")
             if len(taken) % LOOK_EVERY == 0 or len(taken) == count:
                 leaves = vtd.leaf_sizes(bdf, BASE, PAGES * PAGE)
@@ -90,6 +103,6 @@ def test_walk(
 def test_an_unmap_that_ends_inside_a_mapping(bisected: Bisected, answer: Answer, left: dict[int, int]) -> None:
     """The differences between the modes, each by an example without a device."""
     (manners,) = {one for one in MANNERS.values() if one.bisected is bisected and not one.empty}
-    model = Model(manners, {0: 4, 4: 4})
-    assert model.take(Step(False, 0, 6)) == answer
+    model = ContainerModel(manners, {0: 4, 4: 4})
+    assert model.take(ContainerCall(False, 0, 6)) == answer
     assert model.mapped == left

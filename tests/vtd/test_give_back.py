@@ -57,7 +57,7 @@ def _as_it_was(all_given_back: None) -> Iterator[None]:
     for bdf in pci.remembered():
         with contextlib.suppress(DeviceError):
             pci.restore(bdf)
-        state.forget(bdf)
+        state.remove_record(bdf)
     for bdf, wanted in ((NVME_DEVICE, "nvme"), (SPARE, "")):
         write(f"devices/{bdf}/driver_override", "")
         if driver(bdf) not in ("", wanted):

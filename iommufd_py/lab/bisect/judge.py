@@ -4,7 +4,7 @@
 import json
 from typing import Any
 
-from iommufd_py.lab.bisect.trial import OPERATIONS, Kind, Question, Verdict
+from iommufd_py.lab.bisect.trial import OPERATIONS, CommitVerdict, Kind, Question
 from iommufd_py.lab.runs import RunResult
 
 _GOOD = ("kept", "counts agree")
@@ -14,7 +14,7 @@ _SHOWN = 160
 _TESTS_FAILED = 1
 
 
-def command(question: Question) -> list[str]:
+def guest_command(question: Question) -> list[str]:
     """Return the command that answers the question in a guest."""
     match question.kind:
         case Kind.RULE:
@@ -29,7 +29,7 @@ def command(question: Question) -> list[str]:
             return ["iommufd", "bench", "run", "--device", "mock", *options, "--seconds", "1", "--no-retry", "--json"]
 
 
-def judge(question: Question, result: RunResult, output: str) -> tuple[Verdict, str]:
+def judge_commit(question: Question, result: RunResult, output: str) -> tuple[CommitVerdict, str]:
     """Return the verdict on a commit, with the evidence in one line.
 
     Args:
@@ -41,7 +41,7 @@ def judge(question: Question, result: RunResult, output: str) -> tuple[Verdict, 
         return _of_test(result, output)
     document = _document(output)
     if document is None:
-        return Verdict.SKIP, f"no answer: {_trouble(result)}"
+        return CommitVerdict.SKIP, f"no answer: {_trouble(result)}"
     return _of_rule(document, question.subject) if question.kind is Kind.RULE else _of_scenario(document)
 
 
@@ -55,25 +55,25 @@ def median_ns(question: Question, result: RunResult, output: str) -> tuple[float
     return samples[len(samples) // 2], ""
 
 
-def _of_test(result: RunResult, output: str) -> tuple[Verdict, str]:
+def _of_test(result: RunResult, output: str) -> tuple[CommitVerdict, str]:
     lines = [line for line in output.splitlines() if line.strip()]
     last = lines[-1].strip("= ") if lines else "no output"
     if result.status == 0:
         # pytest also exits with 0 if it skips every test.
-        return (Verdict.GOOD if " passed" in f" {last}" else Verdict.SKIP), _short(last)
+        return (CommitVerdict.GOOD if " passed" in f" {last}" else CommitVerdict.SKIP), _short(last)
     if result.status == _TESTS_FAILED:
         failed = next((line for line in lines if line.startswith("FAILED ")), last)
-        return Verdict.BAD, _short(failed)
+        return CommitVerdict.BAD, _short(failed)
     if result.splats and result.failure is None:
-        return Verdict.BAD, _trouble(result)
-    return Verdict.SKIP, _short(f"{_trouble(result)}: {last}")
+        return CommitVerdict.BAD, _trouble(result)
+    return CommitVerdict.SKIP, _short(f"{_trouble(result)}: {last}")
 
 
-def _of_rule(document: dict[str, Any], number: str) -> tuple[Verdict, str]:
+def _of_rule(document: dict[str, Any], number: str) -> tuple[CommitVerdict, str]:
     outcome = document["rules"][number]
     scenarios = document["scenarios"]
     if outcome in _GOOD:
-        return Verdict.GOOD, f"rule {number}: {outcome}, {len(scenarios)} scenarios"
+        return CommitVerdict.GOOD, f"rule {number}: {outcome}, {len(scenarios)} scenarios"
     broken = [
         (scenario["name"], violation)
         for scenario in scenarios
@@ -83,23 +83,23 @@ def _of_rule(document: dict[str, Any], number: str) -> tuple[Verdict, str]:
     if outcome in _BAD and broken:
         name, first = broken[0]
         names = {name for name, _ in broken}
-        return Verdict.BAD, _short(
+        return CommitVerdict.BAD, _short(
             f"rule {number}: {outcome} in {len(names)} of {len(scenarios)} scenarios; {name}: {first['step']}: "
             f"{first['what']}"
         )
-    return Verdict.SKIP, _short(f"rule {number}: {outcome}: {document['not_observed'] or 'see the scenarios'}")
+    return CommitVerdict.SKIP, _short(f"rule {number}: {outcome}: {document['not_observed'] or 'see the scenarios'}")
 
 
-def _of_scenario(document: dict[str, Any]) -> tuple[Verdict, str]:
+def _of_scenario(document: dict[str, Any]) -> tuple[CommitVerdict, str]:
     for one in document["scenarios"]:
         if one["outcome"] in _BAD:
             first = one["violations"][0] if one["violations"] else None
             why = f"{first['step']}: {first['what']}" if first else one["reason"]
-            return Verdict.BAD, _short(f"{one['name']}: {one['outcome']}: {why}")
+            return CommitVerdict.BAD, _short(f"{one['name']}: {one['outcome']}: {why}")
     for one in document["scenarios"]:
         if one["outcome"] not in _GOOD:
-            return Verdict.SKIP, _short(f"{one['name']}: {one['outcome']}: {one['reason']}")
-    return Verdict.GOOD, ", ".join(f"{one['name']}: {one['outcome']}" for one in document["scenarios"][:3])
+            return CommitVerdict.SKIP, _short(f"{one['name']}: {one['outcome']}: {one['reason']}")
+    return CommitVerdict.GOOD, ", ".join(f"{one['name']}: {one['outcome']}" for one in document["scenarios"][:3])
 
 
 def _document(output: str) -> dict[str, Any] | None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from iommufd_py.lab import build, kernel, native, vm
 from iommufd_py.lab.bisect.clone import Clone, PatchError
-from iommufd_py.lab.bisect.judge import command, judge, median_ns
+from iommufd_py.lab.bisect.judge import guest_command, judge_commit, median_ns
 from iommufd_py.lab.bisect.record import Guest
 from iommufd_py.lab.bisect.timing import MOST_BOOTS, decide
-from iommufd_py.lab.bisect.trial import Kind, Question, Trial, Verdict
+from iommufd_py.lab.bisect.trial import CommitVerdict, Kind, Question, Trial
 from iommufd_py.lab.config import Configuration
 from iommufd_py.lab.errors import BuildError, LabError
 from iommufd_py.lab.progress import Progress
@@ -57,15 +57,15 @@ class CommitTester:
             verdict, evidence = self._ask(commit)
         except (BuildError, PatchError) as failure:
             first, *others = (line.strip() for line in str(failure).splitlines() if line.strip())
-            verdict, evidence = Verdict.SKIP, f"{first} {others[0]}" if others else first
+            verdict, evidence = CommitVerdict.SKIP, f"{first} {others[0]}" if others else first
         return Trial(commit, verdict, evidence, round(time.monotonic() - start, 1))
 
-    def _ask(self, commit: str) -> tuple[Verdict, str]:
+    def _ask(self, commit: str) -> tuple[CommitVerdict, str]:
         if self._question.kind is Kind.BENCH:
             return self._time(commit)
         image = self._build(commit)
         self._progress.step(f"running {commit[:12]}")
-        return judge(self._question, *self._run(image))
+        return judge_commit(self._question, *self._run(image))
 
     def _build(self, commit: str) -> Path:
         configuration = Configuration("um" if self._guest == "native" else "x86_64")
@@ -89,17 +89,17 @@ class CommitTester:
     def _run(self, image: Path) -> tuple[RunResult, str]:
         run = native.run_natively if self._guest == "native" else vm.run_in_vm
         with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as remarks:
-            result = run(image, command(self._question), stdout=answer, stderr=remarks, timeout=_TIMEOUT_SECONDS)
+            result = run(image, guest_command(self._question), stdout=answer, stderr=remarks, timeout=_TIMEOUT_SECONDS)
             answer.seek(0)
             return result, answer.read().decode(errors="replace")
 
-    def _time(self, commit: str) -> tuple[Verdict, str]:
+    def _time(self, commit: str) -> tuple[CommitVerdict, str]:
         if commit == self._reference:
             shutil.copy(self._build(commit), self._reference_image)
             value, why = self._median(self._reference_image)
             if value is None:
-                return Verdict.SKIP, why
-            return Verdict.GOOD, f"the good revision, {value:.0f} ns in one boot"
+                return CommitVerdict.SKIP, why
+            return CommitVerdict.GOOD, f"the good revision, {value:.0f} ns in one boot"
         image = self._build(commit)
         reference, candidate = self._times.setdefault(commit, ([], []))
         # A commit that is tested again gets at least as many new boots.
@@ -110,20 +110,20 @@ class CommitTester:
             for kernel_image, times in ((self._reference_image, reference), (image, candidate)):
                 value, why = self._median(kernel_image)
                 if value is None:
-                    return Verdict.SKIP, why
+                    return CommitVerdict.SKIP, why
                 times.append(value)
             fresh += 1
             verdict, evidence = decide(reference, candidate, self._question.threshold)
             self._progress.step(f"{commit[:12]}: {evidence}")
             if verdict is not None and fresh >= _MIN_BOOTS:
                 return verdict, evidence
-        return Verdict.SKIP, f"undecided: {evidence}"
+        return CommitVerdict.SKIP, f"undecided: {evidence}"
 
     def _median(self, image: Path) -> tuple[float | None, str]:
         return median_ns(self._question, *self._run(image))
 
 
-def forget(tree: Path) -> None:
+def remove_builds(tree: Path) -> None:
     """Remove a clone and everything that was built from it."""
     build.discard_own(tree)
     shutil.rmtree(tree, ignore_errors=True)

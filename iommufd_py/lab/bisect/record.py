@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from iommufd_py.base.files import write_file
-from iommufd_py.lab.bisect.trial import Trial, Verdict
+from iommufd_py.lab.bisect.trial import CommitVerdict, Trial
 from iommufd_py.lab.errors import LabError
 
 Guest = Literal["native", "vm"]
@@ -32,7 +32,7 @@ class Record:
                 document = json.loads(file.read_text(encoding="utf-8"))
                 self.guest = document["guest"]
                 for one in document["trials"]:
-                    self._trials[one["commit"]] = Trial(**(one | {"verdict": Verdict(one["verdict"])}))
+                    self._trials[one["commit"]] = Trial(**(one | {"verdict": CommitVerdict(one["verdict"])}))
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 raise LabError(
                     f"{file}, the record of an earlier bisection, is damaged: remove it to begin anew with "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from iommufd_py.lab.bisect.clone import Clone
 from iommufd_py.lab.bisect.record import Guest, Record
-from iommufd_py.lab.bisect.trial import Trial, Verdict
+from iommufd_py.lab.bisect.trial import CommitVerdict, Trial
 from iommufd_py.lab.errors import LabError
 
 _MOST_RETURNS = 5
@@ -57,7 +57,7 @@ def require_ends(good: str, bad: str, record: Record, examine: Examine, say: Say
     Raises:
         EndsError: the good revision is not good, or the bad revision is not bad.
     """
-    for commit, wanted in ((good, Verdict.GOOD), (bad, Verdict.BAD)):
+    for commit, wanted in ((good, CommitVerdict.GOOD), (bad, CommitVerdict.BAD)):
         trial = record.of(commit) or record.add(examine(commit))
         say(f"{wanted} end {commit[:12]}: {trial.verdict}: {trial.evidence}")
         if trial.verdict is not wanted:
@@ -108,10 +108,10 @@ def _contradiction(
     for commit in (found, *clone.parents(found)):
         before = record.of(commit)
         # The good revision is the reference of all timings, so a timing of it decides nothing.
-        if commit == good or before is None or before.verdict is Verdict.SKIP:
+        if commit == good or before is None or before.verdict is CommitVerdict.SKIP:
             continue
         again = examine(commit)
-        if again.verdict in (before.verdict, Verdict.SKIP):
+        if again.verdict in (before.verdict, CommitVerdict.SKIP):
             continue
         if commit == bad:
             raise ContradictionError(
@@ -125,12 +125,12 @@ def _contradiction(
 def _found(clone: Clone, suspects: list[str], record: Record, returns: int) -> Found:
     first = suspects[0] if len(suspects) == 1 else None
     # The search narrows from trial to trial, so the last good and the last bad trial are the nearest ones.
-    bad_side = [trial for trial in record.trials if trial.verdict is Verdict.BAD][-1]
-    good_side = [trial for trial in record.trials if trial.verdict is Verdict.GOOD][-1]
+    bad_side = [trial for trial in record.trials if trial.verdict is CommitVerdict.BAD][-1]
+    good_side = [trial for trial in record.trials if trial.verdict is CommitVerdict.GOOD][-1]
     if first is not None:
         bad_side = record.of(first) or bad_side
         known = (record.of(parent) for parent in clone.parents(first))
-        good_side = next((trial for trial in known if trial and trial.verdict is Verdict.GOOD), good_side)
+        good_side = next((trial for trial in known if trial and trial.verdict is CommitVerdict.GOOD), good_side)
     evidence = {trial.commit: trial for trial in record.trials}
     lines = []
     for line in clone.log().splitlines():

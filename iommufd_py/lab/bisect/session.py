@@ -8,7 +8,7 @@ from typing import Protocol
 
 from iommufd_py.lab import cache, paths
 from iommufd_py.lab.bisect.clone import Clone, identity, resolve
-from iommufd_py.lab.bisect.kernels import CommitTester, forget
+from iommufd_py.lab.bisect.kernels import CommitTester, remove_builds
 from iommufd_py.lab.bisect.record import Guest, Record
 from iommufd_py.lab.bisect.search import ContradictionError, EndsError, Found, Say, require_ends, search
 from iommufd_py.lab.bisect.trial import Kind, Question, Trial
@@ -101,5 +101,5 @@ def _bisect(
 
 
 def _remove(clone: Clone, directory: Path) -> None:
-    forget(clone.tree)
+    remove_builds(clone.tree)
     shutil.rmtree(directory)

@@ -3,14 +3,16 @@
 
 from collections.abc import Sequence
 
-from iommufd_py.lab.bisect.trial import Verdict
+from iommufd_py.lab.bisect.trial import CommitVerdict
 from iommufd_py.results.estimate import CONFIDENCE, MIN_UNITS, ratio
 
 MOST_BOOTS = 15
 """Number of boots of each kernel after which a commit counts as undecided."""
 
 
-def decide(reference: Sequence[float], candidate: Sequence[float], threshold: float) -> tuple[Verdict | None, str]:
+def decide(
+    reference: Sequence[float], candidate: Sequence[float], threshold: float
+) -> tuple[CommitVerdict | None, str]:
     """Decide from independent times whether *candidate* is slower. Return the verdict and the evidence.
 
     The dividing line is half the threshold above the reference. Thus a kernel as fast as the reference and a kernel
@@ -26,7 +28,7 @@ def decide(reference: Sequence[float], candidate: Sequence[float], threshold: fl
         f"{len(candidate)} boots each; the line is {line:.3f}"
     )
     if found.low > line:
-        return Verdict.BAD, evidence
+        return CommitVerdict.BAD, evidence
     if found.high < line:
-        return Verdict.GOOD, evidence
+        return CommitVerdict.GOOD, evidence
     return None, evidence

@@ -63,7 +63,7 @@ class Question:
         return f"{self.kind} {self.subject}{more}"
 
 
-class Verdict(StrEnum):
+class CommitVerdict(StrEnum):
     """The state of a commit, in git's words."""
 
     GOOD = "good"
@@ -74,7 +74,7 @@ class Verdict(StrEnum):
     @property
     def status(self) -> int:
         """The exit status with this meaning for ``git bisect run``."""
-        return {Verdict.GOOD: 0, Verdict.BAD: 1, Verdict.SKIP: 125}[self]
+        return {CommitVerdict.GOOD: 0, CommitVerdict.BAD: 1, CommitVerdict.SKIP: 125}[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,6 @@ class Trial:
     """
 
     commit: str
-    verdict: Verdict
+    verdict: CommitVerdict
     evidence: str
     seconds: float = 0

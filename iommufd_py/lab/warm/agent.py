@@ -20,11 +20,11 @@ def serve(spool: Path) -> None:
     while True:
         for job in sorted(spool.glob("*.job")):
             if not job.with_suffix(".status").exists():
-                run(job)
+                run_job(job)
         time.sleep(_POLL_SECONDS)
 
 
-def run(job: Path) -> None:
+def run_job(job: Path) -> None:
     """Run one job to its end, or until the host cancels it, and write its exit status to the spool."""
     cancelled = job.with_suffix(".cancel")
     with job.with_suffix(".out").open("wb") as out, job.with_suffix(".err").open("wb") as err:

@@ -34,7 +34,7 @@ class PageSet:
 class Area:
     """A mapping: *count* pages of a set from *first*, in the IOAS *space*."""
 
-    space: "Space"
+    space: "IoasModel"
     pages: PageSet
     first: int
     count: int
@@ -61,7 +61,7 @@ class Pin:
 
 
 @dataclass(eq=False, slots=True)
-class Space:
+class IoasModel:
     """An IOAS: its areas and the coherency of its domains."""
 
     areas: list[Area] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Space:
 
 
 @dataclass(slots=True)
-class Flushes:
+class FlushedPages:
     """The pages that an operation flushes, as (set, index); a page may be listed more than once.
 
     Attributes:
@@ -88,9 +88,9 @@ class Flushes:
     may: list[tuple[PageSet, int]] = field(default_factory=list)
 
 
-def add_area(area: Area) -> Flushes:
+def add_area(area: Area) -> FlushedPages:
     """Add an area, as a map or a copy does."""
-    flushes = Flushes()
+    flushes = FlushedPages()
     space = area.space
     if space.domains:
         area.pages.holders.update(area.indexes)
@@ -100,9 +100,9 @@ def add_area(area: Area) -> Flushes:
     return flushes
 
 
-def remove_areas(areas: Iterable[Area]) -> Flushes:
+def remove_areas(areas: Iterable[Area]) -> FlushedPages:
     """Remove areas, as an unmap does. An access is asked to unpin first."""
-    flushes = Flushes()
+    flushes = FlushedPages()
     for area in areas:
         for pin in area.pins:
             _release(area.pages, pin.indexes, flushes)
@@ -113,9 +113,9 @@ def remove_areas(areas: Iterable[Area]) -> Flushes:
     return flushes
 
 
-def add_domain(space: Space, coherency: Coherency) -> Flushes:
+def add_domain(space: IoasModel, coherency: Coherency) -> FlushedPages:
     """Let a domain join."""
-    flushes = Flushes()
+    flushes = FlushedPages()
     for area in space.areas:
         if not space.domains:
             area.pages.holders.update(area.indexes)
@@ -125,9 +125,9 @@ def add_domain(space: Space, coherency: Coherency) -> Flushes:
     return flushes
 
 
-def remove_domain(space: Space, coherency: Coherency) -> Flushes:
+def remove_domain(space: IoasModel, coherency: Coherency) -> FlushedPages:
     """Let a domain go."""
-    flushes = Flushes()
+    flushes = FlushedPages()
     space.domains.remove(coherency)
     if not space.domains:
         for area in space.areas:
@@ -141,21 +141,21 @@ def add_pin(pin: Pin) -> None:
     pin.area.pins.append(pin)
 
 
-def remove_pin(pin: Pin) -> Flushes:
+def remove_pin(pin: Pin) -> FlushedPages:
     """Let an access unpin."""
-    flushes = Flushes()
+    flushes = FlushedPages()
     pin.area.pins.remove(pin)
     _release(pin.area.pages, pin.indexes, flushes)
     return flushes
 
 
-def _expose(area: Area, flushes: Flushes) -> None:
+def _expose(area: Area, flushes: FlushedPages) -> None:
     flushes.enter += [(area.pages, index) for index in area.indexes]
     area.pages.exposed.update(area.indexes)
     area.pages.marked = True
 
 
-def _release(pages: PageSet, indexes: Iterable[int], flushes: Flushes) -> None:
+def _release(pages: PageSet, indexes: Iterable[int], flushes: FlushedPages) -> None:
     for index in indexes:
         pages.holders[index] -= 1
         if pages.holders[index]:

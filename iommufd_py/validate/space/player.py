@@ -17,7 +17,7 @@ from iommufd_py.uapi.enums import HwptAllocFlags, MapFlags
 from iommufd_py.validate.context import ScenarioContext
 from iommufd_py.validate.recorder import Buffer, Pages
 from iommufd_py.validate.space import model
-from iommufd_py.validate.space.model import Area, Flushes, PageSet, Pin, Space
+from iommufd_py.validate.space.model import Area, FlushedPages, IoasModel, PageSet, Pin
 
 _T = TypeVar("_T")
 
@@ -36,7 +36,7 @@ class SpaceHeld:
     """An IOAS with its model."""
 
     ioas: Ioas
-    model: Space = field(default_factory=Space)
+    model: IoasModel = field(default_factory=IoasModel)
     domains: list[DomainHeld] = field(default_factory=list)
     mappings: list["MappingHeld"] = field(default_factory=list)
 
@@ -204,7 +204,7 @@ class Player:
         made = self._step(
             "an access pins",
             1,
-            Flushes(),
+            FlushedPages(),
             lambda: self.context.access(held.space.ioas).pin(mapping.iova + at, count * PAGE_BYTES, user_va),
         )
         held.pins.append(PinHeld(made, pin))
@@ -243,7 +243,7 @@ class Player:
             held.pins.clear()
 
     def _step(
-        self, name: str, rule: int, flushes: Flushes, call: Callable[[], _T], makes: Coherency | None = None
+        self, name: str, rule: int, flushes: FlushedPages, call: Callable[[], _T], makes: Coherency | None = None
     ) -> _T:
         with self.context.step(
             name,

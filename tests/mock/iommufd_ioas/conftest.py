@@ -20,27 +20,27 @@ from tests.mock.conftest import check_device_cache
 
 
 @dataclass(frozen=True)
-class Variant:
+class IoasVariant:
     domains: int = 0
     memory_limit: int | None = None
     pasid: bool = False
 
 
 VARIANTS = {
-    "no_domain": Variant(),
-    "mock_domain": Variant(domains=1, pasid=True),
-    "two_mock_domain": Variant(domains=2),
-    "mock_domain_limit": Variant(domains=1, memory_limit=16),
+    "no_domain": IoasVariant(),
+    "mock_domain": IoasVariant(domains=1, pasid=True),
+    "two_mock_domain": IoasVariant(domains=2),
+    "mock_domain_limit": IoasVariant(domains=1, memory_limit=16),
 }
 
 
 @pytest.fixture(params=VARIANTS)
-def variant(request: pytest.FixtureRequest) -> Variant:
+def variant(request: pytest.FixtureRequest) -> IoasVariant:
     return VARIANTS[request.param]
 
 
 @pytest.fixture(autouse=True)
-def devices(variant: Variant, iommufd: Iommufd, ioas: Ioas) -> Iterator[list[MockDevice]]:
+def devices(variant: IoasVariant, iommufd: Iommufd, ioas: Ioas) -> Iterator[list[MockDevice]]:
     """The variant's devices, each with a separate domain on the IOAS."""
     need_ioctl(iommufd, "IOMMU_TEST_CMD", "with CONFIG_IOMMUFD_TEST")
     if variant.domains:

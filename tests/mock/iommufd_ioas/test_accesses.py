@@ -19,7 +19,7 @@ from iommufd_py.mock import (
     check_map,
 )
 from tests.conftest import fails, need_huge_pages, need_mock_driver
-from tests.mock.iommufd_ioas.conftest import Variant
+from tests.mock.iommufd_ioas.conftest import IoasVariant
 from tests.mock.processes import fork, in_child, wait
 
 PAGE = 4096
@@ -36,7 +36,7 @@ def test_access_domain_destory(devices: list[MockDevice], ioas: Ioas, base: int)
                 devices[-1].close()
 
 
-def test_access_pin(iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer, variant: Variant) -> None:
+def test_access_pin(iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer, variant: IoasVariant) -> None:
     need_mock_driver(iommufd)
     with MockAccess(ioas, pins=True) as access:
         for pages in range(1, shared_buffer.length // PAGE):

@@ -30,9 +30,9 @@ from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import address_of_buffer, issue
 from iommufd_py.uapi.enums import HwInfoType
 from iommufd_py.uapi.ffi import lib
-from iommufd_py.uapi.iommufd_test import command
+from iommufd_py.uapi.iommufd_test import issue_test_op
 from tests.conftest import fails, need_page_faults
-from tests.mock.iommufd_ioas.conftest import Variant
+from tests.mock.iommufd_ioas.conftest import IoasVariant
 from tests.waiting import patience
 
 PAGE = 4096
@@ -185,10 +185,10 @@ def test_hwpt_attach(devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas) ->
         MockDevice(iommufd, target=hwpt)
     else:
         with fails(errno.ENOENT):
-            command(iommufd.fileno(), "MOCK_DOMAIN", 0)
+            issue_test_op(iommufd.fileno(), "MOCK_DOMAIN", 0)
 
 
-def test_get_hw_info(devices: list[MockDevice], variant: Variant, iommufd: Iommufd, ioas: Ioas) -> None:
+def test_get_hw_info(devices: list[MockDevice], variant: IoasVariant, iommufd: Iommufd, ioas: Ioas) -> None:
     def ask(dev_id: int, room: int, data_type: int | None = None) -> bytes:
         data = bytearray(b"\xaa" * room)
         answer = issue(

@@ -2,7 +2,7 @@
 import signal
 
 from iommufd_py.base.signals import ENDING, held_signals
-from tests.storm import storm
+from tests.storm import signal_storm
 
 
 def blocked() -> set[int]:
@@ -19,7 +19,7 @@ def test_a_signal_at_any_moment_leaves_no_signal_blocked() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         assert not left
 
-    assert storm(work, check) > 100
+    assert signal_storm(work, check) > 100
 
 
 def test_the_inner_block_does_not_end_the_outer_one() -> None:

@@ -13,7 +13,7 @@ from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.enums import IrqIndex
 
 
-class Part(Resource):
+class Dependent(Resource):
     """A resource on top of others, as a mapping is."""
 
     def __init__(self, *stands_on: Resource) -> None:
@@ -24,18 +24,18 @@ class Part(Resource):
         pass
 
 
-class Vanishing(Part):
+class Vanishing(Dependent):
     """A device that refuses every access from the moment that *gone* is set. The kernel answers so after a removal."""
 
     name = bdf = "0000:3b:00.0"
     gone = False
 
     def region(self, _: object) -> Any:
-        self.registers = Part(self)
+        self.registers = Dependent(self)
         return SimpleNamespace(mmap=lambda offset, length: self.registers)
 
-    def enable_irqs(self, index: IrqIndex, count: int) -> Part:
-        self.interrupts = Part(self)
+    def enable_irqs(self, index: IrqIndex, count: int) -> Dependent:
+        self.interrupts = Dependent(self)
         return self.interrupts
 
     def change_command(self, *, set_bits: int = 0, clear_bits: int = 0) -> None:
@@ -60,7 +60,7 @@ def space() -> Any:
     return SimpleNamespace(
         iova_ranges=lambda: SimpleNamespace(ranges=(IovaRange(0, (1 << 32) - 1),)),
         dma_cc=lambda: True,
-        map=lambda buffer, iova: Part(buffer),
+        map=lambda buffer, iova: Dependent(buffer),
     )
 
 

@@ -46,7 +46,7 @@ def validation(rules: Mapping[str, str] = KEPT, outcome: str = "kept", **more: A
     } | more
 
 
-def write(
+def write_machine(
     directory: Path,
     name: str,
     steps: Sequence[tuple[StepRecord, Any]] = (),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.fleet.recorded import step, validation, write
+from tests.unit.fleet.recorded import step, validation, write_machine
 from tests.unit.fleet.test_plan import SMALL
 
 CLI = Path(__file__).parents[3] / "cli"
@@ -39,7 +39,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(
     tmp_path: Path, package: str, extra: str, command: tuple[str, ...]
 ) -> None:
     (tmp_path / "plan.toml").write_text(SMALL)
-    write(tmp_path, "a", [(step("installed", "validate"), validation())])
+    write_machine(tmp_path, "a", [(step("installed", "validate"), validation())])
     program = f"import sys; sys.modules[{package!r}] = None; from iommufd_py.cli.start import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, *command], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -14,8 +14,8 @@ import pytest
 
 from iommufd_py.fleet.record import RunnerState
 from iommufd_py.results.model import BenchResult
-from tests.unit.fleet.recorded import KEPT, step, validation, write
-from tests.unit.results.bench_results import POINT, result, run
+from tests.unit.fleet.recorded import KEPT, step, validation, write_machine
+from tests.unit.results.bench_results import POINT, process_run, result
 from tests.waiting import patience
 
 RUNNERS = 500
@@ -33,7 +33,7 @@ def bench(scale: float, seed: int) -> BenchResult:
     rows = []
     for size in (4096, 65536, 2 << 20):
         point = type(POINT)(POINT.workload, size)
-        rows.append(result(*(run(samples(), samples(), boot=f"{seed}-{at}") for at in range(5)), point=point))
+        rows.append(result(*(process_run(samples(), samples(), boot=f"{seed}-{at}") for at in range(5)), point=point))
     return type(rows[0])(
         **{name: getattr(rows[0], name) for name in rows[0].__slots__} | {"rows": tuple(one.rows[0] for one in rows)}
     )
@@ -54,7 +54,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (step("patched", "validate"), document),
             (step("patched", "bench"), after),
         ]
-        models.append(write(directory / "models", f"kind{number}", steps, baseline="stock"))
+        models.append(write_machine(directory / "models", f"kind{number}", steps, baseline="stock"))
     for number in range(RUNNERS - 2):
         target = directory / "run" / f"r{number:03}"
         model = models[number % len(models)]
@@ -63,8 +63,8 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
         record.unlink()
         record.write_text((model / "runner.json").read_text().replace(f'"{model.name}"', f'"{target.name}"'))
     violated = validation(KEPT | {"2": "violated"}, "violated")
-    write(directory / "run", "wrong", [(step("patched", "validate", status=1), violated)], baseline="stock")
-    write(directory / "run", "dead", state=RunnerState.LOST, reason="gone", baseline="stock")
+    write_machine(directory / "run", "wrong", [(step("patched", "validate", status=1), violated)], baseline="stock")
+    write_machine(directory / "run", "dead", state=RunnerState.LOST, reason="gone", baseline="stock")
     return directory / "run"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.fleet.plan import INSTALLED, Plan, StepKind, load
+from iommufd_py.fleet.plan import INSTALLED, FleetPlan, StepKind, load_plan
 
 PAGE = Path(__file__).parents[3] / "docs/how-to/fleet/plan.toml"
 WHEEL = "iommufd_py-0.2.dev3+g0e35364-cp311-abi3-linux_x86_64.whl"
@@ -23,10 +23,10 @@ deadline = "20min"
 """
 
 
-def plan(folder: Path, text: str) -> Plan:
+def plan(folder: Path, text: str) -> FleetPlan:
     path = folder / "plan.toml"
     path.write_text(text)
-    return load(path)
+    return load_plan(path)
 
 
 def test_a_small_plan(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from iommufd_py.fleet import formats, kcidb
 from iommufd_py.fleet.checks import Outcome
 from iommufd_py.fleet.html import page_of
 from iommufd_py.fleet.together import Ratio, forest, mean
-from iommufd_py.fleet.verdict import read
+from iommufd_py.fleet.verdict import judge_run
 from iommufd_py.results.model import BenchResult
-from tests.unit.fleet.recorded import step, write
-from tests.unit.results.bench_results import result, run
+from tests.unit.fleet.recorded import step, write_machine
+from tests.unit.results.bench_results import process_run, result
 
 
 def ratio(value: float, width: float, runner: str = "a") -> Ratio:
@@ -26,7 +26,7 @@ def bench(scale: float, *, cpu: str = "CPU", platform: str = "bare metal", seed:
     """A benchmark whose times are *scale* times 1000 ns, with some noise."""
     noise = random.Random(seed)
     runs = [
-        run([round(1000 * scale * noise.uniform(0.98, 1.02)) for _ in range(9)], boot=f"{seed}-{number}")
+        process_run([round(1000 * scale * noise.uniform(0.98, 1.02)) for _ in range(9)], boot=f"{seed}-{number}")
         for number in range(5)
     ]
     return result(*runs, cpu=cpu, platform=platform)
@@ -37,7 +37,7 @@ def machine(directory: Path, name: str, factor: float, *, speed: float = 1.0, se
         (step("stock", "bench"), bench(speed, seed=seed)),
         (step("patched", "bench"), bench(speed * factor, seed=seed + 1, **more)),
     ]
-    write(directory, name, steps, baseline="stock")
+    write_machine(directory, name, steps, baseline="stock")
 
 
 def test_ratios_that_agree_have_a_mean_between_them_and_no_heterogeneity() -> None:
@@ -94,20 +94,20 @@ def test_times_of_two_machines_never_meet(tmp_path: Path) -> None:
     # One machine is a hundred times slower; both have the same ratio.
     machine(tmp_path, "fast", 3.0, speed=1, seed=10)
     machine(tmp_path, "slow", 3.0, speed=100, seed=20)
-    report = read(tmp_path)
+    report = judge_run(tmp_path)
     assert report.exit_status == 0
     row = next(one for one in report.rows if one.operation.startswith("map "))
     assert {one.runner: round(one.value, 1) for one in row.ratios} == {"fast": 3.0, "slow": 3.0}
     assert row.mean is not None
     assert row.mean.value == pytest.approx(3.0, rel=0.03)
     assert (row.kernel, row.step) == ("patched", "bench")
-    tests = [one for one in kcidb.report(report)["tests"] if "number" in one]
+    tests = [one for one in kcidb.fleet_kcidb(report)["tests"] if "number" in one]
     assert {one["environment"]["comment"] for one in tests} == {"fast", "slow"}
     assert all(one["number"]["unit"] == "s" for one in tests)
     page = page_of(report)
     assert page.count("<svg") == 2
     assert "I\u00b2" in page or "I2" in page
-    json.dumps(formats.document(report))
+    json.dumps(formats.fleet_document(report))
 
 
 def test_repetitions_of_a_machine_are_one_ratio(tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_repetitions_of_a_machine_are_one_ratio(tmp_path: Path) -> None:
             ("new", 2, 2, 4),
         )
     ]
-    write(tmp_path, "a", steps, baseline="stock")
-    row = next(one for one in read(tmp_path).rows if one.operation.startswith("map "))
+    write_machine(tmp_path, "a", steps, baseline="stock")
+    row = next(one for one in judge_run(tmp_path).rows if one.operation.startswith("map "))
     assert [one.runner for one in row.ratios] == ["a"]
     assert row.mean is None
 
@@ -129,7 +129,7 @@ def test_repetitions_of_a_machine_are_one_ratio(tmp_path: Path) -> None:
 def test_a_machine_that_cannot_be_compared_with_itself_is_named(tmp_path: Path) -> None:
     machine(tmp_path, "a", 2.0)
     machine(tmp_path, "b", 2.0, cpu="another CPU")
-    report = read(tmp_path)
+    report = judge_run(tmp_path)
     found = next(one for one in report.lines if one.name == "bench compared")
     assert (found.outcome, found.runners) == (Outcome.ERROR, ("b",))
     assert "they differ in CPU" in found.detail
@@ -149,7 +149,7 @@ def test_a_damaged_benchmark_is_named_with_the_place(tmp_path: Path, old: str, n
     machine(tmp_path, "a", 2.0)
     file = tmp_path / "a/patched.1.bench/result.json"
     file.write_text(file.read_text().replace(old, new, 1))
-    found = next(one for one in read(tmp_path).lines if one.name == "bench compared")
+    found = next(one for one in judge_run(tmp_path).lines if one.name == "bench compared")
     assert found.outcome is Outcome.ERROR
     assert place in found.detail
 
@@ -159,13 +159,16 @@ def test_a_benchmark_of_an_emulated_cpu_says_so(tmp_path: Path) -> None:
         steps = [
             (step(kernel, "bench"), bench(1, platform="tcg", seed=seed)) for seed, kernel in enumerate(("old", "new"))
         ]
-        write(tmp_path, name, steps, baseline="old")
-    assert read(tmp_path).cautions["measured on an emulated CPU: the ratio says nothing about hardware"] == ("a", "b")
+        write_machine(tmp_path, name, steps, baseline="old")
+    assert judge_run(tmp_path).cautions["measured on an emulated CPU: the ratio says nothing about hardware"] == (
+        "a",
+        "b",
+    )
 
 
 def test_a_forest_of_hundreds_is_a_picture_of_bounded_height(tmp_path: Path) -> None:
     machine(tmp_path, "a", 2.0)
-    (row, *_) = read(tmp_path).rows
+    (row, *_) = judge_run(tmp_path).rows
     many = type(row)("new", "bench", "map", tuple(ratio(1 + number / 500, 1.1, f"r{number}") for number in range(500)))
     assert b"<svg" in forest(many)
     assert b"r499" not in forest(many)

@@ -15,20 +15,20 @@ from iommufd_py.fleet import formats, kcidb
 from iommufd_py.fleet.checks import Outcome
 from iommufd_py.fleet.html import page_of
 from iommufd_py.fleet.record import RunnerState, StepState
-from iommufd_py.fleet.verdict import Line, Report, read
-from tests.unit.fleet.recorded import KEPT, step, validation, write
+from iommufd_py.fleet.verdict import CombinedCheck, Report, judge_run
+from tests.unit.fleet.recorded import KEPT, step, validation, write_machine
 
 GOOD = (step("installed", "validate"), validation())
 
 
-def line(report: Report, name: str, kernel: str = "installed") -> Line:
+def line(report: Report, name: str, kernel: str = "installed") -> CombinedCheck:
     return next(one for one in report.lines if (one.kernel, one.name) == (kernel, name))
 
 
 def test_all_machines_keep_the_rules(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write(tmp_path, name, [GOOD])
-    report = read(tmp_path)
+        write_machine(tmp_path, name, [GOOD])
+    report = judge_run(tmp_path)
     assert (report.outcome, report.exit_status) == (Outcome.PASSED, 0)
     assert line(report, "rule 1").outcome is Outcome.KEPT
     assert line(report, "rule 1").counts == {Outcome.KEPT: 2}
@@ -37,9 +37,9 @@ def test_all_machines_keep_the_rules(tmp_path: Path) -> None:
 
 def test_one_machine_that_breaks_a_rule_is_named(tmp_path: Path) -> None:
     rules = KEPT | {"2": "violated"}
-    write(tmp_path, "a", [GOOD])
-    write(tmp_path, "b", [(step("installed", "validate", status=1), validation(rules, "violated"))])
-    report = read(tmp_path)
+    write_machine(tmp_path, "a", [GOOD])
+    write_machine(tmp_path, "b", [(step("installed", "validate", status=1), validation(rules, "violated"))])
+    report = judge_run(tmp_path)
     assert (report.outcome, report.exit_status) == (Outcome.VIOLATED, 1)
     found = line(report, "rule 2")
     assert (found.outcome, found.runners, found.detail) == (Outcome.VIOLATED, ("b",), "by map-2")
@@ -49,9 +49,9 @@ def test_one_machine_that_breaks_a_rule_is_named(tmp_path: Path) -> None:
 
 def test_what_one_machine_cannot_observe_is_not_kept(tmp_path: Path) -> None:
     unseen = validation(dict.fromkeys(KEPT, "not observed"), "not observed", not_observed="no probes")
-    write(tmp_path, "a", [GOOD])
-    write(tmp_path, "b", [(step("installed", "validate", status=4), unseen)])
-    report = read(tmp_path)
+    write_machine(tmp_path, "a", [GOOD])
+    write_machine(tmp_path, "b", [(step("installed", "validate", status=4), unseen)])
+    report = judge_run(tmp_path)
     assert (report.outcome, report.exit_status) == (Outcome.NOT_OBSERVED, 4)
     found = line(report, "rule 1")
     assert (found.outcome, found.runners, found.detail) == (Outcome.NOT_OBSERVED, ("b",), "no probes")
@@ -60,9 +60,9 @@ def test_what_one_machine_cannot_observe_is_not_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffice", [False, True])
 def test_counts_that_agree_are_as_good_as_the_plan_says(tmp_path: Path, suffice: bool) -> None:
     counted = validation(dict.fromkeys(KEPT, "counts agree"), "counts agree", counts_suffice=suffice)
-    write(tmp_path, "a", [(step("installed", "validate", status=0 if suffice else 4), counted)])
-    write(tmp_path, "b", [GOOD])
-    report = read(tmp_path)
+    write_machine(tmp_path, "a", [(step("installed", "validate", status=0 if suffice else 4), counted)])
+    write_machine(tmp_path, "b", [GOOD])
+    report = judge_run(tmp_path)
     assert report.exit_status == (0 if suffice else 4)
     assert line(report, "rule 1").outcome is Outcome.COUNTS_AGREE, "it is never called kept"
 
@@ -72,9 +72,9 @@ LOST = (step("installed", "validate", StepState.LOST, None), None)
 
 @pytest.mark.parametrize(("allowed", "status"), [(0, 1), (1, 0), (2, 0)])
 def test_a_lost_machine_fails_unless_it_is_allowed(tmp_path: Path, allowed: int, status: int) -> None:
-    write(tmp_path, "a", [GOOD])
-    write(tmp_path, "b", [LOST], state=RunnerState.LOST, reason="Kernel panic - not syncing: x")
-    report = read(tmp_path, allowed)
+    write_machine(tmp_path, "a", [GOOD])
+    write_machine(tmp_path, "b", [LOST], state=RunnerState.LOST, reason="Kernel panic - not syncing: x")
+    report = judge_run(tmp_path, allowed)
     assert (report.exit_status, report.lost) == (status, ("b",))
     if not allowed:
         assert line(report, "rule 1").runners == ("b",)
@@ -84,25 +84,25 @@ def test_a_lost_machine_fails_unless_it_is_allowed(tmp_path: Path, allowed: int,
 
 
 def test_more_lost_machines_than_allowed_fail(tmp_path: Path) -> None:
-    write(tmp_path, "a", [GOOD])
+    write_machine(tmp_path, "a", [GOOD])
     for name in ("b", "c"):
-        write(tmp_path, name, [LOST], state=RunnerState.LOST, reason="gone")
-    assert read(tmp_path, 1).exit_status == 1
-    assert line(read(tmp_path, 1), "machine", "").runners == ("b", "c")
+        write_machine(tmp_path, name, [LOST], state=RunnerState.LOST, reason="gone")
+    assert judge_run(tmp_path, 1).exit_status == 1
+    assert line(judge_run(tmp_path, 1), "machine", "").runners == ("b", "c")
 
 
 def test_a_rule_that_only_lost_machines_should_have_shown_is_not_kept(tmp_path: Path) -> None:
-    write(tmp_path, "a", [LOST], state=RunnerState.LOST, reason="gone")
-    report = read(tmp_path, 1)
+    write_machine(tmp_path, "a", [LOST], state=RunnerState.LOST, reason="gone")
+    report = judge_run(tmp_path, 1)
     assert (report.exit_status, line(report, "rule 1").outcome) == (4, Outcome.NOT_OBSERVED)
 
 
 def test_an_allowed_loss_hides_no_violation(tmp_path: Path) -> None:
-    write(tmp_path, "a", [LOST], state=RunnerState.LOST, reason="gone")
+    write_machine(tmp_path, "a", [LOST], state=RunnerState.LOST, reason="gone")
     violated = validation(KEPT | {"1": "violated"}, "violated")
-    write(tmp_path, "b", [(step("installed", "validate", status=1), violated)])
+    write_machine(tmp_path, "b", [(step("installed", "validate", status=1), violated)])
     for allowed in (0, 1):
-        found = line(read(tmp_path, allowed), "rule 1")
+        found = line(judge_run(tmp_path, allowed), "rule 1")
         assert (found.outcome, found.runners) == (Outcome.VIOLATED, ("b",))
 
 
@@ -116,9 +116,9 @@ STATES = {
 
 @pytest.mark.parametrize("state", STATES)
 def test_a_machine_without_results_has_none_that_are_good(tmp_path: Path, state: RunnerState) -> None:
-    write(tmp_path, "a", [GOOD])
-    write(tmp_path, "b", state=state, reason="for a reason")
-    report = read(tmp_path)
+    write_machine(tmp_path, "a", [GOOD])
+    write_machine(tmp_path, "b", state=state, reason="for a reason")
+    report = judge_run(tmp_path)
     outcome, status = STATES[state]
     assert (report.outcome, report.exit_status) == (outcome, status)
     assert (line(report, "rule 3").outcome, line(report, "rule 3").runners) == (outcome, ("b",))
@@ -181,87 +181,87 @@ STEPS: dict[str, tuple[str, int, Any, Outcome, str]] = {
 @pytest.mark.parametrize("case", STEPS)
 def test_a_step_says_no_more_than_its_files(tmp_path: Path, case: str) -> None:
     kind, status, result, outcome, detail = STEPS[case]
-    write(tmp_path, "a", [(step("installed", kind, status=status), result)], log="first\nthe last line\n\n")
-    report = read(tmp_path)
+    write_machine(tmp_path, "a", [(step("installed", kind, status=status), result)], log="first\nthe last line\n\n")
+    report = judge_run(tmp_path)
     assert line(report, kind).outcome is outcome
     (found,) = (one for one in report.runners[0].checks if one.name == kind)
     assert found.detail.startswith(detail)
     if kind == "validate" and outcome is Outcome.ERROR:
-        assert line(read(tmp_path), "rule 1").outcome is Outcome.ERROR
+        assert line(judge_run(tmp_path), "rule 1").outcome is Outcome.ERROR
 
 
 def test_the_reason_of_a_refusal_is_read_from_its_document(tmp_path: Path) -> None:
     log = '{"schema": "iommufd-error/1", "skipped": {"message": "no tracefs"}}\n'
-    write(tmp_path, "a", [(step("installed", "validate", status=4), None)], log=log)
-    found = line(read(tmp_path), "rule 2")
+    write_machine(tmp_path, "a", [(step("installed", "validate", status=4), None)], log=log)
+    found = line(judge_run(tmp_path), "rule 2")
     assert (found.outcome, found.detail) == (Outcome.NOT_OBSERVED, "no tracefs")
 
 
 def test_the_worst_repetition_counts(tmp_path: Path) -> None:
     violated = validation(KEPT | {"1": "violated"}, "violated")
     steps = [(step("installed", "validate", repetition=2, status=1), violated), GOOD]
-    write(tmp_path, "a", [GOOD, *steps[:1]])
-    assert line(read(tmp_path), "rule 1").outcome is Outcome.VIOLATED
+    write_machine(tmp_path, "a", [GOOD, *steps[:1]])
+    assert line(judge_run(tmp_path), "rule 1").outcome is Outcome.VIOLATED
 
 
 def test_the_baseline_is_shown_and_not_judged(tmp_path: Path) -> None:
     violated = validation(dict.fromkeys(KEPT, "violated"), "violated")
     steps = [(step("stock", "validate", status=1), violated), (step("patched", "validate"), validation())]
-    write(tmp_path, "a", steps, baseline="stock")
-    report = read(tmp_path)
+    write_machine(tmp_path, "a", steps, baseline="stock")
+    report = judge_run(tmp_path)
     assert report.exit_status == 0
     assert line(report, "rule 1", "stock").outcome is Outcome.VIOLATED
     assert not line(report, "rule 1", "stock").judged
-    assert 'failures="0"' in formats.junit(report)
+    assert 'failures="0"' in formats.fleet_junit(report)
 
 
 def test_a_machine_with_another_version_of_the_tool_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write(tmp_path, name, [GOOD])
-    write(tmp_path, "c", [GOOD], version="0.9")
-    report = read(tmp_path)
+        write_machine(tmp_path, name, [GOOD])
+    write_machine(tmp_path, "c", [GOOD], version="0.9")
+    report = judge_run(tmp_path)
     found = line(report, "tool version", "")
     assert (report.exit_status, found.outcome, found.runners) == (1, Outcome.ERROR, ("c",))
     assert "it ran version 0.9, the others 1.0" in found.detail
 
 
 def test_a_damaged_record_is_named_with_the_place(tmp_path: Path) -> None:
-    folder = write(tmp_path, "a", [GOOD])
+    folder = write_machine(tmp_path, "a", [GOOD])
     record = json.loads((folder / "runner.json").read_text())
     record["steps"][0]["exit_status"] = "0"
     (folder / "runner.json").write_text(json.dumps(record))
     with pytest.raises(ToolError, match=r"runner\.json is damaged at steps/0/exit_status: '0' is not of type"):
-        read(tmp_path)
+        judge_run(tmp_path)
 
 
 def test_a_directory_without_records_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match=r"holds no runner\.json: give the directory"):
-        read(tmp_path)
+        judge_run(tmp_path)
 
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Report:
     """A run with machines that keep a rule, break it, cannot observe it, are lost, or were not lent."""
-    write(tmp_path, "spr0", [GOOD])
-    write(
+    write_machine(tmp_path, "spr0", [GOOD])
+    write_machine(
         tmp_path, "skx0", [(step("installed", "validate", status=1), validation(KEPT | {"1": "violated"}, "violated"))]
     )
     unseen = validation(dict.fromkeys(KEPT, "not observed"), "not observed", not_observed="no probes # here")
-    write(tmp_path, "amd0", [(step("installed", "validate", status=4), unseen)])
-    write(tmp_path, "dead0", [LOST], state=RunnerState.LOST, reason="Kernel panic\x00 <&>\nmore")
-    write(tmp_path, "runner-5", state=RunnerState.NOT_LENT, reason="the deadline of the run is over")
-    return read(tmp_path)
+    write_machine(tmp_path, "amd0", [(step("installed", "validate", status=4), unseen)])
+    write_machine(tmp_path, "dead0", [LOST], state=RunnerState.LOST, reason="Kernel panic\x00 <&>\nmore")
+    write_machine(tmp_path, "runner-5", state=RunnerState.NOT_LENT, reason="the deadline of the run is over")
+    return judge_run(tmp_path)
 
 
 def test_the_document_is_as_its_schema_says(mixed: Report) -> None:
     schema = json.loads((resources.files("iommufd_py.cli") / "schemas" / "iommufd-fleet-report-1.json").read_text())
-    document = json.loads(json.dumps(formats.document(mixed)))
+    document = json.loads(json.dumps(formats.fleet_document(mixed)))
     Draft202012Validator(schema).validate(document)
     assert document["outcome"] == "violated"
 
 
 def test_junit_has_a_suite_for_each_machine_with_its_name(mixed: Report) -> None:
-    suites = {one.get("name"): one for one in ElementTree.fromstring(formats.junit(mixed)).iter("testsuite")}
+    suites = {one.get("name"): one for one in ElementTree.fromstring(formats.fleet_junit(mixed)).iter("testsuite")}
     assert set(suites) == {"spr0", "skx0", "amd0", "dead0", "runner-5"}
     assert {case.get("classname") for case in suites["skx0"].iter("testcase")} == {"skx0"}
     kinds = {name: (one.get("failures"), one.get("errors"), one.get("skipped")) for name, one in suites.items()}
@@ -275,7 +275,7 @@ def test_junit_has_a_suite_for_each_machine_with_its_name(mixed: Report) -> None
 
 
 def test_ktap_is_nested_and_counts(mixed: Report) -> None:
-    lines = formats.ktap(mixed).splitlines()
+    lines = formats.fleet_ktap(mixed).splitlines()
     assert lines[:2] == ["KTAP version 1", "1..5"]
     assert [one for one in lines if not one.startswith(" ")][2:] == [
         "ok 1 amd0",
@@ -289,7 +289,7 @@ def test_ktap_is_nested_and_counts(mixed: Report) -> None:
 
 
 def test_kcidb_is_valid_and_says_what_happened(mixed: Report) -> None:
-    tests = kcidb.report(mixed)["tests"]
+    tests = kcidb.fleet_kcidb(mixed)["tests"]
     rules = {one["environment"]["comment"]: one["status"] for one in tests if one["path"].endswith("rule_1")}
     assert rules == {"amd0": "SKIP", "dead0": "MISS", "runner-5": "SKIP", "skx0": "FAIL", "spr0": "PASS"}
     assert len({one["id"] for one in tests}) == len(tests)

@@ -5,15 +5,15 @@ import gzip
 
 import pytest
 
-from iommufd_py.host.environment import _compiler, parse_config
+from iommufd_py.host.environment import _compiler, read_timing_options
 from iommufd_py.host.tracefs import lockdown_level
 
 CONFIG = b"# a comment\nCONFIG_IOMMUFD_TEST=y\n# CONFIG_KASAN is not set\nCONFIG_HZ=250\nCONFIG_OTHER=m\n"
 
 
 def test_configuration_is_the_same_packed() -> None:
-    plain = parse_config(CONFIG)
-    assert parse_config(gzip.compress(CONFIG)) == plain
+    plain = read_timing_options(CONFIG)
+    assert read_timing_options(gzip.compress(CONFIG)) == plain
     assert (plain["IOMMUFD_TEST"], plain["KASAN"], plain["HZ"]) == ("y", "n", "250")
     assert "OTHER" not in plain
 

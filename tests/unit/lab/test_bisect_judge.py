@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.lab.bisect.judge import command, judge, median_ns
+from iommufd_py.lab.bisect.judge import guest_command, judge_commit, median_ns
 from iommufd_py.lab.bisect.timing import MOST_BOOTS, decide
-from iommufd_py.lab.bisect.trial import Kind, Question, Verdict
+from iommufd_py.lab.bisect.trial import CommitVerdict, Kind, Question
 from iommufd_py.lab.runs import RunResult
 from iommufd_py.results.document import SCHEMA
 
@@ -19,9 +19,9 @@ MAP = Question(Kind.BENCH, "map 2M", 0.05)
 
 def test_the_interval_decides_not_the_value() -> None:
     quiet = [100.0, 101.0, 99.0, 100.5]
-    assert decide(quiet, [one * 1.05 for one in quiet], 0.05)[0] is Verdict.BAD
-    assert decide(quiet, quiet, 0.05)[0] is Verdict.GOOD
-    assert decide(quiet, [one * 0.9 for one in quiet], 0.05)[0] is Verdict.GOOD  # faster is not slower
+    assert decide(quiet, [one * 1.05 for one in quiet], 0.05)[0] is CommitVerdict.BAD
+    assert decide(quiet, quiet, 0.05)[0] is CommitVerdict.GOOD
+    assert decide(quiet, [one * 0.9 for one in quiet], 0.05)[0] is CommitVerdict.GOOD  # faster is not slower
     noisy = [80.0, 120.0, 95.0, 110.0]
     verdict, evidence = decide(noisy, [one * 1.05 for one in noisy], 0.05)
     assert verdict is None
@@ -45,7 +45,7 @@ def test_a_wrong_timing_verdict_is_rare() -> None:
             if len(candidate) >= 4:
                 verdict, _ = decide(reference, candidate, 0.05)
         undecided += verdict is None
-        wrong += verdict is not None and (verdict is Verdict.BAD) is not slower
+        wrong += verdict is not None and (verdict is CommitVerdict.BAD) is not slower
     assert wrong <= 9
     assert undecided <= 15
 
@@ -76,50 +76,50 @@ class TestJudge:
     @pytest.mark.parametrize(
         ("outcome", "of_rule", "of_scenario"),
         [
-            ("kept", Verdict.GOOD, Verdict.GOOD),
-            ("counts agree", Verdict.GOOD, Verdict.GOOD),
-            ("violated", Verdict.BAD, Verdict.BAD),
-            ("kernel report", Verdict.SKIP, Verdict.BAD),
-            ("not observed", Verdict.SKIP, Verdict.SKIP),
-            ("error", Verdict.SKIP, Verdict.SKIP),
+            ("kept", CommitVerdict.GOOD, CommitVerdict.GOOD),
+            ("counts agree", CommitVerdict.GOOD, CommitVerdict.GOOD),
+            ("violated", CommitVerdict.BAD, CommitVerdict.BAD),
+            ("kernel report", CommitVerdict.SKIP, CommitVerdict.BAD),
+            ("not observed", CommitVerdict.SKIP, CommitVerdict.SKIP),
+            ("error", CommitVerdict.SKIP, CommitVerdict.SKIP),
         ],
     )
-    def test_validate(self, outcome: str, of_rule: Verdict, of_scenario: Verdict) -> None:
+    def test_validate(self, outcome: str, of_rule: CommitVerdict, of_scenario: CommitVerdict) -> None:
         text = self.document(outcome)
-        assert judge(RULE, run(), text)[0] is of_rule
-        assert judge(Question(Kind.SCENARIO, "attach"), run(), text)[0] is of_scenario
+        assert judge_commit(RULE, run(), text)[0] is of_rule
+        assert judge_commit(Question(Kind.SCENARIO, "attach"), run(), text)[0] is of_scenario
 
     def test_another_rule_does_not_count(self) -> None:
-        assert judge(Question(Kind.RULE, "1"), run(1), self.document("violated"))[0] is Verdict.GOOD
+        assert judge_commit(Question(Kind.RULE, "1"), run(1), self.document("violated"))[0] is CommitVerdict.GOOD
 
     def test_no_answer_is_no_verdict(self) -> None:
-        verdict, evidence = judge(RULE, run(None, timed_out=True), "")
-        assert verdict is Verdict.SKIP
+        verdict, evidence = judge_commit(RULE, run(None, timed_out=True), "")
+        assert verdict is CommitVerdict.SKIP
         assert "stopped after" in evidence
 
     @pytest.mark.parametrize(
         ("status", "output", "verdict"),
         [
-            (0, "3 passed in 1s\n", Verdict.GOOD),
-            (0, "3 skipped in 1s\n", Verdict.SKIP),
-            (1, "FAILED a.py::b - E\n1 failed\n", Verdict.BAD),
-            (2, "interrupted\n", Verdict.SKIP),
-            (4, "no such file\n", Verdict.SKIP),
-            (5, "no tests ran\n", Verdict.SKIP),
-            (None, "", Verdict.SKIP),
+            (0, "3 passed in 1s\n", CommitVerdict.GOOD),
+            (0, "3 skipped in 1s\n", CommitVerdict.SKIP),
+            (1, "FAILED a.py::b - E\n1 failed\n", CommitVerdict.BAD),
+            (2, "interrupted\n", CommitVerdict.SKIP),
+            (4, "no such file\n", CommitVerdict.SKIP),
+            (5, "no tests ran\n", CommitVerdict.SKIP),
+            (None, "", CommitVerdict.SKIP),
         ],
     )
-    def test_pytest(self, status: int | None, output: str, verdict: Verdict) -> None:
-        assert judge(Question(Kind.TEST, "a.py::b"), run(status), output)[0] is verdict
+    def test_pytest(self, status: int | None, output: str, verdict: CommitVerdict) -> None:
+        assert judge_commit(Question(Kind.TEST, "a.py::b"), run(status), output)[0] is verdict
 
     def test_a_status_is_the_one_that_git_wants(self) -> None:
-        assert [one.status for one in Verdict] == [0, 1, 125]
+        assert [one.status for one in CommitVerdict] == [0, 1, 125]
 
     def test_bench(self) -> None:
         text = f'{{"schema": "{SCHEMA}", "rows": [{{"runs": [{{"operations": {{"map": {{"ns": [3, 9, 4]}}}}}}]}}]}}'
         assert median_ns(MAP, run(), text) == (4, "")
         assert median_ns(MAP, run(1), "nonsense")[0] is None
-        assert command(MAP)[4:9] == ["mock", "--operation", "map", "--size", str(2 << 20)]
+        assert guest_command(MAP)[4:9] == ["mock", "--operation", "map", "--size", str(2 << 20)]
 
     @pytest.mark.parametrize("subject", ["fly 2M", "map", "map two", "map 2M 4K"])
     def test_a_timing_that_is_none(self, subject: str) -> None:

@@ -21,7 +21,7 @@ from iommufd_py.lab.bisect import session
 from iommufd_py.lab.bisect.clone import Clone, PatchError, has_changes
 from iommufd_py.lab.bisect.search import ContradictionError, EndsError, Found
 from iommufd_py.lab.bisect.session import bisect
-from iommufd_py.lab.bisect.trial import Kind, Question, Trial, Verdict
+from iommufd_py.lab.bisect.trial import CommitVerdict, Kind, Question, Trial
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.progress import Silent
 
@@ -73,7 +73,7 @@ def state(tree: Path) -> str:
 class ByNumber:
     """Tests a commit by the number in its file. It reads the file from the work tree, as a build does."""
 
-    def __init__(self, clone: Clone, answer: Callable[[int], Verdict]) -> None:
+    def __init__(self, clone: Clone, answer: Callable[[int], CommitVerdict]) -> None:
         self.clone, self.answer = clone, answer
         self.asked: list[int] = []
 
@@ -85,7 +85,7 @@ class ByNumber:
 
 
 def find(
-    tree: Path, answer: Callable[[int], Verdict], question: Question = RULE, good: str = f"HEAD~{COMMITS}"
+    tree: Path, answer: Callable[[int], CommitVerdict], question: Question = RULE, good: str = f"HEAD~{COMMITS}"
 ) -> tuple[Found, list[int]]:
     made: list[ByNumber] = []
 
@@ -97,8 +97,8 @@ def find(
     return found, [number for one in made for number in one.asked]
 
 
-def from_7(number: int) -> Verdict:
-    return Verdict.BAD if number >= 7 else Verdict.GOOD
+def from_7(number: int) -> CommitVerdict:
+    return CommitVerdict.BAD if number >= 7 else CommitVerdict.GOOD
 
 
 def test_the_seventh_commit_is_found_in_few_steps_and_the_tree_is_not_touched(tree: Path) -> None:
@@ -116,7 +116,7 @@ def test_the_seventh_commit_is_found_in_few_steps_and_the_tree_is_not_touched(tr
 
 @pytest.mark.parametrize("first_bad", [1, 2, 10, 19, 20])
 def test_any_commit_can_be_the_first_bad_one(tree: Path, first_bad: int) -> None:
-    found, _ = find(tree, lambda number: Verdict.BAD if number >= first_bad else Verdict.GOOD)
+    found, _ = find(tree, lambda number: CommitVerdict.BAD if number >= first_bad else CommitVerdict.GOOD)
     assert found.subjects[found.first_bad or ""] == f"commit {first_bad}"
     assert found.good_side.evidence == f"number {first_bad - 1}"
 
@@ -129,13 +129,13 @@ def test_the_log_can_be_pasted(tree: Path, tmp_path: Path) -> None:
 
 
 def test_commits_that_do_not_build_are_skipped(tree: Path) -> None:
-    found, asked = find(tree, lambda number: Verdict.SKIP if 8 <= number <= 11 else from_7(number))
+    found, asked = find(tree, lambda number: CommitVerdict.SKIP if 8 <= number <= 11 else from_7(number))
     assert found.subjects[found.first_bad or ""] == "commit 7"
     assert {8, 9, 10, 11} & set(asked)
 
 
 def test_candidates_are_listed_if_only_skipped_commits_are_left(tree: Path) -> None:
-    found, _ = find(tree, lambda number: Verdict.SKIP if number in (6, 7, 8) else from_7(number))
+    found, _ = find(tree, lambda number: CommitVerdict.SKIP if number in (6, 7, 8) else from_7(number))
     assert found.first_bad is None
     assert {found.subjects[one] for one in found.candidates} == {f"commit {number}" for number in (6, 7, 8, 9)}
     assert (found.bad_side.evidence, found.good_side.evidence) == ("number 9", "number 5")
@@ -144,12 +144,14 @@ def test_candidates_are_listed_if_only_skipped_commits_are_left(tree: Path) -> N
 @pytest.mark.parametrize(
     ("verdict", "message"),
     [
-        (Verdict.GOOD, "the bad revision .* is not bad: number 20"),
-        (Verdict.BAD, "the good revision .* is not good: number 0"),
-        (Verdict.SKIP, "the good revision .* is not good: number 0"),
+        (CommitVerdict.GOOD, "the bad revision .* is not bad: number 20"),
+        (CommitVerdict.BAD, "the good revision .* is not good: number 0"),
+        (CommitVerdict.SKIP, "the good revision .* is not good: number 0"),
     ],
 )
-def test_a_bad_revision_that_is_good_or_a_good_one_that_is_bad(tree: Path, verdict: Verdict, message: str) -> None:
+def test_a_bad_revision_that_is_good_or_a_good_one_that_is_bad(
+    tree: Path, verdict: CommitVerdict, message: str
+) -> None:
     with pytest.raises(EndsError, match=message):
         find(tree, lambda number: verdict)
     assert not list(paths.work_dir().glob("bisect/*/"))  # The clone is removed.
@@ -160,7 +162,7 @@ def test_a_fault_that_a_native_guest_does_not_show_is_searched_in_virtual_machin
 
     def make(clone: Clone, question: Question, guest: str, *_: object) -> ByNumber:
         guests.append(guest)
-        return ByNumber(clone, lambda number: from_7(number) if guest == "vm" else Verdict.GOOD)
+        return ByNumber(clone, lambda number: from_7(number) if guest == "vm" else CommitVerdict.GOOD)
 
     found = bisect(tree, f"HEAD~{COMMITS}", "HEAD", RULE, Silent(), lambda text: None, make)
     assert guests == ["native", "vm"]
@@ -171,7 +173,7 @@ def test_a_fault_that_a_native_guest_does_not_show_is_searched_in_virtual_machin
 def test_an_interrupted_bisection_goes_on(tree: Path) -> None:
     asked: list[int] = []
 
-    def interrupted(number: int) -> Verdict:
+    def interrupted(number: int) -> CommitVerdict:
         asked.append(number)
         if len(asked) == 5:
             raise KeyboardInterrupt
@@ -212,11 +214,11 @@ find(Path({str(tree)!r}), answer)
 class TestTimings:
     """A verdict from times can be wrong, so it is tested again."""
 
-    @pytest.mark.parametrize("lie", [Verdict.GOOD, Verdict.BAD])
-    def test_a_wrong_verdict_is_taken_back(self, tree: Path, lie: Verdict) -> None:
+    @pytest.mark.parametrize("lie", [CommitVerdict.GOOD, CommitVerdict.BAD])
+    def test_a_wrong_verdict_is_taken_back(self, tree: Path, lie: CommitVerdict) -> None:
         told: set[int] = set()
 
-        def sometimes_wrong(number: int) -> Verdict:
+        def sometimes_wrong(number: int) -> CommitVerdict:
             # One wrong verdict for each commit next to the change, where every bisection ends.
             if number in (6, 7) and number not in told:
                 told.add(number)
@@ -233,11 +235,11 @@ class TestTimings:
         assert len(asked) == len(set(asked))
 
     def test_verdicts_that_change_each_time_are_no_result(self, tree: Path) -> None:
-        last: dict[int, Verdict] = {0: Verdict.GOOD, COMMITS: Verdict.BAD}
+        last: dict[int, CommitVerdict] = {0: CommitVerdict.GOOD, COMMITS: CommitVerdict.BAD}
 
-        def other_than_before(number: int) -> Verdict:
+        def other_than_before(number: int) -> CommitVerdict:
             if number not in (0, COMMITS):
-                last[number] = Verdict.BAD if last.get(number) is Verdict.GOOD else Verdict.GOOD
+                last[number] = CommitVerdict.BAD if last.get(number) is CommitVerdict.GOOD else CommitVerdict.GOOD
             return last[number]
 
         with pytest.raises(ContradictionError, match="verdicts changed when tested again"):
@@ -245,7 +247,7 @@ class TestTimings:
 
     def test_they_never_go_to_virtual_machines(self, tree: Path) -> None:
         with pytest.raises(EndsError, match="bad revision"):
-            find(tree, lambda number: Verdict.GOOD, MAP)
+            find(tree, lambda number: CommitVerdict.GOOD, MAP)
 
 
 class TestClone:
@@ -319,7 +321,7 @@ class TestClone:
             def examine(self, commit: str) -> Trial:
                 self.clone.checkout(commit)
                 is_bad = (self.clone.tree / "other").read_text() == "side\n"
-                return Trial(commit, Verdict.BAD if is_bad else Verdict.GOOD, "")
+                return Trial(commit, CommitVerdict.BAD if is_bad else CommitVerdict.GOOD, "")
 
         def make(clone: Clone, *_: object) -> ByNumber:
             return ByOther(clone, from_7)
@@ -332,7 +334,7 @@ class TestCommand:
     """The command line with real git; a function replaces builds."""
 
     @pytest.fixture(autouse=True)
-    def answers(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[int], Verdict]]:
+    def answers(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[int], CommitVerdict]]:
         answers = {"answer": from_7}
 
         def make(clone: Clone, *_: object) -> ByNumber:
@@ -360,9 +362,9 @@ class TestCommand:
         assert document["bad_side"]["subject"] == "commit 7"
 
     def test_only_skipped_commits_left(
-        self, tree: Path, answers: dict[str, Callable[[int], Verdict]], tmp_path: Path
+        self, tree: Path, answers: dict[str, Callable[[int], CommitVerdict]], tmp_path: Path
     ) -> None:
-        answers["answer"] = lambda number: Verdict.SKIP if number == 7 else from_7(number)
+        answers["answer"] = lambda number: CommitVerdict.SKIP if number == 7 else from_7(number)
         (tree / "number").write_text("changed\n")
         answer = self.call(tree, "--scenario", "x")
         assert answer.exit_code == 4

@@ -66,15 +66,15 @@ DISAGREES = document(
 def test_what_an_answer_is_worth(
     mutants: ModuleType, is_right: bool, answer: dict[str, Any] | None, trouble: str, good: bool, said: str
 ) -> None:
-    assert mutants.judge(is_right, answer, trouble) == (good, said)
+    assert mutants.judge_answer(is_right, answer, trouble) == (good, said)
 
 
 def test_natively_the_kernel_checks_the_order_and_counts_are_enough(mutants: ModuleType) -> None:
     agree = document("counts agree", scenario("a", "counts agree"))
-    assert mutants.judge(True, agree, "", native=True) == (True, "accepted")
-    assert mutants.judge(True, agree, "") == (False, "not accepted, counts agree: ")
-    assert mutants.judge(True, DISAGREES, "", native=True)[0] is False
-    assert mutants.judge(False, agree, "", native=True) == (False, "survived, counts agree")
+    assert mutants.judge_answer(True, agree, "", native=True) == (True, "accepted")
+    assert mutants.judge_answer(True, agree, "") == (False, "not accepted, counts agree: ")
+    assert mutants.judge_answer(True, DISAGREES, "", native=True)[0] is False
+    assert mutants.judge_answer(False, agree, "", native=True) == (False, "survived, counts agree")
 
 
 def test_native_patches_are_those_of_iommufd(mutants: ModuleType) -> None:

@@ -9,7 +9,7 @@ from iommufd_py import IovaRange
 from iommufd_py.mock import APERTURE
 from tests.mock import steps
 from tests.mock.areas import CPU_PAGE, LAST, holes
-from tests.mock.model import Model, NotApplicable, Refused
+from tests.mock.model import IommufdModel, NotApplicable, Refused
 
 PAGE = CPU_PAGE
 HALF = PAGE // 2
@@ -17,12 +17,18 @@ BASE = APERTURE.start
 
 
 @pytest.fixture
-def model() -> Model:
-    return Model(["ioas0", "ioas1"], ["device0", "device1"])
+def model() -> IommufdModel:
+    return IommufdModel(["ioas0", "ioas1"], ["device0", "device1"])
 
 
 def mapped(
-    model: Model, iova: int | None, pages: int = 1, *, ioas: str = "ioas0", offset: int = 0, writable: bool = True
+    model: IommufdModel,
+    iova: int | None,
+    pages: int = 1,
+    *,
+    ioas: str = "ioas0",
+    offset: int = 0,
+    writable: bool = True,
 ) -> int:
     return model.map(ioas, "buffer", offset, pages * PAGE, iova, True, writable)
 
@@ -40,7 +46,7 @@ def test_holes() -> None:
     assert list(holes([], IovaRange(0, LAST))) == [IovaRange(0, LAST)]
 
 
-def test_pages_are_pinned_while_a_domain_has_them(model: Model) -> None:
+def test_pages_are_pinned_while_a_domain_has_them(model: IommufdModel) -> None:
     mapped(model, BASE, 3)
     assert model.pinned_bytes() == 0
     model.attach("device0", "ioas0")
@@ -52,7 +58,7 @@ def test_pages_are_pinned_while_a_domain_has_them(model: Model) -> None:
     assert model.pinned_bytes() == 0
 
 
-def test_a_copy_shares_pages_and_another_map_does_not(model: Model) -> None:
+def test_a_copy_shares_pages_and_another_map_does_not(model: IommufdModel) -> None:
     model.alloc_hwpt("hwpt0", "ioas0")
     model.alloc_hwpt("hwpt1", "ioas1")
     mapped(model, BASE, 2)
@@ -65,7 +71,7 @@ def test_a_copy_shares_pages_and_another_map_does_not(model: Model) -> None:
     assert model.pinned_bytes() == 2 * PAGE
 
 
-def test_what_an_access_pins(model: Model) -> None:
+def test_what_an_access_pins(model: IommufdModel) -> None:
     mapped(model, BASE, 3)
     model.open_access("access", "ioas0")
     model.pin("pin", "access", BASE + PAGE, PAGE, "buffer", PAGE, True)
@@ -78,7 +84,7 @@ def test_what_an_access_pins(model: Model) -> None:
     refused("ENOENT", model.unpin, "pin")
 
 
-def test_pins_are_refused(model: Model) -> None:
+def test_pins_are_refused(model: IommufdModel) -> None:
     mapped(model, BASE, writable=False)
     mapped(model, BASE + 2 * PAGE)
     model.open_access("access", "ioas0")
@@ -89,7 +95,7 @@ def test_pins_are_refused(model: Model) -> None:
     refused("EBADE", model.pin, "pin", "access", BASE, PAGE, "memfd", 0, False)
 
 
-def test_an_access_leaves_its_pins_with_its_ioas(model: Model) -> None:
+def test_an_access_leaves_its_pins_with_its_ioas(model: IommufdModel) -> None:
     mapped(model, BASE)
     model.open_access("access", "ioas0")
     model.pin("pin", "access", BASE, PAGE, "buffer", 0, False)
@@ -100,7 +106,7 @@ def test_an_access_leaves_its_pins_with_its_ioas(model: Model) -> None:
     assert (model.alignment("ioas0"), model.alignment("ioas1")) == (1, PAGE)
 
 
-def test_alignment(model: Model) -> None:
+def test_alignment(model: IommufdModel) -> None:
     model.map("ioas0", "buffer", 1, 3, 5, True, True)
     refused("EADDRINUSE", model.alloc_hwpt, "hwpt", "ioas0")
     refused("EADDRINUSE", model.attach, "device0", "ioas0")
@@ -117,7 +123,7 @@ def test_alignment(model: Model) -> None:
     refused("EINVAL", model.map, "ioas0", "buffer", HALF, PAGE, BASE, True, True)
 
 
-def test_a_domain_has_an_aperture(model: Model) -> None:
+def test_a_domain_has_an_aperture(model: IommufdModel) -> None:
     mapped(model, 0)
     refused("EADDRINUSE", model.attach, "device0", "ioas0")
     model.unmap_all("ioas0")
@@ -129,7 +135,7 @@ def test_a_domain_has_an_aperture(model: Model) -> None:
     assert model.iova_ranges("ioas0") == [IovaRange(0, LAST)]
 
 
-def test_unmap(model: Model) -> None:
+def test_unmap(model: IommufdModel) -> None:
     for page in (0, 2, 4):
         mapped(model, BASE + page * PAGE, 2 if page == 4 else 1)
     refused("EINVAL", model.unmap, "ioas0", BASE, 0)
@@ -143,7 +149,7 @@ def test_unmap(model: Model) -> None:
     assert model.unmap_all("ioas0") == 0
 
 
-def test_the_iova_that_the_kernel_chooses(model: Model) -> None:
+def test_the_iova_that_the_kernel_chooses(model: IommufdModel) -> None:
     assert mapped(model, None) == PAGE
     assert mapped(model, None, 4) == 4 * PAGE
     assert mapped(model, None, offset=PAGE) == 2 * PAGE
@@ -157,7 +163,7 @@ def test_the_iova_that_the_kernel_chooses(model: Model) -> None:
     refused("EADDRINUSE", model.attach, "device0", "ioas0")
 
 
-def test_copies_are_refused(model: Model) -> None:
+def test_copies_are_refused(model: IommufdModel) -> None:
     mapped(model, BASE, writable=False)
     mapped(model, BASE + PAGE)
     refused("ENOENT", model.copy, "ioas1", "ioas0", BASE, 3 * PAGE, None, True, False)
@@ -168,7 +174,7 @@ def test_copies_are_refused(model: Model) -> None:
     assert [area.iova for area in model.ioases["ioas1"].areas] == [BASE, BASE + PAGE]
 
 
-def test_a_copy_of_areas_that_are_aligned_only_together(model: Model) -> None:
+def test_a_copy_of_areas_that_are_aligned_only_together(model: IommufdModel) -> None:
     model.map("ioas0", "buffer", 0, HALF, BASE, True, True)
     model.map("ioas0", "buffer", PAGE, HALF, BASE + HALF, True, True)
     model.set_huge_pages("ioas1", allowed=False)
@@ -179,12 +185,12 @@ def test_a_copy_of_areas_that_are_aligned_only_together(model: Model) -> None:
     assert not model.ioases["ioas1"].areas
 
 
-def test_what_is_not_there(model: Model) -> None:
+def test_what_is_not_there(model: IommufdModel) -> None:
     for operation in (
         steps.CloseHwpt("hwpt"),
         steps.Attach("device0", "hwpt"),
         steps.ReplaceAccess("access", "ioas0"),
-        steps.Unpin("pin"),
+        steps.UnpinRange("pin"),
         steps.AllocHwpt("hwpt", "device0", "ioas9"),
     ):
         with pytest.raises(NotApplicable):

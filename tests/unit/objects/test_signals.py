@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 
 from iommufd_py.objects.resource import Resource
-from tests.storm import storm
+from tests.storm import signal_storm
 
 
 class Null(Resource):
@@ -39,7 +39,7 @@ def in_a_storm(work: Callable[[Null], object]) -> int:
             before[:] = before or descriptors()
             assert descriptors() == before
 
-        return storm(lambda: work(root), check)
+        return signal_storm(lambda: work(root), check)
 
 
 def test_opening_and_closing_leaves_no_descriptor() -> None:

@@ -29,7 +29,7 @@ ENVIRONMENT = Environment(
 POINT = model.Point(model.Workload.MAP, 8192)
 
 
-def run(
+def process_run(
     map_ns: Sequence[int] = (1000, 3000, 2000),
     unmap_ns: Sequence[int] = (500, 400, 600),
     *,
@@ -62,7 +62,11 @@ def result(
         environment=replace(ENVIRONMENT, **environment),
         target=model.Target("0000:00:10.0", "INTEL_VTD", 0xD2, CoherencyEvidence(dma_cc, None)),
         floor=model.Floor(array("Q", (20, 25)), array("Q", (100, 110, 120))),
-        rows=(model.Row(point, 1 << 32, {4096: 2}, _flushed(runs or (run(), run(), run()), flush_ns)),),
+        rows=(
+            model.Row(
+                point, 1 << 32, {4096: 2}, _flushed(runs or (process_run(), process_run(), process_run()), flush_ns)
+            ),
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from iommufd_py import ToolError
 from iommufd_py.results import compare_text, cover_letter, model
 from iommufd_py.results.compare import Verdict, compare, comparison_document
 from iommufd_py.results.estimate import holm, ratio
-from tests.unit.results.bench_results import POINT, result, run
+from tests.unit.results.bench_results import POINT, process_run, result
 
 REPEATS, AT_LEAST = 20, 19
 
@@ -28,7 +28,7 @@ def drawn(source: random.Random, factor: float, *, runs: int = 10, bias: float =
         here = median * factor * math.exp(source.gauss(0, bias))
         return [round(here * (1 + abs(source.gauss(0, 0.03)) + (source.random() < 0.01) * 5)) for _ in range(200)]
 
-    return result(*(run(samples(6000), samples(4000)) for _ in range(runs)))
+    return result(*(process_run(samples(6000), samples(4000)) for _ in range(runs)))
 
 
 def verdicts(factor: float, seed: int) -> list[list[Verdict]]:
@@ -59,7 +59,7 @@ def boots_of(source: random.Random, factors: Sequence[float], *, boots: int, spr
         times = [round(1e6 * factor * math.exp(source.gauss(0, spread))) for _ in range(boots)]
         runs = []
         for boot, ns in enumerate(times):
-            one = run([ns] * 3, [1] * 3, boot=str(boot))
+            one = process_run([ns] * 3, [1] * 3, boot=str(boot))
             runs.append(replace(one, operations={"map": one.operations["map"]}))
         rows.append(replace(result().rows[0], point=replace(POINT, size_bytes=4096 * number), runs=tuple(runs)))
     return replace(result(), rows=tuple(rows))
@@ -122,7 +122,9 @@ def test_holm_is_that_of_statsmodels() -> None:
 
 def scaled(*factors: float, boots: Sequence[str] = (), **options: object) -> model.BenchResult:
     names = boots or ["boot"] * len(factors)
-    runs = (run([round(2000 * f)] * 3, [round(500 * f)] * 3, boot=b) for f, b in zip(factors, names, strict=True))
+    runs = (
+        process_run([round(2000 * f)] * 3, [round(500 * f)] * 3, boot=b) for f, b in zip(factors, names, strict=True)
+    )
     return result(*runs, **options)
 
 
@@ -147,7 +149,7 @@ def test_the_ratio_is_that_of_the_times_beside_it() -> None:
 
 def test_a_zero_sample_has_no_ratio() -> None:
     """A coarse clock can give a time of 0."""
-    zero = result(*[run([0, 0, 0])] * 3)
+    zero = result(*[process_run([0, 0, 0])] * 3)
     change, other = compare(zero, zero).changes
     assert (change.ratio, change.verdict) == (None, Verdict.TOO_SHORT)
     assert other.verdict is Verdict.EQUIVALENT
@@ -171,7 +173,7 @@ def test_flushes_are_paired_with_those_of_the_same_boot() -> None:
     def boots(ns: int) -> model.BenchResult:
         return result(
             *(
-                run([round(ns * f)] * 3, boot=str(n), user_flush_ns=array("Q", [round(400 * f)]), clock_ns=0.0)
+                process_run([round(ns * f)] * 3, boot=str(n), user_flush_ns=array("Q", [round(400 * f)]), clock_ns=0.0)
                 for n, f in enumerate(factors)
             )
         )
@@ -214,7 +216,7 @@ def test_two_groups_of_samples_are_named_and_widen_the_interval() -> None:
             ns = [
                 round((40000 if source.random() < upper else 20000) * (1 + source.gauss(0, 0.01))) for _ in range(300)
             ]
-            runs.append(run(ns, [500] * 300))
+            runs.append(process_run(ns, [500] * 300))
         return result(*runs)
 
     comparison = compare(humps(1, 0.45), humps(2, 0.55))
@@ -278,7 +280,7 @@ def test_other_machines_are_refused_and_other_settings_cautioned() -> None:
     )
     newer = replace(before, tool_version="9")
     assert compare(before, newer).cautions == ("they come from versions 0 and 9 of this tool",)
-    assert "unequal" in compare(before, result(*[run(physical_runs=9)] * 3)).cautions[0]
+    assert "unequal" in compare(before, result(*[process_run(physical_runs=9)] * 3)).cautions[0]
     with pytest.raises(ToolError, match="no row in common"):
         compare(before, scaled(1, 1, 1, point=replace(POINT, backing="thp")))
     more = replace(before, rows=(*before.rows, replace(before.rows[0], point=replace(POINT, backing="thp"))))
@@ -298,7 +300,7 @@ def test_boots_that_differ_within_a_result_are_a_caution() -> None:
 def test_a_busy_machine_is_a_caution() -> None:
     """Each measurement counts once, however many disturbances it had."""
     noise = model.Noise(steal=0.3, switches=0, waiting=3, clock_jump=0, slowdown=1)
-    busy = result(*[run(noise=noise)] * 3)
+    busy = result(*[process_run(noise=noise)] * 3)
     assert compare(busy, busy).cautions[0] == (
         "stock non-coherent was measured on a busy machine in 3 of 3 measurements, for example: the hypervisor took "
         "30% of the CPU time"
@@ -335,7 +337,7 @@ def test_doubts_stand_under_the_cover_letter() -> None:
 
 
 def test_one_boot_prints_neither_interval_nor_its_legend() -> None:
-    one = result(run([2000] * 3, [500] * 3))
+    one = result(process_run([2000] * 3, [500] * 3))
     text = cover_letter.cover_letter([one, one], [compare(one, one)])
     assert "interval below" not in text
     assert "slower" not in text

@@ -13,7 +13,7 @@ from iommufd_py import ToolError
 from iommufd_py.results import breakdown, compare_text, cover_letter, dialects, document, kcidb, pyperf, report
 from iommufd_py.results.compare import compare, comparison_document
 from iommufd_py.results.model import Noise, merge
-from tests.unit.results.bench_results import result, run
+from tests.unit.results.bench_results import process_run, result
 
 Place = tuple[str | int, ...]
 MUTANTS = (None, "text", -1, 0, 2**63, 2**64, 1.5, [], {}, True, float("nan"), 10**400, "\x1b[31m", "\ud800", 1e300)
@@ -47,14 +47,22 @@ def changed(whole: Any, place: Place, value: Any) -> Any:
 @pytest.fixture(scope="module")
 def good() -> Any:
     noise = Noise(steal=0.0, switches=0.0, waiting=0.0, clock_jump=0.0, slowdown=1.0)
-    whole = merge([result(run(noise=noise, clock_ns=20.0, ioctl_ns=110.0, discarded=("busy",)), run(), run())])
+    whole = merge(
+        [
+            result(
+                process_run(noise=noise, clock_ns=20.0, ioctl_ns=110.0, discarded=("busy",)),
+                process_run(),
+                process_run(),
+            )
+        ]
+    )
     return json.loads(json.dumps(document.to_document(whole)))
 
 
 def use(path: Path) -> None:
     """Use a file in every way in which the tool uses it."""
-    read = document.load(path)
-    for one in (report.table(read), report.buffers(read)):
+    read = document.load_result(path)
+    for one in (report.times_table(read), report.buffers(read)):
         assert all(isinstance(text, str) for row in one.rows for text in row)
     "\n".join([*report.notes(read), *(text for _, text in report.facts(read))]).encode()
     json.dumps(report.summary_document(read), allow_nan=False)
@@ -64,7 +72,7 @@ def use(path: Path) -> None:
     cover_letter.cover_letter([read, read], [comparison]).encode()
     dialects.iommupt(read, read, comparison).encode()
     dialects.vfio_tests(read, read, comparison).encode()
-    json.dumps(kcidb.report([read, read], [comparison]), allow_nan=False)
+    json.dumps(kcidb.bench_kcidb([read, read], [comparison]), allow_nan=False)
     json.dumps(comparison_document([comparison]), allow_nan=False)
 
 
@@ -113,7 +121,7 @@ def test_the_sentence(good: Any, tmp_path: Path, place: Place, value: Any, reaso
     file = tmp_path / "run.json"
     file.write_text(json.dumps(changed(good, place, value)))
     with pytest.raises(ToolError, match=reason):
-        document.load(file)
+        document.load_result(file)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +141,7 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes, reason: str) ->
     file = tmp_path / "run.json"
     file.write_bytes(content)
     with pytest.raises(ToolError, match=reason):
-        document.load(file)
+        document.load_result(file)
     with pytest.raises(ToolError):
         breakdown.load_breakdowns(file)
 
@@ -157,7 +165,7 @@ def test_a_file_of_an_older_version_is_read(good: Any, tmp_path: Path) -> None:
                 del one[key]
     file = tmp_path / "run.json"
     file.write_text(json.dumps(old))
-    read = document.load(file)
+    read = document.load_result(file)
     assert list(read.rows[0].user_flush_ns) == [400, 410]
     assert read.rows[0].runs[0].ioctl_ns is None
     use(file)

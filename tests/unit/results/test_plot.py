@@ -15,7 +15,7 @@ from iommufd_py.results import model, plot
 from iommufd_py.results.compare import compare
 from iommufd_py.results.html import page
 from tests.unit.bench.test_trace import MAP, of_all
-from tests.unit.results.bench_results import POINT, result, run
+from tests.unit.results.bench_results import POINT, process_run, result
 
 SIZES = (4096, 2 << 20, 256 << 20)
 
@@ -31,7 +31,7 @@ def measured(factor: float = 1.0, **environment: object) -> model.BenchResult:
             map_ns, unmap_ns = (
                 [round(median * part * source.lognormvariate(0, 0.1)) for _ in range(50)] for part in (1, 0.6)
             )
-            runs.append(run(map_ns, unmap_ns, pinned=size))
+            runs.append(process_run(map_ns, unmap_ns, pinned=size))
         rows.append(replace(one.rows[0], point=replace(POINT, size_bytes=size), runs=tuple(runs)))
     return replace(one, rows=tuple(rows))
 

@@ -19,7 +19,7 @@ from iommufd_py.bench.workloads import points
 from iommufd_py.results import document, model, report, validity
 from iommufd_py.results.pyperf import to_pyperf
 from iommufd_py.results.stats import quantile, settled, summarize
-from tests.unit.results.bench_results import POINT, result, run
+from tests.unit.results.bench_results import POINT, process_run, result
 
 HERE = Path(__file__).parent
 
@@ -61,20 +61,20 @@ def test_run_survives_its_file_and_its_file_is_as_described(
     tmp_path: Path, flushes: tuple[FlushCount | None, ...]
 ) -> None:
     noise = model.Noise(steal=None, switches=1.5, waiting=0.0, clock_jump=0.0, slowdown=1.1)
-    busy = run(noise=noise, discarded=("busy",), clock_ns=20.5, ioctl_ns=110.0)
+    busy = process_run(noise=noise, discarded=("busy",), clock_ns=20.5, ioctl_ns=110.0)
     file = tmp_path / "run.json"
-    kept = replace(model.merge([result(run(switched=(1,), flushes=flushes), busy)]), name="name")
+    kept = replace(model.merge([result(process_run(switched=(1,), flushes=flushes), busy)]), name="name")
     document.save(kept, file)
-    assert document.load(file) == kept
+    assert document.load_result(file) == kept
     written = json.loads(file.read_text())
-    jsonschema.Draft202012Validator(document.schema()).validate(written)
+    jsonschema.Draft202012Validator(document.bench_schema()).validate(written)
     assert written["schema"] == "iommufd-bench/1"
     assert written["target"]["coherency"] == "non-coherent"
     assert [one.name for one in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_the_schema_is_one_and_describes_nothing_that_is_not_there() -> None:
-    schema = document.schema()
+    schema = document.bench_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     written = json.loads(json.dumps(document.to_document(result())))
     for spoil in (
@@ -96,7 +96,7 @@ def test_every_code_that_can_be_given_is_in_the_schema() -> None:
     given_codes = set(re.findall(r'(?:Finding|about)\(\s*"([A-Z_]+)"', source)) | {
         c for c, _ in validity._COSTLY.values()
     }
-    assert set(document.schema()["properties"]["validity"]["items"]["properties"]["code"]["enum"]) == given_codes
+    assert set(document.bench_schema()["properties"]["validity"]["items"]["properties"]["code"]["enum"]) == given_codes
 
 
 def test_pyperf_reads_what_is_exported(tmp_path: Path) -> None:
@@ -110,15 +110,15 @@ def test_pyperf_reads_what_is_exported(tmp_path: Path) -> None:
 
 
 def test_runs_of_several_boots_become_one_result() -> None:
-    first, second = result(run(boot="a")), result(run(boot="b"), run(boot="b"))
+    first, second = result(process_run(boot="a")), result(process_run(boot="b"), process_run(boot="b"))
     other = replace(second, rows=(*second.rows, replace(second.rows[0], point=replace(POINT, backing="thp"))))
     merged = model.merge([first, other])
     assert [[one.boot_id for one in row.runs] for row in merged.rows] == [["a", "b", "b"], ["b", "b"]]
 
 
 def test_each_boot_keeps_its_environment_and_floors() -> None:
-    first = result(run(boot="a"), flush_ns=(400,))
-    second = result(run(boot="b"), flush_ns=(900,), governor="powersave")
+    first = result(process_run(boot="a"), flush_ns=(400,))
+    second = result(process_run(boot="b"), flush_ns=(900,), governor="powersave")
     merged = model.merge([model.merge([first]), second])
     assert [(one.boot_id, one.environment.governor) for one in merged.boots] == [
         ("a", "performance"),
@@ -134,7 +134,7 @@ def test_a_run_has_the_name_that_it_was_given() -> None:
 
 
 def test_table_shows_each_operation_per_page() -> None:
-    table = report.table(result())
+    table = report.times_table(result())
     shown = dict(zip(table.headings, table.rows[0], strict=True))
     assert shown["size"] == "8K"
     assert shown["n"] == "9"
@@ -151,15 +151,15 @@ def test_table_shows_each_operation_per_page() -> None:
 def test_table_of_buffers_shows_the_page_tables_of_all_processes(
     bytes_of_runs: tuple[int | None, ...], shown: str
 ) -> None:
-    table = report.buffers(result(*[run(page_table_bytes=one) for one in bytes_of_runs]))
+    table = report.buffers(result(*[process_run(page_table_bytes=one) for one in bytes_of_runs]))
     (texts,) = table.rows
     assert texts[table.headings.index("tables")] == shown
 
 
 def test_only_axes_that_say_something_have_a_column() -> None:
-    assert report.table(result()).headings[:3] == ("size", "backing", "operation")
+    assert report.times_table(result()).headings[:3] == ("size", "backing", "operation")
     special = replace(POINT, cache=model.CacheState.CLEAN, chunk_bytes=4096)
-    assert report.table(result(point=special)).headings[:5] == ("size", "backing", "chunk", "cache", "operation")
+    assert report.times_table(result(point=special)).headings[:5] == ("size", "backing", "chunk", "cache", "operation")
     assert report.row_name(special) == "8K, 4k, chunk 4K, cache clean"
 
 
@@ -174,22 +174,22 @@ def test_findings_name_what_spoils_the_figures() -> None:
     assert codes(config={"KASAN": "y"}) == ["KASAN"]
     assert codes(config=None) == ["NO_CONFIG"]
     assert codes(governor="powersave", turbo=True) == ["GOVERNOR", "TURBO"]
-    assert codes(run(), run()) == ["FEW_RUNS"]
-    assert codes(run(), run(), run(steady=False)) == ["NOT_STEADY"]
-    assert codes(run(), run(), run((9000, 9000, 9000))) == ["WIDE_INTERVAL"]
-    assert codes(run(), run(), run(switched=(2,))) == ["DISTURBED"]
-    assert codes(run(), run(), run(pinned=4096)) == ["NOTHING_PINNED"]
-    assert codes(run(), run(), run(physical_runs=1)) == ["UNEQUAL_RUNS"]
+    assert codes(process_run(), process_run()) == ["FEW_RUNS"]
+    assert codes(process_run(), process_run(), process_run(steady=False)) == ["NOT_STEADY"]
+    assert codes(process_run(), process_run(), process_run((9000, 9000, 9000))) == ["WIDE_INTERVAL"]
+    assert codes(process_run(), process_run(), process_run(switched=(2,))) == ["DISTURBED"]
+    assert codes(process_run(), process_run(), process_run(pinned=4096)) == ["NOTHING_PINNED"]
+    assert codes(process_run(), process_run(), process_run(physical_runs=1)) == ["UNEQUAL_RUNS"]
     loud = model.Noise(steal=0.0, switches=0.0, waiting=2.0, clock_jump=0.0, slowdown=1.0)
-    assert codes(run(), run(), run(noise=loud)) == ["NOISE"]
-    assert codes(run(), run(), run(noise=replace(loud, waiting=0.1), discarded=("busy",))) == []
+    assert codes(process_run(), process_run(), process_run(noise=loud)) == ["NOISE"]
+    assert codes(process_run(), process_run(), process_run(noise=replace(loud, waiting=0.1), discarded=("busy",))) == []
     two = [1000] * 30 + [2000] * 30
-    assert codes(*[run(two, [500] * 60)] * 3) == ["TWO_HUMPS"]
+    assert codes(*[process_run(two, [500] * 60)] * 3) == ["TWO_HUMPS"]
 
 
 def test_a_boot_that_differs_from_the_others_is_named() -> None:
     """On a machine with other users, a boot can take twice the time."""
-    boots = [result(run([ns] * 3, [ns] * 3, boot=str(ns))) for ns in (1000, 1010, 2000, 990)]
+    boots = [result(process_run([ns] * 3, [ns] * 3, boot=str(ns))) for ns in (1000, 1010, 2000, 990)]
     found = {one.code: one.text for one in validity.findings(model.merge(boots))}
     assert found["BOOT_DIFFERS"].startswith("the times of boot 3 are x1.99 ")
     merged = model.merge(boots)
@@ -200,7 +200,7 @@ def test_a_boot_that_differs_from_the_others_is_named() -> None:
 
 def test_a_note_names_its_rows_unless_it_is_about_all() -> None:
     good = result()
-    unsteady = replace(good.rows[0], point=replace(POINT, size_bytes=4096), runs=(run(steady=False),) * 3)
+    unsteady = replace(good.rows[0], point=replace(POINT, size_bytes=4096), runs=(process_run(steady=False),) * 3)
     both = replace(good, rows=(*good.rows, unsteady))
     assert [note.partition(":")[0] for note in report.notes(both)] == ["NOT_STEADY (4K, 4k)"]
 
@@ -208,7 +208,8 @@ def test_a_note_names_its_rows_unless_it_is_about_all() -> None:
 def test_many_rows_are_counted_instead_of_named() -> None:
     good = result()
     unsteady = [
-        replace(good.rows[0], point=replace(POINT, hwpts=number), runs=(run(steady=False),) * 3) for number in range(4)
+        replace(good.rows[0], point=replace(POINT, hwpts=number), runs=(process_run(steady=False),) * 3)
+        for number in range(4)
     ]
     notes = report.notes(replace(good, rows=(*good.rows, *unsteady)))
     assert notes[0].startswith("NOT_STEADY (4 of 5 rows): ")
@@ -222,7 +223,9 @@ def test_a_step_in_the_time_for_a_page_is_remarked_on() -> None:
         rows = []
         for size, page_ns in sizes_and_page_ns:
             ns = [size // 4096 * page_ns] * 3
-            rows.append(replace(first, point=replace(POINT, size_bytes=size), runs=(run(ns, ns, pinned=size),) * 3))
+            rows.append(
+                replace(first, point=replace(POINT, size_bytes=size), runs=(process_run(ns, ns, pinned=size),) * 3)
+            )
         found = validity.findings(replace(result(), rows=tuple(rows)))
         return [finding.rows for finding in found if finding.code == "STEP"]
 
@@ -295,6 +298,6 @@ def test_an_alignment_that_cannot_be_had_is_refused() -> None:
 
 def test_absent_and_unwritable_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="cannot be read"):
-        document.load(tmp_path / "absent.json")
+        document.load_result(tmp_path / "absent.json")
     with pytest.raises(ToolError, match="cannot be written"):
         document.save(result(), tmp_path / "no" / "such" / "run.json")

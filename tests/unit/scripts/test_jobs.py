@@ -54,19 +54,19 @@ def test_a_test_that_starts_the_command_depends_on_it_and_on_imports_inside_its_
 
 @pytest.mark.parametrize("changed", ["tests/mock/test_ioas.py", "iommufd_py/objects/ioas.py", "cffi_build/abi.h"])
 def test_a_change_of_an_input_changes_the_digest(checkout: Path, changed: str) -> None:
-    before = inputs.digest(checkout, ["tests/mock/test_ioas.py"])
+    before = inputs.digest_inputs(checkout, ["tests/mock/test_ioas.py"])
     (checkout / changed).write_text("# changed")
-    assert inputs.digest(checkout, ["tests/mock/test_ioas.py"]) != before
+    assert inputs.digest_inputs(checkout, ["tests/mock/test_ioas.py"]) != before
 
 
 def test_a_change_elsewhere_and_another_folder_keep_the_digest(
     checkout: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    before = inputs.digest(checkout, ["tests/mock/test_ioas.py"])
+    before = inputs.digest_inputs(checkout, ["tests/mock/test_ioas.py"])
     (checkout / "cli/bench.py").write_text("")
-    assert inputs.digest(checkout, ["tests/mock/test_ioas.py"]) == before
+    assert inputs.digest_inputs(checkout, ["tests/mock/test_ioas.py"]) == before
     moved = checkout.rename(tmp_path_factory.mktemp("moved") / "checkout")
-    assert inputs.digest(moved, ["tests/mock/test_ioas.py"]) == before
+    assert inputs.digest_inputs(moved, ["tests/mock/test_ioas.py"]) == before
 
 
 def test_the_kernel_is_part_of_the_key() -> None:
@@ -109,7 +109,7 @@ def test_a_job_that_passed_is_skipped_until_it_passes_with_other_inputs(tmp_path
 
 
 def run(tmp_path: Path, *jobs: Job) -> dict[str, str]:
-    runner = run_jobs.Runner(run_jobs.Passed(tmp_path / "passed"), tmp_path)
+    runner = run_jobs.JobRunner(run_jobs.Passed(tmp_path / "passed"), tmp_path)
     with runner.working(2):
         runner.add([(job, "") for job in jobs])
     return {done.job.name: done.word for done in runner.done}

@@ -35,7 +35,7 @@ def size(kind: str) -> int:
 
 
 def test_file_is_fresh() -> None:
-    assert syzlang.document(syzlang.HEADER.read_text(), syzlang.TEST_HEADER.read_text()) == TEXT
+    assert syzlang.syzlang_document(syzlang.HEADER.read_text(), syzlang.TEST_HEADER.read_text()) == TEXT
 
 
 def test_every_line_is_in_the_grammar() -> None:

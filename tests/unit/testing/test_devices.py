@@ -9,7 +9,7 @@ import pytest
 from iommufd_py import DeviceError, SkipError
 from iommufd_py.pci.lending import DeviceTakenError
 from iommufd_py.testing import devices
-from iommufd_py.testing.devices import Candidate, DevicePool, Wanted, pool_addresses
+from iommufd_py.testing.devices import Candidate, DevicePool, DeviceRequirements, pool_addresses
 
 COHERENT = Candidate("0000:01:00.0", "1234:11e8", 0xF00FCA, ("0000:01:00.0",))
 NON_COHERENT = Candidate("0000:02:00.0", "1234:11e8", 0xF00F4A, ("0000:02:00.0", "0000:02:00.1"))
@@ -37,16 +37,20 @@ def test_pool_of_nonsense() -> None:
 @pytest.mark.parametrize(
     ("wanted", "device", "misfits"),
     [
-        (Wanted(), ELSEWHERE, []),
-        (Wanted(vtd=True), ELSEWHERE, ["vtd is False"]),
-        (Wanted(vtd=True, snoop_control=True, own_group=True), COHERENT, []),
-        (Wanted(snoop_control=False), NON_COHERENT, []),
-        (Wanted(snoop_control=True, own_group=True), NON_COHERENT, ["snoop_control is False", "own_group is False"]),
-        (Wanted(snoop_control=False), ELSEWHERE, ["snoop_control is None"]),
-        (Wanted(ids="8086:15b7"), COHERENT, ["ids is 1234:11e8"]),
+        (DeviceRequirements(), ELSEWHERE, []),
+        (DeviceRequirements(vtd=True), ELSEWHERE, ["vtd is False"]),
+        (DeviceRequirements(vtd=True, snoop_control=True, own_group=True), COHERENT, []),
+        (DeviceRequirements(snoop_control=False), NON_COHERENT, []),
+        (
+            DeviceRequirements(snoop_control=True, own_group=True),
+            NON_COHERENT,
+            ["snoop_control is False", "own_group is False"],
+        ),
+        (DeviceRequirements(snoop_control=False), ELSEWHERE, ["snoop_control is None"]),
+        (DeviceRequirements(ids="8086:15b7"), COHERENT, ["ids is 1234:11e8"]),
     ],
 )
-def test_fit(wanted: Wanted, device: Candidate, misfits: list[str]) -> None:
+def test_fit(wanted: DeviceRequirements, device: Candidate, misfits: list[str]) -> None:
     assert wanted.misfits(device) == misfits
 
 
@@ -67,11 +71,11 @@ def test_the_first_that_fits_is_taken_and_given_back_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(devices, "candidate", known.__getitem__)
     monkeypatch.setattr(devices.pci, "vfio_bound", Bound)
     pool = DevicePool(known)
-    assert pool.take(Wanted(snoop_control=False)) == NON_COHERENT.bdf
-    assert pool.take(Wanted()) == COHERENT.bdf
-    assert pool.take(Wanted(own_group=False)) == NON_COHERENT.bdf
+    assert pool.take(DeviceRequirements(snoop_control=False)) == NON_COHERENT.bdf
+    assert pool.take(DeviceRequirements()) == COHERENT.bdf
+    assert pool.take(DeviceRequirements(own_group=False)) == NON_COHERENT.bdf
     with pytest.raises(SkipError) as caught:
-        pool.take(Wanted(ids="8086:0000"))
+        pool.take(DeviceRequirements(ids="8086:0000"))
     for device in known.values():
         assert f"{device.bdf}: ids is {device.ids}" in str(caught.value)
     pool.close()
@@ -95,7 +99,7 @@ def test_device_that_another_process_has_is_passed_over(monkeypatch: pytest.Monk
     monkeypatch.setattr(devices, "candidate", {one.bdf: one for one in (COHERENT, NON_COHERENT)}.__getitem__)
     monkeypatch.setattr(devices.pci, "vfio_bound", bound)
     pool = DevicePool([COHERENT.bdf, NON_COHERENT.bdf])
-    assert pool.take(Wanted()) == NON_COHERENT.bdf
+    assert pool.take(DeviceRequirements()) == NON_COHERENT.bdf
     with pytest.raises(DeviceTakenError, match="process 5"):
-        pool.take(Wanted(own_group=True))
+        pool.take(DeviceRequirements(own_group=True))
     pool.close()

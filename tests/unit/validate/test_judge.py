@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from iommufd_py import Coherency, ToolError
 from iommufd_py.validate.events import Event, Flush, Map, MapFailed, NewDomain, StepBegin, StepEnd, Unmap, Unpin
-from iommufd_py.validate.judge import Page, ScenarioStep, judge, judge_counts
+from iommufd_py.validate.judge import Page, ScenarioStep, judge_counts, judge_scenario
 
 PAGE = 4096
 FRAME, IOVA = 0x100, 0x2000_0000
@@ -46,7 +46,7 @@ def verdicts(*played: tuple[ScenarioStep, list[Event]]) -> list[tuple[int, str, 
     events: list[Event] = []
     for index, (_, happened) in enumerate(played):
         events += [StepBegin(index), *happened, StepEnd(index)]
-    return [(one.rule, one.step, one.what) for one in judge([step for step, _ in played], events)]
+    return [(one.rule, one.step, one.what) for one in judge_scenario([step for step, _ in played], events)]
 
 
 def map_unmap(mapped: list[Event], unmapped: list[Event]) -> list[tuple[int, str, str]]:
@@ -211,7 +211,7 @@ def test_a_step_without_its_intended_effect(happened: list[Event]) -> None:
 def test_a_violation_says_where() -> None:
     steps = [MAKE_NON_COHERENT, MAP]
     events = [StepBegin(0), NewDomain(NON_COHERENT), StepEnd(0), StepBegin(1), flush(0, 2), map_(), StepEnd(1)]
-    (violation,) = judge(steps, events)
+    (violation,) = judge_scenario(steps, events)
     assert (violation.page, violation.frame, violation.others) == (PAGES[2], FRAME + 2, 1)
     assert violation.history == ("map: mapped into non-coherent domain 1",)
     assert str(violation) == f"rule 1, map: page 2 of buffer (pfn 0x102) and 1 more {IN}"
@@ -272,5 +272,5 @@ def test_counts_alone(counts: list[int], rules: list[int]) -> None:
 def test_arguments_that_are_no_range_are_no_flush() -> None:
     """A wrong --flush-symbol records two arbitrary registers. The judge must refuse them quickly."""
     flushed = Flush(0xFFFF_8880_0000_1000, (1 << 64) - 1)
-    (violation,) = judge([replace(UNMAP, leave=())], [StepBegin(0), flushed, StepEnd(0)])
+    (violation,) = judge_scenario([replace(UNMAP, leave=())], [StepBegin(0), flushed, StepEnd(0)])
     assert "no page of the scenario" in str(violation.what)

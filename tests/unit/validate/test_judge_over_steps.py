@@ -8,7 +8,7 @@ import pytest
 from iommufd_py import Coherency
 from iommufd_py.base.errors import ToolError
 from iommufd_py.validate.events import Event, Flush, Map, NewDomain, StepBegin, StepEnd, Synced, Unmap, Unpin
-from iommufd_py.validate.judge import Page, ScenarioStep, judge, judge_counts
+from iommufd_py.validate.judge import Page, ScenarioStep, judge_counts, judge_scenario
 
 PAGE = 4096
 FRAME, IOVA = 0x100, 0x2000_0000
@@ -44,7 +44,7 @@ def verdicts(*played: Played, refined: bool = False) -> list[tuple[int, str, str
     events: list[Event] = []
     for index, (_, happened) in enumerate(played):
         events += [StepBegin(index), *happened, StepEnd(index)]
-    found = judge([step for step, _ in played], events, refined=refined)
+    found = judge_scenario([step for step, _ in played], events, refined=refined)
     return [(one.rule, one.step, one.what) for one in found]
 
 

@@ -19,7 +19,7 @@ from iommufd_py.validate.events import (
     begin_mark,
     end_mark,
 )
-from iommufd_py.validate.records import Layout, Observed, observe, parse_events
+from iommufd_py.validate.records import Layout, Observed, parse_events, read_records
 
 STRUCTS = PageStructs(base=0xFFD4000000000000, size=64)
 DIRECT = 0xFF11000000000000
@@ -61,7 +61,7 @@ def read(*lines: str, layout: Layout = LAYOUT, frames: frozenset[int] = frozense
     for number, line in enumerate(lines):
         tid, name, fields = line.split(" ", 2)
         text.append(f"  task-{tid}  [000] .....  {number}: {name}: (f+0x0) {fields}")
-    return observe(parse_trace(text), layout, {81}, frames)
+    return read_records(parse_trace(text), layout, {81}, frames)
 
 
 def events(*lines: str, layout: Layout = LAYOUT) -> list[Event]:

@@ -11,7 +11,14 @@ import pytest
 from iommufd_py.host.kernel_log import Splat
 from iommufd_py.lab.tap import parse_tap
 from iommufd_py.validate.judge import Page, Violation
-from iommufd_py.validate.report import details, headline, junit, ktap, list_document, validation_document
+from iommufd_py.validate.report import (
+    details,
+    headline,
+    list_document,
+    validation_document,
+    validation_junit,
+    validation_ktap,
+)
 from iommufd_py.validate.runner import RuleOutcome, ScenarioResult, Validation
 from iommufd_py.validate.scenario import Scenario
 from iommufd_py.validate.scenarios import SCENARIOS
@@ -84,7 +91,7 @@ def test_document_names_the_page() -> None:
 
 
 def test_ktap() -> None:
-    text = ktap(result(KEPT, VIOLATED, ERROR, UNSEEN))
+    text = validation_ktap(result(KEPT, VIOLATED, ERROR, UNSEEN))
     assert text.startswith(
         "KTAP version 1\n1..4\nok 1 good\n# rule 2, joins: page 3 of buffer 1 (pfn 0x1d8) and 2 more"
     )
@@ -94,7 +101,7 @@ def test_ktap() -> None:
 
 
 def test_junit() -> None:
-    suite = ElementTree.fromstring(junit(result(KEPT, VIOLATED, ERROR, UNSEEN)).encode())
+    suite = ElementTree.fromstring(validation_junit(result(KEPT, VIOLATED, ERROR, UNSEEN)).encode())
     assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["4", "1", "1", "1"]
     assert suite.find("testcase[@name='bad']/failure") is not None
     assert suite.find("testcase[@name='broken']/error").get("message") == "it <failed>"  # type: ignore[union-attr]
@@ -109,16 +116,16 @@ def test_every_scenario_explains_itself() -> None:
 def test_counts_are_good_only_where_they_suffice() -> None:
     run = result(COUNTED)
     assert not run.is_good and replace(run, counts_suffice=True).is_good and result(KEPT).is_good
-    assert "ok 1 counted # SKIP only the counts agree" in ktap(run)
-    assert ktap(replace(run, counts_suffice=True)).endswith("ok 1 counted")
-    assert ElementTree.fromstring(junit(run).encode()).get("skipped") == "1"
-    assert ElementTree.fromstring(junit(replace(run, counts_suffice=True)).encode()).get("skipped") == "0"
+    assert "ok 1 counted # SKIP only the counts agree" in validation_ktap(run)
+    assert validation_ktap(replace(run, counts_suffice=True)).endswith("ok 1 counted")
+    assert ElementTree.fromstring(validation_junit(run).encode()).get("skipped") == "1"
+    assert ElementTree.fromstring(validation_junit(replace(run, counts_suffice=True)).encode()).get("skipped") == "0"
 
 
 def test_failures_of_every_kind_fail() -> None:
     run = result(KEPT, VIOLATED, ERROR, REPORTED, DISAGREES, UNSEEN)
-    assert len(parse_tap(ktap(run).splitlines()).failed) == 4
-    suite = ElementTree.fromstring(junit(run).encode())
+    assert len(parse_tap(validation_ktap(run).splitlines()).failed) == 4
+    suite = ElementTree.fromstring(validation_junit(run).encode())
     assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["6", "3", "1", "1"]
 
 

@@ -14,7 +14,7 @@ from iommufd_py import Coherency
 from iommufd_py.validate.space import model
 from iommufd_py.validate.space.combinations import AXES, FORBIDDEN, combination_scenarios, combinations_of
 from iommufd_py.validate.space.covering import Forbidden, Row, complete, covering_array, is_possible
-from iommufd_py.validate.space.model import Area, Flushes, PageSet, Pin, Space
+from iommufd_py.validate.space.model import Area, FlushedPages, IoasModel, PageSet, Pin
 from iommufd_py.validate.space.walk import WalkStep, draw, shorten
 
 N, C = Coherency.NON_COHERENT, Coherency.COHERENT
@@ -87,7 +87,7 @@ def test_names_are_unique_and_say_what() -> None:
     assert all(f"memory {row['memory']}" in one.what for one, row in zip(scenarios, combinations_of(2), strict=True))
 
 
-def told(flushes: Flushes) -> dict[str, list[int]]:
+def told(flushes: FlushedPages) -> dict[str, list[int]]:
     return {
         kind: sorted(index for _, index in getattr(flushes, kind))
         for kind in ("enter", "leave", "may")
@@ -95,26 +95,26 @@ def told(flushes: Flushes) -> dict[str, list[int]]:
     }
 
 
-def area(space: Space, pages: PageSet | None = None, first: int = 0, count: int = 2) -> Area:
+def area(space: IoasModel, pages: PageSet | None = None, first: int = 0, count: int = 2) -> Area:
     return Area(space, pages or PageSet(0), first, count)
 
 
 class TestModel:
     def test_map_and_unmap(self) -> None:
-        space = Space()
+        space = IoasModel()
         assert told(model.add_domain(space, N)) == {}
         one = area(space)
         assert told(model.add_area(one)) == {"enter": [0, 1]}
         assert told(model.remove_areas([one])) == {"leave": [0, 1]}
 
     def test_coherent(self) -> None:
-        space = Space()
+        space = IoasModel()
         model.add_domain(space, C)
         one = area(space)
         assert told(model.add_area(one)) == told(model.remove_areas([one])) == {}
 
     def test_each_non_coherent_domain_that_joins_flushes(self) -> None:
-        space = Space()
+        space = IoasModel()
         one = area(space)
         model.add_area(one)
         assert told(model.add_domain(space, C)) == {}
@@ -123,7 +123,7 @@ class TestModel:
         assert told(model.remove_domain(space, C)) == {"leave": [0, 1]}
 
     def test_the_mark_stays_and_exposure_ends(self) -> None:
-        space = Space()
+        space = IoasModel()
         one = area(space)
         model.add_area(one)
         model.add_domain(space, N)
@@ -132,7 +132,7 @@ class TestModel:
         assert told(model.remove_domain(space, C)) == {"may": [0, 1]}
 
     def test_an_access_keeps_pages(self) -> None:
-        space = Space()
+        space = IoasModel()
         model.add_domain(space, N)
         one = area(space)
         model.add_area(one)
@@ -142,7 +142,7 @@ class TestModel:
         assert told(model.remove_pin(pin)) == {"leave": [1]}
 
     def test_an_unmap_makes_accesses_unpin(self) -> None:
-        space = Space()
+        space = IoasModel()
         model.add_domain(space, N)
         one = area(space)
         model.add_area(one)
@@ -151,7 +151,7 @@ class TestModel:
         assert not one.pins
 
     def test_a_copy_shares_the_pages(self) -> None:
-        first, second = Space(), Space()
+        first, second = IoasModel(), IoasModel()
         model.add_domain(first, C)
         model.add_domain(second, N)
         source = area(first, count=4)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""One name stands for one thing: the rule of docs/architecture.md, "Names"."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("iommufd_py", "cli", "scripts", "tests", "docs")
+
+# Each name that may stand in several modules, with the reason.
+EXCEPTIONS = {
+    "main": "Python's word for the entry of a program",
+    "setup": "Sphinx calls the function of this name of each extension",
+    "after_unmap": "the output of `iommufd dma check` shows it",
+    "ioas_copy": "the output of `iommufd dma check` shows it, and uapi names its functions after the ioctls",
+}
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A class or function of a module."""
+
+    module: str
+    name: str
+    is_command: bool
+
+
+def python_files() -> Iterator[Path]:
+    """Yield the modules and the Python scripts of the tree."""
+    for folder in FOLDERS:
+        yield from (ROOT / folder).rglob("*.py")
+    for script in (ROOT / "scripts").iterdir():
+        if script.is_file() and script.read_bytes().partition(b"\n")[0].endswith(b"python3"):
+            yield script
+
+
+def definitions(path: Path) -> Iterator[Definition]:
+    """Yield what other modules may import from *path*. Of a module of tests only the classes count."""
+    is_test = path.name == "conftest.py" or path.name.startswith("test_")
+    for node in ast.parse(path.read_bytes()).body:
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef) or node.name.startswith("_"):
+            continue
+        if isinstance(node, ast.ClassDef) or not is_test:
+            calls = {ast.unparse(decorator).partition("(")[0] for decorator in node.decorator_list}
+            if "pytest.fixture" in calls:  # pytest finds fixtures by name, and one may replace another
+                continue
+            is_command = any(call.rpartition(".")[2] in ("command", "group") for call in calls)
+            yield Definition(str(path.relative_to(ROOT)), node.name, is_command)
+
+
+def test_each_name_stands_for_one_thing() -> None:
+    modules = defaultdict(set)
+    for path in python_files():
+        for one in definitions(path):
+            if not one.is_command:
+                modules[one.name].add(one.module)
+    assert len(modules) > 1000, "the search misses most of the tree"
+    shared = {name: sorted(where) for name, where in modules.items() if len(where) > 1}
+    assert {name: where for name, where in shared.items() if name not in EXCEPTIONS} == {}
+    assert EXCEPTIONS.keys() <= shared.keys(), "remove the exceptions that no longer occur"
+
+
+def test_a_command_shares_its_name_only_with_the_function_that_it_calls() -> None:
+    found = [one for path in python_files() for one in definitions(path)]
+    functions = {one.name: one.module for one in found if not one.is_command}
+    for command in found:
+        if command.is_command and command.name in functions:
+            module = functions[command.name].removesuffix(".py").replace("/", ".")
+            imported = {
+                f"{node.module}.{alias.name}"
+                for node in ast.walk(ast.parse((ROOT / command.module).read_bytes()))
+                if isinstance(node, ast.ImportFrom)
+                for alias in node.names
+            }
+            package = module.rpartition(".")[0]
+            assert {package, module, f"{module}.{command.name}"} & imported, f"{command.name}: {module} has it, too"
