@@ -76,7 +76,7 @@ def compile_changed(
     Raises:
         LabError: the change does not apply, or does not build.
     """
-    recipe = replace(base, patches=cache.digest(*(patch.read_bytes() for patch in (*patches, change))))
+    recipe = replace(base, patches=cache.patches_digest(*(patch.read_bytes() for patch in (*patches, change))))
     with (
         _locked(tree, progress),
         _build_directory(base, tree, patches, progress, changed=True) as place,

@@ -34,6 +34,22 @@ def config_digest(configuration: Configuration) -> str:
     return "-".join((*configuration.additions, digest(symbols.encode())))
 
 
+def patches_digest(*patches: bytes) -> str:
+    """Return the name of *patches* in a recipe, empty without any.
+
+    It covers the changes of files only, so a changed message rebuilds nothing. A changed comment in a file does.
+    """
+    return digest(*(_changes(patch) for patch in patches)) if patches else ""
+
+
+def _changes(patch: bytes) -> bytes:
+    # The message and the diffstat come before the first file. In a hunk no line begins with "index", as each line
+    # there begins with a blank, + or -.
+    lines = patch.splitlines(keepends=True)
+    first = next((number for number, line in enumerate(lines) if line.startswith((b"diff ", b"--- "))), len(lines))
+    return b"".join(line for line in lines[first:] if not line.startswith(b"index "))
+
+
 def digest(*contents: bytes) -> str:
     """Return a short name for *contents*."""
     together = hashlib.sha256()
@@ -51,7 +67,7 @@ class Recipe:
         series: kernel series, e.g. ``7.3``.
         source: identity of the source tree.
         config: digest of the configuration's symbols, after the name of each addition, as in ``debug-``.
-        patches: digest of the patches, empty without any.
+        patches: digest of the changes that the patches make to files, empty without patches.
         compiler: first line of the compiler's version.
         arch: machine of the kernel.
     """

@@ -63,7 +63,7 @@ def _patches_in(directories: Sequence[Path], series: str, arch: Arch) -> list[Pa
 
 
 def _digest(patches: Sequence[Path]) -> str:
-    return cache.digest(*(patch.read_bytes() for patch in patches)) if patches else ""
+    return cache.patches_digest(*(patch.read_bytes() for patch in patches))
 
 
 def _fits(kernel: Kernel, variant: Variant, series: str | None, configuration: Configuration) -> bool:

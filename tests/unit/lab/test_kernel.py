@@ -66,6 +66,58 @@ def publish(tmp_path: Path, recipe: Recipe) -> cache.Kernel:
     return cache.publish(recipe, {"bzImage": image}, release="7.3.4", built_at=recipe.source)
 
 
+PATCH = b"""From 0123 Mon Sep 17 00:00:00 2001
+Subject: [PATCH] Say two
+
+Two is more than one.
+---
+ a.c | 2 +-
+ 1 file changed, 1 insertion(+), 1 deletion(-)
+
+diff --git a/a.c b/a.c
+index 283ab37..96cf9af 100644
+--- a/a.c
++++ b/a.c
+@@ -1 +1 @@
+-one
++two
+"""
+BARE = b"A mistake.\n\n" + PATCH[PATCH.index(b"--- a/a.c") :]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"From 0123", b"From 4567"),
+        (b"Say two", b"Say two, not one"),
+        (b"more than one", b"more\nthan one"),
+        (b"2 +-", b"12 ++++--"),
+        (b"96cf9af", b"3a0e00b"),
+    ],
+)
+def test_a_change_of_a_message_does_not_change_the_digest_of_patches(old: bytes, new: bytes) -> None:
+    assert old in PATCH
+    assert cache.patches_digest(PATCH.replace(old, new)) == cache.patches_digest(PATCH)
+    assert cache.patches_digest(BARE.replace(b"A mistake", b"An error")) == cache.patches_digest(BARE)
+
+
+@pytest.mark.parametrize("patch", [PATCH, BARE])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"+two\n", b"+two\n+three\n"), (b"+two", b"+index 2"), (b"-one", b"-One"), (b"+++ b/a.c", b"+++ b/b.c")],
+)
+def test_a_change_of_a_file_changes_the_digest_of_patches(patch: bytes, old: bytes, new: bytes) -> None:
+    assert old in patch
+    assert cache.patches_digest(patch.replace(old, new)) != cache.patches_digest(patch)
+
+
+def test_the_order_of_patches_and_their_absence_are_in_the_digest() -> None:
+    assert cache.patches_digest(PATCH, BARE.replace(b"two", b"six")) != cache.patches_digest(
+        BARE.replace(b"two", b"six"), PATCH
+    )
+    assert cache.patches_digest() == ""
+
+
 @given(st.data())
 def test_a_change_of_any_ingredient_changes_the_key(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(["series", "source", "config", "patches", "compiler", "arch"]))
