@@ -22,7 +22,7 @@ import iommufd_py.results as room
 for module in pkgutil.iter_modules(room.__path__):
     importlib.import_module(f"iommufd_py.results.{module.name}")
 from iommufd_py.results import compare, cover_letter, document, html, report
-read = document.load(Path(sys.argv[1]))
+read = document.load_result(Path(sys.argv[1]))
 comparison = compare.compare(read, read)
 assert report.table(read).rows
 assert cover_letter.cover_letter([read, read], [comparison])
