@@ -58,6 +58,29 @@ def _incoherent(name: str, kernel: str, minutes: float, machine: str = "") -> Jo
     return _vm(name, kernel, _ON_INCOHERENT, inputs, minutes, f"--incoherent {machine}")
 
 
+def _machine(name: str, test: str, options: str) -> Job:
+    """Return the job for another machine of the lab and its file in tests/machines."""
+    file = f"tests/machines/test_{test}.py"
+    inputs = f"{file} tests/machines/conftest.py iommufd_py/lab"
+    return _vm(f"machine-{name}", "stock", f"env IOMMUFD_TEST_MACHINE={test} pytest -q {file}", inputs, 2, options)
+
+
+# QEMU's AMD and virtio IOMMUs do not remap interrupts. iommufd refuses that unless a parameter of the lab allows it.
+_SAFE_ONLY = "--append iommufd.allow_unsafe_interrupts=0"
+_SRIOV = (
+    "--device nvme-subsys,id=functions --device nvme,addr=0x17.0,serial=functions,subsys=functions,"
+    "sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2"
+)
+_NOIOMMU = (
+    "--iommu none --append vfio.enable_unsafe_noiommu_mode=1 --device edu,addr=0x1b.0,dma_mask=0xffffffffffffffff"
+)
+# One device alone on its bus, and two devices that share one.
+_BRIDGES = (
+    "--device pcie-pci-bridge,id=alone,addr=0x1c --device e1000,bus=alone,addr=0x1 "
+    "--device pcie-pci-bridge,id=together,addr=0x1d --device edu,bus=together,addr=0x1 "
+    "--device edu,bus=together,addr=0x2"
+)
+
 # The code of `iommufd validate` and its scenarios.
 _VALIDATE = "cli/main.py cli/validate.py iommufd_py/validate"
 _PATCHES = "iommufd_py/lab/patches iommufd_py/lab"
@@ -97,7 +120,7 @@ _ALL = (
     Job("cli", _words("pytest -q tests/cli"), inputs=_words("tests/cli cli iommufd_py scripts"), minutes=2, early=True),
     Job(
         "lab",
-        _words("pytest -q tests/lab --ignore=tests/lab/test_bisect.py"),
+        _words("pytest -q tests/lab --ignore=tests/lab/test_bisect.py --ignore=tests/lab/test_lab_machines.py"),
         inputs=_words("tests/lab iommufd_py/lab cli"),
         minutes=6,
     ),
@@ -154,6 +177,13 @@ _ALL = (
     _incoherent("incoherent-patched", "patched", 4),
     _incoherent("incoherent-scalable", "patched", 4, "--scalable"),
     _incoherent("incoherent-evicting", "patched", 2, "--evict 7 --evict-seed 1"),
+    # Other machines: another IOMMU or none, virtual functions, buses that reset as a whole.
+    _machine("none", "other_iommu", "--iommu none"),
+    _machine("amd", "other_iommu", "--iommu amd"),
+    _machine("virtio", "other_iommu", f"--iommu virtio {_SAFE_ONLY}"),
+    _machine("sriov", "sriov", _SRIOV),
+    _machine("noiommu", "noiommu", _NOIOMMU),
+    _machine("hot-reset", "hot_reset", _BRIDGES),
     # Check that validate finds wrong kernels, and that it accepts kernels that are right in another way.
     Job(
         "mutants",
@@ -183,6 +213,8 @@ _ALL = (
         minutes=8,
         may_be_impossible=True,
     ),
+    # Machines for which `lab run` has no options: devices of all kinds in use, and 6 GiB of memory that is not snooped.
+    Job("lab-machines", _words("pytest -q tests/lab/test_lab_machines.py"), minutes=15, nightly=True),
     # Nightly jobs. The release runs without the tag and without the packages that need root.
     Job("release", _words("scripts/release --dry-run --only sdist,wheel 999.0.0"), minutes=3, nightly=True),
     Job(
@@ -225,8 +257,9 @@ _UNPROVEN = frozenset(
         "fleet",
         "lab",
         "native-debug",
-        "vtd-devices",
-        "vtd-interrupt",
+        "machine-virtio",
+        "machine-sriov",
+        "machine-noiommu",
         "vtd-programs",
         "vtd-patched",
         "selftest-7.2",

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Boot the machines of tests/machines, and run the tests of each machine there."""
+"""Boot the machines of tests/machines for which `iommufd lab run` has no options, and run their tests there.
+
+The other machines are jobs of scripts/jobs.py.
+"""
 
 import sys
 from io import BytesIO
@@ -27,49 +30,14 @@ IN_USE = Machine(
         "nvme,addr=0x17.0,serial=functions,subsys=functions,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2",
     ),
 )
-SRIOV = Machine(
-    devices=(
-        "nvme-subsys,id=functions",
-        "nvme,addr=0x17.0,serial=functions,subsys=functions,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2",
-    )
-)
-NOIOMMU = Machine(
-    iommu="none",
-    devices=("edu,addr=0x1b.0,dma_mask=0xffffffffffffffff",),
-    options=("vfio.enable_unsafe_noiommu_mode=1",),
-)
-HOT_RESET = Machine(
-    devices=(
-        "pcie-pci-bridge,id=alone,addr=0x1c",
-        "e1000,bus=alone,addr=0x1",
-        "pcie-pci-bridge,id=together,addr=0x1d",
-        "edu,bus=together,addr=0x1",
-        "edu,bus=together,addr=0x2",
-    )
-)
-# The AMD and virtio IOMMUs of QEMU do not remap interrupts. iommufd refuses that unless a parameter allows it.
-SAFE_ONLY = ("iommufd.allow_unsafe_interrupts=0",)
 
 
-@pytest.mark.parametrize(
-    ("name", "machine"),
-    [
-        ("other_iommu", Machine(iommu="none")),
-        ("other_iommu", Machine(iommu="amd")),
-        ("other_iommu", Machine(iommu="virtio", options=SAFE_ONLY)),
-        ("devices_in_use", IN_USE),
-        ("sriov", SRIOV),
-        ("noiommu", NOIOMMU),
-        ("hot_reset", HOT_RESET),
-    ],
-    ids=["none", "amd", "virtio", "in-use", "sriov", "noiommu", "hot-reset"],
-)
-def test_machine(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_there(name, machine, monkeypatch)
+def test_devices_of_all_kinds_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel has drivers and file systems that no other test needs."""
+    run_there("devices_in_use", IN_USE, monkeypatch)
 
 
 def test_incoherent_machine_with_memory_above_4_gib_and_wbinvd(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`iommufd lab run` has no options for this machine. The other machines are jobs of ./scripts/test."""
     build_emulator(Silent())
     machine = Machine(incoherent=True, memory_bytes=6 << 30, options=("clearcpuid=ss",))
     run_there("incoherent", machine, monkeypatch, "patched")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Each file here tests one machine of the lab. tests/lab/test_lab_machines.py boots it and runs the file."""
+"""Each file here tests one machine of the lab. scripts/jobs.py or tests/lab/test_lab_machines.py boots it."""
 
 import os
 import subprocess
@@ -16,9 +16,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = os.environ.get("IOMMUFD_TEST_MACHINE", "")
     for item in items:
         if item.path.parent.name == "machines" and not (here and item.path.stem.startswith(f"test_{here}")):
-            item.add_marker(
-                pytest.mark.skip(reason="for one machine of the lab: pytest tests/lab/test_lab_machines.py")
-            )
+            item.add_marker(pytest.mark.skip(reason="for one machine of the lab: see scripts/jobs.py"))
 
 
 def shell(command: str) -> str:
