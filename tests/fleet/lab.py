@@ -120,6 +120,10 @@ class Lab:
             ),
             name="exporter",
         )
+        self.await_exporter()
+
+    def await_exporter(self) -> None:
+        """Wait until the coordinator knows all hosts."""
         with self.lender() as lender:
             wait_until(lambda: {group for _, group, _, _ in lender.resources()} == set(self.hosts))
 

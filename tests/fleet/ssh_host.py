@@ -142,7 +142,7 @@ async def _serve(directory: Path, port: int, guest: WarmGuest | None, console: i
 
 def main() -> None:
     """Serve until this process is ended."""
-    directory, port = Path(sys.argv[1]), int(sys.argv[2])
+    directory, port = Path(sys.argv[1]).resolve(), int(sys.argv[2])
     guest, console = None, 0
     if len(sys.argv) > 3:
         image = kernel.image(sys.argv[3], Silent(), Configuration("um"))

@@ -76,17 +76,27 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
         found.start_exporter()
         yield found
     finally:
-        for host in found.hosts.values():
-            end_guest(host)
-        found.stop()
+        try:
+            for host in found.hosts.values():
+                end_guest(host)
+        finally:
+            found.stop()
 
 
 def end_guest(host: Host) -> None:
     """End a guest, even if it is stopped."""
-    if psutil.pid_exists(host.keeper):
+    if runs(host.keeper):
         freeze(host, signal.SIGCONT)
         os.kill(host.keeper, signal.SIGTERM)
-        wait_until(lambda: not psutil.pid_exists(host.keeper))
+        wait_until(lambda: not runs(host.keeper))
+
+
+def runs(pid: int) -> bool:
+    """Return whether a process runs. One that has ended but whose parent has not asked for its status does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def freeze(host: Host, number: signal.Signals = signal.SIGSTOP) -> None:

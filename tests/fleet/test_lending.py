@@ -174,6 +174,8 @@ def test_a_coordinator_that_restarts_does_not_lend_a_machine_twice(plain: Lab, t
     told = end(process)
     assert process.returncode == 0, told
     assert plain.holders() == {}
+    # The exporter connects again after a while. The next test needs it.
+    plain.await_exporter()
 
 
 def test_a_step_that_takes_too_long_is_ended(plain: Lab, tmp_path: Path) -> None:
