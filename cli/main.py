@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from iommufd_py.base.errors import IommufdError, SkipError, ToolError
+from iommufd_py.base.shown import printable
 
-from .output import note, printable
+from .output import note
 
 if TYPE_CHECKING:
     from io import TextIOWrapper

@@ -30,6 +30,7 @@ _LINE_EVERY = 10
 _SAVE_PAUSE = 10
 _DEFAULT_SECONDS = 0.25
 _MOST_SECONDS, _MOST_PROCESSES, _MOST_VALUES = 3600, 10_000, 1_000_000
+_MOST_LABEL_CHARACTERS = 1000
 
 
 @command()
@@ -86,6 +87,8 @@ def run(
     label = options["label"]
     if not label.isprintable():
         raise click.UsageError("--label contains a control character")
+    if len(label) > _MOST_LABEL_CHARACTERS:
+        raise click.UsageError(f"--label has {len(label)} characters: use up to {_MOST_LABEL_CHARACTERS}")
     to_stdout = as_json or output == STDOUT
     plan = runner.Plan(
         device=device,

@@ -8,9 +8,12 @@ import re
 import secrets
 import stat
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from iommufd_py.base.errors import ToolError
+from iommufd_py.base.shown import printable
 
 MOST_INPUT_BYTES = 1 << 28
 """The size limit of an input file. A result with ten rows of a million samples is smaller."""
@@ -18,6 +21,8 @@ MOST_INPUT_BYTES = 1 << 28
 STDOUT = Path("-")
 """The name of an output file that means standard output."""
 
+# A wait for another program is no surprise to a person who sees the reason after this time.
+_TELL_AFTER_SECONDS = 2
 # The kernel also gives up there: MAXSYMLINKS in include/linux/namei.h.
 _MOST_LINKS = 40
 _PROC = Path("/proc")
@@ -50,7 +55,7 @@ def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
         OSError: it cannot be read.
         ToolError: it has more than *most_bytes*, for example /dev/zero.
     """
-    with open(path, "rb") as file:
+    with _told_while_it_waits(f"waiting for data from {path}"), open(path, "rb") as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise ToolError(f"{path} is larger than {most_bytes >> 20} MiB: give a file that this tool wrote")
@@ -85,7 +90,8 @@ def write_file(path: Path, content: bytes) -> None:
         if present is None or stat.S_ISREG(present.st_mode):
             _replace(target, content, present)
         else:
-            _write_into(os.open(target, os.O_WRONLY | os.O_CLOEXEC), content)
+            with _told_while_it_waits(f"waiting for a reader of {path}"):
+                _write_into(os.open(target, os.O_WRONLY | os.O_CLOEXEC), content)
     except OSError as failure:
         raise _cannot_write(path, failure) from failure
 
@@ -127,6 +133,24 @@ def _check_link(path: Path, link: os.stat_result, leads_to: str) -> None:
             f"{path} cannot be written: it is a link to {leads_to} that another user put into a directory that "
             "everybody can write; choose another file"
         )
+
+
+@contextlib.contextmanager
+def _told_while_it_waits(text: str) -> Iterator[None]:
+    """Print *text* on stderr if the block takes long: a pipe waits for its other end, and a dead server for ever."""
+
+    def tell() -> None:
+        with contextlib.suppress(OSError, ValueError):  # Nobody reads stderr any more.
+            print(f"iommufd: {printable(text)}", file=sys.stderr, flush=True)
+
+    timer = threading.Timer(_TELL_AFTER_SECONDS, tell)
+    timer.daemon = True
+    with contextlib.suppress(RuntimeError):  # No more threads are allowed (ulimit -u, ulimit -v).
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _write_into(descriptor: int, content: bytes) -> None:

@@ -141,7 +141,7 @@ def _result(record: RunnerRecord, folder: Path, step: str, kernel: str | None) -
     steps = [one for one in record.steps if (one.name, one.kernel) == (step, kernel)]
     if not steps or any(one.state is not StepState.ENDED or one.exit_status for one in steps):
         return None
-    return merge(document.load(folder / one.folder / "result.json", quick=True) for one in steps)
+    return merge(document.load(folder / one.folder / "result.json") for one in steps)
 
 
 def mean(ratios: Iterable[Ratio]) -> Mean | None:

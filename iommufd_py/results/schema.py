@@ -4,31 +4,35 @@
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import read_file
+from iommufd_py.results.conform import conforms_to
 
 # An error message shows at most so many characters of a value.
 _SHOWN = 60
+_HERE = Path(__file__).parent
 _FILES = {
-    "iommufd-bench/1": "bench-1.json",
-    "iommufd-bench-trace/1": "trace-1.json",
+    "iommufd-bench/1": _HERE / "bench-1.json",
+    "iommufd-bench-trace/1": _HERE / "trace-1.json",
+    "iommufd-fleet-runner/1": _HERE.parent / "fleet" / "runner-1.json",
 }
 _MADE_BY = {
     "iommufd-bench": "'iommufd bench run --output'",
     "iommufd-bench-compare": "'iommufd bench compare --json'",
     "iommufd-bench-summary": "'iommufd bench show --json'",
     "iommufd-bench-trace": "'iommufd bench trace --json'",
+    "iommufd-fleet-runner": "'iommufd fleet run'",
 }
 
 
 def schema(name: str) -> Any:
     """Return the JSON Schema (2020-12) of the documents whose ``schema`` is *name*."""
-    return json.loads(Path(__file__).with_name(_FILES[name]).read_text())
+    return json.loads(_FILES[name].read_text(encoding="utf-8"))
 
 
 def read(path: Path, name: str) -> Any:
@@ -41,8 +45,8 @@ def read(path: Path, name: str) -> Any:
     found = document.get("schema") if isinstance(document, dict) else None
     if found != name:
         raise ToolError(f"{path} {_foreign(document, found, name)}")
-    problem = next(iter(_problems(document, name)), None)
-    if problem:
+    if not _check(name)(document):
+        problem = next(_problems(document, name))
         raise ToolError(f"{path} is damaged at {problem}; repeat the command that wrote it")
     return document
 
@@ -89,6 +93,11 @@ def _foreign(document: Any, found: object, name: str) -> str:
     if isinstance(document, dict) and "benchmarks" in document:
         return f"is a pyperf file, as 'iommufd bench export' prints it: {_give(name)}"
     return f"has no schema, so it is not a file of this tool: {_give(name)}"
+
+
+@cache
+def _check(name: str) -> Callable[[Any], bool]:
+    return conforms_to(schema(name))
 
 
 def _problems(document: Any, name: str) -> Iterator[str]:
