@@ -14,6 +14,7 @@ from pathlib import Path
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.shown import printable
+from iommufd_py.base.units import format_bytes
 
 MOST_INPUT_BYTES = 1 << 28
 """The size limit of an input file. A result with ten rows of a million samples is smaller."""
@@ -58,7 +59,7 @@ def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
     with _told_while_it_waits(f"waiting for data from {path}"), open(path, "rb") as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
-        raise ToolError(f"{path} is larger than {most_bytes >> 20} MiB: give a file that this tool wrote")
+        raise ToolError(f"{path} is larger than {format_bytes(most_bytes)}: give another file")
     return content
 
 
