@@ -104,12 +104,17 @@ def run(
     )
     file = None if output == STDOUT else output
     shown = contextlib.nullcontext(_show_nothing) if silent else _shown()
-    with bound(device, bind, vf_token), _saved(file) as save, shown as show_progress:
-        result = runner.measure(plan, save, show_progress)
-    if to_stdout:
-        document.save(result, STDOUT)
-    else:
-        show_result(result)
+    result = None
+    try:
+        with bound(device, bind, vf_token), _saved(file) as save, shown as show_progress:
+            result = runner.measure(plan, save, show_progress)
+    finally:
+        # If the file cannot be written in the end, the figures are not lost.
+        if result is not None:
+            if to_stdout:
+                document.save(result, STDOUT)
+            else:
+                show_result(result)
 
 
 @contextlib.contextmanager

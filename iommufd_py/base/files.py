@@ -8,6 +8,7 @@ import re
 import secrets
 import stat
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,9 +45,23 @@ def is_regular(path: Path) -> bool:
         mode = os.stat(target).st_mode
         return isinstance(target, Path) and stat.S_ISREG(mode)
     except FileNotFoundError:
+        _check_directory(path)
         return True
     except OSError as failure:
         raise _cannot_write(path, failure) from failure
+
+
+def _check_directory(path: Path) -> None:
+    """Check, before a long measurement, that a new file can be made."""
+    directory = _followed(path)
+    assert isinstance(directory, Path)  # A descriptor's file exists.
+    try:
+        # Only the kernel knows all reasons: rights, read-only file systems, procfs.
+        descriptor, temporary = tempfile.mkstemp(prefix=".iommufd-", dir=directory.parent)
+    except OSError as failure:
+        raise _cannot_write(path, failure) from failure
+    os.close(descriptor)
+    os.unlink(temporary)
 
 
 def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
@@ -152,6 +167,8 @@ def _told_while_it_waits(text: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        if timer.ident is not None:
+            timer.join()  # A process with a second thread must not fork.
 
 
 def _write_into(descriptor: int, content: bytes) -> None:

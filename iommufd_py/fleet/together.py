@@ -186,8 +186,8 @@ def _variance(ratio: Ratio, low: float, high: float) -> float:
 def forest(row: Row) -> bytes:
     """Return the forest plot of a row as SVG: the ratio of each machine with its interval, and the mean below."""
     import numpy as np
-    from matplotlib.figure import Figure
 
+    from iommufd_py.results.drawing import Figure
     from iommufd_py.results.plot import render
 
     drawn = [one for one in row.ratios if one.low is not None and one.high is not None]

@@ -229,3 +229,11 @@ def test_a_wait_for_another_program_is_told(
     pipe.write_bytes(b"at once")
     read_file(pipe)
     assert capsys.readouterr().err == ""
+
+
+def test_a_file_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path) -> None:
+    assert is_regular(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+    for place in (tmp_path / "absent" / "new", Path("/proc/new"), Path("/sys/new"), Path("/etc/passwd/new")):
+        with pytest.raises(ToolError, match=f"{place} cannot be written: .*; choose another file"):
+            is_regular(place)
