@@ -71,7 +71,11 @@ def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
         OSError: it cannot be read.
         ToolError: it has more than *most_bytes*, for example /dev/zero.
     """
-    with _told_while_it_waits(f"waiting for data from {path}"), open(path, "rb") as file:
+    status = os.stat(path)
+    # A file of procfs has no size, and can wait for data as a pipe does. A thread for each file would cost too much.
+    may_wait = not (stat.S_ISREG(status.st_mode) and status.st_size)
+    wait = _told_while_it_waits(f"waiting for data from {path}") if may_wait else contextlib.nullcontext()
+    with wait, open(path, "rb") as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise ToolError(f"{path} is larger than {format_bytes(most_bytes)}: give another file")

@@ -8,10 +8,12 @@ DIR/PLACE/KERNEL.REPETITION.STEP/    result.json, result.xml, result.ktap, log.t
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import write_file
@@ -136,7 +138,7 @@ def load(folder: Path) -> RunnerRecord:
     Raises:
         ToolError: the record is missing or damaged. The text names the place in the file.
     """
-    document = schemas.read(folder / FILE, SCHEMA)
+    document = _plain_all(schemas.read(folder / FILE, SCHEMA))
     del document["schema"]
     return RunnerRecord(
         **document
@@ -146,6 +148,20 @@ def load(folder: Path) -> RunnerRecord:
             "steps": tuple(StepRecord(**one | {"state": StepState(one["state"])}) for one in document["steps"]),
         }
     )
+
+
+def plain(text: str) -> str:
+    """Return *text* without the characters that XML, KCIDB or a terminal refuse or obey."""
+    return re.sub(r"[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]", "?", text)
+
+
+def _plain_all(value: Any) -> Any:
+    """Return a document whose texts are plain: names and releases come from other machines."""
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, list):
+        return [_plain_all(one) for one in value]
+    return {plain(key): _plain_all(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def folders(directory: Path) -> list[Path]:

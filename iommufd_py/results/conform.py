@@ -13,6 +13,7 @@ from typing import Any
 
 _Check = Callable[[Any], bool]
 _REMARKS = frozenset({"$schema", "$id", "$defs", "title", "description"})
+_CLOSED = frozenset({"type", "properties", "required", "additionalProperties"})
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
@@ -41,8 +42,16 @@ class _Compiler:
         self._known: dict[str, _Check] = {}
 
     def check(self, node: Mapping[str, Any]) -> _Check:
-        checks = [self._keyword(name, value, node) for name, value in node.items() if name not in _REMARKS]
-        return checks[0] if len(checks) == 1 else lambda value: all(check(value) for check in checks)
+        if node.keys() >= _CLOSED and node["type"] == "object" and node["additionalProperties"] is False:
+            fused = self._closed_object(node)
+            rest = {name: value for name, value in node.items() if name not in _CLOSED}
+            checks = [
+                fused,
+                *(self._keyword(name, value, node) for name, value in rest.items() if name not in _REMARKS),
+            ]
+        else:
+            checks = [self._keyword(name, value, node) for name, value in node.items() if name not in _REMARKS]
+        return checks[0] if len(checks) == 1 else _all_of(checks)
 
     def _keyword(self, name: str, value: Any, node: Mapping[str, Any]) -> _Check:
         match name:
@@ -70,7 +79,8 @@ class _Compiler:
             case "minLength" | "maxLength" | "minItems" | "maxItems" | "minProperties":
                 return _size(name, value)
             case "required":
-                return lambda found: not isinstance(found, dict) or all(key in found for key in value)
+                wanted = frozenset(value)
+                return lambda found: not isinstance(found, dict) or found.keys() >= wanted
             case "items":
                 return self._items(value)
             case "propertyNames":
@@ -78,12 +88,26 @@ class _Compiler:
                 return lambda found: not isinstance(found, dict) or all(map(named, found))
             case "properties":
                 inner = {key: self.check(one) for key, one in value.items()}
-                return lambda found: (
-                    not isinstance(found, dict) or all(inner[key](one) for key, one in found.items() if key in inner)
-                )
+                return _properties(inner)
             case "additionalProperties":
                 return self._additional(value, frozenset(node.get("properties", ())))
         raise ValueError(f"the keyword {name!r} is not known")
+
+    def _closed_object(self, node: Mapping[str, Any]) -> _Check:
+        """Return one function for the keywords of nearly all objects of our schemas, which is twice as fast."""
+        inner = {key: self.check(one) for key, one in node["properties"].items()}
+        wanted = frozenset(node["required"])
+
+        def check(value: Any) -> bool:
+            if type(value) is not dict or not value.keys() >= wanted:
+                return False
+            for key, one in value.items():
+                each = inner.get(key)
+                if each is None or not each(one):
+                    return False
+            return True
+
+        return check
 
     def _reference(self, place: str) -> _Check:
         if place not in self._known:
@@ -120,9 +144,35 @@ class _Compiler:
         )
 
 
+def _all_of(checks: list[_Check]) -> _Check:
+    def check(value: Any) -> bool:
+        for one in checks:  # noqa: SIM110 - all() with a generator takes half as long again
+            if not one(value):
+                return False
+        return True
+
+    return check
+
+
+def _properties(inner: Mapping[str, _Check]) -> _Check:
+    def check(value: Any) -> bool:
+        if isinstance(value, dict):
+            for key, one in value.items():
+                if key in inner and not inner[key](one):
+                    return False
+        return True
+
+    return check
+
+
 def _type(names: list[str]) -> _Check:
     kinds = frozenset(kind for name in names for kind in _TYPES[name])
-    return lambda value: type(value) in kinds and (type(value) is not float or math.isfinite(value))
+    if float in kinds:
+        return lambda value: type(value) in kinds and (type(value) is not float or math.isfinite(value))
+    if len(kinds) == 1:
+        (kind,) = kinds
+        return lambda value: type(value) is kind
+    return lambda value: type(value) in kinds
 
 
 def _one_of(values: list[Any]) -> _Check:

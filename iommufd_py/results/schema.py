@@ -41,7 +41,7 @@ def read(path: Path, name: str) -> Any:
     Raises:
         ToolError: the file cannot be read, is another kind of file, or violates its schema. The text names the place.
     """
-    document = _parse(path, name)
+    document = parse(path, _give(name))
     found = document.get("schema") if isinstance(document, dict) else None
     if found != name:
         raise ToolError(f"{path} {_foreign(document, found, name)}")
@@ -51,17 +51,23 @@ def read(path: Path, name: str) -> Any:
     return document
 
 
-def _parse(path: Path, name: str) -> Any:
+def parse(path: Path, remedy: str) -> Any:
+    """Return the JSON document of a file, without a check against a schema.
+
+    Raises:
+        ToolError: the file cannot be read, is no JSON, is nested too deeply or has a key twice. The text ends in
+            *remedy*.
+    """
     try:
         return json.loads(read_file(path).decode("utf-8-sig"), object_pairs_hook=_without_doubles)
     except OSError as failure:
         raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
     except RecursionError:
-        raise ToolError(f"{path} is nested too deeply to be a file of this tool: {_give(name)}") from None
+        raise ToolError(f"{path} is nested too deeply to be a file of this tool: {remedy}") from None
     except _DoubleKeyError as failure:
         raise ToolError(f"{path} is damaged: {failure}; repeat the command that wrote it") from None
     except ValueError:
-        raise ToolError(f"{path} is no JSON: {_give(name)}") from None
+        raise ToolError(f"{path} is no JSON: {remedy}") from None
 
 
 class _DoubleKeyError(ValueError):

@@ -73,6 +73,15 @@ _SCHEMAS = st.recursive(
             inner,
         ),
         st.builds(lambda one: {"properties": {"a": one}, "additionalProperties": False}, inner),
+        st.builds(
+            lambda one: {
+                "type": "object",
+                "properties": {"a": one, "b": {}},
+                "required": ["b"],
+                "additionalProperties": False,
+            },
+            inner,
+        ),
     ),
     max_leaves=4,
 )
