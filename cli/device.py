@@ -216,8 +216,8 @@ def bind(bdfs: Sequence[str], group: bool, force: bool, dry_run: bool, as_json: 
 
     The command refuses a device in use: a file system, swap or RAID on its disks, through any layer; an interface with
     an address or a route, in a bridge or a bond, or in another network namespace; a console, the only display, enabled
-    virtual functions, a device that the machine needs, or a node that a process has open. If one of several functions
-    cannot be bound, none is.
+    virtual functions, a device that the machine needs, such as one with its memory, or a node that a process has open.
+    If one of several functions cannot be bound, none is.
 
     \b
     Examples:

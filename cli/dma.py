@@ -75,6 +75,8 @@ def check(
     VFIO in its IOAS. The check restores the contents. The kernel must unmap the BAR when memory decoding of that device
     is switched off, and when the device is reset.
     """
+    if p2p == device:
+        raise click.UsageError("--p2p names the device itself: give another one")
     seed = random.randrange(1 << 32) if seed is None else seed
     driver = engine_for(device)
     with contextlib.ExitStack() as stack:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from iommufd_py.base.errors import IommufdError, SkipError, ToolError
+from iommufd_py.base.shown import printable
 
-from .output import note, printable
+from .output import note
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
@@ -145,6 +146,11 @@ def main() -> None:
     except OSError as failure:
         _report(failure, "error", f"the output cannot be written: {failure.strerror}")
         status = _drop_output()
+    try:
+        sys.stderr.flush()
+    except OSError:
+        # Python would exit with 120 because of the text that is left in the buffer.
+        _drop(sys.stderr.fileno())
     sys.exit(status)
 
 
@@ -217,15 +223,14 @@ def _what_failed(failure: OSError) -> str:
         return f"the output cannot be written: {reason}"
     if failure.filename is None and failure.errno == errno.ENOENT and not _in_a_directory():
         return "the current directory does not exist any more: change to another one"
-    if failure.filename is None:
-        return reason
+    named = failure.filename is not None
     where = os.fsdecode(failure.filename) if isinstance(failure.filename, (str, bytes)) else str(failure.filename)
     remedy = {
         errno.EACCES: "; if the file belongs to root, run as root or with sudo",
         errno.EPERM: "; a kernel in lockdown (Secure Boot) refuses even root",
         errno.EMFILE: "; raise the limit of open files (ulimit -n)",
     }.get(failure.errno or 0, "")
-    return f"{where}: {reason}{remedy}"
+    return f"{where}: {reason}{remedy}" if named else f"{reason}{remedy}"
 
 
 def _what_is_missing(failure: ModuleNotFoundError) -> str:
@@ -262,10 +267,14 @@ def _trace_back() -> None:
 
 def _drop_output() -> int:
     """Discard buffered output if the output is closed or full, and return the exit status of the failure."""
-    nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    os.dup2(nothing, sys.stdout.fileno())
-    os.close(nothing)
+    _drop(sys.stdout.fileno())
     return _FAILED
+
+
+def _drop(descriptor: int) -> None:
+    nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nothing, descriptor)
+    os.close(nothing)
 
 
 def _replace_closed_streams() -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import click
 
+from iommufd_py.base.shown import printable
+
 _GAP = "  "
 # Width of the blanks and lines of a drawn column, in addition to its text.
 _DRAWN_MARGIN = 3
@@ -72,12 +74,3 @@ def _is_numeric(rows: Sequence[Sequence[str]], index: int) -> bool:
 def note(text: str) -> None:
     """Print a remark on stderr."""
     click.echo("\n".join(map(printable, text.split("\n"))), err=True)
-
-
-def printable(text: str) -> str:
-    """Escape control characters of a terminal and invalid UTF-8. Names of processes, files and disks can contain
-    them."""
-    if text.isprintable():
-        return text
-    plain = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(one if one.isprintable() or one == "\t" else repr(one)[1:-1] for one in plain)

@@ -10,13 +10,13 @@ import platform
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.base.files import read_file
+from iommufd_py.base.files import STDOUT, read_file, write_file
 from iommufd_py.base.version import tool_version
 from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.host.private import private_values
@@ -27,6 +27,9 @@ from .info import info_document
 from .output import note
 
 _PACKAGES = ("cffi", "click", "jsonschema", "pyudev", "rich", "numpy", "scipy", "matplotlib", "pytest", "virtme-ng")
+
+# Removing private data from more text takes minutes, and no list takes such a mail.
+_MOST_RESULT_BYTES = 32 << 20
 
 _CONTENTS = """\
 This archive was made by `iommufd report-bug`. Nothing has been sent anywhere: read it, then add it to your report.
@@ -44,7 +47,7 @@ program cannot recognise: labels, file names, messages of other drivers in the k
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Archive to write.  [default: iommufd-bug-TIME.tar.gz in this directory]",
+    help="Archive to write; - is stdout.  [default: iommufd-bug-TIME.tar.gz in this directory]",
 )
 def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
     """Write an archive for a bug report: the output of `iommufd info`, versions, kernel logs, and each file RESULT.
@@ -60,21 +63,45 @@ def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
     """
     path = output or Path(f"iommufd-bug-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz")
     private = private_values()
-    files = {name: private.remove(text) for name, text in _files(results)}
+    files = {name: _utf8(private.remove(text)) for name, text in _files(results)}
     contents = _CONTENTS + "".join(f"{name}: {len(text.encode())} bytes\n" for name, text in files.items())
+    archive = _archive({"CONTENTS": contents, **files})
+    if path == STDOUT:
+        write_file(path, archive)
+        return
     try:
         # The archive never replaces a file, and only its owner can read it.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         raise ToolError(f"{path} exists: remove it, or choose another file with --output") from None
-    with open(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for name, text in {"CONTENTS": contents, **files}.items():
+    except OSError as failure:
+        raise ToolError(f"{path} cannot be written: {failure.strerror}; choose another file") from None
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(archive)
+    except BaseException as failure:
+        path.unlink(missing_ok=True)  # A full disk leaves no part of an archive.
+        if not isinstance(failure, OSError):
+            raise
+        raise ToolError(f"{path} cannot be written: {failure.strerror}; choose another file") from None
+    note(contents.rstrip())
+    click.echo(path)
+
+
+def _utf8(text: str) -> str:
+    """Escape what is not UTF-8: a name of a file can be of any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _archive(files: Mapping[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, text in files.items():
             content = text.encode()
             member = tarfile.TarInfo(f"iommufd-bug/{name}")
             member.size, member.mtime = len(content), int(time.time())
             archive.addfile(member, io.BytesIO(content))
-    note(contents.rstrip())
-    click.echo(path)
+    return buffer.getvalue()
 
 
 def _files(results: tuple[Path, ...]) -> Iterator[tuple[str, str]]:
@@ -90,7 +117,7 @@ def _files(results: tuple[Path, ...]) -> Iterator[tuple[str, str]]:
     if runs:
         yield "lab-kernel.log", runs[-1].read_text(errors="replace")
     for number, result in enumerate(results, 1):
-        yield f"results/{number}-{result.name}", read_file(result).decode(errors="replace")
+        yield f"results/{number}-{result.name}", read_file(result, _MOST_RESULT_BYTES).decode(errors="replace")
 
 
 def _versions() -> dict[str, str]:

@@ -19,9 +19,9 @@ import click
 from iommufd_py import api
 from iommufd_py.base.errors import IommufdError, ToolError
 from iommufd_py.base.files import read_file
+from iommufd_py.base.shown import printable
 
 from .commands import command
-from .output import printable
 from .session import open_session
 from .types import BIND_OPTION, DEVICE_OPTION, VF_TOKEN_OPTION
 

@@ -135,11 +135,14 @@ class Name(ParamType[str]):
     """A name: not empty, and without control characters."""
 
     name = "text"
+    _MOST_CHARACTERS = 200
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the text."""
         if not value.strip():
             self.fail("the name is empty", param, ctx)
+        if len(value) > self._MOST_CHARACTERS:
+            self.fail(f"the name has {len(value)} characters: use up to {self._MOST_CHARACTERS}", param, ctx)
         if not value.isprintable():
             self.fail(f"{shown(value)} contains a control character", param, ctx)
         return str(value)

@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from iommufd_py.base.errors import ToolError
+from iommufd_py.base.files import STDOUT
 from iommufd_py.results.tables import WIDTH, Table, fold, wrapped
 
 from ..output import emit_table
@@ -40,6 +41,8 @@ class _Directory(_File):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         if not str(value):
             self.fail("the name of the directory is empty", param, ctx)
+        if Path(str(value)) == STDOUT:
+            self.fail("standard output is no directory: choose another name", param, ctx)
         return Path(str(value))
 
 

@@ -30,6 +30,7 @@ _LINE_EVERY = 10
 _SAVE_PAUSE = 10
 _DEFAULT_SECONDS = 0.25
 _MOST_SECONDS, _MOST_PROCESSES, _MOST_VALUES = 3600, 10_000, 1_000_000
+_MOST_LABEL_CHARACTERS = 1000
 
 
 @command()
@@ -86,6 +87,8 @@ def run(
     label = options["label"]
     if not label.isprintable():
         raise click.UsageError("--label contains a control character")
+    if len(label) > _MOST_LABEL_CHARACTERS:
+        raise click.UsageError(f"--label has {len(label)} characters: use up to {_MOST_LABEL_CHARACTERS}")
     to_stdout = as_json or output == STDOUT
     plan = runner.Plan(
         device=device,
@@ -101,12 +104,17 @@ def run(
     )
     file = None if output == STDOUT else output
     shown = contextlib.nullcontext(_show_nothing) if silent else _shown()
-    with bound(device, bind, vf_token), _saved(file) as save, shown as show_progress:
-        result = runner.measure(plan, save, show_progress)
-    if to_stdout:
-        document.save(result, STDOUT)
-    else:
-        show_result(result)
+    result = None
+    try:
+        with bound(device, bind, vf_token), _saved(file) as save, shown as show_progress:
+            result = runner.measure(plan, save, show_progress)
+    finally:
+        # If the file cannot be written in the end, the figures are not lost.
+        if result is not None:
+            if to_stdout:
+                document.save(result, STDOUT)
+            else:
+                show_result(result)
 
 
 @contextlib.contextmanager

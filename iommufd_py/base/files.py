@@ -8,9 +8,14 @@ import re
 import secrets
 import stat
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from iommufd_py.base.errors import ToolError
+from iommufd_py.base.shown import printable
+from iommufd_py.base.units import format_bytes
 
 MOST_INPUT_BYTES = 1 << 28
 """The size limit of an input file. A result with ten rows of a million samples is smaller."""
@@ -18,6 +23,8 @@ MOST_INPUT_BYTES = 1 << 28
 STDOUT = Path("-")
 """The name of an output file that means standard output."""
 
+# A wait for another program is no surprise to a person who sees the reason after this time.
+_TELL_AFTER_SECONDS = 2
 # The kernel also gives up there: MAXSYMLINKS in include/linux/namei.h.
 _MOST_LINKS = 40
 _PROC = Path("/proc")
@@ -38,9 +45,23 @@ def is_regular(path: Path) -> bool:
         mode = os.stat(target).st_mode
         return isinstance(target, Path) and stat.S_ISREG(mode)
     except FileNotFoundError:
+        _check_directory(path)
         return True
     except OSError as failure:
         raise _cannot_write(path, failure) from failure
+
+
+def _check_directory(path: Path) -> None:
+    """Check, before a long measurement, that a new file can be made."""
+    directory = _followed(path)
+    assert isinstance(directory, Path)  # A descriptor's file exists.
+    try:
+        # Only the kernel knows all reasons: rights, read-only file systems, procfs.
+        descriptor, temporary = tempfile.mkstemp(prefix=".iommufd-", dir=directory.parent)
+    except OSError as failure:
+        raise _cannot_write(path, failure) from failure
+    os.close(descriptor)
+    os.unlink(temporary)
 
 
 def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
@@ -50,10 +71,14 @@ def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
         OSError: it cannot be read.
         ToolError: it has more than *most_bytes*, for example /dev/zero.
     """
-    with open(path, "rb") as file:
+    status = os.stat(path)
+    # A file of procfs has no size, and can wait for data as a pipe does. A thread for each file would cost too much.
+    may_wait = not (stat.S_ISREG(status.st_mode) and status.st_size)
+    wait = _told_while_it_waits(f"waiting for data from {path}") if may_wait else contextlib.nullcontext()
+    with wait, open(path, "rb") as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
-        raise ToolError(f"{path} is larger than {most_bytes >> 20} MiB: give a file that this tool wrote")
+        raise ToolError(f"{path} is larger than {format_bytes(most_bytes)}: give another file")
     return content
 
 
@@ -85,7 +110,8 @@ def write_file(path: Path, content: bytes) -> None:
         if present is None or stat.S_ISREG(present.st_mode):
             _replace(target, content, present)
         else:
-            _write_into(os.open(target, os.O_WRONLY | os.O_CLOEXEC), content)
+            with _told_while_it_waits(f"waiting for a reader of {path}"):
+                _write_into(os.open(target, os.O_WRONLY | os.O_CLOEXEC), content)
     except OSError as failure:
         raise _cannot_write(path, failure) from failure
 
@@ -127,6 +153,26 @@ def _check_link(path: Path, link: os.stat_result, leads_to: str) -> None:
             f"{path} cannot be written: it is a link to {leads_to} that another user put into a directory that "
             "everybody can write; choose another file"
         )
+
+
+@contextlib.contextmanager
+def _told_while_it_waits(text: str) -> Iterator[None]:
+    """Print *text* on stderr if the block takes long: a pipe waits for its other end, and a dead server for ever."""
+
+    def tell() -> None:
+        with contextlib.suppress(OSError, ValueError):  # Nobody reads stderr any more.
+            print(f"iommufd: {printable(text)}", file=sys.stderr, flush=True)
+
+    timer = threading.Timer(_TELL_AFTER_SECONDS, tell)
+    timer.daemon = True
+    with contextlib.suppress(RuntimeError):  # No more threads are allowed (ulimit -u, ulimit -v).
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if timer.ident is not None:
+            timer.join()  # A process with a second thread must not fork.
 
 
 def _write_into(descriptor: int, content: bytes) -> None:

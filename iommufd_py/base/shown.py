@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Wrong values as messages show them: cut off, and whatever they are."""
+"""Texts of others as messages show them: cut off, printable, and whatever they are."""
 
 from types import NoneType
 
@@ -19,6 +19,15 @@ def shown(value: object) -> str:
 def shown_number(value: int) -> str:
     """Return a number as a message shows it. Python writes no number with thousands of decimal digits."""
     return _cut(hex(value)) if abs(value) >= _LARGE else str(value)
+
+
+def printable(text: str) -> str:
+    """Escape control characters of a terminal and invalid UTF-8. Names of processes, files and disks can contain
+    them."""
+    if text.isprintable():
+        return text
+    plain = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(one if one.isprintable() or one == "\t" else repr(one)[1:-1] for one in plain)
 
 
 def _representation(value: object) -> str:

@@ -2,7 +2,7 @@
 """The checks of each machine, read from its result files: one check for each rule and each step."""
 
 import json
-import re
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from iommufd_py.fleet.record import LOG, RunnerRecord, RunnerState, StepRecord, StepState
+from iommufd_py.base.errors import ToolError
+from iommufd_py.fleet.record import LOG, RunnerRecord, RunnerState, StepRecord, StepState, plain
+from iommufd_py.fleet.step_documents import step_document
+from iommufd_py.results.document import load_result
 
 
 class Outcome(StrEnum):
@@ -37,6 +40,9 @@ MACHINE = "machine"
 """Name of the check that the machine finished its plan."""
 _RULES = ("1", "2", "3")
 _SHOWN = 300
+_UNREADABLE = (OSError, ValueError, LookupError, RecursionError, MemoryError, ToolError, ElementTree.ParseError)
+# Of a log, only the last line is read.
+_MOST_LOG_BYTES = 64 << 10
 # Outcomes of a scenario in `iommufd validate --json` that a rule cannot have.
 _VALIDATE = {
     "kept": Outcome.KEPT,
@@ -86,8 +92,7 @@ class Check:
 
     def __post_init__(self) -> None:
         # The consoles and logs of other machines can hold any byte, but XML, KCIDB and terminals accept text only.
-        plain = re.sub(r"[^\t\n\x20-\ud7ff\ue000-\ufffd]", "?", self.detail)
-        object.__setattr__(self, "detail", plain)
+        object.__setattr__(self, "detail", plain(self.detail))
 
     @property
     def is_good(self) -> bool:
@@ -110,7 +115,7 @@ def checks_of(record: RunnerRecord, folder: Path) -> list[Check]:
     """Return the checks of a machine. Of the repetitions of a check, the worst counts."""
     found: dict[tuple[str, str], Check] = {}
     for step in record.steps:
-        for check in _checks_of_step(step, folder / step.folder):
+        for check in _checks_of_step(step, folder / step.folder, compared=record.baseline is not None):
             key = check.kernel, check.name
             known = found.get(key)
             if known is None or _RANK[check.outcome] < _RANK[known.outcome]:
@@ -118,7 +123,7 @@ def checks_of(record: RunnerRecord, folder: Path) -> list[Check]:
     return [machine_check(record), *found.values()]
 
 
-def _checks_of_step(step: StepRecord, folder: Path) -> Iterator[Check]:
+def _checks_of_step(step: StepRecord, folder: Path, *, compared: bool) -> Iterator[Check]:
     if step.state is not StepState.ENDED:
         outcome, detail = _STEP_STATES[step.state]
         yield from _all_of(step, outcome, detail)
@@ -128,8 +133,10 @@ def _checks_of_step(step: StepRecord, folder: Path) -> Iterator[Check]:
         yield from _all_of(step, outcome, f"exit status {step.exit_status}: {_message(folder)}")
         return
     try:
+        if step.kind == "bench" and not compared:  # Otherwise the comparison reads it.
+            load_result(folder / "result.json")
         yield from _READERS[step.kind](step, folder, outcome)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ElementTree.ParseError) as failure:
+    except _UNREADABLE as failure:
         # Exit status 1 or 4 without a document: the command refused, and its log gives the reason.
         if outcome is Outcome.PASSED:
             yield from _all_of(step, Outcome.ERROR, f"its result cannot be read: {failure}")
@@ -148,28 +155,23 @@ def _all_of(step: StepRecord, outcome: Outcome, detail: str) -> Iterator[Check]:
 def _message(folder: Path) -> str:
     """Return the last line with text in the log of a step. If the line is an error in JSON, return its message."""
     try:
-        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+        with (folder / LOG).open("rb") as log:
+            log.seek(max(log.seek(0, os.SEEK_END) - _MOST_LOG_BYTES, 0))
+            lines = log.read(_MOST_LOG_BYTES).decode(errors="replace").splitlines()
     except OSError:
         return "the step left no log"
     last = next((line.strip() for line in reversed(lines) if line.strip()), "the log of the step is empty")
     try:
         document = json.loads(last)
         last = str((document.get("error") or document["skipped"])["message"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # The line is plain text.
     return last[:_SHOWN]
 
 
-def _document(folder: Path, schema: str) -> Any:
-    document = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    if document["schema"] != schema:
-        raise ValueError(f"result.json has the schema {document['schema']!r}, not {schema}")
-    return document
-
-
 def _validate(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
-    document = _document(folder, "iommufd-validate/1")
-    suffice = document["counts_suffice"] is True
+    document = step_document(folder / "result.json", "iommufd-validate/1")
+    suffice = document["counts_suffice"]
     bad = [one for one in document["scenarios"] if _VALIDATE[one["outcome"]] in BAD]
     for number in _RULES:
         outcome = _VALIDATE[document["rules"][number]]
@@ -182,6 +184,10 @@ def _validate(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check
     outcome = _VALIDATE[document["outcome"]]
     if status is Outcome.FAILED and outcome not in BAD:
         raise ValueError(f"the exit status is 1, but the outcome in result.json is {outcome}")
+    if bad and outcome not in BAD:
+        raise ValueError(
+            f"the outcome of {bad[0]['name']} is {bad[0]['outcome']}, but that of result.json is {outcome}"
+        )
     detail = f"in {_listed([one['name'] for one in bad])}" if bad else "; ".join(document["doubts"])
     yield Check(step.kernel, step.name, outcome, detail, suffice and outcome is Outcome.COUNTS_AGREE, step.seconds)
 
@@ -190,7 +196,7 @@ def _cases(key: str, name: str, wrong: str, schema: str) -> Any:
     """Return a function that reads a document with cases, each with a verdict."""
 
     def read(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
-        cases = _document(folder, schema)[key]
+        cases = step_document(folder / "result.json", schema)[key]
         bad = [one[name] for one in cases if one["verdict"] == wrong]
         outcome = worst((status, Outcome.FAILED)) if bad else status
         yield Check(step.kernel, step.name, outcome, f"in {_listed(bad)}" if bad else "", seconds=step.seconds)
@@ -213,7 +219,6 @@ def _pytest(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
 
 
 def _bench(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
-    # The tool writes the file whole or not at all. The code that compares results checks it against its schema.
     (folder / "result.json").stat()
     yield Check(step.kernel, step.name, status, "", seconds=step.seconds)
 

@@ -12,12 +12,14 @@ from typing import Any
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import read_file
+from iommufd_py.base.shown import shown
 from iommufd_py.fleet.tags import tag_value
 
 INSTALLED = "installed"
 """Name of the kernel that runs on a machine before the run."""
 
-_MOST_BYTES = 16 << 20
+# The time that tomllib takes for a key with dots grows with its square.
+_MOST_BYTES = 64 << 10
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 # pip reads the version and the platform from the name: NAME-VERSION[-BUILD]-PYTHON-ABI-PLATFORM.whl.
 _WHEEL = re.compile(r"[^-]+-[^-]+(-\d[^-]*)?(-[^-]+){3}\.whl")
@@ -27,6 +29,10 @@ _KEY = re.compile(r"[a-z][a-z0-9_]+")
 _DURATION = re.compile(r"([0-9]{1,9})(s|min|h)")
 _MOST_SECONDS = 366 * 24 * 3600
 _MOST_COUNT = 10_000
+# With the kernel and the repetition, a name becomes the name of a folder, which has up to 255 bytes.
+_MOST_NAME_CHARACTERS = 100
+# The kernel takes words of up to 128 KiB; this is far below.
+_MOST_WORD_CHARACTERS = 4096
 _UNITS = {"s": 1, "min": 60, "h": 3600}
 _STEP_SECONDS = 30 * 60
 _DEADLINE_SECONDS = 4 * 3600
@@ -47,6 +53,16 @@ class StepKind(StrEnum):
     def result(self) -> str:
         """Name of the command's result file in the folder of the step."""
         return "xml" if self is StepKind.PYTEST else "json"
+
+
+# Options that decide the form and the place of a result, which the run itself reads.
+_OWN: Mapping[StepKind, frozenset[str]] = {
+    StepKind.VALIDATE: frozenset({"--json", "--ktap", "--junit", "--list", "--explain"}),
+    StepKind.DMA_CHECK: frozenset({"--json"}),
+    StepKind.DMA_COHERENCY: frozenset({"--json"}),
+    StepKind.PYTEST: frozenset({"--junitxml", "--junit-xml", "--ktap"}),
+    StepKind.BENCH: frozenset({"--output", "--json"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +138,15 @@ def load_plan(path: Path) -> FleetPlan:
         ToolError: the file cannot be read, is no TOML, or is no valid plan. The text names the file and the key.
     """
     try:
-        document = tomllib.loads(read_file(path, _MOST_BYTES).decode())
+        document = tomllib.loads(read_file(path, _MOST_BYTES).decode("utf-8-sig"))
     except OSError as failure:
         raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
     except RecursionError:
         raise ToolError(f"{path} is nested too deeply to be a plan") from None
     except ValueError as failure:
-        # Also raised for bytes that are not UTF-8, and for a number with thousands of digits.
-        raise ToolError(f"{path} is no TOML: {failure}") from None
+        # Also raised for bytes that are not UTF-8, and for a number with thousands of digits: Python's advice for that
+        # case is for programmers.
+        raise ToolError(f"{path} is no TOML: {str(failure).partition('; use sys.')[0]}") from None
     try:
         return parse_plan(document, path.absolute().parent)
     except _PlanError as failure:
@@ -199,7 +216,11 @@ def _step(table: "_Table", folder: Path) -> Step:
     kind = table.text("run")
     if kind not in list(StepKind):
         raise _PlanError(f"{table.where}: 'run' is {kind!r}, which is not one of {', '.join(StepKind)}")
-    files = tuple(_present(folder / one, table.where) for one in table.texts("files", ()))
+    files = tuple(_present(folder / one, table.where, or_folder=True) for one in table.texts("files", ()))
+    names = [one.name for one in files]
+    twice = next((one for one in names if names.count(one) > 1), None)
+    if twice is not None:
+        raise _PlanError(f"{table.where}: two of the 'files' have the name {twice!r}, so one would replace the other")
     step = Step(
         name=table.name("name", kind),
         kind=StepKind(kind),
@@ -208,17 +229,20 @@ def _step(table: "_Table", folder: Path) -> Step:
         files=files,
     )
     table.nothing_else()
+    own = next((one for one in step.options if one.partition("=")[0] in _OWN[step.kind]), None)
+    if own is not None:
+        raise _PlanError(f"{table.where}: 'options' holds {own!r}, which the run itself decides; leave it out")
     return step
 
 
-def _present(path: Path, where: str) -> Path:
+def _present(path: Path, where: str, *, or_folder: bool = False) -> Path:
     try:
         kind = path.stat().st_mode
     except FileNotFoundError:
         raise _PlanError(f"{where}: {path} does not exist") from None
     except OSError as failure:
         raise _PlanError(f"{where}: {path} cannot be read: {failure.strerror}") from None
-    if not stat.S_ISREG(kind):
+    if not stat.S_ISREG(kind) and not (or_folder and stat.S_ISDIR(kind)):
         raise _PlanError(f"{where}: {path} is no file")
     return path
 
@@ -232,7 +256,9 @@ def _printable(text: str, where: str, key: str) -> str:
 
 def _checked_name(text: str, where: str) -> str:
     if not _NAME.fullmatch(text):
-        raise _PlanError(f"{where}: {text!r} is no name: use lower case letters, digits, '_', '.' and '-' only")
+        raise _PlanError(f"{where}: {shown(text)} is no name: use lower case letters, digits, '_', '.' and '-' only")
+    if len(text) > _MOST_NAME_CHARACTERS:
+        raise _PlanError(f"{where}: the name has {len(text)} characters, more than {_MOST_NAME_CHARACTERS}")
     return text
 
 
@@ -243,6 +269,7 @@ class _Table:
         if not isinstance(values, Mapping):
             raise _PlanError(f"{where} is no table")
         self._values = dict(values)
+        self._given = frozenset(values)
         self.where = where
 
     def _take(self, key: str, kind: type, default: Any) -> Any:
@@ -253,12 +280,12 @@ class _Table:
         value = self._values.pop(key)
         # In Python, a bool is also an int.
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise _PlanError(f"{self.where}: {key!r} is {value!r}, which is no {_WORDS[kind]}")
+            raise _PlanError(f"{self.where}: {key!r} is {shown(value)}, which is no {_WORDS[kind]}")
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
         text = _printable(str(self._take(key, str, default)), self.where, key)
-        if default and not text:
+        if not text and key in self._given:
             raise _PlanError(f"{self.where}: {key!r} is empty")
         return text
 
@@ -287,7 +314,11 @@ class _Table:
         found = self._take(key, list, list(default))
         for one in found:
             if not isinstance(one, str):
-                raise _PlanError(f"{self.where}: {key!r} holds {one!r}, no text")
+                raise _PlanError(f"{self.where}: {key!r} holds {shown(one)}, no text")
+            if len(one) > _MOST_WORD_CHARACTERS:
+                raise _PlanError(
+                    f"{self.where}: {key!r} holds a word of {len(one)} characters, more than {_MOST_WORD_CHARACTERS}"
+                )
             _printable(one, self.where, key)
         return tuple(found)
 
@@ -298,8 +329,12 @@ class _Table:
     def tags(self, key: str) -> dict[str, str]:
         found = self._take(key, Mapping, None)
         for name, value in found.items():
-            if not _KEY.fullmatch(name) or not isinstance(value, str | int) or not tag_value(value):
-                raise _PlanError(f"{self.where}: {key!r} has {name} = {value!r}, which is no tag of labgrid")
+            if not _KEY.fullmatch(name) or not _is_tag(value):
+                raise _PlanError(
+                    f"{self.where}: {key!r} has {_printable(name, self.where, key)} = {shown(value)}, "
+                    "which is no tag of labgrid"
+                )
+            _printable(str(value), self.where, key)
         if not found:
             raise _PlanError(f"{self.where}: {key!r} is empty and would match every machine; name a tag")
         return {name: str(value) for name, value in found.items()}
@@ -312,7 +347,13 @@ class _Table:
 
     def nothing_else(self) -> None:
         if self._values:
-            raise _PlanError(f"{self.where}: the key {next(iter(self._values))!r} is unknown")
+            raise _PlanError(f"{self.where}: the key {shown(next(iter(self._values)))} is unknown")
+
+
+def _is_tag(value: object) -> bool:
+    # In Python, a bool is also an int. No number of 20 digits is a tag, and Python writes none of thousands of digits.
+    number = type(value) is int and 0 <= value < 1 << 64
+    return number or (isinstance(value, str) and bool(tag_value(value)))
 
 
 _WORDS: dict[type, str] = {str: "text", int: "whole number", list: "list", Mapping: "table"}

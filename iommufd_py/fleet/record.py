@@ -8,15 +8,16 @@ DIR/PLACE/KERNEL.REPETITION.STEP/    result.json, result.xml, result.ktap, log.t
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.base.files import read_file, write_file
+from iommufd_py.base.files import write_file
+from iommufd_py.results import schema as schemas
 
 SCHEMA = "iommufd-fleet-runner/1"
 FILE = "runner.json"
@@ -137,19 +138,7 @@ def load_record(folder: Path) -> RunnerRecord:
     Raises:
         ToolError: the record is missing or damaged. The text names the place in the file.
     """
-    path = folder / FILE
-    try:
-        document = json.loads(read_file(path).decode())
-    except OSError as failure:
-        raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
-    except (ValueError, RecursionError):
-        raise ToolError(f"{path} is no JSON: run 'iommufd fleet run' again") from None
-    from jsonschema.exceptions import best_match
-
-    problem = best_match(_validator().iter_errors(document))
-    if problem is not None:
-        place = "/".join(map(str, problem.absolute_path)) or "its top level"
-        raise ToolError(f"{path} is damaged at {place}: {problem.message[:200]}; run 'iommufd fleet run' again")
+    document = _plain_all(schemas.read_document(folder / FILE, SCHEMA))
     del document["schema"]
     return RunnerRecord(
         **document
@@ -159,6 +148,20 @@ def load_record(folder: Path) -> RunnerRecord:
             "steps": tuple(StepRecord(**one | {"state": StepState(one["state"])}) for one in document["steps"]),
         }
     )
+
+
+def plain(text: str) -> str:
+    """Return *text* without the characters that XML, KCIDB or a terminal refuse or obey."""
+    return re.sub(r"[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]", "?", text)
+
+
+def _plain_all(value: Any) -> Any:
+    """Return a document whose texts are plain: names and releases come from other machines."""
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, list):
+        return [_plain_all(one) for one in value]
+    return {plain(key): _plain_all(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def folders(directory: Path) -> list[Path]:
@@ -171,10 +174,3 @@ def folders(directory: Path) -> list[Path]:
     if not found:
         raise ToolError(f"{directory} holds no {FILE}: give the directory that 'iommufd fleet run --output' wrote")
     return found
-
-
-@cache
-def _validator() -> Any:
-    from jsonschema import Draft202012Validator
-
-    return Draft202012Validator(json.loads(Path(__file__).with_name("runner-1.json").read_text(encoding="utf-8")))

@@ -141,7 +141,7 @@ def _result(record: RunnerRecord, folder: Path, step: str, kernel: str | None) -
     steps = [one for one in record.steps if (one.name, one.kernel) == (step, kernel)]
     if not steps or any(one.state is not StepState.ENDED or one.exit_status for one in steps):
         return None
-    return merge(document.load_result(folder / one.folder / "result.json", quick=True) for one in steps)
+    return merge(document.load_result(folder / one.folder / "result.json") for one in steps)
 
 
 def mean(ratios: Iterable[Ratio]) -> Mean | None:
@@ -186,8 +186,8 @@ def _variance(ratio: Ratio, low: float, high: float) -> float:
 def forest(row: CombinedTimes) -> bytes:
     """Return the forest plot of a row as SVG: the ratio of each machine with its interval, and the mean below."""
     import numpy as np
-    from matplotlib.figure import Figure
 
+    from iommufd_py.results.drawing import Figure
     from iommufd_py.results.plot import render
 
     drawn = [one for one in row.ratios if one.low is not None and one.high is not None]

@@ -9,6 +9,7 @@ from iommufd_py.base.errors import ArgumentTypeError, ObjectNotFoundError
 from iommufd_py.base.shown import shown
 from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.ioas import Ioas
+from iommufd_py.objects.object import check_same_iommufd
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd_test
 from iommufd_py.uapi.iommufd_test import issue_test_op
@@ -68,6 +69,7 @@ class MockAccess(Resource):
     def replace(self, ioas: Ioas) -> None:
         """Change to the mappings of another IOAS. The kernel drops the pins in the old IOAS."""
         ioas._check_open()
+        check_same_iommufd(self.ioas.iommufd, "replace", ioas=ioas)
         with held_signals():
             issue_test_op(self._fd(), "ACCESS_REPLACE_IOAS", self._access_fd, "access_replace_ioas", ioas_id=ioas.id)
             self._move(ioas)

@@ -10,6 +10,7 @@ from iommufd_py.objects.device import Attachment, BoundDevice
 from iommufd_py.objects.hwpt import Hwpt, NestedHwpt
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.iommufd import Iommufd
+from iommufd_py.objects.object import check_same_iommufd
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.enums import MockDeviceFlags, PageFaultPermission
 from iommufd_py.uapi.iommufd_test import issue_test_op
@@ -34,6 +35,7 @@ class MockDevice(BoundDevice):
         super().__init__(iommufd)
         if target is not None:
             target._check_open()
+            check_same_iommufd(iommufd, "MockDevice", target=target)
         self._parking = iommufd.alloc_ioas()
         self._stands_on = (iommufd, self._parking)
         try:

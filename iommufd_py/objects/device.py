@@ -12,7 +12,7 @@ from iommufd_py.objects.fault import FaultQueue
 from iommufd_py.objects.hwpt import Hwpt, HwptData, NestedHwpt
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.iommufd import Iommufd
-from iommufd_py.objects.object import IommufdDevice
+from iommufd_py.objects.object import IommufdDevice, check_same_iommufd
 from iommufd_py.objects.resource import Resource
 from iommufd_py.objects.viommu import VIommu
 from iommufd_py.uapi import iommufd as uapi
@@ -63,7 +63,7 @@ class BoundDevice(IommufdDevice):
     @checked
     def __init__(self, iommufd: Iommufd) -> None:
         super().__init__(iommufd)
-        self.iommufd = iommufd
+        self.iommufd: Iommufd = iommufd
         self.dev_id = 0
         self.attachments: dict[int | None, Attachment] = {}
 
@@ -115,6 +115,7 @@ class BoundDevice(IommufdDevice):
                 evidence and the remedy.
         """
         self._check_open()
+        check_same_iommufd(self.iommufd, "alloc_hwpt", ioas=ioas, fault_queue=fault_queue)
         # If the IOAS answers "coherent" now, the new HWPT alone decides its next answer. Otherwise it cannot tell.
         ioas_decides = ioas.dma_cc()
         hwpt = Hwpt(ioas, self.dev_id, flags, data=data, fault_queue=fault_queue)
@@ -151,12 +152,14 @@ class BoundDevice(IommufdDevice):
     ) -> NestedHwpt:
         """Make a HWPT for this device whose page table, described by *data*, is translated again by *parent*."""
         self._check_open()
+        check_same_iommufd(self.iommufd, "alloc_nested", parent=parent, fault_queue=fault_queue)
         return NestedHwpt(parent, self.dev_id, data, flags, fault_queue)
 
     @checked
     def alloc_viommu(self, parent: Hwpt, viommu_type: VIommuType | int, data: bytes = b"") -> VIommu:
         """Make a vIOMMU of the IOMMU before this device, over *parent*; *data* is the type's own structure."""
         self._check_open()
+        check_same_iommufd(self.iommufd, "alloc_viommu", parent=parent)
         return VIommu(self, parent, viommu_type, data)
 
     @checked
@@ -167,6 +170,7 @@ class BoundDevice(IommufdDevice):
         """
         self._check_open()
         target._check_open()
+        check_same_iommufd(self.iommufd, "attach", target=target)
         with held_signals():
             hwpt_id = self._attach(target.id, pasid)
             replaced = self.attachments.get(pasid)

@@ -11,7 +11,7 @@ from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.objects.mappable import Mappable
 from iommufd_py.objects.mapping import Mapping, MappingSpace
-from iommufd_py.objects.object import IommufdFile, IommufdObject
+from iommufd_py.objects.object import IommufdFile, IommufdObject, check_same_iommufd
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.enums import IommuOption, MapFlags
 
@@ -174,6 +174,7 @@ class Ioas(IommufdObject, MappingSpace):
     ) -> int:
         """Map the pages that *source* maps at *source_iova* here too, and return the IOVA; the caller unmaps them."""
         source._check_open()
+        check_same_iommufd(self.iommufd, "copy", source=source)
         return uapi.ioas_copy(self._fd(), self.id, source.id, length, source_iova, iova or 0, _with_iova(flags, iova))
 
     def unmap(self, iova: int, length: int) -> int:

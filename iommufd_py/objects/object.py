@@ -5,7 +5,7 @@ import errno
 import os
 
 from iommufd_py.base.arguments import checked
-from iommufd_py.base.errors import IommufdError
+from iommufd_py.base.errors import ArgumentValueError, IommufdError
 from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd as uapi
@@ -41,6 +41,7 @@ class IommufdFile(Resource):
         restores the previous one.
         """
         fd = self.fileno()
+        check_same_iommufd(self, "dma_cc", ioas=ioas)
         # Signals are held: if *ioas* stayed the compatibility IOAS, it could not be destroyed.
         with held_signals():
             before = _compatibility_ioas(fd)
@@ -93,11 +94,27 @@ class IommufdObject(Resource):
         uapi.destroy(self.iommufd.fileno(), self.id)
 
 
+def check_same_iommufd(iommufd: IommufdFile, call: str, **others: "IommufdObject | IommufdDevice | None") -> None:
+    """Check that the arguments of *call* belong to *iommufd*: their ids mean other objects in another iommufd.
+
+    Raises:
+        ArgumentValueError: one belongs to another iommufd.
+    """
+    for name, other in others.items():
+        if other is not None and other.iommufd is not iommufd:
+            raise ArgumentValueError(
+                f"{call}(): {name} is {other!r} of another iommufd, {other.iommufd!r}, where its id means another "
+                f"object: make it on {iommufd!r}"
+            )
+
+
 class IommufdDevice(Resource):
     """A device that an iommufd knows by an id.
 
     Attributes:
+        iommufd: the iommufd of the device.
         dev_id: its object id in the iommufd.
     """
 
+    iommufd: IommufdFile
     dev_id: int

@@ -10,7 +10,7 @@ from iommufd_py.base.errors import check_result
 from iommufd_py.objects.fault import EventQueue
 from iommufd_py.objects.hwpt import Hwpt, invalidate
 from iommufd_py.objects.ioas import DmaMapping
-from iommufd_py.objects.object import IommufdDevice, IommufdObject
+from iommufd_py.objects.object import IommufdDevice, IommufdObject, check_same_iommufd
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import size_of, unpack
@@ -106,6 +106,7 @@ class VDevice(IommufdObject):
     @checked
     def __init__(self, viommu: VIommu, device: IommufdDevice, virt_id: int) -> None:
         super().__init__(viommu.iommufd, viommu, device)
+        check_same_iommufd(self.iommufd, "alloc_vdevice", device=device)
         self.virt_id = virt_id
         with self._opening():
             self.id = uapi.vdevice_alloc(self.iommufd.fileno(), viommu.id, device.dev_id, virt_id)
@@ -156,6 +157,7 @@ class HwQueue(IommufdObject):
         self, viommu: VIommu, queue_type: int, index: int, mapping: DmaMapping, offset: int, length: int
     ) -> None:
         super().__init__(viommu.iommufd, viommu, mapping)
+        check_same_iommufd(self.iommufd, "alloc_hw_queue", mapping=mapping.ioas)
         self.index = index
         with self._opening():
             self.id = uapi.hw_queue_alloc(

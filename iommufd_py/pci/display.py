@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from iommufd_py.base.sysfs import attribute_text, entries
+from iommufd_py.base.sysfs import attribute_text, entries, target_name
 from iommufd_py.pci.use import Use, UseKind
 
 _GRAPHICS = Path("/sys/class/graphics")
@@ -24,11 +24,22 @@ def console_uses(device: Path) -> Iterator[Use]:
     for name, number in parse_consoles(consoles):
         if number and Path("/sys/dev/char", number).resolve().is_relative_to(device):
             yield Use(UseKind.CONSOLE, f"{name} is a console of the kernel")
+    for name, _ in parse_consoles(consoles):
+        # A hypervisor console has no link to its device, and only the console of a virtio device has one.
+        if name.startswith("hvc") and _has_virtio_console(device):
+            yield Use(UseKind.CONSOLE, f"{name} is a console of the kernel, and it can be on this device")
     shown_by = _text_display(device)
     if shown_by:
         on_tty = "tty0" in dict(parse_consoles(consoles))
         which = "the kernel's console tty0" if on_tty else "the text console (tty1, ...)"
         yield Use(UseKind.CONSOLE, f"{which} is shown on it ({shown_by})")
+
+
+def _has_virtio_console(device: Path) -> bool:
+    children = [one for one in entries(device, "virtio*") if target_name(one / "driver") == "virtio_console"]
+    # A port that programs use has a name; the kernel shows "(null)" for one without (drivers/char/virtio_console.c).
+    names = (attribute_text(port / "name") for one in children for port in entries(one, "virtio-ports/*"))
+    return any(name in ("", "(null)") for name in names)
 
 
 def parse_consoles(text: str) -> list[tuple[str, str]]:

@@ -25,7 +25,8 @@ _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _GENERIC = struct.Struct("=B3x")  # struct rtgenmsg
 _RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWNSID, _RTM_GETNSID = 16, 18, 88, 90
 _NLM_F_REQUEST, _NLM_F_DUMP, _NLMSG_ERROR, _NLMSG_DONE = 0x1, 0x300, 2, 3
-_IFNAME, _LOWER, _LOWER_NSID, _PARENT, _PARENT_BUS = 3, 5, 37, 56, 57
+_IFNAME, _LOWER, _LOWER_NSID, _XDP, _PARENT, _PARENT_BUS = 3, 5, 37, 43, 56, 57
+_XDP_ATTACHED = 2
 _NETNSA_NSID, _NETNSA_FD = 1, 3
 _TYPE_MASK = 0x3FFF
 _BUFFER_BYTES = 1 << 18
@@ -42,6 +43,9 @@ class Link:
         lower: index of the interface that this one is built on; 0 for none.
         lower_namespace: id of the namespace of *lower*, as the interface's own namespace numbers it; None if it is the
             same namespace.
+        kind: type of its hardware (ARPHRD_*).
+        flags: its flags (IFF_*).
+        xdp: whether an XDP program is attached to it.
     """
 
     name: str
@@ -49,6 +53,9 @@ class Link:
     parent: str
     lower: int
     lower_namespace: int | None
+    kind: int = 0
+    flags: int = 0
+    xdp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +169,7 @@ def parse_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def parse_link(body: bytes) -> Link:
     """Read the body of an RTM_NEWLINK message."""
-    _, _, index, _, _ = _LINK.unpack_from(body)
+    _, kind, index, flags, _ = _LINK.unpack_from(body)
     values = _attributes(body[_LINK.size :])
     bus, parent = _text(values.get(_PARENT_BUS, b"")), _text(values.get(_PARENT, b""))
     lower, namespace = values.get(_LOWER), values.get(_LOWER_NSID)
@@ -172,6 +179,9 @@ def parse_link(body: bytes) -> Link:
         parent=f"{bus}/{parent}" if parent else "",
         lower=struct.unpack("=I", lower)[0] if lower else 0,
         lower_namespace=struct.unpack("=i", namespace)[0] if namespace else None,
+        kind=kind,
+        flags=flags,
+        xdp=_attributes(values.get(_XDP, b"")).get(_XDP_ATTACHED, b"\0") != b"\0",
     )
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from iommufd_py.base.sysfs import attribute_text, entries, target_name
-from iommufd_py.pci.namespaces import ForeignLink, foreign_links
+from iommufd_py.pci.namespaces import ForeignLink, foreign_links, links, rtnetlink
+from iommufd_py.pci.traffic import frame_users
 from iommufd_py.pci.use import Use, UseKind
 
 _NET = Path("/sys/class/net")
@@ -51,6 +52,11 @@ def _own_uses(device: Path) -> Iterator[str]:
             if _indices([name]) and listening & set(_indices([name])):
                 yield f"a packet socket is bound to the interface {over.rstrip(',')}"
         yield from _built_on(base)
+    if below:
+        with rtnetlink() as asking:
+            found_links = links(asking)
+        every = dict.fromkeys(name for base in sorted(below) for name in with_uppers(base))
+        yield from frame_users(every, found_links)
 
 
 def _built_on(interface: str) -> Iterator[str]:

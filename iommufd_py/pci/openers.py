@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from iommufd_py.base.sysfs import attribute_text, entries, target_name
 from iommufd_py.pci import storage
 from iommufd_py.pci.use import Use, UseKind
 
+# NVIDIA's driver asks for this number; its nodes have no entry in /sys/dev/char.
+_NVIDIA_MAJOR = 195
+_NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 # File systems in memory that can hold device nodes.
 _MEMORY = frozenset({"devtmpfs", "tmpfs", "ramfs", "rootfs", "overlay"})
 
@@ -66,9 +70,18 @@ def _nodes(device: Path) -> dict[NodeId, str]:
             target = link.resolve()
             if any(target.is_relative_to(root) for root in roots):
                 found[NodeId(kind == "block", _packed(link.name))] = _node_of(target)
+    minor = nvidia_minor(device.name)
+    if minor is not None:
+        found[NodeId(False, os.makedev(_NVIDIA_MAJOR, minor))] = f"/dev/nvidia{minor}"
     for number, disk in storage.disks_beneath(device.resolve()).items():
         found.setdefault(NodeId(True, _packed(number)), f"{disk}")
     return found
+
+
+def nvidia_minor(bdf: str, gpus: Path = _NVIDIA_GPUS) -> int | None:
+    """Return the number of the node of a GPU on NVIDIA's own driver, which has no entry in sysfs; else None."""
+    match = re.search(r"^Device Minor:\s*([0-9]{1,3})$", attribute_text(gpus / bdf / "information"), re.MULTILINE)
+    return int(match[1]) if match else None
 
 
 def _packed(number: str) -> int:

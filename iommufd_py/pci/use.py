@@ -18,6 +18,8 @@ class UseKind(StrEnum):
     VIRTUAL_FUNCTIONS = "virtual functions"
     PLATFORM = "platform"
     """The machine itself needs the device: the host bridge, the bridge to the firmware's devices, an IOMMU."""
+    MEMORY = "memory"
+    """Memory of this machine that the device provides."""
     PROCESS = "process"
 
 

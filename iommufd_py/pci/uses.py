@@ -8,8 +8,10 @@ from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.pci.display import console_uses
 from iommufd_py.pci.functions import PciDevice, bound_driver, list_devices, pci_device
+from iommufd_py.pci.memory import memory_uses
 from iommufd_py.pci.network import network_uses
 from iommufd_py.pci.openers import openers
+from iommufd_py.pci.parts import part_uses
 from iommufd_py.pci.storage import storage_uses
 from iommufd_py.pci.use import Use, UseKind
 from iommufd_py.pci.vsock import vsock_uses
@@ -38,6 +40,8 @@ def uses(bdf: str) -> tuple[Use, ...]:
         *network_uses(path),
         *vsock_uses(path),
         *console_uses(path),
+        *memory_uses(path),
+        *part_uses(path),
         *_other_uses(device, path),
         *openers(device.bdf),
     )

@@ -7,17 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.units import PAGE_BYTES, format_ns, format_size
 from iommufd_py.results.breakdown import Breakdown
 from iommufd_py.results.compare import Comparison, Verdict
 from iommufd_py.results.cover_letter import amount
+from iommufd_py.results.drawing import Axes, Axis, Figure, FuncFormatter, LogLocator, NullFormatter, rc_context
 from iommufd_py.results.history import OperationHistory
 from iommufd_py.results.model import BenchResult, Point
 from iommufd_py.results.report import Cell, cells, row_name

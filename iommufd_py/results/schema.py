@@ -4,31 +4,35 @@
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import read_file
+from iommufd_py.results.conform import conforms_to
 
 # An error message shows at most so many characters of a value.
 _SHOWN = 60
+_HERE = Path(__file__).parent
 _FILES = {
-    "iommufd-bench/1": "bench-1.json",
-    "iommufd-bench-trace/1": "trace-1.json",
+    "iommufd-bench/1": _HERE / "bench-1.json",
+    "iommufd-bench-trace/1": _HERE / "trace-1.json",
+    "iommufd-fleet-runner/1": _HERE.parent / "fleet" / "runner-1.json",
 }
 _MADE_BY = {
     "iommufd-bench": "'iommufd bench run --output'",
     "iommufd-bench-compare": "'iommufd bench compare --json'",
     "iommufd-bench-summary": "'iommufd bench show --json'",
     "iommufd-bench-trace": "'iommufd bench trace --json'",
+    "iommufd-fleet-runner": "'iommufd fleet run'",
 }
 
 
 def read_schema(name: str) -> Any:
     """Return the JSON Schema (2020-12) of the documents whose ``schema`` is *name*."""
-    return json.loads(Path(__file__).with_name(_FILES[name]).read_text())
+    return json.loads(_FILES[name].read_text(encoding="utf-8"))
 
 
 def read_document(path: Path, name: str) -> Any:
@@ -37,27 +41,33 @@ def read_document(path: Path, name: str) -> Any:
     Raises:
         ToolError: the file cannot be read, is another kind of file, or violates its schema. The text names the place.
     """
-    document = _parse(path, name)
+    document = parse(path, _give(name))
     found = document.get("schema") if isinstance(document, dict) else None
     if found != name:
         raise ToolError(f"{path} {_foreign(document, found, name)}")
-    problem = next(iter(_problems(document, name)), None)
-    if problem:
+    if not _check(name)(document):
+        problem = next(_problems(document, name))
         raise ToolError(f"{path} is damaged at {problem}; repeat the command that wrote it")
     return document
 
 
-def _parse(path: Path, name: str) -> Any:
+def parse(path: Path, remedy: str) -> Any:
+    """Return the JSON document of a file, without a check against a schema.
+
+    Raises:
+        ToolError: the file cannot be read, is no JSON, is nested too deeply or has a key twice. The text ends in
+            *remedy*.
+    """
     try:
         return json.loads(read_file(path).decode("utf-8-sig"), object_pairs_hook=_without_doubles)
     except OSError as failure:
         raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
     except RecursionError:
-        raise ToolError(f"{path} is nested too deeply to be a file of this tool: {_give(name)}") from None
+        raise ToolError(f"{path} is nested too deeply to be a file of this tool: {remedy}") from None
     except _DoubleKeyError as failure:
         raise ToolError(f"{path} is damaged: {failure}; repeat the command that wrote it") from None
     except ValueError:
-        raise ToolError(f"{path} is no JSON: {_give(name)}") from None
+        raise ToolError(f"{path} is no JSON: {remedy}") from None
 
 
 class _DoubleKeyError(ValueError):
@@ -89,6 +99,11 @@ def _foreign(document: Any, found: object, name: str) -> str:
     if isinstance(document, dict) and "benchmarks" in document:
         return f"is a pyperf file, as 'iommufd bench export' prints it: {_give(name)}"
     return f"has no schema, so it is not a file of this tool: {_give(name)}"
+
+
+@cache
+def _check(name: str) -> Callable[[Any], bool]:
+    return conforms_to(read_schema(name))
 
 
 def _problems(document: Any, name: str) -> Iterator[str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.objects.iommufd import DEV_IOMMU
+from iommufd_py.results import document
+from tests.unit.results.bench_results import result, run
 
 SCRIPT = Path(sys.executable).parent / "iommufd"
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -86,6 +88,9 @@ def test_restore_of_what_was_never_bound(cli: Cli) -> None:
         ("bench", "compare", "a", "b", "--threshold", "nan"),
         ("bench", "compare", "a", "b", "--threshold", "1e30"),
         ("info", "--registers", "--json"),
+        ("bench", "plot", "/dev/null", "--directory", "-"),
+        ("bench", "run", "--device", "mock", "--label", "x" * 1001),
+        ("dma", "check", "--device", "3b:00.0", "--p2p", "0000:3b:00.0"),
         ("no-such-command",),
     ],
 )
@@ -227,3 +232,21 @@ def test_interrupt_while_it_imports() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 130
     assert done.stderr == ""
+
+
+def test_full_stderr_does_not_change_the_status(tmp_path: Path) -> None:
+    done = in_shell(f"ulimit -f 0; {SCRIPT} bench show /nonexistent 2> {tmp_path / 'log'}")
+    assert done.returncode == 1
+
+
+def test_settings_of_matplotlib_do_not_reach_a_picture(tmp_path: Path) -> None:
+    """matplotlib reads a file of the current directory, which can be that of another user."""
+    document.save(result(run([1000, 1100, 1200], [500, 600, 700])), tmp_path / "run.json")
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "matplotlibrc").write_text("text.usetex: True\nbackend: module://evil\nno.such: 1\n")
+    written = []
+    for place, variables in ((tmp_path, ""), (tmp_path / "evil", "MPLBACKEND=nonsense")):
+        done = in_shell(f"cd {place}; {variables} {SCRIPT} bench plot {tmp_path / 'run.json'} --html o.html")
+        assert (done.returncode, done.stderr) == (0, "iommufd: o.html\n")
+        written.append((place / "o.html").read_bytes())
+    assert written[0] == written[1]

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: MIT
 """`iommufd report-bug`: the contents of the archive, without data that identifies the machine."""
 
+import io
 import json
 import os
 import re
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+SCRIPT = Path(sys.executable).parent / "iommufd"
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -44,3 +47,21 @@ def test_does_not_overwrite(cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "exists: remove it, or choose another file with --output" in done.stderr
     assert (tmp_path / "bug.tar.gz").read_text() == "mine"
+
+
+def test_archive_on_standard_output(tmp_path: Path) -> None:
+    done = subprocess.run([SCRIPT, "report-bug", "--output", "-"], capture_output=True, check=True, cwd=tmp_path)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        assert "iommufd-bug/CONTENTS" in archive.getnames()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_leaves_no_part_of_an_archive(tmp_path: Path) -> None:
+    """A limit of the size of files has the effect of a full disk; Python ignores its signal."""
+    command = f"ulimit -f 1; exec {SCRIPT} report-bug --output bug.tar.gz 2>&1 | cat"
+    done = subprocess.run(
+        ["/bin/bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert done.stdout == "iommufd: error: bug.tar.gz cannot be written: File too large; choose another file\n"
+    assert list(tmp_path.iterdir()) == []

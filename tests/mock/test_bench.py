@@ -273,3 +273,15 @@ def test_count_is_of_one_operation(iommufd: Iommufd, measured: Callable[[Point],
         pytest.skip("needs a kernel with the flush series")
     row = measured(Point(Workload.MAP, 4096))
     assert [one.flush for one in row.runs[0].operations.values()] == [FlushCount(1, 1), FlushCount(1, 1)]
+
+
+def test_figures_are_shown_although_they_cannot_be_saved(
+    iommufd: Iommufd, cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    need_mock_driver(iommufd)
+    words = ("--operation", "map", "--size", "4K", "--processes", "1", "--seconds", "0.01", "--output", "/dev/full")
+    done = cli("bench", "run", "--device", "mock", *words)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("iommufd: error: /dev/full cannot be written: No space left")
+    assert "4K" in done.stdout
+    assert "map" in done.stdout

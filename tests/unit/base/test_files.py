@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py import ToolError
+from iommufd_py.base import files
 from iommufd_py.base.files import is_regular, read_file, write_file
 
 
@@ -205,3 +206,34 @@ def test_pipe_is_read_to_its_end(tmp_path: Path) -> None:
     writer.start()
     assert read_file(pipe) == content
     writer.join()
+
+
+def test_a_wait_for_another_program_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(files, "_TELL_AFTER_SECONDS", 0.05)
+    pipe = tmp_path / "new\nline\x1b[31m"
+    os.mkfifo(pipe)
+    for wait, other, told in (
+        (lambda: read_file(pipe), lambda: pipe.write_bytes(b"late"), "waiting for data from"),
+        (lambda: write_file(pipe, b"late"), pipe.read_bytes, "waiting for a reader of"),
+    ):
+        timer = threading.Timer(0.5, other)
+        timer.start()
+        wait()
+        timer.join()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"iommufd: {told} {tmp_path}")
+        assert line.endswith(r"new\nline\x1b[31m")
+    pipe.unlink()
+    pipe.write_bytes(b"at once")
+    read_file(pipe)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path) -> None:
+    assert is_regular(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+    for place in (tmp_path / "absent" / "new", Path("/proc/new"), Path("/sys/new"), Path("/etc/passwd/new")):
+        with pytest.raises(ToolError, match=f"{place} cannot be written: .*; choose another file"):
+            is_regular(place)

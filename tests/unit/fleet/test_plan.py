@@ -43,8 +43,9 @@ def test_the_plan_of_the_page_is_valid(tmp_path: Path) -> None:
     text = PAGE.read_text()
     (wheel,) = re.findall(r'^package = "(.+)"$', text, re.MULTILINE)
     (tmp_path / wheel).parent.mkdir()
-    for name in (wheel, "lab.yaml", "tests"):
+    for name in (wheel, "lab.yaml"):
         (tmp_path / name).touch()
+    (tmp_path / "tests").mkdir()
     found = plan(tmp_path, text)
     assert [step.kind for step in found.steps] == [
         StepKind.VALIDATE,
@@ -121,3 +122,45 @@ def test_what_is_no_plan_is_refused(tmp_path: Path, case: str) -> None:
     assert message in str(refused.value)
     assert str(tmp_path / "plan.toml") in str(refused.value)
     assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('"vtd"', "true", "'filter' has iommu = True, which is no tag"),
+        ('"vtd"', "9" * 4000, "'filter' has iommu = 0x.*, which is no tag"),
+        ('"vtd"', "-1", "which is no tag"),
+        ('"vtd"', r'"a\nb"', "control character"),
+        ('"flush-v3"', f'"{"x" * 101}"', "the name has 101 characters"),
+        ("[[runners]]", 'baseline = ""\n[[runners]]', "'baseline' is empty"),
+        ("[[runners]]", 'package = ""\n[[runners]]', "'package' is empty"),
+        ('"--bind"', '"--json"', "'options' holds '--json', which the run itself decides"),
+        ('"--bind"', '"--junit=x"', "the run itself decides"),
+        ('"--bind"', f'"{"x" * 5000}"', "'options' holds a word of 5000 characters"),
+        ('"20min"', '"20min"\nfiles = ["a", "b/a"]', "two of the 'files' have the name 'a'"),
+        (
+            "count = 2",
+            f"count = {'9' * 5000}",
+            "Exceeds the limit .4300 digits. for integer string conversion: .*5000 digits$",
+        ),
+    ],
+)
+def test_more_wrong_values(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    (tmp_path / "b").mkdir()
+    for name in ("a", "b/a"):
+        (tmp_path / name).touch()
+    assert old in SMALL
+    with pytest.raises(ToolError, match=reason) as refusal:
+        plan(tmp_path, SMALL.replace(old, new, 1))
+    assert len(str(refusal.value)) < 300 + len(str(tmp_path))
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(SMALL, "utf-8-sig")
+    assert load_plan(path).name == "flush-v3"
+
+
+def test_a_key_of_thousands_of_parts_takes_no_minutes(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="is larger than 64 KiB"):
+        plan(tmp_path, ".".join("a" * 100_000) + " = 1")

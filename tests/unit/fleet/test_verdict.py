@@ -2,6 +2,8 @@
 """The verdict on many machines: the worst outcome of each rule, and rules that were not observed."""
 
 import json
+import re
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from iommufd_py.base.errors import ToolError
 from iommufd_py.fleet import formats, kcidb
 from iommufd_py.fleet.checks import Outcome
 from iommufd_py.fleet.html import page_of
-from iommufd_py.fleet.record import RunnerState, StepState
+from iommufd_py.fleet.record import LOG, KernelFacts, RunnerState, StepState
 from iommufd_py.fleet.verdict import CombinedCheck, Report, judge_run
 from tests.unit.fleet.recorded import KEPT, step, validation, write_machine
 
@@ -300,3 +302,76 @@ def test_the_page_names_the_machines(mixed: Report) -> None:
     assert "violated: 5 machines, 1 lost" in text
     assert "&lt;&amp;&gt;" in text
     assert "http" not in text.replace("http://www.w3.org", "")
+
+
+def _report_of(directory: Path, raw: bytes, kind: str = "validate", status: int = 0) -> Report:
+    """Return the report on a machine whose step left *raw* as its result."""
+    one = step("installed", kind, status=status)
+    folder = write_machine(directory, "r1", [(one, None)]) / one.folder
+    folder.mkdir(exist_ok=True)
+    (folder / f"result.{'xml' if kind == 'pytest' else 'json'}").write_bytes(raw)
+    return judge_run(directory)
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "reason"),
+    [
+        (b"[" * 100_000, "validate", "nested too deeply"),
+        (b'{"a":' * 100_000, "dma-check", "nested too deeply"),
+        (b"9" * 5000, "validate", "is no JSON"),
+        (b"[]", "validate", "has the schema None"),
+        (
+            json.dumps(validation()).replace("{", '{"outcome": "violated", ', 1).encode(),
+            "validate",
+            "twice",
+        ),
+        (json.dumps(validation() | {"scenarios": []}).encode(), "validate", "has no case"),
+        (json.dumps(validation() | {"scenarios": [1]}).encode(), "validate", "lacks a part"),
+        (
+            json.dumps(validation(KEPT | {"2": "violated"}, "kept")).encode(),
+            "validate",
+            "map-2 is violated, but",
+        ),
+        (b'{"schema": "iommufd-dma-check/1", "cases": []}', "dma-check", "has no case"),
+        (b'{"schema": "iommufd-dma-check/1", "cases": {"a": 1}}', "dma-check", "lacks a part"),
+        (b'{"schema": "iommufd-dma-coherency/1", "stories": [{"story": 1}]}', "dma-coherency", "lacks a part"),
+        (b"<?xml version='1.0' encoding='nonsense'?><a/>", "pytest", "unknown encoding"),
+        (b"{}", "bench", "has no schema"),
+    ],
+)
+def test_a_damaged_result_is_an_error_of_its_machine_only(tmp_path: Path, raw: bytes, kind: str, reason: str) -> None:
+    """It is never a good outcome, and never the end of the report on the other machines."""
+    write_machine(tmp_path, "other", [(step("installed", "validate"), validation())])
+    found = _report_of(tmp_path, raw, kind)
+    assert found.exit_status == 1
+    (line,) = (one for one in found.lines if one.name == kind)
+    assert (line.outcome, line.runners) == (Outcome.ERROR, ("r1",))
+    assert reason in line.detail
+
+
+def test_only_the_end_of_a_log_is_read(tmp_path: Path) -> None:
+    folder = write_machine(tmp_path, "r1", [(step("installed", "validate", status=3), None)]) / "installed.1.validate"
+    folder.mkdir(exist_ok=True)
+    with (folder / LOG).open("wb") as log:
+        log.truncate(1 << 40)  # No memory holds so much.
+        log.seek(0, 2)
+        log.write(b"\nthe last line\n")
+    (line,) = (one for one in judge_run(tmp_path).lines if one.name == "validate")
+    assert line.detail == "exit status 3: the last line"
+
+
+def test_texts_of_other_machines_are_plain_in_every_format(tmp_path: Path) -> None:
+    kernel = KernelFacts("installed", "\x1b[31m7.3\n\x00", "\x9b1.0")
+    write_machine(tmp_path, "r1", [(step("installed", "validate"), validation())])
+    file = tmp_path / "r1" / "runner.json"
+    document = json.loads(file.read_text())
+    document |= {"name": "a\x00b\x1b[2J\ud800", "tags": {"iommu": "\x1b]0;x\x07"}, "kernels": [asdict(kernel)]}
+    file.write_text(json.dumps(document))
+    found = judge_run(tmp_path)
+    reported = json.dumps(kcidb.report(found), ensure_ascii=False)
+    for text in (formats.junit(found), formats.ktap(found), page_of(found), reported):
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", text)
+    document["started"] = "yesterday"
+    file.write_text(json.dumps(document))
+    with pytest.raises(ToolError, match="damaged at started: 'yesterday' is not allowed here"):
+        judge_run(tmp_path)

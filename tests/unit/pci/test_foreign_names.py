@@ -8,8 +8,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from iommufd_py.cli.output import emit_facts, emit_table, note, printable
+from iommufd_py.cli.output import emit_facts, emit_table, note
 
+from iommufd_py.base.shown import printable
 from iommufd_py.base.sysfs import attribute_text
 from iommufd_py.pci.storage import mounts_everywhere, parse_mounts, parse_swaps
 

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""Find the memory of this machine that a device provides. Without its driver the kernel would lose what is in it.
+
+Sources: Documentation/ABI/testing/sysfs-bus-cxl; drivers/virtio/virtio_mem.c, which names its memory in /proc/iomem.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from iommufd_py.base.sysfs import attribute_text, entries, target_name
+from iommufd_py.pci.use import Use, UseKind
+
+_CXL = Path("/sys/bus/cxl/devices")
+_IOMEM = Path("/proc/iomem")
+_HOT_PLUGGED = "System RAM (virtio_mem)"
+_VIRTIO_MEMORY = "virtio_mem"
+
+
+def memory_uses(device: Path, cxl: Path = _CXL, iomem: Path = _IOMEM) -> Iterator[Use]:
+    """Return the uses of the memory that *device* provides: regions of CXL memory, and hot-plugged memory of virtio."""
+    for region in entries(cxl, "region*"):
+        decoders = {attribute_text(target) for target in entries(region, "target[0-9]*")} - {""}
+        if attribute_text(region / "commit") == "1" and any(_is_of(cxl / one, device) for one in decoders):
+            yield Use(UseKind.MEMORY, f"the memory region {region.name} is on it{_given_to(region)}")
+    for child in entries(device, "virtio*"):
+        inner = parse_resources(attribute_text(iomem)).get(child.name, ())
+        if target_name(child / "driver") == _VIRTIO_MEMORY and _HOT_PLUGGED in inner:
+            yield Use(UseKind.MEMORY, f"memory of {child.name} is system memory")
+
+
+def _is_of(decoder: Path, device: Path) -> bool:
+    """Return whether the endpoint of a decoder, its directory above, belongs to a memory device on *device*."""
+    return (decoder.resolve().parent / "uport").resolve().is_relative_to(device)
+
+
+def _given_to(region: Path) -> str:
+    drivers = {target_name(one) for one in entries(region, "dax_region*/dax*/driver")}
+    return ", as system memory" if "kmem" in drivers else ""
+
+
+def parse_resources(text: str) -> dict[str, tuple[str, ...]]:
+    """Return the names of all resources in /proc/iomem, each with the names of the resources in it."""
+    found: dict[str, list[str]] = {}
+    above: list[tuple[int, str]] = []
+    for line in text.split("\n"):
+        match = re.fullmatch(r"( *)[0-9a-f]+-[0-9a-f]+ : (.*)", line)
+        if match is None:
+            continue
+        depth, name = len(match[1]), match[2]
+        above = [one for one in above if one[0] < depth]
+        for _, outer in above:
+            found[outer].append(name)
+        found.setdefault(name, [])
+        above.append((depth, name))
+    return {name: tuple(inner) for name, inner in found.items()}

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""Find the users of a network interface that give it no address: kernel protocols, and programs that take its frames.
+
+Sources: drivers/block/aoe/aoeblk.c; drivers/net/ppp/pppoe.c; Documentation/networking/netconsole.rst;
+Documentation/networking/can.rst; include/uapi/linux/if_link.h (IFLA_XDP).
+"""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from iommufd_py.base.sysfs import attribute_text, entries
+from iommufd_py.pci.namespaces import Link
+
+_BLOCK = Path("/sys/class/block")
+_NETCONSOLE = Path("/sys/kernel/config/netconsole")
+_PPPOE = Path("/proc/net/pppoe")
+_CAN = 280  # ARPHRD_CAN in include/uapi/linux/if_arp.h
+_UP = 0x1  # IFF_UP
+
+
+def frame_users(
+    interfaces: Collection[str],
+    links: Collection[Link],
+    block: Path = _BLOCK,
+    netconsole: Path = _NETCONSOLE,
+    pppoe: Path = _PPPOE,
+) -> Iterator[str]:
+    """Return the users of interfaces as clauses.
+
+    Args:
+        interfaces: names of the interfaces.
+        links: the interfaces of this namespace, as rtnetlink describes them.
+        block: directory of all block devices.
+        netconsole: directory of the targets of netconsole in configfs.
+        pppoe: sessions of PPP over Ethernet.
+    """
+    for file in entries(block, "etherd!*/netif"):
+        # The kernel finds disks of ATA over Ethernet on every interface that is up: these need no address.
+        for name in sorted(set(attribute_text(file).split(",")) & set(interfaces)):
+            yield f"the disk {file.parent.name.replace('!', '/')} is reached through the interface {name}"
+    for line in attribute_text(pppoe).split("\n")[1:]:
+        name = line.split()[-1] if line.split() else ""
+        if name in interfaces:
+            yield f"a PPP over Ethernet session runs over the interface {name}"
+    for target in entries(netconsole):
+        name = attribute_text(target / "dev_name")
+        if attribute_text(target / "enabled") == "1" and name in interfaces:
+            yield f"the kernel sends its log through the interface {name} (netconsole {target.name})"
+    for link in links:
+        if link.name in interfaces and link.xdp:
+            yield f"an XDP program is attached to the interface {link.name}"
+        if link.name in interfaces and link.kind == _CAN and link.flags & _UP:
+            yield f"the CAN interface {link.name} is up"

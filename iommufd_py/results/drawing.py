@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: MIT
+"""The parts of matplotlib that pictures need, with its own defaults: a picture depends on the results alone.
+
+matplotlib reads ``matplotlibrc`` of the current directory, which can belong to anybody, and the environment.
+"""
+
+# ruff: noqa: E402 - The environment is changed before the import, which reads it.
+import logging
+import os
+
+# No window is opened, so the name of a program for windows has no use, and a wrong one fails the import.
+os.environ.pop("MPLBACKEND", None)
+# Otherwise the import complains about the files that the next statement overrides.
+logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
+
+import matplotlib
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+matplotlib.rcdefaults()
+
+__all__ = ["Axes", "Axis", "Figure", "FuncFormatter", "LogLocator", "NullFormatter", "rc_context"]
