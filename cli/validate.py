@@ -55,7 +55,7 @@ _OF_A_RUN = ("device", "bind", "flush_symbol", "rule_set", "counts_suffice", "st
     "rule_set",
     type=click.Choice(["seed", "refined"]),
     default="seed",
-    help="seed: the three rules of May 2024; refined: no second flush while another non-coherent domain maps the page.",
+    help="seed: the three rules; refined: no second flush while another non-coherent domain maps the page.",
 )
 @click.option(
     "--counts-suffice",

@@ -184,7 +184,7 @@ def _variants(native: bool, coherent: bool, kernels: list[str]) -> tuple[str, li
     variants = [Variant(kernel, coherency, Path(kernel).name) for kernel in kernels]
     if not native:
         return str(coherency), variants
-    # Only a kernel with the series has coherent mock devices. A stock kernel flushes for neither.
+    # Only a kernel with the series has coherent mock devices, and only such a kernel flushes for the others.
     if len(kernels) > 1:
         variants.append(Variant(kernels[1], Coherency.COHERENT, f"{Path(kernels[1]).name} coherent"))
     return "native", variants

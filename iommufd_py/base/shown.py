@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Wrong values as messages show them: cut off, and whatever they are."""
+"""The text of a wrong value in a message: of any type, and cut off after some characters."""
 
 from types import NoneType
 

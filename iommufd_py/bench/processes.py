@@ -126,7 +126,7 @@ def _ends_with(parent: int) -> bool:
 def _measure_rows(plan: Plan, measure: Measure, first: bool, answers: Connection, parent: int) -> None:
     # The parent process handles signals, and ends this one.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    # The device must become free if that process is killed.
+    # If the parent process is killed, this process must also end. Only then does the device become free.
     if not _ends_with(parent):
         return
     try:

@@ -119,7 +119,7 @@ def load_plan(path: Path) -> FleetPlan:
     """Read a plan. Paths in the plan are relative to its folder.
 
     Raises:
-        ToolError: the file cannot be read, is no TOML, or is no valid plan. The text names the file and the key.
+        ToolError: the file cannot be read, is not TOML, or is not a valid plan. The text names the file and the key.
     """
     try:
         document = tomllib.loads(read_file(path, _MOST_BYTES).decode())
@@ -129,7 +129,7 @@ def load_plan(path: Path) -> FleetPlan:
         raise ToolError(f"{path} is nested too deeply to be a plan") from None
     except ValueError as failure:
         # Also raised for bytes that are not UTF-8, and for a number with thousands of digits.
-        raise ToolError(f"{path} is no TOML: {failure}") from None
+        raise ToolError(f"{path} is not TOML: {failure}") from None
     try:
         return parse_plan(document, path.absolute().parent)
     except _PlanError as failure:
@@ -180,7 +180,7 @@ def _agree(plan: FleetPlan) -> None:
         raise _PlanError("baseline: the plan has no other kernel to compare with it")
     if plan.package is not None and not _WHEEL.fullmatch(plan.package.name):
         raise _PlanError(
-            f"package: {plan.package.name!r} is no name of a wheel, and pip refuses it; keep the name it had"
+            f"package: {plan.package.name!r} is not the name of a wheel, and pip refuses it; keep the name it had"
         )
     others = [one for one in plan.kernels if one != INSTALLED]
     if others and plan.environment is None:
@@ -219,7 +219,7 @@ def _present(path: Path, where: str) -> Path:
     except OSError as failure:
         raise _PlanError(f"{where}: {path} cannot be read: {failure.strerror}") from None
     if not stat.S_ISREG(kind):
-        raise _PlanError(f"{where}: {path} is no file")
+        raise _PlanError(f"{where}: {path} is not a file")
     return path
 
 
@@ -232,7 +232,7 @@ def _printable(text: str, where: str, key: str) -> str:
 
 def _checked_name(text: str, where: str) -> str:
     if not _NAME.fullmatch(text):
-        raise _PlanError(f"{where}: {text!r} is no name: use lower case letters, digits, '_', '.' and '-' only")
+        raise _PlanError(f"{where}: {text!r} is not a name: use lower case letters, digits, '_', '.' and '-' only")
     return text
 
 
@@ -241,7 +241,7 @@ class _Table:
 
     def __init__(self, values: object, where: str) -> None:
         if not isinstance(values, Mapping):
-            raise _PlanError(f"{where} is no table")
+            raise _PlanError(f"{where} is not a table")
         self._values = dict(values)
         self.where = where
 
@@ -253,7 +253,7 @@ class _Table:
         value = self._values.pop(key)
         # In Python, a bool is also an int.
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise _PlanError(f"{self.where}: {key!r} is {value!r}, which is no {_WORDS[kind]}")
+            raise _PlanError(f"{self.where}: {key!r} is {value!r}, which is not {_WORDS[kind]}")
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
@@ -279,7 +279,7 @@ class _Table:
         seconds = int(match[1]) * _UNITS[match[2]] if match else 0
         if not 0 < seconds <= _MOST_SECONDS:
             raise _PlanError(
-                f"{self.where}: {key!r} is {text!r}, which is no time of at most a year: write 90s, 20min or 2h"
+                f"{self.where}: {key!r} is {text!r}, which is not a time of at most a year: write 90s, 20min or 2h"
             )
         return float(seconds)
 
@@ -299,7 +299,7 @@ class _Table:
         found = self._take(key, Mapping, None)
         for name, value in found.items():
             if not _KEY.fullmatch(name) or not isinstance(value, str | int) or not tag_value(value):
-                raise _PlanError(f"{self.where}: {key!r} has {name} = {value!r}, which is no tag of labgrid")
+                raise _PlanError(f"{self.where}: {key!r} has {name} = {value!r}, which is not a tag of labgrid")
         if not found:
             raise _PlanError(f"{self.where}: {key!r} is empty and would match every machine; name a tag")
         return {name: str(value) for name, value in found.items()}
@@ -315,4 +315,4 @@ class _Table:
             raise _PlanError(f"{self.where}: the key {next(iter(self._values))!r} is unknown")
 
 
-_WORDS: dict[type, str] = {str: "text", int: "whole number", list: "list", Mapping: "table"}
+_WORDS: dict[type, str] = {str: "text", int: "a whole number", list: "a list", Mapping: "a table"}

@@ -143,7 +143,7 @@ def load_record(folder: Path) -> RunnerRecord:
     except OSError as failure:
         raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
     except (ValueError, RecursionError):
-        raise ToolError(f"{path} is no JSON: run 'iommufd fleet run' again") from None
+        raise ToolError(f"{path} is not JSON: run 'iommufd fleet run' again") from None
     from jsonschema.exceptions import best_match
 
     problem = best_match(_validator().iter_errors(document))

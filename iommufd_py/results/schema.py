@@ -57,7 +57,7 @@ def _parse(path: Path, name: str) -> Any:
     except _DoubleKeyError as failure:
         raise ToolError(f"{path} is damaged: {failure}; repeat the command that wrote it") from None
     except ValueError:
-        raise ToolError(f"{path} is no JSON: {_give(name)}") from None
+        raise ToolError(f"{path} is not JSON: {_give(name)}") from None
 
 
 class _DoubleKeyError(ValueError):

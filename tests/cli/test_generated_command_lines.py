@@ -64,7 +64,7 @@ def leaves(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tupl
 
 
 def wrong(kind: click.ParamType[Any]) -> st.SearchStrategy[str] | None:
-    """Return texts that are no value of a type; None for a type that accepts every text."""
+    """Return texts that are not values of a type; None for a type that accepts every text."""
     match kind:
         case Values():
             inner = wrong(kind._each)
