@@ -14,7 +14,7 @@ from iommufd_py.results import compare_text, finding
 from ..commands import command
 from ..lab_machine import check_kernel_name
 from ..types import FiniteFloat, Whole
-from .boots import Effort, AlternatingBoots, Variant
+from .boots import AlternatingBoots, Effort, Variant
 from .files import OUTPUT_DIRECTORY, emit_folded, emit_lines, make_output_directory
 
 _ROWS = "--silent --operation map,attach,teardown --size 2M,64M,1G --backing 4k --processes 1 --seconds 0.05"

@@ -23,7 +23,7 @@ from ..lab_machine import check_kernel_name
 from ..output import emit_json
 from ..types import FiniteFloat, Whole, is_given, refuse_ignored
 from .axes import chosen_points, refuse_ignored_axes
-from .boots import Effort, AlternatingBoots, Variant, run_iommufd
+from .boots import AlternatingBoots, Effort, Variant, run_iommufd
 from .files import OUTPUT_DIRECTORY, make_output_directory
 from .plot import write_html
 from .run import run

@@ -61,7 +61,7 @@ class ForeignLink:
 
 
 def foreign_links() -> Iterator[ForeignLink]:
-    """Return the interfaces of all other network namespaces that this process has permission to enter."""
+    """Yield the interfaces of all other network namespaces that this process has permission to enter."""
     if not _OWN.exists():  # The kernel has no network namespaces.
         return
     with contextlib.ExitStack() as stack:
@@ -150,7 +150,7 @@ def _message(kind: int, flags: int, body: bytes) -> bytes:
 
 
 def parse_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Return type and body of each message in a netlink datagram."""
+    """Yield type and body of each message in a netlink datagram."""
     at = 0
     while at + _HEADER.size <= len(data):
         length, kind, *_ = _HEADER.unpack_from(data, at)
