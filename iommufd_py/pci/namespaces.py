@@ -134,7 +134,7 @@ def links(asking: socket.socket) -> list[Link]:
 
 
 def _namespace_id(asking: socket.socket, namespace: int) -> int | None:
-    """Return the id of another namespace in the namespace of the socket; None if it has none."""
+    """Return the id of another namespace in the namespace of the socket; None if it has no id there."""
     attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size + 4, _NETNSA_FD) + struct.pack("=I", namespace)
     asking.send(_message(_RTM_GETNSID, 0, _GENERIC.pack(socket.AF_UNSPEC) + attribute))
     for kind, body in parse_messages(asking.recv(_BUFFER_BYTES)):
