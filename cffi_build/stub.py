@@ -25,7 +25,7 @@ class _Struct:
 """
 
 FFI = """\
-    # The name of the structure is known at run time only, or the type is no structure.
+    # The name of the structure is known at run time only, or the type is not a structure.
     @overload
     def new(self, ctype: str, init: Any = None, /) -> Any: ...
     def cast(self, ctype: str, value: Any, /) -> Any: ...

@@ -65,7 +65,7 @@ def bisect(
     """Find the commit of a kernel tree that broke a flush rule, a scenario, a test, or a timing.
 
     `git bisect` runs in a clone in the cache, so HEAD, work tree and refs of the tree do not change. Each commit is
-    built incrementally and runs in a guest: in a native guest if that shows the difference between the good and the bad
+    built incrementally and runs in a guest: in a native guest if it shows the difference between the good and the bad
     revision, else in a virtual machine. A commit that does not build or does not answer is skipped.
 
     With --bench, the good kernel and the commit's kernel boot in turn, until the interval of their ratio decides. The

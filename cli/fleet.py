@@ -33,7 +33,7 @@ class _PlaceName(ParamType[str]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text):
-            self.fail(f"{text!r} is no name of a place: use letters, digits, '_', '.' and '-' only", param, ctx)
+            self.fail(f"{text!r} is not the name of a place: use letters, digits, '_', '.' and '-' only", param, ctx)
         return text
 
 

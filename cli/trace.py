@@ -22,7 +22,7 @@ from .commands import command
 from .output import note
 from .types import MOST_SECONDS, FiniteFloat
 
-# Static trace events as group and name. The data-page flush of our kernel patches is no event but a function.
+# Static trace events as group and name. The data-page flush of our kernel patches is not an event but a function.
 _EVENTS = {
     "map": (("iommu", "map"),),
     "unmap": (("iommu", "unmap"),),

@@ -165,7 +165,7 @@ SIZES = Values(SIZE)
 
 
 def is_given(context: click.Context, name: str) -> bool:
-    """Return whether the user gave a parameter, so that it is not the default."""
+    """Return whether the user gave the parameter; otherwise it has its default."""
     return context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 

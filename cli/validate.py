@@ -55,7 +55,7 @@ _OF_A_RUN = ("device", "bind", "flush_symbol", "rule_set", "counts_suffice", "st
     "rule_set",
     type=click.Choice(["seed", "refined"]),
     default="seed",
-    help="seed: the three rules of May 2024; refined: no second flush while another non-coherent domain maps the page.",
+    help="seed: the three rules; refined: no second flush while another non-coherent domain maps the page.",
 )
 @click.option(
     "--counts-suffice",
@@ -280,17 +280,17 @@ def _show_rules(result: Validation) -> None:
 def _show_scenarios(result: Validation, stories: bool) -> None:
     flushes = f"flushes by {', '.join(result.flush_symbols)}" if result.flush_symbols else "has no known flush function"
     click.echo(f"\nkernel {result.kernel} {flushes}; device {result.device}; {result.rule_set} rules")
-    counts = Counter(one.outcome for one in result.verdicts)
+    counts = Counter(one.outcome for one in result.scenarios)
     click.echo(
-        f"{len(result.verdicts)} scenarios: {', '.join(f'{counts[one]} {one}' for one in RuleOutcome if counts[one])}"
+        f"{len(result.scenarios)} scenarios: {', '.join(f'{counts[one]} {one}' for one in RuleOutcome if counts[one])}"
     )
-    for one in result.verdicts:
+    for one in result.scenarios:
         if one.outcome not in WORST_FIRST:
             continue
         click.echo(f"{one.outcome}: {one.scenario.name}: {report.headline(one)}")
         if stories:
             for line in report.details(one):
                 click.echo(f"    {line}")
-    unseen = Counter(one.reason for one in result.verdicts if one.outcome is RuleOutcome.NOT_OBSERVED)
+    unseen = Counter(one.reason for one in result.scenarios if one.outcome is RuleOutcome.NOT_OBSERVED)
     for reason, count in unseen.items():
         click.echo(f"{RuleOutcome.NOT_OBSERVED}: {count} scenarios: {reason}")

@@ -23,7 +23,7 @@ def release(text: str, version: str, date: str) -> tuple[str, str]:
         ChangelogError: the version is malformed or already released, or there are no changes.
     """
     if not _VERSION.fullmatch(version):
-        raise ChangelogError(f"{version} is no version: write MAJOR.MINOR.PATCH, or MAJOR.MINOR.PATCHrcN")
+        raise ChangelogError(f"{version} is not a version: write MAJOR.MINOR.PATCH, or MAJOR.MINOR.PATCHrcN")
     if f"## [{version}]" in text:
         raise ChangelogError(f"CHANGELOG.md already has a section for {version}: choose the next version")
     before, heading, rest = text.partition(_UNRELEASED)

@@ -223,7 +223,7 @@ def chosen_jobs(only: Sequence[str], full: bool) -> list[Job]:
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run the jobs that the command line names, and exit with 1 if one failed."""
     parser = argparse.ArgumentParser(prog="scripts/test", description="Run the tests, two jobs at a time.")
     parser.add_argument("--all", action="store_true", help="also run jobs that passed before with the same content")
     parser.add_argument("--full", action="store_true", help="also run the nightly jobs, which takes hours")

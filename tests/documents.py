@@ -23,7 +23,7 @@ def check_documents(text: str) -> None:
     A field that is not in the schema is an error here. For users it is not, because new fields may be added.
     """
     for document in _documents(text):
-        import jsonschema  # The import takes a second on an emulated CPU, and most output is no document.
+        import jsonschema  # The import takes a second on an emulated CPU, and most output is not a document.
 
         schema = schemas()[document["schema"]]
         jsonschema.Draft202012Validator(_closed(schema)).validate(document)

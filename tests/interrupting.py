@@ -15,8 +15,8 @@ __all__ = ["interrupt_everywhere"]
 def interrupt_everywhere(work: Callable[[], object], after: Callable[[], object]) -> int:
     """Run *work* with a SIGINT in its first ioctl(), open() or close(), then in its second, and so on to its end.
 
-    The signal arrives in the call, so Python raises after the call has done its work. *work* must end by that exception
-    and no other; *after* then checks what is left. Return the number of interrupted calls.
+    The signal arrives in the call, so Python raises after the call has done its work. *work* must end by this exception
+    and no other; *after* then checks that nothing is left behind. Return the number of interrupted calls.
     """
     interrupted = 0
     while not _gets_through(work, interrupted + 1):

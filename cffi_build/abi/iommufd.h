@@ -419,7 +419,7 @@ struct iommu_hwpt_page_response {
 	__u32 code; /* enum iommufd_page_response_code */
 }; /* 8 bytes */
 
-/* -------- vIOMMU: a guest's share of a hardware IOMMU; vDevice, vEVENTQ and HW queue belong to one -------- */
+/* -------- vIOMMU: a guest's share of a hardware IOMMU. A vDevice, vEVENTQ or HW queue belongs to a vIOMMU -------- */
 
 enum iommu_viommu_type {
 	IOMMU_VIOMMU_TYPE_DEFAULT = 0,

@@ -129,7 +129,7 @@ axis_options = _all(
         _names(
             "--iova-use", IovaUse, IovaUse.REUSED, "Use the same IOVA in each round, or a new one without page tables."
         ),
-        _sizes("--alignment", "natural", "Exact alignment of the IOVA: it is no multiple of twice this value."),
+        _sizes("--alignment", "natural", "Exact alignment of the IOVA: it is not a multiple of twice this value."),
         click.option(
             "--huge-pages",
             type=Values(click.Choice(["on", "off"])),

@@ -46,7 +46,7 @@ class Effort:
     seconds: float
 
 
-class Series:
+class AlternatingBoots:
     """The boots of all variants.
 
     Args:

@@ -14,7 +14,7 @@ from iommufd_py.results import compare_text, finding
 from ..commands import command
 from ..lab_machine import check_kernel_name
 from ..types import FiniteFloat, Whole
-from .boots import Effort, Series, Variant
+from .boots import AlternatingBoots, Effort, Variant
 from .files import OUTPUT_DIRECTORY, emit_folded, emit_lines, make_output_directory
 
 _ROWS = "--silent --operation map,attach,teardown --size 2M,64M,1G --backing 4k --processes 1 --seconds 0.05"
@@ -56,7 +56,7 @@ def calibrate(kernel: str, other: str | None, boots: int, minutes: float, result
         bench = ["bench", "run", "--device", "mock", "--coherency", str(variant.coherency), "--label", variant.label]
         return [*boot, "--", "iommufd", *bench, *shlex.split(_ROWS), "--output", str(file)]
 
-    series = Series(variants, boot_and_bench, results, "calibrate", {guest_cpu()})
+    series = AlternatingBoots(variants, boot_and_bench, results, "calibrate", {guest_cpu()})
     before, after = series.measure(Effort(boots, None, minutes * 60))
     comparison = comparing.compare(before, after)
     table = compare_text.comparison_table(comparison)

@@ -23,7 +23,7 @@ from ..lab_machine import check_kernel_name
 from ..output import emit_json
 from ..types import FiniteFloat, Whole, is_given, refuse_ignored
 from .axes import chosen_points, refuse_ignored_axes
-from .boots import Effort, Series, Variant, run_iommufd
+from .boots import AlternatingBoots, Effort, Variant, run_iommufd
 from .files import OUTPUT_DIRECTORY, make_output_directory
 from .plot import write_html
 from .run import run
@@ -119,13 +119,7 @@ def patch(
         raise click.UsageError("--native measures a coherent and a non-coherent domain: leave out --coherent")
     refuse_ignored(context, "precision", not native, "only --native boots until intervals are narrow")
     refuse_ignored(context, "times", native, "--native always shows times")
-    names = [name for name in kernels.split(",") if name]
-    if not names:
-        raise click.UsageError("--kernels names no kernel")
-    for name in names:
-        check_kernel_name(name)
-    if len(set(names)) < len(names):
-        raise click.UsageError("--kernels names a kernel twice: 'bench calibrate' compares a kernel with itself")
+    names = _kernel_names(kernels)
     rows = list(arguments) or shlex.split(_NATIVE_PROFILE if native else _PROFILE)
     has_values = is_given(_checked_rows(context, rows), "values")
     refuse_ignored(context, "seconds", has_values, "--values after -- gives the number of samples")
@@ -143,25 +137,37 @@ def patch(
         bench = ["bench", "run", "--device", *device, "--coherency", str(variant.coherency), "--label", variant.label]
         return [*boot, "--", "iommufd", *bench, *rows, "--output", str(file)]
 
-    timed = native or times
     effort = Effort(
         rounds=boots or (_NATIVE_ROUNDS if native else _ROUNDS if times else 1),
         precision=precision / 100 if native else None,
         seconds=minutes * 60,
     )
     cpus = {guest_cpu()} if native else os.sched_getaffinity(0) if times else ()
-    measured = Series(variants, boot_and_bench, results, prefix, cpus).measure(effort)
+    measured = AlternatingBoots(variants, boot_and_bench, results, prefix, cpus).measure(effort)
     comparisons = [comparing.compare(measured[0], after) for after in measured[1:]]
     repeat = ["iommufd", *sys.argv[1:]]
-    text = counts.count_letter(measured, repeat)
-    if timed:
+    if native or times:
         text = cover_letter.cover_letter(measured, comparisons, repeat)
+    else:
+        text = counts.count_letter(measured, repeat)
     if as_json:
         emit_json(comparing.comparison_document(comparisons))
     else:
         click.echo(text)
     write_file(results / f"{prefix}.txt", (text + "\n").encode())
     write_html(results / f"{prefix}.html", measured, comparisons)
+
+
+def _kernel_names(kernels: str) -> list[str]:
+    """Return the names in the value of --kernels."""
+    names = [name for name in kernels.split(",") if name]
+    if not names:
+        raise click.UsageError("--kernels names no kernel")
+    for name in names:
+        check_kernel_name(name)
+    if len(set(names)) < len(names):
+        raise click.UsageError("--kernels names a kernel twice: 'bench calibrate' compares a kernel with itself")
+    return names
 
 
 def _checked_rows(context: click.Context, arguments: list[str]) -> click.Context:
@@ -184,7 +190,7 @@ def _variants(native: bool, coherent: bool, kernels: list[str]) -> tuple[str, li
     variants = [Variant(kernel, coherency, Path(kernel).name) for kernel in kernels]
     if not native:
         return str(coherency), variants
-    # Only a kernel with the series has coherent mock devices. A stock kernel flushes for neither.
+    # Only a kernel with the series has coherent mock devices, and only such a kernel flushes for the others.
     if len(kernels) > 1:
         variants.append(Variant(kernels[1], Coherency.COHERENT, f"{Path(kernels[1]).name} coherent"))
     return "native", variants

@@ -171,7 +171,7 @@ def _shown() -> Iterator[Callable[[runner.RowProgress], None]]:
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
-    # Draw only at a report. A drawing thread would disturb the measurement and receive the signals.
+    # update() draws. A thread that draws would disturb the measurement, and it could receive the signals.
     with Bar(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task("starting", total=None, left="")
 

@@ -9,7 +9,7 @@ from iommufd_py.cli.commands import all_commands
 
 
 def whole_commands(words: str, command: click.Command) -> Iterator[str]:
-    """Yield every command line without options, from *words* on: ``iommufd``, ``iommufd bench``, ..."""
+    """Return every command line without options, from *words* on: ``iommufd``, ``iommufd bench``, ..."""
     return (context.command_path for context in all_commands(click.Context(command, info_name=words)))
 
 

@@ -78,7 +78,7 @@ class IommufdError(OSError):
 
     @property
     def meaning(self) -> str:
-        """The meaning of the errno for this ioctl, with the remedy; without a special one, its general meaning."""
+        """The meaning of the errno for this ioctl, with the remedy, or the general meaning of the errno."""
         number = self.errno or 0
         return _MEANINGS.get((self.ioctl, number)) or _GENERAL.get(number) or os.strerror(number)
 
@@ -196,7 +196,7 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_IOAS_MAP_FILE", _errno.ENOMEM): _MEMLOCK,
     ("IOMMU_IOAS_MAP_FILE", _errno.EBADF): "the file descriptor is not an open memfd or dma-buf",
     ("IOMMU_IOAS_NOIOMMU_GET_PA", _errno.EOPNOTSUPP): (
-        "the IOAS has no device without an IOMMU, or has one behind an IOMMU, too"
+        "the IOAS has no device without an IOMMU, or also has a device behind an IOMMU"
     ),
     ("IOMMU_IOAS_NOIOMMU_GET_PA", _errno.ENOENT): "nothing is mapped at this IOVA",
     ("IOMMU_IOAS_COPY", _errno.EINVAL): _NOT_IN_RANGE,

@@ -28,7 +28,7 @@ _TELL_AFTER_SECONDS = 2
 # The kernel also gives up there: MAXSYMLINKS in include/linux/namei.h.
 _MOST_LINKS = 40
 _PROC = Path("/proc")
-# Without the bits that let a program run as its owner: the new content is no program.
+# Without the bits that let a program run as its owner: the new content is not a program.
 _PERMISSIONS = 0o777
 
 

@@ -22,7 +22,7 @@ def normalize_bdf(text: str) -> str:
 
     Raises:
         DeviceError: *text* is not a PCI address.
-        ArgumentTypeError: it is no text.
+        ArgumentTypeError: it is not a text.
     """
     if not isinstance(text, str):
         raise ArgumentTypeError(f"a PCI address must be a string, not {shown(text)}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Texts of others as messages show them: cut off, printable, and whatever they are."""
+"""Texts of others in messages: printable, cut off after some characters, and whatever their type is."""
 
 from types import NoneType
 
@@ -37,7 +37,7 @@ def _representation(value: object) -> str:
     try:
         return repr(value)
     except Exception:
-        # A class of the caller can fail here, and so does a list that holds a number of thousands of digits.
+        # The class of the value may have a faulty __repr__(). Python also refuses to write numbers of over 4300 digits.
         return ""
 
 

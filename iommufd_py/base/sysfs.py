@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Read files of sysfs and procfs that may disappear at any moment.
 
-Other programs bind and unbind drivers, and unplug devices. A file that has disappeared reads as one that never existed.
+Other programs bind and unbind drivers, and unplug devices. A file that disappears during a read counts as missing.
 """
 
 import contextlib

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The measuring processes. Each one is forked with new memory, and ends with the process that started it."""
+"""The measuring processes. Each one allocates its own memory, and ends with the process that started it."""
 
 import ctypes
 import multiprocessing
@@ -65,7 +65,7 @@ messages."""
 
 
 def messages(plan: Plan, measure: Measure) -> Iterator[Message]:
-    """Yield every row of every measuring process, one process after the other, and parts of rows between them.
+    """Iterate over every row of every measuring process, one process after the other, and parts of rows between them.
 
     Args:
         plan: the rows, and the number of processes.
@@ -76,15 +76,15 @@ def messages(plan: Plan, measure: Measure) -> Iterator[Message]:
     """
     # A lock that another thread of this process holds, such as one of numpy's, would stay locked in a fork.
     threads = len(os.listdir("/proc/self/task"))
-    return _of_forks(plan, measure) if threads == 1 else _of_a_program(plan, measure)
+    return _from_forks(plan, measure) if threads == 1 else _from_program(plan, measure)
 
 
-def _of_forks(plan: Plan, measure: Measure) -> Iterator[Message]:
+def _from_forks(plan: Plan, measure: Measure) -> Iterator[Message]:
     for process in range(plan.processes):
-        yield from _of_one_fork(plan, measure, first=process == 0)
+        yield from _from_one_fork(plan, measure, first=process == 0)
 
 
-def _of_one_fork(plan: Plan, measure: Measure, *, first: bool) -> Iterator[Message]:
+def _from_one_fork(plan: Plan, measure: Measure, *, first: bool) -> Iterator[Message]:
     # Fork without exec: an emulated CPU takes seconds to import this package.
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
@@ -126,7 +126,7 @@ def _ends_with(parent: int) -> bool:
 def _measure_rows(plan: Plan, measure: Measure, first: bool, answers: Connection, parent: int) -> None:
     # The parent process handles signals, and ends this one.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    # The device must become free if that process is killed.
+    # If the parent process is killed, this process must also end. Only then does the device become free.
     if not _ends_with(parent):
         return
     try:
@@ -141,15 +141,15 @@ def _measure_rows(plan: Plan, measure: Measure, first: bool, answers: Connection
 # --- a program for a caller with threads ----------------------------------------------------------------------------
 
 
-def _of_a_program(plan: Plan, measure: Measure) -> Iterator[Message]:
-    """Yield the messages of :func:`_of_forks`, from a program with one thread that forks the measuring processes.
+def _from_program(plan: Plan, measure: Measure) -> Iterator[Message]:
+    """Yield the messages of :func:`_from_forks`, from a program with one thread that forks the measuring processes.
 
     The program starts once for all processes: the imports take 0.4 s of a real CPU, and seconds of an emulated one.
     multiprocessing's fork server would stay until the caller ends, with a pipe that the pytest plugin reports as left
     open.
     """
     # The program keeps the blocked signals: this process handles them, and ends the program.
-    script = f"from {__name__} import answer; answer({os.getpid()})"
+    script = f"from {__name__} import run_forks; run_forks({os.getpid()})"
     with held_signals():
         program = subprocess.Popen([sys.executable, "-P", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert program.stdin is not None
@@ -175,15 +175,15 @@ def _of_a_program(plan: Plan, measure: Measure) -> Iterator[Message]:
         program.stdout.close()
 
 
-def answer(parent: int) -> None:
-    """Run as the program of :func:`_of_a_program`: read a plan from standard input, write messages to standard
+def run_forks(parent: int) -> None:
+    """Run as the program of :func:`_from_program`: read a plan from standard input, write messages to standard
     output."""
     plan, measure = pickle.load(sys.stdin.buffer)
     answers = sys.stdout.buffer
     if not _ends_with(parent):
         return
     try:
-        for message in _of_forks(plan, measure):
+        for message in _from_forks(plan, measure):
             pickle.dump(message, answers)
             answers.flush()
     except (ToolError, OSError) as failure:

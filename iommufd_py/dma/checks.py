@@ -36,7 +36,7 @@ class CaseResult:
 
     Attributes:
         name: name of the case.
-        verdict: whether the DMA kept to the mapping.
+        verdict: whether the DMA stayed within the mapping.
         remark: the observation; for a skipped case, the reason.
         faults: DMA that the IOMMU stopped during the case, according to the kernel log.
     """

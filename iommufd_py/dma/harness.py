@@ -31,7 +31,7 @@ class Window:
         buffer: the memory.
         iova: IOVA of the first byte, mapped or not.
         before: random content of the whole buffer before the DMA.
-        mapping: the mapping of the whole buffer; None if there is none, or if the case itself maps.
+        mapping: the mapping of the whole buffer; None if nothing is mapped, or if the case itself maps.
         snooped: whether DMA snoops the CPU caches. If not, :meth:`put` and :meth:`found` flush, as every program must
             between map and unmap.
     """

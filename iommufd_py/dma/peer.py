@@ -24,7 +24,7 @@ def peer_memory(peer: VfioPciDevice) -> Region:
     """Return the largest prefetchable BAR of *peer*. It is memory: a write changes only the written bytes.
 
     Raises:
-        SkipError: the device has none. Other BARs hold registers, and a write to a register can have any effect.
+        SkipError: the device has no such BAR. Other BARs hold registers, and a write to a register can have any effect.
     """
     bars = []
     for index in range(RegionIndex.BAR0, RegionIndex.BAR5 + 1):

@@ -56,8 +56,8 @@ class MapOnce:
     """One map for a device, in a ``with`` block that undoes everything at its end.
 
     Args:
-        iommufd: the iommufd that all objects are made on.
-        device: the device that the HWPT is made for and attached to.
+        iommufd: the iommufd in which all objects are made.
+        device: the device for which the HWPT is made, and which is attached to it.
         size: bytes to map.
         iova: IOVA to map at; None lets the kernel choose.
         backing: kind of memory.

@@ -43,9 +43,9 @@ class Request:
 
     Attributes:
         ioctl: name, or the number of an ioctl that does not map.
-        iova: None if the request has none, or if the kernel chooses it.
-        length: bytes; None if the request has none, or if it unmaps everything.
-        user_va: address of the memory; None if the request has none.
+        iova: the IOVA; None if the request names no IOVA, or if the kernel chooses it.
+        length: bytes; None if the request names no length, or if it unmaps everything.
+        user_va: address of the memory; None if the request names no memory.
         file: descriptor of the memory of IOMMU_IOAS_MAP_FILE, else None.
     """
 

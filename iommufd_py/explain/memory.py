@@ -19,7 +19,7 @@ _HUGETLB_FIELDS = ("Shared_Hugetlb", "Private_Hugetlb")
 _SMALLEST_SHARE = 0.05
 _MOST_AREAS = 5
 MOST_LOOKED_AT = 64 << 20
-"""The number of bytes of an area whose page frames are read."""
+"""Number of bytes at the start of an area; only their page frames are read."""
 
 
 class MemoryKind(StrEnum):

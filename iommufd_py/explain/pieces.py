@@ -21,7 +21,7 @@ ZEROING = "zeroing of huge pages"
 REST = "rest"
 """What iommufd or type1 does itself: batches of pages, locks, accounting."""
 MAP_FUNCTION = "iommu_map"
-# A process calls these functions for other reasons too, so they alone are no sign of a map.
+# A process also calls these functions for other reasons, so they alone do not show a map.
 _NO_SIGN = frozenset({FAULT_IN, ZEROING, REST})
 
 

@@ -24,7 +24,7 @@ _ALL_PARTS: Mapping[str, tuple[str, ...]] = {
 PART_NAMES = tuple(_ALL_PARTS)
 """The parts of an ioctl's time, in the order of a map."""
 
-# enum fault_flag in include/linux/mm_types.h: the flag of a fault in user space, which is no part of an ioctl.
+# enum fault_flag in include/linux/mm_types.h: the flag of a fault in user space, which is not part of an ioctl.
 _FAULT_FLAG_USER = 64
 _FAULT = "handle_mm_fault"
 _FAULT_FLAGS = {"flags": "$arg3:u32"}

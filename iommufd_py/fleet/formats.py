@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from iommufd_py.fleet.checks import BAD, Check, Outcome
 from iommufd_py.fleet.together import CombinedTimes
-from iommufd_py.fleet.verdict import CombinedCheck, Report, Runner
+from iommufd_py.fleet.verdict import CombinedCheck, Report
 
 _NAMED = 4
 
@@ -101,7 +101,7 @@ def fleet_junit(report: Report) -> str:
     """Return the report as JUnit XML: a suite for each machine."""
     suites = ElementTree.Element("testsuites", name="iommufd fleet")
     for runner in report.runners:
-        kinds = [_junit_kind(report, runner, check) for check in runner.checks]
+        kinds = [_junit_kind(report, check) for check in runner.checks]
         suite = ElementTree.SubElement(
             suites,
             "testsuite",
@@ -122,15 +122,15 @@ def fleet_junit(report: Report) -> str:
     return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True)
 
 
-def _junit_kind(report: Report, runner: Runner, check: Check) -> str:
-    if _is_skip(report, runner, check):
+def _junit_kind(report: Report, check: Check) -> str:
+    if _is_skip(report, check):
         return "skipped"
     if check.outcome in (Outcome.ERROR, Outcome.LOST):
         return "error"
     return "failure" if check.outcome in BAD else ""
 
 
-def _is_skip(report: Report, runner: Runner, check: Check) -> bool:
+def _is_skip(report: Report, check: Check) -> bool:
     """Return whether a check neither passed nor failed: it was not observed, is accepted, or ran on the baseline."""
     if check.is_good:
         return False
@@ -150,7 +150,7 @@ def fleet_ktap(report: Report) -> str:
         lines += ["  KTAP version 1", f"  1..{len(runner.checks)}"]
         results = []
         for at, check in enumerate(runner.checks, 1):
-            skipped = _is_skip(report, runner, check)
+            skipped = _is_skip(report, check)
             results.append("skip" if skipped else "ok" if check.is_good else "not ok")
             if check.detail and results[-1] == "not ok":
                 lines.append(f"  # {_one_line(check.detail)}")

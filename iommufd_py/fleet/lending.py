@@ -215,9 +215,9 @@ class Lender:
     def release(self, place: str) -> None:
         """Release *place*, if this process holds it."""
         request = messages.ReleasePlaceRequest(placename=place, fromuser=self._name)
-        self._ask("ReleasePlace", request, f"{place} cannot be released; run '{self.freeing(place)}'")
+        self._ask("ReleasePlace", request, f"{place} cannot be released; run '{self.release_command(place)}'")
 
-    def freeing(self, place: str) -> str:
+    def release_command(self, place: str) -> str:
         """Return the command that frees *place* after this process was killed."""
         return f"labgrid-client -x {self.address} -p {place} release --kick"
 

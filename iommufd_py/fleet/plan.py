@@ -135,7 +135,7 @@ def load_plan(path: Path) -> FleetPlan:
     """Read a plan. Paths in the plan are relative to its folder.
 
     Raises:
-        ToolError: the file cannot be read, is no TOML, or is no valid plan. The text names the file and the key.
+        ToolError: the file cannot be read, is not TOML, or is not a valid plan. The text names the file and the key.
     """
     try:
         document = tomllib.loads(read_file(path, _MOST_BYTES).decode("utf-8-sig"))
@@ -146,7 +146,7 @@ def load_plan(path: Path) -> FleetPlan:
     except ValueError as failure:
         # Also raised for bytes that are not UTF-8, and for a number with thousands of digits: Python's advice for that
         # case is for programmers.
-        raise ToolError(f"{path} is no TOML: {str(failure).partition('; use sys.')[0]}") from None
+        raise ToolError(f"{path} is not TOML: {str(failure).partition('; use sys.')[0]}") from None
     try:
         return parse_plan(document, path.absolute().parent)
     except _PlanError as failure:
@@ -197,7 +197,7 @@ def _agree(plan: FleetPlan) -> None:
         raise _PlanError("baseline: the plan has no other kernel to compare with it")
     if plan.package is not None and not _WHEEL.fullmatch(plan.package.name):
         raise _PlanError(
-            f"package: {plan.package.name!r} is no name of a wheel, and pip refuses it; keep the name it had"
+            f"package: {plan.package.name!r} is not the name of a wheel, and pip refuses it; keep the name it had"
         )
     others = [one for one in plan.kernels if one != INSTALLED]
     if others and plan.environment is None:
@@ -243,7 +243,7 @@ def _present(path: Path, where: str, *, or_folder: bool = False) -> Path:
     except OSError as failure:
         raise _PlanError(f"{where}: {path} cannot be read: {failure.strerror}") from None
     if not stat.S_ISREG(kind) and not (or_folder and stat.S_ISDIR(kind)):
-        raise _PlanError(f"{where}: {path} is no file")
+        raise _PlanError(f"{where}: {path} is not a file")
     return path
 
 
@@ -256,7 +256,7 @@ def _printable(text: str, where: str, key: str) -> str:
 
 def _checked_name(text: str, where: str) -> str:
     if not _NAME.fullmatch(text):
-        raise _PlanError(f"{where}: {shown(text)} is no name: use lower case letters, digits, '_', '.' and '-' only")
+        raise _PlanError(f"{where}: {shown(text)} is not a name: use lower case letters, digits, '_', '.' and '-' only")
     if len(text) > _MOST_NAME_CHARACTERS:
         raise _PlanError(f"{where}: the name has {len(text)} characters, more than {_MOST_NAME_CHARACTERS}")
     return text
@@ -267,7 +267,7 @@ class _Table:
 
     def __init__(self, values: object, where: str) -> None:
         if not isinstance(values, Mapping):
-            raise _PlanError(f"{where} is no table")
+            raise _PlanError(f"{where} is not a table")
         self._values = dict(values)
         self._given = frozenset(values)
         self.where = where
@@ -280,7 +280,7 @@ class _Table:
         value = self._values.pop(key)
         # In Python, a bool is also an int.
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise _PlanError(f"{self.where}: {key!r} is {shown(value)}, which is no {_WORDS[kind]}")
+            raise _PlanError(f"{self.where}: {key!r} is {shown(value)}, which is not {_WORDS[kind]}")
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
@@ -306,7 +306,7 @@ class _Table:
         seconds = int(match[1]) * _UNITS[match[2]] if match else 0
         if not 0 < seconds <= _MOST_SECONDS:
             raise _PlanError(
-                f"{self.where}: {key!r} is {text!r}, which is no time of at most a year: write 90s, 20min or 2h"
+                f"{self.where}: {key!r} is {text!r}, which is not a time of at most a year: write 90s, 20min or 2h"
             )
         return float(seconds)
 
@@ -332,7 +332,7 @@ class _Table:
             if not _KEY.fullmatch(name) or not _is_tag(value):
                 raise _PlanError(
                     f"{self.where}: {key!r} has {_printable(name, self.where, key)} = {shown(value)}, "
-                    "which is no tag of labgrid"
+                    "which is not a tag of labgrid"
                 )
             _printable(str(value), self.where, key)
         if not found:
@@ -356,4 +356,4 @@ def _is_tag(value: object) -> bool:
     return number or (isinstance(value, str) and bool(tag_value(value)))
 
 
-_WORDS: dict[type, str] = {str: "text", int: "whole number", list: "list", Mapping: "table"}
+_WORDS: dict[type, str] = {str: "text", int: "a whole number", list: "a list", Mapping: "a table"}

@@ -18,7 +18,7 @@ _KINDS = {
 }
 # PCI base class 06 is a bridge. Bridges are not lent.
 _BRIDGE = "06"
-# Value for a machine whose units differ. It matches a filter for neither kind of unit.
+# Value for a machine whose units differ. A filter for one kind of unit does not match it.
 _MIXED = "mixed"
 
 
@@ -47,9 +47,7 @@ def machine_tags(
     behind = {one.bdf: one for one in devices if one.iommu}
     for bdf in lent:
         if bdf not in behind:
-            raise ToolError(
-                f"{bdf} is no PCI function behind an IOMMU: 'iommufd device list' shows the functions behind an IOMMU"
-            )
+            raise ToolError(f"{bdf} is not a PCI function behind an IOMMU: 'iommufd device list' shows such functions")
     units = {behind[bdf].iommu for bdf in lent or behind}
     found = [one for one in iommus if one.name in units and one.kind is not IommuKind.SELFTEST]
     tags = {

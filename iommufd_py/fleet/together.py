@@ -4,8 +4,8 @@
 Each machine gives one ratio with its interval: the time on a kernel divided by the time on the baseline. This module
 computes the random-effects mean of these ratios (Paule and Mandel 1982), which allows each machine a different true
 ratio, and I2 (Higgins and Thompson 2002), the share of their spread that noise does not explain. The interval of the
-mean is the wider one of two: that of Hartung and Knapp (2001) with Student's t, and the plain normal one, which is
-far too narrow for a handful of machines. Needs statsmodels (extra ``fleet``).
+mean is the wider of two intervals: the interval of Hartung and Knapp (2001) with Student's t, and the normal interval,
+which is too narrow for a few machines. The module needs statsmodels (extra ``fleet``).
 """
 
 import math

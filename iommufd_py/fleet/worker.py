@@ -100,7 +100,7 @@ class _Worker:
             return "the run was interrupted"
         return "the deadline of the run is over" if time.time() > self._todo.until else ""
 
-    def _go_on(self) -> None:
+    def _check_stop(self) -> None:
         if self._stop_reason:
             raise _StoppedError(self._stop_reason)
 
@@ -118,7 +118,7 @@ class _Worker:
         try:
             place = self._borrow(lender)
             if place is not None:
-                self._with_place(lender, place)
+                self._use_place(lender, place)
         finally:
             lender.close()
 
@@ -139,13 +139,13 @@ class _Worker:
         self._note(state, reason)
         self._say(f"{state}: {reason}" if reason else str(state))
 
-    def _with_place(self, lender: Lender, place: str) -> None:
+    def _use_place(self, lender: Lender, place: str) -> None:
         try:
             self._record = replace(
                 self._record, name=place, tags=lender.tags(place), started=datetime.now(UTC).isoformat("T", "seconds")
             )
             self._note(RunnerState.RUNNING)
-            self._say(f"lent; if this run is killed, free it: {lender.freeing(place)}")
+            self._say(f"lent; if this run is killed, free it: {lender.release_command(place)}")
             self._end(*self._run(lender, place))
         finally:
             lender.release(place)
@@ -154,15 +154,15 @@ class _Worker:
         """Run all kernels and steps. Return how the run on this machine ended."""
         plan = self._todo.plan
 
-        def waiting() -> None:
-            self._go_on()
+        def while_waiting() -> None:
+            self._check_stop()
             lender.keep(place)
 
         try:
-            machine = LabgridMachine(lender.target(place, plan.environment), plan.lost_after_s, waiting)
+            machine = LabgridMachine(lender.target(place, plan.environment), plan.lost_after_s, while_waiting)
             with machine.console_to(self._folder / SERIAL_LOG):
                 try:
-                    self._on_machine(machine, waiting)
+                    self._run_kernels(machine, while_waiting)
                 except LostError:
                     # A power cycle gives the next borrower a machine that answers.
                     machine.cycle_power()
@@ -170,7 +170,7 @@ class _Worker:
                 finally:
                     machine.disconnect()
         except LostError as failure:
-            return RunnerState.LOST, self._last_words() or str(failure)
+            return RunnerState.LOST, self._last_kernel_fault() or str(failure)
         except TakenAwayError as failure:
             return RunnerState.LOST, str(failure)
         except _StoppedError as failure:
@@ -179,14 +179,14 @@ class _Worker:
             return RunnerState.FAILED, str(failure)
         return RunnerState.DONE, ""
 
-    def _last_words(self) -> str:
+    def _last_kernel_fault(self) -> str:
         """Return the last fault that the kernel reported on the serial console; empty if there is none."""
         log = self._folder / SERIAL_LOG
         reports = scan_kernel_log(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else ()
         worst = [one for one in reports if one.kind == "panic"] or list(reports)
         return worst[-1].title if worst else ""
 
-    def _on_machine(self, machine: LabgridMachine, waiting: Callable[[], None]) -> None:
+    def _run_kernels(self, machine: LabgridMachine, while_waiting: Callable[[], None]) -> None:
         machine.connect()
         booted = INSTALLED
         try:
@@ -196,13 +196,13 @@ class _Worker:
                     machine.run("iommufd device restore --all")
                     booted = kernel
                     machine.boot(kernel)
-                self._on_kernel(machine, kernel, waiting)
+                self._run_steps(machine, kernel, while_waiting)
         finally:
             if booted != INSTALLED:
                 self._say(f"boots {INSTALLED}")
                 machine.boot(INSTALLED)
 
-    def _on_kernel(self, machine: LabgridMachine, kernel: str, waiting: Callable[[], None]) -> None:
+    def _run_steps(self, machine: LabgridMachine, kernel: str, while_waiting: Callable[[], None]) -> None:
         plan = self._todo.plan
         self._say(f"{kernel}: sets up")
         directory = machine.require("mktemp -d -t iommufd-fleet.XXXXXX", "no directory can be created").strip()
@@ -215,7 +215,7 @@ class _Worker:
             self._record = replace(self._record, kernels=(*self._record.kernels, KernelFacts(kernel, release, version)))
             for repetition in range(1, plan.repetitions + 1):
                 for step in plan.steps:
-                    self._step(machine, directory, kernel, repetition, step, waiting)
+                    self._run_step(machine, directory, kernel, repetition, step, while_waiting)
         finally:
             # The directory stays on a machine that does not answer, and on one that now belongs to somebody else.
             with contextlib.suppress(LostError, LendingError, _StoppedError):
@@ -238,16 +238,16 @@ class _Worker:
         )
         return f"PATH={directory}/venv/bin:$PATH; export PATH; "
 
-    def _step(
+    def _run_step(
         self,
         machine: LabgridMachine,
         directory: str,
         kernel: str,
         repetition: int,
         step: Step,
-        waiting: Callable[[], None],
+        while_waiting: Callable[[], None],
     ) -> None:
-        waiting()
+        while_waiting()
         name = step_folder(kernel, repetition, step.name)
         self._say(f"{kernel}: {step.name}" + (f" ({repetition})" if self._todo.plan.repetitions > 1 else ""))
         begun = time.monotonic()
@@ -262,7 +262,7 @@ class _Worker:
             try:
                 while (status := job.status()) is None and time.monotonic() < begun + step.deadline_s:
                     time.sleep(_POLL_SECONDS)
-                    waiting()
+                    while_waiting()
             except _StoppedError:
                 state = StepState.STOPPED
                 machine.patient = False

@@ -82,7 +82,7 @@ def _refusal(what: str, failure: OSError) -> str:
 class Trace(Resource):
     """A private trace instance. It does not disturb other users of tracing.
 
-    Closing it removes its probes and the instance. If a process is killed, the next Trace removes what it left.
+    Closing it removes its probes and the instance. If the process is killed instead, the next Trace removes them.
 
     Args:
         clock: name of a clock in ``trace_clock``. ``counter`` numbers all events of all CPUs; ``mono_raw`` is

@@ -246,7 +246,7 @@ def _clone(source: Path, target: Path, objects: Path | None, patches: Sequence[P
     for patch in patches:
         apply_patch(patch, target, "--forward", to=source.name)
     if objects is not None:
-        run_tool(["cp", "-a", str(objects), str(target)], "cannot copy the objects to start from")
+        run_tool(["cp", "-a", str(objects), str(target)], "cannot copy the objects of the base build")
     else:
         (target / "obj").mkdir()
 

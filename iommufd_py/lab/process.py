@@ -19,7 +19,8 @@ from iommufd_py.lab.errors import LabError
 
 SPACE_REMEDY = "free some, or set XDG_CACHE_HOME to a directory on another disk"
 
-# A child inherits ignored signals, as under nohup or a shell's &. It must not: it would never see Ctrl-C.
+# nohup and a shell's & start this process with ignored signals, and a child inherits them. A child that ignores SIGINT
+# cannot be interrupted.
 _DEFAULT_SIGNALS = ("env", "--default-signal")
 # The child asks to be killed when its parent dies, then looks whether that happened before it asked.
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')

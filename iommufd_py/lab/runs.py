@@ -37,14 +37,14 @@ class RunResult:
     """The result of one run.
 
     Attributes:
-        status: exit status of the command, None when the guest ended before the command did.
+        status: exit status of the command, None if the guest ended before the command did.
         accel: accelerator of the guest: ``kvm``, ``tcg``, or ``uml`` for User-Mode Linux.
         seconds: wall time of the guest.
         timed_out: whether the guest was stopped at its timeout.
         failure: the guest's message about a failed set-up; None if the set-up succeeded.
         splats: reports of the guest's kernel: warnings, oopses, panics.
         kernel_log: file with the whole log of the guest's kernel.
-        remark: the reason why the guest's kernel killed the command, with the remedy; empty for a fault of the kernel.
+        remark: the reason why the guest's kernel killed the command, with the remedy; None if it did not kill it.
     """
 
     status: int | None
@@ -58,7 +58,7 @@ class RunResult:
 
     @property
     def problem(self) -> str | None:
-        """The reason why this run does not count, whatever the exit status of the command; None if it counts."""
+        """The reason why the exit status of the command does not count; None if it counts."""
         log = f"the guest's kernel log is {self.kernel_log}"
         if self.splats:
             more = f" (and {len(self.splats) - 1} more)" if len(self.splats) > 1 else ""
@@ -102,7 +102,7 @@ def new_run_directory() -> Path:
 
 
 def is_running(directory: Path) -> bool:
-    """Return whether the run of a directory is not over."""
+    """Return whether the process of a run, whose id ends the name of the directory, still exists."""
     return Path("/proc", directory.name.rpartition("-")[2]).exists()
 
 

@@ -4,7 +4,6 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
 
 from iommufd_py.lab import vm
 from iommufd_py.lab.errors import LabError
@@ -12,12 +11,6 @@ from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES, Machine, NativeMac
 from iommufd_py.lab.native import run_natively
 from iommufd_py.lab.runs import RunResult
 from iommufd_py.lab.tap import TapReport, parse_kunit, parse_tap
-
-Suite = Literal["iommu", "vfio", "pt-kunit"]
-
-SUITES: tuple[Suite, ...] = get_args(Suite)
-"""The programs of tools/testing/selftests/iommu, those of tools/testing/selftests/vfio, and the KUnit tests of
-drivers/iommu/generic_pt."""
 
 _IOMMU = ("iommufd", "iommufd_fail_nth")
 # Not among them: vfio_pci_driver_test needs a device with a driver in libvfio, which the machine lacks.

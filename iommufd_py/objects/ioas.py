@@ -242,7 +242,7 @@ class Ioas(IommufdObject, MappingSpace):
         physical addresses, and nothing stops it from using others.
 
         Raises:
-            NotSupportedError: the IOAS has no such device, or has one behind an IOMMU, too.
+            NotSupportedError: the IOAS has no such device, or also has a device behind an IOMMU.
             ObjectNotFoundError: nothing is mapped at *iova*.
 
         Source: IOMMU_IOAS_NOIOMMU_GET_PA in include/uapi/linux/iommufd.h, since Linux 7.3.

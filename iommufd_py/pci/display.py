@@ -19,7 +19,7 @@ _CONSOLES = range(1, 64)
 
 
 def console_uses(device: Path) -> Iterator[Use]:
-    """Return the consoles that use a device."""
+    """Yield the consoles that use a device."""
     consoles = attribute_text(Path("/proc/consoles"))
     for name, number in parse_consoles(consoles):
         if number and Path("/sys/dev/char", number).resolve().is_relative_to(device):

@@ -77,7 +77,7 @@ def _acquire(descriptor: int, address: str) -> bool:
 
 
 def parse_holder(locks: str, inode: int) -> int:
-    """Return the process that holds a flock() on a file, from /proc/locks; 0 if that does not show it.
+    """Return the process that holds a flock() on a file, from /proc/locks; 0 if the file does not show it.
 
     Source: lock_get_status() in fs/locks.c. The device number before the inode is that of the file system. On an
     overlay, stat(2) returns another number.

@@ -68,7 +68,7 @@ class ForeignLink:
 
 
 def foreign_links() -> Iterator[ForeignLink]:
-    """Return the interfaces of all other network namespaces that this process has permission to enter."""
+    """Yield the interfaces of all other network namespaces that this process has permission to enter."""
     if not _OWN.exists():  # The kernel has no network namespaces.
         return
     with contextlib.ExitStack() as stack:
@@ -141,7 +141,7 @@ def links(asking: socket.socket) -> list[Link]:
 
 
 def _namespace_id(asking: socket.socket, namespace: int) -> int | None:
-    """Return the id of another namespace in the namespace of the socket; None if it has none."""
+    """Return the id of another namespace in the namespace of the socket; None if it has no id there."""
     attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size + 4, _NETNSA_FD) + struct.pack("=I", namespace)
     asking.send(_message(_RTM_GETNSID, 0, _GENERIC.pack(socket.AF_UNSPEC) + attribute))
     for kind, body in parse_messages(asking.recv(_BUFFER_BYTES)):
@@ -157,7 +157,7 @@ def _message(kind: int, flags: int, body: bytes) -> bytes:
 
 
 def parse_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Return type and body of each message in a netlink datagram."""
+    """Yield type and body of each message in a netlink datagram."""
     at = 0
     while at + _HEADER.size <= len(data):
         length, kind, *_ = _HEADER.unpack_from(data, at)

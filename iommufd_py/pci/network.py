@@ -23,7 +23,7 @@ _ADDRESS_AT = slice(20, 24)
 
 
 def network_uses(device: Path) -> Iterator[Use]:
-    """Return the users of the interfaces beneath *device*: addresses, routes, bridges, namespaces, packet sockets."""
+    """Yield the users of the interfaces beneath *device*: addresses, routes, bridges, namespaces, packet sockets."""
     for text in _own_uses(device):
         yield Use(UseKind.NETWORK, text)
     directories = _net_directories(device)

@@ -97,7 +97,7 @@ def _node_of(device: Path) -> str:
 
 
 def _open_nodes(process: Path, mounts: frozenset[str]) -> Iterator[NodeId]:
-    """Return the nodes on *mounts* that a process has open; none if it has ended or belongs to another user."""
+    """Yield the nodes on *mounts* that a process has open; none if it has ended or belongs to another user."""
     for descriptor, link in storage.open_links(process):
         # Reading a link of /proc asks no other file system. Only a path can be a device node, not "pipe:[1]".
         if not link.startswith("/"):

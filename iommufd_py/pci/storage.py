@@ -97,7 +97,7 @@ def processes() -> list[Path]:
 
 
 def open_links(process: Path) -> Iterator[tuple[str, str]]:
-    """Return number and link of each file that a process has open; none if it has ended or belongs to another user."""
+    """Yield number and link of each file that a process has open; none if it has ended or belongs to another user."""
     try:
         numbers = os.listdir(process / "fd")
     except OSError:
@@ -111,7 +111,7 @@ def open_links(process: Path) -> Iterator[tuple[str, str]]:
 
 
 def namespaces(kind: str) -> Iterator[tuple[Path, str]]:
-    """Return a file and a name for every namespace of *kind*, except ours, that has a process."""
+    """Yield a file and a name for every namespace of *kind*, except ours, that has a process."""
     try:
         known = {os.stat(f"/proc/self/ns/{kind}").st_ino}
     except FileNotFoundError:  # The kernel has no such namespaces.
@@ -219,7 +219,7 @@ def _backing_number(loop: str) -> str:
 
 
 def exports() -> Iterator[tuple[str, str]]:
-    """Return the block devices that targets inside the kernel export, by path, each with its target.
+    """Yield the block devices that targets inside the kernel export, by path, each with its target.
 
     NVMe's target and LIO's file back end take no exclusive claim on the block device.
     """
@@ -236,7 +236,7 @@ def exports() -> Iterator[tuple[str, str]]:
 
 
 def passed_through(device: Path) -> Iterator[str]:
-    """Return the subsystems of the kernel's NVMe target that pass a controller of *device* through, with its disks.
+    """Yield the subsystems of the kernel's NVMe target that pass a controller of *device* through, with its disks.
 
     Source: drivers/nvme/target/passthru.c; the target opens the controller's node and makes no claim on the disks.
     """
@@ -263,7 +263,7 @@ def is_claimed(disk: str) -> bool:
 
 
 def storage_uses(device: Path) -> Iterator[Use]:
-    """Return the users of a device's disks, through any number of layers."""
+    """Yield the users of a device's disks, through any number of layers."""
     disks = disks_beneath(device)
     tags = {("9p", attribute_text(tag).rstrip("\n\0")) for tag in entries(device, "virtio*/mount_tag")}
     # The kernel shows the tags of virtiofs from Linux 6.9 on: Documentation/ABI/testing/sysfs-fs-virtiofs.

@@ -16,7 +16,7 @@ _PROTOCOL, _VSOCK = "system.sockprotoname", b"AF_VSOCK"
 
 
 def vsock_uses(device: Path) -> Iterator[Use]:
-    """Return the processes with a vsock socket, if *device* connects this machine to its host."""
+    """Yield the processes with a vsock socket, if *device* connects this machine to its host."""
     if not any(target_name(child / "driver") == _DRIVER for child in entries(device, "virtio*")):
         return
     for process in processes():

@@ -57,8 +57,8 @@ class Change:
         adjusted_p: p-value that holds for all rows of the table together.
         floor_ns: time of an operation with the same number of ioctls that do nothing.
         net: ratio without the floor; None if the operation is not longer than the floor.
-        flushes: the difference as a multiple of CLFLUSHOPT over the same buffer from user space; None if that was not
-            measured, or if a flush costs nothing.
+        flushes: the difference as a multiple of the time of CLFLUSHOPT over the same buffer from user space; None if
+            this time was not measured, or if a flush costs nothing.
         humps: for each side with boots (or processes) whose samples form two groups: their number, and the first.
         margin: margin of equivalence.
     """

@@ -36,7 +36,7 @@ class Unit:
         floor_ns: time of the same number of ioctls that do nothing, measured in the same process; None if not
             measured.
         user_flush_ns: time of CLFLUSHOPT over the same buffer from user space, without the clock reads, measured in the
-            same process; None if that is impossible.
+            same process; None if this measurement is impossible.
         humps: the two groups of the samples; None for a single group.
     """
 

@@ -118,7 +118,7 @@ class Point:
         return self.size_bytes // self.ioctl_bytes
 
     def calls(self, operation: str) -> int:
-        """Return the number of ioctls in one sample of *operation*; 0 if the operation is no series of equal ioctls."""
+        """Return the number of ioctls in one sample of *operation*; 0 if it is not a series of equal ioctls."""
         if self.workload in (Workload.CLOSE, Workload.DMA):
             return 0
         if operation in ("attach", "detach", "first-attach", "teardown"):

@@ -55,7 +55,7 @@ def parse(path: Path, remedy: str) -> Any:
     """Return the JSON document of a file, without a check against a schema.
 
     Raises:
-        ToolError: the file cannot be read, is no JSON, is nested too deeply or has a key twice. The text ends in
+        ToolError: the file cannot be read, is not JSON, is nested too deeply or has a key twice. The text ends in
             *remedy*.
     """
     try:
@@ -67,7 +67,7 @@ def parse(path: Path, remedy: str) -> Any:
     except _DoubleKeyError as failure:
         raise ToolError(f"{path} is damaged: {failure}; repeat the command that wrote it") from None
     except ValueError:
-        raise ToolError(f"{path} is no JSON: {remedy}") from None
+        raise ToolError(f"{path} is not JSON: {remedy}") from None
 
 
 class _DoubleKeyError(ValueError):

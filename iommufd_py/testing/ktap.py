@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Write the outcome of a test run as KTAP, for programs that collect the results of kernel tests.
 
-Source: Documentation/dev-tools/ktap.rst, version 1; one level, one line per test in the order they ran.
+The report has one level, with one line for each test, in the order in which the tests ran.
+
+Source: Documentation/dev-tools/ktap.rst, version 1.
 """
 
 import re

@@ -50,7 +50,7 @@ def need_mock_driver(iommufd: Iommufd) -> None:
         "needs a kernel with CONFIG_IOMMUFD_TEST: run it in the lab, 'iommufd lab run -- pytest ...'",
     )
     # 6.12 gives every device without a firmware node to the first IOMMU driver that registered. It also lacks
-    # IOMMU_IOAS_MAP_FILE, which tells it from kernels on which a refused mock device is a failure.
+    # IOMMU_IOAS_MAP_FILE. On kernels that have this ioctl, a refused mock device is a failure.
     if not ioctls["IOMMU_IOAS_MAP_FILE"]:
         try:
             MockDevice(iommufd).close()

@@ -32,7 +32,7 @@ def flush_lines(user_va: int, length: int) -> None:
     """Write the lines of *length* bytes at *user_va* back to memory and drop them, by the best available instruction.
 
     Raises:
-        BackingError: user space of this CPU has none.
+        BackingError: user space of this CPU has no such instruction.
     """
     for op in (LineOp.CLFLUSHOPT, LineOp.CLFLUSH):
         if has(op):

@@ -77,7 +77,7 @@ def issue_pointer(fd: int, ioctl: str, pointer: Any, arguments: Mapping[str, obj
 
 
 def submit(fd: int, ioctl: str, pointer: Any, arguments: Mapping[str, object], shown: str = "") -> int:
-    """Issue *ioctl* and return its result, or a negative errno; the report has the name *shown* if that is set."""
+    """Issue *ioctl* and return its result, or a negative errno. *shown* replaces the ioctl's name in the report."""
     if observer is None:
         return lib.iommufd_uapi_ioctl(fd, request(ioctl), pointer)
     start = time.perf_counter_ns()
@@ -133,7 +133,7 @@ def _issue(fd: int, ioctl: str, structure: str, size_field: str, fields: dict[st
 
 
 def new_structure(ioctl: str, structure: str, fields: Mapping[str, object], member: str = "") -> Any:
-    """Return a new ``struct structure`` with *fields* set, in its union's *member* if that is given.
+    """Return a new ``struct structure`` with *fields* set; *member* names the member of the union that has them.
 
     Raises:
         ArgumentTypeError: a field is not an integer; the message names *ioctl* and the field.

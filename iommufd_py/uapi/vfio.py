@@ -224,7 +224,7 @@ def device_feature(fd: int, flags: int, data: bytes = b"") -> bytes:
 
 
 def _feature(fd: int, flags: int, data: bytes, shown: Mapping[str, object]) -> tuple[int, bytes]:
-    """Issue VFIO_DEVICE_FEATURE and return its result and data; an error shows the fields *shown*, too."""
+    """Issue VFIO_DEVICE_FEATURE and return its result and data; an error also shows the fields *shown*."""
     header = ffi.sizeof("struct vfio_device_feature")
     memory = ffi.new("uint64_t[]", (header + len(data) + 7) // 8)
     arg = ffi.cast("struct vfio_device_feature *", memory)

@@ -50,7 +50,7 @@ def judge_scenario(steps: Sequence[ScenarioStep], events: Iterable[Event], *, re
         steps: the steps, in order.
         events: the events, in order, including the marks of the steps.
         refined: accept a page that enters a non-coherent domain without a flush while another non-coherent domain
-            has it, for which it was flushed. The rules of the mail of May 2024 ask for the second flush.
+            has it, for which it was flushed. The rules of docs/rules.md ask for this second flush.
 
     Raises:
         ToolError: a step did not have its intended effect, so there is no verdict.

@@ -144,7 +144,7 @@ class Observer(Resource):
                 "function that flushes (phys, length) with --flush-symbol"
             )
         if not violations:
-            _compare(recorded, counted, traced, observed)
+            _check_counts(recorded, counted, traced, observed)
         return violations
 
     def _check_that_flushes_are_seen(
@@ -159,9 +159,10 @@ class Observer(Resource):
                 )
 
 
-def _compare(
+def _check_counts(
     recorded: Recorded, counted: Sequence[int | None], traced: Sequence[tuple[int, int]], observed: Observed
 ) -> None:
+    """Refuse a verdict if the kernel's count of flushed pages is outside the bounds that the trace gives."""
     for step, count, (least, most) in zip(recorded.steps, counted, traced, strict=True):
         if count is not None and not least <= count <= most:
             seen = "shows" if observed.calls else "shows without a flush function"

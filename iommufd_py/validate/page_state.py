@@ -47,7 +47,7 @@ class PageInStep:
         unpins: number of unpins.
         stale_unpins: unpins of lines that were exposed and not flushed since their last unmap.
         bare_unpins: unpins without a flush since the unpin before.
-        unmapped_after_unpin: the page was unmapped, and not unpinned any more after that.
+        unmapped_after_unpin: the page was unmapped, and no unpin followed.
         flushed_before_unmap: the page was flushed before its unmap.
         flushed_before_sync: the page was flushed between its unmap and the invalidation of the IOTLB.
         flushed_after_unpin: the page was flushed after its unpin.

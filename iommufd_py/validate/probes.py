@@ -130,7 +130,7 @@ class Probes:
         A busy host then neither fills the buffer nor disturbs the calibration.
         """
         kernel = _kernel_threads()
-        # Without kthreadd, this is not the initial PID namespace, and the kernel would not understand our numbers.
+        # Without kthreadd this is not the initial PID namespace, so the kernel would take our PIDs for other threads.
         if _KTHREADD in kernel:
             self.trace.follow({*threads, *kernel})
 

@@ -23,7 +23,7 @@ def validation_document(result: Validation) -> dict[str, Any]:
         "doubts": list(result.doubts),
         "counts_suffice": result.counts_suffice,
         "rules": {str(number): str(result.rule(number)) for number in RULES},
-        "scenarios": [_scenario(verdict) for verdict in result.verdicts],
+        "scenarios": [_scenario(verdict) for verdict in result.scenarios],
     }
 
 
@@ -90,8 +90,8 @@ def _skip_reason(result: Validation, verdict: ScenarioResult) -> str:
 
 def validation_ktap(result: Validation) -> str:
     """Return the run in the format of the kernel's own tests (Documentation/dev-tools/ktap.rst)."""
-    lines = ["KTAP version 1", f"1..{len(result.verdicts)}"]
-    for number, verdict in enumerate(result.verdicts, 1):
+    lines = ["KTAP version 1", f"1..{len(result.scenarios)}"]
+    for number, verdict in enumerate(result.scenarios, 1):
         failed = verdict.outcome in WORST_FIRST
         lines += [f"# {line}" for line in details(verdict) if failed]
         skip = _skip_reason(result, verdict)
@@ -103,17 +103,17 @@ def validation_ktap(result: Validation) -> str:
 
 def validation_junit(result: Validation) -> str:
     """Return the run as JUnit XML, which CI systems read."""
-    kinds = [_junit_kind(result, one) for one in result.verdicts]
+    kinds = [_junit_kind(result, one) for one in result.scenarios]
     suite = ElementTree.Element(
         "testsuite",
         name="iommufd validate",
-        tests=str(len(result.verdicts)),
+        tests=str(len(result.scenarios)),
         failures=str(kinds.count("failure")),
         errors=str(kinds.count("error")),
         skipped=str(kinds.count("skipped")),
-        time=f"{sum(one.seconds for one in result.verdicts):.3f}",
+        time=f"{sum(one.seconds for one in result.scenarios):.3f}",
     )
-    for one, kind in zip(result.verdicts, kinds, strict=True):
+    for one, kind in zip(result.scenarios, kinds, strict=True):
         name, seconds = one.scenario.name, f"{one.seconds:.3f}"
         case = ElementTree.SubElement(suite, "testcase", classname=result.device, name=name, time=seconds)
         if kind:

@@ -39,7 +39,7 @@ class RuleOutcome(StrEnum):
 
 
 WORST_FIRST = (RuleOutcome.VIOLATED, RuleOutcome.REPORTED, RuleOutcome.DISAGREES, RuleOutcome.ERROR)
-"""The outcomes that are failures."""
+"""The outcomes that are failures, the worst first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class ScenarioResult:
     """The result of one scenario.
 
     Attributes:
+        seconds: duration of the scenario.
         exercised: rules that required a flush in this scenario.
         violations: the violations; empty for any other outcome.
         reason: the reason why it was not observed, or the error.
@@ -68,8 +69,10 @@ class Validation:
 
     Attributes:
         device: the device whose domains were used.
+        kernel: release of the kernel.
         flush_symbols: flush functions of the kernel; empty if it does not flush.
         not_observed: the events that cannot be observed on this kernel, with the reason.
+        scenarios: the result of each scenario.
         rule_set: ``seed`` or ``refined``, the form of rule 2 that was applied.
         doubts: a sentence for each fact that the verdict assumes but that was not observed.
         counts_suffice: whether agreement of the counters counts as kept.
@@ -79,16 +82,16 @@ class Validation:
     kernel: str
     flush_symbols: tuple[str, ...]
     not_observed: str
-    verdicts: tuple[ScenarioResult, ...]
+    scenarios: tuple[ScenarioResult, ...]
     rule_set: str = "seed"
     doubts: tuple[str, ...] = ()
     counts_suffice: bool = False
 
     def rule(self, number: int) -> RuleOutcome:
         """Return the verdict on a rule. It is kept only if it required a flush, and the kernel flushed."""
-        if any(violation.rule == number for verdict in self.verdicts for violation in verdict.violations):
+        if any(violation.rule == number for result in self.scenarios for violation in result.violations):
             return RuleOutcome.VIOLATED
-        outcomes = {verdict.outcome for verdict in self.verdicts if number in verdict.exercised}
+        outcomes = {result.outcome for result in self.scenarios if number in result.exercised}
         for one in (RuleOutcome.COUNTS_AGREE, RuleOutcome.KEPT):
             if one in outcomes:
                 return one
@@ -97,11 +100,11 @@ class Validation:
     @property
     def outcome(self) -> RuleOutcome:
         """Verdict on the run: the worst of all scenarios; not observed if a selected rule never required a flush."""
-        outcomes = {verdict.outcome for verdict in self.verdicts}
+        outcomes = {result.outcome for result in self.scenarios}
         for worst in WORST_FIRST:
             if worst in outcomes:
                 return worst
-        rules = {self.rule(number) for verdict in self.verdicts for number in verdict.scenario.rules}
+        rules = {self.rule(number) for result in self.scenarios for number in result.scenario.rules}
         if rules <= {RuleOutcome.KEPT}:
             return RuleOutcome.KEPT
         return (
@@ -144,7 +147,7 @@ def run_scenario(
         return ScenarioResult(scenario, outcome, seconds, _exercised(steps), tuple(violations), reason, reports)
 
     if log is not None:
-        log.text()  # drop reports from before this scenario
+        log.text()  # discards the reports from before this scenario
     try:
         observer.begin()
         with ScenarioContext(driver, observer.probes) as context:

@@ -66,9 +66,9 @@ class Container(Resource):
     def unmap(self, iova: int, length: int) -> int:
         """Unmap all mappings that lie wholly in the range and return the bytes unmapped.
 
-        Where nothing is mapped, type1 answers 0 bytes, an IOAS raises ObjectNotFoundError. Where a mapping reaches
-        past an end, v2 and an IOAS raise; VFIO's v1 unmaps the whole mapping if its start is in the range, nothing
-        otherwise; iommufd's v1 unmaps just the range.
+        If nothing is mapped, type1 answers 0 bytes, and an IOAS raises ObjectNotFoundError. If a mapping reaches past
+        an end of the range, v2 and an IOAS raise. VFIO's v1 then unmaps the whole mapping if its start is in the
+        range, and otherwise nothing of it. iommufd's v1 unmaps exactly the range.
         """
         raise NotImplementedError
 

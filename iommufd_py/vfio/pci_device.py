@@ -34,7 +34,7 @@ class PciCommand(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class DependentDevice:
-    """A device that a hot reset of another one resets, too.
+    """A device that a hot reset of another device also resets.
 
     Attributes:
         bdf: its PCI address.
@@ -152,7 +152,7 @@ class VfioPciDevice(VfioFile):
         """Set the token with which users open the virtual functions. It replaces the old token.
 
         Raises:
-            DeviceError: the device is no physical function of SR-IOV.
+            DeviceError: the device is not a physical function of SR-IOV.
 
         Source: VFIO_DEVICE_FEATURE_PCI_VF_TOKEN in include/uapi/linux/vfio.h.
         """
@@ -162,7 +162,7 @@ class VfioPciDevice(VfioFile):
             self.set_feature(DeviceFeature.PCI_VF_TOKEN, uuid.bytes)
         except UnsupportedIoctlError:
             raise DeviceError(
-                f"{self.bdf} is no physical function with SR-IOV, and only such a function has a token"
+                f"{self.bdf} is not a physical function with SR-IOV, and only such a function has a token"
             ) from None
 
     @checked

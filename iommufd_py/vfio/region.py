@@ -187,7 +187,7 @@ class IoEventFd(Resource):
         eventfd: the descriptor; a write of 8 bytes to it, such as by :func:`os.eventfd_write`, signals it.
 
     Raises:
-        IommufdError: EINVAL for a region that is no BAR, EEXIST for the same write a second time.
+        IommufdError: EINVAL for a region that is not a BAR, EEXIST for the same write a second time.
 
     Source: VFIO_DEVICE_IOEVENTFD in include/uapi/linux/vfio.h.
     """

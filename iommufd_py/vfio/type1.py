@@ -143,13 +143,13 @@ class Type1Container(Container, MappingSpace):
 
     @checked
     def invalidate_user_va(self, iova: int, length: int) -> int:
-        """Take the user addresses of the mappings in a range away, and return their bytes. DMA goes on.
+        """Invalidate the user addresses of the mappings in a range, and return the bytes of the mappings. DMA goes on.
 
         A process does this before another process takes the container over, and that process calls
         :meth:`update_user_va`.
 
         Raises:
-            InvalidFieldError: the range cuts a mapping, has none, or has no address any more.
+            InvalidFieldError: the range cuts a mapping, has no mapping, or its addresses are invalid already.
             IommufdError: a device of the container is a mediated device, or the kernel has no VFIO_UPDATE_VADDR.
 
         Source: VFIO_DMA_UNMAP_FLAG_VADDR in include/uapi/linux/vfio.h.

@@ -56,7 +56,7 @@ def test_how_a_child_ended_is_known_whatever_it_was_started_to_ignore() -> None:
 
 
 def test_nothing_else_is_imported_before_the_handler_of_ctrl_c_is_set() -> None:
-    """Whatever is imported before that can be interrupted with a traceback."""
+    """Ctrl-C during an earlier import would print a traceback."""
     program = (
         "import sys; before = set(sys.modules); from iommufd_py.cli.start import main; "
         "print(*sorted(set(sys.modules) - before))"

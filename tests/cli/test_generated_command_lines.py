@@ -52,7 +52,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str,
 
 
 def leaves(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Return every command that is not a group, with the words that call it."""
+    """Yield every command that is not a group, with the words that call it."""
     if not isinstance(command, click.Group):
         yield words, command
         return
@@ -64,7 +64,7 @@ def leaves(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tupl
 
 
 def wrong(kind: click.ParamType[Any]) -> st.SearchStrategy[str] | None:
-    """Return texts that are no value of a type; None for a type that accepts every text."""
+    """Return texts that are not values of a type; None for a type that accepts every text."""
     match kind:
         case Values():
             inner = wrong(kind._each)
@@ -212,7 +212,7 @@ def test_every_command_refuses_repeated_options() -> None:
 
 
 def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Return the path of every value in a document. Of a list only the first two elements count."""
+    """Yield the path of every value in a document. Of a list only the first two elements count."""
     pairs = node.items() if isinstance(node, dict) else list(enumerate(node))[:2] if isinstance(node, list) else ()
     for key, value in pairs:
         yield (*path, key)

@@ -101,8 +101,7 @@ def test_override_token(vf: str, mode: ContainerMode, token: str | None) -> None
 
 
 def test_a_token_that_the_owner_does_not_set_is_random(vf: str) -> None:
-    """vfio-pci makes a random token when it takes the physical function. Nobody knows it until an owner sets another
-    one."""
+    """vfio-pci makes a random token when it takes the physical function. No program can read this token."""
     with Iommufd() as iommufd, VfioDevice(iommufd, PF) as physical:
         physical.set_vf_token(UUID(SECOND))
         with Iommufd() as others, pytest.raises(IommufdError, match="VF token"):
@@ -114,7 +113,7 @@ def test_a_token_that_the_owner_does_not_set_is_random(vf: str) -> None:
 def test_a_virtual_function_has_no_token_of_its_own(vf: str) -> None:
     with Iommufd() as iommufd, VfioDevice(iommufd, PF, vf_token=FIRST):
         virtual = VfioDevice(iommufd, vf, vf_token=FIRST)
-        with pytest.raises(DeviceError, match="is no physical function"):
+        with pytest.raises(DeviceError, match="is not a physical function"):
             virtual.set_vf_token(SECOND)
 
 
@@ -139,7 +138,7 @@ def test_the_virtual_function_is_shown_and_known(vf: str) -> None:
 
 
 def test_a_physical_function_with_users_is_not_given_back(vf: str) -> None:
-    """Taking the driver away would take the virtual functions away, too."""
+    """Without its driver the physical function would also lose its virtual functions."""
     with pytest.raises(DeviceError, match=f"{PF} is in use: .*virtual functions"):
         pci.unbind(PF)
 

@@ -48,7 +48,7 @@ def first_maps() -> Iterator[list[tuple[int, int]]]:
 def test_no_copy_maps_memory_beyond_its_pages(iommufd: Iommufd) -> None:
     """Copy two areas of half a page each, aligned only together, to an IOAS that maps page by page."""
     need_mock_driver(iommufd)
-    need_flush_count(iommufd)  # the fix came with it
+    need_flush_count(iommufd)  # the fix is in the same series
     need_tracing()
     source, target = iommufd.alloc_ioas(), iommufd.alloc_ioas()
     MockDevice(iommufd).alloc_hwpt(target)
@@ -103,7 +103,7 @@ def small_pages_then_a_large_one() -> Iterator[int]:
 def test_a_failed_map_of_a_file_unpins_its_folios_and_no_others(iommufd: Iommufd) -> None:
     """The batch holds only the small pages, so the large folio waits in an array that is not full."""
     need_mock_driver(iommufd)
-    need_flush_count(iommufd)  # the fix came with it
+    need_flush_count(iommufd)  # the fix is in the same series
     need(iommufd.probe()["IOMMU_IOAS_MAP_FILE"], "the kernel maps no files (since Linux 6.13)")
     need_shmem_huge_pages()
     device = MockDevice(iommufd)

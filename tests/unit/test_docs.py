@@ -90,7 +90,7 @@ def test_every_fixture_and_marker_is_in_the_reference() -> None:
         assert f"| `{name}` |" in page, name
 
 
-# A line fits into the narrowest column of text that the theme makes on a desk (docs/_static/pages.css).
+# A line fits into the narrowest column of text that the theme makes on a desktop (docs/_static/pages.css).
 LONGEST_CODE = 92
 
 

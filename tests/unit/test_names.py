@@ -5,6 +5,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -51,12 +52,17 @@ def definitions(path: Path) -> Iterator[Definition]:
             yield Definition(str(path.relative_to(ROOT)), node.name, is_command)
 
 
+@cache
+def all_definitions() -> list[Definition]:
+    """Return the definitions of the whole tree, whose files take seconds to parse."""
+    return [one for path in python_files() for one in definitions(path)]
+
+
 def test_each_name_stands_for_one_thing() -> None:
     modules = defaultdict(set)
-    for path in python_files():
-        for one in definitions(path):
-            if not one.is_command:
-                modules[one.name].add(one.module)
+    for one in all_definitions():
+        if not one.is_command:
+            modules[one.name].add(one.module)
     assert len(modules) > 1000, "the search misses most of the tree"
     shared = {name: sorted(where) for name, where in modules.items() if len(where) > 1}
     assert {name: where for name, where in shared.items() if name not in EXCEPTIONS} == {}
@@ -64,9 +70,8 @@ def test_each_name_stands_for_one_thing() -> None:
 
 
 def test_a_command_shares_its_name_only_with_the_function_that_it_calls() -> None:
-    found = [one for path in python_files() for one in definitions(path)]
-    functions = {one.name: one.module for one in found if not one.is_command}
-    for command in found:
+    functions = {one.name: one.module for one in all_definitions() if not one.is_command}
+    for command in all_definitions():
         if command.is_command and command.name in functions:
             module = functions[command.name].removesuffix(".py").replace("/", ".")
             imported = {

@@ -25,9 +25,9 @@ class Bisected(Enum):
     """The effect of an unmap whose range contains a part of a mapping."""
 
     REFUSED = "the whole call is refused with EINVAL"
-    REFUSED_LATE = "ENOENT, after the mappings below the first such one are unmapped"
-    BY_ITS_START = "a mapping that starts in the range goes as a whole; one that starts before it ends the call with 0"
-    CUT = "just the range is unmapped"
+    REFUSED_LATE = "ENOENT, after the mappings below the first divided mapping are unmapped"
+    BY_ITS_START = "a mapping that starts in the range is unmapped whole; a mapping that starts before it ends the call"
+    CUT = "exactly the range is unmapped"
 
 
 @dataclass(frozen=True)

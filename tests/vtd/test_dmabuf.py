@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""BARs as dma-bufs: one device of the lab reaches the memory of another, until that is revoked."""
+"""BARs as dma-bufs: one device of the lab reaches the memory of another, until vfio-pci revokes the dma-buf."""
 
 import errno
 from collections.abc import Iterator

@@ -112,7 +112,7 @@ def _await_end(harness: CoherencyHarness) -> None:
     try:
         harness.engine.wait()
     except DmaError:
-        # The unmap was first, and the IOMMU stopped the device.
+        # The unmap ended before the DMA, so the IOMMU stopped the device.
         harness.engine.restart()
 
 

@@ -80,7 +80,7 @@ class Clone:
         """Start the bisection again, with the verdicts so far.
 
         Raises:
-            LabError: git refuses, for example if *good* is no ancestor of *bad* and a merge base is bad.
+            LabError: git refuses, for example if *good* is not an ancestor of *bad* and a merge base is bad.
         """
         self._run("bisect", "reset")
         self._bisect("start", "--no-checkout", bad, good)

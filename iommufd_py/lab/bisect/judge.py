@@ -33,7 +33,7 @@ def judge_commit(question: Question, result: RunResult, output: str) -> tuple[Co
     """Return the verdict on a commit, with the evidence in one line.
 
     Args:
-        question: a question that is no timing.
+        question: a question that is not a timing.
         result: the run of the guest.
         output: the output of the command.
     """

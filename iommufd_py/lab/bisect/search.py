@@ -89,7 +89,7 @@ def search(clone: Clone, good: str, bad: str, record: Record, examine: Examine, 
             say(f"{commit[:12]} {clone.subject(commit)}: {trial.verdict}: {trial.evidence} (about {left} more)")
             clone.mark(trial)
         suspects = clone.suspects()
-        wrong = _contradiction(clone, suspects[0], good, bad, record, examine, say) if check else None
+        wrong = _contradiction(clone, suspects[0], good, bad, record, examine) if check else None
         if len(suspects) > 1 or wrong is None:
             return _found(clone, suspects, record, returns)
         returns += 1
@@ -101,9 +101,7 @@ def search(clone: Clone, good: str, bad: str, record: Record, examine: Examine, 
         say(f"{wrong.commit[:12]} is now {wrong.verdict}: {wrong.evidence}; the search goes back")
 
 
-def _contradiction(
-    clone: Clone, found: str, good: str, bad: str, record: Record, examine: Examine, say: Say
-) -> Trial | None:
+def _contradiction(clone: Clone, found: str, good: str, bad: str, record: Record, examine: Examine) -> Trial | None:
     """Test both sides of the result again. Return the first trial whose verdict has changed."""
     for commit in (found, *clone.parents(found)):
         before = record.of(commit)

@@ -51,7 +51,7 @@ class Question:
         """The operation and the size in bytes of a timing.
 
         Raises:
-            ValueError: the subject is no valid timing; the text gives the reason.
+            ValueError: the subject is not a valid timing; the text gives the reason.
         """
         operation, _, size = self.subject.partition(" ")
         if operation not in OPERATIONS:

@@ -167,9 +167,10 @@ def container_failure_of_a_join(context: ScenarioContext) -> None:
 
 @scenario((1, 3), "vfio_dma_do_map", "vfio_dma_do_unmap")
 def container_change_of_user_addresses(context: ScenarioContext) -> None:
-    """Take the user addresses of a mapping away, and give them back, as a live update of a hypervisor does; unmap.
+    """Invalidate the user addresses of a mapping, and set them again, as a live update of a hypervisor does; unmap.
 
-    The pages stay pinned and mapped, so no page is flushed until the unmap. The kernel's record of them must stay too.
+    The pages stay pinned and mapped, so no page is flushed until the unmap. The kernel must also keep its record of the
+    flushed pages.
     """
     _need_device(context)
     context.counted = False
@@ -177,9 +178,9 @@ def container_change_of_user_addresses(context: ScenarioContext) -> None:
         container = context.keep(Type1Container(context.bdf, vf_token=context.vf_token))
     buffer = context.buffer(8, Backing.MEMFD)
     iova, length = _map(context, ContainerMode.VFIO_TYPE1V2, container, buffer), buffer.memory.length
-    with context.step("take the user addresses away"):
+    with context.step("invalidate the user addresses"):
         container.invalidate_user_va(iova, length)
-    with context.step("give them back"):
+    with context.step("set the user addresses again"):
         container.update_user_va(buffer.memory.user_va, length, iova)
     with context.step("unmap", rule=3, leave=_flushed(context, buffer.pages())):
         container.unmap(iova, length)

@@ -105,7 +105,7 @@ def memory_in_huge_pages_held_in_part(context: ScenarioContext) -> None:
 def memory_taken_over_by_another_process(context: ScenarioContext) -> None:
     """Another process takes over the mappings and ends; a second domain joins, the first one goes, then all is closed.
 
-    The pages are then charged to the other process and stay pinned. Their mark stays too.
+    The pages are then charged to the other process and stay pinned. Their mark also stays.
     """
     context.need(context.iommufd.probe()["IOMMU_IOAS_CHANGE_PROCESS"], "the kernel has no IOMMU_IOAS_CHANGE_PROCESS")
     ioas = context.ioas()

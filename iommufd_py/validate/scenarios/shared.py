@@ -45,7 +45,7 @@ def shared_part_copied_after_an_attach(context: ScenarioContext) -> None:
 
 @scenario((1, 3), "iopt_area_fill_domains", "batch_from_domain")
 def shared_with_a_coherent_ioas(context: ScenarioContext) -> None:
-    """Pages of a coherent IOAS are copied into a non-coherent one; the copy goes first.
+    """Pages of a coherent IOAS are copied into a non-coherent one; the copy is unmapped first.
 
     The kernel flushes the pages at the copy, and when the last of the two IOASes unpins them, although that is
     coherent.
@@ -62,7 +62,7 @@ def shared_with_a_coherent_ioas(context: ScenarioContext) -> None:
 
 @scenario((1, 3), "iopt_area_fill_domains", "batch_from_domain")
 def shared_into_a_coherent_ioas(context: ScenarioContext) -> None:
-    """Pages of a non-coherent IOAS are copied into a coherent one; the source goes first.
+    """Pages of a non-coherent IOAS are copied into a coherent one; the source is unmapped first.
 
     A coherent domain gains nothing from a flush. Rule 1 looks at the IOAS, not at the pages.
     """

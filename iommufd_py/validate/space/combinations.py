@@ -12,7 +12,7 @@ from iommufd_py.validate.context import HUGE_PAGES, ScenarioContext
 from iommufd_py.validate.recorder import Buffer
 from iommufd_py.validate.scenario import Scenario
 from iommufd_py.validate.space.covering import Forbidden, Row, covering_array
-from iommufd_py.validate.space.player import DomainHeld, MappingHeld, Player, SpaceHeld
+from iommufd_py.validate.space.player import HeldDomain, HeldIoas, HeldMapping, Player
 
 _N, _C = Coherency.NON_COHERENT, Coherency.COHERENT
 
@@ -114,9 +114,9 @@ class Combination:
         self.row = row
         self.player = Player(context)
 
-    def space(self) -> SpaceHeld:
+    def ioas(self) -> HeldIoas:
         """Make an IOAS with the row's size of leaves."""
-        return self.player.space(huge_pages=self.row["leaves"] == "large")
+        return self.player.alloc_ioas(huge_pages=self.row["leaves"] == "large")
 
     def buffer(self) -> tuple[Buffer, int, int]:
         """Make the memory, and return it with the offset and the length to map."""
@@ -129,19 +129,19 @@ class Combination:
         end = half if self.row["place"] in ("ends-inside", "both-inside") else 0
         return buffer, offset, pages * PAGE_BYTES - offset - end
 
-    def map(self, space: SpaceHeld) -> MappingHeld:
+    def map(self, ioas: HeldIoas) -> HeldMapping:
         """Map the memory."""
         buffer, offset, length = self.buffer()
         through_file = self.row["memory"] in _FILES
         flags = _ACCESS[self.row["access"]]
-        return self.player.map(space, buffer, offset=offset, length=length, flags=flags, through_file=through_file)
+        return self.player.map(ioas, buffer, offset=offset, length=length, flags=flags, through_file=through_file)
 
-    def join(self, space: SpaceHeld, number: int) -> DomainHeld:
+    def join(self, ioas: HeldIoas, number: int) -> HeldDomain:
         """Let the domain of this number join."""
         coherency = _DOMAINS[self.row["domains"]][number]
         if number == 0 and self.row["by"] == "attach":
-            return self.player.attach(space, coherency)
-        return self.player.join(space, coherency, HwptAllocFlags(_FLAGS[self.row["flags"]]))
+            return self.player.attach(ioas, coherency)
+        return self.player.join(ioas, coherency, HwptAllocFlags(_FLAGS[self.row["flags"]]))
 
 
 def _run(one: Combination) -> None:
@@ -152,10 +152,10 @@ def _run(one: Combination) -> None:
             with context.step("ask for the alignment", makes=_N):
                 alignment = context.alignment(_N)
             context.need(alignment < PAGE_BYTES, "the IOMMU maps nothing smaller than a page")
-        target = one.space()
+        target = one.ioas()
         domains = list(_join_before(one, target))
         if row["sharing"] == "from-coherent":
-            elsewhere = player.space()
+            elsewhere = player.alloc_ioas()
             player.join(elsewhere, _C)
             source = one.map(elsewhere)
             mapping = player.copy(target, source, 0, source.area.count, flags=_ACCESS[row["access"]])
@@ -175,17 +175,17 @@ def _run(one: Combination) -> None:
         player.finish()
 
 
-def _join_before(one: Combination, target: SpaceHeld) -> Iterator[DomainHeld]:
+def _join_before(one: Combination, target: HeldIoas) -> Iterator[HeldDomain]:
     """Let those domains join that must be present before the map."""
     count = len(_DOMAINS[one.row["domains"]])
     for number in range({"before": count, "after": 0, "around": 1}[one.row["join"]]):
         yield one.join(target, number)
 
 
-def _share(one: Combination, mapping: MappingHeld) -> None:
+def _share(one: Combination, mapping: HeldMapping) -> None:
     if one.row["sharing"] not in ("copy", "part"):
         return
-    other = one.space()
+    other = one.ioas()
     one.player.join(other, _N)
     whole = one.row["sharing"] == "copy"
     first, count = (0, mapping.area.count) if whole else (1, 3)
@@ -196,7 +196,7 @@ def _pinned(row: Row) -> tuple[int, ...]:
     return {"none": (), "one": (1,), "two": (1, 2), "outlive": (2,)}[row["pins"]]
 
 
-def _end(one: Combination, target: SpaceHeld, mapping: MappingHeld, domains: list[DomainHeld]) -> None:
+def _end(one: Combination, target: HeldIoas, mapping: HeldMapping, domains: list[HeldDomain]) -> None:
     player = one.player
     match one.row["end"]:
         case "unmap":

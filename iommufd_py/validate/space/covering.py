@@ -22,7 +22,7 @@ def is_possible(row: Mapping[str, str], forbidden: Sequence[Forbidden]) -> bool:
 
 
 def complete(part: Mapping[str, str], axes: Axes, forbidden: Sequence[Forbidden]) -> Row | None:
-    """Return a possible row that contains *part*, None if there is none."""
+    """Return a possible row that contains *part*; None if no row does."""
     if not is_possible(part, forbidden):
         return None
     missing = next((axis for axis in axes if axis not in part), None)

@@ -32,9 +32,9 @@ class PageSet:
 
 @dataclass(eq=False, slots=True)
 class Area:
-    """A mapping: *count* pages of a set from *first*, in the IOAS *space*."""
+    """A mapping: *count* pages of a set from *first*, in the IOAS *ioas*."""
 
-    space: "IoasModel"
+    ioas: "IoasModel"
     pages: PageSet
     first: int
     count: int
@@ -91,12 +91,12 @@ class FlushedPages:
 def add_area(area: Area) -> FlushedPages:
     """Add an area, as a map or a copy does."""
     flushes = FlushedPages()
-    space = area.space
-    if space.domains:
+    ioas = area.ioas
+    if ioas.domains:
         area.pages.holders.update(area.indexes)
-    if space.is_exposing:
+    if ioas.is_exposing:
         _expose(area, flushes)
-    space.areas.append(area)
+    ioas.areas.append(area)
     return flushes
 
 
@@ -107,30 +107,30 @@ def remove_areas(areas: Iterable[Area]) -> FlushedPages:
         for pin in area.pins:
             _release(area.pages, pin.indexes, flushes)
         area.pins.clear()
-        if area.space.domains:
+        if area.ioas.domains:
             _release(area.pages, area.indexes, flushes)
-        area.space.areas.remove(area)
+        area.ioas.areas.remove(area)
     return flushes
 
 
-def add_domain(space: IoasModel, coherency: Coherency) -> FlushedPages:
+def add_domain(ioas: IoasModel, coherency: Coherency) -> FlushedPages:
     """Let a domain join."""
     flushes = FlushedPages()
-    for area in space.areas:
-        if not space.domains:
+    for area in ioas.areas:
+        if not ioas.domains:
             area.pages.holders.update(area.indexes)
         if coherency is Coherency.NON_COHERENT:
             _expose(area, flushes)
-    space.domains.append(coherency)
+    ioas.domains.append(coherency)
     return flushes
 
 
-def remove_domain(space: IoasModel, coherency: Coherency) -> FlushedPages:
+def remove_domain(ioas: IoasModel, coherency: Coherency) -> FlushedPages:
     """Let a domain go."""
     flushes = FlushedPages()
-    space.domains.remove(coherency)
-    if not space.domains:
-        for area in space.areas:
+    ioas.domains.remove(coherency)
+    if not ioas.domains:
+        for area in ioas.areas:
             _release(area.pages, area.indexes, flushes)
     return flushes
 

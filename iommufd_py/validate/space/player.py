@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(eq=False, slots=True)
-class DomainHeld:
+class HeldDomain:
     """A domain of an IOAS: a HWPT, or the attachment for which the kernel made one."""
 
     coherency: Coherency
@@ -32,33 +32,33 @@ class DomainHeld:
 
 
 @dataclass(eq=False, slots=True)
-class SpaceHeld:
+class HeldIoas:
     """An IOAS with its model."""
 
-    ioas: Ioas
+    object: Ioas
     model: IoasModel = field(default_factory=IoasModel)
-    domains: list[DomainHeld] = field(default_factory=list)
-    mappings: list["MappingHeld"] = field(default_factory=list)
+    domains: list[HeldDomain] = field(default_factory=list)
+    mappings: list["HeldMapping"] = field(default_factory=list)
 
 
 @dataclass(eq=False, slots=True)
-class MappingHeld:
+class HeldMapping:
     """A mapping with its model.
 
     Attributes:
         offset: bytes between the start of the first page and the start of the mapping.
     """
 
-    space: SpaceHeld
+    ioas: HeldIoas
     mapping: DmaMapping
     area: Area
     buffer: Buffer
     offset: int = 0
-    pins: list["PinHeld"] = field(default_factory=list)
+    pins: list["HeldPin"] = field(default_factory=list)
 
 
 @dataclass(eq=False, slots=True)
-class PinHeld:
+class HeldPin:
     """A pin with its model."""
 
     pin: AccessPin
@@ -69,22 +69,22 @@ class Player:
     """Operations on one iommufd.
 
     Attributes:
-        spaces: the IOASes.
+        ioases: the IOASes.
         buffers: memory to map.
     """
 
     def __init__(self, context: ScenarioContext) -> None:
         self.context = context
-        self.spaces: list[SpaceHeld] = []
+        self.ioases: list[HeldIoas] = []
         self.buffers: list[Buffer] = []
         self._sets: dict[int, Buffer] = {}
 
-    def space(self, *, huge_pages: bool = True) -> SpaceHeld:
+    def alloc_ioas(self, *, huge_pages: bool = True) -> HeldIoas:
         """Make an IOAS."""
-        held = SpaceHeld(self.context.ioas())
+        held = HeldIoas(self.context.ioas())
         if not huge_pages:
-            held.ioas.huge_pages = False
-        self.spaces.append(held)
+            held.object.huge_pages = False
+        self.ioases.append(held)
         return held
 
     def buffer(self, pages: int, backing: Backing, *, scattered: bool = False) -> Buffer:
@@ -94,21 +94,21 @@ class Player:
 
     def map(
         self,
-        space: SpaceHeld,
+        ioas: HeldIoas,
         buffer: Buffer,
         *,
         offset: int = 0,
         length: int | None = None,
         flags: MapFlags = MapFlags.READ_WRITE,
         through_file: bool = False,
-    ) -> MappingHeld:
+    ) -> HeldMapping:
         """Map *length* bytes of a buffer from *offset*, which need not be whole pages."""
         length = buffer.memory.length - offset if length is None else length
         first, end = offset // PAGE_BYTES, -(-(offset + length) // PAGE_BYTES)
         pages = PageSet(len(self._sets))
         self._sets[pages.key] = buffer
-        area = Area(space.model, pages, first, end - first)
-        call = space.ioas.map_file if through_file else space.ioas.map
+        area = Area(ioas.model, pages, first, end - first)
+        call = ioas.object.map_file if through_file else ioas.object.map
         iova = self.context.iova(length + offset % PAGE_BYTES) + offset % PAGE_BYTES
         mapping = self._step(
             f"map {buffer.name}",
@@ -116,85 +116,85 @@ class Player:
             model.add_area(area),
             lambda: call(buffer.memory, iova, offset=offset, length=length, flags=flags),
         )
-        held = MappingHeld(space, mapping, area, buffer, offset % PAGE_BYTES)
-        space.mappings.append(held)
+        held = HeldMapping(ioas, mapping, area, buffer, offset % PAGE_BYTES)
+        ioas.mappings.append(held)
         return held
 
     def copy(
         self,
-        space: SpaceHeld,
-        source: MappingHeld,
+        ioas: HeldIoas,
+        source: HeldMapping,
         first: int,
         count: int,
         *,
         flags: MapFlags = MapFlags.READ_WRITE,
-    ) -> MappingHeld:
+    ) -> HeldMapping:
         """Copy *count* pages of a mapping from its page *first* into an IOAS."""
-        area = Area(space.model, source.area.pages, source.area.first + first, count)
+        area = Area(ioas.model, source.area.pages, source.area.first + first, count)
         iova = self.context.iova(count * PAGE_BYTES)
         mapping = self._step(
             f"copy {count} pages from page {area.first} of {source.buffer.name}",
             1,
             model.add_area(area),
-            lambda: space.ioas.copy(
+            lambda: ioas.object.copy(
                 source.mapping, iova, offset=first * PAGE_BYTES, length=count * PAGE_BYTES, flags=flags
             ),
         )
-        held = MappingHeld(space, mapping, area, source.buffer)
-        space.mappings.append(held)
+        held = HeldMapping(ioas, mapping, area, source.buffer)
+        ioas.mappings.append(held)
         return held
 
-    def unmap(self, held: MappingHeld) -> None:
+    def unmap(self, held: HeldMapping) -> None:
         """Unmap one mapping."""
-        held.space.mappings.remove(held)
+        held.ioas.mappings.remove(held)
         self._drop_pins([held])
         self._step(f"unmap {held.buffer.name}", 3, model.remove_areas([held.area]), held.mapping.close)
 
-    def unmap_all(self, space: SpaceHeld) -> None:
+    def unmap_all(self, ioas: HeldIoas) -> None:
         """Unmap everything in one call."""
-        gone, space.mappings = space.mappings, []
+        gone, ioas.mappings = ioas.mappings, []
         self._drop_pins(gone)
         areas = [held.area for held in gone]
-        self._step("unmap everything", 3, model.remove_areas(areas), space.ioas.unmap_all)
+        self._step("unmap everything", 3, model.remove_areas(areas), ioas.object.unmap_all)
 
-    def join(self, space: SpaceHeld, coherency: Coherency, flags: HwptAllocFlags = HwptAllocFlags(0)) -> DomainHeld:
+    def join(self, ioas: HeldIoas, coherency: Coherency, flags: HwptAllocFlags = HwptAllocFlags(0)) -> HeldDomain:
         """Make a HWPT."""
         device = self.context.device(coherency)
-        flushes = model.add_domain(space.model, coherency)
+        flushes = model.add_domain(ioas.model, coherency)
 
         def make() -> Hwpt:
-            hwpt = self.context.hwpt(space.ioas, device, flags)
-            self.context.joined(space.ioas, hwpt, coherency)
+            hwpt = self.context.hwpt(ioas.object, device, flags)
+            self.context.joined(ioas.object, hwpt, coherency)
             return hwpt
 
         hwpt = self._step(f"a {coherency} domain joins", 2, flushes, make, makes=coherency)
-        space.domains.append(DomainHeld(coherency, hwpt))
-        return space.domains[-1]
+        ioas.domains.append(HeldDomain(coherency, hwpt))
+        return ioas.domains[-1]
 
-    def attach(self, space: SpaceHeld, coherency: Coherency) -> DomainHeld:
+    def attach(self, ioas: HeldIoas, coherency: Coherency) -> HeldDomain:
         """Attach the device of this coherency, for which the kernel makes a domain."""
         device = self.context.device(coherency)
-        flushes = model.add_domain(space.model, coherency)
+        flushes = model.add_domain(ioas.model, coherency)
 
         def make() -> Resource:
-            attachment = device.attach(space.ioas)
-            self.context.joined(space.ioas, attachment, coherency)
+            attachment = device.attach(ioas.object)
+            self.context.joined(ioas.object, attachment, coherency)
             return attachment
 
         attachment = self._step(f"the {coherency} device attaches", 2, flushes, make, makes=coherency)
-        space.domains.append(DomainHeld(coherency, attachment, device))
-        return space.domains[-1]
+        ioas.domains.append(HeldDomain(coherency, attachment, device))
+        return ioas.domains[-1]
 
-    def leave(self, space: SpaceHeld, domain: DomainHeld) -> None:
+    def leave(self, ioas: HeldIoas, domain: HeldDomain) -> None:
         """Destroy the HWPT, or detach the device."""
-        space.domains.remove(domain)
-        flushes = model.remove_domain(space.model, domain.coherency)
+        ioas.domains.remove(domain)
+        flushes = model.remove_domain(ioas.model, domain.coherency)
         # A mock device gets a domain of the kernel when it is detached.
         makes = None if domain.device is None else domain.coherency
         call = domain.resource.close if domain.device is None else domain.device.detach
         self._step(f"the {domain.coherency} domain goes", 3, flushes, call, makes=makes)
 
-    def pin(self, held: MappingHeld, first: int, count: int) -> PinHeld:
+    def pin(self, held: HeldMapping, first: int, count: int) -> HeldPin:
         """Let a new access pin *count* pages of a mapping from its page *first*."""
         pin = Pin(held.area, held.area.first + first, count)
         model.add_pin(pin)
@@ -205,25 +205,25 @@ class Player:
             "an access pins",
             1,
             FlushedPages(),
-            lambda: self.context.access(held.space.ioas).pin(mapping.iova + at, count * PAGE_BYTES, user_va),
+            lambda: self.context.access(held.ioas.object).pin(mapping.iova + at, count * PAGE_BYTES, user_va),
         )
-        held.pins.append(PinHeld(made, pin))
+        held.pins.append(HeldPin(made, pin))
         return held.pins[-1]
 
-    def unpin(self, held: MappingHeld, pin: PinHeld) -> None:
+    def unpin(self, held: HeldMapping, pin: HeldPin) -> None:
         """Let the access unpin."""
         held.pins.remove(pin)
         self._step("the access unpins", 3, model.remove_pin(pin.model), pin.pin.close)
 
     def close(self) -> None:
         """Close the accesses and the iommufd as the end of a process does, with everything mapped."""
-        mappings = [held for space in self.spaces for held in space.mappings]
+        mappings = [held for ioas in self.ioases for held in ioas.mappings]
         accesses = [pin.pin.access for held in mappings for pin in held.pins]
         self._drop_pins(mappings)
         flushes = model.remove_areas([held.area for held in mappings])
-        for space in self.spaces:
-            space.mappings.clear()
-            space.domains.clear()
+        for ioas in self.ioases:
+            ioas.mappings.clear()
+            ioas.domains.clear()
 
         def close_all() -> None:
             for access in accesses:
@@ -234,11 +234,11 @@ class Player:
 
     def finish(self) -> None:
         """Unmap everything that is left."""
-        for space in self.spaces:
-            if space.mappings:
-                self.unmap_all(space)
+        for ioas in self.ioases:
+            if ioas.mappings:
+                self.unmap_all(ioas)
 
-    def _drop_pins(self, mappings: list[MappingHeld]) -> None:
+    def _drop_pins(self, mappings: list[HeldMapping]) -> None:
         for held in mappings:
             held.pins.clear()
 

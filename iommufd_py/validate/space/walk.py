@@ -12,14 +12,14 @@ from iommufd_py.objects.buffer import Backing
 from iommufd_py.uapi.enums import MapFlags
 from iommufd_py.validate.context import ScenarioContext
 from iommufd_py.validate.scenario import Scenario
-from iommufd_py.validate.space.player import MappingHeld, Player, SpaceHeld
+from iommufd_py.validate.space.player import HeldIoas, HeldMapping, Player
 
 STEPS_OF_A_WALK = 40
 """Number of steps in one scenario. Longer walks are divided, so that the records fit into the trace buffer."""
 
-_KINDS = ("space", "map", "map", "map", "copy", "copy", "join", "join", "leave", "pin", "unpin", "unmap", "unmap-all")
+_KINDS = ("ioas", "map", "map", "map", "copy", "copy", "join", "join", "leave", "pin", "unpin", "unmap", "unmap-all")
 _BACKINGS = (Backing.ANON_4K, Backing.MEMFD)
-_MOST_SPACES, _MOST_DOMAINS, _MOST_MAPPINGS, _MOST_PAGES = 3, 3, 8, 12
+_MOST_IOASES, _MOST_DOMAINS, _MOST_MAPPINGS, _MOST_PAGES = 3, 3, 8, 12
 
 _T = TypeVar("_T")
 
@@ -87,53 +87,53 @@ class _Walker:
 
     def __init__(self, context: ScenarioContext) -> None:
         self.player = Player(context)
-        self.player.space()
+        self.player.alloc_ioas()
         self._kinds = context.coherencies()
 
     def do(self, step: WalkStep) -> None:
         """Do one step."""
         first, second, third = step.numbers
-        space = _pick(self.player.spaces, first)
+        ioas = _pick(self.player.ioases, first)
         match step.kind:
-            case "space":
-                if len(self.player.spaces) < _MOST_SPACES:
-                    self.player.space()
+            case "ioas":
+                if len(self.player.ioases) < _MOST_IOASES:
+                    self.player.alloc_ioas()
             case "map":
-                self._map(space, second, third)
+                self._map(ioas, second, third)
             case "copy":
-                self._copy(space, second, third)
+                self._copy(ioas, second, third)
             case "join":
-                if len(space.domains) < _MOST_DOMAINS:
-                    self.player.join(space, _pick(self._kinds, second))
+                if len(ioas.domains) < _MOST_DOMAINS:
+                    self.player.join(ioas, _pick(self._kinds, second))
             case "leave":
-                if space.domains:
-                    self.player.leave(space, _pick(space.domains, second))
+                if ioas.domains:
+                    self.player.leave(ioas, _pick(ioas.domains, second))
             case "unmap-all":
-                if space.mappings:
-                    self.player.unmap_all(space)
+                if ioas.mappings:
+                    self.player.unmap_all(ioas)
             case kind:
-                mappings = [held for one in self.player.spaces for held in one.mappings]
+                mappings = [held for one in self.player.ioases for held in one.mappings]
                 if mappings:
                     self._on_mapping(kind, _pick(mappings, second), third)
 
-    def _map(self, space: SpaceHeld, second: int, third: int) -> None:
-        if sum(len(one.mappings) for one in self.player.spaces) >= _MOST_MAPPINGS:
+    def _map(self, ioas: HeldIoas, second: int, third: int) -> None:
+        if sum(len(one.mappings) for one in self.player.ioases) >= _MOST_MAPPINGS:
             return
         backing = _pick(_BACKINGS, second)
         buffer = self.player.buffer(1 + third % _MOST_PAGES, backing, scattered=bool(third & 0x100))
         flags = _pick((MapFlags.READ_WRITE, MapFlags.READABLE), third >> 9)
         through_file = backing is Backing.MEMFD and bool(third & 0x1000)
-        self.player.map(space, buffer, flags=flags, through_file=through_file)
+        self.player.map(ioas, buffer, flags=flags, through_file=through_file)
 
-    def _copy(self, space: SpaceHeld, second: int, third: int) -> None:
-        mappings = [held for one in self.player.spaces for held in one.mappings]
+    def _copy(self, ioas: HeldIoas, second: int, third: int) -> None:
+        mappings = [held for one in self.player.ioases for held in one.mappings]
         if not mappings or len(mappings) >= _MOST_MAPPINGS:
             return
         source = _pick(mappings, second)
         first, count = _part(source, third)
-        self.player.copy(space, source, first, count, flags=source.mapping.flags)
+        self.player.copy(ioas, source, first, count, flags=source.mapping.flags)
 
-    def _on_mapping(self, kind: str, held: MappingHeld, third: int) -> None:
+    def _on_mapping(self, kind: str, held: HeldMapping, third: int) -> None:
         if kind == "unmap":
             self.player.unmap(held)
         elif kind == "unpin" and held.pins:
@@ -142,7 +142,7 @@ class _Walker:
             self.player.pin(held, *_part(held, third))
 
 
-def _part(held: MappingHeld, number: int) -> tuple[int, int]:
+def _part(held: HeldMapping, number: int) -> tuple[int, int]:
     """Choose some pages of a mapping: (first, count)."""
     total = held.mapping.length // PAGE_BYTES
     first = number % total

@@ -158,8 +158,8 @@ def test_copy_area(iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer, base:
 
 
 def test_copy_unaligned_areas(iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer) -> None:
-    """Each area of the source must be aligned for the destination; mainline maps beyond the memory otherwise."""
-    need_flush_count(iommufd)  # the fix came with it
+    """Each area of the source must be aligned for the destination. Otherwise mainline maps beyond the memory."""
+    need_flush_count(iommufd)  # the fix is in the same series
     start = APERTURE.start
     source = iommufd.alloc_ioas()
     source.map_user_va(shared_buffer.user_va, PAGE_BYTES, start)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Wrong values in messages: short, whatever they are."""
+"""Messages show every wrong value in a short form."""
 
 import pytest
 

@@ -59,7 +59,7 @@ def test_the_plan_of_the_page_is_valid(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["tool.whl", "iommufd_py.whl", "iommufd_py-0.1.0.tar.gz", f"{WHEEL}.old"])
 def test_a_package_that_pip_would_refuse(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
-    with pytest.raises(ToolError, match="is no name of a wheel, and pip refuses it"):
+    with pytest.raises(ToolError, match="is not the name of a wheel, and pip refuses it"):
         plan(tmp_path, f'package = "{name}"\n{SMALL}')
 
 
@@ -76,41 +76,41 @@ def test_paths_begin_where_the_plan_is(tmp_path: Path) -> None:
 
 WRONG = {
     "no name": (SMALL.replace('name = "flush-v3"', ""), "the plan has no 'name'"),
-    "a name with a slash": (SMALL.replace("flush-v3", "a/b"), "'a/b' is no name"),
+    "a name with a slash": (SMALL.replace("flush-v3", "a/b"), "'a/b' is not a name"),
     "no runners": ('name = "a"\n[[steps]]\nrun = "bench"\n', "the plan has no 'runners'"),
     "a count of zero": (
         SMALL.replace("count = 2", "count = 0"),
         "runners[0]: 'count' is 0; it must be from 1 to 10000",
     ),
-    "a count that is true": (SMALL.replace("count = 2", "count = true"), "runners[0]: 'count' is True, which is no"),
+    "a count that is true": (SMALL.replace("count = 2", "count = true"), "runners[0]: 'count' is True, which is not a"),
     "no tag": (SMALL.replace('{ iommu = "vtd", coherency = "non-coherent" }', "{}"), "would match every machine"),
-    "a tag of one letter": (SMALL.replace("iommu =", "i ="), "runners[0]: 'filter' has i = 'vtd', which is no tag"),
+    "a tag of one letter": (SMALL.replace("iommu =", "i ="), "runners[0]: 'filter' has i = 'vtd', which is not a tag"),
     "an unknown step": (SMALL.replace('"validate"', '"fuzz"'), "steps[0]: 'run' is 'fuzz', which is not one of val"),
     "an unknown key": (SMALL.replace("deadline", "dedline"), "steps[0]: the key 'dedline' is unknown"),
     "a time without unit": (
         SMALL.replace("20min", "20"),
-        "'deadline' is '20', which is no time of at most a year: write 90s, ",
+        "'deadline' is '20', which is not a time of at most a year: write 90s, ",
     ),
-    "a time of zero": (SMALL.replace("20min", "0s"), "'deadline' is '0s', which is no time of at most"),
+    "a time of zero": (SMALL.replace("20min", "0s"), "'deadline' is '0s', which is not a time of at most"),
     "two steps of one name": (SMALL + '[[steps]]\nrun = "validate"\n', "'validate' appears twice"),
     "a file that is not there": (SMALL + 'files = ["t.py"]\n', "t.py does not exist"),
     "a baseline alone": ('baseline = "installed"\n' + SMALL, "no other kernel to compare"),
     "an unknown baseline": ('baseline = "old"\n' + SMALL, "'old' is not one of the kernels: installed"),
     "a kernel nobody boots": ('kernels = ["patched"]\n' + SMALL, "'patched' needs 'environment'"),
     "a count without measure": (SMALL.replace("count = 2", f"count = {10**30}"), "it must be from 1 to 10000"),
-    "a time of 400 digits": (SMALL.replace("20min", "9" * 400 + "s"), "no time of at most a year"),
-    "a time of 5000 digits": (SMALL.replace("20min", "9" * 5000 + "s"), "no time of at most a year"),
-    "a time of a thousand years": (SMALL.replace("20min", "9999999h"), "no time of at most a year"),
+    "a time of 400 digits": (SMALL.replace("20min", "9" * 400 + "s"), "is not a time of at most a year"),
+    "a time of 5000 digits": (SMALL.replace("20min", "9" * 5000 + "s"), "is not a time of at most a year"),
+    "a time of a thousand years": (SMALL.replace("20min", "9999999h"), "is not a time of at most a year"),
     "a name of 5000 characters": (f'package = "{"x" * 5000}"\n' + SMALL, "cannot be read: File name too long"),
-    "a folder for a file": ('package = "."\n' + SMALL, " is no file"),
-    "a device for a file": ('environment = "/dev/zero"\n' + SMALL, "/dev/zero is no file"),
+    "a folder for a file": ('package = "."\n' + SMALL, " is not a file"),
+    "a device for a file": ('environment = "/dev/zero"\n' + SMALL, "/dev/zero is not a file"),
     "a NUL in a name": ('package = "a\\u0000b"\n' + SMALL, "'package' holds 'a\\x00b', which has a control character"),
     "a NUL in an option": (SMALL.replace("{bdf}", "\\u0000"), "'options' holds '\\x00', which has a control character"),
     "an escape code": ('python = "\\u001b[31m"\n' + SMALL, "'python' holds '\\x1b[31m', which has a control character"),
     "no Python": ('python = ""\n' + SMALL, "'python' is empty"),
     "no kernels": ("kernels = []\n" + SMALL, "kernels is empty, so nothing would run"),
-    "no TOML": ("name = ", "is no TOML"),
-    "runners that are no tables": ('name = "a"\nrunners = [1]\n', "runners[0] is no table"),
+    "no TOML": ("name = ", "is not TOML"),
+    "runners that are not tables": ('name = "a"\nrunners = [1]\n', "runners[0] is not a table"),
 }
 
 
@@ -127,9 +127,9 @@ def test_what_is_no_plan_is_refused(tmp_path: Path, case: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ('"vtd"', "true", "'filter' has iommu = True, which is no tag"),
-        ('"vtd"', "9" * 4000, "'filter' has iommu = 0x.*, which is no tag"),
-        ('"vtd"', "-1", "which is no tag"),
+        ('"vtd"', "true", "'filter' has iommu = True, which is not a tag"),
+        ('"vtd"', "9" * 4000, "'filter' has iommu = 0x.*, which is not a tag"),
+        ('"vtd"', "-1", "which is not a tag"),
         ('"vtd"', r'"a\nb"', "control character"),
         ('"flush-v3"', f'"{"x" * 101}"', "the name has 101 characters"),
         ("[[runners]]", 'baseline = ""\n[[runners]]', "'baseline' is empty"),

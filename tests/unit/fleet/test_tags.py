@@ -59,7 +59,7 @@ def test_of_a_device_that_is_lent_only_its_own_iommu_counts() -> None:
 
 @pytest.mark.parametrize("bdf", ["0000:ff:00.0", "0000:01:00.0"])
 def test_a_device_without_iommu_is_not_lent(bdf: str) -> None:
-    with pytest.raises(ToolError, match=f"{bdf} is no PCI function behind an IOMMU"):
+    with pytest.raises(ToolError, match=f"{bdf} is not a PCI function behind an IOMMU"):
         machine_tags(ENVIRONMENT, UNITS, DEVICES, (bdf,))
 
 

@@ -142,7 +142,7 @@ def test_a_machine_that_cannot_be_compared_with_itself_is_named(tmp_path: Path) 
         ('"ns": [', '"ns": [-1, ', "damaged at rows/0/runs/0/operations/map/ns/0: -1 is outside the minimum of 0"),
         ('"ns": [', '"ns": ["a", ', "damaged at rows/0/runs/0/operations/map/ns/0: 'a' is not of type integer"),
         ("iommufd-bench/1", "iommufd-bench/9", "was written by a newer version of this tool"),
-        ('{"schema"', '{{"schema"', "is no JSON"),
+        ('{"schema"', '{{"schema"', "is not JSON"),
     ],
 )
 def test_a_damaged_benchmark_is_named_with_the_place(tmp_path: Path, old: str, new: str, place: str) -> None:

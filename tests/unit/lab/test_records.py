@@ -18,7 +18,7 @@ from iommufd_py.lab.warm.guests import WarmGuest, damaged_records, warm_guests
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 RECIPE = cache.Recipe("stock", "7.3", "linux-source-7.3", "abc", "", "gcc")
-# What is no JSON, what is another document, and values of other types.
+# Text that is not JSON, another document, and values of other types.
 CONTENTS = [b"", b"{", b"\xff\xfe", b"[" * 5000, b"9" * 5000, b"null", b"[]", b'"x"', b"{}", b'{"schema": "other/1"}']
 VALUES = [None, 1, True, 1.5, [], {}, "\x1b[31m", ["a", 1]]
 

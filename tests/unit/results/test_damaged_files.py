@@ -132,8 +132,8 @@ def test_the_sentence(good: Any, tmp_path: Path, place: Place, value: Any, reaso
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"not json", "is no JSON: give a file that 'iommufd bench run --output' wrote"),
-        (b"\xff\xfe", "is no JSON"),
+        (b"not json", "is not JSON: give a file that 'iommufd bench run --output' wrote"),
+        (b"\xff\xfe", "is not JSON"),
         (b"[" * 100_000, "is nested too deeply"),
         (b"[]", "has no schema"),
         (b'{"version": "1.0", "benchmarks": []}', "is a pyperf file"),

@@ -24,7 +24,7 @@ for module in pkgutil.iter_modules(room.__path__):
 from iommufd_py.results import compare, cover_letter, document, html, report
 read = document.load_result(Path(sys.argv[1]))
 comparison = compare.compare(read, read)
-assert report.table(read).rows
+assert report.times_table(read).rows
 assert cover_letter.cover_letter([read, read], [comparison])
 assert html.page([read, read], [comparison]).count("<svg") == 3
 from iommufd_py.cli import main

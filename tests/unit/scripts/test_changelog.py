@@ -47,8 +47,8 @@ def test_first_release() -> None:
     ("text", "version", "reason"),
     [
         (BEFORE, "0.1.0", "already has a section for 0.1.0"),
-        (BEFORE, "v0.2.0", "is no version"),
-        (BEFORE, "0.2", "is no version"),
+        (BEFORE, "v0.2.0", "is not a version"),
+        (BEFORE, "0.2", "is not a version"),
         (AFTER, "0.3.0", "lists no change below Unreleased"),
         ("# Changelog\n", "0.1.0", "has no line '## [Unreleased]'"),
     ],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The descriptions for syzkaller: fresh, in its grammar, and as large as the kernel's structures."""
+"""The descriptions for syzkaller are up to date, follow its grammar, and have the sizes of the kernel's structures."""
 
 import re
 

@@ -8,7 +8,7 @@ from iommufd_py.validate.probes import _kernel_threads
 
 
 def test_kernel_threads() -> None:
-    """kthreadd and its children, but no program; none in a PID namespace without kthreadd."""
+    """The kernel threads are kthreadd and its children. A PID namespace without kthreadd has no kernel threads."""
     found = _kernel_threads()
     comm = Path("/proc/2/comm")
     assert (2 in found) == (comm.exists() and comm.read_text() == "kthreadd\n")
