@@ -11,7 +11,7 @@ import pytest
 
 from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.results import document
-from tests.unit.results.bench_results import result, run
+from tests.unit.results.bench_results import process_run, result
 
 SCRIPT = Path(sys.executable).parent / "iommufd"
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -241,7 +241,7 @@ def test_full_stderr_does_not_change_the_status(tmp_path: Path) -> None:
 
 def test_settings_of_matplotlib_do_not_reach_a_picture(tmp_path: Path) -> None:
     """matplotlib reads a file of the current directory, which can be that of another user."""
-    document.save(result(run([1000, 1100, 1200], [500, 600, 700])), tmp_path / "run.json")
+    document.save(result(process_run([1000, 1100, 1200], [500, 600, 700])), tmp_path / "run.json")
     (tmp_path / "evil").mkdir()
     (tmp_path / "evil" / "matplotlibrc").write_text("text.usetex: True\nbackend: module://evil\nno.such: 1\n")
     written = []

@@ -368,8 +368,8 @@ def test_texts_of_other_machines_are_plain_in_every_format(tmp_path: Path) -> No
     document |= {"name": "a\x00b\x1b[2J\ud800", "tags": {"iommu": "\x1b]0;x\x07"}, "kernels": [asdict(kernel)]}
     file.write_text(json.dumps(document))
     found = judge_run(tmp_path)
-    reported = json.dumps(kcidb.report(found), ensure_ascii=False)
-    for text in (formats.junit(found), formats.ktap(found), page_of(found), reported):
+    reported = json.dumps(kcidb.fleet_kcidb(found), ensure_ascii=False)
+    for text in (formats.fleet_junit(found), formats.fleet_ktap(found), page_of(found), reported):
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", text)
     document["started"] = "yesterday"
     file.write_text(json.dumps(document))
