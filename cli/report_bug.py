@@ -17,6 +17,7 @@ import click
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import STDOUT, read_file, write_file
+from iommufd_py.base.shown import printable
 from iommufd_py.base.version import tool_version
 from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.host.private import private_values
@@ -117,7 +118,10 @@ def _files(results: tuple[Path, ...]) -> Iterator[tuple[str, str]]:
     if runs:
         yield "lab-kernel.log", runs[-1].read_text(errors="replace")
     for number, result in enumerate(results, 1):
-        yield f"results/{number}-{result.name}", read_file(result, _MOST_RESULT_BYTES).decode(errors="replace")
+        yield (
+            f"results/{number}-{printable(result.name)}",
+            read_file(result, _MOST_RESULT_BYTES).decode(errors="replace"),
+        )
 
 
 def _versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import STDOUT
+from iommufd_py.base.shown import printable
 from iommufd_py.results.tables import WIDTH, Table, fold, wrapped
 
 from ..output import emit_table
@@ -82,4 +83,4 @@ def emit_lines(lines: Sequence[str]) -> None:
         click.echo()
     for line in lines:
         for part in wrapped(line, page_width()):
-            click.echo(part)
+            click.echo(printable(part))

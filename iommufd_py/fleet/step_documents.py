@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from iommufd_py.results.conform import conforms_to
-from iommufd_py.results.schema import parse
+from iommufd_py.results.schema import parsed_file
 
 _TEXT = {"type": "string"}
 _RULE = {"enum": ["kept", "counts agree", "violated", "not observed"]}
@@ -49,7 +49,7 @@ def step_document(file: Path, schema: str) -> Any:
         ToolError: the file cannot be read, or holds something else.
         ValueError: the document has another schema, or lacks a part.
     """
-    document = parse(file, f"give the output of a step ({schema})")
+    document = parsed_file(file, f"give the output of a step ({schema})")
     found = document.get("schema") if isinstance(document, dict) else None
     if found != schema:
         raise ValueError(f"{file.name} has the schema {found!r}, not {schema}")

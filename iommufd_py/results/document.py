@@ -14,6 +14,7 @@ from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.environment import Environment
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import write_file
+from iommufd_py.base.shown import printable
 from iommufd_py.results import schema as schemas
 from iommufd_py.results.model import (
     Accounting,
@@ -134,7 +135,8 @@ def load_all(paths: Sequence[Path]) -> list[BenchResult]:
     for number, (path, result) in enumerate(zip(paths, results, strict=True), 1):
         if labels[result.label] > 1:
             file = path.name if names[path.name] == 1 else str(path) if paths_given[path] == 1 else f"{path}, {number}"
-            result = replace(result, name=f"{result.label} ({file})")
+            # A name of a file can hold any byte; tables, mails and pictures hold text.
+            result = replace(result, name=f"{result.label} ({printable(file)})")
         named.append(result)
     return named
 

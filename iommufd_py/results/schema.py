@@ -41,7 +41,7 @@ def read_document(path: Path, name: str) -> Any:
     Raises:
         ToolError: the file cannot be read, is another kind of file, or violates its schema. The text names the place.
     """
-    document = parse(path, _give(name))
+    document = parsed_file(path, _give(name))
     found = document.get("schema") if isinstance(document, dict) else None
     if found != name:
         raise ToolError(f"{path} {_foreign(document, found, name)}")
@@ -51,7 +51,7 @@ def read_document(path: Path, name: str) -> Any:
     return document
 
 
-def parse(path: Path, remedy: str) -> Any:
+def parsed_file(path: Path, remedy: str) -> Any:
     """Return the JSON document of a file, without a check against a schema.
 
     Raises:

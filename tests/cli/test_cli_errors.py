@@ -2,8 +2,11 @@
 """Every error is one sentence on stderr and an exit status, without a traceback or a partial result."""
 
 import json
+import os
+import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -250,3 +253,22 @@ def test_settings_of_matplotlib_do_not_reach_a_picture(tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, "iommufd: o.html\n")
         written.append((place / "o.html").read_bytes())
     assert written[0] == written[1]
+
+
+def test_names_of_files_are_text_in_every_output(tmp_path: Path) -> None:
+    """A name can hold line breaks, codes that a terminal obeys, and bytes that are not UTF-8."""
+    names = [tmp_path / os.fsdecode(one) for one in (b"a\x1b[31m.json", b"b\nc.json", b"d\xe9.json")]
+    for name in names:
+        document.save(result(process_run([1000, 1100, 1200], [500, 600, 700])), name)
+    outputs = [
+        ("compare", "--format", form) for form in ("table", "markdown", "cover-letter", "iommupt", "kcidb", "json")
+    ]
+    for words in (*outputs, ("plot", "--html", "-")):
+        done = subprocess.run([SCRIPT, "bench", *words, *names], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]|b\nc", done.stdout.decode()), words
+    archive = tmp_path / "bug.tar.gz"
+    done = subprocess.run([SCRIPT, "report-bug", "--output", archive, *names], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(archive) as opened:
+        assert "iommufd-bug/results/3-d\\udce9.json" in opened.getnames()
