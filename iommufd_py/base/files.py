@@ -25,6 +25,7 @@ STDOUT = Path("-")
 
 # A wait for another program is no surprise to a person who sees the reason after this time.
 _TELL_AFTER_SECONDS = 2
+_PIECE_BYTES = 1 << 20
 # The kernel also gives up there: MAXSYMLINKS in include/linux/namei.h.
 _MOST_LINKS = 40
 _PROC = Path("/proc")
@@ -76,10 +77,13 @@ def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
     may_wait = not (stat.S_ISREG(status.st_mode) and status.st_size)
     wait = _told_while_it_waits(f"waiting for data from {path}") if may_wait else contextlib.nullcontext()
     with wait, open(path, "rb") as file:
-        content = file.read(most_bytes + 1)
+        # In pieces: one read of the limit would take that much memory at once.
+        content = bytearray()
+        while len(content) <= most_bytes and (piece := file.read(_PIECE_BYTES)):
+            content += piece
     if len(content) > most_bytes:
         raise ToolError(f"{path} is larger than {format_bytes(most_bytes)}: give another file")
-    return content
+    return bytes(content)
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -237,3 +237,13 @@ def test_a_file_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path) -
     for place in (tmp_path / "absent" / "new", Path("/proc/new"), Path("/sys/new"), Path("/etc/passwd/new")):
         with pytest.raises(ToolError, match=f"{place} cannot be written: .*; choose another file"):
             is_regular(place)
+
+
+def test_a_small_file_takes_little_memory(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"x")
+    program = (
+        "import resource, sys; from pathlib import Path; from iommufd_py.base.files import read_file\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (200 << 20, 200 << 20)); print(read_file(Path(sys.argv[1])))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "small"], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"b'x'\n"), done.stderr
