@@ -99,6 +99,13 @@ def test_every_test_of_the_tree_belongs_to_a_job() -> None:
     assert {name for name in on_machines if not any(name.startswith(one) for one in booted)} == set()
 
 
+def test_contributing_lists_the_nightly_jobs() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \|", text[text.index("## Nightly") : text.index("## Releases")], re.MULTILINE)
+    listed = [name for row in rows for name in re.findall("`(.*?)`", row)]
+    assert sorted(listed) == sorted(job.name for job in JOBS if job.nightly)
+
+
 def test_a_job_that_passed_is_skipped_until_it_passes_with_other_inputs(tmp_path: Path) -> None:
     passed = run_jobs.Passed(tmp_path / "passed")
     assert not passed.has("first")
