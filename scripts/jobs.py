@@ -257,7 +257,6 @@ _UNPROVEN = frozenset(
         "fleet",
         "lab",
         "native-debug",
-        "machine-sriov",
         "machine-noiommu",
         "vtd-programs",
         "vtd-patched",

@@ -21,7 +21,7 @@ from iommufd_py import (
     pci,
 )
 from iommufd_py.host import kernel_features, pinned_bytes
-from iommufd_py.mock import MockDevice
+from iommufd_py.mock import APERTURE, MockDevice
 from tests.waiting import wait_until
 
 PAGE = 4096
@@ -113,8 +113,8 @@ def test_what_is_not_mapped_has_no_address(device: VfioDevice) -> None:
 def test_a_device_behind_an_iommu_does_not_give_addresses_away(device: VfioDevice) -> None:
     ioas = device.iommufd.alloc_ioas()
     MockDevice(device.iommufd).attach(ioas)
-    with DmaBuffer(PAGE) as buffer, ioas.map(buffer, 0x10_0000), pytest.raises(NotSupportedError):
-        ioas.noiommu_address(0x10_0000)
+    with DmaBuffer(PAGE) as buffer, ioas.map(buffer, APERTURE.start), pytest.raises(NotSupportedError):
+        ioas.noiommu_address(APERTURE.start)
 
 
 def test_its_domain_counts_as_non_coherent(device: VfioDevice) -> None:
