@@ -257,7 +257,6 @@ _UNPROVEN = frozenset(
         "fleet",
         "lab",
         "native-debug",
-        "machine-noiommu",
         "vtd-programs",
         "vtd-patched",
         "selftest-7.2",
