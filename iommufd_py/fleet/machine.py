@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from labgrid import Target
+from labgrid.binding import StateError
 from labgrid.driver import SerialDriver, SSHDriver
 from labgrid.driver.exception import ExecutionError
 from labgrid.exceptions import NoDriverFoundError, NoSupplierFoundError
@@ -123,6 +124,9 @@ class LabgridMachine:
                 out, errors, status = self._ssh.run(self.prefix + script, timeout=timeout, decodeerrors="replace")
                 if status != _SSH_FAILED:
                     return status, "\n".join(out), "\n".join(errors)
+            except StateError:
+                # The last attempt to connect failed, and its caller still cleans up.
+                raise LostError("the connection to the machine is lost") from None
             except (ExecutionError, subprocess.TimeoutExpired):
                 pass
             # A hanging machine may still accept connections.

@@ -132,7 +132,8 @@ def test_the_report_is_right(guests: Lab, tmp_path: Path) -> None:
     assert document["lost"] == ["hang0", "panic0"]
     runners = {one["name"]: one for one in document["runners"]}
     checks = {name: {one["name"]: one for one in runner["checks"]} for name, runner in runners.items()}
-    assert checks["panic0"]["machine"]["detail"].startswith("Kernel panic - not syncing: Attempted to kill init!")
+    detail = checks["panic0"]["machine"]["detail"]
+    assert detail.startswith("Kernel panic - not syncing: Attempted to kill init!"), told
     assert checks["hang0"]["machine"]["detail"] == "no answer for 5 s"
     # The patched kernel flushes the right number of pages. A native guest cannot observe which pages.
     for name in ("patched0", "panic0", "hang0"):
