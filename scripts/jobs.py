@@ -136,15 +136,6 @@ _ALL = (
     _native("native-patched-validate", "patched", "iommufd validate --brief --counts-suffice", _VALIDATE, 1),
     # Behind an emulated VT-d: devices, huge pages, IO page faults, tracing.
     _vm(
-        "vtd-devices",
-        "stock",
-        f"pytest -q tests/vtd -k 'not ({_PROGRAMS})' --ignore=tests/vtd/test_interrupt.py",
-        "tests/vtd",
-        6,
-    ),
-    # An NVMe controller changes its driver eighty times.
-    _vm("vtd-interrupt", "stock", "pytest -q tests/vtd/test_interrupt.py", "tests/vtd/test_interrupt.py tests/vtd", 4),
-    _vm(
         "vtd-programs",
         "stock",
         f"pytest -q tests/vtd tests/examples -k '{_PROGRAMS}'",
@@ -217,6 +208,26 @@ _ALL = (
     Job("lab-machines", _words("pytest -q tests/lab/test_lab_machines.py"), minutes=15, nightly=True),
     # Nightly jobs. The release runs without the tag and without the packages that need root.
     Job("release", _words("scripts/release --dry-run --only sdist,wheel 999.0.0"), minutes=3, nightly=True),
+    # All tests on devices take half an hour on an emulated CPU. A job of each run has the central ones: vtd-coherent.
+    Job(
+        "vtd-devices",
+        _words(f"pytest -q tests/vtd -k 'not ({_PROGRAMS})' --ignore=tests/vtd/test_interrupt.py"),
+        "vm",
+        _words("tests/vtd"),
+        kernel="stock",
+        minutes=30,
+        nightly=True,
+    ),
+    # An NVMe controller changes its driver eighty times.
+    Job(
+        "vtd-interrupt",
+        _words("pytest -q tests/vtd/test_interrupt.py"),
+        "vm",
+        _words("tests/vtd/test_interrupt.py tests/vtd"),
+        kernel="stock",
+        minutes=6,
+        nightly=True,
+    ),
     Job(
         "vtd-mock", _words("pytest -q tests/mock"), "vm", _words("tests/mock"), kernel="stock", minutes=20, nightly=True
     ),
