@@ -53,7 +53,7 @@ def test_foreign_descriptor(iommufd):
 def test_pin(iommufd, dma_buffer):
     left_open = os.open("/dev/iommu", os.O_RDWR)
     ioas_id, buffer = uapi.ioas_alloc(left_open), dma_buffer(1 << 16)
-    iommufd_test.command(left_open, "MOCK_DOMAIN", ioas_id)
+    iommufd_test.issue_test_op(left_open, "MOCK_DOMAIN", ioas_id)
     uapi.ioas_map(left_open, ioas_id, buffer.user_va, buffer.length, 0, MapFlags.READ_WRITE)
 
 def test_warning(iommufd):
