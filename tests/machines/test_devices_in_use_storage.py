@@ -2,7 +2,6 @@
 """Block devices that the kernel builds on a disk use it, with or without a claim, and in any mount namespace."""
 
 import contextlib
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,25 +14,25 @@ from iommufd_py.lab.machine import NVME_DEVICE
 from iommufd_py.pci import UseKind
 from tests.machines.conftest import refused, shell, texts
 
-DISK = Path("/dev/nvme0n1")
 NVMET = Path("/sys/kernel/config/nvmet")
 
 
 @pytest.fixture(autouse=True)
 def disk() -> Iterator[Path]:
-    """The disk of the lab's NVMe controller, unused before and after each test."""
-    assert DISK.resolve().name in os.listdir("/sys/class/block")
-    assert list(Path(f"/sys/bus/pci/devices/{NVME_DEVICE}/nvme").glob(f"nvme*/{DISK.name}"))
+    """The disk of the lab's NVMe controller, unused before and after each test. Its number changes with each bind."""
+    (found,) = Path(f"/sys/bus/pci/devices/{NVME_DEVICE}/nvme").glob("nvme*/nvme*n*")
+    node = Path("/dev", found.name)
+    assert node.is_block_device()
     assert texts(NVME_DEVICE) == []
-    yield DISK
-    shell(f"dd if=/dev/zero of={DISK} bs=1M count=2 conv=fsync status=none; udevadm settle")
+    yield node
+    shell(f"dd if=/dev/zero of={node} bs=1M count=2 conv=fsync status=none; udevadm settle")
     assert texts(NVME_DEVICE) == []
 
 
 @contextlib.contextmanager
-def mapped(name: str, uuid: str = "") -> Iterator[Path]:
+def mapped(disk: Path, name: str, uuid: str = "") -> Iterator[Path]:
     options = f"--uuid {uuid}" if uuid else ""
-    shell(f"dmsetup create {name} {options} --table '0 8192 linear {DISK} 0'")
+    shell(f"dmsetup create {name} {options} --table '0 8192 linear {disk} 0'")
     try:
         # not /dev/mapper/NAME, which may be a node or a link to one
         yield Path("/dev", shell(f"dmsetup info --columns --noheadings -o blkdevname {name}").strip())
@@ -41,23 +40,23 @@ def mapped(name: str, uuid: str = "") -> Iterator[Path]:
         shell(f"udevadm settle; dmsetup remove --retry {name}")
 
 
-def test_device_mapper() -> None:
-    with mapped("plain") as node:
-        refused(NVME_DEVICE, rf"{node} \(plain, device mapper\) is built on {DISK}")
+def test_device_mapper(disk: Path) -> None:
+    with mapped(disk, "plain") as node:
+        refused(NVME_DEVICE, rf"{node} \(plain, device mapper\) is built on {disk}")
 
 
 @pytest.mark.parametrize(
     ("uuid", "kind"), [("LVM-abcdef", "lvm"), ("CRYPT-LUKS2-abcdef-x", "crypt"), ("mpath-3600", "mpath")]
 )
-def test_kind_of_the_mapping_is_named(uuid: str, kind: str) -> None:
-    with mapped("vg-root", uuid) as node:
-        refused(NVME_DEVICE, rf"{node} \(vg-root, {kind}\) is built on {DISK}")
+def test_kind_of_the_mapping_is_named(uuid: str, kind: str, disk: Path) -> None:
+    with mapped(disk, "vg-root", uuid) as node:
+        refused(NVME_DEVICE, rf"{node} \(vg-root, {kind}\) is built on {disk}")
 
 
-def test_mount_of_a_mapping(tmp_path: Path) -> None:
-    with mapped("below") as node:
+def test_mount_of_a_mapping(tmp_path: Path, disk: Path) -> None:
+    with mapped(disk, "below") as node:
         shell(f"mkfs.ext2 -q {node} && mount {node} {tmp_path}")
-        refused(NVME_DEVICE, f"{node}, over {DISK}, is mounted on {tmp_path}")
+        refused(NVME_DEVICE, f"{node}, over {disk}, is mounted on {tmp_path}")
         shell(f"umount {tmp_path}")
 
 
@@ -91,15 +90,15 @@ def loop(disk: Path) -> Iterator[Path]:
         time.sleep(0.05)
 
 
-def test_loop_device(loop: Path) -> None:
-    assert not list(Path(f"/sys/class/block/{DISK.name}/holders").iterdir())
-    refused(NVME_DEVICE, rf"{loop} \(loop device\) is built on {DISK}")
+def test_loop_device(loop: Path, disk: Path) -> None:
+    assert not list(Path(f"/sys/class/block/{disk.name}/holders").iterdir())
+    refused(NVME_DEVICE, rf"{loop} \(loop device\) is built on {disk}")
 
 
-def test_mount_of_a_loop_device(loop: Path, tmp_path: Path) -> None:
+def test_mount_of_a_loop_device(loop: Path, tmp_path: Path, disk: Path) -> None:
     shell(f"mkfs.ext2 -q -F {loop} && mount {loop} {tmp_path}")
     (tmp_path / "file").write_text("precious")
-    refused(NVME_DEVICE, f"{loop}, over {DISK}, is mounted on {tmp_path}")
+    refused(NVME_DEVICE, f"{loop}, over {disk}, is mounted on {tmp_path}")
     assert (tmp_path / "file").read_text() == "precious"
     shell(f"umount {tmp_path}")
 
@@ -112,32 +111,32 @@ def test_mapping_over_a_loop_device_over_the_disk(loop: Path) -> None:
         shell("udevadm settle; dmsetup remove --retry top")
 
 
-def test_loop_device_over_a_node_of_another_name(tmp_path: Path) -> None:
-    number = Path(f"/sys/class/block/{DISK.name}/dev").read_text().strip().replace(":", " ")
+def test_loop_device_over_a_node_of_another_name(tmp_path: Path, disk: Path) -> None:
+    number = Path(f"/sys/class/block/{disk.name}/dev").read_text().strip().replace(":", " ")
     shell(f"mknod {tmp_path}/other b {number}")
     node = shell(f"losetup --find --show {tmp_path}/other").strip()
     try:
-        refused(NVME_DEVICE, rf"{node} \(loop device\) is built on {DISK}")
+        refused(NVME_DEVICE, rf"{node} \(loop device\) is built on {disk}")
     finally:
         shell(f"udevadm settle; losetup --detach {node}")
         time.sleep(0.5)
 
 
-def test_swap_on_a_mapping() -> None:
-    with mapped("swap") as node:
+def test_swap_on_a_mapping(disk: Path) -> None:
+    with mapped(disk, "swap") as node:
         shell(f"mkswap {node} && swapon {node}")
-        refused(NVME_DEVICE, f"{node}, over {DISK}, is swap space")
+        refused(NVME_DEVICE, f"{node}, over {disk}, is swap space")
         shell(f"swapoff {node}")
 
 
-def test_nvme_target() -> None:
+def test_nvme_target(disk: Path) -> None:
     shell("mountpoint -q /sys/kernel/config || mount -t configfs none /sys/kernel/config")
     namespace = NVMET / "subsystems/exported/namespaces/1"
     namespace.mkdir(parents=True)
     try:
-        (namespace / "device_path").write_text(str(DISK))
+        (namespace / "device_path").write_text(str(disk))
         (namespace / "enable").write_text("1")
-        refused(NVME_DEVICE, f"{DISK} is exported by namespace 1 of the NVMe target exported")
+        refused(NVME_DEVICE, f"{disk} is exported by namespace 1 of the NVMe target exported")
         (namespace / "enable").write_text("0")
     finally:
         namespace.rmdir()
@@ -158,15 +157,15 @@ def test_nvme_target_that_passes_the_controller_through() -> None:
         subsystem.rmdir()
 
 
-def test_mount_of_another_mount_namespace(tmp_path: Path) -> None:
-    shell(f"mkfs.ext2 -q {DISK}")
-    command = f"mount {DISK} {tmp_path} && echo mounted && read line"
+def test_mount_of_another_mount_namespace(tmp_path: Path, disk: Path) -> None:
+    shell(f"mkfs.ext2 -q {disk}")
+    command = f"mount {disk} {tmp_path} && echo mounted && read line"
     with subprocess.Popen(
         ["unshare", "-m", "sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "mounted\n"
         place = rf"in the mount namespace of sh \(process {other.pid}\)"
-        refused(NVME_DEVICE, f"{DISK} is mounted on {tmp_path} {place}")
+        refused(NVME_DEVICE, f"{disk} is mounted on {tmp_path} {place}")
         other.communicate("\n")
 
 
@@ -183,6 +182,6 @@ def test_node_that_another_namespace_opened_and_passed_on(disk: Path, tmp_path: 
             other.kill()
 
 
-def test_kind_of_use() -> None:
-    with mapped("kind"):
+def test_kind_of_use(disk: Path) -> None:
+    with mapped(disk, "kind"):
         assert [one.kind for one in pci.uses(NVME_DEVICE)] == [UseKind.STORAGE]
