@@ -90,7 +90,7 @@ def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
 
 
 def _utf8(text: str) -> str:
-    """Escape what is not UTF-8: a name of a file can be of any bytes."""
+    """Escape bytes that are not UTF-8. The name of a file can contain any bytes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -43,7 +43,7 @@ class _Directory(_File):
         if not str(value):
             self.fail("the name of the directory is empty", param, ctx)
         if Path(str(value)) == STDOUT:
-            self.fail("standard output is no directory: choose another name", param, ctx)
+            self.fail("standard output is not a directory: choose another name", param, ctx)
         return Path(str(value))
 
 

@@ -18,7 +18,7 @@ _KINDS = {
 }
 # PCI base class 06 is a bridge. Bridges are not lent.
 _BRIDGE = "06"
-# Value for a machine whose units differ. A filter for one kind of unit does not match it.
+# Value of a tag for a machine with IOMMU units of several kinds. A filter for one kind does not match this value.
 _MIXED = "mixed"
 
 

@@ -79,8 +79,9 @@ def verdict_lines(comparison: Comparison) -> list[str]:
 
 
 def hump_lines(comparison: Comparison) -> list[str]:
-    """Return a line that counts the operations whose samples form two groups, and a line for each of them whose means
-    have a ratio of their own.
+    """Return a line with the number of operations whose samples form two groups.
+
+    A further line describes each of these operations if the ratio of its means differs from that of its medians.
     """
     jumping = [change for change in comparison.changes if change.humps]
     if not jumping:

@@ -5,7 +5,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from iommufd_py.uapi.call import address_of, fill, issue_argsz, issue_pointer, issue_value, pack
+from iommufd_py.uapi.call import (
+    address_of,
+    address_of_buffer,
+    fill,
+    issue_argsz,
+    issue_pointer,
+    issue_value,
+    new_structure,
+    pack,
+)
 from iommufd_py.uapi.enums import DeviceFeature, FeatureOperation, GroupFlags, IrqFlags, RegionFlags
 from iommufd_py.uapi.ffi import ffi, lib
 
@@ -225,14 +234,27 @@ def device_feature(fd: int, flags: int, data: bytes = b"") -> bytes:
 
 def _feature(fd: int, flags: int, data: bytes, shown: Mapping[str, object]) -> tuple[int, bytes]:
     """Issue VFIO_DEVICE_FEATURE and return its result and data; an error also shows the fields *shown*."""
-    header = ffi.sizeof("struct vfio_device_feature")
-    memory = ffi.new("uint64_t[]", (header + len(data) + 7) // 8)
-    arg = ffi.cast("struct vfio_device_feature *", memory)
-    arg.argsz = header + len(data)
-    fill("VFIO_DEVICE_FEATURE", arg, {"flags": flags})
-    ffi.memmove(arg.data, data, len(data))
-    result = issue_pointer(fd, "VFIO_DEVICE_FEATURE", arg, {"flags": flags, **shown})
+    fields: dict[str, object] = {"flags": flags}
+    result, arg, _memory = _issue_with_data(
+        fd, "VFIO_DEVICE_FEATURE", "vfio_device_feature", fields, data, {**fields, **shown}
+    )
     return result, bytes(ffi.buffer(arg.data, len(data)))
+
+
+def _issue_with_data(
+    fd: int, ioctl: str, structure: str, fields: Mapping[str, object], data: bytes, shown: Mapping[str, object]
+) -> tuple[int, Any, Any]:
+    """Issue *ioctl* with *data* in the ``data`` member at the end of the structure; an error shows the fields *shown*.
+
+    Return the result, the structure after the call and its memory, which the caller keeps alive.
+    """
+    size = ffi.sizeof(f"struct {structure}") + len(data)
+    memory = ffi.new("uint64_t[]", (size + 7) // 8)
+    arg = ffi.cast(f"struct {structure} *", memory)
+    arg.argsz = size
+    fill(ioctl, arg, fields)
+    ffi.memmove(arg.data, data, len(data))
+    return issue_pointer(fd, ioctl, arg, shown), arg, memory
 
 
 def device_export_dmabuf(fd: int, region_index: int, offset: int, length: int, open_flags: int) -> int:
@@ -278,18 +300,13 @@ def iommu_track_dirty_pages(fd: int, enable: bool) -> None:
 
 def iommu_get_dirty_bitmap(fd: int, iova: int, size: int, page_size: int, bitmap: bytearray) -> None:
     """Set the bits of the dirty pages of an IOVA range in *bitmap*, one bit per *page_size* bytes, low bit first."""
-    bits = ffi.from_buffer(bitmap, require_writable=True)
+    ioctl = "VFIO_IOMMU_DIRTY_PAGES"
     fields: dict[str, object] = {"iova": iova, "size": size}
-    places: dict[str, object] = {"pgsize": page_size, "size": len(bitmap)}
-    header = ffi.sizeof("struct vfio_iommu_type1_dirty_bitmap")
-    total = header + ffi.sizeof("struct vfio_iommu_type1_dirty_bitmap_get")
-    memory = ffi.new("uint64_t[]", total // 8)
-    arg = ffi.cast("struct vfio_iommu_type1_dirty_bitmap *", memory)
-    arg.argsz, arg.flags = total, lib.VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP
-    wanted = ffi.cast("struct vfio_iommu_type1_dirty_bitmap_get *", arg.data)
-    fill("VFIO_IOMMU_DIRTY_PAGES", wanted, fields)
-    _fill_bitmap("VFIO_IOMMU_DIRTY_PAGES", wanted.bitmap, bits, places)
-    issue_pointer(fd, "VFIO_IOMMU_DIRTY_PAGES", arg, {**fields, "pgsize": page_size})
+    wanted = new_structure(ioctl, "vfio_iommu_type1_dirty_bitmap_get", fields)
+    _fill_bitmap(ioctl, wanted.bitmap, page_size, bitmap)
+    flags = {"flags": lib.VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP}
+    data = bytes(ffi.buffer(wanted))
+    _issue_with_data(fd, ioctl, "vfio_iommu_type1_dirty_bitmap", flags, data, fields | {"pgsize": page_size})
 
 
 def iommu_unmap_dma_dirty(fd: int, iova: int, size: int, page_size: int, bitmap: bytearray) -> int:
@@ -297,23 +314,20 @@ def iommu_unmap_dma_dirty(fd: int, iova: int, size: int, page_size: int, bitmap:
 
     Dirty tracking must be on, and the range must be one mapping.
     """
-    bits = ffi.from_buffer(bitmap, require_writable=True)
-    fields: dict[str, object] = {"iova": iova, "size": size}
-    header = ffi.sizeof("struct vfio_iommu_type1_dma_unmap")
-    total = header + ffi.sizeof("struct vfio_bitmap")
-    memory = ffi.new("uint64_t[]", total // 8)
-    arg = ffi.cast("struct vfio_iommu_type1_dma_unmap *", memory)
-    fill("VFIO_IOMMU_UNMAP_DMA", arg, fields)
-    arg.argsz, arg.flags = total, lib.VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP
-    places: dict[str, object] = {"pgsize": page_size, "size": len(bitmap)}
-    _fill_bitmap("VFIO_IOMMU_UNMAP_DMA", ffi.cast("struct vfio_bitmap *", arg.data)[0], bits, places)
-    issue_pointer(fd, "VFIO_IOMMU_UNMAP_DMA", arg, {**fields, "flags": int(arg.flags), "pgsize": page_size})
+    ioctl = "VFIO_IOMMU_UNMAP_DMA"
+    flags = int(lib.VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP)
+    fields: dict[str, object] = {"iova": iova, "size": size, "flags": flags}
+    bits = new_structure(ioctl, "vfio_bitmap", {})
+    _fill_bitmap(ioctl, bits, page_size, bitmap)
+    data, shown = bytes(ffi.buffer(bits)), fields | {"pgsize": page_size}
+    _, arg, _memory = _issue_with_data(fd, ioctl, "vfio_iommu_type1_dma_unmap", fields, data, shown)
     return int(arg.size)
 
 
-def _fill_bitmap(ioctl: str, target: Any, bits: Any, fields: Mapping[str, object]) -> None:
-    fill(ioctl, target, fields)
-    target.data = ffi.cast("__u64 *", bits)
+def _fill_bitmap(ioctl: str, target: Any, page_size: int, bitmap: bytearray) -> None:
+    """Describe *bitmap* in a struct vfio_bitmap."""
+    fill(ioctl, target, {"pgsize": page_size, "size": len(bitmap)})
+    target.data = ffi.cast("__u64 *", address_of_buffer(bitmap))
 
 
 # --- capability chains -------------------------------------------------------------------------------------------
