@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from iommufd_py.base.errors import IommufdError, SkipError, ToolError
-from iommufd_py.base.shown import printable
+from iommufd_py.base.shown import printable, valid_utf8
 
 from .output import note
 
@@ -310,7 +310,7 @@ def _cut(text: str) -> str:
 
 
 def _document(failure: Exception, text: str) -> dict[str, Any]:
-    document: dict[str, Any] = {"message": text.encode("utf-8", "backslashreplace").decode()}
+    document: dict[str, Any] = {"message": valid_utf8(text)}
     if isinstance(failure, IommufdError):
         document |= {"ioctl": failure.ioctl, "errno": failure.errno_name, "arguments": failure.arguments}
     return document

@@ -17,7 +17,7 @@ import click
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import STDOUT, read_file, write_file
-from iommufd_py.base.shown import printable
+from iommufd_py.base.shown import printable, valid_utf8
 from iommufd_py.base.version import tool_version
 from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.host.private import private_values
@@ -64,7 +64,7 @@ def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
     """
     path = output or Path(f"iommufd-bug-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz")
     private = private_values()
-    files = {name: _utf8(private.remove(text)) for name, text in _files(results)}
+    files = {name: valid_utf8(private.remove(text)) for name, text in _files(results)}
     contents = _CONTENTS + "".join(f"{name}: {len(text.encode())} bytes\n" for name, text in files.items())
     archive = _archive({"CONTENTS": contents, **files})
     if path == STDOUT:
@@ -87,11 +87,6 @@ def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
         raise ToolError(f"{path} cannot be written: {failure.strerror}; choose another file") from None
     note(contents.rstrip())
     click.echo(path)
-
-
-def _utf8(text: str) -> str:
-    """Escape bytes that are not UTF-8. The name of a file can contain any bytes."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _archive(files: Mapping[str, str]) -> bytes:

@@ -26,8 +26,12 @@ def printable(text: str) -> str:
     them."""
     if text.isprintable():
         return text
-    plain = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(one if one.isprintable() or one == "\t" else repr(one)[1:-1] for one in plain)
+    return "".join(one if one.isprintable() or one == "\t" else repr(one)[1:-1] for one in valid_utf8(text))
+
+
+def valid_utf8(text: str) -> str:
+    """Escape bytes that are not UTF-8. The name of a file can contain any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _representation(value: object) -> str:
