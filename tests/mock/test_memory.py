@@ -3,6 +3,7 @@
 
 import re
 import subprocess
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,11 +47,27 @@ def test_backing_is_what_was_asked_for(backing: Backing) -> None:
     assert free_huge_pages() == free
 
 
+def small_free_pages() -> int:
+    """Return the number of free pages in physically contiguous runs of less than 16 pages."""
+    zones = [line.split()[4:] for line in Path("/proc/buddyinfo").read_text().splitlines()]
+    return sum(int(count) << order for zone in zones for order, count in enumerate(zone[:4]))
+
+
 @pytest.fixture
-def long_free_runs() -> None:
-    """Earlier tests leave the free memory of a small guest in single pages: let the kernel join it."""
-    (Path("/proc/sys/vm") / "drop_caches").write_text("3")
-    (Path("/proc/sys/vm") / "compact_memory").write_text("1")
+def long_free_runs() -> Iterator[None]:
+    """Leave only long free runs: earlier tests leave many short ones, and the kernel hands these out first."""
+    vm = Path("/proc/sys/vm")
+    most_per_cpu = vm / "percpu_pagelist_high_fraction"
+    before = most_per_cpu.read_text()
+    # A CPU keeps the pages that were freed last and hands them out in the reverse order. Let it keep few.
+    most_per_cpu.write_text("1000000")
+    try:
+        (vm / "drop_caches").write_text("3")
+        (vm / "compact_memory").write_text("1")
+        with DmaBuffer((small_free_pages() + 4096) * 4096):
+            yield
+    finally:
+        most_per_cpu.write_text(before)
 
 
 @pytest.mark.usefixtures("long_free_runs")
