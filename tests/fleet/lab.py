@@ -52,6 +52,7 @@ class Lab:
     hosts: dict[str, Host] = field(default_factory=dict)
     processes: "list[subprocess.Popen[Any]]" = field(default_factory=list)
     coordinator: "subprocess.Popen[Any] | None" = None
+    exporter: "subprocess.Popen[Any] | None" = None
 
     @property
     def address(self) -> str:
@@ -68,10 +69,18 @@ class Lab:
         self.coordinator = self.start(str(BIN / "labgrid-coordinator"), "-l", self.address, name="coordinator")
         wait_until(lambda: listens(self.port))
 
-    def stop_coordinator(self) -> None:
+    def restart_coordinator(self) -> None:
+        """Kill the coordinator, and start it and the exporter again.
+
+        An exporter ends when its coordinator does, and the service manager starts it again.
+        """
         assert self.coordinator is not None
         self.coordinator.send_signal(signal.SIGKILL)
         self.coordinator.wait()
+        self.start_coordinator()
+        assert self.exporter is not None
+        self.exporter.wait(timeout=patience(60))
+        self.start_exporter()
 
     def add_host(self, name: str, kernel: str = "") -> Host:
         """Start a machine: this host itself, or a native guest with *kernel*."""
@@ -107,23 +116,9 @@ class Lab:
         # JSON is YAML.
         file = self.directory / "exporter.yaml"
         file.write_text(json.dumps(resources))
-        self.start(
-            *(
-                str(BIN / "labgrid-exporter"),
-                "-c",
-                self.address,
-                "--name",
-                "rack",
-                "--hostname",
-                "localhost",
-                str(file),
-            ),
-            name="exporter",
-        )
-        self.await_exporter()
-
-    def await_exporter(self) -> None:
-        """Wait until the coordinator knows all hosts."""
+        command = [str(BIN / "labgrid-exporter"), "-c", self.address, "--name", "rack", "--hostname", "localhost"]
+        self.exporter = self.start(*command, str(file), name="exporter")
+        # The coordinator knows all hosts.
         with self.lender() as lender:
             wait_until(lambda: {group for _, group, _, _ in lender.resources()} == set(self.hosts))
 
