@@ -163,6 +163,7 @@ echo $? > /proc/exitcode"""
 try mount -t proc proc /proc
 try mount -t sysfs sysfs /sys
 try mount -t debugfs debugfs /sys/kernel/debug
+[ ! -d /sys/kernel/tracing ] || try mount -t tracefs tracefs /sys/kernel/tracing
 try mount -t tmpfs tmpfs /run
 try mkdir -p /dev/pts /dev/shm
 try mount -t devpts devpts /dev/pts
