@@ -50,7 +50,7 @@ def _vm(name: str, kernel: str, command: str, inputs: str, minutes: float, machi
     return Job(name, _words(command), "vm", _words(inputs), kernel, _words(machine), minutes)
 
 
-_ON_INCOHERENT = "env IOMMUFD_TEST_MACHINE=incoherent pytest -q tests/machines/test_incoherent.py"
+_ON_INCOHERENT = "env IOMMUFD_TEST_MACHINE=incoherent pytest -v tests/machines/test_incoherent.py"
 
 
 def _incoherent(name: str, kernel: str, minutes: float, machine: str = "") -> Job:
@@ -62,7 +62,7 @@ def _machine(name: str, test: str, options: str) -> Job:
     """Return the job for another machine of the lab and its file in tests/machines."""
     file = f"tests/machines/test_{test}.py"
     inputs = f"{file} tests/machines/conftest.py iommufd_py/lab"
-    return _vm(f"machine-{name}", "stock", f"env IOMMUFD_TEST_MACHINE={test} pytest -q {file}", inputs, 2, options)
+    return _vm(f"machine-{name}", "stock", f"env IOMMUFD_TEST_MACHINE={test} pytest -v {file}", inputs, 2, options)
 
 
 # QEMU's AMD and virtio IOMMUs do not remap interrupts. iommufd refuses that unless a parameter of the lab allows it.
@@ -85,7 +85,7 @@ _BRIDGES = (
 _VALIDATE = "cli/main.py cli/validate.py iommufd_py/validate"
 _PATCHES = "iommufd_py/lab/patches iommufd_py/lab"
 
-# Tests on a device that start programs. A start takes seconds on an emulated CPU, so these tests are a separate job.
+# Tests on a device that start programs.
 _PROGRAMS = "bench or cli or examples or give_back"
 
 # Test files of the mock driver with tests that a native guest skips.
@@ -110,6 +110,7 @@ _NOT_NATIVE = " ".join(
     )
 )
 
+# pytest gets -v in guests, so that the log of a guest that does not end names the test.
 _ALL = (
     # These jobs run on this machine. The first four take seconds. The unit tests read the headers of the kernel source.
     Job("ruff", _words("ruff check ."), minutes=0.1, early=True),
@@ -120,42 +121,35 @@ _ALL = (
     Job("cli", _words("pytest -q tests/cli"), inputs=_words("tests/cli cli iommufd_py scripts"), minutes=2, early=True),
     Job(
         "lab",
-        _words("pytest -q tests/lab --ignore=tests/lab/test_bisect.py --ignore=tests/lab/test_lab_machines.py"),
+        _words("pytest -v tests/lab --ignore=tests/lab/test_bisect.py --ignore=tests/lab/test_lab_machines.py"),
         inputs=_words("tests/lab iommufd_py/lab cli"),
         minutes=6,
     ),
     # Many machines: labgrid, hosts behind ssh, and native guests that panic or hang.
-    Job("fleet", _words("pytest -q tests/fleet"), inputs=_words("tests/fleet iommufd_py/fleet cli"), minutes=6),
+    Job("fleet", _words("pytest -v tests/fleet"), inputs=_words("tests/fleet iommufd_py/fleet cli"), minutes=6),
     Job("docs", _words("scripts/docs"), inputs=_words("scripts/docs docs iommufd_py cli"), minutes=2, early=True),
     # On the mock driver, at native speed: long random walks, and the rules by the kernel's own counters.
-    _native("native-stock", "stock", "pytest -q tests/mock --steps 20000", "tests/mock", 2),
-    _native("native-patched", "patched", "pytest -q tests/mock --steps 20000", "tests/mock", 2),
+    _native("native-stock", "stock", "pytest -v tests/mock --steps 20000", "tests/mock", 2),
+    _native("native-patched", "patched", "pytest -v tests/mock --steps 20000", "tests/mock", 2),
     # The same, on kernels that check every memory access and every lock.
-    _native("native-debug", "patched-debug", "pytest -q tests/mock", "tests/mock", 4),
+    _native("native-debug", "patched-debug", "pytest -v tests/mock", "tests/mock", 4),
     _native("native-debug-validate", "patched-debug", "iommufd validate --brief --counts-suffice", _VALIDATE, 1),
     _native("native-patched-validate", "patched", "iommufd validate --brief --counts-suffice", _VALIDATE, 1),
     # Behind an emulated VT-d: devices, huge pages, IO page faults, tracing.
     _vm(
-        "vtd-programs",
-        "stock",
-        f"pytest -q tests/vtd tests/examples -k '{_PROGRAMS}'",
-        "tests/vtd tests/examples cli docs/examples",
-        8,
-    ),
-    _vm(
         "vtd-coherent",
         "stock",
-        "pytest -q tests/vtd/test_device.py tests/vtd/test_container.py tests/vtd/test_dma.py",
+        "pytest -v tests/vtd/test_device.py tests/vtd/test_container.py tests/vtd/test_dma.py",
         "tests/vtd/test_device.py tests/vtd/test_container.py tests/vtd/test_dma.py tests/vtd/conftest.py",
         2,
         "--coherent",
     ),
     # The mock driver with what User-Mode Linux lacks: huge pages, a function tracer, IO page faults, a vIOMMU, PASIDs.
-    _vm("vtd-patched", "patched", f"pytest -q {_NOT_NATIVE} tests/vtd/test_flush.py", "tests/mock tests/vtd", 4),
+    _vm("vtd-patched", "patched", f"pytest -v {_NOT_NATIVE} tests/vtd/test_flush.py", "tests/mock tests/vtd", 4),
     _vm(
         "vtd-patched-scalable",
         "patched",
-        "pytest -q tests/vtd/test_flush.py tests/vtd/test_device.py",
+        "pytest -v tests/vtd/test_flush.py tests/vtd/test_device.py",
         "tests/vtd/test_flush.py tests/vtd/test_device.py tests/vtd/conftest.py",
         1,
         "--coherent --scalable",
@@ -205,13 +199,31 @@ _ALL = (
         may_be_impossible=True,
     ),
     # Machines for which `lab run` has no options: devices of all kinds in use, and 6 GiB of memory that is not snooped.
-    Job("lab-machines", _words("pytest -q tests/lab/test_lab_machines.py"), minutes=15, nightly=True),
+    Job("lab-machines", _words("pytest -v tests/lab/test_lab_machines.py"), minutes=15, nightly=True),
     # Nightly jobs. The release runs without the tag and without the packages that need root.
     Job("release", _words("scripts/release --dry-run --only sdist,wheel 999.0.0"), minutes=3, nightly=True),
+    # Programs on a device. Each start of a program takes seconds on an emulated CPU.
+    *(
+        replace(
+            _vm(
+                f"vtd-{name}",
+                "stock",
+                f"pytest -v {tests} -k '{words}'",
+                f"{tests} tests/vtd/conftest.py cli docs/examples",
+                20,
+            ),
+            nightly=True,
+        )
+        for name, tests, words in (
+            ("cli", "tests/vtd", "cli"),
+            ("give-back", "tests/vtd/test_give_back.py", "give_back"),
+            ("examples", "tests/vtd tests/examples", "(bench or examples) and not cli"),
+        )
+    ),
     # All tests on devices take half an hour on an emulated CPU. A job of each run has the central ones: vtd-coherent.
     Job(
         "vtd-devices",
-        _words(f"pytest -q tests/vtd -k 'not ({_PROGRAMS})' --ignore=tests/vtd/test_interrupt.py"),
+        _words(f"pytest -v tests/vtd -k 'not ({_PROGRAMS})' --ignore=tests/vtd/test_interrupt.py"),
         "vm",
         _words("tests/vtd"),
         kernel="stock",
@@ -221,7 +233,7 @@ _ALL = (
     # An NVMe controller changes its driver eighty times.
     Job(
         "vtd-interrupt",
-        _words("pytest -q tests/vtd/test_interrupt.py"),
+        _words("pytest -v tests/vtd/test_interrupt.py"),
         "vm",
         _words("tests/vtd/test_interrupt.py tests/vtd"),
         kernel="stock",
@@ -229,9 +241,9 @@ _ALL = (
         nightly=True,
     ),
     Job(
-        "vtd-mock", _words("pytest -q tests/mock"), "vm", _words("tests/mock"), kernel="stock", minutes=20, nightly=True
+        "vtd-mock", _words("pytest -v tests/mock"), "vm", _words("tests/mock"), kernel="stock", minutes=20, nightly=True
     ),
-    Job("bisect", _words("pytest -q tests/lab/test_bisect.py"), minutes=15, nightly=True, may_be_impossible=True),
+    Job("bisect", _words("pytest -v tests/lab/test_bisect.py"), minutes=15, nightly=True, may_be_impossible=True),
     Job("tables", _words("iommufd lab selftest --tables"), minutes=5, nightly=True),
     Job("pt-kunit", _words("iommufd lab selftest --suite pt-kunit --kernel patched"), minutes=5, nightly=True),
     Job("all-mutants", _words("scripts/mutants --incoherent"), minutes=70, nightly=True, may_be_impossible=True),
@@ -258,7 +270,7 @@ _ALL = (
     Job("pythons", _words("scripts/check_pythons"), minutes=10, nightly=True, may_be_impossible=True),
     Job("distributions", _words("scripts/check_distributions"), minutes=60, nightly=True, may_be_impossible=True),
     Job("packages", _words("scripts/check_packages"), minutes=30, nightly=True, may_be_impossible=True),
-    Job("bars", _words("iommufd lab run --native --kernel stock -- pytest -q tests/bars"), minutes=10, nightly=True),
+    Job("bars", _words("iommufd lab run --native --kernel stock -- pytest -v tests/bars"), minutes=10, nightly=True),
 )
 
 # These jobs have not been seen to pass on an idle machine since the kernel series, the layout of the tree and the
@@ -268,7 +280,6 @@ _UNPROVEN = frozenset(
         "fleet",
         "lab",
         "native-debug",
-        "vtd-programs",
         "vtd-patched",
         "selftest-7.2",
     }
