@@ -299,7 +299,7 @@ class TestKilled:
         "command",
         [
             ("map", "--size", "64K", "--hold"),
-            ("shell",),
+            ("shell", "PROGRAM"),
             ("dma", "check", "--storm", "100000"),
             ("bench", "run", "--size", "64K", "--values", "1000000"),
             ("validate",),
@@ -307,10 +307,12 @@ class TestKilled:
         ids=lambda command: command[0],
     )
     def test_process_killed_while_it_holds_the_device(self, cli: Cli, command: tuple[str, ...], tmp_path: Path) -> None:
-        errors = tmp_path / "stderr"
+        errors, program = tmp_path / "stderr", tmp_path / "PROGRAM"
+        program.write_text("import time\ntime.sleep(3600)\n")
         with errors.open("w") as stderr:
             process = subprocess.Popen(
                 [IOMMUFD, *command, "--device", NVME_DEVICE, "--bind"],
+                cwd=tmp_path,
                 stdin=subprocess.PIPE,  # The command holds the device and never ends.
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Mistakes of a user on a complete machine: one sentence, status 1, and nothing left behind."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -67,11 +68,20 @@ def without_privilege(command: str) -> subprocess.CompletedProcess[str]:
 
 def test_memlock_too_low(bdf: str) -> None:
     iommufd = Path(sys.executable).parent / "iommufd"
-    run = f"exec {iommufd} bench run --device {bdf} --size 1M --processes 1 --values 2"
+    run = f"exec {iommufd} map --device {bdf} --size 1M"
     done = without_privilege(f"ulimit -l 512; {run}")
     assert done.returncode == 1
-    assert "ENOMEM: the pages cannot be pinned: RLIMIT_MEMLOCK is too low" in done.stderr
+    assert "ENOMEM: the pages cannot be pinned: RLIMIT_MEMLOCK is too low" in done.stdout
     assert without_privilege(f"ulimit -l 2048; {run}").returncode == 0
+
+
+def test_benchmark_without_the_privilege_to_lock_memory(bdf: str) -> None:
+    run = f"exec {Path(sys.executable).parent / 'iommufd'} bench run --device {bdf} --size 1M --processes 1 --values 2"
+    done = without_privilege(run)
+    assert done.returncode == 1
+    remedy = re.search(r"charges its pinned pages: use (--accounting \w+),", done.stderr)
+    assert remedy is not None, done.stderr
+    assert without_privilege(f"{run} {remedy[1]}").returncode == 0
 
 
 def test_not_root(bdf: str) -> None:
