@@ -26,18 +26,36 @@ from iommufd_py.validate.space.walk import STEPS_OF_A_WALK, WalkStep, draw, shor
 
 from .commands import command
 from .output import emit_json, emit_table, note
-from .types import BIND_OPTION, VF_TOKEN_OPTION, Name, Whole, device_option, is_given, refuse_for_mock
+from .types import BDF, BIND_OPTION, VF_TOKEN_OPTION, Name, Whole, device_option, is_given, refuse_for_mock
 
 _STATUS = {RuleOutcome.NOT_OBSERVED: 4, RuleOutcome.COUNTS_AGREE: 4}
 _MOST_SEED = (1 << 32) - 1
 _MOST_STEPS = 1_000_000
 _FORMS = ("as_json", "ktap", "junit")
 # Options that apply only if scenarios run.
-_OF_A_RUN = ("device", "bind", "flush_symbol", "rule_set", "counts_suffice", "steps", "seed", "ktap", "junit", "brief")
+_OF_A_RUN = (
+    "device",
+    "second_device",
+    "bind",
+    "flush_symbol",
+    "rule_set",
+    "counts_suffice",
+    "steps",
+    "seed",
+    "ktap",
+    "junit",
+    "brief",
+)
 
 
 @command()
 @device_option(default=MOCK)
+@click.option(
+    "--second-device",
+    type=BDF,
+    metavar="BDF",
+    help="One more PCI device, for the scenario with two devices in a container; with --bind it is bound, too.",
+)
 @BIND_OPTION
 @VF_TOKEN_OPTION
 @click.option("--only", metavar="PATTERN", default="*", help="Only scenarios whose name matches, for example 'map-*'.")
@@ -79,6 +97,7 @@ _OF_A_RUN = ("device", "bind", "flush_symbol", "rule_set", "counts_suffice", "st
 def validate(
     context: click.Context,
     device: str,
+    second_device: str | None,
     bind: bool,
     vf_token: UUID | None,
     only: str,
@@ -106,8 +125,8 @@ def validate(
     access, the account that is charged, domains, the time when they join, the call by which the first one joins, HWPT
     flags, sharing, pins, leaves, and the end. Together they contain every possible pair of values, and with --full
     every triple. --list lists all scenarios, --explain describes one. --device adds scenarios with type1 containers.
-    Not covered: pages that the driver of a mediated device pins, and two PCI devices in one container. Memory above
-    4 GiB needs a machine with so much memory.
+    Not covered: pages that the driver of a mediated device pins. Memory above 4 GiB needs a machine with so much
+    memory.
 
     If the loop inside the flush function cannot be probed, the tool assumes that the function flushes its whole range,
     and the output says so.
@@ -132,10 +151,11 @@ def validate(
     elif list_only:
         _list(chosen, as_json)
     else:
-        driver: Driver = MockDriver() if device == MOCK else VfioDriver(device, vf_token)
+        driver: Driver = MockDriver() if device == MOCK else VfioDriver(device, vf_token, second_device)
         with contextlib.ExitStack() as stack:
-            if bind:
-                stack.enter_context(pci.vfio_bound(device))
+            for bdf in (device, second_device) if bind else ():
+                if bdf is not None:
+                    stack.enter_context(pci.vfio_bound(bdf))
             observer = stack.enter_context(Observer(driver, flush_symbol, refined=rule_set == "refined"))
             log = _kernel_log(stack)
             if steps is None:
@@ -177,6 +197,9 @@ def _refuse_contradictions(context: click.Context) -> None:
     if "seed" in given and "steps" not in given:
         raise click.UsageError("--seed needs --random")
     refuse_for_mock(*(context.params[name] for name in ("device", "bind", "vf_token")))
+    second = context.params["second_device"]
+    if second is not None and context.params["device"] in (MOCK, second):
+        raise click.UsageError("--second-device needs another PCI device: give the address of that one with --device")
 
 
 def _kernel_log(stack: contextlib.ExitStack) -> KernelLog | None:

@@ -155,7 +155,13 @@ _ALL = (
         "--coherent --scalable",
     ),
     _vm("validate-mock", "patched", "iommufd validate", _VALIDATE, 1),
-    _vm("validate-device", "patched", "iommufd validate --device 0000:00:10.0 --bind", _VALIDATE, 1),
+    _vm(
+        "validate-device",
+        "patched",
+        "iommufd validate --device 0000:00:10.0 --second-device 0000:00:11.0 --bind",
+        _VALIDATE,
+        1,
+    ),
     # On a machine whose DMA does not snoop the CPU caches: the emulator's model, and the bytes that a device reads.
     _incoherent("incoherent-stock", "stock", 4),
     _incoherent("incoherent-coherent", "stock", 4, "--coherent"),

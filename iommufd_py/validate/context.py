@@ -64,6 +64,12 @@ class ScenarioContext(Recorder):
         return self._driver.name
 
     @property
+    def second_bdf(self) -> str | None:
+        """Address of the second VFIO device, None if there is none."""
+        assert isinstance(self._driver, VfioDriver)
+        return self._driver.second
+
+    @property
     def vf_token(self) -> UUID | None:
         """Token of the VFIO device, if it is a virtual function that needs one."""
         assert isinstance(self._driver, VfioDriver)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Sources of devices for scenarios: the mock driver, or one PCI device."""
+"""Sources of devices for scenarios: the mock driver, or a PCI device and perhaps a second one."""
 
 from typing import Protocol
 from uuid import UUID
@@ -57,11 +57,18 @@ class MockDriver:
 
 
 class VfioDriver:
-    """One PCI device bound to vfio-pci; its IOMMU decides the coherency of its domains."""
+    """One PCI device bound to vfio-pci; its IOMMU decides the coherency of its domains.
 
-    def __init__(self, bdf: str, vf_token: UUID | None = None) -> None:
+    Attributes:
+        name: address of the device.
+        vf_token: token of a virtual function, or None.
+        second: address of one more device on vfio-pci, for scenarios with two devices, or None.
+    """
+
+    def __init__(self, bdf: str, vf_token: UUID | None = None, second: str | None = None) -> None:
         self.name = bdf
         self.vf_token = vf_token
+        self.second = second
         self._coherency: Coherency | None = None
 
     def open(self, iommufd: Iommufd, coherency: Coherency) -> BoundDevice:

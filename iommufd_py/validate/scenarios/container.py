@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.container_mode import ContainerMode
+from iommufd_py.base.errors import SkipError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.objects.buffer import Backing
 from iommufd_py.validate.context import HUGE_PAGES, ScenarioContext
@@ -12,6 +13,7 @@ from iommufd_py.validate.recorder import Buffer, Pages
 from iommufd_py.validate.scenario import scenario
 from iommufd_py.vfio.container import Container
 from iommufd_py.vfio.emulated import EmulatedDevice
+from iommufd_py.vfio.group import VfioGroupDevice
 from iommufd_py.vfio.modes import open_container
 from iommufd_py.vfio.type1 import Type1Container
 
@@ -184,6 +186,39 @@ def container_change_of_user_addresses(context: ScenarioContext) -> None:
         container.update_user_va(buffer.memory.user_va, length, iova)
     with context.step("unmap", rule=3, leave=_flushed(context, buffer.pages())):
         container.unmap(iova, length)
+
+
+@scenario((1, 2, 3), "vfio_iommu_type1_attach_group", "vfio_iommu_type1_detach_group")
+def container_with_two_devices(context: ScenarioContext) -> None:
+    """A second device joins a container with mappings. Then the first device leaves.
+
+    The kernel lets both devices use one domain if their IOMMUs are alike. So no page enters a domain when the second
+    device joins, and none leaves with the first device. A kernel that counts devices instead of domains forgets the
+    remaining device. It then does not flush the memory that is mapped afterwards.
+    """
+    _need_device(context)
+    second = context.second_bdf
+    if second is None:
+        raise SkipError("needs a second device: give its address with --second-device")
+    for mode, container in _containers(context):
+        assert isinstance(container, Type1Container)
+        first = container.device
+        assert isinstance(first, VfioGroupDevice)
+        early, later, last = (context.buffer(8) for _ in range(3))
+        pages = _flushed(context, (*early.pages(), *later.pages(), *last.pages()))
+        _map(context, mode, container, early)
+        # The kernel makes a second domain if the first one does not suit the IOMMU of the second device.
+        may = _flushed(context, early.pages())
+        with context.step(f"{mode}: the second device joins", rule=2, may=may, makes=context.coherency):
+            container.open_device(second)
+        alike = container.dma_cc() == (context.coherency is Coherency.COHERENT)
+        context.need(alike, f"needs two devices of the same coherency, and {second} has another one")
+        _map(context, mode, container, later)
+        with context.step(f"{mode}: the first device leaves", rule=3, makes=context.coherency):
+            first.group.close()
+        _map(context, mode, container, last)
+        with context.step(f"{mode}: unmap everything", rule=3, leave=pages):
+            container.unmap_all()
 
 
 def _without_iommu(context: ScenarioContext) -> Type1Container:
