@@ -50,6 +50,10 @@ def _vm(name: str, kernel: str, command: str, inputs: str, minutes: float, machi
     return Job(name, _words(command), "vm", _words(inputs), kernel, _words(machine), minutes)
 
 
+def _nightly(job: Job) -> Job:
+    return replace(job, nightly=True)
+
+
 _ON_INCOHERENT = "env IOMMUFD_TEST_MACHINE=incoherent pytest -v tests/machines/test_incoherent.py"
 
 
@@ -111,7 +115,7 @@ _NOT_NATIVE = " ".join(
 )
 
 # pytest gets -v in guests, so that the log of a guest that does not end names the test.
-_ALL = (
+JOBS = (
     # These jobs run on this machine. The first four take seconds. The unit tests read the headers of the kernel source.
     Job("ruff", _words("ruff check ."), minutes=0.1, early=True),
     Job("format", _words("ruff format --check ."), minutes=0.1, early=True),
@@ -132,7 +136,7 @@ _ALL = (
     _native("native-stock", "stock", "pytest -v tests/mock --steps 20000", "tests/mock", 2),
     _native("native-patched", "patched", "pytest -v tests/mock --steps 20000", "tests/mock", 2),
     # The same, on kernels that check every memory access and every lock.
-    _native("native-debug", "patched-debug", "pytest -v tests/mock", "tests/mock", 4),
+    _nightly(_native("native-debug", "patched-debug", "pytest -v tests/mock", "tests/mock", 4)),
     _native("native-debug-validate", "patched-debug", "iommufd validate --brief --counts-suffice", _VALIDATE, 1),
     _native("native-patched-validate", "patched", "iommufd validate --brief --counts-suffice", _VALIDATE, 1),
     # Behind an emulated VT-d: devices, huge pages, IO page faults, tracing.
@@ -145,7 +149,9 @@ _ALL = (
         "--coherent",
     ),
     # The mock driver with what User-Mode Linux lacks: huge pages, a function tracer, IO page faults, a vIOMMU, PASIDs.
-    _vm("vtd-patched", "patched", f"pytest -v {_NOT_NATIVE} tests/vtd/test_flush.py", "tests/mock tests/vtd", 4),
+    _nightly(
+        _vm("vtd-patched", "patched", f"pytest -v {_NOT_NATIVE} tests/vtd/test_flush.py", "tests/mock tests/vtd", 8)
+    ),
     _vm(
         "vtd-patched-scalable",
         "patched",
@@ -202,6 +208,7 @@ _ALL = (
         _words("iommufd lab selftest --kernel patched --series 7.2"),
         inputs=_words(f"{_PATCHES} cli/lab_selftest.py"),
         minutes=8,
+        nightly=True,
         may_be_impossible=True,
     ),
     # Machines for which `lab run` has no options: devices of all kinds in use, and 6 GiB of memory that is not snooped.
@@ -210,15 +217,8 @@ _ALL = (
     Job("release", _words("scripts/release --dry-run --only sdist,wheel 999.0.0"), minutes=3, nightly=True),
     # Programs on a device. Each start of a program takes seconds on an emulated CPU.
     *(
-        replace(
-            _vm(
-                f"vtd-{name}",
-                "stock",
-                f"pytest -v {tests} -k '{words}'",
-                f"{tests} tests/vtd/conftest.py cli docs/examples",
-                20,
-            ),
-            nightly=True,
+        _nightly(
+            _vm(f"vtd-{name}", "stock", f"pytest -v {tests} -k '{words}'", f"{tests} tests/vtd cli docs/examples", 20)
         )
         for name, tests, words in (
             ("cli", "tests/vtd", "cli"),
@@ -278,17 +278,3 @@ _ALL = (
     Job("packages", _words("scripts/check_packages"), minutes=30, nightly=True, may_be_impossible=True),
     Job("bars", _words("iommufd lab run --native --kernel stock -- pytest -v tests/bars"), minutes=10, nightly=True),
 )
-
-# These jobs have not been seen to pass on an idle machine since the kernel series, the layout of the tree and the
-# command line changed. They run with --full. Remove a job from this list when it has been seen to pass.
-_UNPROVEN = frozenset(
-    {
-        "fleet",
-        "lab",
-        "native-debug",
-        "vtd-patched",
-        "selftest-7.2",
-    }
-)
-
-JOBS = tuple(replace(job, nightly=True) if job.name in _UNPROVEN else job for job in _ALL)
