@@ -58,7 +58,7 @@ class Configuration:
 
     Attributes:
         arch: ``x86_64`` for the virtual machine with VT-d; ``um`` for User-Mode Linux, a kernel that is a process of
-            this machine and has the mock driver alone.
+            this machine and has no devices but those of the mock driver and of the sample driver mtty.
         debug: with lockdep, KASAN and similar checks, which make a kernel slow.
         devices: with all kinds of users of a PCI device (RAID, bridges, namespaces, a text console), and lockdown.
         kunit: with the KUnit tests of the IOMMU's page tables, which run at boot.
