@@ -57,8 +57,9 @@ from iommufd_py.uapi.enums import (
     VtdStage1Flags,
 )
 from iommufd_py.vfio.container import Container
-from iommufd_py.vfio.device import VfioDevice
+from iommufd_py.vfio.device import MediatedDevice, VfioDevice
 from iommufd_py.vfio.dmabuf import RegionDmabuf
+from iommufd_py.vfio.generic_device import GenericVfioDevice
 from iommufd_py.vfio.group import VfioGroup, VfioGroupDevice
 from iommufd_py.vfio.interrupt import Interrupts
 from iommufd_py.vfio.ioas_container import IoasContainer
@@ -96,6 +97,7 @@ __all__ = [
     "FaultQueue",
     "FeatureOperation",
     "FlushCount",
+    "GenericVfioDevice",
     "GroupFlags",
     "HwCapabilities",
     "HwInfo",
@@ -119,6 +121,7 @@ __all__ = [
     "IrqFlags",
     "IrqIndex",
     "MapFlags",
+    "MediatedDevice",
     "MockAccess",
     "MockDevice",
     "MockDeviceFlags",

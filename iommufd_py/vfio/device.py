@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The character device of VFIO: a PCI device bound to an iommufd."""
+"""The character devices of VFIO, /dev/vfio/devices/vfioN: devices bound to an iommufd."""
 
 import errno
 import os
@@ -12,12 +12,41 @@ from iommufd_py.base.pci_address import normalize_bdf
 from iommufd_py.objects.device import BoundDevice
 from iommufd_py.objects.iommufd import Iommufd
 from iommufd_py.uapi import vfio
+from iommufd_py.vfio.file import VfioFile
+from iommufd_py.vfio.generic_device import GenericVfioDevice
 from iommufd_py.vfio.pci_device import VfioPciDevice
-from iommufd_py.vfio.sysfs import NOIOMMU_PREFIX, find_cdev
+from iommufd_py.vfio.sysfs import NOIOMMU_PREFIX, find_cdev, find_mediated_cdev
 from iommufd_py.vfio.vf_token import parse_vf_token
 
 
-class VfioDevice(VfioPciDevice, BoundDevice):
+class CdevDevice(VfioFile, BoundDevice):
+    """The file of a character device: the part that is common to :class:`VfioDevice` and :class:`MediatedDevice`.
+
+    Attributes:
+        cdev: path of the character device.
+    """
+
+    cdev: Path
+
+    def _open_and_bind(self, token: UUID | None = None) -> None:
+        """Open the character device and bind it to the iommufd."""
+        with self._opening():
+            self._fd = _open_cdev(self.cdev, self.name)
+            try:
+                fd = self.iommufd.fileno()
+                self.dev_id = vfio.device_bind_iommufd(self._fd, fd, token.bytes if token else None)
+            except BaseException:
+                os.close(self._fd)
+                raise
+
+    def _attach(self, pt_id: int, pasid: int | None) -> int:
+        return vfio.device_attach_iommufd_pt(self._fd, pt_id, pasid)
+
+    def _detach(self, pasid: int | None) -> None:
+        vfio.device_detach_iommufd_pt(self._fd, pasid)
+
+
+class VfioDevice(VfioPciDevice, CdevDevice):
     """A PCI device bound to vfio-pci, through /dev/vfio/devices/vfioN. Closing it unbinds it from the iommufd.
 
     Args:
@@ -39,32 +68,49 @@ class VfioDevice(VfioPciDevice, BoundDevice):
         self.bdf = normalize_bdf(bdf)
         token = parse_vf_token(vf_token)
         self.cdev = find_cdev(self.bdf)
-        with self._opening():
-            self._fd = _open_cdev(self.cdev, self.bdf)
-            try:
-                self.dev_id = vfio.device_bind_iommufd(self._fd, iommufd.fileno(), token.bytes if token else None)
-            except BaseException:
-                os.close(self._fd)
-                raise
+        self._open_and_bind(token)
 
     @property
     def noiommu(self) -> bool:
         """Whether the device has no IOMMU. Its DMA then uses the addresses of :meth:`Ioas.noiommu_address`."""
         return self.cdev.name.startswith(NOIOMMU_PREFIX)
 
-    def _attach(self, pt_id: int, pasid: int | None) -> int:
-        return vfio.device_attach_iommufd_pt(self._fd, pt_id, pasid)
 
-    def _detach(self, pasid: int | None) -> None:
-        vfio.device_detach_iommufd_pt(self._fd, pasid)
+class MediatedDevice(GenericVfioDevice, CdevDevice):
+    """A mediated device: a driver emulates it, and reads and writes memory through an IOAS without an IOMMU.
+
+    It can be attached to an IOAS, but to no HWPT. Closing it unbinds it from the iommufd.
+
+    Args:
+        iommufd: the iommufd to bind the device to.
+        uuid: its name in /sys/bus/mdev/devices.
+
+    Raises:
+        DeviceError: there is no such device, or there is no permission to open the cdev.
+        IommufdError: VFIO_DEVICE_BIND_IOMMUFD failed.
+
+    Source: Documentation/driver-api/vfio-mediated-device.rst.
+    """
+
+    @checked
+    def __init__(self, iommufd: Iommufd, uuid: UUID) -> None:
+        super().__init__(iommufd)
+        self.uuid = uuid
+        self.cdev = find_mediated_cdev(uuid)
+        self._open_and_bind()
+
+    @property
+    def name(self) -> str:
+        """The UUID."""
+        return str(self.uuid)
 
 
-def _open_cdev(cdev: Path, bdf: str) -> int:
+def _open_cdev(cdev: Path, name: str) -> int:
     try:
         return os.open(cdev, os.O_RDWR | os.O_CLOEXEC)
     except PermissionError:
-        raise DeviceError(f"no permission to open {cdev} of {bdf}: run as root, or with sudo") from None
+        raise DeviceError(f"no permission to open {cdev} of {name}: run as root, or with sudo") from None
     except OSError as failure:
         if failure.errno == errno.EBUSY:
-            raise DeviceError(f"{bdf} is in use: another process has it open (fuser -v {cdev})") from None
-        raise DeviceError(f"{cdev} of {bdf} cannot be opened: {failure.strerror}") from failure
+            raise DeviceError(f"{name} is in use: another process has it open (fuser -v {cdev})") from None
+        raise DeviceError(f"{cdev} of {name} cannot be opened: {failure.strerror}") from failure

@@ -9,15 +9,16 @@ from uuid import uuid4
 
 from iommufd_py.base.errors import SkipError
 from iommufd_py.objects.resource import Resource
+from iommufd_py.vfio.sysfs import MEDIATED_DEVICES
 
 _TYPE = Path("/sys/class/mtty/mtty/mdev_supported_types/mtty-1")
-_DEVICES = Path("/sys/bus/mdev/devices")
 
 
 class EmulatedDevice(Resource):
     """A new mtty device; closing it removes the device.
 
     Attributes:
+        uuid: its name, for :class:`MediatedDevice`.
         group: number of its VFIO group.
 
     Raises:
@@ -30,10 +31,10 @@ class EmulatedDevice(Resource):
             raise SkipError(
                 "this kernel has no emulated VFIO device: it needs CONFIG_SAMPLE_VFIO_MDEV_MTTY, or 'modprobe mtty'"
             )
-        uuid = str(uuid4())
-        self._device = _DEVICES / uuid
+        self.uuid = uuid4()
+        self._device = MEDIATED_DEVICES / str(self.uuid)
         with self._opening():
-            (_TYPE / "create").write_text(uuid)
+            (_TYPE / "create").write_text(str(self.uuid))
         try:
             self.group = int((self._device / "iommu_group").resolve(strict=True).name)
         except BaseException:

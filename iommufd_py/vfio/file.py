@@ -10,22 +10,17 @@ from iommufd_py.uapi.enums import IrqIndex
 
 
 class VfioFile(Resource):
-    """An open VFIO device.
+    """An open VFIO device."""
 
-    Attributes:
-        bdf: its PCI address as in sysfs.
-    """
-
-    bdf: str
     _fd: int
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.bdf})"
+        return f"{type(self).__name__}({self.name})"
 
     @property
     def name(self) -> str:
-        """The PCI address."""
-        return self.bdf
+        """The name of the device in messages: its address or number on its bus."""
+        raise NotImplementedError
 
     def fileno(self) -> int:
         """Return the device's file descriptor."""

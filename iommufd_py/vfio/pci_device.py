@@ -8,14 +8,12 @@ from enum import IntFlag
 from uuid import UUID
 
 from iommufd_py.base.arguments import checked
-from iommufd_py.base.errors import DeviceError, InvalidFieldError, IommufdError, UnsupportedIoctlError
+from iommufd_py.base.errors import DeviceError, IommufdError, UnsupportedIoctlError
 from iommufd_py.base.pci_address import PCI_DEVICES
-from iommufd_py.uapi import vfio
-from iommufd_py.uapi.enums import DeviceFeature, DeviceFlags, FeatureOperation, IrqIndex, RegionIndex
+from iommufd_py.uapi.enums import DeviceFeature, DeviceFlags, RegionIndex
 from iommufd_py.uapi.hot_reset import device_get_pci_hot_reset_info, device_pci_hot_reset
 from iommufd_py.vfio.dmabuf import RegionDmabuf
-from iommufd_py.vfio.file import VfioFile
-from iommufd_py.vfio.interrupt import Interrupts
+from iommufd_py.vfio.generic_device import GenericVfioDevice
 from iommufd_py.vfio.region import Region
 from iommufd_py.vfio.vf_token import parse_vf_token
 
@@ -47,7 +45,7 @@ class DependentDevice:
     group: int | None
 
 
-class VfioPciDevice(VfioFile):
+class VfioPciDevice(GenericVfioDevice):
     """A PCI device on vfio-pci: the part that is common to :class:`VfioDevice` and :class:`VfioGroupDevice`.
 
     Attributes:
@@ -56,9 +54,12 @@ class VfioPciDevice(VfioFile):
     Source: Documentation/driver-api/vfio.rst, VFIO_DEVICE_* in include/uapi/linux/vfio.h.
     """
 
-    def info(self) -> vfio.DeviceInfo:
-        """Return the device's flags, number of regions and interrupts, and capabilities."""
-        return vfio.device_get_info(self.fileno())
+    bdf: str
+
+    @property
+    def name(self) -> str:
+        """The PCI address."""
+        return self.bdf
 
     def reset(self) -> None:
         """Reset the device.
@@ -71,7 +72,7 @@ class VfioPciDevice(VfioFile):
                 f"{self.bdf} cannot be reset through VFIO: it has no function-level, power-management or other reset "
                 f"method (see {PCI_DEVICES / self.bdf}/reset_method)"
             )
-        vfio.device_reset(self.fileno())
+        super().reset()
 
     def hot_reset_devices(self) -> tuple[DependentDevice, ...]:
         """Return all devices that :meth:`hot_reset` resets, this one among them.
@@ -117,11 +118,6 @@ class VfioPciDevice(VfioFile):
         """Return the descriptors that prove the ownership of *groups*."""
         return ()
 
-    @checked
-    def region(self, index: RegionIndex | int) -> Region:
-        """Return a region. A region that the device does not have is 0 bytes long."""
-        return Region(self, index)
-
     @property
     def config(self) -> Region:
         """The configuration space in VFIO's virtualized form."""
@@ -132,11 +128,6 @@ class VfioPciDevice(VfioFile):
         """Set and clear bits of the command register, see :class:`PciCommand`."""
         config = self.config
         config.write_int(_COMMAND, config.read_int(_COMMAND, 2) & ~clear_bits | set_bits, 2)
-
-    @checked
-    def enable_irqs(self, index: IrqIndex, count: int = 1) -> Interrupts:
-        """Enable the first *count* interrupts of a kind, each with its own eventfd."""
-        return Interrupts(self, index, count)
 
     @checked
     def export_dmabuf(self, index: RegionIndex | int, offset: int = 0, length: int | None = None) -> RegionDmabuf:
@@ -164,23 +155,3 @@ class VfioPciDevice(VfioFile):
             raise DeviceError(
                 f"{self.bdf} is not a physical function with SR-IOV, and only such a function has a token"
             ) from None
-
-    @checked
-    def has_feature(self, feature: DeviceFeature | int, operation: FeatureOperation) -> bool:
-        """Return whether the device supports *operation* of *feature*. The call changes nothing."""
-        try:
-            vfio.device_feature(self.fileno(), feature | operation | FeatureOperation.PROBE)
-        # ENOTTY: no such feature. EINVAL: it lacks this operation (vfio_check_feature() in include/linux/vfio.h).
-        except (UnsupportedIoctlError, InvalidFieldError):
-            return False
-        return True
-
-    @checked
-    def get_feature(self, feature: DeviceFeature | int, data: bytes) -> bytes:
-        """Get a feature: *data* is its structure with the in-fields set; returns it with the out-fields set."""
-        return vfio.device_feature(self.fileno(), feature | FeatureOperation.GET, data)
-
-    @checked
-    def set_feature(self, feature: DeviceFeature | int, data: bytes = b"") -> None:
-        """Set a feature; *data* is its structure."""
-        vfio.device_feature(self.fileno(), feature | FeatureOperation.SET, data)

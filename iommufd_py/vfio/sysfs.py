@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""The VFIO driver, the cdev and the IOMMU group of a PCI device, read from sysfs."""
+"""The VFIO driver, the cdev and the IOMMU group of a device, read from sysfs."""
 
 from pathlib import Path
+from uuid import UUID
 
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import entries, target_name
+
+MEDIATED_DEVICES = Path("/sys/bus/mdev/devices")
+"""The mediated devices, by their UUIDs."""
 
 NOIOMMU_PREFIX = "noiommu-"
 """Prefix of the cdev's name of a device without an IOMMU: ``noiommu-vfio0``."""
@@ -21,13 +25,36 @@ def find_cdev(bdf: str) -> Path:
         DeviceError: the device does not exist or is not bound to vfio-pci, or the kernel has no VFIO cdevs.
     """
     driver = vfio_driver(bdf)
-    nodes = entries(PCI_DEVICES / bdf / "vfio-dev", CDEV_NAMES)
-    if nodes:
-        return Path("/dev/vfio/devices") / nodes[0].name
+    cdev = _cdev_of(PCI_DEVICES / bdf)
+    if cdev is not None:
+        return cdev
     raise DeviceError(
         f"{bdf} is bound to {driver}, but this kernel gives it no cdev: it needs CONFIG_VFIO_DEVICE_CDEV, and either "
         "an IOMMU that is on (intel_iommu=on) or CONFIG_IOMMUFD_NOIOMMU"
     )
+
+
+def find_mediated_cdev(uuid: UUID) -> Path:
+    """Return the VFIO cdev of a mediated device.
+
+    Raises:
+        DeviceError: the device does not exist, or the kernel has no VFIO cdevs.
+    """
+    device = MEDIATED_DEVICES / str(uuid)
+    if not device.exists():
+        raise DeviceError(
+            f"there is no mediated device {uuid} in {MEDIATED_DEVICES}: its parent device makes one when you write a "
+            "UUID to mdev_supported_types/TYPE/create"
+        )
+    cdev = _cdev_of(device)
+    if cdev is None:
+        raise DeviceError(f"this kernel gives the mediated device {uuid} no cdev: it needs CONFIG_VFIO_DEVICE_CDEV")
+    return cdev
+
+
+def _cdev_of(device: Path) -> Path | None:
+    nodes = entries(device / "vfio-dev", CDEV_NAMES)
+    return Path("/dev/vfio/devices") / nodes[0].name if nodes else None
 
 
 def vfio_driver(bdf: str) -> str:

@@ -1,12 +1,25 @@
 # SPDX-License-Identifier: MIT
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from iommufd_py import Backing, DmaBuffer, HwptAllocFlags, Ioas, MockDevice, NotSupportedError
+from iommufd_py import (
+    Backing,
+    DmaBuffer,
+    HwptAllocFlags,
+    Ioas,
+    Iommufd,
+    MediatedDevice,
+    MockDevice,
+    NotSupportedError,
+    SkipError,
+)
 from iommufd_py.mock import DEVICE_CACHE_DEFAULT, DEVICE_CACHE_ENTRIES, hwpt_data
+from iommufd_py.testing.requirements import need
 from iommufd_py.uapi.enums import MockPageTable
+from iommufd_py.vfio.emulated import EmulatedDevice
 
 PAGE = 4096
 
@@ -30,6 +43,24 @@ def _kernel_checks_the_order() -> Iterator[None]:
 @pytest.fixture
 def mock(mock_device: MockDevice) -> MockDevice:
     return mock_device
+
+
+@pytest.fixture
+def mediated(iommufd: Iommufd) -> Iterator[MediatedDevice]:
+    """A new serial port, which the kernel's sample driver mtty emulates."""
+    with new_mediated(iommufd) as device:
+        yield device
+
+
+@contextmanager
+def new_mediated(iommufd: Iommufd) -> Iterator[MediatedDevice]:
+    try:
+        emulated = EmulatedDevice()
+    except SkipError as reason:
+        need(False, str(reason))
+        raise
+    with emulated, MediatedDevice(iommufd, emulated.uuid) as device:
+        yield device
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ LIMIT = 128
 class ManyVectors(VfioFile):
     """A file instead of a device: the descriptors run out before the first ioctl."""
 
-    bdf = "0000:3b:00.0"
+    name = "0000:3b:00.0"
 
     def __init__(self) -> None:
         super().__init__()

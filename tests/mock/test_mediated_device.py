@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""A mediated device of the kernel's sample driver mtty: a serial port without hardware (samples/vfio-mdev/mtty.c)."""
+
+from collections.abc import Callable
+from uuid import uuid4
+
+import pytest
+
+from iommufd_py import (
+    BusyError,
+    DeviceError,
+    DmaBuffer,
+    InvalidFieldError,
+    Ioas,
+    Iommufd,
+    IommufdError,
+    IrqIndex,
+    MediatedDevice,
+    MockDevice,
+    RegionIndex,
+)
+from iommufd_py.uapi.iommufd import destroy
+
+# Registers of a 16550 (include/uapi/linux/serial_reg.h).
+INTERRUPT_ENABLE, SCRATCH = 1, 7
+TRANSMITTER_EMPTY = 1 << 1
+
+
+def test_registers_keep_what_is_written(mediated: MediatedDevice) -> None:
+    bar = mediated.region(RegionIndex.BAR0)
+    assert bar.info.size == 8
+    for value in (0x5A, 0xA5):
+        bar.write_int(SCRATCH, value, 1)
+        assert bar.read_int(SCRATCH, 1) == value
+    assert mediated.region(RegionIndex.CONFIG).read(0, 2) == b"HC"
+
+
+def test_an_interrupt_arrives(mediated: MediatedDevice) -> None:
+    # mtty takes the number of its interrupts from its last answer to VFIO_DEVICE_GET_INFO.
+    assert mediated.info().num_irqs == 5
+    bar = mediated.region(RegionIndex.BAR0)
+    with mediated.enable_irqs(IrqIndex.MSI) as interrupts:
+        assert interrupts.wait(timeout=0) == 0
+        bar.write_int(INTERRUPT_ENABLE, TRANSMITTER_EMPTY, 1)
+        assert interrupts.wait(timeout=1) == 1
+
+
+def test_an_attachment_keeps_the_ioas_busy(mediated: MediatedDevice, ioas: Ioas, iommufd: Iommufd) -> None:
+    attachment = mediated.attach(ioas)
+    assert attachment.hwpt_id == ioas.id
+    with pytest.raises(BusyError):
+        destroy(iommufd.fileno(), ioas.id)
+    mediated.detach()
+    ioas.close()
+
+
+def test_it_has_no_iommu(mediated: MediatedDevice, mock: MockDevice, ioas: Ioas) -> None:
+    for call in (mediated.hw_info, lambda: mediated.alloc_hwpt(ioas), lambda: mediated.attach(mock.alloc_hwpt(ioas))):
+        with pytest.raises(IommufdError):
+            call()
+
+
+def test_memory_stays_mapped_while_it_joins_and_leaves(
+    mediated: MediatedDevice, ioas: Ioas, dma_buffer: Callable[..., DmaBuffer]
+) -> None:
+    mapping = ioas.map(dma_buffer(16 * 4096))
+    mediated.attach(ioas)
+    mediated.detach()
+    mapping.close()
+
+
+def test_a_device_has_one_user(mediated: MediatedDevice, iommufd: Iommufd) -> None:
+    with pytest.raises(InvalidFieldError, match="the device is bound already"):
+        MediatedDevice(iommufd, mediated.uuid)
+
+
+def test_a_uuid_without_a_device_is_an_error(iommufd: Iommufd) -> None:
+    uuid = uuid4()
+    with pytest.raises(DeviceError, match=rf"no mediated device {uuid} .* mdev_supported_types/TYPE/create"):
+        MediatedDevice(iommufd, uuid)
+
+
+def test_it_can_be_reset(mediated: MediatedDevice) -> None:
+    mediated.reset()
+    assert mediated.info().num_regions == 9
