@@ -46,6 +46,8 @@ from iommufd_py.uapi.enums import (
     IrqFlags,
     IrqIndex,
     MapFlags,
+    MigrationFeatures,
+    MigrationState,
     MockDeviceFlags,
     PageFaultPermission,
     PageResponse,
@@ -63,6 +65,7 @@ from iommufd_py.vfio.generic_device import GenericVfioDevice
 from iommufd_py.vfio.group import VfioGroup, VfioGroupDevice
 from iommufd_py.vfio.interrupt import Interrupts
 from iommufd_py.vfio.ioas_container import IoasContainer
+from iommufd_py.vfio.migration import Migration, PrecopyInfo, ResumingTransfer, SavingTransfer, StateTransfer
 from iommufd_py.vfio.modes import open_container
 from iommufd_py.vfio.pci_device import DependentDevice, PciCommand, VfioPciDevice
 from iommufd_py.vfio.region import IoEventFd, Region, RegionMapping
@@ -122,6 +125,9 @@ __all__ = [
     "IrqIndex",
     "MapFlags",
     "MediatedDevice",
+    "Migration",
+    "MigrationFeatures",
+    "MigrationState",
     "MockAccess",
     "MockDevice",
     "MockDeviceFlags",
@@ -133,12 +139,16 @@ __all__ = [
     "PageResponse",
     "PciCommand",
     "PhysicalRange",
+    "PrecopyInfo",
     "Region",
     "RegionDmabuf",
     "RegionFlags",
     "RegionIndex",
     "RegionMapping",
+    "ResumingTransfer",
+    "SavingTransfer",
     "SkipError",
+    "StateTransfer",
     "TooNewError",
     "ToolError",
     "Type1Container",

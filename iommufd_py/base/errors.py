@@ -260,6 +260,7 @@ _MEANINGS: dict[tuple[str, int], str] = {
         "VFIO_DEVICE_FEATURE",
         _errno.EINVAL,
     ): "the feature does not have this operation, or its data has the wrong length",
+    ("VFIO_MIG_GET_PRECOPY_INFO", _errno.EINVAL): "the device is in neither of the states PRE_COPY and PRE_COPY_P2P",
     ("VFIO_GROUP_SET_CONTAINER", _errno.EINVAL): (
         f"the group is in a container already, so close that first, or {_ONE_TO_ONE}"
     ),

@@ -237,6 +237,37 @@ class FeatureOperation(IntFlag):
     """Together with another operation: only ask whether the device supports it."""
 
 
+class MigrationFeatures(IntFlag):
+    """The kinds of migration that a device supports (VFIO_DEVICE_FEATURE_MIGRATION)."""
+
+    STOP_COPY = lib.VFIO_MIGRATION_STOP_COPY
+    """Its state can be saved while it is stopped, and resumed."""
+    P2P = lib.VFIO_MIGRATION_P2P
+    """It has the states in which it does no DMA to other devices."""
+    PRE_COPY = lib.VFIO_MIGRATION_PRE_COPY
+    """Saving can begin while it runs."""
+
+
+class MigrationState(IntEnum):
+    """The state of a device's migration (enum vfio_device_mig_state)."""
+
+    ERROR = lib.VFIO_DEVICE_STATE_ERROR
+    """A change of the state failed, and only a reset of the device helps. No program can ask for this state."""
+    STOP = lib.VFIO_DEVICE_STATE_STOP
+    """It neither changes nor does DMA."""
+    RUNNING = lib.VFIO_DEVICE_STATE_RUNNING
+    STOP_COPY = lib.VFIO_DEVICE_STATE_STOP_COPY
+    """It is stopped, and its whole state can be read."""
+    RESUMING = lib.VFIO_DEVICE_STATE_RESUMING
+    """It is stopped, and a state can be written."""
+    RUNNING_P2P = lib.VFIO_DEVICE_STATE_RUNNING_P2P
+    """It runs, but does no DMA to other devices."""
+    PRE_COPY = lib.VFIO_DEVICE_STATE_PRE_COPY
+    """It runs, and part of its state can be read already."""
+    PRE_COPY_P2P = lib.VFIO_DEVICE_STATE_PRE_COPY_P2P
+    """As PRE_COPY, but it does no DMA to other devices."""
+
+
 class GroupFlags(IntFlag):
     """The state of a VFIO group (VFIO_GROUP_GET_STATUS)."""
 

@@ -227,9 +227,12 @@ def device_reset(fd: int) -> None:
     issue_value(fd, "VFIO_DEVICE_RESET")
 
 
-def device_feature(fd: int, flags: int, data: bytes = b"") -> bytes:
-    """Get, set or probe a feature (its index and VFIO_DEVICE_FEATURE_{GET,SET,PROBE} in *flags*); returns its data."""
-    return _feature(fd, flags, data, {})[1]
+def device_feature(fd: int, flags: int, data: bytes = b"", **shown: object) -> bytes:
+    """Get, set or probe a feature (its index and VFIO_DEVICE_FEATURE_{GET,SET,PROBE} in *flags*); returns its data.
+
+    An error also shows the fields *shown* of *data*.
+    """
+    return _feature(fd, flags, data, shown)[1]
 
 
 def _feature(fd: int, flags: int, data: bytes, shown: Mapping[str, object]) -> tuple[int, bytes]:

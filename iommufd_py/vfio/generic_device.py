@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""A VFIO device of any bus: its regions, interrupts and features."""
+"""A VFIO device of any bus: its regions, interrupts, features and migration."""
 
 from iommufd_py.base.arguments import checked
-from iommufd_py.base.errors import InvalidFieldError, UnsupportedIoctlError
+from iommufd_py.base.errors import DeviceError, InvalidFieldError, UnsupportedIoctlError
 from iommufd_py.uapi import vfio
-from iommufd_py.uapi.enums import DeviceFeature, FeatureOperation, IrqIndex, RegionIndex
+from iommufd_py.uapi.enums import DeviceFeature, FeatureOperation, IrqIndex, MigrationFeatures, RegionIndex
+from iommufd_py.uapi.migration import device_migration
 from iommufd_py.vfio.file import VfioFile
 from iommufd_py.vfio.interrupt import Interrupts
+from iommufd_py.vfio.migration import Migration
 from iommufd_py.vfio.region import Region
 
 
@@ -37,6 +39,27 @@ class GenericVfioDevice(VfioFile):
     def enable_irqs(self, index: IrqIndex, count: int = 1) -> Interrupts:
         """Enable the first *count* interrupts of a kind, each with its own eventfd."""
         return Interrupts(self, index, count)
+
+    def migration_features(self) -> MigrationFeatures:
+        """Return the kinds of migration that the device supports, empty for none."""
+        try:
+            return device_migration(self.fileno())
+        except UnsupportedIoctlError:
+            return MigrationFeatures(0)
+
+    def migration(self) -> Migration:
+        """Return the migration of the device.
+
+        Raises:
+            DeviceError: the device has none.
+        """
+        features = self.migration_features()
+        if not features:
+            raise DeviceError(
+                f"{self.name} cannot be migrated: its driver has no migration, as vfio-pci has none; bind it to a VFIO "
+                "driver of its own kind, such as mlx5_vfio_pci"
+            )
+        return Migration(self, features)
 
     @checked
     def has_feature(self, feature: DeviceFeature | int, operation: FeatureOperation) -> bool:

@@ -21,6 +21,7 @@ from iommufd_py import (
     Ioas,
     Iommufd,
     IommufdError,
+    MigrationFeatures,
     VfioDevice,
     pci,
     vtd,
@@ -137,6 +138,12 @@ def test_reset(device: VfioDevice) -> None:
     else:
         with pytest.raises(DeviceError, match="cannot be reset through VFIO"):
             device.reset()
+
+
+def test_vfio_pci_migrates_no_device(device: VfioDevice) -> None:
+    assert device.migration_features() == MigrationFeatures(0)
+    with pytest.raises(DeviceError, match=rf"^{device.bdf} cannot be migrated: its driver has no migration,"):
+        device.migration()
 
 
 def test_device_that_is_not_on_vfio(iommufd: Iommufd) -> None:
