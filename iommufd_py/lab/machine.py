@@ -165,7 +165,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeMachine:
-    """User-Mode Linux: this machine's CPU and caches, no device, and the IOMMU of the kernel's mock driver.
+    """User-Mode Linux: this machine's CPU and caches, no hardware, and the IOMMU of the kernel's mock driver.
 
     It has one CPU.
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Run one command on User-Mode Linux: the kernel is a process of this machine and uses its CPU and caches.
 
-The kernel has iommufd and the mock driver, but no device and no IOMMU. Nothing here needs root.
+The kernel has iommufd, the mock driver and the sample driver mtty, but no hardware. Nothing here needs root.
 """
 
 import os

@@ -44,7 +44,7 @@ class PrecopyInfo:
 class Migration:
     """The migration of a device. Made by ``device.migration()``.
 
-    To migrate a device, save its state, and resume a device of the same kind with it:
+    To migrate a device, save its state, and resume a device of the same kind with it::
 
         with source.migration().save() as saving:
             state = saving.read_all()
