@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command group, and the one place where an error becomes a message and an exit status."""
+"""The command group, and the only place where an error becomes a message and an exit status."""
 
 import contextlib
 import errno

@@ -217,7 +217,7 @@ def _probe_faults(trace: Trace) -> None:
 def probe_seconds() -> float | None:
     """Return the seconds that two probes take, at the entry and at the return of a function; None if not measurable.
 
-    The time includes the write of both events. The probed function is a system call of this thread without effect.
+    The time includes the write of both events. The probed function is a system call that has no effect.
     """
     with Trace("mono_raw", 1 << 20) as trace:
         bare = _shortest()

@@ -153,7 +153,8 @@ class Machine:
         return (
             *iommu,
             f"hugepages={self.hugepages}",
-            # An emulated CPU on a busy host misses the ticks that the kernel counts at boot; it would panic over that.
+            # At boot the kernel counts timer ticks, and panics if it counts too few. An emulated CPU on a busy host
+            # misses some.
             "no_timer_check",
             # The watchdog takes the pauses of a busy host for an unstable TSC and falls back to a clock that costs
             # an I/O port access per reading.
@@ -205,7 +206,7 @@ class NativeMachine:
 
 
 def scratch_args(file: Path) -> tuple[str, ...]:
-    """Return the QEMU arguments that make *file*, which must exist, the contents of the NVMe namespace."""
+    """Return the QEMU arguments for an NVMe namespace with the contents of *file*. The file must exist."""
     name = str(file).replace(",", ",,")
     return ("-blockdev", f"driver=file,filename={name},node-name={_SCRATCH}")
 

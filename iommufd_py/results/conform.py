@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Tell quickly whether a document conforms to a JSON Schema; the library jsonschema then explains what does not.
+"""Tell quickly whether a document conforms to a JSON Schema. The library jsonschema then explains the errors.
 
-The library takes 10 to 60 ms for a result, and seconds for one with millions of samples. A schema here becomes a tree
-of functions, which takes a tenth of the time, so that every file is checked before it is used, also each of hundreds.
+The library takes 10 to 60 ms for a result, and seconds for one with millions of samples. This module converts a schema
+into a tree of functions, which takes a tenth of the time. So every file is checked before its use, even if a command
+reads hundreds of files.
 """
 
 import math
@@ -111,7 +112,7 @@ class _Compiler:
 
     def _reference(self, place: str) -> _Check:
         if place not in self._known:
-            # A schema can refer to itself: this is what a reference finds before its target is complete.
+            # A schema can refer to itself. A reference finds this function until the check of its target is complete.
             self._known[place] = lambda value: self._known[place](value)
             self._known[place] = self.check(self._target(place))
         return self._known[place]

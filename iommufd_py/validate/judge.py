@@ -126,7 +126,8 @@ class _Judge:
         self._stray: list[int] = []
         # Frames outside the scenario that this step mapped, by domain and IOVA.
         self._foreign: dict[tuple[int, int], int] = {}
-        # Those that this step also unmapped: type1 of 6.12 tests a domain with pages of the kernel.
+        # The frames outside the scenario that this step also unmapped: type1 of 6.12 tests a domain with pages of the
+        # kernel.
         self._tried: set[int] = set()
 
     def see(self, event: Event) -> None:

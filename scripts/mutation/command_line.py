@@ -24,10 +24,10 @@ def let_signals_interrupt() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
-def unfinished(left: int, total: int, what: str) -> str:
+def unfinished(left: int, total: int, subjects: str) -> str:
     """Return the sentence for a run that ends early: how many results are missing, and the command that continues."""
     again = shlex.join([sys.argv[0], *(word for word in sys.argv[1:] if word != "--resume"), "--resume"])
-    return f"{left} of {total} {what} are left; to continue, run: {again}"
+    return f"{left} of {total} {subjects} are left; to continue, run: {again}"
 
 
 def write_document(file: Path, document: dict[str, Any]) -> None:

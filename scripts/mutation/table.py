@@ -68,7 +68,7 @@ def row_text(mutant: Mutant, result: MechanicalResult) -> str:
 
 
 def summary(rows: Sequence[tuple[Mutant, MechanicalResult]]) -> Iterator[str]:
-    """Yield the lines below the rows: how many were found, by what, and the kinds of the survivors."""
+    """Yield the lines below the rows: the numbers of found mutants by outcome, and of survivors by kind."""
     judged = _judged(rows)
     found = [result for _, result in judged if result.found]
     yield f"{len(found)} of {len(judged)} found; {len(rows) - len(judged)} did not compile"

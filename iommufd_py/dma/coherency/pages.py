@@ -120,5 +120,5 @@ def _reused_page(buffer: DmaBuffer, frames: set[int]) -> int:
         raise SkipError(
             f"the next buffer has none of the {len(frames)} freed pages, or the kernel hides page frames (run as root)"
         )
-    # From the middle: the first pages on a list of free pages may be mixed with pages that others freed.
+    # A page from the middle: other processes may have freed some of the first pages on a list of free pages.
     return pages[len(pages) // 2]
