@@ -37,6 +37,14 @@ def conforms_to(schema: Mapping[str, Any]) -> _Check:
     return _Compiler(schema).check({"$ref": "#"})
 
 
+def are_integers(values: list[Any], low: int, high: int) -> bool:
+    """Return whether all *values* are integers from *low* to *high*.
+
+    A result has up to millions of samples. This check needs a few passes in C over them.
+    """
+    return not values or (set(map(type, values)) == {int} and min(values) >= low and max(values) <= high)
+
+
 class _Compiler:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
@@ -127,12 +135,7 @@ class _Compiler:
         target = self._target(node["$ref"]) if set(node) == {"$ref"} else node
         if {*target} - _REMARKS == {"type", "minimum", "maximum"} and target["type"] == "integer":
             low, high = target["minimum"], target["maximum"]
-            # A result has up to millions of samples. These need one pass in C.
-            return lambda found: (
-                not isinstance(found, list)
-                or not found
-                or (set(map(type, found)) == {int} and min(found) >= low and max(found) <= high)
-            )
+            return lambda found: not isinstance(found, list) or are_integers(found, low, high)
         each = self.check(node)
         return lambda found: not isinstance(found, list) or all(map(each, found))
 
