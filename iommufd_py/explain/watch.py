@@ -34,7 +34,7 @@ _POLL_SECONDS = 0.1
 _MOST_BUFFER_BYTES = 8 << 20
 _ALL_BUFFERS_BYTES = 256 << 20
 _FULL = 0.5
-# A system call without effect. Every kernel has it under one of these names.
+# A system call that has no effect. Every kernel has it under one of these names.
 _NOTHING = ("__x64_sys_getppid", "__arm64_sys_getppid", "__se_sys_getppid")
 _BATCHES, _CALLS = 5, 1000
 

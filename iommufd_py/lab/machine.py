@@ -56,8 +56,8 @@ class Machine:
         coherent: ECAP.SC, the ability of the IOMMU to force DMA to snoop the CPU caches. Without it every domain is
             non-coherent. ECAP.C, which tells whether the page walk snoops, is 0 in both cases.
         scalable: VT-d scalable mode, with first-stage page tables.
-        incoherent: model the CPU caches. DMA of the test devices does not snoop them unless the domain enforces it, and
-            page walks of the IOMMU never do. This needs the lab's own emulator and an emulated CPU.
+        incoherent: model the CPU caches. DMA of the test devices snoops them only if the domain enforces it. Page walks
+            of the IOMMU never snoop. This needs the lab's own emulator and an emulated CPU.
         evict: number of cache flushes after which a random line, used lately, also leaves the caches; 0 for never.
         seed: seed of the choice of these lines.
         memory_bytes: memory of the guest.

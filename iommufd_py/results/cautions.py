@@ -121,7 +121,7 @@ def _of_rows(before: BenchResult, after: BenchResult, pairs: Sequence[tuple[Row,
 
 
 def _words(command_line: str) -> set[str]:
-    """Return the words of a kernel's command line that can affect times. Names of a root and of an image cannot."""
+    """Return the words of a kernel's command line that can affect times: not the names of a root and an image."""
     return {word for word in command_line.split() if not word.startswith(("init=", "root", "virtme"))}
 
 

@@ -135,7 +135,7 @@ class ScenarioContext(Recorder):
         return tuple(found)
 
     def any_device(self) -> BoundDevice:
-        """Return a device of either coherency, a non-coherent one if there is one."""
+        """Return a non-coherent device if there is one, else a coherent device."""
         try:
             return self.device(Coherency.NON_COHERENT)
         except SkipError:

@@ -38,7 +38,8 @@ from iommufd_py.validate.steps import Page, ScenarioStep, Violation
 
 __all__ = ["Page", "ScenarioStep", "Violation", "judge_counts", "judge_scenario"]
 
-# Many more than a scenario has. With more, the probed function is not a flush, or its arguments are not a range.
+# Bytes of the longest possible flush; a scenario has much less memory. If a call covers more, the probed function is
+# not a flush, or its arguments are not a range.
 _LONGEST_FLUSH = 1 << 30
 _NOT_UNPINNED = "not flushed after its last unmap, and no unpin was recorded, although everything is closed"
 

@@ -80,7 +80,7 @@ def trouble(result: RunResult) -> str:
 
 
 def parse_json(text: str) -> dict[str, Any] | None:
-    """Parse *text* as JSON. Return None if it is none."""
+    """Return the JSON document in *text*; None if *text* is not JSON."""
     try:
         document: dict[str, Any] = json.loads(text)
     except json.JSONDecodeError:

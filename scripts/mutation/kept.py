@@ -37,7 +37,7 @@ class Kept:
         return cls(paths.work_dir() / "mutants" / name)
 
     def get(self, subject: str) -> dict[str, Any] | None:
-        """Return the result for *subject*; None if there is none. *subject* is the whole text that was judged."""
+        """Return the result for *subject*, which is the whole text that was judged; None if no result is kept."""
         return dict(read_object(self._file(subject))) or None
 
     def put(self, subject: str, result: dict[str, Any]) -> None:

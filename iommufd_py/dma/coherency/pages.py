@@ -113,7 +113,7 @@ def _reused_page(buffer: DmaBuffer, frames: set[int]) -> int:
     """Return the number of a page of *buffer* whose page frame is one of *frames*.
 
     Raises:
-        SkipError: no page has one of them, or the kernel hides the page frames (not root).
+        SkipError: no page has one of these frames, or the kernel hides the page frames (not root).
     """
     pages = [page for page, frame in enumerate(buffer.frames()) if frame and frame in frames]
     if not pages:
