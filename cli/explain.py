@@ -163,7 +163,7 @@ def _limits(found: Explanation, watched: Watched) -> Iterator[tuple[str, str]]:
         yield "limits", "the cost of the probes is unknown"
     elif seen:
         cost, share = _seconds(watched.probe_s), f"{sum(probes) / seen:.0%}"
-        yield "limits", f"probes cost {cost} a call, about {share} of the times below: a share can be wrong by that"
+        yield "limits", f"probes cost {cost} a call, about {share} of the times below; the shares have this error"
     total = sum(one.seconds for one in found.summaries)
     if seen < 0.995 * total:
         yield "limits", f"the parts cover {seen / total:.0%} of the time, because there were too many events to record"

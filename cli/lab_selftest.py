@@ -103,7 +103,7 @@ def _as_dicts(reports: Mapping[str, TapReport]) -> dict[str, Any]:
 
 
 def _check_tables(kernel: Any, series: str | None, configuration: Configuration, as_json: bool) -> bool:
-    """Print the faults in the tables of a kernel. Return whether there is one."""
+    """Print the faults in the tables of a kernel. Return whether a fault was found."""
     from iommufd_py.lab.emulators import build_emulator
     from iommufd_py.lab.kernel import build_kernel
     from iommufd_py.lab.tables import check_tables

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command group, and the one place where an error becomes a message and an exit status."""
+"""The command group, and the only place where an error becomes a message and an exit status."""
 
 import contextlib
 import errno
@@ -176,37 +176,32 @@ def _run() -> int:
         return _drop_output()
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
-    except OSError as failure:
-        _trace_back()
-        _report(failure, "error", _what_failed(failure))
-        return _FAILED
-    except UnicodeError as failure:
-        _trace_back()
-        _report(failure, "error", f"a text is not UTF-8, or cannot be written in the encoding of the output: {failure}")
-        return _FAILED
-    except RecursionError:
-        _trace_back()
-        _report(ToolError(), "error", "the input is nested too deeply")
-        return _FAILED
     except MemoryError:
+        # A traceback would need more memory.
         _report(ToolError(), "error", "not enough memory: ask for less, or end other programs")
-        return _FAILED
-    except ModuleNotFoundError as failure:
-        _trace_back()
-        _report(failure, "error", _what_is_missing(failure))
-        return _FAILED
-    except OverflowError as failure:
-        _trace_back()
-        _report(failure, "error", f"a number is too large, or negative although it must not be: {failure}")
-        return _FAILED
-    except ImportError as failure:
-        _trace_back()
-        _report(failure, "error", f"a library cannot be loaded: {failure}; install it, or this tool again")
         return _FAILED
     except Exception as failure:
         _trace_back()
-        _report(failure, "error", _our_bug(failure))
+        _report(failure, "error", _text_of(failure))
         return _FAILED
+
+
+def _text_of(failure: Exception) -> str:
+    """Return the message for an error that comes from Python or a library, not from this tool."""
+    match failure:
+        case OSError():
+            return _what_failed(failure)
+        case UnicodeError():
+            return f"a text is not UTF-8, or cannot be written in the encoding of the output: {failure}"
+        case RecursionError():
+            return "the input is nested too deeply"
+        case ModuleNotFoundError():
+            return _what_is_missing(failure)
+        case OverflowError():
+            return f"a number is too large, or negative although it must not be: {failure}"
+        case ImportError():
+            return f"a library cannot be loaded: {failure}; install it, or this tool again"
+    return _our_bug(failure)
 
 
 def _show_usage(failure: click.ClickException) -> None:

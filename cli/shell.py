@@ -118,7 +118,7 @@ def _compile(file: Path) -> CodeType:
 
 
 def _run(program: CodeType, names: dict[str, Any]) -> None:
-    """Run a program. An error is reported with the line of the program, without frames of this tool.
+    """Run a program. The report of an error shows the line of the program, and no function of this tool.
 
     Raises:
         ToolError: a call failed, or the program has an error.

@@ -14,18 +14,19 @@ ALWAYS = ("pyproject.toml", "scripts/setup", "tests/conftest.py", "cffi_build")
 _COMMAND = '"iommufd"'
 
 
-def digest_inputs(root: Path, tests: Iterable[str], extra: Iterable[str] = ()) -> str:
+def digest_inputs(root: Path, tests: Iterable[str], extra: Iterable[str] = (), always: Iterable[str] = ALWAYS) -> str:
     """Return a digest of *tests*, of all files that they import, and of the words in *extra*.
 
     Args:
         root: the checkout.
         tests: files and folders below *root*.
         extra: more words that decide the result: the command, the kernel, the version of Python.
+        always: more files and folders, which every result depends on.
     """
     together = hashlib.sha256()
     for word in extra:
         together.update(word.encode() + b"\0")
-    for file in sorted(closure(root, [*ALWAYS, *tests])):
+    for file in sorted(closure(root, [*always, *tests])):
         together.update(str(file.relative_to(root)).encode() + b"\0")
         together.update(hashlib.sha256(file.read_bytes()).digest())
     return together.hexdigest()[:20]

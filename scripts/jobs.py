@@ -54,11 +54,13 @@ def _nightly(job: Job) -> Job:
     return replace(job, nightly=True)
 
 
+# The code of `iommufd dma`.
+_DMA = "cli/dma.py iommufd_py/dma"
 _ON_INCOHERENT = "env IOMMUFD_TEST_MACHINE=incoherent pytest -v tests/machines/test_incoherent.py"
 
 
 def _incoherent(name: str, kernel: str, minutes: float, machine: str = "") -> Job:
-    inputs = "tests/machines cli/dma.py iommufd_py/dma iommufd_py/lab"
+    inputs = f"tests/machines {_DMA} iommufd_py/lab"
     return _vm(name, kernel, _ON_INCOHERENT, inputs, minutes, f"--incoherent {machine}")
 
 
@@ -185,7 +187,7 @@ JOBS = (
     Job(
         "mutants",
         _words("scripts/mutants --quick --incoherent"),
-        inputs=_words(f"scripts/mutants tests/lab/mutants {_VALIDATE} {_PATCHES} cli/dma.py iommufd_py/dma"),
+        inputs=_words(f"scripts/mutants scripts/mutation tests/lab/mutants {_VALIDATE} {_PATCHES} {_DMA}"),
         minutes=8,
         may_be_impossible=True,
     ),

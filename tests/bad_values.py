@@ -29,7 +29,7 @@ def _junk_but(*kinds: type) -> st.SearchStrategy[Any]:
     return _JUNK.filter(lambda value: not isinstance(value, kinds))
 
 
-# Python writes no number with thousands of digits, so not every message can.
+# Python writes no number with thousands of digits, so some messages cannot show their number.
 _OUT_OF_64_BITS = st.integers(max_value=-1) | st.integers(min_value=1 << 64) | st.sampled_from([10**5000, -(10**5000)])
 ADDRESS = _junk_but() | st.booleans() | _OUT_OF_64_BITS
 """Wrong values for a field of 64 bits: an address, a length."""

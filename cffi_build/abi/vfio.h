@@ -321,7 +321,7 @@ enum {
 struct vfio_device_attach_iommufd_pt {
 	__u32 argsz;
 	__u32 flags; /* VFIO_DEVICE_ATTACH_... */
-	__u32 pt_id; /* in: IOAS or HWPT; out: the HWPT attached, be it made by the kernel */
+	__u32 pt_id; /* in: IOAS or HWPT; out: the attached HWPT, also if the kernel made it */
 	__u32 pasid;
 }; /* 16 bytes */
 

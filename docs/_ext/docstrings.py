@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A correction of what napoleon makes of docstrings."""
+"""Correct the text that napoleon generates from docstrings."""
 
 from typing import Any
 

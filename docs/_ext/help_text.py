@@ -15,7 +15,7 @@ def whole_commands(words: str, command: click.Command) -> Iterator[str]:
 
 def options(context: click.Context) -> Iterator[str]:
     """Yield the options of a command, each with its default and range."""
-    # A setting of the command at the top, which the context of one command alone does not have.
+    # The top command sets this. The context of a single command lacks it.
     context.show_default = True
     for option in context.command.params:
         record = option.get_help_record(context) if isinstance(option, click.Option) else None

@@ -16,6 +16,6 @@ result = measure(Plan("mock", points, processes=2, row_seconds=0.05))
 for cell in report.cells(result):
     size, median = cell.row.point.size_bytes >> 10, cell.summary.median_ns / 1000
     print(f"{size} KiB {cell.operation}: {median:.1f} us")
-for note in report.notes(result):  # what makes these figures doubtful
+for note in report.notes(result):  # the reasons to doubt these figures
     print(note)
 document.save(result, Path(sys.argv[1]))

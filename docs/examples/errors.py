@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""See what an error carries: the ioctl, its arguments, the errno, the cause and the remedy.
+"""Show the parts of an error: ioctl, arguments, errno, cause and remedy.
 
 iommufd lab run --native -- python docs/examples/errors.py
 """

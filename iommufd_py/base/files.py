@@ -149,7 +149,7 @@ def _followed(path: Path) -> Path | int:
 def _check_link(path: Path, link: os.stat_result, leads_to: str) -> None:
     """Refuse a link that another user put into a directory that everybody can write, such as /tmp.
 
-    The kernel does the same where fs.protected_symlinks is 1, for those who let it follow the link.
+    The kernel does the same if fs.protected_symlinks is 1 and the kernel itself follows the link.
     """
     directory = path.parent.stat()
     if directory.st_mode & stat.S_IWOTH and link.st_uid not in (os.geteuid(), directory.st_uid):

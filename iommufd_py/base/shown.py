@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Texts of others in messages: printable, cut off after some characters, and whatever their type is."""
+"""Show values of callers, files and kernels in messages: any type, printable, cut off after some characters."""
 
 from types import NoneType
 

@@ -45,7 +45,8 @@ _MIN_VALUES = 5
 _MAX_VALUES = 2000
 # Duration of one call into the extension, after which Ctrl-C is handled.
 _CALL_NS = 100_000_000
-# A warm-up consists of blocks of a tenth of the row's time, at most ten, until two consecutive ones agree.
+# A warm-up is a series of blocks, each with a tenth of the row's time. It ends when two consecutive blocks agree, or
+# after this number of blocks.
 _WARMUP_BLOCKS = 10
 # Share of a row's time for flushing from user space.
 _FLUSH_PART = 0.2

@@ -202,7 +202,7 @@ class DmaEngine(Resource):
         raise NotImplementedError
 
     def sync(self, buffer: DmaBuffer) -> None:
-        """Flush *buffer* if DMA does not snoop. Call this between a write by the CPU or device and the other's read."""
+        """Flush *buffer*, unless DMA snoops. Call this after a write by the CPU or device, before the other reads."""
         if not self.snooped:
             buffer.flush()
 

@@ -38,7 +38,7 @@ class NvmeEngine(DmaEngine):
 
     The controller reads from memory by fetching commands. :meth:`readable` returns Read commands with random
     identifiers; :meth:`read` makes a submission queue at their IOVA. Completions with the same identifiers prove that
-    the controller read these commands. Let it read nothing else, because it executes whatever it fetches.
+    the controller read these commands. It must read nothing else, because it executes each command that it fetches.
     """
 
     class_code: ClassVar[str] = "010802"

@@ -209,7 +209,7 @@ class Controller:
         """Wait for the next completion of a queue and consume it.
 
         Raises:
-            DmaError: there is none within *timeout* seconds, or the controller reports a fatal error.
+            DmaError: no completion comes within *timeout* seconds, or the controller reports a fatal error.
         """
         deadline = time.monotonic() + timeout
         at = queues.head * COMPLETION_BYTES

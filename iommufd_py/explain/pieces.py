@@ -19,7 +19,7 @@ from iommufd_py.host.trace_records import TraceRecord
 FAULT_IN = "fault-in"
 ZEROING = "zeroing of huge pages"
 REST = "rest"
-"""What iommufd or type1 does itself: batches of pages, locks, accounting."""
+"""The work of iommufd or type1 itself: batches of pages, locks, accounting."""
 MAP_FUNCTION = "iommu_map"
 # A process also calls these functions for other reasons, so they alone do not show a map.
 _NO_SIGN = frozenset({FAULT_IN, ZEROING, REST})

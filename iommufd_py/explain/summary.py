@@ -20,9 +20,9 @@ class IoctlSummary:
         length: number of bytes of the successful ioctls that have a length.
         seconds: duration of all ioctls together.
         seen_s: seconds in which the parts were recorded.
-        parts: time by part within those seconds.
+        parts: time by part within these seconds.
         runs: number of physically contiguous runs by their bytes within those seconds.
-        probe_s: seconds within those that the probes took; None if unknown.
+        probe_s: the part of these seconds that the probes took; None if unknown.
         pair_s: seconds that the probes of one call take; None if unknown.
     """
 

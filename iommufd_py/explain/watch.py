@@ -34,7 +34,7 @@ _POLL_SECONDS = 0.1
 _MOST_BUFFER_BYTES = 8 << 20
 _ALL_BUFFERS_BYTES = 256 << 20
 _FULL = 0.5
-# A system call without effect. Every kernel has it under one of these names.
+# A system call that has no effect. Every kernel has it under one of these names.
 _NOTHING = ("__x64_sys_getppid", "__arm64_sys_getppid", "__se_sys_getppid")
 _BATCHES, _CALLS = 5, 1000
 
@@ -217,7 +217,7 @@ def _probe_faults(trace: Trace) -> None:
 def probe_seconds() -> float | None:
     """Return the seconds that two probes take, at the entry and at the return of a function; None if not measurable.
 
-    The time includes the write of both events. The probed function is a system call of this thread without effect.
+    The time includes the write of both events. The probed function is a system call that has no effect.
     """
     with Trace("mono_raw", 1 << 20) as trace:
         bare = _shortest()

@@ -213,7 +213,7 @@ class LabgridMachine:
         self.connect()
 
     def cycle_power(self) -> bool:
-        """Cut the power for a moment if the target has a power driver. Return whether it has one."""
+        """Cut the power for a moment if the target has a power driver. Return whether the target has a power driver."""
         try:
             power = self._target.get_driver(PowerProtocol)
         except NoDriverFoundError:

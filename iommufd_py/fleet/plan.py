@@ -144,8 +144,8 @@ def load_plan(path: Path) -> FleetPlan:
     except RecursionError:
         raise ToolError(f"{path} is nested too deeply to be a plan") from None
     except ValueError as failure:
-        # Also raised for bytes that are not UTF-8, and for a number with thousands of digits: Python's advice for that
-        # case is for programmers.
+        # The cause can also be bytes that are not UTF-8, or a number with thousands of digits. Python's advice about
+        # the number is for programmers.
         raise ToolError(f"{path} is not TOML: {str(failure).partition('; use sys.')[0]}") from None
     try:
         return parse_plan(document, path.absolute().parent)

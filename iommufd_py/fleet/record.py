@@ -106,7 +106,7 @@ class RunnerRecord:
     Attributes:
         name: name of its place; for a machine that was not lent, ``runner-`` and its number in the plan.
         state: its progress through the plan.
-        reason: why it did not finish; empty if it did.
+        reason: why it did not finish; empty if it finished.
         tags: tags of the place.
         started: when it was lent, ISO 8601.
         kernels: the kernels that ran.

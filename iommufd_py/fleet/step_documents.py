@@ -4,8 +4,7 @@
 The schemas here name those parts only, so that a document of another version of the tool is read too.
 """
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,8 @@ _SCHEMAS: Mapping[str, Any] = {
     "iommufd-dma-coherency/1": _object(stories=_list_of_some(_object(story=_TEXT, verdict=_TEXT))),
 }
 
+_CHECKS = {name: conforms_to(schema) for name, schema in _SCHEMAS.items()}
+
 
 def step_document(file: Path, schema: str) -> Any:
     """Return the document in *file*, whose ``schema`` must be *schema*.
@@ -53,11 +54,6 @@ def step_document(file: Path, schema: str) -> Any:
     found = document.get("schema") if isinstance(document, dict) else None
     if found != schema:
         raise ValueError(f"{file.name} has the schema {found!r}, not {schema}")
-    if not _check(schema)(document):
+    if not _CHECKS[schema](document):
         raise ValueError(f"{file.name} lacks a part of {schema}, or has no case")
     return document
-
-
-@cache
-def _check(schema: str) -> Callable[[Any], bool]:
-    return conforms_to(_SCHEMAS[schema])

@@ -254,15 +254,9 @@ class _Worker:
         there = f"{directory}/{name}"
         state, status = StepState.FAILED, None
         try:
-            machine.require(f"mkdir -p {there}", f"{there} cannot be created")
-            for file in step.files:
-                machine.put(file, there)
-            job = MachineJob(machine, there)
-            job.start(_COMMANDS[step.kind].format(options=self._options(step)))
+            job = self._start_job(machine, there, step)
             try:
-                while (status := job.status()) is None and time.monotonic() < begun + step.deadline_s:
-                    time.sleep(_POLL_SECONDS)
-                    while_waiting()
+                status = _status_of(job, begun + step.deadline_s, while_waiting)
             except _StoppedError:
                 state = StepState.STOPPED
                 machine.patient = False
@@ -283,6 +277,15 @@ class _Worker:
             self._record = replace(self._record, steps=(*self._record.steps, record))
             self._note(self._record.state)
 
+    def _start_job(self, machine: LabgridMachine, there: str, step: Step) -> MachineJob:
+        """Start the command of a step in the new directory *there* of the machine."""
+        machine.require(f"mkdir -p {there}", f"{there} cannot be created")
+        for file in step.files:
+            machine.put(file, there)
+        job = MachineJob(machine, there)
+        job.start(_COMMANDS[step.kind].format(options=self._options(step)))
+        return job
+
     def _options(self, step: Step) -> str:
         bdf = bdf_of(self._record.tags)
         if bdf is None and any("{bdf}" in one for one in step.options):
@@ -296,3 +299,11 @@ class _Worker:
         here.mkdir(exist_ok=True)
         present = machine.run(f"cd {there} && ls -d {' '.join(_FILES)} 2>/dev/null")[1].split()
         machine.get([f"{there}/{one}" for one in present if one in _FILES], here)
+
+
+def _status_of(job: MachineJob, until: float, while_waiting: Callable[[], None]) -> int | None:
+    """Wait for the end of *job*, and return its exit status; None if it still runs at the time *until*."""
+    while (status := job.status()) is None and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
+        while_waiting()
+    return status

@@ -34,7 +34,7 @@ class Archive:
     kind: Literal["deb", "deb-src"] = "deb"
 
     def line(self) -> str:
-        """This archive in the one-line format of sources.list(5)."""
+        """Return the archive as one line of a sources.list(5)."""
         return f"{self.kind} [signed-by={self.signed_by}] {self.uri} {self.suite} main"
 
 

@@ -37,7 +37,8 @@ def config_digest(configuration: Configuration) -> str:
 def patches_digest(*patches: bytes) -> str:
     """Return the name of *patches* in a recipe, empty without any.
 
-    It covers the changes of files only, so a changed message rebuilds nothing. A changed comment in a file does.
+    It covers the changes of files only, so a changed message rebuilds nothing. A changed comment in a file causes a new
+    build.
     """
     return digest(*(_changes(patch) for patch in patches)) if patches else ""
 

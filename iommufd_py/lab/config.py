@@ -43,7 +43,7 @@ def needed_for_root() -> frozenset[str]:
     return frozenset(one for one in _REQUIRED["x86_64"] if "9P" in one or "VIRTIO" in one or "OVERLAY" in one)
 
 
-# By the name of an addition.
+# More symbols that a kernel needs, by the name of the addition.
 _ADDED_REQUIRED = {
     "debug": frozenset(
         {"CONFIG_DEBUG_ATOMIC_SLEEP", "CONFIG_DEBUG_LIST", "CONFIG_KASAN", "CONFIG_PROVE_LOCKING", "CONFIG_STACKTRACE"}

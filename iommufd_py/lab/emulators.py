@@ -141,7 +141,7 @@ def cached_emulator() -> Emulator | None:
 
 
 def missing_tools() -> list[str]:
-    """Return the missing packages among those that a build needs installed."""
+    """Return the packages that a build needs and that are not installed."""
     return [package for tool, package in _TOOLS.items() if shutil.which(tool) is None]
 
 
@@ -297,7 +297,7 @@ class _Build:
 
 
 def _publish(recipe: EmulatorRecipe, program: Path, log: Path) -> Emulator:
-    """Put an emulator into the cache, complete or not at all, and remove the ones that it replaces."""
+    """Put an emulator into the cache, complete or not at all, and remove the emulators that it replaces."""
     parent = paths.emulators_dir()
     paths.make(parent)
     built_at = time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -152,7 +152,7 @@ cat < out > /dev/tty1 & out=$!
 cat < err > /dev/tty2 & err=$!
 sh {_quote(script)} < /dev/null > out 2> err
 echo $? > /proc/exitcode
-# What the command left running in the background may hold its output open.
+# A background process of the command can hold its output open.
 (sleep 5; kill -9 -1) &
 wait $out $err"""
     if terminal:

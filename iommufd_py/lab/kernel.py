@@ -50,7 +50,7 @@ def native_patches(series: str, *, flushes: bool) -> list[Path]:
 
 
 def _native_directories(series: str, *, flushes: bool) -> list[Path]:
-    # First the patches that every User-Mode Linux needs, last those that the flush series needs there.
+    # The patches that every User-Mode Linux needs come first, those that only the flush series needs come last.
     return [_PATCHES / "um" / series / name for name in (("stock", "patched") if flushes else ("stock",))]
 
 

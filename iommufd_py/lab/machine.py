@@ -56,8 +56,8 @@ class Machine:
         coherent: ECAP.SC, the ability of the IOMMU to force DMA to snoop the CPU caches. Without it every domain is
             non-coherent. ECAP.C, which tells whether the page walk snoops, is 0 in both cases.
         scalable: VT-d scalable mode, with first-stage page tables.
-        incoherent: model the CPU caches. DMA of the test devices does not snoop them unless the domain enforces it, and
-            page walks of the IOMMU never do. This needs the lab's own emulator and an emulated CPU.
+        incoherent: model the CPU caches. DMA of the test devices snoops them only if the domain enforces it. Page walks
+            of the IOMMU never snoop. This needs the lab's own emulator and an emulated CPU.
         evict: number of cache flushes after which a random line, used lately, also leaves the caches; 0 for never.
         seed: seed of the choice of these lines.
         memory_bytes: memory of the guest.
@@ -153,7 +153,8 @@ class Machine:
         return (
             *iommu,
             f"hugepages={self.hugepages}",
-            # An emulated CPU on a busy host misses the ticks that the kernel counts at boot; it would panic over that.
+            # At boot the kernel counts timer ticks, and panics if it counts too few. An emulated CPU on a busy host
+            # misses some.
             "no_timer_check",
             # The watchdog takes the pauses of a busy host for an unstable TSC and falls back to a clock that costs
             # an I/O port access per reading.
@@ -205,7 +206,7 @@ class NativeMachine:
 
 
 def scratch_args(file: Path) -> tuple[str, ...]:
-    """Return the QEMU arguments that make *file*, which must exist, the contents of the NVMe namespace."""
+    """Return the QEMU arguments for an NVMe namespace with the contents of *file*. The file must exist."""
     name = str(file).replace(",", ",,")
     return ("-blockdev", f"driver=file,filename={name},node-name={_SCRATCH}")
 

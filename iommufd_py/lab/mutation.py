@@ -144,7 +144,7 @@ def with_mutants(text: str, added: Collection[int], mutants: Sequence[Mutant]) -
 
 
 def locate(text: str, numbers: Mapping[int, Mutant]) -> dict[int, list[int]]:
-    """Return the mutants that are on each line (from 1) of a text with mutants: those that a compiler complains of."""
+    """Return the mutants on each line (from 1) of a text with mutants. A compiler's error then names its mutants."""
     found: dict[int, list[int]] = {}
     for number, line in enumerate(text.split("\n"), 1):
         here = [int(one) for one in re.findall(r"\bmutant\((\d+)\)", line) if int(one) in numbers]

@@ -36,7 +36,8 @@ def compose(
     and exit status. ``virtme-run`` is asked and not ``vng``: a user's ``vng`` configuration would change the machine.
 
     Raises:
-        LabError: virtme-ng, QEMU or udev is not installed, or virtme-ng refuses.
+        LabError: virtme-ng, QEMU or udev is not installed, or virtme-ng refuses the
+            arguments.
     """
     if importlib.util.find_spec("virtme") is None:
         raise LabError("virtme-ng is not installed in this Python environment; run: pip install 'iommufd-py[lab]'")

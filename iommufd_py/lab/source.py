@@ -10,9 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from iommufd_py.lab import paths
-from iommufd_py.lab.apt import PrivateApt, mirror, system_archives
+from iommufd_py.lab.apt import Archive, PrivateApt, mirror, system_archives
 from iommufd_py.lab.errors import LabError, NoSourceError
 from iommufd_py.lab.process import SPACE_REMEDY, locked, run_tool
 from iommufd_py.lab.progress import Progress
@@ -129,39 +130,21 @@ def obtain(series: str | None, progress: Progress) -> SourceTree:
             return here[0]
 
 
+class _Offer(NamedTuple):
+    """A kernel source that an archive has."""
+
+    series: str
+    version: str
+    apt: PrivateApt
+
+
 def _fetch(wanted: tuple[str, ...], progress: Progress) -> SourceTree:
+    """Fetch the newest available source of the series *wanted*, which are sorted from the newest."""
     for tool in ("apt-get", "apt-cache", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise LabError(f"there is no {tool} here; give a kernel source of your own with --source DIR")
-    archives = system_archives()
-    if not archives:
-        raise LabError(
-            "no Debian archive in /etc/apt/sources.list*; give a kernel source of your own with --source DIR"
-        )
-    extra = [(suite, mirror(archives, suite)) for suite in _SUITES]
-    sources = [(suite, [archive]) for suite, archive in extra if archive is not None]
-    sources.append(("this machine's own apt sources", archives))
-    best: tuple[str, str, PrivateApt] | None = None
-    problems = []
-    for index, (name, chosen) in enumerate(sources):
-        progress.step(f"looking for a kernel source in {name}")
-        apt = PrivateApt(paths.work_dir() / "apt" / str(index), chosen)
-        try:
-            apt.update()
-        except LabError as error:
-            problems.append(f"{name} cannot be used ({error})")
-            if re.search(r"resolving|connect|unreachable", str(error)):
-                break
-            continue
-        for series in wanted:
-            if best is not None and SERIES.index(series) >= SERIES.index(best[0]):
-                break
-            version = apt.newest(f"linux-source-{series}")
-            if version is not None:
-                best = (series, version, apt)
-                break
-        if best is not None and best[0] == wanted[0]:
-            break
+    problems: list[str] = []
+    best = _best_offer(wanted, progress, problems)
     if best is None:
         why = problems[-1] if problems else "no suite has one"
         names = " or ".join(f"linux-source-{series}" for series in wanted)
@@ -170,12 +153,50 @@ def _fetch(wanted: tuple[str, ...], progress: Progress) -> SourceTree:
             f"{names} cannot be fetched: {why}; check the network and the apt sources, or give a kernel source of your "
             "own with --source DIR"
         )
-    series, version, apt = best
-    if series != wanted[0]:
+    if best.series != wanted[0]:
         for problem in problems:
             progress.note(problem)
-        progress.note(f"the newest kernel source that can be fetched is linux-source-{series}")
-    return _unpack(apt, series, version, progress)
+        progress.note(f"the newest kernel source that can be fetched is linux-source-{best.series}")
+    return _unpack(best.apt, best.series, best.version, progress)
+
+
+def _best_offer(wanted: tuple[str, ...], progress: Progress, problems: list[str]) -> _Offer | None:
+    """Ask the archives until one has the newest series. Return the best offer; None if no archive has a source.
+
+    A sentence for each archive that cannot be used is added to *problems*.
+    """
+    best: _Offer | None = None
+    better = wanted
+    for index, (name, archives) in enumerate(_archives()):
+        progress.step(f"looking for a kernel source in {name}")
+        apt = PrivateApt(paths.work_dir() / "apt" / str(index), archives)
+        try:
+            apt.update()
+        except LabError as error:
+            problems.append(f"{name} cannot be used ({error})")
+            if re.search(r"resolving|connect|unreachable", str(error)):
+                break
+            continue
+        for series in better:
+            version = apt.newest(f"linux-source-{series}")
+            if version is not None:
+                best, better = _Offer(series, version, apt), wanted[: wanted.index(series)]
+                break
+        if not better:
+            break
+    return best
+
+
+def _archives() -> list[tuple[str, list[Archive]]]:
+    """Return the archives that can have a kernel source, in the order of the search, each with a name for messages."""
+    own = system_archives()
+    if not own:
+        raise LabError(
+            "no Debian archive in /etc/apt/sources.list*; give a kernel source of your own with --source DIR"
+        )
+    extra = [(suite, mirror(own, suite)) for suite in _SUITES]
+    found = [(suite, [archive]) for suite, archive in extra if archive is not None]
+    return [*found, ("this machine's own apt sources", own)]
 
 
 def _unpack(apt: PrivateApt, series: str, version: str, progress: Progress) -> SourceTree:

@@ -316,7 +316,8 @@ class DmaBuffer(Mappable):
 def pool_remedy(length: int, page_bytes: int, pool: Path) -> str:
     """Return the number of huge pages that a pool lacks for *length* bytes, and the command that adds them.
 
-    The size of the pool counts the pages in use as well: with a smaller one, the kernel takes free pages away.
+    The command sets the size of the whole pool, which includes the pages in use. With a smaller size the kernel removes
+    free pages.
     """
     pages, size = length // page_bytes, format_size(page_bytes)
     total, free, reserved = (int((pool / name).read_text()) for name in _POOL_FILES)

@@ -38,7 +38,7 @@ class EventQueue(IommufdObject):
 
     @checked
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for an event, at most *timeout* seconds (None: without limit). Return whether there is one."""
+        """Wait for an event, at most *timeout* seconds (None: without limit). Return whether an event came."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         return bool(poll.poll(milliseconds("timeout", timeout)))

@@ -147,7 +147,7 @@ class Ioas(IommufdObject, MappingSpace):
         length: int | None = None,
         flags: MapFlags = MapFlags.READ_WRITE,
     ) -> "DmaMapping":
-        """Map the pages of *source*, a mapping of any IOAS of this iommufd, here too; they stay pinned once."""
+        """Map the pages of *source*, a mapping of any IOAS of this iommufd, in this IOAS too. They stay pinned once."""
         source._check_open()
         length = source.length - offset if length is None else length
         start, size = source.iova + offset, length
@@ -172,7 +172,7 @@ class Ioas(IommufdObject, MappingSpace):
         *,
         flags: MapFlags = MapFlags.READ_WRITE,
     ) -> int:
-        """Map the pages that *source* maps at *source_iova* here too, and return the IOVA; the caller unmaps them."""
+        """Map the pages at *source_iova* of *source* in this IOAS too, and return the IOVA. The caller unmaps them."""
         source._check_open()
         check_same_iommufd(self.iommufd, "copy", source=source)
         return uapi.ioas_copy(self._fd(), self.id, source.id, length, source_iova, iova or 0, _with_iova(flags, iova))

@@ -14,10 +14,10 @@ from iommufd_py.base.signals import held_signals
 class Resource:
     """A kernel object, or a file, that the program holds until :meth:`close`.
 
-    A resource names the resources it stands on, such as a mapping its buffer and its IOAS. Closing a resource first
-    closes those that stand on it, newest first, because the kernel refuses another order. A second close() does
-    nothing. Use after close() raises :class:`~iommufd_py.base.errors.ClosedError`. ``__del__`` only warns and closes
-    nothing: the garbage collector does not know the order.
+    A resource names the resources that it uses: a mapping names its buffer and its IOAS. close() first closes the
+    users of a resource, newest first, because the kernel refuses another order. A second close() does nothing. Use
+    after close() raises :class:`~iommufd_py.base.errors.ClosedError`. ``__del__`` only warns and closes nothing: the
+    garbage collector does not know the order.
 
     Threads: only one thread at a time may use a resource, or any resource below or above it. Different trees of
     resources may be used in different threads at the same time.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Find the memory of this machine that a device provides. Without its driver the kernel would lose what is in it.
+"""Find the memory of this machine that a device provides. Without the device's driver its contents would be lost.
 
 Sources: Documentation/ABI/testing/sysfs-bus-cxl; drivers/virtio/virtio_mem.c, which names its memory in /proc/iomem.
 """
@@ -30,7 +30,7 @@ def memory_uses(device: Path, cxl: Path = _CXL, iomem: Path = _IOMEM) -> Iterato
 
 
 def _is_of(decoder: Path, device: Path) -> bool:
-    """Return whether the endpoint of a decoder, its directory above, belongs to a memory device on *device*."""
+    """Return whether a decoder belongs to a memory device on *device*. Its parent directory is that of the endpoint."""
     return (decoder.resolve().parent / "uport").resolve().is_relative_to(device)
 
 

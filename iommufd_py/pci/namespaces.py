@@ -60,7 +60,13 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class ForeignLink:
-    """An interface of another namespace: the link, the namespace as a clause, and whether its base is one of ours."""
+    """An interface of another network namespace.
+
+    Attributes:
+        link: the interface.
+        place: the namespace, as the end of a sentence.
+        lower_is_ours: whether the interface is built on an interface of our own namespace.
+    """
 
     link: Link
     place: str

@@ -52,7 +52,8 @@ def openers(bdf: str) -> tuple[Use, ...]:
 def parse_local_file_systems(filesystems: str) -> frozenset[str]:
     """Return the types of file system that need no server or process to answer, from /proc/filesystems.
 
-    The kernel does not mark types that do. Types that need a disk do not, except FUSE on a disk.
+    The kernel does not mark the types that need a server or a process. A type that needs a disk needs neither, except
+    FUSE on a disk.
     """
     on_disk = {line.strip() for line in filesystems.splitlines() if not line.startswith("nodev")}
     return frozenset(one for one in on_disk if one and not one.startswith("fuse")) | _MEMORY

@@ -62,8 +62,8 @@ def plan_unbind(address: str) -> tuple[SysfsWrite, ...]:
 def plan_restore(address: str, before: Remembered) -> tuple[SysfsWrite, ...]:
     """Return the steps that give a function back to its driver *before*.
 
-    There are none if it has that driver already, was removed, or was plugged in again. A driver_override that another
-    tool has set in between stays, and selects the driver.
+    There are no steps if the function has that driver already, was removed, or was plugged in again. A driver_override
+    that another tool has set in between stays, and selects the driver.
     """
     if not device_node(address) or is_replugged(address, before):
         return ()

@@ -302,19 +302,7 @@ def judge_disks(
         swaps: numbers of swap space, by node.
         exported: numbers of exported block devices, each with its target.
     """
-    explained: set[Disk] = set()
-    found: list[Use] = []
-
-    def add(number: str, kind: UseKind, clause: str) -> bool:
-        disk = disks.get(number)
-        if disk is None:
-            return False
-        explained.add(disk)
-        use = Use(kind, f"{disk} {clause}")
-        if use not in found:
-            found.append(use)
-        return True
-
+    found = _DiskUses(disks)
     seen: set[tuple[str, str]] = set()
     for mount in mounts:
         # A mount appears again in every namespace that was copied from ours: report the first one only.
@@ -322,33 +310,54 @@ def judge_disks(
             continue
         seen.add((mount.number, mount.target))
         clause = f"is mounted on {mount.target}{mount.place}"
-        if not add(mount.number, UseKind.FILE_SYSTEM, clause):
-            add(numbers.get(mount.source, ""), UseKind.FILE_SYSTEM, clause)
+        if not found.add(mount.number, UseKind.FILE_SYSTEM, clause):
+            found.add(numbers.get(mount.source, ""), UseKind.FILE_SYSTEM, clause)
     for number in swaps.values():
-        add(number, UseKind.SWAP, "is swap space")
+        found.add(number, UseKind.SWAP, "is swap space")
     for number, target in exported:
-        add(number, UseKind.STORAGE, f"is exported by {target}")
-    named = {f"/dev/{disk.name}": disk for disk in disks.values()}
-    # The known use of a layer explains the layers below it.
-    pending = list(explained)
-    while pending:
-        below = named.get(pending.pop().over)
-        if below is not None and below not in explained:
-            explained.add(below)
-            pending.append(below)
-    for disk in sorted(disks.values(), key=lambda one: one.name):
-        if disk.over and disk not in explained:
-            found.append(Use(UseKind.STORAGE, f"{disk.title} is built on {disk.over}"))
-            explained |= {disk, *_all_below(disk, named)}
-    return explained, found
+        found.add(number, UseKind.STORAGE, f"is exported by {target}")
+    found.add_layers()
+    return found.explained, found.uses
 
 
-def _all_below(disk: Disk, named: Mapping[str, Disk]) -> Sequence[Disk]:
-    below = []
-    while disk.over in named:
-        disk = named[disk.over]
-        below.append(disk)
-    return below
+class _DiskUses:
+    """The uses of a device's disks, and the disks whose use they explain."""
+
+    def __init__(self, disks: Mapping[str, Disk]) -> None:
+        self._disks = disks
+        self._named = {f"/dev/{disk.name}": disk for disk in disks.values()}
+        self.explained: set[Disk] = set()
+        self.uses: list[Use] = []
+
+    def add(self, number: str, kind: UseKind, clause: str) -> bool:
+        """Add a use of the block device *number*. Return whether it is one of the disks."""
+        disk = self._disks.get(number)
+        if disk is None:
+            return False
+        self.explained.add(disk)
+        use = Use(kind, f"{disk} {clause}")
+        if use not in self.uses:
+            self.uses.append(use)
+        return True
+
+    def add_layers(self) -> None:
+        """Add the layers without a known use, each as a use of its base.
+
+        The known use of a layer explains the layers below it.
+        """
+        for disk in list(self.explained):
+            self.explained.update(self._all_below(disk))
+        for disk in sorted(self._disks.values(), key=lambda one: one.name):
+            if disk.over and disk not in self.explained:
+                self.uses.append(Use(UseKind.STORAGE, f"{disk.title} is built on {disk.over}"))
+                self.explained |= {disk, *self._all_below(disk)}
+
+    def _all_below(self, disk: Disk) -> Sequence[Disk]:
+        below = []
+        while disk.over in self._named:
+            disk = self._named[disk.over]
+            below.append(disk)
+        return below
 
 
 def _signature(disk: str) -> str:

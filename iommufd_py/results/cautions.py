@@ -15,7 +15,7 @@ from iommufd_py.results.stats import median
 _UNEQUAL_RUNS = 1.5
 # Settings of a machine. They may differ between two kernels on the same machine.
 _SETTINGS = ("machine", "cpus", "microcode", "thp", "governor", "turbo", "numa_nodes", "compiler")
-# A kernel's identity, which is constant within a result that joins several boots.
+# The identity of a kernel: these facts are equal in all boots of a result. The command line can differ.
 _CONSTANT = tuple(one.name for one in fields(Environment) if one.name not in ("command_line",))
 
 
@@ -121,7 +121,7 @@ def _of_rows(before: BenchResult, after: BenchResult, pairs: Sequence[tuple[Row,
 
 
 def _words(command_line: str) -> set[str]:
-    """Return the words of a kernel's command line that can affect times. Names of a root and of an image cannot."""
+    """Return the words of a kernel's command line that can affect times: not the names of a root and an image."""
     return {word for word in command_line.split() if not word.startswith(("init=", "root", "virtme"))}
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Tell quickly whether a document conforms to a JSON Schema; the library jsonschema then explains what does not.
+"""Tell quickly whether a document conforms to a JSON Schema. The library jsonschema then explains the errors.
 
-The library takes 10 to 60 ms for a result, and seconds for one with millions of samples. A schema here becomes a tree
-of functions, which takes a tenth of the time, so that every file is checked before it is used, also each of hundreds.
+The library takes 10 to 60 ms for a result, and seconds for one with millions of samples. This module converts a schema
+into a tree of functions, which takes a tenth of the time. So every file is checked before its use, even if a command
+reads hundreds of files.
 """
 
 import math
@@ -34,6 +35,14 @@ def conforms_to(schema: Mapping[str, Any]) -> _Check:
         ValueError: the schema has a keyword that this module does not know.
     """
     return _Compiler(schema).check({"$ref": "#"})
+
+
+def are_integers(values: list[Any], low: int, high: int) -> bool:
+    """Return whether all *values* are integers from *low* to *high*.
+
+    A result has up to millions of samples. This check needs a few passes in C over them.
+    """
+    return not values or (set(map(type, values)) == {int} and min(values) >= low and max(values) <= high)
 
 
 class _Compiler:
@@ -111,7 +120,7 @@ class _Compiler:
 
     def _reference(self, place: str) -> _Check:
         if place not in self._known:
-            # A schema can refer to itself: this is what a reference finds before its target is complete.
+            # A schema can refer to itself. A reference finds this function until the check of its target is complete.
             self._known[place] = lambda value: self._known[place](value)
             self._known[place] = self.check(self._target(place))
         return self._known[place]
@@ -126,12 +135,7 @@ class _Compiler:
         target = self._target(node["$ref"]) if set(node) == {"$ref"} else node
         if {*target} - _REMARKS == {"type", "minimum", "maximum"} and target["type"] == "integer":
             low, high = target["minimum"], target["maximum"]
-            # A result has up to millions of samples. These need one pass in C.
-            return lambda found: (
-                not isinstance(found, list)
-                or not found
-                or (set(map(type, found)) == {int} and min(found) >= low and max(found) <= high)
-            )
+            return lambda found: not isinstance(found, list) or are_integers(found, low, high)
         each = self.check(node)
         return lambda found: not isinstance(found, list) or all(map(each, found))
 

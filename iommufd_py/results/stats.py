@@ -29,7 +29,7 @@ def median(samples: Sequence[float]) -> float:
     """Return the median of samples in any order.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no samples.
     """
     return quantile(sorted(samples), 0.5)
 

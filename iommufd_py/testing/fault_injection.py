@@ -9,7 +9,7 @@ from iommufd_py.uapi.fault_injection import injection_problem, injection_setting
 
 __all__ = ["injection_problem", "injection_settings", "sweep"]
 
-# Many more allocations than a sequence has. A sweep that reaches this number would never end.
+# A sequence has far fewer allocations. A sweep that reaches this number would never end.
 _LIMIT = 1000
 
 

@@ -10,7 +10,7 @@ from iommufd_py.base.arguments import check_integer
 from iommufd_py.base.errors import check_result
 from iommufd_py.uapi.ffi import ffi, lib
 
-# Fields that follow from the structure itself. A report leaves them out.
+# Fields whose values follow from the structure. A report leaves them out.
 _IMPLIED = ("size", "argsz", "op", "__reserved", "__reserved2")
 
 

@@ -135,7 +135,7 @@ class ScenarioContext(Recorder):
         return tuple(found)
 
     def any_device(self) -> BoundDevice:
-        """Return a device of either coherency, a non-coherent one if there is one."""
+        """Return a non-coherent device if there is one, else a coherent device."""
         try:
             return self.device(Coherency.NON_COHERENT)
         except SkipError:
@@ -255,7 +255,7 @@ class ScenarioContext(Recorder):
             resource.setrlimit(resource.RLIMIT_MEMLOCK, limits)
 
     def in_another_process(self, task: Callable[[], None]) -> None:
-        """Run *task* in a child process, which ends then, and wait for it.
+        """Run *task* in a child process, and wait for the end of the process.
 
         Raises:
             ToolError: the task raised an error.

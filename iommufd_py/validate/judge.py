@@ -38,7 +38,8 @@ from iommufd_py.validate.steps import Page, ScenarioStep, Violation
 
 __all__ = ["Page", "ScenarioStep", "Violation", "judge_counts", "judge_scenario"]
 
-# Many more than a scenario has. With more, the probed function is not a flush, or its arguments are not a range.
+# Bytes of the longest possible flush; a scenario has much less memory. If a call covers more, the probed function is
+# not a flush, or its arguments are not a range.
 _LONGEST_FLUSH = 1 << 30
 _NOT_UNPINNED = "not flushed after its last unmap, and no unpin was recorded, although everything is closed"
 
@@ -126,7 +127,8 @@ class _Judge:
         self._stray: list[int] = []
         # Frames outside the scenario that this step mapped, by domain and IOVA.
         self._foreign: dict[tuple[int, int], int] = {}
-        # Those that this step also unmapped: type1 of 6.12 tests a domain with pages of the kernel.
+        # The frames outside the scenario that this step also unmapped: type1 of 6.12 tests a domain with pages of the
+        # kernel.
         self._tried: set[int] = set()
 
     def see(self, event: Event) -> None:

@@ -82,7 +82,7 @@ def details(verdict: ScenarioResult) -> Iterator[str]:
 
 
 def _skip_reason(result: Validation, verdict: ScenarioResult) -> str:
-    """Return the reason why a scenario neither passed nor failed; empty if it did."""
+    """Return the reason why a scenario neither passed nor failed; empty if it passed or failed."""
     if verdict.outcome in WORST_FIRST or result.passes(verdict.outcome):
         return ""
     return verdict.reason or f"only the counts agree; {result.not_observed}"

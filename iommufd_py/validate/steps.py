@@ -28,8 +28,8 @@ class ScenarioStep:
         enter: pages to be flushed before they are mapped.
         leave: pages to be flushed before they are unpinned.
         may: pages that the kernel may flush, but need not.
-        transient: pages that may or may not be mapped (a failing map). Each one that was mapped must have been flushed
-            before, and again before its unpin.
+        transient: pages that may or may not be mapped (a failing map). The kernel must flush each page before it maps
+            the page, and again before it unpins the page.
         makes: coherency of the domains that are made in this step.
         frames: page of the scenario for each frame number, during the step.
         final: whether the step closes everything, so that no page is pinned or mapped after it.

@@ -52,8 +52,8 @@ class VfioDevice(VfioPciDevice, CdevDevice):
     Args:
         iommufd: the iommufd to bind the device to.
         bdf: PCI address, with or without the domain: ``0000:3b:00.0``, ``3b:00.0``.
-        vf_token: for a virtual function whose physical function is on vfio-pci: the token that the owner of the
-            physical function has set. For that physical function itself: the token to set.
+        vf_token: if the device is a virtual function whose physical function is on vfio-pci, the token that the owner
+            of the physical function has set. If the device is the physical function, the token to set.
 
     Raises:
         DeviceError: there is no such device, another driver has it, or there is no permission to open the cdev.

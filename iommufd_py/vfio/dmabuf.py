@@ -33,7 +33,7 @@ class RegionDmabuf(Dmabuf):
         self.offset = offset
         index = region.info.index
         if index > RegionIndex.BAR5 or not region.info.size:
-            raise DeviceError(f"{region!r} cannot be exported as a dma-buf: only a BAR that the device has can")
+            raise DeviceError(f"{region!r} cannot be exported as a dma-buf: choose one of the BARs that the device has")
         if offset < 0 or size <= 0 or offset + size > region.info.size or offset % PAGE_BYTES or size % PAGE_BYTES:
             raise ArgumentValueError(
                 f"{size} bytes from offset {offset:#x} of {region!r} ({format_size(region.info.size)}) are not whole "

@@ -29,9 +29,9 @@ class Flushes:
 
     Attributes:
         coherency: whether the domain forces DMA to snoop; None if unknown.
-        coherency_evidence: the evidence for it.
+        coherency_evidence: the evidence for the coherency.
         page_table_flush: whether the kernel flushes the page tables from the CPU caches; None if unknown.
-        page_table_evidence: the evidence for it.
+        page_table_evidence: the evidence for the flush of the page tables.
     """
 
     coherency: Coherency | None

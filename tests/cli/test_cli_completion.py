@@ -43,7 +43,7 @@ def test_fish_completes_with_it() -> None:
 
 
 def test_zsh_completes_with_it() -> None:
-    # A completion widget runs in an interactive shell only. Outside it, two functions show what zsh is given.
+    # A completion widget runs in an interactive shell only. Here two functions replace it, and print their arguments.
     script = """
         autoload -Uz compinit && compinit -D -u
         source <(iommufd completion zsh)

@@ -166,7 +166,7 @@ def test_a_coordinator_that_restarts_does_not_lend_a_machine_twice(plain: Lab, t
     wait_until(lambda: all((one.directory / "begun").exists() for one in plain.hosts.values()))
     before = plain.holders()
     plain.restart_coordinator()
-    # The coordinator has forgotten what it lent; the workers take their places again.
+    # The coordinator has forgotten the places that it lent; the workers take their places again.
     wait_until(lambda: plain.holders() == before)
     for host in plain.hosts.values():
         (host.directory / "go-on").touch()

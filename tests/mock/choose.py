@@ -121,7 +121,7 @@ def _pin(model: IommufdModel, random: Random, number: int) -> Operation | None:
         return None
     start = _start(area, random)
     length = random.choice([area.length, CPU_PAGE, _length(random)])
-    # Rarely a page other than the one behind the IOVA.
+    # Rarely choose another page than that behind the IOVA.
     offset = max(area.offset + start + random.choice([0] * 19 + [CPU_PAGE]), 0)
     iova, memory, write = area.iova + start, area.pages.memory, random.random() < 0.5
     return steps.PinRange(f"pin{number}", access, iova, length, memory, offset, write)

@@ -157,8 +157,9 @@ class IommufdModel:
             areas.append(area)
             next_iova += piece_length
         if not all(area.aligned_to(alignment) for area in areas):
-            # Mainline checks the whole, not the pieces: it takes what no map call could make. Without huge pages and
-            # with a domain, it warns and maps on past the memory (batch_iommu_map_small()): never let it get there.
+            # Mainline checks the whole copy, not its pieces, so it accepts pieces that no map call could make. Without
+            # huge pages and with a domain, it warns and maps beyond the end of the memory (batch_iommu_map_small()).
+            # The model must not let it do that.
             raise NotApplicable("a copy of several areas that are not aligned each")
         for area in areas:
             insort(self.ioases[ioas].areas, area)

@@ -17,7 +17,7 @@ _INTERNAL = {"iommufd-lab-emulator/1", "iommufd-lab-kernel/1"}
 
 
 def test_every_document_has_a_schema() -> None:
-    sources = (path for place in ("cli", "iommufd_py") for path in (ROOT / place).rglob("*.py"))
+    sources = (path for place in ("cli", "iommufd_py", "scripts") for path in (ROOT / place).rglob("*.py"))
     named = {name for source in sources for name in _NAME.findall(source.read_text())}
     assert len(named) > 15
     assert named - _INTERNAL == set(documents.schemas()) - _INTERNAL

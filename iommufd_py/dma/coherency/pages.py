@@ -113,12 +113,12 @@ def _reused_page(buffer: DmaBuffer, frames: set[int]) -> int:
     """Return the number of a page of *buffer* whose page frame is one of *frames*.
 
     Raises:
-        SkipError: no page has one of them, or the kernel hides the page frames (not root).
+        SkipError: no page has one of these frames, or the kernel hides the page frames (not root).
     """
     pages = [page for page, frame in enumerate(buffer.frames()) if frame and frame in frames]
     if not pages:
         raise SkipError(
             f"the next buffer has none of the {len(frames)} freed pages, or the kernel hides page frames (run as root)"
         )
-    # From the middle: the first pages on a list of free pages may be mixed with pages that others freed.
+    # A page from the middle: other processes may have freed some of the first pages on a list of free pages.
     return pages[len(pages) // 2]

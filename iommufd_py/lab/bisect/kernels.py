@@ -74,8 +74,8 @@ class CommitTester:
         return kernel.build_kernel("stock", self._progress, configuration=configuration, own=self._clone.tree).image
 
     def _patches(self, commit: str) -> list[Path]:
-        """Return the patches with which User-Mode Linux can run the mock driver, and can flush if the commit's kernel
-        can."""
+        """Return the patches that User-Mode Linux needs for the mock driver, and those for the flush if the commit's
+        kernel flushes."""
         if self._guest != "native":
             return []
         version = dict(re.findall(r"^(VERSION|PATCHLEVEL) *= *(\d+)$", self._clone.read(commit, "Makefile"), re.M))

@@ -74,8 +74,8 @@ def search(clone: Clone, good: str, bad: str, record: Record, examine: Examine, 
         record: the trials so far; every new trial is added.
         examine: tests a commit.
         say: called with a line for each trial.
-        check: test the commit that was found and its parents once more, and go back if a verdict changes. For
-            questions with varying answers, such as times.
+        check: test the found commit and its parents once more, and go back if a verdict changes. Questions whose
+            answers vary, such as times, need this.
 
     Raises:
         ContradictionError: too many verdicts changed when they were tested again.

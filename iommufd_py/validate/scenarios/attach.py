@@ -143,10 +143,10 @@ def attach_a_device(context: ScenarioContext) -> None:
 
 @scenario((2, 3), "iommufd_device_auto_get_domain", "iommufd_hwpt_compatible_device")
 def attach_beside_a_coherent_device(context: ScenarioContext) -> None:
-    """A coherent device is attached to a populated IOAS, then a non-coherent one, which is detached first.
+    """A coherent and then a non-coherent device are attached to a populated IOAS. The second is detached first.
 
-    The HWPT of the first device enforces coherency, which the IOMMU of the second cannot do. The kernel must refuse
-    that HWPT and make another one for the second device, whose domain is filled and flushed.
+    The HWPT of the coherent device enforces coherency. The IOMMU of the non-coherent device cannot do that. The kernel
+    must refuse this HWPT for the non-coherent device, make another one, fill its domain and flush the pages.
     """
     ioas = context.ioas()
     buffer = context.buffer()

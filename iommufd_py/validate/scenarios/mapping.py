@@ -98,7 +98,7 @@ def map_after_the_last_non_coherent(context: ScenarioContext) -> None:
 def map_while_domains_come_and_go(context: ScenarioContext) -> None:
     """Two non-coherent domains join and one leaves, then the other, then one comes back; map each time.
 
-    The kernel counts non-coherent domains, and must not count the coherent ones that come and go as well. With a count
+    The kernel counts non-coherent domains, and must not count the coherent domains that come and go. With a count
     too low a map is not flushed; with a count too high it is flushed for coherent devices.
     """
     ioas = context.ioas()

@@ -12,7 +12,7 @@ COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
 
 @scenario((2, 3), "iopt_area_fill_domain", "iopt_get_pages")
 def shared_parts_attached_one_by_one(context: ScenarioContext) -> None:
-    """Two IOASes hold copies of different parts of one mapping; a domain joins the one, then the other.
+    """Two IOASes hold copies of different parts of one mapping; a domain joins one IOAS, then the other.
 
     The mark from the first area does not cover the second area: see the last paragraph of the rules' mail.
     """

@@ -85,7 +85,7 @@ def test_short_runs() -> None:
     assert not of(replace(scattered, runs={2 << 20: 512}))
     # The runs do not matter if they take no time.
     assert not of(one({"pinning": 0.1, "page tables": 0.1}, runs={4096: 262144}))
-    # A map of 4K has a run of 4K, whatever the memory.
+    # A map of 4K has a run of 4K, with any memory.
     assert not of(
         *[one({"pinning": 0.5}, length=4096, runs={4096: 1}, iova=at << 20, user_va=at << 30) for at in range(9)]
     )

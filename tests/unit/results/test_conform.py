@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iommufd_py.results import schema
-from iommufd_py.results.conform import conforms_to
+from iommufd_py.results.conform import are_integers, conforms_to
 from tests.unit.results.test_damaged_files import MUTANTS, changed, good, places
 
 __all__ = ["good"]
@@ -32,6 +32,14 @@ def test_it_agrees_on_every_damaged_result(good: Any) -> None:
             refused += not quick(spoiled)
     assert refused > 100
     assert quick(good)
+
+
+@pytest.mark.parametrize(
+    ("values", "good"),
+    [([], True), ([0, 7], True), ([-1, 3], False), ([3, 8], False), ([3, True], False), ([3, 4.0], False)],
+)
+def test_samples_are_integers_in_their_range(values: list[Any], good: bool) -> None:
+    assert are_integers(values, 0, 7) == good
 
 
 _VALUES = st.recursive(

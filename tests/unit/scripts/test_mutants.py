@@ -1,29 +1,16 @@
 # SPDX-License-Identifier: MIT
 """How `scripts/mutants` judges an answer, and the properties of its patches."""
 
-import importlib.machinery
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from scripts.mutation import answers, patches
+
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def mutants() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader("mutants", str(ROOT / "scripts" / "mutants"))
-    spec = importlib.util.spec_from_loader("mutants", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look up the module of a class here
-    sys.modules["mutants"] = module
-    loader.exec_module(module)
-    return module
 
 
 def scenario(name: str, outcome: str, *rules: int | None, reason: str | None = None) -> dict[str, Any]:
@@ -64,42 +51,42 @@ DISAGREES = document(
     ],
 )
 def test_what_an_answer_is_worth(
-    mutants: ModuleType, is_right: bool, answer: dict[str, Any] | None, trouble: str, good: bool, said: str
+    is_right: bool, answer: dict[str, Any] | None, trouble: str, good: bool, said: str
 ) -> None:
-    assert mutants.judge_answer(is_right, answer, trouble) == (good, said)
+    assert answers.judge_answer(is_right, answer, trouble) == (good, said)
 
 
-def test_natively_the_kernel_checks_the_order_and_counts_are_enough(mutants: ModuleType) -> None:
+def test_natively_the_kernel_checks_the_order_and_counts_are_enough() -> None:
     agree = document("counts agree", scenario("a", "counts agree"))
-    assert mutants.judge_answer(True, agree, "", native=True) == (True, "accepted")
-    assert mutants.judge_answer(True, agree, "") == (False, "not accepted, counts agree: ")
-    assert mutants.judge_answer(True, DISAGREES, "", native=True)[0] is False
-    assert mutants.judge_answer(False, agree, "", native=True) == (False, "survived, counts agree")
+    assert answers.judge_answer(True, agree, "", native=True) == (True, "accepted")
+    assert answers.judge_answer(True, agree, "") == (False, "not accepted, counts agree: ")
+    assert answers.judge_answer(True, DISAGREES, "", native=True)[0] is False
+    assert answers.judge_answer(False, agree, "", native=True) == (False, "survived, counts agree")
 
 
-def test_native_patches_are_those_of_iommufd(mutants: ModuleType) -> None:
-    native = [one for one in mutants.subjects(tables=True) if one.file is not None and one.is_native]
+def test_native_patches_are_those_of_iommufd() -> None:
+    native = [one for one in patches.subjects(tables=True) if one.file is not None and one.is_native]
     assert len(native) >= 38
     assert all("+++ b/drivers/iommu/iommufd/" in one.text for one in native)
     assert "another-name" not in {one.file.stem for one in native}
 
 
-def test_every_patch_says_what_is_wrong(mutants: ModuleType) -> None:
-    series, *patches = mutants.subjects(tables=False)
+def test_every_patch_says_what_is_wrong() -> None:
+    series, *others = patches.subjects(tables=False)
     assert series.is_right and series.command == ["iommufd", "validate", "--json"]
-    assert len([one for one in patches if not one.is_right]) >= 40
-    assert len([one for one in patches if one.is_right]) >= 15
-    for one in patches:
+    assert len([one for one in others if not one.is_right]) >= 40
+    assert len([one for one in others if one.is_right]) >= 15
+    for one in others:
         assert ".\n\n" in one.text, one.name
         assert ("vfio_iommu_type1" in one.text) == ("--device" in one.command), one.name
-    tables = [one for one in mutants.subjects(tables=True) if one.is_of_tables]
+    tables = [one for one in patches.subjects(tables=True) if one.is_of_tables]
     assert len(tables) >= 8
     assert all(".\n\n" in one.text and "drivers/iommu/iommufd" not in one.text for one in tables)
-    assert set(mutants.QUICK) <= {one.file.stem for one in (*patches, *tables)}
+    assert set(patches.QUICK) <= {one.file.stem for one in (*others, *tables)}
 
 
-def test_bytes_are_looked_at_where_the_patch_is(mutants: ModuleType) -> None:
-    for one in mutants.subjects(tables=False):
+def test_bytes_are_looked_at_where_the_patch_is() -> None:
+    for one in patches.subjects(tables=False):
         in_container = one.data_command.endswith("--container vfio_type1v2")
         assert in_container == ("vfio_iommu_type1" in one.text), one.name
 
@@ -125,14 +112,13 @@ RIGHT, WRONG = (
     ],
 )
 def test_two_witnesses(
-    mutants: ModuleType,
     is_right: bool,
     unseen: str | None,
     good: bool,
     answer: dict[str, Any] | None,
     expected: tuple[bool, str],
 ) -> None:
-    assert mutants.judge_data(is_right, unseen, good, answer) == expected
+    assert answers.judge_data(is_right, unseen, good, answer) == expected
 
 
 def test_a_pattern_that_nothing_matches_is_wrong_usage() -> None:

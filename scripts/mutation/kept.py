@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""Keep each result of a long run in a file as soon as it is known, so that a later run can continue."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from iommufd_py.base.files import write_file
+from iommufd_py.lab import cache, paths
+from iommufd_py.lab.records import read_object
+from scripts import inputs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Kept:
+    """The results of one kernel and one state of the tool. A file is complete or absent, even after a power failure.
+
+    The results of another kernel, or of other sources of the tool, are in another directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        paths.make(directory)
+
+    @classmethod
+    def of(cls, sources: Iterable[str], *others: str) -> "Kept":
+        """Return the results in the lab's cache.
+
+        Args:
+            sources: files and folders of the checkout that decide a result, together with their imports.
+            others: more words that decide it: the key of the kernel, the kind of guest, options.
+        """
+        name = inputs.digest_inputs(ROOT, sources, [*others, sys.version], always=["cffi_build"])
+        return cls(paths.work_dir() / "mutants" / name)
+
+    def get(self, subject: str) -> dict[str, Any] | None:
+        """Return the result for *subject*, which is the whole text that was judged; None if no result is kept."""
+        return dict(read_object(self._file(subject))) or None
+
+    def put(self, subject: str, result: dict[str, Any]) -> None:
+        """Keep the result for *subject*.
+
+        Raises:
+            ToolError: the file cannot be written.
+        """
+        write_file(self._file(subject), json.dumps(result).encode())
+
+    def _file(self, subject: str) -> Path:
+        return self._directory / f"{cache.digest(subject.encode())}.json"
