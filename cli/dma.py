@@ -25,7 +25,10 @@ from .types import BDF, BIND_OPTION, COHERENCY_OPTION, JSON_OPTION, VF_TOKEN_OPT
 _FAILED, _SKIPPED = 1, 4
 _MOST_ROUNDS, _MOST_SEED = 1_000_000_000, (1 << 64) - 1
 _ENGINE_DEVICE_OPTION = device_option(
-    required=True, type=BDF, metavar="BDF", help="PCI device on vfio-pci: an NVMe controller, or QEMU's edu."
+    required=True,
+    type=BDF,
+    metavar="BDF",
+    help="PCI device on vfio-pci: an NVMe controller, an Intel 82574L or 82576 Ethernet controller, or QEMU's edu.",
 )
 _HEADINGS = ("case", "result", "what was seen", "stopped by the IOMMU")
 
@@ -69,7 +72,8 @@ def check(
     """Check byte by byte that a device's DMA reaches the memory of its IOVA, and that the IOMMU stops it elsewhere.
 
     The check writes nothing to the namespaces of an NVMe controller, refuses a controller in use, and gives it back to
-    its driver after a reset. An edu device takes 0.1 s for a transfer.
+    its driver after a reset. An Ethernet controller loops its frames back, and none leaves it. An edu device takes
+    0.1 s for a transfer.
 
     With --p2p the device writes to and reads from the largest prefetchable BAR of another device, through a dma-buf of
     VFIO in its IOAS. The check restores the contents. The kernel must unmap the BAR when memory decoding of that device

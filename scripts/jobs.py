@@ -71,6 +71,27 @@ def _machine(name: str, test: str, options: str) -> Job:
     return _vm(f"machine-{name}", "stock", f"env IOMMUFD_TEST_MACHINE={test} pytest -v {file}", inputs, 2, options)
 
 
+# Tests for the engine of any device.
+_ENGINES = "tests/vtd/test_dma.py tests/vtd/test_dma_devices.py::test_two_devices_in_two_domains"
+
+
+def _ethernet(device: str, *, may_be_impossible: bool = False) -> Job:
+    """Return the job for a machine with an Ethernet controller: its own tests, and the tests of all DMA engines.
+
+    Devfn 0x68 leaves room for the virtual functions of an igb, at 0x80 behind it.
+    """
+    file = "tests/machines/test_ethernet.py"
+    job = _vm(
+        f"machine-{device}",
+        "stock",
+        f"env IOMMUFD_TEST_MACHINE=ethernet IOMMUFD_BDF=0000:00:0d.0 pytest -v {file} {_ENGINES}",
+        f"{file} tests/machines/conftest.py tests/vtd cli/dma.py iommufd_py/lab",
+        3,
+        f"--device {device},addr=0x0d",
+    )
+    return replace(job, nightly=True, may_be_impossible=may_be_impossible)
+
+
 # QEMU's AMD and virtio IOMMUs do not remap interrupts. iommufd refuses that unless a parameter of the lab allows it.
 _SAFE_ONLY = "--append iommufd.allow_unsafe_interrupts=0"
 _SRIOV = (
@@ -238,6 +259,9 @@ JOBS = (
         minutes=30,
         nightly=True,
     ),
+    # Engines of devices that the lab's machine does not have. QEMU has an igb from 8.0 on, and Debian 12 has QEMU 7.2.
+    _ethernet("e1000e"),
+    _ethernet("igb", may_be_impossible=True),
     # An NVMe controller changes its driver eighty times.
     Job(
         "vtd-interrupt",

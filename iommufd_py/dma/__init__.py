@@ -12,9 +12,11 @@ To add a driver, write a subclass of DmaEngine and add it to ENGINES.
 
 from iommufd_py import pci
 from iommufd_py.base.errors import SkipError
+from iommufd_py.dma.e1000e import E1000eEngine
 from iommufd_py.dma.edu import EduEngine
 from iommufd_py.dma.engine import AddressSpace, DmaEngine, TransferLimits, reachable
 from iommufd_py.dma.faults import DmaFault, FaultLog, parse_dma_faults
+from iommufd_py.dma.igb import IgbEngine
 from iommufd_py.dma.nvme import NvmeEngine
 from iommufd_py.vfio.pci_device import VfioPciDevice
 
@@ -23,8 +25,10 @@ __all__ = [
     "AddressSpace",
     "DmaEngine",
     "DmaFault",
+    "E1000eEngine",
     "EduEngine",
     "FaultLog",
+    "IgbEngine",
     "NvmeEngine",
     "TransferLimits",
     "engine_for",
@@ -33,7 +37,7 @@ __all__ = [
     "reachable",
 ]
 
-ENGINES: tuple[type[DmaEngine], ...] = (EduEngine, NvmeEngine)
+ENGINES: tuple[type[DmaEngine], ...] = (EduEngine, NvmeEngine, E1000eEngine, IgbEngine)
 """All drivers."""
 
 

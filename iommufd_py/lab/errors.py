@@ -12,5 +12,9 @@ class NoSourceError(LabError, SkipError):
     """The source of the kernel series is not on this machine and no archive has it."""
 
 
+class NoDeviceError(LabError, SkipError):
+    """The QEMU of this machine does not emulate the device."""
+
+
 class BuildError(LabError):
     """A source tree does not give a kernel for the lab; the machine is not the reason."""

@@ -3,6 +3,7 @@
 
 import importlib.util
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iommufd_py.lab.emulators import FIRMWARE
-from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.errors import LabError, NoDeviceError
 from iommufd_py.lab.guest import OVERLAYS
 from iommufd_py.lab.machine import Machine
 
@@ -20,6 +21,9 @@ UDEVD = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd")
 
 # The guest's root does not change while it runs: let the guest cache names and pages.
 _ROOT_FLAGS = "rootflags=version=9p2000.L,trans=virtio,access=any,msize=512000,cache=loose"
+
+# A line of QEMU's list of devices has the name and the alias of a device.
+_DEVICE_NAME = re.compile(r'\b(?:name|alias) "([^"]+)"')
 
 
 def compose(
@@ -36,6 +40,7 @@ def compose(
     and exit status. ``virtme-run`` is asked and not ``vng``: a user's ``vng`` configuration would change the machine.
 
     Raises:
+        NoDeviceError: QEMU does not have one of the machine's further devices.
         LabError: virtme-ng, QEMU or udev is not installed, or virtme-ng refuses the
             arguments.
     """
@@ -45,6 +50,7 @@ def compose(
         raise LabError(f"{QEMU} is not installed; run: sudo apt-get install qemu-system-x86")
     if not any(map(os.path.exists, UDEVD)):
         raise LabError("udev is not installed, and a guest without it loses all output; run: sudo apt-get install udev")
+    _require_devices(str(emulator or QEMU), machine.devices)
     # -P: otherwise a directory "virtme" of the current directory would run instead, as root where this is root's.
     argv = [sys.executable, "-P", "-m", "virtme.commands.run", "--dry-run", "--show-command", "--kimg", str(kernel)]
     argv += ["--mods", "none", "--disable-microvm", "--force-9p", "--name", "iommufd-lab"]
@@ -65,3 +71,18 @@ def compose(
     if emulator is None:
         return [packaged, *args]
     return [str(emulator), *(word for directory in FIRMWARE for word in ("-L", directory)), *args]
+
+
+def _require_devices(qemu: str, devices: Sequence[str]) -> None:
+    """Refuse a value of -device whose device *qemu* does not have; it would print a message and exit with 1."""
+    if not devices:
+        return
+    done = subprocess.run([qemu, "-device", "help"], capture_output=True, text=True, check=False)
+    known = set(_DEVICE_NAME.findall(done.stdout))
+    if not known:
+        why = done.stderr.strip() or f"exit status {done.returncode}"
+        raise LabError(f"{qemu} does not list its devices: {why}")
+    for device in devices:
+        name = device.partition(",")[0].removeprefix("driver=")
+        if name not in known:
+            raise NoDeviceError(f"this QEMU has no device {name!r}; '{qemu} -device help' lists those that it has")

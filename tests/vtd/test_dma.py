@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from iommufd_py import Backing, ClosedError, ContainerMode, DmaBuffer, DmaError, Iommufd, SkipError, VfioDevice, pci
-from iommufd_py.dma import FaultLog, engine_for, open_engine
+from iommufd_py.dma import EduEngine, FaultLog, engine_for, open_engine
 from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, CaseOutcome, CaseResult, run_case
 from iommufd_py.dma.harness import Harness
 from iommufd_py.dma.storm import run_storm
@@ -35,6 +35,8 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
     try:
         engine_for(request.param)
     except SkipError as reason:
+        if IN_LAB:  # Whoever chose the lab's machine gave it this device for these tests.
+            raise
         pytest.skip(str(reason))
     with pci.vfio_bound(request.param):
         yield request.param
@@ -102,7 +104,7 @@ def test_completion_by_interrupt(address: str) -> None:
 
 def test_storm(address: str) -> None:
     with ioas_harness(address) as harness:
-        judge(run_storm(harness, 500 if harness.engine.class_code else 20))
+        judge(run_storm(harness, 20 if isinstance(harness.engine, EduEngine) else 500))
 
 
 def test_nothing_lands_after_unmap_has_returned(address: str) -> None:

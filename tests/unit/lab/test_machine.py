@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iommufd_py.base.errors import SkipError
 from iommufd_py.lab.cache import kernels
-from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.errors import LabError, NoDeviceError
 from iommufd_py.lab.machine import NVME_DEVICE, PEER_DEVICE, TEST_DEVICES, IommuModel, Machine, NativeMachine
 from iommufd_py.lab.qemu import compose
 
@@ -108,6 +109,12 @@ def test_the_native_machine_has_the_memory_that_was_asked_for() -> None:
 
 def test_the_native_machine_is_labelled() -> None:
     assert str(NativeMachine()) == "native CPU and caches, mock IOMMU"
+
+
+def test_a_device_that_this_qemu_lacks_cannot_be_observed_here() -> None:
+    with pytest.raises(NoDeviceError, match="this QEMU has no device 'no-such-nic'") as caught:
+        compose(Path("/dev/null"), Machine(devices=("e1000,addr=0x13", "driver=no-such-nic,addr=0x14")), [], [])
+    assert isinstance(caught.value, SkipError)  # exit status 4
 
 
 def test_code_of_the_current_directory_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
