@@ -41,8 +41,7 @@ def compose(
 
     Raises:
         NoDeviceError: QEMU does not have one of the machine's further devices.
-        LabError: virtme-ng, QEMU or udev is not installed, or virtme-ng refuses the
-            arguments.
+        LabError: virtme-ng, QEMU or udev is not installed, or virtme-ng refuses the arguments.
     """
     if importlib.util.find_spec("virtme") is None:
         raise LabError("virtme-ng is not installed in this Python environment; run: pip install 'iommufd-py[lab]'")
