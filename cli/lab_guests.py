@@ -36,7 +36,10 @@ def up(
 
     machine = machine_of(native, **properties)
     image, name = image_of(kernel, Configuration("um" if native else "x86_64", debug), series)
-    click.echo(start_guest(image, machine, kernel_name=name, rw=rw, stay=stay).name)
+    guest = start_guest(image, machine, kernel_name=name, rw=rw, stay=stay)
+    click.echo(guest.name)
+    if guest.owner:
+        note(f"it ends with process {guest.owner}, which started it; with --stay it ends with 'iommufd lab down' only")
 
 
 @command()

@@ -55,6 +55,7 @@ def run(*command: str, options: tuple[str, ...] = ()) -> "subprocess.CompletedPr
 def up(*options: str) -> str:
     started = lab("up", "--native", "--stay", *options)
     assert started.returncode == 0, started.stderr
+    assert "it ends with process" not in started.stderr
     return started.stdout.strip()
 
 
@@ -124,6 +125,7 @@ def test_a_guest_ends_with_the_script_that_started_it() -> None:
         text=True,
         check=True,
     )
+    assert "it ends with process " in done.stderr and "with --stay it ends with 'iommufd lab down' only" in done.stderr
     name, *document, user = done.stdout.splitlines()
     keeper = json.loads("\n".join(document))["guests"][0]["keeper"]
     assert (name, user) == ("stock-um-1", "0")
