@@ -176,7 +176,12 @@ class DmaEngine(Resource):
         Raises:
             SkipError: the engine can compare only, as :meth:`read` does.
         """
-        raise self._cannot_fetch()
+        content = bytearray()
+        while len(content) < length:
+            part = self.reads.fit(length - len(content))
+            self.start_fetch(iova + len(content), part)
+            content += self.fetched(part)
+        return bytes(content)
 
     def start_fetch(self, iova: int, length: int) -> None:
         """Start one read by the device of *length* bytes at *iova*; :meth:`fetched` waits for its end.

@@ -181,15 +181,6 @@ class EthernetEngine(DmaEngine):
         self.start_fetch(iova, len(content))
         return self._arrives() and self._received(len(content)) == content
 
-    def fetch(self, iova: int, length: int) -> bytes:
-        """Implement :meth:`DmaEngine.fetch`."""
-        content = b""
-        while len(content) < length:
-            part = self.reads.fit(length - len(content))
-            self.start_fetch(iova + len(content), part)
-            content += self.fetched(part)
-        return content
-
     def start_fetch(self, iova: int, length: int) -> None:
         """Implement :meth:`DmaEngine.start_fetch`."""
         self._check(self.reads, iova, length)
