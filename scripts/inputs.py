@@ -7,9 +7,12 @@ import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 # A change in these files can change every result.
 ALWAYS = ("pyproject.toml", "scripts/setup", "tests/conftest.py", "cffi_build")
+# Files of a package that decide a result like its code.
+_DATA = (".json", ".config", ".h", ".patch")
 # A test that contains this text runs the command as a program, so its imports do not show the dependency.
 _COMMAND = '"iommufd"'
 
@@ -26,9 +29,9 @@ def digest_inputs(root: Path, tests: Iterable[str], extra: Iterable[str] = (), a
     together = hashlib.sha256()
     for word in extra:
         together.update(word.encode() + b"\0")
-    for file in sorted(closure(root, [*always, *tests])):
-        together.update(str(file.relative_to(root)).encode() + b"\0")
-        together.update(hashlib.sha256(file.read_bytes()).digest())
+    for name, file in sorted((str(file), file) for file in closure(root, [*always, *tests])):
+        together.update(name.removeprefix(f"{root}/").encode() + b"\0")
+        together.update(_facts(root, file).digest)
     return together.hexdigest()[:20]
 
 
@@ -42,51 +45,81 @@ def closure(root: Path, seeds: Iterable[str]) -> set[Path]:
     waiting = [file for seed in seeds for file in _files(root / seed)]
     while waiting:
         file = waiting.pop()
-        if file in found:
-            continue
-        found.add(file)
-        if file.suffix == ".py":
-            waiting += imported(root, file, file.read_text(encoding="utf-8"))
+        if file not in found:
+            found.add(file)
+            waiting += _facts(root, file).imports - found
     return found
+
+
+class _Facts(NamedTuple):
+    """The digest of a file, and the files of the checkout that it imports."""
+
+    digest: bytes
+    imports: frozenset[Path]
+
+
+def _facts(root: Path, file: Path) -> _Facts:
+    status = file.stat()
+    return _read(root, file, status.st_mtime_ns, status.st_size)
 
 
 # Jobs share most of their files. Without the cache, ./scripts/test took 40 s for the digests of all jobs.
 @functools.cache
-def imported(root: Path, file: Path, text: str) -> frozenset[Path]:
+def _read(root: Path, file: Path, changed: int, size: int) -> _Facts:
+    """Read a file. The time of its last change and its size are in the key, so a changed file is read again."""
+    content = file.read_bytes()
+    imports = _imported(root, file, content.decode()) if file.suffix == ".py" else frozenset()
+    return _Facts(hashlib.sha256(content).digest(), imports)
+
+
+def _imported(root: Path, file: Path, text: str) -> frozenset[Path]:
     """Return the files of the checkout that a Python file with this text imports."""
     found = set(_files(root / "cli")) if file.is_relative_to(root / "tests") and _COMMAND in text else set()
     package = file.relative_to(root).parent.parts
     for level, name in _imports(text):
         base = list(package[: len(package) - level + 1]) if level else []
-        found.update(_module(root, [*base, *name]))
+        found.update(_module(root, (*base, *name)))
     return frozenset(found)
 
 
 def _imports(text: str) -> list[tuple[int, list[str]]]:
-    """Return the modules and names that a Python text imports, each with the level of the import."""
+    """Return the modules and names that a Python text imports, each with the level of the import.
+
+    An import for type checkers only decides no result. The package itself imports its whole interface in that way.
+    """
     found = []
-    for node in ast.walk(ast.parse(text)):
+    waiting: list[ast.AST] = [ast.parse(text)]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Import):
             found += [(0, alias.name.split(".")) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             module = node.module.split(".") if node.module else []
             found += [(node.level, module), *((node.level, [*module, alias.name]) for alias in node.names)]
+        elif isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            waiting += node.orelse
+        elif isinstance(node, ast.stmt | ast.excepthandler | ast.match_case | ast.Module):
+            waiting += ast.iter_child_nodes(node)
     return found
 
 
-def _module(root: Path, parts: list[str]) -> Iterator[Path]:
-    """Yield the file of a module and of its parent packages; nothing for a module of another project."""
-    if parts[:1] == ["iommufd_py"] and len(parts) == 2 and not (root / "iommufd_py" / parts[1]).exists():
+@functools.cache
+def _module(root: Path, parts: tuple[str, ...]) -> tuple[Path, ...]:
+    """Return the file of a module and of its parent packages; nothing for a module of another project."""
+    if not parts or not (root / parts[0]).exists():
+        return ()
+    if parts[0] == "iommufd_py" and len(parts) == 2 and not (root / "iommufd_py" / parts[1]).exists():
         # The public names of the package come from iommufd_py/api.py.
-        parts = ["iommufd_py", "api"]
-    if parts[:2] == ["iommufd_py", "cli"]:
+        parts = ("iommufd_py", "api")
+    if parts[:2] == ("iommufd_py", "cli"):
         parts = parts[1:]
+    found: list[Path] = []
     for length in range(1, len(parts) + 1):
         path = root.joinpath(*parts[:length])
-        yield from (one for one in (path / "__init__.py", path.with_suffix(".py")) if one.is_file())
-        # The data files of a package decide the result like its code.
+        found += (one for one in (path / "__init__.py", path.with_suffix(".py")) if one.is_file())
         if length == len(parts) and (path / "__init__.py").is_file():
-            yield from (one for one in path.rglob("*") if one.is_file() and one.suffix in (".json", ".config", ".h"))
+            found += (one for one in path.rglob("*") if one.suffix in _DATA and one.is_file())
+    return tuple(found)
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("iommufd_py", "cli", "scripts", "tests", "docs")
 
@@ -58,6 +60,7 @@ def all_definitions() -> list[Definition]:
     return [one for path in python_files() for one in definitions(path)]
 
 
+@pytest.mark.slow
 def test_each_name_stands_for_one_thing() -> None:
     modules = defaultdict(set)
     for one in all_definitions():

@@ -2,6 +2,7 @@
 """Every command line in a message of the tool is valid, so that a user can follow every remedy."""
 
 import ast
+import functools
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -35,12 +36,12 @@ def texts_of(source: str) -> Iterator[str]:
             yield node.value
 
 
-def printed(source: str) -> Iterator[str]:
-    """Yield the calls of the tool that the texts of a module quote."""
-    for text in texts_of(source):
-        for line in _QUOTED.findall(" ".join(text.split())):
-            # The values are known only when the message is printed. Most are addresses.
-            yield re.sub(r"(?<!\w)X(?!\w)", "0000:3b:00.0", line)
+@functools.cache
+def printed(source: str) -> list[str]:
+    """Return the calls of the tool that the texts of a module quote."""
+    lines = (line for text in texts_of(source) for line in _QUOTED.findall(" ".join(text.split())))
+    # The values are known only when the message is printed. Most are addresses.
+    return [re.sub(r"(?<!\w)X(?!\w)", "0000:3b:00.0", line) for line in lines]
 
 
 def check(arguments: Sequence[str], where: str) -> None:

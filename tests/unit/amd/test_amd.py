@@ -26,6 +26,7 @@ def test_fields_do_not_overlap_and_stand_in_order(fields: tuple[Field, ...]) -> 
     assert len({field.name for field in fields}) == len(fields)
 
 
+@pytest.mark.slow
 @given(registers)
 def test_fields_and_reserved_bits_are_the_whole_register(register: int) -> None:
     values = decode(EFR, register)

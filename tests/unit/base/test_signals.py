@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 import signal
 
+import pytest
+
 from iommufd_py.base.signals import ENDING, held_signals
 from tests.storm import signal_storm
 
@@ -9,6 +11,7 @@ def blocked() -> set[int]:
     return set(signal.pthread_sigmask(signal.SIG_BLOCK, ())) & set(ENDING)
 
 
+@pytest.mark.slow
 def test_a_signal_at_any_moment_leaves_no_signal_blocked() -> None:
     def work() -> None:
         with held_signals():

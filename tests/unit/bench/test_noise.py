@@ -101,6 +101,7 @@ def test_processes_of_others_on_the_guests_cpu_are_named(monkeypatch: pytest.Mon
     assert meter.disturbances() == ["other processes took 50% of the guest's CPU time"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ended", [True, False])
 def test_the_guest_itself_is_no_disturbance(ended: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stat = tmp_path / "stat"

@@ -124,6 +124,7 @@ def test_a_flush_stays_inside_the_buffer() -> None:
             buffer.flush(1, 4096)
 
 
+@pytest.mark.slow
 @given(st.binary(min_size=1, max_size=3 * LINE), st.integers(0, LINE))
 def test_a_store_is_in_memory_only_after_a_flush(data: bytes, at: int) -> None:
     cache = WriteBackCache(bytes(4 * LINE))

@@ -98,6 +98,7 @@ def test_a_window_sees_every_wrong_byte() -> None:
             window.expect(0x10100, b"abcd")
 
 
+@pytest.mark.slow
 @given(st.binary(min_size=1, max_size=64), st.data())
 def test_first_difference(wanted: bytes, data: st.DataObject) -> None:
     places = data.draw(st.sets(st.integers(0, len(wanted) - 1), min_size=1))

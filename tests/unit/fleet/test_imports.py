@@ -14,6 +14,7 @@ CLI = Path(__file__).parents[3] / "cli"
 COMMANDS = sorted(one.stem for one in CLI.glob("*.py") if one.stem != "__init__")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "modules",
     [
@@ -28,6 +29,7 @@ def test_nothing_else_imports_labgrid(modules: list[str]) -> None:
     assert done.stdout == "set()\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "extra", "command"),
     [

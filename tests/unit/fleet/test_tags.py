@@ -70,6 +70,7 @@ def test_a_machine_without_iommu_says_so() -> None:
     assert bdf_of(found) is None
 
 
+@pytest.mark.slow
 def test_labgrid_takes_the_tags_and_the_exporter_file() -> None:
     from labgrid.remote.common import TAG_KEY, TAG_VAL
     from labgrid.util.yaml import load

@@ -40,6 +40,7 @@ def machine(directory: Path, name: str, factor: float, *, speed: float = 1.0, se
     write_machine(directory, name, steps, baseline="stock")
 
 
+@pytest.mark.slow
 def test_ratios_that_agree_have_a_mean_between_them_and_no_heterogeneity() -> None:
     found = mean([ratio(3.0, 1.1), ratio(3.05, 1.1), ratio(2.95, 1.1)])
     assert found is not None
@@ -90,6 +91,7 @@ def test_the_interval_holds_the_mean_as_often_as_it_says() -> None:
     assert held >= 0.97 * 300
 
 
+@pytest.mark.slow
 def test_times_of_two_machines_never_meet(tmp_path: Path) -> None:
     # One machine is a hundred times slower; both have the same ratio.
     machine(tmp_path, "fast", 3.0, speed=1, seed=10)
@@ -166,6 +168,7 @@ def test_a_benchmark_of_an_emulated_cpu_says_so(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_forest_of_hundreds_is_a_picture_of_bounded_height(tmp_path: Path) -> None:
     machine(tmp_path, "a", 2.0)
     (row, *_) = judge_run(tmp_path).rows

@@ -25,6 +25,9 @@ from iommufd_py.lab.bisect.trial import CommitVerdict, Kind, Question, Trial
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.progress import Silent
 
+# Each of these bisections runs git a hundred times.
+pytestmark = pytest.mark.slow
+
 RULE = Question(Kind.RULE, "2")
 MAP = Question(Kind.BENCH, "map 2M", 0.05)
 COMMITS = 20

@@ -3,6 +3,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from iommufd_py.lab.guest import (
 words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 
+@pytest.mark.slow
 @given(arguments=st.lists(words, max_size=4), value=words)
 def test_the_script_is_a_valid_shell_script_whatever_the_words(arguments: list[str], value: str) -> None:
     script = guest_script(
@@ -115,6 +117,7 @@ def test_shares_are_mounted_as_the_machine_wants_it() -> None:
     assert "9p" not in script
 
 
+@pytest.mark.slow
 @given(words, st.booleans())
 def test_the_first_process_of_user_mode_linux_is_a_valid_shell_script(name: str, terminal: bool) -> None:
     init = native_init(Path("/a b", name), f"/it's/{name}", terminal=terminal)

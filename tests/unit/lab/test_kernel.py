@@ -249,6 +249,7 @@ def test_changes_are_built_on_the_objects_of_what_they_change(tree: SourceTree, 
     assert counts == {"patched-p": "built\n", "changed-p": "built\n" * 3}
 
 
+@pytest.mark.slow
 def test_configurations_are_built_apart(tree: SourceTree, tmp_path: Path) -> None:
     patch = tmp_path / "0001.patch"
     patch.write_text("--- a/a.c\n+++ b/a.c\n@@ -1 +1 @@\n-one\n+two\n")
@@ -283,6 +284,7 @@ def test_a_configuration_is_known_by_its_symbols(tmp_path: Path, monkeypatch: py
     assert len({name("CONFIG_A=y\n"), name("CONFIG_A=m\n"), name("CONFIG_B=y\n"), name("")}) == 4
 
 
+@pytest.mark.slow
 def test_a_source_that_is_not_to_be_had_is_told_from_other_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "system_archives", lambda: [Archive("file:/nonexistent", "sid")])
     with pytest.raises(NoSourceError, match=r"linux-source-7\.2 cannot be fetched"):
@@ -333,6 +335,7 @@ def started(tree: SourceTree) -> "subprocess.Popen[bytes]":
     return child
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_build_leaves_nothing_that_counts(tree: SourceTree, number: int) -> None:
     flag = tree.path.parent / "compiling"
@@ -347,6 +350,7 @@ def test_an_interrupted_build_leaves_nothing_that_counts(tree: SourceTree, numbe
     assert build.build(RECIPE, tree, [], Silent()).image.read_text() == "one\n"
 
 
+@pytest.mark.slow
 def test_two_builds_of_the_same_kernel_build_it_once(tree: SourceTree) -> None:
     (tree.path / "hook").write_text("sleep 1\n")
     with started(tree) as one, started(tree) as other:

@@ -44,6 +44,7 @@ def test_coherency_is_one_option_and_nothing_else(machine: Machine) -> None:
     assert f"snoop-control={iommu['snoop-control']}" in str(machine)
 
 
+@pytest.mark.slow
 @given(machines)
 def test_emulated_cpus_take_turns(machine: Machine) -> None:
     assert ("tcg,thread=single" in machine.qemu_args()) == (machine.accel == "tcg")

@@ -46,6 +46,7 @@ def good_kernel(directory: Path) -> dict[str, Any]:
     return meta
 
 
+@pytest.mark.slow
 def test_damaged_kernels_hide_no_other(cli: Cli) -> None:
     good_kernel(paths.kernels_dir() / "good")
     meta = good_kernel(paths.kernels_dir() / "bad")
@@ -77,6 +78,7 @@ def test_damaged_emulators_are_none() -> None:
         assert emulators.cached_emulator() is None
 
 
+@pytest.mark.slow
 def test_damaged_guests_are_named_and_kept(cli: Cli, tmp_path: Path) -> None:
     words = dict.fromkeys(("kernel", "kernel_name", "machine", "machine_name", "accel", "python"), "x")
     good = words | {"name": "one", "shares": ["/tmp"], "keeper": 1 << 30, "keeper_start": 1, "owner": 0}

@@ -4,6 +4,8 @@
 import os
 from collections.abc import Callable
 
+import pytest
+
 from iommufd_py.objects.resource import Resource
 from tests.storm import signal_storm
 
@@ -42,10 +44,12 @@ def in_a_storm(work: Callable[[Null], object]) -> int:
         return signal_storm(lambda: work(root), check)
 
 
+@pytest.mark.slow
 def test_opening_and_closing_leaves_no_descriptor() -> None:
     assert in_a_storm(lambda root: Null(root).close()) > 100
 
 
+@pytest.mark.slow
 def test_closing_several_leaves_no_descriptor() -> None:
     def work(root: Null) -> None:
         first = Null(root)
@@ -55,6 +59,7 @@ def test_closing_several_leaves_no_descriptor() -> None:
     assert in_a_storm(work) > 100
 
 
+@pytest.mark.slow
 def test_leaving_a_block_leaves_no_descriptor() -> None:
     def work(root: Null) -> None:
         with Null(root) as first, Null(root, first):

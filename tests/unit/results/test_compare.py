@@ -38,6 +38,7 @@ def verdicts(factor: float, seed: int) -> list[list[Verdict]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_the_same_against_the_same_is_no_change(seed: int) -> None:
     """Required: at least 19 of 20 repeats find no change in every row."""
@@ -45,6 +46,7 @@ def test_the_same_against_the_same_is_no_change(seed: int) -> None:
     assert sum(same) >= AT_LEAST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_five_percent_are_found(seed: int) -> None:
     """Required: at least 19 of 20 repeats find a slowdown of 5 % in every row."""
@@ -68,6 +70,7 @@ def boots_of(source: random.Random, factors: Sequence[float], *, boots: int, spr
 TABLES, ROWS = 200, 18
 
 
+@pytest.mark.slow
 def test_a_table_without_a_change_calls_hardly_ever_one_changed() -> None:
     """At most 1 % of tables with 18 rows show a change, with six boots that differ by 2 % as on a busy machine."""
     source = random.Random(2)
@@ -78,6 +81,7 @@ def test_a_table_without_a_change_calls_hardly_ever_one_changed() -> None:
     assert wrong <= TABLES * 0.01
 
 
+@pytest.mark.slow
 def test_a_planted_change_is_found() -> None:
     """A change of 3 % in one of 18 rows is found in 95 % of the tables, with six boots that differ by 0.5 %."""
     source = random.Random(3)

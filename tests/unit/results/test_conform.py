@@ -20,6 +20,7 @@ from tests.unit.results.test_damaged_files import MUTANTS, changed, good, places
 __all__ = ["good"]
 
 
+@pytest.mark.slow
 def test_it_agrees_on_every_damaged_result(good: Any) -> None:
     quick, library = conforms_to(schema.read_schema("iommufd-bench/1")), schema._validator("iommufd-bench/1")
     values = itertools.cycle([*MUTANTS, KeyError])
@@ -95,6 +96,7 @@ _SCHEMAS = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, database=None)
 @given(_SCHEMAS, _VALUES)
 def test_it_agrees_on_generated_schemas(described: Any, value: Any) -> None:
@@ -112,6 +114,7 @@ def test_every_schema_is_known(name: str) -> None:
     assert not conforms_to(schema.read_schema(name))({})
 
 
+@pytest.mark.slow
 def test_a_result_with_millions_of_samples_is_checked_in_little_time(good: Any, tmp_path: Path) -> None:
     good = copy.deepcopy(good)
     good["rows"][0]["runs"][0]["operations"]["map"]["ns"] = [1000] * 2_000_000

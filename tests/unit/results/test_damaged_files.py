@@ -76,6 +76,7 @@ def use(path: Path) -> None:
     json.dumps(comparison_document([comparison]), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_every_value_of_every_kind_is_used_or_refused_with_its_place(good: Any, tmp_path: Path) -> None:
     """A value that violates the schema is refused with its place. A file with any other value is usable."""
     file, used, refused = tmp_path / "run.json", 0, 0

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from iommufd_py.results import document
 from tests.unit.results.bench_results import result
 
@@ -33,6 +35,7 @@ print(sorted(name for name in sys.modules if name.startswith("iommufd_py.") and 
 """
 
 
+@pytest.mark.slow
 def test_the_room_needs_no_extension(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     document.save(result(), file)

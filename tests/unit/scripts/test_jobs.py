@@ -69,6 +69,7 @@ def test_a_change_elsewhere_and_another_folder_keep_the_digest(
     assert inputs.digest_inputs(moved, ["tests/mock/test_ioas.py"]) == before
 
 
+@pytest.mark.slow
 def test_the_kernel_is_part_of_the_key() -> None:
     job = next(job for job in JOBS if job.kind == "native")
     assert run_jobs.key_of(job, "/kernels/a/linux") != run_jobs.key_of(job, "/kernels/b/linux")

@@ -91,6 +91,7 @@ def test_forced_runs_what_would_be_skipped(pytester: pytest.Pytester, monkeypatc
     pytester.runpytest_inprocess("-o", "required_plugins=iommufd-py").assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_a_device_that_does_not_fit_is_named(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IOMMUFD_BDFS", "3b:00.0")
     device = devices.Candidate("0000:3b:00.0", "1234:11e8", 0xF00FCA, ("0000:3b:00.0",))
@@ -100,6 +101,7 @@ def test_a_device_that_does_not_fit_is_named(pytester: pytest.Pytester, monkeypa
     assert "no device given fits (0000:3b:00.0: snoop_control is True)" in skipped(pytester, test)
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_use_it_is_as_before(pytester: pytest.Pytester) -> None:
     """Markers of the same names keep the meaning of another project, and the plugin imports nothing more."""
     pytester.makepyfile(

@@ -128,6 +128,7 @@ def test_patched_tree_agrees(kernel_tree: Path, altered_tree: Callable[[str, str
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("header", "pattern", "replacement", "difference"),
     [
@@ -197,6 +198,7 @@ def test_difference_is_named(
     assert result.returncode == 1
 
 
+@pytest.mark.slow
 def test_shorter_structure_is_older(altered_tree: Callable[[str, str, str], Path]) -> None:
     tree = altered_tree(IOMMUFD, r"\s+__u32 fault_id;\s+__u32 __reserved2;", "")
     assert check_abi(tree).returncode == 0
@@ -206,6 +208,7 @@ def test_shorter_structure_is_older(altered_tree: Callable[[str, str, str], Path
     assert result.returncode == 1
 
 
+@pytest.mark.slow
 def test_reserved_bytes_are_older(altered_tree: Callable[[str, str, str], Path]) -> None:
     tree = altered_tree(IOMMUFD, r"__u8 out_max_pasid_log2;\s+__u8 __reserved\[3\];", "__u32 __reserved;")
     assert check_abi(tree).returncode == 0

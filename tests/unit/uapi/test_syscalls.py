@@ -34,6 +34,7 @@ def test_the_capability_is_restored_as_it_was() -> None:
     main()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not in_effect(), reason="needs CAP_IPC_LOCK, to drop it")
 @pytest.mark.parametrize("drop", ["--bounding-set=-ipc_lock", "--reuid=65534"])
 def test_a_process_without_the_capability_keeps_going(drop: str) -> None:

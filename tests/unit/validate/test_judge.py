@@ -240,6 +240,7 @@ def runs(draw: st.DrawFn) -> list[tuple[int, int]]:
     return [(first, end - first) for first, end in pairwise(edges)]
 
 
+@pytest.mark.slow
 @given(data=st.data(), domains=st.integers(1, 3), spoil=st.sampled_from([None, _without, _twice, _last]))
 def test_any_history(data: st.DataObject, domains: int, spoil: Spoil | None) -> None:
     """For any runs and batches, a history that keeps the rules is accepted, and one with a wrong flush is not."""

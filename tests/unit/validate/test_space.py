@@ -42,6 +42,7 @@ def small_spaces(draw_: st.DrawFn) -> tuple[dict[str, list[str]], list[dict[str,
     return axes, forbidden
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=60)
 @given(space=small_spaces(), strength=st.integers(2, 3))
 def test_any_space_is_covered(
@@ -54,6 +55,7 @@ def test_any_space_is_covered(
     assert tuples(rows, strength) == tuples(possible, strength)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [2, 3])
 def test_the_space_is_covered(strength: int) -> None:
     """A tuple that no row has is impossible: the test tries every way to complete it."""

@@ -40,6 +40,7 @@ def main() -> None:
         assert os.listdir("/proc/self/fd") == before
 
 
+@pytest.mark.slow
 def test_too_few_descriptors_are_an_error_that_leaves_none_open() -> None:
     """The test runs in a separate process, which lowers its limit."""
     done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=60, check=False)
