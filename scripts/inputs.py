@@ -5,16 +5,25 @@ them."""
 import ast
 import functools
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 # A change in these files can change every result.
-ALWAYS = ("pyproject.toml", "scripts/setup", "tests/conftest.py", "cffi_build")
+ALWAYS = (
+    "pyproject.toml",
+    "scripts/setup",
+    "tests/conftest.py",
+    "cffi_build/abi",
+    "cffi_build/csrc",
+    "cffi_build/build_ext.py",
+    "cffi_build/build_uapi.py",
+)
 # Files of a package that decide a result like its code.
 _DATA = (".json", ".config", ".h", ".patch")
-# A test that contains this text runs the command as a program, so its imports do not show the dependency.
-_COMMAND = '"iommufd"'
+# A test that runs the command as a program does not import it: one with the fixture `cli`, or with tests/programs.py.
+_RUNS_THE_COMMAND = re.compile(r"\bcli: |^from tests\.programs import", re.MULTILINE)
 
 
 def digest_inputs(root: Path, tests: Iterable[str], extra: Iterable[str] = (), always: Iterable[str] = ALWAYS) -> str:
@@ -74,12 +83,25 @@ def _read(root: Path, file: Path, changed: int, size: int) -> _Facts:
 
 def _imported(root: Path, file: Path, text: str) -> frozenset[Path]:
     """Return the files of the checkout that a Python file with this text imports."""
-    found = set(_files(root / "cli")) if file.is_relative_to(root / "tests") and _COMMAND in text else set()
+    found: set[Path] = set()
+    if file.is_relative_to(root / "tests") and file.name != "conftest.py" and _RUNS_THE_COMMAND.search(text):
+        found.update(_commands(root, text))
     package = file.relative_to(root).parent.parts
     for level, name in _imports(text):
         base = list(package[: len(package) - level + 1]) if level else []
         found.update(_module(root, (*base, *name)))
+        if name[:3] == ["iommufd_py", "cli", "main"]:
+            # The group imports the module of a command when the command runs.
+            found.update(_files(root / "cli"))
     return frozenset(found)
+
+
+def _commands(root: Path, text: str) -> Iterator[Path]:
+    """Yield the modules of the commands that *text* names, and the files that all commands need."""
+    words = set(re.findall(r"[a-z]+(?:[-_][a-z]+)*", text))
+    for place in (root / "cli").iterdir():
+        if place.stem in ("__init__", "start", "main", "schemas") or {place.stem, place.stem.replace("_", "-")} & words:
+            yield from _files(place)
 
 
 def _imports(text: str) -> list[tuple[int, list[str]]]:
@@ -117,7 +139,8 @@ def _module(root: Path, parts: tuple[str, ...]) -> tuple[Path, ...]:
     for length in range(1, len(parts) + 1):
         path = root.joinpath(*parts[:length])
         found += (one for one in (path / "__init__.py", path.with_suffix(".py")) if one.is_file())
-        if length == len(parts) and (path / "__init__.py").is_file():
+        # The data of the whole tree belongs to its rooms.
+        if 1 < length == len(parts) and (path / "__init__.py").is_file():
             found += (one for one in path.rglob("*") if one.suffix in _DATA and one.is_file())
     return tuple(found)
 

@@ -66,7 +66,7 @@ def main() -> int:
     # Every test file has the settings and conftest.py in common. What conftest.py imports is for ./scripts/test.
     common = [sys.version, *((ROOT / name).read_text() for name in ("pyproject.toml", "tests/conftest.py"))]
     digests = {
-        name: digest_inputs(ROOT, [name], common, always=["cffi_build"])
+        name: digest_inputs(ROOT, [name], common, always=["cffi_build/abi", "cffi_build/csrc"])
         for name in (str(file.relative_to(ROOT)) for file in (ROOT / "tests/unit").rglob("test_*.py"))
     }
     changed = [

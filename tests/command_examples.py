@@ -7,10 +7,10 @@ In an output, three dots stand for any text, as in a doctest.
 import doctest
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.programs import SEARCH_PATH
 from tests.waiting import patience
 
 DIRECTORY = Path(__file__).parent.parent / "cli/examples"
@@ -44,7 +44,7 @@ def example_steps(text: str) -> Iterator[tuple[str, str]]:
 
 def check_example(name: str, directory: Path) -> None:
     """Run the example of the command *name* in *directory*, and compare its output with the expected one."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "120"}
+    environment = {**os.environ, "PATH": SEARCH_PATH, "COLUMNS": "120"}
     checker = doctest.OutputChecker()
     for command, promised in example_steps((DIRECTORY / f"{name}.console").read_text()):
         done = subprocess.run(

@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from iommufd_py.base.environment import Platform
 from iommufd_py.host import environment
 from iommufd_py.testing.requirements import IN_LAB, need, need_ioctl, need_mock_driver
 from tests import documents
+from tests.programs import IOMMUFD
 from tests.waiting import patience
 
 __all__ = ["IN_LAB", "fails", "need", "need_flush_count", "need_ioctl", "need_mock_driver"]
@@ -92,7 +92,7 @@ def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `iommufd` as a user does, in a separate process. Its JSON documents must conform to their schemas."""
 
     def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).parent / "iommufd"), *arguments]
+        command = [IOMMUFD, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=patience(600), check=False, **options)
         for text in (done.stdout, done.stderr):
             if isinstance(text, str):

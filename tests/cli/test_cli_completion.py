@@ -3,15 +3,13 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
+from tests.programs import SEARCH_PATH
 
-PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -59,7 +57,7 @@ def run(*command: str) -> list[str]:
     *shell, script = command
     done = subprocess.run(
         [*shell, "-c", script],
-        env={**os.environ, "PATH": PATH},
+        env={**os.environ, "PATH": SEARCH_PATH},
         capture_output=True,
         text=True,
         timeout=120,

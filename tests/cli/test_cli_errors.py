@@ -14,9 +14,9 @@ import pytest
 
 from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.results import document
+from tests.programs import IOMMUFD
 from tests.unit.results.bench_results import process_run, result
 
-SCRIPT = Path(sys.executable).parent / "iommufd"
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -113,7 +113,7 @@ def test_show_of_something_else(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_reader_that_goes_away() -> None:
-    done = in_shell(f"{SCRIPT} device list | true")
+    done = in_shell(f"{IOMMUFD} device list | true")
     assert "Traceback" not in done.stderr
 
 
@@ -136,7 +136,7 @@ def test_long_nonsense_is_not_echoed_whole(cli: Cli) -> None:
 @pytest.mark.parametrize("command", ["device list", "info", "device list --json", "lab doctor"])
 def test_full_output(command: str) -> None:
     done = subprocess.run(
-        f"{SCRIPT} {command} > /dev/full",
+        f"{IOMMUFD} {command} > /dev/full",
         shell=True,
         capture_output=True,
         text=True,
@@ -151,7 +151,7 @@ def test_full_output(command: str) -> None:
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams(closed: str) -> None:
     done = subprocess.run(
-        f"{SCRIPT} device list {closed}",
+        f"{IOMMUFD} device list {closed}",
         shell=True,
         capture_output=True,
         text=True,
@@ -165,7 +165,7 @@ def test_closed_streams(closed: str) -> None:
 def test_deleted_current_directory(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    done = in_shell(f"cd {gone} && rmdir {gone} && {SCRIPT} lab run --kernel stock -- true")
+    done = in_shell(f"cd {gone} && rmdir {gone} && {IOMMUFD} lab run --kernel stock -- true")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "current directory" in done.stderr
@@ -238,7 +238,7 @@ def test_interrupt_while_it_imports() -> None:
 
 
 def test_full_stderr_does_not_change_the_status(tmp_path: Path) -> None:
-    done = in_shell(f"ulimit -f 0; {SCRIPT} bench show /nonexistent 2> {tmp_path / 'log'}")
+    done = in_shell(f"ulimit -f 0; {IOMMUFD} bench show /nonexistent 2> {tmp_path / 'log'}")
     assert done.returncode == 1
 
 
@@ -249,7 +249,7 @@ def test_settings_of_matplotlib_do_not_reach_a_picture(tmp_path: Path) -> None:
     (tmp_path / "evil" / "matplotlibrc").write_text("text.usetex: True\nbackend: module://evil\nno.such: 1\n")
     written = []
     for place, variables in ((tmp_path, ""), (tmp_path / "evil", "MPLBACKEND=nonsense")):
-        done = in_shell(f"cd {place}; {variables} {SCRIPT} bench plot {tmp_path / 'run.json'} --html o.html")
+        done = in_shell(f"cd {place}; {variables} {IOMMUFD} bench plot {tmp_path / 'run.json'} --html o.html")
         assert (done.returncode, done.stderr) == (0, "iommufd: o.html\n")
         written.append((place / "o.html").read_bytes())
     assert written[0] == written[1]
@@ -264,11 +264,11 @@ def test_names_of_files_are_text_in_every_output(tmp_path: Path) -> None:
         ("compare", "--format", form) for form in ("table", "markdown", "cover-letter", "iommupt", "kcidb", "json")
     ]
     for words in (*outputs, ("plot", "--html", "-")):
-        done = subprocess.run([SCRIPT, "bench", *words, *names], capture_output=True, check=False)
+        done = subprocess.run([IOMMUFD, "bench", *words, *names], capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]|b\nc", done.stdout.decode()), words
     archive = tmp_path / "bug.tar.gz"
-    done = subprocess.run([SCRIPT, "report-bug", "--output", archive, *names], capture_output=True, check=False)
+    done = subprocess.run([IOMMUFD, "report-bug", "--output", archive, *names], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     with tarfile.open(archive) as opened:
         assert "iommufd-bug/results/3-d\\udce9.json" in opened.getnames()

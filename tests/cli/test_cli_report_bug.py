@@ -6,12 +6,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-SCRIPT = Path(sys.executable).parent / "iommufd"
+from tests.programs import IOMMUFD
+
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -50,7 +50,7 @@ def test_does_not_overwrite(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_archive_on_standard_output(tmp_path: Path) -> None:
-    done = subprocess.run([SCRIPT, "report-bug", "--output", "-"], capture_output=True, check=True, cwd=tmp_path)
+    done = subprocess.run([IOMMUFD, "report-bug", "--output", "-"], capture_output=True, check=True, cwd=tmp_path)
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         assert "iommufd-bug/CONTENTS" in archive.getnames()
     assert list(tmp_path.iterdir()) == []
@@ -58,7 +58,7 @@ def test_archive_on_standard_output(tmp_path: Path) -> None:
 
 def test_full_disk_leaves_no_part_of_an_archive(tmp_path: Path) -> None:
     """A limit of the size of files has the effect of a full disk; Python ignores its signal."""
-    command = f"ulimit -f 1; exec {SCRIPT} report-bug --output bug.tar.gz 2>&1 | cat"
+    command = f"ulimit -f 1; exec {IOMMUFD} report-bug --output bug.tar.gz 2>&1 | cat"
     done = subprocess.run(
         ["/bin/bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False, cwd=tmp_path
     )

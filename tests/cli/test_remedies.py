@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.results import document
+from tests.programs import IOMMUFD
 from tests.unit.results.bench_results import POINT, process_run, result
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
-IOMMUFD = str(Path(sys.executable).parent / "iommufd")
 
 
 def shell(command: str) -> subprocess.CompletedProcess[str]:

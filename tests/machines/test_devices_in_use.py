@@ -4,7 +4,6 @@
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -24,10 +23,10 @@ from iommufd_py import (
 )
 from iommufd_py.pci import UseKind
 from tests.machines.conftest import refused, shell, texts
+from tests.programs import IOMMUFD
 from tests.waiting import patience
 
 NET = Path("/sys/class/net")
-IOMMUFD = str(Path(sys.executable).parent / "iommufd")
 # Places from tests/lab/test_lab_machines.py.
 NIC, DISPLAY, SERIAL, BRIDGE, PHYSICAL, OTHER_DISPLAY = (
     f"0000:00:{slot}.0" for slot in ("13", "14", "15", "16", "17", "18")

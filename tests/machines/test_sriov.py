@@ -10,7 +10,6 @@ import contextlib
 import errno
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -29,10 +28,10 @@ from iommufd_py import (
     pci,
 )
 from iommufd_py.dma import engine_for
+from tests.programs import IOMMUFD
 
 PF = "0000:00:17.0"
 FIRST, SECOND = "52ac9bff-3a88-4fbd-901a-0d767c3b6c97", "88594674-90a0-47a9-aea8-9d9b352ac08a"
-IOMMUFD = str(Path(sys.executable).parent / "iommufd")
 SYSFS = Path("/sys/bus/pci/devices") / PF
 # The parameter is off by default, and then vfio-pci answers ENOENT: vfio_pci_sriov_configure() in
 # drivers/vfio/pci/vfio_pci.c.

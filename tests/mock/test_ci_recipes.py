@@ -4,12 +4,12 @@
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from iommufd_py import Iommufd, flush_count
+from tests.programs import SEARCH_PATH
 
 pytestmark = pytest.mark.mock
 
@@ -18,7 +18,7 @@ PASS, FAIL, SKIP = 0, 1, 4
 
 
 def test_wrapper_prints_ktap_and_ends_as_a_kselftest(iommufd: Iommufd) -> None:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": SEARCH_PATH}
     done = subprocess.run(["sh", WRAPPER], env=environment, capture_output=True, text=True, timeout=900, check=False)
     lines = done.stdout.splitlines()
     assert lines[0] in ("KTAP version 1", "TAP version 13")

@@ -5,7 +5,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from importlib import resources
@@ -16,11 +15,11 @@ import pytest
 
 from iommufd_py import DmaBuffer, Iommufd, MockDevice, flush_count
 from tests.conftest import need_mock_driver, need_tracing
+from tests.programs import IOMMUFD
 from tests.terminal import TerminalSession
 from tests.waiting import patience
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
-IOMMUFD = str(Path(sys.executable).parent / "iommufd")
 
 REPORT = """
 other = iommufd.alloc_ioas()

@@ -2,7 +2,6 @@
 """Run the programs of docs/examples that need no device, as their docstrings describe."""
 
 import json
-import os
 import runpy
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 from iommufd_py import Iommufd, flush_count
 from tests.conftest import need_page_faults
+from tests.programs import SEARCH_PATH
 
 pytestmark = pytest.mark.mock
 
@@ -84,7 +84,7 @@ def test_benchmark(tmp_path: Path) -> None:
 
 def test_validate_in_ci(iommufd: Iommufd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel without the series violates rules, or without probes the rules cannot be observed."""
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", SEARCH_PATH)
     command = [sys.executable, EXAMPLES / "validate_in_ci.py", tmp_path / "rules.xml"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode in ((0, 4) if flush_count(iommufd) is not None else (1, 4)), done.stderr

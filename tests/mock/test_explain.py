@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +18,10 @@ from iommufd_py.host import environment
 from tests import foreign
 from tests.conftest import need_mock_driver, need_tracing
 from tests.mock.processes import in_child
+from tests.programs import IOMMUFD
 from tests.waiting import DEFAULT_SIGNALS, patience
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
-IOMMUFD = str(Path(sys.executable).parent / "iommufd")
 TRACING = Path("/sys/kernel/tracing")
 MIB = 1 << 20
 NOBODY = 65534

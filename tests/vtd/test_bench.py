@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from iommufd_py.lab.machine import NVME_DEVICE
 from iommufd_py.results import document, model
 from iommufd_py.results.model import Point, Workload
 from tests.conftest import IN_LAB
+from tests.programs import IOMMUFD
 from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
 
 SIZES = (4 << 10, 2 << 20)
@@ -74,7 +74,7 @@ def test_command_prints_the_table_and_keeps_the_run(
 
 def test_an_interrupted_run_keeps_its_rows(bdf: str, tmp_path: Path) -> None:
     file = tmp_path / "run.json"
-    command = [*DEFAULT_SIGNALS, str(Path(sys.executable).parent / "iommufd"), "bench", "run"]
+    command = [*DEFAULT_SIGNALS, IOMMUFD, "bench", "run"]
     command += ["--device", bdf, "--size", "4K"]
     command += ["--processes", "1000", "--output", str(file)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:

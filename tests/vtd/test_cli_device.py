@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,13 +15,13 @@ from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.pci import UseKind, state
 from iommufd_py.pci.uses import openers
 from tests.conftest import IN_LAB
+from tests.programs import IOMMUFD
 from tests.vtd.test_cli_info import validated
 from tests.waiting import patience, wait_until
 
 pytestmark = pytest.mark.skipif(not IN_LAB, reason="takes the lab's devices; run it in the lab")
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
-IOMMUFD = str(Path(sys.executable).parent / "iommufd")
 DISK = Path("/dev/nvme0n1")
 SPARE = TEST_DEVICES[1]
 MARK = b"written before the device was taken"

@@ -3,14 +3,13 @@
 
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from iommufd_py import Iommufd, flush_count, pci
 from tests.conftest import IN_LAB, need_mock_driver
+from tests.programs import IOMMUFD
 from tests.waiting import patience
 
 pytestmark = pytest.mark.skipif(not IN_LAB, reason="changes limits and huge pages; run it in the lab")
@@ -67,8 +66,7 @@ def without_privilege(command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_memlock_too_low(bdf: str) -> None:
-    iommufd = Path(sys.executable).parent / "iommufd"
-    run = f"exec {iommufd} map --device {bdf} --size 1M"
+    run = f"exec {IOMMUFD} map --device {bdf} --size 1M"
     done = without_privilege(f"ulimit -l 512; {run}")
     assert done.returncode == 1
     assert "ENOMEM: the pages cannot be pinned: RLIMIT_MEMLOCK is too low" in done.stdout
@@ -76,7 +74,7 @@ def test_memlock_too_low(bdf: str) -> None:
 
 
 def test_benchmark_without_the_privilege_to_lock_memory(bdf: str) -> None:
-    run = f"exec {Path(sys.executable).parent / 'iommufd'} bench run --device {bdf} --size 1M --processes 1 --values 2"
+    run = f"exec {IOMMUFD} bench run --device {bdf} --size 1M --processes 1 --values 2"
     done = without_privilege(run)
     assert done.returncode == 1
     remedy = re.search(r"charges its pinned pages: use (--accounting \w+),", done.stderr)
@@ -85,12 +83,11 @@ def test_benchmark_without_the_privilege_to_lock_memory(bdf: str) -> None:
 
 
 def test_not_root(bdf: str) -> None:
-    iommufd = Path(sys.executable).parent / "iommufd"
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    if subprocess.run([*nobody, "test", "-x", iommufd], check=False).returncode:
-        pytest.skip(f"{iommufd} is not for other users to run: use a checkout that they can read")
+    if subprocess.run([*nobody, "test", "-x", IOMMUFD], check=False).returncode:
+        pytest.skip(f"{IOMMUFD} is not for other users to run: use a checkout that they can read")
     done = subprocess.run(
-        [*nobody, iommufd, "bench", "run", "--device", bdf], capture_output=True, text=True, check=False
+        [*nobody, IOMMUFD, "bench", "run", "--device", bdf], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert "no permission to open /dev/iommu: run as root" in done.stderr

@@ -4,7 +4,6 @@
 import importlib
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from iommufd_py import pci
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from tests.conftest import IN_LAB
+from tests.programs import SEARCH_PATH
 from tests.waiting import patience
 
 pytestmark = pytest.mark.skipif(not IN_LAB, reason="the examples name the lab's devices; run it in the lab")
@@ -39,7 +39,6 @@ def examples(command: click.Command) -> list[str]:
 def test_examples_of_every_command(tmp_path: Path) -> None:
     (tmp_path / "report.py").write_text(REPORT)
     before = pci.list_devices()
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     found = [line for command in commands() for line in examples(command)]
     assert all(examples(command) for command in commands())
     for line in found:
@@ -47,7 +46,7 @@ def test_examples_of_every_command(tmp_path: Path) -> None:
             line,
             shell=True,
             cwd=tmp_path,
-            env={**os.environ, "PATH": path},
+            env={**os.environ, "PATH": SEARCH_PATH},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -5,7 +5,6 @@ import errno
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,7 @@ from iommufd_py.host import pinned_bytes
 from iommufd_py.lab.machine import TEST_DEVICES
 from iommufd_py.uapi.enums import DeviceFlags
 from tests.conftest import IN_LAB
+from tests.programs import IOMMUFD
 from tests.waiting import DEFAULT_SIGNALS
 
 MIB = 1 << 20
@@ -194,7 +194,7 @@ class TestBinding:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
     def test_given_back_by_a_benchmark_that_is_killed(self, cli, number: signal.Signals) -> None:
         before = self.state()
-        command = [*DEFAULT_SIGNALS, Path(sys.executable).parent / "iommufd", "bench", "run"]
+        command = [*DEFAULT_SIGNALS, IOMMUFD, "bench", "run"]
         command += ["--device", self.SPARE, "--bind"]
         with subprocess.Popen([*command, "--size", "2M", "--values", "1000000"], stderr=subprocess.DEVNULL) as bench:
             while pci.pci_device(self.SPARE).driver != "vfio-pci":

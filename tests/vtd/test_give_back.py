@@ -19,6 +19,7 @@ from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.pci import lending, state
 from tests.conftest import IN_LAB
+from tests.programs import IOMMUFD
 from tests.vtd.test_cli_info import validated
 from tests.waiting import patience, wait_until
 
@@ -30,7 +31,6 @@ DISK = Path("/dev/nvme0n1")
 SPARE = TEST_DEVICES[1]
 RUN = Path("/run/iommufd-py")
 NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-IOMMUFD = str(Path(sys.executable).parent / "iommufd")
 
 
 def write(attribute: str, text: str) -> None:

@@ -17,8 +17,11 @@ def checkout(tmp_path: Path) -> Path:
         "pyproject.toml": "",
         "scripts/setup": "",
         "tests/conftest.py": "",
-        "cffi_build/abi.h": "",
-        "iommufd_py/__init__.py": "",
+        "cffi_build/abi/iommufd.h": "",
+        "cffi_build/csrc/uapi.h": "",
+        "cffi_build/build_ext.py": "",
+        "cffi_build/build_uapi.py": "",
+        "iommufd_py/__init__.py": "if TYPE_CHECKING:\n    from iommufd_py.api import *",
         "iommufd_py/api.py": "from iommufd_py.objects.ioas import Ioas",
         "iommufd_py/objects/__init__.py": "",
         "iommufd_py/objects/ioas.py": "class Ioas: ...",
@@ -27,7 +30,10 @@ def checkout(tmp_path: Path) -> Path:
         "cli/__init__.py": "",
         "cli/bench.py": "def plot():\n    from iommufd_py.results import plot\n",
         "tests/mock/test_ioas.py": "from iommufd_py import Ioas",
-        "tests/mock/test_cli.py": 'import subprocess\nsubprocess.run(["iommufd"])',
+        "cli/main.py": "",
+        "cli/dma.py": "",
+        "tests/mock/test_cli.py": "from tests.programs import IOMMUFD\n[IOMMUFD, 'bench']",
+        "tests/mock/test_group.py": "from iommufd_py.cli.main import iommufd",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -47,12 +53,23 @@ def test_what_a_test_does_not_import_does_not_count(checkout: Path) -> None:
     assert "iommufd_py/results/plot.py" not in names(checkout, "tests/mock/test_ioas.py")
 
 
-def test_a_test_that_starts_the_command_depends_on_it_and_on_imports_inside_its_functions(checkout: Path) -> None:
+def test_an_import_for_type_checkers_does_not_count(checkout: Path) -> None:
+    assert "iommufd_py/api.py" not in names(checkout, "iommufd_py/results")
+
+
+def test_a_test_that_starts_a_command_depends_on_it_and_on_imports_inside_its_functions(checkout: Path) -> None:
     found = names(checkout, "tests/mock/test_cli.py")
-    assert {"cli/bench.py", "iommufd_py/results/plot.py"} <= found
+    assert {"cli/main.py", "cli/bench.py", "iommufd_py/results/plot.py"} <= found
+    assert "cli/dma.py" not in found
 
 
-@pytest.mark.parametrize("changed", ["tests/mock/test_ioas.py", "iommufd_py/objects/ioas.py", "cffi_build/abi.h"])
+def test_a_test_of_the_group_depends_on_all_commands(checkout: Path) -> None:
+    assert {"cli/main.py", "cli/bench.py", "cli/dma.py"} <= names(checkout, "tests/mock/test_group.py")
+
+
+@pytest.mark.parametrize(
+    "changed", ["tests/mock/test_ioas.py", "iommufd_py/objects/ioas.py", "cffi_build/abi/iommufd.h"]
+)
 def test_a_change_of_an_input_changes_the_digest(checkout: Path, changed: str) -> None:
     before = inputs.digest_inputs(checkout, ["tests/mock/test_ioas.py"])
     (checkout / changed).write_text("# changed")
