@@ -36,11 +36,18 @@ def test_the_capability_is_restored_as_it_was() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not in_effect(), reason="needs CAP_IPC_LOCK, to drop it")
-@pytest.mark.parametrize("drop", ["--bounding-set=-ipc_lock", "--reuid=65534"])
+@pytest.mark.parametrize(
+    "drop",
+    [
+        "--bounding-set=-ipc_lock",
+        # The other user can read the checkout, even if only its owner has the permission.
+        "--reuid=65534 --inh-caps=+dac_read_search --ambient-caps=+dac_read_search",
+    ],
+)
 def test_a_process_without_the_capability_keeps_going(drop: str) -> None:
     code = f"import runpy; assert not runpy.run_path({__file__!r}, run_name='__main__')['in_effect']()"
     done = subprocess.run(
-        ["setpriv", drop, "--clear-groups", sys.executable, "-c", code],
+        ["setpriv", *drop.split(), "--clear-groups", sys.executable, "-c", code],
         capture_output=True,
         text=True,
         timeout=60,
