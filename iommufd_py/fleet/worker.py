@@ -227,15 +227,19 @@ class _Worker:
         if plan.package is None:
             return ""
         machine.put(plan.package, directory)
-        tests = " pytest" if any(step.kind is StepKind.PYTEST for step in plan.steps) else ""
         python, wheel = shlex.quote(plan.python), shlex.quote(f"{directory}/{plan.package.name}")
-        machine.require(
-            # This may run twice, after a dropped connection; --clear makes that harmless.
+        pip = "venv/bin/python -m pip install --quiet --disable-pip-version-check"
+        # This may run twice, after a dropped connection; --clear makes that harmless.
+        # --force-reinstall is for a machine that has the same version of the tool.
+        install = (
             f"cd {directory} && {python} -m venv --clear --system-site-packages venv && "
-            f"venv/bin/python -m pip install --quiet --disable-pip-version-check {wheel}{tests}",
-            f"{plan.package.name} cannot be installed",
-            _INSTALL_SECONDS,
+            f"{pip} --no-deps --force-reinstall {wheel} && {pip} {wheel}"
         )
+        if any(step.kind is StepKind.PYTEST for step in plan.steps):
+            # pip makes no program for a pytest that the machine has, and that one would not find the wheel.
+            program = f'#!/bin/sh\nexec {directory}/venv/bin/python -P -m pytest "$@"\n'
+            install += f" pytest && printf %s {shlex.quote(program)} >venv/bin/pytest && chmod +x venv/bin/pytest"
+        machine.require(install, f"{plan.package.name} cannot be installed", _INSTALL_SECONDS)
         return f"PATH={directory}/venv/bin:$PATH; export PATH; "
 
     def _run_step(

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +79,25 @@ def test_each_machine_runs_the_steps_and_is_given_back(plain: Lab, tmp_path: Pat
         assert 'tests="1"' in (folder / "result.xml").read_text()
         assert "ok 1 test_step.py::test_it" in (folder / "result.ktap").read_text()
         assert list((plain.hosts[name].directory / "tmp").iterdir()) == [], "it leaves nothing on the machine"
+
+
+def test_the_wheel_is_installed_on_each_machine(plain: Lab, tmp_path: Path) -> None:
+    checkout = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, checkout]
+    subprocess.run(command, check=True, timeout=patience(300))
+    (wheel,) = tmp_path.glob("*.whl")
+    test = """
+import os, iommufd_py
+from iommufd_py import Iommufd  # Loads the extension.
+def test_it():
+    assert iommufd_py.__file__.startswith(os.environ["HOST_DIRECTORY"] + "/")
+"""
+    process = plain.fleet(plan(tmp_path, test, top=f'package = "{wheel.name}"'), tmp_path / "out")
+    told = end(process)
+    assert process.returncode == 0, told
+    for name in ("spr0", "skx0"):
+        (step,) = record.load_record(tmp_path / "out" / name).steps
+        assert (step.state, step.exit_status) == (StepState.ENDED, 0)
 
 
 def test_a_place_nobody_has_is_not_waited_for(plain: Lab, tmp_path: Path) -> None:
