@@ -25,8 +25,6 @@ def write_files(directory: Path) -> list[Path]:
         for source, target in zip(sources, targets, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
-            if target.suffix == ".sh":
-                target.chmod(0o755)
         root = directory / ".fmf/version"
         if not root.exists():
             root.parent.mkdir(exist_ok=True)

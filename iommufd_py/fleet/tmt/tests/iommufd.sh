@@ -1,4 +1,3 @@
-#!/bin/sh
 # SPDX-License-Identifier: MIT
 # Run 'iommufd validate', and turn its JUnit report into tmt's custom results.
 set -u
