@@ -165,16 +165,16 @@ def test_a_file_of_another_user_in_a_shared_directory(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     file.write_bytes(b"old")
     file.chmod(0o4666)
-    child = os.fork()
-    if not child:
-        try:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-            write_file(file, b"new")
-        finally:
-            os._exit(sys.exc_info()[0] is not None)
-    assert os.waitpid(child, 0)[1] == 0
+    program = """
+import os, sys
+from pathlib import Path
+from iommufd_py.base.files import write_file
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+write_file(Path(sys.argv[1]), b"new")
+"""
+    subprocess.run([sys.executable, "-c", program, file], check=True)
     assert file.read_bytes() == b"new"
     # The content changed, so it no longer runs as anybody.
     assert stat.S_IMODE(file.stat().st_mode) == 0o666

@@ -2,7 +2,6 @@
 """Measuring the other activity on the machine during a benchmark."""
 
 import os
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -42,20 +41,16 @@ def test_each_disturbance_is_named_with_its_figure(noise: Noise, phrase: str) ->
 
 def test_another_task_is_seen() -> None:
     """Another computing process is runnable, or takes the CPU from this one."""
-    child = os.fork()
-    if child == 0:
-        while True:
-            pass
-    try:
-        os.sched_setaffinity(child, {min(os.sched_getaffinity(0))})
-        meter = NoiseMeter()
-        for _ in range(3):
-            time.sleep(0.02)
-            meter.end_block()
-        assert meter.noise().waiting >= 1
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as other:
+        try:
+            os.sched_setaffinity(other.pid, {min(os.sched_getaffinity(0))})
+            meter = NoiseMeter()
+            for _ in range(3):
+                time.sleep(0.02)
+                meter.end_block()
+            assert meter.noise().waiting >= 1
+        finally:
+            other.kill()
 
 
 def test_a_step_of_the_clock_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

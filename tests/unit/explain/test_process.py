@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 import os
+import subprocess
 
 import pytest
 
@@ -35,12 +36,10 @@ def test_the_limit_of_locked_memory() -> None:
 
 
 def test_a_process_that_is_not_there() -> None:
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    with pytest.raises(ToolError, match=f"there is no process {child}: "):
-        process_state(child)
+    with subprocess.Popen(["true"]) as child:
+        child.wait()
+    with pytest.raises(ToolError, match=f"there is no process {child.pid}: "):
+        process_state(child.pid)
 
 
 def test_a_process_without_an_iommu() -> None:

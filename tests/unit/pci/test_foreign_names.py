@@ -4,7 +4,8 @@ terminal."""
 
 import ctypes
 import os
-import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,34 +19,29 @@ _PR_SET_NAME = 15
 
 
 def test_process_whose_name_is_not_utf_8() -> None:
-    ready, told = os.pipe()
-    child = os.fork()
-    if child == 0:
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, b"\xff\x1b[31m\xe9")
-        os.write(told, b"x")
-        signal.pause()
-    try:
-        os.read(ready, 1)
-        name = attribute_text(Path(f"/proc/{child}/comm"))
+    program = f"""
+import ctypes, sys
+ctypes.CDLL(None).prctl({_PR_SET_NAME}, b"\\xff\\x1b[31m\\xe9")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        name = attribute_text(Path(f"/proc/{child.pid}/comm"))
         assert os.fsencode(name) == b"\xff\x1b[31m\xe9"
         assert printable(name) == r"\udcff\x1b[31m\udce9"
-    finally:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-        os.close(ready)
-        os.close(told)
 
 
 def test_process_that_ends_while_its_name_is_read() -> None:
-    child = os.fork()
-    if child == 0:
-        signal.pause()
-    attribute = Path(f"/proc/{child}/comm")
-    with attribute.open() as file:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-        with pytest.raises(ProcessLookupError):  # The kernel answers this in that moment.
-            file.read()
+    with subprocess.Popen(["sleep", "600"]) as child:
+        attribute = Path(f"/proc/{child.pid}/comm")
+        with attribute.open() as file:
+            child.kill()
+            child.wait()
+            with pytest.raises(ProcessLookupError):  # The kernel answers this in that moment.
+                file.read()
     assert attribute_text(attribute) == ""
 
 
