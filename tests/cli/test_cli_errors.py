@@ -16,6 +16,7 @@ from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.results import document
 from tests.programs import IOMMUFD
 from tests.unit.results.bench_results import process_run, result
+from tests.waiting import DEFAULT_SIGNALS, patience
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -232,7 +233,8 @@ def test_interrupt_while_it_imports() -> None:
         "builtins.__import__ = interrupted\n"
         "start.main()\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    command = [*DEFAULT_SIGNALS, sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=patience(60))
     assert done.returncode == 130
     assert done.stderr == ""
 
