@@ -4,11 +4,14 @@
 Source: Documentation/driver-api/vfio-mediated-device.rst; samples/vfio-mdev/mtty.c.
 """
 
+import os
 from pathlib import Path
 from uuid import uuid4
 
 from iommufd_py.base.errors import SkipError
 from iommufd_py.objects.resource import Resource
+from iommufd_py.uapi import vfio
+from iommufd_py.vfio.group import VfioGroup
 from iommufd_py.vfio.sysfs import MEDIATED_DEVICES
 
 _TYPE = Path("/sys/class/mtty/mtty/mdev_supported_types/mtty-1")
@@ -43,3 +46,35 @@ class EmulatedDevice(Resource):
 
     def _release(self) -> None:
         (self._device / "remove").write_text("1")
+
+
+class OpenEmulatedDevice(Resource):
+    """An emulated device that is open in its group, and can pin pages of the container as a device without IOMMU does.
+
+    Closing it unpins the pages. Only the lab's patched kernels have a sample driver that pins.
+
+    Raises:
+        SkipError: the sample driver of this kernel cannot pin pages.
+    """
+
+    def __init__(self, device: EmulatedDevice, group: VfioGroup) -> None:
+        super().__init__(group)
+        self._pin = MEDIATED_DEVICES / str(device.uuid) / "vendor" / "pin"
+        if not self._pin.exists():
+            raise SkipError(
+                f"the sample driver mtty cannot pin pages here: {self._pin} needs a patched kernel of the lab"
+            )
+        with self._opening():
+            self._fd = vfio.group_get_device_fd(group.fileno(), str(device.uuid))
+
+    def pin(self, iova: int, count: int) -> None:
+        """Pin *count* pages from *iova* on (vfio_pin_pages), at most 512, and unpin the pages that it pinned before."""
+        self._check_open()
+        self._pin.write_text(f"{iova:x} {count}")
+
+    def unpin(self) -> None:
+        """Unpin the pages."""
+        self.pin(0, 0)
+
+    def _release(self) -> None:
+        os.close(self._fd)

@@ -94,6 +94,11 @@ class Type1Container(Container, MappingSpace):
         group = self._groups.get(number) or self._join(number)
         return VfioGroupDevice(group, address, vf_token=token)
 
+    def group(self, number: int) -> VfioGroup:
+        """Return a group of the container by its number."""
+        self._check_open()
+        return self._groups[number]
+
     def _join(self, number: int) -> VfioGroup:
         group = VfioGroup(self, self._fd, number, self._groups, self._group_closed)
         # The kernel accepts the IOMMU type only after the first group, and drops it with the last one.

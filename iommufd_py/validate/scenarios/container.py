@@ -12,7 +12,7 @@ from iommufd_py.validate.context import HUGE_PAGES, ScenarioContext
 from iommufd_py.validate.recorder import Buffer, Pages
 from iommufd_py.validate.scenario import scenario
 from iommufd_py.vfio.container import Container
-from iommufd_py.vfio.emulated import EmulatedDevice
+from iommufd_py.vfio.emulated import EmulatedDevice, OpenEmulatedDevice
 from iommufd_py.vfio.group import VfioGroupDevice
 from iommufd_py.vfio.modes import open_container
 from iommufd_py.vfio.type1 import Type1Container
@@ -163,6 +163,41 @@ def container_failure_of_a_join(context: ScenarioContext) -> None:
     pages = _flushed(context, buffer.pages())
     with context.step("join", rule=2, enter=pages, makes=context.coherency):
         container.open_device(context.bdf, vf_token=context.vf_token)
+    with context.step("unmap everything", rule=3, leave=pages):
+        container.unmap_all()
+
+
+@scenario((2, 3), "vfio_iommu_type1_pin_pages", "vfio_iommu_replay", "vfio_iommu_unmap_unpin_reaccount")
+def container_with_pins_of_an_emulated_device(context: ScenarioContext) -> None:
+    """An emulated device pins pages of a container. A device joins and leaves, and joins again; everything is unmapped.
+
+    A page that the emulated device pins enters no domain, so this pin needs no flush. When the device joins, the kernel
+    flushes the page although it is pinned already. When the device leaves, it flushes the page although it stays
+    pinned.
+    """
+    _need_device(context)
+    context.counted = False
+    emulated = context.keep(EmulatedDevice())
+    container = context.keep(Type1Container(None, group=emulated.group))
+    user = context.keep(OpenEmulatedDevice(emulated, container.group(emulated.group)))
+    buffer = context.buffer(8)
+    iova, half = context.iova(buffer.memory.length), 4 * PAGE_BYTES
+    pages = _flushed(context, buffer.pages())
+    with context.step("map"):
+        container.map_user_va(buffer.memory.user_va, buffer.memory.length, iova)
+    with context.step("the emulated device pins the first half"):
+        user.pin(iova, 4)
+    with context.step("the device joins", rule=2, enter=pages, makes=context.coherency):
+        device = container.open_device(context.bdf, vf_token=context.vf_token)
+    with context.step("the emulated device pins the other half instead"):
+        user.pin(iova + half, 4)
+    with context.step("the device leaves", rule=3, leave=pages, makes=context.coherency):
+        device.group.close()
+    with context.step("the emulated device pins the first half instead"):
+        user.pin(iova, 4)
+    with context.step("the device joins again", rule=2, enter=pages, makes=context.coherency):
+        container.open_device(context.bdf, vf_token=context.vf_token)
+    # The driver of the emulated device unpins its pages when the kernel tells it about the unmap.
     with context.step("unmap everything", rule=3, leave=pages):
         container.unmap_all()
 
