@@ -47,8 +47,7 @@ def digest_inputs(root: Path, tests: Iterable[str], extra: Iterable[str] = (), a
 def closure(root: Path, seeds: Iterable[str]) -> set[Path]:
     """Return *seeds* and every file below *root* that they import, directly or through other files.
 
-    An import inside a function counts too. A test that starts the ``iommufd`` command depends on the whole command
-    line.
+    An import inside a function counts too. A test that starts ``iommufd`` depends on the commands that it names.
     """
     found: set[Path] = set()
     waiting = [file for seed in seeds for file in _files(root / seed)]
