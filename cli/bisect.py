@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from iommufd_py.base.units import counted
+
 from .commands import command
 from .lab_machine import DIRECTORY
 from .output import emit_facts, emit_json, note
@@ -136,8 +138,8 @@ def _show(question: "Question", found: "Found", seconds: float) -> None:
     click.echo()
     sides = (("bad", found.bad_side), ("good", found.good_side))
     emit_facts([(name, f"{trial.commit[:12]} {trial.evidence}") for name, trial in sides])
-    back = f"; {found.returns} verdicts changed when tested again" if found.returns else ""
-    click.echo(f"\n{len(found.trials)} commits, {_GUESTS[found.guest]}, {seconds:.0f} s{back}. The log:\n")
+    back = f"; {counted(found.returns, 'verdict')} changed when tested again" if found.returns else ""
+    click.echo(f"\n{counted(len(found.trials), 'commit')}, {_GUESTS[found.guest]}, {seconds:.0f} s{back}. The log:\n")
     click.echo(found.log)
 
 

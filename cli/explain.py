@@ -8,7 +8,7 @@ import click
 
 from iommufd_py.base.environment import Platform
 from iommufd_py.base.errors import SkipError
-from iommufd_py.base.units import format_bytes, format_ns, format_size
+from iommufd_py.base.units import counted, format_bytes, format_ns, format_size
 from iommufd_py.explain.explanation import Explanation, explanation_document
 from iommufd_py.explain.explanation import explain as explain_process
 from iommufd_py.explain.memory import MemoryArea
@@ -127,7 +127,7 @@ def _area_text(area: MemoryArea) -> str:
 
 def _contiguity(runs: Mapping[int, int]) -> str:
     count, total = sum(runs.values()), sum(size * number for size, number in runs.items())
-    return f"{count} contiguous runs in {format_bytes(total)}, on average {format_bytes(total // count)}"
+    return f"{counted(count, 'contiguous run')} in {format_bytes(total)}, on average {format_bytes(total // count)}"
 
 
 def _counts(sizes: Mapping[int, int]) -> str:
@@ -153,7 +153,7 @@ def _watch_facts(found: Explanation, watched: Watched) -> Iterator[tuple[str, st
 def _summary_text(one: IoctlSummary) -> str:
     failed = f", {sum(one.failed.values())} of them failed" if one.failed else ""
     runs = f"; {_contiguity(one.runs)}" if one.runs else ""
-    return f"{len(one.calls)} ioctls{failed}, {format_bytes(one.length)}, {_seconds(one.seconds)}{runs}"
+    return f"{counted(len(one.calls), 'ioctl')}{failed}, {format_bytes(one.length)}, {_seconds(one.seconds)}{runs}"
 
 
 def _limits(found: Explanation, watched: Watched) -> Iterator[tuple[str, str]]:

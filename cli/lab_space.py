@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from iommufd_py.base.units import counted
+
 from .commands import command, group
 from .output import note
 from .types import Whole, refuse_ignored
@@ -70,4 +72,4 @@ def prune_runs(keep: int, dry_run: bool) -> None:
 def _report(directories: Sequence[Path], dry_run: bool) -> None:
     for directory in directories:
         click.echo(directory)
-    note(f"{len(directories)} directories {'would be ' if dry_run else ''}removed")
+    note(f"{'to be removed' if dry_run else 'removed'}: {counted(len(directories), 'directory', 'directories')}")

@@ -18,6 +18,7 @@ import click
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import STDOUT, read_file, write_file
 from iommufd_py.base.shown import printable, valid_utf8
+from iommufd_py.base.units import counted
 from iommufd_py.base.version import tool_version
 from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.host.private import private_values
@@ -65,7 +66,7 @@ def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
     path = output or Path(f"iommufd-bug-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz")
     private = private_values()
     files = {name: valid_utf8(private.remove(text)) for name, text in _files(results)}
-    contents = _CONTENTS + "".join(f"{name}: {len(text.encode())} bytes\n" for name, text in files.items())
+    contents = _CONTENTS + "".join(f"{name}: {counted(len(text.encode()), 'byte')}\n" for name, text in files.items())
     archive = _archive({"CONTENTS": contents, **files})
     if path == STDOUT:
         write_file(path, archive)

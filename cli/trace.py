@@ -89,7 +89,7 @@ def trace(
                 raise
         if lost:
             missing = sum(lost) or "some"
-            note(f"{missing} events are missing, because there are too many to show; select some with --event")
+            note(f"there are too many events to show, and some are missing ({missing}); select some with --event")
         # Close both before the wait: an instance cannot be removed while its pipe is open.
         reading.close()
         instance.close()

@@ -14,6 +14,7 @@ import click
 
 from iommufd_py import pci
 from iommufd_py.base.pci_address import MOCK
+from iommufd_py.base.units import counted
 from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.validate import report
 from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
@@ -304,9 +305,8 @@ def _show_scenarios(result: Validation, stories: bool) -> None:
     flushes = f"flushes by {', '.join(result.flush_symbols)}" if result.flush_symbols else "has no known flush function"
     click.echo(f"\nkernel {result.kernel} {flushes}; device {result.device}; {result.rule_set} rules")
     counts = Counter(one.outcome for one in result.scenarios)
-    click.echo(
-        f"{len(result.scenarios)} scenarios: {', '.join(f'{counts[one]} {one}' for one in RuleOutcome if counts[one])}"
-    )
+    outcomes = ", ".join(f"{counts[one]} {one}" for one in RuleOutcome if counts[one])
+    click.echo(f"{counted(len(result.scenarios), 'scenario')}: {outcomes}")
     for one in result.scenarios:
         if one.outcome not in WORST_FIRST:
             continue
@@ -316,4 +316,4 @@ def _show_scenarios(result: Validation, stories: bool) -> None:
                 click.echo(f"    {line}")
     unseen = Counter(one.reason for one in result.scenarios if one.outcome is RuleOutcome.NOT_OBSERVED)
     for reason, count in unseen.items():
-        click.echo(f"{RuleOutcome.NOT_OBSERVED}: {count} scenarios: {reason}")
+        click.echo(f"{RuleOutcome.NOT_OBSERVED}: {counted(count, 'scenario')}: {reason}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.errors import ToolError
+from iommufd_py.base.units import counted
 from iommufd_py.bench.host_noise import HostMeter
 from iommufd_py.results import compare as comparing
 from iommufd_py.results import document, model
@@ -92,8 +93,8 @@ class AlternatingBoots:
             elapsed = time.monotonic() - start
             if elapsed + elapsed / rounds > effort.seconds:
                 note(
-                    f"the time limit is reached after {rounds} boots of each kernel; the finding names the wide "
-                    "intervals"
+                    f"the time limit is reached after {counted(rounds, 'boot')} of each kernel; the finding names the "
+                    "wide intervals"
                 )
                 break
         return [self._merged(variant) for variant in self._variants]
@@ -102,7 +103,7 @@ class AlternatingBoots:
         before, *others = (self._merged(variant) for variant in self._variants)
         wide = [one for after in others for one in comparing.compare(before, after).wider_than(precision)]
         if wide:
-            note(f"{len(wide)} intervals are wider than {precision:.0%}: one more round of boots")
+            note(f"{counted(len(wide), 'interval')} wider than {precision:.0%}: one more round of boots")
         return not wide
 
     def _merged(self, variant: Variant) -> model.BenchResult:

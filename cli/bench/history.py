@@ -9,7 +9,7 @@ import click
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import write_file
-from iommufd_py.base.units import format_ns
+from iommufd_py.base.units import counted, format_ns
 from iommufd_py.results import document
 from iommufd_py.results import history as over
 from iommufd_py.results.report import row_name
@@ -80,7 +80,7 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
             for line in lines
         )
         emit_folded(Table(("row", "operation", "results", "first", "last", "changes"), rows, 2))
-        emit_lines([f"{len(results)} results, {ordered[0].name} to {ordered[-1].name}"])
+        emit_lines([f"{counted(len(results), 'result')}, {ordered[0].name} to {ordered[-1].name}"])
     last = {(one.point, one.operation): one for one in found}
     if any(one.ratio > 1 for one in last.values()):
         sys.exit(1)

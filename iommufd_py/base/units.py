@@ -41,12 +41,17 @@ def format_size(size_bytes: int) -> str:
     return str(size_bytes)
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: ``1 scenario``, ``2 scenarios``. *plural* is for nouns that do not add an s."""
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def format_bytes(count: int) -> str:
     """Format a number of bytes with three digits: ``16.2 GiB``."""
     for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if count >= factor:
             return f"{count / factor:.3g} {unit}" if count < 1000 * factor else f"{count / factor:.0f} {unit}"
-    return f"{count} bytes"
+    return counted(count, "byte")
 
 
 def parse_iova(text: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from iommufd_py.base.errors import DmaError, SkipError, ToolError
 from iommufd_py.base.iova import IovaRange
-from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.base.units import PAGE_BYTES, counted
 from iommufd_py.dma.engine import AddressSpace, DmaEngine, reachable
 from iommufd_py.dma.faults import DmaFault, FaultLog
 from iommufd_py.objects.buffer import Backing, DmaBuffer
@@ -75,8 +75,8 @@ class Window:
         at, count = first_difference(found, wanted)
         inside = start <= at < start + len(content)
         raise MismatchError(
-            f"{count} bytes are wrong, the first at IOVA {self.iova + at:#x}, {'inside' if inside else 'outside'} the "
-            f"device's write: {found[at]:#04x} instead of {wanted[at]:#04x}"
+            f"{counted(count, 'wrong byte')}, the first at IOVA {self.iova + at:#x}, "
+            f"{'inside' if inside else 'outside'} the device's write: {found[at]:#04x} instead of {wanted[at]:#04x}"
         )
 
     def expect_at_most(self, iova: int, content: bytes) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from iommufd_py.base.units import PAGE_BYTES, format_bytes, format_size
+from iommufd_py.base.units import PAGE_BYTES, counted, format_bytes, format_size
 from iommufd_py.explain.memory import MemoryArea, MemoryKind
 from iommufd_py.explain.pieces import FAULT_IN, ZEROING
 from iommufd_py.explain.process import Device
@@ -74,7 +74,7 @@ def _failures(facts: Facts) -> Iterator[str]:
     refused = facts.maps.failed.get(errno.ENOMEM, 0)
     if refused and facts.memlock_bytes is not None:
         yield (
-            f"{_times(refused, 'map')} failed with ENOMEM, and RLIMIT_MEMLOCK of the process is "
+            f"{counted(refused, 'map')} failed with ENOMEM, and RLIMIT_MEMLOCK of the process is "
             f"{format_size(facts.memlock_bytes)}: raise it (ulimit -l, LimitMEMLOCK= of systemd) above the memory that "
             "is mapped"
         )
@@ -94,7 +94,7 @@ def _faults(facts: Facts) -> Iterator[str]:
         )
     faults = maps.calls_of(FAULT_IN)
     yield (
-        f"{maps.share(FAULT_IN, ZEROING):.0%} of the time of the maps is fault-in: in {_times(faults, 'page fault')} "
+        f"{maps.share(FAULT_IN, ZEROING):.0%} of the time of the maps is fault-in: in {counted(faults, 'page fault')} "
         f"the kernel {work} memory inside the ioctl, because it was not present: {remedy}"
     )
 
@@ -155,13 +155,13 @@ def _invalidations(facts: Facts) -> Iterator[str]:
     if _costs(maps, _LARGE, _INVALIDATION):
         yield (
             f"{maps.share(_INVALIDATION):.0%} of the time of the maps invalidates the IOTLB, in "
-            f"{_times(maps.calls_of(_INVALIDATION), 'call')}: a map needs invalidation only if a hypervisor emulates "
+            f"{counted(maps.calls_of(_INVALIDATION), 'call')}: a map needs invalidation only if a hypervisor emulates "
             "the IOMMU (caching mode): map fewer and larger ranges"
         )
     if _costs(unmaps, _LARGE, _INVALIDATION) and len(unmaps.calls) >= _MANY:
         yield (
             f"{unmaps.share(_INVALIDATION):.0%} of the time of the {len(unmaps.calls)} unmaps invalidates the IOTLB, "
-            f"in {_times(unmaps.calls_of(_INVALIDATION), 'call')}: unmap neighbours in one ioctl"
+            f"in {counted(unmaps.calls_of(_INVALIDATION), 'call')}: unmap neighbours in one ioctl"
         )
 
 
@@ -195,7 +195,3 @@ def _repeats(facts: Facts) -> Iterator[str]:
 
 def _costs(one: IoctlSummary, least: float, *parts: str) -> bool:
     return one.seconds >= _LEAST_SECONDS and one.least_share(*parts) >= least
-
-
-def _times(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

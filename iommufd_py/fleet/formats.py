@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree
 
+from iommufd_py.base.units import counted
 from iommufd_py.fleet.checks import BAD, Check, Outcome
 from iommufd_py.fleet.together import CombinedTimes
 from iommufd_py.fleet.verdict import CombinedCheck, Report
@@ -52,7 +53,7 @@ def verdict_sentence(report: Report) -> str:
     lent = len(report.runners)
     lost = f", {len(report.lost)} lost" if report.lost else ""
     allowed = " (allowed)" if report.lost and len(report.lost) <= report.allow_lost else ""
-    return f"{report.outcome}: {lent} machines{lost}{allowed}"
+    return f"{report.outcome}: {counted(lent, 'machine')}{lost}{allowed}"
 
 
 def check_rows(report: Report) -> Iterator[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 
 from html import escape
 
+from iommufd_py.base.units import counted
 from iommufd_py.fleet.formats import check_rows, ratio_rows, verdict_sentence
 from iommufd_py.fleet.together import forest
 from iommufd_py.fleet.verdict import Report
@@ -31,12 +32,12 @@ def page_of(report: Report) -> str:
             f"<h2>Times relative to {escape(str(report.baseline))}</h2>",
             page.html_table(Table(RATIO_HEADINGS, tuple(ratio_rows(report.rows)), keys=2)),
             *(f"<p>{escape(one)}</p>" for one in EXPLANATIONS),
-            *(page.html_note(f"{text} ({len(names)} machines)") for text, names in report.cautions.items()),
+            *(page.html_note(f"{text} ({counted(len(names), 'machine')})") for text, names in report.cautions.items()),
         ]
         drawn = [row for row in report.rows if row.mean]
         body += [page.svg(forest(row)) for row in drawn[:_MOST_PICTURES]]
         if len(drawn) > _MOST_PICTURES:
-            body.append(page.html_note(f"{len(drawn) - _MOST_PICTURES} more rows have no picture here"))
+            body.append(page.html_note(f"{counted(len(drawn) - _MOST_PICTURES, 'more row')} without a picture here"))
     body += ["<h2>Machines</h2>", page.html_table(_machines(report))]
     return page.html_page("iommufd fleet", body)
 

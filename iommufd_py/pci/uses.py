@@ -6,6 +6,7 @@ from pathlib import Path
 
 from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import attribute_text, entries
+from iommufd_py.base.units import counted
 from iommufd_py.pci.display import console_uses
 from iommufd_py.pci.functions import PciDevice, bound_driver, list_devices, pci_device
 from iommufd_py.pci.memory import memory_uses
@@ -55,7 +56,7 @@ def _other_uses(device: PciDevice, path: Path) -> Iterator[Use]:
     if count:
         drivers = {one.resolve().name: bound_driver(one) for one in entries(path, "virtfn*")}
         taken = ", ".join(f"{bdf} is on {driver}" for bdf, driver in drivers.items() if driver)
-        text = f"{count} virtual functions of it are enabled (echo 0 > {functions})"
+        text = f"{counted(count, 'enabled virtual function')} of it (echo 0 > {functions})"
         yield Use(UseKind.VIRTUAL_FUNCTIONS, f"{text}: {taken}" if taken else text)
     part = _PLATFORM_CLASSES.get(device.class_code[:4])
     if part:

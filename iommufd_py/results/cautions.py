@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from iommufd_py.base.environment import Environment
-from iommufd_py.base.units import format_size
+from iommufd_py.base.units import counted, format_size
 from iommufd_py.results.estimate import MIN_UNITS
 from iommufd_py.results.model import BenchResult, Row
 from iommufd_py.results.noise import disturbances
@@ -104,7 +104,7 @@ def _of_rows(before: BenchResult, after: BenchResult, pairs: Sequence[tuple[Row,
     for one, other in ((before, after), (after, before)):
         alone = len({row.point for row in one.rows} - {row.point for row in other.rows})
         if alone:
-            found.append(f"{alone} rows of {one.label} have no counterpart in {other.label} and are left out")
+            found.append(f"{counted(alone, 'row')} of {one.label} without counterpart in {other.label}: left out")
     unequal = [one for one, other in pairs if _unequal(one, other)]
     if unequal:
         sizes = ", ".join(dict.fromkeys(format_size(row.point.size_bytes) for row in unequal))

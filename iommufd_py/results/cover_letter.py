@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
-from iommufd_py.base.units import format_ns
+from iommufd_py.base.units import counted, format_ns
 from iommufd_py.results import finding
 from iommufd_py.results.compare import Change, Comparison, Verdict
 from iommufd_py.results.compare_text import flush_text, hump_lines, interval_text, net_text
@@ -72,8 +72,8 @@ def _conditions(results: Sequence[BenchResult], command: Sequence[str] | None) -
 def amount(result: BenchResult) -> str:
     """Return the number of processes and boots behind the samples, as text."""
     boots, processes = result.boot_count, result.process_count
-    counted = f"{processes} process{'' if processes == 1 else 'es'}"
-    return f"{counted} on {boots} boots" if boots > 1 else f"{counted} on one boot"
+    on = counted(processes, "process", "processes")
+    return f"{on} on {boots} boots" if boots > 1 else f"{on} on one boot"
 
 
 def _blocks(comparisons: Sequence[Comparison]) -> list[Point]:

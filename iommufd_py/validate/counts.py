@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 
+from iommufd_py.base.units import counted
 from iommufd_py.validate.steps import ScenarioStep, Violation
 
 
@@ -22,7 +23,9 @@ def judge_counts(steps: Sequence[ScenarioStep], flushed: Sequence[int], *, refin
         if least <= count <= most:
             continue
         rule = 3 if step.leave and not step.enter else step.rule
-        violations.append(Violation(rule, step.name, f"{count} pages were flushed instead of {_span(least, most)}"))
+        violations.append(
+            Violation(rule, step.name, f"{counted(count, 'flushed page')} instead of {_span(least, most)}")
+        )
     return violations
 
 

@@ -112,8 +112,8 @@ def virtual_function() -> Iterator[str]:
 def test_function_with_virtual_functions_is_refused(virtual_function: str) -> None:
     (use,) = pci.uses(PHYSICAL)
     assert use.kind is UseKind.VIRTUAL_FUNCTIONS
-    assert use.text.startswith("2 virtual functions of it are enabled (echo 0 > /sys/")
-    with pytest.raises(DeviceError, match=f"{PHYSICAL} is in use: 2 virtual functions of it are enabled"):
+    assert use.text.startswith("2 enabled virtual functions of it (echo 0 > /sys/")
+    with pytest.raises(DeviceError, match=f"{PHYSICAL} is in use: 2 enabled virtual functions of it"):
         pci.bind_vfio(PHYSICAL)
     assert pci.uses(virtual_function) == ()
     with pci.vfio_bound(virtual_function):
@@ -126,7 +126,7 @@ def test_restore_does_not_drop_virtual_functions() -> None:
     pci.bind_vfio(PHYSICAL)
     (directory / "sriov_numvfs").write_text("2")
     try:
-        with pytest.raises(DeviceError, match=f"{PHYSICAL} is in use: 2 virtual functions of it are enabled"):
+        with pytest.raises(DeviceError, match=f"{PHYSICAL} is in use: 2 enabled virtual functions of it"):
             pci.restore(PHYSICAL)
         assert (directory / "sriov_numvfs").read_text() == "2\n"
     finally:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from iommufd_py.base.errors import DmaError
-from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.base.units import PAGE_BYTES, counted
 from iommufd_py.dma.coherency.domains import attached, other_ioas
 from iommufd_py.dma.coherency.harness import CoherencyHarness
 from iommufd_py.dma.coherency.readings import LINE_BYTES, Content, Piece, Reading, merged, recognize
@@ -61,7 +61,9 @@ def _read_during(
         origins.append(_origin(engine.fetch(harness.iova, LINE_BYTES), new, old))
     # The IOMMU stopped each read that came too early: it returned neither content.
     met = [origin for origin in origins if origin in (new.origin, old.origin)]
-    harness.readings.append(Reading("device", f"in {len(met)} reads", _pieces(met), _pieces([new.origin] * len(met))))
+    harness.readings.append(
+        Reading("device", f"in {counted(len(met), 'read')}", _pieces(met), _pieces([new.origin] * len(met)))
+    )
 
 
 def write_during_unmap(harness: CoherencyHarness) -> None:
@@ -88,7 +90,7 @@ def write_during_unmap(harness: CoherencyHarness) -> None:
             for notes in (before, after):
                 notes.append(_origin(bytes(view[at : at + LINE_BYTES]), written, mine.part(at)))
                 buffer.flush(at, LINE_BYTES)
-    harness.readings.append(Reading("CPU", f"after {len(before)} unmaps", _pieces(before), _pieces(after)))
+    harness.readings.append(Reading("CPU", f"after {counted(len(before), 'unmap')}", _pieces(before), _pieces(after)))
 
 
 def _rounds(duration: float) -> Iterator[tuple[int, float]]:

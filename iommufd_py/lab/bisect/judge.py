@@ -4,6 +4,7 @@
 import json
 from typing import Any
 
+from iommufd_py.base.units import counted
 from iommufd_py.lab.bisect.trial import OPERATIONS, CommitVerdict, Kind, Question
 from iommufd_py.lab.runs import RunResult
 
@@ -73,7 +74,7 @@ def _of_rule(document: dict[str, Any], number: str) -> tuple[CommitVerdict, str]
     outcome = document["rules"][number]
     scenarios = document["scenarios"]
     if outcome in _GOOD:
-        return CommitVerdict.GOOD, f"rule {number}: {outcome}, {len(scenarios)} scenarios"
+        return CommitVerdict.GOOD, f"rule {number}: {outcome}, {counted(len(scenarios), 'scenario')}"
     broken = [
         (scenario["name"], violation)
         for scenario in scenarios
@@ -84,8 +85,8 @@ def _of_rule(document: dict[str, Any], number: str) -> tuple[CommitVerdict, str]
         name, first = broken[0]
         names = {name for name, _ in broken}
         return CommitVerdict.BAD, _short(
-            f"rule {number}: {outcome} in {len(names)} of {len(scenarios)} scenarios; {name}: {first['step']}: "
-            f"{first['what']}"
+            f"rule {number}: {outcome} in {len(names)} of {counted(len(scenarios), 'scenario')}; {name}: "
+            f"{first['step']}: {first['what']}"
         )
     return CommitVerdict.SKIP, _short(f"rule {number}: {outcome}: {document['not_observed'] or 'see the scenarios'}")
 

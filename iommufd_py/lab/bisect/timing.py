@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 
+from iommufd_py.base.units import counted
 from iommufd_py.lab.bisect.trial import CommitVerdict
 from iommufd_py.results.estimate import CONFIDENCE, MIN_UNITS, ratio
 
@@ -21,7 +22,7 @@ def decide(
     """
     found = ratio(reference, candidate) if min(len(reference), len(candidate)) >= MIN_UNITS else None
     if found is None or found.low is None or found.high is None:
-        return None, f"{len(candidate)} boots"
+        return None, counted(len(candidate), "boot")
     line = 1 + threshold / 2
     evidence = (
         f"ratio {found.value:.3f}, {CONFIDENCE:.0%} interval {found.low:.3f} to {found.high:.3f}, of "

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from iommufd_py.base.coherency import Coherency
-from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.base.units import PAGE_BYTES, counted
 from iommufd_py.mock import AccessPin
 from iommufd_py.objects.buffer import Backing
 from iommufd_py.objects.device import BoundDevice
@@ -133,7 +133,7 @@ class Player:
         area = Area(ioas.model, source.area.pages, source.area.first + first, count)
         iova = self.context.iova(count * PAGE_BYTES)
         mapping = self._step(
-            f"copy {count} pages from page {area.first} of {source.buffer.name}",
+            f"copy {counted(count, 'page')} from page {area.first} of {source.buffer.name}",
             1,
             model.add_area(area),
             lambda: ioas.object.copy(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.base.units import PAGE_BYTES, counted
 from iommufd_py.objects.buffer import Backing
 from iommufd_py.uapi.enums import MapFlags
 from iommufd_py.validate.context import ScenarioContext
@@ -52,7 +52,7 @@ def walk_scenario(name: str, steps: Sequence[WalkStep]) -> Scenario:
         name=name,
         rules=(1, 2, 3),
         functions=("iopt_area_fill_domains", "iopt_area_fill_domain", "batch_unpin"),
-        what=f"A random walk of {len(steps)} steps.",
+        what=f"A random walk of {counted(len(steps), 'step')}.",
         why="It finds mistakes that need a sequence of operations that no other scenario has.",
         play=partial(_play, tuple(steps)),
     )

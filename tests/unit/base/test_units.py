@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iommufd_py.base.units import format_bytes, format_ns, format_size, parse_iova, parse_size
+from iommufd_py.base.units import counted, format_bytes, format_ns, format_size, parse_iova, parse_size
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,12 @@ from iommufd_py.base.units import format_bytes, format_ns, format_size, parse_io
 )
 def test_parse_size(text: str, size: int) -> None:
     assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 processes"), (1, "1 process"), (2, "2 processes")])
+def test_a_noun_follows_its_number(count: int, text: str) -> None:
+    assert counted(count, "process", "processes") == text
+    assert counted(count, "byte") == f"{count} byte{'' if count == 1 else 's'}"
 
 
 # The signs for kelvin and for long s, letters with and without a dot, spaces and a line feed.

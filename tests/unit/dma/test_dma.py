@@ -85,16 +85,16 @@ def test_a_window_sees_every_wrong_byte() -> None:
         with buffer.view as view:
             view[0x100:0x104] = b"abcd"
         window.expect(0x10100, b"abcd")
-        with pytest.raises(MismatchError, match="4 bytes are wrong, the first at IOVA 0x10100, outside"):
+        with pytest.raises(MismatchError, match="4 wrong bytes, the first at IOVA 0x10100, outside"):
             window.expect()
-        with pytest.raises(MismatchError, match="1 bytes are wrong, the first at IOVA 0x10103, inside"):
+        with pytest.raises(MismatchError, match="1 wrong byte, the first at IOVA 0x10103, inside"):
             window.expect(0x10100, b"abcx")
         window.expect_at_most(0x10100, b"abcdefgh")
         with pytest.raises(MismatchError, match="the byte at IOVA 0x10103 is 0x64: neither old nor new content"):
             window.expect_at_most(0x10100, b"abc")
         with buffer.view as view:
             view[PAGE - 1] ^= 1
-        with pytest.raises(MismatchError, match="1 bytes are wrong, the first at IOVA 0x10fff, outside"):
+        with pytest.raises(MismatchError, match="1 wrong byte, the first at IOVA 0x10fff, outside"):
             window.expect(0x10100, b"abcd")
 
 

@@ -288,7 +288,7 @@ def test_other_machines_are_refused_and_other_settings_cautioned() -> None:
     with pytest.raises(ToolError, match="no row in common"):
         compare(before, scaled(1, 1, 1, point=replace(POINT, backing="thp")))
     more = replace(before, rows=(*before.rows, replace(before.rows[0], point=replace(POINT, backing="thp"))))
-    assert "1 rows of stock non-coherent have no counterpart" in compare(before, more).cautions[0]
+    assert "1 row of stock non-coherent without counterpart" in compare(before, more).cautions[0]
 
 
 def test_boots_that_differ_within_a_result_are_a_caution() -> None:
