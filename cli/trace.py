@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from iommufd_py.base.errors import SkipError, ToolError
+from iommufd_py.base.units import counted
 from iommufd_py.host.trace_events import event_fields
 from iommufd_py.host.trace_records import TraceRecord, parse_trace
 from iommufd_py.host.tracefs import NoSymbolError, Trace
@@ -88,8 +89,8 @@ def trace(
             if child is not None:
                 raise
         if lost:
-            missing = sum(lost) or "some"
-            note(f"there are too many events to show, and some are missing ({missing}); select some with --event")
+            missing = counted(sum(lost), "event") if sum(lost) else "some events"
+            note(f"there are too many events: {missing} not shown; select some with --event")
         # Close both before the wait: an instance cannot be removed while its pipe is open.
         reading.close()
         instance.close()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Parameters that name files, and tables on a page."""
 
+import contextlib
 import shutil
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.base.files import STDOUT
+from iommufd_py.base.files import STDOUT, is_regular
 from iommufd_py.base.shown import printable
 from iommufd_py.results.tables import WIDTH, Table, fold, wrapped
 
@@ -50,6 +51,18 @@ class _Directory(_File):
 RESULT_FILE = _File(output=False)
 OUTPUT_FILE = _File(output=True)
 OUTPUT_DIRECTORY = _Directory(output=True)
+
+
+def refuse_input(output: Path, inputs: Sequence[Path]) -> None:
+    """Check that *output* is none of the files that the command reads: these would be lost.
+
+    Raises:
+        ToolError: it is one of them.
+    """
+    for one in inputs:
+        with contextlib.suppress(OSError):  # Without a file there is nothing to lose.
+            if is_regular(output) and output.samefile(one):
+                raise ToolError(f"{output} is also an input ({one}), which would be lost: choose another output")
 
 
 def make_output_directory(path: Path) -> None:

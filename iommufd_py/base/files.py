@@ -44,12 +44,21 @@ def is_regular(path: Path) -> bool:
     try:
         target = _followed(path)
         mode = os.stat(target).st_mode
-        return isinstance(target, Path) and stat.S_ISREG(mode)
+        regular = isinstance(target, Path) and stat.S_ISREG(mode)
+        if regular:
+            _check_protection(path)
+            _check_directory(path)
+        return regular
     except FileNotFoundError:
         _check_directory(path)
         return True
     except OSError as failure:
         raise _cannot_write(path, failure) from failure
+
+
+def _check_protection(file: Path) -> None:
+    """Let the kernel refuse a file without the right to write: with the right to its directory it can be replaced."""
+    os.close(os.open(file, os.O_WRONLY | os.O_CLOEXEC))
 
 
 def _check_directory(path: Path) -> None:
@@ -185,6 +194,8 @@ def _write_into(descriptor: int, content: bytes) -> None:
 
 
 def _replace(target: Path, content: bytes, present: os.stat_result | None) -> None:
+    if present is not None:
+        _check_protection(target)
     # O_EXCL and an unpredictable name prevent an attack: nobody can place a link there in advance.
     temporary = target.with_name(f".iommufd-{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)

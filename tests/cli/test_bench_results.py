@@ -34,6 +34,16 @@ def patched(tmp_path: Path) -> str:
     return str(file)
 
 
+@pytest.mark.parametrize("name", ["stock.json", "link.html", "./../{}/stock.json"])
+def test_a_plot_does_not_replace_its_input(cli: Cli, stock: str, tmp_path: Path, name: str) -> None:
+    (tmp_path / "link.html").symlink_to(stock)
+    before = Path(stock).read_bytes()
+    done = cli("bench", "plot", stock, "--html", str(tmp_path / name.format(tmp_path.name)))
+    assert done.returncode == 1
+    assert "is also an input" in done.stderr
+    assert Path(stock).read_bytes() == before
+
+
 def test_show_prints_the_figures_and_where_they_come_from(cli: Cli, stock: str) -> None:
     done = cli("bench", "show", stock)
     assert done.returncode == 0

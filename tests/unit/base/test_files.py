@@ -36,6 +36,35 @@ def test_a_present_file_keeps_its_mode(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["present"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="works as another user")
+def test_a_protected_file_is_not_replaced(tmp_path: Path) -> None:
+    """The directory belongs to the same user, who could replace the file."""
+    file = tmp_path / "protected"
+    file.write_bytes(b"old")
+    file.chmod(0o444)
+    for path in (file, tmp_path):
+        os.chown(path, 65534, 65534)
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(parent.stat().st_mode | 0o011)
+    os.seteuid(65534)
+    try:
+        for use in (is_regular, lambda one: write_file(one, b"new")):
+            with pytest.raises(ToolError, match="protected cannot be written: Permission denied; choose another file"):
+                use(file)
+        file.chmod(0o644)
+        os.seteuid(0)
+        tmp_path.chmod(0o755)
+        os.chown(tmp_path, 0, 0)
+        os.seteuid(65534)
+        # The new content arrives by a new file in the directory.
+        with pytest.raises(ToolError, match="protected cannot be written: Permission denied; choose another file"):
+            is_regular(file)
+    finally:
+        os.seteuid(0)
+    assert file.read_bytes() == b"old"
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_link_is_followed(tmp_path: Path, exists: bool) -> None:
     (tmp_path / "real").mkdir()
