@@ -10,7 +10,6 @@ from pathlib import Path
 
 from iommufd_py import vtd
 from iommufd_py.base.errors import SkipError, ToolError
-from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.explain.memory import MemoryArea, largest, physical_runs, read_areas
 from iommufd_py.host import iommus
@@ -42,7 +41,7 @@ _LINKS = (
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """An open file of /dev/iommu or /dev/vfio: number, kind, path, and the PCI addresses of the devices behind it."""
+    """An open file of /dev/iommu or /dev/vfio: number, kind, path, and the names of the devices behind it."""
 
     number: int
     kind: DescriptorKind
@@ -55,7 +54,7 @@ class Device:
     """A device of the process.
 
     Attributes:
-        bdf: PCI address.
+        bdf: PCI address, or the UUID of a mediated device.
         iommu: name of its IOMMU, empty for none.
         flushes: the flushes that a domain of the device needs; None without an IOMMU.
         leaves: number of leaves in its page table by their bytes; None if they are not shown.
@@ -176,8 +175,8 @@ def _devices_behind(kind: DescriptorKind, name: str, fdinfo: Path) -> tuple[str,
     if kind is DescriptorKind.GROUP:
         return tuple(one.name for one in entries(_GROUPS / name / "devices"))
     if kind is DescriptorKind.CDEV:
-        device = (_CDEVS / name / "device").resolve().name
-        return (device,) if (PCI_DEVICES / device).exists() else ()
+        device = _CDEVS / name / "device"
+        return (device.resolve().name,) if device.exists() else ()
     if kind is DescriptorKind.DEVICE:
         found = re.search(r"^vfio-device-syspath:\s+\S*/(\S+)$", attribute_text(fdinfo), re.MULTILINE)
         return (found[1],) if found else ()

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py import Iommufd, SkipError
+from iommufd_py import Iommufd, MediatedDevice, SkipError
 from iommufd_py.base.environment import Platform
 from iommufd_py.explain.process import process_state
 from iommufd_py.host import environment
@@ -62,6 +63,14 @@ def test_state_of_a_process_that_does_nothing(cli: Cli, program: Path) -> None:
     assert document["page_tables"]["before"]["iommu_bytes"] > 8 * MIB // 4096 * 8
     assert f"process:      {process.pid} dma_user\n" in text
     assert "pinned:       8 MiB (VmPin)" in text
+
+
+def test_a_mediated_device_is_named(cli: Cli, mediated: MediatedDevice) -> None:
+    """This process has it open."""
+    uuid = str(mediated.uuid)
+    text = cli("explain", "--pid", str(os.getpid()), "--seconds", "0").stdout
+    assert re.search(rf"VFIO cdev, descriptor \d+: {uuid}\n", text), text
+    assert f"device:       {uuid}, behind no IOMMU\n" in text
 
 
 def test_a_kernel_without_tracing_shows_the_state_and_says_so(cli: Cli, program: Path) -> None:
