@@ -32,6 +32,7 @@ class Mapping(Resource):
         # Resource's constructor itself, for exactly two parents. Resource's calls and loops would take 0.4 us.
         self._stands_on = space, buffer
         self._dependents = {}
+        self._maker = self._process
         self.buffer = buffer
         self.iova = iova
         self.length = length

@@ -2,6 +2,7 @@
 """The base of everything that must be closed: open or closed, the resources below it, and the order of closing."""
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator
 from types import TracebackType
@@ -23,9 +24,11 @@ class Resource:
     resources may be used in different threads at the same time.
 
     Fork: after os.fork() both processes hold the same kernel object, and the child's close() changes it for the parent
-    too. Leave the child with os._exit(), or make its own resources there.
+    too. So a child that leaves a `with` block of its parent, for example with sys.exit(), closes nothing.
     """
 
+    # The present process: an attribute, because a call would cost each of thousands of mappings some time.
+    _process = os.getpid()
     # The class has it until _mark_open(), so that an object looks closed if its constructor fails.
     _open = False
     # Whether the object still exists after a _release() that raised ToolError, so that close() can be tried again.
@@ -36,6 +39,7 @@ class Resource:
             if not lower._open:
                 lower._check_open()
         self._stands_on = stands_on
+        self._maker = self._process
         # A dict keeps the order of creation, and finds one of a thousand mappings at once.
         self._dependents: dict[Resource, None] = {}
 
@@ -140,11 +144,19 @@ class Resource:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        if self._maker == self._process:
+            self.close()
 
     def __del__(self) -> None:
-        if self._open:
+        if self._open and self._maker == self._process:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
+
+
+def _note_process() -> None:
+    Resource._process = os.getpid()
+
+
+os.register_at_fork(after_in_child=_note_process)
 
 
 def _is_failure(exception: BaseException) -> bool:

@@ -3,6 +3,7 @@
 
 import contextlib
 import errno
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -151,9 +152,11 @@ def vfio_bound(bdf: str, *, force: bool = False) -> Iterator[None]:
 
     A function that was on vfio-pci before the block stays there.
 
-    No other process of this tool can take the function or give it back during the block.
+    No other process of this tool can take the function or give it back during the block. A forked process that leaves
+    the block gives nothing back, because its parent still uses the function.
     """
     address = pci_device(bdf).bdf
+    taker = os.getpid()
     with _lock_to_take(address):
         already = driver_of(address) == VFIO_PCI
         try:
@@ -163,7 +166,7 @@ def vfio_bound(bdf: str, *, force: bool = False) -> Iterator[None]:
             yield
         finally:
             with held_signals():
-                if not already and state.recall(address) is not None:
+                if not already and taker == os.getpid() and state.recall(address) is not None:
                     restore(address)
 
 

@@ -84,6 +84,20 @@ def test_file_without_access_says_what_to_do(iommufd: Iommufd) -> None:
     assert DEV_IOMMU.exists()
 
 
+def test_a_forked_process_that_leaves_the_block_closes_nothing(iommufd: Iommufd) -> None:
+    with iommufd.alloc_ioas() as ioas, DmaBuffer(4096) as buffer, ioas.map(buffer) as mapping:
+        child = os.fork()
+        if not child:
+            try:
+                with iommufd, ioas, buffer, mapping:
+                    raise SystemExit
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        mapping.close()  # The kernel refuses this if the mapping is gone.
+        ioas.map(buffer).close()
+
+
 def test_rlimit_mode_only_before_the_first_object(iommufd: Iommufd) -> None:
     assert iommufd.rlimit_mode == 0
     iommufd.rlimit_mode = 1

@@ -67,6 +67,21 @@ def _as_it_was(all_given_back: None) -> Iterator[None]:
     wait_until(DISK.is_block_device)
 
 
+def test_a_forked_process_that_leaves_the_block_gives_nothing_back() -> None:
+    child = -1
+    try:
+        with pci.vfio_bound(NVME_DEVICE):
+            child = os.fork()
+            if not child:
+                raise SystemExit
+            os.waitpid(child, 0)
+            assert driver() == "vfio-pci"
+    finally:
+        if not child:
+            os._exit(0)
+    assert driver() == "nvme"
+
+
 def test_device_that_dpdk_devbind_bound_is_restored(cli: Cli) -> None:
     """dpdk-devbind sets the override, binds, and clears the override again."""
     write("drivers/nvme/unbind", NVME_DEVICE)
