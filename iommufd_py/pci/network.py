@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: MIT
 """Find the users of a device's network interfaces, in all network namespaces."""
 
-import fcntl
-import ipaddress
 import os
 import socket
-import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from iommufd_py.base.sysfs import attribute_text, entries, target_name
-from iommufd_py.pci.namespaces import ForeignLink, foreign_links, links, rtnetlink
+from iommufd_py.pci.namespaces import ForeignLink, foreign_links, links
+from iommufd_py.pci.netlink import rtnetlink
+from iommufd_py.pci.network_state import (
+    bound_interfaces,
+    filtered_interfaces,
+    interface_addresses,
+    routed_interfaces,
+)
 from iommufd_py.pci.traffic import frame_users
 from iommufd_py.pci.use import Use, UseKind
 
 _NET = Path("/sys/class/net")
 _BUS = Path("/sys/bus")
-# <linux/sockios.h>, and struct ifreq: a name of 16 bytes, a struct sockaddr_in whose address starts at its byte 4.
-_SIOCGIFADDR = 0x8915
-_IFREQ = struct.Struct("16s24x")
-_ADDRESS_AT = slice(20, 24)
 
 
 def network_uses(device: Path) -> Iterator[Use]:
@@ -36,27 +36,36 @@ def network_uses(device: Path) -> Iterator[Use]:
 
 def _own_uses(device: Path) -> Iterator[str]:
     below = [one.name for one in entries(_NET) if (one / "device").resolve().is_relative_to(device)]
-    addresses6 = parse_inet6_addresses(attribute_text(Path("/proc/net/if_inet6")))
-    routed = parse_routed_interfaces(
-        attribute_text(Path("/proc/net/route")), attribute_text(Path("/proc/net/ipv6_route"))
-    )
+    if not below:
+        return
+    with rtnetlink() as asking:
+        found_links = links(asking)
+        addresses, routed = interface_addresses(asking), routed_interfaces(asking)
+        filtered = filtered_interfaces(asking)
+    bound = bound_interfaces()
     listening = parse_packet_sockets(attribute_text(Path("/proc/net/packet")))
+    numbers = {link.name: link.index for link in found_links}
     for base in sorted(below):
         for name in with_uppers(base):
+            index = numbers.get(name, 0)
             over = name if name == base else f"{name}, over {base},"
-            found = [*_inet_address(name), *addresses6.get(name, ())]
-            if found:
-                yield f"the interface {over} has the address {found[0]}"
-            elif name in routed:
+            if index in addresses:
+                yield f"the interface {over} has the address {addresses[index][0]}"
+            elif index in routed:
                 yield f"a route goes through the interface {over.rstrip(',')}"
-            if _indices([name]) and listening & set(_indices([name])):
+            if index in listening:
                 yield f"a packet socket is bound to the interface {over.rstrip(',')}"
+            if index in bound:
+                yield f"a socket is bound to the interface {over.rstrip(',')}"
+            if index in filtered:
+                yield f"a traffic filter (tc {filtered[index]}) is attached to the interface {over.rstrip(',')}"
         yield from _built_on(base)
-    if below:
-        with rtnetlink() as asking:
-            found_links = links(asking)
-        every = dict.fromkeys(name for base in sorted(below) for name in with_uppers(base))
-        yield from frame_users(every, found_links)
+        for link in found_links:
+            # The kernel makes no upper_* for the links of a tunnel.
+            if link.lower == numbers.get(base) and link.lower_namespace is None and link.name not in with_uppers(base):
+                yield f"the interface {link.name} is built on the interface {base}"
+    every = dict.fromkeys(name for base in sorted(below) for name in with_uppers(base))
+    yield from frame_users(every, found_links)
 
 
 def _built_on(interface: str) -> Iterator[str]:
@@ -82,8 +91,11 @@ def with_uppers(interface: str) -> list[str]:
 
 
 def _net_directories(device: Path) -> list[Path]:
-    """Return the directories of a device's interfaces. sysfs shows only interfaces of our own namespace there."""
-    return [path for pattern in ("net", "*/net") for path in entries(device, pattern) if path.is_dir()]
+    """Return the directories of a device's interfaces. sysfs shows only interfaces of our own namespace there.
+
+    An interface can be many levels below the device: that of a USB adapter below the USB controller.
+    """
+    return sorted(Path(path) for path, _, _ in os.walk(device) if os.path.basename(path) == "net")
 
 
 def _indices(interfaces: Sequence[str]) -> list[int]:
@@ -115,39 +127,6 @@ def judge_foreign_links(
             )
     if elsewhere and not named:
         yield "its interface is in another network namespace"
-
-
-def _inet_address(interface: str) -> list[str]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
-        try:
-            answer = fcntl.ioctl(asking, _SIOCGIFADDR, _IFREQ.pack(os.fsencode(interface)))
-        except OSError:
-            return []
-    return [socket.inet_ntoa(answer[_ADDRESS_AT])]
-
-
-def parse_inet6_addresses(text: str) -> dict[str, list[str]]:
-    """Return addresses by interface from /proc/net/if_inet6, without those every interface gives itself."""
-    found: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        digits, *_, interface = line.split()
-        address = ipaddress.IPv6Address(int(digits, 16))
-        if not address.is_link_local:
-            found.setdefault(interface, []).append(str(address))
-    return found
-
-
-def parse_routed_interfaces(inet: str, inet6: str) -> frozenset[str]:
-    """Return the interfaces with routes, from /proc/net/route and /proc/net/ipv6_route.
-
-    For IPv6 only routes with a gateway count. Routes without one belong to automatic addresses.
-    """
-    found = {line.split()[0] for line in inet.splitlines()[1:]}
-    for line in inet6.splitlines():
-        fields = line.split()
-        if int(fields[4], 16):
-            found.add(fields[9])
-    return frozenset(found)
 
 
 def parse_packet_sockets(text: str) -> frozenset[int]:

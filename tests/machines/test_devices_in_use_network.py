@@ -2,15 +2,18 @@
 """A NIC that serves virtual machines and containers has no address, but is in use."""
 
 import contextlib
+import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from iommufd_py import pci
-from iommufd_py.pci.namespaces import links, rtnetlink
+from iommufd_py.pci.namespaces import links
+from iommufd_py.pci.netlink import rtnetlink
 from tests.machines.conftest import refused, shell, texts
 
 NET = Path("/sys/class/net")
@@ -71,6 +74,38 @@ def test_packet_socket(interface: str) -> None:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as capture:
         capture.bind((interface, 0x88CC))
         refused(NIC, f"a packet socket is bound to the interface {interface}")
+
+
+def test_address_with_a_label(interface: str) -> None:
+    """The label hides it from the interface's own name, and it has no route."""
+    shell(f"ip address add 192.0.2.7/32 dev {interface} label {interface}:7")
+    try:
+        refused(NIC, f"the interface {interface} has the address 192.0.2.7")
+    finally:
+        shell(f"ip address flush dev {interface}")
+
+
+def test_socket_that_is_bound_to_it(interface: str) -> None:
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        one.bind(("0.0.0.0", 7777))
+        one.listen()
+        refused(NIC, f"a socket is bound to the interface {interface}")
+
+
+def test_built_on_it_in_a_namespace_that_only_a_descriptor_holds(interface: str) -> None:
+    with made("above", f"link {interface} name above type macvlan mode bridge"):
+        with subprocess.Popen(["unshare", "--net", "sleep", "60"]) as process:
+            while os.readlink(f"/proc/{process.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+                time.sleep(0.01)
+            held = os.open(f"/proc/{process.pid}/ns/net", os.O_RDONLY)
+            shell(f"ip link set above netns {process.pid}")
+            process.kill()
+        try:
+            refused(NIC, rf"above in the network namespace that .* \(process {os.getpid()}\) holds is built on")
+        finally:
+            shell(f"nsenter --net=/proc/{os.getpid()}/fd/{held} ip link set above netns {os.getpid()}")
+            os.close(held)
 
 
 def test_interface_in_a_named_namespace(interface: str) -> None:

@@ -11,12 +11,11 @@ from iommufd_py.pci.advice import iommu_remedy
 from iommufd_py.pci.groups import IommuGroup, parse_reserved_regions
 from iommufd_py.pci.lending import parse_holder
 from iommufd_py.pci.names import parse_pci_ids
-from iommufd_py.pci.namespaces import ForeignLink, Link, links, rtnetlink
+from iommufd_py.pci.namespaces import ForeignLink, Link, links
+from iommufd_py.pci.netlink import rtnetlink
 from iommufd_py.pci.network import (
     judge_foreign_links,
-    parse_inet6_addresses,
     parse_packet_sockets,
-    parse_routed_interfaces,
 )
 from iommufd_py.pci.openers import parse_local_file_systems
 from iommufd_py.pci.state import Remembered, parse_record
@@ -38,26 +37,6 @@ def test_swaps() -> None:
     text = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n/dev/nvme0n1p3    partition\t65532\t\t0\t\t-2\n"
     assert parse_swaps(text) == ("/dev/nvme0n1p3",)
     assert parse_swaps(text.splitlines()[0]) == ()
-
-
-def test_addresses_that_an_interface_gives_itself_do_not_count() -> None:
-    text = (
-        "fe800000000000005054fffffe123456 02 40 20 80     eth0\n"
-        "20010db8000000000000000000000001 02 40 00 80     eth0\n"
-        "00000000000000000000000000000001 01 80 10 80       lo\n"
-    )
-    assert parse_inet6_addresses(text) == {"eth0": ["2001:db8::1"], "lo": ["::1"]}
-
-
-def test_routes() -> None:
-    inet = "Iface\tDestination\tGateway\t...\neth1\t00000000\t0102000A\t0003\n"
-    zero, gateway = "0" * 32, "fe80" + "0" * 27 + "1"
-    line = "{zero} 00 {zero} 00 {next} 00000400 00000001 00000000 00000003 {name:>8}"
-    inet6 = "\n".join(
-        [line.format(zero=zero, next=gateway, name="eth2"), line.format(zero=zero, next=zero, name="eth3")]
-    )
-    assert parse_routed_interfaces(inet, inet6) == {"eth1", "eth2"}
-    assert parse_routed_interfaces("", "") == frozenset()
 
 
 def test_reserved_regions() -> None:

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""Ask the kernel for the addresses, routes, traffic filters and sockets of network interfaces, by interface number.
+
+Sources: rtnetlink(7), sock_diag(7); include/uapi/linux/{if_addr,rtnetlink,pkt_sched,inet_diag}.h.
+"""
+
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterator
+
+from iommufd_py.pci.netlink import dump, netlink, parse_attributes, text_of
+
+_RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_GETROUTE, _RTM_NEWQDISC, _RTM_GETQDISC = 20, 22, 24, 26, 36, 38
+_ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
+_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
+_NEXT_HOP = struct.Struct("=HBBi")  # struct rtnexthop
+_QDISC = struct.Struct("=B3xiIII")  # struct tcmsg
+_INTERFACE = struct.Struct("=I")
+_IFA_ADDRESS, _IFA_LOCAL, _TCA_KIND = 1, 2, 1
+_RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_VIA = 4, 5, 9, 18
+_RTN_UNICAST = 1
+# These disciplines hold filters, which can hand frames to a virtual machine. All others order frames.
+_FILTERS = ("ingress", "clsact")
+
+_SOCK_DIAG_BY_FAMILY, _ALL_STATES = 20, 0xFFFFFFFF
+_SOCKETS = struct.Struct("=BBxxI48x")  # struct inet_diag_req_v2
+_NETLINK_SOCK_DIAG = 4
+_BOUND_AT = 40  # idiag_if in struct inet_diag_msg
+
+
+def interface_addresses(asking: socket.socket) -> dict[int, list[str]]:
+    """Return the addresses of each interface, without those that every interface gives itself."""
+    found: dict[int, list[str]] = {}
+    for body in dump(asking, _RTM_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0), _RTM_NEWADDR):
+        family, *_, index = _ADDRESS.unpack_from(body)
+        values = parse_attributes(body[_ADDRESS.size :])
+        # With a peer, IFA_ADDRESS is the address of the peer.
+        packed = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS, b"")
+        if packed and family in (socket.AF_INET, socket.AF_INET6):
+            address = ipaddress.ip_address(packed)
+            if family == socket.AF_INET or not address.is_link_local:
+                found.setdefault(index, []).append(str(address))
+    return found
+
+
+def routed_interfaces(asking: socket.socket) -> frozenset[int]:
+    """Return the interfaces of the routes in all tables.
+
+    For IPv6 only routes with a gateway count. Routes without one belong to automatic addresses.
+    """
+    found: set[int] = set()
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for body in dump(asking, _RTM_GETROUTE, _ROUTE.pack(family, *[0] * 8), _RTM_NEWROUTE):
+            kind = _ROUTE.unpack_from(body)[7]
+            if body[0] == family and kind == _RTN_UNICAST:
+                found.update(_hops(parse_attributes(body[_ROUTE.size :]), gateway=family == socket.AF_INET6))
+    return frozenset(found)
+
+
+def _hops(values: dict[int, bytes], *, gateway: bool) -> Iterator[int]:
+    """Yield the interfaces of a route. With *gateway*, leave out those that are reached without one."""
+    if _RTA_OIF in values and (not gateway or _RTA_GATEWAY in values or _RTA_VIA in values):
+        yield _INTERFACE.unpack(values[_RTA_OIF])[0]
+    several = values.get(_RTA_MULTIPATH, b"")
+    while len(several) >= _NEXT_HOP.size:
+        length, _, _, index = _NEXT_HOP.unpack_from(several)
+        inner = parse_attributes(several[_NEXT_HOP.size : length])
+        if not gateway or _RTA_GATEWAY in inner or _RTA_VIA in inner:
+            yield index
+        several = several[max(length, _NEXT_HOP.size) :]
+
+
+def filtered_interfaces(asking: socket.socket) -> dict[int, str]:
+    """Return the interfaces whose frames go through filters of traffic control, each with the queueing discipline."""
+    found = {}
+    for body in dump(asking, _RTM_GETQDISC, _QDISC.pack(socket.AF_UNSPEC, 0, 0, 0, 0), _RTM_NEWQDISC):
+        kind = text_of(parse_attributes(body[_QDISC.size :]).get(_TCA_KIND, b""))
+        if kind in _FILTERS:
+            found[_QDISC.unpack_from(body)[1]] = kind
+    return found
+
+
+def bound_interfaces() -> frozenset[int]:
+    """Return the interfaces that TCP, UDP and raw sockets are bound to; none on a kernel that does not show them."""
+    found = set()
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_RAW):
+            try:
+                asking = netlink(_NETLINK_SOCK_DIAG)
+            except OSError:  # The kernel has no CONFIG_SOCK_DIAG.
+                return frozenset()
+            with asking:
+                request = _SOCKETS.pack(family, protocol, _ALL_STATES)
+                for body in dump(asking, _SOCK_DIAG_BY_FAMILY, request, _SOCK_DIAG_BY_FAMILY):
+                    found.add(_INTERFACE.unpack_from(body, _BOUND_AT)[0])
+    return frozenset(found - {0})

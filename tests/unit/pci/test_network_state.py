@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""Addresses, routes, filters and sockets of interfaces, as the running kernel tells them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from iommufd_py.pci.namespaces import foreign_links, links, socket_in
+from iommufd_py.pci.network_state import (
+    filtered_interfaces,
+    interface_addresses,
+    routed_interfaces,
+)
+from tests.waiting import patience
+
+
+def run(command: str) -> None:
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=patience(30), check=False)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+def may_make_namespaces() -> bool:
+    make = ["unshare", "--net", "ip", "link", "add", "one", "type", "veth", "peer", "name", "two"]
+    return os.geteuid() == 0 and subprocess.run(make, capture_output=True, check=False).returncode == 0
+
+
+pytestmark = pytest.mark.skipif(not may_make_namespaces(), reason="needs root, and a kernel with veth")
+
+
+class Namespace:
+    """A network namespace with the interfaces one and two, which are each other's peers."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        asking = socket_in(Path(f"/proc/{pid}/ns/net"))
+        assert asking is not None
+        self.socket = asking
+        self.run("ip link add one type veth peer name two; ip link set one up; ip link set two up")
+        numbers = {link.name: link.index for link in links(self.socket)}
+        self.one, self.two = numbers["one"], numbers["two"]
+
+    def run(self, command: str) -> None:
+        run(f"nsenter --net=/proc/{self.pid}/ns/net sh -ec '{command}'")
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    with subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 600"], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            process.stdout.readline()
+            found = Namespace(process.pid)
+            with found.socket:
+                yield found
+        finally:
+            process.kill()
+
+
+def test_addresses(namespace: Namespace) -> None:
+    """A label hides an address from SIOCGIFADDR. An address that an interface gives itself does not count."""
+    namespace.run("ip address add 192.0.2.1/32 dev one label one:1; ip address add 192.0.2.2 peer 192.0.2.3 dev two")
+    namespace.run("ip -6 address add 2001:db8::1/128 dev two")
+    found = interface_addresses(namespace.socket)
+    assert found.pop(1, ["127.0.0.1", "::1"])  # lo
+    assert found == {namespace.one: ["192.0.2.1"], namespace.two: ["192.0.2.2", "2001:db8::1"]}
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "198.51.100.0/24 dev one",
+        "198.51.100.0/24 dev one table 100",
+        "198.51.100.0/24 nexthop dev lo nexthop dev one",
+        "2001:db8:1::/48 via fe80::9 dev one",
+        "2001:db8:1::/48 via fe80::9 dev one table 100",
+        "198.51.100.0/24 via inet6 fe80::9 dev one",
+    ],
+)
+def test_routes(namespace: Namespace, route: str) -> None:
+    namespace.run("ip link set lo up")
+    assert {namespace.one, namespace.two}.isdisjoint(routed_interfaces(namespace.socket))
+    namespace.run(f"ip route add {route}")
+    found = routed_interfaces(namespace.socket)
+    assert namespace.one in found
+    assert namespace.two not in found
+
+
+def test_filters(namespace: Namespace) -> None:
+    namespace.run("tc qdisc add dev one clsact; tc qdisc add dev two ingress; tc qdisc add dev lo root pfifo")
+    assert filtered_interfaces(namespace.socket) == {namespace.one: "clsact", namespace.two: "ingress"}
+
+
+_BOUND = """
+import itertools, socket
+from iommufd_py.pci.network_state import bound_interfaces
+assert bound_interfaces() == frozenset(), bound_interfaces()
+one = socket.if_nametoindex("one")
+for family, kind in itertools.product((socket.AF_INET, socket.AF_INET6), (socket.SOCK_STREAM, socket.SOCK_DGRAM)):
+    with socket.socket(family, kind) as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"one")
+        bound.bind(("", 7777))
+        if kind == socket.SOCK_STREAM:
+            bound.listen()
+        assert bound_interfaces() == {one}, (family, kind)
+assert bound_interfaces() == frozenset()
+"""
+
+
+def test_bound_sockets(namespace: Namespace) -> None:
+    enter = ["nsenter", f"--net=/proc/{namespace.pid}/ns/net", sys.executable, "-c", _BOUND]
+    done = subprocess.run(enter, capture_output=True, text=True, check=False, timeout=patience(60))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("holder", ["a descriptor", "a mount"])
+def test_a_namespace_without_a_process(namespace: Namespace, tmp_path: Path, holder: str) -> None:
+    """Its interfaces exist as long as something holds the namespace."""
+    source = f"/proc/{namespace.pid}/ns/net"
+    # An interface with a name of its own is found in no other namespace.
+    namespace.run("ip link set one down; ip link set one name held9")
+    target = tmp_path / "namespace"
+    target.touch()
+    descriptor = os.open(source, os.O_RDONLY)
+    try:
+        if holder == "a mount":
+            run(f"mount --bind {source} {target}")
+        os.kill(namespace.pid, 9)
+        os.waitid(os.P_PID, namespace.pid, os.WEXITED | os.WNOWAIT)
+        namespace.socket.close()
+        if holder == "a mount":
+            os.close(descriptor)
+            descriptor = -1
+        (place,) = [one.place for one in foreign_links() if one.link.name == "held9"]
+        wanted = str(target) if holder == "a mount" else f"(process {os.getpid()}) holds"
+        assert place.endswith(wanted)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+        if holder == "a mount":
+            run(f"umount {target}")
