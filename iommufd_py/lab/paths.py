@@ -23,20 +23,21 @@ def cache_root() -> Path:
 
 def _below(name: str) -> Path:
     root = cache_root()
-    _check_trusted(root)
+    for directory in (root, root / name):
+        _check_trusted(directory)
     return root / name
 
 
-def _check_trusted(root: Path) -> None:
+def _check_trusted(directory: Path) -> None:
     """Refuse a cache that another user can change, because its kernels and emulators run with our rights."""
     try:
-        found = root.stat()
+        found = directory.stat()
     except OSError:
         return  # The directory does not exist yet. If it cannot be created, make() raises the error.
-    name = shlex.quote(str(root))
+    name = shlex.quote(str(directory))
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
         raise LabError(
-            f"{root} is not trusted, because another user can change it and the lab runs programs in it: set "
+            f"{directory} is not trusted, because another user can change it and the lab runs programs in it: set "
             "XDG_CACHE_HOME to a directory of your own, or take it over with "
             f"'chown -R {os.geteuid()} {name}; chmod -R go-w {name}'"
         )

@@ -194,7 +194,11 @@ def make_records_directory() -> None:
         with contextlib.suppress(FileExistsError):
             _DIRECTORY.mkdir(parents=True)
         found = _DIRECTORY.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+        if not stat.S_ISDIR(found.st_mode):
+            raise DeviceError(
+                f"{_DIRECTORY} is a link or a file, not the directory of the records: remove it with 'rm {_DIRECTORY}'"
+            )
+        if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
             raise DeviceError(
                 f"{_DIRECTORY} is not trusted, because others can change it: it must be a directory of root that only "
                 f"root can write ('chown root {_DIRECTORY}; chmod 755 {_DIRECTORY}')"

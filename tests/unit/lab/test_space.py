@@ -106,10 +106,11 @@ def test_sizes_are_those_of_the_disk() -> None:
     assert text == f"0.0 GB in {paths.cache_root()}"
 
 
-def test_cache_that_others_can_change_is_not_trusted() -> None:
-    root = paths.cache_root()
-    root.mkdir(parents=True)
-    root.chmod(0o777)
+@pytest.mark.parametrize("name", ["", "kernels"])
+def test_cache_that_others_can_change_is_not_trusted(name: str) -> None:
+    directory = paths.cache_root() / name
+    directory.mkdir(parents=True)
+    directory.chmod(0o777)
     with pytest.raises(LabError, match="is not trusted, because another user can change it") as refused:
         invoke("kernel", "list")
     # The remedy is right: the same command then succeeds.
