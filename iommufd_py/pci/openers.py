@@ -32,21 +32,28 @@ class NodeId:
 def openers(bdf: str) -> tuple[Use, ...]:
     """Return the processes that have a node of the device open: of its disks, terminals, VFIO cdev or VFIO group.
 
-    Nodes of block devices that are built on its disks (loop devices, RAID) count too.
+    Nodes of block devices that are built on its disks (loop devices, RAID) count too, and the files of its BARs, by
+    which a driver in user space works without a driver of the kernel.
     """
     nodes = _nodes(PCI_DEVICES / bdf)
-    if not nodes:
-        return ()
+    device = (PCI_DEVICES / bdf).resolve()
     local = parse_local_file_systems(attribute_text(Path("/proc/filesystems")))
     # The node may be open through a mount of another namespace: a manager can open it and pass it on.
     mounts = frozenset(mount.id for mount in storage.mounts_everywhere() if mount.type in local)
     found = []
     for process in storage.processes():
-        held = {nodes.get(node, "") for node in _open_nodes(process, mounts)} - {""}
+        held = {nodes.get(node, "") for node in _open_nodes(process, mounts)} - {""} if nodes else set()
+        held |= {f"its {bar}" for bar in open_bars(process, device)}
         if held:
             name = attribute_text(process / "comm")
             found += [Use(UseKind.PROCESS, f"{name} (process {process.name}) has {node} open") for node in sorted(held)]
     return tuple(found)
+
+
+def open_bars(process: Path, device: Path) -> set[str]:
+    """Return the names of the files of a device's BARs that a process has open."""
+    bar = re.compile(re.escape(str(device)) + "/(resource[0-9](?:_wc)?)")
+    return {match[1] for _, link in storage.open_links(process) if (match := bar.fullmatch(link))}
 
 
 def parse_local_file_systems(filesystems: str) -> frozenset[str]:

@@ -109,6 +109,12 @@ def virtual_function() -> Iterator[str]:
     (directory / "sriov_numvfs").write_text("0")
 
 
+def test_bar_that_a_program_has_open_is_refused() -> None:
+    bar = min(Path("/sys/bus/pci/devices", NIC).glob("resource[0-9]"))
+    with bar.open("rb"):
+        refused(NIC, rf"\(process {os.getpid()}\) has its {bar.name} open")
+
+
 def test_function_with_virtual_functions_is_refused(virtual_function: str) -> None:
     (use,) = pci.uses(PHYSICAL)
     assert use.kind is UseKind.VIRTUAL_FUNCTIONS

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Reading the open files of other processes sends no request to their file systems."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from iommufd_py.pci import openers
 from tests.waiting import patience
 
 # A FUSE file system whose server reads no request: every request to it waits without end.
@@ -62,3 +64,13 @@ def test_file_system_that_does_not_answer_is_not_asked(tmp_path: Path) -> None:
             server.kill()
     assert looked.stderr == ""
     assert looked.stdout == "True\n"
+
+
+def test_files_of_bars(tmp_path: Path) -> None:
+    """A program that maps a BAR keeps its file open; 'lspci' and this tool read the file `resource` and `config`."""
+    with contextlib.ExitStack() as stack:
+        for name in ("resource", "resource0", "resource2_wc", "config"):
+            stack.enter_context((tmp_path / name).open("w"))
+        assert openers.open_bars(Path("/proc/self"), tmp_path) == {"resource0", "resource2_wc"}
+        assert openers.open_bars(Path("/proc/self"), tmp_path.parent) == set()
+    assert openers.open_bars(Path("/proc/self"), tmp_path) == set()
