@@ -85,14 +85,6 @@ def test_address_with_a_label(interface: str) -> None:
         shell(f"ip address flush dev {interface}")
 
 
-def test_socket_that_is_bound_to_it(interface: str) -> None:
-    with socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-        one.bind(("0.0.0.0", 7777))
-        one.listen()
-        refused(NIC, f"a socket is bound to the interface {interface}")
-
-
 def test_built_on_it_in_a_namespace_that_only_a_descriptor_holds(interface: str) -> None:
     with made("above", f"link {interface} name above type macvlan mode bridge"):
         with subprocess.Popen(["unshare", "--net", "sleep", "60"]) as process:
