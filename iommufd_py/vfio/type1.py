@@ -94,9 +94,17 @@ class Type1Container(Container, MappingSpace):
         group = self._groups.get(number) or self._join(number)
         return VfioGroupDevice(group, address, vf_token=token)
 
+    @checked
     def group(self, number: int) -> VfioGroup:
-        """Return a group of the container by its number."""
+        """Return a group of the container by its number.
+
+        Raises:
+            ArgumentValueError: the container has no such group.
+        """
         self._check_open()
+        if number not in self._groups:
+            groups = ", ".join(map(str, sorted(self._groups))) or "none"
+            raise ArgumentValueError(f"the container has no group {number}, but these: {groups}")
         return self._groups[number]
 
     def _join(self, number: int) -> VfioGroup:

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from iommufd_py import (
+    ArgumentValueError,
     BusyError,
     DeviceError,
     DmaBuffer,
@@ -18,8 +19,11 @@ from iommufd_py import (
     MediatedDevice,
     MockDevice,
     RegionIndex,
+    Type1Container,
 )
+from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.uapi.iommufd import destroy
+from iommufd_py.vfio.emulated import EmulatedDevice
 
 # Registers of a 16550 (include/uapi/linux/serial_reg.h).
 INTERRUPT_ENABLE, SCRATCH = 1, 7
@@ -83,3 +87,11 @@ def test_a_uuid_without_a_device_is_an_error(iommufd: Iommufd) -> None:
 def test_it_can_be_reset(mediated: MediatedDevice) -> None:
     mediated.reset()
     assert mediated.info().num_regions == 9
+
+
+def test_a_container_names_its_groups(iommufd: Iommufd) -> None:
+    """On the compatibility layer of iommufd, which is in every kernel with iommufd."""
+    with EmulatedDevice() as emulated, Type1Container(None, path=DEV_IOMMU, group=emulated.group) as container:
+        assert container.group(emulated.group).number == emulated.group
+        with pytest.raises(ArgumentValueError, match=f"no group 4711, but these: {emulated.group}"):
+            container.group(4711)
