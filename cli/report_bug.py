@@ -35,8 +35,8 @@ _MOST_RESULT_BYTES = 32 << 20
 _CONTENTS = """\
 This archive was made by `iommufd report-bug`. Nothing has been sent anywhere: read it, then add it to your report.
 
-Removed: names of the host and of users, serial numbers, UUIDs, MAC and IP addresses. Look for private data that a
-program cannot recognise: labels, file names, messages of other drivers in the kernel log.
+Removed: names of the host and of users, serial numbers, UUIDs, MAC, IP and mail addresses. Look for private data that
+a program cannot recognise: labels, file names, names of other hosts, messages of other drivers in the kernel log.
 
 """
 
@@ -54,8 +54,8 @@ def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
     """Write an archive for a bug report: the output of `iommufd info`, versions, kernel logs, and each file RESULT.
 
     The archive has the log of the running kernel, which only root may read, and the log of the lab's last guest. The
-    command removes the names of the host and of users, serial numbers, UUIDs, MAC and IP addresses. It sends nothing:
-    read the archive, then add it to your report.
+    command removes the names of the host and of users, serial numbers, UUIDs, MAC, IP and mail addresses. It sends
+    nothing: read the archive, then add it to your report.
 
     \b
     Examples:
@@ -64,7 +64,7 @@ def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
     """
     path = output or Path(f"iommufd-bug-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz")
     private = private_values()
-    files = {name: valid_utf8(private.remove(text)) for name, text in _files(results)}
+    files = {private.remove(name): valid_utf8(private.remove(text)) for name, text in _files(results)}
     contents = _CONTENTS + "".join(f"{name}: {len(text.encode())} bytes\n" for name, text in files.items())
     archive = _archive({"CONTENTS": contents, **files})
     if path == STDOUT:
