@@ -29,7 +29,7 @@ from .output import note
 
 _PACKAGES = ("cffi", "click", "jsonschema", "pyudev", "rich", "numpy", "scipy", "matplotlib", "pytest", "virtme-ng")
 
-# Removing private data from more text takes minutes, and no list takes such a mail.
+# Removing private data from more text takes minutes, and no mailing list accepts so large a mail.
 _MOST_RESULT_BYTES = 32 << 20
 
 _CONTENTS = """\
