@@ -6,7 +6,6 @@ click-man formats the pages; this module adds the arguments, the examples and th
 click-man leaves out.
 """
 
-import importlib.resources
 import inspect
 import re
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 import click
 from click.shell_completion import get_completion_class
 from click_man.man import ManPage
-from iommufd_py.cli.commands import all_commands
+from iommufd_py.cli.commands import all_commands, recorded_examples
 
 PROGRAM = "iommufd"
 
@@ -89,10 +88,11 @@ def _blocks(text: str) -> Iterator[str]:
 
 
 def _example(context: click.Context) -> Iterator[str]:
-    """Convert the recorded example of a command and its output to roff, if the command has one."""
-    file = importlib.resources.files("iommufd_py.cli").joinpath("examples", f"{context.info_name}.console")
-    if context.parent is not None and context.parent.parent is None and file.is_file():
-        where, _, text = file.read_text().partition("\n")
+    """Convert the recorded examples of a command to roff, each with its output. A group has those of its commands."""
+    if context.parent is None:
+        return
+    for example in recorded_examples(context):
+        where, _, text = example.partition("\n")
         yield ".SH AN EXAMPLE AND ITS OUTPUT"
         yield _escape(f"On {where.removeprefix('# on: ')}; three dots stand for text that differs between machines.")
         yield "\n".join([".PP", ".nf", _escape(text.rstrip()), ".fi"])

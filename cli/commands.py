@@ -2,6 +2,7 @@
 """The decorators of all commands. A command accepts an option with a value only once."""
 
 from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
 from typing import Any
 
 import click
@@ -23,12 +24,20 @@ class Command(click.Command):
             _refuse_repeated(order)
         return rest
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Name the manual page."""
+        _write_page_name(ctx, formatter)
+
 
 class Group(click.Group):
     """A group whose commands are of the class above."""
 
     command_class = Command
     group_class = type
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Name the manual page."""
+        _write_page_name(ctx, formatter)
 
 
 def command(name: str | None = None, **settings: Any) -> Callable[[_Function], Command]:
@@ -49,6 +58,30 @@ def all_commands(context: click.Context) -> Iterator[click.Context]:
             below = context.command.get_command(context, name)
             if below is not None and not below.hidden:
                 yield from all_commands(click.Context(below, info_name=name, parent=context))
+
+
+def command_name(context: click.Context) -> str:
+    """Return the words of a command below the program, with hyphens between them: ``bench-run``."""
+    words: list[str] = []
+    while context.parent is not None:
+        words.insert(0, context.info_name or "")
+        context = context.parent
+    return "-".join(words)
+
+
+def recorded_examples(context: click.Context) -> list[str]:
+    """Return the recorded examples of a command and of the commands below it: each a place and a session at a shell."""
+    name = command_name(context)
+    files = resources.files(__package__).joinpath("examples").iterdir()
+    # By the names of the files: the commands below a group are imported only when they are used.
+    own = {file.name: file for file in files if file.name.startswith((f"{name}.", f"{name}-"))}
+    return [own[file].read_text() for file in sorted(own)]
+
+
+def _write_page_name(context: click.Context, formatter: click.HelpFormatter) -> None:
+    formatter.write_paragraph()
+    contents = "With an example and its output" if recorded_examples(context) else "Manual page"
+    formatter.write_text(f"{contents}: man iommufd-{command_name(context)}")
 
 
 def _refuse_repeated(order: Sequence[click.Parameter]) -> None:

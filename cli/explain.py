@@ -32,7 +32,7 @@ _INTERRUPTED = 130
     "--seconds",
     type=FiniteFloat(0, MOST_SECONDS),
     default=10.0,
-    help="Seconds to watch its maps, at most until it ends. 0 shows its state only. Ctrl-C stops early.",
+    help="Seconds to watch the maps of the process. 0 shows the state only. Ctrl-C stops early.",
 )
 @JSON_OPTION
 @click.pass_context

@@ -27,7 +27,7 @@ _OTHERS_WRITE = 0o022
 @group()
 def lab() -> None:
     """Run commands on a kernel of the lab, behind an emulated VT-d."""
-    # The files of the lab are run later, so only the user may change them, with any umask.
+    # The lab later executes its files. Whatever the umask is, only the user may change them.
     os.umask(os.umask(_OTHERS_WRITE) | _OTHERS_WRITE)
 
 

@@ -62,7 +62,6 @@ class _Commands(click.Group):
             return None
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(importlib.import_module(f".{name}", __package__), name)
-        command.epilog = f"With an example and its output: man iommufd-{cmd_name}"
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -30,14 +30,14 @@ from .output import note
 
 _PACKAGES = ("cffi", "click", "jsonschema", "pyudev", "rich", "numpy", "scipy", "matplotlib", "pytest", "virtme-ng")
 
-# Removing private data from more text takes minutes, and no list takes such a mail.
+# Removing private data from more text takes minutes, and no mailing list accepts so large a mail.
 _MOST_RESULT_BYTES = 32 << 20
 
 _CONTENTS = """\
 This archive was made by `iommufd report-bug`. Nothing has been sent anywhere: read it, then add it to your report.
 
-Removed: names of the host and of users, serial numbers, UUIDs, MAC and IP addresses. Look for private data that a
-program cannot recognise: labels, file names, messages of other drivers in the kernel log.
+Removed: names of the host and of users, serial numbers, UUIDs, MAC, IP and mail addresses. Look for private data that
+a program cannot recognise: labels, file names, names of other hosts, messages of other drivers in the kernel log.
 
 """
 
@@ -55,8 +55,8 @@ def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
     """Write an archive for a bug report: the output of `iommufd info`, versions, kernel logs, and each file RESULT.
 
     The archive has the log of the running kernel, which only root may read, and the log of the lab's last guest. The
-    command removes the names of the host and of users, serial numbers, UUIDs, MAC and IP addresses. It sends nothing:
-    read the archive, then add it to your report.
+    command removes the names of the host and of users, serial numbers, UUIDs, MAC, IP and mail addresses. It sends
+    nothing: read the archive, then add it to your report.
 
     \b
     Examples:
@@ -65,7 +65,7 @@ def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
     """
     path = output or Path(f"iommufd-bug-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz")
     private = private_values()
-    files = {name: valid_utf8(private.remove(text)) for name, text in _files(results)}
+    files = {private.remove(name): valid_utf8(private.remove(text)) for name, text in _files(results)}
     contents = _CONTENTS + "".join(f"{name}: {counted(len(text.encode()), 'byte')}\n" for name, text in files.items())
     archive = _archive({"CONTENTS": contents, **files})
     if path == STDOUT:

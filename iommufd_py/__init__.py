@@ -16,6 +16,7 @@ first name: pytest imports the package to find the plugin, and a run that does n
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from iommufd_py.api import *  # noqa: F403
+del TYPE_CHECKING  # It is no name for users: dir() and Tab would show it.
 
 
 def __getattr__(name: str) -> object:

@@ -145,9 +145,9 @@ static void forget_disturbances(struct iommufd_bench_loop *loop, const struct io
 }
 
 /*
- * Return the disturbances of a sample. A context switch or a page fault takes at least a microsecond, so a sample that
- * takes less than that longer than the fastest one had neither, and needs no system call. The first sample of a step has
- * no fastest one before it.
+ * Return the disturbances of a sample. A context switch or a page fault takes at least a microsecond. A sample within a
+ * microsecond of the fastest one therefore had neither, and this function asks the kernel only about the other samples,
+ * and about the first sample of a step.
  */
 static uint8_t disturbances_of(struct iommufd_bench_loop *loop, struct iommufd_bench_step *step, uint64_t ns)
 {

@@ -5,6 +5,8 @@ import importlib
 
 import click
 
+from ..commands import Group
+
 # Imported when used: commands that only read results then need no compiled extension and no Linux kernel.
 _COMMANDS = {
     "run": "Time IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP, or other operations.",
@@ -20,7 +22,7 @@ _COMMANDS = {
 _IN_RESULTS = ("show", "compare", "export")
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 

@@ -24,7 +24,7 @@ def _set_description(app: Sphinx, context: click.Context, lines: list[str]) -> N
 
 
 def _drop(app: Sphinx, context: click.Context, lines: list[str]) -> None:
-    """Remove a part: the usage shows the arguments, and the page itself has the example that the epilog points to."""
+    """Remove a part: the usage shows the arguments, and the page itself has the examples."""
     lines.clear()
 
 
@@ -41,6 +41,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("sphinx-click-process-description", _set_description)
     app.connect("sphinx-click-process-options", _set_options)
     app.connect("sphinx-click-process-arguments", _drop)
-    app.connect("sphinx-click-process-epilog", _drop)
     app.connect("doctree-read", _name_sections, priority=_BEFORE_THE_CONTENTS)
     return {"parallel_read_safe": True}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-# The width of the text column of a page, in pixels: so a letter has its true size there, and half of it can be read.
+# The width of the text column of a page, in pixels. The page shows a picture of this width without scaling its letters.
 _WIDTH, _GAP, _HEIGHT, _LINE = 736, 6, 50, 17
 _NAME_PIXELS, _JOB_PIXELS = 17, 15
 # Widths of letters of DejaVu Sans, one of the widest fonts, as parts of the size of the font.

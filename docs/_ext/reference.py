@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from iommufd_py.cli.commands import recorded_examples
 from iommufd_py.cli.main import _COMMANDS as SUMMARIES
 from iommufd_py.cli.main import iommufd
 
@@ -27,8 +28,6 @@ ROOMS = {
     "pci": "PCI functions",
     "vtd": "Intel VT-d",
 }
-
-EXAMPLES = Path(__file__).parents[2] / "cli/examples"
 
 _TITLES = {
     "base": "Values and errors",
@@ -82,16 +81,21 @@ def _command_lines() -> Iterator[str]:
 def _command_page(name: str) -> str:
     module = name.replace("-", "_")
     click_page = f".. click:: iommufd_py.cli.{module}:{module}\n   :prog: iommufd {name}\n   :nested: full\n"
-    place, _, example = (EXAMPLES / f"{name}.console").read_text().partition("\n")
-    code = "".join(f"   {line}\n" if line else "\n" for line in example.splitlines())
-    where = place.removeprefix("# on: ")
-    intro = (
-        f"An example with its output, on {where}. Three dots stand for text that differs between runs or machines; "
-        "a test compares the rest."
-    )
+    context = click.Context(commands()[name], info_name=name, parent=click.Context(iommufd, info_name="iommufd"))
+    recorded = "".join(map(_example, recorded_examples(context)))
     # The section below is called `iommufd NAME`.
     heading = f"{name}\n{'=' * len(name)}"
-    return f"{heading}\n\n{intro}\n\n.. code-block:: console\n\n{code}\n{click_page}"
+    return f"{heading}\n\n{recorded}{click_page}"
+
+
+def _example(recorded: str) -> str:
+    place, _, session = recorded.partition("\n")
+    code = "".join(f"   {line}\n" if line else "\n" for line in session.splitlines())
+    intro = (
+        f"An example with its output, on {place.removeprefix('# on: ')}. Three dots stand for text that differs "
+        "between runs or machines; a test compares the rest."
+    )
+    return f"{intro}\n\n.. code-block:: console\n\n{code}\n"
 
 
 def _documented(module: Any, names: Iterable[str]) -> Iterator[str]:

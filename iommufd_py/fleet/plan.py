@@ -314,7 +314,7 @@ class _Table:
         found = self._take(key, list, list(default))
         for one in found:
             if not isinstance(one, str):
-                raise _PlanError(f"{self.where}: {key!r} holds {shown(one)}, no text")
+                raise _PlanError(f"{self.where}: {key!r} holds {shown(one)}, which is not a text")
             if len(one) > _MOST_WORD_CHARACTERS:
                 raise _PlanError(
                     f"{self.where}: {key!r} holds a word of {len(one)} characters, more than {_MOST_WORD_CHARACTERS}"

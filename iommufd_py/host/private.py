@@ -2,6 +2,7 @@
 """Remove the texts that identify this machine and its users."""
 
 import contextlib
+import json
 import os
 import pwd
 import re
@@ -14,22 +15,49 @@ _SHORTEST_SERIAL = 4
 _NO_SERIAL = re.compile(
     r"none|null|n/?a|default.*|unknown|not .*|to be filled.*|system .*|chassis .*|[0. -]*|x+|0?123456789", re.IGNORECASE
 )
-_NO_NAME = ("", "(none)", "localhost", "root")
+# Names that many machines and users have. They identify nothing, and some are words of other texts.
+_NO_NAME = ("", "(none)", "localhost", "localhost.localdomain", "root", "debian", "fedora", "ubuntu", "user", "test")
+# The user numbers that /etc/login.defs gives to people.
+_PEOPLE = range(1000, 60001)
 
 _HEX = "[0-9a-fA-F]"
+# An underscore ends a word: udev joins names and addresses with it.
+_BEGIN, _END = "(?<![0-9A-Za-z])", "(?![0-9A-Za-z])"
+_BYTE = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+# systemd names units like mail addresses: getty@tty1.service.
+_UNIT = r"(?:service|socket|mount|target|slice|timer|path|device|scope|swap)"
+# A key, such as `serial_number=` or `"serial": "`, stays; its value goes.
+_IS = r"[\"']?\s*[:=]\s*[\"']?"
+_SERIAL = rf"(?:serial[ _-]?(?:number|no\.?)|s/n|(?:asset|service)[ _-]tag){_IS}"
+_HARDWARE = r"(?:\w+_)?(?:guid|wwid|wwn|wwpn|wwnn|sas_addr(?:ess)?|logical id)[\s\"':=(-]+"
 # The order matters: the next patterns do not match a text that is already replaced.
 _PATTERNS = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (rf"(?<!\w){_HEX}{{8}}-(?:{_HEX}{{4}}-){{3}}{_HEX}{{12}}(?!\w)", "[UUID]"),
-        (rf"(?<!\w){_HEX}{{32}}(?!\w)", "[ID]"),
-        (rf"(?<![\w:])(?:{_HEX}{{2}}:){{5}}{_HEX}{{2}}(?![\w:])", "[MAC address]"),
-        (r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.])", "[IP address]"),
-        (rf"(?<![\w:])(?:{_HEX}{{1,4}}:){{7}}{_HEX}{{1,4}}(?![\w:])", "[IP address]"),
-        (rf"(?<![\w:])(?:{_HEX}{{1,4}}:){{1,6}}(?::{_HEX}{{1,4}}){{1,6}}(?![\w:])", "[IP address]"),
-        (r"(?<=SerialNumber: )\S+", "[serial number]"),
-        (r"(?<=/dev/disk/by-id/)[^\s\"',]+", "[serial number]"),
-        (r"(?<=/home/)[^/\s\"']+", "[user]"),
+        (r"(Linux version \S+ )\([^()@\s]+@[^()\s]+\)", r"\1([user]@[host name])"),
+        (rf"{_BEGIN}[\w.+-]+@(?![\w.-]+\.{_UNIT}\b)\w[\w-]*(?:\.[\w-]+)+", "[mail address]"),
+        (rf"(?i:\b(host_?name{_IS}|hostname set to <|nfsroot=))(?!\[)[^\s\"',;:<>]+", r"\1[host name]"),
+        (r"(\bip=(?:[^:\s\"]*:){4})[^:\s\"]+", r"\1[host name]"),
+        (r"(\b(?:acct|AUID|UID)=\")[^\"]+", r"\1[user]"),
+        (r"((?:/home|/media|/Users)/)[^/\s\"',:]+", r"\1[user]"),
+        (rf"\b(?i:({_SERIAL}))[^\s\"',;][^\"\n,;]*", r"\1[serial number]"),
+        (rf"(\b[Ss]erial(?:=|\"{_IS}))[^\s\"',;]+", r"\1[serial number]"),
+        (r"(/dev/disk/by-[a-z]+/)[^\s\"',]+", r"\1[serial number]"),
+        (rf"{_BEGIN}[in]qn\.\d{{4}}-\d\d\.[^\s\"',]+", "[ID]"),
+        (rf"{_BEGIN}{_HEX}{{8}}-(?:{_HEX}{{4}}-){{3}}{_HEX}{{12}}{_END}", "[UUID]"),
+        (r"(UUID=)[\w-]+", r"\1[UUID]"),
+        (rf"{_BEGIN}\w{{6}}-(?:\w{{4}}-){{5}}\w{{6}}{_END}", "[UUID]"),  # LVM's form
+        (rf"((?:naa|eui)\.)(?:0x)?{_HEX}{{16,}}", r"\1[ID]"),
+        (rf"\b(?i:({_HARDWARE}))(?:0x)?{_HEX}[\da-fA-F:]{{7,}}", r"\1[ID]"),
+        (rf"((?:LVM|CRYPT)-)[0-9A-Za-z]{{32,}}{_END}", r"\1[ID]"),
+        (rf"{_BEGIN}{_HEX}{{32}}{_END}", "[ID]"),
+        (rf"{_BEGIN}((?:en|wl|ww|ib)x){_HEX}{{12}}{_END}", r"\1[MAC address]"),
+        (rf"(?<![0-9A-Za-z.])(?:{_BYTE}\.){{3}}{_BYTE}(?![0-9A-Za-z]|\.\d)", "[IP address]"),
+        (rf"{_BEGIN}(?:{_HEX}{{2}}:){{8,}}{_HEX}{{2}}{_END}", "[MAC address]"),
+        (rf"{_BEGIN}(?:{_HEX}{{1,4}}:){{7}}{_HEX}{{1,4}}{_END}", "[IP address]"),
+        (rf"{_BEGIN}(?:{_HEX}{{1,4}}:){{1,6}}(?::{_HEX}{{1,4}}){{1,6}}{_END}", "[IP address]"),
+        (rf"{_BEGIN}(?:{_HEX}{{1,4}}:){{2,7}}:{_END}", "[IP address]"),
+        (rf"{_BEGIN}{_HEX}{{2}}([:-])(?:{_HEX}{{2}}\1){{4,}}{_HEX}{{2}}{_END}", "[MAC address]"),
     )
 )
 
@@ -47,12 +75,15 @@ class Private:
     def remove(self, text: str) -> str:
         """Replace these texts in *text*, and all addresses and identifiers that have a known form.
 
-        Known forms are MAC and IP addresses, UUIDs, 128-bit identifiers, serial numbers of USB devices and disks, and
-        names of home directories. PCI addresses stay, because a report without them is useless.
+        Known forms are MAC, IP and mail addresses, UUIDs, 128-bit identifiers, names of home directories, and the value
+        behind a key such as ``SerialNumber:`` or ``hostname=``. PCI addresses stay, because a report without them is
+        useless.
         """
         # Replace the longest first: a host name can be the beginning of another one.
         for value in sorted(self.values, key=len, reverse=True):
-            whole = rf"(?<![A-Za-z0-9]){re.escape(value)}(?![A-Za-z0-9])"
+            # JSON writes some characters in another form.
+            forms = "|".join(map(re.escape, {value, json.dumps(value)[1:-1]}))
+            whole = rf"{_BEGIN}(?:{forms}){_END}"
             replacement = self.values[value]
             text = re.sub(whole, lambda _, new=replacement: new, text, flags=re.IGNORECASE)  # type: ignore[misc]
         for pattern, replacement in _PATTERNS:
@@ -63,21 +94,38 @@ class Private:
 def private_values(sysfs: Path = Path("/sys"), etc: Path = Path("/etc")) -> Private:
     """Return the texts that identify this machine: names of the host and of users, and serial numbers."""
     values = dict.fromkeys(_host_names(etc), "[host name]")
-    values |= dict.fromkeys(_user_names(), "[user]")
+    values |= dict.fromkeys(_domains(etc, values), "[domain]")
+    values |= dict.fromkeys(_user_names(etc), "[user]")
     values |= dict.fromkeys(_serial_numbers(sysfs), "[serial number]")
     return Private(values)
 
 
 def _host_names(etc: Path) -> Iterator[str]:
-    names = [os.uname().nodename, *_lines([etc / "hostname", etc / "mailname"])]
+    names = [os.uname().nodename, *_texts([etc / "hostname", etc / "mailname"])]
+    for line in _lines(etc / "hosts"):
+        # "ip6-localhost" and the like are the same on all machines.
+        names += [name for name in line.partition("#")[0].split()[1:] if not name.startswith(("ip6-", "localhost"))]
     for name in names:
         for part in (name, name.partition(".")[0]):
             if part not in _NO_NAME:
                 yield part
 
 
-def _user_names() -> Iterator[str]:
+def _domains(etc: Path, host_names: Iterable[str]) -> Iterator[str]:
+    names = [name.partition(".")[2] for name in host_names]
+    for line in _lines(etc / "resolv.conf"):
+        if line.startswith(("search", "domain")):
+            names += line.split()[1:]
+    # A domain without a dot, such as "home", is also a word of other texts.
+    return (name for name in names if "." in name.strip("."))
+
+
+def _user_names(etc: Path) -> Iterator[str]:
     names = [os.environ.get(variable, "") for variable in ("SUDO_USER", "USER", "LOGNAME")]
+    for line in _lines(etc / "passwd"):
+        name, _, number, _, full_name, *_ = [*line.split(":"), *[""] * 5]
+        if number.isdecimal() and int(number) in _PEOPLE:
+            names += [name, full_name.partition(",")[0]]
     with contextlib.suppress(KeyError):  # In a container, a user can have a number and no name.
         names.append(pwd.getpwuid(os.getuid()).pw_name)
     return (name for name in names if name not in _NO_NAME)
@@ -93,14 +141,18 @@ def _serial_numbers(sysfs: Path) -> Iterator[str]:
         "class/nvme/*/serial",
     ):
         files += sysfs.glob(pattern)
-    for line in _lines(files):
-        if len(line) >= _SHORTEST_SERIAL and not _NO_SERIAL.fullmatch(line):
-            yield line
+    for text in _texts(files):
+        if len(text) >= _SHORTEST_SERIAL and not _NO_SERIAL.fullmatch(text):
+            yield text
 
 
-def _lines(paths: Iterable[Path]) -> Iterator[str]:
+def _lines(path: Path) -> list[str]:
+    return "".join(_texts([path])).splitlines()
+
+
+def _texts(paths: Iterable[Path]) -> Iterator[str]:
     for path in paths:
         try:
             yield path.read_text(errors="replace").strip()
-        except OSError:  # The file is missing, or only root may read it. Then no readable text can contain this value.
+        except OSError:  # The file is missing, or only root may read it. A user's report needs no value of such a file.
             continue

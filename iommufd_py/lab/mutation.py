@@ -130,7 +130,7 @@ def mutants_of(file: str, text: str, added: Collection[int], first_number: int =
 
 
 def with_mutants(text: str, added: Collection[int], mutants: Sequence[Mutant]) -> str:
-    """Return the text of a file in which each of *mutants*, which are its own, can be selected."""
+    """Return the text of a file, with code that selects one of *mutants* at run time. All of them are in this file."""
     lines = text.split("\n")
     by_line: dict[int, list[tuple[int, str]]] = {}
     for one in mutants:

@@ -37,7 +37,8 @@ def compose(
     """Return the QEMU command line for *machine*, as virtme-ng would start it, with *emulator* for the packaged QEMU.
 
     virtme-ng contributes the host's root file system as the guest's root, its small init, and the channels for output
-    and exit status. ``virtme-run`` is asked and not ``vng``: a user's ``vng`` configuration would change the machine.
+    and exit status. The function calls ``virtme-run`` instead of ``vng``, because a user's configuration of ``vng``
+    changes the machine.
 
     Raises:
         NoDeviceError: QEMU does not have one of the machine's further devices.

@@ -137,7 +137,7 @@ class BoundDevice(IommufdDevice):
         return registers[1] if registers else None
 
     def _dma_cc_alone(self, flags: HwptAllocFlags, data: HwptData | None) -> bool:
-        """Return VFIO_DMA_CC_IOMMU of an equal HWPT on a new IOAS."""
+        """Make a HWPT with the same *flags* and *data* on a new IOAS, and return its VFIO_DMA_CC_IOMMU."""
         with self.iommufd.alloc_ioas() as alone, Hwpt(alone, self.dev_id, flags, data=data):
             return alone.dma_cc()
 

@@ -22,7 +22,7 @@ def read(archive: Path) -> dict[str, str]:
 
 
 def test_archive_holds_versions_logs_and_results(cli: Cli, tmp_path: Path) -> None:
-    result = tmp_path / "run.json"
+    result = tmp_path / f"{os.uname().nodename}-run.json"
     result.write_text(json.dumps({"label": f"on {os.uname().nodename}", "device": "0000:3b:00.0"}))
     archive = tmp_path / "bug.tar.gz"
     done = cli("report-bug", "--output", str(archive), str(result))
@@ -30,10 +30,10 @@ def test_archive_holds_versions_logs_and_results(cli: Cli, tmp_path: Path) -> No
     assert done.stdout == f"{archive}\n"
     assert archive.stat().st_mode & 0o777 == 0o600
     files = read(archive)
-    assert {"CONTENTS", "info.json", "versions.json", "kernel.log", "results/1-run.json"} <= set(files)
+    assert {"CONTENTS", "info.json", "versions.json", "kernel.log", "results/1-[host name]-run.json"} <= set(files)
     assert json.loads(files["info.json"])["schema"] == "iommufd-info/1"
     assert {"iommufd-py", "python", "cffi", "click"} <= set(json.loads(files["versions.json"]))
-    assert json.loads(files["results/1-run.json"]) == {"label": "on [host name]", "device": "0000:3b:00.0"}
+    assert json.loads(files["results/1-[host name]-run.json"]) == {"label": "on [host name]", "device": "0000:3b:00.0"}
     for name, text in files.items():
         assert not re.search(rf"\b{re.escape(os.uname().nodename)}\b", text), name
         if name != "CONTENTS":

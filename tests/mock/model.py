@@ -175,7 +175,7 @@ class IommufdModel:
             raise Refused("EEXIST")
 
     def _choose(self, ioas: str, length: int, offset: int) -> int:
-        """Return the lowest free IOVA that is as aligned as the memory and the length are."""
+        """Return the lowest free IOVA that has the alignment of the memory and of the length."""
         granule = min(1 << (length - 1).bit_length(), self.granule)
         if offset:
             granule = min(granule, offset & -offset)

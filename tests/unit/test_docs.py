@@ -2,6 +2,7 @@
 """Statements of the documentation about the code are true."""
 
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -40,6 +41,11 @@ def test_each_floor_is_below_the_one_before() -> None:
     assert len(tops) == sum(floors)
     assert sorted(tops) == tops
     assert len(set(tops)) == len(floors)
+
+
+def test_tab_shows_the_public_names_only() -> None:
+    command = "import iommufd_py as p; print(*(name for name in dir(p) if name[0] != '_' and name not in p.__all__))"
+    assert subprocess.run([sys.executable, "-c", command], capture_output=True, check=True).stdout == b"\n"
 
 
 def test_every_room_says_its_job() -> None:

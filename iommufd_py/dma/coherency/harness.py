@@ -151,7 +151,7 @@ class CoherencyHarness:
         try:
             return recognize(self.engine.fetch(iova, length), (wanted, *others)), wanted.origin
         except SkipError:
-            # This engine can only compare with its own contents, and zeros are none of them.
+            # This engine returns no bytes. It compares memory with contents of its own, which are never zeros.
             origin = _NONE if wanted.is_zeros else wanted.origin
             for content in (wanted, *others):
                 if not content.is_zeros and self._finds(iova, content.data[:length]):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The ioctls and device features of the declared ABI that have no function. The README may claim all others."""
+"""Every ioctl and device feature of the declared ABI has a function, except those that this file lists."""
 
 import re
 from pathlib import Path
