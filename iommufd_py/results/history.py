@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Find the points in a time series of results at which an operation became slower or faster. Needs scipy."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+from iommufd_py.base.errors import ToolError
+from iommufd_py.results.cautions import differences, obstacles
 from iommufd_py.results.estimate import geometric_mean, units
 from iommufd_py.results.model import BenchResult, Point
+from iommufd_py.results.validity import findings
 
 # Smallest number of results on each side of a change point.
 _MIN_SIDE = 2
@@ -50,6 +55,42 @@ def over_time(results: Sequence[BenchResult]) -> list[OperationHistory]:
     return [
         OperationHistory(point, operation, tuple(at for at, _ in values), tuple(ns for _, ns in values))
         for (point, operation), values in found.items()
+    ]
+
+
+def check_comparable(names: Sequence[str], results: Sequence[BenchResult]) -> None:
+    """Check that all results come from one machine; *names* are their files.
+
+    Raises:
+        ToolError: a result comes from another machine than the first.
+    """
+    for name, result in zip(names, results, strict=True):
+        found = obstacles(results[0], result)
+        if found:
+            raise ToolError(
+                f"{names[0]} and {name} cannot be compared, they differ in {' and '.join(found)}; keep the results of "
+                "each machine in a directory of its own"
+            )
+
+
+def remarks(names: Sequence[str], results: Sequence[BenchResult]) -> list[str]:
+    """Return the limits of the figures, and the differences between consecutive results, one sentence each."""
+    texts: dict[str, str] = {}
+    concerned: defaultdict[str, list[str]] = defaultdict(list)
+    for name, result in zip(names, results, strict=True):
+        for code, text in {one.code: one.text for one in findings(result)}.items():
+            texts.setdefault(code, text)
+            concerned[code].append(name)
+    return [
+        *(
+            f"{code} ({len(found)} of {len(results)} results, the first is {found[0]}): {texts[code]}"
+            for code, found in concerned.items()
+        ),
+        *(
+            f"{name} and {other}: {one}"
+            for (name, before), (other, after) in pairwise(zip(names, results, strict=True))
+            for one in differences(before, after)
+        ),
     ]
 
 
