@@ -68,12 +68,12 @@ def use(path: Path) -> None:
     json.dumps(report.summary_document(read), allow_nan=False)
     json.dumps(pyperf.to_pyperf(read), allow_nan=False)
     comparison = compare(read, read, force=True)
-    compare_text.markdown(comparison).encode()
+    compare_text.markdown(comparison, ["x"]).encode()
     cover_letter.cover_letter([read, read], [comparison]).encode()
     dialects.iommupt(read, read, comparison).encode()
     dialects.vfio_tests(read, read, comparison).encode()
     json.dumps(kcidb.bench_kcidb([read, read], [comparison]), allow_nan=False)
-    json.dumps(comparison_document([comparison]), allow_nan=False)
+    json.dumps(comparison_document([comparison], ["x"]), allow_nan=False)
 
 
 @pytest.mark.slow
