@@ -43,7 +43,7 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
     over.check_comparable(names, results)
     remarks = over.remarks(names, results)
     lines = over.over_time(results)
-    found = [change for line in lines for change in over.change_points(line)]
+    found = over.change_points(lines)
     if output is not None:
         from iommufd_py.results.plot import add_limits, history_figure, render
 
