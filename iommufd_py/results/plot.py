@@ -3,7 +3,7 @@
 
 import io
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -279,9 +279,10 @@ def _finish(figure: Figure, title: str, results: Sequence[BenchResult]) -> None:
     lines = [title]
     for one in results[:1]:
         environment = one.environment
+        kernels = _ends(one.environment.kernel_release for one in results)
         lines.append(
-            ", ".join(filter(None, (environment.cpu, environment.platform, f"kernel {environment.kernel_release}")))
-            + f"; device {one.target.device}; {amount(one)}; {one.started[:10]}; "
+            ", ".join(filter(None, (environment.cpu, environment.platform, f"kernel {kernels}")))
+            + f"; device {one.target.device}; {amount(one)}; {_ends(one.started[:10] for one in results)}; "
             + f"floor {format_ns(median(one.floor.ioctl_ns))}"
         )
     codes = list(dict.fromkeys(found.code for one in results for found in findings(one)))
@@ -290,6 +291,12 @@ def _finish(figure: Figure, title: str, results: Sequence[BenchResult]) -> None:
     width = round(figure.get_figwidth() * 15)
     text = "\n".join(part for line in lines[1:] for part in textwrap.wrap(line, width))
     figure.suptitle(title + (f"\n{text}" if text else ""), fontsize=8)
+
+
+def _ends(values: Iterable[str]) -> str:
+    """Return the only value, or the first and the last of different ones."""
+    found = list(dict.fromkeys(values))
+    return found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
 
 def add_limits(figure: Figure, limits: Sequence[str]) -> None:

@@ -52,6 +52,10 @@ def test_a_picture_names_the_machine_and_the_limits_of_its_figures() -> None:
         assert "CPU, bare metal, kernel 7.3.0" in title
         assert "2026-01-01" in title
         assert "IOMMUFD_TEST_KERNEL" in title
+    newer = replace(measured(kernel_release="7.4.0"), started="2026-02-01T00:00:00+00:00")
+    title = plot.page_figure([doubtful, newer]).get_suptitle()
+    assert "kernel 7.3.0 to 7.4.0" in title
+    assert "2026-01-01 to 2026-02-01" in title
 
 
 def test_nothing_to_draw_is_one_sentence() -> None:
