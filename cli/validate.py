@@ -314,6 +314,8 @@ def _show_scenarios(result: Validation, stories: bool) -> None:
         if stories:
             for line in report.details(one):
                 click.echo(f"    {line}")
+        elif one.scenario.is_walk and one.steps:
+            click.echo(f"    {report.steps_line(one)}")
     unseen = Counter(one.reason for one in result.scenarios if one.outcome is RuleOutcome.NOT_OBSERVED)
     for reason, count in unseen.items():
         click.echo(f"{RuleOutcome.NOT_OBSERVED}: {counted(count, 'scenario')}: {reason}")

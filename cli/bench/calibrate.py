@@ -21,6 +21,20 @@ _ROWS = "--silent --operation map,attach,teardown --size 2M,64M,1G --backing 4k 
 _MEMORY = "3G"
 
 
+def margin_sentence(distance: float, end: float | None) -> str:
+    """Return whether the margin of equivalence holds on this machine.
+
+    Args:
+        distance: largest distance of a ratio from 1.
+        end: largest distance of an end of an interval from 1; None without an interval.
+    """
+    if distance > comparing.MARGIN:
+        return "it is too small here (bench compare --margin)."
+    if end is None or end > comparing.MARGIN:
+        return "no ratio exceeds it, but an interval does: take more boots to be sure that it holds here."
+    return "it holds here."
+
+
 @command()
 @click.option("--kernel", default="stock", metavar="KERNEL", help="User-Mode Linux kernel of the lab, or a path.")
 @click.option(
@@ -68,11 +82,7 @@ def calibrate(kernel: str, other: str | None, boots: int, minutes: float, result
             f"The largest distance of a ratio from 1 is {max(distances, default=0):.1%}; the largest distance of an "
             f"end of an interval is {max(ends, default=0):.1%}.",
             f"The margin of equivalence is {comparing.MARGIN:.0%}: "
-            + (
-                "it holds here."
-                if max(distances, default=0) <= comparing.MARGIN
-                else "it is too small here (--margin)."
-            ),
+            + margin_sentence(max(distances, default=0), max(ends, default=None)),
             *finding.time_sentences([before, after], [comparison]),
         ]
     )

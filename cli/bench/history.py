@@ -39,18 +39,23 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
         file = shlex.quote(str(directory / "1.json"))
         raise ToolError(f'{directory} has no result: write one with "iommufd bench run --device mock --output {file}"')
     ordered = sorted(files, key=lambda file: files[file].started)
-    results = [files[file] for file in ordered]
+    names, results = [file.name for file in ordered], [files[file] for file in ordered]
+    over.check_comparable(names, results)
+    remarks = over.remarks(names, results)
     lines = over.over_time(results)
-    found = [change for line in lines for change in over.change_points(line)]
+    found = over.change_points(lines)
     if output is not None:
-        from iommufd_py.results.plot import history_figure, render
+        from iommufd_py.results.plot import add_limits, history_figure, render
 
-        write_file(output, render(history_figure(lines, results), output.suffix.removeprefix(".")))
+        figure = history_figure(lines, results)
+        add_limits(figure, remarks)
+        write_file(output, render(figure, output.suffix.removeprefix(".")))
     if as_json:
         emit_json(
             {
                 "schema": "iommufd-bench-history/1",
                 "results": [{"file": str(file), "started": files[file].started} for file in ordered],
+                "remarks": remarks,
                 "changes": [
                     {
                         "operation": one.operation,
@@ -80,7 +85,7 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
             for line in lines
         )
         emit_folded(Table(("row", "operation", "results", "first", "last", "changes"), rows, 2))
-        emit_lines([f"{counted(len(results), 'result')}, {ordered[0].name} to {ordered[-1].name}"])
+        emit_lines([f"{counted(len(results), 'result')}, {ordered[0].name} to {ordered[-1].name}", *remarks])
     last = {(one.point, one.operation): one for one in found}
     if any(one.ratio > 1 for one in last.values()):
         sys.exit(1)

@@ -147,11 +147,11 @@ def patch(
     comparisons = [comparing.compare(measured[0], after) for after in measured[1:]]
     repeat = ["iommufd", *sys.argv[1:]]
     if native or times:
-        text = cover_letter.cover_letter(measured, comparisons, repeat)
+        text = cover_letter.cover_letter(measured, comparisons, repeat, precision / 100)
     else:
         text = counts.count_letter(measured, repeat)
     if as_json:
-        emit_json(comparing.comparison_document(comparisons))
+        emit_json(comparing.comparison_document(comparisons, cover_letter.doubts(measured, comparisons)))
     else:
         click.echo(text)
     write_file(results / f"{prefix}.txt", (text + "\n").encode())

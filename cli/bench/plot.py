@@ -10,6 +10,7 @@ import click
 from iommufd_py.base.files import STDOUT, write_file
 from iommufd_py.results import compare as comparing
 from iommufd_py.results import document
+from iommufd_py.results.cover_letter import doubts
 from iommufd_py.results.model import BenchResult
 
 from ..commands import command
@@ -58,15 +59,17 @@ def plot(
         write_html(html, results, comparisons, breakdowns)
     if directory is None:
         return
-    figures: dict[str, Any] = {
-        "distribution": drawing.distribution_figure(results),
-        "page": drawing.page_figure(results),
+    figures: dict[str, tuple[Any, list[str]]] = {
+        "distribution": (drawing.distribution_figure(results), doubts(results)),
+        "page": (drawing.page_figure(results), doubts(results)),
     }
-    figures |= {f"change-{number}": drawing.change_figure(one, results) for number, one in enumerate(comparisons, 1)}
+    for number, (result, one) in enumerate(zip(results[1:], comparisons, strict=True), 1):
+        figures[f"change-{number}"] = drawing.change_figure(one, results), doubts([results[0], result], [one])
     if breakdowns:
-        figures["shares"] = drawing.share_figure(breakdowns)
+        figures["shares"] = drawing.share_figure(breakdowns), []
     make_output_directory(directory)
-    for name, figure in figures.items():
+    for name, (figure, limits) in figures.items():
+        drawing.add_limits(figure, limits)
         _write(directory / f"{name}.{kind}", drawing.render(figure, kind))
 
 

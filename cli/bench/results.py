@@ -105,7 +105,7 @@ def compare(
     results = document.load_all([baseline, *others])
     comparisons = [comparing.compare(results[0], after, force=force, margin=margin / 100) for after in results[1:]]
     if as_json or form == "json":
-        emit_json(comparing.comparison_document(comparisons))
+        emit_json(comparing.comparison_document(comparisons, cover_letter.doubts(results, comparisons)))
     elif form == "kcidb":
         emit_json(kcidb.bench_kcidb(results, comparisons))
     elif form == "cover-letter":
@@ -127,7 +127,8 @@ def _show_comparison(
         click.echo(writers[form](before, after, comparison))
         return
     if form == "markdown":
-        click.echo(compare_text.markdown(comparison))
+        more = [*cover_letter.conditions([before, after]), *finding.time_sentences([before, after], [comparison])]
+        click.echo(compare_text.markdown(comparison, [*more, *cover_letter.doubts([before, after], [comparison])]))
         return
     facts = [
         f"{name}: {result.label}; {result.target.evidence}, kernel {result.environment.kernel_release}, "
@@ -142,7 +143,7 @@ def _show_comparison(
     emit_folded(table)
     emit_lines(finding.time_sentences([before, after], [comparison]))
     emit_lines([*compare_text.verdict_lines(comparison), *tables.explained(table.headings, page_width())])
-    emit_lines([*compare_text.hump_lines(comparison), *comparison.cautions])
+    emit_lines(cover_letter.doubts([before, after], [comparison]))
 
 
 @command()
@@ -150,6 +151,8 @@ def _show_comparison(
 def export(file: Path) -> None:
     """Print a result in pyperf's file format: iommufd bench export run.json > pyperf.json.
 
-    Each process gives one value, its median, so that pyperf and 'bench compare' judge the same figures.
+    pyperf then judges the same figures as 'bench compare': the median of each boot, or of each process if there are
+    fewer than three boots. pyperf has no margin and no level for a whole table, so it can call a row changed that
+    'bench compare' does not.
     """
     emit_json(pyperf.to_pyperf(document.load_result(file)))

@@ -33,12 +33,16 @@ def cautions(before: BenchResult, after: BenchResult, pairs: Sequence[tuple[Row,
     """Return all other differences and limits that a reader must know, one sentence each. *pairs* are the rows of equal
     points."""
     return [
-        *_of_targets(before, after),
-        *_of_environments(before, after),
+        *differences(before, after),
         *(found for one in (before, after) for found in _between_boots(one)),
         *_of_boots(before, after),
         *_of_rows(before, after, pairs),
     ]
+
+
+def differences(before: BenchResult, after: BenchResult) -> list[str]:
+    """Return the differences of device, settings and tool that a reader must know, one sentence each."""
+    return [*_of_targets(before, after), *_of_environments(before, after)]
 
 
 def _of_targets(before: BenchResult, after: BenchResult) -> list[str]:

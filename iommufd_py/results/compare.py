@@ -247,12 +247,13 @@ def _flushes(before: Sequence[Unit], after: Sequence[Unit]) -> Estimate | None:
     return Estimate((times[1] - times[0]) / geometric_mean(known))
 
 
-def comparison_document(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """Return comparisons as one JSON document, described by compare-1.json beside this file."""
+def comparison_document(comparisons: Sequence[Comparison], limits: Sequence[str]) -> dict[str, Any]:
+    """Return comparisons and the limits of their figures as one JSON document, iommufd-bench-compare/1."""
     return {
         "schema": "iommufd-bench-compare/1",
         "confidence": CONFIDENCE,
         "family_level": FAMILY_LEVEL,
+        "limits": list(limits),
         "comparisons": [
             {
                 "before": one.before,

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A comparison as a table, as text or as Markdown."""
 
+from collections.abc import Sequence
+
 from iommufd_py.base.units import format_ns
 from iommufd_py.results.compare import FAMILY_LEVEL, Change, Comparison, Verdict
 from iommufd_py.results.estimate import CONFIDENCE, Estimate
@@ -11,9 +13,10 @@ from iommufd_py.results.tables import Table
 def comparison_table(comparison: Comparison) -> Table:
     """Return a row for each operation: both times, their ratio with its interval, and the verdict.
 
-    The columns for the ratio without the floor and for the cost in flushes exist if a row has the figure.
+    The columns for the interval, the ratio without the floor and the cost in flushes exist if a row has the figure.
     """
     names = axes([change.point for change in comparison.changes])
+    intervals = any(change.low is not None for change in comparison.changes)
     net = any(change.on_floor for change in comparison.changes)
     flushes = any(flush_text(change) != "-" for change in comparison.changes)
     rows = [
@@ -23,14 +26,14 @@ def comparison_table(comparison: Comparison) -> Table:
             format_ns(change.before_ns),
             format_ns(change.after_ns),
             ratio_text(change),
-            interval_text(Estimate(0, change.low, change.high)),
+            *([interval_text(Estimate(0, change.low, change.high))] if intervals else []),
             str(change.verdict),
             *([net_text(change)] if net else []),
             *([flush_text(change)] if flushes else []),
         )
         for change in comparison.changes
     ]
-    headings = ("operation", "before", "after", "ratio", "interval", "verdict")
+    headings = ("operation", "before", "after", "ratio", *(["interval"] if intervals else []), "verdict")
     more = (*(["net"] if net else []), *(["F"] if flushes else []))
     return Table((*axis_headings(names), *headings, *more), tuple(rows), len(names) + 1)
 
@@ -111,15 +114,15 @@ def _means(change: Change) -> str:
     )
 
 
-def markdown(comparison: Comparison) -> str:
-    """Return the table as Markdown, with the explanations and cautions below it."""
+def markdown(comparison: Comparison, more: Sequence[str]) -> str:
+    """Return the table as Markdown, with the explanations and *more* lines below it."""
     shown = comparison_table(comparison)
     lines = ["| " + " | ".join(row) + " |" for row in (shown.headings, *shown.rows)]
     lines.insert(1, "|" + " --- |" * len(shown.headings))
     below = [
-        f"before: {comparison.before}; after: {comparison.after}; interval: {CONFIDENCE:.0%} confidence",
+        f"before: {comparison.before}; after: {comparison.after}"
+        + (f"; interval: {CONFIDENCE:.0%} confidence" if "interval" in shown.headings else ""),
         *verdict_lines(comparison),
-        *hump_lines(comparison),
-        *comparison.cautions,
+        *more,
     ]
     return "\n".join([*lines, "", *(f"- {line}".replace("*:", "\\*:") for line in below)])

@@ -38,7 +38,7 @@ def count_letter(results: Sequence[BenchResult], command: Sequence[str]) -> str:
     ]
     text = [line for fact in facts for line in wrapped(fact, MAIL_WIDTH)]
     for point in dict.fromkeys(replace(row.point, workload=Workload.MAP) for one in results for row in one.rows):
-        text += ["", row_name(point)]
+        text += ["", *wrapped(row_name(point), MAIL_WIDTH)]
         for part in fold(_block(point, results), MAIL_WIDTH - 2):
             text += lines(part, "  ")
     for paragraph in (_EXPLANATIONS, count_sentences(results), _doubts(results)):

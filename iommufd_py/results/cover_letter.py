@@ -16,6 +16,8 @@ from iommufd_py.results.stats import median
 from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
 from iommufd_py.results.validity import findings
 
+# Width of a word in a heading. A wider column would not fit a mail.
+_HEADING_WIDTH = 24
 # Short words, so that four results stand side by side.
 _WORDS = {
     Verdict.SLOWER: "slower",
@@ -28,7 +30,10 @@ _WORDS = {
 
 
 def cover_letter(
-    results: Sequence[BenchResult], comparisons: Sequence[Comparison], command: Sequence[str] | None = None
+    results: Sequence[BenchResult],
+    comparisons: Sequence[Comparison],
+    command: Sequence[str] | None = None,
+    precision: float = finding.PRECISION,
 ) -> str:
     """Return the text: conditions, one block for each size with all results side by side, finding, doubts.
 
@@ -36,16 +41,18 @@ def cover_letter(
         results: the baseline, then the others.
         comparisons: comparisons of each other result with the baseline, in the same order.
         command: the command that repeats the measurement; by default the command of the last result.
+        precision: width of an interval that counts as precise, 0.05 for 5 %.
     """
-    text = [*_conditions(results, command), ""]
+    text = [line for fact in conditions(results, command) for line in wrapped(fact, MAIL_WIDTH)]
+    text.append("")
     for point in _blocks(comparisons):
-        text += [row_name(point)]
+        text += wrapped(row_name(point), MAIL_WIDTH)
         for part in fold(_block(point, results, comparisons), MAIL_WIDTH - 2):
             text += lines(part, "  ")
         text.append("")
     for paragraph in (
         _explanations(comparisons),
-        finding.time_sentences(results, comparisons),
+        finding.time_sentences(results, comparisons, precision),
         doubts(results, comparisons),
     ):
         for line in paragraph:
@@ -54,11 +61,12 @@ def cover_letter(
     return "\n".join(text[:-1]).rstrip()
 
 
-def _conditions(results: Sequence[BenchResult], command: Sequence[str] | None) -> list[str]:
+def conditions(results: Sequence[BenchResult], command: Sequence[str] | None = None) -> list[str]:
+    """Return the machine, the kernels, the domains, the floor and the command that repeats it, one line each."""
     last = results[-1]
     environment = last.environment
     clock, ioctl = (format_ns(median(one)) for one in (last.floor.clock_ns, last.floor.ioctl_ns))
-    facts = [
+    return [
         ", ".join(filter(None, (environment.cpu, environment.platform, environment.machine))),
         f"kernel {environment.kernel_release}" + (f", built by {environment.compiler}" if environment.compiler else ""),
         f"device {last.target.device} on {last.target.iommu}",
@@ -66,7 +74,6 @@ def _conditions(results: Sequence[BenchResult], command: Sequence[str] | None) -
         f"floor: an ioctl that does nothing takes {ioctl}, of which two clock reads take {clock}",
         f"command: {shlex.join(command or ('iommufd', *last.command[1:]))}",
     ]
-    return [line for fact in facts for line in wrapped(fact, MAIL_WIDTH)]
 
 
 def amount(result: BenchResult) -> str:
@@ -102,8 +109,9 @@ def _block(point: Point, results: Sequence[BenchResult], comparisons: Sequence[C
 
 
 def _heading(label: str) -> list[str]:
-    """Return the words of a label, each for a line of the heading."""
-    return label.split() or ["-"]
+    """Return the words of a label, each for a line of the heading, and a long word in pieces."""
+    pieces = [piece for word in label.split() for piece in wrapped(word, _HEADING_WIDTH, "")]
+    return pieces or ["-"]
 
 
 def _operation(name: str, changes: Sequence[Change | None]) -> list[tuple[str, ...]]:

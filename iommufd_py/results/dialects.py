@@ -4,11 +4,12 @@
 import shlex
 from collections.abc import Sequence
 
-from iommufd_py.base.units import format_size
+from iommufd_py.base.units import format_ns, format_size
 from iommufd_py.results.compare import Change, Comparison
 from iommufd_py.results.cover_letter import amount, doubts
 from iommufd_py.results.model import BenchResult, Point
-from iommufd_py.results.report import axes, row_name
+from iommufd_py.results.report import row_name
+from iommufd_py.results.stats import median
 from iommufd_py.results.tables import MAIL_WIDTH, wrapped
 
 _IOCTLS = {
@@ -37,17 +38,17 @@ def iommupt(before: BenchResult, after: BenchResult, comparison: Comparison) -> 
         groups.setdefault((change.operation, _but_size(change.point)), []).append(change)
     text = []
     for (operation, conditions), changes in groups.items():
-        text += [f"{operation} ({_IOCTLS.get(operation, operation)}), {conditions}:"]
+        text += wrapped(f"{operation} ({_IOCTLS.get(operation, operation)}), {conditions}:", MAIL_WIDTH)
         text += ["   pgsz  ,avg new,old ns, min new,old ns  , min % (+ve is better)"]
         for change in sorted(changes, key=lambda one: one.point.size_bytes):
-            average = f"{change.after_mean_ns:.0f},{change.before_mean_ns:.0f}"
-            minimum = f"{change.after_min_ns},{change.before_min_ns}"
+            average = f"{change.after_mean_ns:>7.0f},{change.before_mean_ns:<6.0f}"
+            minimum = f"{change.after_min_ns:>8},{change.before_min_ns:<8}"
             gain = (
                 f"{(change.before_min_ns - change.after_min_ns) / change.before_min_ns:.2%}".rstrip("%")
                 if change.before_min_ns
                 else "-"
             )
-            text.append(f"{_power(change.point):>9},{average:>12}    ,{minimum:>14}    ,{gain:>7}")
+            text.append(f"{_power(change.point):>9},{average},{minimum},{gain:>7}")
         text.append("")
     return "\n".join([*text, *_footer(before, after, comparison)])
 
@@ -76,11 +77,11 @@ def vfio_tests(before: BenchResult, after: BenchResult, comparison: Comparison) 
     kernels = [(one.environment.kernel_release, one.environment.kernel_variant) for one in (before, after)]
     other = "With this patchset:" if kernels[0] != kernels[1] else f"{after.label}:"
     for name, side in ((f"Base({before.environment.kernel_release}):", 0), (other, 1)):
-        text.append(name)
+        text += wrapped(name, MAIL_WIDTH)
         for point, changes in blocks.items():
-            more = ", ".join(axes([point])[2:])
+            more = ", ".join(row_name(point).split(", ")[2:])
             text.append(f"------- AVERAGE ({_BACKINGS.get(point.backing, point.backing)}) --------")
-            text.append(f"{format_size(point.size_bytes)}{', with ' + more if more else ''}")
+            text += wrapped(f"{format_size(point.size_bytes)}{', with ' + more if more else ''}", MAIL_WIDTH)
             for change in changes:
                 ns = (change.before_mean_ns, change.after_mean_ns)[side]
                 rate = f"{point.size_bytes / (1 << 30) / ns * _SECONDS:.1f}" if ns else "-"
@@ -98,6 +99,7 @@ def _footer(before: BenchResult, after: BenchResult, comparison: Comparison) -> 
     facts = [
         f"old: {before.label}, {before.environment.kernel_release}; new: {after.label}, {environment.kernel_release}",
         ", ".join(filter(None, (environment.compiler, environment.cpu, environment.platform))),
+        f"floor: an ioctl that does nothing takes {format_ns(median(after.floor.ioctl_ns))}",
         f"avg: mean of {amount(after)}; device {after.target.device} on {after.target.iommu}",
         f"command: {shlex.join(('iommufd', *after.command[1:]))}",
         *doubts([before, after], [comparison]),

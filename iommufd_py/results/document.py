@@ -4,7 +4,7 @@
 import json
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -111,14 +111,24 @@ def load_result(path: Path) -> BenchResult:
 
 
 def _checked(document: Any, path: Path) -> BenchResult:
-    for at, row in enumerate(document["rows"]):
-        for number, run in enumerate(row["runs"]):
-            if list(run["operations"]) != list(row["runs"][0]["operations"]):
-                raise ToolError(
-                    f"{path} is damaged at rows/{at}/runs/{number}/operations: the operations differ from those of "
-                    "the first run; run the benchmark again"
-                )
+    for place, text in _damage(document["rows"]):
+        raise ToolError(f"{path} is damaged at {place}: {text}; run the benchmark again")
     return _result(document)
+
+
+def _damage(rows: Any) -> Iterator[tuple[str, str]]:
+    """Yield the place and the description of each contradiction that a schema cannot express."""
+    for at, row in enumerate(rows):
+        if row["point"] in (other["point"] for other in rows[:at]):
+            yield f"rows/{at}/point", "an earlier row has the same point"
+        for number, run in enumerate(row["runs"]):
+            place = f"rows/{at}/runs/{number}/operations"
+            if list(run["operations"]) != list(row["runs"][0]["operations"]):
+                yield place, "the operations differ from those of the first run"
+            for name, samples in run["operations"].items():
+                for kind in ("switched", "faulted"):
+                    if max(samples.get(kind, ()), default=0) >= len(samples["ns"]):
+                        yield f"{place}/{name}/{kind}", "there is no sample at this position"
 
 
 def load_all(paths: Sequence[Path]) -> list[BenchResult]:

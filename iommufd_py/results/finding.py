@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The finding of a benchmark in three sentences, derived from the numbers."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from iommufd_py.base.coherency import Coherency
@@ -74,9 +74,27 @@ def _quality(results: Sequence[BenchResult], comparisons: Sequence[Comparison], 
         worst = max(wide, key=lambda one: one.width or float("inf"))
         width = "has none" if worst.width is None else f"{worst.width:.0%} wide"
         text += f" (the widest: {worst.operation} {row_name(worst.point)}, {width})"
+        text += f"; not precise enough: {_short_of(comparisons, precision)}"
     text += f", and the floor of {floor} is over 10 % of a time in {floored} of {len(changes)} ratios"
     return text
 
 
+def _short_of(comparisons: Sequence[Comparison], precision: float) -> str:
+    """Return the rows whose interval is wider than *precision*, by comparison and operation."""
+    found = []
+    for comparison in comparisons:
+        wide = comparison.wider_than(precision)
+        if not wide:
+            continue
+        by_operation: defaultdict[str, list[str]] = defaultdict(list)
+        for change in wide:
+            by_operation[change.operation].append(row_name(change.point))
+        rows = "; ".join(f"{operation} {', '.join(names)}" for operation, names in by_operation.items())
+        found.append(f"{comparison.after}: {'all rows' if len(wide) == len(comparison.changes) else rows}")
+    return "; ".join(found)
+
+
 def _named(change: Change) -> str:
-    return f"x{change.ratio:.3g} ({change.operation} {row_name(change.point)})"
+    net = "" if not change.on_floor or change.net is None else f", x{change.net.value:.3g} without the floor"
+    mark = "*" if change.on_floor else ""
+    return f"x{change.ratio:.3g}{mark} ({change.operation} {row_name(change.point)}{net})"

@@ -1,16 +1,25 @@
 # SPDX-License-Identifier: MIT
 """Find the points in a time series of results at which an operation became slower or faster. Needs scipy."""
 
+import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
 
+from iommufd_py.base.errors import ToolError
+from iommufd_py.results.cautions import differences, obstacles
 from iommufd_py.results.estimate import geometric_mean, units
 from iommufd_py.results.model import BenchResult, Point
+from iommufd_py.results.stats import variance
+from iommufd_py.results.validity import findings
 
 # Smallest number of results on each side of a change point.
 _MIN_SIDE = 2
 _LEVEL = 0.01
 _NEGLIGIBLE = 0.02
+_NO_ERROR = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,43 +62,80 @@ def over_time(results: Sequence[BenchResult]) -> list[OperationHistory]:
     ]
 
 
-def change_points(line: OperationHistory) -> list[ChangePoint]:
-    """Return the change points of a line, in chronological order.
+def check_comparable(names: Sequence[str], results: Sequence[BenchResult]) -> None:
+    """Check that all results come from one machine; *names* are their files.
 
-    The line is divided at the place with the most significant difference of both sides (Student's t-test of the
-    logarithms, with the p-value multiplied by the number of places). Each side is then divided in the same way (binary
-    segmentation).
+    Raises:
+        ToolError: a result comes from another machine than the first.
     """
+    for name, result in zip(names, results, strict=True):
+        found = obstacles(results[0], result)
+        if found:
+            raise ToolError(
+                f"{names[0]} and {name} cannot be compared, they differ in {' and '.join(found)}; keep the results of "
+                "each machine in a directory of its own"
+            )
+
+
+def remarks(names: Sequence[str], results: Sequence[BenchResult]) -> list[str]:
+    """Return the limits of the figures, and the differences between consecutive results, one sentence each."""
+    texts: dict[str, str] = {}
+    concerned: defaultdict[str, list[str]] = defaultdict(list)
+    for name, result in zip(names, results, strict=True):
+        for code, text in {one.code: one.text for one in findings(result)}.items():
+            texts.setdefault(code, text)
+            concerned[code].append(name)
     return [
-        ChangePoint(line.point, line.operation, line.at[place], ratio)
-        for place, ratio in sorted(_divide(line.ns, 0, len(line.ns)))
+        *(
+            f"{code} ({len(found)} of {len(results)} results, the first is {found[0]}): {texts[code]}"
+            for code, found in concerned.items()
+        ),
+        *(
+            f"{name} and {other}: {one}"
+            for (name, before), (other, after) in pairwise(zip(names, results, strict=True))
+            for one in differences(before, after)
+        ),
     ]
 
 
-def _divide(ns: Sequence[float], start: int, end: int) -> list[tuple[int, float]]:
-    from iommufd_py.results.estimate import ratio
+def change_points(lines: Sequence[OperationHistory]) -> list[ChangePoint]:
+    """Return the change points of all lines, line by line, in chronological order.
 
+    A line is divided at the place with the most significant difference of both sides (Student's t-test of the
+    logarithms). Each side is then divided in the same way (binary segmentation). The level of 1 % is that of all places
+    of all lines together (Bonferroni): one directory in a hundred without a change shows one.
+    """
+    found = []
+    for line in lines:
+        places = sorted(_divide(line.ns, 0, len(line.ns), _LEVEL / len(lines)))
+        means = [geometric_mean(line.ns[start:end]) for start, end in pairwise((0, *places, len(line.ns)))]
+        for place, (before, after) in zip(places, pairwise(means), strict=True):
+            found.append(ChangePoint(line.point, line.operation, line.at[place], after / before))
+    return found
+
+
+def _divide(ns: Sequence[float], start: int, end: int, level: float) -> list[int]:
     places = range(start + _MIN_SIDE, end - _MIN_SIDE + 1)
-    best = None
-    for place in places:
-        sides = ns[start:place], ns[place:end]
-        found = _certainty(*sides)
-        if best is None or found < best[0]:
-            estimate = ratio(*sides)
-            best = found, place, estimate.value if estimate else 1.0
-    if best is None or best[0] * len(places) > _LEVEL or abs(best[2] - 1) < _NEGLIGIBLE:
+    if not places:
         return []
-    _, place, factor = best
-    return [*_divide(ns, start, place), (place, factor), *_divide(ns, place, end)]
+    found, place = min((_certainty(ns[start:place], ns[place:end]), place) for place in places)
+    factor = geometric_mean(ns[place:end]) / geometric_mean(ns[start:place])
+    if found * len(places) > level or abs(factor - 1) < _NEGLIGIBLE:
+        return []
+    return [*_divide(ns, start, place, level), place, *_divide(ns, place, end, level)]
 
 
 def _certainty(before: Sequence[float], after: Sequence[float]) -> float:
     """Return the p-value of Student's t-test of the logarithms; 0 for two constant sides that differ."""
-    import math
-
-    from scipy import stats
+    # The distribution function only: scipy.stats.ttest_ind takes a millisecond, and a history has thousands of tests.
+    from scipy.special import stdtr
 
     logs = [[math.log(one) for one in side] for side in (before, after)]
-    if len({*logs[0]}) == 1 == len({*logs[1]}):
-        return 0.0 if logs[0][0] != logs[1][0] else 1.0
-    return float(stats.ttest_ind(*logs).pvalue)
+    distance = abs(fmean(logs[0]) - fmean(logs[1]))
+    freedom = len(before) + len(after) - 2
+    pooled = sum((len(side) - 1) * variance(side) for side in logs) / freedom
+    error = math.sqrt(pooled * (1 / len(before) + 1 / len(after)))
+    # The mean of equal logarithms can differ from them in the last digit.
+    if error <= _NO_ERROR:
+        return 0.0 if distance > _NO_ERROR else 1.0
+    return 2 * float(stdtr(freedom, -distance / error))

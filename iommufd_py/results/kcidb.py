@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from iommufd_py.results.compare import Change, Comparison
+from iommufd_py.results.cover_letter import doubts
 from iommufd_py.results.model import BenchResult
 from iommufd_py.results.report import row_name
 
@@ -40,14 +41,16 @@ def bench_kcidb(results: Sequence[BenchResult], comparisons: Sequence[Comparison
             for one in results
         ],
         "tests": [
-            _test(builds[comparison.after], result, comparison, change)
+            _test(builds[comparison.after], results[0], result, comparison, change)
             for result, comparison in zip(results[1:], comparisons, strict=True)
             for change in comparison.changes
         ],
     }
 
 
-def _test(build: str, result: BenchResult, comparison: Comparison, change: Change) -> dict[str, Any]:
+def _test(
+    build: str, before: BenchResult, result: BenchResult, comparison: Comparison, change: Change
+) -> dict[str, Any]:
     path = f"iommufd.bench.{_word(change.operation)}.{_word(row_name(change.point))}"
     interval = "" if change.low is None else f" ({change.low:.4g} to {change.high:.4g})"
     ratio = "" if change.ratio is None else f"x{change.ratio:.4g}{interval} of {comparison.before}, "
@@ -65,7 +68,7 @@ def _test(build: str, result: BenchResult, comparison: Comparison, change: Chang
             "misc": {
                 "command": shlex.join(("iommufd", *result.command[1:])),
                 "evidence": str(result.target.evidence),
-                "cautions": list(comparison.cautions),
+                "limits": doubts([before, result], [comparison]),
             },
         },
     }

@@ -3,7 +3,7 @@
 
 import io
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from iommufd_py.results.drawing import Axes, Axis, Figure, FuncFormatter, LogLoc
 from iommufd_py.results.history import OperationHistory
 from iommufd_py.results.model import BenchResult, Point
 from iommufd_py.results.report import Cell, cells, row_name
+from iommufd_py.results.stats import median
 from iommufd_py.results.validity import findings
 
 # Width and height of a panel, and height of a line of text below, all in inches.
@@ -31,6 +32,10 @@ _LINEAR_SPAN = 4
 _COLOURS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#F0E442", "#009E73", "#CC79A7")
 _LINES = ("-", "--", ":", "-.")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+# Number of markers on a distribution.
+_MARKS = 8
+# Size in points of the limits below a picture, and height of one of their lines in inches.
+_SMALL, _SMALL_LINE = 6.5, 0.125
 # Colour and marker of each verdict. The markers distinguish the verdicts in grey print.
 _VERDICTS = {
     Verdict.SLOWER: ("#D55E00", ">"),
@@ -53,23 +58,31 @@ def render(figure: Figure, kind: str) -> bytes:
 def distribution_figure(results: Sequence[BenchResult]) -> Figure:
     """Draw the distribution of the times: for each operation a panel with the share of samples up to each time.
 
-    No sample is binned, smoothed or left out. The colour shows the row, the line style shows the result.
+    No sample is binned, smoothed or left out. The colour and the marker show the row, the line style shows the result.
     """
     panels = _by_operation(results)
     figure, all_axes = _panels(len(panels), sum(map(len, panels.values())))
-    points = list(dict.fromkeys(cell.row.point for found in panels.values() for _, cell in found))
+    # Rows of several workloads share a legend, so equal names have equal colours.
+    names = list(dict.fromkeys(row_name(cell.row.point) for found in panels.values() for _, cell in found))
     for axes, (operation, found) in zip(all_axes, panels.items(), strict=True):
         for label, cell in found:
             samples = np.sort(np.concatenate([np.asarray(one.ns) for one in cell.row.samples(cell.operation)]))
+            name = row_name(cell.row.point)
+            style = names.index(name)
             axes.plot(
                 samples,
                 np.arange(1, len(samples) + 1) / len(samples),
-                color=_COLOURS[points.index(cell.row.point) % len(_COLOURS)],
+                color=_COLOURS[style % len(_COLOURS)],
+                marker=_MARKERS[style % len(_MARKERS)],
+                markersize=3.5,
+                markevery=max(len(samples) // _MARKS, 1),
                 linestyle=_LINES[label % len(_LINES)],
                 linewidth=1.4,
                 drawstyle="steps-post",
-                label=_series(results, label, row_name(cell.row.point)),
+                label=_series(results, label, name),
             )
+        for floor in dict.fromkeys(cell.floor_ns for _, cell in found if cell.floor_ns > 0):
+            axes.axvline(floor, color="#888888", linestyle=":", linewidth=1, label="floor")
         axes.set_xscale("log")
         axes.set_title(operation)
         axes.set_xlabel("time of one operation")
@@ -78,7 +91,7 @@ def distribution_figure(results: Sequence[BenchResult]) -> Figure:
         axes.set_ylim(0, 1.02)
         axes.grid(True, alpha=0.3)
     _legend(figure, all_axes)
-    _finish(figure, "How do the times of one operation spread?", results)
+    _finish(figure, "How do the times of one operation spread? (floor: an ioctl that does nothing)", results)
     return figure
 
 
@@ -266,16 +279,43 @@ def _finish(figure: Figure, title: str, results: Sequence[BenchResult]) -> None:
     lines = [title]
     for one in results[:1]:
         environment = one.environment
+        kernels = _ends(one.environment.kernel_release for one in results)
         lines.append(
-            ", ".join(filter(None, (environment.cpu, environment.platform, f"kernel {environment.kernel_release}")))
-            + f"; device {one.target.device}; {amount(one)}; {one.started[:10]}"
+            ", ".join(filter(None, (environment.cpu, environment.platform, f"kernel {kernels}")))
+            + f"; device {one.target.device}; {amount(one)}; {_ends(one.started[:10] for one in results)}; "
+            + f"floor {format_ns(median(one.floor.ioctl_ns))}"
         )
     codes = list(dict.fromkeys(found.code for one in results for found in findings(one)))
     if codes:
-        lines.append(f"limits of these figures, explained by 'iommufd bench show': {', '.join(codes)}")
+        lines.append(f"limits of these figures: {', '.join(codes)}")
     width = round(figure.get_figwidth() * 15)
     text = "\n".join(part for line in lines[1:] for part in textwrap.wrap(line, width))
     figure.suptitle(title + (f"\n{text}" if text else ""), fontsize=8)
+
+
+def _ends(values: Iterable[str]) -> str:
+    """Return the only value, or the first and the last of different ones."""
+    found = list(dict.fromkeys(values))
+    return found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}"
+
+
+def add_limits(figure: Figure, limits: Sequence[str]) -> None:
+    """Write *limits* below a picture that stands alone, a paragraph each, and make it higher by as much."""
+    width = round(figure.get_figwidth() * 19)
+    lines = [part for line in limits for part in textwrap.wrap(line, width, subsequent_indent="  ")]
+    if not lines:
+        return
+    figure.draw_without_rendering()  # This gives the legends their size.
+    legends = sum(legend.get_window_extent().height for legend in figure.legends) / figure.dpi
+    added = _SMALL_LINE * (len(lines) + 1)
+    height = figure.get_figheight() + added
+    bottom, above = added / height, (added + legends + _SMALL_LINE) / height
+    figure.set_figheight(height)
+    figure.set_layout_engine("constrained", rect=(0, above, 1, 1 - above))
+    for legend in figure.legends:
+        legend.set_in_layout(False)
+        legend.set_bbox_to_anchor((0, bottom, 1, 1 - bottom), figure.transFigure)
+    figure.text(0.01, bottom - _SMALL_LINE / 2 / height, "\n".join(lines), fontsize=_SMALL, va="top", ha="left")
 
 
 def _series(results: Sequence[BenchResult], number: int, name: str) -> str:

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: MIT
 """Convert a result to the file format of pyperf 1.0, for its tools (``pyperf stats``, ``hist``, ``compare_to``).
 
-Each process gives one value, its median, like in ``bench compare``. pyperf compares the means of all values. With all
-samples as values, a few long samples would decide, and pyperf would disagree with ``bench compare``.
+The values are the independent figures of ``bench compare``: the median of each boot if there are three boots, else of
+each process. pyperf compares the means of all values. With all samples as values, a few long samples would decide. With
+a value for each process of a boot, pyperf would count the boot several times.
 """
 
 from typing import Any
 
+from iommufd_py.results.estimate import units
 from iommufd_py.results.model import BenchResult
 from iommufd_py.results.report import row_name
-from iommufd_py.results.stats import median
 
 
 def to_pyperf(result: BenchResult) -> dict[str, Any]:
-    """Return *result* as a pyperf suite: a benchmark for each operation of each row, a run for each process.
+    """Return *result* as a pyperf suite: a benchmark for each operation of each row, a run for each independent
+    figure.
 
     Source: https://pyperf.readthedocs.io/en/latest/api.html, "Metadata" and the JSON that ``Benchmark.dump`` writes.
     """
@@ -32,13 +34,10 @@ def to_pyperf(result: BenchResult) -> dict[str, Any]:
                 "metadata": {"name": f"{operation}: {row_name(row.point)}", "loops": 1},
                 "runs": [
                     {
-                        "metadata": {
-                            "date": date,
-                            "boot_id": run.boot_id,
-                        },
-                        "values": [median(run.operations[operation].ns) / 1e9],
+                        "metadata": {"date": date},
+                        "values": [one.ns / 1e9],
                     }
-                    for run in row.runs
+                    for one in units(row, operation, result.floor)
                 ],
             }
             for row in result.rows

@@ -44,6 +44,7 @@ def _scenario(verdict: ScenarioResult) -> dict[str, Any]:
         "outcome": str(verdict.outcome),
         "reason": verdict.reason or None,
         "duration_s": verdict.seconds,
+        "steps": list(verdict.steps),
         "violations": [_violation(violation) for violation in verdict.violations],
         "kernel_reports": [{"kind": one.kind, "title": one.title, "text": one.text} for one in verdict.reports],
     }
@@ -70,10 +71,17 @@ def headline(verdict: ScenarioResult) -> str:
     return f"{verdict.violations[0]}" + (f"; and {more} more violations" if more else "")
 
 
+def steps_line(verdict: ScenarioResult) -> str:
+    """Return one line with the steps of a scenario, for the reader of a random walk."""
+    return f"steps: {'; '.join(verdict.steps)}"
+
+
 def details(verdict: ScenarioResult) -> Iterator[str]:
     """Yield the lines that explain a scenario that was not kept."""
     if verdict.reason:
         yield verdict.reason
+    if verdict.steps:
+        yield steps_line(verdict)
     for violation in verdict.violations:
         yield str(violation)
         yield from (f"    {line}" for line in violation.history)

@@ -52,6 +52,7 @@ class ScenarioResult:
         violations: the violations; empty for any other outcome.
         reason: the reason why it was not observed, or the error.
         reports: reports in the kernel log while the scenario ran.
+        steps: the names of the steps that ran, in order.
     """
 
     scenario: Scenario
@@ -61,6 +62,7 @@ class ScenarioResult:
     violations: tuple[Violation, ...] = ()
     reason: str = ""
     reports: tuple[Splat, ...] = ()
+    steps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +139,15 @@ def run_scenario(
     start = time.monotonic()
 
     def result(
-        outcome: RuleOutcome, steps: Iterable[ScenarioStep] = (), violations: Sequence[Violation] = (), reason: str = ""
+        outcome: RuleOutcome, steps: Sequence[ScenarioStep] = (), violations: Sequence[Violation] = (), reason: str = ""
     ) -> ScenarioResult:
         seconds = round(time.monotonic() - start, 3)
         reports = scan_kernel_log(log.text()) if log is not None else ()
         if reports and outcome is not RuleOutcome.VIOLATED:
             outcome = RuleOutcome.REPORTED
             reason = "; ".join((f"the kernel log has a {reports[0].kind}: {reports[0].title}", *filter(None, [reason])))
-        return ScenarioResult(scenario, outcome, seconds, _exercised(steps), tuple(violations), reason, reports)
+        names = tuple(step.name for step in steps)
+        return ScenarioResult(scenario, outcome, seconds, _exercised(steps), tuple(violations), reason, reports, names)
 
     if log is not None:
         log.text()  # discards the reports from before this scenario

@@ -19,6 +19,7 @@ class Scenario:
         what: one sentence that describes the operations.
         why: the mistake that it reveals.
         play: the function that runs it.
+        is_walk: whether it is a random walk, whose steps only its output can tell.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Scenario:
     what: str
     why: str
     play: Callable[[ScenarioContext], None]
+    is_walk: bool = False
 
 
 def scenario(rules: tuple[int, ...], *functions: str) -> Callable[[Callable[[ScenarioContext], None]], Scenario]:

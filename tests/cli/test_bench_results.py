@@ -212,6 +212,33 @@ def test_history_finds_the_change(cli: Cli, tmp_path: Path) -> None:
     assert cli("bench", "history", str(tmp_path)).returncode == 0
 
 
+def test_history_refuses_another_machine_and_names_other_settings(cli: Cli, tmp_path: Path) -> None:
+    for day, environment in enumerate(({}, {"governor": "powersave"}, {"governor": "powersave"}), 1):
+        one = replace(result(**environment), started=f"2026-01-0{day}T00:00:00+00:00")
+        document.save(one, tmp_path / f"{day}.json")
+    done = cli("bench", "history", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "1.json and 2.json: they differ in governor: performance and powersave" in done.stdout
+    text = " ".join(done.stdout.split())
+    assert "GOVERNOR (2 of 3 results, the first is 2.json): the CPU's frequency follows the load" in text
+    remarks = json.loads(cli("bench", "history", str(tmp_path), "--json").stdout)["remarks"]
+    assert len(remarks) == 2
+    document.save(replace(result(cpu="Other"), started="2026-01-04T00:00:00+00:00"), tmp_path / "4.json")
+    done = cli("bench", "history", str(tmp_path))
+    assert done.returncode == 1
+    assert "1.json and 4.json cannot be compared, they differ in CPU (CPU and Other)" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "json", "kcidb", "iommupt", "vfio-tests", "cover-letter"])
+def test_doubts_travel_with_each_form(cli: Cli, tmp_path: Path, form: str) -> None:
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for file in files:
+        document.save(result(config={"IOMMUFD_TEST": "y"}, governor="powersave"), file)
+    printed = " ".join(cli("bench", "compare", *map(str, files), "--format", form).stdout.split())
+    assert "CONFIG_IOMMUFD_TEST adds checks to the measured paths" in printed
+    assert "floor" in printed or form in ("json", "kcidb")
+
+
 def test_results_of_one_label_are_told_apart_by_their_files(cli: Cli, stock: str, tmp_path: Path) -> None:
     """Two runs of one kernel have one label, and 'stock against stock' says nothing."""
     again, elsewhere = tmp_path / "again.json", tmp_path / "elsewhere" / "stock.json"

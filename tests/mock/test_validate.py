@@ -15,7 +15,13 @@ import pytest
 from iommufd_py import Iommufd, flush_count
 from iommufd_py.base.environment import Platform
 from iommufd_py.host import environment
+from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.host.tracefs import find_tracefs
+from iommufd_py.validate.driver import MockDriver
+from iommufd_py.validate.observer import Observer
+from iommufd_py.validate.runner import RuleOutcome, Validation, run_scenario
+from iommufd_py.validate.scenario import Scenario
+from iommufd_py.validate.space.walk import WalkStep, walk_scenario
 from tests.conftest import need_mock_driver, need_tracing
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -77,6 +83,42 @@ def test_random_walks(cli: Cli, good: tuple[int, str] | None) -> None:
     assert shortest["name"].endswith("-shortened")
     # On a kernel that never flushes, a map and a domain suffice.
     assert len({one["step"] for one in shortest["violations"]}) <= 3
+    assert 2 <= len(shortest["steps"]) <= 6
+    printed = cli("validate", "--random", "200", "--seed", "7").stdout
+    assert f"    steps: {'; '.join(shortest['steps'])}" in printed.splitlines()
+
+
+def test_a_walk_is_told_by_its_steps(flushes: bool) -> None:
+    walk = [WalkStep("join", (0, 0, 0)), WalkStep("map", (0, 0, 2))]
+    driver = MockDriver()
+    with Observer(driver, None) as observer:
+        found = run_scenario(walk_scenario("walk", walk), driver, observer)
+    assert [name for name in found.steps if "IOAS" in name] == [
+        "a non-coherent domain joins IOAS 1",
+        "map buffer 1 into IOAS 1",
+        "unmap everything from IOAS 1",
+    ]
+
+
+class WarningLog(KernelLog):
+    """A kernel log with a report in its second reading, which is the one after the scenario."""
+
+    def __init__(self) -> None:
+        self._texts = iter(["", "[    1.0] WARNING: CPU: 0 PID: 1 at drivers/iommu/iommufd/pages.c:1 f+0x0/0x10"])
+
+    def text(self) -> str:
+        return next(self._texts)
+
+
+def test_a_report_of_the_kernel_is_a_result(flushes: bool) -> None:
+    driver = MockDriver()
+    quiet = Scenario("quiet", (1,), ("none",), "What.", "Why.", lambda context: None)
+    with Observer(driver, None) as observer:
+        assert run_scenario(quiet, driver, observer).outcome in (RuleOutcome.KEPT, RuleOutcome.COUNTS_AGREE)
+        found = run_scenario(quiet, driver, observer, WarningLog())
+    assert found.outcome is RuleOutcome.REPORTED
+    assert "the kernel log has a WARNING" in found.reason
+    assert Validation("mock", "7.3", (), "", (found,)).outcome is RuleOutcome.REPORTED
 
 
 def test_counts_are_good_where_they_suffice(cli: Cli, good: tuple[int, str] | None) -> None:

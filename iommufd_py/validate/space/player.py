@@ -33,9 +33,10 @@ class HeldDomain:
 
 @dataclass(eq=False, slots=True)
 class HeldIoas:
-    """An IOAS with its model."""
+    """An IOAS with its model, and its name in the steps."""
 
     object: Ioas
+    name: str
     model: IoasModel = field(default_factory=IoasModel)
     domains: list[HeldDomain] = field(default_factory=list)
     mappings: list["HeldMapping"] = field(default_factory=list)
@@ -81,7 +82,7 @@ class Player:
 
     def alloc_ioas(self, *, huge_pages: bool = True) -> HeldIoas:
         """Make an IOAS."""
-        held = HeldIoas(self.context.ioas())
+        held = HeldIoas(self.context.ioas(), f"IOAS {len(self.ioases) + 1}")
         if not huge_pages:
             held.object.huge_pages = False
         self.ioases.append(held)
@@ -111,7 +112,7 @@ class Player:
         call = ioas.object.map_file if through_file else ioas.object.map
         iova = self.context.iova(length + offset % PAGE_BYTES) + offset % PAGE_BYTES
         mapping = self._step(
-            f"map {buffer.name}",
+            f"map {buffer.name} into {ioas.name}",
             1,
             model.add_area(area),
             lambda: call(buffer.memory, iova, offset=offset, length=length, flags=flags),
@@ -133,7 +134,7 @@ class Player:
         area = Area(ioas.model, source.area.pages, source.area.first + first, count)
         iova = self.context.iova(count * PAGE_BYTES)
         mapping = self._step(
-            f"copy {counted(count, 'page')} from page {area.first} of {source.buffer.name}",
+            f"copy {counted(count, 'page')} from page {area.first} of {source.buffer.name} into {ioas.name}",
             1,
             model.add_area(area),
             lambda: ioas.object.copy(
@@ -148,14 +149,16 @@ class Player:
         """Unmap one mapping."""
         held.ioas.mappings.remove(held)
         self._drop_pins([held])
-        self._step(f"unmap {held.buffer.name}", 3, model.remove_areas([held.area]), held.mapping.close)
+        self._step(
+            f"unmap {held.buffer.name} from {held.ioas.name}", 3, model.remove_areas([held.area]), held.mapping.close
+        )
 
     def unmap_all(self, ioas: HeldIoas) -> None:
         """Unmap everything in one call."""
         gone, ioas.mappings = ioas.mappings, []
         self._drop_pins(gone)
         areas = [held.area for held in gone]
-        self._step("unmap everything", 3, model.remove_areas(areas), ioas.object.unmap_all)
+        self._step(f"unmap everything from {ioas.name}", 3, model.remove_areas(areas), ioas.object.unmap_all)
 
     def join(self, ioas: HeldIoas, coherency: Coherency, flags: HwptAllocFlags = HwptAllocFlags(0)) -> HeldDomain:
         """Make a HWPT."""
@@ -167,7 +170,7 @@ class Player:
             self.context.joined(ioas.object, hwpt, coherency)
             return hwpt
 
-        hwpt = self._step(f"a {coherency} domain joins", 2, flushes, make, makes=coherency)
+        hwpt = self._step(f"a {coherency} domain joins {ioas.name}", 2, flushes, make, makes=coherency)
         ioas.domains.append(HeldDomain(coherency, hwpt))
         return ioas.domains[-1]
 
@@ -181,7 +184,7 @@ class Player:
             self.context.joined(ioas.object, attachment, coherency)
             return attachment
 
-        attachment = self._step(f"the {coherency} device attaches", 2, flushes, make, makes=coherency)
+        attachment = self._step(f"the {coherency} device attaches to {ioas.name}", 2, flushes, make, makes=coherency)
         ioas.domains.append(HeldDomain(coherency, attachment, device))
         return ioas.domains[-1]
 
@@ -192,7 +195,7 @@ class Player:
         # A mock device gets a domain of the kernel when it is detached.
         makes = None if domain.device is None else domain.coherency
         call = domain.resource.close if domain.device is None else domain.device.detach
-        self._step(f"the {domain.coherency} domain goes", 3, flushes, call, makes=makes)
+        self._step(f"the {domain.coherency} domain leaves {ioas.name}", 3, flushes, call, makes=makes)
 
     def pin(self, held: HeldMapping, first: int, count: int) -> HeldPin:
         """Let a new access pin *count* pages of a mapping from its page *first*."""
@@ -200,9 +203,10 @@ class Player:
         model.add_pin(pin)
         at = first * PAGE_BYTES
         mapping = held.mapping
-        user_va = held.buffer.memory.user_va + (held.area.first + first) * PAGE_BYTES
+        page = held.area.first + first
+        user_va = held.buffer.memory.user_va + page * PAGE_BYTES
         made = self._step(
-            "an access pins",
+            f"an access pins {count} pages from page {page} of {held.buffer.name} in {held.ioas.name}",
             1,
             FlushedPages(),
             lambda: self.context.access(held.ioas.object).pin(mapping.iova + at, count * PAGE_BYTES, user_va),
@@ -213,7 +217,7 @@ class Player:
     def unpin(self, held: HeldMapping, pin: HeldPin) -> None:
         """Let the access unpin."""
         held.pins.remove(pin)
-        self._step("the access unpins", 3, model.remove_pin(pin.model), pin.pin.close)
+        self._step(f"the access to {held.buffer.name} unpins", 3, model.remove_pin(pin.model), pin.pin.close)
 
     def close(self) -> None:
         """Close the accesses and the iommufd as the end of a process does, with everything mapped."""

@@ -55,6 +55,7 @@ def walk_scenario(name: str, steps: Sequence[WalkStep]) -> Scenario:
         what=f"A random walk of {counted(len(steps), 'step')}.",
         why="It finds mistakes that need a sequence of operations that no other scenario has.",
         play=partial(_play, tuple(steps)),
+        is_walk=True,
     )
 
 

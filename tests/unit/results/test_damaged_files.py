@@ -68,12 +68,12 @@ def use(path: Path) -> None:
     json.dumps(report.summary_document(read), allow_nan=False)
     json.dumps(pyperf.to_pyperf(read), allow_nan=False)
     comparison = compare(read, read, force=True)
-    compare_text.markdown(comparison).encode()
+    compare_text.markdown(comparison, ["x"]).encode()
     cover_letter.cover_letter([read, read], [comparison]).encode()
     dialects.iommupt(read, read, comparison).encode()
     dialects.vfio_tests(read, read, comparison).encode()
     json.dumps(kcidb.bench_kcidb([read, read], [comparison]), allow_nan=False)
-    json.dumps(comparison_document([comparison]), allow_nan=False)
+    json.dumps(comparison_document([comparison], ["x"]), allow_nan=False)
 
 
 @pytest.mark.slow
@@ -111,6 +111,11 @@ def test_every_value_of_every_kind_is_used_or_refused_with_its_place(good: Any, 
             "damaged at rows/0/runs/1/operations: the operations differ",
         ),
         (("rows", 0, "runs", 1, "operations"), {}, "damaged at rows/0/runs/1/operations: {} is not allowed here"),
+        (
+            ("rows", 0, "runs", 1, "operations", "map", "switched"),
+            [9],
+            "damaged at rows/0/runs/1/operations/map/switched: there is no sample at this position",
+        ),
         (("command", 0), None, "damaged at command/0"),
         (("rows", 0, "leaves"), {"9" * 5000: 1}, "damaged at rows/0/leaves: '99+... is not allowed here"),
         (("rows", 0, "leaves"), {"4096\n": 1}, r"damaged at rows/0/leaves: '4096\\n' is not allowed here"),
@@ -127,6 +132,14 @@ def test_the_sentence(good: Any, tmp_path: Path, place: Place, value: Any, reaso
     file = tmp_path / "run.json"
     file.write_text(json.dumps(changed(good, place, value)))
     with pytest.raises(ToolError, match=reason):
+        document.load_result(file)
+
+
+def test_a_row_that_is_there_twice_is_damage(good: Any, tmp_path: Path) -> None:
+    """A comparison would count its operations twice, each with both rows of the other result."""
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({**good, "rows": [*good["rows"], good["rows"][0]]}))
+    with pytest.raises(ToolError, match=rf"damaged at rows/{len(good['rows'])}/point: an earlier row has the same"):
         document.load_result(file)
 
 

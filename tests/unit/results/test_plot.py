@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from iommufd_py import ToolError
-from iommufd_py.results import model, plot
+from iommufd_py.results import cover_letter, model, plot
 from iommufd_py.results.compare import compare
 from iommufd_py.results.html import page
 from tests.unit.bench.test_trace import MAP, of_all
@@ -52,6 +52,10 @@ def test_a_picture_names_the_machine_and_the_limits_of_its_figures() -> None:
         assert "CPU, bare metal, kernel 7.3.0" in title
         assert "2026-01-01" in title
         assert "IOMMUFD_TEST_KERNEL" in title
+    newer = replace(measured(kernel_release="7.4.0"), started="2026-02-01T00:00:00+00:00")
+    title = plot.page_figure([doubtful, newer]).get_suptitle()
+    assert "kernel 7.3.0 to 7.4.0" in title
+    assert "2026-01-01 to 2026-02-01" in title
 
 
 def test_nothing_to_draw_is_one_sentence() -> None:
@@ -63,8 +67,47 @@ def test_distribution_shows_every_sample() -> None:
     figure = plot.distribution_figure([measured()])
     assert [axes.get_title() for axes in figure.axes] == ["map", "unmap"]
     for axes in figure.axes:
-        assert [len(line.get_xdata()) for line in axes.get_lines()] == [250, 250, 250]
-    assert legend(figure) == ["4K, 4k", "2M, 4k", "256M, 4k"]
+        assert [len(line.get_xdata()) for line in axes.get_lines()] == [250, 250, 250, 2]
+        assert list(axes.get_lines()[-1].get_xdata()) == [110, 110]
+    assert legend(figure) == ["4K, 4k", "2M, 4k", "256M, 4k", "floor"]
+
+
+def test_a_legend_shows_the_look_of_the_curves_in_all_panels() -> None:
+    """The panels share a legend, but an attach is another point than a map of the same size."""
+    rows = [
+        replace(
+            row,
+            point=replace(row.point, workload=workload),
+            runs=tuple(
+                replace(run, operations={first: run.operations["map"], second: run.operations["unmap"]})
+                for run in row.runs
+            ),
+        )
+        for workload, first, second in (
+            (model.Workload.MAP, "map", "unmap"),
+            (model.Workload.ATTACH, "attach", "detach"),
+        )
+        for row in measured().rows
+    ]
+    figure = plot.distribution_figure([replace(measured(), rows=tuple(rows))])
+    looks = [[(line.get_label(), line.get_color(), line.get_marker()) for line in axes.lines] for axes in figure.axes]
+    assert looks[0] == looks[1] == looks[2] == looks[3]
+    # In grey, two of the colours are alike.
+    assert len({marker for _, _, marker in looks[0]}) == len(looks[0])
+
+
+def test_limits_stand_in_words_below_a_picture_and_leave_it_its_room() -> None:
+    doubtful = measured(config={"IOMMUFD_TEST": "y"})
+    limits = cover_letter.doubts([doubtful])
+    for figure in (plot.page_figure([doubtful]), plot.change_figure(compare(doubtful, doubtful), [doubtful])):
+        plot.add_limits(figure, limits)
+        figure.draw_without_rendering()
+        (text,) = (one for one in figure.texts if "adds checks" in one.get_text())
+        (keys,) = figure.legends
+        boxes = [text.get_window_extent(), keys.get_window_extent(), *(axes.get_tightbbox() for axes in figure.axes)]
+        assert boxes[0].y0 >= 0
+        assert boxes[0].y1 <= boxes[1].y0
+        assert all(boxes[1].y1 <= one.y0 for one in boxes[2:])
 
 
 def test_page_figure_has_a_point_for_each_size() -> None:

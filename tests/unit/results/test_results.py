@@ -109,6 +109,13 @@ def test_pyperf_reads_what_is_exported(tmp_path: Path) -> None:
     assert benchmark.median() == pytest.approx(2e-6)
 
 
+def test_pyperf_gets_the_figures_that_a_comparison_uses() -> None:
+    """Two processes of a boot are one figure."""
+    runs = [process_run([ns] * 3, [500] * 3, boot=str(ns // 100)) for ns in (1000, 1020, 1100, 1140, 1200, 1260)]
+    benchmarks = to_pyperf(result(*runs))["benchmarks"]
+    assert [one["values"] for one in benchmarks[0]["runs"]] == [[1.01e-6], [1.12e-6], [1.23e-6]]
+
+
 def test_runs_of_several_boots_become_one_result() -> None:
     first, second = result(process_run(boot="a")), result(process_run(boot="b"), process_run(boot="b"))
     other = replace(second, rows=(*second.rows, replace(second.rows[0], point=replace(POINT, backing="thp"))))

@@ -69,6 +69,14 @@ def test_outcome_of_a_run(verdicts: tuple[ScenarioResult, ...], outcome: RuleOut
     assert result(*verdicts).outcome is outcome
 
 
+def test_steps_are_told() -> None:
+    walked = replace(VIOLATED, steps=("a domain joins IOAS 1", "map buffer 1 into IOAS 1"))
+    assert "steps: a domain joins IOAS 1; map buffer 1 into IOAS 1" in list(details(walked))
+    document = validation_document(result(walked))
+    schema_of(document).validate(document)
+    assert document["scenarios"][0]["steps"] == list(walked.steps)
+
+
 def test_rules() -> None:
     run = result(KEPT, VIOLATED)
     assert [run.rule(number) for number in (1, 2, 3)] == [RuleOutcome.KEPT, RuleOutcome.VIOLATED, RuleOutcome.KEPT]
