@@ -23,8 +23,10 @@ def cache_root() -> Path:
 
 def _below(name: str) -> Path:
     root = cache_root()
-    for directory in (root, root / name):
-        _check_trusted(directory)
+    _check_trusted(root)
+    # Other users cannot get below a root that only its owner may enter.
+    if root.exists() and root.stat().st_mode & stat.S_IXOTH:
+        _check_trusted(root / name)
     return root / name
 
 
@@ -46,10 +48,15 @@ def _check_trusted(directory: Path) -> None:
 def make(directory: Path) -> None:
     """Create a directory of the cache and its parents, unless it exists.
 
+    Only the owner may enter a new cache: with a umask of 000, everybody could change the files below.
+
     Raises:
         LabError: the directory cannot be created.
     """
+    root = cache_root()
     try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, exist_ok=True)
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
         raise LabError(

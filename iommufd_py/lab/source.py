@@ -223,7 +223,7 @@ def _unpack(apt: PrivateApt, series: str, version: str, progress: Progress) -> S
 
 def require_space(directory: Path, size_bytes: int, purpose: str) -> None:
     """Raise a :class:`LabError` unless the disk of *directory* has *size_bytes* free."""
-    directory.mkdir(parents=True, exist_ok=True)
+    paths.make(directory)
     free, gib = shutil.disk_usage(directory).free, 1 << 30
     if free < size_bytes:
         raise LabError(

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from iommufd_py.lab import paths
 from iommufd_py.lab.bisect.trial import Trial
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.process import run_tool
@@ -68,7 +69,7 @@ class Clone:
         self._said = ""
         if not (tree / ".git" / "HEAD").exists():
             shutil.rmtree(tree, ignore_errors=True)  # A killed process has left a part of a clone.
-            tree.parent.mkdir(parents=True, exist_ok=True)
+            paths.make(tree.parent)
             options = ["--quiet", "--shared", "--no-checkout", "--no-tags"]
             doing = f"cannot clone {repository}"
             _git(tree.parent, doing, "clone", *options, "--", identity(repository), str(tree))

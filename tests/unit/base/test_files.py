@@ -45,7 +45,7 @@ def test_a_protected_file_is_not_replaced(tmp_path: Path) -> None:
     for path in (file, tmp_path):
         os.chown(path, 65534, 65534)
     tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:2]:
+    for parent in tmp_path.parents[:3]:
         parent.chmod(parent.stat().st_mode | 0o011)
     os.seteuid(65534)
     try:

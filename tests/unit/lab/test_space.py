@@ -110,6 +110,7 @@ def test_sizes_are_those_of_the_disk() -> None:
 def test_cache_that_others_can_change_is_not_trusted(name: str) -> None:
     directory = paths.cache_root() / name
     directory.mkdir(parents=True)
+    paths.cache_root().chmod(0o755)
     directory.chmod(0o777)
     with pytest.raises(LabError, match="is not trusted, because another user can change it") as refused:
         invoke("kernel", "list")
@@ -117,6 +118,16 @@ def test_cache_that_others_can_change_is_not_trusted(name: str) -> None:
     remedy = str(refused.value).rpartition("with '")[2].removesuffix("'")
     assert os.system(remedy) == 0
     assert invoke("kernel", "list").exit_code == 0
+
+
+def test_a_cache_that_is_made_without_a_umask_is_only_for_its_owner() -> None:
+    before = os.umask(0)
+    try:
+        kernel = publish(RECIPE, "2026-01-01T00:00:00+0000")
+    finally:
+        os.umask(before)
+    assert paths.cache_root().stat().st_mode & 0o777 == 0o700
+    assert cache.kernels() == [kernel]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
