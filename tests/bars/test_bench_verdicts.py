@@ -2,7 +2,9 @@
 """Required verdicts with real times of this kernel: equal operations are equal, and 5 % are found."""
 
 import math
+import os
 import random
+import signal
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +17,7 @@ from iommufd_py.base.pci_address import MOCK
 from iommufd_py.bench import runner
 from iommufd_py.results.compare import Verdict, compare
 from iommufd_py.results.model import BenchResult, Point, Run, Workload
+from iommufd_py.results.validity import findings
 from tests.conftest import need_mock_driver
 
 REPEATS, AT_LEAST = 20, 19
@@ -63,3 +66,23 @@ def test_verdict_is_right_in_nineteen_of_twenty(measured: BenchResult, factor: f
         changes = compare(of(measured, runs[:half]), changed).changes
         right += all((one.verdict if one.changed else None) is expected for one in changes)
     assert right >= AT_LEAST
+
+
+def test_a_load_beside_is_named_and_changes_no_verdict() -> None:
+    """Required: with another busy process on the CPU, no operation is called changed, and the limits name the load."""
+    with Iommufd() as iommufd:
+        need_mock_driver(iommufd)
+    plan = runner.Plan(MOCK, (Point(Workload.MAP, 4096), Point(Workload.MAP, 256 << 10)), processes=5, values=100)
+    quiet = runner.measure(plan)
+    load = os.fork()
+    if load == 0:
+        while True:
+            pass
+    try:
+        loaded = runner.measure(plan)
+    finally:
+        os.kill(load, signal.SIGKILL)
+        os.waitpid(load, 0)
+    assert all(run.discarded for row in loaded.rows for run in row.runs)
+    assert "NOISE" in {one.code for one in findings(loaded)}
+    assert [one for one in compare(quiet, loaded).changes if one.changed] == []
