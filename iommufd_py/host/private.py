@@ -29,15 +29,16 @@ _UNIT = r"(?:service|socket|mount|target|slice|timer|path|device|scope|swap)"
 # A key, such as `serial_number=` or `"serial": "`, stays; its value goes.
 _IS = r"[\"']?\s*[:=]\s*[\"']?"
 _SERIAL = rf"(?:serial[ _-]?(?:number|no\.?)|s/n|(?:asset|service)[ _-]tag){_IS}"
-_HARDWARE = r"(?:\w+_)?(?:guid|wwid|wwn|wwpn|wwnn|sas_addr(?:ess)?|logical id)[\s\"':=(-]+"
+_HARDWARE = r"(?:\w{1,32}_)?(?:guid|wwid|wwn|wwpn|wwnn|sas_addr(?:ess)?|logical id)[\s\"':=(-]+"
+# Each repetition before a fixed text has a limit: without one, the time grows with the square of a long line.
 # The order matters: the next patterns do not match a text that is already replaced.
 _PATTERNS = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"(Linux version \S+ )\([^()@\s]+@[^()\s]+\)", r"\1([user]@[host name])"),
-        (rf"{_BEGIN}[\w.+-]+@(?![\w.-]+\.{_UNIT}\b)\w[\w-]*(?:\.[\w-]+)+", "[mail address]"),
+        (rf"{_BEGIN}[\w.+-]{{1,64}}@(?![\w.-]+\.{_UNIT}\b)\w[\w-]*(?:\.[\w-]+)+", "[mail address]"),
         (rf"(?i:\b(host_?name{_IS}|hostname set to <|nfsroot=))(?!\[)[^\s\"',;:<>]+", r"\1[host name]"),
-        (r"(\bip=(?:[^:\s\"]*:){4})[^:\s\"]+", r"\1[host name]"),
+        (r"(\bip=(?:[^:\s\"]{0,64}:){4})[^:\s\"]+", r"\1[host name]"),
         (r"(\b(?:acct|AUID|UID)=\")[^\"]+", r"\1[user]"),
         (r"((?:/home|/media|/Users)/)[^/\s\"',:]+", r"\1[user]"),
         (rf"\b(?i:({_SERIAL}))[^\s\"',;][^\"\n,;]*", r"\1[serial number]"),

@@ -3,6 +3,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,13 @@ def test_removes_the_form_that_a_text_has_in_json() -> None:
     private = Private({"Zoë": "[user]"})
     assert private.remove(json.dumps({"label": "Zoë"})) == '{"label": "[user]"}'
     assert private.remove("Zoë") == "[user]"
+
+
+@pytest.mark.parametrize("piece", [".", "a-", "_", "1.", "aa:", "::", "ip=", "guid_", "a@", "-"])
+def test_a_long_line_takes_no_square_time(piece: str) -> None:
+    start = time.process_time()
+    PRIVATE.remove(piece * 30_000)
+    assert time.process_time() - start < 3
 
 
 def test_finds_what_identifies_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
