@@ -138,7 +138,7 @@ def test_the_virtual_function_is_shown_and_known(vf: str) -> None:
 
 def test_a_physical_function_with_users_is_not_given_back(vf: str) -> None:
     """Without its driver the physical function would also lose its virtual functions."""
-    with pytest.raises(DeviceError, match=f"{PF} is in use: .*virtual functions"):
+    with pytest.raises(DeviceError, match=f"{PF} is in use: .*virtual function"):
         pci.unbind(PF)
 
 
