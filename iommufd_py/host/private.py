@@ -15,7 +15,7 @@ _SHORTEST_SERIAL = 4
 _NO_SERIAL = re.compile(
     r"none|null|n/?a|default.*|unknown|not .*|to be filled.*|system .*|chassis .*|[0. -]*|x+|0?123456789", re.IGNORECASE
 )
-# Names that many machines and users have. They identify nothing, and some are words of other texts.
+# Names that many machines and users have. They identify nobody, and some are ordinary words.
 _NO_NAME = ("", "(none)", "localhost", "localhost.localdomain", "root", "debian", "fedora", "ubuntu", "user", "test")
 # The user numbers that /etc/login.defs gives to people.
 _PEOPLE = range(1000, 60001)
@@ -117,7 +117,7 @@ def _domains(etc: Path, host_names: Iterable[str]) -> Iterator[str]:
     for line in _lines(etc / "resolv.conf"):
         if line.startswith(("search", "domain")):
             names += line.split()[1:]
-    # A domain without a dot, such as "home", is also a word of other texts.
+    # A domain without a dot, such as "home", is also an ordinary word.
     return (name for name in names if "." in name.strip("."))
 
 

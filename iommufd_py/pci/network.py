@@ -45,8 +45,9 @@ def _own_uses(device: Path) -> Iterator[str]:
     bound = bound_interfaces()
     listening = parse_packet_sockets(attribute_text(Path("/proc/net/packet")))
     numbers = {link.name: link.index for link in found_links}
-    for base in sorted(below):
-        for name in with_uppers(base):
+    uppers = {base: with_uppers(base) for base in sorted(below)}
+    for base, names in uppers.items():
+        for name in names:
             index = numbers.get(name, 0)
             over = name if name == base else f"{name}, over {base},"
             if index in addresses:
@@ -62,9 +63,9 @@ def _own_uses(device: Path) -> Iterator[str]:
         yield from _built_on(base)
         for link in found_links:
             # The kernel makes no upper_* for the links of a tunnel.
-            if link.lower == numbers.get(base) and link.lower_namespace is None and link.name not in with_uppers(base):
+            if link.lower == numbers.get(base) and link.lower_namespace is None and link.name not in names:
                 yield f"the interface {link.name} is built on the interface {base}"
-    every = dict.fromkeys(name for base in sorted(below) for name in with_uppers(base))
+    every = dict.fromkeys(name for names in uppers.values() for name in names)
     yield from frame_users(every, found_links)
 
 

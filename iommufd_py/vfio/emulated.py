@@ -68,13 +68,9 @@ class OpenEmulatedDevice(Resource):
             self._fd = vfio.group_get_device_fd(group.fileno(), str(device.uuid))
 
     def pin(self, iova: int, count: int) -> None:
-        """Pin *count* pages from *iova* on (vfio_pin_pages), at most 512, and unpin the pages that it pinned before."""
+        """Unpin the pages of the last call, then pin *count* pages from *iova* on (vfio_pin_pages), at most 512."""
         self._check_open()
         self._pin.write_text(f"{iova:x} {count}")
-
-    def unpin(self) -> None:
-        """Unpin the pages."""
-        self.pin(0, 0)
 
     def _release(self) -> None:
         os.close(self._fd)

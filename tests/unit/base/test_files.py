@@ -57,7 +57,7 @@ def test_a_protected_file_is_not_replaced(tmp_path: Path) -> None:
         tmp_path.chmod(0o755)
         os.chown(tmp_path, 0, 0)
         os.seteuid(65534)
-        # The new content arrives by a new file in the directory.
+        # write_file() makes a new file in the directory, and then renames it.
         with pytest.raises(ToolError, match="protected cannot be written: Permission denied; choose another file"):
             is_regular(file)
     finally:
