@@ -22,7 +22,10 @@ class build_ext(setuptools_build_ext):
         generated.parent.mkdir(parents=True, exist_ok=True)
         ffibuilder.emit_c_code(str(generated))
         csrc = script.parent.resolve() / "csrc"
-        ext.sources = [str(generated), *(str(csrc / name) for name in ("uapi.c", "bench.c", "cache.c", "fail_nth.c"))]
+        ext.sources = [
+            str(generated),
+            *(str(csrc / name) for name in ("uapi.c", "bench.c", "clock.c", "cache.c", "fail_nth.c")),
+        ]
         ext.include_dirs = [str(script.parent.resolve() / "abi"), str(csrc)]
         # The flags come from the build of Python. A debug build has -O0, which the timed loops must not have.
         ext.extra_compile_args = ["-std=gnu11", "-O2", "-Wall", "-Wextra"]

@@ -16,6 +16,7 @@ HEADERS = (
     "abi/iommufd_test.h",
     "abi/vfio.h",
     "csrc/uapi.h",
+    "csrc/clock.h",
     "csrc/bench.h",
     "csrc/cache.h",
     "csrc/fail_nth.h",

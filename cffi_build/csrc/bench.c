@@ -10,23 +10,11 @@
 #include <time.h>
 
 #include "bench.h"
+#include "clock.h"
+#include "clock_read.h"
 #include "lines.h"
 
 #define LONG_PREPARATION_BYTES (64 << 10)
-
-/* All functions between two clock reads are static: a call through the PLT is 2 % of a small map on an emulated CPU. */
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC_RAW, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + now.tv_nsec;
-}
-
-uint64_t iommufd_bench_clock_ns(void)
-{
-	return clock_ns();
-}
 
 void iommufd_bench_clock(uint64_t *ns, uint32_t count)
 {

@@ -57,9 +57,6 @@ struct iommufd_bench_loop {
 	uint32_t failed_step; /* out */
 };
 
-/* Monotonic time in nanoseconds, not slewed by NTP: the clock of all samples. */
-uint64_t iommufd_bench_clock_ns(void);
-
 /*
  * Run `count` rounds of the steps. Returns 0, or the -errno of the first failed ioctl, whose place is `rounds` and
  * `failed_step` of the loop. If another thread does not arrive at the gate, returns -ETIMEDOUT and `failed_step` is

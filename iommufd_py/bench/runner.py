@@ -37,7 +37,19 @@ from iommufd_py.results.model import (
 )
 from iommufd_py.results.noise import disturbances, loudness
 from iommufd_py.results.stats import median, settled
-from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, can_flush, clock, clock_ns, empty_ioctl, flush
+from iommufd_py.uapi.bench import (
+    CLOCK,
+    FAULTED,
+    SWITCHED,
+    Batch,
+    Gate,
+    Loop,
+    can_flush,
+    clock,
+    clock_ns,
+    empty_ioctl,
+    flush,
+)
 from iommufd_py.vtd.leaves import MAX_BYTES
 
 _FLOOR_ROUNDS = 1000
@@ -119,7 +131,7 @@ def _printable(text: str) -> str:
 def _floor() -> Floor:
     with Iommufd() as iommufd:
         (batch,) = Loop([empty_ioctl(iommufd.fileno())]).run(_FLOOR_ROUNDS)
-    return Floor(clock(_FLOOR_ROUNDS), batch.ns)
+    return Floor(clock(_FLOOR_ROUNDS), batch.ns, CLOCK)
 
 
 # --- one row --------------------------------------------------------------------------------------------------------

@@ -74,6 +74,8 @@ def _of_environments(before: BenchResult, after: BenchResult) -> list[str]:
     options = sorted((a.config or {}).items() ^ (b.config or {}).items())
     if options:
         found.append("they differ in " + ", ".join(dict.fromkeys(f"CONFIG_{name}" for name, _ in options)))
+    if before.floor.clock != after.floor.clock:
+        found.append(f"they differ in the clock of the samples: {before.floor.clock} and {after.floor.clock}")
     if before.tool_version != after.tool_version:
         found.append(f"they come from versions {before.tool_version} and {after.tool_version} of this tool")
     return found

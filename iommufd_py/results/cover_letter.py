@@ -71,7 +71,8 @@ def conditions(results: Sequence[BenchResult], command: Sequence[str] | None = N
         f"kernel {environment.kernel_release}" + (f", built by {environment.compiler}" if environment.compiler else ""),
         f"device {last.target.device} on {last.target.iommu}",
         *(f"{one.label}: {one.target.evidence}; {amount(one)}" for one in results),
-        f"floor: an ioctl that does nothing takes {ioctl}, of which two clock reads take {clock}",
+        f"floor: an ioctl that does nothing takes {ioctl}, of which two reads of the clock take {clock}",
+        f"clock: {last.floor.clock}",
         f"command: {shlex.join(command or ('iommufd', *last.command[1:]))}",
     ]
 

@@ -55,7 +55,11 @@ def to_document(result: BenchResult) -> dict[str, Any]:
         "boots": [asdict(boot) for boot in result.boots],
         "discarded": list(result.discarded),
         "target": target,
-        "floor": {"clock_ns": result.floor.clock_ns.tolist(), "ioctl_ns": result.floor.ioctl_ns.tolist()},
+        "floor": {
+            "clock_ns": result.floor.clock_ns.tolist(),
+            "ioctl_ns": result.floor.ioctl_ns.tolist(),
+            "clock": result.floor.clock,
+        },
         "rows": [_row_document(row) for row in result.rows],
         "validity": [{**asdict(finding), "rows": list(finding.rows)} for finding in findings(result)],
     }
@@ -169,9 +173,14 @@ def _result(document: Any) -> BenchResult:
             cap=target["cap"],
             evidence=CoherencyEvidence(**target["evidence"]),
         ),
-        floor=Floor(**{name: array("Q", samples) for name, samples in document["floor"].items()}),
+        floor=_floor(document["floor"]),
         rows=tuple(map(_row, document["rows"])),
     )
+
+
+def _floor(floor: Any) -> Floor:
+    samples = {name: array("Q", floor[name]) for name in ("clock_ns", "ioctl_ns")}
+    return Floor(**samples, clock=floor.get("clock", "CLOCK_MONOTONIC_RAW"))
 
 
 def _row(row: Any) -> Row:

@@ -252,11 +252,18 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Lower bounds of every sample: the time between two clock reads, and the time of an ioctl that only reads an
-    option."""
+    """Lower bounds of every sample.
+
+    Attributes:
+        clock_ns: times between two clock reads.
+        ioctl_ns: times of an ioctl that only reads an option, with the two clock reads.
+        clock: the clock of all samples. Where each read of CLOCK_MONOTONIC_RAW is a system call, it is the CPU's time
+            stamp counter.
+    """
 
     clock_ns: "array[int]"
     ioctl_ns: "array[int]"
+    clock: str = "CLOCK_MONOTONIC_RAW"
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +351,7 @@ def merge(results: Iterable[BenchResult]) -> BenchResult:
         floor=Floor(
             array("Q", [ns for one in every for ns in one.floor.clock_ns]),
             array("Q", [ns for one in every for ns in one.floor.ioctl_ns]),
+            " and ".join(dict.fromkeys(one.floor.clock for one in every)),
         ),
         boots=tuple(boot for one in every for boot in one.every_boot),
         discarded=tuple(reason for one in every for reason in one.discarded),

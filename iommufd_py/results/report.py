@@ -230,6 +230,7 @@ def facts(result: BenchResult) -> list[tuple[str, str]]:
             f"{format_ns(median(result.floor.clock_ns))} between two clock reads, "
             f"{format_ns(median(result.floor.ioctl_ns))} for an ioctl that does nothing (medians)",
         ),
+        ("clock", result.floor.clock),
     ]
 
 

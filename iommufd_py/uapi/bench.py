@@ -189,9 +189,13 @@ def empty_ioctl(fd: int) -> TimedStep:
     return TimedStep("empty", fd, "IOMMU_OPTION", "iommu_option", fields)
 
 
+# The clock of all samples, in words.
+CLOCK = "time stamp counter" if lib.iommufd_clock_choose() else "CLOCK_MONOTONIC_RAW"
+
+
 def clock_ns() -> int:
-    """Return CLOCK_MONOTONIC_RAW, the clock of all samples, in nanoseconds."""
-    return lib.iommufd_bench_clock_ns()
+    """Return the time of the clock of all samples, in nanoseconds since the machine started."""
+    return lib.iommufd_clock_ns()
 
 
 def clock(count: int) -> "array[int]":

@@ -4,6 +4,7 @@
 import mmap
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from iommufd_py.bench.noise import NoiseMeter
 from iommufd_py.bench.workloads import set_up
 from iommufd_py.results import document
 from iommufd_py.results.model import Accounting, CacheState, IovaUse, Noise, Point, Row, Workload
-from iommufd_py.uapi.bench import FAULTED, Loop, can_flush, clock, empty_ioctl, flush
+from iommufd_py.uapi.bench import FAULTED, Loop, can_flush, clock, clock_ns, empty_ioctl, flush
 from iommufd_py.uapi.call import address_of_buffer
 from tests.conftest import need_ioctl, need_mock_driver
 from tests.waiting import patience
@@ -285,3 +286,18 @@ def test_figures_are_shown_although_they_cannot_be_saved(
     assert done.stderr.splitlines()[-1].startswith("iommufd: error: /dev/full cannot be written: No space left")
     assert "4K" in done.stdout
     assert "map" in done.stdout
+
+
+def test_the_clock_of_the_samples_agrees_with_the_kernels() -> None:
+    """Natively the clock is the CPU's counter. The extension has measured its rate by the kernel's clock."""
+
+    def bounds() -> tuple[int, int, int]:
+        before = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
+        now = clock_ns()
+        return before, now, time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
+
+    first = bounds()
+    time.sleep(0.5)
+    second = bounds()
+    # The rate may be wrong by 0.1 %.
+    assert 0.999 * (second[0] - first[2]) <= second[1] - first[1] <= 1.001 * (second[2] - first[0])

@@ -284,6 +284,11 @@ def test_other_machines_are_refused_and_other_settings_cautioned() -> None:
         "they differ in the device: 0000:00:10.0 and 0000:99:00.0",
         "they differ in the IOMMU's capabilities: CAP=0xd2 and unknown",
     )
+    other_clock = replace(before, floor=replace(before.floor, clock="time stamp counter"))
+    assert compare(before, other_clock).cautions == (
+        "they differ in the clock of the samples: CLOCK_MONOTONIC_RAW and time stamp counter",
+    )
+    assert model.merge([before, other_clock]).floor.clock == "CLOCK_MONOTONIC_RAW and time stamp counter"
     newer = replace(before, tool_version="9")
     assert compare(before, newer).cautions == ("they come from versions 0 and 9 of this tool",)
     assert "unequal" in compare(before, result(*[process_run(physical_runs=9)] * 3)).cautions[0]
