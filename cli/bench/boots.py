@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Boot several kernels of the lab in turn and measure on each, until the intervals are narrow enough."""
+"""Boot several kernels of the lab and measure on each, until the intervals are narrow enough."""
 
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from iommufd_py.results import document, model
 
 from ..output import note
 
-# Maximum number of boots of each kernel that are repeated because the host was busy.
-_MORE_BOOTS = 2
+# Maximum number of rounds that are repeated because the host was busy.
+_MORE_ROUNDS = 2
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,44 +49,47 @@ class Effort:
     seconds: float
 
 
-class AlternatingBoots:
-    """The boots of all variants.
+class RoundsOfBoots:
+    """The boots of all variants, in rounds.
 
     Args:
         variants: the first one is the baseline.
-        command: `lab run` and its options, then ``--`` and `bench run` with its options, without kernel, coherency,
-            label and output.
-        directory: directory of the result files, one for each variant, complete after each boot.
+        command: `lab run` and its options, then ``--`` and `bench run` with its options, without ``--output`` and
+            ``--turn``.
+        directory: directory of the result files, one for each variant, complete after each round.
         prefix: prefix of their names.
-        cpus: the CPUs of the guest. A boot is repeated if other processes took them. Empty: no boot is repeated.
+        cpus: the CPUs of the guest. A round is repeated if other processes took them. Empty: no round is repeated.
+        together: whether all guests of a round run at the same time and measure in turns. Otherwise they boot one after
+            the other.
     """
 
     def __init__(
         self,
         variants: Sequence[Variant],
-        command: Callable[[Variant, Path], list[str]],
+        command: Callable[[Variant], list[str]],
         directory: Path,
         prefix: str,
         cpus: Collection[int],
+        *,
+        together: bool,
     ) -> None:
         self._variants = tuple(variants)
         self._command = command
         self._directory = directory
         self._prefix = prefix
         self._cpus = cpus
+        self._boot_all = self._boot_together if together else self._boot_one_by_one
         self._runs: dict[Variant, list[model.BenchResult]] = {variant: [] for variant in variants}
-        self._discarded: dict[Variant, list[str]] = {variant: [] for variant in variants}
+        self._discarded: list[str] = []
 
     def measure(self, effort: Effort) -> list[model.BenchResult]:
-        """Boot the variants in turn and return their results.
+        """Boot round after round, and return the results of the variants.
 
-        The order is reversed in every other round, so that a drift of the machine affects all variants alike.
+        The order changes from round to round, so that a drift of the machine affects all variants alike.
         """
         start, rounds = time.monotonic(), 0
         while True:
-            order = self._variants if rounds % 2 == 0 else self._variants[::-1]
-            for variant in order:
-                self._boot(variant, rounds, effort, start)
+            self._round(rounds, effort, start)
             rounds += 1
             if rounds < effort.rounds:
                 continue
@@ -107,27 +112,43 @@ class AlternatingBoots:
         return not wide
 
     def _merged(self, variant: Variant) -> model.BenchResult:
-        return replace(model.merge(self._runs[variant]), discarded=tuple(self._discarded[variant]))
+        return replace(model.merge(self._runs[variant]), discarded=tuple(self._discarded))
 
-    def _boot(self, variant: Variant, rounds: int, effort: Effort, start: float) -> None:
-        done = sum(map(len, self._runs.values()))
-        total = max(effort.rounds, rounds + 1) * len(self._variants)
+    def _file(self, variant: Variant) -> Path:
+        return self._directory / f"{self._prefix}-{re.sub(r'[^A-Za-z0-9.]+', '-', variant.label)}.json"
+
+    def _round(self, done: int, effort: Effort, start: float) -> None:
+        """Boot every variant once. Repeat this if the host was busy."""
+        total = max(effort.rounds, done + 1)
         left = f", {(time.monotonic() - start) / done * (total - done):.0f} s left" if done else ""
-        note(f"boot {done + 1} of {total}: {variant.label}{left}")
-        file = self._directory / f"{self._prefix}-{re.sub(r'[^A-Za-z0-9.]+', '-', variant.label)}.json"
+        note(f"round {done + 1} of {total}: {', '.join(one.label for one in self._variants)}{left}")
+        first = done % len(self._variants)
         while True:
             meter = HostMeter(self._cpus) if self._cpus else None
-            run_iommufd(self._command(variant, file))
+            self._boot_all([*self._variants[first:], *self._variants[:first]])
             disturbances = "; ".join(meter.disturbances()) if meter else ""
             late = time.monotonic() - start > effort.seconds
-            if not disturbances or late or len(self._discarded[variant]) >= _MORE_BOOTS:
+            if not disturbances or late or len(self._discarded) >= _MORE_ROUNDS:
                 break
-            note(f"  the host was busy ({disturbances}): this boot is repeated")
-            self._discarded[variant].append(disturbances)
-        result = document.load_result(file)
-        boots = tuple(replace(boot, disturbances=disturbances) for boot in result.every_boot)
-        self._runs[variant].append(replace(result, boots=boots))
-        document.save(self._merged(variant), file)
+            note(f"  the host was busy ({disturbances}): this round is repeated")
+            self._discarded.append(disturbances)
+        for variant in self._variants:
+            result = document.load_result(self._file(variant))
+            boots = tuple(replace(boot, disturbances=disturbances) for boot in result.every_boot)
+            self._runs[variant].append(replace(result, boots=boots))
+            document.save(self._merged(variant), self._file(variant))
+
+    def _boot_one_by_one(self, order: Sequence[Variant]) -> None:
+        for variant in order:
+            run_iommufd([*self._command(variant), "--output", str(self._file(variant))])
+
+    def _boot_together(self, order: Sequence[Variant]) -> None:
+        with tempfile.TemporaryDirectory(prefix="turns-", dir=self._directory) as meeting:
+            run_together(
+                [*self._command(variant), "--output", str(self._file(variant)), "--turn", meeting, str(place), count]
+                for count in [str(len(order))]
+                for place, variant in enumerate(order)
+            )
 
 
 def run_iommufd(arguments: Sequence[str]) -> None:
@@ -136,7 +157,31 @@ def run_iommufd(arguments: Sequence[str]) -> None:
     Raises:
         ToolError: the command failed.
     """
-    command = [str(Path(sys.executable).parent / "iommufd"), *arguments]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=False)
-    if done.returncode:
-        raise ToolError(f"'{shlex.join(['iommufd', *arguments])}' failed with status {done.returncode}; see above")
+    run_together([arguments])
+
+
+def run_together(commands: Iterable[Sequence[str]]) -> None:
+    """Run this tool in several processes at the same time, as :func:`run_iommufd` does. A failure ends all of them.
+
+    Raises:
+        ToolError: a command failed.
+    """
+    program = str(Path(sys.executable).parent / "iommufd")
+    running: dict[subprocess.Popen[bytes], Sequence[str]] = {}
+    try:
+        for arguments in commands:
+            # Signals are not held back here: the process would inherit their mask.
+            process = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+            running[process] = arguments
+        while running:
+            for process in [one for one in running if one.poll() is not None]:
+                arguments = running.pop(process)
+                if process.returncode:
+                    command = shlex.join(["iommufd", *arguments])
+                    raise ToolError(f"'{command}' failed with status {process.returncode}; see above")
+            time.sleep(_POLL_SECONDS)
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()

@@ -14,10 +14,10 @@ from iommufd_py.results import compare_text, finding
 from ..commands import command
 from ..lab_machine import check_kernel_name
 from ..types import FiniteFloat, Whole
-from .boots import AlternatingBoots, Effort, Variant
+from .boots import Effort, RoundsOfBoots, Variant
 from .files import OUTPUT_DIRECTORY, emit_folded, emit_lines, make_output_directory
 
-_ROWS = "--silent --operation map,attach,teardown --size 2M,64M,1G --backing 4k --processes 1 --seconds 0.05"
+_ROWS = "--silent --operation map,attach,teardown --size 2M,64M,1G --backing 4k --processes 1 --seconds 1"
 _MEMORY = "3G"
 
 
@@ -65,12 +65,12 @@ def calibrate(kernel: str, other: str | None, boots: int, minutes: float, result
         for name, which in zip(names, ("first", "second"), strict=True)
     ]
 
-    def boot_and_bench(variant: Variant, file: Path) -> list[str]:
+    def boot_and_bench(variant: Variant) -> list[str]:
         boot = ["lab", "run", "--native", "--memory", _MEMORY, "--kernel", variant.kernel, "--rw", str(results)]
         bench = ["bench", "run", "--device", "mock", "--coherency", str(variant.coherency), "--label", variant.label]
-        return [*boot, "--", "iommufd", *bench, *shlex.split(_ROWS), "--output", str(file)]
+        return [*boot, "--", "iommufd", *bench, *shlex.split(_ROWS)]
 
-    series = AlternatingBoots(variants, boot_and_bench, results, "calibrate", {guest_cpu()})
+    series = RoundsOfBoots(variants, boot_and_bench, results, "calibrate", {guest_cpu()}, together=True)
     before, after = series.measure(Effort(boots, None, minutes * 60))
     comparison = comparing.compare(before, after)
     table = compare_text.comparison_table(comparison)

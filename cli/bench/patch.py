@@ -23,7 +23,7 @@ from ..lab_machine import check_kernel_name
 from ..output import emit_json
 from ..types import FiniteFloat, Whole, is_given, refuse_ignored
 from .axes import chosen_points, refuse_ignored_axes
-from .boots import AlternatingBoots, Effort, Variant, run_iommufd
+from .boots import Effort, RoundsOfBoots, Variant, run_iommufd
 from .files import OUTPUT_DIRECTORY, make_output_directory
 from .plot import write_html
 from .run import run
@@ -36,6 +36,7 @@ _PROFILE = "--operation map,teardown --backend iommufd,vfio_type1v2 --size 4K,64
 _NATIVE_PROFILE = "--operation map,attach,teardown --size 2M,64M --backing 4k,fragmented-1"
 _NATIVE_MEMORY = "3G"
 _ROUNDS, _NATIVE_ROUNDS = 3, 4
+_SECONDS, _NATIVE_SECONDS = 0.05, 1.0
 _MINUTES = 8
 # Options of `bench run` that this command sets itself.
 _OWN = ("--device", "--bind", "--coherency", "--output", "--json", "--processes", "--seconds", "--label")
@@ -62,7 +63,9 @@ _PARAMETERS = {"--json": "as_json"}
 )
 @click.option("--processes", type=Whole(1, 1000), default=1, help="Processes on each boot.")
 @click.option(
-    "--seconds", type=FiniteFloat(min=0.001, max=3600), default=0.05, help="Time for each row in each process."
+    "--seconds",
+    type=FiniteFloat(min=0.001, max=3600),
+    help=f"Time for each row in each process.  [default: {_NATIVE_SECONDS} natively, else {_SECONDS}]",
 )
 @click.option(
     "--precision",
@@ -94,7 +97,7 @@ def patch(
     kernels: str,
     boots: int | None,
     processes: int,
-    seconds: float,
+    seconds: float | None,
     precision: float,
     minutes: float,
     times: bool,
@@ -104,9 +107,10 @@ def patch(
 ) -> None:
     """Compare the kernels of the lab, and print a table for the cover letter.
 
-    The boots alternate, so that a drift of the machine affects all kernels alike. Each boot counts as one independent
-    figure. A timed boot is repeated if other processes took its CPU, at most twice for each kernel. Natively the
-    patched kernel also runs with a coherent domain, which should cost nothing. On the emulated machine the table has
+    Natively all kernels run at the same time on one CPU, and measure in turns of a tenth of a second. So all of them
+    meet the same noise of the machine. Each boot counts as one independent figure, and is compared with the boots of
+    its round. A timed round is repeated if other processes took the CPU, at most twice. The patched kernel also runs
+    with a coherent domain, which should cost nothing. On the emulated machine the table has
     counts of flushes, pages and page-table leaves, which are exact. Options of `bench run` after `--` choose other
     rows.
 
@@ -130,12 +134,13 @@ def patch(
     prefix, variants = _variants(native, coherent, names)
     place = ["--native", "--memory", _NATIVE_MEMORY] if native else [f"--{prefix}"]
     device = ["mock"] if native else [TEST_DEVICES[0], "--bind"]
-    rows += ["--silent", "--processes", str(processes), *([] if has_values else ["--seconds", str(seconds)])]
+    default = _NATIVE_SECONDS if native else _SECONDS
+    rows += ["--silent", "--processes", str(processes), *([] if has_values else ["--seconds", str(seconds or default)])]
 
-    def boot_and_bench(variant: Variant, file: Path) -> list[str]:
+    def boot_and_bench(variant: Variant) -> list[str]:
         boot = ["lab", "run", *place, "--kernel", variant.kernel, "--rw", str(results)]
         bench = ["bench", "run", "--device", *device, "--coherency", str(variant.coherency), "--label", variant.label]
-        return [*boot, "--", "iommufd", *bench, *rows, "--output", str(file)]
+        return [*boot, "--", "iommufd", *bench, *rows]
 
     effort = Effort(
         rounds=boots or (_NATIVE_ROUNDS if native else _ROUNDS if times else 1),
@@ -143,7 +148,7 @@ def patch(
         seconds=minutes * 60,
     )
     cpus = {guest_cpu()} if native else os.sched_getaffinity(0) if times else ()
-    measured = AlternatingBoots(variants, boot_and_bench, results, prefix, cpus).measure(effort)
+    measured = RoundsOfBoots(variants, boot_and_bench, results, prefix, cpus, together=native).measure(effort)
     comparisons = [comparing.compare(measured[0], after) for after in measured[1:]]
     repeat = ["iommufd", *sys.argv[1:]]
     if native or times:
@@ -187,10 +192,20 @@ def _checked_rows(context: click.Context, arguments: list[str]) -> click.Context
 
 def _variants(native: bool, coherent: bool, kernels: list[str]) -> tuple[str, list[Variant]]:
     coherency = Coherency.COHERENT if coherent else Coherency.NON_COHERENT
-    variants = [Variant(kernel, coherency, Path(kernel).name) for kernel in kernels]
+    labels = _short_names(kernels)
+    variants = [Variant(kernel, coherency, label) for kernel, label in zip(kernels, labels, strict=True)]
     if not native:
         return str(coherency), variants
-    # Only a kernel with the series has coherent mock devices, and only such a kernel flushes for the others.
-    if len(kernels) > 1:
-        variants.append(Variant(kernels[1], Coherency.COHERENT, f"{Path(kernels[1]).name} coherent"))
+    # Only a kernel with the series has coherent mock devices. A kernel that somebody else built may have no series.
+    if len(kernels) > 1 and kernels[1] in get_args(KernelVariant)[1:]:
+        variants.append(Variant(kernels[1], Coherency.COHERENT, f"{labels[1]} coherent"))
     return "native", variants
+
+
+def _short_names(kernels: list[str]) -> list[str]:
+    """Return the last part of each path, or as many last parts as tell all kernels apart."""
+    for length in range(1, 100):
+        names = ["/".join(Path(kernel).parts[-length:]) for kernel in kernels]
+        if len(set(names)) == len(names):
+            return names
+    return kernels

@@ -14,6 +14,7 @@ import click
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.files import STDOUT, is_regular
 from iommufd_py.bench import runner
+from iommufd_py.bench.turns import Turn
 from iommufd_py.results import document, report
 from iommufd_py.results.model import BenchResult
 
@@ -56,6 +57,12 @@ _MOST_LABEL_CHARACTERS = 1000
 @click.option("--label", default="", help="Name of this run in tables.  [default: kernel and coherency]")
 @click.option("--retry/--no-retry", default=True, help="Measure a row again, at most twice, if the machine was busy.")
 @click.option("--silent", is_flag=True, hidden=True, help="Print no remarks and no progress, for 'bench patch'.")
+@click.option(
+    "--turn",
+    type=(click.Path(path_type=Path), int, int),
+    hidden=True,
+    help="Directory, number and count of the guests that measure in turns, for 'bench patch'.",
+)
 @click.option("--output", type=OUTPUT_FILE, help="Write the result with all samples, row by row; - is stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result with all samples as one JSON document.")
 @click.pass_context
@@ -101,6 +108,7 @@ def run(
         name=label,
         retry=options["retry"],
         vf_token=vf_token,
+        turn=Turn(*options["turn"]) if options["turn"] else None,
     )
     file = None if output == STDOUT else output
     shown = contextlib.nullcontext(_show_nothing) if silent else _shown()

@@ -16,6 +16,7 @@ from uuid import UUID
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.errors import IommufdError, ToolError
 from iommufd_py.base.signals import ENDING, held_signals
+from iommufd_py.bench.turns import Turn
 from iommufd_py.results.model import Point, Row
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
@@ -36,6 +37,7 @@ class Plan:
         name: name of the result in tables; empty for none.
         retry: whether to measure a row again if the machine was busy.
         vf_token: the token of a virtual function whose physical function is on vfio-pci.
+        turn: the place among guests that measure in turns; None measures without turns.
     """
 
     device: str
@@ -48,6 +50,7 @@ class Plan:
     name: str = ""
     retry: bool = True
     vf_token: UUID | None = None
+    turn: Turn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,8 @@ class PartOfRow:
 
 
 Message = Row | PartOfRow
-Measure = Callable[[Plan, Point, bool, Callable[[PartOfRow], None]], Row]
-"""A function that measures one point. The third argument tells whether this is the first process; the last one receives
+Measure = Callable[[Plan, Point, int, Callable[[PartOfRow], None]], Row]
+"""A function that measures one point. The third argument is the number of the process, from 0; the last one receives
 messages."""
 
 
@@ -81,14 +84,14 @@ def messages(plan: Plan, measure: Measure) -> Iterator[Message]:
 
 def _from_forks(plan: Plan, measure: Measure) -> Iterator[Message]:
     for process in range(plan.processes):
-        yield from _from_one_fork(plan, measure, first=process == 0)
+        yield from _from_one_fork(plan, measure, process)
 
 
-def _from_one_fork(plan: Plan, measure: Measure, *, first: bool) -> Iterator[Message]:
+def _from_one_fork(plan: Plan, measure: Measure, process: int) -> Iterator[Message]:
     # Fork without exec: an emulated CPU takes seconds to import this package.
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_measure_rows, args=(plan, measure, first, theirs, os.getpid()))
+    child = context.Process(target=_measure_rows, args=(plan, measure, process, theirs, os.getpid()))
     try:
         # The child inherits the blocked signals: this process handles them, and ends the child.
         with held_signals():
@@ -123,7 +126,7 @@ def _ends_with(parent: int) -> bool:
     return os.getppid() == parent
 
 
-def _measure_rows(plan: Plan, measure: Measure, first: bool, answers: Connection, parent: int) -> None:
+def _measure_rows(plan: Plan, measure: Measure, process: int, answers: Connection, parent: int) -> None:
     # The parent process handles signals, and ends this one.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     # If the parent process is killed, this process must also end. Only then does the device become free.
@@ -131,7 +134,7 @@ def _measure_rows(plan: Plan, measure: Measure, first: bool, answers: Connection
         return
     try:
         for point in plan.points:
-            answers.send(measure(plan, point, first, answers.send))
+            answers.send(measure(plan, point, process, answers.send))
     except IommufdError as failure:
         answers.send(ToolError(str(failure)))
     except (ToolError, OSError) as failure:

@@ -100,7 +100,7 @@ def _of_boots(before: BenchResult, after: BenchResult) -> list[str]:
     if boots[0] != boots[1] and min(map(len, boots)) < MIN_UNITS:
         return [
             "each kernel was booted fewer than three times: the intervals do not include the differences between "
-            "boots; 'iommufd bench patch' alternates boots"
+            "boots; 'iommufd bench patch' boots each kernel several times"
         ]
     return []
 

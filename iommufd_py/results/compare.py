@@ -16,6 +16,7 @@ from iommufd_py.results.estimate import (
     difference,
     geometric_mean,
     holm,
+    in_turns,
     ratio,
     units,
     widened,
@@ -188,7 +189,11 @@ def compare(before: BenchResult, after: BenchResult, *, force: bool = False, mar
 def _change(rows: Sequence[Row], operation: str, sides: Sequence[Sequence[Unit]]) -> Change:
     """Return the change with the p-value of this row alone."""
     before, after = sides
-    found = ratio([one.ns for one in before], [one.ns for one in after])
+    matched = in_turns(before, after)
+    if matched is not None:
+        after = matched
+    paired = matched is not None
+    found = ratio([one.ns for one in before], [one.ns for one in after], paired=paired)
     if found is not None:
         found = widened(found, before, after)
     minima = [min(min(samples.ns) for samples in row.samples(operation)) for row in rows]
@@ -207,8 +212,8 @@ def _change(rows: Sequence[Row], operation: str, sides: Sequence[Sequence[Unit]]
         high=found.high if found else None,
         adjusted_p=found.p if found else None,
         floor_ns=geometric_mean(floors) if floors else None,
-        net=_net(before, after),
-        flushes=_flushes(before, after),
+        net=_net(before, after, paired=paired),
+        flushes=_flushes(before, after, paired=paired),
         humps=(*_groups("before", before), *_groups("after", after)),
     )
 
@@ -225,12 +230,12 @@ def _groups(name: str, side: Sequence[Unit]) -> list[str]:
     ]
 
 
-def _net(before: Sequence[Unit], after: Sequence[Unit]) -> Estimate | None:
+def _net(before: Sequence[Unit], after: Sequence[Unit], *, paired: bool) -> Estimate | None:
     sides = [[one.net_ns for one in side if one.net_ns is not None] for side in (before, after)]
-    return ratio(*sides) if all(sides) else None
+    return ratio(*sides, paired=paired) if all(sides) else None
 
 
-def _flushes(before: Sequence[Unit], after: Sequence[Unit]) -> Estimate | None:
+def _flushes(before: Sequence[Unit], after: Sequence[Unit], *, paired: bool) -> Estimate | None:
     """Return the difference in multiples of the user-space flush. Each time is paired with the flush of its own
     boot."""
     sides = [
@@ -238,7 +243,7 @@ def _flushes(before: Sequence[Unit], after: Sequence[Unit]) -> Estimate | None:
         for side in (before, after)
     ]
     if [len(side) for side in sides] == [len(before), len(after)]:
-        return difference(*sides)
+        return difference(*sides, paired=paired)
     # Older versions measured the flush once, in the first process, so their results give no interval.
     known = [one.user_flush_ns for one in (*before, *after) if one.user_flush_ns and one.user_flush_ns > 0]
     if not known:

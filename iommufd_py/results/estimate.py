@@ -38,6 +38,8 @@ class Unit:
         user_flush_ns: time of CLFLUSHOPT over the same buffer from user space, without the clock reads, measured in the
             same process; None if this measurement is impossible.
         humps: the two groups of the samples; None for a single group.
+        round_id: the round of boots; figures of other kernels with the same one were measured in turns with this one.
+            Empty for a figure without turns.
     """
 
     ns: float
@@ -47,6 +49,7 @@ class Unit:
     floor_ns: float | None
     user_flush_ns: float | None
     humps: Humps | None
+    round_id: str
 
     @property
     def net_ns(self) -> float | None:
@@ -81,6 +84,7 @@ def _unit(row: Row, run: Run, operation: str, floor: Floor) -> Unit:
         floor_ns=clock_ns + row.point.calls(operation) * max(ioctl_ns - clock_ns, 0.0),
         user_flush_ns=median(run.user_flush_ns) - clock_ns if run.user_flush_ns else None,
         humps=humps,
+        round_id=run.round_id,
     )
 
 
@@ -100,7 +104,16 @@ def _middle(found: Sequence[Unit]) -> Unit:
         floor_ns=middle(lambda one: one.floor_ns),
         user_flush_ns=middle(lambda one: one.user_flush_ns),
         humps=next((one.humps for one in found if one.humps), None),
+        round_id=found[0].round_id,
     )
+
+
+def in_turns(before: Sequence[Unit], after: Sequence[Unit]) -> list[Unit] | None:
+    """Return *after* in the order of the rounds of *before*; None if not all figures were measured in common rounds."""
+    rounds = {one.round_id: one for one in after}
+    if "" in rounds or len(rounds) < len(after) or sorted(rounds) != sorted(one.round_id for one in before):
+        return None
+    return [rounds[one.round_id] for one in before]
 
 
 def geometric_mean(values: Sequence[float]) -> float:
@@ -123,38 +136,40 @@ class Estimate:
     p: float | None = None
 
 
-def ratio(before: Sequence[float], after: Sequence[float]) -> Estimate | None:
+def ratio(before: Sequence[float], after: Sequence[float], *, paired: bool = False) -> Estimate | None:
     """Return the ratio of the geometric means, after divided by before; None if a figure is not positive.
 
-    Welch's t-test compares the logarithms. It does not need equal variances.
+    The logarithms are compared as by :func:`difference`.
     """
     if min(*before, *after) <= 0:
         return None
     logs = [[math.log(one) for one in side] for side in (before, after)]
-    found = _difference(*logs)
+    found = difference(*logs, paired=paired)
     ends = [None if end is None else math.exp(end) for end in (found.low, found.high)]
     return Estimate(math.exp(found.value), ends[0], ends[1], found.p)
 
 
-def difference(before: Sequence[float], after: Sequence[float]) -> Estimate:
-    """Return the difference of the means, after minus before, by Welch's t-test."""
-    return _difference(before, after)
+def difference(before: Sequence[float], after: Sequence[float], *, paired: bool = False) -> Estimate:
+    """Return the difference of the means, after minus before, by a t-test.
 
-
-def _difference(before: Sequence[float], after: Sequence[float]) -> Estimate:
+    Args:
+        paired: figures at the same place were measured in turns, so they contain the same noise. The t-test is then the
+            paired one; else it is Welch's, which does not need equal variances.
+    """
     value = fmean(after) - fmean(before)
     if min(len(before), len(after)) < MIN_UNITS:
         return Estimate(value)
-    if len({*before}) == 1 == len({*after}):
-        # The variance is 0, and the t-test would divide by it.
+    samples = [[b - a for a, b in zip(before, after, strict=True)]] if paired else [before, after]
+    errors = [variance(one) / len(one) for one in samples]
+    error = sum(errors)
+    if error == 0:
+        # The t-test would divide by it.
         return Estimate(value, value, value, 1.0 if value == 0 else 0.0)
     # This uses the distribution function only: scipy.stats.ttest_ind takes a millisecond, and a table has hundreds of
     # tests.
     from scipy.special import stdtr, stdtrit
 
-    errors = [variance(side) / len(side) for side in (before, after)]
-    error = sum(errors)
-    freedom = error**2 / sum(one**2 / (len(side) - 1) for one, side in zip(errors, (before, after), strict=True))
+    freedom = error**2 / sum(one**2 / (len(side) - 1) for one, side in zip(errors, samples, strict=True))
     reach = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(error)
     p = 2 * float(stdtr(freedom, -abs(value) / math.sqrt(error)))
     return Estimate(value, value - reach, value + reach, p)

@@ -182,6 +182,8 @@ class Run:
         discarded: the disturbances of each discarded attempt.
         page_table_bytes: growth of the page-table memory of the whole system by the first operation of a round; None
             if the kernel does not count it, and in results of older versions.
+        round_id: name of the round of boots. Runs of other kernels with the same name were measured in turns with this
+            one; empty for a run without turns.
     """
 
     boot_id: str
@@ -196,6 +198,7 @@ class Run:
     noise: Noise | None = None
     discarded: tuple[str, ...] = ()
     page_table_bytes: int | None = None
+    round_id: str = ""
 
     @property
     def physical_runs(self) -> int | None:

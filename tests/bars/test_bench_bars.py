@@ -18,7 +18,7 @@ from scipy.stats import trim_mean
 
 from iommufd_py import DmaBuffer, Iommufd, MockDevice
 from iommufd_py.base.coherency import Coherency
-from iommufd_py.bench.runner import SampleStore
+from iommufd_py.bench.sampling import SampleStore
 from iommufd_py.bench.workloads import Worker, set_up
 from iommufd_py.results import document, report
 from iommufd_py.results.model import CacheState, Point, Workload

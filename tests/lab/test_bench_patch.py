@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.results import document
+from iommufd_py.results.compare import Verdict, compare
 from tests.waiting import patience
 
 
@@ -17,7 +18,7 @@ def test_both_kernels_are_booted_and_compared(tmp_path: Path, monkeypatch: pytes
     command += ["--kernels", "stock,patched", "--results", str(tmp_path), "--", "--size", "4K", "--values", "5"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=patience(600), check=False)
     assert done.returncode == 0, done.stderr
-    assert "boot 2 of 2: patched" in done.stderr
+    assert "round 1 of 1: stock, patched" in done.stderr
     stock, patched = (document.load_result(tmp_path / f"non-coherent-{kernel}.json") for kernel in ("stock", "patched"))
     assert stock.label == "stock"
     # The stock kernel flushes no page, the patched kernel flushes one page at each map.
@@ -27,3 +28,19 @@ def test_both_kernels_are_booted_and_compared(tmp_path: Path, monkeypatch: pytes
     assert stock.rows[0].runs[0].boot_id != patched.rows[0].runs[0].boot_id
     assert (tmp_path / "non-coherent.txt").read_text() in done.stdout
     assert (tmp_path / "non-coherent.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_native_kernels_measure_in_turns(tmp_path: Path) -> None:
+    command = [str(Path(sys.prefix, "bin/iommufd")), "bench", "patch", "--native", "--boots", "3", "--precision", "100"]
+    command += ["--kernels", "stock,patched", "--seconds", "0.2", "--results", str(tmp_path)]
+    command += ["--minutes", "20", "--", "--operation", "map", "--size", "2M"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patience(600), check=False)
+    assert done.returncode == 0, done.stderr
+    names = ("stock", "patched", "patched-coherent")
+    results = [document.load_result(tmp_path / f"native-{name}.json") for name in names]
+    rounds = [[run.round_id for run in one.rows[0].runs] for one in results]
+    assert rounds[0] == rounds[1] == rounds[2]
+    assert len(set(rounds[0])) == len(rounds[0]) >= 3
+    # The cost of a flush of 2M is far above all noise, and the comparison of each round shows it.
+    assert {one.verdict for one in compare(results[0], results[1]).changes} == {Verdict.SLOWER}
+    assert list(tmp_path.glob("turns-*")) == []

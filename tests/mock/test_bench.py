@@ -16,6 +16,7 @@ from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.pci_address import MOCK
 from iommufd_py.bench import runner
 from iommufd_py.bench.noise import NoiseMeter
+from iommufd_py.bench.sampling import take
 from iommufd_py.bench.workloads import set_up
 from iommufd_py.results import document
 from iommufd_py.results.model import Accounting, CacheState, IovaUse, Noise, Point, Row, Workload
@@ -140,18 +141,19 @@ def test_each_process_measures_its_own_floors(iommufd: Iommufd) -> None:
 def test_a_disturbed_row_is_measured_again_and_counted(iommufd: Iommufd, monkeypatch: pytest.MonkeyPatch) -> None:
     """There are two more attempts. The quietest one is kept, here the second."""
     need_mock_driver(iommufd)
-    with set_up(Point(Workload.MAP, 4096), MOCK, Coherency.ANY) as setup:
+    point = Point(Workload.MAP, 4096)
+    with set_up(point, MOCK, Coherency.ANY) as setup:
         noises = [Noise(steal, 0.0, 0.0, 0.0, 1.0) for steal in (0.3, 0.1, 0.2)]
         monkeypatch.setattr(NoiseMeter, "noise", lambda self: noises.pop(0))
         plan = runner.Plan(MOCK, (), values=5)
-        attempt = runner._take(setup.workers, plan, lambda part: None)
+        attempt = take(setup, plan, point, lambda part: None)
         assert attempt.noise.steal == 0.1
         assert attempt.discarded == (
             "the hypervisor took 30% of the CPU time",
             "the hypervisor took 20% of the CPU time",
         )
         noises = [Noise(0.0, 0.0, 0.0, 0.0, 1.0)]
-        assert runner._take(setup.workers, plan, lambda part: None).discarded == ()
+        assert take(setup, plan, point, lambda part: None).discarded == ()
 
 
 def test_lines_of_a_close_are_dirty(iommufd: Iommufd) -> None:

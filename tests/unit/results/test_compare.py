@@ -439,3 +439,31 @@ def test_markdown_and_json_have_every_row() -> None:
     (kept,) = comparison_document([comparison], [])["comparisons"]
     assert [change["verdict"] for change in kept["changes"]] == ["slower", "slower"]
     json.dumps(kept, allow_nan=False)
+
+
+def test_boots_that_measured_in_turns_are_compared_with_each_other() -> None:
+    """The speed of the machine doubled and halved between the rounds, and the ratio did not change."""
+    speeds = (1.0, 2.0, 1.5, 0.8)
+    factors = [speed * more for speed, more in zip(speeds, (1.1, 1.11, 1.1, 1.09), strict=True)]
+    names = ["round a", "round b", "round c", "round d"]
+
+    def measured(values: Sequence[float], boots: str, rounds: Sequence[str]) -> model.BenchResult:
+        runs = [
+            process_run([round(20000 * one)] * 3, [round(5000 * one)] * 3, boot=boot, round_id=name)
+            for one, boot, name in zip(values, boots, rounds, strict=True)
+        ]
+        return result(*runs)
+
+    before = measured(speeds, "abcd", names)
+    found = compare(before, measured(factors, "ABCD", names)).changes
+    assert {one.verdict for one in found} == {Verdict.SLOWER}
+    assert all(one.width is not None and one.width < 0.05 for one in found)
+    # The order of the boots in a file does not matter, and the ratio remains that of the times beside it.
+    mixed = compare(before, measured(factors[::-1], "DCBA", names[::-1])).changes
+    assert [(one.low, one.high, one.ratio) for one in mixed] == [
+        (pytest.approx(one.low), pytest.approx(one.high), pytest.approx(one.ratio)) for one in found
+    ]
+    # Without turns, or with one boot of another round, the noise of both sides counts.
+    for rounds in ([""] * 4, [*names[:3], "round e"]):
+        apart = compare(before, measured(factors, "ABCD", rounds)).changes
+        assert {one.verdict for one in apart} == {Verdict.INCONCLUSIVE}

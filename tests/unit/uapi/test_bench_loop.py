@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from iommufd_py import ToolError, UnsupportedIoctlError
-from iommufd_py.bench.runner import SampleStore
+from iommufd_py.bench.sampling import SampleStore
 from iommufd_py.uapi import bench
 from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, TimedStep, clock, empty_ioctl
 from iommufd_py.uapi.call import address_of_buffer

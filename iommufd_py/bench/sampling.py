@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: MIT
+"""Take the samples of one row in one process: warm up, measure block by block, and measure the floors."""
+
+import math
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Thread
+
+from iommufd_py.base.errors import IommufdError
+from iommufd_py.bench.noise import NoiseMeter
+from iommufd_py.bench.processes import Plan
+from iommufd_py.bench.turns import Turn
+from iommufd_py.bench.workloads import Setup, Worker
+from iommufd_py.results.model import CacheState, Noise, Point
+from iommufd_py.results.noise import disturbances, loudness
+from iommufd_py.results.stats import median, settled
+from iommufd_py.uapi.bench import (
+    FAULTED,
+    SWITCHED,
+    Batch,
+    Gate,
+    Loop,
+    can_flush,
+    clock,
+    clock_ns,
+    empty_ioctl,
+    flush,
+)
+
+_MIN_VALUES = 5
+_MAX_VALUES = 2000
+# Duration of one call into the extension, after which Ctrl-C is handled.
+_CALL_NS = 100_000_000
+# A warm-up is a series of blocks, each with a tenth of the row's time. It ends when two consecutive blocks agree, or
+# after this number of blocks.
+_WARMUP_BLOCKS = 10
+# Share of a row's time for flushing from user space.
+_FLUSH_PART = 0.2
+# Share of a slot for the samples. The rest is for flushing from user space, and for the noise of the machine.
+_SAMPLES_PART = 0.6
+# Slots for the warm-up. The last two show whether the times are steady.
+_WARMUP_TURNS = 2
+# Rounds whose fastest tells how many rounds fit into a slot.
+_TRIES = 3
+# Rounds of the floor in each process of each row.
+_FLOOR_ROUNDS = 200
+# Maximum number of repetitions of a row in a process if the machine was busy.
+_MORE_ATTEMPTS = 2
+# Time between two progress reports of a row.
+_PART_NS = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one process measured for one row; the attributes are those of :class:`iommufd_py.results.model.Run`."""
+
+    taken: "list[SampleStore]"
+    warmup_rounds: int
+    steady: bool
+    noise: Noise
+    user_flush_ns: "array[int]"
+    clock_ns: float
+    ioctl_ns: float
+    discarded: tuple[str, ...] = ()
+
+
+class SampleStore:
+    """Samples of one step: 8 bytes each, and the positions of the few that were disturbed."""
+
+    def __init__(self) -> None:
+        self.ns = array("Q")
+        self.switched: list[int] = []
+        self.faulted: list[int] = []
+
+    def add(self, batch: Batch) -> None:
+        """Append a batch."""
+        start = len(self.ns)
+        self.ns.extend(batch.ns)
+        if any(batch.disturbances):
+            self.switched += [start + at for at, flags in enumerate(batch.disturbances) if flags & SWITCHED]
+            self.faulted += [start + at for at, flags in enumerate(batch.disturbances) if flags & FAULTED]
+
+
+def take(setup: Setup, plan: Plan, point: Point, on_part: Callable[[float], None]) -> Taken:
+    """Take samples, repeat this if the machine was busy, and return the quietest attempt."""
+    clock_floor, ioctl_floor = _floors(setup)
+    attempts = [_take_once(setup.workers, plan, on_part)]
+    while disturbances(attempts[-1].noise) and len(attempts) <= _MORE_ATTEMPTS * plan.retry:
+        attempts.append(_take_once(setup.workers, plan, on_part))
+    best = min(attempts, key=lambda one: loudness(one.noise))
+    return Taken(
+        best.taken,
+        best.warmup_rounds,
+        best.steady,
+        best.noise,
+        _user_flush(setup.workers[0], plan, point.cache),
+        clock_floor,
+        ioctl_floor,
+        tuple("; ".join(disturbances(one.noise)) for one in attempts if one is not best),
+    )
+
+
+def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str) -> Taken:
+    """Take samples in the slots of *turn* only, and the floors too.
+
+    Every guest uses the same number of slots, so that none works on its next row while another measures.
+
+    Args:
+        place: the name under which the guests meet.
+    """
+    workers, worker = setup.workers, setup.workers[0]
+    _together(workers, 1)  # The first round also builds page tables.
+    longest_ns = _duration_ns(lambda: _together(workers, 1)) + _duration_ns(lambda: _flush(worker, point.cache, 1))
+    slots = turn.meet(place, longest_ns / 1e9)
+    share_ns = slots.seconds * 1e9 * _SAMPLES_PART
+    turns = max(round(plan.row_seconds / slots.seconds), _MIN_VALUES)
+    most, most_flushes = math.ceil((plan.values or _MAX_VALUES) / turns), math.ceil(_MAX_VALUES / turns)
+
+    # The first round of a slot finds cold caches, so a slow round does not set the number of rounds.
+    slots.wait()
+    at_once = _fitting(share_ns, min(_duration_ns(lambda: _together(workers, 1)) for _ in range(_TRIES)), most)
+    flushes = _fitting(share_ns * _FLUSH_PART, _duration_ns(lambda: _flush(worker, point.cache, 1)), most_flushes)
+    clock_floor, ioctl_floor = _floors(setup)
+    blocks = []
+    for _ in range(_WARMUP_TURNS):
+        slots.wait()
+        blocks.append(_together(workers, at_once)[0])
+
+    meter = NoiseMeter()
+    taken, user_flush = [SampleStore() for _ in worker.loop.names], array("Q")
+    for _ in range(turns):
+        slots.wait()
+        _take_block(workers, at_once, taken)
+        user_flush += _flush(worker, point.cache, flushes)
+        meter.end_block()
+    # The others are in their last slots.
+    slots.wait()
+    return Taken(
+        taken,
+        warmup_rounds=2 + _TRIES + _WARMUP_TURNS * at_once,
+        steady=all(settled(a.ns, b.ns) for a, b in zip(*blocks, strict=True)),
+        noise=meter.noise(),
+        user_flush_ns=user_flush,
+        clock_ns=clock_floor,
+        ioctl_ns=ioctl_floor,
+    )
+
+
+def _fitting(time_ns: float, one_ns: int, most: int) -> int:
+    """Return how many measurements of *one_ns* fit into *time_ns*: at least one, and at most *most*."""
+    return min(max(int(time_ns / one_ns), 1), most)
+
+
+def _duration_ns(measurement: Callable[[], object]) -> int:
+    start = clock_ns()
+    measurement()
+    return max(clock_ns() - start, 1)
+
+
+def _floors(setup: Setup) -> tuple[float, float]:
+    """Return the medians of two clock reads and of an ioctl that only reads an option."""
+    (floor,) = Loop([empty_ioctl(setup.iommufd.fileno())]).run(_FLOOR_ROUNDS)
+    return median(clock(_FLOOR_ROUNDS)), median(floor.ns)
+
+
+def _user_flush(worker: Worker, plan: Plan, cache: CacheState) -> "array[int]":
+    once = _duration_ns(lambda: _flush(worker, cache, 1))
+    rounds = int(plan.row_seconds * _FLUSH_PART * 1e9 / once)
+    return _flush(worker, cache, min(max(rounds, _MIN_VALUES), _MAX_VALUES))
+
+
+def _flush(worker: Worker, cache: CacheState, count: int) -> "array[int]":
+    """Return *count* times of flushing the buffer from user space; none on a CPU without the instruction."""
+    return flush(worker.buffer.user_va, worker.buffer.length, cache, count) if can_flush() else array("Q")
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One attempt at a row: samples by step, warm-up, and noise."""
+
+    taken: list[SampleStore]
+    warmup_rounds: int
+    steady: bool
+    noise: Noise
+
+
+def _take_once(workers: Sequence[Worker], plan: Plan, on_part: Callable[[float], None]) -> _Attempt:
+    budget = int(plan.row_seconds * 1e9)
+    round_ns, warmup_rounds, steady = _warm_up(workers, budget)
+    values = plan.values or min(max(budget // round_ns, _MIN_VALUES), _MAX_VALUES)
+    # Threads do all rounds in one call. Between two calls of one thread, the others would run without it.
+    at_once = values if len(workers) > 1 else max(_CALL_NS // round_ns, 1)
+    taken = [SampleStore() for _ in workers[0].loop.names]
+    meter, left, last = NoiseMeter(), values, clock_ns()
+    while left:
+        count = min(at_once, left)
+        _take_block(workers, count, taken)
+        left -= count
+        meter.end_block()
+        if left and clock_ns() - last > _PART_NS:
+            last = clock_ns()
+            on_part(1 - left / values)
+    return _Attempt(taken, warmup_rounds, steady, meter.noise())
+
+
+def _take_block(workers: Sequence[Worker], count: int, taken: Sequence[SampleStore]) -> None:
+    """Run *count* rounds, and append the samples of each step to *taken*."""
+    for batches in _together(workers, count):
+        for store, batch in zip(taken, batches, strict=True):
+            store.add(batch)
+
+
+def _warm_up(workers: Sequence[Worker], budget: int) -> tuple[int, int, bool]:
+    """Run rounds until two consecutive blocks have equal medians; return ns per round, rounds, and success."""
+    _together(workers, 1)
+    # The first round also builds page tables. The time of the second gives the number of rounds in a block.
+    round_ns = _duration_ns(lambda: _together(workers, 1))
+    block = min(max(budget // _WARMUP_BLOCKS // round_ns, 3), _MAX_VALUES)
+    rounds, before = 2, None
+    for _ in range(_WARMUP_BLOCKS):
+        start = clock_ns()
+        batches = _together(workers, block)[0]
+        round_ns = max((clock_ns() - start) // block, 1)
+        rounds += block
+        if before is not None and all(settled(a.ns, b.ns) for a, b in zip(before, batches, strict=True)):
+            return round_ns, rounds, True
+        before = batches
+    return round_ns, rounds, False
+
+
+def _together(workers: Sequence[Worker], count: int) -> list[list[Batch]]:
+    """Let every worker do *count* rounds, all starting at the same moment, and return their samples."""
+    if len(workers) == 1:
+        return [workers[0].loop.run(count)]
+    gate = Gate(len(workers))
+    answers: list[list[Batch] | Exception | None] = [None] * len(workers)
+
+    def work(number: int) -> None:
+        try:
+            answers[number] = workers[number].loop.run(count, gate)
+        except IommufdError as failure:
+            answers[number] = failure
+
+    threads = [Thread(target=work, args=(number,)) for number in range(len(workers))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    taken: list[list[Batch]] = []
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+        assert answer is not None
+        taken.append(answer)
+    return taken
