@@ -70,8 +70,9 @@ def bisect(
     built incrementally and runs in a guest: in a native guest if it shows the difference between the good and the bad
     revision, else in a virtual machine. A commit that does not build or does not answer is skipped.
 
-    With --bench, the good kernel and the commit's kernel boot in turn, until the interval of their ratio decides. The
-    commit that was found is tested again; if the verdict changes, the search goes back.
+    With --bench, the good kernel and the commit's kernel run at the same time and measure in turns. They boot again
+    until the interval of their ratio decides. The commit that was found is tested again; if the verdict changes, the
+    search goes back.
 
     After an interruption, the same command continues.
 

@@ -2,19 +2,16 @@
 """Boot several kernels of the lab and measure on each, until the intervals are narrow enough."""
 
 import re
-import shlex
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iommufd_py.base.coherency import Coherency
-from iommufd_py.base.errors import ToolError
 from iommufd_py.base.units import counted
 from iommufd_py.bench.host_noise import HostMeter
+from iommufd_py.lab.together import run_iommufd, run_together
 from iommufd_py.results import compare as comparing
 from iommufd_py.results import document, model
 
@@ -22,7 +19,6 @@ from ..output import note
 
 # Maximum number of rounds that are repeated because the host was busy.
 _MORE_ROUNDS = 2
-_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,39 +145,3 @@ class RoundsOfBoots:
                 for count in [str(len(order))]
                 for place, variant in enumerate(order)
             )
-
-
-def run_iommufd(arguments: Sequence[str]) -> None:
-    """Run this tool in a separate process. Its output is discarded, and its errors are shown.
-
-    Raises:
-        ToolError: the command failed.
-    """
-    run_together([arguments])
-
-
-def run_together(commands: Iterable[Sequence[str]]) -> None:
-    """Run this tool in several processes at the same time, as :func:`run_iommufd` does. A failure ends all of them.
-
-    Raises:
-        ToolError: a command failed.
-    """
-    program = str(Path(sys.executable).parent / "iommufd")
-    running: dict[subprocess.Popen[bytes], Sequence[str]] = {}
-    try:
-        for arguments in commands:
-            # Signals are not held back here: the process would inherit their mask.
-            process = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-            running[process] = arguments
-        while running:
-            for process in [one for one in running if one.poll() is not None]:
-                arguments = running.pop(process)
-                if process.returncode:
-                    command = shlex.join(["iommufd", *arguments])
-                    raise ToolError(f"'{command}' failed with status {process.returncode}; see above")
-            time.sleep(_POLL_SECONDS)
-    finally:
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.wait()

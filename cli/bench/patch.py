@@ -14,6 +14,7 @@ from iommufd_py.base.files import write_file
 from iommufd_py.lab.cache import Variant as KernelVariant
 from iommufd_py.lab.machine import TEST_DEVICES
 from iommufd_py.lab.native import guest_cpu
+from iommufd_py.lab.together import run_iommufd
 from iommufd_py.results import compare as comparing
 from iommufd_py.results import counts, cover_letter
 from iommufd_py.results.finding import PRECISION
@@ -23,7 +24,7 @@ from ..lab_machine import check_kernel_name
 from ..output import emit_json
 from ..types import FiniteFloat, Whole, is_given, refuse_ignored
 from .axes import chosen_points, refuse_ignored_axes
-from .boots import Effort, RoundsOfBoots, Variant, run_iommufd
+from .boots import Effort, RoundsOfBoots, Variant
 from .files import OUTPUT_DIRECTORY, make_output_directory
 from .plot import write_html
 from .run import run

@@ -2,6 +2,7 @@
 """The command that a guest runs to answer a question, and the verdict from its output."""
 
 import json
+from statistics import median
 from typing import Any
 
 from iommufd_py.base.units import counted
@@ -27,7 +28,7 @@ def guest_command(question: Question) -> list[str]:
         case Kind.BENCH:
             operation, size = question.timing
             options = ["--operation", OPERATIONS[operation].value, "--size", str(size), "--processes", "1"]
-            return ["iommufd", "bench", "run", "--device", "mock", *options, "--seconds", "1", "--no-retry", "--json"]
+            return ["iommufd", "bench", "run", "--device", "mock", *options, "--seconds", "3", "--no-retry", "--json"]
 
 
 def judge_commit(question: Question, result: RunResult, output: str) -> tuple[CommitVerdict, str]:
@@ -51,9 +52,13 @@ def median_ns(question: Question, result: RunResult, output: str) -> tuple[float
     document = _document(output)
     if document is None or not document["rows"]:
         return None, _trouble(result)
+    return median_of_document(question, document), ""
+
+
+def median_of_document(question: Question, document: Any) -> float:
+    """Return the median time of the question's operation in the result of `bench run`."""
     operation, _ = question.timing
-    samples = sorted(document["rows"][0]["runs"][0]["operations"][operation]["ns"])
-    return samples[len(samples) // 2], ""
+    return float(median(document["rows"][0]["runs"][0]["operations"][operation]["ns"]))
 
 
 def _of_test(result: RunResult, output: str) -> tuple[CommitVerdict, str]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Build the kernel of a commit, run a command on it, and give the verdict."""
 
+import json
 import re
 import shutil
 import tempfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from iommufd_py.lab import build, kernel, native, vm
 from iommufd_py.lab.bisect.clone import Clone, PatchError
-from iommufd_py.lab.bisect.judge import guest_command, judge_commit, median_ns
+from iommufd_py.lab.bisect.judge import guest_command, judge_commit, median_ns, median_of_document
 from iommufd_py.lab.bisect.record import Guest
 from iommufd_py.lab.bisect.timing import MOST_BOOTS, decide
 from iommufd_py.lab.bisect.trial import CommitVerdict, Kind, Question, Trial
@@ -18,6 +19,7 @@ from iommufd_py.lab.errors import BuildError, LabError
 from iommufd_py.lab.progress import Progress
 from iommufd_py.lab.runs import RunResult
 from iommufd_py.lab.source import SERIES
+from iommufd_py.lab.together import run_together
 
 # Number of boots of each kernel before a verdict, in a first test and in a repeated one.
 _MIN_BOOTS = 4
@@ -101,16 +103,17 @@ class CommitTester:
                 return CommitVerdict.SKIP, why
             return CommitVerdict.GOOD, f"the good revision, {value:.0f} ns in one boot"
         image = self._build(commit)
+        # A kernel that does not boot or does not measure is skipped with its reason.
+        value, why = self._median(image)
+        if value is None:
+            return CommitVerdict.SKIP, why
         reference, candidate = self._times.setdefault(commit, ([], []))
         # A commit that is tested again gets at least as many new boots.
         wanted = len(candidate) + MOST_BOOTS
         fresh = 0
         evidence = ""
         while len(candidate) < wanted:
-            for kernel_image, times in ((self._reference_image, reference), (image, candidate)):
-                value, why = self._median(kernel_image)
-                if value is None:
-                    return CommitVerdict.SKIP, why
+            for times, value in zip((reference, candidate), self._medians_in_turns(image), strict=True):
                 times.append(value)
             fresh += 1
             verdict, evidence = decide(reference, candidate, self._question.threshold)
@@ -118,6 +121,19 @@ class CommitTester:
             if verdict is not None and fresh >= _MIN_BOOTS:
                 return verdict, evidence
         return CommitVerdict.SKIP, f"undecided: {evidence}"
+
+    def _medians_in_turns(self, image: Path) -> list[float]:
+        """Boot the reference and *image* at the same time, and return the median of each. They measure in turns."""
+        with tempfile.TemporaryDirectory(prefix="turns-") as meeting:
+            files = [Path(meeting, name) for name in ("reference.json", "candidate.json")]
+            run_together(
+                [
+                    *["lab", "run", "--native", "--kernel", str(kernel_image), "--rw", meeting, "--"],
+                    *[*guest_command(self._question), "--output", str(file), "--turn", meeting, str(place), "2"],
+                ]
+                for place, (kernel_image, file) in enumerate(zip((self._reference_image, image), files, strict=True))
+            )
+            return [median_of_document(self._question, json.loads(file.read_text())) for file in files]
 
     def _median(self, image: Path) -> tuple[float | None, str]:
         return median_ns(self._question, *self._run(image))

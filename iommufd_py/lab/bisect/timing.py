@@ -14,13 +14,15 @@ MOST_BOOTS = 15
 def decide(
     reference: Sequence[float], candidate: Sequence[float], threshold: float
 ) -> tuple[CommitVerdict | None, str]:
-    """Decide from independent times whether *candidate* is slower. Return the verdict and the evidence.
+    """Decide from times whether *candidate* is slower. Return the verdict and the evidence.
+
+    Times at the same place come from boots that measured in turns.
 
     The dividing line is half the threshold above the reference. Thus a kernel as fast as the reference and a kernel
     slower by the threshold are equally far from the line. The verdict is None while the interval of the ratio contains
     the line.
     """
-    found = ratio(reference, candidate) if min(len(reference), len(candidate)) >= MIN_UNITS else None
+    found = ratio(reference, candidate, paired=True) if min(len(reference), len(candidate)) >= MIN_UNITS else None
     if found is None or found.low is None or found.high is None:
         return None, counted(len(candidate), "boot")
     line = 1 + threshold / 2

@@ -23,7 +23,9 @@ def test_the_interval_decides_not_the_value() -> None:
     assert decide(quiet, quiet, 0.05)[0] is CommitVerdict.GOOD
     assert decide(quiet, [one * 0.9 for one in quiet], 0.05)[0] is CommitVerdict.GOOD  # faster is not slower
     noisy = [80.0, 120.0, 95.0, 110.0]
-    verdict, evidence = decide(noisy, [one * 1.05 for one in noisy], 0.05)
+    # The boots of a pair measured in turns, so they have the noise in common.
+    assert decide(noisy, [one * 1.05 for one in noisy], 0.05)[0] is CommitVerdict.BAD
+    verdict, evidence = decide(noisy, [one * 1.05 for one in noisy[::-1]], 0.05)
     assert verdict is None
     assert "99% interval" in evidence
     assert "the line is 1.025" in evidence
@@ -40,14 +42,15 @@ def test_a_wrong_timing_verdict_is_rare() -> None:
         candidate: list[float] = []
         verdict = None
         while verdict is None and len(candidate) < MOST_BOOTS:
-            reference.append(chance.gauss(100, 1.5))
-            candidate.append(chance.gauss(105 if slower else 100, 1.5))
+            speed = chance.uniform(0.6, 1.0)
+            reference.append(chance.gauss(100, 1.5) / speed)
+            candidate.append(chance.gauss(105 if slower else 100, 1.5) / speed)
             if len(candidate) >= 4:
                 verdict, _ = decide(reference, candidate, 0.05)
         undecided += verdict is None
         wrong += verdict is not None and (verdict is CommitVerdict.BAD) is not slower
     assert wrong <= 9
-    assert undecided <= 15
+    assert undecided <= 25
 
 
 def run(status: int | None = 0, **more: object) -> RunResult:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The guests of a round run as processes, which end together."""
+"""Processes that run at the same time end together."""
 
 import os
 import subprocess
@@ -8,10 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from iommufd_py.cli.bench.boots import run_together
-from iommufd_py.cli.bench.patch import _variants
 
 from iommufd_py.base.errors import ToolError
+from iommufd_py.lab.together import run_together
 from tests.waiting import patience
 
 
@@ -52,7 +51,7 @@ def test_an_interrupt_ends_all(tmp_path: Path) -> None:
     script = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"sys.executable = {str(tmp_path / 'python')!r}\n"
-        "from iommufd_py.cli.bench.boots import run_together\n"
+        "from iommufd_py.lab.together import run_together\n"
         "run_together([['sleep', '1000'], ['sleep', '1000']])"
     )
     with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.DEVNULL) as run:
@@ -68,15 +67,3 @@ def test_an_interrupt_ends_all(tmp_path: Path) -> None:
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-
-
-def test_kernels_have_short_names_that_differ() -> None:
-    """The names become those of the result files. The lab calls every kernel that it builds 'linux'."""
-    labels = [one.label for one in _variants(True, False, ["stock", "patched"])[1]]
-    assert labels == ["stock", "patched", "patched coherent"]
-    labels = [one.label for one in _variants(True, False, ["stock", "/cache/1a/linux"])[1]]
-    assert labels == ["stock", "linux"]
-    labels = [one.label for one in _variants(True, False, ["/cache/1a/linux", "/cache/2b/linux"])[1]]
-    assert labels == ["1a/linux", "2b/linux"]
-    labels = [one.label for one in _variants(True, False, ["/one/1a/linux", "/two/1a/linux"])[1]]
-    assert labels == ["one/1a/linux", "two/1a/linux"]
