@@ -6,7 +6,8 @@ Started by scripts/test. Exit status: 0 all jobs passed, 1 a job failed, 2 wrong
 
 import argparse
 import contextlib
-import json
+import functools
+import itertools
 import os
 import shlex
 import signal
@@ -20,8 +21,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from iommufd_py.lab.paths import cache_root
+from iommufd_py.lab.source import SERIES, unpacked_trees
 from scripts import inputs
+from scripts.installed import installed_packages
 from scripts.jobs import JOBS, Job
+from scripts.passed import Passed
 
 ROOT = Path(__file__).resolve().parent.parent
 # An emulated guest needs 2 GiB; a compilation needs about as much.
@@ -50,25 +54,6 @@ class Done:
         if self.status == _IMPOSSIBLE and self.job.may_be_impossible:
             return "impossible"
         return "failed" if self.status else "passed"
-
-
-class Passed:
-    """The jobs that passed, by a digest of their inputs, with their last durations. A file in the cache keeps them."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
-
-    def has(self, key: str) -> bool:
-        """Return whether a job with the inputs *key* passed before."""
-        return (self._directory / key).exists()
-
-    def add(self, job: Job, key: str, seconds: float) -> None:
-        """Record that *job* passed, and drop its older records."""
-        for file in self._directory.iterdir():
-            if json.loads(file.read_text())["job"] == job.name:
-                file.unlink()
-        (self._directory / key).write_text(json.dumps({"job": job.name, "seconds": round(seconds, 1)}))
 
 
 def build_kernels(jobs: Iterable[Job]) -> dict[tuple[str, str], str]:
@@ -102,7 +87,28 @@ def key_of(job: Job, image: str) -> str:
     """Return the digest of everything that decides the result of *job*; empty for a job that always runs."""
     if not job.inputs:
         return ""
-    return inputs.digest_inputs(ROOT, job.inputs, [shlex.join(command_of(job)), image, sys.version])
+    # The code of `lab run` boots the guest.
+    always = inputs.ALWAYS if job.kind == "host" else (*inputs.ALWAYS, "cli/lab.py")
+    words = [shlex.join(command_of(job)), image, sys.version, *_packages()]
+    if not job.early:
+        words += _lab_of(job)
+    return inputs.digest_inputs(ROOT, job.inputs, words, always)
+
+
+_packages = functools.cache(installed_packages)
+
+
+@functools.cache
+def _emulator() -> str:
+    return subprocess.run(["qemu-system-x86_64", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def _lab_of(job: Job) -> tuple[str, str]:
+    """Return the kernel source and the emulator of a job that boots kernels."""
+    words = dict(itertools.pairwise(job.command))
+    series = words.get("--series", SERIES[0])
+    source = next((tree.identity for tree in unpacked_trees() if tree.series == series), "")
+    return source, _emulator()
 
 
 class JobRunner:
@@ -139,8 +145,11 @@ class JobRunner:
     def add(self, jobs: Iterable[tuple[Job, str]]) -> None:
         """Add jobs, each with the digest of its inputs. The longest starts first."""
         with self._changed:
-            self._waiting = sorted([*self._waiting, *jobs], key=lambda one: one[0].minutes, reverse=True)
+            self._waiting = sorted([*self._waiting, *jobs], key=lambda one: -self._expected(one[0]))
             self._changed.notify_all()
+
+    def _expected(self, job: Job) -> float:
+        return self._passed.seconds(job.name, job.minutes * 60)
 
     def _stop(self) -> None:
         with self._changed:
@@ -200,7 +209,9 @@ class JobRunner:
                 return
             self.done.append(done)
             if done.word == "passed" and key:
-                self._passed.add(job, key, done.seconds)
+                self._passed.add(job.name, key, done.seconds)
+            elif done.word == "failed":
+                self._passed.remove(job.name)
             print_result(done)
 
 
@@ -252,7 +263,7 @@ def main() -> int:
     def add(some: Iterable[Job], images: Mapping[tuple[str, str], str]) -> None:
         for job in some:
             key = key_of(job, images.get((job.kind, job.kernel), ""))
-            if key and not options.all and passed.has(key):
+            if key and not options.all and passed.has(job.name, key):
                 print(f"== {job.name}: passed before with the same content; --all runs it again", flush=True)
                 skipped.append(job)
             else:
