@@ -302,5 +302,10 @@ JOBS = (
     Job("pythons", _words("scripts/check_pythons"), minutes=10, nightly=True, may_be_impossible=True),
     Job("distributions", _words("scripts/check_distributions"), minutes=60, nightly=True, may_be_impossible=True),
     Job("packages", _words("scripts/check_packages"), minutes=30, nightly=True, may_be_impossible=True),
-    Job("bars", _words("iommufd lab run --native --kernel stock -- pytest -v tests/bars"), minutes=10, nightly=True),
+    Job(
+        "bars",
+        _words("iommufd lab run --fresh --native --kernel stock -- pytest -v tests/bars"),
+        minutes=10,
+        nightly=True,
+    ),
 )

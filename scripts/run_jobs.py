@@ -78,9 +78,10 @@ def command_of(job: Job) -> list[str]:
     """Return the command line of *job* on this machine."""
     if job.kind == "host":
         return list(job.command)
+    # A warm guest may have another state, and its user may be at work there.
     variant, _, debug = job.kernel.partition("-")
     machine = [*(["--native"] if job.kind == "native" else []), *(["--debug"] if debug else []), *job.machine]
-    return ["iommufd", "lab", "run", "--timeout", "3000", "--kernel", variant, *machine, "--", *job.command]
+    return ["iommufd", "lab", "run", "--fresh", "--timeout", "3000", "--kernel", variant, *machine, "--", *job.command]
 
 
 def key_of(job: Job, image: str) -> str:

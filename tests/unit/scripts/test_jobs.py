@@ -169,6 +169,13 @@ def test_each_job_can_be_keyed(job: Job) -> None:
     assert bool(run_jobs.key_of(job, "")) == bool(job.inputs)
 
 
+def test_no_job_runs_in_a_warm_guest_of_the_user() -> None:
+    commands = [" ".join(run_jobs.command_of(job)) for job in JOBS]
+    guests = [command for command in commands if "lab run" in command]
+    assert len(guests) > 20
+    assert [command for command in guests if "lab run --fresh" not in command] == []
+
+
 def test_every_test_of_the_tree_belongs_to_a_job() -> None:
     """A folder of tests without a job would never run."""
     named = " ".join(" ".join(job.command) for job in JOBS)
