@@ -21,6 +21,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from iommufd_py.lab.paths import cache_root
+from iommufd_py.lab.process import locked
 from iommufd_py.lab.source import SERIES, unpacked_trees
 from scripts import inputs
 from scripts.installed import installed_packages
@@ -244,19 +245,40 @@ def main() -> int:
     )
     parser.add_argument("--list", action="store_true", help="list the jobs and run nothing")
     options = parser.parse_args()
-    jobs = chosen_jobs(options.only, options.full)
-    if options.list:
-        for job in JOBS:
-            print(f"{job.name:24}{'nightly' if job.nightly else ''}{shlex.join(command_of(job))}")
-        return 0
+    jobs = chosen_jobs(options.only, options.full or options.list)
     if not jobs:
-        parser.error(f"no job is called {' or '.join(options.only)}; --list shows all")
+        parser.error(
+            f"no job is called {' or '.join(options.only)}; --list shows all, and --full adds the nightly ones"
+        )
+    if options.list:
+        for job in jobs:
+            print(f"{job.name:24}{'nightly ' if job.nightly else ''}{shlex.join(command_of(job))}")
+        return 0
     # A CI runner or nohup may have ignored SIGINT in this process, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with own_logs(ROOT / "build" / "test-logs") as directory:
+            return run_chosen(jobs, directory, everything=options.all)
+    except KeyboardInterrupt:
+        print("scripts/test: interrupted", flush=True)
+        return 130
+
+
+@contextlib.contextmanager
+def own_logs(directory: Path) -> Iterator[Path]:
+    """Lend the directory of the logs of this checkout, after the end of another run that uses it."""
+    waiting = "scripts/test: another run uses this checkout; waiting for its end"
+    with locked(directory / "lock", lambda: print(waiting, flush=True)):
+        yield directory
+
+
+def run_chosen(jobs: Sequence[Job], directory: Path, *, everything: bool) -> int:
+    """Run *jobs* with their logs in *directory*, and return the exit status.
+
+    Without *everything*, jobs that passed before are skipped.
+    """
     passed = Passed(cache_root() / "passed")
-    directory = ROOT / "build" / "test-logs"
-    directory.mkdir(parents=True, exist_ok=True)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     runner = JobRunner(passed, directory)
     skipped: list[Job] = []
@@ -264,20 +286,16 @@ def main() -> int:
     def add(some: Iterable[Job], images: Mapping[tuple[str, str], str]) -> None:
         for job in some:
             key = key_of(job, images.get((job.kind, job.kernel), ""))
-            if key and not options.all and passed.has(job.name, key):
+            if key and not everything and passed.has(job.name, key):
                 print(f"== {job.name}: passed before with the same content; --all runs it again", flush=True)
                 skipped.append(job)
             else:
                 runner.add([(job, key)])
 
-    try:
-        with runner.working(max(1, min(2, memory // _BYTES_PER_JOB))):
-            # These jobs need no kernel. Their results come while kernels are compiled.
-            add([job for job in jobs if job.early], {})
-            add([job for job in jobs if not job.early], build_kernels(jobs))
-    except KeyboardInterrupt:
-        print("scripts/test: interrupted", flush=True)
-        return 130
+    with runner.working(max(1, min(2, memory // _BYTES_PER_JOB))):
+        # These jobs need no kernel. Their results come while kernels are compiled.
+        add([job for job in jobs if job.early], {})
+        add([job for job in jobs if not job.early], build_kernels(jobs))
     words = [done.word for done in runner.done]
     for done in runner.done:
         if done.word in ("failed", "impossible"):

@@ -1,6 +1,8 @@
 """The table of jobs, and the digest of the inputs of each."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from scripts import inputs, run_jobs
 from scripts.installed import installed_packages
 from scripts.jobs import JOBS, Job
 from scripts.passed import Passed
+from tests.waiting import patience
 
 ROOT = Path(__file__).parents[3]
 
@@ -222,6 +225,25 @@ def test_the_status_of_a_command_is_the_result_of_its_job(tmp_path: Path, capfd:
     )
     assert words == {"good": "passed", "bad": "failed", "cannot": "impossible", "may-not": "failed"}
     assert "the reason" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_second_run_in_a_checkout_waits_for_the_first(tmp_path: Path) -> None:
+    program = "from scripts.run_jobs import own_logs\nwith own_logs(Path(sys.argv[1])): print('mine')"
+    command = [sys.executable, "-c", f"import sys; from pathlib import Path\n{program}", tmp_path]
+    with run_jobs.own_logs(tmp_path):
+        second = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert second.stdout is not None
+        assert second.stdout.readline() == "scripts/test: another run uses this checkout; waiting for its end\n"
+        assert second.poll() is None
+    assert second.communicate(timeout=patience(5))[0] == "mine\n"
+
+
+def test_the_list_has_the_named_jobs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["scripts/test", "--list", "--only", "pt-*", "--only", "unit"])
+    assert run_jobs.main() == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in listed] == [["unit", "pytest"], ["pt-kunit", "nightly"]]
 
 
 def test_an_option_that_the_tests_do_not_have(
