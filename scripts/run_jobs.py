@@ -278,7 +278,8 @@ def run_chosen(jobs: Sequence[Job], directory: Path, *, everything: bool) -> int
 
     Without *everything*, jobs that passed before are skipped.
     """
-    passed = Passed(cache_root() / "passed")
+    # Older checkouts on this machine use "passed", and cannot read these records.
+    passed = Passed(cache_root() / "passed-jobs")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     runner = JobRunner(passed, directory)
     skipped: list[Job] = []
