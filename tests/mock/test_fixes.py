@@ -63,8 +63,8 @@ def test_no_copy_maps_memory_beyond_its_pages(iommufd: Iommufd) -> None:
 
 def pinned() -> int:
     """Return the number of pinned pages in the whole guest."""
-    # Each CPU counts for itself. A read adds the counts of all CPUs up, and without it a page that was pinned on one CPU
-    # and unpinned on another can count as -1 for a second.
+    # Each CPU counts for itself. A read adds up the counts of all CPUs. Without it, a page that was pinned on one
+    # CPU and unpinned on another can count as -1 for a second.
     Path("/proc/sys/vm/stat_refresh").read_text()
     counters = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     return int(counters["nr_foll_pin_acquired"]) - int(counters["nr_foll_pin_released"])
