@@ -19,11 +19,16 @@ ALWAYS = (
     "cffi_build/csrc",
     "cffi_build/build_ext.py",
     "cffi_build/build_uapi.py",
+    # pytest loads the plugin by its entry point. No test imports it.
+    "iommufd_py/testing/plugin.py",
 )
-# Files of a package that decide a result like its code.
-_DATA = (".json", ".config", ".h", ".patch")
+# Files in a package that decide no result: its code counts if it is imported, and setup compiles the extension.
+_NO_DATA = (".py", ".so", ".md")
 # A test that runs the command as a program does not import it: one with the fixture `cli`, or with tests/programs.py.
 _RUNS_THE_COMMAND = re.compile(r"\bcli: |^from tests\.programs import", re.MULTILINE)
+# A test names files that it reads, and modules that it imports by name or in a program of its own.
+_NAMED_FILES = re.compile(r"""["']((?:[\w*-]|\.\w)[\w.*-]*(?:/[\w.*-]+)*)["']""")
+_NAMED_MODULES = re.compile(r"\biommufd_py(?:\.\w+)+")
 
 
 def digest_inputs(root: Path, tests: Iterable[str], extra: Iterable[str] = (), always: Iterable[str] = ALWAYS) -> str:
@@ -47,7 +52,8 @@ def digest_inputs(root: Path, tests: Iterable[str], extra: Iterable[str] = (), a
 def closure(root: Path, seeds: Iterable[str]) -> set[Path]:
     """Return *seeds* and every file below *root* that they import, directly or through other files.
 
-    An import inside a function counts too. A test that starts ``iommufd`` depends on the commands that it names.
+    An import inside a function counts too. A test that starts ``iommufd`` depends on the commands that it names. A test
+    depends on the files and modules that it names in a string, and on the conftest.py of its folder.
     """
     found: set[Path] = set()
     waiting = [file for seed in seeds for file in _files(root / seed)]
@@ -76,15 +82,21 @@ def _facts(root: Path, file: Path) -> _Facts:
 def _read(root: Path, file: Path, changed: int, size: int) -> _Facts:
     """Read a file. The time of its last change and its size are in the key, so a changed file is read again."""
     content = file.read_bytes()
-    imports = _imported(root, file, content.decode()) if file.suffix == ".py" else frozenset()
+    python = file.suffix == ".py" or re.match(rb"#!.*python", content)
+    imports = _imported(root, file, content.decode()) if python else frozenset()
     return _Facts(hashlib.sha256(content).digest(), imports)
 
 
 def _imported(root: Path, file: Path, text: str) -> frozenset[Path]:
     """Return the files of the checkout that a Python file with this text imports."""
     found: set[Path] = set()
-    if file.is_relative_to(root / "tests") and file.name != "conftest.py" and _RUNS_THE_COMMAND.search(text):
-        found.update(_commands(root, text))
+    if file.is_relative_to(root / "tests"):
+        found.update(_named(root, text))
+        # The one in tests is for ALWAYS, because it imports most of the package.
+        conftests = (parent / "conftest.py" for parent in file.parents if parent.is_relative_to(root / "tests"))
+        found.update(one for one in conftests if one.parent != root / "tests" and one.is_file())
+        if file.name != "conftest.py" and _RUNS_THE_COMMAND.search(text):
+            found.update(_commands(root, text))
     package = file.relative_to(root).parent.parts
     for level, name in _imports(text):
         base = list(package[: len(package) - level + 1]) if level else []
@@ -93,6 +105,19 @@ def _imported(root: Path, file: Path, text: str) -> frozenset[Path]:
             # The group imports the module of a command when the command runs.
             found.update(_files(root / "cli"))
     return frozenset(found)
+
+
+def _named(root: Path, text: str) -> Iterator[Path]:
+    """Yield the files that a test names in strings, as paths from *root*, and the modules that it names."""
+    for name in _NAMED_MODULES.findall(text):
+        yield from _module(root, tuple(name.split(".")))
+    for name in _NAMED_FILES.findall(text):
+        # A word alone is the name of a file, and not of a folder.
+        if "/" not in name:
+            yield from (one for one in (root / name,) if one.is_file())
+        elif ".." not in name and (root / name.split("/")[0]).is_dir():
+            for path in root.glob(name):
+                yield from _files(path)
 
 
 def _commands(root: Path, text: str) -> Iterator[Path]:
@@ -138,10 +163,18 @@ def _module(root: Path, parts: tuple[str, ...]) -> tuple[Path, ...]:
     for length in range(1, len(parts) + 1):
         path = root.joinpath(*parts[:length])
         found += (one for one in (path / "__init__.py", path.with_suffix(".py")) if one.is_file())
-        # The data of the whole tree belongs to its rooms.
-        if 1 < length == len(parts) and (path / "__init__.py").is_file():
-            found += (one for one in path.rglob("*") if one.suffix in _DATA and one.is_file())
+        if length > 1 and (path / "__init__.py").is_file():
+            found += _data(path)
     return tuple(found)
+
+
+def _data(package: Path) -> Iterator[Path]:
+    """Yield the files of a package that are not code, and all files of its folders that are not packages."""
+    for path in package.iterdir():
+        if path.is_file() and path.suffix not in _NO_DATA:
+            yield path
+        elif path.is_dir() and path.name != "__pycache__" and not (path / "__init__.py").is_file():
+            yield from (one for one in _files(path) if one.suffix != ".md")
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -19,7 +19,7 @@ class Job:
         inputs: files and folders that decide the result, together with their imports. If empty, the job always runs.
         kernel: variant of the guest's kernel, with ``-debug`` for the debug configuration.
         machine: more options of ``iommufd lab run``.
-        minutes: estimate of the first run's duration; long jobs start first.
+        minutes: estimate of the first run's duration. Long jobs start first, by their last duration if it is known.
         nightly: whether the job runs with --full only.
         may_be_impossible: whether exit status 4, not possible on this machine, is no failure.
         early: whether the job needs no kernel and can run while kernels are compiled.
@@ -302,5 +302,10 @@ JOBS = (
     Job("pythons", _words("scripts/check_pythons"), minutes=10, nightly=True, may_be_impossible=True),
     Job("distributions", _words("scripts/check_distributions"), minutes=60, nightly=True, may_be_impossible=True),
     Job("packages", _words("scripts/check_packages"), minutes=30, nightly=True, may_be_impossible=True),
-    Job("bars", _words("iommufd lab run --native --kernel stock -- pytest -v tests/bars"), minutes=10, nightly=True),
+    Job(
+        "bars",
+        _words("iommufd lab run --fresh --native --kernel stock -- pytest -v tests/bars"),
+        minutes=10,
+        nightly=True,
+    ),
 )

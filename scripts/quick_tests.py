@@ -4,12 +4,11 @@
 ./scripts/test runs all unit tests, always. Exit status: 0 all passed, 1 a test failed.
 """
 
-import json
 import multiprocessing
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +16,14 @@ from pathlib import Path
 import pytest
 
 from scripts.inputs import digest_inputs
+from scripts.passed import Passed
 
 ROOT = Path(__file__).resolve().parent.parent
-# The digest of each file's inputs when its tests passed, and the seconds that they took.
-_PASSED = ROOT / "build" / "quick-tests.json"
-# A test that looks for the root of the checkout reads files that it does not import, so it runs each time.
-_READS_THE_CHECKOUT = re.compile(r"\b(__file__|ROOT|documents)\b")
+# A test that looks for the root of the checkout, or imports modules by a name that it computes, runs each time.
+_READS_THE_CHECKOUT = re.compile(r"\b(__file__|ROOT|import_module)\b")
 _PROCESSES = 2
+_GOOD = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+_COMPLETE = (*_GOOD, pytest.ExitCode.TESTS_FAILED)
 
 
 @dataclass(eq=False)
@@ -52,40 +52,49 @@ def run_files(files: list[str]) -> tuple[int, dict[str, float], set[str]]:
     return int(status), dict(watch.seconds), watch.failed
 
 
-def share(files: Iterable[str], seconds: dict[str, float]) -> list[list[str]]:
+def share(files: Iterable[str], passed: Passed) -> list[list[str]]:
     """Share *files* among the processes, so that all end at about the same time. A new file counts a second."""
     shares: list[list[str]] = [[] for _ in range(_PROCESSES)]
-    for name in sorted(files, key=lambda name: -seconds.get(name, 1)):
-        min(shares, key=lambda share: sum(seconds.get(name, 1) for name in share)).append(name)
+    seconds = {name: passed.seconds(name, 1) for name in files}
+    for name in sorted(seconds, key=lambda name: -seconds[name]):
+        min(shares, key=lambda share: sum(seconds[name] for name in share)).append(name)
     return [sorted(share) for share in shares if share]
+
+
+def digests_of(root: Path) -> dict[str, str]:
+    """Return the digest of the inputs of each file of unit tests below *root*."""
+    # Every test file has the settings and conftest.py in common. What conftest.py imports is for ./scripts/test.
+    common = [sys.version, *((root / name).read_text() for name in ("pyproject.toml", "tests/conftest.py"))]
+    files = sorted((root / "tests/unit").rglob("test_*.py"))
+    names = [str(file.relative_to(root)) for file in files]
+    return {name: digest_inputs(root, [name], common, always=["cffi_build/abi", "cffi_build/csrc"]) for name in names}
+
+
+def changed_tests(root: Path, digests: Mapping[str, str], passed: Passed) -> list[str]:
+    """Return the files that did not pass with these inputs, and those whose inputs are not known."""
+    return [
+        name
+        for name, digest in digests.items()
+        if not passed.has(name, digest) or _READS_THE_CHECKOUT.search((root / name).read_text())
+    ]
 
 
 def main() -> int:
     """Run the tests."""
-    known = json.loads(_PASSED.read_text()) if _PASSED.exists() else {"digests": {}, "seconds": {}}
-    # Every test file has the settings and conftest.py in common. What conftest.py imports is for ./scripts/test.
-    common = [sys.version, *((ROOT / name).read_text() for name in ("pyproject.toml", "tests/conftest.py"))]
-    digests = {
-        name: digest_inputs(ROOT, [name], common, always=["cffi_build/abi", "cffi_build/csrc"])
-        for name in (str(file.relative_to(ROOT)) for file in (ROOT / "tests/unit").rglob("test_*.py"))
-    }
-    changed = [
-        name
-        for name, digest in digests.items()
-        if known["digests"].get(name) != digest or _READS_THE_CHECKOUT.search((ROOT / name).read_text())
-    ]
+    passed = Passed(ROOT / "build" / "quick-tests")
+    digests = digests_of(ROOT)
+    changed = changed_tests(ROOT, digests, passed)
     # Each process collects its own files only; the workers of pytest-xdist would all collect all files.
     with ProcessPoolExecutor(_PROCESSES, multiprocessing.get_context("spawn")) as pool:
-        results = list(pool.map(run_files, share(changed, known["seconds"])))
-    failed = set().union(*(one[2] for one in results))
-    seconds = {name: took for one in results for name, took in one[1].items()}
-    passed = {name: digest for name, digest in digests.items() if name not in failed}
-    statuses = {one[0] for one in results} - {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
-    if statuses <= {pytest.ExitCode.TESTS_FAILED}:
-        _PASSED.parent.mkdir(exist_ok=True)
-        _PASSED.write_text(json.dumps({"digests": passed, "seconds": {**known["seconds"], **seconds}}))
+        shares = share(changed, passed)
+        results = list(pool.map(run_files, shares))
+    for files, (status, seconds, failed) in zip(shares, results, strict=True):
+        # With another status, pytest has not run all files.
+        if status in _COMPLETE:
+            for name in set(files) - failed:
+                passed.add(name, digests[name], seconds.get(name, 0))
     print(f"unit tests: {len(changed)} files ran, {len(digests) - len(changed)} passed before and did not change")
-    return int(bool(statuses))
+    return int(any(status not in _GOOD for status, _, _ in results))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Started by scripts/test. Exit status: 0 all jobs passed, 1 a job failed, 2 wrong
 
 import argparse
 import contextlib
-import json
+import functools
+import itertools
 import os
 import shlex
 import signal
@@ -20,8 +21,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from iommufd_py.lab.paths import cache_root
+from iommufd_py.lab.process import locked
+from iommufd_py.lab.source import SERIES, unpacked_trees
 from scripts import inputs
+from scripts.installed import installed_packages
 from scripts.jobs import JOBS, Job
+from scripts.passed import Passed
 
 ROOT = Path(__file__).resolve().parent.parent
 # An emulated guest needs 2 GiB; a compilation needs about as much.
@@ -52,25 +57,6 @@ class Done:
         return "failed" if self.status else "passed"
 
 
-class Passed:
-    """The jobs that passed, by a digest of their inputs, with their last durations. A file in the cache keeps them."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
-
-    def has(self, key: str) -> bool:
-        """Return whether a job with the inputs *key* passed before."""
-        return (self._directory / key).exists()
-
-    def add(self, job: Job, key: str, seconds: float) -> None:
-        """Record that *job* passed, and drop its older records."""
-        for file in self._directory.iterdir():
-            if json.loads(file.read_text())["job"] == job.name:
-                file.unlink()
-        (self._directory / key).write_text(json.dumps({"job": job.name, "seconds": round(seconds, 1)}))
-
-
 def build_kernels(jobs: Iterable[Job]) -> dict[tuple[str, str], str]:
     """Build the kernels for *jobs*, one after the other. Return the path of each image by kind and name.
 
@@ -93,16 +79,38 @@ def command_of(job: Job) -> list[str]:
     """Return the command line of *job* on this machine."""
     if job.kind == "host":
         return list(job.command)
+    # A warm guest may have another state, and its user may be at work there.
     variant, _, debug = job.kernel.partition("-")
     machine = [*(["--native"] if job.kind == "native" else []), *(["--debug"] if debug else []), *job.machine]
-    return ["iommufd", "lab", "run", "--timeout", "3000", "--kernel", variant, *machine, "--", *job.command]
+    return ["iommufd", "lab", "run", "--fresh", "--timeout", "3000", "--kernel", variant, *machine, "--", *job.command]
 
 
 def key_of(job: Job, image: str) -> str:
     """Return the digest of everything that decides the result of *job*; empty for a job that always runs."""
     if not job.inputs:
         return ""
-    return inputs.digest_inputs(ROOT, job.inputs, [shlex.join(command_of(job)), image, sys.version])
+    # The code of `lab run` boots the guest.
+    always = inputs.ALWAYS if job.kind == "host" else (*inputs.ALWAYS, "cli/lab.py")
+    words = [shlex.join(command_of(job)), image, sys.version, *_packages()]
+    if not job.early:
+        words += _lab_of(job)
+    return inputs.digest_inputs(ROOT, job.inputs, words, always)
+
+
+_packages = functools.cache(installed_packages)
+
+
+@functools.cache
+def _emulator() -> str:
+    return subprocess.run(["qemu-system-x86_64", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def _lab_of(job: Job) -> tuple[str, str]:
+    """Return the kernel source and the emulator of a job that boots kernels."""
+    words = dict(itertools.pairwise(job.command))
+    series = words.get("--series", SERIES[0])
+    source = next((tree.identity for tree in unpacked_trees() if tree.series == series), "")
+    return source, _emulator()
 
 
 class JobRunner:
@@ -139,8 +147,11 @@ class JobRunner:
     def add(self, jobs: Iterable[tuple[Job, str]]) -> None:
         """Add jobs, each with the digest of its inputs. The longest starts first."""
         with self._changed:
-            self._waiting = sorted([*self._waiting, *jobs], key=lambda one: one[0].minutes, reverse=True)
+            self._waiting = sorted([*self._waiting, *jobs], key=lambda one: -self._expected(one[0]))
             self._changed.notify_all()
+
+    def _expected(self, job: Job) -> float:
+        return self._passed.seconds(job.name, job.minutes * 60)
 
     def _stop(self) -> None:
         with self._changed:
@@ -200,7 +211,9 @@ class JobRunner:
                 return
             self.done.append(done)
             if done.word == "passed" and key:
-                self._passed.add(job, key, done.seconds)
+                self._passed.add(job.name, key, done.seconds)
+            elif done.word == "failed":
+                self._passed.remove(job.name)
             print_result(done)
 
 
@@ -232,19 +245,41 @@ def main() -> int:
     )
     parser.add_argument("--list", action="store_true", help="list the jobs and run nothing")
     options = parser.parse_args()
-    jobs = chosen_jobs(options.only, options.full)
-    if options.list:
-        for job in JOBS:
-            print(f"{job.name:24}{'nightly' if job.nightly else ''}{shlex.join(command_of(job))}")
-        return 0
+    jobs = chosen_jobs(options.only, options.full or options.list)
     if not jobs:
-        parser.error(f"no job is called {' or '.join(options.only)}; --list shows all")
+        parser.error(
+            f"no job is called {' or '.join(options.only)}; --list shows all, and --full adds the nightly ones"
+        )
+    if options.list:
+        for job in jobs:
+            print(f"{job.name:24}{'nightly ' if job.nightly else ''}{shlex.join(command_of(job))}")
+        return 0
     # A CI runner or nohup may have ignored SIGINT in this process, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    passed = Passed(cache_root() / "passed")
-    directory = ROOT / "build" / "test-logs"
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with own_logs(ROOT / "build" / "test-logs") as directory:
+            return run_chosen(jobs, directory, everything=options.all)
+    except KeyboardInterrupt:
+        print("scripts/test: interrupted", flush=True)
+        return 130
+
+
+@contextlib.contextmanager
+def own_logs(directory: Path) -> Iterator[Path]:
+    """Lend the directory of the logs of this checkout, after the end of another run that uses it."""
+    waiting = "scripts/test: another run uses this checkout; waiting for its end"
+    with locked(directory / "lock", lambda: print(waiting, flush=True)):
+        yield directory
+
+
+def run_chosen(jobs: Sequence[Job], directory: Path, *, everything: bool) -> int:
+    """Run *jobs* with their logs in *directory*, and return the exit status.
+
+    Without *everything*, jobs that passed before are skipped.
+    """
+    # Older checkouts on this machine use "passed", and cannot read these records.
+    passed = Passed(cache_root() / "passed-jobs")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     runner = JobRunner(passed, directory)
     skipped: list[Job] = []
@@ -252,20 +287,16 @@ def main() -> int:
     def add(some: Iterable[Job], images: Mapping[tuple[str, str], str]) -> None:
         for job in some:
             key = key_of(job, images.get((job.kind, job.kernel), ""))
-            if key and not options.all and passed.has(key):
+            if key and not everything and passed.has(job.name, key):
                 print(f"== {job.name}: passed before with the same content; --all runs it again", flush=True)
                 skipped.append(job)
             else:
                 runner.add([(job, key)])
 
-    try:
-        with runner.working(max(1, min(2, memory // _BYTES_PER_JOB))):
-            # These jobs need no kernel. Their results come while kernels are compiled.
-            add([job for job in jobs if job.early], {})
-            add([job for job in jobs if not job.early], build_kernels(jobs))
-    except KeyboardInterrupt:
-        print("scripts/test: interrupted", flush=True)
-        return 130
+    with runner.working(max(1, min(2, memory // _BYTES_PER_JOB))):
+        # These jobs need no kernel. Their results come while kernels are compiled.
+        add([job for job in jobs if job.early], {})
+        add([job for job in jobs if not job.early], build_kernels(jobs))
     words = [done.word for done in runner.done]
     for done in runner.done:
         if done.word in ("failed", "impossible"):

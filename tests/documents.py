@@ -12,7 +12,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 @cache
 def schemas() -> dict[str, Any]:
     """Return the published JSON Schemas by the name that a document gives in ``schema``."""
-    files = (path for place in ("cli", "iommufd_py") for path in (_ROOT / place).rglob("*-[0-9].json"))
+    files = (path for pattern in ("cli/schemas/*.json", "iommufd_py/*/*.json") for path in _ROOT.glob(pattern))
     found = [json.loads(file.read_text()) for file in files]
     return {one["properties"]["schema"]["const"]: one for one in found if "$schema" in one}
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.programs import SEARCH_PATH
+from tests.waiting import patience
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -60,7 +61,7 @@ def run(*command: str) -> list[str]:
         env={**os.environ, "PATH": SEARCH_PATH},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=patience(24),
         check=True,
     )
     return done.stdout.splitlines()

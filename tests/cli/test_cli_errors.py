@@ -31,7 +31,9 @@ def assert_one_sentence(done: subprocess.CompletedProcess[str], status: int, *te
 
 
 def in_shell(command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["/bin/bash", "-c", command], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        ["/bin/bash", "-c", command], capture_output=True, text=True, check=False, timeout=patience(24)
+    )
 
 
 @pytest.mark.skipif(DEV_IOMMU.exists(), reason="there is a /dev/iommu here")

@@ -14,12 +14,13 @@ import pytest
 from iommufd_py.results import document
 from tests.programs import IOMMUFD
 from tests.unit.results.bench_results import POINT, process_run, result
+from tests.waiting import patience
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def shell(command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False, timeout=patience(24))
 
 
 def private_mounts_are_possible() -> bool:

@@ -16,6 +16,7 @@ from iommufd_py.lab.config import Configuration
 from iommufd_py.lab.emulators import build_emulator
 from iommufd_py.lab.machine import Machine
 from iommufd_py.lab.progress import Silent
+from tests.waiting import patience
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,6 +53,6 @@ def run_there(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch, vari
     configuration = Configuration(devices=name == "devices_in_use")
     image = kernel.image(variant, Silent(), configuration)
     label = configuration.label(variant)
-    result = vm.run_in_vm(image, command, machine, kernel_name=label, timeout=1200, stdout=out)
+    result = vm.run_in_vm(image, command, machine, kernel_name=label, timeout=patience(240), stdout=out)
     assert result.problem is None, result.log_excerpt()
     assert result.status == 0, out.getvalue().decode()

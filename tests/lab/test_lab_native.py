@@ -186,7 +186,9 @@ def test_more_memory_than_the_machine_has_gets_no_useless_remedy(image: Path) ->
 )
 def test_the_remedy_for_the_memory_directory_is_right(image: Path, spoil: str, refusal: str) -> None:
     """After the command that the error names, the same guest runs."""
-    run_it = shlex.join([IOMMUFD, "lab", "run", "--native", "--memory", "512M", "--kernel", str(image), "--", "true"])
+    run_it = shlex.join(
+        [IOMMUFD, "lab", "run", "--fresh", "--native", "--memory", "512M", "--kernel", str(image), "--", "true"]
+    )
 
     def in_namespace(*steps: str) -> subprocess.CompletedProcess[str]:
         words = ["unshare", "-m", "sh", "-c", "; ".join(("mount -t tmpfs tmpfs /dev/shm", spoil, *steps))]
@@ -204,7 +206,7 @@ def test_the_remedy_for_the_memory_directory_is_right(image: Path, spoil: str, r
 def test_the_remedy_for_a_cache_that_cannot_be_made_is_right(
     image: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = [IOMMUFD, "lab", "run", "--native", "--memory", "512M", "--kernel", str(image), "--", "true"]
+    words = [IOMMUFD, "lab", "run", "--fresh", "--native", "--memory", "512M", "--kernel", str(image), "--", "true"]
     (shared / "file").touch()
     for impossible in (Path("/proc"), shared / "file"):
         monkeypatch.setenv("XDG_CACHE_HOME", str(impossible))
@@ -257,7 +259,7 @@ with Iommufd() as iommufd, DmaBuffer(64 << 20) as buffer:
 def test_a_report_fails_a_command_that_succeeded(image: Path, level: int, report: str) -> None:
     script = f"echo done; echo '<{level}>{report}' > /dev/kmsg"
     done = subprocess.run(
-        [IOMMUFD, "lab", "run", "--native", "--kernel", str(image), "--", "sh", "-c", script],
+        [IOMMUFD, "lab", "run", "--fresh", "--native", "--kernel", str(image), "--", "sh", "-c", script],
         capture_output=True,
         text=True,
         check=False,
@@ -306,7 +308,7 @@ def start_sleeping(image: Path, shared: Path) -> "subprocess.Popen[bytes]":
     child = subprocess.Popen(
         [
             *DEFAULT_SIGNALS,
-            *(IOMMUFD, "lab", "run", "--native", "--kernel", str(image)),
+            *(IOMMUFD, "lab", "run", "--fresh", "--native", "--kernel", str(image)),
             *("--", "sh", "-c", "touch running; sleep 1000"),
         ],
         stdout=subprocess.DEVNULL,

@@ -143,7 +143,7 @@ def test_a_task_that_hangs_is_a_failure(image: Path) -> None:
 def test_a_report_fails_a_command_that_succeeded(shared: Path, image: Path, level: int, report: str) -> None:
     script = f"echo done; echo '<{level}>{report}' > /dev/kmsg"
     done = subprocess.run(
-        [IOMMUFD, "lab", "run", "--kernel", str(image), "--", "sh", "-c", script],
+        [IOMMUFD, "lab", "run", "--fresh", "--kernel", str(image), "--", "sh", "-c", script],
         capture_output=True,
         text=True,
         check=False,
@@ -193,7 +193,7 @@ def test_no_qemu_is_left_behind(image: Path, shared: Path, number: int) -> None:
 def test_two_at_once_do_not_meet(image: Path) -> None:
     children = [
         subprocess.Popen(
-            [IOMMUFD, "lab", "run", "--kernel", str(image), "--", "sh", "-c", f"echo {index}; exit {index}"],
+            [IOMMUFD, "lab", "run", "--fresh", "--kernel", str(image), "--", "sh", "-c", f"echo {index}; exit {index}"],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -209,7 +209,7 @@ def test_input_arrives_and_no_output_is_lost_to_a_slow_reader(image: Path, share
     (shared / "input").write_text(text)
     # Append to a file: QEMU would truncate a file that it gets directly.
     (shared / "output").write_text("first\n")
-    pipeline = f"{IOMMUFD} lab run --kernel {image} -- cat < input | (sleep 20; cat) >> output"
+    pipeline = f"{IOMMUFD} lab run --fresh --kernel {image} -- cat < input | (sleep 20; cat) >> output"
     subprocess.run(["bash", "-o", "pipefail", "-c", pipeline], check=True)
     assert (shared / "output").read_text() == "first\n" + text
 
@@ -219,7 +219,10 @@ def test_what_cannot_be_booted_is_refused(shared: Path) -> None:
     with pytest.raises(LabError, match="text is not a bzImage"):
         kernel.image(str(shared / "text"), Silent())
     done = subprocess.run(
-        [IOMMUFD, "lab", "run", "--kernel", "no/such", "--", "true"], capture_output=True, text=True, check=False
+        [IOMMUFD, "lab", "run", "--fresh", "--kernel", "no/such", "--", "true"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     known = "stock, patched, patched-refined, or the path of a bzImage"

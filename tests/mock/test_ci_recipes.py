@@ -10,6 +10,7 @@ import pytest
 
 from iommufd_py import Iommufd, flush_count
 from tests.programs import SEARCH_PATH
+from tests.waiting import patience
 
 pytestmark = pytest.mark.mock
 
@@ -19,7 +20,9 @@ PASS, FAIL, SKIP = 0, 1, 4
 
 def test_wrapper_prints_ktap_and_ends_as_a_kselftest(iommufd: Iommufd) -> None:
     environment = {**os.environ, "PATH": SEARCH_PATH}
-    done = subprocess.run(["sh", WRAPPER], env=environment, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(
+        ["sh", WRAPPER], env=environment, capture_output=True, text=True, timeout=patience(180), check=False
+    )
     lines = done.stdout.splitlines()
     assert lines[0] in ("KTAP version 1", "TAP version 13")
     if lines[1].startswith("1..0 # SKIP"):

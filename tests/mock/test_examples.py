@@ -14,6 +14,7 @@ import pytest
 from iommufd_py import Iommufd, flush_count
 from tests.conftest import need_page_faults
 from tests.programs import SEARCH_PATH
+from tests.waiting import patience
 
 pytestmark = pytest.mark.mock
 
@@ -77,7 +78,7 @@ def test_page_faults(run: Run) -> None:
 def test_benchmark(tmp_path: Path) -> None:
     # In a separate process: multiprocessing keeps a helper process and its descriptors.
     command = [sys.executable, EXAMPLES / "benchmark.py", tmp_path / "run.json"]
-    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300, check=True).stdout
+    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=patience(60), check=True).stdout
     assert "2048 KiB unmap: " in out
     assert len(json.loads((tmp_path / "run.json").read_text())["rows"]) == 2
 
@@ -86,7 +87,7 @@ def test_validate_in_ci(iommufd: Iommufd, tmp_path: Path, monkeypatch: pytest.Mo
     """A kernel without the series violates rules, or without probes the rules cannot be observed."""
     monkeypatch.setenv("PATH", SEARCH_PATH)
     command = [sys.executable, EXAMPLES / "validate_in_ci.py", tmp_path / "rules.xml"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patience(180), check=False)
     assert done.returncode in ((0, 4) if flush_count(iommufd) is not None else (1, 4)), done.stderr
     if done.stdout:
         assert list(ElementTree.parse(tmp_path / "rules.xml").iter("testcase"))

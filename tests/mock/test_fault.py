@@ -44,7 +44,7 @@ def faulting(mock: MockDevice, ioas: Ioas, queue: FaultQueue) -> MockDevice:
 
 def test_a_fault_is_read_and_answered(faulting: MockDevice, queue: FaultQueue) -> None:
     faulting.trigger_fault(ADDRESS, READ_WRITE, pasid=1, group=2)
-    assert queue.wait(5)
+    assert queue.wait(patience(1))
     (fault,) = queue.read()
     assert fault == PageFault(
         dev_id=faulting.dev_id,

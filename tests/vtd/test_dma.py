@@ -23,6 +23,7 @@ from iommufd_py.testing.requirements import IN_LAB, need, need_container
 from iommufd_py.uapi.enums import DeviceFlags
 from tests.mock.processes import fork
 from tests.vtd.dma import await_fault_log, ioas_harness
+from tests.waiting import patience
 
 PAGE = 4096
 GIVEN = os.environ.get("IOMMUFD_BDF")
@@ -97,7 +98,7 @@ def test_completion_by_interrupt(address: str) -> None:
             while interrupts.wait(timeout=0.05):
                 pass  # These are completions that polling saw before their interrupt arrived.
             content = harness.engine.start_write(iova, 0x80)
-            assert interrupts.wait(timeout=5) == 1
+            assert interrupts.wait(timeout=patience(1)) == 1
             harness.engine.wait(timeout=0.1)
             window.expect(iova, content)
 

@@ -14,6 +14,7 @@ from iommufd_py import (
     pci,
 )
 from tests.conftest import need
+from tests.waiting import patience
 
 EDU = "1234:11e8"
 IDENTIFICATION, LIVENESS, RAISE, ACKNOWLEDGE = 0x00, 0x04, 0x60, 0x64
@@ -57,7 +58,7 @@ def test_msi(edu: Container) -> None:
         assert irqs.wait(timeout=SHORT) == 0
         for _ in range(3):
             bar.write_int(RAISE, 1, 4)
-            assert irqs.wait(timeout=5) == 1
+            assert irqs.wait(timeout=patience(1)) == 1
             bar.write_int(ACKNOWLEDGE, 1, 4)
 
 
@@ -65,9 +66,9 @@ def test_intx_is_masked_when_it_fires(edu: Container) -> None:
     bar = edu.device.region(RegionIndex.BAR0)
     with edu.device.enable_irqs(IrqIndex.INTX) as irqs:
         bar.write_int(RAISE, 1, 4)
-        assert irqs.wait(timeout=5) == 1
+        assert irqs.wait(timeout=patience(1)) == 1
         irqs.unmask()  # the line is still up, so it fires again
-        assert irqs.wait(timeout=5) == 1
+        assert irqs.wait(timeout=patience(1)) == 1
         bar.write_int(ACKNOWLEDGE, 1, 4)
         irqs.unmask()
         assert irqs.wait(timeout=SHORT) == 0
@@ -75,7 +76,7 @@ def test_intx_is_masked_when_it_fires(edu: Container) -> None:
         bar.write_int(RAISE, 1, 4)
         assert irqs.wait(timeout=SHORT) == 0
         irqs.unmask()
-        assert irqs.wait(timeout=5) == 1
+        assert irqs.wait(timeout=patience(1)) == 1
         bar.write_int(ACKNOWLEDGE, 1, 4)
 
 

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from iommufd_py import Container, IrqIndex
+from tests.waiting import patience
 
 # Maximum number of vectors, because there are few interrupt remapping entries.
 MAX_TEST_MSI = 16
@@ -22,9 +23,9 @@ def test_enable_trigger_disable(container: Container, index: IrqIndex) -> None:
             with pytest.raises(BlockingIOError):
                 os.eventfd_read(eventfd)
             irqs.trigger(vector)
-            assert irqs.wait(vector, timeout=5) == 1
+            assert irqs.wait(vector, timeout=patience(1)) == 1
         irqs.trigger()
-        assert [irqs.wait(vector, timeout=5) for vector in range(count)] == [1] * count
+        assert [irqs.wait(vector, timeout=patience(1)) for vector in range(count)] == [1] * count
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
         os.eventfd_read(irqs.eventfds[0])
     assert caught.value.errno == errno.EBADF

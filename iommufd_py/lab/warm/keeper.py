@@ -53,7 +53,7 @@ def start_guest(
 ) -> WarmGuest:
     """Boot a warm guest, and return when it accepts commands.
 
-    The guest ends with the parent of this process, such as the shell, or on :meth:`WarmGuest.end`.
+    The guest ends with the shell or script that started this process, or on :meth:`WarmGuest.end`.
 
     Args:
         kernel: image of the kernel.
@@ -73,7 +73,7 @@ def start_guest(
     directories = (parent / f"{Path(kernel_name).name}-{number}" for number in range(1, 1000))
     directory = next(one for one in directories if _claim(one))
     (directory / "spool").mkdir()
-    order = Order(kernel, kernel_name, machine, tuple(shares), 0 if stay else os.getppid())
+    order = Order(kernel, kernel_name, machine, tuple(shares), 0 if stay else find_owner())
     with (directory / "keeper.log").open("wb") as log:
         keeper = subprocess.Popen(
             [sys.executable, "-P", "-c", f"from {__name__} import main; main()", str(directory)],
@@ -92,6 +92,41 @@ def start_guest(
         keeper.wait()
         shutil.rmtree(directory, ignore_errors=True)
         raise
+
+
+def find_owner() -> int:
+    """Return the shell or script that started this process.
+
+    It is not always the parent. ``name=$(iommufd lab up 2>/dev/null)`` starts a subshell, and sudo is a process too.
+    Both end with this process, and the guest would end with them.
+    """
+    owner = os.getppid()
+    while (parent := _parent(owner)) and (_is_fork(owner, parent) or _words(owner, "comm") == "sudo\n"):
+        owner = parent
+    return owner
+
+
+def _words(pid: int, file: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def _fields(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the third on. The second, in parentheses, can contain anything."""
+    return _words(pid, "stat").rpartition(")")[2].split()
+
+
+def _parent(pid: int) -> int:
+    fields = _fields(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _is_fork(pid: int, parent: int) -> bool:
+    """Whether *pid* still runs the program of *parent*, such as a subshell: their arguments are at the same address."""
+    places = [_fields(one)[45:46] for one in (pid, parent)]
+    return places[0] == places[1] not in ([], ["0"]) and _words(pid, "cmdline") == _words(parent, "cmdline")
 
 
 def _claim(directory: Path) -> bool:

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from iommufd_py.base import errors
+from tests.waiting import patience
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,8 @@ def test_every_error_can_be_copied(kind: type[Exception], through: Callable[[Exc
 
 def test_an_error_comes_out_of_a_process_pool() -> None:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        caught = pool.submit(errors.check_result, -errno.EBUSY, "IOMMU_DESTROY", {"id": 1}).exception(timeout=60)
+        caught = pool.submit(errors.check_result, -errno.EBUSY, "IOMMU_DESTROY", {"id": 1}).exception(
+            timeout=patience(12)
+        )
     assert isinstance(caught, errors.BusyError)
     assert (caught.errno, caught.ioctl, caught.arguments) == (errno.EBUSY, "IOMMU_DESTROY", {"id": 1})

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.lab.mutation import Mutant, locate, mutants_of, with_mutants
+from tests.waiting import patience
 
 TEXT = """\
 #include <stdio.h>
@@ -71,7 +72,9 @@ def test_numbers_are_dense_and_unique() -> None:
 
 
 def run(tmp_path: Path, number: int) -> str:
-    done = subprocess.run([tmp_path / "a.out", str(number)], capture_output=True, text=True, check=False, timeout=10)
+    done = subprocess.run(
+        [tmp_path / "a.out", str(number)], capture_output=True, text=True, check=False, timeout=patience(2)
+    )
     return done.stdout
 
 

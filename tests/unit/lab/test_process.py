@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from iommufd_py.lab.process import start, stop
+from tests.waiting import patience
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE])
@@ -13,7 +14,7 @@ def test_a_child_ignores_no_signal_that_we_ignore(number: signal.Signals) -> Non
     try:
         child = start(["sh", "-c", "kill -$0 $$; sleep 60", str(int(number))], stdin=subprocess.DEVNULL)
         try:
-            assert child.wait(60) == -number
+            assert child.wait(patience(12)) == -number
         finally:
             stop(child)
     finally:

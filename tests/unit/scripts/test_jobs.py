@@ -1,12 +1,18 @@
 """The table of jobs, and the digest of the inputs of each."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from iommufd_py.lab.source import SourceTree
 from scripts import inputs, run_jobs
+from scripts.installed import installed_packages
 from scripts.jobs import JOBS, Job
+from scripts.passed import Passed
+from tests.waiting import patience
 
 ROOT = Path(__file__).parents[3]
 
@@ -27,6 +33,10 @@ def checkout(tmp_path: Path) -> Path:
         "iommufd_py/objects/ioas.py": "class Ioas: ...",
         "iommufd_py/results/__init__.py": "",
         "iommufd_py/results/plot.py": "",
+        "iommufd_py/results/bench.json": "",
+        "iommufd_py/testing/plugin.py": "",
+        "iommufd_py/fleet/__init__.py": "",
+        "iommufd_py/fleet/tmt/run.sh": "",
         "cli/__init__.py": "",
         "cli/bench.py": "def plot():\n    from iommufd_py.results import plot\n",
         "tests/mock/test_ioas.py": "from iommufd_py import Ioas",
@@ -34,6 +44,12 @@ def checkout(tmp_path: Path) -> Path:
         "cli/dma.py": "",
         "tests/mock/test_cli.py": "from tests.programs import IOMMUFD\n[IOMMUFD, 'bench']",
         "tests/mock/test_group.py": "from iommufd_py.cli.main import iommufd",
+        "tests/mock/conftest.py": "",
+        "tests/mock/test_examples.py": "EXAMPLES = ROOT / 'docs/examples'\nREADME = ROOT / 'README.md'",
+        "tests/mock/test_leaks.py": "PROGRAM = 'import iommufd_py.results.plot'",
+        "docs/examples/map.py": "from iommufd_py.results import plot",
+        "README.md": "",
+        "scripts/tool": "#!/usr/bin/env python3\nfrom iommufd_py.results import plot",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +84,35 @@ def test_a_test_of_the_group_depends_on_all_commands(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", ["tests/mock/test_ioas.py", "iommufd_py/objects/ioas.py", "cffi_build/abi/iommufd.h"]
+    ("seed", "read"),
+    [
+        ("tests/mock/test_ioas.py", "tests/mock/conftest.py"),
+        ("tests/mock/test_examples.py", "docs/examples/map.py"),
+        ("tests/mock/test_examples.py", "README.md"),
+        # The examples import it.
+        ("tests/mock/test_examples.py", "iommufd_py/results/plot.py"),
+        ("tests/mock/test_leaks.py", "iommufd_py/results/plot.py"),
+        ("tests/mock/test_leaks.py", "iommufd_py/results/bench.json"),
+        ("scripts/tool", "iommufd_py/results/plot.py"),
+    ],
+)
+def test_a_file_that_is_read_without_an_import_counts(checkout: Path, seed: str, read: str) -> None:
+    assert read in names(checkout, seed)
+
+
+def test_the_data_of_a_package_counts_with_the_package(checkout: Path) -> None:
+    (checkout / "tests/mock/test_tmt.py").write_text("from iommufd_py.fleet import tmt_files")
+    assert "iommufd_py/fleet/tmt/run.sh" in names(checkout, "tests/mock/test_tmt.py")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "tests/mock/test_ioas.py",
+        "iommufd_py/objects/ioas.py",
+        "cffi_build/abi/iommufd.h",
+        "iommufd_py/testing/plugin.py",
+    ],
 )
 def test_a_change_of_an_input_changes_the_digest(checkout: Path, changed: str) -> None:
     before = inputs.digest_inputs(checkout, ["tests/mock/test_ioas.py"])
@@ -87,9 +131,33 @@ def test_a_change_elsewhere_and_another_folder_keep_the_digest(
 
 
 @pytest.mark.slow
-def test_the_kernel_is_part_of_the_key() -> None:
-    job = next(job for job in JOBS if job.kind == "native")
-    assert run_jobs.key_of(job, "/kernels/a/linux") != run_jobs.key_of(job, "/kernels/b/linux")
+def test_what_the_tests_run_on_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    native = next(job for job in JOBS if job.kind == "native")
+    assert run_jobs.key_of(native, "/kernels/a/linux") != run_jobs.key_of(native, "/kernels/b/linux")
+    selftest = next(job for job in JOBS if job.name == "selftest")
+    before = run_jobs.key_of(selftest, "")
+    monkeypatch.setattr(run_jobs, "unpacked_trees", lambda: [SourceTree(Path("/src"), "7.3", "linux-source-7.3 7.3.9")])
+    assert run_jobs.key_of(selftest, "") != before
+    changed = run_jobs.key_of(selftest, "")
+    monkeypatch.setattr(run_jobs, "_packages", lambda: ("pytest 1.0",))
+    assert run_jobs.key_of(selftest, "") != changed
+
+
+def test_the_packages_of_the_tests_count_and_no_others() -> None:
+    names = [one.split()[0].lower() for one in installed_packages()]
+    # pluggy is a package that pytest needs. pip is in each environment, and no test needs it.
+    assert {"cffi", "pytest", "pluggy", "ruff"} <= set(names)
+    assert {"pip", "sphinx", "iommufd-py"} & set(names) == set()
+    assert len(names) == len(set(names))
+
+
+def test_a_guest_depends_on_the_code_that_boots_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(run_jobs.inputs, "digest_inputs", lambda root, tests, words, always: asked.append(always))
+    for kind in ("host", "native"):
+        run_jobs.key_of(Job("job", ("true",), kind, ("tests/mock",), early=True), "")
+    assert ["cli/lab.py" in always for always in asked] == [False, True]
+    assert ROOT / "iommufd_py/lab/machine.py" in inputs.closure(ROOT, ["cli/lab.py"])
 
 
 def test_an_input_that_is_not_there_is_an_error(checkout: Path) -> None:
@@ -102,6 +170,13 @@ def test_an_input_that_is_not_there_is_an_error(checkout: Path) -> None:
 def test_each_job_can_be_keyed(job: Job) -> None:
     assert len({other.name for other in JOBS}) == len(JOBS)
     assert bool(run_jobs.key_of(job, "")) == bool(job.inputs)
+
+
+def test_no_job_runs_in_a_warm_guest_of_the_user() -> None:
+    commands = [" ".join(run_jobs.command_of(job)) for job in JOBS]
+    guests = [command for command in commands if "lab run" in command]
+    assert len(guests) > 20
+    assert [command for command in guests if "lab run --fresh" not in command] == []
 
 
 def test_every_test_of_the_tree_belongs_to_a_job() -> None:
@@ -124,20 +199,20 @@ def test_contributing_lists_the_nightly_jobs() -> None:
     assert sorted(listed) == sorted(job.name for job in JOBS if job.nightly)
 
 
-def test_a_job_that_passed_is_skipped_until_it_passes_with_other_inputs(tmp_path: Path) -> None:
-    passed = run_jobs.Passed(tmp_path / "passed")
-    assert not passed.has("first")
-    passed.add(JOBS[0], "first", 1.0)
-    assert passed.has("first")
-    passed.add(JOBS[0], "second", 1.0)
-    assert passed.has("second") and not passed.has("first")
-
-
 def run(tmp_path: Path, *jobs: Job) -> dict[str, str]:
-    runner = run_jobs.JobRunner(run_jobs.Passed(tmp_path / "passed"), tmp_path)
+    runner = run_jobs.JobRunner(Passed(tmp_path / "passed"), tmp_path)
     with runner.working(2):
-        runner.add([(job, "") for job in jobs])
+        runner.add([(job, "key") for job in jobs])
     return {done.job.name: done.word for done in runner.done}
+
+
+def test_a_job_is_skipped_after_it_passed_and_not_after_it_failed(tmp_path: Path) -> None:
+    passed = Passed(tmp_path / "passed")
+    run(tmp_path, Job("job", ("true",)))
+    assert passed.has("job", "key") and not passed.has("job", "other key")
+    # With --all, a job runs that passed before.
+    run(tmp_path, Job("job", ("false",)))
+    assert not passed.has("job", "key")
 
 
 def test_the_status_of_a_command_is_the_result_of_its_job(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -150,6 +225,25 @@ def test_the_status_of_a_command_is_the_result_of_its_job(tmp_path: Path, capfd:
     )
     assert words == {"good": "passed", "bad": "failed", "cannot": "impossible", "may-not": "failed"}
     assert "the reason" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_second_run_in_a_checkout_waits_for_the_first(tmp_path: Path) -> None:
+    program = "from scripts.run_jobs import own_logs\nwith own_logs(Path(sys.argv[1])): print('mine')"
+    command = [sys.executable, "-c", f"import sys; from pathlib import Path\n{program}", tmp_path]
+    with run_jobs.own_logs(tmp_path):
+        second = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert second.stdout is not None
+        assert second.stdout.readline() == "scripts/test: another run uses this checkout; waiting for its end\n"
+        assert second.poll() is None
+    assert second.communicate(timeout=patience(5))[0] == "mine\n"
+
+
+def test_the_list_has_the_named_jobs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["scripts/test", "--list", "--only", "pt-*", "--only", "unit"])
+    assert run_jobs.main() == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in listed] == [["unit", "pytest"], ["pt-kunit", "nightly"]]
 
 
 def test_an_option_that_the_tests_do_not_have(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.uapi.syscalls import has_ipc_lock, pages_are_charged, without_ipc_lock
+from tests.waiting import patience
 
 
 def in_effect() -> bool:
@@ -50,7 +51,7 @@ def test_a_process_without_the_capability_keeps_going(drop: str) -> None:
         ["setpriv", *drop.split(), "--clear-groups", sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(12),
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -60,7 +61,7 @@ def test_a_process_without_the_capability_keeps_going(drop: str) -> None:
 def test_root_of_another_user_namespace_is_charged() -> None:
     code = f"import runpy; assert runpy.run_path({__file__!r})['pages_are_charged']()"
     command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patience(12), check=False)
     assert done.returncode == 0, done.stderr
 
 

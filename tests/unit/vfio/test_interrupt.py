@@ -43,7 +43,9 @@ def main() -> None:
 @pytest.mark.slow
 def test_too_few_descriptors_are_an_error_that_leaves_none_open() -> None:
     """The test runs in a separate process, which lowers its limit."""
-    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=60, check=False)
+    from tests.waiting import patience  # The program below cannot import it.
+
+    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=patience(12), check=False)
     assert done.returncode == 0, done.stderr
 
 
