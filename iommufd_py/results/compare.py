@@ -195,7 +195,7 @@ def _change(rows: Sequence[Row], operation: str, sides: Sequence[Sequence[Unit]]
     paired = matched is not None
     found = ratio([one.ns for one in before], [one.ns for one in after], paired=paired)
     if found is not None:
-        found = widened(found, before, after)
+        found = widened(found, before, after, paired=paired)
     minima = [min(min(samples.ns) for samples in row.samples(operation)) for row in rows]
     floors = [one.floor_ns for one in (*before, *after) if one.floor_ns is not None]
     return Change(

@@ -175,14 +175,35 @@ def difference(before: Sequence[float], after: Sequence[float], *, paired: bool 
     return Estimate(value, value - reach, value + reach, p)
 
 
-def widened(found: Estimate, before: Sequence[Unit], after: Sequence[Unit]) -> Estimate:
-    """Return the estimate with an interval that also covers the doubt from two humps; unchanged without humps."""
+def widened(found: Estimate, before: Sequence[Unit], after: Sequence[Unit], *, paired: bool) -> Estimate:
+    """Return the estimate with an interval that also covers the doubt from two humps; unchanged without humps.
+
+    Args:
+        paired: both sides were measured in turns, so both met the fast and the slow times of the machine. The interval
+            then covers the ratio of the fast groups and that of the slow groups. Otherwise it covers a fast group
+            against a slow one.
+    """
     if found.low is None or found.high is None or not any(one.humps for one in (*before, *after)):
         return found
-    low = geometric_mean([one.low_ns for one in after]) / geometric_mean([one.high_ns for one in before])
-    high = geometric_mean([one.high_ns for one in after]) / geometric_mean([one.low_ns for one in before])
-    low, high = min(low, found.low), max(high, found.high)
+    if paired:
+        ends = [end for slow in (False, True) for end in _group_ratio(before, after, slow=slow)]
+    else:
+        ends = [
+            geometric_mean([one.low_ns for one in after]) / geometric_mean([one.high_ns for one in before]),
+            geometric_mean([one.high_ns for one in after]) / geometric_mean([one.low_ns for one in before]),
+        ]
+    low, high = min(*ends, found.low), max(*ends, found.high)
     return Estimate(found.value, low, high, 1.0 if low <= 1 <= high else found.p)
+
+
+def _group_ratio(before: Sequence[Unit], after: Sequence[Unit], *, slow: bool) -> list[float]:
+    """Return the ends of the interval of the ratio between the fast or the slow groups of both sides."""
+    sides = [
+        [(one.humps.high_ns if slow else one.humps.low_ns) if one.humps else one.ns for one in side]
+        for side in (before, after)
+    ]
+    found = ratio(*sides, paired=True)
+    return [] if found is None or found.low is None or found.high is None else [found.low, found.high]
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

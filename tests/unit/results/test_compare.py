@@ -248,6 +248,32 @@ def test_two_groups_of_samples_are_named_and_widen_the_interval() -> None:
     assert compare(humps(1, 0.45), result(*runs)).changes[0].verdict is Verdict.SLOWER
 
 
+def test_groups_that_both_sides_met_in_turns_widen_less() -> None:
+    """In turns both kernels meet the fast and the slow times of the machine, here for different shares of the time."""
+
+    def humps(seed: int, upper: float, factor: float, round_id: str) -> model.BenchResult:
+        source = random.Random(seed)
+        runs = []
+        for number in range(5):
+            ns = [
+                round(factor * (40000 if source.random() < upper else 20000) * (1 + source.gauss(0, 0.01)))
+                for _ in range(300)
+            ]
+            runs.append(process_run(ns, [500] * 300, round_id=f"{round_id}{number}" if round_id else ""))
+        return result(*runs)
+
+    apart, turns = (
+        compare(humps(1, 0.4, 1, round_id), humps(2, 0.4, 1.5, round_id)).changes[0] for round_id in ("", "round ")
+    )
+    assert apart.low is not None and apart.low < 1
+    assert turns.verdict is Verdict.SLOWER
+    assert turns.humps
+    # Medians on different sides of the gap are no change in turns either.
+    jumped = compare(humps(1, 0.45, 1, "round "), humps(2, 0.55, 1, "round ")).changes[0]
+    assert jumped.ratio == pytest.approx(2, rel=0.05)
+    assert jumped.verdict is Verdict.INCONCLUSIVE
+
+
 def test_boots_are_the_unit_where_there_are_enough() -> None:
     """Six processes on three boots are three independent figures, because a boot affects all its processes."""
     boots = ("a", "a", "b", "b", "c", "c")
