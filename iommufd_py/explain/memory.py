@@ -11,7 +11,7 @@ from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.objects.pagemap import contiguous_runs, page_frames
 
 _AREA = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(.*)")
-_VALUE = re.compile(r"(\w+): +(\d+) kB")
+_VALUE = re.compile(r"(\w+): +([0-9]{1,20}) kB")
 _SHARED = re.compile(r"/memfd:|/dev/shm/|/SYSV|/dev/zero|/dev/hugepages|/anon_hugepage")
 _HUGE_FIELDS = ("AnonHugePages", "ShmemPmdMapped", "FilePmdMapped")
 _HUGETLB_FIELDS = ("Shared_Hugetlb", "Private_Hugetlb")

@@ -141,13 +141,13 @@ def process_state(pid: int) -> ProcessState:
 
 
 def _value(status: str, name: str) -> int:
-    found = re.search(rf"^{name}:\s+(\d+)", status, re.MULTILINE)
+    found = re.search(rf"^{name}:\s+([0-9]{{1,20}})\b", status, re.MULTILINE)
     return int(found[1]) if found else 0
 
 
 def parse_memlock(limits: str) -> int | None:
     """Return the soft RLIMIT_MEMLOCK from /proc/PID/limits, None for no limit."""
-    found = re.search(r"^Max locked memory +(\d+) ", limits, re.MULTILINE)
+    found = re.search(r"^Max locked memory +([0-9]{1,20}) ", limits, re.MULTILINE)
     return int(found[1]) if found else None
 
 

@@ -4,6 +4,7 @@
 import gzip
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def _config() -> Mapping[str, str] | None:
     for place in ("/proc/config.gz", f"/boot/config-{release}", f"/lib/modules/{release}/config"):
         try:
             return read_timing_options(Path(place).read_bytes())
-        except OSError:  # The file does not exist, or this user cannot read it.
+        except (OSError, EOFError, zlib.error):  # The file does not exist, is damaged, or belongs to another user.
             continue
     return None
 
@@ -94,8 +95,8 @@ def read_timing_options(content: bytes) -> Mapping[str, str]:
     """Return the options on which DMA mapping times depend, from a kernel's configuration, packed or not."""
     text = gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content
     lines = text.decode(errors="replace").splitlines()
-    values = dict(line.removeprefix("CONFIG_").split("=", 1) for line in lines if line.startswith("CONFIG_"))
-    return {option: values.get(option, "n") for option in _CONFIG}
+    values = {name: value for name, is_set, value in (line.partition("=") for line in lines) if is_set}
+    return {option: values.get(f"CONFIG_{option}", "n") for option in _CONFIG}
 
 
 def _read(path: Path) -> str | None:

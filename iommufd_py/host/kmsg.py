@@ -12,6 +12,7 @@ from typing import Self
 KMSG = Path("/dev/kmsg")
 # Longer than any record: the kernel refuses a read that is too short.
 _RECORD_BYTES = 8192
+_HEAD = re.compile(rb"[0-9]+,[0-9]+,([0-9]{1,20})(?:,|$)")
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
 
@@ -22,8 +23,9 @@ def record_text(record: bytes) -> str:
     """
     head, _, rest = record.partition(b";")
     message = _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), rest.partition(b"\n")[0])
-    seconds = int(head.split(b",")[2]) / 1e6
-    return f"[{seconds:12.6f}] {message.decode(errors='replace')}"
+    known = _HEAD.match(head)
+    time = f"[{int(known[1]) / 1e6:12.6f}] " if known else ""
+    return time + message.decode(errors="replace")
 
 
 class KernelLog:

@@ -35,6 +35,6 @@ def page_tables() -> PageTables:
 
 def parse_page_tables(meminfo: str, vmstat: str, page_bytes: int) -> PageTables:
     """Read the counts from /proc/meminfo and /proc/vmstat."""
-    secondary = re.search(r"^SecPageTables: +(\d+) kB$", meminfo, re.MULTILINE)
-    iommu = re.search(r"^nr_iommu_pages (\d+)$", vmstat, re.MULTILINE)
+    secondary = re.search(r"^SecPageTables: +([0-9]{1,20}) kB$", meminfo, re.MULTILINE)
+    iommu = re.search(r"^nr_iommu_pages ([0-9]{1,20})$", vmstat, re.MULTILINE)
     return PageTables(int(secondary[1]) << 10 if secondary else None, int(iommu[1]) * page_bytes if iommu else None)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from iommufd_py.base.errors import ToolError
 
 _LINE = re.compile(
-    r"^\s*.*-(?P<tid>\d+)\s+\[(?P<cpu>\d+)\]\s+(?:\S{4,6}\s+)?(?P<time>[\d.]+): (?P<name>\w+): ?(?P<text>.*)$"
+    r"^\s*.*-(?P<tid>[0-9]{1,10})\s+\[(?P<cpu>[0-9]{1,10})\]\s+(?:\S{4,6}\s+)?"
+    r"(?P<time>[0-9]{1,20}(?:\.[0-9]{1,9})?): (?P<name>\w+): ?(?P<text>.*)$"
 )
 _FIELD = re.compile(r"(\w+)=(\S+)")
 

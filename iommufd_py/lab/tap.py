@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_PLAN = re.compile(r"^1\.\.(\d+)")
+_PLAN = re.compile(r"^1\.\.([0-9]{1,9})\b")
 # A line of a kernel log: its time, the indentation of the report, the report.
 _LOGGED = re.compile(r"^(?:\[ *[\d.]+\] )?( *)(.*)")
 _CASE = re.compile(r"^(not )?ok \d+ (\S+)(?:.*# (SKIP)\s*(.*))?")

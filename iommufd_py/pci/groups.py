@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
 """IOMMU groups: their devices, the drivers that block VFIO, and the reserved IOVAs."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.base.arguments import check_integer
+from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.iova import IovaRange
+from iommufd_py.base.shown import shown
 from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.pci.functions import bound_driver
 
@@ -14,6 +17,7 @@ _GROUPS = Path("/sys/kernel/iommu_groups")
 _MOST_GROUP = (1 << 31) - 1  # an int of the kernel
 # Drivers other than VFIO's that leave DMA to user space: those with driver_managed_dma in the kernel.
 _HARMLESS = ("pci-stub", "pcieport")
+_REGION = re.compile(r"(0x[0-9a-f]{1,16})\s+(0x[0-9a-f]{1,16})\s+(\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +93,19 @@ def iommu_group(number: int) -> IommuGroup:
 
 
 def parse_reserved_regions(text: str) -> tuple[ReservedRegion, ...]:
-    """Read a group's ``reserved_regions``: first IOVA, last IOVA and type on each line."""
-    regions = (line.split(maxsplit=2) for line in text.splitlines())
-    return tuple(ReservedRegion(IovaRange(int(start, 16), int(last, 16)), kind) for start, last, kind in regions)
+    """Read a group's ``reserved_regions``: first IOVA, last IOVA and type on each line.
+
+    Raises:
+        DeviceError: a line has an unknown form.
+    """
+    return tuple(map(_reserved_region, text.splitlines()))
+
+
+def _reserved_region(line: str) -> ReservedRegion:
+    match = _REGION.fullmatch(line)
+    if match is None:
+        raise DeviceError(f"the kernel's table of reserved regions has a line of unknown form: {shown(line)}")
+    return ReservedRegion(IovaRange(int(match[1], 16), int(match[2], 16)), match[3])
 
 
 def group_types() -> Counter[str]:

@@ -4,6 +4,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,11 +83,9 @@ def parse_holder(locks: str, inode: int) -> int:
     Source: lock_get_status() in fs/locks.c. The device number before the inode is that of the file system. On an
     overlay, stat(2) returns another number.
     """
-    for line in locks.splitlines():
-        words = line.split()
-        if len(words) >= 6 and words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode):
-            return max(int(words[4]), 0)
-    return 0
+    lock = re.compile(rf"\d+: FLOCK +\S+ +\S+ +(-?[0-9]{{1,10}}) +\S+:{inode} .*", re.ASCII)
+    holders = (int(match[1]) for line in locks.splitlines() if (match := lock.fullmatch(line)))
+    return max(next(holders, 0), 0)
 
 
 def _ancestors() -> Iterator[int]:

@@ -156,17 +156,17 @@ def _namespace_id(asking: socket.socket, namespace: int) -> int | None:
 
 
 def parse_link(body: bytes) -> Link:
-    """Read the body of an RTM_NEWLINK message."""
-    _, kind, index, flags, _ = _LINK.unpack_from(body)
+    """Read the body of an RTM_NEWLINK message. A part that is cut off counts as missing."""
+    _, kind, index, flags, _ = _LINK.unpack(body[: _LINK.size].ljust(_LINK.size, b"\0"))
     values = parse_attributes(body[_LINK.size :])
     bus, parent = text_of(values.get(_PARENT_BUS, b"")), text_of(values.get(_PARENT, b""))
-    lower, namespace = values.get(_LOWER), values.get(_LOWER_NSID)
+    lower, namespace = values.get(_LOWER, b""), values.get(_LOWER_NSID, b"")
     return Link(
         name=text_of(values.get(_IFNAME, b"")),
         index=index,
         parent=f"{bus}/{parent}" if parent else "",
-        lower=struct.unpack("=I", lower)[0] if lower else 0,
-        lower_namespace=struct.unpack("=i", namespace)[0] if namespace else None,
+        lower=struct.unpack("=I", lower)[0] if len(lower) == 4 else 0,
+        lower_namespace=struct.unpack("=i", namespace)[0] if len(namespace) == 4 else None,
         kind=kind,
         flags=flags,
         xdp=parse_attributes(values.get(_XDP, b"")).get(_XDP_ATTACHED, b"\0") != b"\0",

@@ -2,6 +2,7 @@
 """Find the users of a device's network interfaces, in all network namespaces."""
 
 import os
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from iommufd_py.pci.use import Use, UseKind
 
 _NET = Path("/sys/class/net")
 _BUS = Path("/sys/bus")
+_NUMBER = re.compile(r"[0-9]{1,10}")
 
 
 def network_uses(device: Path) -> Iterator[Use]:
@@ -136,4 +138,5 @@ def parse_packet_sockets(text: str) -> frozenset[int]:
     Number 0 is a socket for all interfaces. It does not use a particular one.
     """
     rows = (line.split() for line in text.splitlines()[1:])
-    return frozenset(int(fields[4]) for fields in rows if len(fields) > 4) - {0}
+    numbers = (fields[4] for fields in rows if len(fields) > 4)
+    return frozenset(int(one) for one in numbers if _NUMBER.fullmatch(one)) - {0}

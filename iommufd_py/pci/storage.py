@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from iommufd_py.base.errors import DeviceError
+from iommufd_py.base.shown import shown
 from iommufd_py.base.signals import held_signals
 from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.pci.use import Use, UseKind
@@ -72,12 +74,19 @@ class Disk:
 
 
 def parse_mounts(mountinfo: str, place: str = "") -> tuple[Mount, ...]:
-    """Read /proc/PID/mountinfo (Documentation/filesystems/proc.rst, 3.5)."""
+    """Read /proc/PID/mountinfo (Documentation/filesystems/proc.rst, 3.5).
+
+    Raises:
+        DeviceError: a line has an unknown form.
+    """
     mounts = []
     # The kernel escapes blanks, tabs and newlines in names, and no other character that Python takes for white space.
     for line in filter(None, mountinfo.split("\n")):
         head, _, tail = line.partition(" - ")
         fields, (kind, source, *_) = head.split(" "), (tail + " ").split(" ")
+        if len(fields) < 6 or not kind:
+            # The device of the mount is not known. To leave the mount out could mean that a device in use seems free.
+            raise DeviceError(f"the kernel's table of mounts has a line of unknown form: {shown(line)}")
         mounts.append(Mount(fields[2], _unescape(source), _unescape(fields[4]), kind, fields[0], place))
     return tuple(mounts)
 

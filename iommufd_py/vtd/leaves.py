@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Read the leaf sizes of a mapping in the IOMMU's page table, from debugfs."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,10 +14,13 @@ MAX_BYTES = 64 << 20
 # domain_translation_struct shows PML5E, PML4E and PDPE, and shows PDE and PTE only if the walk reaches them. So the
 # number of columns after the IOVA gives the level of the leaf (drivers/iommu/intel/debugfs.c, dump_page_info()).
 _BYTES_BY_COLUMNS = {3: 1 << 30, 4: 2 << 20, 5: 4 << 10}
+_LEAF = re.compile(r"0x([0-9a-f]{1,16}) *\|((?:\s+0x[0-9a-f]+){3,5})\s*")
 
 
-def parse_leaf_sizes(lines: Iterable[str], iova: int, length: int) -> dict[int, int]:
+def parse_leaf_sizes(lines: Iterable[str], iova: int, length: int) -> dict[int, int] | None:
     """Count the leaves of a dumped page table by their size in bytes, within an IOVA range.
+
+    The count is None if a line has an unknown form: a count without that leaf would be wrong.
 
     Args:
         lines: lines of a device's ``domain_translation_struct``.
@@ -27,9 +31,11 @@ def parse_leaf_sizes(lines: Iterable[str], iova: int, length: int) -> dict[int, 
     for line in lines:
         if not line.startswith("0x"):
             continue
-        pfn, _, entries = line.partition("|")
-        if iova <= int(pfn, 16) << _PFN_SHIFT < iova + length:
-            sizes[_BYTES_BY_COLUMNS[len(entries.split())]] += 1
+        leaf = _LEAF.fullmatch(line)
+        if leaf is None:
+            return None
+        if iova <= int(leaf[1], 16) << _PFN_SHIFT < iova + length:
+            sizes[_BYTES_BY_COLUMNS[len(leaf[2].split())]] += 1
     return dict(sorted(sizes.items()))
 
 
