@@ -93,7 +93,7 @@ def _foreign(document: Any, found: object, name: str) -> str:
         match = re.fullmatch(r"([a-z-]+)/([0-9]{1,6})", found)
         if match and match[1] == kind and int(match[2]) > int(version):
             return f"was written by a newer version of this tool (schema {found}): upgrade iommufd-py to read it"
-        if match and match[1] in _MADE_BY:
+        if match and match[1] in _MADE_BY and match[1] != kind:
             return f"was written by {_MADE_BY[match[1]]}: {_give(name)}"
         return f"has the schema {_short(found)}, not {name}: {_give(name)}"
     if isinstance(document, dict) and "benchmarks" in document:
@@ -116,7 +116,9 @@ def _problems(document: Any, name: str) -> Iterator[str]:
 
 
 def _reason(failure: Any) -> str:
-    if failure.validator in ("additionalProperties", "required", "minItems"):
+    if failure.validator == "additionalProperties":
+        return f"{str(failure.message)[: 4 * _SHOWN]}; a newer version of this tool may know more: upgrade iommufd-py"
+    if failure.validator in ("required", "minItems"):
         return str(failure.message)[: 4 * _SHOWN]
     value = _short(failure.instance)
     if failure.validator == "type":
