@@ -14,7 +14,7 @@ from iommufd_py import pci
 
 from .commands import group
 from .output import emit_json, emit_table, note
-from .types import BDF, JSON_OPTION, ParamType, Whole
+from .types import BDF, JSON_OPTION, Directory, ParamType, Whole
 
 if TYPE_CHECKING:
     from iommufd_py.fleet.verdict import Report
@@ -74,9 +74,7 @@ def tags(name: str | None, devices: tuple[str, ...], exporter: bool, as_json: bo
 
 @fleet.command()
 @click.argument("plan", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--output", "-o", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory for the results."
-)
+@click.option("--output", "-o", required=True, type=Directory(), help="Directory for the results.")
 @click.option(
     "--coordinator", metavar="HOST:PORT", help="labgrid's coordinator.  [default: LG_COORDINATOR, or this machine]"
 )
@@ -113,7 +111,7 @@ _FORMATS = ("table", "json", "junit", "ktap", "kcidb", "html")
 
 
 @fleet.command()
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("directory", type=Directory(exists=True))
 @click.option(
     "--allow-lost",
     type=Whole(0, _MOST_LOST),
@@ -183,7 +181,7 @@ def _show_report(found: "Report") -> None:
 
 
 @fleet.command("tmt-files")
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("directory", type=Directory())
 def tmt_files(directory: Path) -> None:
     """Write a plan and a test for tmt into DIRECTORY, for labs that lend through Beaker, Artemis or Testing Farm.
 

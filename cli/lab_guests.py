@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from iommufd_py.base.shown import shown
 from iommufd_py.lab.config import Configuration
 from iommufd_py.lab.machine import Machine, NativeMachine
 from iommufd_py.lab.runs import RunResult
@@ -54,7 +55,7 @@ def down(names: tuple[str, ...], all_guests: bool) -> None:
     guests = {guest.name: guest for guest in warm_guests()}
     unknown = [name for name in names if name not in guests]
     if unknown:
-        raise click.UsageError(f"there is no warm guest {unknown[0]}; 'iommufd lab list' shows all")
+        raise click.UsageError(f"there is no warm guest {shown(unknown[0])}; 'iommufd lab list' shows all")
     if not names and not all_guests and len(guests) > 1:
         raise click.UsageError(f"{len(guests)} warm guests run: {', '.join(guests)}; give a name, or --all")
     if not guests:

@@ -14,12 +14,12 @@ from iommufd_py.lab.config import Configuration
 from iommufd_py.lab.machine import IommuModel, Machine, NativeMachine
 from iommufd_py.lab.source import SERIES
 
-from .types import SIZE, Whole, is_given, refuse_ignored
+from .types import SIZE, Directory, Whole, is_given, refuse_ignored
 
 # QEMU takes 32-bit numbers, and its q35 machine so many CPUs.
 _MOST_NUMBER, _MOST_CPUS = (1 << 31) - 1, 255
 _KERNEL = "|".join((*VARIANTS, "PATH"))
-DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
+DIRECTORY = Directory(exists=True)
 DEBUG = click.option(
     "--debug", is_flag=True, help="Use the configuration with lockdep and KASAN, which is slow and finds faults."
 )

@@ -2,8 +2,10 @@
 """Types and options for parameters of the command line."""
 
 import math
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -12,7 +14,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from iommufd_py.base.coherency import Coherency
-from iommufd_py.base.errors import DeviceError
+from iommufd_py.base.errors import ArgumentValueError, DeviceError
 from iommufd_py.base.pci_address import MOCK, normalize_bdf
 from iommufd_py.base.shown import shown
 from iommufd_py.base.units import parse_iova, parse_size
@@ -148,14 +150,34 @@ class Name(ParamType[str]):
         return str(value)
 
 
+class Directory(click.Path):
+    """A directory. click itself only refuses regular files, and accepts a device or a pipe."""
+
+    def __init__(self, *, exists: bool = False) -> None:
+        super().__init__(exists=exists, file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check the name."""
+        if not os.fspath(value):
+            self.fail("the name of the directory is empty", param, ctx)
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if path.exists() and not path.is_dir():
+            self.fail(f"{shown(str(path))} is not a directory", param, ctx)
+        return path
+
+
 class _VfToken(ParamType[UUID]):
     name = "uuid"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> UUID:
+        from iommufd_py.vfio.vf_token import parse_vf_token
+
         try:
-            return value if isinstance(value, UUID) else UUID(value)
-        except ValueError:
+            token = parse_vf_token(value)
+        except ArgumentValueError:
             self.fail(f"{shown(value)} is not a UUID, as uuidgen prints it", param, ctx)
+        assert token is not None  # click converts no missing value.
+        return token
 
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

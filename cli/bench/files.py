@@ -29,7 +29,8 @@ class _File(ParamType[Path]):
         if not str(value):
             self.fail("the name of the file is empty", param, ctx)
         path = Path(str(value))
-        if self._output and path.is_dir():
+        # Path() drops a slash at the end, and a file of that name would be written.
+        if self._output and (path.is_dir() or str(value).endswith("/")):
             self.fail(f"{path} is a directory: name a file", param, ctx)
         return path
 

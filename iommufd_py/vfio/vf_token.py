@@ -4,10 +4,13 @@
 Source: cc20d7999000 ("vfio/pci: Introduce VF token", v5.7).
 """
 
+import re
 from uuid import UUID
 
 from iommufd_py.base.errors import ArgumentValueError
 from iommufd_py.base.shown import shown
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 
 
 def parse_vf_token(token: UUID | str | None) -> UUID | None:
@@ -18,7 +21,7 @@ def parse_vf_token(token: UUID | str | None) -> UUID | None:
     """
     if token is None or isinstance(token, UUID):
         return token
-    try:
-        return UUID(token)
-    except ValueError:
-        raise ArgumentValueError(f"vf_token must be a UUID, as uuidgen prints it, not {shown(token)}") from None
+    # UUID() also takes blanks, signs, underscores, 0x and the digits of other scripts, and reads another number.
+    if not _UUID.fullmatch(token):
+        raise ArgumentValueError(f"vf_token must be a UUID, as uuidgen prints it, not {shown(token)}")
+    return UUID(token)

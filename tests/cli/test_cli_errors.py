@@ -97,6 +97,10 @@ def test_restore_of_what_was_never_bound(cli: Cli) -> None:
         ("bench", "plot", "/dev/null", "--directory", "-"),
         ("bench", "run", "--device", "mock", "--label", "x" * 1001),
         ("dma", "check", "--device", "3b:00.0", "--p2p", "0000:3b:00.0"),
+        ("bench", "history", "/dev/null"),
+        ("fleet", "report", "/dev/null"),
+        ("lab", "run", "--rw", "/dev/null", "--", "true"),
+        ("bench", "run", "--device", "mock", "--output", "new/"),
         ("no-such-command",),
     ],
 )

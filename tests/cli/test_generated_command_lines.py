@@ -18,7 +18,7 @@ from iommufd_py.cli.bench import files
 from iommufd_py.cli.commands import Command
 from iommufd_py.cli.device import _Hexadecimal
 from iommufd_py.cli.fleet import _PlaceName
-from iommufd_py.cli.types import FiniteFloat, Name, Values, Whole, _Bdf, _Number
+from iommufd_py.cli.types import Directory, FiniteFloat, Name, Values, Whole, _Bdf, _Number
 
 from iommufd_py.base.pci_address import MOCK
 from iommufd_py.results import document
@@ -75,11 +75,14 @@ def wrong(kind: click.ParamType[Any]) -> st.SearchStrategy[str] | None:
         case _Number() | _Bdf() | _Hexadecimal() | _PlaceName() | click.Choice():
             return _TEXT.filter(lambda text: not _is_value(kind, text))
         case _ if kind.name == "uuid":
-            return _TEXT
+            lenient = ["0x345678123412341234123456789abc01", "{12345678-1234-1234-1234-123456789012}"]
+            return _TEXT | st.sampled_from(lenient)
         case Name():
             return st.sampled_from(["", "  ", "a\x1b[31m", "\n", "\udcff"])
         case files._File():
-            return st.just("")
+            return st.sampled_from(["", "x/", "/"]) if kind._output and kind.name == "file" else st.just("")
+        case Directory():
+            return st.sampled_from(["", "/dev/null", "/dev/full", "/etc/passwd"])
         case click.Path() if kind.exists:
             return st.sampled_from(["", "/nonexistent", "x" * 300, "/etc/passwd/x"])
         case _ if kind.name == "number" or kind.name == "size":  # These axes also accept a word.

@@ -109,7 +109,7 @@ def test_list_and_down() -> None:
     assert [one["name"] for one in listed] == names == ["stock-um-1", "stock-um-2"]
     assert "2 warm guests run: stock-um-1, stock-um-2" in lab("down").stderr
     unknown = lab("down", "stock-9")
-    assert (unknown.returncode, "there is no warm guest stock-9" in unknown.stderr) == (2, True)
+    assert (unknown.returncode, "there is no warm guest 'stock-9'" in unknown.stderr) == (2, True)
     keepers = [guest.keeper for guest in warm_guests()]
     assert lab("down", "stock-um-1").returncode == 0
     assert lab("down").returncode == 0

@@ -24,3 +24,25 @@ def test_a_wrong_token_is_refused_before_the_device_is_opened() -> None:
         parse_vf_token("secret")
     with pytest.raises(ArgumentTypeError, match=r"open_container\(\): vf_token must be"):
         open_container(ContainerMode.IOMMUFD, "0000:00:01.0", vf_token=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "0x345678123412341234123456789abc01",
+        "+2345678123412341234123456789abcd",
+        "1_345678_1234_1234_1234_123456789012",
+        " 2345678-1234-1234-1234-123456789012",
+        "{12345678-1234-1234-1234-123456789012}",
+        "urn:uuid:12345678-1234-1234-1234-123456789012",
+        "12345678123412341234123456789012",
+        "1234567-81234-1234-1234-123456789012",
+        "\u0661\u0662345678-1234-1234-1234-123456789012",
+        "12345678-1234-1234-1234-123456789012\n",
+    ],
+)
+def test_a_text_that_the_kernel_reads_otherwise_is_no_token(text: str) -> None:
+    """UUID() removes some characters and reads the rest as a number. uuid_parse() of the kernel does not."""
+    with pytest.raises(ArgumentValueError, match="vf_token must be a UUID"):
+        parse_vf_token(text)
