@@ -113,7 +113,7 @@ _VALIDATE = "cli/main.py cli/validate.py iommufd_py/validate"
 _PATCHES = "iommufd_py/lab/patches iommufd_py/lab"
 
 # Tests on a device that start programs.
-_PROGRAMS = "bench or cli or examples or give_back"
+_PROGRAMS = "bench or cli or examples or give_back or records_and_locks"
 
 # Test files of the mock driver with tests that a native guest skips.
 _NOT_NATIVE = " ".join(
@@ -245,7 +245,11 @@ JOBS = (
         )
         for name, tests, words in (
             ("cli", "tests/vtd", "cli"),
-            ("give-back", "tests/vtd/test_give_back.py", "give_back"),
+            (
+                "give-back",
+                "tests/vtd/test_give_back.py tests/vtd/test_records_and_locks.py",
+                "give_back or records_and_locks",
+            ),
             ("examples", "tests/vtd tests/examples", "(bench or examples) and not cli"),
         )
     ),

@@ -9,6 +9,7 @@ import pytest
 
 from iommufd_py import Backing, ContainerMode, VfioDevice
 from iommufd_py.testing.devices import DevicePool
+from tests.vtd.pci_drivers import as_it_was as as_it_was
 
 
 @pytest.fixture
