@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from iommufd_py.base.errors import IommufdError, SkipError, ToolError
+from iommufd_py.base.errors import IommufdError, SkipError, ToolError, reason_of
 from iommufd_py.base.shown import printable, valid_utf8
 
 from .output import note
@@ -212,7 +212,7 @@ def _show_usage(failure: click.ClickException) -> None:
 
 
 def _what_failed(failure: OSError) -> str:
-    reason = failure.strerror or str(failure)
+    reason = reason_of(failure)
     if failure.filename is None and failure.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG):
         return f"the output cannot be written: {reason}"
     if failure.filename is None and failure.errno == errno.ENOENT and not _in_a_directory():
@@ -222,7 +222,6 @@ def _what_failed(failure: OSError) -> str:
     remedy = {
         errno.EACCES: "; if the file belongs to root, run as root or with sudo",
         errno.EPERM: "; a kernel in lockdown (Secure Boot) refuses even root",
-        errno.EMFILE: "; raise the limit of open files (ulimit -n)",
     }.get(failure.errno or 0, "")
     return f"{where}: {reason}{remedy}" if named else f"{reason}{remedy}"
 

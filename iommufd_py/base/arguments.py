@@ -34,7 +34,15 @@ def checked(function: _Function) -> _Function:
         ArgumentTypeError: an argument has another type than its annotation says.
         ArgumentValueError: an enumeration has no such member.
     """
+    return checked_as(function.__qualname__.removesuffix(".__init__"))(function)
 
+
+def checked_as(name: str) -> Callable[[_Function], _Function]:
+    """Return the decorator above for a function that checks the arguments of the public call *name*."""
+    return lambda function: _checked(function, name)
+
+
+def _checked(function: _Function, name: str) -> _Function:
     rules: _Rules | None = None
 
     @functools.wraps(function)
@@ -42,7 +50,7 @@ def checked(function: _Function) -> _Function:
         nonlocal rules
         if rules is None:
             # Build the rules at the first call: now every name in the annotations is defined.
-            rules = _rules_of(function)
+            rules = _rules_of(function, name)
         positional, rest, named = rules
         taken = [rule(label, value) for (label, rule), value in zip(positional, arguments, strict=False)]
         taken += [rest[1](rest[0], value) for value in arguments[len(positional) :]] if rest else ()
@@ -101,12 +109,11 @@ def milliseconds(label: str, timeout: Any) -> int | None:
     return math.ceil(min(seconds * 1000, float((1 << 31) - 1)))
 
 
-def _rules_of(function: Callable[..., Any]) -> _Rules:
+def _rules_of(function: Callable[..., Any], name_of_call: str) -> _Rules:
     hints = get_type_hints(function)
     positional: list[tuple[str, _Rule]] = []
     rest: tuple[str, _Rule] | None = None
     named: dict[str, tuple[str, _Rule]] = {}
-    name_of_call = function.__qualname__.removesuffix(".__init__")
     for name, parameter in inspect.signature(function).parameters.items():
         rule = (f"{name_of_call}(): {name}", _rule(hints[name]) if name in hints else _anything)
         if parameter.kind is parameter.VAR_POSITIONAL:

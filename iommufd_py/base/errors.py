@@ -328,3 +328,13 @@ def check_result(result: int, ioctl: str, arguments: Mapping[str, object]) -> in
     if result < 0:
         raise _CLASSES.get(-result, IommufdError)(-result, ioctl, arguments)
     return result
+
+
+def reason_of(failure: OSError) -> str:
+    """Return the kernel's reason for a refused call that is no ioctl, with the remedy if a limit is reached."""
+    reason = failure.strerror or str(failure)
+    if failure.errno == _errno.EMFILE:
+        return f"{reason}; raise the limit of open files (ulimit -n)"
+    if failure.errno == _errno.ENFILE:
+        return f"{reason}; raise the limit of the system (sysctl fs.file-max)"
+    return reason

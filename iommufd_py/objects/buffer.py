@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from iommufd_py.base.arguments import check_integer, checked
-from iommufd_py.base.errors import BackingError
+from iommufd_py.base.errors import BackingError, reason_of
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.mappable import Mappable
 from iommufd_py.objects.pagemap import contiguous_runs, page_frames
@@ -221,7 +221,7 @@ class DmaBuffer(Mappable):
         if self.backing.page_bytes != _SMALL and not Path(directory).exists():
             return f"this kernel has no {size} huge pages; choose another backing"
         if self.backing.page_bytes == _SMALL or failure.errno != errno.ENOMEM:
-            return f"no {self.backing} memory of {format_size(self.length)}: {failure.strerror}"
+            return f"no {self.backing} memory of {format_size(self.length)}: {reason_of(failure)}"
         return pool_remedy(self.length, self.backing.page_bytes, Path(directory))
 
     def _bind(self, node: int) -> None:

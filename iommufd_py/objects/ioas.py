@@ -4,7 +4,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from iommufd_py.base.arguments import check_integer, checked
+from iommufd_py.base.arguments import check_integer, checked, checked_as
 from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError, IommufdError, ObjectNotFoundError
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.signals import held_signals
@@ -301,7 +301,7 @@ class DmaMapping(Mapping):
         uapi.ioas_unmap(self.ioas.iommufd.fileno(), self.ioas.id, self.iova, self.length)
 
 
-@checked
+@checked_as("Ioas.map")
 def _map_arguments(
     buffer: DmaBuffer, iova: int | None, offset: int, length: int | None, flags: MapFlags
 ) -> tuple[DmaBuffer, int | None, int, int | None, MapFlags]:

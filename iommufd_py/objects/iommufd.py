@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from iommufd_py.base.arguments import check_integer, checked
-from iommufd_py.base.errors import ArgumentValueError, ToolError
+from iommufd_py.base.errors import ArgumentValueError, ToolError, reason_of
 from iommufd_py.objects.fault import FaultQueue
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.object import IommufdFile
@@ -96,6 +96,6 @@ def _open(path: Path) -> int:
     except PermissionError:
         raise ToolError(f"no permission to open {path}: run as root, or with sudo") from None
     except OSError as failure:
-        raise ToolError(f"{path} cannot be opened: {failure.strerror}; the kernel log may have the reason") from failure
+        raise ToolError(f"{path} cannot be opened: {reason_of(failure)}") from failure
     except ValueError:
         raise ArgumentValueError(f"Iommufd(): path must name a file, not {str(path)!r}") from None

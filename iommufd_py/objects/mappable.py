@@ -23,7 +23,9 @@ class Mappable(Resource):
         self._check_open()
         if type(offset) is not int or type(length) is not int:
             offset, length = check_integer("offset", offset), check_integer("length", length)
-        if offset < 0 or length < 0 or offset + length > self.length:
+        if not 0 <= offset <= self.length:
+            raise ArgumentValueError(f"offset {shown_number(offset)} is not inside {self!r}")
+        if length < 0 or offset + length > self.length:
             raise ArgumentValueError(
                 f"{shown_number(length)} bytes from offset {shown_number(offset)} are not inside {self!r}"
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 from iommufd_py.base.arguments import checked
-from iommufd_py.base.errors import DeviceError
+from iommufd_py.base.errors import DeviceError, reason_of
 from iommufd_py.base.pci_address import normalize_bdf
 from iommufd_py.objects.device import BoundDevice
 from iommufd_py.objects.iommufd import Iommufd
@@ -113,4 +113,4 @@ def _open_cdev(cdev: Path, name: str) -> int:
     except OSError as failure:
         if failure.errno == errno.EBUSY:
             raise DeviceError(f"{name} is in use: another process has it open (fuser -v {cdev})") from None
-        raise DeviceError(f"{cdev} of {name} cannot be opened: {failure.strerror}") from failure
+        raise DeviceError(f"{cdev} of {name} cannot be opened: {reason_of(failure)}") from failure

@@ -4,7 +4,7 @@
 import os
 from pathlib import Path
 
-from iommufd_py.base.errors import SkipError, ToolError
+from iommufd_py.base.errors import SkipError, ToolError, reason_of
 from iommufd_py.objects.iommufd import DEV_IOMMU
 
 
@@ -26,4 +26,4 @@ def open_container_file(path: Path) -> int:
     except PermissionError:
         raise ToolError(f"no permission to open {path}: run as root, or with sudo") from None
     except OSError as failure:
-        raise ToolError(f"{path} cannot be opened: {failure.strerror}") from failure
+        raise ToolError(f"{path} cannot be opened: {reason_of(failure)}") from failure

@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 from iommufd_py.base.arguments import checked
-from iommufd_py.base.errors import DeviceError, SkipError
+from iommufd_py.base.errors import DeviceError, SkipError, reason_of
 from iommufd_py.base.sysfs import entries
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import vfio
@@ -114,7 +114,7 @@ def _open_group(number: int) -> int:
                 "/dev/vfio/devices "
                 f"(fuser -v {node} /dev/vfio/devices/*); close that first"
             ) from None
-        raise DeviceError(f"{node} cannot be opened: {failure.strerror}") from failure
+        raise DeviceError(f"{node} cannot be opened: {reason_of(failure)}") from failure
 
 
 def _members(number: int) -> str:

@@ -2,6 +2,8 @@
 """Wrong arguments of calls that need no /dev/iommu: the check comes before the first ioctl."""
 
 import inspect
+import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from iommufd_py import (
     Iommufd,
     IovaRange,
     IovaRanges,
+    MapFlags,
     MockAccess,
     MockDevice,
     Type1Container,
@@ -31,6 +34,7 @@ from iommufd_py import (
     vtd_stage1_invalidation,
 )
 from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError, BackingError, ToolError
+from iommufd_py.objects.ioas import _map_arguments
 from iommufd_py.objects.resource import Resource
 from tests.bad_values import ADDRESS, BOOL, BYTES, FLAGS, INT32, OBJECT, TEXT, Case, hold
 
@@ -101,6 +105,29 @@ def test_what_is_refused_is_named() -> None:
         vtd_stage1(-4096, 48)
     with DmaBuffer(PAGE) as buffer, pytest.raises(ValueError, match="8192 bytes from offset 0 are not inside"):
         buffer.check_range(0, 2 * PAGE)
+
+
+def test_an_offset_outside_is_named_without_a_negative_length() -> None:
+    with DmaBuffer(PAGE) as buffer, pytest.raises(ValueError, match=r"^offset 0x10000 is not inside DmaBuffer"):
+        buffer.check_range(1 << 16, PAGE - (1 << 16))
+
+
+def test_a_limit_of_open_files_is_named_with_its_remedy() -> None:
+    _, hard = before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open("/dev/null", os.O_RDONLY)
+    os.close(free)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        for call in (lambda: Iommufd("/dev/null"), lambda: DmaBuffer(PAGE, Backing.MEMFD)):
+            with pytest.raises(ToolError, match=r"Too many open files; raise the limit of open files \(ulimit -n\)"):
+                call()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_public_call_is_named() -> None:
+    with DmaBuffer(PAGE) as buffer, pytest.raises(TypeError, match=r"^Ioas.map\(\): iova must be an int or None"):
+        _map_arguments(buffer, 1.5, 0, None, MapFlags.READ_WRITE)  # type: ignore[arg-type]
 
 
 def test_every_public_call_checks_its_arguments() -> None:
