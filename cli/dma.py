@@ -48,7 +48,7 @@ def dma() -> None:
     "--storm",
     type=Whole(1, _MOST_ROUNDS),
     metavar="ROUNDS",
-    help="Then do so many rounds of map, DMA, verify and unmap, each with a random size and place.",
+    help="After the checks, run this number of rounds of map, DMA, verify and unmap, with random sizes and places.",
 )
 @click.option(
     "--p2p",

@@ -60,7 +60,7 @@ def down(names: tuple[str, ...], all_guests: bool) -> None:
         raise click.UsageError(f"{len(guests)} warm guests run: {', '.join(guests)}; give a name, or --all")
     if not guests:
         note("no warm guest runs")
-    for name in guests if all_guests or not names else names:
+    for name in guests if all_guests or not names else dict.fromkeys(names):
         guests[name].end()
 
 

@@ -16,7 +16,7 @@ from iommufd_py.lab.source import SERIES
 
 from .types import SIZE, Directory, Whole, is_given, refuse_ignored
 
-# QEMU takes 32-bit numbers, and its q35 machine so many CPUs.
+# QEMU takes 32-bit numbers, and its q35 machine has at most 255 CPUs.
 _MOST_NUMBER, _MOST_CPUS = (1 << 31) - 1, 255
 _KERNEL = "|".join((*VARIANTS, "PATH"))
 DIRECTORY = Directory(exists=True)

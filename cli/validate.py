@@ -66,7 +66,7 @@ _OF_A_RUN = (
     "steps",
     type=Whole(1, _MOST_STEPS),
     metavar="STEPS",
-    help="Run random walks with so many steps instead, and shorten a walk that shows a violation.",
+    help="Run random walks with this number of steps instead. Shorten a walk that shows a violation.",
 )
 @click.option("--seed", type=Whole(0, _MOST_SEED), metavar="N", help="Seed of the walks.  [default: random]")
 @click.option(

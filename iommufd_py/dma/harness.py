@@ -129,7 +129,8 @@ class Harness:
         return tuple(IovaRange(one.start, min(one.last, own - 1)) for one in below)
 
     def place(self, length: int, alignment: int = PAGE_BYTES, *, before: int = 0) -> int:
-        """Return the lowest IOVA above 0 for *length* bytes. With *before*, it lies so many bytes below a boundary."""
+        """Return the lowest IOVA above 0 for *length* bytes. With *before*, it lies
+        *before* bytes below a boundary."""
         for one in self.ranges:
             iova = IovaRange(max(one.start, PAGE_BYTES), one.last).first_fit(length + alignment, alignment)
             if iova is not None:

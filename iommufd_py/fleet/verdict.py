@@ -133,8 +133,10 @@ def _runner(record: RunnerRecord, checks: Sequence[Check]) -> Runner:
 
 
 def _with_versions(runners: Sequence[Runner]) -> list[Runner]:
-    """Add an error to each machine whose version of the tool is not that of the most machines. Another version can
-    give another verdict."""
+    """Add an error to each machine whose version of the tool differs from the version of most machines.
+
+    Another version can give another verdict.
+    """
     versions = Counter(one.tool_version for runner in runners for one in runner.kernels)
     if len(versions) < 2:
         return list(runners)

@@ -274,7 +274,7 @@ class Trace(Resource):
     def _release(self) -> None:
         if self._marker >= 0:
             os.close(self._marker)
-        # The instance first: removing it disables the probes, and an enabled probe cannot be removed.
+        # Remove the instance first: this disables the probes, and an enabled probe cannot be removed.
         self.directory.rmdir()
         _remove_group(self._root, self._group)
 

@@ -160,5 +160,5 @@ os.register_at_fork(after_in_child=_note_process)
 
 
 def _is_failure(exception: BaseException) -> bool:
-    """Return whether the exception is an error, not that of a signal which ends the program."""
+    """Return whether the exception is an error. The exception of a signal, which ends the program, is none."""
     return isinstance(exception, Exception)

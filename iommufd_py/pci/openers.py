@@ -32,8 +32,8 @@ class NodeId:
 def openers(bdf: str) -> tuple[Use, ...]:
     """Return the processes that have a node of the device open: of its disks, terminals, VFIO cdev or VFIO group.
 
-    Nodes of block devices that are built on its disks (loop devices, RAID) count too, and the files of its BARs, by
-    which a driver in user space works without a driver of the kernel.
+    Nodes of block devices that are built on its disks (loop devices, RAID) count too, and the files of its BARs. A
+    driver in user space can use these files without a driver of the kernel.
     """
     nodes = _nodes(PCI_DEVICES / bdf)
     device = (PCI_DEVICES / bdf).resolve()

@@ -109,7 +109,7 @@ def _parted(change: Change) -> bool:
 def _means(change: Change) -> str:
     return (
         f"{change.operation}, {row_name(change.point)}: the ratio of the means is x{change.mean_ratio:.3g} "
-        f"({format_ns(change.before_mean_ns)} and {format_ns(change.after_mean_ns)}), that of the medians "
+        f"({format_ns(change.before_mean_ns)} and {format_ns(change.after_mean_ns)}), the ratio of the medians is "
         f"{ratio_text(change)}; two groups: {'; '.join(change.humps)}"
     )
 

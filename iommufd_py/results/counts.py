@@ -95,11 +95,13 @@ def count_sentences(results: Sequence[BenchResult]) -> list[str]:
                     most = f"{operation} {row_name(row.point)} on {result.label}", pages
     silent = [one.label for one in results if all(samples.flush is None for row in one.rows for samples in _every(row))]
     return [
-        f"Flushes: {once} of {counted} operations that flush do so once for each page."
+        f"Flushes: {once} of {counted} operations with flushes flush each page once."
         if counted
         else "Flushes: no operation flushes.",
         f"Most: {most[0]} flushes each page {most[1]:.2f} times." if counted else "Most: none.",
-        f"Not counted: {', '.join(silent)} has no flush counter." if silent else "All kernels count their flushes.",
+        f"Not counted: {', '.join(silent)} {'has' if len(silent) == 1 else 'have'} no flush counter."
+        if silent
+        else "All kernels count their flushes.",
     ]
 
 

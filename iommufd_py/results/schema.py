@@ -13,7 +13,7 @@ from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import read_file
 from iommufd_py.results.conform import are_integers, conforms_to
 
-# An error message shows at most so many characters of a value.
+# An error message shows at most this number of characters of a value.
 _SHOWN = 60
 _HERE = Path(__file__).parent
 _FILES = {

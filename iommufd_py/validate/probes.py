@@ -10,7 +10,7 @@ from iommufd_py.base.errors import SkipError
 from iommufd_py.host.tracefs import NoSymbolError, Trace
 
 FLUSH_SYMBOLS = ("arch_flush_cache_phys", "arch_clean_nonsnoop_dma")
-"""Functions that flush the CPU caches for (phys, length): ours, and that of the proposal of May 2024."""
+"""Functions that flush the CPU caches for (phys, length): ours, and the one that was proposed in May 2024."""
 
 
 @dataclass(frozen=True, slots=True)

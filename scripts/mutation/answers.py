@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Judge the answers of a kernel that has a mistake, or none: the answer of validate, and that of the bytes. Pure."""
+"""Judge the answers of a kernel with a mistake, or without one: of validate, and of the bytes. Pure."""
 
 import json
 from typing import Any
