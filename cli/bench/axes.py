@@ -11,8 +11,10 @@ import click
 
 from iommufd_py import pci
 from iommufd_py.base.container_mode import ContainerMode
+from iommufd_py.base.pci_address import MOCK
 from iommufd_py.base.units import parse_size
 from iommufd_py.bench import workloads
+from iommufd_py.bench.ioctl_rounds import alignment_problem
 from iommufd_py.objects.buffer import Backing
 from iommufd_py.results.model import Accounting, CacheState, IovaUse, Point, Workload
 
@@ -153,7 +155,7 @@ def bound(device: str, bind: bool, vf_token: UUID | None) -> AbstractContextMana
 
 
 def refuse_ignored_axes(context: click.Context) -> None:
-    """Refuse options of the rows that other options make ineffective.
+    """Refuse options of the rows that other options make ineffective or impossible.
 
     Raises:
         click.UsageError: there is such an option.
@@ -162,6 +164,13 @@ def refuse_ignored_axes(context: click.Context) -> None:
     refuse_ignored(context, "operation", options["dma"], "--dma is short for --operation dma; give one of them")
     refuse_ignored(context, "bulk_unmap", options["chunk"] == (0,), "without --chunk one ioctl maps everything")
     refuse_ignored(context, "own_ioas", options["threads"] == (1,), "--threads is 1")
+    if options["device"] == MOCK and (options["dma"] or Workload.DMA in options["operation"]):
+        raise click.UsageError("the mock driver has no DMA: name a device with --device")
+    iova = options.get("iova")
+    for alignment in options["alignment"]:
+        problem = alignment_problem(iova, alignment)
+        if problem:
+            raise click.UsageError(problem)
 
 
 def chosen_points(options: Mapping[str, Any], *, silent: bool = False) -> tuple[Point, ...]:

@@ -21,6 +21,13 @@ _MAX_PLACES = 1 << 20
 _FLAGS = int(MapFlags.READ_WRITE) | FIXED_IOVA
 
 
+def alignment_problem(iova: int | None, alignment: int) -> str:
+    """Return the contradiction of a wanted IOVA and an exact alignment; empty if there is none."""
+    if iova is None or not alignment or iova & -iova == alignment:
+        return ""
+    return f"IOVA {iova:#x} is not aligned to exactly {format_size(alignment)}: leave out --iova or --alignment"
+
+
 @dataclass(frozen=True, slots=True)
 class ThreadIovas:
     """IOVAs of one thread: the first, the target of a copy, the distance between rounds, and the number of places."""
@@ -42,13 +49,11 @@ class ThreadIovas:
             wanted: first IOVA of the first thread, None for any.
 
         Raises:
-            ToolError: the allowed ranges have no such place, or *wanted* is not aligned as the point says.
+            ToolError: the allowed ranges have no such place, or *wanted* is not aligned as the point says or not
+                allowed.
         """
-        if wanted is not None and point.alignment and wanted & -wanted != point.alignment:
-            raise ToolError(
-                f"IOVA {wanted:#x} is not aligned to exactly {format_size(point.alignment)}: leave out --iova or "
-                "--alignment"
-            )
+        if problem := alignment_problem(wanted, point.alignment):
+            raise ToolError(problem)
         unit = max(1 << (point.size_bytes.bit_length() - 1), ranges.alignment)
         if point.iova_use is IovaUse.FRESH:
             unit = max(unit, _FRESH_BYTES)
@@ -62,8 +67,19 @@ class ThreadIovas:
         for lowest in (_LOWEST_IOVA, 0):
             if base is None:
                 base = ranges.first_fit(span, unit, lowest=lowest)
+        allowed = ", ".join(map(str, ranges.ranges))
+        if wanted is not None:
+            used = span - room + point.size_bytes
+            if wanted % ranges.alignment:
+                raise ToolError(
+                    f"IOVA {wanted:#x} is not a multiple of {format_size(ranges.alignment)}: choose another"
+                )
+            if not any(one.contains(wanted, used) for one in ranges.ranges):
+                raise ToolError(
+                    f"{format_size(used)} from IOVA {wanted:#x} are not in a range that {name} allows: {allowed}; "
+                    "choose another --iova, or leave it out"
+                )
         if base is None:
-            allowed = ", ".join(map(str, ranges.ranges))
             raise ToolError(
                 f"no allowed IOVA range holds {format_size(span)} aligned to {format_size(point.alignment or unit)}: "
                 f"{name} allows {allowed}; map less, in fewer threads, or with a smaller alignment"

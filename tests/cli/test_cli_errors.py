@@ -101,6 +101,9 @@ def test_restore_of_what_was_never_bound(cli: Cli) -> None:
         ("fleet", "report", "/dev/null"),
         ("lab", "run", "--rw", "/dev/null", "--", "true"),
         ("bench", "run", "--device", "mock", "--output", "new/"),
+        ("bench", "run", "--device", "mock", "--dma"),
+        ("bench", "trace", "--device", "mock", "--operation", "dma"),
+        ("bench", "run", "--device", "mock", "--iova", "0x1000", "--alignment", "1M"),
         ("no-such-command",),
     ],
 )

@@ -303,6 +303,18 @@ def test_an_alignment_that_cannot_be_had_is_refused() -> None:
     assert left_out == ["12K is not an alignment: give a power of two of at least 4K"]
 
 
+def test_a_wanted_iova_that_is_not_allowed_names_the_allowed_ranges() -> None:
+    point = model.Point(model.Workload.MAP, 8192)
+    first = RANGES.ranges[0].start
+    with pytest.raises(ToolError, match=rf"8K from IOVA .* are not in a range that mock allows: {first:#x}-"):
+        ThreadIovas.find("mock", RANGES, point, 0, (1 << 64) - 4096)
+    with pytest.raises(ToolError, match="IOVA 0x40000001 is not a multiple of 4K"):
+        ThreadIovas.find("mock", RANGES, point, 0, (1 << 30) + 1)
+    last = next(one.last for one in RANGES.ranges if one.length > 1 << 20)
+    copied = replace(point, workload=model.Workload.COPY)
+    assert ThreadIovas.find("mock", RANGES, copied, 0, last + 1 - 4 * 4096).other == last + 1 - 2 * 4096
+
+
 def test_absent_and_unwritable_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="cannot be read"):
         document.load_result(tmp_path / "absent.json")
