@@ -220,8 +220,10 @@ class DmaBuffer(Mappable):
         directory = f"/sys/kernel/mm/hugepages/hugepages-{self.backing.page_bytes >> 10}kB"
         if self.backing.page_bytes != _SMALL and not Path(directory).exists():
             return f"this kernel has no {size} huge pages; choose another backing"
-        if self.backing.page_bytes == _SMALL or failure.errno != errno.ENOMEM:
-            return f"no {self.backing} memory of {format_size(self.length)}: {reason_of(failure)}"
+        # Transparent huge pages do not come from the pool.
+        if self.backing.page_bytes == _SMALL or self.backing is Backing.THP or failure.errno != errno.ENOMEM:
+            remedy = "; ask for less" if failure.errno == errno.ENOMEM else ""
+            return f"no {self.backing} memory of {format_size(self.length)}: {reason_of(failure)}{remedy}"
         return pool_remedy(self.length, self.backing.page_bytes, Path(directory))
 
     def _bind(self, node: int) -> None:

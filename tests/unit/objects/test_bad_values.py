@@ -125,6 +125,13 @@ def test_a_limit_of_open_files_is_named_with_its_remedy() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+@pytest.mark.parametrize("backing", [Backing.ANON_4K, Backing.THP, Backing.MEMFD])
+def test_memory_that_is_in_no_pool_has_no_remedy_for_a_pool(backing: Backing) -> None:
+    """Transparent huge pages are made when they are needed; nr_hugepages has no effect on them."""
+    with pytest.raises(BackingError, match=r"no .* memory of 1048576T: .*; ask for less$|huge pages are off"):
+        DmaBuffer(1 << 60, backing)
+
+
 def test_the_public_call_is_named() -> None:
     with DmaBuffer(PAGE) as buffer, pytest.raises(TypeError, match=r"^Ioas.map\(\): iova must be an int or None"):
         _map_arguments(buffer, 1.5, 0, None, MapFlags.READ_WRITE)  # type: ignore[arg-type]
