@@ -56,6 +56,9 @@ def map(
     """
     if device is None:
         raise click.UsageError("name the device with --device")
+    unit = Backing(backing).page_bytes
+    if size % unit:
+        raise click.UsageError(f"{format_size(size)} is not a multiple of the {format_size(unit)} pages of {backing}")
     steps: list[MapStep] = []
     with open_session(device, bind, Coherency(coherency), vf_token) as (iommufd, bound):
         assert bound is not None

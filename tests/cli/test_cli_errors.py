@@ -104,6 +104,8 @@ def test_restore_of_what_was_never_bound(cli: Cli) -> None:
         ("bench", "run", "--device", "mock", "--dma"),
         ("bench", "trace", "--device", "mock", "--operation", "dma"),
         ("bench", "run", "--device", "mock", "--iova", "0x1000", "--alignment", "1M"),
+        ("map", "--device", "mock", "--size", "1"),
+        ("map", "--device", "mock", "--size", "4K", "--backing", "hugetlb-2m"),
         ("no-such-command",),
     ],
 )
