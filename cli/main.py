@@ -182,7 +182,8 @@ def _run() -> int:
     except Exception as failure:
         _trace_back()
         _report(failure, "error", _text_of(failure))
-        return _FAILED
+        # The rest of the output cannot be written either, and main() would report that again.
+        return _drop_output() if _is_of_output(failure) else _FAILED
 
 
 def _text_of(failure: Exception) -> str:
@@ -211,9 +212,15 @@ def _show_usage(failure: click.ClickException) -> None:
         note("\n".join(map(_cut, written.getvalue().rstrip("\n").split("\n"))))
 
 
+def _is_of_output(failure: Exception) -> bool:
+    """Return whether the standard output could not be written. An error of a file names the file."""
+    full = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
+    return isinstance(failure, OSError) and failure.filename is None and failure.errno in full
+
+
 def _what_failed(failure: OSError) -> str:
     reason = reason_of(failure)
-    if failure.filename is None and failure.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG):
+    if _is_of_output(failure):
         return f"the output cannot be written: {reason}"
     if failure.filename is None and failure.errno == errno.ENOENT and not _in_a_directory():
         return "the current directory does not exist any more: change to another one"

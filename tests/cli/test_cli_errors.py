@@ -158,6 +158,7 @@ def test_full_output(command: str) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "cannot be written: No space left on device" in done.stderr.splitlines()[-1]
+    assert done.stderr.count("No space left on device") == 1
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
@@ -213,7 +214,7 @@ def test_bug_of_ours_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 )
 def test_every_failure_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
     failure: BaseException,
     status: int,
     text: str,
@@ -226,7 +227,7 @@ def test_every_failure_is_one_sentence(
     monkeypatch.setattr(main.iommufd, "main", broken)
     monkeypatch.setattr("sys.argv", ["iommufd", "info"])
     assert main._run() == status
-    error = capsys.readouterr().err
+    error = capfd.readouterr().err
     assert text in error
     assert len(error.splitlines()) <= 1
 

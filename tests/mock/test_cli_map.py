@@ -241,3 +241,18 @@ def test_trace_for_a_time_and_exit_status_of_its_command(cli: Cli) -> None:
     need_tracing()
     assert cli("trace", "--seconds", "0.5").returncode == 0
     assert cli("trace", "--event", "map", "--", "sh", "-c", "exit 3").returncode == 3
+
+
+def test_a_full_output_is_reported_once() -> None:
+    """The next write fails too: of what the command prints while it ends, or of the rest of the buffer."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [IOMMUFD, "map", "--device", "mock", "--size", "4K"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=patience(60),
+        )
+    assert done.returncode == 1
+    assert done.stderr == "iommufd: error: the output cannot be written: No space left on device\n"
