@@ -32,7 +32,7 @@ def driver(bdf: str = NVME_DEVICE) -> str:
     return pci.pci_device(bdf).driver
 
 
-def shell(command: str) -> subprocess.CompletedProcess[str]:
+def in_shell(command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, shell=True, capture_output=True, text=True, timeout=patience(60), check=False)
 
 

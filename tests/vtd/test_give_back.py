@@ -12,7 +12,7 @@ import pytest
 from iommufd_py import pci
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from tests.conftest import IN_LAB
-from tests.vtd.pci_drivers import DISK, SPARE, driver, override, shell, write
+from tests.vtd.pci_drivers import DISK, SPARE, driver, in_shell, override, write
 from tests.vtd.test_cli_info import validated
 from tests.waiting import wait_until
 
@@ -105,7 +105,7 @@ def test_device_that_another_tool_put_to_use_is_not_pulled_away(cli: Cli) -> Non
     write(f"devices/{NVME_DEVICE}/driver_override", "")
     write("drivers_probe", NVME_DEVICE)
     wait_until(DISK.is_block_device)
-    assert shell(f"mkswap {DISK} && swapon {DISK}").returncode == 0
+    assert in_shell(f"mkswap {DISK} && swapon {DISK}").returncode == 0
     try:
         for command in (("bind", NVME_DEVICE), ("unbind", NVME_DEVICE), ("restore", NVME_DEVICE), ("restore", "--all")):
             done = cli("device", *command)
@@ -114,7 +114,7 @@ def test_device_that_another_tool_put_to_use_is_not_pulled_away(cli: Cli) -> Non
         assert driver() == "nvme"
         assert str(DISK) in Path("/proc/swaps").read_text()
     finally:
-        shell(f"swapoff {DISK}")
+        in_shell(f"swapoff {DISK}")
     assert cli("device", "restore", NVME_DEVICE).returncode == 0
     assert driver() == ""
 
@@ -131,7 +131,7 @@ def test_device_that_another_tool_bound_to_vfio(cli: Cli) -> None:
     # The remedy in the message works.
     remedy = re.search(r'or "(.*)" does', done.stderr)
     assert remedy is not None
-    assert shell(remedy[1]).returncode == 0
+    assert in_shell(remedy[1]).returncode == 0
     assert (driver(), override()) == ("nvme", "")
 
 

@@ -20,7 +20,7 @@ from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.pci import lending, state
 from tests.conftest import IN_LAB
 from tests.programs import IOMMUFD
-from tests.vtd.pci_drivers import SPARE, driver, override, shell
+from tests.vtd.pci_drivers import SPARE, driver, in_shell, override
 from tests.vtd.test_cli_info import validated
 from tests.waiting import patience
 
@@ -70,7 +70,7 @@ def test_damaged_record_stops_nothing_else_and_says_the_way_out(cli: Cli, conten
     assert f"the record of {NVME_DEVICE} is damaged" in done.stderr
     by_hand = re.search(r'with "(.*?)", then remove the record with \'(.*?)\'', done.stderr)
     assert by_hand is not None
-    assert shell(f"{by_hand[1]}; {by_hand[2]}").returncode == 0
+    assert in_shell(f"{by_hand[1]}; {by_hand[2]}").returncode == 0
     assert (driver(), override()) == ("nvme", "")
     assert pci.remembered() == ()
 
@@ -88,8 +88,8 @@ def test_record_whose_driver_is_not_loaded_stops_nothing_else(cli: Cli) -> None:
 
 
 def test_strict_umask_hides_nothing(cli: Cli) -> None:
-    shell(f"rm -rf {RUN}")
-    assert shell(f"umask 077; {IOMMUFD} device bind {SPARE}").returncode == 0
+    in_shell(f"rm -rf {RUN}")
+    assert in_shell(f"umask 077; {IOMMUFD} device bind {SPARE}").returncode == 0
     assert (RUN.stat().st_mode & 0o777, state.record_file(SPARE).stat().st_mode & 0o777) == (0o755, 0o644)
     shown = subprocess.run([*NOBODY, IOMMUFD, "device", "show", SPARE], capture_output=True, text=True, check=False)
     assert "taken from:" in shown.stdout
@@ -126,14 +126,14 @@ def test_directory_that_others_can_write_is_not_trusted(cli: Cli, mode: int) -> 
         assert f"{RUN} is not trusted, because others can change it" in done.stderr
         remedy = re.search(r"\('(.*?)'\)", done.stderr)
         assert remedy is not None
-        assert shell(remedy[1]).returncode == 0
+        assert in_shell(remedy[1]).returncode == 0
         assert cli("device", "bind", SPARE).returncode == 0
     finally:
         RUN.chmod(0o755)
 
 
 def test_full_run(cli: Cli) -> None:
-    shell(f"mkdir -p {RUN}; mount -t tmpfs -o size=4k,mode=755 none {RUN}; head -c 4096 /dev/zero > {RUN}/filler")
+    in_shell(f"mkdir -p {RUN}; mount -t tmpfs -o size=4k,mode=755 none {RUN}; head -c 4096 /dev/zero > {RUN}/filler")
     try:
         done = cli("device", "bind", SPARE)
         assert done.returncode == 1
@@ -146,17 +146,17 @@ def test_full_run(cli: Cli) -> None:
         assert cli("device", "bind", SPARE).returncode == 0
         assert cli("device", "restore", SPARE).returncode == 0
     finally:
-        shell(f"umount {RUN}")
+        in_shell(f"umount {RUN}")
 
 
 def test_run_that_cannot_be_written(cli: Cli) -> None:
-    shell(f"mkdir -p {RUN}; mount -t tmpfs -o ro,mode=755 none {RUN}")
+    in_shell(f"mkdir -p {RUN}; mount -t tmpfs -o ro,mode=755 none {RUN}")
     try:
         done = cli("device", "bind", SPARE)
         assert done.returncode == 1
         assert f"Read-only file system ({RUN}" in done.stderr
     finally:
-        shell(f"umount {RUN}")
+        in_shell(f"umount {RUN}")
 
 
 HOLDS = """
@@ -251,14 +251,14 @@ def test_device_that_does_not_answer(cli: Cli, tmp_path: Path) -> None:
     ones = tmp_path / "config"
     ones.write_bytes(b"\xff" * 256)
     config = PCI_DEVICES / SPARE / "config"
-    shell(f"mount --bind {ones} {config}")
+    in_shell(f"mount --bind {ones} {config}")
     try:
         done = cli("device", "bind", SPARE)
         assert done.returncode == 1
         assert "does not answer: its configuration space reads as ones" in done.stderr
         assert "bridge" not in done.stderr
     finally:
-        shell(f"umount {config}")
+        in_shell(f"umount {config}")
 
 
 def test_region_that_the_firmware_wants_mapped_one_to_one(cli: Cli, tmp_path: Path) -> None:
@@ -266,13 +266,13 @@ def test_region_that_the_firmware_wants_mapped_one_to_one(cli: Cli, tmp_path: Pa
     regions.write_text("0x00000000fee00000 0x00000000feefffff msi\n0x00000000feffc000 0x00000000feffcfff direct\n")
     group = pci.pci_device(SPARE).iommu_group
     target = f"/sys/kernel/iommu_groups/{group}/reserved_regions"
-    shell(f"mount --bind {regions} {target}")
+    in_shell(f"mount --bind {regions} {target}")
     try:
         shown = cli("device", "show", SPARE)
         assert re.search(r"viable: +no: the firmware reserves 0xfeffc000-0xfeffcfff for it 1:1", shown.stdout)
         assert "the firmware reserves" in cli("device", "bind", SPARE).stderr
     finally:
-        shell(f"umount {target}")
+        in_shell(f"umount {target}")
 
 
 def test_address_as_other_tools_print_it(cli: Cli) -> None:
@@ -283,11 +283,11 @@ def test_address_as_other_tools_print_it(cli: Cli) -> None:
 
 def test_node_that_does_not_come_says_that_the_device_is_back_and_the_remedy(cli: Cli) -> None:
     with pci.vfio_bound(TEST_DEVICES[0]):
-        shell("mount -t tmpfs -o ro none /dev/vfio/devices")
+        in_shell("mount -t tmpfs -o ro none /dev/vfio/devices")
         try:
             done = cli("device", "bind", SPARE)
         finally:
-            shell("umount /dev/vfio/devices")
+            in_shell("umount /dev/vfio/devices")
     assert done.returncode == 1
     assert "so it was given back: this /dev gets no new nodes (a container?)" in done.stderr
     assert driver(SPARE) == ""

@@ -48,5 +48,5 @@ def test_a_group_is_a_number(value: object) -> None:
 def test_a_number_with_thousands_of_digits_is_refused_in_one_sentence() -> None:
     with pytest.raises(ToolError, match=r"^DmaBuffer\(\): length must fit in 64 bits, not 0x"):
         DmaBuffer(10**5000)
-    with DmaBuffer(4096) as buffer, pytest.raises(ToolError, match="are not inside"):
+    with DmaBuffer(4096) as buffer, pytest.raises(ToolError, match="is not inside"):
         buffer.check_range(10**5000, 1)
