@@ -131,8 +131,11 @@ def _damage(rows: Any) -> Iterator[tuple[str, str]]:
                 yield place, "the operations differ from those of the first run"
             for name, samples in run["operations"].items():
                 for kind in ("switched", "faulted"):
-                    if max(samples.get(kind, ()), default=0) >= len(samples["ns"]):
+                    positions = samples.get(kind, ())
+                    if max(positions, default=0) >= len(samples["ns"]):
                         yield f"{place}/{name}/{kind}", "there is no sample at this position"
+                    if len(set(positions)) < len(positions):
+                        yield f"{place}/{name}/{kind}", "a position is there twice"
 
 
 def load_all(paths: Sequence[Path]) -> list[BenchResult]:
