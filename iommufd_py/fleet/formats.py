@@ -82,7 +82,10 @@ def named(line: CombinedCheck) -> str:
 
 def ratio_rows(rows: tuple[CombinedTimes, ...]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each benchmark: kernel, operation, mean ratio, its interval, I2, machines, lowest and highest
-    ratio."""
+    ratio.
+
+    A machine whose ratio has no interval is not in the mean.
+    """
     for one in rows:
         mean = one.mean
         ordered = sorted(one.ratios, key=lambda ratio: ratio.value)
@@ -93,7 +96,9 @@ def ratio_rows(rows: tuple[CombinedTimes, ...]) -> Iterator[tuple[str, ...]]:
             f"x{mean.value:.3f}" if mean else "-",
             f"{mean.low:.3f} to {mean.high:.3f}" if mean else "-",
             f"{mean.i2:.0%}" if mean else "-",
-            str(len(one.ratios)),
+            f"{mean.machines} of {len(one.ratios)}"
+            if mean and mean.machines < len(one.ratios)
+            else str(len(one.ratios)),
             extremes,
         )
 

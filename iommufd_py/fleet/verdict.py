@@ -110,10 +110,7 @@ def judge_run(directory: Path, allow_lost: int = 0) -> Report:
     for folder in folders(directory):
         record = load_record(folder)
         baselines.add(record.baseline)
-        checks = checks_of(record, folder)
-        for (kernel, step), problem in figures.add(record, folder).items():
-            checks.append(Check(kernel, f"{step} compared", Outcome.ERROR, problem))
-        runners.append(_runner(record, checks))
+        runners.append(_runner(record, [*checks_of(record, folder), *figures.add(record, folder)]))
     runners = _with_missing(_with_versions(runners))
     baseline = next((one for one in baselines if one is not None), None)
     lost = [one.name for one in runners if one.checks[0].outcome is Outcome.LOST]
