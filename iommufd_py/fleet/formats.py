@@ -19,6 +19,7 @@ def fleet_document(report: Report) -> dict[str, Any]:
     """Return the report as one JSON document."""
     return {
         "schema": "iommufd-fleet-report/1",
+        "run": report.run,
         "outcome": str(report.outcome),
         "exit_status": report.exit_status,
         "baseline": report.baseline,
@@ -53,7 +54,8 @@ def verdict_sentence(report: Report) -> str:
     lent = len(report.runners)
     lost = f", {len(report.lost)} lost" if report.lost else ""
     allowed = " (allowed)" if report.lost and len(report.lost) <= report.allow_lost else ""
-    return f"{report.outcome}: {counted(lent, 'machine')}{lost}{allowed}"
+    run = f"{report.run}: " if report.run else ""
+    return f"{run}{report.outcome}: {counted(lent, 'machine')}{lost}{allowed}"
 
 
 def check_rows(report: Report) -> Iterator[tuple[str, ...]]:
