@@ -311,6 +311,8 @@ class _Worker:
         here = self._folder / name
         here.mkdir(exist_ok=True)
         present = machine.run(f"cd {there} && ls -d {' '.join(_FILES)} 2>/dev/null")[1].split()
+        if not present:
+            raise SetUpError(f"the step could not create a file in {there}")
         machine.get([f"{there}/{one}" for one in present if one in _FILES], here)
 
 
