@@ -88,9 +88,13 @@ class Report:
 
     @property
     def outcome(self) -> Outcome:
-        """The worst outcome that is judged and not accepted; passed if there is none."""
-        counted = [one.outcome for one in self.lines if one.judged and not one.accepted]
-        return worst([*counted, Outcome.PASSED])
+        """The worst outcome that is judged and not accepted; passed if there is none.
+
+        If no check of a kernel is judged, nothing was observed.
+        """
+        judged = [one for one in self.lines if one.judged]
+        nothing = [] if any(one.kernel for one in judged) else [Outcome.NOT_OBSERVED]
+        return worst([*(one.outcome for one in judged if not one.accepted), *nothing, Outcome.PASSED])
 
     @property
     def exit_status(self) -> int:

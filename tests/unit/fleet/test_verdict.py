@@ -237,6 +237,13 @@ def test_a_damaged_record_is_named_with_the_place(tmp_path: Path) -> None:
         judge_run(tmp_path)
 
 
+@pytest.mark.parametrize("baseline", [None, "installed"])
+def test_a_run_without_a_judged_check_has_not_passed(tmp_path: Path, baseline: str | None) -> None:
+    write_machine(tmp_path, "a", [GOOD] if baseline else [], baseline=baseline)
+    report = judge_run(tmp_path)
+    assert (report.outcome, report.exit_status) == (Outcome.NOT_OBSERVED, 4)
+
+
 def test_a_machine_whose_record_is_gone_is_not_left_out(tmp_path: Path) -> None:
     write_machine(tmp_path, "a", [GOOD])
     (write_machine(tmp_path, "b", [GOOD]) / "runner.json").unlink()
