@@ -93,13 +93,16 @@ def run(plan: Path, output: Path, coordinator: str | None) -> None:
     """
     from iommufd_py.fleet import plan as plans
     from iommufd_py.fleet import record
-    from iommufd_py.fleet.lending import DEFAULT_COORDINATOR
+    from iommufd_py.fleet.lending import DEFAULT_COORDINATOR, LendingError, coordinator_address
     from iommufd_py.fleet.run import run_plan
 
     from .fleet_progress import show_fleet_progress
 
     loaded = plans.load_plan(plan)
-    address = coordinator or os.environ.get("LG_COORDINATOR", DEFAULT_COORDINATOR)
+    try:
+        address = coordinator_address(coordinator or os.environ.get("LG_COORDINATOR") or DEFAULT_COORDINATOR)
+    except LendingError as failure:
+        raise click.UsageError(str(failure)) from None
     with show_fleet_progress() as tell:
         run_plan(loaded, output, address, tell)
     records = [record.load_record(folder) for folder in record.folders(output)]

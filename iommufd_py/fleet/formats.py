@@ -19,6 +19,7 @@ def fleet_document(report: Report) -> dict[str, Any]:
     """Return the report as one JSON document."""
     return {
         "schema": "iommufd-fleet-report/1",
+        "run": report.run,
         "outcome": str(report.outcome),
         "exit_status": report.exit_status,
         "baseline": report.baseline,
@@ -53,7 +54,8 @@ def verdict_sentence(report: Report) -> str:
     lent = len(report.runners)
     lost = f", {len(report.lost)} lost" if report.lost else ""
     allowed = " (allowed)" if report.lost and len(report.lost) <= report.allow_lost else ""
-    return f"{report.outcome}: {counted(lent, 'machine')}{lost}{allowed}"
+    run = f"{report.run}: " if report.run else ""
+    return f"{run}{report.outcome}: {counted(lent, 'machine')}{lost}{allowed}"
 
 
 def check_rows(report: Report) -> Iterator[tuple[str, ...]]:
@@ -82,7 +84,10 @@ def named(line: CombinedCheck) -> str:
 
 def ratio_rows(rows: tuple[CombinedTimes, ...]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each benchmark: kernel, operation, mean ratio, its interval, I2, machines, lowest and highest
-    ratio."""
+    ratio.
+
+    A machine whose ratio has no interval is not in the mean.
+    """
     for one in rows:
         mean = one.mean
         ordered = sorted(one.ratios, key=lambda ratio: ratio.value)
@@ -93,7 +98,9 @@ def ratio_rows(rows: tuple[CombinedTimes, ...]) -> Iterator[tuple[str, ...]]:
             f"x{mean.value:.3f}" if mean else "-",
             f"{mean.low:.3f} to {mean.high:.3f}" if mean else "-",
             f"{mean.i2:.0%}" if mean else "-",
-            str(len(one.ratios)),
+            f"{mean.machines} of {len(one.ratios)}"
+            if mean and mean.machines < len(one.ratios)
+            else str(len(one.ratios)),
             extremes,
         )
 

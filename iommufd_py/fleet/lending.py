@@ -16,7 +16,7 @@ from labgrid.remote.client import ClientSession, ServerError, find_role_by_place
 from labgrid.remote.common import ReservationState
 from labgrid.remote.generated import labgrid_coordinator_pb2 as messages
 from labgrid.resource.remote import RemotePlace, RemotePlaceManager
-from labgrid.util.proxy import proxymanager
+from labgrid.util.proxy import ProxyError, proxymanager
 
 from iommufd_py.base.errors import ToolError
 
@@ -34,6 +34,20 @@ class LendingError(ToolError):
 
 class TakenAwayError(LendingError):
     """The coordinator has lent a place of this run to somebody else."""
+
+
+def coordinator_address(text: str) -> str:
+    """Return the coordinator's address *text* with its port, which is 20408 if *text* has none.
+
+    Raises:
+        LendingError: *text* is not ``host`` or ``host:port``.
+    """
+    try:
+        return str(proxymanager.get_grpc_address(text, default_port=_PORT))
+    except (ValueError, ProxyError) as failure:
+        raise LendingError(
+            f"{text!r} is not the address of a coordinator: write HOST or HOST:PORT ({failure})"
+        ) from None
 
 
 class _Session(ClientSession):  # type: ignore[misc]  # labgrid has no types
@@ -77,7 +91,7 @@ class Lender:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _connect(self) -> Any:
-        session = _Session(proxymanager.get_grpc_address(self.address, default_port=_PORT), self._loop)
+        session = _Session(coordinator_address(self.address), self._loop)
         try:
             await session.start()
         except ServerError:

@@ -276,9 +276,18 @@ class MachineJob:
         )
 
     def status(self) -> int | None:
-        """Return the exit status of the command; None while it runs."""
-        text = self._machine.run(f"cat {self._directory}/status 2>/dev/null")[1].strip()
-        return int(text) if re.fullmatch(r"[0-9]+", text) else None
+        """Return the exit status of the command; None while it runs.
+
+        Raises:
+            SetUpError: the command has ended, but the machine could not write its status.
+        """
+        missing, text, _ = self._machine.run(f"cat {self._directory}/status 2>/dev/null")
+        if not missing and not text.strip():
+            # Try again, because the message gives the reason.
+            purpose = "the exit status of the step cannot be written"
+            self._machine.require(f"echo | tee {self._directory}/status.new >/dev/null", purpose)
+            raise SetUpError("the exit status of the step could not be written when the step ended")
+        return int(text) if re.fullmatch(r"[0-9]+", text.strip()) else None
 
     def end(self, grace: float = 10) -> None:
         """End the command: first with SIGTERM, on which it gives its devices back, then with SIGKILL."""

@@ -31,6 +31,10 @@ _MOST_SECONDS = 366 * 24 * 3600
 _MOST_COUNT = 10_000
 # With the kernel and the repetition, a name becomes the name of a folder, which has up to 255 bytes.
 _MOST_NAME_CHARACTERS = 100
+# The run itself writes these into the directory of a step. A file "status" there would end the step.
+_OWN_FILES = frozenset(
+    {"pid", "started", "status", "status.new", "result.json", "result.xml", "result.ktap", "log.txt"}
+)
 # The kernel takes words of up to 128 KiB; this is far below.
 _MOST_WORD_CHARACTERS = 4096
 _UNITS = {"s": 1, "min": 60, "h": 3600}
@@ -218,6 +222,11 @@ def _step(table: "_Table", folder: Path) -> Step:
         raise _PlanError(f"{table.where}: 'run' is {kind!r}, which is not one of {', '.join(StepKind)}")
     files = tuple(_present(folder / one, table.where, or_folder=True) for one in table.texts("files", ()))
     names = [one.name for one in files]
+    own_file = next((one for one in names if one in _OWN_FILES or one in ("", "..")), None)
+    if own_file is not None:
+        raise _PlanError(
+            f"{table.where}: one of the 'files' has the name {own_file!r}, which the run itself uses; give another name"
+        )
     twice = next((one for one in names if names.count(one) > 1), None)
     if twice is not None:
         raise _PlanError(f"{table.where}: two of the 'files' have the name {twice!r}, so one would replace the other")

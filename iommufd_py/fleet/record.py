@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The result directory of a run: one folder for each machine, with its record and the files of its steps.
 
-DIR/plan.toml                        a copy of the plan
-DIR/PLACE/runner.json                the record
+DIR/PLACE/runner.json                the record; until the machine is lent, its folder is DIR/runner-NUMBER
 DIR/PLACE/serial.log                 the output of its serial console
 DIR/PLACE/KERNEL.REPETITION.STEP/    result.json, result.xml, result.ktap, log.txt
 """
@@ -94,6 +93,11 @@ class StepRecord:
         return step_folder(self.kernel, self.repetition, self.name)
 
 
+def waiting_name(number: int) -> str:
+    """Return the name of a machine that is not lent yet."""
+    return f"runner-{number}"
+
+
 def step_folder(kernel: str, repetition: int, step: str) -> str:
     """Return the name of the folder of a step. It is the same on the machine and in the result directory."""
     return f"{kernel}.{repetition}.{step}"
@@ -112,6 +116,7 @@ class RunnerRecord:
         kernels: the kernels that ran.
         steps: the steps that were started.
         baseline: the kernel with which the others are compared, or None.
+        run: name of the run.
     """
 
     name: str
@@ -122,6 +127,7 @@ class RunnerRecord:
     kernels: tuple[KernelFacts, ...] = ()
     steps: tuple[StepRecord, ...] = ()
     baseline: str | None = None
+    run: str = ""
 
     def save(self, folder: Path) -> None:
         """Write the record.
@@ -168,9 +174,43 @@ def folders(directory: Path) -> list[Path]:
     """Return the folders of the machines in the directory of a run.
 
     Raises:
-        ToolError: the directory has no folder of a machine.
+        ToolError: the directory has no folder of a machine, or a folder without a record.
     """
-    found = sorted(path.parent for path in directory.glob(f"*/{FILE}"))
-    if not found:
+    found = sorted(path for path in directory.iterdir() if path.is_dir())
+    bare = [path for path in found if not (path / FILE).exists()]
+    if len(bare) == len(found):
         raise ToolError(f"{directory} holds no {FILE}: give the directory that 'iommufd fleet run --output' wrote")
+    if bare:
+        raise ToolError(
+            f"{bare[0]} holds no {FILE}, so its machine would be missing from the report: restore the file, or remove "
+            "the folder if it is not of a machine"
+        )
+    return found
+
+
+def load_records(directory: Path) -> list[tuple[Path, RunnerRecord]]:
+    """Read the records of one run, each with its folder.
+
+    Raises:
+        ToolError: a record is missing or damaged, is there twice, or belongs to another run.
+    """
+    found = [(folder, load_record(folder)) for folder in folders(directory)]
+    (first, expected), *_ = found
+    names: dict[str, Path] = {}
+    for folder, record in found:
+        if record.name in names:
+            raise ToolError(
+                f"{names[record.name]} and {folder} are both results of {record.name!r}: remove the copy, so that the "
+                "report counts the machine once"
+            )
+        names[record.name] = folder
+        for subject, mine, other in (
+            ("run", record.run, expected.run),
+            ("baseline", record.baseline, expected.baseline),
+        ):
+            if mine != other:
+                raise ToolError(
+                    f"{first} and {folder} are of two runs (the {subject} is {other!r} and {mine!r}): give the results "
+                    "of one run"
+                )
     return found

@@ -5,12 +5,13 @@ import contextlib
 import multiprocessing
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.fleet.plan import FleetPlan
-from iommufd_py.fleet.record import FILE, RunnerRecord, RunnerState
+from iommufd_py.fleet.record import RunnerRecord, RunnerState, load_record, waiting_name
 from iommufd_py.fleet.worker import Assignment, work
 
 Tell = Callable[[int, str, str], None]
@@ -26,14 +27,16 @@ def run_plan(plan: FleetPlan, output: Path, coordinator: str, tell: Tell) -> Non
     Raises:
         ToolError: *output* cannot be used.
     """
+    wanted = [one for one in plan.wanted for _ in range(one.count)]
     try:
         output.mkdir(parents=True, exist_ok=True)
         if any(output.iterdir()):
             raise ToolError(f"{output} is not empty: name another directory for the results")
+        for number, one in enumerate(wanted, 1):
+            _expect(output, number, plan, f"the run ended before {one} was lent")
     except OSError as failure:
         raise ToolError(f"{output} cannot be created: {failure.strerror}") from None
     until = time.time() + plan.deadline_s
-    wanted = [one for one in plan.wanted for _ in range(one.count)]
     # The fork server imports labgrid once. It has no threads and no gRPC connection, because neither survives a fork.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([work.__module__])
@@ -43,7 +46,7 @@ def run_plan(plan: FleetPlan, output: Path, coordinator: str, tell: Tell) -> Non
     try:
         for number, one in enumerate(wanted, 1):
             here, there = context.Pipe()
-            names[number] = f"runner-{number}"
+            names[number] = waiting_name(number)
             assignment = Assignment(number, one, plan, output, coordinator, until)
             worker = context.Process(target=work, args=(assignment, there), name=names[number])
             worker.start()
@@ -64,12 +67,19 @@ def run_plan(plan: FleetPlan, output: Path, coordinator: str, tell: Tell) -> Non
                 tell(number, names[number], f"its worker ended with status {worker.exitcode}")
 
 
+def _expect(output: Path, number: int, plan: FleetPlan, reason: str) -> None:
+    """Write the record of a machine before its worker starts, so that no machine of the plan is ever missing."""
+    name = waiting_name(number)
+    (output / name).mkdir()
+    RunnerRecord(name, RunnerState.NOT_LENT, reason, baseline=plan.baseline, run=plan.name).save(output / name)
+
+
 def _note_broken(output: Path, name: str, reason: str) -> None:
-    """Write a record if the worker wrote none, so that no machine is missing from the report without a reason."""
+    """Write the reason into the record of a machine whose worker died before it was lent."""
     folder = output / name
-    if not (folder / FILE).exists():
-        folder.mkdir(exist_ok=True)
-        RunnerRecord(name, RunnerState.FAILED, reason).save(folder)
+    # A worker that dies later leaves the state "running", which counts as lost.
+    if folder.exists() and (record := load_record(folder)).state is RunnerState.NOT_LENT:
+        replace(record, state=RunnerState.FAILED, reason=reason).save(folder)
 
 
 def _listen(links: dict[Connection, int], names: dict[int, str], tell: Tell) -> None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.fleet.record import RunnerRecord, StepState
+from iommufd_py.fleet.checks import Check, Outcome
+from iommufd_py.fleet.record import RunnerRecord, RunnerState, StepState
 from iommufd_py.results import document
 from iommufd_py.results.compare import compare
 from iommufd_py.results.estimate import CONFIDENCE
@@ -97,27 +98,30 @@ class Figures:
     cautions: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     _found: dict[tuple[str, str, str], list[Ratio]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, record: RunnerRecord, folder: Path) -> dict[tuple[str, str], str]:
-        """Add the benchmarks of a machine.
-
-        Returns:
-            The reason for each impossible comparison, by kernel and step.
-        """
-        problems = {}
+    def add(self, record: RunnerRecord, folder: Path) -> list[Check]:
+        """Add the benchmarks of a machine, and return a check for each comparison with the baseline."""
+        if record.baseline is None:
+            return []
         steps = dict.fromkeys(one.name for one in record.steps if one.kind == "bench")
         kernels = dict.fromkeys(one.kernel for one in record.steps if one.kernel != record.baseline)
-        for step in steps if record.baseline is not None else ():
-            for kernel in kernels:
-                try:
-                    self._compare(record, folder, step, kernel)
-                except ToolError as failure:
-                    problems[kernel, step] = str(failure)
-        return problems
+        found = (self._compared(record, folder, step, record.baseline, kernel) for step in steps for kernel in kernels)
+        return [check for check in found if check is not None]
 
-    def _compare(self, record: RunnerRecord, folder: Path, step: str, kernel: str) -> None:
-        before, after = (_result(record, folder, step, name) for name in (record.baseline, kernel))
-        if before is None or after is None:
-            return  # Another check reports a step that did not end.
+    def _compared(self, record: RunnerRecord, folder: Path, step: str, baseline: str, kernel: str) -> Check | None:
+        name = f"{step} compared"
+        try:
+            before, after = (_result(record, folder, step, one) for one in (baseline, kernel))
+            if before is None or after is None:
+                # The check of the machine gives the reason why it did not finish.
+                detail = f"the benchmark did not succeed on {baseline if before is None else kernel}"
+                done = record.state is RunnerState.DONE
+                return Check(kernel, name, Outcome.NOT_OBSERVED, detail) if done else None
+            self._compare(record, step, kernel, before, after)
+        except ToolError as failure:
+            return Check(kernel, name, Outcome.ERROR, str(failure))
+        return Check(kernel, name, Outcome.PASSED)
+
+    def _compare(self, record: RunnerRecord, step: str, kernel: str, before: BenchResult, after: BenchResult) -> None:
         comparison = compare(before, after)
         for caution in comparison.cautions:
             self.cautions[caution].append(record.name)
@@ -136,7 +140,7 @@ class Figures:
         return tuple(CombinedTimes(*key, tuple(ratios)) for key, ratios in self._found.items())
 
 
-def _result(record: RunnerRecord, folder: Path, step: str, kernel: str | None) -> BenchResult | None:
+def _result(record: RunnerRecord, folder: Path, step: str, kernel: str) -> BenchResult | None:
     """Return the benchmark of a machine on one kernel with all repetitions merged; None if a repetition failed."""
     steps = [one for one in record.steps if (one.name, one.kernel) == (step, kernel)]
     if not steps or any(one.state is not StepState.ENDED or one.exit_status for one in steps):

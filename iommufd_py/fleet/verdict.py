@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iommufd_py.fleet.checks import BAD, Check, Outcome, checks_of, worst
-from iommufd_py.fleet.record import KernelFacts, RunnerRecord, RunnerState, folders, load_record
+from iommufd_py.fleet.record import KernelFacts, RunnerRecord, RunnerState, load_records
 from iommufd_py.fleet.together import CombinedTimes, Figures
 
 FAILED, NOT_OBSERVED = 1, 4
@@ -64,6 +64,7 @@ class Report:
     """The report on a whole run.
 
     Attributes:
+        run: name of the run.
         runners: the machines.
         lines: the checks of all machines.
         rows: the benchmarks of all machines.
@@ -72,6 +73,7 @@ class Report:
         allow_lost: number of lost machines that are accepted.
     """
 
+    run: str
     runners: tuple[Runner, ...]
     lines: tuple[CombinedCheck, ...]
     rows: tuple[CombinedTimes, ...]
@@ -86,9 +88,13 @@ class Report:
 
     @property
     def outcome(self) -> Outcome:
-        """The worst outcome that is judged and not accepted; passed if there is none."""
-        counted = [one.outcome for one in self.lines if one.judged and not one.accepted]
-        return worst([*counted, Outcome.PASSED])
+        """The worst outcome that is judged and not accepted; passed if there is none.
+
+        If no check of a kernel is judged, nothing was observed.
+        """
+        judged = [one for one in self.lines if one.judged]
+        nothing = [] if any(one.kernel for one in judged) else [Outcome.NOT_OBSERVED]
+        return worst([*(one.outcome for one in judged if not one.accepted), *nothing, Outcome.PASSED])
 
     @property
     def exit_status(self) -> int:
@@ -102,23 +108,19 @@ def judge_run(directory: Path, allow_lost: int = 0) -> Report:
     """Judge the run whose results are in *directory*.
 
     Raises:
-        ToolError: there are no results, or a record is damaged.
+        ToolError: there are no results, a record is damaged, or the results are not those of one run.
     """
     figures = Figures()
     runners: list[Runner] = []
-    baselines = set()
-    for folder in folders(directory):
-        record = load_record(folder)
-        baselines.add(record.baseline)
-        checks = checks_of(record, folder)
-        for (kernel, step), problem in figures.add(record, folder).items():
-            checks.append(Check(kernel, f"{step} compared", Outcome.ERROR, problem))
-        runners.append(_runner(record, checks))
+    records = load_records(directory)
+    for folder, record in records:
+        runners.append(_runner(record, [*checks_of(record, folder), *figures.add(record, folder)]))
     runners = _with_missing(_with_versions(runners))
-    baseline = next((one for one in baselines if one is not None), None)
+    run, baseline = records[0][1].run, records[0][1].baseline
     lost = [one.name for one in runners if one.checks[0].outcome is Outcome.LOST]
     forgiven = frozenset(lost if len(lost) <= allow_lost else ())
     return Report(
+        run,
         tuple(runners),
         tuple(_lines(runners, baseline, forgiven)),
         figures.rows(),

@@ -28,6 +28,7 @@ from iommufd_py.fleet.record import (
     StepRecord,
     StepState,
     step_folder,
+    waiting_name,
 )
 from iommufd_py.fleet.tags import bdf_of
 from iommufd_py.host.kernel_log import scan_kernel_log
@@ -82,7 +83,10 @@ class _Worker:
         self._todo = assignment
         self._link = link
         self._record = RunnerRecord(
-            f"runner-{assignment.number}", RunnerState.NOT_LENT, baseline=assignment.plan.baseline
+            waiting_name(assignment.number),
+            RunnerState.NOT_LENT,
+            baseline=assignment.plan.baseline,
+            run=assignment.plan.name,
         )
 
     @property
@@ -141,6 +145,11 @@ class _Worker:
 
     def _use_place(self, lender: Lender, place: str) -> None:
         try:
+            if (self._todo.output / place).exists():
+                reason = f"{place}, which became free, has results of this run already"
+                self._end(RunnerState.NOT_LENT, f"{reason}; no other machine with {self._todo.wanted} was free")
+                return
+            self._folder.rename(self._todo.output / place)
             self._record = replace(
                 self._record, name=place, tags=lender.tags(place), started=datetime.now(UTC).isoformat("T", "seconds")
             )
@@ -302,6 +311,8 @@ class _Worker:
         here = self._folder / name
         here.mkdir(exist_ok=True)
         present = machine.run(f"cd {there} && ls -d {' '.join(_FILES)} 2>/dev/null")[1].split()
+        if not present:
+            raise SetUpError(f"the step could not create a file in {there}")
         machine.get([f"{there}/{one}" for one in present if one in _FILES], here)
 
 

@@ -110,6 +110,19 @@ def test_a_place_nobody_has_is_not_waited_for(plain: Lab, tmp_path: Path) -> Non
     assert record.load_record(tmp_path / "out" / "runner-1").state is RunnerState.NOT_LENT
 
 
+def test_one_machine_does_not_count_as_two(plain: Lab, tmp_path: Path) -> None:
+    path = plan(tmp_path, "def test_it(): pass\n")
+    path.write_text(path.read_text().replace('kind = "plain"', 'host = "spr0"'))
+    process = plain.fleet(path, tmp_path / "out")
+    told = end(process)
+    assert process.returncode == 1, told
+    (_, waited), (_, lent) = record.load_records(tmp_path / "out")
+    assert (lent.name, lent.state, len(lent.steps)) == ("spr0", RunnerState.DONE, 1)
+    assert (waited.state, waited.steps) == (RunnerState.NOT_LENT, ())
+    assert waited.reason.startswith("spr0, which became free, has results of this run already; no other machine with")
+    assert plain.holders() == {}
+
+
 def test_ctrl_c_ends_the_steps_and_gives_everything_back(plain: Lab, tmp_path: Path) -> None:
     process = plain.fleet(plan(tmp_path, WAITING_TEST), tmp_path / "out")
     wait_until(lambda: all((one.directory / "begun").exists() for one in plain.hosts.values()))
@@ -160,7 +173,11 @@ def test_two_runs_at_once_share_the_machines(plain: Lab, tmp_path: Path) -> None
     second = plain.fleet(plan(tmp_path, "def test_it(): pass\n", name="second.toml"), tmp_path / "second")
     assert second.stderr is not None
     assert [second.stderr.readline().partition(": ")[2] for _ in range(2)] == ["waits for kind=plain\n"] * 2
-    assert list((tmp_path / "second").glob("*/*")) == []
+    waiting = record.load_records(tmp_path / "second")
+    assert [(one.name, one.state) for _, one in waiting] == [
+        ("runner-1", RunnerState.NOT_LENT),
+        ("runner-2", RunnerState.NOT_LENT),
+    ]
     for host in plain.hosts.values():
         (host.directory / "go-on").touch()
     for process in (first, second):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py import ContainerMode, DmaBuffer, Iommufd, VfioDevice, open_container, pci
+from iommufd_py import ContainerMode, DmaBuffer, DmaError, Iommufd, VfioDevice, open_container, pci
 from iommufd_py.dma import open_engine
 from iommufd_py.dma.coherency.cases import ANY_SPACE, IOAS_ONLY, TYPE1_ONLY, CoherencyCase, run_coherency_case
 from iommufd_py.dma.coherency.harness import CoherencyHarness
@@ -21,6 +21,7 @@ from iommufd_py.dma.edu import EduEngine
 from iommufd_py.dma.no_snoop import no_snoop_enabled
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.uapi.cache import LineOp, execute
+from iommufd_py.vfio.pci_device import PciCommand
 from tests.machines.write_back_cache import LINE, WriteBackCache
 from tests.vtd.test_cli_info import validated
 
@@ -269,6 +270,13 @@ def judge(case: CoherencyCase, harness: CoherencyHarness) -> None:
 
 def test_the_proof_tells_whether_dma_snoops(harness: CoherencyHarness) -> None:
     assert harness.snoops() == SNOOPED
+
+
+def test_a_device_whose_dma_does_not_work_proves_nothing(type1_harness: CoherencyHarness) -> None:
+    """Such a device also misses data that is in the caches alone."""
+    type1_harness.engine.device.change_command(clear_bits=PciCommand.BUS_MASTER)
+    with pytest.raises(DmaError, match="does not read the data that is in memory"):
+        type1_harness.snoops()
 
 
 def test_enable_no_snoop_is_put_back() -> None:

@@ -77,12 +77,19 @@ COHERENCY_CASES = (*ANY_SPACE, *IOAS_ONLY, *TYPE1_ONLY)
 
 
 def run_coherency_case(case: CoherencyCase, harness: CoherencyHarness) -> CoherencyResult:
-    """Run one case and judge its readings."""
+    """Run one case and judge its readings.
+
+    A case that ends early with a wrong reading is wrong, and one without a wrong reading is not right.
+    """
     harness.readings.clear()
+    remark = ""
     try:
         case.run(harness)
     except (SkipError, BackingError) as reason:
-        return CoherencyResult(case.name, case.rule, CoherencyVerdict.SKIP, (), str(reason))
-    right = all(reading.right for reading in harness.readings)
-    verdict = CoherencyVerdict.RIGHT if right else CoherencyVerdict.WRONG
-    return CoherencyResult(case.name, case.rule, verdict, tuple(harness.readings))
+        remark = str(reason)
+    readings = tuple(harness.readings)
+    if not all(reading.right for reading in readings):
+        return CoherencyResult(case.name, case.rule, CoherencyVerdict.WRONG, readings)
+    if remark or not readings:
+        return CoherencyResult(case.name, case.rule, CoherencyVerdict.SKIP, (), remark or "nothing was read")
+    return CoherencyResult(case.name, case.rule, CoherencyVerdict.RIGHT, readings)

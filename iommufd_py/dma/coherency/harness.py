@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
-from iommufd_py.base.errors import SkipError
+from iommufd_py.base.errors import DmaError, SkipError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.dma import open_engine
 from iommufd_py.dma.coherency.readings import LINE_BYTES, Content, Piece, Reading, merged, recognize
@@ -137,8 +137,20 @@ class CoherencyHarness:
         self.readings.append(Reading("CPU", when, recognize(found, known), recognize(whole, known)))
 
     def snoops(self) -> bool:
-        """Return whether the device's DMA snoops: in each of eight trials it reads data that is in the caches alone."""
+        """Return whether the device's DMA snoops: in each of eight trials it reads data that is in the caches alone.
+
+        Raises:
+            DmaError: the device does not read data that is in the caches and in memory.
+        """
         with DmaBuffer(PAGE_BYTES) as buffer, self.space.map(buffer, self.iova):
+            # A device whose DMA does not work also misses data that is in the caches alone.
+            both = self.content("the CPU's data", PAGE_BYTES)
+            self.put(buffer, both, in_memory=True)
+            if not self._finds(self.iova, both.data):
+                raise DmaError(
+                    f"{self.engine!r} does not read the data that is in memory: its DMA does not work, so nothing can "
+                    "be said about the CPU caches; 'iommufd dma check' shows more"
+                )
             for _ in range(_PROOFS):
                 new, _old = self.write(buffer)
                 if not self._finds(self.iova, new.data):

@@ -58,9 +58,9 @@ def _read_during(
         origins.append(_origin(found, new.part(at), old.part(at)))
     new, old = harness.write(buffer)
     with reach():
-        origins.append(_origin(engine.fetch(harness.iova, LINE_BYTES), new, old))
-    # The IOMMU stopped each read that came too early: it returned neither content.
-    met = [origin for origin in origins if origin in (new.origin, old.origin)]
+        last = _origin(engine.fetch(harness.iova, LINE_BYTES), new, old)
+    # The IOMMU stopped each read that came too early: it returned neither content. Nothing can stop the last read.
+    met = [*(origin for origin in origins if origin in (new.origin, old.origin)), last]
     harness.readings.append(
         Reading("device", f"in {counted(len(met), 'read')}", _pieces(met), _pieces([new.origin] * len(met)))
     )

@@ -105,6 +105,30 @@ def test_a_case_that_cannot_run_gives_the_reason() -> None:
     assert (outcome.verdict, outcome.remark, outcome.readings) == (CoherencyVerdict.SKIP, "no such memory", ())
 
 
+def test_a_case_that_ends_early_hides_no_wrong_reading() -> None:
+    harness = CoherencyHarness.__new__(CoherencyHarness)
+    harness.readings = []
+    readings = {origin: Reading("device", "now", (Piece(0, 64, origin),), (Piece(0, 64, "x"),)) for origin in "xy"}
+
+    def ended_after(origin: str) -> CoherencyCase:
+        def read(harness: CoherencyHarness) -> None:
+            harness.readings.append(readings[origin])
+            raise SkipError("no such memory")
+
+        return CoherencyCase(1, read)
+
+    wrong = run_coherency_case(ended_after("y"), harness)
+    assert (wrong.verdict, wrong.readings) == (CoherencyVerdict.WRONG, (readings["y"],))
+    assert run_coherency_case(ended_after("x"), harness).verdict is CoherencyVerdict.SKIP
+
+
+def test_a_case_that_reads_nothing_is_not_right() -> None:
+    harness = CoherencyHarness.__new__(CoherencyHarness)
+    harness.readings = []
+    outcome = run_coherency_case(CoherencyCase(1, lambda _: None), harness)
+    assert (outcome.verdict, outcome.remark) == (CoherencyVerdict.SKIP, "nothing was read")
+
+
 def test_a_window_flushes_where_dma_does_not_snoop(monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[tuple[int, int | None]] = []
     monkeypatch.setattr(DmaBuffer, "flush", lambda _, offset=0, length=None: flushed.append((offset, length)))

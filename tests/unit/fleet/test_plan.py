@@ -26,6 +26,7 @@ deadline = "20min"
 def plan(folder: Path, text: str) -> FleetPlan:
     path = folder / "plan.toml"
     path.write_text(text)
+    (folder / "status").touch()
     return load_plan(path)
 
 
@@ -94,6 +95,8 @@ WRONG = {
     "a time of zero": (SMALL.replace("20min", "0s"), "'deadline' is '0s', which is not a time of at most"),
     "two steps of one name": (SMALL + '[[steps]]\nrun = "validate"\n', "'validate' appears twice"),
     "a file that is not there": (SMALL + 'files = ["t.py"]\n', "t.py does not exist"),
+    "a file of the run": (SMALL + 'files = ["status"]\n', "has the name 'status', which the run itself uses"),
+    "the root directory": (SMALL + 'files = ["/"]\n', "has the name ''"),
     "a baseline alone": ('baseline = "installed"\n' + SMALL, "no other kernel to compare"),
     "an unknown baseline": ('baseline = "old"\n' + SMALL, "'old' is not one of the kernels: installed"),
     "a kernel nobody boots": ('kernels = ["patched"]\n' + SMALL, "'patched' needs 'environment'"),

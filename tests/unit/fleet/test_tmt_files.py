@@ -67,6 +67,14 @@ def test_each_case_is_a_result(tree: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("status", "result"), [("1", "fail"), ("4", "skip"), ("137", "error")])
+def test_an_exit_status_that_is_worse_than_every_case_is_a_result_too(tree: Path, status: str, result: str) -> None:
+    """The command can fail after its report, for example when it cannot give the device back."""
+    passed = "<testsuite><testcase name='a'/></testsuite>"
+    assert [one["result"] for one in results(tree, passed, status)] == ["pass", result]
+    assert [one["result"] for one in results(tree, passed, "0")] == ["pass"]
+
+
 @pytest.mark.parametrize(("status", "result"), [("0", "error"), ("1", "fail"), ("2", "error"), ("4", "skip")])
 def test_a_command_that_left_no_junit_has_one_result_that_is_not_good(tree: Path, status: str, result: str) -> None:
     assert results(tree, "", status) == [{"name": "/validate", "result": result, "log": ["validate.log"]}]

@@ -11,6 +11,7 @@ import pytest
 from iommufd_py.fleet import formats, kcidb
 from iommufd_py.fleet.checks import Outcome
 from iommufd_py.fleet.html import page_of
+from iommufd_py.fleet.record import StepState
 from iommufd_py.fleet.together import Ratio, forest, mean
 from iommufd_py.fleet.verdict import judge_run
 from iommufd_py.results.model import BenchResult
@@ -135,7 +136,48 @@ def test_a_machine_that_cannot_be_compared_with_itself_is_named(tmp_path: Path) 
     found = next(one for one in report.lines if one.name == "bench compared")
     assert (found.outcome, found.runners) == (Outcome.ERROR, ("b",))
     assert "they differ in CPU" in found.detail
+    assert found.counts == {Outcome.PASSED: 1, Outcome.ERROR: 1}
     assert report.exit_status == 1
+
+
+@pytest.mark.parametrize(
+    ("stock", "patched"),
+    [((StepState.TIMED_OUT, None), (StepState.ENDED, 0)), ((StepState.ENDED, 0), (StepState.ENDED, 1))],
+)
+def test_a_machine_without_a_time_on_one_kernel_was_not_compared(
+    tmp_path: Path, stock: tuple[StepState, int | None], patched: tuple[StepState, int | None]
+) -> None:
+    """The verdict ignores the baseline's own checks. A benchmark that failed there must not go unnoticed."""
+    machine(tmp_path, "a", 2.0)
+    steps = [
+        (step("stock", "bench", *stock), None if stock[1] is None else bench(1)),
+        (step("patched", "bench", *patched), None if patched[1] else bench(1)),
+    ]
+    write_machine(tmp_path, "b", steps, baseline="stock")
+    report = judge_run(tmp_path)
+    found = next(one for one in report.lines if one.name == "bench compared")
+    assert (found.outcome, found.runners) == (Outcome.NOT_OBSERVED, ("b",))
+    assert found.detail == f"the benchmark did not succeed on {'patched' if patched[1] else 'stock'}"
+    assert report.exit_status == (1 if patched[1] else 4)
+
+
+def test_a_machine_that_was_lost_after_its_benchmark_still_gives_a_ratio(tmp_path: Path) -> None:
+    machine(tmp_path, "a", 2.0)
+    file = tmp_path / "a/runner.json"
+    file.write_text(file.read_text().replace('"done"', '"lost"'))
+    assert [one.runner for one in judge_run(tmp_path).rows[0].ratios] == ["a"]
+
+
+def test_the_row_says_how_many_machines_are_in_the_mean(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 3)):
+        machine(tmp_path, name, 2.0, seed=seed)
+    steps = [
+        (step("stock", "bench"), result(process_run([1000] * 9))),
+        (step("patched", "bench"), result(process_run([2000] * 9))),
+    ]
+    write_machine(tmp_path, "once", steps, baseline="stock")
+    rows = judge_run(tmp_path).rows
+    assert [row[5] for row in formats.ratio_rows(rows)] == ["2 of 3", "2 of 3"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -234,6 +235,47 @@ def test_a_damaged_record_is_named_with_the_place(tmp_path: Path) -> None:
     (folder / "runner.json").write_text(json.dumps(record))
     with pytest.raises(ToolError, match=r"runner\.json is damaged at steps/0/exit_status: '0' is not of type"):
         judge_run(tmp_path)
+
+
+@pytest.mark.parametrize("baseline", [None, "installed"])
+def test_a_run_without_a_judged_check_has_not_passed(tmp_path: Path, baseline: str | None) -> None:
+    write_machine(tmp_path, "a", [GOOD] if baseline else [], baseline=baseline)
+    report = judge_run(tmp_path)
+    assert (report.outcome, report.exit_status) == (Outcome.NOT_OBSERVED, 4)
+
+
+def test_a_machine_whose_record_is_gone_is_not_left_out(tmp_path: Path) -> None:
+    write_machine(tmp_path, "a", [GOOD])
+    (write_machine(tmp_path, "b", [GOOD]) / "runner.json").unlink()
+    with pytest.raises(ToolError, match=r"/b holds no runner\.json, so its machine would be missing from the report"):
+        judge_run(tmp_path)
+
+
+def test_a_copy_of_a_machines_results_is_not_a_second_machine(tmp_path: Path) -> None:
+    shutil.copytree(write_machine(tmp_path, "a", [GOOD]), tmp_path / "b")
+    with pytest.raises(ToolError, match=r"/a and .*/b are both results of 'a': remove the copy"):
+        judge_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("subject", "mine", "other", "shown"),
+    [("run", "v2", "v3", "the run is 'v2' and 'v3'"), ("baseline", None, "new", "the baseline is None and 'new'")],
+)
+def test_results_of_two_runs_have_no_verdict(
+    tmp_path: Path, subject: str, mine: str | None, other: str, shown: str
+) -> None:
+    """The verdict ignores the rules of the baseline, so that a wrong one would hide a violation."""
+    write_machine(tmp_path, "a", [GOOD], **{subject: mine})
+    write_machine(tmp_path, "b", [GOOD], **{subject: other})
+    with pytest.raises(ToolError, match=re.escape(f"are of two runs ({shown})")):
+        judge_run(tmp_path)
+
+
+def test_the_verdict_names_the_run(tmp_path: Path) -> None:
+    write_machine(tmp_path, "a", [GOOD], run="flush-v3")
+    report = judge_run(tmp_path)
+    assert formats.verdict_sentence(report) == "flush-v3: passed: 1 machine"
+    assert formats.fleet_document(report)["run"] == "flush-v3"
 
 
 def test_a_directory_without_records_is_refused(tmp_path: Path) -> None:

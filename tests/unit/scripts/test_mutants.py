@@ -130,3 +130,15 @@ def test_a_pattern_that_nothing_matches_is_wrong_usage() -> None:
     )
     assert done.returncode == 2
     assert "no patch matches 'nothing'" in done.stderr
+
+
+def test_the_selection_for_ci_is_complete() -> None:
+    """A patch that gets another name must not leave the selection unnoticed."""
+    plain = patches.chosen_subjects(["*"], quick=True, incoherent=False, native=False)
+    whole = patches.chosen_subjects(["*"], quick=True, incoherent=True, native=False)
+    assert {one.file.stem for one in whole if one.file} == set(patches.QUICK)
+    assert (len(plain) - 1, len(whole) - len(plain)) == (3, 2)
+    assert [one.name for one in plain if one.file and one.unseen is None] == [
+        "rule1-skips-marked",
+        "rule2-skips-marked",
+    ]

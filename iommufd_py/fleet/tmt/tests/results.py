@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 KINDS = {"failure": "fail", "error": "error", "skipped": "skip"}
-# The result by exit status, for a command that left no JUnit report.
+# The result of the command by its exit status. Status 0 without a test case is an error.
 WHOLE = {"0": "error", "1": "fail", "4": "skip"}
 
 
 def results(junit: str, status: str) -> "list[dict[str, Any]]":
-    """Return a result for each test case, or a single one if there are no test cases."""
+    """Return a result for each test case, and one for the command if its exit status is worse than every test case."""
     try:
         cases = list(ElementTree.fromstring(junit).iter("testcase"))
     except ElementTree.ParseError:
@@ -32,8 +32,10 @@ def results(junit: str, status: str) -> "list[dict[str, Any]]":
         if kind is not None and kind.get("message"):
             result["note"] = [kind.get("message")]
         found.append(result)
-    if not found:
-        found = [{"name": "/validate", "result": WHOLE.get(status, "error"), "log": ["validate.log"]}]
+    whole = WHOLE.get(status, "error")
+    seen = {result["result"] for result in found}
+    if not found or (status != "0" and not seen & {whole, "fail", "error"}):
+        found.append({"name": "/validate", "result": whole, "log": ["validate.log"]})
     return found
 
 
