@@ -194,6 +194,6 @@ def _print_coherency(facts: dict[str, object], results: list[CoherencyResult]) -
         for one in results
     ]
     emit_table(("case", "result", "what was read"), rows)
-    broken = sorted({one.rule for one in results if one.verdict is CoherencyVerdict.WRONG})
+    broken = sorted(frozenset[int]().union(*(one.broken for one in results)))
     for rule in broken:
         click.echo(f"\nrule {rule} is broken: {RULES[rule]}")

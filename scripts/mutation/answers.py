@@ -50,6 +50,11 @@ def judge_answer(
     return True, and_more(found) + also
 
 
+def broken_rules(case: dict[str, Any]) -> list[int]:
+    """Return the rules of the wrong readings of a case, from the document of `iommufd dma coherency`."""
+    return sorted({look["rule"] for look in case["looks"] if not look["right"]})
+
+
 def judge_data(is_right: bool, unseen: str | None, good: bool, document: dict[str, Any] | None) -> tuple[bool, str]:
     """Return whether the bytes agree with the answer of validate, and their answer as text.
 
@@ -61,7 +66,11 @@ def judge_data(is_right: bool, unseen: str | None, good: bool, document: dict[st
     """
     if document is None:
         return False, "no answer"
-    wrong = [f"{case['story']} ({case['rule']})" for case in document["stories"] if case["verdict"] == "wrong"]
+    wrong = [
+        f"{case['story']} ({', '.join(map(str, broken_rules(case)))})"
+        for case in document["stories"]
+        if case["verdict"] == "wrong"
+    ]
     if wrong:
         # If a byte is wrong on a right kernel, or if validate misses the mistake, one of the two checks is at fault.
         return good and not is_right, and_more(wrong)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from iommufd_py.base.errors import SkipError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.dma.coherency.harness import CoherencyHarness
+from iommufd_py.dma.coherency.readings import ATTACH_RULE
 from iommufd_py.dma.coherency.steps import PAGES, after_an_unmap, both_ways, the_device, the_ioas, written_by_the_device
 from iommufd_py.objects.buffer import Backing, DmaBuffer
 from iommufd_py.objects.hwpt import Hwpt
@@ -22,7 +23,7 @@ def attach_to_populated(harness: CoherencyHarness) -> None:
         new, old = harness.write(buffer)
         other.map(buffer, harness.iova)
         with the_device(harness).alloc_hwpt(other) as domain, attached(harness, domain):
-            harness.device_reads("after the attach", new, [old])
+            harness.device_reads("after the attach", new, [old], rule=ATTACH_RULE)
 
 
 def unmap_after_an_attach(harness: CoherencyHarness) -> None:
@@ -45,7 +46,7 @@ def half_mapped_later(harness: CoherencyHarness) -> None:
         other.copy(whole, harness.iova, offset=_HALF, length=_HALF)
         with the_device(harness).alloc_hwpt(other) as domain:
             with attached(harness, domain):
-                harness.device_reads("after the attach", new.part(_HALF), [old.part(_HALF)])
+                harness.device_reads("after the attach", new.part(_HALF), [old.part(_HALF)], rule=ATTACH_RULE)
             with ioas.copy(whole, harness.iova, length=_HALF):
                 harness.device_reads("after the copy", new.part(0, _HALF), [old.part(0, _HALF)])
 
@@ -60,7 +61,7 @@ def half_attached_later(harness: CoherencyHarness) -> None:
             harness.device_reads("after the copy", new.part(0, _HALF), [old.part(0, _HALF)])
             other.copy(whole, harness.iova, offset=_HALF, length=_HALF)
             with the_device(harness).alloc_hwpt(other) as domain, attached(harness, domain):
-                harness.device_reads("after the attach", new.part(_HALF), [old.part(_HALF)])
+                harness.device_reads("after the attach", new.part(_HALF), [old.part(_HALF)], rule=ATTACH_RULE)
 
 
 def one_of_two_hwpts(harness: CoherencyHarness) -> None:

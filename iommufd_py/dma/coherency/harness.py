@@ -8,7 +8,16 @@ from typing import Self
 from iommufd_py.base.errors import DmaError, SkipError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.dma import open_engine
-from iommufd_py.dma.coherency.readings import LINE_BYTES, Content, Piece, Reading, merged, recognize
+from iommufd_py.dma.coherency.readings import (
+    LINE_BYTES,
+    MAP_RULE,
+    UNPIN_RULE,
+    Content,
+    Piece,
+    Reading,
+    merged,
+    recognize,
+)
 from iommufd_py.dma.engine import AddressSpace, DmaEngine, reachable
 from iommufd_py.dma.no_snoop import no_snoop_enabled
 from iommufd_py.objects.buffer import DmaBuffer
@@ -101,10 +110,16 @@ class CoherencyHarness:
         """Let the device write *length* bytes at :attr:`iova` plus *at*; return the content that memory then has."""
         return Content(origin, self.engine.fill(self.iova + at, length))
 
-    def device_reads(self, when: str, wanted: Content, others: Sequence[Content], at: int = 0) -> None:
-        """Let the device read at :attr:`iova` plus *at*, where *wanted* must be, and record the origin of the bytes."""
+    def device_reads(
+        self, when: str, wanted: Content, others: Sequence[Content], at: int = 0, *, rule: int = MAP_RULE
+    ) -> None:
+        """Let the device read at :attr:`iova` plus *at*, where *wanted* must be, and record the origin of the bytes.
+
+        Args:
+            rule: the rule that a kernel broke if the bytes are others.
+        """
         found, origin = self._read(self.iova + at, wanted, others)
-        self.readings.append(Reading("device", when, found, (Piece(0, len(wanted.data), origin),)))
+        self.readings.append(Reading("device", when, found, (Piece(0, len(wanted.data), origin),), rule))
 
     def device_reads_pages(self, when: str, wanted: Content, others: Sequence[Content]) -> None:
         """Let the device read the first line of every page of *wanted*, and record the origin of each page."""
@@ -113,7 +128,8 @@ class CoherencyHarness:
             line, *lines = (one.part(at, LINE_BYTES) for one in (wanted, *others))
             (piece,), _origin = self._read(self.iova + at, line, lines)
             pages.append(Piece(at, PAGE_BYTES, piece.origin))
-        self.readings.append(Reading("device", when, merged(pages), (Piece(0, len(wanted.data), wanted.origin),)))
+        all_wanted = (Piece(0, len(wanted.data), wanted.origin),)
+        self.readings.append(Reading("device", when, merged(pages), all_wanted, MAP_RULE))
 
     def cpu_reads(
         self, when: str, buffer: DmaBuffer, wanted: Sequence[Content], others: Sequence[Content] = (), at: int = 0
@@ -134,7 +150,7 @@ class CoherencyHarness:
         known += others
         with buffer.view as view:
             found = bytes(view[at : at + len(whole)])
-        self.readings.append(Reading("CPU", when, recognize(found, known), recognize(whole, known)))
+        self.readings.append(Reading("CPU", when, recognize(found, known), recognize(whole, known), UNPIN_RULE))
 
     def snoops(self) -> bool:
         """Return whether the device's DMA snoops: in each of eight trials it reads data that is in the caches alone.

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from iommufd_py.base.errors import SkipError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.dma.coherency.harness import CoherencyHarness
+from iommufd_py.dma.coherency.readings import ATTACH_RULE
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.vfio.emulated import EmulatedDevice
 from iommufd_py.vfio.type1 import Type1Container
@@ -24,7 +25,7 @@ def joined_later(harness: CoherencyHarness) -> None:
         new, old = harness.write(buffer)
         container.map(buffer, harness.iova)
         with harness.moved(container):
-            harness.device_reads("after it joins", new, [old])
+            harness.device_reads("after it joins", new, [old], rule=ATTACH_RULE)
 
 
 def joined_again(harness: CoherencyHarness) -> None:
@@ -34,10 +35,10 @@ def joined_again(harness: CoherencyHarness) -> None:
         harness.put(buffer, first, in_memory=True)
         container.map(buffer, harness.iova)
         with harness.moved(container):
-            harness.device_reads("after it joins", first, [])
+            harness.device_reads("after it joins", first, [], rule=ATTACH_RULE)
         new, old = harness.write(buffer)
         with harness.moved(container):
-            harness.device_reads("after it joins again", new, [old, first])
+            harness.device_reads("after it joins again", new, [old, first], rule=ATTACH_RULE)
 
 
 def left_with_mappings(harness: CoherencyHarness) -> None:

@@ -15,7 +15,17 @@ from iommufd_py.base.errors import DmaError
 from iommufd_py.base.units import PAGE_BYTES, counted
 from iommufd_py.dma.coherency.domains import attached, other_ioas
 from iommufd_py.dma.coherency.harness import CoherencyHarness
-from iommufd_py.dma.coherency.readings import LINE_BYTES, Content, Piece, Reading, merged, recognize
+from iommufd_py.dma.coherency.readings import (
+    ATTACH_RULE,
+    LINE_BYTES,
+    MAP_RULE,
+    UNPIN_RULE,
+    Content,
+    Piece,
+    Reading,
+    merged,
+    recognize,
+)
 from iommufd_py.objects.buffer import DmaBuffer
 
 _PAGES = 64
@@ -27,7 +37,7 @@ _LONGEST = 1.5
 def read_during_map(harness: CoherencyHarness) -> None:
     """A device that reads while the kernel maps does not read the old contents of memory."""
     with DmaBuffer(_PAGES * PAGE_BYTES) as buffer:
-        _read_during(harness, buffer, lambda: harness.space.map(buffer, harness.iova))
+        _read_during(harness, buffer, lambda: harness.space.map(buffer, harness.iova), MAP_RULE)
 
 
 def read_during_attach(harness: CoherencyHarness) -> None:
@@ -35,13 +45,17 @@ def read_during_attach(harness: CoherencyHarness) -> None:
     with other_ioas(harness) as other, DmaBuffer(_PAGES * PAGE_BYTES) as buffer:
         other.map(buffer, harness.iova)
         # The device attaches to the IOAS. The kernel fills a HWPT that already exists before a device attaches to it.
-        _read_during(harness, buffer, lambda: attached(harness, other))
+        _read_during(harness, buffer, lambda: attached(harness, other), ATTACH_RULE)
 
 
 def _read_during(
-    harness: CoherencyHarness, buffer: DmaBuffer, reach: Callable[[], AbstractContextManager[object]]
+    harness: CoherencyHarness, buffer: DmaBuffer, reach: Callable[[], AbstractContextManager[object]], rule: int
 ) -> None:
-    """Let the device read *buffer* while *reach* makes the buffer reachable, and once afterwards."""
+    """Let the device read *buffer* while *reach* makes the buffer reachable, and once afterwards.
+
+    Args:
+        rule: the rule that a kernel broke if the device reads old contents.
+    """
     engine = harness.engine
     origins = []
     with reach():
@@ -62,7 +76,7 @@ def _read_during(
     # The IOMMU stopped each read that came too early: it returned neither content. Nothing can stop the last read.
     met = [*(origin for origin in origins if origin in (new.origin, old.origin)), last]
     harness.readings.append(
-        Reading("device", f"in {counted(len(met), 'read')}", _pieces(met), _pieces([new.origin] * len(met)))
+        Reading("device", f"in {counted(len(met), 'read')}", _pieces(met), _pieces([new.origin] * len(met)), rule)
     )
 
 
@@ -90,7 +104,9 @@ def write_during_unmap(harness: CoherencyHarness) -> None:
             for notes in (before, after):
                 notes.append(_origin(bytes(view[at : at + LINE_BYTES]), written, mine.part(at)))
                 buffer.flush(at, LINE_BYTES)
-    harness.readings.append(Reading("CPU", f"after {counted(len(before), 'unmap')}", _pieces(before), _pieces(after)))
+    harness.readings.append(
+        Reading("CPU", f"after {counted(len(before), 'unmap')}", _pieces(before), _pieces(after), UNPIN_RULE)
+    )
 
 
 def _rounds(duration: float) -> Iterator[tuple[int, float]]:

@@ -12,10 +12,11 @@ from itertools import groupby
 LINE_BYTES = 64
 """Size of a cache line. All bytes of a line are fresh, or all are stale."""
 
+MAP_RULE, ATTACH_RULE, UNPIN_RULE = 1, 2, 3
 RULES = {
-    1: "pages are flushed before a map into a non-coherent domain",
-    2: "the pages of a populated IOAS are flushed before a non-coherent domain maps them",
-    3: "pages that a non-coherent domain mapped are flushed before they are unpinned",
+    MAP_RULE: "pages are flushed before a map into a non-coherent domain",
+    ATTACH_RULE: "the pages of a populated IOAS are flushed before a non-coherent domain maps them",
+    UNPIN_RULE: "pages that a non-coherent domain mapped are flushed before they are unpinned",
 }
 """The rules that a kernel must keep where DMA does not snoop the CPU caches; see iommufd_py/lab/patches/README.md."""
 
@@ -115,12 +116,14 @@ class Reading:
         when: step of the case, for example ``after the map``.
         found: the bytes that were read.
         wanted: the bytes that a correct kernel shows.
+        rule: number of the rule in :data:`RULES` that a kernel broke if they differ.
     """
 
     by: str
     when: str
     found: tuple[Piece, ...]
     wanted: tuple[Piece, ...]
+    rule: int
 
     @property
     def right(self) -> bool:
@@ -138,7 +141,7 @@ class CoherencyResult:
 
     Attributes:
         case: name of the case.
-        rule: number of the rule in :data:`RULES` that the case checks.
+        rule: number of the rule in :data:`RULES` that the case mainly checks.
         verdict: ``wrong`` if one reading or more is wrong.
         readings: the readings in order; empty for a case that could not run.
         remark: the reason why the case could not run, else empty.
@@ -149,6 +152,11 @@ class CoherencyResult:
     verdict: CoherencyVerdict
     readings: tuple[Reading, ...]
     remark: str = ""
+
+    @property
+    def broken(self) -> frozenset[int]:
+        """The rules of the wrong readings."""
+        return frozenset(reading.rule for reading in self.readings if not reading.right)
 
     def __str__(self) -> str:
         shown = [reading for reading in self.readings if not reading.right] or list(self.readings)

@@ -59,10 +59,10 @@ def test_joined_pieces_cover_the_same_bytes(origins: list[str]) -> None:
 def test_words() -> None:
     pieces = (Piece(0, 1024, "zeros"), Piece(1024, 64, "x"), Piece(1088, 960, "zeros"), Piece(2048, 4096, "y"))
     assert in_words(pieces) == "1984 bytes of zeros, 64 bytes of x and 4096 bytes of y"
-    reading = Reading("device", "after the map", pieces[:1], (Piece(0, 1024, "x"),))
+    reading = Reading("device", "after the map", pieces[:1], (Piece(0, 1024, "x"),), 1)
     assert not reading.right
     assert str(reading) == "after the map the device reads 1024 bytes of zeros instead of 1024 bytes of x"
-    assert str(Reading("CPU", "then", pieces[:1], pieces[:1])) == "then the CPU reads 1024 bytes of zeros"
+    assert str(Reading("CPU", "then", pieces[:1], pieces[:1], 3)) == "then the CPU reads 1024 bytes of zeros"
 
 
 def test_every_case_has_a_condition_and_a_unique_name() -> None:
@@ -79,7 +79,7 @@ def test_the_page_of_the_machine_explains_every_case() -> None:
 def test_one_wrong_reading_makes_a_case_wrong() -> None:
     harness = CoherencyHarness.__new__(CoherencyHarness)
     harness.readings = []
-    right, wrong = (Reading("CPU", "now", (Piece(0, 64, one),), (Piece(0, 64, "x"),)) for one in "xy")
+    right, wrong = (Reading("CPU", "now", (Piece(0, 64, one),), (Piece(0, 64, "x"),), 3) for one in "xy")
 
     def case_of(*readings: Reading) -> CoherencyCase:
         def read(harness: CoherencyHarness) -> None:
@@ -91,6 +91,8 @@ def test_one_wrong_reading_makes_a_case_wrong() -> None:
     outcome = run_coherency_case(case_of(right, wrong, right), harness)
     assert outcome.verdict is CoherencyVerdict.WRONG
     assert str(outcome) == str(wrong)
+    # The rule belongs to the reading. The case mainly checks another one.
+    assert (outcome.rule, outcome.broken) == (1, {3})
     assert [reading["right"] for reading in outcome.as_dict()["looks"]] == [True, False, True]  # type: ignore[attr-defined]
 
 
@@ -108,7 +110,7 @@ def test_a_case_that_cannot_run_gives_the_reason() -> None:
 def test_a_case_that_ends_early_hides_no_wrong_reading() -> None:
     harness = CoherencyHarness.__new__(CoherencyHarness)
     harness.readings = []
-    readings = {origin: Reading("device", "now", (Piece(0, 64, origin),), (Piece(0, 64, "x"),)) for origin in "xy"}
+    readings = {origin: Reading("device", "now", (Piece(0, 64, origin),), (Piece(0, 64, "x"),), 1) for origin in "xy"}
 
     def ended_after(origin: str) -> CoherencyCase:
         def read(harness: CoherencyHarness) -> None:
