@@ -85,6 +85,8 @@ def wrong(kind: click.ParamType[Any]) -> st.SearchStrategy[str] | None:
             return st.sampled_from(["", "/dev/null", "/dev/full", "/etc/passwd"])
         case click.Path() if kind.exists:
             return st.sampled_from(["", "/nonexistent", "x" * 300, "/etc/passwd/x"])
+        case click.Tuple():  # One word is too few.
+            return st.just("x")
         case _ if kind.name == "number" or kind.name == "size":  # These axes also accept a word.
             return _NOT_A_NUMBER
     return None
