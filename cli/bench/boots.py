@@ -2,7 +2,6 @@
 """Boot several kernels of the lab and measure on each, until the intervals are narrow enough."""
 
 import re
-import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import counted
 from iommufd_py.bench.host_noise import HostMeter
-from iommufd_py.lab.together import run_iommufd, run_together
+from iommufd_py.lab.together import run_in_turns, run_iommufd
 from iommufd_py.results import compare as comparing
 from iommufd_py.results import document, model
 
@@ -136,12 +135,10 @@ class RoundsOfBoots:
 
     def _boot_one_by_one(self, order: Sequence[Variant]) -> None:
         for variant in order:
-            run_iommufd([*self._command(variant), "--output", str(self._file(variant))])
+            run_iommufd(self._boot_and_write(variant))
 
     def _boot_together(self, order: Sequence[Variant]) -> None:
-        with tempfile.TemporaryDirectory(prefix="turns-", dir=self._directory) as meeting:
-            run_together(
-                [*self._command(variant), "--output", str(self._file(variant)), "--turn", meeting, str(place), count]
-                for count in [str(len(order))]
-                for place, variant in enumerate(order)
-            )
+        run_in_turns(list(map(self._boot_and_write, order)), self._directory)
+
+    def _boot_and_write(self, variant: Variant) -> list[str]:
+        return [*self._command(variant), "--output", str(self._file(variant))]

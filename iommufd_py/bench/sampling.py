@@ -51,20 +51,6 @@ _MORE_ATTEMPTS = 2
 _PART_NS = 2_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What one process measured for one row; the attributes are those of :class:`iommufd_py.results.model.Run`."""
-
-    taken: "list[SampleStore]"
-    warmup_rounds: int
-    steady: bool
-    noise: Noise
-    user_flush_ns: "array[int]"
-    clock_ns: float
-    ioctl_ns: float
-    discarded: tuple[str, ...] = ()
-
-
 class SampleStore:
     """Samples of one step: 8 bytes each, and the positions of the few that were disturbed."""
 
@@ -80,6 +66,26 @@ class SampleStore:
         if any(batch.disturbances):
             self.switched += [start + at for at, flags in enumerate(batch.disturbances) if flags & SWITCHED]
             self.faulted += [start + at for at, flags in enumerate(batch.disturbances) if flags & FAULTED]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at a row: samples by step, warm-up, and noise."""
+
+    taken: list[SampleStore]
+    warmup_rounds: int
+    steady: bool
+    noise: Noise
+
+
+@dataclass(frozen=True, slots=True)
+class Taken(Attempt):
+    """All that one process measured for one row. The attributes are those of :class:`iommufd_py.results.model.Run`."""
+
+    user_flush_ns: "array[int]"
+    clock_ns: float
+    ioctl_ns: float
+    discarded: tuple[str, ...] = ()
 
 
 def take(setup: Setup, plan: Plan, point: Point, on_part: Callable[[float], None]) -> Taken:
@@ -119,8 +125,10 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
 
     # The first round of a slot finds cold caches, so a slow round does not set the number of rounds.
     slots.wait()
-    at_once = _fitting(share_ns, min(_duration_ns(lambda: _together(workers, 1)) for _ in range(_TRIES)), most)
-    flushes = _fitting(share_ns * _FLUSH_PART, _duration_ns(lambda: _flush(worker, point.cache, 1)), most_flushes)
+    round_ns = min(_duration_ns(lambda: _together(workers, 1)) for _ in range(_TRIES))
+    at_once = _fitting(share_ns, round_ns, most=most)
+    flush_ns = _duration_ns(lambda: _flush(worker, point.cache, 1))
+    flushes = _fitting(share_ns * _FLUSH_PART, flush_ns, most=most_flushes)
     clock_floor, ioctl_floor = _floors(setup)
     blocks = []
     for _ in range(_WARMUP_TURNS):
@@ -139,7 +147,7 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
     return Taken(
         taken,
         warmup_rounds=2 + _TRIES + _WARMUP_TURNS * at_once,
-        steady=all(settled(a.ns, b.ns) for a, b in zip(*blocks, strict=True)),
+        steady=_all_settled(*blocks),
         noise=meter.noise(),
         user_flush_ns=user_flush,
         clock_ns=clock_floor,
@@ -147,9 +155,9 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
     )
 
 
-def _fitting(time_ns: float, one_ns: int, most: int) -> int:
-    """Return how many measurements of *one_ns* fit into *time_ns*: at least one, and at most *most*."""
-    return min(max(int(time_ns / one_ns), 1), most)
+def _fitting(time_ns: float, one_ns: float, *, least: int = 1, most: int = _MAX_VALUES) -> int:
+    """Return how many measurements of *one_ns* fit into *time_ns*: at least *least*, and at most *most*."""
+    return min(max(int(time_ns / one_ns), least), most)
 
 
 def _duration_ns(measurement: Callable[[], object]) -> int:
@@ -166,8 +174,7 @@ def _floors(setup: Setup) -> tuple[float, float]:
 
 def _user_flush(worker: Worker, plan: Plan, cache: CacheState) -> "array[int]":
     once = _duration_ns(lambda: _flush(worker, cache, 1))
-    rounds = int(plan.row_seconds * _FLUSH_PART * 1e9 / once)
-    return _flush(worker, cache, min(max(rounds, _MIN_VALUES), _MAX_VALUES))
+    return _flush(worker, cache, _fitting(plan.row_seconds * _FLUSH_PART * 1e9, once, least=_MIN_VALUES))
 
 
 def _flush(worker: Worker, cache: CacheState, count: int) -> "array[int]":
@@ -175,20 +182,10 @@ def _flush(worker: Worker, cache: CacheState, count: int) -> "array[int]":
     return flush(worker.buffer.user_va, worker.buffer.length, cache, count) if can_flush() else array("Q")
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """One attempt at a row: samples by step, warm-up, and noise."""
-
-    taken: list[SampleStore]
-    warmup_rounds: int
-    steady: bool
-    noise: Noise
-
-
-def _take_once(workers: Sequence[Worker], plan: Plan, on_part: Callable[[float], None]) -> _Attempt:
+def _take_once(workers: Sequence[Worker], plan: Plan, on_part: Callable[[float], None]) -> Attempt:
     budget = int(plan.row_seconds * 1e9)
     round_ns, warmup_rounds, steady = _warm_up(workers, budget)
-    values = plan.values or min(max(budget // round_ns, _MIN_VALUES), _MAX_VALUES)
+    values = plan.values or _fitting(budget, round_ns, least=_MIN_VALUES)
     # Threads do all rounds in one call. Between two calls of one thread, the others would run without it.
     at_once = values if len(workers) > 1 else max(_CALL_NS // round_ns, 1)
     taken = [SampleStore() for _ in workers[0].loop.names]
@@ -201,7 +198,7 @@ def _take_once(workers: Sequence[Worker], plan: Plan, on_part: Callable[[float],
         if left and clock_ns() - last > _PART_NS:
             last = clock_ns()
             on_part(1 - left / values)
-    return _Attempt(taken, warmup_rounds, steady, meter.noise())
+    return Attempt(taken, warmup_rounds, steady, meter.noise())
 
 
 def _take_block(workers: Sequence[Worker], count: int, taken: Sequence[SampleStore]) -> None:
@@ -216,17 +213,22 @@ def _warm_up(workers: Sequence[Worker], budget: int) -> tuple[int, int, bool]:
     _together(workers, 1)
     # The first round also builds page tables. The time of the second gives the number of rounds in a block.
     round_ns = _duration_ns(lambda: _together(workers, 1))
-    block = min(max(budget // _WARMUP_BLOCKS // round_ns, 3), _MAX_VALUES)
+    block = _fitting(budget / _WARMUP_BLOCKS, round_ns, least=3)
     rounds, before = 2, None
     for _ in range(_WARMUP_BLOCKS):
         start = clock_ns()
         batches = _together(workers, block)[0]
         round_ns = max((clock_ns() - start) // block, 1)
         rounds += block
-        if before is not None and all(settled(a.ns, b.ns) for a, b in zip(before, batches, strict=True)):
+        if before is not None and _all_settled(before, batches):
             return round_ns, rounds, True
         before = batches
     return round_ns, rounds, False
+
+
+def _all_settled(before: Sequence[Batch], after: Sequence[Batch]) -> bool:
+    """Return whether no step's median changed between two successive blocks."""
+    return all(settled(a.ns, b.ns) for a, b in zip(before, after, strict=True))
 
 
 def _together(workers: Sequence[Worker], count: int) -> list[list[Batch]]:

@@ -4,6 +4,7 @@
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -47,3 +48,18 @@ def run_together(commands: Iterable[Sequence[str]]) -> None:
     finally:
         for process in running:
             stop(process, grace=_GRACE_SECONDS)
+
+
+def run_in_turns(commands: Sequence[Sequence[str]], directory: Path) -> None:
+    """Run commands of `bench run` in guests at the same time. They measure in turns.
+
+    Args:
+        commands: for each guest, the arguments of `lab run`, with `bench run` and its options at the end.
+        directory: a directory that all guests see and write.
+
+    Raises:
+        LabError: a command failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="turns-", dir=directory) as meeting:
+        count = str(len(commands))
+        run_together([*command, "--turn", meeting, str(place), count] for place, command in enumerate(commands))

@@ -19,7 +19,7 @@ from iommufd_py.lab.errors import BuildError, LabError
 from iommufd_py.lab.progress import Progress
 from iommufd_py.lab.runs import RunResult
 from iommufd_py.lab.source import SERIES
-from iommufd_py.lab.together import run_together
+from iommufd_py.lab.together import run_in_turns
 
 # Number of boots of each kernel before a verdict, in a first test and in a repeated one.
 _MIN_BOOTS = 4
@@ -124,16 +124,18 @@ class CommitTester:
 
     def _medians_in_turns(self, image: Path) -> list[float]:
         """Boot the reference and *image* at the same time, and return the median of each. They measure in turns."""
-        with tempfile.TemporaryDirectory(prefix="turns-") as meeting:
-            files = [Path(meeting, name) for name in ("reference.json", "candidate.json")]
-            run_together(
+        with tempfile.TemporaryDirectory() as directory:
+            images = {"reference": self._reference_image, "candidate": image}
+            files = {name: Path(directory, f"{name}.json") for name in images}
+            commands = [
                 [
-                    *["lab", "run", "--native", "--kernel", str(kernel_image), "--rw", meeting, "--"],
-                    *[*guest_command(self._question), "--output", str(file), "--turn", meeting, str(place), "2"],
+                    *["lab", "run", "--native", "--kernel", str(kernel_image), "--rw", directory, "--"],
+                    *[*guest_command(self._question), "--output", str(files[name])],
                 ]
-                for place, (kernel_image, file) in enumerate(zip((self._reference_image, image), files, strict=True))
-            )
-            return [median_of_document(self._question, json.loads(file.read_text())) for file in files]
+                for name, kernel_image in images.items()
+            ]
+            run_in_turns(commands, Path(directory))
+            return [median_of_document(self._question, json.loads(file.read_text())) for file in files.values()]
 
     def _median(self, image: Path) -> tuple[float | None, str]:
         return median_ns(self._question, *self._run(image))
