@@ -9,7 +9,7 @@ import time
 from typing import ClassVar
 
 from iommufd_py.base.errors import DmaError
-from iommufd_py.dma.engine import DmaEngine, TransferLimits
+from iommufd_py.dma.engine import COMPLETION_SECONDS, DmaEngine, TransferLimits
 from iommufd_py.uapi.enums import IrqIndex
 
 _INTERRUPT_ACKNOWLEDGE = 0x64
@@ -66,7 +66,7 @@ class EduEngine(DmaEngine):
         self._transfer(_DEVICE_BUFFER + offset, iova, length, _TO_MEMORY)
         return bytes(self._held[offset : offset + length])
 
-    def wait(self, timeout: float = 2.0) -> None:
+    def wait(self, timeout: float = COMPLETION_SECONDS) -> None:
         """Implement :meth:`DmaEngine.wait`."""
         deadline = time.monotonic() + timeout
         while self._registers.read_int(_COMMAND, 4) & _RUN:

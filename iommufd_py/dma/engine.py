@@ -14,6 +14,10 @@ from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.enums import IrqIndex, MapFlags, RegionIndex
 from iommufd_py.vfio.pci_device import PciCommand, VfioPciDevice
 
+# A device is healthy when it answers within the time that the kernel's NVMe driver waits. The thread of an emulated
+# device can stand still for seconds.
+COMPLETION_SECONDS = 30.0
+
 
 class AddressSpace(Protocol):
     """The address space of a device's DMA: the Ioas that it is attached to, or its Container of any mode."""
@@ -135,7 +139,7 @@ class DmaEngine(Resource):
         """Start a write by the device of *length* bytes to *iova*; return the bytes. :meth:`wait` waits for its end."""
         raise NotImplementedError
 
-    def wait(self, timeout: float = 2.0) -> None:
+    def wait(self, timeout: float = COMPLETION_SECONDS) -> None:
         """Wait for the end of the started write.
 
         Raises:

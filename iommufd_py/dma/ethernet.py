@@ -47,6 +47,8 @@ _RECEIVE_RING, _TRANSMIT_RING, _HEAD, _SINK, _CONTENT, _RECEIVED, _PAGES = 0, 1,
 
 _POLL_SECONDS = 1e-4
 _RESET_SECONDS = 1.0
+# A frame that the IOMMU stopped never comes, so each such case takes this long.
+_FRAME_SECONDS = 5.0
 
 
 class EthernetEngine(DmaEngine):
@@ -148,7 +150,7 @@ class EthernetEngine(DmaEngine):
         # QEMU drops a frame with a descriptor that crosses a page boundary behind an IOMMU.
         self._transmit.put(transmit_descriptors([(self._iova(_HEAD), BUFFER_BYTES), *page_pieces(source, length)]))
 
-    def wait(self, timeout: float = 2.0) -> None:
+    def wait(self, timeout: float = _FRAME_SECONDS) -> None:
         """Implement :meth:`DmaEngine.wait`: wait for the frame's last receive descriptor."""
         pending, self._pending = self._pending, None
         if pending is None:

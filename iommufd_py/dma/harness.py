@@ -16,7 +16,7 @@ from iommufd_py.objects.mapping import Mapping
 from iommufd_py.uapi.enums import MapFlags
 
 # An expected fault of the IOMMU appears in the kernel log within this time.
-_FAULT_SECONDS = 1.0
+_FAULT_SECONDS = 5.0
 
 
 class MismatchError(ToolError):
@@ -190,5 +190,5 @@ class Harness:
         self._log.await_room()
 
     def faults(self, *, expected: bool = False) -> tuple[DmaFault, ...]:
-        """Return the device's faults since the last call. If one is *expected*, wait for it up to a second."""
+        """Return the device's faults since the last call. If one is *expected*, wait for it up to 5 s."""
         return self._log.take(self.bdf, _FAULT_SECONDS if expected else 0.0)

@@ -18,7 +18,7 @@ _QUEUE_ON, _WRITE_EACH = 1 << 25, 1 << 16
 _MAC_LOOPBACK = 1 << 6
 # PHY control: negotiate, restart the negotiation, 1000 Mb/s, full duplex.
 _PHY_NEGOTIATE = 0x1340
-_LINK_SECONDS = 2.0
+_LINK_SECONDS = 5.0
 _POLL_SECONDS = 1e-2
 
 

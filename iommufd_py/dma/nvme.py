@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from iommufd_py.base.errors import DmaError
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.dma.engine import DmaEngine, TransferLimits
+from iommufd_py.dma.engine import COMPLETION_SECONDS, DmaEngine, TransferLimits
 from iommufd_py.dma.nvme_controller import COMMAND_BYTES, COMPLETION_BYTES, Controller, QueuePair, encode_command, prps
 from iommufd_py.uapi.enums import IrqIndex
 
@@ -134,7 +134,7 @@ class NvmeEngine(DmaEngine):
             content += self._page(_LOG)[offset : offset + part]
         return content
 
-    def wait(self, timeout: float = 2.0) -> None:
+    def wait(self, timeout: float = COMPLETION_SECONDS) -> None:
         """Implement :meth:`DmaEngine.wait`."""
         pending, self._pending = self._pending, {}
         for queues in (self._io, self._admin):

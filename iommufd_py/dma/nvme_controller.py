@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from iommufd_py.base.errors import DmaError
 from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.dma.engine import COMPLETION_SECONDS
 from iommufd_py.vfio.interrupt import Interrupts
 from iommufd_py.vfio.region import RegionMapping
 
@@ -205,7 +206,7 @@ class Controller:
         """Ring the doorbell of a submission queue: write its new tail."""
         self._registers.write_int(_DOORBELLS + 2 * number * self._stride, tail, 4)
 
-    def complete(self, queues: QueuePair, timeout: float = 2.0) -> Completion:
+    def complete(self, queues: QueuePair, timeout: float = COMPLETION_SECONDS) -> Completion:
         """Wait for the next completion of a queue and consume it.
 
         Raises:

@@ -99,7 +99,7 @@ def test_completion_by_interrupt(address: str) -> None:
                 pass  # These are completions that polling saw before their interrupt arrived.
             content = harness.engine.start_write(iova, 0x80)
             assert interrupts.wait(timeout=patience(1)) == 1
-            harness.engine.wait(timeout=0.1)
+            harness.engine.wait(timeout=patience(1))
             window.expect(iova, content)
 
 
