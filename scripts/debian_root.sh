@@ -16,7 +16,7 @@ need_root() { # PROGRAM
         echo "$1: only root can make and enter a root directory; run it with sudo" >&2
         exit 4
     fi
-    command -v debootstrap >/dev/null || apt-get install -y -q --no-install-recommends debootstrap >&2
+    command -v debootstrap >/dev/null || scripts/install_packages debootstrap >&2
 }
 
 debian_mirror() { # SUITE: print the URI of the mirror that this machine uses for it
