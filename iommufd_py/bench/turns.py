@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from iommufd_py.base.errors import ToolError
+from iommufd_py.base.errors import ArgumentValueError, ToolError
 
 # A change of the guest costs some hundred microseconds, until its memory is in the caches again.
 _SLOT_SECONDS = 0.1
@@ -69,6 +69,10 @@ class Turn:
     directory: Path
     number: int
     count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < self.count:
+            raise ArgumentValueError(f"guest {self.number} is not one of {self.count} guests: they are counted from 0")
 
     def meet(self, place: str, seconds: float) -> Slots:
         """Wait until all guests come to *place*, and return the slots from then on.

@@ -88,6 +88,8 @@ class Machine:
             raise ValueError("snoop control and scalable mode are properties of VT-d: choose that IOMMU")
         if self.incoherent and self.iommu != "vtd":
             raise ValueError("only VT-d has a machine whose CPU caches DMA does not snoop")
+        if not all(device.partition(",")[0].removeprefix("driver=").strip() for device in self.devices):
+            raise ValueError("a further device needs a name, as in QEMU's -device: for example e1000e,addr=0x1f")
         if self.evict and not self.incoherent:
             raise ValueError("only the incoherent machine has CPU caches that lines can leave")
         if self.memory_bytes < (self.hugepages << 21) + (512 << 20):

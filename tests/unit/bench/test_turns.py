@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iommufd_py.base.errors import ToolError
+from iommufd_py.base.errors import ArgumentValueError, ToolError
 from iommufd_py.bench import turns
 from iommufd_py.bench.turns import Slots, Turn
 
@@ -57,3 +57,9 @@ def test_a_guest_that_does_not_come_is_named(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "row-1").write_text("[0, 0]")
     with pytest.raises(ToolError, match="guest 3 of 3 did not begin its row"):
         Turn(tmp_path, 0, 3).meet("row", 0)
+
+
+@pytest.mark.parametrize(("number", "count"), [(2, 2), (-1, 2), (0, 0)])
+def test_a_guest_outside_of_the_count_is_refused(tmp_path: Path, number: int, count: int) -> None:
+    with pytest.raises(ArgumentValueError, match="is not one of"):
+        Turn(tmp_path, number, count)

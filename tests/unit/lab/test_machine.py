@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -96,9 +97,12 @@ def test_further_devices_and_options_are_added() -> None:
     assert Machine(devices=("VGA,addr=0x14.0",)).qemu_args()[-2:] == ("-device", "VGA,addr=0x14.0")
 
 
-@pytest.mark.parametrize(("field", "value"), [("cpus", 0), ("memory_bytes", 512 << 20)])
-def test_a_machine_that_cannot_boot_is_refused(field: str, value: int) -> None:
-    with pytest.raises(ValueError, match=r"at least one CPU|too little"):
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("cpus", 0), ("memory_bytes", 512 << 20), ("devices", ("",)), ("devices", ("edu", "driver=,addr=0x14"))],
+)
+def test_a_machine_that_cannot_boot_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=r"at least one CPU|too little|needs a name"):
         Machine(**{field: value})
 
 
