@@ -15,7 +15,7 @@ from iommufd_py.lab.machine import NativeMachine
 
 from .commands import group
 from .lab_guests import down, list_guests, run_fresh, run_warm, up
-from .lab_machine import DEBUG, DIRECTORY, NATIVE, SERIES_OPTION, image_of, machine_of, machine_options
+from .lab_machine import DEBUG, DIRECTORY, NATIVE, SERIES_OPTION, machine_and_kernel, machine_options
 from .lab_selftest import selftest
 from .lab_space import prune_kernels, runs
 from .output import emit_json, emit_table, note
@@ -158,8 +158,7 @@ def run(
     lost with the guest. Everything else is read-only. The exit status is that of COMMAND, or 1 if the guest's kernel
     panicked, warned or hung.
     """
-    machine = machine_of(native, **properties)
-    image, name = image_of(kernel, Configuration("um" if native else "x86_64", debug), series)
+    machine, image, name = machine_and_kernel(kernel, series, debug, native, **properties)
     result = (None if fresh else run_warm(image, machine, command, rw=rw, timeout=timeout)) or run_fresh(
         image, machine, command, kernel_name=name, rw=rw, timeout=timeout
     )
@@ -184,8 +183,7 @@ def shell(kernel: str, series: str | None, debug: bool, rw: tuple[Path, ...], na
 
     if not sys.stdin.isatty():
         raise LabError("a shell needs a terminal; run a command with: iommufd lab run -- COMMAND")
-    machine = machine_of(native, **properties)
-    image, name = image_of(kernel, Configuration("um" if native else "x86_64", debug), series)
+    machine, image, name = machine_and_kernel(kernel, series, debug, native, **properties)
     if isinstance(machine, NativeMachine):
         sys.exit(run_shell_natively(image, machine, kernel_name=name, rw=rw))
     sys.exit(run_shell(image, machine, kernel_name=name, rw=rw))

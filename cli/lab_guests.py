@@ -11,12 +11,11 @@ from typing import Any
 import click
 
 from iommufd_py.base.shown import shown
-from iommufd_py.lab.config import Configuration
 from iommufd_py.lab.machine import Machine, NativeMachine
 from iommufd_py.lab.runs import RunResult
 
 from .commands import command
-from .lab_machine import NATIVE, image_of, machine_of, machine_options
+from .lab_machine import NATIVE, machine_and_kernel, machine_options
 from .output import emit_json, emit_table, note
 from .types import JSON_OPTION
 
@@ -35,8 +34,7 @@ def up(
     """
     from iommufd_py.lab.warm.keeper import start_guest
 
-    machine = machine_of(native, **properties)
-    image, name = image_of(kernel, Configuration("um" if native else "x86_64", debug), series)
+    machine, image, name = machine_and_kernel(kernel, series, debug, native, **properties)
     guest = start_guest(image, machine, kernel_name=name, rw=rw, stay=stay)
     click.echo(guest.name)
     if guest.owner:

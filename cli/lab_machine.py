@@ -87,30 +87,43 @@ def machine_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-def machine_of(native: bool, memory: int, **properties: Any) -> Machine | NativeMachine:
-    """Return the machine that the options of a command describe; build its emulator if it needs one."""
-    return _native_machine(memory) if native else virtual_machine(memory, **properties)
+def machine_and_kernel(
+    kernel: str, series: str | None, debug: bool, native: bool, memory: int, **properties: Any
+) -> tuple[Machine | NativeMachine, Path, str]:
+    """Return the machine that the options of a command describe, the kernel's image, and its name for the guest.
+
+    Build the kernel and the emulator if necessary. Builds take minutes, so refuse first what no guest can run.
+    """
+    from iommufd_py.lab.emulators import build_emulator
+    from iommufd_py.lab.kernel import image
+    from iommufd_py.lab.qemu import require_qemu
+
+    from .lab_progress import show_lab_progress
+
+    configuration = Configuration("um" if native else "x86_64", debug)
+    _check_kernel(kernel, configuration, series)
+    machine = _native_machine(memory) if native else _virtual_machine(memory, **properties)
+    Path.cwd()  # The guest shares it. It raises an error if the directory does not exist any more.
+    if isinstance(machine, Machine):
+        require_qemu(machine)
+    with show_lab_progress() as progress:
+        file = image(kernel, progress, configuration, series)
+        if isinstance(machine, Machine) and machine.incoherent:
+            build_emulator(progress)
+    return machine, file, configuration.label(kernel) if kernel in VARIANTS else kernel
 
 
-def virtual_machine(
+def _virtual_machine(
     memory: int, evict: int | None, evict_seed: int, options: tuple[str, ...], **properties: Any
 ) -> Machine:
-    """Return the virtual machine that the options describe; build its emulator if it needs one."""
+    """Return the virtual machine that the options describe."""
     refuse_ignored(click.get_current_context(), "evict_seed", evict is None, "it needs --evict")
     _check_memory(memory)
     words = tuple(word for option in options for word in option.split())
     try:
-        machine = Machine(memory_bytes=memory, evict=evict or 0, seed=evict_seed, options=words, **properties)
+        return Machine(memory_bytes=memory, evict=evict or 0, seed=evict_seed, options=words, **properties)
     except ValueError as failure:
         raise click.UsageError(str(failure)) from None
-    if machine.incoherent:
-        from iommufd_py.lab.emulators import build_emulator
-
-        from .lab_progress import show_lab_progress
-
-        with show_lab_progress() as progress:
-            build_emulator(progress)
-    return machine
 
 
 def _native_machine(memory: int) -> NativeMachine:
@@ -149,18 +162,10 @@ def check_kernel_name(name: str) -> None:
         raise click.UsageError(f"there is no kernel {name!r}: give {', '.join(VARIANTS)}, or the path of an image")
 
 
-def image_of(name: str, configuration: Configuration, series: str | None = None) -> tuple[Path, str]:
-    """Return the image of a kernel, and its name for the guest."""
-    from iommufd_py.lab.kernel import image
-
-    from .lab_progress import show_lab_progress
-
+def _check_kernel(name: str, configuration: Configuration, series: str | None) -> None:
     check_kernel_name(name)
-    named = name in VARIANTS
-    for option, is_given_here in (("--debug", configuration.debug), ("--series", series is not None)):
-        if is_given_here and not named:
+    for option, given in (("--debug", configuration.debug), ("--series", series is not None)):
+        if given and name not in VARIANTS:
             raise click.UsageError(
                 f"{option} works with {', '.join(VARIANTS)} only; an image that is given by its path is already built"
             )
-    with show_lab_progress() as progress:
-        return image(name, progress, configuration, series), configuration.label(name) if named else name

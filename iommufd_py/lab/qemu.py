@@ -44,13 +44,7 @@ def compose(
         NoDeviceError: QEMU does not have one of the machine's further devices.
         LabError: virtme-ng, QEMU or udev is not installed, or virtme-ng refuses the arguments.
     """
-    if importlib.util.find_spec("virtme") is None:
-        raise LabError("virtme-ng is not installed in this Python environment; run: pip install 'iommufd-py[lab]'")
-    if shutil.which(QEMU) is None:
-        raise LabError(f"{QEMU} is not installed; run: sudo apt-get install qemu-system-x86")
-    if not any(map(os.path.exists, UDEVD)):
-        raise LabError("udev is not installed, and a guest without it loses all output; run: sudo apt-get install udev")
-    _require_devices(str(emulator or QEMU), machine.devices)
+    require_qemu(machine, emulator)
     # -P: otherwise a directory "virtme" of the current directory would run instead, as root where this is root's.
     argv = [sys.executable, "-P", "-m", "virtme.commands.run", "--dry-run", "--show-command", "--kimg", str(kernel)]
     argv += ["--mods", "none", "--disable-microvm", "--force-9p", "--name", "iommufd-lab"]
@@ -71,6 +65,26 @@ def compose(
     if emulator is None:
         return [packaged, *args]
     return [str(emulator), *(word for directory in FIRMWARE for word in ("-L", directory)), *args]
+
+
+def require_qemu(machine: Machine, emulator: Path | None = None) -> None:
+    """Raise an error unless the programs for *machine* are installed and QEMU has its devices.
+
+    Args:
+        machine: the machine.
+        emulator: the QEMU for it; default: the packaged one.
+
+    Raises:
+        NoDeviceError: QEMU does not have one of the machine's further devices.
+        LabError: virtme-ng, QEMU or udev is not installed.
+    """
+    if importlib.util.find_spec("virtme") is None:
+        raise LabError("virtme-ng is not installed in this Python environment; run: pip install 'iommufd-py[lab]'")
+    if shutil.which(QEMU) is None:
+        raise LabError(f"{QEMU} is not installed; run: sudo apt-get install qemu-system-x86")
+    if not any(map(os.path.exists, UDEVD)):
+        raise LabError("udev is not installed, and a guest without it loses all output; run: sudo apt-get install udev")
+    _require_devices(str(emulator or QEMU), machine.devices)
 
 
 def _require_devices(qemu: str, devices: Sequence[str]) -> None:

@@ -175,13 +175,23 @@ def test_closed_streams(closed: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_deleted_current_directory(tmp_path: Path) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    done = in_shell(f"cd {gone} && rmdir {gone} && {IOMMUFD} lab run --kernel stock -- true")
-    assert done.returncode == 1
+@pytest.mark.parametrize(
+    ("before", "options", "status", "words"),
+    [
+        ("mkdir gone && cd gone && rmdir ../gone", "", 1, "current directory"),
+        ("true", "--device nonesuch", 4, "no device 'nonesuch'"),
+        ("true", "--incoherent --kernel ./missing", 1, "no kernel ./missing"),
+    ],
+)
+def test_a_guest_that_cannot_run_is_refused_before_a_build(
+    tmp_path: Path, before: str, options: str, status: int, words: str
+) -> None:
+    """Nothing is built yet in this cache, and a build takes minutes."""
+    done = in_shell(f"cd {tmp_path} && {before} && XDG_CACHE_HOME={tmp_path} {IOMMUFD} lab run {options} -- true")
+    assert done.returncode == status
     assert "Traceback" not in done.stderr
-    assert "current directory" in done.stderr
+    assert words in done.stderr
+    assert list(tmp_path.rglob("*.log")) == []
 
 
 def test_bug_of_ours_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

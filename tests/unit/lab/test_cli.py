@@ -68,7 +68,7 @@ def test_wrong_usage_is_said_and_exits_with_2(arguments: list[str], text: str) -
 
 def test_the_machine_is_what_the_options_say(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Machine] = []
-    monkeypatch.setattr("iommufd_py.cli.lab.image_of", lambda *arguments: (Path("bzImage"), "stock"))
+    monkeypatch.setattr("iommufd_py.lab.kernel.image", lambda *arguments: Path("bzImage"))
     monkeypatch.setattr("iommufd_py.cli.lab.run_warm", lambda image, machine, command, **rest: seen.append(machine))
     monkeypatch.setattr("iommufd_py.cli.lab.run_fresh", lambda *arguments, **rest: sys.exit(0))
     invoke("run", "--iommu", "amd", "--device", "VGA", "--device", "nvme,serial=x", "--append", "a=1 b", "--", "true")
