@@ -15,6 +15,7 @@ from iommufd_py.cli.commands import all_commands
 from iommufd_py.cli.main import iommufd
 
 from cffi_build.shared_files import COMPLETIONS, MAN
+from tests.files import write_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,10 +26,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     list_files = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(list_files, cwd=ROOT, capture_output=True, check=True)
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+    names = [name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
+    write_files(source, {name: (ROOT / name).read_bytes() for name in names})
     subprocess.run([sys.executable, "-m", "build", "--outdir", out, source], check=True, capture_output=True)
     return out
 

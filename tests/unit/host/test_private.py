@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.host.private import Private, private_values
+from tests.files import write_files
 
 PRIVATE = Private(
     {"lab7": "[host name]", "lab7.example.org": "[host name]", "ada": "[user]", "PF3X9K2Q": "[serial number]"}
@@ -100,7 +101,7 @@ def test_a_long_line_takes_no_square_time(piece: str) -> None:
 
 def test_finds_what_identifies_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "grace")
-    for name, content in {
+    files = {
         "sys/class/dmi/id/product_serial": "PF3X9K2Q\n",
         "sys/class/dmi/id/board_serial": "To Be Filled By O.E.M.\n",
         "sys/class/dmi/id/chassis_serial": "None\n",
@@ -111,9 +112,8 @@ def test_finds_what_identifies_this_machine(tmp_path: Path, monkeypatch: pytest.
         "etc/resolv.conf": "search corp.example.net lan\n",
         "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nhopper:x:1000:1000:Grace Hopper,,,:/home/hopper:/bin/sh\n"
         "debian:x:1001:1001::/home/debian:/bin/sh\nbroken\n",
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
+    }
+    write_files(tmp_path, files)
     found = private_values(tmp_path / "sys", tmp_path / "etc").values
     serials = {value for value, name in found.items() if name == "[serial number]"}
     assert serials == {"PF3X9K2Q", "S5GXNX0T", "2031E2"}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts import changed
+from tests.files import write_files
 
 
 @pytest.fixture
@@ -29,9 +30,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "tests/mock/test_hwpt.py": "from iommufd_py.objects.hwpt import Hwpt",
         "tests/mock/test_model.py": "from iommufd_py.objects.ioas import Ioas",
     }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_files(tmp_path, files)
     git(tmp_path, "init", "--quiet", "--initial-branch=main")
     git(tmp_path, "add", ".")
     git(tmp_path, "-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "--quiet", "--message=first")

@@ -12,6 +12,7 @@ from scripts import inputs, run_jobs
 from scripts.installed import installed_packages
 from scripts.jobs import JOBS, Job
 from scripts.passed import Passed
+from tests.files import write_files
 from tests.waiting import patience
 
 ROOT = Path(__file__).parents[3]
@@ -51,9 +52,7 @@ def checkout(tmp_path: Path) -> Path:
         "README.md": "",
         "scripts/tool": "#!/usr/bin/env python3\nfrom iommufd_py.results import plot",
     }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_files(tmp_path, files)
     return tmp_path
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from scripts import quick_tests
 from scripts.passed import Passed
+from tests.files import write_files
 
 
 @pytest.fixture
@@ -22,9 +23,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "tests/unit/room/test_slow.py": "import pytest\n\n@pytest.mark.slow\ndef test_slow(): assert False",
         "tests/helper.py": "ONE = 1",
     }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_files(tmp_path, files)
     monkeypatch.setattr(quick_tests, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     # The two processes import the files of this checkout and not those of ours.
