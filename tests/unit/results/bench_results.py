@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Made-up results, for tests of the code that reads results."""
 
+import math
+import random
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
@@ -73,3 +75,24 @@ def result(
 def _flushed(runs: Sequence[model.Run], flush_ns: Sequence[int]) -> tuple[model.Run, ...]:
     """Add times of flushing from user space to the runs that have none."""
     return tuple(one if len(one.user_flush_ns) else replace(one, user_flush_ns=array("Q", flush_ns)) for one in runs)
+
+
+def scaled(*factors: float, boots: Sequence[str] = (), **options: object) -> model.BenchResult:
+    names = boots or ["boot"] * len(factors)
+    runs = (
+        process_run([round(2000 * f)] * 3, [round(500 * f)] * 3, boot=b) for f, b in zip(factors, names, strict=True)
+    )
+    return result(*runs, **options)
+
+
+def boots_of(source: random.Random, factors: Sequence[float], *, boots: int, spread: float) -> model.BenchResult:
+    """Make a table with a row for each of *factors*, one operation each, and a bias for each boot."""
+    rows = []
+    for number, factor in enumerate(factors, 1):
+        times = [round(1e6 * factor * math.exp(source.gauss(0, spread))) for _ in range(boots)]
+        runs = []
+        for boot, ns in enumerate(times):
+            one = process_run([ns] * 3, [1] * 3, boot=str(boot))
+            runs.append(replace(one, operations={"map": one.operations["map"]}))
+        rows.append(replace(result().rows[0], point=replace(POINT, size_bytes=4096 * number), runs=tuple(runs)))
+    return replace(result(), rows=tuple(rows))

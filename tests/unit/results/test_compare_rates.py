@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""How often a comparison gives the right verdict: required rates, on made-up results."""
+
+import math
+import random
+
+import pytest
+
+from iommufd_py.results import model
+from iommufd_py.results.compare import Verdict, compare
+from tests.unit.results.bench_results import boots_of, process_run, result
+
+REPEATS, AT_LEAST = 20, 19
+
+
+def drawn(source: random.Random, factor: float, *, runs: int = 10, bias: float = 0.01) -> model.BenchResult:
+    """Make a result in which each process has a bias, and the samples have a long upper tail like real ones."""
+
+    def samples(median: float) -> list[int]:
+        here = median * factor * math.exp(source.gauss(0, bias))
+        return [round(here * (1 + abs(source.gauss(0, 0.03)) + (source.random() < 0.01) * 5)) for _ in range(200)]
+
+    return result(*(process_run(samples(6000), samples(4000)) for _ in range(runs)))
+
+
+def verdicts(factor: float, seed: int) -> list[list[Verdict]]:
+    source = random.Random(seed)
+    return [
+        [change.verdict for change in compare(drawn(source, 1), drawn(source, factor)).changes] for _ in range(REPEATS)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_the_same_against_the_same_is_no_change(seed: int) -> None:
+    """Required: at least 19 of 20 repeats find no change in every row."""
+    same = [not any(one in (Verdict.SLOWER, Verdict.FASTER) for one in row) for row in verdicts(1.0, seed)]
+    assert sum(same) >= AT_LEAST
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_five_percent_are_found(seed: int) -> None:
+    """Required: at least 19 of 20 repeats find a slowdown of 5 % in every row."""
+    slower = [all(one is Verdict.SLOWER for one in row) for row in verdicts(1.05, seed)]
+    assert sum(slower) >= AT_LEAST
+
+
+TABLES, ROWS = 200, 18
+
+
+@pytest.mark.slow
+def test_a_table_without_a_change_calls_hardly_ever_one_changed() -> None:
+    """At most 1 % of tables with 18 rows show a change, with six boots that differ by 2 % as on a busy machine."""
+    source = random.Random(2)
+    wrong = 0
+    for _ in range(TABLES):
+        before, after = (boots_of(source, [1.0] * ROWS, boots=6, spread=0.02) for _ in range(2))
+        wrong += any(change.changed for change in compare(before, after).changes)
+    assert wrong <= TABLES * 0.01
+
+
+@pytest.mark.slow
+def test_a_planted_change_is_found() -> None:
+    """A change of 3 % in one of 18 rows is found in 95 % of the tables, with six boots that differ by 0.5 %."""
+    source = random.Random(3)
+    factors = [1.0] * (ROWS - 1) + [1.03]
+    found = 0
+    for _ in range(TABLES):
+        before = boots_of(source, [1.0] * ROWS, boots=6, spread=0.005)
+        after = boots_of(source, factors, boots=6, spread=0.005)
+        found += compare(before, after).changes[-1].verdict is Verdict.SLOWER
+    assert found >= TABLES * 0.95

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""The texts about a comparison: cover letter, dialects, Markdown, findings."""
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+from iommufd_py.cli.bench.calibrate import margin_sentence
+
+from iommufd_py.base.container_mode import ContainerMode
+from iommufd_py.results import compare_text, counts, cover_letter, dialects, finding, model
+from iommufd_py.results.compare import compare, comparison_document
+from tests.unit.results.bench_results import POINT, boots_of, process_run, result, scaled
+
+
+def test_cover_letter_fits_a_mail() -> None:
+    before = scaled(0.99, 1.0, 1.01)
+    patched, coherent = (scaled(f, f, f, kernel_variant=name) for f, name in ((1.5, "patched"), (1.0, "coherent")))
+    text = cover_letter.cover_letter(
+        [before, patched, coherent], [compare(before, patched), compare(before, coherent)], ["iommufd", "x" * 30] * 3
+    )
+    assert all(len(line) <= 72 for line in text.splitlines())
+    rows = [line.split() for line in text.splitlines()]
+    assert ["stock", "patched", "coherent"] in rows
+    assert ["map", "2", "us", "3", "us", "2", "us"] in rows
+    assert ["x1.5", "slower", "x1", "open"] in rows
+    assert "Cost: " in text
+    assert "floor: an ioctl that does nothing takes 110 ns" in text
+
+
+def test_doubts_stand_under_the_cover_letter() -> None:
+    doubtful = scaled(0.99, 1.0, 1.01, config={"IOMMUFD_TEST": "y"}, governor="powersave")
+    text = " ".join(cover_letter.cover_letter([doubtful] * 2, [compare(doubtful, doubtful)]).split())
+    assert "IOMMUFD_TEST_KERNEL: CONFIG_IOMMUFD_TEST adds checks" in text
+    assert "GOVERNOR: " in text
+
+
+def test_one_boot_prints_neither_interval_nor_its_legend() -> None:
+    one = result(process_run([2000] * 3, [500] * 3))
+    text = cover_letter.cover_letter([one, one], [compare(one, one)])
+    assert "interval below" not in text
+    assert "slower" not in text
+
+
+def test_a_table_without_an_interval_does_not_explain_one() -> None:
+    one = result(process_run([2000] * 3, [500] * 3))
+    comparison = compare(one, one)
+    assert "interval" not in compare_text.comparison_table(comparison).headings
+    assert "confidence" not in compare_text.markdown(comparison, [])
+    assert "interval" in compare_text.comparison_table(compare(scaled(1, 1, 1), scaled(1, 1, 1))).headings
+
+
+def test_the_finding_names_each_row_that_is_not_precise_enough() -> None:
+    rows = [1.0, 1.0, 1.0]
+    source = random.Random(4)
+    before, after = (boots_of(source, rows, boots=4, spread=0.0001) for _ in range(2))
+    wide = boots_of(source, rows, boots=4, spread=0.05)
+    mixed = replace(after, rows=(after.rows[0], wide.rows[1], wide.rows[2]))
+    comparison = compare(before, mixed)
+    quality = finding.time_sentences([before, mixed], [comparison])[2]
+    assert "not precise enough: stock non-coherent: map 8K, 4k, 12K, 4k" in quality
+    assert "not precise enough" not in finding.time_sentences([before, mixed], [comparison], 10.0)[2]
+    assert "at most 1000% wide" in cover_letter.cover_letter([before, mixed], [comparison], precision=10.0)
+
+
+def test_a_finding_gives_a_ratio_on_the_floor_without_it_too() -> None:
+    before, after = scaled(0.11, 0.11, 0.11), scaled(0.33, 0.33, 0.33)
+    cost = finding.time_sentences([before, after], [compare(before, after)])[0]
+    assert "x3* (map 8K, 4k, x5 without the floor)" in cost
+
+
+def test_many_axes_and_long_words_fit_a_mail() -> None:
+    point = replace(
+        POINT,
+        backend=ContainerMode.VFIO_TYPE1V2,
+        chunk_bytes=4096,
+        bulk_unmap=True,
+        hwpts=4,
+        cache=model.CacheState.EVICTED,
+        iova_use=model.IovaUse.FRESH,
+        alignment=4096,
+        huge_pages=False,
+        accounting=model.Accounting.MM,
+        threads=2,
+        cpu=1,
+        node=0,
+    )
+    one = replace(scaled(1, 1, 1, point=point), name="x" * 100)
+    comparison = compare(one, one)
+    for text in (
+        cover_letter.cover_letter([one, one], [comparison]),
+        dialects.iommupt(one, one, comparison),
+        dialects.vfio_tests(one, one, comparison),
+        counts.count_letter([one, one], ["iommufd"]),
+    ):
+        assert max(map(len, text.splitlines())) <= 72
+    assert "8K, with backend vfio_type1v2, chunk 4K, bulk unmap on" in dialects.vfio_tests(one, one, comparison)
+
+
+def test_iommupt_rows_have_the_form_of_the_kernel_s_own() -> None:
+    """The row of the cover letter of generic_pt, whose percentage is cut to two digits."""
+    before, after = (
+        result(process_run([low, high], [1, 1], pinned=4096), point=replace(POINT, size_bytes=4096))
+        for low, high in ((63, 69), (51, 55))
+    )
+    text = dialects.iommupt(before, after, compare(before, after))
+    assert "   pgsz  ,avg new,old ns, min new,old ns  , min % (+ve is better)" in text
+    assert "     2^12,     53,66    ,      51,63      ,  19.05" in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("distance", "end", "words"),
+    [
+        (0.01, 0.019, "it holds here"),
+        (0.01, 0.5, "take more boots"),
+        (0.01, None, "take more boots"),
+        (0.03, 0.05, "it is too small here"),
+    ],
+)
+def test_a_margin_holds_if_the_intervals_lie_within_it(distance: float, end: float | None, words: str) -> None:
+    assert words in margin_sentence(distance, end)
+
+
+def test_markdown_and_json_have_every_row() -> None:
+    comparison = compare(scaled(0.99, 1.0, 1.01), scaled(1.49, 1.5, 1.51))
+    assert sum(line.startswith("|") for line in compare_text.markdown(comparison, []).splitlines()) == 4
+    (kept,) = comparison_document([comparison], [])["comparisons"]
+    assert [change["verdict"] for change in kept["changes"]] == ["slower", "slower"]
+    json.dumps(kept, allow_nan=False)
