@@ -68,14 +68,21 @@ def _checked(function: _Function, name: str) -> _Function:
 
 
 def check_fields(value: Any) -> None:
-    """Check the fields of a dataclass against its annotations, in its ``__post_init__``.
+    """Check the fields of a dataclass against its annotations, in its ``__post_init__``, as @checked does.
+
+    A field gets the value that its rule returns. For example, an integer of numpy becomes an int: numpy's own integers
+    overflow.
 
     Raises:
         ArgumentTypeError: a field has another type than its annotation says.
+        ArgumentValueError: an enumeration has no such member.
     """
     hints = get_type_hints(type(value))
     for field in fields(value):
-        _rule(hints[field.name])(f"{type(value).__name__}(): {field.name}", getattr(value, field.name))
+        given = getattr(value, field.name)
+        taken = _rule(hints[field.name])(f"{type(value).__name__}(): {field.name}", given)
+        if taken is not given:
+            object.__setattr__(value, field.name, taken)  # The dataclass is frozen.
 
 
 def check_integer(label: str, value: Any, lowest: int = 0, highest: int = (1 << 64) - 1) -> int:

@@ -4,8 +4,8 @@
 from dataclasses import dataclass
 
 from iommufd_py.base.arguments import check_fields, check_integer, checked
-from iommufd_py.base.errors import ArgumentValueError
-from iommufd_py.base.shown import shown_number
+from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError
+from iommufd_py.base.shown import shown, shown_number
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -17,6 +17,7 @@ class IovaRange:
 
     def __post_init__(self) -> None:
         if type(self.start) is not int or type(self.last) is not int:
+            check_fields(self)
             check_integer("IovaRange(): start", self.start)
             check_integer("IovaRange(): last", self.last)
         if not 0 <= self.start <= self.last < 1 << 64:
@@ -62,6 +63,9 @@ class IovaRanges:
     def __post_init__(self) -> None:
         check_fields(self)
         check_integer("IovaRanges(): alignment", self.alignment, 1)
+        for one in self.ranges:
+            if not isinstance(one, IovaRange):
+                raise ArgumentTypeError(f"IovaRanges(): ranges must be IovaRange objects, not {shown(one)}")
 
     @checked
     def first_fit(self, length: int, alignment: int, *, lowest: int = 0) -> int | None:

@@ -9,7 +9,7 @@ _LARGE = 1 << 16
 
 
 def shown(value: object) -> str:
-    """Return a wrong value as a message shows it, with its type if the text does not tell that."""
+    """Return a wrong value as a message shows it: on one line, with its type if the text does not tell that."""
     text = shown_number(value) if type(value) is int else _cut(_representation(value))
     if isinstance(value, str | bytes | int | float | NoneType):
         return text
@@ -39,7 +39,8 @@ def _representation(value: object) -> str:
         # The quotation mark at the end tells that nothing more is cut off.
         return repr(str(value) if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}...")
     try:
-        return repr(value)
+        # An array has several lines, and a class decides by itself what its __repr__() returns.
+        return " ".join(printable(line.strip()) for line in repr(value).splitlines())
     except Exception:
         # The class of the value may have a faulty __repr__(). Python also refuses to write numbers of over 4300 digits.
         return ""

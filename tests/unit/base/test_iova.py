@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iommufd_py import IovaRange, IovaRanges
+from iommufd_py import HwptData, IovaRange, IovaRanges
 
 VTD = IovaRanges((IovaRange(0, 0xFEDF_FFFF), IovaRange(0xFEF0_0000, 0x7F_FFFF_FFFF)), 4096)
 
@@ -12,6 +12,30 @@ VTD = IovaRanges((IovaRange(0, 0xFEDF_FFFF), IovaRange(0xFEF0_0000, 0x7F_FFFF_FF
 def test_impossible_ranges(start: int, last: int) -> None:
     with pytest.raises(ValueError, match="is not an IOVA range"):
         IovaRange(start, last)
+
+
+class Index:
+    """An integer that overflows by itself, as those of numpy do."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def __index__(self) -> int:
+        return self._value
+
+
+def test_an_integer_of_another_library_becomes_an_int() -> None:
+    whole = IovaRange(Index(0), Index((1 << 64) - 1))  # type: ignore[arg-type]
+    assert whole == IovaRange(0, (1 << 64) - 1)
+    assert whole.length == 1 << 64
+    assert type(IovaRanges((whole,), Index(4096)).alignment) is int  # type: ignore[arg-type]
+    assert type(HwptData(Index(1), b"").type) is int  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [None, 4096, "0-0xfff", (0, 4095)])
+def test_ranges_consist_of_ranges(value: object) -> None:
+    with pytest.raises(TypeError, match=r"^IovaRanges\(\): ranges must be IovaRange objects, not "):
+        IovaRanges((IovaRange(0, 5), value), 4096)  # type: ignore[arg-type]
 
 
 def test_last_is_inclusive() -> None:

@@ -12,6 +12,11 @@ class Failing:
         raise RuntimeError
 
 
+class Lines:
+    def __repr__(self) -> str:
+        return "Lines(\n  \x1b[31m1,\r\n  2)"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -25,8 +30,9 @@ class Failing:
         ([1], "the list [1]"),
         ([10**5000], "the list"),
         (Failing(), "the Failing"),
+        (Lines(), "the Lines Lines( \\x1b[31m1, 2)"),
     ],
-    ids=[str(number) for number in range(10)],  # pytest cannot write a number with thousands of digits either
+    ids=[str(number) for number in range(11)],  # pytest cannot write a number with thousands of digits either
 )
 def test_shown(value: object, text: str) -> None:
     assert shown(value) == text
