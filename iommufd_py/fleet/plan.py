@@ -12,7 +12,7 @@ from typing import Any
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import read_file
-from iommufd_py.base.shown import shown
+from iommufd_py.base.shown import shown, shown_number
 from iommufd_py.fleet.tags import tag_value
 
 INSTALLED = "installed"
@@ -219,7 +219,7 @@ def _wanted(table: "_Table") -> MachineRequest:
 def _step(table: "_Table", folder: Path) -> Step:
     kind = table.text("run")
     if kind not in list(StepKind):
-        raise _PlanError(f"{table.where}: 'run' is {kind!r}, which is not one of {', '.join(StepKind)}")
+        raise _PlanError(f"{table.where}: 'run' is {shown(kind)}, which is not one of {', '.join(StepKind)}")
     files = tuple(_present(folder / one, table.where, or_folder=True) for one in table.texts("files", ()))
     names = [one.name for one in files]
     own_file = next((one for one in names if one in _OWN_FILES or one in ("", "..")), None)
@@ -259,7 +259,7 @@ def _present(path: Path, where: str, *, or_folder: bool = False) -> Path:
 def _printable(text: str, where: str, key: str) -> str:
     """Refuse text that no command line takes, or that a terminal obeys."""
     if not text.isprintable():
-        raise _PlanError(f"{where}: {key!r} holds {text!r}, which has a control character")
+        raise _PlanError(f"{where}: {key!r} holds {shown(text)}, which has a control character")
     return text
 
 
@@ -304,7 +304,7 @@ class _Table:
     def count(self, key: str, default: int) -> int:
         value = int(self._take(key, int, default))
         if not 1 <= value <= _MOST_COUNT:
-            raise _PlanError(f"{self.where}: {key!r} is {value}; it must be from 1 to {_MOST_COUNT}")
+            raise _PlanError(f"{self.where}: {key!r} is {shown_number(value)}; it must be from 1 to {_MOST_COUNT}")
         return value
 
     def seconds(self, key: str, default: float) -> float:
@@ -315,7 +315,7 @@ class _Table:
         seconds = int(match[1]) * _UNITS[match[2]] if match else 0
         if not 0 < seconds <= _MOST_SECONDS:
             raise _PlanError(
-                f"{self.where}: {key!r} is {text!r}, which is not a time of at most a year: write 90s, 20min or 2h"
+                f"{self.where}: {key!r} is {shown(text)}, which is not a time of at most a year: write 90s, 20min or 2h"
             )
         return float(seconds)
 

@@ -101,6 +101,13 @@ WRONG = {
     "an unknown baseline": ('baseline = "old"\n' + SMALL, "'old' is not one of the kernels: installed"),
     "a kernel nobody boots": ('kernels = ["patched"]\n' + SMALL, "'patched' needs 'environment'"),
     "a count without measure": (SMALL.replace("count = 2", f"count = {10**30}"), "it must be from 1 to 10000"),
+    # Python reads any number of hexadecimal digits, and refuses to write as many decimal ones.
+    "a count of 6000 hexadecimal digits": (
+        SMALL.replace("count = 2", f"count = 0x{'f' * 6000}"),
+        f"runners[0]: 'count' is 0x{'f' * 38}...; it must be from 1 to 10000",
+    ),
+    "repetitions of 20000 binary digits": (f"repetitions = 0b{'1' * 20000}\n" + SMALL, "it must be from 1 to 10000"),
+    "a step of 5000 characters": (SMALL.replace('"validate"', f'"{"x" * 5000}"'), "...', which is not one of"),
     "a time of 400 digits": (SMALL.replace("20min", "9" * 400 + "s"), "is not a time of at most a year"),
     "a time of 5000 digits": (SMALL.replace("20min", "9" * 5000 + "s"), "is not a time of at most a year"),
     "a time of a thousand years": (SMALL.replace("20min", "9999999h"), "is not a time of at most a year"),
@@ -125,6 +132,8 @@ def test_what_is_no_plan_is_refused(tmp_path: Path, case: str) -> None:
     assert message in str(refused.value)
     assert str(tmp_path / "plan.toml") in str(refused.value)
     assert str(refused.value).isprintable()
+    # A path is shown as it was typed.
+    assert len(str(refused.value)) < (6000 if case == "a name of 5000 characters" else 600)
 
 
 @pytest.mark.parametrize(
