@@ -13,7 +13,8 @@ _SUFFIXES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _MOST_DIGITS = 30
 # Without re.ASCII, K is also the sign for kelvin (U+212A), and a space is also one that no line can be broken at.
 _FLAGS = re.IGNORECASE | re.ASCII
-_SIZE = re.compile(rf" *(0x[0-9a-f]{{1,{_MOST_DIGITS}}}|[0-9]{{1,{_MOST_DIGITS}}}) *([KMGT]?)(?:i?B)? *", _FLAGS)
+_NUMBER = rf"0x[0-9a-f]{{1,{_MOST_DIGITS}}}|[0-9]{{1,{_MOST_DIGITS}}}"
+_SIZE = re.compile(rf" *({_NUMBER}) *(?:([KMGT])(?:i?B)?|B?) *", _FLAGS)
 _ZERO = re.compile(r" *(0x0+|0+) *", _FLAGS)
 
 
@@ -26,7 +27,7 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError(f"{shown(text)} is not a size: write bytes, or a number with K, M, G or T")
-    size = int(match[1], 0 if match[1].lower().startswith("0x") else 10) * _SUFFIXES[match[2].upper()]
+    size = int(match[1], 0 if match[1].lower().startswith("0x") else 10) * _SUFFIXES[(match[2] or "").upper()]
     if size == 0:
         raise ValueError(f"{shown(text)} is zero: a size must be at least one byte")
     return size

@@ -14,6 +14,7 @@ from iommufd_py.base.units import counted, format_bytes, format_ns, format_size,
         ("4k", 4096),
         ("2MiB", 2 << 20),
         ("1 GB", 1 << 30),
+        ("512B", 512),
         ("0x1000", 4096),
         ("3T", 3 << 40),
     ],
@@ -32,7 +33,9 @@ def test_a_noun_follows_its_number(count: int, text: str) -> None:
 _FOREIGN = ("4\u212a", "4\u0130B", "4K\u0131B", "4\u2003K", "4\u00a0K", "4K\n", "\x1c4K", "\ufeff4K", "0\u03c710")
 
 
-@pytest.mark.parametrize("text", ["", "K", "-4K", "4.5M", "4Q", "0", "0x", "4K4K", "٤K", "1_0", "9" * 5000, *_FOREIGN])
+@pytest.mark.parametrize(
+    "text", ["", "K", "-4K", "4.5M", "4Q", "0", "0x", "4K4K", "4iB", "4 Ki", "٤K", "1_0", "9" * 5000, *_FOREIGN]
+)
 def test_parse_size_refuses(text: str) -> None:
     with pytest.raises(ValueError, match="size"):
         parse_size(text)
