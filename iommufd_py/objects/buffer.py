@@ -102,7 +102,7 @@ class DmaBuffer(Mappable):
             check_integer("DmaBuffer(): node", node, 0, MAX_NODE)
         if length <= 0 or length % backing.page_bytes:
             raise BackingError(
-                f"a {backing} buffer of {length} bytes is impossible: the length must be a multiple of "
+                f"a {backing} buffer of {length} bytes is impossible: the length must be a positive multiple of "
                 f"{format_size(backing.page_bytes)}"
             )
         self.length = length
@@ -166,6 +166,7 @@ class DmaBuffer(Mappable):
 
     def huge_bytes(self) -> int:
         """Return the number of bytes in transparent huge pages now (AnonHugePages in /proc/self/smaps)."""
+        self._check_open()
         return self._smaps("AnonHugePages")
 
     def frames(self) -> list[int]:

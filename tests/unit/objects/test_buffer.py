@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from iommufd_py import DmaBuffer
+from iommufd_py import ClosedError, DmaBuffer
 from iommufd_py.objects.pagemap import frame_number
 
 
@@ -23,3 +23,12 @@ def test_a_page_that_was_never_touched_has_no_frame_number() -> None:
         buffer.view[4096] = 1
         assert [bool(frame) for frame in buffer.frames()] == [False, True, False]
         assert buffer.physical_runs() is None
+
+
+def test_a_closed_buffer_answers_nothing_about_its_memory() -> None:
+    """Other memory can lie at its address by then."""
+    buffer = DmaBuffer(4096)
+    buffer.close()
+    for ask in (buffer.huge_bytes, buffer.frames, buffer.physical_runs, buffer.flush, buffer.invalidate):
+        with pytest.raises(ClosedError):
+            ask()
