@@ -13,7 +13,8 @@ _PREFIX = re.compile(r"^(?:<\d+>)?(?:\[ *\d+\.\d+\] ?)?(?:\[ *[TC]\d+\] ?)?")
 # First line of a report. Anchored, because the same words later in a line only mention a report. The formats
 # are those of the kernel's sources: scripts/report_headers lists them, and a test compares.
 _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("panic", re.compile(r"Kernel panic - not syncing")),
+    # The second form is that of an exception before the kernel can print an oops.
+    ("panic", re.compile(r"Kernel panic - not syncing|PANIC: early exception")),
     ("KASAN", re.compile(r"BUG: K(?:[A-Z]*SAN|FENCE): ")),
     ("soft lockup", re.compile(r"(?:watchdog: )?BUG: (?:soft|workqueue) lockup")),
     ("hard lockup", re.compile(r"(?:NMI )?watchdog: .*\bhard LOCKUP\b", re.IGNORECASE)),
@@ -33,12 +34,18 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"(?:WARNING|INFO): (?:possible |inconsistent lock|suspicious RCU|bad unlock|lock held|Nested lock)"
         ),
     ),
-    ("WARNING", re.compile(r"WARNING: ")),
+    # sysfs_warn_dup() prints its stack without the word: a driver registered a name twice.
+    ("WARNING", re.compile(r"WARNING: |sysfs: cannot create duplicate filename ")),
     ("UBSAN", re.compile(r"UBSAN: ")),
     ("hung task", re.compile(r"INFO: task .* blocked\b.* for more than")),
-    ("stall", re.compile(r"(?:rcu: )?INFO: \S+ (?:self-)?detected (?:expedited )?stall")),
+    (
+        "stall",
+        re.compile(
+            r"(?:rcu: )?INFO: \S+ (?:self-)?detected (?:expedited )?stall|smp: csd: Detected non-responsive CSD lock"
+        ),
+    ),
     ("leak", re.compile(r"kmemleak: \d+ new suspected memory leaks")),
-    ("interrupt", re.compile(r"irq \d+: nobody cared")),
+    ("interrupt", re.compile(r"irq (?:event )?\d+: (?:nobody cared|bogus return value)")),
 )
 # A BUG that announces an oops. The lines of die() after it belong to the same report.
 _ANNOUNCES_OOPS = re.compile(
@@ -46,12 +53,13 @@ _ANNOUNCES_OOPS = re.compile(
     r"|kernel BUG at |Unable to handle "
 )
 # One line each: faults of DMA, of its invalidation, of page requests. drivers/iommu/intel/{dmar,prq}.c;
-# drivers/iommu/amd/iommu.c, iommu_print_event() and wait_on_sem().
+# drivers/iommu/amd/iommu.c, iommu_print_event() and wait_on_sem(); drivers/iommu/virtio-iommu.c, viommu_fault_handler().
 _DMA_FAULT = re.compile(
     r"DMAR: ?\[.*\] Request device \["
     r"|DMAR: VT-d detected Invalidation [\w-]+ Error"
     r"|\S+: Invalid page request: "
     r"|IOMMU: \S+: (?:Address is not canonical|Page request in Privilege Mode|Execution request not supported)"
+    r"|\S+ \S+: (?:domain|page|unknown) fault from EP \d+"
     r"|(?:\S+ \S+: )?AMD-Vi: (?:Event logged \[|(?:IOMMU \S+: )?Completion-Wait loop timed out|Command buffer timeout)"
 )
 _RULE = re.compile(r"={20,}$")
@@ -122,7 +130,7 @@ def scan_kernel_log(text: str) -> tuple[Splat, ...]:
 
 
 def scan_dma_faults(text: str) -> tuple[Splat, ...]:
-    """Return the faults that an Intel or AMD IOMMU reported in *text*, in order.
+    """Return the faults that an Intel, AMD or virtio IOMMU reported in *text*, in order.
 
     Each is one line: stopped DMA, a stopped interrupt, an invalidation that did not complete, or a wrong page request.
     :func:`scan_kernel_log` leaves them out, because they report a device and not a fault of the kernel.

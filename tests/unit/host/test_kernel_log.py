@@ -93,7 +93,7 @@ def test_words_further_right_are_no_report(message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "prefix", ["", "[    1.234567] ", "[   12.345678] [   T71] ", "[    1.2] [ C0] ", "<4>[    1.000000] "]
+    "prefix", ["", "[    1.234567] ", "[   12.345678] [   T71] ", "[    1.2] [ C0] ", "[    1.2][    C0] ", "<4>[    1.000000] "]
 )
 def test_every_prefix_of_printk_is_understood(prefix: str) -> None:
     (splat,) = scan_kernel_log(f"{prefix}quiet\r\n{prefix}WARNING: CPU: 0 PID: 1 at a.c:1 f+0x1\r\n")
@@ -120,6 +120,8 @@ def test_every_report_is_counted(count: int) -> None:
         "DMAR: [DMA Read PASID 0x2] Request device [00:10.0] fault addr 0x1000 [fault reason 0x06] PTE Read access",
         "DMAR: [INTR-REMAP] Request device [00:10.0] fault index 0x0 [fault reason 0x25] Blocked a compatibility",
         "vfio-pci 0000:00:10.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0001 address=0x1000 flags=0x0000]",
+        "virtio_iommu virtio1: page fault from EP 128 at 0x100000000 [W]",
+        "virtio_iommu virtio1: unknown fault from EP 128",
     ],
 )
 def test_dma_faults(message: str) -> None:
@@ -185,6 +187,22 @@ def test_oops_belongs_to_the_bug_that_announces_it_and_to_no_other() -> None:
 def test_die_names_the_exception_alone_before_6_10(line: str) -> None:
     (report,) = scan_kernel_log(line)
     assert report.kind == "oops"
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("irq 16: nobody cared (try booting with the \"irqpoll\" option)", "interrupt"),
+        ("irq event 16: bogus return value 7f", "interrupt"),
+        ("PANIC: early exception 0x0e IP 10:ffffffff81000000 error 0 cr2 0xffff888000000000", "panic"),
+        ("sysfs: cannot create duplicate filename '/class/vfio-dev/vfio0'", "WARNING"),
+        ("smp: csd: Detected non-responsive CSD lock (#1) on CPU#0, waiting 5000000042 ns for CPU#01 f+0x0", "stall"),
+    ],
+)
+def test_reports_without_a_word_for_one(message: str, kind: str) -> None:
+    """Source: kernel/irq/spurious.c, arch/x86/mm/extable.c, fs/sysfs/dir.c, kernel/smp.c."""
+    (report,) = scan_kernel_log(f"[    1.000000][   T71] {message}\n[    1.000001][   T71] Call Trace:\n")
+    assert (report.kind, report.title) == (kind, message)
 
 
 def test_slub_names_the_cache() -> None:
