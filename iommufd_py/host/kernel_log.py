@@ -31,7 +31,8 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "lockdep",
         re.compile(
-            r"(?:WARNING|INFO): (?:possible |inconsistent lock|suspicious RCU|bad unlock|lock held|Nested lock)"
+            r"(?:WARNING|INFO): (?:possible |inconsistent lock|suspicious RCU|bad (?:unlock|contention)|lock held"
+            r"|held lock|Nested lock|chain_key|\S+-safe -> |\S+ still has locks held)"
         ),
     ),
     # sysfs_warn_dup() prints its stack without the word: a driver registered a name twice.
@@ -53,7 +54,7 @@ _ANNOUNCES_OOPS = re.compile(
     r"|kernel BUG at |Unable to handle "
 )
 # One line each: faults of DMA, of its invalidation, of page requests. drivers/iommu/intel/{dmar,prq}.c;
-# drivers/iommu/amd/iommu.c, iommu_print_event() and wait_on_sem(); drivers/iommu/virtio-iommu.c, viommu_fault_handler().
+# drivers/iommu/amd/iommu.c, iommu_print_event() and wait_on_sem(); drivers/iommu/virtio-iommu.c.
 _DMA_FAULT = re.compile(
     r"DMAR: ?\[.*\] Request device \["
     r"|DMAR: VT-d detected Invalidation [\w-]+ Error"
@@ -89,6 +90,7 @@ def _kind(message: str) -> str | None:
 def _starts(messages: list[str]) -> Iterator[tuple[int, int, str]]:
     """Yield the first line, the line of the header and the kind of each report."""
     announced = False
+    last = -1
     for at, message in enumerate(messages):
         kind = _kind(message)
         if _ended(message):
@@ -98,7 +100,9 @@ def _starts(messages: list[str]) -> Iterator[tuple[int, int, str]]:
             continue
         announced = bool(_ANNOUNCES_OOPS.match(message))
         # WARN() with a text prints it between the mark and the header. Other reports start with a ruled line.
-        above = range(at - 1, max(at - 4, -1), -1)
+        # A mark above the last header belongs to that one: a panic on a warning has no mark of its own.
+        above = range(at - 1, max(at - 4, last), -1)
+        last = at
         first = next((index for index in above if _CUT_HERE in messages[index]), at)
         if first == at and at and _RULE.match(messages[at - 1]):
             first = at - 1

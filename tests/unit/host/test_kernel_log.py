@@ -93,7 +93,8 @@ def test_words_further_right_are_no_report(message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "prefix", ["", "[    1.234567] ", "[   12.345678] [   T71] ", "[    1.2] [ C0] ", "[    1.2][    C0] ", "<4>[    1.000000] "]
+    "prefix",
+    ["", "[    1.234567] ", "[   12.345678] [   T71] ", "[    1.2] [ C0] ", "[    1.2][    C0] ", "<4>[    1.000000] "],
 )
 def test_every_prefix_of_printk_is_understood(prefix: str) -> None:
     (splat,) = scan_kernel_log(f"{prefix}quiet\r\n{prefix}WARNING: CPU: 0 PID: 1 at a.c:1 f+0x1\r\n")
@@ -174,6 +175,34 @@ def test_report_without_end_mark_ends_where_the_next_begins() -> None:
     assert "Tainted" in reports[2].text
 
 
+def test_a_mark_belongs_to_the_first_report_after_it() -> None:
+    text = (
+        "------------[ cut here ]------------\nrefcount_t: underflow; use-after-free.\n"
+        "WARNING: lib/refcount.c:28 at f+0x1, CPU#1: a/1\nKernel panic - not syncing: kernel: panic_on_warn set ...\n"
+        "---[ end Kernel panic - not syncing: kernel: panic_on_warn set ... ]---\n"
+    )
+    warning, panic = scan_kernel_log(text)
+    assert (warning.kind, panic.kind) == ("WARNING", "panic")
+    assert len(warning.text.splitlines()) == 3
+    assert panic.text.splitlines()[0].startswith("Kernel panic")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "HARDIRQ-READ-safe -> HARDIRQ-READ-unsafe lock order detected",
+        "bad contention detected!",
+        "held lock freed!",
+        "python3/71 still has locks held!",
+        "chain_key collision",
+    ],
+)
+def test_every_warning_of_lockdep_is_of_its_kind(message: str) -> None:
+    """Source: kernel/locking/lockdep.c."""
+    (report,) = scan_kernel_log(f"[    1.000000] WARNING: {message}\n")
+    assert report.kind == "lockdep"
+
+
 def test_oops_belongs_to_the_bug_that_announces_it_and_to_no_other() -> None:
     announced = "BUG: kernel NULL pointer dereference, address: 0000000000000008\nOops: 0000 [#1]\n"
     assert [one.kind for one in scan_kernel_log(announced)] == ["BUG"]
@@ -192,7 +221,7 @@ def test_die_names_the_exception_alone_before_6_10(line: str) -> None:
 @pytest.mark.parametrize(
     ("message", "kind"),
     [
-        ("irq 16: nobody cared (try booting with the \"irqpoll\" option)", "interrupt"),
+        ('irq 16: nobody cared (try booting with the "irqpoll" option)', "interrupt"),
         ("irq event 16: bogus return value 7f", "interrupt"),
         ("PANIC: early exception 0x0e IP 10:ffffffff81000000 error 0 cr2 0xffff888000000000", "panic"),
         ("sysfs: cannot create duplicate filename '/class/vfio-dev/vfio0'", "WARNING"),
