@@ -21,5 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 matplotlib.rcdefaults()
+# A label is text and not a formula, also if it has two dollar signs.
+matplotlib.rcParams["text.parse_math"] = False
 
 __all__ = ["Axes", "Axis", "Figure", "FuncFormatter", "LogLocator", "NullFormatter", "rc_context"]

@@ -34,6 +34,8 @@ _LINES = ("-", "--", ":", "-.")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # Number of markers on a distribution.
 _MARKS = 8
+# The longest label of a result, and the most lines that describe the machine.
+_LABEL_CHARACTERS, _MACHINE_LINES = 60, 6
 # Size in points of the limits below a picture, and height of one of their lines in inches.
 _SMALL, _SMALL_LINE = 6.5, 0.125
 # Colour and marker of each verdict. The markers distinguish the verdicts in grey print.
@@ -171,7 +173,7 @@ def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(low, high)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"x{value:.3g}"))
-    axes.set_xlabel(f"time of {comparison.after} divided by time of {comparison.before}")
+    axes.set_xlabel(f"time of {_short(comparison.after)} divided by time of {_short(comparison.before)}")
     axes.grid(True, axis="x", alpha=0.3)
     for verdict in dict.fromkeys(change.verdict for change in changes):
         colour, marker = _VERDICTS[verdict]
@@ -289,7 +291,7 @@ def _finish(figure: Figure, title: str, results: Sequence[BenchResult]) -> None:
     if codes:
         lines.append(f"limits of these figures: {', '.join(codes)}")
     width = round(figure.get_figwidth() * 15)
-    text = "\n".join(part for line in lines[1:] for part in textwrap.wrap(line, width))
+    text = "\n".join(part for line in lines[1:] for part in textwrap.wrap(line, width, max_lines=_MACHINE_LINES))
     figure.suptitle(title + (f"\n{text}" if text else ""), fontsize=8)
 
 
@@ -319,7 +321,15 @@ def add_limits(figure: Figure, limits: Sequence[str]) -> None:
 
 
 def _series(results: Sequence[BenchResult], number: int, name: str) -> str:
-    return name if len(results) == 1 else f"{results[number].label}: {name}"
+    return name if len(results) == 1 else f"{_short(results[number].label)}: {name}"
+
+
+def _short(label: str) -> str:
+    """Return a label as a legend and an axis can show it. A longer text would leave no room for the panels."""
+    half = _LABEL_CHARACTERS // 2
+    cut = label if len(label) <= _LABEL_CHARACTERS else f"{label[:half]}...{label[-half:]}"
+    # matplotlib leaves names that start with _ out of a legend.
+    return f" {cut}" if cut.startswith("_") else cut
 
 
 def _but_size(point: Point) -> str:

@@ -162,3 +162,23 @@ def test_page_loads_nothing_and_is_well_formed() -> None:
     assert text.count("<svg") == 4
     assert "&lt;patched&gt; non-coherent" in text
     assert not re.findall(r'(?:src|href)="(?!#)[^"]*"|url\((?!#)', text)
+
+
+@pytest.mark.filterwarnings("error")  # matplotlib warns if a text leaves no room for the panels.
+@pytest.mark.parametrize("name", ["$\\frac{$ and $x_{$", "_hidden", "x" * 1000, "a\\$b", "50 % of $5"])
+def test_every_name_is_text_in_a_picture(name: str) -> None:
+    one, other = replace(measured(cpu=name), name=name), replace(measured(1.2), name="other")
+    figures = [
+        plot.distribution_figure([one, other]),
+        plot.page_figure([one, other]),
+        plot.change_figure(compare(one, other, force=True), [one, other]),
+    ]
+    for figure in figures:
+        plot.add_limits(figure, [f"{name}: a limit"])
+        assert plot.render(figure, "png")
+        title = figure.get_suptitle().replace("\n", "")
+        assert title.count("x") >= 200 if len(name) == 1000 else name in title
+    for figure in figures[:2]:
+        named = [text.strip() for text in legend(figure) if not text.startswith("other")]
+        assert any(text.startswith(name[:30]) for text in named), named
+        assert all(len(text) < 150 for text in named)
