@@ -27,6 +27,8 @@ def _below(name: str) -> Path:
     # Other users cannot get below a root that only its owner may enter.
     if root.exists() and root.stat().st_mode & stat.S_IXOTH:
         _check_trusted(root / name)
+    if root.is_dir():  # make() tells if it cannot be one.
+        _check_readable(root / name)
     return root / name
 
 
@@ -43,6 +45,19 @@ def _check_trusted(directory: Path) -> None:
             "XDG_CACHE_HOME to a directory of your own, or take it over with "
             f"'chown -R {os.geteuid()} {name}; chmod -R go-w {name}'"
         )
+
+
+def _check_readable(directory: Path) -> None:
+    """Refuse a directory that cannot be listed: glob() finds nothing there, so it would look empty."""
+    try:
+        with os.scandir(directory):
+            os.stat(os.path.join(directory, "."))  # Without the right to search, no file of it can be read.
+    except FileNotFoundError:
+        return  # The directory does not exist yet.
+    except OSError as failure:
+        raise LabError(
+            f"{directory} cannot be read: {failure.strerror}; set XDG_CACHE_HOME to a directory of your own"
+        ) from None
 
 
 def make(directory: Path) -> None:

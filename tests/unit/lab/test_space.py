@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import stat
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from iommufd_py.cli.lab import lab
 from iommufd_py.lab import cache, paths, process, runs, space
 from iommufd_py.lab.cache import Kernel, Recipe
 from iommufd_py.lab.errors import LabError
+from tests.programs import IOMMUFD
 
 RECIPE = Recipe(variant="stock", series="7.3", source="linux 7.3.4", config="c", patches="", compiler="gcc")
 
@@ -137,6 +139,37 @@ def test_cache_of_another_user_is_not_trusted() -> None:
     os.chown(root, 12345, 12345)
     with pytest.raises(LabError, match="is not trusted"):
         invoke("runs", "prune")
+
+
+# Root may read everything, unless it has no capabilities.
+WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all")
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "mode"),
+    [
+        ("kernels", ["kernel", "list"], 0o000),
+        ("kernels", ["kernel", "prune"], 0o444),
+        ("guests", ["list"], 0o111),
+        ("runs", ["runs", "prune"], 0o000),
+    ],
+)
+def test_a_directory_that_cannot_be_read_is_not_an_empty_one(name: str, words: list[str], mode: int) -> None:
+    directory = paths.cache_root() / name
+    directory.mkdir(parents=True)
+    directory.chmod(mode)
+    limited = () if os.geteuid() else WITHOUT_CAPABILITIES
+    done = subprocess.run([*limited, IOMMUFD, "lab", *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"iommufd: error: {directory} cannot be read: Permission denied; set XDG_CACHE_HOME to a ")
+
+
+def test_a_file_where_a_directory_belongs() -> None:
+    paths.cache_root().mkdir(parents=True)
+    (paths.cache_root() / "kernels").touch()
+    with pytest.raises(LabError, match="kernels cannot be read: Not a directory; set XDG_CACHE_HOME"):
+        invoke("kernel", "list")
 
 
 def test_files_of_the_lab_are_never_writable_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
