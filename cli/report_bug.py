@@ -75,7 +75,9 @@ def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
         # The archive never replaces a file, and only its owner can read it.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        raise ToolError(f"{path} exists: remove it, or choose another file with --output") from None
+        # Nobody may remove /dev/null for an archive.
+        remedy = "remove it, or choose" if path.is_file() else "choose"
+        raise ToolError(f"{path} exists: {remedy} another file with --output") from None
     except OSError as failure:
         raise ToolError(f"{path} cannot be written: {failure.strerror}; choose another file") from None
     try:

@@ -92,6 +92,8 @@ def run(
     if options["values"] and options["seconds"]:
         raise click.UsageError("--values and --seconds contradict each other: give one")
     label = options["label"]
+    if label and not label.strip():
+        raise click.UsageError("--label is blank: give a name, or leave it out")
     if not label.isprintable():
         raise click.UsageError("--label contains a control character")
     if len(label) > _MOST_LABEL_CHARACTERS:

@@ -96,6 +96,7 @@ def test_restore_of_what_was_never_bound(cli: Cli) -> None:
         ("info", "--registers", "--json"),
         ("bench", "plot", "/dev/null", "--directory", "-"),
         ("bench", "run", "--device", "mock", "--label", "x" * 1001),
+        ("bench", "run", "--device", "mock", "--label", "  "),
         ("dma", "check", "--device", "3b:00.0", "--p2p", "0000:3b:00.0"),
         ("bench", "history", "/dev/null"),
         ("fleet", "report", "/dev/null"),

@@ -49,6 +49,12 @@ def test_does_not_overwrite(cli: Cli, tmp_path: Path) -> None:
     assert (tmp_path / "bug.tar.gz").read_text() == "mine"
 
 
+def test_nobody_is_told_to_remove_a_device(cli: Cli) -> None:
+    done = cli("report-bug", "--output", "/dev/full")
+    assert done.returncode == 1
+    assert done.stderr == "iommufd: error: /dev/full exists: choose another file with --output\n"
+
+
 def test_archive_on_standard_output(tmp_path: Path) -> None:
     done = subprocess.run([IOMMUFD, "report-bug", "--output", "-"], capture_output=True, check=True, cwd=tmp_path)
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
