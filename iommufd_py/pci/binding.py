@@ -48,6 +48,12 @@ def check_bind(bdf: str, *, force: bool = False) -> str:
     if driver_of(address) != VFIO_PCI:
         _check_endpoint(address)
         _check_unused(address, force)
+        # Without this check, the device would lose its driver for a moment, and a dry run would promise a success.
+        if not (PCI_DRIVERS / VFIO_PCI).exists():
+            raise DeviceError(
+                f"vfio-pci cannot take {address}, because the driver is not loaded: 'modprobe vfio-pci', or use a "
+                "kernel with CONFIG_VFIO_PCI"
+            )
     return address
 
 
@@ -262,9 +268,7 @@ def _check_group_closed(address: str, before: state.Remembered) -> None:
 def _check_taken(address: str) -> None:
     if driver_of(address) == VFIO_PCI:
         return
-    if not (PCI_DRIVERS / VFIO_PCI).exists():
-        remedy = "the driver is not loaded: 'modprobe vfio-pci', or use a kernel with CONFIG_VFIO_PCI"
-    elif not (PCI_DEVICES / address / "iommu_group").exists():
+    if not (PCI_DEVICES / address / "iommu_group").exists():
         remedy = f"it is behind no IOMMU; is the IOMMU on? {iommu_remedy()}"
     else:
         remedy = "the kernel log has the reason"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from iommufd_py import pci
 from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.results import document
 from tests.programs import IOMMUFD
@@ -51,6 +52,17 @@ def test_error_as_json(cli: Cli, tmp_path: Path) -> None:
 
 def test_unknown_device(cli: Cli) -> None:
     assert_one_sentence(cli("device", "bind", "ffff:1f:1f.7"), 1, "no PCI device ffff:1f:1f.7", "iommufd device list")
+
+
+@pytest.mark.skipif(Path("/sys/bus/pci/drivers/vfio-pci").exists(), reason="vfio-pci is loaded here")
+def test_a_driver_that_is_not_loaded_takes_nothing(cli: Cli) -> None:
+    """The device must not lose its driver for that, and a dry run promises nothing."""
+    free = [one.bdf for one in pci.list_devices() if not one.class_code.startswith("06") and not pci.uses(one.bdf)]
+    if not free:
+        pytest.skip("each device of this machine is in use")
+    assert_one_sentence(
+        cli("device", "bind", "--dry-run", free[0]), 1, f"vfio-pci cannot take {free[0]}", "'modprobe vfio-pci'"
+    )
 
 
 def test_restore_of_what_was_never_bound(cli: Cli) -> None:
