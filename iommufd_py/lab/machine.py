@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from iommufd_py.base.shown import shown
+from iommufd_py.base.units import format_bytes
+
 Accel = Literal["kvm", "tcg"]
 IommuModel = Literal["vtd", "amd", "virtio", "none"]
 
@@ -40,6 +43,9 @@ _KERNEL_ARGS = (
     # Report pages that are freed while an IOMMU maps them. Kernels without debug.config ignore this word.
     "iommu.debug_pagealloc=1",
 )
+
+# Of the 2047 characters that an x86 kernel reads, the lab and virtme-ng use about half.
+_MOST_OPTION_CHARACTERS = 1000
 
 _OTHER_IOMMUS: dict[IommuModel, str] = {"amd": "amd-iommu,intremap=on", "virtio": "virtio-iommu-pci"}
 
@@ -92,10 +98,18 @@ class Machine:
             raise ValueError("a further device needs a name, as in QEMU's -device: for example e1000e,addr=0x1f")
         if self.evict and not self.incoherent:
             raise ValueError("only the incoherent machine has CPU caches that lines can leave")
+        for word in self.options:
+            if not word.isascii() or not word.isprintable():
+                raise ValueError(f"{shown(word)} is no word of a kernel's command line: use visible ASCII characters")
+        if len(" ".join(self.options)) > _MOST_OPTION_CHARACTERS:
+            raise ValueError(
+                f"the further words of the kernel's command line have {len(' '.join(self.options))} characters: use up "
+                f"to {_MOST_OPTION_CHARACTERS}, because the kernel cuts off a longer line"
+            )
         if self.memory_bytes < (self.hugepages << 21) + (512 << 20):
             raise ValueError(
-                f"{self.memory_bytes >> 20} MiB are too little: {self.hugepages} huge pages of 2 MiB are reserved, and "
-                "the rest of the guest needs 512 MiB"
+                f"{format_bytes(self.memory_bytes)} is too little memory: {self.hugepages} huge pages of 2 MiB are "
+                "reserved, and the rest of the guest needs 512 MiB"
             )
 
     def __str__(self) -> str:
@@ -182,7 +196,7 @@ class NativeMachine:
 
     def __post_init__(self) -> None:
         if self.memory_bytes < 256 << 20:
-            raise ValueError(f"{self.memory_bytes >> 20} MiB are too little: the guest needs 256 MiB")
+            raise ValueError(f"{format_bytes(self.memory_bytes)} is too little memory: the guest needs 256 MiB")
 
     def __str__(self) -> str:
         return "native CPU and caches, mock IOMMU"

@@ -108,7 +108,7 @@ def test_a_machine_that_cannot_boot_is_refused(field: str, value: Any) -> None:
 
 def test_the_native_machine_has_the_memory_that_was_asked_for() -> None:
     assert "mem=3072M" in NativeMachine(memory_bytes=3 << 30).kernel_args()
-    with pytest.raises(ValueError, match="64 MiB are too little"):
+    with pytest.raises(ValueError, match="64 MiB is too little memory"):
         NativeMachine(memory_bytes=64 << 20)
 
 
