@@ -131,7 +131,7 @@ def build_emulator() -> None:
     click.echo(built.program)
 
 
-@lab.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@lab.command(context_settings={"allow_interspersed_args": False})
 @machine_options
 @NATIVE
 @click.option(

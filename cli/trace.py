@@ -45,7 +45,7 @@ _DRAIN_SECONDS = 5.0
 _LOST = re.compile(r"CPU:\d+ \[LOST (\d+) EVENTS\]")
 
 
-@command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@command(context_settings={"allow_interspersed_args": False})
 @click.option(
     "--event", "events", type=click.Choice(list(_EVENTS)), multiple=True, help="Show only these events.  [default: all]"
 )

@@ -85,6 +85,9 @@ def test_restore_of_what_was_never_bound(cli: Cli) -> None:
         ("validate", "--device", "3b:00"),
         ("bench", "run", "--device", "x" * 5000),
         ("trace", "--seconds", "nan"),
+        # A misspelt option is not the name of the command to run.
+        ("trace", "--secnds", "3", "--", "true"),
+        ("lab", "run", "--natve", "--", "true"),
         ("trace", "--seconds", "inf"),
         ("bench", "run", "--device", "mock", "--size", "0"),
         ("bench", "run", "--device", "mock", "--size", "4K,much"),
