@@ -47,7 +47,8 @@ def check_bind(bdf: str, *, force: bool = False) -> str:
     address = pci_device(bdf).bdf
     if driver_of(address) != VFIO_PCI:
         _check_endpoint(address)
-        _check_unused(address, force)
+        # Also for --bind of another command, which has no --force.
+        _check_unused(address, force, "iommufd device bind")
         # Without this check, the device would lose its driver for a moment, and a dry run would promise a success.
         if not (PCI_DRIVERS / VFIO_PCI).exists():
             raise DeviceError(
@@ -91,7 +92,7 @@ def check_unbind(bdf: str, *, force: bool = False) -> str:
     """Do the checks of :func:`unbind` that come before any change; return the normalized address."""
     address = pci_device(bdf).bdf
     _check_not_open_through_vfio(address)
-    _check_unused(address, force)
+    _check_unused(address, force, "iommufd device unbind")
     return address
 
 
@@ -121,7 +122,7 @@ def check_restore(bdf: str) -> state.Remembered:
     plan = plan_restore(address, before)
     if any(step.attribute.name in ("unbind", "bind", "drivers_probe") for step in plan):
         _check_not_open_through_vfio(address)
-        _check_unused(address, force=False, remedy="end that first")
+        _check_unused(address, force=False, command="")
         _check_group_closed(address, before)
         for step in plan:
             if step.attribute.name == "bind" and not step.attribute.exists():
@@ -236,13 +237,13 @@ def _check_endpoint(address: str) -> None:
         raise DeviceError(f"{address} is a bridge: vfio-pci takes endpoints only, choose one behind it")
 
 
-def _check_unused(
-    address: str, force: bool, remedy: str = "end that first, or use --force to take it despite that"
-) -> None:
+def _check_unused(address: str, force: bool, command: str) -> None:
+    """Refuse a function in use, unless *force* is true. *command* takes it nevertheless, or is empty."""
     found = () if force else uses(address)
     if found:
         reasons = ", ".join(use.text for use in found)
-        raise DeviceError(f"{address} is in use: {reasons}; {remedy}")
+        nevertheless = f", or take it despite that: {command} --force {address}" if command else ""
+        raise DeviceError(f"{address} is in use: {reasons}; end that first{nevertheless}")
 
 
 def _check_not_open_through_vfio(address: str) -> None:
