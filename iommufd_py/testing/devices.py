@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 from iommufd_py import pci
 from iommufd_py.base.coherency import snoop_control
-from iommufd_py.base.errors import SkipError
+from iommufd_py.base.errors import DeviceError, SkipError
 from iommufd_py.base.pci_address import PCI_DEVICES, normalize_bdf
 from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.pci.lending import DeviceTakenError
@@ -66,8 +66,11 @@ def pool_addresses(environ: Mapping[str, str]) -> tuple[str, ...]:
     Raises:
         DeviceError: one of them is not a PCI address.
     """
-    given = environ.get("IOMMUFD_BDF") or environ.get("IOMMUFD_BDFS") or ""
-    return tuple(normalize_bdf(text) for text in re.split(r"[,\s]+", given.strip()) if text)
+    name = "IOMMUFD_BDF" if environ.get("IOMMUFD_BDF") else "IOMMUFD_BDFS"
+    try:
+        return tuple(normalize_bdf(text) for text in re.split(r"[,\s]+", environ.get(name, "").strip()) if text)
+    except DeviceError as failure:
+        raise DeviceError(f"{name}: {failure}") from None
 
 
 def candidate(bdf: str) -> Candidate:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from iommufd_py.base.errors import reason_of
+
 _RANK = ("pass", "xfail", "skip", "fail")
 
 
@@ -67,11 +69,21 @@ class Ktap:
 def file_writer(config: pytest.Config, path: str) -> Callable[[str], None]:
     """Return a function that writes a line to the file *path* without delay."""
     try:
-        file = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - for the whole run
+        # Without a buffer, close() has nothing to write that could fail again.
+        file = open(path, "wb", buffering=0)  # noqa: SIM115 - for the whole run
     except OSError as failure:
-        raise pytest.UsageError(f"--ktap {path} cannot be written: {failure.strerror}") from None
+        raise pytest.UsageError(f"--ktap {path} cannot be written: {reason_of(failure)}") from None
     config.add_cleanup(file.close)
-    return lambda line: print(line, file=file)
+
+    def write(line: str) -> None:
+        rest = f"{line}\n".encode("utf-8", "backslashreplace")
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError as failure:
+            pytest.exit(f"--ktap {path} cannot be written: {failure.strerror}", pytest.ExitCode.INTERNAL_ERROR)
+
+    return write
 
 
 def terminal_writer(config: pytest.Config) -> Callable[[str], None]:

@@ -5,8 +5,10 @@ It changes nothing for tests that use none of the fixtures. The markers apply to
 tests of a project with ``required_plugins = "iommufd-py"`` in its pytest configuration.
 """
 
+import re
 import signal
 import warnings
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,7 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if any(one.startswith(_DISTRIBUTION) for one in config.getini("required_plugins")):
         config.pluginmanager.register(_MarkersCount())
     target = config.getoption("--ktap")
-    if target:
+    if target is not None:
         if config.getoption("numprocesses", None):
             raise pytest.UsageError("--ktap numbers the tests as they run, one after the other: leave out -n")
         from iommufd_py.testing.ktap import Ktap, file_writer, terminal_writer
@@ -102,7 +104,7 @@ def leak_check(request: pytest.FixtureRequest) -> "Iterator[LeakCheck]":
     from iommufd_py.testing.leak_check import LeakCheck
 
     _check_markers(request)
-    expected = [str(marker.args[0]) for marker in _markers(request.node, "expect_kernel_log")]
+    expected = [_regex(marker) for marker in _markers(request.node, "expect_kernel_log")]
     failed_before = request.session.testsfailed
     check = LeakCheck(expected)
     yield check
@@ -114,10 +116,22 @@ def leak_check(request: pytest.FixtureRequest) -> "Iterator[LeakCheck]":
         pytest.fail("\n".join(complaints), pytrace=False)
 
 
+def _regex(marker: pytest.Mark) -> str:
+    """Return the only argument of the marker expect_kernel_log, and fail the test if it is no regular expression."""
+    try:
+        (text,) = marker.args
+        re.compile(text)
+    except (ValueError, TypeError, re.error) as failure:
+        given = ", ".join(map(repr, marker.args))
+        pytest.fail(f"@{marker.name}({given}) needs one regular expression: {failure}", pytrace=False)
+    return str(text)
+
+
 def _check_markers(request: pytest.FixtureRequest) -> None:
 
     from iommufd_py.testing import requirements
 
+    _properties(request)  # A wrong marker fails on every machine, also where the test would be skipped.
     marked = {name for name in _GATES if next(_markers(request.node, name), None)}
     if "hw" in marked:
         requirements.need_hardware()
@@ -164,9 +178,13 @@ def mock_device(iommufd: "Iommufd") -> "MockDevice":
 @pytest.fixture(scope="session")
 def device_pool() -> "Iterator[DevicePool]":
     """The devices of IOMMUFD_BDF or IOMMUFD_BDFS. Those bound to vfio-pci get their drivers back at the end."""
+    from iommufd_py.base.errors import DeviceError
     from iommufd_py.testing.devices import DevicePool
 
-    pool = DevicePool()
+    try:
+        pool = DevicePool()
+    except DeviceError as failure:
+        pytest.fail(str(failure), pytrace=False)
     # Without this, the SIGTERM that stops a CI job would end the process and leave the devices on vfio-pci.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -183,6 +201,22 @@ def bdf(request: pytest.FixtureRequest, leak_check: "LeakCheck") -> str:
     return _choose_device(request)
 
 
+def _properties(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return the properties of the test's ``vtd`` markers, and fail the test if there is no such property."""
+    if next(_markers(request.node, "vtd"), None) is None:
+        return {}
+    from iommufd_py.testing.devices import DeviceRequirements
+
+    known = {field.name for field in fields(DeviceRequirements)} - {"vtd"}
+    asked: dict[str, Any] = {}
+    for marker in _markers(request.node, "vtd"):  # The closest marker comes first.
+        unknown = [*map(repr, marker.args), *sorted(marker.kwargs.keys() - known)]
+        if unknown:
+            pytest.fail(f"@{marker.name} has no {', '.join(unknown)}: name {', '.join(sorted(known))}", pytrace=False)
+        asked = {"vtd": True, **marker.kwargs, **asked}
+    return asked
+
+
 def _choose_device(request: pytest.FixtureRequest) -> str:
     from iommufd_py.base.errors import SkipError
     from iommufd_py.testing import requirements
@@ -194,11 +228,8 @@ def _choose_device(request: pytest.FixtureRequest) -> str:
         "needs a spare device: set IOMMUFD_BDF=0000:3b:00.0 or a pool IOMMUFD_BDFS, or run it in the lab, "
         "'iommufd lab run -- pytest ...'",
     )
-    asked: dict[str, Any] = {}
-    for marker in _markers(request.node, "vtd"):  # The closest marker comes first.
-        asked = {"vtd": True, **marker.kwargs, **asked}
     try:
-        return pool.take(DeviceRequirements(**asked))
+        return pool.take(DeviceRequirements(**_properties(request)))
     except SkipError as misfit:
         pytest.skip(str(misfit))
 

@@ -217,3 +217,44 @@ def test_ktap_that_cannot_be_written_is_wrong_usage(pytester: pytest.Pytester) -
     result = pytester.runpytest_inprocess("--iommufd-ktap", str(pytester.path))
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*--ktap * cannot be written: Is a directory*"])
+
+
+def test_ktap_on_a_full_disk_ends_the_run_in_one_sentence(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_a():\n    pass\n")
+    result = pytester.runpytest_subprocess("--ktap", "/dev/full")
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*Exit: --ktap /dev/full cannot be written: No space left on device*"])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert "INTERNALERROR" not in result.stdout.str()
+
+
+def test_ktap_without_a_name_is_wrong_usage(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("--ktap", "")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("marker", "sentence"),
+    [
+        ("expect_kernel_log()", "@expect_kernel_log() needs one regular expression: "),
+        ("expect_kernel_log('(')", "@expect_kernel_log('(') needs one regular expression: missing ), "),
+        ("iommufd_expect_kernel_log('a', 'b')", "@iommufd_expect_kernel_log('a', 'b') needs one regular expression: "),
+        ("vtd(nosuch=True)", "@vtd has no nosuch: name ids, own_group, snoop_control"),
+        ("iommufd_vtd('8086:1572')", "@iommufd_vtd has no '8086:1572': name ids, own_group, snoop_control"),
+        ("expect_kernel_log(5)", "@expect_kernel_log(5) needs one regular expression: "),
+    ],
+)
+def test_a_wrong_marker_is_named(pytester: pytest.Pytester, marker: str, sentence: str) -> None:
+    pytester.makepyfile(f"import pytest\n@pytest.mark.{marker}\ndef test_a(leak_check):\n    pass\n")
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(errors=1)
+    assert f"\n{sentence}" in result.stdout.str()
+
+
+@pytest.mark.parametrize("name", ["IOMMUFD_BDF", "IOMMUFD_BDFS"])
+def test_a_wrong_pool_is_named(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "00:01.0 x")
+    pytester.makepyfile("def test_a(device_pool):\n    pass\n")
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(errors=1)
+    assert f"\n{name}: 'x' is not a PCI address: " in result.stdout.str()
