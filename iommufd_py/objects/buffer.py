@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from iommufd_py.base.arguments import check_integer, checked
-from iommufd_py.base.errors import BackingError, reason_of
+from iommufd_py.base.errors import ArgumentValueError, BackingError, reason_of
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.mappable import Mappable
 from iommufd_py.objects.pagemap import contiguous_runs, page_frames
@@ -160,8 +160,18 @@ class DmaBuffer(Mappable):
 
     @checked
     def give_back(self, offset: int, length: int) -> None:
-        """Give pages back to the kernel. The next touch gets new, cleared pages."""
+        """Give pages back to the kernel. The next touch gets new, cleared pages.
+
+        Raises:
+            ArgumentValueError: the range does not consist of whole pages, or is not inside the buffer.
+        """
         self.check_range(offset, length)
+        # The kernel would refuse the offset, and round up the length: it would clear bytes behind the range.
+        page = _SMALL if self.backing is Backing.THP else self.backing.page_bytes
+        if offset % page or length % page:
+            raise ArgumentValueError(
+                f"{length} bytes from offset {offset} are not whole pages of {format_size(page)}: give multiples"
+            )
         self._memory.madvise(mmap.MADV_DONTNEED, self._offset + offset, length)
 
     def huge_bytes(self) -> int:

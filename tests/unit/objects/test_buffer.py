@@ -32,3 +32,15 @@ def test_a_closed_buffer_answers_nothing_about_its_memory() -> None:
     for ask in (buffer.huge_bytes, buffer.frames, buffer.physical_runs, buffer.flush, buffer.invalidate):
         with pytest.raises(ClosedError):
             ask()
+
+
+@pytest.mark.parametrize(("offset", "length"), [(1, 4095), (0, 100), (4096, 1), (2048, 4096)])
+def test_only_whole_pages_are_given_back(offset: int, length: int) -> None:
+    """The kernel rounds up the length, so that bytes behind the range would be lost."""
+    with DmaBuffer(3 * 4096) as buffer:
+        buffer.view[:] = bytes([1]) * buffer.length
+        with pytest.raises(ValueError, match="are not whole pages of 4K: give multiples"):
+            buffer.give_back(offset, length)
+        assert bytes(buffer.view) == bytes([1]) * buffer.length
+        buffer.give_back(4096, 4096)
+        assert bytes(buffer.view) == bytes([1]) * 4096 + bytes(4096) + bytes([1]) * 4096
