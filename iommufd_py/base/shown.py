@@ -4,6 +4,8 @@
 from types import NoneType
 
 _MOST_CHARACTERS = 40
+# maxLength of a text in results/bench-1.json.
+_MOST_IN_A_RESULT = 16384
 # A number from here on is an address or a length, which hexadecimal digits suit.
 _LARGE = 1 << 16
 
@@ -27,6 +29,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() or one == "\t" else repr(one)[1:-1] for one in valid_utf8(text))
+
+
+def result_text(text: str) -> str:
+    """Return *text* as the schemas of results permit it: printable characters, and not more than their limit."""
+    return "".join(one if one.isprintable() else "?" for one in text[:_MOST_IN_A_RESULT])
 
 
 def valid_utf8(text: str) -> str:

@@ -11,6 +11,7 @@ from iommufd_py import vtd
 from iommufd_py.base.coherency import FlushCount
 from iommufd_py.base.command_line import without_secrets
 from iommufd_py.base.pci_address import normalize_bdf
+from iommufd_py.base.shown import result_text
 from iommufd_py.base.version import tool_version
 from iommufd_py.bench.processes import PartOfRow, messages
 from iommufd_py.bench.processes import Plan as Plan
@@ -75,7 +76,7 @@ def measure(
     """
     result = BenchResult(
         tool_version=tool_version(),
-        command=tuple(map(_printable, without_secrets(sys.argv))),
+        command=tuple(map(result_text, without_secrets(sys.argv))),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(),
         target=target(plan.device, plan.coherency, plan.vf_token),
@@ -94,11 +95,6 @@ def measure(
         on_row(result)
         on_progress(RowProgress(done, total, left, row.point))
     return result
-
-
-def _printable(text: str) -> str:
-    """Return *text* without the characters that a result must not contain."""
-    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _floor(turn: Turn | None) -> Floor:

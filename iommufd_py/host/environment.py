@@ -6,9 +6,12 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from iommufd_py.base.environment import Environment, Platform
+from iommufd_py.base.shown import result_text
 
 NONCOHERENT_KNOB = Path("/sys/module/iommufd/parameters/test_noncoherent_hwpt")
 """The file of the test parameter that makes HWPTs non-coherent. Only a kernel with the series' last patch has it."""
@@ -39,8 +42,19 @@ _THP = Path("/sys/kernel/mm/transparent_hugepage")
 
 
 def environment() -> Environment:
-    """Describe the running machine."""
-    cpuinfo = Path("/proc/cpuinfo").read_text()
+    """Describe the running machine.
+
+    Its texts have printable characters only. A path and the kernel's command line can hold others, and with them nobody
+    could read the result again.
+    """
+    found = _environment()
+    values = {field.name: getattr(found, field.name) for field in fields(found)}
+    texts: dict[str, Any] = {name: result_text(value) for name, value in values.items() if isinstance(value, str)}
+    return replace(found, **texts)
+
+
+def _environment() -> Environment:
+    cpuinfo = Path("/proc/cpuinfo").read_text("utf-8", "replace")
     return Environment(
         kernel_release=os.uname().release,
         kernel_variant=os.environ.get("IOMMUFD_LAB_KERNEL", ""),
@@ -86,17 +100,24 @@ def _config() -> Mapping[str, str] | None:
     for place in ("/proc/config.gz", f"/boot/config-{release}", f"/lib/modules/{release}/config"):
         try:
             return read_timing_options(Path(place).read_bytes())
-        except (OSError, EOFError, zlib.error):  # The file does not exist, is damaged, or belongs to another user.
+        except (OSError, EOFError, ValueError, zlib.error):  # Not there, damaged, or another user's.
             continue
     return None
 
 
 def read_timing_options(content: bytes) -> Mapping[str, str]:
-    """Return the options on which DMA mapping times depend, from a kernel's configuration, packed or not."""
+    """Return the options on which DMA mapping times depend, from a kernel's configuration, packed or not.
+
+    Raises:
+        OSError, EOFError, zlib.error: the packed text is damaged.
+        ValueError: the text has no option of a kernel.
+    """
     text = gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content
     lines = text.decode(errors="replace").splitlines()
     values = {name: value for name, is_set, value in (line.partition("=") for line in lines) if is_set}
-    return {option: values.get(f"CONFIG_{option}", "n") for option in _CONFIG}
+    if not any(name.startswith("CONFIG_") for name in values):
+        raise ValueError("no configuration of a kernel")
+    return {option: result_text(values.get(f"CONFIG_{option}", "n").strip()) for option in _CONFIG}
 
 
 def _read(path: Path) -> str | None:

@@ -96,6 +96,8 @@ def test_a_reader_survives_damage(name: str) -> None:
             read(spoiled)
         except ToolError as refusal:
             assert "\n" not in str(refusal)
+        except ValueError as refusal:
+            assert (name, str(refusal)) == ("config", "no configuration of a kernel")
 
 
 def test_a_count_without_an_unread_leaf_is_not_given() -> None:
@@ -121,11 +123,8 @@ def test_a_number_beyond_64_bits_is_unknown() -> None:
 @pytest.mark.parametrize("length", [0, 1, 10, 20, 40])
 def test_a_damaged_configuration_is_refused_as_such(length: int) -> None:
     packed = gzip.compress(b"CONFIG_HZ=1000\nCONFIG_NUMA=y\n")
-    if length < 2:
-        assert set(read_timing_options(packed[:length]).values()) == {"n"}
-    else:
-        with pytest.raises((OSError, EOFError)):
-            read_timing_options(packed[:length])
+    with pytest.raises((OSError, EOFError) if length >= 2 else ValueError):
+        read_timing_options(packed[:length])
 
 
 def test_a_record_without_a_time_keeps_its_message() -> None:

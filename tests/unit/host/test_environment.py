@@ -2,11 +2,15 @@
 """Reading a kernel's configuration (packed or not), compiler and lockdown level."""
 
 import gzip
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from iommufd_py.host.environment import _compiler, read_timing_options
+from iommufd_py.host.environment import _compiler, environment, read_timing_options
 from iommufd_py.host.tracefs import lockdown_level
+from iommufd_py.results import document
+from tests.unit.results.bench_results import process_run, result
 
 CONFIG = b"# a comment\nCONFIG_IOMMUFD_TEST=y\n# CONFIG_KASAN is not set\nCONFIG_HZ=250\nCONFIG_OTHER=m\n"
 
@@ -16,6 +20,26 @@ def test_configuration_is_the_same_packed() -> None:
     assert read_timing_options(gzip.compress(CONFIG)) == plain
     assert (plain["IOMMUFD_TEST"], plain["KASAN"], plain["HZ"]) == ("y", "n", "250")
     assert "OTHER" not in plain
+
+
+@pytest.mark.parametrize("content", [b"", bytes(100), b"# nothing\n", CONFIG.decode().encode("utf-16")])
+def test_what_is_no_configuration_sets_no_option_to_n(content: bytes) -> None:
+    with pytest.raises(ValueError, match="no configuration"):
+        read_timing_options(content)
+
+
+def test_blanks_and_control_characters_of_a_configuration() -> None:
+    assert read_timing_options(b"CONFIG_HZ=1000 \r\n")["HZ"] == "1000"
+    assert read_timing_options(b"CONFIG_HZ=\x1b[31m\n")["HZ"] == "?[31m"
+
+
+def test_a_result_with_a_strange_machine_can_be_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of a kernel's image can hold any character, and so can the kernel's command line."""
+    monkeypatch.setenv("IOMMUFD_LAB_KERNEL", "/tmp/a\n\tb\u202e\udcff/bzImage" + "x" * 20_000)
+    found = environment()
+    assert found.kernel_variant.startswith("/tmp/a??b??/bzImagexx")
+    document.save(replace(result(process_run()), environment=found), tmp_path / "run.json")
+    assert document.load_result(tmp_path / "run.json").environment == found
 
 
 def test_lockdown() -> None:
