@@ -89,7 +89,7 @@ def run(plan: Path, output: Path, coordinator: str | None) -> None:
     \b
     Examples:
       iommufd fleet run plan.toml --output results
-      LG_COORDINATOR=lab:20408 iommufd fleet run plan.toml -o results && iommufd fleet report results
+      LG_COORDINATOR=lab:20408 iommufd fleet run plan.toml --output results
     """
     from iommufd_py.fleet import plan as plans
     from iommufd_py.fleet import record

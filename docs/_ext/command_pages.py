@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Corrections of the pages that sphinx-click makes: they have the text of ``--help``, and headings name the command.
+"""Corrections of the pages that sphinx-click makes: the text of ``--help``, recorded examples, and whole headings.
 
 sphinx-click leaves out the defaults and ranges that ``--help`` shows, names an argument without a word about it, and
 calls a section by the last word of the command.
@@ -20,11 +20,11 @@ def _set_options(app: Sphinx, context: click.Context, lines: list[str]) -> None:
 
 
 def _set_description(app: Sphinx, context: click.Context, lines: list[str]) -> None:
-    lines[:] = list(help_text.description(lines))
+    lines[:] = [*help_text.description(lines), *reference.recorded_example(context.command_path)]
 
 
 def _drop(app: Sphinx, context: click.Context, lines: list[str]) -> None:
-    """Remove a part: the usage shows the arguments, and the page itself has the examples."""
+    """Remove the part about the arguments: the usage shows them."""
     lines.clear()
 
 

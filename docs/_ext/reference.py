@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from iommufd_py.cli.commands import recorded_examples
 from iommufd_py.cli.main import _COMMANDS as SUMMARIES
 from iommufd_py.cli.main import iommufd
 
 from iommufd_py import api
+
+EXAMPLES = Path(__file__).parents[2] / "cli/examples"
 
 # Rooms of which a program uses the names from the room itself, not from iommufd_py: each with the subject of its page.
 ROOMS = {
@@ -80,22 +81,20 @@ def _command_lines() -> Iterator[str]:
 
 def _command_page(name: str) -> str:
     module = name.replace("-", "_")
-    click_page = f".. click:: iommufd_py.cli.{module}:{module}\n   :prog: iommufd {name}\n   :nested: full\n"
-    context = click.Context(commands()[name], info_name=name, parent=click.Context(iommufd, info_name="iommufd"))
-    recorded = "".join(map(_example, recorded_examples(context)))
-    # The section below is called `iommufd NAME`.
-    heading = f"{name}\n{'=' * len(name)}"
-    return f"{heading}\n\n{recorded}{click_page}"
+    return f".. click:: iommufd_py.cli.{module}:{module}\n   :prog: iommufd {name}\n   :nested: full\n"
 
 
-def _example(recorded: str) -> str:
-    place, _, session = recorded.partition("\n")
-    code = "".join(f"   {line}\n" if line else "\n" for line in session.splitlines())
+def recorded_example(words: str) -> list[str]:
+    """Return the recorded example of the command *words* as lines of reStructuredText, or no line if it has none."""
+    recorded = EXAMPLES / f"{'-'.join(words.split()[1:])}.console"
+    if not recorded.exists():
+        return []
+    place, *session = recorded.read_text().splitlines()
     intro = (
         f"An example with its output, on {place.removeprefix('# on: ')}. Three dots stand for text that differs "
         "between runs or machines; a test compares the rest."
     )
-    return f"{intro}\n\n.. code-block:: console\n\n{code}\n"
+    return [intro, "", ".. code-block:: console", "", *(f"   {line}" for line in session), ""]
 
 
 def _documented(module: Any, names: Iterable[str]) -> Iterator[str]:

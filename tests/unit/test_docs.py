@@ -111,14 +111,15 @@ def code_of_pages() -> Iterator[tuple[Path, int, str]]:
                 yield page, number, line
             elif line.startswith("    "):
                 yield page, number, line[4:]
-    for pattern in ("examples/*.py", "how-to/*/*.*"):
-        for file in (ROOT / "docs").glob(pattern):
+    for pattern in ("docs/examples/*.py", "docs/how-to/*/*.*", "cli/examples/*.console"):
+        for file in ROOT.glob(pattern):
             yield from ((file, number, line) for number, line in enumerate(file.read_text().splitlines(), 1))
 
 
 def test_code_fits_into_its_column() -> None:
     lines = list(code_of_pages())
-    assert {"lab.md", "dma.py", "plan.toml", "validate-patch.sh", "workflow.yml"} <= {file.name for file, _, _ in lines}
+    names = {file.name for file, _, _ in lines}
+    assert {"lab.md", "dma.py", "plan.toml", "validate-patch.sh", "workflow.yml", "map.console"} <= names
     assert [f"{file.name}:{number}" for file, number, line in lines if len(line) > LONGEST_CODE] == []
 
 
@@ -156,6 +157,16 @@ def test_headings_have_the_whole_command() -> None:
     assert {f"iommufd {name}" for name in _COMMANDS} <= set(words)
     assert {"iommufd bench run", "iommufd lab kernel build", "iommufd report-bug"} <= set(words)
     assert len(set(words)) == len(words)
+
+
+def test_each_recorded_example_is_below_its_command() -> None:
+    recorded = {path.stem: path.read_text().splitlines()[1:] for path in (ROOT / "cli/examples").glob("*.console")}
+    shown = {words: reference.recorded_example(words) for words in help_text.whole_commands("iommufd", iommufd)}
+    named = {words.removeprefix("iommufd ").replace(" ", "-") for words, lines in shown.items() if lines}
+    assert named == set(recorded)
+    (intro, *_, last, _) = shown["iommufd bench plot"]
+    assert "on patched User-Mode Linux" in intro
+    assert last == f"   {recorded['bench-plot'][-1]}"
 
 
 def test_each_constant_has_its_own_text(tmp_path: Path) -> None:
