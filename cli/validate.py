@@ -125,9 +125,9 @@ def validate(
     Some scenarios have names and a purpose. The others combine these dimensions: memory, length, place of the ends,
     access, the account that is charged, domains, the time when they join, the call by which the first one joins, HWPT
     flags, sharing, pins, leaves, and the end. Together they contain every possible pair of values, and with --full
-    every triple. --list lists all scenarios, --explain describes one. --device adds scenarios with type1 containers.
-    Not covered: pages that the driver of a mediated device pins. Memory above 4 GiB needs a machine with so much
-    memory.
+    every triple. --list lists all scenarios, --explain describes one. --device adds scenarios with type1 containers;
+    in one of them a mediated device pins pages, for which the kernel needs the driver mtty with the lab's patch. Memory
+    above 4 GiB needs a machine with so much memory.
 
     If the loop inside the flush function cannot be probed, the tool assumes that the function flushes its whole range,
     and the output says so.

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Find the files that decide the result of a job, which are its tests and the code that they import, and digest
-them."""
+"""Find and digest the files that decide the result of a job: its tests, and the code that they import."""
 
 import ast
 import functools

@@ -63,7 +63,8 @@ def share(files: Iterable[str], passed: Passed) -> list[list[str]]:
 
 def digests_of(root: Path) -> dict[str, str]:
     """Return the digest of the inputs of each file of unit tests below *root*."""
-    # Every test file has the settings and conftest.py in common. What conftest.py imports is for ./scripts/test.
+    # Every test file has the settings and conftest.py in common. The imports of conftest.py do not count here:
+    # ./scripts/test follows them.
     common = [sys.version, *((root / name).read_text() for name in ("pyproject.toml", "tests/conftest.py"))]
     files = sorted((root / "tests/unit").rglob("test_*.py"))
     names = [str(file.relative_to(root)) for file in files]

@@ -11,7 +11,7 @@ _LARGE = 1 << 16
 
 
 def shown(value: object) -> str:
-    """Return a wrong value as a message shows it: on one line, with its type if the text does not tell that."""
+    """Return a wrong value as a message shows it: on one line, with its type if the text does not tell the type."""
     text = shown_number(value) if type(value) is int else _cut(_representation(value))
     if isinstance(value, str | bytes | int | float | NoneType):
         return text

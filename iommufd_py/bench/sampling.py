@@ -178,7 +178,7 @@ def _user_flush(worker: Worker, plan: Plan, cache: CacheState) -> "array[int]":
 
 
 def _flush(worker: Worker, cache: CacheState, count: int) -> "array[int]":
-    """Return *count* times of flushing the buffer from user space; none on a CPU without the instruction."""
+    """Flush the buffer from user space, and return the *count* samples; none on a CPU without the instruction."""
     return flush(worker.buffer.user_va, worker.buffer.length, cache, count) if can_flush() else array("Q")
 
 

@@ -194,7 +194,7 @@ def map_file(harness: Harness) -> str:
 
 
 def replace(harness: Harness) -> str:
-    """Replacing the HWPT by one with the same mappings, while the device writes, loses no write silently.
+    """Another HWPT with the same mappings replaces the HWPT while the device writes: no write is lost silently.
 
     Linux 7.3 on VT-d clears the device's context entry before it sets the new one (device_block_translation() in
     drivers/iommu/intel/iommu.c). The IOMMU stops a write between the two. An error of the device, or a fault, must
@@ -224,7 +224,7 @@ def _arrives(harness: Harness, window: Window, iova: int, content: bytes) -> boo
     """Wait for the started write and return whether it reached memory.
 
     Raises:
-        MismatchError: it did not reach memory, and neither the device nor a fault reported that.
+        MismatchError: it did not reach memory, and neither the device nor a fault reported the loss.
     """
     try:
         harness.engine.wait()

@@ -100,7 +100,7 @@ class EthernetEngine(DmaEngine):
         self._write(_TCTL, self._read(_TCTL) & ~_TRANSMIT_ON)
         self._write(_CTRL, self._read(_CTRL) | _RESET)
         self._await(_CTRL, _RESET, 0, "end its reset")
-        # The reset enables no interrupt, but the datasheets ask for this.
+        # A reset leaves all interrupts disabled. The datasheets nevertheless ask to disable them again.
         self._write(_IMC, _ALL_CAUSES)
 
     def restart(self) -> None:

@@ -94,7 +94,7 @@ class StepRecord:
 
 
 def waiting_name(number: int) -> str:
-    """Return the name of a machine that is not lent yet."""
+    """Return the name in the report of a machine that labgrid has not lent yet."""
     return f"runner-{number}"
 
 

@@ -190,7 +190,7 @@ class _Build:
         source = mirror(archives, _SUITE)
         if source is None:
             raise LabError(
-                "there is no Debian archive in /etc/apt/sources.list*: so the emulator's source cannot be fetched"
+                "there is no Debian archive in /etc/apt/sources.list*, so the emulator's source cannot be fetched"
             )
         version = self._fetch_source(replace(source, kind="deb-src"))
         self._unpack_needs(archives)

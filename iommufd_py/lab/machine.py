@@ -49,7 +49,7 @@ _MOST_OPTION_CHARACTERS = 1000
 
 _OTHER_IOMMUS: dict[IommuModel, str] = {"amd": "amd-iommu,intremap=on", "virtio": "virtio-iommu-pci"}
 
-# QEMU's AMD and virtio IOMMUs remap no interrupts, which iommufd and type1 refuse without these words.
+# QEMU's AMD and virtio IOMMUs remap no interrupts. iommufd and type1 refuse such an IOMMU without these words.
 _UNSAFE_INTERRUPTS = ("iommufd.allow_unsafe_interrupts=1", "vfio_iommu_type1.allow_unsafe_interrupts=1")
 
 

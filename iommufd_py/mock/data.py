@@ -16,11 +16,17 @@ APERTURE = IovaRange(iommufd_test.APERTURE_START, iommufd_test.APERTURE_LAST)
 PAGE_BYTES = iommufd_test.PAGE_BYTES
 """The smallest page of a mock domain: half of the CPU's."""
 
-IOTLB_ENTRIES, IOTLB_DEFAULT = iommufd_test.IOTLB_ENTRIES, iommufd_test.IOTLB_DEFAULT
-"""The number of entries of a nested mock HWPT's IOTLB, and their first value. An invalidation sets an entry to 0."""
+IOTLB_ENTRIES = iommufd_test.IOTLB_ENTRIES
+"""The number of entries of a nested mock HWPT's IOTLB."""
 
-DEVICE_CACHE_ENTRIES, DEVICE_CACHE_DEFAULT = iommufd_test.DEVICE_CACHE_ENTRIES, iommufd_test.DEVICE_CACHE_DEFAULT
-"""The number of entries of a mock device's cache, and their first value."""
+IOTLB_DEFAULT = iommufd_test.IOTLB_DEFAULT
+"""The first value of each entry of a nested mock HWPT's IOTLB. An invalidation sets an entry to 0."""
+
+DEVICE_CACHE_ENTRIES = iommufd_test.DEVICE_CACHE_ENTRIES
+"""The number of entries of a mock device's cache."""
+
+DEVICE_CACHE_DEFAULT = iommufd_test.DEVICE_CACHE_DEFAULT
+"""The first value of each entry of a mock device's cache. An invalidation sets an entry to 0."""
 
 HUGE_PAGE_BYTES = iommufd_test.HUGE_PAGE_BYTES
 """The size of the additional pages of :attr:`MockPageTable.HUGE`."""

@@ -150,7 +150,7 @@ class BoundDevice(IommufdDevice):
         flags: HwptAllocFlags = HwptAllocFlags(0),
         fault_queue: FaultQueue | None = None,
     ) -> NestedHwpt:
-        """Make a HWPT for this device whose page table, described by *data*, is translated again by *parent*."""
+        """Make a nested HWPT for this device: *data* describes its page table, *parent* translates its addresses."""
         self._check_open()
         check_same_iommufd(self.iommufd, "alloc_nested", parent=parent, fault_queue=fault_queue)
         return NestedHwpt(parent, self.dev_id, data, flags, fault_queue)

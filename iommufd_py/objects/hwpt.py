@@ -144,7 +144,7 @@ def invalidate(target: IommufdObject, data_type: int, entries: Sequence[bytes]) 
     lengths = {len(entry) for entry in entries}
     if len(lengths) > 1:
         raise ArgumentValueError(
-            f"the entries are of {len(lengths)} different sizes; one call takes entries of one kind"
+            f"the entries have {len(lengths)} different sizes; one call takes entries of one kind, which have one size"
         )
     return uapi.hwpt_invalidate(target._fd(), target.id, data_type, b"".join(entries), lengths.pop() if lengths else 0)
 

@@ -29,7 +29,7 @@ class Resource:
 
     # The present process: an attribute, because a call would cost each of thousands of mappings some time.
     _process = os.getpid()
-    # The class has it until _mark_open(), so that an object looks closed if its constructor fails.
+    # An attribute of the class until _mark_open(), so that an object looks closed if its constructor fails.
     _open = False
     # Whether the object still exists after a _release() that raised ToolError, so that close() can be tried again.
     _stays_open = True

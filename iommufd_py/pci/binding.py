@@ -219,7 +219,7 @@ def _never_taken(address: str) -> str:
     text = f"{address} was not bound by 'iommufd device bind', so its former driver is unknown"
     driver = driver_of(address)
     if "vfio" in driver:
-        return f'{text}: another tool bound it to {driver}; that gives it back, or "{steps_by_hand(address)}" does'
+        return f'{text}: another tool bound it to {driver}; that tool gives it back, or "{steps_by_hand(address)}" does'
     return f"{text}, so there is nothing to give back: it is {f'on {driver}' if driver else 'without driver'} now"
 
 
@@ -238,18 +238,18 @@ def _check_endpoint(address: str) -> None:
 
 
 def _check_unused(address: str, force: bool, command: str) -> None:
-    """Refuse a function in use, unless *force* is true. *command* takes it nevertheless, or is empty."""
+    """Refuse a function in use, unless *force* is true. *command* takes it anyway, or is empty."""
     found = () if force else uses(address)
     if found:
         reasons = ", ".join(use.text for use in found)
-        nevertheless = f", or take it despite that: {command} --force {address}" if command else ""
-        raise DeviceError(f"{address} is in use: {reasons}; end that first{nevertheless}")
+        anyway = f", or take the device anyway: {command} --force {address}" if command else ""
+        raise DeviceError(f"{address} is in use: {reasons}; end this use first{anyway}")
 
 
 def _check_not_open_through_vfio(address: str) -> None:
     found = openers(address) if "vfio" in driver_of(address) else ()
     if found:
-        raise DeviceError(f"{address} is open through VFIO: {found[0].text}; end that first")
+        raise DeviceError(f"{address} is open through VFIO: {found[0].text}; end this use first")
 
 
 def _check_group_closed(address: str, before: state.Remembered) -> None:
@@ -262,7 +262,7 @@ def _check_group_closed(address: str, before: state.Remembered) -> None:
         if found:
             raise DeviceError(
                 f"{address} cannot be given back to {before.driver}: {path.name}, of the same IOMMU group, is open "
-                f"through VFIO: {found[0].text}; end that first"
+                f"through VFIO: {found[0].text}; end this use first"
             )
 
 

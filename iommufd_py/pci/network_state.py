@@ -20,7 +20,7 @@ _INTERFACE = struct.Struct("=I")
 _IFA_ADDRESS, _IFA_LOCAL, _TCA_KIND = 1, 2, 1
 _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_VIA = 4, 5, 9, 18
 _RTN_UNICAST = 1
-# These disciplines hold filters, which can hand frames to a virtual machine. All others order frames.
+# These disciplines hold filters, which can hand frames to a virtual machine. All other disciplines only order frames.
 _FILTERS = ("ingress", "clsact")
 
 _SOCK_DIAG_BY_FAMILY, _ALL_STATES = 20, 0xFFFFFFFF

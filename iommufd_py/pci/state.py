@@ -139,7 +139,7 @@ def parse_record(text: str) -> Remembered:
             raise ValueError(f"{name} is of another type")
     # This refuses NaN, which is in no range, and years that datetime does not have.
     if not 0 <= values["since"] < _END_OF_TIME:
-        raise ValueError("since is not a time")
+        raise ValueError("'since' is not a time")
     return Remembered(**values)
 
 

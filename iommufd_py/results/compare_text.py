@@ -67,8 +67,8 @@ def verdict_lines(comparison: Comparison) -> list[str]:
     """Return a line of explanation for each verdict that the comparison gives."""
     margin = max((change.margin for change in comparison.changes), default=0.0)
     texts = {
-        Verdict.SLOWER: f"the ratio is above 1; without a change, {FAMILY_LEVEL:.1%} of such tables would show that",
-        Verdict.FASTER: f"the ratio is below 1; without a change, {FAMILY_LEVEL:.1%} of such tables would show that",
+        Verdict.SLOWER: f"the ratio is above 1; without a change, {FAMILY_LEVEL:.1%} of such tables would show this",
+        Verdict.FASTER: f"the ratio is below 1; without a change, {FAMILY_LEVEL:.1%} of such tables would show this",
         Verdict.EQUIVALENT: f"the whole interval lies within {margin:.0%} of 1",
         Verdict.INCONCLUSIVE: "the samples show neither a change nor equivalence: take more boots or processes",
         Verdict.TOO_FEW: "an interval needs three boots or processes on each side",

@@ -102,8 +102,8 @@ def change_points(lines: Sequence[OperationHistory]) -> list[ChangePoint]:
     """Return the change points of all lines, line by line, in chronological order.
 
     A line is divided at the place with the most significant difference of both sides (Student's t-test of the
-    logarithms). Each side is then divided in the same way (binary segmentation). The level of 1 % is that of all places
-    of all lines together (Bonferroni): one directory in a hundred without a change shows one.
+    logarithms). Each side is then divided in the same way (binary segmentation). The level of 1 % holds for all
+    places of all lines together (Bonferroni): one directory in a hundred without a change shows one.
     """
     found = []
     for line in lines:

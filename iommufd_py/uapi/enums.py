@@ -153,7 +153,7 @@ class MockPageTable(IntEnum):
     DEFAULT = lib.MOCK_IOMMUPT_DEFAULT
     """2K pages and all larger powers of two."""
     HUGE = lib.MOCK_IOMMUPT_HUGE
-    """1M pages in addition to those."""
+    """The pages of DEFAULT, and 1M pages."""
 
 
 class RegionIndex(IntEnum):

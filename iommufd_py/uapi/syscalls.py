@@ -51,7 +51,7 @@ def has_ipc_lock() -> bool:
 def pages_are_charged() -> bool:
     """Return whether the kernel charges pinned pages of this thread against RLIMIT_MEMLOCK.
 
-    It does unless the thread has CAP_IPC_LOCK in the initial user namespace: capable(CAP_IPC_LOCK) in
+    A thread with CAP_IPC_LOCK in the initial user namespace is not charged: capable(CAP_IPC_LOCK) in
         iopt_alloc_pages()
     of drivers/iommu/iommufd/pages.c. Root of another user namespace has the capability only there.
     """

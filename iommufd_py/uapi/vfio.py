@@ -215,9 +215,9 @@ def device_set_irqs(fd: int, flags: int, index: int, start: int, count: int, dat
 
 
 def device_ioeventfd(fd: int, width: int, offset: int, data: int, eventfd: int) -> None:
-    """Let the kernel write *data* (*width* bytes) at *offset* of a device when *eventfd* is signalled; -1 stops that.
+    """Let the kernel write *data* (*width* bytes) at *offset* of a device when *eventfd* is signalled; -1 ends this.
 
-    *offset* is an offset in the device's file. The flags of the ioctl are the widths.
+    *offset* is an offset in the device's file. The flags of the ioctl give the width.
     """
     issue_argsz(fd, "VFIO_DEVICE_IOEVENTFD", "vfio_device_ioeventfd", flags=width, offset=offset, data=data, fd=eventfd)
 

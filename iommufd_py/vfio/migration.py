@@ -179,8 +179,8 @@ class SavingTransfer(StateTransfer):
             if failure.errno == errno.ENOMSG:
                 return b""
             raise DeviceError(
-                f"the state of {self.device.name} cannot be read: {failure.strerror}: a reset or a change to a state "
-                "in which it does not save has ended this transfer, or the device fails; begin another with save()"
+                f"the state of {self.device.name} cannot be read: {failure.strerror}: a reset or a change of "
+                "the device's state ended this transfer, or the device failed; begin another with save()"
             ) from failure
 
     def read_all(self) -> bytes:

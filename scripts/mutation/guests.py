@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Judge mechanical mutants in guests. A mutant that ends its guest is found, and the next guest does the others."""
+"""Judge mechanical mutants in guests. A mutant that ends its guest counts as found; the next guest runs the others."""
 
 import io
 import json

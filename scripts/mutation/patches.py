@@ -79,7 +79,7 @@ class Subject:
 
 
 def subjects(*, tables: bool) -> Iterator[Subject]:
-    """Yield the series itself, the mistakes, the variants, and those of the IOMMU's tables."""
+    """Yield the series itself, the mistakes, the variants, and with *tables* the mistakes in the IOMMU's tables."""
     yield Subject(None)
     for pattern in ("*.patch", "variants/*.patch", *(["tables/*.patch"] if tables else [])):
         for file in sorted(PATCHES.glob(pattern)):

@@ -224,7 +224,7 @@ def test_the_remedy_for_a_cache_that_cannot_be_made_is_right(
 
 
 def test_remedies_that_name_a_run_in_a_guest(image: Path, shared: Path) -> None:
-    """A directory without results gets one by the command that the error names. The mock driver is in the guest."""
+    """The error about a directory without results names a command that writes one there; it runs in a guest."""
     directory = shared / "a directory"
     directory.mkdir()
     history = shlex.join([IOMMUFD, "bench", "history", str(directory)])

@@ -85,7 +85,7 @@ class CopiesMoreThanItMay(IommufdModel):
 
 
 class IgnoresHugePages(IommufdModel):
-    """Ignores that without huge pages everything is aligned to the CPU's page."""
+    """Ignores the rule that without huge pages everything is aligned to the CPU's page."""
 
     def alignment(self, ioas: str) -> int:
         self.ioases[ioas].huge_pages, kept = True, self.ioases[ioas].huge_pages

@@ -154,7 +154,7 @@ def shortened(found: Divergence, make_model: Callable[[], IommufdModel]) -> Dive
 
 
 def minimal(items: Sequence[T], still: Callable[[Sequence[T]], bool]) -> list[T]:
-    """Return a part of *items* for which *still* holds, but does not hold without any single one of them."""
+    """Return a part of *items* for which *still* holds. Without any one item of the part it no longer holds."""
     kept = list(items)
     chunk = len(kept)
     while chunk:

@@ -76,8 +76,7 @@ class CommitTester:
         return kernel.build_kernel("stock", self._progress, configuration=configuration, own=self._clone.tree).image
 
     def _patches(self, commit: str) -> list[Path]:
-        """Return the patches that User-Mode Linux needs for the mock driver, and those for the flush if the commit's
-        kernel flushes."""
+        """Return the patches that User-Mode Linux needs for the mock driver, and for the flush if the commit has it."""
         if self._guest != "native":
             return []
         version = dict(re.findall(r"^(VERSION|PATCHLEVEL) *= *(\d+)$", self._clone.read(commit, "Makefile"), re.M))

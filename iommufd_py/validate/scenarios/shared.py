@@ -47,8 +47,8 @@ def shared_part_copied_after_an_attach(context: ScenarioContext) -> None:
 def shared_with_a_coherent_ioas(context: ScenarioContext) -> None:
     """Pages of a coherent IOAS are copied into a non-coherent one; the copy is unmapped first.
 
-    The kernel flushes the pages at the copy, and when the last of the two IOASes unpins them, although that is
-    coherent.
+    The kernel flushes the pages at the copy. It flushes them again when the last of the two IOASes unpins them,
+    although this IOAS is coherent.
     """
     coherent, other = context.ioas(), context.ioas()
     context.domain(coherent, COHERENT)

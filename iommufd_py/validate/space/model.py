@@ -101,7 +101,7 @@ def add_area(area: Area) -> FlushedPages:
 
 
 def remove_areas(areas: Iterable[Area]) -> FlushedPages:
-    """Remove areas, as an unmap does. An access is asked to unpin first."""
+    """Remove areas, as an unmap does. The kernel asks each access to unpin first."""
     flushes = FlushedPages()
     for area in areas:
         for pin in area.pins:

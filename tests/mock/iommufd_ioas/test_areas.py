@@ -214,7 +214,7 @@ def test_ioas_option_huge_pages(ioas: Ioas) -> None:
 
 
 def test_ioas_iova_alloc(devices: list[MockDevice], ioas: Ioas, shared_buffer: DmaBuffer) -> None:
-    """Map lengths near every multiple of 1K up to two pages; with a domain only multiples of the mock's page."""
+    """Map lengths near every multiple of 1K up to two pages. A domain takes multiples of the mock's page only."""
     for length in (near + i for near in range(0, 2 * PAGE + 1, 1024) for i in (-2, -1, 0, 1, 2) if near + i > 0):
         if devices and length % PAGE_BYTES:
             with fails(errno.EINVAL):
@@ -224,7 +224,7 @@ def test_ioas_iova_alloc(devices: list[MockDevice], ioas: Ioas, shared_buffer: D
 
 
 def test_ioas_align_change(devices: list[MockDevice], ioas: Ioas, shared_buffer: DmaBuffer) -> None:
-    """Without huge pages everything is aligned to PAGE_SIZE. It cannot change with a domain and a map."""
+    """Without huge pages all maps are aligned to PAGE_SIZE. The option cannot change with a domain or a map."""
     if devices:
         return
     user_va, base = shared_buffer.user_va, APERTURE.start

@@ -159,7 +159,7 @@ def test_a_descriptor_that_is_not_open(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a link to another user")
 @pytest.mark.parametrize("mode", [0o1777, 0o777])
 def test_a_link_of_another_user_in_a_directory_of_all_is_refused(tmp_path: Path, mode: int) -> None:
-    """The kernel follows it for root, unless fs.protected_symlinks is 1 and the program does not resolve it itself."""
+    """The kernel follows such a link for root if fs.protected_symlinks is 0, or if the program resolves the link."""
     victim, shared = tmp_path / "victim", tmp_path / "shared"
     victim.write_bytes(b"precious")
     shared.mkdir()

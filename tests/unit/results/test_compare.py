@@ -282,7 +282,7 @@ def test_boots_that_measured_in_turns_are_compared_with_each_other() -> None:
     found = compare(before, measured(factors, "ABCD", names)).changes
     assert {one.verdict for one in found} == {Verdict.SLOWER}
     assert all(one.width is not None and one.width < 0.05 for one in found)
-    # The order of the boots in a file does not matter, and the ratio remains that of the times beside it.
+    # The order of the boots in a file does not matter, and the ratio still belongs to the times beside it.
     mixed = compare(before, measured(factors[::-1], "DCBA", names[::-1])).changes
     assert [(one.low, one.high, one.ratio) for one in mixed] == [
         (pytest.approx(one.low), pytest.approx(one.high), pytest.approx(one.ratio)) for one in found
