@@ -114,7 +114,7 @@ def list_devices(
 @click.argument("bdf", type=BDF)
 @JSON_OPTION
 def show(bdf: str, as_json: bool) -> None:
-    """Show one function: its group, devices that block VFIO, IOMMU, reset methods, reserved IOVAs and users.
+    """Show one function: group, devices of the group that block VFIO, IOMMU, reset methods, reserved IOVAs, users.
 
     \b
     Examples:
@@ -300,7 +300,7 @@ def unbind(bdfs: Sequence[str], force: bool, dry_run: bool, as_json: bool) -> No
 def restore(bdfs: Sequence[str], everything: bool, dry_run: bool, as_json: bool) -> None:
     """Give functions back to the drivers that they had before `bind` or `unbind`.
 
-    Until then the record of a device stays in /run/iommufd-py, even if the process that took it is killed.
+    Until then the record of a device stays in /run/iommufd-py, even if the process that took the device is killed.
 
     \b
     Examples:

@@ -84,7 +84,7 @@ def run(plan: Path, output: Path, coordinator: str | None) -> None:
     labgrid reserves, lends and takes back the machines. Before its first step, each machine gives back the devices
     of an earlier run. Ctrl-C ends the steps, gives the devices back to their drivers, and releases the machines.
 
-    Exit status: 0 every machine finished, with any verdicts of its steps; 1 a machine did not finish.
+    Exit status: 0 every machine finished, whatever the verdicts of its steps are; 1 a machine did not finish.
 
     \b
     Examples:

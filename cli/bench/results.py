@@ -71,7 +71,7 @@ def show_result(result: model.BenchResult) -> None:
     "--threshold",
     type=FiniteFloat(0, _MOST_PERCENT),
     metavar="PERCENT",
-    help="Exit with 1 if a row is slower by more than this in its whole interval.",
+    help="Exit with 1 if the whole interval of a row is slower by more than this.",
 )
 @click.option(
     "--margin",

@@ -54,7 +54,9 @@ _MOST_LABEL_CHARACTERS = 1000
     type=FiniteFloat(min=0.001, max=_MOST_SECONDS),
     help=f"Time for each row in each process.  [default: {_DEFAULT_SECONDS}]",
 )
-@click.option("--label", default="", help="Name of this run in tables.  [default: kernel and coherency]")
+@click.option(
+    "--label", default="", show_default=False, help="Name of this run in tables.  [default: kernel and coherency]"
+)
 @click.option("--retry/--no-retry", default=True, help="Measure a row again, at most twice, if the machine was busy.")
 @click.option("--silent", is_flag=True, hidden=True, help="Print no remarks and no progress, for 'bench patch'.")
 @click.option(

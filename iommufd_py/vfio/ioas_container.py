@@ -15,7 +15,7 @@ from iommufd_py.vfio.files import open_container_file
 
 
 class IoasContainer(Container):
-    """An iommufd with one IOAS, and devices attached to that through their cdevs.
+    """An iommufd with one IOAS, and devices attached to this IOAS through their cdevs.
 
     Attributes:
         iommufd: closed with the container.

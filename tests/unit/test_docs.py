@@ -18,6 +18,7 @@ import help_text  # noqa: E402
 import house  # noqa: E402
 import reference  # noqa: E402
 import source_pages  # noqa: E402
+from iommufd_py.cli.commands import all_commands  # noqa: E402
 from iommufd_py.cli.main import _COMMANDS, iommufd  # noqa: E402
 
 from iommufd_py import api  # noqa: E402
@@ -131,6 +132,13 @@ def test_the_reference_shows_defaults_and_ranges() -> None:
     text = "\n".join(help_text.options(click.Context(calibrate)))
     assert ".. option:: --boots INTEGER RANGE" in text
     assert "[default: 6; 3<=x<=1000]" in text
+
+
+def test_no_option_has_two_defaults() -> None:
+    for context in all_commands(click.Context(iommufd, info_name="iommufd", show_default=True)):
+        for option in context.command.params:
+            record = option.get_help_record(context) or ("", "")
+            assert record[1].count("[default: ") <= 1, f"{context.command_path} {record}"
 
 
 def test_examples_of_a_help_text_are_code() -> None:
