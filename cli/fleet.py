@@ -195,7 +195,7 @@ def tmt_files(directory: Path) -> None:
     Examples:
       iommufd fleet tmt-files tmt && cd tmt && tmt run --all
     """
-    from iommufd_py.fleet.tmt_files import write_files
+    from iommufd_py.fleet.tmt_files import write_tmt_files
 
-    for path in write_files(directory):
+    for path in write_tmt_files(directory):
         click.echo(path)

@@ -10,7 +10,7 @@ _SOURCE = Path(__file__).with_name("tmt")
 _FMF_VERSION = "1\n"
 
 
-def write_files(directory: Path) -> list[Path]:
+def write_tmt_files(directory: Path) -> list[Path]:
     """Write the files into *directory*, make it a tmt tree, and return the written paths.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.fleet.tmt_files import write_files
+from iommufd_py.fleet.tmt_files import write_tmt_files
 
 JUNIT = """<?xml version='1.0'?>
 <testsuite><testcase name="map one"/><testcase name="b"><failure message="page 3"/></testcase>
@@ -20,7 +20,7 @@ JUNIT = """<?xml version='1.0'?>
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    write_files(tmp_path / "tree")
+    write_tmt_files(tmp_path / "tree")
     return tmp_path / "tree"
 
 
@@ -45,7 +45,7 @@ def test_they_make_a_tree_of_tmt(tree: Path) -> None:
 def test_nothing_is_overwritten(tree: Path) -> None:
     (tree / "plans/iommufd.fmf").write_text("mine")
     with pytest.raises(ToolError, match=r"plans/iommufd\.fmf already exists"):
-        write_files(tree)
+        write_tmt_files(tree)
     assert (tree / "plans/iommufd.fmf").read_text() == "mine"
 
 
