@@ -129,7 +129,7 @@ _FORMATS = ("table", "json", "junit", "ktap", "kcidb", "html")
     default="table",
     help="Format of the report; kcidb-io checks the format kcidb.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--json", "as_json", is_flag=True, help="The same as `--format json`.")
 def report(directory: Path, allow_lost: int, form: str, as_json: bool) -> None:
     """Judge the results that `iommufd fleet run` wrote to DIRECTORY: the worst outcome of each check, and its machines.
 

@@ -66,7 +66,7 @@ def show_result(result: model.BenchResult) -> None:
     help="cover-letter: for the mail of a patch series. iommupt: like generic_pt's KUnit benchmark. "
     "vfio-tests: like vfio-pci-mem-dma-map. kcidb: a KCIDB report.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--json", "as_json", is_flag=True, help="The same as `--format json`.")
 @click.option(
     "--threshold",
     type=FiniteFloat(0, _MOST_PERCENT),
