@@ -26,7 +26,7 @@ BROKEN, NOT_BUILT = 7, 10
 LEFT_OUT = ("Documentation", "sound", "drivers/gpu", "drivers/media", "drivers/net", "drivers/scsi", "drivers/usb")
 LEFT_OUT_OF_TOOLS = ("tools/perf", "tools/testing")
 READ_BY_KBUILD = ("Kconfig", "Makefile", "Kbuild")
-KEPT_NET = "drivers/net/loopback.c"
+KEPT = ("drivers/net/loopback.c", "tools/testing/selftests/iommu/")  # Patches change the selftests.
 
 
 def git(tree: Path, *arguments: str) -> str:
@@ -49,7 +49,7 @@ def copy_source(original: Path, tree: Path) -> None:
             for name in names
             if not Path(directory, name).is_dir()
             and not name.startswith(READ_BY_KBUILD)
-            and f"{inside}/{name}" != KEPT_NET
+            and not f"{inside}/{name}".startswith(KEPT)
         ]
 
     shutil.copytree(original, tree, ignore=ignore, copy_function=os.link, symlinks=True)
