@@ -19,6 +19,7 @@ from tests.unit.results.bench_results import POINT, process_run, result
 from tests.waiting import patience
 
 RUNNERS = 500
+# Required on an idle machine.
 SECONDS = 10
 MEMORY_BYTES = 500 << 20
 SCENARIOS = 150
@@ -85,7 +86,7 @@ def test_five_hundred_machines_take_seconds(many: Path) -> None:
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert done.returncode == 1, done.stderr
     assert "wrong" in done.stdout
-    # Measured in CPU time, so that other load on the machine does not fail the test.
-    assert used < SECONDS, f"{used:.1f} s of CPU, {time.monotonic() - begun:.1f} s in all"
+    # CPU time, with patience: a busy neighbour of the CPU doubles it.
+    assert used < patience(SECONDS), f"{used:.1f} s of CPU, {time.monotonic() - begun:.1f} s in all"
     assert int(done.stderr.splitlines()[-1]) << 10 < MEMORY_BYTES
     print(f"{used:.1f} s of CPU, {int(done.stderr.splitlines()[-1]) >> 10} MiB")

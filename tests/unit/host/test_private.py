@@ -10,6 +10,7 @@ import pytest
 
 from iommufd_py.host.private import Private, private_values
 from tests.files import write_files
+from tests.waiting import patience
 
 PRIVATE = Private(
     {"lab7": "[host name]", "lab7.example.org": "[host name]", "ada": "[user]", "PF3X9K2Q": "[serial number]"}
@@ -96,7 +97,7 @@ def test_removes_the_form_that_a_text_has_in_json() -> None:
 def test_a_long_line_takes_no_square_time(piece: str) -> None:
     start = time.process_time()
     PRIVATE.remove(piece * 30_000)
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < patience(3)
 
 
 def test_finds_what_identifies_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from iommufd_py.results import schema
 from iommufd_py.results.conform import are_integers, conforms_to
 from tests.unit.results.test_damaged_files import MUTANTS, changed, good, places
+from tests.waiting import patience
 
 __all__ = ["good"]
 
@@ -122,4 +123,4 @@ def test_a_result_with_millions_of_samples_is_checked_in_little_time(good: Any, 
     file.write_text(json.dumps(good))
     start = time.process_time()
     assert conforms_to(schema.read_schema("iommufd-bench/1"))(good)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < patience(1)
