@@ -35,7 +35,9 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
     """
     if output is not None and output.suffix not in _PICTURES:
         raise click.UsageError(f"the name {output} must end in {' or '.join(_PICTURES)}")
-    files = {file: document.load_result(file) for file in sorted(directory.glob("*.json")) if file.is_file()}
+    # A link to a file that is gone must not shorten the series without a word.
+    paths = [file for file in sorted(directory.glob("*.json")) if file.is_file() or not file.exists()]
+    files = {file: document.load_result(file) for file in paths}
     if not files:
         file = shlex.quote(str(directory / "1.json"))
         raise ToolError(f'{directory} has no result: write one with "iommufd bench run --device mock --output {file}"')

@@ -212,6 +212,15 @@ def test_history_finds_the_change(cli: Cli, tmp_path: Path) -> None:
     assert cli("bench", "history", str(tmp_path)).returncode == 0
 
 
+def test_history_names_a_link_to_a_file_that_is_gone(cli: Cli, tmp_path: Path) -> None:
+    document.save(result(), tmp_path / "1.json")
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "2.json").symlink_to(tmp_path / "gone")
+    done = cli("bench", "history", str(tmp_path))
+    assert done.returncode == 1
+    assert "2.json cannot be read: No such file" in done.stderr
+
+
 def test_history_refuses_another_machine_and_names_other_settings(cli: Cli, tmp_path: Path) -> None:
     for day, environment in enumerate(({}, {"governor": "powersave"}, {"governor": "powersave"}), 1):
         one = replace(result(**environment), started=f"2026-01-0{day}T00:00:00+00:00")
