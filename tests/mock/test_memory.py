@@ -156,7 +156,7 @@ def test_thp_switched_off_says_how_to_switch_it_on() -> None:
 
 @pytest.mark.parametrize(("length", "backing"), [(0, Backing.ANON_4K), (4097, Backing.ANON_4K), (3 * MIB, Backing.THP)])
 def test_impossible_lengths(length: int, backing: Backing) -> None:
-    with pytest.raises(BackingError, match="must be a multiple of"):
+    with pytest.raises(BackingError, match="must be a positive multiple of"):
         DmaBuffer(length, backing)
 
 
