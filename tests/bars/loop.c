@@ -13,8 +13,8 @@ static void dirty(volatile char *memory, size_t size)
 }
 
 /* `now` is the clock of the benchmark, which is not compared here. */
-int loop(uint64_t (*now)(void), int fd, uint32_t ioas, char *memory, size_t size, size_t dirty_size, uint64_t iova,
-	 size_t rounds, uint64_t *map_ns, uint64_t *unmap_ns)
+int loop(uint64_t (*now)(void), int fd, uint32_t ioas, char *memory, size_t size, uint64_t iova, size_t rounds,
+	 uint64_t *map_ns, uint64_t *unmap_ns)
 {
 	for (size_t i = 0; i < rounds; i++) {
 		struct iommu_ioas_map map = {
@@ -28,12 +28,12 @@ int loop(uint64_t (*now)(void), int fd, uint32_t ioas, char *memory, size_t size
 		struct iommu_ioas_unmap unmap = { .size = sizeof(unmap), .ioas_id = ioas, .iova = iova, .length = size };
 		uint64_t start;
 
-		dirty(memory, dirty_size);
+		dirty(memory, size);
 		start = now();
 		if (ioctl(fd, IOMMU_IOAS_MAP, &map))
 			return 1;
 		map_ns[i] = now() - start;
-		dirty(memory, dirty_size);
+		dirty(memory, size);
 		start = now();
 		if (ioctl(fd, IOMMU_IOAS_UNMAP, &unmap))
 			return 1;
