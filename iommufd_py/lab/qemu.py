@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Compose a QEMU command line with virtme-ng, or run one on this terminal."""
 
+import functools
 import importlib.util
 import os
 import re
@@ -89,14 +90,18 @@ def require_qemu(machine: Machine, emulator: Path | None = None) -> None:
 
 def _require_devices(qemu: str, devices: Sequence[str]) -> None:
     """Refuse a value of -device whose device *qemu* does not have; it would print a message and exit with 1."""
-    if not devices:
-        return
+    for device in devices:
+        name = device.partition(",")[0].removeprefix("driver=")
+        if name not in _known_devices(qemu):
+            raise NoDeviceError(f"this QEMU has no device {name!r}; '{qemu} -device help' lists those that it has")
+
+
+# One command asks twice: before a kernel is compiled, and when QEMU starts.
+@functools.cache
+def _known_devices(qemu: str) -> frozenset[str]:
     done = subprocess.run([qemu, "-device", "help"], capture_output=True, text=True, check=False)
-    known = set(_DEVICE_NAME.findall(done.stdout))
+    known = frozenset(_DEVICE_NAME.findall(done.stdout))
     if not known:
         why = done.stderr.strip() or f"exit status {done.returncode}"
         raise LabError(f"{qemu} does not list its devices: {why}")
-    for device in devices:
-        name = device.partition(",")[0].removeprefix("driver=")
-        if name not in known:
-            raise NoDeviceError(f"this QEMU has no device {name!r}; '{qemu} -device help' lists those that it has")
+    return known
