@@ -18,8 +18,6 @@ class IovaRange:
     def __post_init__(self) -> None:
         if type(self.start) is not int or type(self.last) is not int:
             check_fields(self)
-            check_integer("IovaRange(): start", self.start)
-            check_integer("IovaRange(): last", self.last)
         if not 0 <= self.start <= self.last < 1 << 64:
             raise ArgumentValueError(
                 f"{shown_number(self.start)} to {shown_number(self.last)} is not an IOVA range: it must be ascending "
