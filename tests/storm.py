@@ -21,8 +21,8 @@ _LONGEST_DELAY = 200e-6
 def signal_storm(work: Callable[[], object], check: Callable[[], object], *, seconds: float = 3.0) -> int:
     """Run *work* until a signal interrupts it at a random moment, then *check*, and so on; return the number.
 
-    A forked process with one thread does this. numpy, for example, starts threads: to one of them the kernel would give
-    a signal that the main thread blocks.
+    A forked process with one thread does this. Other processes can have more threads, for example those of numpy. If
+    the main thread blocks a signal there, the kernel gives the signal to another thread.
 
     Args:
         work: function that may be interrupted at any moment, and can continue from the state that is left.

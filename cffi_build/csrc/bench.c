@@ -14,7 +14,7 @@
 #include "clock_read.h"
 #include "lines.h"
 
-/* Disturbances of the preparation of so many bytes count for the sample. */
+/* Size of the part of the buffer that is prepared last. Disturbances of its preparation count for the sample. */
 #define LAST_PREPARED_BYTES (1 << 20)
 
 void iommufd_bench_clock(uint64_t *ns, uint32_t count)
@@ -121,10 +121,10 @@ static uint8_t new_disturbances(struct iommufd_bench_loop *loop)
 }
 
 /*
- * Prepare the buffer's lines, and forget the disturbances until then, which do not belong to the sample. The system call
- * for it leaves the kernel's code in the caches, and an ioctl that follows at once is some percent faster than without.
- * So the last lines are prepared again after it; and before all but the first sample of a small buffer, whose
- * preparation is short, it does not run.
+ * Prepare the buffer's lines, and forget the disturbances of the preparation, which do not belong to the sample.
+ * new_disturbances() makes a system call, which leaves the kernel's code in the caches: the next ioctl would be some
+ * percent faster. So the last lines are prepared again after the call. The preparation of a small buffer is short, and
+ * the call is made before its first sample only.
  */
 static void prepare_buffer(struct iommufd_bench_loop *loop, const struct iommufd_bench_step *step)
 {

@@ -94,7 +94,7 @@ class StepRecord:
 
 
 def waiting_name(number: int) -> str:
-    """Return the name in the report of a machine that labgrid has not lent yet."""
+    """Return the name that a machine has in the report until labgrid lends it."""
     return f"runner-{number}"
 
 

@@ -52,7 +52,6 @@ def pages_are_charged() -> bool:
     """Return whether the kernel charges pinned pages of this thread against RLIMIT_MEMLOCK.
 
     A thread with CAP_IPC_LOCK in the initial user namespace is not charged: capable(CAP_IPC_LOCK) in
-        iopt_alloc_pages()
-    of drivers/iommu/iommufd/pages.c. Root of another user namespace has the capability only there.
+    iopt_alloc_pages() of drivers/iommu/iommufd/pages.c. Root of another user namespace has the capability only there.
     """
     return not has_ipc_lock() or _UID_MAP.read_text().split() != _FIRST_NAMESPACE

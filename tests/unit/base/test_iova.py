@@ -15,7 +15,7 @@ def test_impossible_ranges(start: int, last: int) -> None:
 
 
 class Index:
-    """An integer that overflows by itself, as those of numpy do."""
+    """An integer of another library, such as numpy: Python can only convert it."""
 
     def __init__(self, value: int) -> None:
         self._value = value

@@ -153,16 +153,22 @@ def test_hard_lockup_of_a_newer_kernel() -> None:
 
 
 @pytest.mark.parametrize(
-    "message",
+    ("message", "kind"),
     [
-        "NMI watchdog: Watchdog detected hard LOCKUP on cpu 3",
-        "watchdog: Watchdog detected hard LOCKUP on cpu 3",
-        "watchdog: CPU1: Watchdog detected hard LOCKUP on cpu 3",
+        ("NMI watchdog: Watchdog detected hard LOCKUP on cpu 3", "hard lockup"),
+        ("watchdog: Watchdog detected hard LOCKUP on cpu 3", "hard lockup"),
+        ("watchdog: CPU1: Watchdog detected hard LOCKUP on cpu 3", "hard lockup"),
+        ("WARNING: HARDIRQ-READ-safe -> HARDIRQ-READ-unsafe lock order detected", "lockdep"),
+        ("WARNING: bad contention detected!", "lockdep"),
+        ("WARNING: held lock freed!", "lockdep"),
+        ("WARNING: python3/71 still has locks held!", "lockdep"),
+        ("WARNING: chain_key collision", "lockdep"),
     ],
 )
-def test_every_form_of_a_hard_lockup(message: str) -> None:
+def test_every_form_of_a_report_is_of_its_kind(message: str, kind: str) -> None:
+    """Source: kernel/watchdog.c, kernel/locking/lockdep.c."""
     (report,) = scan_kernel_log(f"[    1.000000] {message}\n")
-    assert report.kind == "hard lockup"
+    assert report.kind == kind
 
 
 def test_report_without_end_mark_ends_where_the_next_begins() -> None:
@@ -185,22 +191,6 @@ def test_a_mark_belongs_to_the_first_report_after_it() -> None:
     assert (warning.kind, panic.kind) == ("WARNING", "panic")
     assert len(warning.text.splitlines()) == 3
     assert panic.text.splitlines()[0].startswith("Kernel panic")
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        "HARDIRQ-READ-safe -> HARDIRQ-READ-unsafe lock order detected",
-        "bad contention detected!",
-        "held lock freed!",
-        "python3/71 still has locks held!",
-        "chain_key collision",
-    ],
-)
-def test_every_warning_of_lockdep_is_of_its_kind(message: str) -> None:
-    """Source: kernel/locking/lockdep.c."""
-    (report,) = scan_kernel_log(f"[    1.000000] WARNING: {message}\n")
-    assert report.kind == "lockdep"
 
 
 def test_oops_belongs_to_the_bug_that_announces_it_and_to_no_other() -> None:
