@@ -20,7 +20,8 @@ from iommufd_py.lab.machine import Machine
 QEMU = "qemu-system-x86_64"
 UDEVD = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd")
 
-# The guest's root does not change while it runs: let the guest cache names and pages.
+# Let the guest cache names and pages of its root. It does not see later changes by the host; the agent of a warm guest
+# drops the cache before each command.
 _ROOT_FLAGS = "rootflags=version=9p2000.L,trans=virtio,access=any,msize=512000,cache=loose"
 
 # A line of QEMU's list of devices has the name and the alias of a device.

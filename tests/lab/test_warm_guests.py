@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Warm guests: `iommufd lab up` starts them and `iommufd lab run` uses them. The tests boot native ones."""
+"""Warm guests: `iommufd lab up` starts them and `iommufd lab run` uses them. Most tests boot native ones."""
 
 import json
 import os
@@ -71,6 +71,22 @@ def test_commands_run_one_after_the_other_in_one_guest(own_guests: Path) -> None
     assert (own_guests / "written").exists()
     assert run("ls", "-d", "/tmp/left").stdout == "/tmp/left\n", "it is the same guest"
     assert not Path("/tmp/left").exists()
+    assert boots() == 0
+
+
+@pytest.mark.parametrize("machine", [("--native",), ("--kernel", "stock")])
+@pytest.mark.parametrize("place", ["shared", "."])
+def test_a_command_reads_files_as_they_are_now(machine: tuple[str, ...], place: str, tmp_path: Path) -> None:
+    """The guest caches the files of its root, but not those of the shared directory."""
+    assert lab("up", *machine, "--stay").returncode == 0
+    files = tmp_path / place / "files"
+    files.mkdir()
+    (files / "old").write_text("before\n")
+    show = ("run", *machine, "--", "sh", "-c", f"cd {files}; ls; cat *")
+    assert lab(*show).stdout == "old\nbefore\n"
+    (files / "old").write_text("after, and longer\n")
+    (files / "new").write_text("new\n")
+    assert lab(*show).stdout == "new\nold\nnew\nafter, and longer\n"
     assert boots() == 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 # Short enough for a quick start of a job, long enough for an idle guest to use almost no CPU.
 _POLL_SECONDS = 0.05
 _KILLED = 128 + signal.SIGKILL
+_DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
 
 def serve(spool: Path) -> None:
@@ -20,8 +21,18 @@ def serve(spool: Path) -> None:
     while True:
         for job in sorted(spool.glob("*.job")):
             if not job.with_suffix(".status").exists():
+                forget_host_files()
                 run_job(job)
         time.sleep(_POLL_SECONDS)
+
+
+def forget_host_files() -> None:
+    """Make the next job read the host's files anew: a guest does not see a change of a file that it has read.
+
+    9p with cache=loose and hostfs keep the pages of a file, so that programs start faster.
+    """
+    _DROP_CACHES.write_text("4")  # no line in the kernel log
+    _DROP_CACHES.write_text("2")  # inodes and their pages
 
 
 def run_job(job: Path) -> None:
