@@ -55,7 +55,8 @@ enter_root() { # ROOT COMMAND...: with the mounts and variables that a system ha
     while IFS= read -r variable; do
         environment+=("$variable")
     done < <(env | grep -iE '^(https?_proxy|no_proxy|PIP_[A-Z_]+)=' || true)
-    # Some programs require that their root is a mount point.
+    # Some programs require that their root is a mount point. A program below chroot may make no user namespace, so the
+    # root of the mount namespace itself changes.
     unshare --mount sh -ec '
         root=$0
         mount --bind "$root" "$root"
@@ -66,5 +67,9 @@ enter_root() { # ROOT COMMAND...: with the mounts and variables that a system ha
             mkdir -p "$ROOT_CACHE" "$root/root/.cache/iommufd-py"
             mount --rbind "$ROOT_CACHE" "$root/root/.cache/iommufd-py"
         fi
-        exec chroot "$root" env -i "$@"' "$root" "${environment[@]}" "$@"
+        cd "$root"
+        pivot_root . .
+        umount --lazy .
+        cd /
+        exec env -i "$@"' "$root" "${environment[@]}" "$@"
 }

@@ -79,7 +79,7 @@ _PARAMETERS = {"--json": "as_json"}
     "--minutes",
     type=FiniteFloat(min=0.1, max=1440),
     default=_MINUTES,
-    help="Start no round of boots that would end after this time.",
+    help="After the minimum boots, start no round that would end after this time.",
 )
 @click.option("--times", is_flag=True, help="Also show times of an emulated CPU. They say nothing about hardware.")
 @click.option(
