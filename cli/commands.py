@@ -80,8 +80,7 @@ def recorded_examples(context: click.Context) -> list[str]:
 
 def _write_page_name(context: click.Context, formatter: click.HelpFormatter) -> None:
     formatter.write_paragraph()
-    contents = "With an example and its output" if recorded_examples(context) else "Manual page"
-    formatter.write_text(f"{contents}: man iommufd-{command_name(context)}")
+    formatter.write_text(f"With an example and its output: man iommufd-{command_name(context)}")
 
 
 def _refuse_repeated(order: Sequence[click.Parameter]) -> None:

@@ -148,7 +148,10 @@ JOBS = (
     Job("cli", _words("pytest -q tests/cli"), inputs=_words("tests/cli cli iommufd_py scripts"), minutes=2, early=True),
     Job(
         "lab",
-        _words("pytest -v tests/lab --ignore=tests/lab/test_bisect.py --ignore=tests/lab/test_lab_machines.py"),
+        _words(
+            "pytest -v tests/lab --ignore=tests/lab/test_bisect.py --ignore=tests/lab/test_lab_machines.py "
+            "--ignore=tests/lab/test_long_examples.py"
+        ),
         inputs=_words("tests/lab iommufd_py/lab cli"),
         minutes=6,
     ),
@@ -235,6 +238,7 @@ JOBS = (
         may_be_impossible=True,
     ),
     # Machines for which `lab run` has no options: devices of all kinds in use, and 6 GiB of memory that is not snooped.
+    Job("lab-examples", _words("pytest -v tests/lab/test_long_examples.py"), minutes=10, nightly=True),
     Job("lab-machines", _words("pytest -v tests/lab/test_lab_machines.py"), minutes=15, nightly=True),
     # Nightly jobs. The release runs without the tag and without the packages that need root.
     Job("release", _words("scripts/release --dry-run --only sdist,wheel 999.0.0"), minutes=3, nightly=True),

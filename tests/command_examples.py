@@ -18,8 +18,11 @@ DIRECTORY = Path(__file__).parent.parent / "cli/examples"
 ANYWHERE = "any machine"
 NATIVE = "patched User-Mode Linux"
 LAB = "any machine with the lab's kernels"
+MINUTES = "any machine with the lab's kernels, in some minutes"
 VTD = "the lab's machine with an emulated VT-d"
-PLACES = (ANYWHERE, NATIVE, LAB, VTD)
+INCOHERENT = "the lab's machine whose DMA does not snoop, with the stock kernel"
+FLEET = "a machine whose labgrid lends two others"
+PLACES = (ANYWHERE, NATIVE, LAB, MINUTES, VTD, INCOHERENT, FLEET)
 
 
 def place_of(path: Path) -> str:

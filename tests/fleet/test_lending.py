@@ -13,6 +13,7 @@ import pytest
 
 from iommufd_py.fleet import record
 from iommufd_py.fleet.record import RunnerState, StepState
+from tests import command_examples
 from tests.fleet.lab import BIN, Lab, plain_lab
 from tests.fleet.ssh_host import LARGEST_FILE
 from tests.waiting import patience, wait_until
@@ -79,6 +80,16 @@ def test_each_machine_runs_the_steps_and_is_given_back(plain: Lab, tmp_path: Pat
         assert 'tests="1"' in (folder / "result.xml").read_text()
         assert "ok 1 test_step.py::test_it" in (folder / "result.ktap").read_text()
         assert list((plain.hosts[name].directory / "tmp").iterdir()) == [], "it leaves nothing on the machine"
+
+
+@pytest.mark.parametrize("name", command_examples.examples(command_examples.FLEET))
+def test_example(name: str, plain: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test the examples of the reference that need labgrid."""
+    monkeypatch.setenv("LG_COORDINATOR", plain.address)
+    steps = dict(command_examples.example_steps((command_examples.DIRECTORY / "fleet-run.console").read_text()))
+    (tmp_path / "plan.toml").write_text(steps["cat plan.toml"])
+    (tmp_path / "test_step.py").write_text("def test_it(): pass\n")
+    command_examples.check_example(name, tmp_path)
 
 
 def test_the_wheel_is_installed_on_each_machine(plain: Lab, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from iommufd_py.dma.no_snoop import no_snoop_enabled
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.uapi.cache import LineOp, execute
 from iommufd_py.vfio.pci_device import PciCommand
+from tests import command_examples
 from tests.machines.write_back_cache import LINE, WriteBackCache
 from tests.vtd.test_cli_info import validated
 
@@ -270,6 +271,14 @@ def judge(case: CoherencyCase, harness: CoherencyHarness) -> None:
 
 def test_the_proof_tells_whether_dma_snoops(harness: CoherencyHarness) -> None:
     assert harness.snoops() == SNOOPED
+
+
+@alone
+@pytest.mark.skipif(KERNEL != "stock", reason="the examples show the stock kernel; the job incoherent-stock runs them")
+@pytest.mark.parametrize("name", command_examples.examples(command_examples.INCOHERENT))
+def test_example(name: str, tmp_path: Path) -> None:
+    """Test the examples of the reference that need this machine."""
+    command_examples.check_example(name, tmp_path)
 
 
 def test_a_device_whose_dma_does_not_work_proves_nothing(type1_harness: CoherencyHarness) -> None:
