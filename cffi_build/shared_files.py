@@ -91,9 +91,11 @@ def _example(context: click.Context) -> Iterator[str]:
     """Convert the recorded examples of a command to roff, each with its output. A group has those of its commands."""
     if context.parent is None:
         return
-    for example in recorded_examples(context):
+    examples = recorded_examples(context)
+    yield ".SH AN EXAMPLE AND ITS OUTPUT" if len(examples) == 1 else ".SH EXAMPLES AND THEIR OUTPUT"
+    for example in examples:
         where, _, text = example.partition("\n")
-        yield ".SH AN EXAMPLE AND ITS OUTPUT"
+        yield ".PP"
         yield _escape(f"On {where.removeprefix('# on: ')}; three dots stand for text that differs between machines.")
         yield "\n".join([".PP", ".nf", _escape(text.rstrip()), ".fi"])
 

@@ -21,7 +21,11 @@ COMMITS = 20
 FILE = "drivers/iommu/iommufd/pages.c"
 # This line is in the function that maps existing pages into a new domain, so its loss breaks rule 2.
 FLUSH = "\t\tif (flush_cache)\n\t\t\tbatch_flush_cache(&pfns.batch, area->pages,"
-BROKEN, NOT_BUILT = 7, 10
+# This line is in the function that maps an area into the domains of its IOAS.
+MAP = "\tmutex_lock(&pages->mutex);\n\tif (iopt_is_dmabuf(pages)) {\n\t\trc = iopt_dmabuf_track_all_domains(area"
+BROKEN, NOT_BUILT, SLOWER = 7, 10, 15
+# Some microseconds more for each map.
+DELAY = "\tudelay(6);\n"
 # A native kernel needs nothing from these directories, except the files that Kconfig and make read everywhere.
 LEFT_OUT = ("Documentation", "sound", "drivers/gpu", "drivers/media", "drivers/net", "drivers/scsi", "drivers/usb")
 LEFT_OUT_OF_TOOLS = ("tools/perf", "tools/testing")
@@ -57,7 +61,7 @@ def copy_source(original: Path, tree: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The patched kernel, and 20 commits: the 7th breaks rule 2, the 10th does not compile."""
+    """The patched kernel, and 20 commits: the 7th breaks rule 2, the 10th does not compile, the 15th slows maps."""
     # The tree lies beside the source, because hard links need the same file system.
     original = source.obtain(SERIES, Silent()).path
     tree = original.parent / f".bisect-test-{os.getpid()}"
@@ -71,9 +75,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         git(tree, "add", "--all", "--force")
         git(tree, "commit", "-q", "-m", "the series")
         good = (tree / FILE).read_text()
-        assert good.count(FLUSH) == 1
+        assert good.count(FLUSH) == good.count(MAP) == 1
         for number in range(1, COMMITS + 1):
             text = good if number < BROKEN else good.replace(FLUSH, FLUSH.replace("flush_cache)", "!flush_cache)"))
+            if number >= SLOWER:
+                text = "#include <linux/delay.h>\n" + text.replace(MAP, DELAY + MAP)
             text += f"/* commit {number} */\n" + ("not C\n" if number == NOT_BUILT else "")
             (tree / FILE).unlink()
             (tree / FILE).write_text(text)
@@ -98,3 +104,15 @@ def test_the_commit_that_broke_a_rule_is_found_natively(tree: Path) -> None:
     assert [trial["subject"] for trial in skipped] == [f"commit {NOT_BUILT}"]
     assert "the kernel does not build" in skipped[0]["evidence"]
     assert before == (git(tree, "status", "--porcelain"), git(tree, "for-each-ref"), git(tree, "rev-parse", "HEAD"))
+
+
+def test_the_commit_that_slowed_maps_down_is_found(tree: Path) -> None:
+    """Four commits before the slow one and five commits after it are searched, with times of this machine."""
+    good, bad = f"HEAD~{COMMITS - NOT_BUILT - 1}", "HEAD"
+    command = [IOMMUFD, "bisect", "--source", str(tree), "--good", good, "--bad", bad, "--bench", "map 2M"]
+    done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0
+    document = json.loads(done.stdout)
+    assert document["first_bad"] == git(tree, "rev-parse", f"HEAD~{COMMITS - SLOWER}")
+    assert document["guest"] == "native"
+    assert document["bad_side"]["evidence"].startswith("ratio 1.")
