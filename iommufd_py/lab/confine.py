@@ -15,14 +15,14 @@ from pathlib import Path
 # Sources: landlock_create_ruleset(2) and its relatives, include/uapi/linux/landlock.h, include/uapi/linux/prctl.h. The
 # numbers of the system calls are the same on every architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
-_CREATE_RULESET_VERSION = 1
+_CREATE_RULESET_VERSION = 1  # This flag asks for the version of Landlock.
 _RULE_PATH_BENEATH = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
 _WRITE_FILE, _TRUNCATE = 1 << 1, 1 << 14
 # Removing and making files of every kind, and linking them across directories.
 _CHANGE_DIRECTORY = sum(1 << bit for bit in range(4, 14))
-_TRUNCATE_SINCE = 3  # This flag asks for the version of Landlock.
+_TRUNCATE_SINCE = 3  # the version of Landlock with this right
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -2,6 +2,7 @@
 """One name stands for one thing: the rule of docs/architecture.md, "Names"."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,6 +71,13 @@ def test_each_name_stands_for_one_thing() -> None:
     shared = {name: sorted(where) for name, where in modules.items() if len(where) > 1}
     assert {name: where for name, where in shared.items() if name not in EXCEPTIONS} == {}
     assert EXCEPTIONS.keys() <= shared.keys(), "remove the exceptions that no longer occur"
+
+
+def test_the_room_of_the_lab_describes_each_of_its_modules() -> None:
+    room = ROOT / "iommufd_py/lab"
+    described = re.findall(r"``(\w+)``", ast.get_docstring(ast.parse((room / "__init__.py").read_bytes())) or "")
+    modules = {path.stem for path in room.glob("*.py")} | {path.parent.name for path in room.glob("*/__init__.py")}
+    assert sorted(described) == sorted(modules - {"__init__"})
 
 
 def test_a_command_shares_its_name_only_with_the_function_that_it_calls() -> None:
