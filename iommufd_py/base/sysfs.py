@@ -7,6 +7,7 @@ Other programs bind and unbind drivers, and unplug devices. A file that disappea
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,26 @@ def entries(directory: Path, pattern: str = "*") -> list[Path]:
     with _may_be_gone():
         return sorted(directory.glob(pattern))
     return []
+
+
+def process_fields(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the third on; none if the process has ended. Source: proc(5).
+
+    The second field is the name of the program in parentheses, and the name can contain blanks and parentheses.
+    """
+    return attribute_text(Path("/proc", str(pid), "stat")).rpartition(")")[2].split()
+
+
+def chosen_word(text: str) -> str:
+    """Return the word in brackets: ``madvise`` of ``always [madvise] never``; empty if there is none."""
+    chosen = re.search(r"\[(\w+)\]", text)
+    return chosen[1] if chosen else ""
+
+
+def cpuinfo_field(cpuinfo: str, name: str) -> str:
+    """Return a field of the first CPU in the text of /proc/cpuinfo, for example ``model name``; empty without it."""
+    match = re.search(rf"^{name}\s*: (.*)$", cpuinfo, re.MULTILINE)
+    return match[1] if match else ""
 
 
 @contextlib.contextmanager

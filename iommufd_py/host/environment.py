@@ -12,6 +12,7 @@ from typing import Any
 
 from iommufd_py.base.environment import Environment, Platform
 from iommufd_py.base.shown import result_text
+from iommufd_py.base.sysfs import attribute_text, chosen_word, cpuinfo_field
 
 NONCOHERENT_KNOB = Path("/sys/module/iommufd/parameters/test_noncoherent_hwpt")
 """The file of the test parameter that makes HWPTs non-coherent. Only a kernel with the series' last patch has it."""
@@ -38,7 +39,7 @@ _CONFIG = (
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _CPUFREQ = Path("/sys/devices/system/cpu/cpu0/cpufreq")
-_THP = Path("/sys/kernel/mm/transparent_hugepage")
+_THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def environment() -> Environment:
@@ -60,14 +61,14 @@ def _environment() -> Environment:
         kernel_variant=os.environ.get("IOMMUFD_LAB_KERNEL", ""),
         platform=os.environ.get("IOMMUFD_LAB_ACCEL") or _platform(cpuinfo),
         machine=os.environ.get("IOMMUFD_LAB_MACHINE", ""),
-        cpu=os.environ.get("IOMMUFD_LAB_CPU") or _cpuinfo_field(cpuinfo, "model name") or os.uname().machine,
+        cpu=os.environ.get("IOMMUFD_LAB_CPU") or cpuinfo_field(cpuinfo, "model name") or os.uname().machine,
         cpus=len(os.sched_getaffinity(0)),
         command_line=Path("/proc/cmdline").read_text("utf-8", "replace").strip(),
         noncoherent_knob=NONCOHERENT_KNOB.read_text().strip() == "Y" if NONCOHERENT_KNOB.exists() else None,
         config=_config(),
-        microcode=_cpuinfo_field(cpuinfo, "microcode"),
-        thp=_thp(),
-        governor=_read(_CPUFREQ / "scaling_governor"),
+        microcode=cpuinfo_field(cpuinfo, "microcode") or None,
+        thp=chosen_word(attribute_text(_THP)) or None,
+        governor=attribute_text(_CPUFREQ / "scaling_governor") or None,
         turbo=_turbo(),
         numa_nodes=len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or 1,
         compiler=_compiler(Path("/proc/version").read_text()),
@@ -80,19 +81,13 @@ def _compiler(version: str) -> str:
     return match[1] if match else ""
 
 
-def _cpuinfo_field(cpuinfo: str, name: str) -> str | None:
-    match = re.search(rf"^{name}\s*: (.*)$", cpuinfo, re.MULTILINE)
-    return match[1] if match else None
-
-
 def _platform(cpuinfo: str) -> str:
     # QEMU gives this name to its emulated CPU. Under KVM the name is that of a real CPU.
     if "QEMU TCG" in cpuinfo:
         return Platform.TCG
-    if _cpuinfo_field(cpuinfo, "vendor_id") == "User Mode Linux":
+    if cpuinfo_field(cpuinfo, "vendor_id") == "User Mode Linux":
         return Platform.UML
-    flags = re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo, re.MULTILINE)
-    return Platform.VIRTUAL if flags else Platform.BARE_METAL
+    return Platform.VIRTUAL if "hypervisor" in cpuinfo_field(cpuinfo, "flags").split() else Platform.BARE_METAL
 
 
 def _config() -> Mapping[str, str] | None:
@@ -120,22 +115,12 @@ def read_timing_options(content: bytes) -> Mapping[str, str]:
     return {option: result_text(values.get(f"CONFIG_{option}", "n").strip()) for option in _CONFIG}
 
 
-def _read(path: Path) -> str | None:
-    return path.read_text().strip() if path.exists() else None
-
-
-def _thp() -> str | None:
-    choices = _read(_THP / "enabled")
-    chosen = re.search(r"\[(\w+)\]", choices) if choices else None
-    return chosen[1] if chosen else None
-
-
 def _turbo() -> bool | None:
-    boost = _read(Path("/sys/devices/system/cpu/cpufreq/boost"))
-    if boost is not None:
+    boost = attribute_text(Path("/sys/devices/system/cpu/cpufreq/boost"))
+    if boost:
         return boost == "1"
-    no_turbo = _read(Path("/sys/devices/system/cpu/intel_pstate/no_turbo"))
-    return None if no_turbo is None else no_turbo == "0"
+    no_turbo = attribute_text(Path("/sys/devices/system/cpu/intel_pstate/no_turbo"))
+    return no_turbo == "0" if no_turbo else None
 
 
 def pinned_bytes() -> int:

@@ -6,6 +6,8 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
+from iommufd_py.base.sysfs import attribute_text, chosen_word
+
 _POOLS = Path("/sys/kernel/mm/hugepages")
 _THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _DMA_ENTRY_LIMIT = Path("/sys/module/vfio_iommu_type1/parameters/dma_entry_limit")
@@ -45,12 +47,11 @@ def limits() -> Limits:
     """Return the limits of this process and machine."""
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
-    chosen = re.search(r"\[(\w+)\]", _THP.read_text()) if _THP.exists() else None
     return Limits(
         memlock_bytes=None if soft == resource.RLIM_INFINITY else soft,
         memlock_ignored=effective is not None and bool(int(effective[1], 16) >> _CAP_IPC_LOCK & 1),
         huge_pages=tuple(sorted(map(_pool, _POOLS.glob("hugepages-*kB")), key=lambda pool: pool.page_bytes)),
-        thp=chosen[1] if chosen else "",
+        thp=chosen_word(attribute_text(_THP)),
         dma_entry_limit=int(_DMA_ENTRY_LIMIT.read_text()) if _DMA_ENTRY_LIMIT.exists() else None,
     )
 

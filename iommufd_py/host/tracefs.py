@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from iommufd_py.base.errors import SkipError, ToolError
-from iommufd_py.base.sysfs import attribute_text, entries
+from iommufd_py.base.sysfs import attribute_text, chosen_word, entries, process_fields
 from iommufd_py.host.trace_records import TraceRecord, parse_trace
 from iommufd_py.objects.resource import Resource
 
@@ -65,8 +65,7 @@ def lockdown_level(text: str | None = None) -> str:
     Args:
         text: content of /sys/kernel/security/lockdown; default: that of this machine.
     """
-    chosen = re.search(r"\[(\w+)\]", attribute_text(_LOCKDOWN) if text is None else text)
-    return chosen[1] if chosen else ""
+    return chosen_word(attribute_text(_LOCKDOWN) if text is None else text)
 
 
 def _refusal(what: str, failure: OSError) -> str:
@@ -335,9 +334,8 @@ def _alive(owner: str) -> bool:
 
 
 def _start_of(pid: int) -> int:
-    """Return the start of a process in clock ticks since boot; 0 for one that has ended. Source: proc(5)."""
-    # The command's name, in parentheses, can contain anything.
-    fields = attribute_text(Path("/proc", str(pid), "stat")).rpartition(")")[2].split()
+    """Return the start of a process in clock ticks since boot; 0 for one that has ended."""
+    fields = process_fields(pid)
     return int(fields[19]) if len(fields) > 19 else 0
 
 

@@ -4,6 +4,8 @@
 import os
 from pathlib import Path
 
+from iommufd_py.base.sysfs import cpuinfo_field
+
 
 def kvm_problem() -> str | None:
     """Return why guests run on an emulated CPU here, or None if KVM can be used.
@@ -11,9 +13,7 @@ def kvm_problem() -> str | None:
     An openable /dev/kvm is not enough. Inside some virtual machines KVM opens and makes a virtual CPU, and the guest
     dies on its first instruction. Such hosts do not show the CPU flag.
     """
-    flags = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\nflags", 1)[-1].split("\n", 1)[0]
-    )
+    flags = cpuinfo_field(Path("/proc/cpuinfo").read_text("utf-8", "replace"), "flags")
     if not {"vmx", "svm"} & set(flags.split()):
         return "the CPU shows neither vmx nor svm in /proc/cpuinfo"
     if not os.path.exists("/dev/kvm"):

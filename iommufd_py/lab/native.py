@@ -5,7 +5,6 @@ The kernel has iommufd, the mock driver and the sample driver mtty, but no hardw
 """
 
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from iommufd_py.base.sysfs import cpuinfo_field
 from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab.confine import can_confine, confined
 from iommufd_py.lab.errors import LabError
@@ -202,5 +202,4 @@ def _require_memory(size_bytes: int) -> None:
 
 def _cpu() -> str:
     """Return the name of this machine's CPU. User-Mode Linux does not show it."""
-    match = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    return match[1] if match else os.uname().machine
+    return cpuinfo_field(Path("/proc/cpuinfo").read_text("utf-8", "replace"), "model name") or os.uname().machine

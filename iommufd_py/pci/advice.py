@@ -2,13 +2,12 @@
 """Advise how to switch on the IOMMU of this machine, from the firmware's tables, the CPU and the hypervisor."""
 
 import os
-import re
 from collections.abc import Collection
 from pathlib import Path
 
+from iommufd_py.base.sysfs import cpuinfo_field
+
 _TABLES = Path("/sys/firmware/acpi/tables")
-_VENDOR = re.compile(r"^vendor_id\s*: (\S+)", re.MULTILINE)
-_HYPERVISOR = re.compile(r"^flags\s*:.*\bhypervisor\b", re.MULTILINE)
 # intel_iommu_setup() in drivers/iommu/intel/iommu.c; parse_amd_iommu_options() in drivers/iommu/amd/init.c: there is no
 # amd_iommu=on, as the driver starts by itself.
 _INTEL, _AMD = "boot with intel_iommu=on, without iommu=off", "boot without amd_iommu=off and iommu=off"
@@ -27,12 +26,12 @@ def iommu_remedy(cpuinfo: str | None = None, tables: Collection[str] | None = No
         return f"the firmware reports a VT-d: {_INTEL}"
     if "IVRS" in found:
         return f"the firmware reports an AMD-Vi: {_AMD}"
-    if _HYPERVISOR.search(text):
+    if "hypervisor" in cpuinfo_field(text, "flags").split():
         return "this is a virtual machine: its hypervisor must give it a virtual IOMMU"
-    vendor = _VENDOR.search(text)
-    if vendor and vendor[1] == "GenuineIntel":
+    vendor = cpuinfo_field(text, "vendor_id")
+    if vendor == "GenuineIntel":
         return f"switch VT-d on in the firmware setup, and {_INTEL}"
-    if vendor and vendor[1] in ("AuthenticAMD", "HygonGenuine"):
+    if vendor in ("AuthenticAMD", "HygonGenuine"):
         return f"switch the IOMMU (AMD-Vi) on in the firmware setup, and {_AMD}"
     return "switch the IOMMU on in the firmware setup"
 

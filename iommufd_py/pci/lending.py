@@ -11,7 +11,7 @@ from pathlib import Path
 
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.signals import held_signals
-from iommufd_py.base.sysfs import attribute_text
+from iommufd_py.base.sysfs import attribute_text, process_fields
 from iommufd_py.pci import state
 
 _LOCKS = Path("/proc/locks")
@@ -92,6 +92,5 @@ def _ancestors() -> Iterator[int]:
     pid = os.getpid()
     while pid:
         yield pid
-        # The command's name, in parentheses, can contain anything.
-        fields = attribute_text(Path("/proc", str(pid), "stat")).rpartition(")")[2].split()
+        fields = process_fields(pid)
         pid = int(fields[1]) if len(fields) > 1 else 0

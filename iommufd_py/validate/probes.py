@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.base.errors import SkipError
+from iommufd_py.base.sysfs import attribute_text, process_fields
 from iommufd_py.host.tracefs import NoSymbolError, Trace
 
 FLUSH_SYMBOLS = ("arch_flush_cache_phys", "arch_clean_nonsnoop_dma")
@@ -154,11 +155,9 @@ def _name(probe: _Probe) -> str:
 def _kernel_threads() -> set[int]:
     """Return the kernel threads; kthreadd is among them, and makes the new ones."""
     found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # The process has ended.
-            pid, _, rest = stat.read_text("utf-8", "replace").partition(" ")
-            # "(name) state ppid ...": the name may contain blanks and parentheses.
-            parent = int(rest.rpartition(")")[2].split()[1])
-            if _KTHREADD in (int(pid), parent) and (int(pid) != _KTHREADD or "(kthreadd)" in rest):
-                found.add(int(pid))
+    for process in Path("/proc").glob("[0-9]*"):
+        pid, fields = int(process.name), process_fields(int(process.name))
+        parent = int(fields[1]) if fields else 0  # The process has ended.
+        if parent == _KTHREADD or (pid == _KTHREADD and attribute_text(process / "comm") == "kthreadd"):
+            found.add(pid)
     return found

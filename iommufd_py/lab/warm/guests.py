@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from iommufd_py.base.sysfs import process_fields
 from iommufd_py.lab import paths
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.records import read_object, record_of
@@ -110,12 +111,8 @@ class WarmGuest:
 
 def start_ticks(pid: int) -> int | None:
     """Return the start time of process *pid* in clock ticks; None if it does not exist or is a zombie."""
-    try:
-        # The name of the program, in parentheses, may hold blanks and parentheses.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] == "Z" else int(fields[19])
+    fields = process_fields(pid)
+    return None if not fields or fields[0] == "Z" else int(fields[19])
 
 
 def warm_guests() -> list[WarmGuest]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from iommufd_py.base.errors import ToolError
+from iommufd_py.base.sysfs import attribute_text, process_fields
 from iommufd_py.lab import paths
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import Machine, NativeMachine
@@ -101,32 +102,24 @@ def find_owner() -> int:
     Both end with this process, and the guest would end with them.
     """
     owner = os.getppid()
-    while (parent := _parent(owner)) and (_is_fork(owner, parent) or _words(owner, "comm") == "sudo\n"):
+    while (parent := _parent(owner)) and (_is_fork(owner, parent) or _text(owner, "comm") == "sudo"):
         owner = parent
     return owner
 
 
-def _words(pid: int, file: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
-def _fields(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the third on. The second, in parentheses, can contain anything."""
-    return _words(pid, "stat").rpartition(")")[2].split()
+def _text(pid: int, file: str) -> str:
+    return attribute_text(Path("/proc", str(pid), file))
 
 
 def _parent(pid: int) -> int:
-    fields = _fields(pid)
+    fields = process_fields(pid)
     return int(fields[1]) if fields else 0
 
 
 def _is_fork(pid: int, parent: int) -> bool:
     """Whether *pid* still runs the program of *parent*, such as a subshell: their arguments are at the same address."""
-    places = [_fields(one)[45:46] for one in (pid, parent)]
-    return places[0] == places[1] not in ([], ["0"]) and _words(pid, "cmdline") == _words(parent, "cmdline")
+    places = [process_fields(one)[45:46] for one in (pid, parent)]
+    return places[0] == places[1] not in ([], ["0"]) and _text(pid, "cmdline") == _text(parent, "cmdline")
 
 
 def _claim(directory: Path) -> bool:
