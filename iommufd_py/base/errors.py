@@ -159,8 +159,7 @@ _BAD_MEMORY = (
 _RESERVED = "a mapping of the IOAS lies in a range the device reserves or cannot reach; unmap it first"
 _OTHER_DRIVER = (
     "the device's group is in use, by another driver or through the other interface (/dev/vfio/<group> or "
-    "/dev/vfio/devices); "
-    "free every device of the group"
+    "/dev/vfio/devices); free every device of the group"
 )
 _UNSAFE_INTERRUPTS = (
     "another driver has a device of the group ('iommufd device show'), or the IOMMU does not remap interrupts: for a "
@@ -326,8 +325,17 @@ def show_argument(name: str, value: object) -> str:
 def check_result(result: int, ioctl: str, arguments: Mapping[str, object]) -> int:
     """Return *result* unless it is a negative errno, which is raised as the :class:`IommufdError` of its meaning."""
     if result < 0:
-        raise _CLASSES.get(-result, IommufdError)(-result, ioctl, arguments)
+        raise _by_meaning(-result, ioctl, arguments)
     return result
+
+
+def call_error(failure: OSError, call: str, arguments: Mapping[str, object]) -> IommufdError:
+    """Return the :class:`IommufdError` for a call of Python that the kernel refused, such as ``read``."""
+    return _by_meaning(failure.errno or 0, call, arguments)
+
+
+def _by_meaning(number: int, call: str, arguments: Mapping[str, object]) -> IommufdError:
+    return _CLASSES.get(number, IommufdError)(number, call, arguments)
 
 
 def reason_of(failure: OSError) -> str:

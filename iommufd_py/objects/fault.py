@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from iommufd_py.base.arguments import checked, milliseconds
-from iommufd_py.base.errors import check_result
+from iommufd_py.base.errors import call_error
 from iommufd_py.objects.object import IommufdFile, IommufdObject
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import pack, size_of, unpack
 from iommufd_py.uapi.enums import PageFaultPermission, PageResponse
+
+_FAULTS_AT_ONCE = 64
 
 
 class EventQueue(IommufdObject):
@@ -50,8 +52,7 @@ class EventQueue(IommufdObject):
         try:
             return os.read(self._queue_fd, count)
         except OSError as failure:
-            check_result(-(failure.errno or 0), f"read({type(self).__name__})", {"id": self.id, "count": count})
-            raise
+            raise call_error(failure, f"read({type(self).__name__})", {"id": self.id, "count": count}) from failure
 
     def _release(self) -> None:
         # The open file keeps the object alive.
@@ -110,11 +111,7 @@ class FaultQueue(EventQueue):
         try:
             os.write(self.fileno(), answer)
         except OSError as failure:
-            check_result(-(failure.errno or 0), "write(FaultQueue)", {"cookie": fault.cookie, "code": code})
-            raise
-
-
-_FAULTS_AT_ONCE = 64
+            raise call_error(failure, "write(FaultQueue)", {"cookie": fault.cookie, "code": code}) from failure
 
 
 def _page_fault(data: bytes, offset: int) -> PageFault:

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from iommufd_py.base.arguments import check_integer, checked
-from iommufd_py.base.errors import check_result
+from iommufd_py.base.errors import call_error
 from iommufd_py.objects.fault import EventQueue
 from iommufd_py.objects.hwpt import Hwpt, invalidate
 from iommufd_py.objects.ioas import DmaMapping
@@ -82,8 +82,7 @@ class VIommuMemory(Resource):
         try:
             self._memory = mmap.mmap(viommu._fd(), length, offset=offset)
         except OSError as failure:
-            check_result(-(failure.errno or 0), "mmap", {"id": viommu.id, "offset": offset, "length": length})
-            raise
+            raise call_error(failure, "mmap", {"id": viommu.id, "offset": offset, "length": length}) from failure
         self._mark_open()
 
     @property
