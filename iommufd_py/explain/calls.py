@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from iommufd_py.host.map_parts import RETURN
 from iommufd_py.host.trace_records import TraceRecord
-from iommufd_py.uapi.enums import FIXED_IOVA, MappingIoctl
+from iommufd_py.uapi.enums import MappingIoctl
+from iommufd_py.uapi.iommufd import FIXED_IOVA
 
 FUNCTIONS = (
     "iommufd_fops_ioctl",

@@ -132,15 +132,15 @@ def _issue(fd: int, ioctl: str, structure: str, size_field: str, fields: dict[st
     return arg
 
 
-def new_structure(ioctl: str, structure: str, fields: Mapping[str, object], member: str = "") -> Any:
-    """Return a new ``struct structure`` with *fields* set; *member* names the member of the union that has them.
+def new_structure(ioctl: str, structure: str, fields: Mapping[str, object]) -> Any:
+    """Return a new ``struct structure`` with *fields* set.
 
     Raises:
         ArgumentTypeError: a field is not an integer; the message names *ioctl* and the field.
         ArgumentValueError: it does not fit into its field.
     """
     arg = ffi.new(f"struct {structure} *")
-    fill(ioctl, getattr(arg, member) if member else arg, fields)
+    fill(ioctl, arg, fields)
     return arg
 
 

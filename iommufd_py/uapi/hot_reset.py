@@ -16,9 +16,8 @@ class HotResetInfo:
     """VFIO_DEVICE_GET_PCI_HOT_RESET_INFO.
 
     Attributes:
-        by_device: whether the numbers are ids of devices in an iommufd, with 0 for a closed device that shares the
-            group
-            of an open one. If not, they are numbers of IOMMU groups.
+        by_device: whether the numbers are ids of devices in an iommufd, with 0 for a closed device that shares
+            the group of an open one. If not, they are numbers of IOMMU groups.
         devices: PCI address and number of each device that is reset; None for a device of another owner.
     """
 

@@ -14,6 +14,7 @@ from iommufd_py.uapi.enums import HwCapabilities, IommuOption, VfioIoasOp
 from iommufd_py.uapi.ffi import ffi, lib
 
 FIXED_IOVA: int = lib.IOMMU_IOAS_MAP_FIXED_IOVA
+"""The flag of a map by which the caller chooses the IOVA."""
 
 NO_ANSWER = (1 << 64) - 1
 """The value of an answer (:func:`new_answer`) if the kernel did nothing. No IOVA and no length has this value."""

@@ -94,12 +94,7 @@ def group_get_status(fd: int) -> GroupFlags:
 def group_set_container(fd: int, container_fd: int) -> None:
     """Put a group into a container (or an iommufd)."""
     value = ffi.new("int32_t *", container_fd)
-    issue_pointer(
-        fd,
-        "VFIO_GROUP_SET_CONTAINER",
-        value,
-        {"container_fd": container_fd},
-    )
+    issue_pointer(fd, "VFIO_GROUP_SET_CONTAINER", value, {"container_fd": container_fd})
 
 
 def group_unset_container(fd: int) -> None:
@@ -110,12 +105,7 @@ def group_unset_container(fd: int) -> None:
 def group_get_device_fd(fd: int, name: str) -> int:
     """Open a device of a group by its name and return the descriptor."""
     text = ffi.new("char[]", name.encode())
-    return issue_pointer(
-        fd,
-        "VFIO_GROUP_GET_DEVICE_FD",
-        text,
-        {"name": name},
-    )
+    return issue_pointer(fd, "VFIO_GROUP_GET_DEVICE_FD", text, {"name": name})
 
 
 # --- device ------------------------------------------------------------------------------------------------------
@@ -200,18 +190,8 @@ def device_set_irqs(fd: int, flags: int, index: int, start: int, count: int, dat
 
     Returns 0. If the kernel has fewer MSI vectors than requested, returns their number and connects none.
     """
-    size = ffi.sizeof("struct vfio_irq_set") + len(data)
-    memory = ffi.new("uint64_t[]", (size + 7) // 8)
-    arg = ffi.cast("struct vfio_irq_set *", memory)
-    arg.argsz = size
-    fill("VFIO_DEVICE_SET_IRQS", arg, {"flags": flags, "index": index, "start": start, "count": count})
-    ffi.memmove(arg.data, data, len(data))
-    return issue_pointer(
-        fd,
-        "VFIO_DEVICE_SET_IRQS",
-        arg,
-        {"flags": flags, "index": index, "start": start, "count": count},
-    )
+    fields: dict[str, object] = {"flags": flags, "index": index, "start": start, "count": count}
+    return _issue_with_data(fd, "VFIO_DEVICE_SET_IRQS", "vfio_irq_set", fields, data, fields)[0]
 
 
 def device_ioeventfd(fd: int, width: int, offset: int, data: int, eventfd: int) -> None:

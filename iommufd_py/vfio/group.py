@@ -111,8 +111,7 @@ def _open_group(number: int) -> int:
         if failure.errno == errno.EBUSY:
             raise DeviceError(
                 f"group {number} is in use: it is open already, or one of its devices is open through "
-                "/dev/vfio/devices "
-                f"(fuser -v {node} /dev/vfio/devices/*); close that first"
+                f"/dev/vfio/devices (fuser -v {node} /dev/vfio/devices/*); close that first"
             ) from None
         raise DeviceError(f"{node} cannot be opened: {reason_of(failure)}") from failure
 
