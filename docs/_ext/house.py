@@ -24,15 +24,15 @@ class Room:
     job: str
 
 
-def floors(root: Path = ROOT) -> list[list[Room]]:
+def floors() -> list[list[Room]]:
     """Return the rooms of the layers contract in pyproject.toml, the top floor first."""
-    contracts = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
-    return [[_room(root, name.strip()) for name in layer.replace(":", "|").split("|")] for layer in layers]
+    return [[_room(name.strip()) for name in layer.replace(":", "|").split("|")] for layer in layers]
 
 
-def _room(root: Path, name: str) -> Room:
-    path = root.joinpath(*name.split("."))
+def _room(name: str) -> Room:
+    path = ROOT.joinpath(*name.split("."))
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     docstring = ast.get_docstring(ast.parse(source.read_text())) or ""
     return Room(name.removeprefix("iommufd_py."), docstring.partition("\n")[0])

@@ -104,13 +104,13 @@ def _drain(source: int, sink: BinaryIO, chunks: "SimpleQueue[tuple[BinaryIO, byt
     chunks.put((sink, b""))
 
 
-def run_tool(argv: Sequence[str], doing: str, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+def run_tool(argv: Sequence[str], doing: str, *, env: Mapping[str, str] | None = None) -> str:
     """Run a short program and return its output.
 
     Raises:
         LabError: it failed; the sentence has *doing* and the first thing the program complained of.
     """
-    child = start(argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child = start(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         output, errors = (stream.decode(errors="replace") for stream in child.communicate())
     finally:

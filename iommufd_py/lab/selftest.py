@@ -23,9 +23,11 @@ _VFIO = (
 )
 _VFIO_DEVICES = (TEST_DEVICES[0], NVME_DEVICE)
 _MARK = "# program "
+# An emulated CPU takes minutes for the programs.
+_TIMEOUT_SECONDS = 900
 
 
-def run_iommu_suite(image: Path, programs: Path, kernel_name: str, *, timeout: float = 900) -> Mapping[str, TapReport]:
+def run_iommu_suite(image: Path, programs: Path, kernel_name: str) -> Mapping[str, TapReport]:
     """Boot *image*, run the iommu selftests in *programs*, and return the report of each.
 
     Raises:
@@ -33,10 +35,10 @@ def run_iommu_suite(image: Path, programs: Path, kernel_name: str, *, timeout: f
     """
     # 6.12 cannot create a mock device while another IOMMU driver is active.
     commands = {name: f"{programs}/{name}" for name in _IOMMU}
-    return _run(commands, [], Machine(iommu="none"), image, kernel_name, timeout)
+    return _run(commands, [], Machine(iommu="none"), image, kernel_name)
 
 
-def run_vfio_suite(image: Path, programs: Path, kernel_name: str, *, timeout: float = 900) -> Mapping[str, TapReport]:
+def run_vfio_suite(image: Path, programs: Path, kernel_name: str) -> Mapping[str, TapReport]:
     """Boot *image* behind VT-d, run the vfio selftests in *programs* on its devices, and return the report of each.
 
     Raises:
@@ -52,17 +54,17 @@ def run_vfio_suite(image: Path, programs: Path, kernel_name: str, *, timeout: fl
         raise LabError(f"the source of {kernel_name} has no vfio selftests; choose a newer series with --series")
     # One case of each mode maps a page of 1 GiB.
     machine = Machine(memory_bytes=4 << 30, options=("hugepagesz=1G", "hugepages=1"))
-    return _run(commands, [f"iommufd device bind {' '.join(_VFIO_DEVICES)}"], machine, image, kernel_name, timeout)
+    return _run(commands, [f"iommufd device bind {' '.join(_VFIO_DEVICES)}"], machine, image, kernel_name)
 
 
-def run_kunit_suite(image: Path, kernel_name: str, *, timeout: float = 600) -> Mapping[str, TapReport]:
+def run_kunit_suite(image: Path, kernel_name: str) -> Mapping[str, TapReport]:
     """Boot the User-Mode Linux *image*, which runs its KUnit tests, and return the report of each suite.
 
     Raises:
         LabError: the guest died, or its kernel reported a warning or an oops outside the tests.
     """
     machine = NativeMachine(options=("kunit.enable=1", "kunit.autorun=1"))
-    result = run_natively(image, ["true"], machine, kernel_name=kernel_name, timeout=timeout)
+    result = run_natively(image, ["true"], machine, kernel_name=kernel_name)
     _refuse_problem(result)
     reports = parse_kunit(result.kernel_log.read_text(encoding="utf-8", errors="replace").splitlines())
     if not reports:
@@ -71,7 +73,7 @@ def run_kunit_suite(image: Path, kernel_name: str, *, timeout: float = 600) -> M
 
 
 def _run(
-    commands: Mapping[str, str], first: Sequence[str], machine: Machine, image: Path, kernel_name: str, timeout: float
+    commands: Mapping[str, str], first: Sequence[str], machine: Machine, image: Path, kernel_name: str
 ) -> Mapping[str, TapReport]:
     """Run *commands*, by the name of their report, in one guest after the commands *first*."""
     output, diagnostics = io.BytesIO(), io.BytesIO()
@@ -81,7 +83,7 @@ def _run(
         ["sh", "-c", script],
         machine,
         kernel_name=kernel_name,
-        timeout=timeout,
+        timeout=_TIMEOUT_SECONDS,
         stdout=output,
         stderr=diagnostics,
     )

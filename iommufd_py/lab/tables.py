@@ -61,22 +61,20 @@ def soil_memory() -> None:
         buffer.flush()
 
 
-def check_tables(image: Path, kernel_name: str, *, timeout: float = 600) -> list[TablesResult]:
+def check_tables(image: Path, kernel_name: str) -> list[TablesResult]:
     """Boot *image* on each of :data:`MACHINES`, let devices do DMA there, and return the faults.
 
     Raises:
         LabError: a guest did not start, or died without a sign of a wrong table.
     """
-    return [_check(name, machine, image, kernel_name, timeout) for name, machine in MACHINES.items()]
+    return [_check(name, machine, image, kernel_name) for name, machine in MACHINES.items()]
 
 
-def _check(name: str, machine: Machine, image: Path, kernel_name: str, timeout: float) -> TablesResult:
+def _check(name: str, machine: Machine, image: Path, kernel_name: str) -> TablesResult:
     soil = f"{sys.executable} -P -c 'from iommufd_py.lab.tables import soil_memory; soil_memory()'"
     command = ["sh", "-c", "; ".join([soil, *_PROBES, "true"])]
     output, errors = io.BytesIO(), io.BytesIO()
-    result = vm.run_in_vm(
-        image, command, machine, kernel_name=kernel_name, timeout=timeout, stdout=output, stderr=errors
-    )
+    result = vm.run_in_vm(image, command, machine, kernel_name=kernel_name, stdout=output, stderr=errors)
     log = result.kernel_log.read_text(encoding="utf-8", errors="replace")
     # A guest that died reports fewer devices. That alone is no fault of its tables.
     expected = 0 if result.problem else len(_PROBES)
