@@ -5,9 +5,6 @@ from collections.abc import Iterator
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.uapi.fail_nth import InjectionOutcome, Program
-from iommufd_py.uapi.fault_injection import injection_problem, injection_settings
-
-__all__ = ["injection_problem", "injection_settings", "sweep"]
 
 # A sequence has far fewer allocations. A sweep that reaches this number would never end.
 _LIMIT = 1000

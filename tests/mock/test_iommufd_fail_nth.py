@@ -15,6 +15,7 @@ from iommufd_py.mock import check_refs, limit_memory
 from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.testing import fault_injection
 from iommufd_py.uapi.fail_nth import Call, Program, StepField
+from iommufd_py.uapi.fault_injection import injection_problem, injection_settings
 from iommufd_py.uapi.ffi import lib
 from tests.conftest import need, need_ioctl, need_mock_driver
 
@@ -26,9 +27,9 @@ READ_WRITE = lib.IOMMU_IOAS_MAP_READABLE | lib.IOMMU_IOAS_MAP_WRITEABLE
 @pytest.fixture(autouse=True)
 def injection(iommufd: Iommufd) -> Iterator[None]:
     need_mock_driver(iommufd)
-    problem = fault_injection.injection_problem()
+    problem = injection_problem()
     need(problem is None, problem or "")
-    with fault_injection.injection_settings():
+    with injection_settings():
         yield
     limit_memory(iommufd, None)
 
