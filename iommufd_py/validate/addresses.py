@@ -13,6 +13,9 @@ _DIRECT_MAP_ALIGNMENT = 1 << 30
 # A struct page has 64 bytes, or more with debugging options, and always a multiple of a word.
 _STRUCT_SIZES = range(48, 257, 8)
 
+_UNKNOWN_FUNCTION = "the unpin of the pages cannot be observed: the kernel unpins them in an unknown function"
+_NO_ARRAY = "the unpin of the pages cannot be observed: struct pages do not lie in one array"
+
 
 @dataclass(frozen=True, slots=True)
 class PageStructs:
@@ -35,12 +38,12 @@ class PageStructs:
         """
         pairs = sorted(set(known))
         if len({frame for _, frame in pairs}) < 2:
-            raise SkipError("the unpin of the pages cannot be observed: the kernel unpins them in an unknown function")
+            raise SkipError(_UNKNOWN_FUNCTION)
         (low_address, low_frame), (high_address, high_frame) = pairs[0], pairs[-1]
         size, rest = divmod(high_address - low_address, high_frame - low_frame) if high_frame > low_frame else (0, 1)
         base = low_address - low_frame * size
         if rest or any(base + frame * size != address for address, frame in pairs):
-            raise SkipError("the unpin of the pages cannot be observed: struct pages do not lie in one array")
+            raise SkipError(_NO_ARRAY)
         return cls(base, size)
 
     @classmethod
@@ -57,7 +60,7 @@ class PageStructs:
             SkipError: no array fits, or several do.
         """
         if not all(addresses for addresses, _ in seen):
-            return cls.solve(())
+            raise SkipError(_UNKNOWN_FUNCTION)
         found = set()
         (firsts, frame), (seconds, other), *rest = seen
         for pair in product(set(firsts), set(seconds)):
@@ -70,7 +73,7 @@ class PageStructs:
             ):
                 found.add(structs)
         if len(found) != 1:
-            raise SkipError("the unpin of the pages cannot be observed: struct pages do not lie in one array")
+            raise SkipError(_NO_ARRAY)
         return found.pop()
 
     def frame(self, address: int) -> int:

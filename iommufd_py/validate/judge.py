@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.validate.counts import judge_counts
 from iommufd_py.validate.events import (
     Event,
     Flush,
@@ -35,8 +34,6 @@ from iommufd_py.validate.events import (
 from iommufd_py.validate.lines import ALL_LINES, LINE_BYTES, depth, slices
 from iommufd_py.validate.page_state import PageInStep, PageState, times
 from iommufd_py.validate.steps import Page, ScenarioStep, Violation
-
-__all__ = ["Page", "ScenarioStep", "Violation", "judge_counts", "judge_scenario"]
 
 # Bytes of the longest possible flush; a scenario has much less memory. If a call covers more, the probed function is
 # not a flush, or its arguments are not a range.

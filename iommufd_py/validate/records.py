@@ -122,11 +122,6 @@ def read_records(
     return observed
 
 
-def parse_events(records: Iterable[TraceRecord], layout: Layout, threads: Collection[int]) -> list[Event]:
-    """Return the events of a scenario; see :func:`read_records`."""
-    return read_records(records, layout, threads).events
-
-
 def _touches(flush: Flush | _Lines, frames: Collection[int]) -> bool:
     first, last = flush.phys // PAGE_BYTES, (flush.phys + max(flush.length, 1) - 1) // PAGE_BYTES
     if last - first > len(frames):

@@ -57,17 +57,19 @@ AXES: Mapping[str, tuple[str, ...]] = {
 }
 """The dimensions of the space and their values."""
 
+_INSIDE = frozenset({"begins-inside", "ends-inside", "both-inside"})
+_PINNED = frozenset({"one", "two", "outlive"})
+
 FORBIDDEN: tuple[Forbidden, ...] = (
     # The kernel creates the domain of an attach, without flags.
     {"by": frozenset({"attach"}), "flags": frozenset({"parent", "dirty"})},
     # These scenarios copy and pin whole pages only.
-    {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "sharing": frozenset({"copy", "part"})},
-    {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "sharing": frozenset({"from-coherent"})},
-    {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "pins": frozenset({"one", "two", "outlive"})},
+    {"place": _INSIDE, "sharing": frozenset({"copy", "part", "from-coherent"})},
+    {"place": _INSIDE, "pins": _PINNED},
     # Without large leaves the kernel maps whole pages only.
-    {"place": frozenset({"begins-inside", "ends-inside", "both-inside"}), "leaves": frozenset({"small"})},
+    {"place": _INSIDE, "leaves": frozenset({"small"})},
     # An access that reads needs a readable mapping.
-    {"access": frozenset({"wo"}), "pins": frozenset({"one", "two", "outlive"})},
+    {"access": frozenset({"wo"}), "pins": _PINNED},
     # An access can outlive the domains only if they leave first.
     {"pins": frozenset({"outlive"}), "end": frozenset({"unmap", "unmap-all", "close"})},
 )

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iommufd_py import Coherency, ToolError
+from iommufd_py.validate.counts import judge_counts
 from iommufd_py.validate.events import Event, Flush, Map, MapFailed, NewDomain, StepBegin, StepEnd, Unmap, Unpin
-from iommufd_py.validate.judge import Page, ScenarioStep, judge_counts, judge_scenario
+from iommufd_py.validate.judge import judge_scenario
+from iommufd_py.validate.steps import Page, ScenarioStep
 
 PAGE = 4096
 FRAME, IOVA = 0x100, 0x2000_0000

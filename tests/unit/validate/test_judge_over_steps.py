@@ -7,8 +7,10 @@ import pytest
 
 from iommufd_py import Coherency
 from iommufd_py.base.errors import ToolError
+from iommufd_py.validate.counts import judge_counts
 from iommufd_py.validate.events import Event, Flush, Map, NewDomain, StepBegin, StepEnd, Synced, Unmap, Unpin
-from iommufd_py.validate.judge import Page, ScenarioStep, judge_counts, judge_scenario
+from iommufd_py.validate.judge import judge_scenario
+from iommufd_py.validate.steps import Page, ScenarioStep
 
 PAGE = 4096
 FRAME, IOVA = 0x100, 0x2000_0000

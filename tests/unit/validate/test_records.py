@@ -19,7 +19,7 @@ from iommufd_py.validate.events import (
     begin_mark,
     end_mark,
 )
-from iommufd_py.validate.records import Layout, Observed, parse_events, read_records
+from iommufd_py.validate.records import Layout, Observed, read_records
 
 STRUCTS = PageStructs(base=0xFFD4000000000000, size=64)
 DIRECT = 0xFF11000000000000
@@ -43,7 +43,7 @@ TRACE = f"""\
 
 
 def test_parse() -> None:
-    assert parse_events(parse_trace(TRACE.splitlines()), LAYOUT, {81}) == [
+    assert read_records(parse_trace(TRACE.splitlines()), LAYOUT, {81}).events == [
         StepBegin(3),
         NewDomain(DOMAIN),
         Flush(0x1D888000, 4096),

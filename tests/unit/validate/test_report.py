@@ -10,7 +10,6 @@ import pytest
 
 from iommufd_py.host.kernel_log import Splat
 from iommufd_py.lab.tap import parse_tap
-from iommufd_py.validate.judge import Page, Violation
 from iommufd_py.validate.report import (
     details,
     headline,
@@ -22,6 +21,7 @@ from iommufd_py.validate.report import (
 from iommufd_py.validate.runner import RuleOutcome, ScenarioResult, Validation
 from iommufd_py.validate.scenario import Scenario
 from iommufd_py.validate.scenarios import SCENARIOS
+from iommufd_py.validate.steps import Page, Violation
 
 
 def scenario(name: str, *rules: int) -> Scenario:

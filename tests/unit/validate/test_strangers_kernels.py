@@ -16,7 +16,8 @@ from iommufd_py.validate.events import (
     Unmap,
     Unpin,
 )
-from iommufd_py.validate.judge import Page, ScenarioStep, judge_scenario
+from iommufd_py.validate.judge import judge_scenario
+from iommufd_py.validate.steps import Page, ScenarioStep
 
 PAGE, LINE = 4096, 64
 IOVA = 0x2000_0000
