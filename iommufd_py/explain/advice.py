@@ -167,7 +167,7 @@ def _invalidations(facts: Facts) -> Iterator[str]:
 
 def _pieces(facts: Facts) -> Iterator[str]:
     """Advise to join maps that are contiguous in IOVA and in memory."""
-    requests = [one.call.request for one in facts.maps.calls if (one.call.result or 0) >= 0]
+    requests = [one.call.request for one in facts.maps.calls if not one.call.error]
     joined = sum(
         first.iova is not None
         and first.user_va is not None
@@ -183,7 +183,7 @@ def _pieces(facts: Facts) -> Iterator[str]:
 
 
 def _repeats(facts: Facts) -> Iterator[str]:
-    requests = [one.call.request for one in facts.maps.calls if (one.call.result or 0) >= 0]
+    requests = [one.call.request for one in facts.maps.calls if not one.call.error]
     counts = Counter((one.user_va, one.length) for one in requests if one.user_va is not None)
     again = sum(counts.values()) - len(counts)
     if again >= 2 and 2 * again >= len(requests) and facts.maps.seconds >= _LEAST_SECONDS:

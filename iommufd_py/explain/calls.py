@@ -83,6 +83,11 @@ class TracedIoctl:
     end: float | None
     result: int | None
 
+    @property
+    def error(self) -> int:
+        """The errno of a failed ioctl; 0 for one that succeeded, or that had not returned."""
+        return max(0, -(self.result or 0))
+
 
 def request_of(fields: Mapping[str, int | str]) -> Request:
     """Return the request of an entry. It lacks the words that the kernel could not read."""

@@ -116,7 +116,7 @@ def process_state(pid: int) -> ProcessState:
         raise ToolError(f"{pid} is a thread of process {leader}: give that PID")
     try:
         descriptors = tuple(_descriptors(process))
-        areas = tuple(_area_states(pid, largest(read_areas(pid))))
+        areas = tuple(AreaState(area, physical_runs(pid, area.start, area.length)) for area in largest(read_areas(pid)))
     except PermissionError:
         raise SkipError(f"process {pid} ({name}) belongs to another user: run as root, or with sudo") from None
     except (FileNotFoundError, ProcessLookupError):
@@ -197,8 +197,3 @@ def _devices(bdfs: Sequence[str], mapped_bytes: int) -> Iterator[Device]:
             if leaves is None:
                 problem = "not shown: only VT-d with CONFIG_INTEL_IOMMU_DEBUGFS shows them, to root"
         yield Device(bdf, unit.name if unit else "", unit.flushes() if unit else None, leaves, problem)
-
-
-def _area_states(pid: int, areas: Sequence[MemoryArea]) -> Iterator[AreaState]:
-    for area in areas:
-        yield AreaState(area, physical_runs(pid, area.start, area.length))

@@ -65,9 +65,9 @@ def _summary(name: str, ioctls: Sequence[Measured], pair_s: float | None) -> Ioc
     failed: Counter[int] = Counter()
     for one in ioctls:
         runs.update(one.runs)
-        if (one.call.result or 0) < 0:
-            failed[-(one.call.result or 0)] += 1
-    good = [one.call.request.length or 0 for one in ioctls if (one.call.result or 0) >= 0]
+        if one.call.error:
+            failed[one.call.error] += 1
+    good = [one.call.request.length or 0 for one in ioctls if not one.call.error]
     return IoctlSummary(
         name,
         tuple(ioctls),
