@@ -12,6 +12,7 @@ import click
 from iommufd_py.base.units import counted
 
 from .commands import command
+from .exit_status import NOT_OBSERVED
 from .lab_machine import DIRECTORY
 from .output import emit_facts, emit_json, note
 from .types import JSON_OPTION, FiniteFloat, Whole
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from iommufd_py.lab.bisect.search import Found
     from iommufd_py.lab.bisect.trial import Question, Trial
 
-_NOT_DECIDED = 4
 _DEFAULT_THRESHOLD = 5.0
 _GUESTS = {"native": "User-Mode Linux", "vm": "virtual machines"}
 
@@ -104,7 +104,7 @@ def bisect(
         emit_json(_document(question, found, seconds))
     else:
         _show(question, found, seconds)
-    sys.exit(_NOT_DECIDED if found.first_bad is None else 0)
+    sys.exit(NOT_OBSERVED if found.first_bad is None else 0)
 
 
 def _question(

@@ -3,7 +3,10 @@
 
 import contextlib
 import random
+import sys
+from collections.abc import Collection
 from dataclasses import asdict
+from enum import StrEnum
 from uuid import UUID
 
 import click
@@ -19,10 +22,10 @@ from iommufd_py.dma.peer import PeerCheck
 from iommufd_py.dma.storm import run_storm
 
 from .commands import group
+from .exit_status import FAILED, NOT_OBSERVED
 from .output import emit_json, emit_table, note
 from .types import BDF, BIND_OPTION, COHERENCY_OPTION, JSON_OPTION, VF_TOKEN_OPTION, Whole, device_option
 
-_FAILED, _SKIPPED = 1, 4
 _MOST_ROUNDS, _MOST_SEED = 1_000_000_000, (1 << 64) - 1
 _ENGINE_DEVICE_OPTION = device_option(
     required=True,
@@ -113,11 +116,14 @@ def check(
             click.echo(f"{name + ':':11}{value}")
         click.echo()
         emit_table(_HEADINGS, [_row(result) for result in results])
-    verdicts = {result.verdict for result in results}
-    if CaseOutcome.FAIL in verdicts:
-        raise SystemExit(_FAILED)
-    if CaseOutcome.PASS not in verdicts:
-        raise SystemExit(_SKIPPED)
+    _exit_by({result.verdict for result in results}, bad=CaseOutcome.FAIL, good=CaseOutcome.PASS)
+
+
+def _exit_by(verdicts: Collection[StrEnum], *, bad: StrEnum, good: StrEnum) -> None:
+    """Exit with the status of the worst verdict. Without a good one, nothing was observed."""
+    if bad in verdicts:
+        sys.exit(FAILED)
+    sys.exit(0 if good in verdicts else NOT_OBSERVED)
 
 
 def _row(result: CaseResult) -> tuple[str, str, str, str]:
@@ -166,11 +172,7 @@ def coherency(device: str, bind: bool, vf_token: UUID | None, container: str, as
         emit_json(document)
     else:
         _print_coherency(facts, results)
-    verdicts = {result.verdict for result in results}
-    if CoherencyVerdict.WRONG in verdicts:
-        raise SystemExit(_FAILED)
-    if CoherencyVerdict.RIGHT not in verdicts:
-        raise SystemExit(_SKIPPED)
+    _exit_by({result.verdict for result in results}, bad=CoherencyVerdict.WRONG, good=CoherencyVerdict.RIGHT)
 
 
 def _engine(

@@ -18,12 +18,12 @@ from iommufd_py.explain.summary import IoctlSummary
 from iommufd_py.explain.watch import PART_NAMES, Watched
 
 from .commands import command
+from .exit_status import INTERRUPTED
 from .output import emit_facts, emit_json, emit_table, note
 from .types import JSON_OPTION, MOST_SECONDS, FiniteFloat, Whole
 
 _MOST_PID = (1 << 22) - 1
 _MOST_ROWS = 12
-_INTERRUPTED = 130
 
 
 @command()
@@ -60,7 +60,7 @@ def explain(context: click.Context, pid: int, seconds: float, as_json: bool) -> 
     if found.problem:
         raise SkipError(f"the maps cannot be watched: {found.problem}")
     if found.watched and found.watched.interrupted:
-        context.exit(_INTERRUPTED)
+        context.exit(INTERRUPTED)
 
 
 def _show(found: Explanation) -> None:
@@ -206,8 +206,8 @@ def _rows(summary: IoctlSummary) -> list[tuple[str, ...]]:
 def _row(one: Measured, columns: Sequence[str]) -> tuple[str, ...]:
     call = one.call
     name = "an ioctl that began before the watch" if one.begun_before else call.request.ioctl
-    if (call.result or 0) < 0:
-        name = f"{name}, errno {-(call.result or 0)}"
+    if call.error:
+        name = f"{name}, errno {call.error}"
     elif call.end is None and not one.begun_before:
         name = f"{name}, not returned"
     return (

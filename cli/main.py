@@ -19,12 +19,12 @@ import click
 from iommufd_py.base.errors import IommufdError, SkipError, ToolError, reason_of
 from iommufd_py.base.shown import printable, valid_utf8
 
+from .exit_status import FAILED, INTERRUPTED, NOT_OBSERVED
 from .output import note
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
 
-_FAILED, _SKIPPED, _INTERRUPTED = 1, 4, 130
 _AGAIN_SECONDS = 0.01
 _MOST_CHARACTERS = 2000
 
@@ -161,29 +161,29 @@ def _run() -> int:
         if leaving.code is None or isinstance(leaving.code, int):
             return leaving.code or 0
         click.echo(leaving.code, err=True)
-        return _FAILED
+        return FAILED
     except click.ClickException as failure:
         _show_usage(failure)
         return failure.exit_code
     except SkipError as failure:
         _report(failure, "skipped")
-        return _SKIPPED
+        return NOT_OBSERVED
     except (ToolError, IommufdError) as failure:
         _report(failure, "error")
-        return _FAILED
+        return FAILED
     except BrokenPipeError:
         return _drop_output()
     except (click.Abort, KeyboardInterrupt):
-        return _INTERRUPTED
+        return INTERRUPTED
     except MemoryError:
         # A traceback would need more memory.
         _report(ToolError(), "error", "not enough memory: ask for less, or end other programs")
-        return _FAILED
+        return FAILED
     except Exception as failure:
         _trace_back()
         _report(failure, "error", _text_of(failure))
         # The rest of the output cannot be written either, and main() would report that again.
-        return _drop_output() if _is_of_output(failure) else _FAILED
+        return _drop_output() if _is_of_output(failure) else FAILED
 
 
 def _text_of(failure: Exception) -> str:
@@ -268,7 +268,7 @@ def _trace_back() -> None:
 def _drop_output() -> int:
     """Discard buffered output if the output is closed or full, and return the exit status of the failure."""
     _drop(sys.stdout.fileno())
-    return _FAILED
+    return FAILED
 
 
 def _drop(descriptor: int) -> None:

@@ -26,10 +26,11 @@ from iommufd_py.validate.space.combinations import combination_scenarios
 from iommufd_py.validate.space.walk import STEPS_OF_A_WALK, WalkStep, draw, shorten, walk_scenario
 
 from .commands import command
+from .exit_status import FAILED, NOT_OBSERVED
 from .output import emit_json, emit_table, note
-from .types import BDF, BIND_OPTION, VF_TOKEN_OPTION, Name, Whole, device_option, is_given, refuse_for_mock
+from .types import BDF, BIND_OPTION, JSON_OPTION, VF_TOKEN_OPTION, Name, Whole, device_option, is_given, refuse_for_mock
 
-_STATUS = {RuleOutcome.NOT_OBSERVED: 4, RuleOutcome.COUNTS_AGREE: 4}
+_STATUS = {RuleOutcome.NOT_OBSERVED: NOT_OBSERVED, RuleOutcome.COUNTS_AGREE: NOT_OBSERVED}
 _MOST_SEED = (1 << 32) - 1
 _MOST_STEPS = 1_000_000
 _FORMS = ("as_json", "ktap", "junit")
@@ -89,7 +90,7 @@ _OF_A_RUN = (
 )
 @click.option("--list", "list_only", is_flag=True, help="List the scenarios; run nothing.")
 @click.option("--explain", metavar="SCENARIO", help="Explain a scenario and its purpose; run nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@JSON_OPTION
 @click.option("--ktap", is_flag=True, help="Print in the format of the kernel's own tests.")
 @click.option("--junit", is_flag=True, help="Print JUnit XML for CI systems.")
 @click.option("--brief", is_flag=True, help="Print the three rules only.")
@@ -175,7 +176,7 @@ def validate(
                 counts_suffice,
             )
         _show(result, as_json=as_json, ktap=ktap, junit=junit, brief=brief, stories=stories)
-        sys.exit(0 if result.is_good else _STATUS.get(result.outcome, 1))
+        sys.exit(0 if result.is_good else _STATUS.get(result.outcome, FAILED))
 
 
 def _refuse_contradictions(context: click.Context) -> None:
