@@ -19,7 +19,7 @@ from .lab_machine import DEBUG, DIRECTORY, NATIVE, SERIES_OPTION, machine_and_ke
 from .lab_selftest import selftest
 from .lab_space import prune_kernels, runs
 from .output import emit_json, emit_table, note
-from .types import MOST_SECONDS, FiniteFloat
+from .types import JSON_OPTION, MOST_SECONDS, FiniteFloat
 
 _OTHERS_WRITE = 0o022
 
@@ -36,7 +36,7 @@ for command in (up, down, list_guests, runs, selftest):
 
 
 @lab.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@JSON_OPTION
 def doctor(as_json: bool) -> None:
     """Check everything that the lab needs, and print the command that fixes each problem.
 
@@ -95,7 +95,7 @@ def build_kernel(variant: Any, series: str | None, arch: Any, debug: bool, sourc
 
 
 @kernel.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@JSON_OPTION
 def list_kernels(as_json: bool) -> None:
     """List the kernels in the cache."""
     from iommufd_py.lab.cache import kernels, unusable

@@ -15,7 +15,7 @@ from iommufd_py.lab.tap import TapReport
 from .commands import command
 from .lab_machine import DEBUG, SERIES_OPTION
 from .output import emit_json, emit_table, note
-from .types import refuse_ignored
+from .types import JSON_OPTION, refuse_ignored
 
 _Suite = Literal["iommu", "vfio", "pt-kunit"]
 _SUITES: tuple[_Suite, ...] = get_args(_Suite)
@@ -35,7 +35,7 @@ _SUITES: tuple[_Suite, ...] = get_args(_Suite)
 @click.option(
     "--tables", is_flag=True, help="Check the flushes of the IOMMU's tables instead, on the incoherent machine."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@JSON_OPTION
 @click.pass_context
 def selftest(
     context: click.Context, kernel: Any, series: str | None, debug: bool, suite: Any, tables: bool, as_json: bool

@@ -10,8 +10,9 @@ import click
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import format_ns, format_size
-from iommufd_py.experiment.map_once import MOST_LEAVES_BYTES, STEPS, MapOnce, MapStep
+from iommufd_py.experiment.map_once import STEPS, MapOnce, MapStep
 from iommufd_py.objects.buffer import Backing
+from iommufd_py.vtd.leaves import MAX_BYTES
 
 from .commands import command
 from .output import emit_json, note
@@ -90,8 +91,8 @@ def _tell(number: int, step: MapStep) -> None:
     click.echo(f"{number}. {step}")
     for name, value in step.facts.items():
         click.echo(f"     {name}: {_show(name, value)}")
-    if step.facts.get("length", 0) > MOST_LEAVES_BYTES and step.do == "map":
-        click.echo(f"     leaves: not read, because the mapping is larger than {format_size(MOST_LEAVES_BYTES)}")
+    if step.facts.get("length", 0) > MAX_BYTES and step.do == "map":
+        click.echo(f"     leaves: not read, because the mapping is larger than {format_size(MAX_BYTES)}")
     for one in step.ioctls:
         verdict = "" if one.result >= 0 else f", {step.error or 'failed; the step continued without it'}"
         click.echo(f"     {one.ioctl}: {format_ns(one.nanoseconds)}{verdict}")

@@ -17,7 +17,7 @@ from iommufd_py.results.tables import Table
 
 from ..commands import command
 from ..output import emit_json
-from ..types import Directory
+from ..types import JSON_OPTION, Directory
 from .files import OUTPUT_FILE, emit_folded, emit_lines
 
 _PICTURES = (".svg", ".png")
@@ -25,7 +25,7 @@ _PICTURES = (".svg", ".png")
 
 @command()
 @click.argument("directory", type=Directory(exists=True))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@JSON_OPTION
 @click.option("--output", type=OUTPUT_FILE, help="Draw the times to this file; its name ends in .svg or .png.")
 def history(directory: Path, as_json: bool, output: Path | None) -> None:
     """Find the results of a directory at which an operation became slower or faster.

@@ -19,9 +19,6 @@ from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.call import IoctlCall
 from iommufd_py.vtd import leaf_sizes
 
-MOST_LEAVES_BYTES = 64 << 20
-"""Size limit for reading leaves: debugfs lists all leaves under the IOMMU's lock."""
-
 STEPS = 5
 
 _R = TypeVar("_R", bound=Resource)
@@ -134,8 +131,6 @@ class MapOnce:
         return {"iova": mapping.iova, "length": mapping.length, "pinned_bytes": pinned, **self._leaves(mapping)}
 
     def _leaves(self, mapping: DmaMapping) -> dict[str, Any]:
-        if mapping.length > MOST_LEAVES_BYTES:
-            return {}
         leaves = leaf_sizes(self._device.name, mapping.iova, mapping.length)
         return {} if leaves is None else {"leaves": leaves}
 
