@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from iommufd_py.base.units import PAGE_BYTES, format_size
 from iommufd_py.results.model import BenchResult, Point, Row, Samples, Workload
-from iommufd_py.results.report import row_name
+from iommufd_py.results.report import machine_lines, row_name
 from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
 from iommufd_py.results.validity import findings
 
@@ -27,12 +27,8 @@ def count_letter(results: Sequence[BenchResult], command: Sequence[str]) -> str:
         results: results of the kernels to compare.
         command: the command that repeats the measurement.
     """
-    last = results[-1]
     facts = [
-        ", ".join(filter(None, (last.environment.cpu, last.environment.platform, last.environment.machine))),
-        f"kernel {last.environment.kernel_release}"
-        + (f", built by {last.environment.compiler}" if last.environment.compiler else ""),
-        f"device {last.target.device} on {last.target.iommu}",
+        *machine_lines(results[-1]),
         *(f"{one.label}: {one.target.evidence}" for one in results),
         f"command: {shlex.join(command)}",
     ]

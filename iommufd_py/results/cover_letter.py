@@ -11,7 +11,7 @@ from iommufd_py.results.compare import Change, Comparison, Verdict
 from iommufd_py.results.compare_text import flush_text, hump_lines, interval_text, net_text
 from iommufd_py.results.estimate import CONFIDENCE, Estimate
 from iommufd_py.results.model import BenchResult, Point, Workload
-from iommufd_py.results.report import row_name
+from iommufd_py.results.report import machine_lines, row_name
 from iommufd_py.results.stats import median
 from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
 from iommufd_py.results.validity import findings
@@ -64,12 +64,9 @@ def cover_letter(
 def conditions(results: Sequence[BenchResult], command: Sequence[str] | None = None) -> list[str]:
     """Return the machine, the kernels, the domains, the floor and the command that repeats it, one line each."""
     last = results[-1]
-    environment = last.environment
     clock, ioctl = (format_ns(median(one)) for one in (last.floor.clock_ns, last.floor.ioctl_ns))
     return [
-        ", ".join(filter(None, (environment.cpu, environment.platform, environment.machine))),
-        f"kernel {environment.kernel_release}" + (f", built by {environment.compiler}" if environment.compiler else ""),
-        f"device {last.target.device} on {last.target.iommu}",
+        *machine_lines(last),
         *(f"{one.label}: {one.target.evidence}; {amount(one)}" for one in results),
         f"floor: an ioctl that does nothing takes {ioctl}, of which two reads of the clock take {clock}",
         f"clock: {last.floor.clock}",
@@ -117,34 +114,26 @@ def _heading(label: str) -> list[str]:
 
 def _operation(name: str, changes: Sequence[Change | None]) -> list[tuple[str, ...]]:
     before = next(change.before_ns for change in changes if change is not None)
-
-    def row(first: str, baseline: str, cells: Sequence[str]) -> tuple[str, ...]:
-        return (first, baseline, *cells)
-
     shown = [change for change in changes if change is not None]
-    rows = [
-        row(name, format_ns(before), [format_ns(one.after_ns) if one else "" for one in changes]),
-        row("", "", [_ratio(one) if one else "" for one in changes]),
+    rows: list[tuple[str, ...]] = [
+        (name, format_ns(before), *(format_ns(one.after_ns) if one else "" for one in changes)),
+        ("", "", *(_ratio(one) if one else "" for one in changes)),
     ]
     if any(one.low is not None for one in shown):
-        rows.append(
-            row("", "", [interval_text(Estimate(0, one.low, one.high)).strip("-") if one else "" for one in changes])
-        )
+        ends = (interval_text(Estimate(0, one.low, one.high)).strip("-") if one else "" for one in changes)
+        rows.append(("", "", *ends))
     if any(one.on_floor for one in shown):
-        nets = [net_text(one).strip("-") if one else "" for one in changes]
-        rows.append(row("  net", "", nets))
+        rows.append(("  net", "", *(net_text(one).strip("-") if one else "" for one in changes)))
     if any(flush_text(one) != "-" for one in shown):
-        flushes = [flush_text(one).split()[0].strip("-") if one else "" for one in changes]
+        rows.append(("  F", "", *(flush_text(one).split()[0].strip("-") if one else "" for one in changes)))
         intervals = [_flush_interval(one) if one else "" for one in changes]
-        rows.append(row("  F", "", flushes))
         if any(intervals):
-            rows.append(row("", "", intervals))
+            rows.append(("", "", *intervals))
     return rows
 
 
 def _flush_interval(change: Change) -> str:
-    known = change.flushes is not None and change.changed and change.flushes.low is not None
-    return interval_text(change.flushes) if known and change.flushes is not None else ""
+    return interval_text(change.flushes).strip("-") if change.flushes is not None and change.changed else ""
 
 
 def _ratio(change: Change) -> str:

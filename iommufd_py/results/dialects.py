@@ -8,7 +8,7 @@ from iommufd_py.base.units import format_ns, format_size
 from iommufd_py.results.compare import Change, Comparison
 from iommufd_py.results.cover_letter import amount, doubts
 from iommufd_py.results.model import BenchResult, Point
-from iommufd_py.results.report import row_name
+from iommufd_py.results.report import but_size, row_name
 from iommufd_py.results.stats import median
 from iommufd_py.results.tables import MAIL_WIDTH, wrapped
 
@@ -35,7 +35,7 @@ def iommupt(before: BenchResult, after: BenchResult, comparison: Comparison) -> 
     """
     groups: dict[tuple[str, str], list[Change]] = {}
     for change in comparison.changes:
-        groups.setdefault((change.operation, _but_size(change.point)), []).append(change)
+        groups.setdefault((change.operation, but_size(change.point)), []).append(change)
     text = []
     for (operation, conditions), changes in groups.items():
         text += wrapped(f"{operation} ({_IOCTLS.get(operation, operation)}), {conditions}:", MAIL_WIDTH)
@@ -58,10 +58,6 @@ def _power(point: Point) -> str:
     bits = (point.ioctl_bytes & -point.ioctl_bytes).bit_length() - 1
     factor = point.ioctls * (point.ioctl_bytes >> bits)
     return f"2^{bits}" if factor == 1 else f"{factor}*2^{bits}"
-
-
-def _but_size(point: Point) -> str:
-    return row_name(point).partition(", ")[2]
 
 
 def vfio_tests(before: BenchResult, after: BenchResult, comparison: Comparison) -> str:

@@ -15,8 +15,8 @@ from iommufd_py.results.compare import Comparison, Verdict
 from iommufd_py.results.cover_letter import amount
 from iommufd_py.results.drawing import Axes, Axis, Figure, FuncFormatter, LogLocator, NullFormatter, rc_context
 from iommufd_py.results.history import OperationHistory
-from iommufd_py.results.model import BenchResult, Point
-from iommufd_py.results.report import Cell, cells, row_name
+from iommufd_py.results.model import BenchResult
+from iommufd_py.results.report import Cell, but_size, cells, row_name
 from iommufd_py.results.stats import median
 from iommufd_py.results.validity import findings
 
@@ -105,7 +105,7 @@ def page_figure(results: Sequence[BenchResult]) -> Figure:
     for axes, (operation, found) in zip(all_axes, panels.items(), strict=True):
         series: dict[str, list[Cell]] = {}
         for label, cell in found:
-            series.setdefault(_series(results, label, _but_size(cell.row.point)), []).append(cell)
+            series.setdefault(_series(results, label, but_size(cell.row.point)), []).append(cell)
         names += [name for name in series if name not in names]
         for name, row in series.items():
             row.sort(key=lambda cell: cell.row.point.size_bytes)
@@ -330,7 +330,3 @@ def _short(label: str) -> str:
     cut = label if len(label) <= _LABEL_CHARACTERS else f"{label[:half]}...{label[-half:]}"
     # matplotlib leaves names that start with _ out of a legend.
     return f" {cut}" if cut.startswith("_") else cut
-
-
-def _but_size(point: Point) -> str:
-    return row_name(point).partition(", ")[2]

@@ -127,6 +127,21 @@ def row_name(point: Point) -> str:
     )
 
 
+def but_size(point: Point) -> str:
+    """Return the name of a row without the size, for rows of several sizes."""
+    return row_name(point).partition(", ")[2]
+
+
+def machine_lines(result: BenchResult) -> list[str]:
+    """Return the machine, its kernel and the device of a result, one line each."""
+    environment = result.environment
+    return [
+        ", ".join(filter(None, (environment.cpu, environment.platform, environment.machine))),
+        f"kernel {environment.kernel_release}" + (f", built by {environment.compiler}" if environment.compiler else ""),
+        f"device {result.target.device} on {result.target.iommu}",
+    ]
+
+
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 

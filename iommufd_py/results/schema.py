@@ -46,8 +46,7 @@ def read_document(path: Path, name: str) -> Any:
     if found != name:
         raise ToolError(f"{path} {_foreign(document, found, name)}")
     if not _check(name)(document):
-        problem = next(_problems(document, name))
-        raise ToolError(f"{path} is damaged at {problem}; repeat the command that wrote it")
+        raise ToolError(f"{path} is damaged at {_problem(document, name)}; repeat the command that wrote it")
     return document
 
 
@@ -106,13 +105,14 @@ def _check(name: str) -> Callable[[Any], bool]:
     return conforms_to(read_schema(name))
 
 
-def _problems(document: Any, name: str) -> Iterator[str]:
+def _problem(document: Any, name: str) -> str:
+    """Return the place and the reason of the worst violation of the schema."""
     from jsonschema.exceptions import best_match
 
     failure = best_match(_validator(name).iter_errors(document))
-    if failure is not None:
-        place = "/".join(map(str, failure.absolute_path)) or "its top level"
-        yield f"{place}: {_reason(failure)}"
+    assert failure is not None  # conforms_to() has found one.
+    place = "/".join(map(str, failure.absolute_path)) or "its top level"
+    return f"{place}: {_reason(failure)}"
 
 
 def _reason(failure: Any) -> str:
