@@ -3,11 +3,10 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 from iommufd_py.base.errors import ToolError
@@ -98,6 +97,10 @@ class Check:
     def is_good(self) -> bool:
         """Whether the outcome is good, or accepted by the plan."""
         return self.accepted or self.outcome in GOOD
+
+
+_Reader = Callable[[StepRecord, Path, Outcome], Iterator[Check]]
+"""Reads the result files of a step in a folder. The outcome is that of the step's exit status."""
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
@@ -192,7 +195,7 @@ def _validate(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check
     yield Check(step.kernel, step.name, outcome, detail, suffice and outcome is Outcome.COUNTS_AGREE, step.seconds)
 
 
-def _cases(key: str, name: str, wrong: str, schema: str) -> Any:
+def _cases(key: str, name: str, wrong: str, schema: str) -> _Reader:
     """Return a function that reads a document with cases, each with a verdict."""
 
     def read(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
@@ -223,7 +226,7 @@ def _bench(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
     yield Check(step.kernel, step.name, status, "", seconds=step.seconds)
 
 
-_READERS: dict[str, Any] = {
+_READERS: dict[str, _Reader] = {
     "validate": _validate,
     "dma-check": _cases("cases", "name", "fail", "iommufd-dma-check/1"),
     "dma-coherency": _cases("stories", "story", "wrong", "iommufd-dma-coherency/1"),

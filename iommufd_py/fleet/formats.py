@@ -53,7 +53,7 @@ def verdict_sentence(report: Report) -> str:
     """Return the verdict in one sentence."""
     lent = len(report.runners)
     lost = f", {len(report.lost)} lost" if report.lost else ""
-    allowed = " (allowed)" if report.lost and len(report.lost) <= report.allow_lost else ""
+    allowed = " (allowed)" if report.lost and report.lost_is_allowed else ""
     run = f"{report.run}: " if report.run else ""
     return f"{run}{report.outcome}: {counted(lent, 'machine')}{lost}{allowed}"
 
@@ -143,7 +143,7 @@ def _is_skip(report: Report, check: Check) -> bool:
     if check.is_good:
         return False
     on_baseline = bool(check.kernel) and check.kernel == report.baseline
-    forgiven = check.outcome is Outcome.LOST and len(report.lost) <= report.allow_lost
+    forgiven = check.outcome is Outcome.LOST and report.lost_is_allowed
     return on_baseline or forgiven or check.outcome not in BAD
 
 

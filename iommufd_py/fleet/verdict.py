@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iommufd_py.fleet.checks import BAD, Check, Outcome, checks_of, worst
-from iommufd_py.fleet.record import KernelFacts, RunnerRecord, RunnerState, load_records
+from iommufd_py.fleet.record import KernelFacts, RunnerState, load_records
 from iommufd_py.fleet.together import CombinedTimes, Figures
 
 FAILED, NOT_OBSERVED = 1, 4
@@ -87,6 +87,11 @@ class Report:
         return tuple(one.name for one in self.runners if one.checks[0].outcome is Outcome.LOST)
 
     @property
+    def lost_is_allowed(self) -> bool:
+        """Whether no more machines are lost than are accepted."""
+        return len(self.lost) <= self.allow_lost
+
+    @property
     def outcome(self) -> Outcome:
         """The worst outcome that is judged and not accepted; passed if there is none.
 
@@ -114,7 +119,8 @@ def judge_run(directory: Path, allow_lost: int = 0) -> Report:
     runners: list[Runner] = []
     records = load_records(directory)
     for folder, record in records:
-        runners.append(_runner(record, [*checks_of(record, folder), *figures.add(record, folder)]))
+        checks = (*checks_of(record, folder), *figures.add(record, folder))
+        runners.append(Runner(record.name, record.state, record.tags, record.kernels, record.started, checks))
     runners = _with_missing(_with_versions(runners))
     run, baseline = records[0][1].run, records[0][1].baseline
     lost = [one.name for one in runners if one.checks[0].outcome is Outcome.LOST]
@@ -128,10 +134,6 @@ def judge_run(directory: Path, allow_lost: int = 0) -> Report:
         baseline,
         allow_lost,
     )
-
-
-def _runner(record: RunnerRecord, checks: Sequence[Check]) -> Runner:
-    return Runner(record.name, record.state, record.tags, record.kernels, record.started, tuple(checks))
 
 
 def _with_versions(runners: Sequence[Runner]) -> list[Runner]:

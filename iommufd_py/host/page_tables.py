@@ -17,8 +17,8 @@ class PageTables:
 
     Attributes:
         secondary_bytes: SecPageTables of /proc/meminfo: of IOMMUs and of KVM; None if the kernel does not count it.
-        iommu_bytes: nr_iommu_pages of /proc/vmstat: all that IOMMU drivers allocate; None if the kernel
-            does not count it.
+        iommu_bytes: nr_iommu_pages of /proc/vmstat: all that IOMMU drivers allocate; None if the kernel does not
+            count it.
     """
 
     secondary_bytes: int | None

@@ -33,11 +33,16 @@ def event_fields(text: str) -> dict[str, int | str]:
         match = form.fullmatch(plain)
         if match:
             return {name: _value(value) for name, value in match.groupdict().items()}
-    found = {name: _value(value) for name, value in _PAIR.findall(plain)}
+    found = pair_fields(plain)
     span = _RANGE.search(plain)
     if span:
         found |= {"iova": _value(span[1]), "iova_end": _value(span[2])}
     return found
+
+
+def pair_fields(text: str) -> dict[str, int | str]:
+    """Return the ``name=value`` pairs of a text; numbers are converted."""
+    return {name: _value(value) for name, value in _PAIR.findall(text)}
 
 
 def _value(text: str) -> int | str:

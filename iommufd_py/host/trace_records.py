@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from iommufd_py.base.errors import ToolError
+from iommufd_py.host.trace_events import pair_fields
 
 _LINE = re.compile(
     r"^\s*.*-(?P<tid>[0-9]{1,10})\s+\[(?P<cpu>[0-9]{1,10})\]\s+(?:\S{4,6}\s+)?"
     r"(?P<time>[0-9]{1,20}(?:\.[0-9]{1,9})?): (?P<name>\w+): ?(?P<text>.*)$"
 )
-_FIELD = re.compile(r"(\w+)=(\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +36,7 @@ class TraceRecord:
 
     def fields(self) -> dict[str, int | str]:
         """Return the ``name=value`` pairs of the text; numbers are converted."""
-        return {name: _number(value) for name, value in _FIELD.findall(self.text)}
-
-
-def _number(text: str) -> int | str:
-    try:
-        return int(text, 0)
-    except ValueError:
-        return text
+        return pair_fields(self.text)
 
 
 def parse_trace(lines: Sequence[str]) -> Iterator[TraceRecord]:

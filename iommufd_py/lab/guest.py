@@ -17,8 +17,8 @@ OVERLAYS = ("/etc", "/tmp", "/var")
 """Directories that a guest copies on write, because programs expect to write there. The rest of the root file system is
 read-only: a program that writes a result to a wrong place fails, and no result is lost silently."""
 
-# The variables that a command in the guest inherits. Other variables name sockets and
-# directories that the guest does not have, or hold secrets that do not belong into a file.
+# The variables that a command in the guest inherits. Other variables name sockets and directories that the guest does
+# not have, or hold secrets that do not belong into a file.
 _FORWARDED = frozenset(
     {"CI", "COLORTERM", "COLUMNS", "FORCE_COLOR", "HOME", "LANG", "LOGNAME", "NO_COLOR", "TERM", "TZ", "USER"}
 )

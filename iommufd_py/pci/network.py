@@ -30,14 +30,14 @@ def network_uses(device: Path) -> Iterator[Use]:
         yield Use(UseKind.NETWORK, text)
     directories = _net_directories(device)
     if directories:
-        below = [one.name for one in entries(_NET) if (one / "device").resolve().is_relative_to(device)]
         elsewhere = not all(map(entries, directories))
-        for text in judge_foreign_links(list(foreign_links()), device, _indices(below), elsewhere=elsewhere):
+        indices = _indices(_interfaces(device))
+        for text in judge_foreign_links(list(foreign_links()), device, indices, elsewhere=elsewhere):
             yield Use(UseKind.NETWORK, text)
 
 
 def _own_uses(device: Path) -> Iterator[str]:
-    below = [one.name for one in entries(_NET) if (one / "device").resolve().is_relative_to(device)]
+    below = _interfaces(device)
     if not below:
         return
     with rtnetlink() as asking:
@@ -91,6 +91,11 @@ def with_uppers(interface: str) -> list[str]:
             found.append(name)
             pending += [upper.name.removeprefix("upper_") for upper in entries(_NET / name, "upper_*")]
     return found
+
+
+def _interfaces(device: Path) -> list[str]:
+    """Return the names of the interfaces beneath *device* in our network namespace."""
+    return [one.name for one in entries(_NET) if (one / "device").resolve().is_relative_to(device)]
 
 
 def _net_directories(device: Path) -> list[Path]:

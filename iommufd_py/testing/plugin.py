@@ -128,7 +128,6 @@ def _regex(marker: pytest.Mark) -> str:
 
 
 def _check_markers(request: pytest.FixtureRequest) -> None:
-
     from iommufd_py.testing import requirements
 
     _properties(request)  # A wrong marker fails on every machine, also where the test would be skipped.
@@ -253,7 +252,6 @@ def container_mode(request: pytest.FixtureRequest) -> "ContainerMode":
 @pytest.fixture
 def container(container_mode: "ContainerMode", bdf: str) -> "Iterator[Container]":
     """A container of each of the five modes in turn, with a device that has the properties of the ``vtd`` marker."""
-
     from iommufd_py.testing import requirements
 
     with requirements.need_container(container_mode, bdf) as container:

@@ -10,8 +10,8 @@ from iommufd_py.objects.ioas import DmaMapping
 from iommufd_py.objects.iommufd import DEV_IOMMU, Iommufd
 from iommufd_py.uapi.enums import MapFlags
 from iommufd_py.vfio.container import Container
+from iommufd_py.vfio.container_file import open_container_file
 from iommufd_py.vfio.device import VfioDevice
-from iommufd_py.vfio.files import open_container_file
 
 
 class IoasContainer(Container):

@@ -17,7 +17,7 @@ from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.enums import MapFlags, Type1MapFlags, Type1UnmapFlags, VfioExtension
 from iommufd_py.vfio.container import Container
-from iommufd_py.vfio.files import open_container_file
+from iommufd_py.vfio.container_file import open_container_file
 from iommufd_py.vfio.group import VfioGroup, VfioGroupDevice
 from iommufd_py.vfio.sysfs import iommu_group_number
 from iommufd_py.vfio.vf_token import parse_vf_token
