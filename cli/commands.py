@@ -70,7 +70,8 @@ def command_name(context: click.Context) -> str:
 
 
 def recorded_examples(context: click.Context) -> list[str]:
-    """Return the recorded examples of a command and of those below it. Each names its place and shows a session."""
+    """Return the recorded examples of a command and of the commands below it. Each is a terminal
+    session, after a line that names the machine."""
     name = command_name(context)
     files = resources.files(__package__).joinpath("examples").iterdir()
     # By the names of the files: the commands below a group are imported only when they are used.

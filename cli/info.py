@@ -37,11 +37,11 @@ from .types import JSON_OPTION, refuse_ignored
 def info(context: click.Context, registers: bool, ask: bool, as_json: bool) -> None:
     """Show the features of this machine and its kernel, and the coherency of its IOMMUs.
 
-    The command probes the features of the kernel and does not use its version. For every VT-d unit it prints CAP and
-    ECAP, for every AMD IOMMU EFR, with the names of the specification, the devices behind the unit, and the coherency
-    of a HWPT there with its evidence. It distinguishes two flushes of the CPU caches. The flush of the IOMMU's page
-    tables is needed if the page walk does not snoop. The flush of the data pages is needed if the domain cannot force
-    DMA to snoop; mainline does not do it.
+    The command probes the features of the kernel and does not use its version. For each IOMMU it prints the devices
+    behind it, the coherency of a HWPT there with its evidence, and the feature registers: CAP and ECAP of a VT-d unit,
+    EFR of an AMD IOMMU. Their fields have the names of the specification. Two flushes of the CPU caches can be needed.
+    The page tables of the IOMMU need one if the page walk does not snoop. The data pages need one if the domain cannot
+    force DMA to snoop; the mainline kernel does not flush them.
 
     \b
     Examples:

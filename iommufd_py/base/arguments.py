@@ -101,7 +101,7 @@ def check_integer(label: str, value: Any, lowest: int = 0, highest: int = (1 << 
 
 
 def milliseconds(label: str, timeout: Any) -> int | None:
-    """Return a timeout in seconds as poll(2) takes it; None, for no timeout, stays None.
+    """Convert a timeout from seconds to milliseconds, for poll(2). None means no timeout, and stays None.
 
     Raises:
         ArgumentTypeError: it is not a number.

@@ -299,7 +299,10 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ),
     ("VFIO_IOMMU_UNMAP_DMA", _errno.ENOENT): _PAST_THE_RANGE,
     ("VFIO_IOMMU_UNMAP_DMA", _errno.EOVERFLOW): _PAST_THE_END,
-    ("IOMMU_VDEVICE_ALLOC", _errno.EEXIST): "the vIOMMU has a device with this virtual id, or the device has a vDevice",
+    (
+        "IOMMU_VDEVICE_ALLOC",
+        _errno.EEXIST,
+    ): "another device of the vIOMMU has this virtual id, or the device already has a vDevice",
     ("IOMMU_VEVENTQ_ALLOC", _errno.EEXIST): "the vIOMMU has a queue for events of this type",
     ("IOMMU_HW_QUEUE_ALLOC", _errno.EEXIST): "the vIOMMU has a hardware queue with this index",
     ("IOMMU_HW_QUEUE_ALLOC", _errno.EIO): "hardware queues are made in the order of their indices, from 0",

@@ -125,7 +125,7 @@ class EthernetEngine(DmaEngine):
             self._write(_IMS, _RECEIVED_CAUSE)
 
     def _prepare(self) -> None:
-        """Write the registers that this controller alone has, before the queues are enabled."""
+        """Write the registers that only this controller has. The queues are not enabled yet."""
         raise NotImplementedError
 
     def start_write(self, iova: int, length: int) -> bytes:

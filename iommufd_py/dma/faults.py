@@ -60,7 +60,7 @@ def parse_dma_faults(text: str) -> tuple[DmaFault, ...]:
 
 
 class FaultLog:
-    """The faults from now on. The kernel logs three of them in five seconds; further ones are lost."""
+    """The DMA faults after this object is made. The kernel logs three faults in five seconds, and drops the others."""
 
     def __init__(self) -> None:
         self._seen: list[float] = []

@@ -51,7 +51,7 @@ def coordinator_address(text: str) -> str:
 
 
 class _Session(ClientSession):  # type: ignore[misc]  # labgrid has no types
-    """A labgrid session of this process alone, so that two runs of one user never share a place."""
+    """A labgrid session that only this process uses, so that two runs of one user never share a place."""
 
     def getuser(self) -> str:
         return f"{super().getuser()}.fleet.{os.getpid()}"

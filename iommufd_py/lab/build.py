@@ -100,7 +100,7 @@ def build_selftests(
     Raises:
         LabError: this series has no such selftests, or they do not compile.
     """
-    # The first kernels of the cache had the iommu selftests alone.
+    # Older caches hold only the iommu selftests, under this name.
     kept = "selftests" if directory == "iommu" else f"selftests-{directory}"
     programs = kernel.directory / kept
     if programs.exists():

@@ -110,7 +110,7 @@ class ConfigDifferences:
     unknown: tuple[str, ...]
 
     def missing(self, required: frozenset[str]) -> tuple[str, ...]:
-        """The symbols of *required* among the dropped and the unknown ones."""
+        """Return the symbols of *required* that were dropped or are unknown."""
         return tuple(sorted(required & {*self.dropped, *self.unknown}))
 
 

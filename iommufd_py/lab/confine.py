@@ -32,7 +32,7 @@ def _version() -> int:
 
 
 def can_confine() -> bool:
-    """Whether the kernel has the access rights of Landlock that :func:`confined` needs."""
+    """Return whether the kernel has the access rights of Landlock that :func:`confined` needs."""
     return _version() >= _TRUNCATE_SINCE
 
 

@@ -126,7 +126,7 @@ def run_tool(argv: Sequence[str], doing: str, *, env: Mapping[str, str] | None =
 
 
 def out_of_space(text: str) -> bool:
-    """Whether a program's messages say that the disk is full."""
+    """Return whether a program's messages say that the disk is full."""
     return "No space left on device" in text or "Disk quota exceeded" in text
 
 

@@ -73,7 +73,7 @@ class RunResult:
         return None
 
     def log_excerpt(self) -> str:
-        """The part of the kernel log that explains :attr:`problem`."""
+        """Return the part of the kernel log that explains :attr:`problem`."""
         if self.splats:
             return "\n\n".join(splat.text for splat in self.splats[:3])
         return "\n".join(self.kernel_log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:])

@@ -139,7 +139,7 @@ class _Offer(NamedTuple):
 
 
 def _fetch(wanted: tuple[str, ...], progress: Progress) -> SourceTree:
-    """Fetch the newest available source of the series *wanted*, which are sorted from the newest."""
+    """Fetch the newest source that an archive has. *wanted* holds the possible series, the newest first."""
     for tool in ("apt-get", "apt-cache", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise LabError(f"there is no {tool} here; give a kernel source of your own with --source DIR")

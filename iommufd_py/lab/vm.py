@@ -168,7 +168,7 @@ class _Guest:
         return argv
 
     def said_something(self) -> bool:
-        """Whether the guest's kernel printed its first line. A kernel that KVM cannot run prints none."""
+        """Return whether the guest's kernel printed its first line. A kernel that KVM cannot run prints none."""
         return self.log.stat().st_size > 0
 
 

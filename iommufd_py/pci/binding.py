@@ -47,7 +47,7 @@ def check_bind(bdf: str, *, force: bool = False) -> str:
     address = pci_device(bdf).bdf
     if driver_of(address) != VFIO_PCI:
         _check_endpoint(address)
-        # Also for --bind of another command, which has no --force.
+        # A user of --bind reads this name too: only this command has --force.
         _check_unused(address, force, "iommufd device bind")
         # Without this check, the device would lose its driver for a moment, and a dry run would promise a success.
         if not (PCI_DRIVERS / VFIO_PCI).exists():

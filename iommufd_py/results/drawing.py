@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The parts of matplotlib that pictures need, with its own defaults: a picture depends on the results alone.
+"""The parts of matplotlib that pictures need, with its own defaults: a picture depends only on the results.
 
 matplotlib reads ``matplotlibrc`` of the current directory, which can belong to anybody, and the environment.
 """

@@ -76,7 +76,7 @@ def _times(result: BenchResult) -> list[str]:
 
 
 def _glossary(table: Table, more: Sequence[str]) -> str:
-    """Return the meaning of each column, folded until a click."""
+    """Return the meaning of each column. A browser shows it after a click."""
     lines = [f"{name}: {EXPLANATIONS[name]}" for name in table.headings if name in EXPLANATIONS]
     items = "".join(f"<li>{escape(line)}</li>" for line in (*lines, *more))
     return f"<details><summary>Meaning of the columns</summary><ul>{items}</ul></details>"

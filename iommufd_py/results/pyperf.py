@@ -14,8 +14,9 @@ from iommufd_py.results.report import row_name
 
 
 def to_pyperf(result: BenchResult) -> dict[str, Any]:
-    """Return *result* as a pyperf suite: a benchmark for each operation of each row, a run for each independent
-    figure.
+    """Return *result* as a pyperf suite, with a benchmark for each operation of each row.
+
+    Each independent figure is a run.
 
     Source: https://pyperf.readthedocs.io/en/latest/api.html, "Metadata" and the JSON that ``Benchmark.dump`` writes.
     """

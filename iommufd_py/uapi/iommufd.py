@@ -133,7 +133,10 @@ def new_answer() -> Any:
 
 
 def ioas_map(fd: int, ioas_id: int, user_va: int, length: int, iova: int, flags: int, answer: Any = None) -> int:
-    """Map user memory and return its IOVA, also in *answer*; *iova* is used only with IOMMU_IOAS_MAP_FIXED_IOVA."""
+    """Map user memory. Return the IOVA, and write it to *answer* too.
+
+    The kernel reads *iova* only with IOMMU_IOAS_MAP_FIXED_IOVA.
+    """
     if answer is None:
         answer = new_answer()
     observed = call.observer is not None

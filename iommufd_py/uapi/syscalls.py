@@ -28,8 +28,7 @@ def memory_on_node(user_va: int, length: int, node: int) -> None:
 
 @contextmanager
 def without_ipc_lock() -> Iterator[None]:
-    """Drop CAP_IPC_LOCK, in this thread and the threads that it starts, while the block runs; then restore its former
-    state.
+    """Drop CAP_IPC_LOCK during the block, in this thread and the threads that it starts; then restore it.
 
     Without the capability, pinned pages count against RLIMIT_MEMLOCK.
     """

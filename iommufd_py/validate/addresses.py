@@ -48,13 +48,13 @@ class PageStructs:
 
     @classmethod
     def find(cls, seen: Sequence[tuple[Collection[int], int]]) -> "PageStructs":
-        """Find the array among the addresses that were unpinned while known pages were unpinned.
+        """Find the array from recorded addresses: some are of known pages, the others are of unknown pages.
 
-        On a busy host other pages are unpinned at the same time. An interrupt unpins them even in the context of this
-        thread. Only the right addresses are a linear function of all frame numbers.
+        On a busy host the kernel unpins other pages at the same time. An interrupt does so even in the context of this
+        thread. Only the addresses of the known pages are a linear function of their frame numbers.
 
         Args:
-            seen: for each known page, the unpinned addresses and its frame number.
+            seen: for each known page, the addresses recorded during its unpin, and its frame number.
 
         Raises:
             SkipError: no array fits, or several do.

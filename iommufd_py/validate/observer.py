@@ -32,7 +32,7 @@ class CountersDisagreeError(ToolError):
 
 
 class Observer(Resource):
-    """Observes the kernel by probes, or by the kernel's own counters alone where it has no probes.
+    """Observes the kernel by probes, or only by the kernel's own counters if it has no probes.
 
     Args:
         driver: supplies the device used for calibration.

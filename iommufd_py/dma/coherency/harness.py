@@ -91,7 +91,7 @@ class CoherencyHarness:
         return Content(origin, self.engine.readable(PAGE_BYTES)).times(length // PAGE_BYTES)
 
     def put(self, buffer: DmaBuffer, content: Content, *, in_memory: bool) -> None:
-        """Write *content* by the CPU to the start of a buffer: to memory, or to the CPU caches alone."""
+        """Write *content* by the CPU to the start of a buffer: to memory, or only to the CPU caches."""
         length = len(content.data)
         with buffer.view as view:
             view[:length] = content.data
@@ -153,13 +153,13 @@ class CoherencyHarness:
         self.readings.append(Reading("CPU", when, recognize(found, known), recognize(whole, known), UNPIN_RULE))
 
     def snoops(self) -> bool:
-        """Return whether the device's DMA snoops: in each of eight trials it reads data that is in the caches alone.
+        """Return whether the device's DMA snoops: in each of eight trials it reads data that is only in the caches.
 
         Raises:
             DmaError: the device does not read data that is in the caches and in memory.
         """
         with DmaBuffer(PAGE_BYTES) as buffer, self.space.map(buffer, self.iova):
-            # A device whose DMA does not work also misses data that is in the caches alone.
+            # A device whose DMA does not work also misses data that is only in the caches.
             both = self.content("the CPU's data", PAGE_BYTES)
             self.put(buffer, both, in_memory=True)
             if not self._finds(self.iova, both.data):

@@ -44,7 +44,7 @@ def read_during_attach(harness: CoherencyHarness) -> None:
     """A device that reads while it attaches to an IOAS with mappings does not read the old contents of memory."""
     with other_ioas(harness) as other, DmaBuffer(_PAGES * PAGE_BYTES) as buffer:
         other.map(buffer, harness.iova)
-        # The device attaches to the IOAS. The kernel fills a HWPT that already exists before a device attaches to it.
+        # Not to a HWPT of the IOAS: the kernel fills a HWPT when it is made, before a device attaches to it.
         _read_during(harness, buffer, lambda: attached(harness, other), ATTACH_RULE)
 
 

@@ -88,7 +88,7 @@ class WarmGuest:
         return found if found is not None and found.name == directory.name else None
 
     def fits(self, kernel: Path, machine: str, python: str, directories: list[Path]) -> bool:
-        """Whether this guest can run a command for this kernel and machine that writes to *directories*."""
+        """Return whether this guest has this kernel, machine and Python, and lets a command write to *directories*."""
         return (self.kernel, self.machine, self.python) == (str(kernel), machine, python) and all(
             any(one.is_relative_to(share) for share in self.shares) for one in directories
         )

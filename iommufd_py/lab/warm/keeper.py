@@ -117,7 +117,10 @@ def _parent(pid: int) -> int:
 
 
 def _is_fork(pid: int, parent: int) -> bool:
-    """Whether *pid* still runs the program of *parent*, such as a subshell: their arguments are at the same address."""
+    """Return whether *pid* still runs the program of *parent*, as a subshell does.
+
+    The arguments of both are then at the same address.
+    """
     places = [process_fields(one)[45:46] for one in (pid, parent)]
     return places[0] == places[1] not in ([], ["0"]) and _text(pid, "cmdline") == _text(parent, "cmdline")
 

@@ -142,9 +142,9 @@ def container_attach_to_mappings(context: ScenarioContext) -> None:
 
 @scenario((2, 3), "vfio_iommu_replay", "vfio_unpin_pages_remote")
 def container_failure_of_a_join(context: ScenarioContext) -> None:
-    """A device joins a container with a mapping whose memory was cut off, and again when the memory is back.
+    """A device cannot join a container, because the memory of a mapping was cut off. It joins when it is back.
 
-    The pages before the failure were mapped, and are flushed again. The remaining mark does not cover the other pages.
+    The join that fails has mapped the first pages. The second join must flush these again, and all other pages too.
     """
     container = _without_iommu(context)
     buffer = context.buffer(16, Backing.MEMFD)

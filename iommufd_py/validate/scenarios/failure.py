@@ -42,7 +42,7 @@ def failure_at_a_bad_address(context: ScenarioContext) -> None:
 
 @scenario((2, 3), "iopt_area_fill_domain", "iopt_area_unfill_partial_domain")
 def failure_of_a_join_at_a_bad_address(context: ScenarioContext) -> None:
-    """A non-coherent domain joins an IOAS with a mapping whose memory was cut off, and again when the memory is back.
+    """A non-coherent domain cannot join an IOAS, because the memory of a mapping was cut off. It joins when it is back.
 
     The batches before the bad address were in the domain. They are flushed before the map and before the unpin.
     """

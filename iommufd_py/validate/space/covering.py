@@ -2,7 +2,7 @@
 """Covering arrays: a small set of combinations that contains every pair (or triple) of values of different axes. Pure.
 
 The method is that of AETG. It builds row after row, and chooses the value that covers the largest number of uncovered
-pairs. The result depends on the axes alone.
+pairs. The result depends only on the axes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -60,7 +60,7 @@ class HeldMapping:
 
 @dataclass(eq=False, slots=True)
 class HeldPin:
-    """A pin with its model."""
+    """A pin of the kernel, and the same pin in the model."""
 
     pin: AccessPin
     model: Pin
