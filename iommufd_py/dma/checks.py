@@ -315,10 +315,8 @@ def _check_write(
     backing: Backing = Backing.ANON_4K,
 ) -> str:
     """Let the device write, and check every byte of the pages that it writes to."""
-    if first is None:
-        first = iova // PAGE_BYTES * PAGE_BYTES
-    if size is None:
-        size = (iova + length - 1) // PAGE_BYTES * PAGE_BYTES + PAGE_BYTES - first
+    if first is None or size is None:
+        first, size = _pages_of(iova, length)
     with harness.window(size, first, backing=backing) as window:
         window.expect(iova, harness.write(iova, length))
     return f"{length} bytes at {iova:#x}"
@@ -326,11 +324,16 @@ def _check_write(
 
 def _check_read(harness: Harness, iova: int, length: int) -> str:
     _needs_reads(harness)
-    first = iova // PAGE_BYTES * PAGE_BYTES
-    size = (iova + length - 1) // PAGE_BYTES * PAGE_BYTES + PAGE_BYTES - first
+    first, size = _pages_of(iova, length)
     with harness.window(size, first) as window:
         harness.read(window, iova, length)
     return f"{length} bytes at {iova:#x}"
+
+
+def _pages_of(iova: int, length: int) -> tuple[int, int]:
+    """Return the start and the size of the whole pages that hold *length* bytes at *iova*."""
+    first = iova // PAGE_BYTES * PAGE_BYTES
+    return first, -(-(iova + length) // PAGE_BYTES) * PAGE_BYTES - first
 
 
 def _needs_reads(harness: Harness) -> None:
