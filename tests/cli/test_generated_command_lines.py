@@ -211,7 +211,7 @@ def test_options_with_several_values_and_other_commands_options_can_be_repeated(
             assert run_cli(patched, *name, *words.split()) == (0, "", "")
 
 
-def test_every_command_refuses_repeated_options() -> None:
+def test_every_command_has_the_class_that_refuses_repeated_options() -> None:
     for words, command in leaves(main.iommufd):
         assert isinstance(command, Command), words
 
@@ -235,15 +235,21 @@ _OTHER = st.sampled_from(
 )
 
 
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for the files of all examples of a test."""
+    return tmp_path_factory.mktemp("generated")
+
+
 @settings(_SETTINGS, max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from(_PLACES), _OTHER), min_size=1, max_size=3))
 @example([(("rows", 0, "runs", 0, "operations"), {})])
-def test_every_damaged_result_is_refused_or_read(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
+def test_every_damaged_result_is_refused_or_read(directory: Path, changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     damaged = copy.deepcopy(_GOOD)
     for path, value in changes:
         _put(damaged, path, value)
     with pytest.MonkeyPatch.context() as patch:
-        file, whole = Path(_directory, "damaged.json"), Path(_directory, "whole.json")
+        file, whole = directory / "damaged.json", directory / "whole.json"
         file.write_text(json.dumps(damaged))
         whole.write_text(json.dumps(_GOOD))
         for words in (("show",), ("compare", "--force", str(whole))):
@@ -278,21 +284,12 @@ def _put(node: Any, path: tuple[Any, ...], value: Any) -> None:
     st.binary(max_size=200)
     | st.sampled_from([b"[" * 10_000, b'{"a":' * 10_000, b"9" * 5000, b"\0" * 100, b"\xef\xbb\xbf", b"null", b"NaN"])
 )
-def test_every_foreign_file_is_refused(content: bytes) -> None:
+def test_every_foreign_file_is_refused(directory: Path, content: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        file = Path(_directory, "foreign.json")
+        file = directory / "foreign.json"
         file.write_bytes(content)
         for words in (("show",), ("export",), ("compare", str(file))):
             status, out, err = run_cli(patch, "bench", *words, str(file))
             assert (status, out) == (1, "")
             (line,) = err.splitlines()
             assert line.startswith(f"iommufd: error: {file} ")
-
-
-_directory = ""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _files(tmp_path_factory: pytest.TempPathFactory) -> None:
-    global _directory
-    _directory = str(tmp_path_factory.mktemp("generated"))

@@ -22,10 +22,9 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import NativeMachine
 from iommufd_py.lab.progress import Silent
 from iommufd_py.lab.runs import RunResult
+from tests.programs import IOMMUFD
 from tests.terminal import TerminalSession
 from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
-
-IOMMUFD = str(Path(sys.prefix, "bin/iommufd"))
 
 
 @pytest.fixture(scope="session")

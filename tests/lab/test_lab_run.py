@@ -18,10 +18,9 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import TEST_DEVICES, Machine
 from iommufd_py.lab.progress import Silent
 from iommufd_py.lab.qemu import QEMU
+from tests.programs import IOMMUFD
 from tests.terminal import TerminalSession
 from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
-
-IOMMUFD = str(Path(sys.prefix, "bin/iommufd"))
 
 
 @pytest.fixture(scope="session")
@@ -168,15 +167,8 @@ def test_no_qemu_is_left_behind(image: Path, shared: Path, number: int) -> None:
     child = subprocess.Popen(
         [
             *DEFAULT_SIGNALS,
-            IOMMUFD,
-            "lab",
-            "run",
-            "--kernel",
-            str(image),
-            "--",
-            "sh",
-            "-c",
-            "touch running; sleep 1000",
+            *(IOMMUFD, "lab", "run", "--fresh", "--kernel", str(image)),
+            *("--", "sh", "-c", "touch running; sleep 1000"),
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ from iommufd_py.lab.machine import NativeMachine
 from iommufd_py.lab.progress import Silent
 from iommufd_py.lab.warm.guests import start_ticks, warm_guests
 from iommufd_py.lab.warm.keeper import start_guest
+from tests.programs import IOMMUFD
 from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
-
-IOMMUFD = str(Path(sys.prefix, "bin/iommufd"))
 
 
 @pytest.fixture(scope="module")

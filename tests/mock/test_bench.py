@@ -20,7 +20,7 @@ from iommufd_py.bench.sampling import take
 from iommufd_py.bench.workloads import set_up
 from iommufd_py.results import document
 from iommufd_py.results.model import Accounting, CacheState, IovaUse, Noise, Point, Row, Workload
-from iommufd_py.uapi.bench import FAULTED, Loop, can_flush, clock, clock_ns, empty_ioctl, flush
+from iommufd_py.uapi.bench import can_flush, clock, clock_ns, flush
 from iommufd_py.uapi.call import address_of_buffer
 from tests.conftest import need_ioctl, need_mock_driver
 from tests.waiting import patience
@@ -251,13 +251,6 @@ if __name__ == "__main__":
         [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=patience(60), check=False
     )
     assert (done.stdout, done.stderr) == (f"{0 if threads else 2} [5, 5]\n", "")
-
-
-def test_a_fault_is_noticed(iommufd: Iommufd) -> None:
-    """IOMMU_OPTION writes its answer; the first time the page is not present."""
-    loop = Loop([empty_ioctl(iommufd.fileno())])
-    (batch,) = loop.run(5)
-    assert not any(flags & FAULTED for flags in batch.disturbances[1:])
 
 
 def test_floor_has_a_sample_for_each_round() -> None:

@@ -40,7 +40,6 @@ IOVA = 1 << 32
 PAGE = 4096
 MSI_DOORBELL = 0xFEE0_0000
 VFIO_MODES = (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2)
-VFIO_VARIANTS = [name for name, mode in CONTAINER_MODES.items() if mode in VFIO_MODES]
 DMA_ENTRY_LIMIT = Path("/sys/module/vfio_iommu_type1/parameters/dma_entry_limit")
 
 

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -160,7 +159,7 @@ def test_run_that_cannot_be_written(cli: Cli) -> None:
 
 
 HOLDS = """
-import sys, time
+import sys
 from iommufd_py import pci
 with pci.vfio_bound(sys.argv[1]):
     print("held", flush=True)
@@ -193,11 +192,8 @@ def test_one_process_at_a_time(cli: Cli) -> None:
 
 
 def test_lock_goes_with_the_process(cli: Cli) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDS, NVME_DEVICE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout is not None and other.stdout.readline() == "held\n"
-        other.send_signal(signal.SIGKILL)
+    with holder(NVME_DEVICE) as other:
+        other.kill()
     assert cli("device", "restore", NVME_DEVICE).returncode == 0
     assert driver() == "nvme"
 
@@ -211,9 +207,9 @@ def test_command_that_the_holder_starts_may_use_the_device(cli: Cli) -> None:
 
 
 def test_two_at_once_never_both_have_it() -> None:
-    """Eight processes try to take one device. Only one at a time gets it, and its driver has it at the end."""
+    """Four processes try to take one device. Only one at a time gets it, and its driver has it at the end."""
     program = """
-import sys, time
+import os, sys, time
 from iommufd_py import DeviceError, pci
 for _ in range(5):
     try:
@@ -223,7 +219,6 @@ for _ in range(5):
             except FileExistsError:
                 print("not alone")
             time.sleep(0.05)
-            import os
             os.unlink("/run/alone")
     except DeviceError as refused:
         assert "is held by" in str(refused), refused

@@ -202,8 +202,8 @@ def test_the_reason_of_a_refusal_is_read_from_its_document(tmp_path: Path) -> No
 
 def test_the_worst_repetition_counts(tmp_path: Path) -> None:
     violated = validation(KEPT | {"1": "violated"}, "violated")
-    steps = [(step("installed", "validate", repetition=2, status=1), violated), GOOD]
-    write_machine(tmp_path, "a", [GOOD, *steps[:1]])
+    second = step("installed", "validate", repetition=2, status=1), violated
+    write_machine(tmp_path, "a", [GOOD, second])
     assert line(judge_run(tmp_path), "rule 1").outcome is Outcome.VIOLATED
 
 

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""A result: its file, its tables, its findings, and the points and IOVAs of which it consists."""
+
 import json
 import re
 import statistics
@@ -20,8 +22,6 @@ from iommufd_py.results import document, model, report, validity
 from iommufd_py.results.pyperf import to_pyperf
 from iommufd_py.results.stats import quantile, settled, summarize
 from tests.unit.results.bench_results import POINT, process_run, result
-
-HERE = Path(__file__).parent
 
 
 @given(st.lists(st.integers(0, 1 << 40), min_size=2))
@@ -93,10 +93,11 @@ def test_the_schema_is_one_and_describes_nothing_that_is_not_there() -> None:
 def test_every_code_that_can_be_given_is_in_the_schema() -> None:
     """In the source, a code is the first word of a finding or of an entry of the table of costly options."""
     source = Path(validity.__file__).read_text()
-    given_codes = set(re.findall(r'(?:Finding|about)\(\s*"([A-Z_]+)"', source)) | {
-        c for c, _ in validity._COSTLY.values()
+    codes = {
+        *re.findall(r'(?:Finding|about)\(\s*"([A-Z_]+)"', source),
+        *(code for code, _ in validity._COSTLY.values()),
     }
-    assert set(document.bench_schema()["properties"]["validity"]["items"]["properties"]["code"]["enum"]) == given_codes
+    assert set(document.bench_schema()["properties"]["validity"]["items"]["properties"]["code"]["enum"]) == codes
 
 
 def test_pyperf_reads_what_is_exported(tmp_path: Path) -> None:
