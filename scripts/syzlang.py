@@ -63,10 +63,8 @@ def fields(header: str, structure: str) -> list[StructMember]:
     Raises:
         LookupError: the header does not declare it.
     """
-    found = re.search(rf"^struct {structure} \{{\n(.*?)^\}};", header, re.MULTILINE | re.DOTALL)
-    if found is None:
-        raise LookupError(f"{HEADER} declares no struct {structure}")
-    lines = re.finditer(r"^\t(\w+) (\w+);(?:\s*/\* (?:enum (\w+))?)?", found[1], re.MULTILINE)
+    members = _members(header, f"struct {structure}")
+    lines = re.finditer(r"^\t(\w+) (\w+);(?:\s*/\* (?:enum (\w+))?)?", members, re.MULTILINE)
     return [StructMember(line[1], line[2], line[3] or "") for line in lines]
 
 
@@ -76,10 +74,15 @@ def enumerators(header: str, enumeration: str) -> list[str]:
     Raises:
         LookupError: the header does not declare it.
     """
-    found = re.search(rf"^enum {enumeration} \{{\n(.*?)^\}};", header, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^\t(\w+) =", _members(header, f"enum {enumeration}"), re.MULTILINE)
+
+
+def _members(header: str, name: str) -> str:
+    """Return the text between the braces of the structure or enumeration *name*."""
+    found = re.search(rf"^{name} \{{\n(.*?)^\}};", header, re.MULTILINE | re.DOTALL)
     if found is None:
-        raise LookupError(f"{HEADER} declares no enum {enumeration}")
-    return re.findall(r"^\t(\w+) =", found[1], re.MULTILINE)
+        raise LookupError(f"{HEADER} declares no {name}")
+    return found[1]
 
 
 def syzlang_type(structure: str, field: StructMember) -> str:

@@ -68,7 +68,7 @@ class Window:
             MismatchError: a byte differs. The text names the first one.
         """
         start = iova - self.iova if content else 0
-        wanted = self.before[:start] + content + self.before[start + len(content) :]
+        wanted = self._with(start, content)
         found = self.found()
         if found == wanted:
             return
@@ -85,13 +85,16 @@ class Window:
         Raises:
             MismatchError: a byte is neither. The text names the first one.
         """
-        start = iova - self.iova
-        wanted = self.before[:start] + content + self.before[start + len(content) :]
+        wanted = self._with(iova - self.iova, content)
         for at, (found, *allowed) in enumerate(zip(self.found(), self.before, wanted, strict=True)):
             if found not in allowed:
                 raise MismatchError(
                     f"the byte at IOVA {self.iova + at:#x} is {found:#04x}: neither old nor new content"
                 )
+
+    def _with(self, start: int, content: bytes) -> bytes:
+        """Return the content *before*, but with *content* from the offset *start*."""
+        return self.before[:start] + content + self.before[start + len(content) :]
 
 
 def first_difference(found: bytes, wanted: bytes) -> tuple[int, int]:
@@ -129,8 +132,7 @@ class Harness:
         return tuple(IovaRange(one.start, min(one.last, own - 1)) for one in below)
 
     def place(self, length: int, alignment: int = PAGE_BYTES, *, before: int = 0) -> int:
-        """Return the lowest IOVA above 0 for *length* bytes. With *before*, it lies
-        *before* bytes below a boundary."""
+        """Return the lowest IOVA above 0 for *length* bytes: a multiple of *alignment*, or *before* bytes below one."""
         for one in self.ranges:
             iova = IovaRange(max(one.start, PAGE_BYTES), one.last).first_fit(length + alignment, alignment)
             if iova is not None:
@@ -159,7 +161,7 @@ class Harness:
             yield window
 
     def write(self, iova: int, length: int) -> bytes:
-        """See :meth:`DmaEngine.fill`."""
+        """Let the device write *length* bytes to *iova*, and return them; see :meth:`DmaEngine.fill`."""
         return self.engine.fill(iova, length)
 
     def read(self, window: Window, iova: int, length: int) -> None:
@@ -186,7 +188,7 @@ class Harness:
         return ""
 
     def await_fault_room(self) -> None:
-        """Wait until the kernel will write the next fault down."""
+        """Wait until the rate limit lets the kernel log the next fault."""
         self._log.await_room()
 
     def faults(self, *, expected: bool = False) -> tuple[DmaFault, ...]:
