@@ -18,7 +18,7 @@ from iommufd_py.lab import paths
 from iommufd_py.lab.config import needed_for_root
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import forwarded_environment
-from iommufd_py.lab.machine import Accel
+from iommufd_py.lab.machine import TEST_DEVICES, Accel
 
 KEPT_RUNS = 20
 
@@ -137,7 +137,10 @@ def compile_package() -> None:
 def guest_environment(accel: str, machine: str, kernel_name: str) -> dict[str, str]:
     """Return the environment of a command in a guest: a part of the present one, and a description of the guest."""
     search = [f"{sys.prefix}/bin", *os.get_exec_path(), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-    return forwarded_environment(os.environ) | {
+    devices = {} if accel == "uml" else {"IOMMUFD_BDFS": " ".join(TEST_DEVICES)}
+    return {
+        **devices,
+        **forwarded_environment(os.environ),
         "PATH": os.pathsep.join(dict.fromkeys(search)),
         "VIRTUAL_ENV": sys.prefix,
         "IOMMUFD_LAB_ACCEL": accel,

@@ -14,7 +14,7 @@ from iommufd_py.lab.emulators import cached_emulator
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import failure, guest_script, share_args, shell_command
 from iommufd_py.lab.host import kvm_problem
-from iommufd_py.lab.machine import TEST_DEVICES, Accel, Machine, scratch_args
+from iommufd_py.lab.machine import Accel, Machine, scratch_args
 from iommufd_py.lab.process import interact, supervise
 from iommufd_py.lab.qemu import compose
 from iommufd_py.lab.runs import (
@@ -143,10 +143,7 @@ class _Guest:
     ) -> Self:
         guest = cls(machine, shares, directory or new_run_directory())
         compile_package()
-        environment = {
-            "IOMMUFD_BDFS": " ".join(TEST_DEVICES),
-            **guest_environment(machine.accel, str(machine), kernel_name),
-        }
+        environment = guest_environment(machine.accel, str(machine), kernel_name)
         guest.script.write_text(
             guest_script(command, cwd=Path.cwd(), environment=environment, shares=shares, cached=[Path(sys.prefix)]),
             encoding="utf-8",

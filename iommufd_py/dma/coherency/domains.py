@@ -38,7 +38,7 @@ def unmap_after_an_attach(harness: CoherencyHarness) -> None:
 
 
 def half_mapped_later(harness: CoherencyHarness) -> None:
-    """Two IOASes map the halves of one buffer by IOAS_COPY: the device reads the half that its IOAS maps last."""
+    """Two IOASes each map half of a buffer, by IOAS_COPY. The device reads the half that its IOAS has just mapped."""
     ioas = the_ioas(harness)
     with other_ioas(harness) as source, other_ioas(harness) as other, DmaBuffer(2 * _HALF) as buffer:
         new, old = harness.write(buffer)
@@ -52,7 +52,7 @@ def half_mapped_later(harness: CoherencyHarness) -> None:
 
 
 def half_attached_later(harness: CoherencyHarness) -> None:
-    """Two IOASes map the halves of one buffer by IOAS_COPY: the device reads the half of the IOAS it joins last."""
+    """Two IOASes each map half of a buffer, by IOAS_COPY. The device reads the half of the IOAS that it joins last."""
     ioas = the_ioas(harness)
     with other_ioas(harness) as source, other_ioas(harness) as other, DmaBuffer(2 * _HALF) as buffer:
         new, old = harness.write(buffer)

@@ -6,14 +6,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab.guest import guest_script
-from iommufd_py.lab.machine import TEST_DEVICES, Accel
 from iommufd_py.lab.process import locked
 from iommufd_py.lab.runs import RunResult, compile_package, guest_environment, memory_remark
 from iommufd_py.lab.warm.guests import WarmGuest
+
+if TYPE_CHECKING:
+    from iommufd_py.lab.machine import Accel
 
 _POLL_SECONDS = 0.02
 # The last lines of the kernel log arrive after the command's end.
@@ -57,8 +59,6 @@ class _Job:
         start = time.monotonic()
         compile_package()
         environment = guest_environment(self._guest.accel, self._guest.machine_name, self._guest.kernel_name)
-        if self._guest.accel != "uml":
-            environment.setdefault("IOMMUFD_BDFS", " ".join(TEST_DEVICES))
         unfinished = self._file(".unfinished")
         unfinished.write_text(guest_script(command, cwd=Path.cwd(), environment=environment), encoding="utf-8")
         unfinished.rename(self._file(".job"))

@@ -26,7 +26,7 @@ def leave_by_close(context: ScenarioContext) -> None:
 
 @scenario((1, 3), "iopt_unfill_domain", "iopt_unmap_all")
 def leave_with_the_domain(context: ScenarioContext) -> None:
-    """The HWPT is destroyed with the pages mapped, then the IOAS.
+    """The HWPT is destroyed while the pages are mapped, and then the IOAS.
 
     The pages are unpinned with the domain, so the IOAS has none left to unpin.
     """

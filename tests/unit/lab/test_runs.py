@@ -8,7 +8,8 @@ import pytest
 
 from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab import runs
-from iommufd_py.lab.runs import RunResult, memory_remark
+from iommufd_py.lab.machine import TEST_DEVICES
+from iommufd_py.lab.runs import RunResult, guest_environment, memory_remark
 
 # A kernel of a distribution, with 9p and virtio as modules.
 NO_ROOT = "[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\n"
@@ -44,3 +45,11 @@ def test_other_panic_does_not_speak_of_the_root(tmp_path: Path) -> None:
 def test_command_that_the_kernel_killed_for_its_memory() -> None:
     assert memory_remark(KILLED) == "the guest ran out of memory and killed python: give it more with --memory"
     assert memory_remark("[ 1.0] python invoked oom-killer: gfp_mask=0x140dca\n") is None
+
+
+def test_a_guest_with_devices_names_them_unless_the_user_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IOMMUFD_BDFS", raising=False)
+    assert guest_environment("tcg", "machine", "stock")["IOMMUFD_BDFS"] == " ".join(TEST_DEVICES)
+    assert "IOMMUFD_BDFS" not in guest_environment("uml", "machine", "stock")
+    monkeypatch.setenv("IOMMUFD_BDFS", "0000:00:1f.0")
+    assert guest_environment("kvm", "machine", "stock")["IOMMUFD_BDFS"] == "0000:00:1f.0"
