@@ -14,7 +14,7 @@ from iommufd_py import pci
 
 from .commands import group
 from .output import emit_json, emit_table, note
-from .types import BDF, JSON_OPTION, Directory, ParamType, Whole
+from .types import BDF, JSON_OPTION, Directory, ParamType, Whole, chosen_format
 
 if TYPE_CHECKING:
     from iommufd_py.fleet.verdict import Report
@@ -147,10 +147,9 @@ def report(directory: Path, allow_lost: int, form: str, as_json: bool) -> None:
     """
     from iommufd_py.fleet import formats, verdict
 
-    if as_json and form not in ("table", "json"):
-        raise click.UsageError(f"--json contradicts --format {form}")
+    form = chosen_format(as_json, form)
     found = verdict.judge_run(directory, allow_lost)
-    if as_json or form == "json":
+    if form == "json":
         emit_json(formats.fleet_document(found))
     elif form == "kcidb":
         from iommufd_py.fleet.kcidb import fleet_kcidb as kcidb_report

@@ -2,7 +2,6 @@
 """The options for a guest's machine and kernel, and their conversion to values."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +13,7 @@ from iommufd_py.lab.config import Configuration
 from iommufd_py.lab.machine import IommuModel, Machine, NativeMachine
 from iommufd_py.lab.source import SERIES
 
-from .types import SIZE, Directory, Whole, is_given, refuse_ignored
+from .types import SIZE, Directory, Whole, is_given, options_together, refuse_ignored
 
 # QEMU takes 32-bit numbers, and its q35 machine has at most 255 CPUs.
 _MOST_NUMBER, _MOST_CPUS = (1 << 31) - 1, 255
@@ -33,58 +32,49 @@ NATIVE = click.option(
 )
 
 
-def machine_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of a machine to a command."""
-    for option in reversed(
-        (
-            click.option(
-                "--iommu", type=click.Choice(get_args(IommuModel)), default="vtd", help="The IOMMU that QEMU emulates."
-            ),
-            click.option(
-                "--coherent/--non-coherent", default=False, help="Whether the IOMMU can enforce snooping (ECAP.SC)."
-            ),
-            click.option("--scalable", is_flag=True, help="VT-d scalable mode."),
-            click.option(
-                "--incoherent", is_flag=True, help="Model CPU caches; DMA snoops them only if the domain enforces it."
-            ),
-            click.option(
-                "--evict",
-                type=Whole(1, _MOST_NUMBER),
-                metavar="N",
-                help="With --incoherent: also evict a random line at every N-th flush.",
-            ),
-            click.option(
-                "--evict-seed", type=Whole(0, _MOST_NUMBER), default=0, help="Seed for the choice of these lines."
-            ),
-            click.option(
-                "--kernel",
-                default="stock",
-                metavar=_KERNEL,
-                help="Kernel to boot: a name, built if necessary, or the path of an image.",
-            ),
-            SERIES_OPTION,
-            DEBUG,
-            click.option("--memory", type=SIZE, default="2G", help="Memory of the guest."),
-            click.option("--cpus", type=Whole(1, _MOST_CPUS), default=2, help="CPUs of the guest."),
-            click.option(
-                "--device",
-                "devices",
-                multiple=True,
-                metavar="QEMU-DEVICE",
-                help="One more device, in the syntax of QEMU's -device.",
-            ),
-            click.option(
-                "--append",
-                "options",
-                multiple=True,
-                metavar="WORDS",
-                help="More words for the kernel's command line.",
-            ),
-            click.option("--rw", type=DIRECTORY, multiple=True, help="Also share this directory read-write."),
-        )
-    ):
-        function = option(function)
-    return function
+machine_options = options_together(
+    click.option(
+        "--iommu", type=click.Choice(get_args(IommuModel)), default="vtd", help="The IOMMU that QEMU emulates."
+    ),
+    click.option("--coherent/--non-coherent", default=False, help="Whether the IOMMU can enforce snooping (ECAP.SC)."),
+    click.option("--scalable", is_flag=True, help="VT-d scalable mode."),
+    click.option(
+        "--incoherent", is_flag=True, help="Model CPU caches; DMA snoops them only if the domain enforces it."
+    ),
+    click.option(
+        "--evict",
+        type=Whole(1, _MOST_NUMBER),
+        metavar="N",
+        help="With --incoherent: also evict a random line at every N-th flush.",
+    ),
+    click.option("--evict-seed", type=Whole(0, _MOST_NUMBER), default=0, help="Seed for the choice of these lines."),
+    click.option(
+        "--kernel",
+        default="stock",
+        metavar=_KERNEL,
+        help="Kernel to boot: a name, built if necessary, or the path of an image.",
+    ),
+    SERIES_OPTION,
+    DEBUG,
+    click.option("--memory", type=SIZE, default="2G", help="Memory of the guest."),
+    click.option("--cpus", type=Whole(1, _MOST_CPUS), default=2, help="CPUs of the guest."),
+    click.option(
+        "--device",
+        "devices",
+        multiple=True,
+        metavar="QEMU-DEVICE",
+        help="One more device, in the syntax of QEMU's -device.",
+    ),
+    click.option(
+        "--append",
+        "options",
+        multiple=True,
+        metavar="WORDS",
+        help="More words for the kernel's command line.",
+    ),
+    click.option("--rw", type=DIRECTORY, multiple=True, help="Also share this directory read-write."),
+)
+"""Adds the options of a machine to a command."""
 
 
 def machine_and_kernel(

@@ -216,6 +216,28 @@ def refuse_for_mock(device: str | None, bind: bool, vf_token: UUID | None) -> No
         raise click.UsageError("--vf-token is for a virtual function: give its address with --device")
 
 
+def chosen_format(as_json: bool, form: str) -> str:
+    """Return the format that ``--json`` and ``--format`` choose.
+
+    Raises:
+        click.UsageError: they contradict each other.
+    """
+    if as_json and form not in ("table", "json"):
+        raise click.UsageError(f"--json contradicts --format {form}")
+    return "json" if as_json else form
+
+
+def options_together(*options: Callable[[_Function], _Function]) -> Callable[[_Function], _Function]:
+    """Return a decorator that adds *options* to a command, in this order."""
+
+    def decorate(function: _Function) -> _Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 def device_option(**settings: Any) -> Callable[[_Function], _Function]:
     """Return the option ``--device``, with the special arguments of one command."""
     usual: dict[str, Any] = {

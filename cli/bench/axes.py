@@ -28,6 +28,7 @@ from ..types import (
     Values,
     Whole,
     device_option,
+    options_together,
     refuse_for_mock,
     refuse_ignored,
 )
@@ -87,64 +88,47 @@ def _sizes(name: str, nothing: str, text: str) -> _Decorator:
     return click.option(name, type=kind, default=nothing, metavar="SIZE,...", help=text)
 
 
-def _all(options: tuple[_Decorator, ...]) -> _Decorator:
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-device_options = _all(
-    (
-        device_option(required=True),
-        BIND_OPTION,
-        VF_TOKEN_OPTION,
-        COHERENCY_OPTION,
-    )
+device_options = options_together(
+    device_option(required=True),
+    BIND_OPTION,
+    VF_TOKEN_OPTION,
+    COHERENCY_OPTION,
 )
 
-axis_options = _all(
-    (
-        _names(
-            "--operation", Workload, Workload.MAP, "Operations to time; each one is timed together with its opposite."
-        ),
-        click.option(
-            "--dma",
-            is_flag=True,
-            help="Time map, DMA by the device to the whole buffer, and unmap as one operation: --operation dma.",
-        ),
-        _names("--backend", ContainerMode, ContainerMode.IOMMUFD, "Kernel interface to use."),
-        click.option(
-            "--size",
-            type=SIZES,
-            default="4K,64K,2M,64M,256M",
-            metavar="SIZE,...",
-            help="Bytes mapped by one sample.",
-        ),
-        _sizes("--chunk", "whole", "Bytes mapped by one ioctl."),
-        click.option("--bulk-unmap", is_flag=True, help="Unmap all chunks with one ioctl."),
-        _names("--backing", Backing, Backing.ANON_4K, "Kind of memory behind the buffer."),
-        _numbers("--hwpts", 0, 1, "Domains on the IOAS."),
-        _names("--cache", CacheState, CacheState.DIRTY, "State of the buffer's CPU cache lines before each operation."),
-        _names(
-            "--iova-use", IovaUse, IovaUse.REUSED, "Use the same IOVA in each round, or a new one without page tables."
-        ),
-        _sizes("--alignment", "natural", "Exact alignment of the IOVA: it is not a multiple of twice this value."),
-        click.option(
-            "--huge-pages",
-            type=Values(click.Choice(["on", "off"])),
-            default="on",
-            metavar="[on|off],...",
-            help="Whether the IOMMU may use large pages.",
-        ),
-        _names("--accounting", Accounting, Accounting.NONE, "Account that pinned pages are charged to."),
-        _numbers("--threads", 1, 1, "Number of threads that do the same operation at the same time."),
-        click.option("--own-ioas", is_flag=True, help="Give each thread its own IOAS, instead of one for all."),
-        _cpus_or_nodes("--cpu", "CPUs to run on."),
-        _cpus_or_nodes("--node", "NUMA nodes of the buffer's memory."),
-    )
+axis_options = options_together(
+    _names("--operation", Workload, Workload.MAP, "Operations to time; each one is timed together with its opposite."),
+    click.option(
+        "--dma",
+        is_flag=True,
+        help="Time map, DMA by the device to the whole buffer, and unmap as one operation: --operation dma.",
+    ),
+    _names("--backend", ContainerMode, ContainerMode.IOMMUFD, "Kernel interface to use."),
+    click.option(
+        "--size",
+        type=SIZES,
+        default="4K,64K,2M,64M,256M",
+        metavar="SIZE,...",
+        help="Bytes mapped by one sample.",
+    ),
+    _sizes("--chunk", "whole", "Bytes mapped by one ioctl."),
+    click.option("--bulk-unmap", is_flag=True, help="Unmap all chunks with one ioctl."),
+    _names("--backing", Backing, Backing.ANON_4K, "Kind of memory behind the buffer."),
+    _numbers("--hwpts", 0, 1, "Domains on the IOAS."),
+    _names("--cache", CacheState, CacheState.DIRTY, "State of the buffer's CPU cache lines before each operation."),
+    _names("--iova-use", IovaUse, IovaUse.REUSED, "Use the same IOVA in each round, or a new one without page tables."),
+    _sizes("--alignment", "natural", "Exact alignment of the IOVA: it is not a multiple of twice this value."),
+    click.option(
+        "--huge-pages",
+        type=Values(click.Choice(["on", "off"])),
+        default="on",
+        metavar="[on|off],...",
+        help="Whether the IOMMU may use large pages.",
+    ),
+    _names("--accounting", Accounting, Accounting.NONE, "Account that pinned pages are charged to."),
+    _numbers("--threads", 1, 1, "Number of threads that do the same operation at the same time."),
+    click.option("--own-ioas", is_flag=True, help="Give each thread its own IOAS, instead of one for all."),
+    _cpus_or_nodes("--cpu", "CPUs to run on."),
+    _cpus_or_nodes("--node", "NUMA nodes of the buffer's memory."),
 )
 
 

@@ -22,7 +22,7 @@ from iommufd_py.results import (
 
 from ..commands import command
 from ..output import emit_json
-from ..types import FiniteFloat
+from ..types import FiniteFloat, chosen_format
 from .files import RESULT_FILE, emit_folded, emit_lines, page_width
 
 # The largest threshold. With one that no comparison reaches, a CI gate would pass everything.
@@ -100,11 +100,10 @@ def compare(
       iommufd bench compare stock.json patched.json
       iommufd bench compare stock.json patched.json --format cover-letter
     """
-    if as_json and form not in ("table", "json"):
-        raise click.UsageError(f"--json contradicts --format {form}")
+    form = chosen_format(as_json, form)
     results = document.load_all([baseline, *others])
     comparisons = [comparing.compare(results[0], after, force=force, margin=margin / 100) for after in results[1:]]
-    if as_json or form == "json":
+    if form == "json":
         emit_json(comparing.comparison_document(comparisons, cover_letter.doubts(results, comparisons)))
     elif form == "kcidb":
         emit_json(kcidb.bench_kcidb(results, comparisons))

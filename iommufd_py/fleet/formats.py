@@ -66,14 +66,10 @@ def check_rows(report: Report) -> Iterator[tuple[str, ...]]:
             f"{one.kernel}{mark}" if one.kernel else "-",
             one.name,
             str(one.outcome),
-            ", ".join(f"{count} {outcome}" for outcome, count in sorted(one.counts.items(), key=_by_rank)),
+            ", ".join(f"{one.counts[outcome]} {outcome}" for outcome in Outcome if outcome in one.counts),
             named(one),
             one.detail,
         )
-
-
-def _by_rank(pair: tuple[Outcome, int]) -> int:
-    return list(Outcome).index(pair[0])
 
 
 def named(line: CombinedCheck) -> str:

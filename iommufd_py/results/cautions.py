@@ -10,9 +10,8 @@ from iommufd_py.results.estimate import MIN_UNITS
 from iommufd_py.results.model import BenchResult, Row
 from iommufd_py.results.noise import disturbances
 from iommufd_py.results.stats import median
+from iommufd_py.results.validity import UNEQUAL_RUNS
 
-# Two buffers are the same work if their numbers of physical runs differ by at most this factor.
-_UNEQUAL_RUNS = 1.5
 # Settings of a machine. They may differ between two kernels on the same machine.
 _SETTINGS = ("machine", "cpus", "microcode", "thp", "governor", "turbo", "numa_nodes", "compiler")
 # The identity of a kernel: these facts are equal in all boots of a result. The command line can differ.
@@ -136,4 +135,4 @@ def _unequal(before: Row, after: Row) -> bool:
     if not all(sides):
         return False
     medians = [median(side) for side in sides]
-    return max(medians) > _UNEQUAL_RUNS * min(medians)
+    return max(medians) > UNEQUAL_RUNS * min(medians)

@@ -5,9 +5,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
-from iommufd_py.base.units import PAGE_BYTES, format_size
+from iommufd_py.base.units import format_size
 from iommufd_py.results.model import BenchResult, Point, Row, Samples, Workload
-from iommufd_py.results.report import machine_lines, row_name
+from iommufd_py.results.report import flushed_share, machine_lines, row_name
 from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
 from iommufd_py.results.validity import findings
 
@@ -72,7 +72,7 @@ def _flushes(row: Row, operation: str) -> list[str]:
     flush = next(row.samples(operation)).flush
     if flush is None:
         return ["-", "-"]
-    return [str(flush.calls), f"{flush.pages * PAGE_BYTES / row.point.size_bytes:.2f}"]
+    return [str(flush.calls), f"{flushed_share(flush, row):.2f}"]
 
 
 def count_sentences(results: Sequence[BenchResult]) -> list[str]:
@@ -84,7 +84,7 @@ def count_sentences(results: Sequence[BenchResult]) -> list[str]:
                 flush = next(row.samples(operation)).flush
                 if flush is None or not flush.calls:
                     continue
-                pages = flush.pages * PAGE_BYTES / row.point.size_bytes
+                pages = flushed_share(flush, row)
                 counted += 1
                 once += pages == 1
                 if pages > most[1]:

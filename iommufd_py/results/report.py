@@ -43,7 +43,7 @@ class Cell:
         """Flush calls, and flushed pages for each page of the mapping."""
         if self.flush is None:
             return "-"
-        return f"{self.flush.calls}, {self.flush.pages * PAGE_BYTES / self.row.point.size_bytes:.2f}"
+        return f"{self.flush.calls}, {flushed_share(self.flush, self.row):.2f}"
 
     @property
     def page_ns(self) -> float:
@@ -66,6 +66,11 @@ class Cell:
     def parted(self) -> bool:
         """Whether mean and median differ by more than 5 %."""
         return abs(self.mean_ns - self.summary.median_ns) > PARTED * self.summary.median_ns
+
+
+def flushed_share(flush: FlushCount, row: Row) -> float:
+    """Return the number of flushed pages for each page of the mapping."""
+    return flush.pages * PAGE_BYTES / row.point.size_bytes
 
 
 def cells(result: BenchResult) -> Iterator[Cell]:

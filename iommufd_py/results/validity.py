@@ -12,11 +12,12 @@ from iommufd_py.results.model import LEGACY_MODES, BenchResult, Row, Workload
 from iommufd_py.results.noise import disturbances
 from iommufd_py.results.stats import median, summarize
 
-# Bounds for the spread of the processes' medians, for disturbed samples, and for physical runs. A row beyond a bound
-# gets a remark.
+UNEQUAL_RUNS = 1.5
+"""Two buffers are the same work if their numbers of physical runs differ by at most this factor."""
+
+# Bounds for the spread of the processes' medians, and for disturbed samples. A row beyond a bound gets a remark.
 _WIDE = 0.10
 _DISTURBED = 0.01
-_UNEQUAL_RUNS = 1.5
 # From this size on, the time for a page should not change by more than this fraction.
 _LARGE_BYTES = 2 << 20
 _FLAT = 0.10
@@ -237,4 +238,4 @@ def _is_disturbed(row: Row) -> bool:
 
 def _is_unequal(row: Row) -> bool:
     counts = [run.physical_runs for run in row.runs if run.physical_runs is not None]
-    return bool(counts) and max(counts) > _UNEQUAL_RUNS * min(counts)
+    return bool(counts) and max(counts) > UNEQUAL_RUNS * min(counts)
