@@ -23,6 +23,7 @@ COMMANDS = {
     if not isinstance(context.command, click.Group)
 }
 
+
 @pytest.mark.parametrize("name", examples(ANYWHERE))
 def test_example(name: str, tmp_path: Path) -> None:
     command_examples.check_example(name, tmp_path)
