@@ -109,6 +109,8 @@ def _virtual_machine(
     """Return the virtual machine that the options describe."""
     refuse_ignored(click.get_current_context(), "evict_seed", evict is None, "it needs --evict")
     _check_memory(memory)
+    if not all(option.split() for option in options):
+        raise click.UsageError("--append has no word: leave it out, or give words for the kernel's command line")
     words = tuple(word for option in options for word in option.split())
     try:
         return Machine(memory_bytes=memory, evict=evict or 0, seed=evict_seed, options=words, **properties)

@@ -24,6 +24,7 @@ from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.host.private import private_values
 from iommufd_py.lab.paths import runs_dir
 
+from .bench.files import OUTPUT_FILE
 from .commands import command
 from .info import info_document
 from .output import note
@@ -48,7 +49,7 @@ a program cannot recognise: labels, file names, names of other hosts, messages o
 )
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OUTPUT_FILE,
     help="Archive to write; - is stdout.  [default: iommufd-bug-TIME.tar.gz in this directory]",
 )
 def report_bug(results: tuple[Path, ...], output: Path | None) -> None:

@@ -7,25 +7,49 @@ from dataclasses import dataclass
 
 _MAX_LINES = 80
 
-# "[    1.23] [ T123] message", with CONFIG_PRINTK_TIME and CONFIG_PRINTK_CALLER both optional.
-_PREFIX = re.compile(r"^(?:<\d+>)?(?:\[ *\d+\.\d+\] ?)?(?:\[ *[TC]\d+\] ?)?")
+# A terminal's colours, and what a serial line adds to the text.
+_NO_TEXT = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\0]")
+# "[    1.23] [ T123] message", with CONFIG_PRINTK_TIME and CONFIG_PRINTK_CALLER both optional. Other programs print the
+# same message with more before it.
+_PREFIX = re.compile(
+    # A prompt or another unfinished line of the console.
+    r"^(?:(?!\[ *\d).*?(?=\[ *\d+\.\d{6}\]))?"
+    r"(?:<\d+>)?"
+    # dmesg --decode
+    r"(?:kern *:[a-z]+ *: )?"
+    # The time: of printk(), with the difference (dmesg --show-delta), as dmesg -T and -e print it, and as ISO 8601.
+    r"(?:\[ *\+?\d+\.\d+(?: <[ +]*\d+\.\d+>)?\] ?|\[[A-Z][a-z]{2}[\w ]*\d\d:\d\d[^\]]*\] ?"
+    r"|\d{4}-\d\d-\d\dT[\d:,.+-]+Z? )?"
+    # The journal and syslog: time (unless above), host, program.
+    r"(?:(?:[A-Z][a-z]{2} [^\[\]]{0,40}\d\d:\d\d\S*(?: [A-Z]\S*)? |\d+\.\d+ )?\S+ kernel: )?"
+    r"(?:\[ *\d+\.\d+\] ?)?(?:\[ *[TC]\d+\] ?)?"
+)
 
 # First line of a report. Anchored, because the same words later in a line only mention a report. The formats
 # are those of the kernel's sources: scripts/report_headers lists them, and a test compares.
 _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    # The second form is that of an exception before the kernel can print an oops.
-    ("panic", re.compile(r"Kernel panic - not syncing|PANIC: early exception")),
+    # The second form is that of an exception for which the kernel cannot print an oops.
+    ("panic", re.compile(r"Kernel panic - not syncing|(?:traps: )?PANIC: (?:early exception|double fault)")),
     ("KASAN", re.compile(r"BUG: K(?:[A-Z]*SAN|FENCE): ")),
     ("soft lockup", re.compile(r"(?:watchdog: )?BUG: (?:soft|workqueue) lockup")),
     ("hard lockup", re.compile(r"(?:NMI )?watchdog: .*\bhard LOCKUP\b", re.IGNORECASE)),
     ("lockdep", re.compile(r"\[ BUG: |BUG: \S+ too (?:low|small)!|INFO: trying to register non-static key")),
     # The second form is slub's, which names a cache: "BUG kmalloc-64 (Not tainted): Redzone overwritten".
-    ("BUG", re.compile(r"(?:BUG: |kernel BUG at |BUG .+ \([^)]*\): )")),
-    # Before Linux 6.10 die() names the exception alone: "invalid opcode: 0000 [#1] PREEMPT SMP".
+    # The last two are those of the idle thread and of a softirq (kernel/sched/idle.c, kernel/softirq.c).
+    (
+        "BUG",
+        re.compile(
+            r"(?:BUG: |kernel BUG at |BUG .+ \([^)]*\): |bad: scheduling from the idle thread!"
+            r"|(?:softirq: )?huh, entered softirq )"
+        ),
+    ),
+    # Before Linux 6.10 die() names the exception alone: "invalid opcode: 0000 [#1] PREEMPT SMP". Other architectures
+    # print "Internal error: " (arm64) or no code (RISC-V) first.
     (
         "oops",
         re.compile(
-            r"(?:Oops: |Oops\[|general protection fault|Unable to handle kernel |[a-z][\w -]*: [0-9a-f]{4} \[#\d+\])"
+            r"(?:Oops: |Oops\[|general protection fault|Unable to handle kernel |Internal error: "
+            r"|[A-Za-z][\w -]*(?:: [0-9a-f]{4})? \[#\d+\])"
         ),
     ),
     (
@@ -36,16 +60,22 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
         ),
     ),
     # sysfs_warn_dup() prints its stack without the word: a driver registered a name twice.
-    ("WARNING", re.compile(r"WARNING: |sysfs: cannot create duplicate filename ")),
+    # schedule_timeout() does the same for a negative time.
+    (
+        "WARNING",
+        re.compile(r"WARNING: |sysfs: cannot create duplicate filename |schedule_timeout: wrong timeout value "),
+    ),
     ("UBSAN", re.compile(r"UBSAN: ")),
     ("hung task", re.compile(r"INFO: task .* blocked\b.* for more than")),
     (
         "stall",
         re.compile(
             r"(?:rcu: )?INFO: \S+ (?:self-)?detected (?:expedited )?stall|smp: csd: Detected non-responsive CSD lock"
+            r"|sched: CPU \d+ need_resched set for > "
         ),
     ),
-    ("leak", re.compile(r"kmemleak: \d+ new suspected memory leaks")),
+    # The second form is that of an interface that goes while somebody holds a reference to it.
+    ("leak", re.compile(r"kmemleak: \d+ new suspected memory leaks|unregister_netdevice: waiting for ")),
     ("interrupt", re.compile(r"irq (?:event )?\d+: (?:nobody cared|bogus return value)")),
 )
 # A BUG that announces an oops. The lines of die() after it belong to the same report.
@@ -59,7 +89,8 @@ _DMA_FAULT = re.compile(
     r"DMAR: ?\[.*\] Request device \["
     r"|DMAR: VT-d detected Invalidation [\w-]+ Error"
     r"|\S+: Invalid page request: "
-    r"|IOMMU: \S+: (?:Address is not canonical|Page request in Privilege Mode|Execution request not supported)"
+    r"|IOMMU: \S+: (?:PRQ overflow detected|Address is not canonical|Page request in Privilege Mode"
+    r"|Execution request not supported)"
     r"|\S+ \S+: (?:domain|page|unknown) fault from EP \d+"
     r"|(?:\S+ \S+: )?AMD-Vi: (?:Event logged \[|(?:IOMMU \S+: )?Completion-Wait loop timed out|Command buffer timeout)"
 )
@@ -124,13 +155,17 @@ def _reports(lines: list[str]) -> Iterator[Splat]:
         yield Splat(kind, messages[header].strip(), "\n".join(lines[first:end]))
 
 
+def _lines(text: str) -> list[str]:
+    return _NO_TEXT.sub("", text).split("\n")
+
+
 def scan_kernel_log(text: str) -> tuple[Splat, ...]:
-    """Return the reports of *text*, a kernel log as a console shows it, in order.
+    """Return the reports of *text*, a kernel log as a console, dmesg, syslog or the journal shows it, in order.
 
     Some lines look like a report but are none: the stack dumps of fault injection, notes about tainting, and lines with
     the words later in the message. They are left out.
     """
-    return tuple(_reports(text.replace("\r", "").split("\n")))
+    return tuple(_reports(_lines(text)))
 
 
 def scan_dma_faults(text: str) -> tuple[Splat, ...]:
@@ -139,6 +174,6 @@ def scan_dma_faults(text: str) -> tuple[Splat, ...]:
     Each is one line: stopped DMA, a stopped interrupt, an invalidation that did not complete, or a wrong page request.
     :func:`scan_kernel_log` leaves them out, because they report a device and not a fault of the kernel.
     """
-    lines = text.replace("\r", "").split("\n")
+    lines = _lines(text)
     messages = ((line, _PREFIX.sub("", line).strip()) for line in lines)
     return tuple(Splat("DMA fault", message, line) for line, message in messages if _DMA_FAULT.match(message))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Find the consoles that need a device: the kernel's consoles, and the text console on a display."""
+"""Find the consoles that need a device: the kernel's consoles and debugger, the text console, the keyboards."""
 
 import fcntl
 import os
@@ -12,6 +12,11 @@ from iommufd_py.pci.use import Use, UseKind
 
 _GRAPHICS = Path("/sys/class/graphics")
 _VT_CONSOLES = Path("/sys/class/vtconsole")
+_TTYS = Path("/sys/class/tty")
+_DEBUGGER = Path("/sys/module/kgdboc/parameters/kgdboc")
+_INPUTS = Path("/proc/bus/input/devices")
+# udev calls a device with all of the first 31 keys a keyboard (src/udev/udev-builtin-input_id.c).
+_KEYS = 0xFFFFFFFE
 # include/uapi/linux/fb.h: FBIOGET_CON2FBMAP takes a console and returns the number of its framebuffer.
 _FBIOGET_CON2FBMAP = 0x460F
 _CON2FB = struct.Struct("=II")
@@ -33,6 +38,35 @@ def console_uses(device: Path) -> Iterator[Use]:
         on_tty = "tty0" in dict(parse_consoles(consoles))
         which = "the kernel's console tty0" if on_tty else "the text console (tty1, ...)"
         yield Use(UseKind.CONSOLE, f"{which} is shown on it ({shown_by})")
+
+
+def debugger_uses(device: Path, setting: Path = _DEBUGGER, ttys: Path = _TTYS) -> Iterator[Use]:
+    """Yield the terminals of a device through which the kernel's debugger talks (Documentation/process/debugging/kgdb).
+
+    The debugger polls them, and does not open them.
+    """
+    for word in attribute_text(setting).split(","):
+        if word.startswith("tty") and (ttys / word).resolve().is_relative_to(device):
+            yield Use(UseKind.CONSOLE, f"the kernel's debugger kgdb talks through {word}")
+
+
+def keyboard_uses(device: Path, inputs: Path = _INPUTS, sysfs: Path = Path("/sys")) -> Iterator[Use]:
+    """Yield a use if all keyboards of this machine are behind a device. A text console needs no process for them."""
+    keyboards = parse_keyboards(attribute_text(inputs))
+    if keyboards and all((sysfs / one).resolve().is_relative_to(device) for one in keyboards):
+        yield Use(UseKind.CONSOLE, "every keyboard of this machine is behind it")
+
+
+def parse_keyboards(text: str) -> list[str]:
+    """Return the paths of the keyboards in /proc/bus/input/devices, relative to /sys."""
+    found = []
+    for block in text.split("\n\n"):
+        lines = block.split("\n")
+        keys = [line.split()[-1] for line in lines if line.startswith("B: KEY=")]
+        paths = [line.removeprefix("S: Sysfs=/") for line in lines if line.startswith("S: Sysfs=/")]
+        if keys and int(keys[0].rpartition("=")[2], 16) & _KEYS == _KEYS:
+            found += paths
+    return found
 
 
 def _has_virtio_console(device: Path) -> bool:

@@ -13,12 +13,16 @@ from iommufd_py.pci.use import Use, UseKind
 
 _CXL = Path("/sys/bus/cxl/devices")
 _IOMEM = Path("/proc/iomem")
+_DAX = Path("/sys/bus/dax/devices")
 _HOT_PLUGGED = "System RAM (virtio_mem)"
 _VIRTIO_MEMORY = "virtio_mem"
 
 
-def memory_uses(device: Path, cxl: Path = _CXL, iomem: Path = _IOMEM) -> Iterator[Use]:
-    """Return the uses of the memory that *device* provides: regions of CXL memory, and hot-plugged memory of virtio."""
+def memory_uses(device: Path, cxl: Path = _CXL, iomem: Path = _IOMEM, dax: Path = _DAX) -> Iterator[Use]:
+    """Return the uses of the memory that *device* provides.
+
+    These are regions of CXL memory, hot-plugged memory of virtio, and persistent memory that serves as system memory.
+    """
     for region in entries(cxl, "region*"):
         decoders = {attribute_text(target) for target in entries(region, "target[0-9]*")} - {""}
         if attribute_text(region / "commit") == "1" and any(_is_of(cxl / one, device) for one in decoders):
@@ -27,6 +31,9 @@ def memory_uses(device: Path, cxl: Path = _CXL, iomem: Path = _IOMEM) -> Iterato
         inner = parse_resources(attribute_text(iomem)).get(child.name, ())
         if target_name(child / "driver") == _VIRTIO_MEMORY and _HOT_PLUGGED in inner:
             yield Use(UseKind.MEMORY, f"memory of {child.name} is system memory")
+    for one in entries(dax):
+        if target_name(one / "driver") == "kmem" and one.resolve().is_relative_to(device):
+            yield Use(UseKind.MEMORY, f"memory of {one.name} is system memory")
 
 
 def _is_of(decoder: Path, device: Path) -> bool:

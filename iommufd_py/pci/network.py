@@ -12,6 +12,7 @@ from iommufd_py.pci.namespaces import ForeignLink, foreign_links, links
 from iommufd_py.pci.netlink import rtnetlink
 from iommufd_py.pci.network_state import (
     bound_interfaces,
+    filtered_by_program,
     filtered_interfaces,
     interface_addresses,
     routed_interfaces,
@@ -48,6 +49,7 @@ def _own_uses(device: Path) -> Iterator[str]:
     listening = parse_packet_sockets(attribute_text(Path("/proc/net/packet")))
     numbers = {link.name: link.index for link in found_links}
     uppers = {base: with_uppers(base) for base in sorted(below)}
+    programs = filtered_by_program({numbers.get(name, 0) for names in uppers.values() for name in names} - {0})
     for base, names in uppers.items():
         for name in names:
             index = numbers.get(name, 0)
@@ -60,6 +62,8 @@ def _own_uses(device: Path) -> Iterator[str]:
                 yield f"a packet socket is bound to the interface {over.rstrip(',')}"
             if index in bound:
                 yield f"a socket is bound to the interface {over.rstrip(',')}"
+            if index in programs:
+                yield f"a BPF program (tcx) is attached to the interface {over.rstrip(',')}"
             if index in filtered:
                 yield f"a traffic filter (tc {filtered[index]}) is attached to the interface {over.rstrip(',')}"
         yield from _built_on(base)

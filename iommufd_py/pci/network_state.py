@@ -4,10 +4,12 @@
 Sources: rtnetlink(7), sock_diag(7); include/uapi/linux/{if_addr,rtnetlink,pkt_sched,inet_diag}.h.
 """
 
+import ctypes
 import ipaddress
+import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from iommufd_py.pci.netlink import dump, netlink, parse_attributes, text_of
 
@@ -22,6 +24,12 @@ _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_VIA = 4, 5, 9, 18
 _RTN_UNICAST = 1
 # These disciplines hold filters, which can hand frames to a virtual machine. All other disciplines only order frames.
 _FILTERS = ("ingress", "clsact")
+
+# include/uapi/linux/bpf.h: the query is target_ifindex, attach_type, query_flags, attach_flags, prog_ids, prog_cnt.
+_BPF_CALL = {"x86_64": 321, "aarch64": 280}
+_BPF_PROG_QUERY, _BPF_TCX_INGRESS, _BPF_TCX_EGRESS = 16, 46, 47
+_QUERY = struct.Struct("=IIIIQI28x")
+_PROGRAMS = 5  # position of prog_cnt
 
 _SOCK_DIAG_BY_FAMILY, _ALL_STATES = 20, 0xFFFFFFFF
 _SOCKETS = struct.Struct("=BBxxI48x")  # struct inet_diag_req_v2
@@ -79,6 +87,25 @@ def filtered_interfaces(asking: socket.socket) -> dict[int, str]:
         if kind in _FILTERS:
             found[_QDISC.unpack_from(body)[1]] = kind
     return found
+
+
+def filtered_by_program(indices: Iterable[int]) -> frozenset[int]:
+    """Return the interfaces with a BPF program (tcx) that needs no queueing discipline; none without permission to ask.
+
+    Only kernels since Linux 6.6 have such programs.
+    """
+    number = _BPF_CALL.get(os.uname().machine)
+    if number is None:
+        return frozenset()
+    points = (_BPF_TCX_INGRESS, _BPF_TCX_EGRESS)
+    return frozenset(index for index in indices if any(_programs(number, index, point) for point in points))
+
+
+def _programs(call: int, index: int, point: int) -> int:
+    """Return the number of programs at a point of an interface."""
+    query = ctypes.create_string_buffer(_QUERY.pack(index, point, 0, 0, 0, 0), _QUERY.size)
+    refused = ctypes.CDLL(None, use_errno=True).syscall(call, _BPF_PROG_QUERY, query, _QUERY.size)
+    return 0 if refused else int(_QUERY.unpack(query.raw)[_PROGRAMS])
 
 
 def bound_interfaces() -> frozenset[int]:

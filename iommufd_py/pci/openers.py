@@ -13,6 +13,7 @@ from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import attribute_text, entries, target_name
 from iommufd_py.pci import storage
 from iommufd_py.pci.use import Use, UseKind
+from iommufd_py.vfio.sysfs import NOIOMMU_PREFIX
 
 # NVIDIA's driver asks for this number; its nodes have no entry in /sys/dev/char.
 _NVIDIA_MAJOR = 195
@@ -68,10 +69,8 @@ def parse_local_file_systems(filesystems: str) -> frozenset[str]:
 
 def _nodes(device: Path) -> dict[NodeId, str]:
     """Return the nodes of a device, of all block devices built on its disks, and of its VFIO group."""
-    roots = [device.resolve(), *storage.nvme_subsystems(device.resolve())]
-    group = target_name(device / "iommu_group")
-    if group:
-        roots.append(Path("/sys/devices/virtual/vfio", group))
+    roots = [*storage.disk_roots(device.resolve())]
+    roots += vfio_groups(device)
     found = {}
     for kind in ("char", "block"):
         for link in entries(Path("/sys/dev", kind)):
@@ -84,6 +83,13 @@ def _nodes(device: Path) -> dict[NodeId, str]:
     for number, disk in storage.disks_beneath(device.resolve()).items():
         found.setdefault(NodeId(True, _packed(number)), f"{disk}")
     return found
+
+
+def vfio_groups(device: Path) -> list[Path]:
+    """Return the places in sysfs of the VFIO group of a device, with an IOMMU and without."""
+    group = target_name(device / "iommu_group")
+    names = (group, f"{NOIOMMU_PREFIX}{group}") if group else ()
+    return [Path("/sys/devices/virtual/vfio", name) for name in names]
 
 
 def nvidia_minor(bdf: str, gpus: Path = _NVIDIA_GPUS) -> int | None:

@@ -2,20 +2,27 @@
 """Find the users of parts of a device that are neither disks nor interfaces, and that nobody needs to hold open.
 
 Sources: Documentation/driver-api/vfio-mediated-device.rst; Documentation/ABI/testing/sysfs-class-watchdog;
-Documentation/ABI/stable/sysfs-driver-dma-idxd.
+Documentation/ABI/stable/sysfs-driver-dma-idxd; drivers/dma/dmaengine.c;
+Documentation/ABI/testing/sysfs-bus-thunderbolt; Documentation/networking/devlink/devlink-port.rst (subfunctions).
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from iommufd_py.base.sysfs import attribute_text, entries
+from iommufd_py.base.units import counted
 from iommufd_py.pci.use import Use, UseKind
 
 _WATCHDOGS = Path("/sys/class/watchdog")
+_DMA_CHANNELS = Path("/sys/class/dma")
 
 
-def part_uses(device: Path, watchdogs: Path = _WATCHDOGS) -> Iterator[Use]:
-    """Return the users of a device's parts: mediated devices on it, a running watchdog, users of its work queues."""
+def part_uses(device: Path, watchdogs: Path = _WATCHDOGS, channels: Path = _DMA_CHANNELS) -> Iterator[Use]:
+    """Return the users of a device's parts.
+
+    These are mediated devices and subfunctions on it, a running watchdog, users of its work queues and DMA channels,
+    and devices on its Thunderbolt ports.
+    """
     for kind in entries(device, "*/mdev_type"):
         # A virtual machine has the VFIO group of the mediated device open, which is not below the device.
         yield Use(UseKind.VIRTUAL_FUNCTIONS, f"the mediated device {kind.parent.name} is on it")
@@ -25,3 +32,17 @@ def part_uses(device: Path, watchdogs: Path = _WATCHDOGS) -> Iterator[Use]:
     for clients in entries(device, "*/wq*/clients"):
         if int(attribute_text(clients) or 0):
             yield Use(UseKind.PROCESS, f"its work queue {clients.parent.name} has users")
+    for subfunction in entries(device, "*.sf.[0-9]*"):
+        yield Use(UseKind.VIRTUAL_FUNCTIONS, f"the subfunction {subfunction.name} is on it")
+    for channel in entries(channels):
+        # RAID and others of the kernel copy with these channels.
+        users = int(attribute_text(channel / "in_use") or 0)
+        if users and channel.resolve().is_relative_to(device):
+            yield Use(UseKind.PLATFORM, f"its DMA channel {channel.name} has {counted(users, 'user')} in the kernel")
+    # The host's own router is 0-0 in domain0. Devices behind the ports are below that router, and have a driver of
+    # their own elsewhere in the tree of PCI.
+    for authorized in entries(device, "domain*/*-0/*-*/authorized"):
+        if attribute_text(authorized) in ("1", "2"):
+            router = authorized.parent
+            name = attribute_text(router / "device_name") or "a device"
+            yield Use(UseKind.PLATFORM, f"{name} is connected by Thunderbolt through it ({router.name})")

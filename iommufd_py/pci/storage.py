@@ -20,6 +20,8 @@ from iommufd_py.pci.use import Use, UseKind
 
 _BLOCK = Path("/sys/class/block")
 _VIRTIOFS = Path("/sys/fs/virtiofs")
+_NVME = Path("/sys/class/nvme")
+_FC_HOSTS = Path("/sys/class/fc_host")
 _SWAPS = Path("/proc/swaps")
 _CONFIGFS = Path("/sys/kernel/config")
 # The kernel writes blanks in paths of its tables as three octal digits.
@@ -158,18 +160,40 @@ def number_of_node(path: str) -> str:
     return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
 
 
-def nvme_subsystems(device: Path) -> tuple[Path, ...]:
-    """Return the subsystems of an NVMe controller. With multipath they contain the disks."""
-    return tuple(
+def fibre_channel_controllers(device: Path, nvme: Path = _NVME, hosts: Path = _FC_HOSTS) -> tuple[Path, ...]:
+    """Return the NVMe controllers that a Fibre Channel adapter reaches. In sysfs they are not below the adapter.
+
+    Source: nvmf_get_address() in drivers/nvme/host/fabrics.c; the port is "nn-0x<node>:pn-0x<port>".
+    """
+    names = [attribute_text(one / "port_name") for one in entries(hosts) if one.resolve().is_relative_to(device)]
+    ports = {int(name, 16) for name in names if name}
+    found = []
+    for controller in entries(nvme) if ports else ():
+        match = re.search(
+            r"\bhost_traddr=nn-0x[0-9a-f]+:pn-0x([0-9a-f]+)", attribute_text(controller / "address").lower()
+        )
+        if attribute_text(controller / "transport") == "fc" and match and int(match[1], 16) in ports:
+            found.append(controller.resolve())
+    return tuple(found)
+
+
+def disk_roots(device: Path) -> tuple[Path, ...]:
+    """Return the places in sysfs of a device's disks: the device, its NVMe controllers elsewhere, and their subsystems.
+
+    With multipath the subsystems contain the disks.
+    """
+    roots = (device, *fibre_channel_controllers(device))
+    subsystems = (
         subsystem.resolve()
         for subsystem in entries(Path("/sys/class/nvme-subsystem"))
-        if any(controller.resolve().is_relative_to(device) for controller in entries(subsystem, "nvme*"))
+        if any(one.resolve().is_relative_to(root) for root in roots for one in entries(subsystem, "nvme*"))
     )
+    return (*roots, *subsystems)
 
 
 def disks_beneath(device: Path) -> dict[str, Disk]:
     """Return a device's disks and partitions, and the block devices built on them in any layer, by ``major:minor``."""
-    roots = (device, *nvme_subsystems(device))
+    roots = disk_roots(device)
     bases = [one.name for one in entries(_BLOCK) if any(one.resolve().is_relative_to(root) for root in roots)]
     if not bases:
         return {}

@@ -2,7 +2,7 @@
 """Find the users of a network interface that give it no address: kernel protocols, and programs that take its frames.
 
 Sources: drivers/block/aoe/aoeblk.c; drivers/net/ppp/pppoe.c; Documentation/networking/netconsole.rst;
-Documentation/networking/can.rst; include/uapi/linux/if_link.h (IFLA_XDP).
+Documentation/networking/can.rst; include/uapi/linux/if_link.h (IFLA_XDP); drivers/infiniband/sw/rxe/rxe_verbs.c.
 """
 
 from collections.abc import Collection, Iterator
@@ -14,6 +14,7 @@ from iommufd_py.pci.namespaces import Link
 _BLOCK = Path("/sys/class/block")
 _NETCONSOLE = Path("/sys/kernel/config/netconsole")
 _PPPOE = Path("/proc/net/pppoe")
+_RDMA = Path("/sys/class/infiniband")
 _CAN = 280  # ARPHRD_CAN in include/uapi/linux/if_arp.h
 _UP = 0x1  # IFF_UP
 
@@ -24,6 +25,7 @@ def frame_users(
     block: Path = _BLOCK,
     netconsole: Path = _NETCONSOLE,
     pppoe: Path = _PPPOE,
+    rdma: Path = _RDMA,
 ) -> Iterator[str]:
     """Return the users of interfaces as clauses.
 
@@ -33,6 +35,7 @@ def frame_users(
         block: directory of all block devices.
         netconsole: directory of the targets of netconsole in configfs.
         pppoe: sessions of PPP over Ethernet.
+        rdma: directory of all RDMA devices.
     """
     for file in entries(block, "etherd!*/netif"):
         # The kernel finds disks of ATA over Ethernet on every interface that is up: these need no address.
@@ -46,6 +49,11 @@ def frame_users(
         name = attribute_text(target / "dev_name")
         if attribute_text(target / "enabled") == "1" and name in interfaces:
             yield f"the kernel sends its log through the interface {name} (netconsole {target.name})"
+    for one in entries(rdma):
+        # Only RDMA in software on an interface has this attribute.
+        name = attribute_text(one / "parent")
+        if name in interfaces:
+            yield f"the RDMA device {one.name} is built on the interface {name}"
     for link in links:
         if link.name in interfaces and link.xdp:
             yield f"an XDP program is attached to the interface {link.name}"

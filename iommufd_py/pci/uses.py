@@ -7,7 +7,7 @@ from pathlib import Path
 from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.base.units import counted
-from iommufd_py.pci.display import console_uses
+from iommufd_py.pci.display import console_uses, debugger_uses, keyboard_uses
 from iommufd_py.pci.functions import PciDevice, bound_driver, list_devices, pci_device
 from iommufd_py.pci.memory import memory_uses
 from iommufd_py.pci.network import network_uses
@@ -41,6 +41,8 @@ def uses(bdf: str) -> tuple[Use, ...]:
         *network_uses(path),
         *vsock_uses(path),
         *console_uses(path),
+        *debugger_uses(path),
+        *keyboard_uses(path),
         *memory_uses(path),
         *part_uses(path),
         *_other_uses(device, path),

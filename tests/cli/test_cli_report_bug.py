@@ -10,6 +10,8 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.programs import IOMMUFD
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -19,6 +21,20 @@ def read(archive: Path) -> dict[str, str]:
     with tarfile.open(archive) as archive_file:
         files = {member.name: archive_file.extractfile(member) for member in archive_file}
         return {name.removeprefix("iommufd-bug/"): file.read().decode() for name, file in files.items() if file}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "the name of the file is empty"),
+        (".", ". is a directory: name a file"),
+        ("bug.tar.gz/", "bug.tar.gz is a directory: name a file"),
+    ],
+)
+def test_output_that_names_no_file(cli: Cli, name: str, said: str) -> None:
+    done = cli("report-bug", "--output", name)
+    assert done.returncode == 2
+    assert said in done.stderr
 
 
 def test_archive_holds_versions_logs_and_results(cli: Cli, tmp_path: Path) -> None:

@@ -94,7 +94,38 @@ def test_words_further_right_are_no_report(message: str) -> None:
 
 @pytest.mark.parametrize(
     "prefix",
-    ["", "[    1.234567] ", "[   12.345678] [   T71] ", "[    1.2] [ C0] ", "[    1.2][    C0] ", "<4>[    1.000000] "],
+    [
+        *(
+            "",
+            "[    1.234567] ",
+            "[   12.345678] [   T71] ",
+            "[    1.2] [ C0] ",
+            "[    1.2][    C0] ",
+            "<4>[    1.000000] ",
+        ),
+        # dmesg, with each of its options for the time
+        *("kern  :warn  : [    1.000000] ", "[Fri Nov 27 00:27:38 2026] ", "[Nov27 00:27] ", "[  +0.000012] "),
+        *(
+            "[    1.234567 <    0.000001>] ",
+            "2026-11-27T00:27:38,123456+00:00 ",
+            "kern  :err   : [Fri Nov  7 00:27:38 2026] ",
+        ),
+        "\x1b[32m[    1.234567] \x1b[0m\x1b[33m",
+        # journalctl --output, and the files of syslog
+        *(
+            "Nov 27 00:27:38 host kernel: ",
+            "Nov  7 00:27:38 host kernel: [    1.234567] ",
+            "[    1.234567] host kernel: ",
+        ),
+        *("2026-11-27T00:27:38+0000 host kernel: ", "2026-11-27T00:27:38.123456+00:00 a-1.b kernel: [    1.2] [ T1] "),
+        *(
+            "Nov 27 00:27:38.123456 host kernel: ",
+            "Fri 2026-11-27 00:27:38 CEST host kernel: ",
+            "1764203258.12 host kernel: ",
+        ),
+        # a serial console
+        *("[root@vm ~]# [   12.345678] ", "login: [   12.345678][    C0] ", "\0\0[    1.234567] "),
+    ],
 )
 def test_every_prefix_of_printk_is_understood(prefix: str) -> None:
     (splat,) = scan_kernel_log(f"{prefix}quiet\r\n{prefix}WARNING: CPU: 0 PID: 1 at a.c:1 f+0x1\r\n")
@@ -123,6 +154,7 @@ def test_every_report_is_counted(count: int) -> None:
         "vfio-pci 0000:00:10.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0001 address=0x1000 flags=0x0000]",
         "virtio_iommu virtio1: page fault from EP 128 at 0x100000000 [W]",
         "virtio_iommu virtio1: unknown fault from EP 128",
+        "IOMMU: dmar0: PRQ overflow detected",
     ],
 )
 def test_dma_faults(message: str) -> None:
@@ -216,10 +248,21 @@ def test_die_names_the_exception_alone_before_6_10(line: str) -> None:
         ("PANIC: early exception 0x0e IP 10:ffffffff81000000 error 0 cr2 0xffff888000000000", "panic"),
         ("sysfs: cannot create duplicate filename '/class/vfio-dev/vfio0'", "WARNING"),
         ("smp: csd: Detected non-responsive CSD lock (#1) on CPU#0, waiting 5000000042 ns for CPU#01 f+0x0", "stall"),
+        ("sched: CPU 3 need_resched set for > 100000000 ns (25 ticks) without schedule", "stall"),
+        ("traps: PANIC: double fault, error_code: 0x0", "panic"),
+        ("bad: scheduling from the idle thread!", "BUG"),
+        ("softirq: huh, entered softirq 3 NET_RX f with preempt_count 00000100, exited with 00000000?", "BUG"),
+        ("schedule_timeout: wrong timeout value ffffffffffffffff", "WARNING"),
+        ("unregister_netdevice: waiting for eth0 to become free. Usage count = 2", "leak"),
+        ("Internal error: Oops - Undefined instruction: 0000000002000000 [#1] SMP", "oops"),
+        ("Oops [#1]", "oops"),
     ],
 )
 def test_reports_without_a_word_for_one(message: str, kind: str) -> None:
-    """Source: kernel/irq/spurious.c, arch/x86/mm/extable.c, fs/sysfs/dir.c, kernel/smp.c."""
+    """Source: kernel/irq/spurious.c, kernel/smp.c, kernel/softirq.c, kernel/sched/{debug,idle}.c, fs/sysfs/dir.c.
+
+    Also kernel/time/sleep_timeout.c, net/core/dev.c, arch/x86/mm/extable.c, and the die() of arm64 and RISC-V.
+    """
     (report,) = scan_kernel_log(f"[    1.000000][   T71] {message}\n[    1.000001][   T71] Call Trace:\n")
     assert (report.kind, report.title) == (kind, message)
 

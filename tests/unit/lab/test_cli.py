@@ -46,6 +46,8 @@ def invoke(*arguments: str) -> Result:
         (["run", "--evict", "3", "--", "true"], "only the incoherent machine"),
         (["run", "--incoherent", "--evict", "0", "--", "true"], "0 is not in the range"),
         (["run", "--memory", "1", "--", "true"], "1 byte is too little memory"),
+        (["run", "--append", "", "--", "true"], "--append has no word"),
+        (["run", "--append", "quiet", "--append", " ", "--", "true"], "--append has no word"),
         (["run", "--append", "a=\x1b[0m", "--", "true"], "'a=\\x1b[0m' is no word of a kernel's command line"),
         (
             ["run", "--append", "quiet a=\u00e9", "--", "true"],

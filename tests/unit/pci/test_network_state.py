@@ -94,6 +94,40 @@ def test_filters(namespace: Namespace) -> None:
     assert filtered_interfaces(namespace.socket) == {namespace.one: "clsact", namespace.two: "ingress"}
 
 
+_PROGRAM = """
+import ctypes, os, socket, struct
+from iommufd_py.pci.network_state import filtered_by_program, _BPF_CALL
+libc = ctypes.CDLL(None, use_errno=True)
+def bpf(command, attributes):
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    return libc.syscall(_BPF_CALL[os.uname().machine], command, buffer, len(attributes))
+# r0 = 0; exit
+steps = ctypes.create_string_buffer(struct.pack("=BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0))
+name = ctypes.create_string_buffer(b"GPL")
+load = struct.pack("=IIQQ", 3, 2, ctypes.addressof(steps), ctypes.addressof(name)).ljust(128, b"\\0")
+program = bpf(5, load)
+one, two = socket.if_nametoindex("one"), socket.if_nametoindex("two")
+assert filtered_by_program({one, two, 12345}) == frozenset()
+for point in (46, 47):  # ingress, egress
+    link = bpf(28, struct.pack("=IIII", program, one, point, 0).ljust(64, b"\\0"))
+    if link < 0:
+        print("no tcx")
+        break
+    assert filtered_by_program({one, two, 12345}) == {one}, point
+    os.close(link)
+assert filtered_by_program({one, two}) == frozenset()
+"""
+
+
+def test_programs_without_a_discipline(namespace: Namespace) -> None:
+    """Cilium and others attach BPF programs in this way since Linux 6.6. 'tc qdisc' shows nothing of them."""
+    enter = ["nsenter", f"--net=/proc/{namespace.pid}/ns/net", sys.executable, "-c", _PROGRAM]
+    done = subprocess.run(enter, capture_output=True, text=True, check=False, timeout=patience(60))
+    assert done.returncode == 0, done.stderr
+    if done.stdout:
+        pytest.skip("this kernel, or this machine, allows no BPF program at an interface")
+
+
 _BOUND = """
 import itertools, socket
 from iommufd_py.pci.network_state import bound_interfaces

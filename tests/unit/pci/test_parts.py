@@ -9,8 +9,9 @@ import pytest
 from iommufd_py.pci import display
 from iommufd_py.pci.memory import memory_uses, parse_resources
 from iommufd_py.pci.namespaces import Link, parse_link
-from iommufd_py.pci.openers import nvidia_minor
+from iommufd_py.pci.openers import nvidia_minor, vfio_groups
 from iommufd_py.pci.parts import part_uses
+from iommufd_py.pci.storage import fibre_channel_controllers
 from iommufd_py.pci.traffic import frame_users
 
 IOMEM = """00000000-00000fff : Reserved
@@ -111,6 +112,125 @@ def test_users_of_a_work_queue(tmp_path: Path, device: Path) -> None:
     assert [use.text for use in part_uses(device, tmp_path)] == ["its work queue wq1.1 has users"]
 
 
+def test_subfunction(device: Path) -> None:
+    (device / "mlx5_core.sf.4/net/en8f0pf0sf88").mkdir(parents=True)
+    assert [use.text for use in part_uses(device)] == ["the subfunction mlx5_core.sf.4 is on it"]
+
+
+def test_users_of_a_dma_channel(tmp_path: Path, device: Path) -> None:
+    """The kernel's RAID takes such a channel, and holds no node and no claim."""
+    channels = tmp_path / "class/dma"
+    for name, below, users in (
+        ("dma0chan0", device, "2"),
+        ("dma0chan1", device, "0"),
+        ("dma1chan0", device.parent / "0000:00:04.0", "1"),
+    ):
+        write(below / "dma" / name / "in_use", users)
+        link(channels / name, below / "dma" / name)
+    assert [use.text for use in part_uses(device, tmp_path, channels)] == [
+        "its DMA channel dma0chan0 has 2 users in the kernel"
+    ]
+
+
+@pytest.mark.parametrize(("authorized", "used"), [("1", True), ("2", True), ("0", False)])
+def test_device_on_a_thunderbolt_port(device: Path, authorized: str, used: bool) -> None:
+    write(device / "domain0/0-0/authorized", "1")
+    write(device / "domain0/0-0/0-1/authorized", authorized)
+    write(device / "domain0/0-0/0-1/device_name", "Dock TBT4")
+    found = [use.text for use in part_uses(device)]
+    assert found == (["Dock TBT4 is connected by Thunderbolt through it (0-1)"] if used else [])
+
+
+def test_persistent_memory_as_system_memory(tmp_path: Path, device: Path) -> None:
+    """See Documentation/admin-guide/mm/memory-hotplug.rst: the driver kmem gives the memory of a DAX device to all."""
+    dax = tmp_path / "bus/dax/devices"
+    for name, driver in (("dax0.0", "kmem"), ("dax0.1", "device_dax")):
+        real = device / "virtio5/ndbus0/region0" / name
+        link(real / "driver", tmp_path / "bus/dax/drivers" / driver)
+        link(dax / name, real)
+    missing = tmp_path / "none"
+    assert [use.text for use in memory_uses(device, missing, missing, dax)] == ["memory of dax0.0 is system memory"]
+    assert [*memory_uses(device.parent / "0000:00:04.0", missing, missing, dax)] == []
+
+
+def test_debugger_on_a_serial_line(tmp_path: Path, device: Path) -> None:
+    link(tmp_path / "class/tty/ttyS4", device / "0000:00:03.0:0/tty/ttyS4")
+    setting = tmp_path / "kgdboc"
+    write(setting, "kbd,ttyS4,115200")
+    found = display.debugger_uses(device, setting, tmp_path / "class/tty")
+    assert [use.text for use in found] == ["the kernel's debugger kgdb talks through ttyS4"]
+    write(setting, "ttyS0")
+    assert [*display.debugger_uses(device, setting, tmp_path / "class/tty")] == []
+
+
+INPUTS = """I: Bus=0019 Vendor=0000 Product=0001 Version=0000
+N: Name="Power Button"
+P: Phys=LNXPWRBN/button/input0
+S: Sysfs=/devices/LNXSYSTM:00/LNXPWRBN:00/input/input0
+U: Uniq=
+H: Handlers=kbd event0
+B: PROP=0
+B: EV=3
+B: KEY=8000 10000000000000 0
+
+I: Bus=0003 Vendor=046d Product=c31c Version=0110
+N: Name="Logitech USB Keyboard"
+P: Phys=usb-0000:00:14.0-3/input0
+S: Sysfs={}/usb1/1-3/1-3:1.0/0003:046D:C31C.0001/input/input5
+U: Uniq=
+H: Handlers=sysrq kbd leds event5
+B: PROP=0
+B: EV=120013
+B: KEY=1000000000007 ff9f207ac14057ff febeffdfffefffff fffffffffffffffe
+B: MSC=10
+B: LED=1f
+"""
+SECOND = """
+S: Sysfs=/devices/platform/i8042/serio0/input/input1
+B: KEY=402000000 3803078f800d001 feffffdfffefffff fffffffffffffffe
+"""
+
+
+def test_only_keyboard(tmp_path: Path, device: Path) -> None:
+    inputs = tmp_path / "inputs"
+    keyboards = INPUTS.format(f"/{device.relative_to(tmp_path)}")
+    inputs.write_text(keyboards)
+    found = [use.text for use in display.keyboard_uses(device, inputs, tmp_path)]
+    assert found == ["every keyboard of this machine is behind it"]
+    assert [*display.keyboard_uses(device.parent / "0000:00:04.0", inputs, tmp_path)] == []
+    inputs.write_text(keyboards + SECOND)
+    assert [*display.keyboard_uses(device, inputs, tmp_path)] == []
+    inputs.write_text("")
+    assert [*display.keyboard_uses(device, inputs, tmp_path)] == []
+
+
+def test_nvme_disks_behind_a_fibre_channel_adapter(tmp_path: Path, device: Path) -> None:
+    """Their controllers are virtual devices of sysfs, not below the adapter."""
+    nvme, hosts = tmp_path / "class/nvme", tmp_path / "class/fc_host"
+    host = device / "host3/fc_host/host3"
+    write(host / "port_name", "0x100000109b1c0f2a")
+    link(hosts / "host3", host)
+    fabric = tmp_path / "devices/virtual/nvme-fabrics/ctl"
+    for name, transport, port in (
+        ("nvme0", "fc", "0x100000109B1C0F2A"),
+        ("nvme1", "fc", "0x100000109b1c0f2b"),
+        ("nvme2", "tcp", "0x100000109b1c0f2a"),
+    ):
+        write(fabric / name / "transport", transport)
+        address = f"traddr=nn-0x20000002ac006ea0:pn-0x21000002ac006ea0,host_traddr=nn-0x200000109b1c0f2a:pn-{port}"
+        write(fabric / name / "address", address)
+        link(nvme / name, fabric / name)
+    assert fibre_channel_controllers(device, nvme, hosts) == (fabric / "nvme0",)
+    assert fibre_channel_controllers(device.parent / "0000:00:04.0", nvme, hosts) == ()
+
+
+def test_group_of_a_device_without_an_iommu(tmp_path: Path, device: Path) -> None:
+    """Its node is /dev/vfio/noiommu-7: vfio_group_alloc() in drivers/vfio/group.c."""
+    assert vfio_groups(device) == []
+    link(device / "iommu_group", tmp_path / "kernel/iommu_groups/7")
+    assert [one.name for one in vfio_groups(device)] == ["7", "noiommu-7"]
+
+
 def test_users_of_frames(tmp_path: Path) -> None:
     block, netconsole, pppoe = tmp_path / "block", tmp_path / "netconsole", tmp_path / "pppoe"
     write(block / "etherd!e1.1/netif", "eth1,eth2")
@@ -119,6 +239,8 @@ def test_users_of_frames(tmp_path: Path) -> None:
     write(netconsole / "far/enabled", "1")
     write(netconsole / "off/dev_name", "eth2")
     write(netconsole / "off/enabled", "0")
+    write(tmp_path / "rdma/rxe0/parent", "eth5")
+    write(tmp_path / "rdma/mlx5_0/node_type", "1: CA")
     write(pppoe, "Id       Address              Device\n00000100 52:54:00:12:34:56     eth3")
     links = [
         Link("eth1", 2, "", 0, None, 1, 1),
@@ -128,7 +250,7 @@ def test_users_of_frames(tmp_path: Path) -> None:
     ]
 
     def users(*names: str) -> list[str]:
-        return list(frame_users(names, links, block, netconsole, pppoe))
+        return list(frame_users(names, links, block, netconsole, pppoe, tmp_path / "rdma"))
 
     assert users("eth1") == [
         "the disk etherd/e1.1 is reached through the interface eth1",
@@ -138,6 +260,7 @@ def test_users_of_frames(tmp_path: Path) -> None:
     assert users("eth3") == ["a PPP over Ethernet session runs over the interface eth3"]
     assert users("eth4") == ["an XDP program is attached to the interface eth4"]
     assert users("can0") == ["the CAN interface can0 is up"]
+    assert users("eth5") == ["the RDMA device rxe0 is built on the interface eth5"]
     assert users("can1", "eth9") == []
 
 
