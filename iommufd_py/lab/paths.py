@@ -27,8 +27,7 @@ def _below(name: str) -> Path:
     # Other users cannot get below a root that only its owner may enter.
     if root.exists() and root.stat().st_mode & stat.S_IXOTH:
         _check_trusted(root / name)
-    if root.is_dir():  # make() tells if it cannot be one.
-        _check_readable(root / name)
+    _check_readable(root / name)
     return root / name
 
 

@@ -182,11 +182,18 @@ def test_files_of_the_lab_are_never_writable_by_others(monkeypatch: pytest.Monke
     assert stat.S_IMODE(paths.runs_dir().stat().st_mode) == 0o755
 
 
-@pytest.mark.parametrize("place", ["/proc", "/etc/passwd"])
-def test_cache_that_cannot_be_made_says_the_remedy(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", place)
+def test_a_cache_that_cannot_be_made_says_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
     with pytest.raises(LabError, match=r"cannot be created: .*; set XDG_CACHE_HOME to a directory that you may write"):
         runs.new_run_directory()
+
+
+@pytest.mark.parametrize("words", [["kernel", "list"], ["kernel", "prune"], ["list"], ["runs", "prune"]])
+@pytest.mark.parametrize("place", ["/dev/null", "/etc/passwd"])
+def test_a_cache_below_a_file_is_not_empty(monkeypatch: pytest.MonkeyPatch, place: str, words: list[str]) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", place)
+    with pytest.raises(LabError, match="cannot be read: Not a directory; set XDG_CACHE_HOME"):
+        invoke(*words)
 
 
 def test_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
