@@ -158,6 +158,14 @@ JOBS = (
     # Many machines: labgrid, hosts behind ssh, and native guests that panic or hang.
     Job("fleet", _words("pytest -v tests/fleet"), inputs=_words("tests/fleet iommufd_py/fleet cli"), minutes=6),
     Job("docs", _words("scripts/docs"), inputs=_words("scripts/docs docs iommufd_py cli"), minutes=2, early=True),
+    # A release in a clone, without the packages that need root.
+    Job(
+        "release",
+        _words("scripts/release --dry-run --only sdist,wheel 999.0.0"),
+        inputs=_words("scripts cffi_build CHANGELOG.md"),
+        minutes=3,
+        early=True,
+    ),
     # On the mock driver, at native speed: long random walks, and the rules by the kernel's own counters.
     _native("native-stock", "stock", "pytest -v tests/mock --steps 20000", "tests/mock", 2),
     _native("native-patched", "patched", "pytest -v tests/mock --steps 20000", "tests/mock", 2),
@@ -238,10 +246,8 @@ JOBS = (
         may_be_impossible=True,
     ),
     # Machines for which `lab run` has no options: devices of all kinds in use, and 6 GiB of memory that is not snooped.
-    Job("lab-examples", _words("pytest -v tests/lab/test_long_examples.py"), minutes=10, nightly=True),
     Job("lab-machines", _words("pytest -v tests/lab/test_lab_machines.py"), minutes=15, nightly=True),
-    # Nightly jobs. The release runs without the tag and without the packages that need root.
-    Job("release", _words("scripts/release --dry-run --only sdist,wheel 999.0.0"), minutes=3, nightly=True),
+    Job("lab-examples", _words("pytest -v tests/lab/test_long_examples.py"), minutes=10, nightly=True),
     # Programs on a device. Each start of a program takes seconds on an emulated CPU.
     *(
         _nightly(
