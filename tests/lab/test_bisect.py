@@ -24,7 +24,7 @@ FLUSH = "\t\tif (flush_cache)\n\t\t\tbatch_flush_cache(&pfns.batch, area->pages,
 # This line is in the function that maps an area into the domains of its IOAS.
 MAP = "\tmutex_lock(&pages->mutex);\n\tif (iopt_is_dmabuf(pages)) {\n\t\trc = iopt_dmabuf_track_all_domains(area"
 BROKEN, NOT_BUILT, SLOWER = 7, 10, 15
-# About a tenth of the time of a map of 2M.
+# Some percent of the time of a map of 2M. On a busy machine their search does not decide.
 DELAY = "\tudelay(20);\n"
 # A native kernel needs nothing from these directories, except the files that Kconfig and make read everywhere.
 LEFT_OUT = ("Documentation", "sound", "drivers/gpu", "drivers/media", "drivers/net", "drivers/scsi", "drivers/usb")
