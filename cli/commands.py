@@ -70,8 +70,10 @@ def command_name(context: click.Context) -> str:
 
 
 def recorded_examples(context: click.Context) -> list[str]:
-    """Return the recorded examples of a command and of the commands below it. Each is a terminal
-    session, after a line that names the machine."""
+    """Return the recorded examples of a command and of the commands below it.
+
+    The first line of an example names the machine that it needs. A terminal session follows.
+    """
     name = command_name(context)
     files = resources.files(__package__).joinpath("examples").iterdir()
     # By the names of the files: the commands below a group are imported only when they are used.

@@ -17,7 +17,7 @@ for row in before.rows:
     for operation in row.runs[0].operations:
         stock = estimate.units(row, operation, before.floor)
         patched = estimate.units(patched_rows[point], operation, after.floor)
-        # The boots of a round measured in turns; None if the kernels were measured apart.
+        # None unless the kernels measured in turns. Then boots of one round are compared.
         in_turns = estimate.in_turns(stock, patched)
         sides = [[one.ns / pages for one in side] for side in (stock, in_turns or patched)]
         added = estimate.difference(*sides, paired=in_turns is not None)

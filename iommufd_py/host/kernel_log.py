@@ -74,7 +74,7 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"|sched: CPU \d+ need_resched set for > "
         ),
     ),
-    # The second form is that of an interface that goes while somebody holds a reference to it.
+    # The second form reports a network interface that is removed while somebody still holds a reference to it.
     ("leak", re.compile(r"kmemleak: \d+ new suspected memory leaks|unregister_netdevice: waiting for ")),
     ("interrupt", re.compile(r"irq (?:event )?\d+: (?:nobody cared|bogus return value)")),
 )

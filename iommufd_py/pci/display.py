@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Find the consoles that need a device: the kernel's consoles and debugger, the text console, the keyboards."""
+"""Find the uses of a device by a console: the kernel's console and debugger, the text console, the keyboard."""
 
 import fcntl
 import os

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,12 +90,17 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shutil.rmtree(tree, ignore_errors=True)
 
 
+def bisect(tree: Path, good: str, *question: str) -> Any:
+    """Search from *good* to HEAD, and return the document of the command."""
+    command = [IOMMUFD, "bisect", "--source", str(tree), "--good", good, "--bad", "HEAD", *question, "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0
+    return json.loads(done.stdout)
+
+
 def test_the_commit_that_broke_a_rule_is_found_natively(tree: Path) -> None:
     before = git(tree, "status", "--porcelain"), git(tree, "for-each-ref"), git(tree, "rev-parse", "HEAD")
-    command = [IOMMUFD, "bisect", "--source", str(tree), "--good", f"HEAD~{COMMITS}", "--bad", "HEAD", "--rule", "2"]
-    done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, text=True)
-    assert done.returncode == 0
-    document = json.loads(done.stdout)
+    document = bisect(tree, f"HEAD~{COMMITS}", "--rule", "2")
     assert document["first_bad"] == git(tree, "rev-parse", f"HEAD~{COMMITS - BROKEN}")
     assert document["guest"] == "native"
     assert document["bad_side"]["evidence"].startswith("rule 2: violated in ")
@@ -108,11 +114,7 @@ def test_the_commit_that_broke_a_rule_is_found_natively(tree: Path) -> None:
 
 def test_the_commit_that_slowed_maps_down_is_found(tree: Path) -> None:
     """Four commits before the slow one and five commits after it are searched, with times of this machine."""
-    good, bad = f"HEAD~{COMMITS - NOT_BUILT - 1}", "HEAD"
-    command = [IOMMUFD, "bisect", "--source", str(tree), "--good", good, "--bad", bad, "--bench", "map 2M"]
-    done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, text=True)
-    assert done.returncode == 0
-    document = json.loads(done.stdout)
+    document = bisect(tree, f"HEAD~{COMMITS - NOT_BUILT - 1}", "--bench", "map 2M")
     assert document["first_bad"] == git(tree, "rev-parse", f"HEAD~{COMMITS - SLOWER}")
     assert document["guest"] == "native"
     assert document["bad_side"]["evidence"].startswith("ratio 1.")
