@@ -17,6 +17,7 @@ _DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
 def serve(spool: Path) -> None:
     """Run the jobs of *spool* until the guest ends."""
+    _DROP_CACHES.write_text("4")  # From now on, no line in the kernel log tells of a drop.
     spool.joinpath("ready").touch()
     while True:
         for job in sorted(spool.glob("*.job")):
@@ -31,7 +32,6 @@ def forget_host_files() -> None:
 
     9p with cache=loose and hostfs keep the pages of a file, so that programs start faster.
     """
-    _DROP_CACHES.write_text("4")  # no line in the kernel log
     _DROP_CACHES.write_text("2")  # inodes and their pages
 
 
