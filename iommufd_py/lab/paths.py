@@ -8,6 +8,8 @@ from pathlib import Path
 
 from iommufd_py.lab.errors import LabError
 
+ANOTHER_PLACE = "set XDG_CACHE_HOME to a directory of your own"
+
 
 def cache_root() -> Path:
     """``$XDG_CACHE_HOME/iommufd-py``, or ``~/.cache/iommufd-py``."""
@@ -40,9 +42,8 @@ def _check_trusted(directory: Path) -> None:
     name = shlex.quote(str(directory))
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
         raise LabError(
-            f"{directory} is not trusted, because another user can change it and the lab runs programs in it: set "
-            "XDG_CACHE_HOME to a directory of your own, or take it over with "
-            f"'chown -R {os.geteuid()} {name}; chmod -R go-w {name}'"
+            f"{directory} is not trusted, because another user can change it and the lab runs programs in it: "
+            f"{ANOTHER_PLACE}, or take it over with 'chown -R {os.geteuid()} {name}; chmod -R go-w {name}'"
         )
 
 
@@ -54,9 +55,7 @@ def _check_readable(directory: Path) -> None:
     except FileNotFoundError:
         return  # The directory does not exist yet.
     except OSError as failure:
-        raise LabError(
-            f"{directory} cannot be read: {failure.strerror}; set XDG_CACHE_HOME to a directory of your own"
-        ) from None
+        raise LabError(f"{directory} cannot be read: {failure.strerror}; {ANOTHER_PLACE}") from None
 
 
 def make(directory: Path) -> None:
@@ -73,9 +72,7 @@ def make(directory: Path) -> None:
         root.mkdir(mode=0o700, exist_ok=True)
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
-        raise LabError(
-            f"{directory} cannot be created: {failure.strerror}; set XDG_CACHE_HOME to a directory that you may write"
-        ) from None
+        raise LabError(f"{directory} cannot be created: {failure.strerror}; {ANOTHER_PLACE}") from None
 
 
 def kernels_dir() -> Path:

@@ -211,7 +211,7 @@ def test_the_remedy_for_a_cache_that_cannot_be_made_is_right(
         monkeypatch.setenv("XDG_CACHE_HOME", str(impossible))
         before = subprocess.run(words, capture_output=True, text=True, check=False)
         assert before.returncode == 1
-        assert "set XDG_CACHE_HOME to a directory that you may write" in before.stderr
+        assert "set XDG_CACHE_HOME to a directory of your own" in before.stderr
     monkeypatch.setenv("XDG_CACHE_HOME", str(shared / 'my "cache"'))
     before = subprocess.run(words, capture_output=True, text=True, check=False)
     assert before.returncode == 1

@@ -184,7 +184,7 @@ def test_files_of_the_lab_are_never_writable_by_others(monkeypatch: pytest.Monke
 
 def test_a_cache_that_cannot_be_made_says_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
-    with pytest.raises(LabError, match=r"cannot be created: .*; set XDG_CACHE_HOME to a directory that you may write"):
+    with pytest.raises(LabError, match=r"cannot be created: .*; set XDG_CACHE_HOME to a directory of your own"):
         runs.new_run_directory()
 
 
