@@ -7,7 +7,6 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from uuid import UUID
 
 import click
@@ -17,12 +16,11 @@ from iommufd_py.base.pci_address import MOCK
 from iommufd_py.base.units import counted
 from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.validate import report
+from iommufd_py.validate.catalogue import matching_scenarios, run_scenarios
 from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
 from iommufd_py.validate.observer import Observer
 from iommufd_py.validate.runner import RULES, WORST_FIRST, RuleOutcome, ScenarioResult, Validation, run_scenario
 from iommufd_py.validate.scenario import Scenario
-from iommufd_py.validate.scenarios import SCENARIOS
-from iommufd_py.validate.space.combinations import combination_scenarios
 from iommufd_py.validate.space.walk import STEPS_OF_A_WALK, WalkStep, draw, shorten, walk_scenario
 
 from .commands import command
@@ -126,9 +124,12 @@ def validate(
     Some scenarios have names and a purpose. The others combine these dimensions: memory, length, place of the ends,
     access, the account that is charged, domains, the time when they join, the call by which the first one joins, HWPT
     flags, sharing, pins, leaves, and the end. Together they contain every possible pair of values, and with --full
-    every triple. --list lists all scenarios, --explain describes one. --device adds scenarios with type1 containers;
-    in one of them a mediated device pins pages, for which the kernel needs the driver mtty with the lab's patch. Memory
-    above 4 GiB needs a machine with so much memory.
+    every triple. Where some values are impossible, as coherent domains behind an IOMMU that makes none, the others are
+    combined again. --list lists all scenarios, --explain describes one.
+
+    --device adds scenarios of type1 containers, which combine mode, memory, length, access, the account that is
+    charged, the time when the device joins, pins of an emulated device, changes of the user addresses, and the end.
+    Pins need the sample driver mtty with the lab's patch. Memory above 4 GiB needs a machine with so much memory.
 
     If the loop inside the flush function cannot be probed, the tool assumes that the function flushes its whole range,
     and the output says so.
@@ -143,10 +144,9 @@ def validate(
       iommufd validate --random 2000 --seed 7
     """
     _refuse_contradictions(context)
-    scenarios = (*SCENARIOS, *combination_scenarios(full=full))
-    chosen = [one for one in scenarios if fnmatchcase(one.name, only if explain is None else explain)]
+    pattern = only if explain is None else explain
+    chosen = matching_scenarios(pattern, full=full)
     if not chosen and steps is None:
-        pattern = only if explain is None else explain
         raise click.UsageError(f"no scenario matches {pattern!r}; --list shows all of them")
     if explain is not None:
         _explain(chosen)
@@ -161,7 +161,7 @@ def validate(
             observer = stack.enter_context(Observer(driver, flush_symbol, refined=rule_set == "refined"))
             log = _kernel_log(stack)
             if steps is None:
-                results = [run_scenario(one, driver, observer, log) for one in chosen]
+                results = run_scenarios(chosen, lambda one: run_scenario(one, driver, observer, log), full=full)
             else:
                 results = _walk(steps, seed, driver, observer, log)
             doubts = _doubts(observer, log)

@@ -194,7 +194,8 @@ JOBS = (
         1,
         "--coherent --scalable",
     ),
-    _vm("validate-mock", "patched", "iommufd validate", _VALIDATE, 1),
+    # With memory above 4 GiB.
+    _vm("validate-mock", "patched", "iommufd validate", _VALIDATE, 2, "--memory 6G"),
     _vm(
         "validate-device",
         "patched",

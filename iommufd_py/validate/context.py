@@ -35,6 +35,9 @@ from iommufd_py.validate.recorder import Buffer, Pages, Recorder
 HUGE_PAGES = (2 << 20) // PAGE_BYTES
 """Number of 4 KiB pages in a huge page."""
 
+PASID = 100
+"""The PASID that scenarios attach."""
+
 _R = TypeVar("_R", bound=Resource)
 
 # Memory for five runs of pages; see temp_kmalloc() in drivers/iommu/iommufd/pages.c.
@@ -118,6 +121,18 @@ class ScenarioContext(Recorder):
             with self.step(f"open a {coherency} device", makes=coherency):
                 self._devices[coherency] = self._driver.open(self.iommufd, coherency)
         return self._devices[coherency]
+
+    def device_with_pasids(self, coherency: Coherency) -> BoundDevice:
+        """Return the scenario's device of this coherency, which may use PASIDs.
+
+        Raises:
+            SkipError: there is no such device, or it has no PASIDs.
+        """
+        device = self.device(coherency)
+        with self.step("ask for the width of PASIDs"):
+            width = device.hw_info().max_pasid_log2
+        self.need(1 << width > PASID, f"the device {self._driver.name} has no PASIDs")
+        return device
 
     def another_mock_device(self, coherency: Coherency) -> BoundDevice:
         """Make one more mock device of this coherency."""

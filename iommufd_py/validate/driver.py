@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Sources of devices for scenarios: the mock driver, or a PCI device and perhaps a second one."""
 
+from contextlib import suppress
 from typing import Protocol
 from uuid import UUID
 
@@ -38,15 +39,15 @@ class MockDriver:
     name = "mock"
 
     def open(self, iommufd: Iommufd, coherency: Coherency) -> BoundDevice:
-        """Make a mock device."""
+        """Make a mock device, with PASIDs if possible."""
         if not iommufd.probe()["IOMMU_TEST_CMD"]:
             raise SkipError("this kernel has no mock driver (CONFIG_IOMMUFD_TEST): give a PCI device with --device")
-        if coherency is Coherency.NON_COHERENT:
-            return MockDevice(iommufd)
-        try:
-            return MockDevice(iommufd, MockDeviceFlags.COHERENT)
-        except InvalidFieldError:
-            raise SkipError("the mock driver of this kernel has no coherent devices") from None
+        flags = MockDeviceFlags.COHERENT if coherency is Coherency.COHERENT else MockDeviceFlags(0)
+        # Kernels before 6.15 have no PASIDs in the mock driver.
+        for one in (flags | MockDeviceFlags.PASID, flags):
+            with suppress(InvalidFieldError):
+                return MockDevice(iommufd, one)
+        raise SkipError(f"the mock driver of this kernel makes no {coherency} devices")
 
     def dmabuf(self, iommufd: Iommufd, device: BoundDevice) -> Dmabuf:
         """Make a dma-buf of the mock driver."""

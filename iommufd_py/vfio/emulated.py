@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 from uuid import uuid4
 
-from iommufd_py.base.errors import SkipError
+from iommufd_py.base.errors import SkipError, ToolError
+from iommufd_py.base.units import counted
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import vfio
 from iommufd_py.vfio.group import VfioGroup
@@ -67,10 +68,24 @@ class OpenEmulatedDevice(Resource):
         with self._opening():
             self._fd = vfio.group_get_device_fd(group.fileno(), str(device.uuid))
 
-    def pin(self, iova: int, count: int) -> None:
-        """Unpin the pages of the last call, then pin *count* pages from *iova* on (vfio_pin_pages), at most 512."""
+    def fileno(self) -> int:
+        """Return the device's file descriptor."""
         self._check_open()
-        self._pin.write_text(f"{iova:x} {count}")
+        return self._fd
+
+    def pin(self, iova: int, count: int) -> None:
+        """Unpin the pages of the last call, then pin *count* pages from *iova* on (vfio_pin_pages), at most 512.
+
+        Raises:
+            ToolError: the kernel refuses, for example in a container of version 1 of the type1 interface.
+        """
+        self._check_open()
+        try:
+            self._pin.write_text(f"{iova:x} {count}")
+        except OSError as failure:
+            raise ToolError(
+                f"{self._pin}: the device cannot pin {counted(count, 'page')} at IOVA {iova:#x}: {failure.strerror}"
+            ) from None
 
     def _release(self) -> None:
         os.close(self._fd)

@@ -8,22 +8,20 @@ Usage: in_guest.py SCENARIOS DEVICE NUMBER...
 import json
 import sys
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.lab.mutation import PARAMETER
+from iommufd_py.validate.catalogue import matching_scenarios
 from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
 from iommufd_py.validate.observer import Observer
 from iommufd_py.validate.runner import WORST_FIRST, run_scenario
-from iommufd_py.validate.scenarios import SCENARIOS
-from iommufd_py.validate.space.combinations import combination_scenarios
 
 
 def judge_in_guest(numbers: Sequence[int], only: str, device: str) -> None:
     """Print two lines for each mutant: its number before the first scenario, and its result."""
     parameter = Path(PARAMETER)
-    scenarios = [one for one in (*SCENARIOS, *combination_scenarios()) if fnmatchcase(one.name, only)]
+    scenarios = list(matching_scenarios(only))
     driver: Driver = MockDriver() if device == "mock" else VfioDriver(device)
     with Observer(driver) as observer, KernelLog() as log:
         for number in numbers:

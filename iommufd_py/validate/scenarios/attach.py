@@ -2,16 +2,13 @@
 """Domains that join a populated IOAS, rule 2: the coherency of the new domain decides."""
 
 from iommufd_py.base.coherency import Coherency
-from iommufd_py.base.errors import InvalidFieldError
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.mock import MockDevice, hwpt_data
-from iommufd_py.uapi.enums import HwptAllocFlags, MockDeviceFlags
-from iommufd_py.validate.context import ScenarioContext
+from iommufd_py.mock import hwpt_data
+from iommufd_py.uapi.enums import HwptAllocFlags
+from iommufd_py.validate.context import PASID, ScenarioContext
 from iommufd_py.validate.scenario import scenario
 
 COHERENT, NON_COHERENT = Coherency.COHERENT, Coherency.NON_COHERENT
-
-_PASID = 100
 
 
 @scenario((2, 3), "iopt_area_fill_domain", "iopt_unfill_domain")
@@ -216,27 +213,22 @@ def attach_in_place_of_another(context: ScenarioContext) -> None:
 
 @scenario((2, 3), "iommufd_hwpt_paging_alloc", "iommufd_device_attach")
 def attach_a_pasid(context: ScenarioContext) -> None:
-    """A PASID of a mock device is attached to a populated IOAS's HWPT, and detached.
+    """A PASID of a device is attached to a populated IOAS's HWPT, and detached.
 
     The kernel flushes the pages when the HWPT is made; attaching a PASID flushes nothing.
     """
     elsewhere, ioas = context.ioas(), context.ioas()
     buffer = context.buffer()
     context.map(ioas, buffer)
-    with context.step("open a device with PASIDs", makes=NON_COHERENT):
-        context.need(context.on_mock, "for the mock driver only")
-        try:
-            device = MockDevice(context.iommufd, MockDeviceFlags.PASID)
-        except InvalidFieldError:
-            context.need(False, "the mock devices of this kernel have no PASIDs")
-    own = context.domain(elsewhere, NON_COHERENT, flags=HwptAllocFlags.PASID, device=device)
+    device = context.device_with_pasids(NON_COHERENT)
+    own = context.domain(elsewhere, NON_COHERENT, flags=HwptAllocFlags.PASID)
     with context.step("attach the device elsewhere", rule=2):
         device.attach(own)
-    hwpt = context.domain(ioas, NON_COHERENT, enter=buffer.pages(), flags=HwptAllocFlags.PASID, device=device)
+    hwpt = context.domain(ioas, NON_COHERENT, enter=buffer.pages(), flags=HwptAllocFlags.PASID)
     with context.step("attach the PASID", rule=2):
-        device.attach(hwpt, _PASID)
+        device.attach(hwpt, PASID)
     with context.step("detach the PASID", rule=3):
-        device.detach(_PASID)
+        device.detach(PASID)
     context.close(hwpt, "the HWPT goes", leave=buffer.pages())
 
 

@@ -1,212 +1,116 @@
 # SPDX-License-Identifier: MIT
-"""The space of scenarios: its dimensions, and a scenario for each combination of a covering array."""
+"""Spaces of scenarios: dimensions, and a scenario for each row of a covering array."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 
-from iommufd_py.base.coherency import Coherency
-from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.objects.buffer import Backing
-from iommufd_py.uapi.enums import HwptAllocFlags, MapFlags
-from iommufd_py.validate.context import HUGE_PAGES, ScenarioContext
-from iommufd_py.validate.recorder import Buffer
+from iommufd_py.validate.context import ScenarioContext
 from iommufd_py.validate.scenario import Scenario
-from iommufd_py.validate.space.covering import Forbidden, Row, covering_array
-from iommufd_py.validate.space.player import HeldDomain, HeldIoas, HeldMapping, Player
-
-_N, _C = Coherency.NON_COHERENT, Coherency.COHERENT
-
-_MEMORY = {
-    "4k": Backing.ANON_4K,
-    "scattered": Backing.ANON_4K,
-    "thp": Backing.THP,
-    "memfd": Backing.MEMFD,
-    "file": Backing.MEMFD,
-    "hugetlb": Backing.HUGETLB_2M,
-    "huge-file": Backing.MEMFD_HUGETLB_2M,
-}
-_FILES = frozenset({"file", "huge-file"})
-_DOMAINS = {"n": (_N,), "c-n": (_C, _N), "n-c": (_N, _C), "n-n": (_N, _N)}
-_ACCESS = {"rw": MapFlags.READ_WRITE, "ro": MapFlags.READABLE, "wo": MapFlags.WRITEABLE}
-_FLAGS = {"plain": 0, "parent": HwptAllocFlags.NEST_PARENT, "dirty": HwptAllocFlags.DIRTY_TRACKING}
-
-AXES: Mapping[str, tuple[str, ...]] = {
-    # kind of memory, and its map by address or as a file
-    "memory": tuple(_MEMORY),
-    # a few pages, or a run across 1M and 2M boundaries
-    "length": ("short", "over-2m"),
-    # the mapping begins or ends inside a page
-    "place": ("whole", "begins-inside", "ends-inside", "both-inside"),
-    "access": tuple(_ACCESS),
-    # account of pinned memory: none with CAP_IPC_LOCK, else the user or the process
-    "charged": ("nobody", "user", "process"),
-    # the domains in the order in which they join: coherent, non-coherent
-    "domains": tuple(_DOMAINS),
-    # domains join before or after the map
-    "join": ("before", "after", "around"),
-    # way in which the first domain joins
-    "by": ("hwpt", "attach"),
-    "flags": tuple(_FLAGS),
-    # other areas of the same pages: a copy of all or of a part, or a coherent IOAS that had the pages before
-    "sharing": ("alone", "copy", "part", "from-coherent"),
-    # accesses that pin some of the pages, and end before or after the domains
-    "pins": ("none", "one", "two", "outlive"),
-    "leaves": ("large", "small"),
-    # the last operation
-    "end": ("unmap", "unmap-all", "in-order", "in-reverse", "close"),
-}
-"""The dimensions of the space and their values."""
-
-_INSIDE = frozenset({"begins-inside", "ends-inside", "both-inside"})
-_PINNED = frozenset({"one", "two", "outlive"})
-
-FORBIDDEN: tuple[Forbidden, ...] = (
-    # The kernel creates the domain of an attach, without flags.
-    {"by": frozenset({"attach"}), "flags": frozenset({"parent", "dirty"})},
-    # These scenarios copy and pin whole pages only.
-    {"place": _INSIDE, "sharing": frozenset({"copy", "part", "from-coherent"})},
-    {"place": _INSIDE, "pins": _PINNED},
-    # Without large leaves the kernel maps whole pages only.
-    {"place": _INSIDE, "leaves": frozenset({"small"})},
-    # An access that reads needs a readable mapping.
-    {"access": frozenset({"wo"}), "pins": _PINNED},
-    # An access can outlive the domains only if they leave first.
-    {"pins": frozenset({"outlive"}), "end": frozenset({"unmap", "unmap-all", "close"})},
+from iommufd_py.validate.space.covering import (
+    Axes,
+    Forbidden,
+    Row,
+    Value,
+    complete,
+    covering_array,
+    impossible_values,
+    is_possible,
+    values_of,
 )
-"""Impossible combinations of values."""
 
-_NAMES = {axis: {value: number for number, value in enumerate(values)} for axis, values in AXES.items()}
 _PAIRS, _TRIPLES = 2, 3
-_SHORT, _OVER_2M = 6, HUGE_PAGES + 6
 
 
-@cache
-def combinations_of(strength: int) -> tuple[Row, ...]:
-    """Return the rows of a covering array of the space."""
-    return tuple(covering_array(AXES, FORBIDDEN, strength))
+@dataclass(frozen=True, eq=False)
+class Space:
+    """The dimensions of some scenarios.
+
+    Attributes:
+        name: the first part of the scenarios' names.
+        axes: the dimensions and their values, at most ten for each.
+        forbidden: impossible combinations of values.
+        functions: kernel functions that the scenarios test.
+        play: runs the operations of a row.
+    """
+
+    name: str
+    axes: Axes
+    forbidden: tuple[Forbidden, ...]
+    functions: tuple[str, ...]
+    play: Callable[[ScenarioContext, Row], None]
+
+    @cache  # noqa: B019 - the spaces are constants.
+    def scenarios(self, *, full: bool = False) -> tuple[Scenario, ...]:
+        """Return scenarios that contain all pairs of values, with *full* all triples."""
+        return tuple(map(self._scenario, covering_array(self.axes, self.forbidden, _strength(full))))
+
+    def substitutes(self, observed: Mapping[str, bool], *, full: bool = False) -> tuple[Scenario, ...]:
+        """Return scenarios for the pairs (with *full* the triples) that were lost with scenarios that could not run.
+
+        Some values are impossible on some machines, for example a coherent domain behind an IOMMU that makes none. The
+        scenarios with such a value cannot run, and their other values are then combined again. Call this again with
+        the results of the substitutes, until it returns none.
+
+        Args:
+            observed: by the name of each scenario, whether it could be observed.
+            full: as for :meth:`scenarios`.
+        """
+        tried = {name: self._row(name) for name in observed if name.rpartition("-")[0] == self.name}
+        seen = [row for name, row in tried.items() if observed[name]]
+        unseen = [row for name, row in tried.items() if not observed[name]]
+        if not seen:
+            return ()
+        impossible = impossible_values(seen, unseen)
+        axes = {axis: [one for one in values if (axis, one) not in impossible] for axis, values in self.axes.items()}
+        rows: list[Row] = []
+        for row in self._trials(axes, values_of(seen)):
+            if row not in (*unseen, *rows):
+                rows.append(row)
+        if not rows:
+            unexplained = [row for row in unseen if impossible.isdisjoint(row.items())]
+            rows = covering_array(axes, self.forbidden, _strength(full), given=(*seen, *unexplained))
+        return tuple(map(self._scenario, rows))
+
+    def _trials(self, axes: Axes, ran: set[Value]) -> Iterator[Row]:
+        """Combine each value that has not run yet with others that ran, if possible."""
+        for axis, values in axes.items():
+            for value in values:
+                if (axis, value) in ran:
+                    continue
+                part = {axis: value}
+                good = {name: [one for one in ones if (name, one) in ran] for name, ones in axes.items()}
+                row = complete(part, good, self.forbidden) or complete(part, axes, self.forbidden)
+                if row is not None:
+                    yield row
+
+    def named(self, name: str) -> Scenario | None:
+        """Return the scenario with this name, None if it names no possible combination."""
+        space, _, code = name.rpartition("-")
+        digits = [int(digit) for digit in code if "0" <= digit <= "9"]
+        if space != self.name or not len(code) == len(digits) == len(self.axes):
+            return None
+        if any(digit >= len(values) for digit, values in zip(digits, self.axes.values(), strict=True)):
+            return None
+        row = self._row(name)
+        return self._scenario(row) if is_possible(row, self.forbidden) else None
+
+    def _scenario(self, row: Row) -> Scenario:
+        code = "".join(str(list(self.axes[axis]).index(value)) for axis, value in row.items())
+        told = ", ".join(f"{axis} {value}" for axis, value in row.items())
+        return Scenario(
+            name=f"{self.name}-{code}",
+            rules=(1, 2, 3),
+            functions=self.functions,
+            what=f"A combination: {told}.",
+            why="Some mistakes appear only in combinations. Every pair of values is in one of these scenarios.",
+            play=lambda context: self.play(context, row),
+        )
+
+    def _row(self, name: str) -> Row:
+        code = name.rpartition("-")[2]
+        return {axis: values[int(digit)] for (axis, values), digit in zip(self.axes.items(), code, strict=True)}
 
 
-def combination_scenarios(*, full: bool = False) -> tuple[Scenario, ...]:
-    """Return a scenario for each row: all pairs of values, with *full* all triples."""
-    return tuple(_scenario(row) for row in combinations_of(_TRIPLES if full else _PAIRS))
-
-
-def _scenario(row: Row) -> Scenario:
-    code = "".join(str(_NAMES[axis][value]) for axis, value in row.items())
-    told = ", ".join(f"{axis} {value}" for axis, value in row.items())
-    return Scenario(
-        name=f"combination-{code}",
-        rules=(1, 2, 3),
-        functions=("iopt_area_fill_domains", "iopt_area_fill_domain", "batch_unpin"),
-        what=f"A combination: {told}.",
-        why="Some mistakes appear only in combinations. Every pair of values is in one of these scenarios.",
-        play=_play(row),
-    )
-
-
-def _play(row: Row) -> Callable[[ScenarioContext], None]:
-    return lambda context: _run(Combination(context, row))
-
-
-class Combination:
-    """The operations of one row."""
-
-    def __init__(self, context: ScenarioContext, row: Row) -> None:
-        self.context = context
-        self.row = row
-        self.player = Player(context)
-
-    def ioas(self) -> HeldIoas:
-        """Make an IOAS with the row's size of leaves."""
-        return self.player.alloc_ioas(huge_pages=self.row["leaves"] == "large")
-
-    def buffer(self) -> tuple[Buffer, int, int]:
-        """Make the memory, and return it with the offset and the length to map."""
-        backing = _MEMORY[self.row["memory"]]
-        pages = _OVER_2M if self.row["length"] == "over-2m" else _SHORT
-        each = backing.page_bytes // PAGE_BYTES
-        buffer = self.player.buffer(-(-pages // each) * each, backing, scattered=self.row["memory"] == "scattered")
-        half = PAGE_BYTES // 2
-        offset = half if self.row["place"] in ("begins-inside", "both-inside") else 0
-        end = half if self.row["place"] in ("ends-inside", "both-inside") else 0
-        return buffer, offset, pages * PAGE_BYTES - offset - end
-
-    def map(self, ioas: HeldIoas) -> HeldMapping:
-        """Map the memory."""
-        buffer, offset, length = self.buffer()
-        through_file = self.row["memory"] in _FILES
-        flags = _ACCESS[self.row["access"]]
-        return self.player.map(ioas, buffer, offset=offset, length=length, flags=flags, through_file=through_file)
-
-    def join(self, ioas: HeldIoas, number: int) -> HeldDomain:
-        """Let the domain of this number join."""
-        coherency = _DOMAINS[self.row["domains"]][number]
-        if number == 0 and self.row["by"] == "attach":
-            return self.player.attach(ioas, coherency)
-        return self.player.join(ioas, coherency, HwptAllocFlags(_FLAGS[self.row["flags"]]))
-
-
-def _run(one: Combination) -> None:
-    row, context, player = one.row, one.context, one.player
-    with context.charged(row["charged"]):
-        if row["place"] != "whole":
-            context.device(_N)  # in a separate step
-            with context.step("ask for the alignment", makes=_N):
-                alignment = context.alignment(_N)
-            context.need(alignment < PAGE_BYTES, "the IOMMU maps nothing smaller than a page")
-        target = one.ioas()
-        domains = list(_join_before(one, target))
-        if row["sharing"] == "from-coherent":
-            elsewhere = player.alloc_ioas()
-            player.join(elsewhere, _C)
-            source = one.map(elsewhere)
-            mapping = player.copy(target, source, 0, source.area.count, flags=_ACCESS[row["access"]])
-        else:
-            mapping = one.map(target)
-        domains += [one.join(target, number) for number in range(len(domains), len(_DOMAINS[row["domains"]]))]
-        _share(one, mapping)
-        pins = [(mapping, player.pin(mapping, first, 2)) for first in _pinned(row)]
-        if row["pins"] != "outlive" and row["end"] != "close":
-            for held, pin in pins:
-                player.unpin(held, pin)
-            pins = []
-        _end(one, target, mapping, domains)
-        for held, pin in pins:
-            if pin in held.pins:
-                player.unpin(held, pin)
-        player.finish()
-
-
-def _join_before(one: Combination, target: HeldIoas) -> Iterator[HeldDomain]:
-    """Let those domains join that must be present before the map."""
-    count = len(_DOMAINS[one.row["domains"]])
-    for number in range({"before": count, "after": 0, "around": 1}[one.row["join"]]):
-        yield one.join(target, number)
-
-
-def _share(one: Combination, mapping: HeldMapping) -> None:
-    if one.row["sharing"] not in ("copy", "part"):
-        return
-    other = one.ioas()
-    one.player.join(other, _N)
-    whole = one.row["sharing"] == "copy"
-    first, count = (0, mapping.area.count) if whole else (1, 3)
-    one.player.copy(other, mapping, first, count, flags=_ACCESS[one.row["access"]])
-
-
-def _pinned(row: Row) -> tuple[int, ...]:
-    return {"none": (), "one": (1,), "two": (1, 2), "outlive": (2,)}[row["pins"]]
-
-
-def _end(one: Combination, target: HeldIoas, mapping: HeldMapping, domains: list[HeldDomain]) -> None:
-    player = one.player
-    match one.row["end"]:
-        case "unmap":
-            player.unmap(mapping)
-        case "unmap-all":
-            player.unmap_all(target)
-        case "close":
-            player.close()
-        case order:
-            for domain in domains if order == "in-order" else reversed(domains):
-                player.leave(target, domain)
+def _strength(full: bool) -> int:
+    return _TRIPLES if full else _PAIRS

@@ -5,7 +5,7 @@ The method is that of AETG. It builds row after row, and chooses the value that 
 pairs. The result depends only on the axes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, product
 
 Axes = Mapping[str, Sequence[str]]
@@ -13,7 +13,10 @@ Row = dict[str, str]
 Forbidden = Mapping[str, frozenset[str]]
 """Sets of values by axis. A row is impossible if it has one value from each set."""
 
-_Tuple = tuple[tuple[str, str], ...]
+Value = tuple[str, str]
+"""An axis, and one of its values."""
+
+_Tuple = tuple[Value, ...]
 
 
 def is_possible(row: Mapping[str, str], forbidden: Sequence[Forbidden]) -> bool:
@@ -22,10 +25,13 @@ def is_possible(row: Mapping[str, str], forbidden: Sequence[Forbidden]) -> bool:
 
 
 def complete(part: Mapping[str, str], axes: Axes, forbidden: Sequence[Forbidden]) -> Row | None:
-    """Return a possible row that contains *part*; None if no row does."""
+    """Return a possible row that contains *part*; None if no row does.
+
+    It fills the axis with the fewest values first, because there a contradiction shows soonest.
+    """
     if not is_possible(part, forbidden):
         return None
-    missing = next((axis for axis in axes if axis not in part), None)
+    missing = min((axis for axis in axes if axis not in part), key=lambda axis: len(axes[axis]), default=None)
     if missing is None:
         return {axis: part[axis] for axis in axes}
     for value in axes[missing]:
@@ -35,21 +41,41 @@ def complete(part: Mapping[str, str], axes: Axes, forbidden: Sequence[Forbidden]
     return None
 
 
-def covering_array(axes: Axes, forbidden: Sequence[Forbidden], strength: int = 2) -> list[Row]:
-    """Return rows that contain every possible tuple of *strength* values of different axes."""
+def covering_array(
+    axes: Axes, forbidden: Sequence[Forbidden], strength: int = 2, *, given: Sequence[Row] = ()
+) -> list[Row]:
+    """Return rows that contain, together with the rows in *given*, every possible tuple of *strength* values."""
     rows: list[Row] = []
     # A dict keeps the order, which makes the result the same every time.
     left = dict.fromkeys(_tuples(axes, strength))
-    while left:
-        start = next(iter(left))
-        row = _row(dict(start), axes, forbidden, left)
-        if row is None:
-            del left[start]
-            continue
-        rows.append(row)
+    for row in given:
         for one in _of_row(row, strength):
             left.pop(one, None)
+    while left:
+        start = next(iter(left))
+        extended = _row(dict(start), axes, forbidden, left)
+        if extended is None:
+            del left[start]
+            continue
+        rows.append(extended)
+        for one in _of_row(extended, strength):
+            left.pop(one, None)
     return rows
+
+
+def values_of(rows: Iterable[Row]) -> set[Value]:
+    """Return the values of rows, as (axis, value)."""
+    return {value for row in rows for value in row.items()}
+
+
+def impossible_values(seen: Sequence[Row], unseen: Sequence[Row]) -> set[Value]:
+    """Return the values with which nothing can run, from the rows that ran (*seen*) and that could not (*unseen*).
+
+    A value is impossible if a row with it could not run, although all other values of this row are in rows that ran.
+    """
+    ran = values_of(seen)
+    doubtful = [[value for value in row.items() if value not in ran] for row in unseen]
+    return {values[0] for values in doubtful if len(values) == 1}
 
 
 def _tuples(axes: Axes, strength: int) -> Iterator[_Tuple]:

@@ -14,7 +14,7 @@ from iommufd_py.objects.hwpt import Hwpt
 from iommufd_py.objects.ioas import DmaMapping, Ioas
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.enums import HwptAllocFlags, MapFlags
-from iommufd_py.validate.context import ScenarioContext
+from iommufd_py.validate.context import PASID, ScenarioContext
 from iommufd_py.validate.recorder import Buffer, Pages
 from iommufd_py.validate.space import model
 from iommufd_py.validate.space.model import Area, FlushedPages, IoasModel, PageSet, Pin
@@ -24,7 +24,12 @@ _T = TypeVar("_T")
 
 @dataclass(eq=False, slots=True)
 class HeldDomain:
-    """A domain of an IOAS: a HWPT, or the attachment for which the kernel made one."""
+    """A domain of an IOAS.
+
+    Attributes:
+        resource: a HWPT, or the attachment for which the kernel made one.
+        device: the device that is attached, None for a HWPT without a device.
+    """
 
     coherency: Coherency
     resource: Resource
@@ -188,14 +193,26 @@ class Player:
         ioas.domains.append(HeldDomain(coherency, attachment, device))
         return ioas.domains[-1]
 
+    def attach_pasid(self, ioas: HeldIoas, coherency: Coherency, flags: HwptAllocFlags) -> HeldDomain:
+        """Make a HWPT for PASIDs, and attach the device of this coherency and a PASID of it to the HWPT."""
+        device = self.context.device_with_pasids(coherency)
+        domain = self.join(ioas, coherency, flags | HwptAllocFlags.PASID)
+        hwpt = domain.resource
+        assert isinstance(hwpt, Hwpt)
+        domain.device = device
+        # The kernel attaches a PASID only if the device itself is attached to a HWPT for PASIDs.
+        self._step(f"the {coherency} device attaches", 2, FlushedPages(), lambda: device.attach(hwpt))
+        self._step("its PASID attaches", 2, FlushedPages(), lambda: device.attach(hwpt, PASID))
+        return domain
+
     def leave(self, ioas: HeldIoas, domain: HeldDomain) -> None:
-        """Destroy the HWPT, or detach the device."""
+        """Detach the device from the domain, and destroy the HWPT."""
         ioas.domains.remove(domain)
         flushes = model.remove_domain(ioas.model, domain.coherency)
         # A mock device gets a domain of the kernel when it is detached.
         makes = None if domain.device is None else domain.coherency
-        call = domain.resource.close if domain.device is None else domain.device.detach
-        self._step(f"the {domain.coherency} domain leaves {ioas.name}", 3, flushes, call, makes=makes)
+        name = f"the {domain.coherency} domain leaves {ioas.name}"
+        self._step(name, 3, flushes, domain.resource.close, makes=makes)
 
     def pin(self, held: HeldMapping, first: int, count: int) -> HeldPin:
         """Let a new access pin *count* pages of a mapping from its page *first*."""
@@ -223,6 +240,7 @@ class Player:
         """Close the accesses and the iommufd as the end of a process does, with everything mapped."""
         mappings = [held for ioas in self.ioases for held in ioas.mappings]
         accesses = [pin.pin.access for held in mappings for pin in held.pins]
+        domains = [domain for ioas in self.ioases for domain in ioas.domains]
         self._drop_pins(mappings)
         flushes = model.remove_areas([held.area for held in mappings])
         for ioas in self.ioases:
@@ -232,6 +250,11 @@ class Player:
         def close_all() -> None:
             for access in accesses:
                 access.close()
+            if self.context.on_mock:
+                # The mock driver's release function forgets PASIDs, and the kernel warns.
+                for domain in domains:
+                    if domain.device is not None:
+                        domain.device.detach(PASID)
             self.context.crash(self.context.iommufd)
 
         self._step("close the iommufd", 3, flushes, close_all)

@@ -1,23 +1,43 @@
 # SPDX-License-Identifier: MIT
 """The space of scenarios: every pair is covered, the model follows the kernel's rules, and walks are shortened."""
 
+import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, product
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from iommufd_py.cli.validate import validate
 
 from iommufd_py import Coherency
+from iommufd_py.validate.catalogue import SPACES
 from iommufd_py.validate.space import model
-from iommufd_py.validate.space.combinations import AXES, FORBIDDEN, combination_scenarios, combinations_of
-from iommufd_py.validate.space.covering import Forbidden, Row, complete, covering_array, is_possible
+from iommufd_py.validate.space.combinations import Space
+from iommufd_py.validate.space.covering import (
+    Forbidden,
+    Row,
+    complete,
+    covering_array,
+    impossible_values,
+    is_possible,
+)
 from iommufd_py.validate.space.model import Area, FlushedPages, IoasModel, PageSet, Pin
+from iommufd_py.validate.space.of_container import CONTAINER_SPACE
+from iommufd_py.validate.space.of_ioas import IOAS_SPACE
 from iommufd_py.validate.space.walk import WalkStep, draw, shorten
 
 N, C = Coherency.NON_COHERENT, Coherency.COHERENT
+NAMES = [space.name for space in SPACES]
+
+
+def rows_of(space: Space, *, full: bool = False) -> list[Row]:
+    return [space._row(one.name) for one in space.scenarios(full=full)]
+
+
+def as_words(row: Row) -> list[str]:
+    return [f"{axis} {value}" for axis, value in row.items()]
 
 
 def possible_rows(axes: Mapping[str, Sequence[str]], forbidden: Sequence[Forbidden]) -> list[Row]:
@@ -56,37 +76,118 @@ def test_any_space_is_covered(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strength", [2, 3])
-def test_the_space_is_covered(strength: int) -> None:
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(("space", "most"), [(IOAS_SPACE, (70, 420)), (CONTAINER_SPACE, (40, 170))], ids=NAMES)
+def test_the_space_is_covered(space: Space, most: tuple[int, int], full: bool) -> None:
     """A tuple that no row has is impossible: the test tries every way to complete it."""
-    rows = combinations_of(strength)
-    assert all(is_possible(row, FORBIDDEN) and list(row) == list(AXES) for row in rows)
-    covered = tuples(rows, strength)
+    rows = rows_of(space, full=full)
+    assert all(is_possible(row, space.forbidden) and list(row) == list(space.axes) for row in rows)
+    covered = tuples(rows, 3 if full else 2)
     missing = 0
-    for names in combinations(AXES, strength):
-        for values in product(*(AXES[name] for name in names)):
+    for names in combinations(space.axes, 3 if full else 2):
+        for values in product(*(space.axes[name] for name in names)):
             if tuple(zip(names, values, strict=True)) not in covered:
                 missing += 1
-                assert complete(dict(zip(names, values, strict=True)), AXES, FORBIDDEN) is None
+                assert complete(dict(zip(names, values, strict=True)), space.axes, space.forbidden) is None
     assert missing
-    assert len(rows) < (70 if strength == 2 else 420)
+    assert len(rows) < most[full]
 
 
 def test_the_help_names_every_dimension() -> None:
     text = " ".join((validate.help or "").split())
-    dimensions = text.partition("these dimensions: ")[2].partition("Together they")[0]
-    assert dimensions.endswith(", and the end. ")
-    assert [axis for axis in AXES if not re.search(rf"\b{axis}", dimensions)] == []
+    for space, intro in (IOAS_SPACE, "these dimensions: "), (CONTAINER_SPACE, "type1 containers, which combine "):
+        dimensions = text.partition(intro)[2].partition(". ")[0]
+        assert dimensions.endswith("and the end")
+        assert [axis for axis in space.axes if not re.search(rf"\b{axis}", dimensions)] == []
 
 
-def test_rows_are_the_same_every_time() -> None:
-    assert covering_array(AXES, FORBIDDEN, 2) == list(combinations_of(2))
+@pytest.mark.parametrize("space", SPACES, ids=NAMES)
+def test_rows_are_the_same_every_time(space: Space) -> None:
+    assert covering_array(space.axes, space.forbidden, 2) == rows_of(space)
 
 
-def test_names_are_unique_and_say_what() -> None:
-    scenarios = combination_scenarios()
-    assert len({one.name for one in scenarios}) == len(scenarios) == len(combinations_of(2))
-    assert all(f"memory {row['memory']}" in one.what for one, row in zip(scenarios, combinations_of(2), strict=True))
+@pytest.mark.parametrize("space", SPACES, ids=NAMES)
+def test_names_are_unique_and_tell_the_row(space: Space) -> None:
+    scenarios = space.scenarios()
+    assert len({one.name for one in scenarios}) == len(scenarios)
+    assert all(told in one.what for one, row in zip(scenarios, rows_of(space), strict=True) for told in as_words(row))
+    for one in scenarios:
+        named = space.named(one.name)
+        assert named is not None
+        assert (named.name, named.what) == (one.name, one.what)
+
+
+def test_a_name_of_no_combination_names_nothing() -> None:
+    zeros = "0" * len(IOAS_SPACE.axes)
+    assert IOAS_SPACE.named(f"combination-{zeros}") is not None
+    for name in (
+        "map-non-coherent",
+        "combination",
+        "combination-",
+        f"combination-{zeros}0",
+        f"combination-{zeros[1:]}",
+        f"combination-9{zeros[1:]}",
+        f"combination-{zeros[1:]}x",
+        f"combination-{zeros[1:]}\u0661",
+        f"container-combination-{zeros}",
+    ):
+        assert IOAS_SPACE.named(name) is None, name
+    attached_with_a_flag = "combination-0000000110000"
+    assert IOAS_SPACE.named(attached_with_a_flag) is None
+
+
+def run_with_substitutes(space: Space, can_run: Callable[[Row], bool]) -> dict[str, bool]:
+    """Run all scenarios and their substitutes, where those can run of whose row *can_run* is true."""
+    observed: dict[str, bool] = {}
+    more = space.scenarios()
+    while more:
+        assert not observed.keys() & {one.name for one in more}
+        observed |= {one.name: can_run(space._row(one.name)) for one in more}
+        more = space.substitutes(observed)
+    return observed
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_pairs_that_a_machine_makes_impossible_are_combined_again(data: st.DataObject) -> None:
+    space = data.draw(st.sampled_from(SPACES))
+    values = [(axis, value) for axis, values in space.axes.items() for value in values]
+    lacking = data.draw(st.sets(st.sampled_from(values), max_size=6))
+    observed = run_with_substitutes(space, lambda row: lacking.isdisjoint(row.items()))
+    assume(any(observed.values()))
+    left = {axis: [one for one in ones if (axis, one) not in lacking] for axis, ones in space.axes.items()}
+    seen = tuples([space._row(name) for name, ran in observed.items() if ran], 2)
+    for names in combinations(left, 2):
+        for pair in product(*(left[name] for name in names)):
+            wanted = dict(zip(names, pair, strict=True))
+            assert tuple(wanted.items()) in seen or complete(wanted, left, space.forbidden) is None
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 1 << 30))
+def test_scenarios_that_fail_for_no_value_of_their_own_end_the_search(seed: int) -> None:
+    """A third of the scenarios cannot run, whatever their values are: no scenario is tried twice."""
+    source = random.Random(seed)
+    assert len(run_with_substitutes(CONTAINER_SPACE, lambda row: source.random() > 0.3)) >= len(
+        rows_of(CONTAINER_SPACE)
+    )
+
+
+def test_on_a_machine_without_any_of_them_nothing_is_tried_again() -> None:
+    assert len(run_with_substitutes(CONTAINER_SPACE, lambda row: False)) == len(CONTAINER_SPACE.scenarios())
+
+
+def test_a_value_is_impossible_if_a_row_could_not_run_whose_other_values_ran() -> None:
+    axes = {"flags": ("plain", "dirty"), "end": ("unmap", "close")}
+    rows = [{"flags": flags, "end": end} for flags, end in product(*axes.values())]
+    assert impossible_values(rows[:2], rows[2:]) == {("flags", "dirty")}
+    assert impossible_values(rows, []) == set()
+    # Either value of the last row may be the reason that it could not run.
+    assert impossible_values(rows[:1], rows[3:]) == set()
+    # Every value ran in another row, so the reason is no value.
+    assert impossible_values([rows[0], rows[3]], rows[1:3]) == set()
 
 
 def told(flushes: FlushedPages) -> dict[str, list[int]]:
