@@ -8,7 +8,7 @@ from pathlib import Path
 
 from iommufd_py.lab.errors import LabError
 
-ANOTHER_PLACE = "set XDG_CACHE_HOME to a directory of your own"
+_ANOTHER_PLACE = "set XDG_CACHE_HOME to a directory of your own"
 
 
 def cache_root() -> Path:
@@ -43,7 +43,7 @@ def _check_trusted(directory: Path) -> None:
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
         raise LabError(
             f"{directory} is not trusted, because another user can change it and the lab runs programs in it: "
-            f"{ANOTHER_PLACE}, or take it over with 'chown -R {os.geteuid()} {name}; chmod -R go-w {name}'"
+            f"{_ANOTHER_PLACE}, or take it over with 'chown -R {os.geteuid()} {name}; chmod -R go-w {name}'"
         )
 
 
@@ -55,7 +55,7 @@ def _check_readable(directory: Path) -> None:
     except FileNotFoundError:
         return  # The directory does not exist yet.
     except OSError as failure:
-        raise LabError(f"{directory} cannot be read: {failure.strerror}; {ANOTHER_PLACE}") from None
+        raise LabError(f"{directory} cannot be read: {failure.strerror}; {_ANOTHER_PLACE}") from None
 
 
 def make(directory: Path) -> None:
@@ -72,7 +72,7 @@ def make(directory: Path) -> None:
         root.mkdir(mode=0o700, exist_ok=True)
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
-        raise LabError(f"{directory} cannot be created: {failure.strerror}; {ANOTHER_PLACE}") from None
+        raise LabError(f"{directory} cannot be created: {failure.strerror}; {_ANOTHER_PLACE}") from None
 
 
 def kernels_dir() -> Path:

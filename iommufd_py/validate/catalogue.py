@@ -11,11 +11,11 @@ from iommufd_py.validate.space.of_container import CONTAINER_SPACE
 from iommufd_py.validate.space.of_ioas import IOAS_SPACE
 
 SPACES = (IOAS_SPACE, CONTAINER_SPACE)
-"""The spaces of which every pair of values is in a scenario."""
+"""The groups of scenarios that combine dimensions."""
 
 
 def all_scenarios(*, full: bool = False) -> tuple[Scenario, ...]:
-    """Return the named scenarios and those of each space: all pairs of values, with *full* all triples."""
+    """Return the named scenarios, and scenarios with all pairs of values (with *full*: all triples) of each space."""
     return (*SCENARIOS, *(one for space in SPACES for one in space.scenarios(full=full)))
 
 

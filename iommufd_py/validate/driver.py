@@ -43,7 +43,7 @@ class MockDriver:
         if not iommufd.probe()["IOMMU_TEST_CMD"]:
             raise SkipError("this kernel has no mock driver (CONFIG_IOMMUFD_TEST): give a PCI device with --device")
         flags = MockDeviceFlags.COHERENT if coherency is Coherency.COHERENT else MockDeviceFlags(0)
-        # Kernels before 6.15 have no PASIDs in the mock driver.
+        # The mock driver of older kernels has no PASIDs.
         for one in (flags | MockDeviceFlags.PASID, flags):
             with suppress(InvalidFieldError):
                 return MockDevice(iommufd, one)

@@ -24,7 +24,7 @@ _PAIRS, _TRIPLES = 2, 3
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """The dimensions of some scenarios.
+    """A group of scenarios. Each of them has one value of each dimension.
 
     Attributes:
         name: the first part of the scenarios' names.
@@ -73,7 +73,7 @@ class Space:
         return tuple(map(self._scenario, rows))
 
     def _trials(self, axes: Axes, ran: set[Value]) -> Iterator[Row]:
-        """Combine each value that has not run yet with others that ran, if possible."""
+        """Return a row for each value that is in no row that ran. The other values of the row are in rows that ran."""
         for axis, values in axes.items():
             for value in values:
                 if (axis, value) in ran:

@@ -4,12 +4,12 @@
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.objects.buffer import Backing
-from iommufd_py.uapi.enums import MapFlags, VfioExtension
-from iommufd_py.validate.context import HUGE_PAGES, ScenarioContext
+from iommufd_py.uapi.enums import VfioExtension
+from iommufd_py.validate.context import ScenarioContext
 from iommufd_py.validate.recorder import Buffer, Pages
 from iommufd_py.validate.space.combinations import Space
 from iommufd_py.validate.space.covering import Axes, Forbidden, Row
+from iommufd_py.validate.space.memory import ACCESS, FILES, LENGTHS, MEMORY, whole_pages
 from iommufd_py.vfio.emulated import EmulatedDevice, OpenEmulatedDevice
 from iommufd_py.vfio.group import VfioGroupDevice
 from iommufd_py.vfio.modes import open_container
@@ -19,29 +19,20 @@ _TYPES = {
     ContainerMode.VFIO_TYPE1: VfioExtension.TYPE1_IOMMU,
     ContainerMode.VFIO_TYPE1V2: VfioExtension.TYPE1V2_IOMMU,
 }
-_MEMORY = {
-    "4k": Backing.ANON_4K,
-    "scattered": Backing.ANON_4K,
-    "thp": Backing.THP,
-    "memfd": Backing.MEMFD,
-    "hugetlb": Backing.HUGETLB_2M,
-}
-_ACCESS = {"rw": MapFlags.READ_WRITE, "ro": MapFlags.READABLE, "wo": MapFlags.WRITEABLE}
 
 _AXES: Axes = {
     # VFIO's own container or that of iommufd, in both versions of the interface
     "mode": (*map(str, _TYPES), str(ContainerMode.COMPAT_TYPE1), str(ContainerMode.COMPAT_TYPE1V2)),
-    "memory": tuple(_MEMORY),
-    # a few pages, or a run across 1M and 2M boundaries
-    "length": ("short", "over-2m"),
-    "access": tuple(_ACCESS),
-    # account of pinned memory: none with CAP_IPC_LOCK, else the user
+    "memory": tuple(kind for kind in MEMORY if kind not in FILES),
+    "length": tuple(LENGTHS),
+    "access": tuple(ACCESS),
+    # the kernel charges pinned memory to nobody (with CAP_IPC_LOCK), or to the user
     "charged": ("nobody", "user"),
     # the device joins before the map, after it, or before it and again after it
     "join": ("before", "after", "again"),
-    # pages that an emulated device pins
+    # an emulated device pins no pages, or some
     "pins": ("none", "some"),
-    # the user addresses of the mapping, which a process that takes the container over changes
+    # the user addresses of the mapping stay, or change as if another process took the container over
     "addresses": ("kept", "changed"),
     # the last operation: the unmap of the mapping, of a part, of everything; the device leaves; the container is closed
     "end": ("unmap", "part", "unmap-all", "leave", "close"),
@@ -70,7 +61,7 @@ _FORBIDDEN: tuple[Forbidden, ...] = (
     {"mode": _V2, "end": frozenset({"part"})},
 )
 
-_SHORT, _OVER_2M, _PINNED, _PART = 6, HUGE_PAGES + 6, 3, 4
+_PINNED, _PART = 3, 4
 
 
 class _Combination:
@@ -115,16 +106,15 @@ class _Combination:
             self.device.group.close()
 
     def flushed(self, pages: Pages) -> Pages:
-        """Return the pages, none for a device in a coherent domain."""
+        """Return the pages that the kernel must flush: all, or none if the domain is coherent."""
         return pages if self.context.coherency is Coherency.NON_COHERENT else ()
 
     def buffer(self) -> tuple[Buffer, int]:
         """Make the memory, and return it with the number of pages to map."""
-        backing = _MEMORY[self.row["memory"]]
-        count = _OVER_2M if self.row["length"] == "over-2m" else _SHORT
-        each = backing.page_bytes // PAGE_BYTES
+        backing = MEMORY[self.row["memory"]]
+        count = LENGTHS[self.row["length"]]
         scattered = self.row["memory"] == "scattered"
-        return self.context.buffer(-(-count // each) * each, backing, scattered=scattered), count
+        return self.context.buffer(whole_pages(count, backing), backing, scattered=scattered), count
 
     def change_addresses(self, buffer: Buffer, iova: int, length: int) -> None:
         """Invalidate the user addresses of the mapping, and set them again."""
@@ -143,7 +133,7 @@ def _play(context: ScenarioContext, row: Row) -> None:
     with context.charged(row["charged"]):
         one.open()
         with context.step("map", enter=() if row["join"] == "after" else one.flushed(pages)):
-            one.container.map_user_va(buffer.memory.user_va, length, iova, flags=_ACCESS[row["access"]])
+            one.container.map_user_va(buffer.memory.user_va, length, iova, flags=ACCESS[row["access"]])
         if row["join"] == "again":
             one.leave(pages)
         if one.emulated is not None:
@@ -186,4 +176,4 @@ CONTAINER_SPACE = Space(
     functions=("vfio_pin_map_dma", "vfio_iommu_replay", "vfio_unpin_pages_remote", "iopt_area_fill_domains"),
     play=_play,
 )
-"""Maps into a type1 container, for a VFIO device."""
+"""Scenarios that map memory into the type1 container of a VFIO device."""

@@ -5,45 +5,33 @@ from collections.abc import Iterator
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.objects.buffer import Backing
-from iommufd_py.uapi.enums import HwptAllocFlags, MapFlags
-from iommufd_py.validate.context import HUGE_PAGES, ScenarioContext
+from iommufd_py.uapi.enums import HwptAllocFlags
+from iommufd_py.validate.context import ScenarioContext
 from iommufd_py.validate.recorder import Buffer
 from iommufd_py.validate.space.combinations import Space
 from iommufd_py.validate.space.covering import Axes, Forbidden, Row
+from iommufd_py.validate.space.memory import ACCESS, FILES, LENGTHS, MEMORY, whole_pages
 from iommufd_py.validate.space.player import HeldDomain, HeldIoas, HeldMapping, Player
 
 _N, _C = Coherency.NON_COHERENT, Coherency.COHERENT
 
-_MEMORY = {
-    "4k": Backing.ANON_4K,
-    "scattered": Backing.ANON_4K,
-    "thp": Backing.THP,
-    "memfd": Backing.MEMFD,
-    "file": Backing.MEMFD,
-    "hugetlb": Backing.HUGETLB_2M,
-    "huge-file": Backing.MEMFD_HUGETLB_2M,
-}
-_FILES = frozenset({"file", "huge-file"})
 _DOMAINS = {"n": (_N,), "c-n": (_C, _N), "n-c": (_N, _C), "n-n": (_N, _N)}
-_ACCESS = {"rw": MapFlags.READ_WRITE, "ro": MapFlags.READABLE, "wo": MapFlags.WRITEABLE}
 _FLAGS = {"plain": 0, "parent": HwptAllocFlags.NEST_PARENT, "dirty": HwptAllocFlags.DIRTY_TRACKING}
 
 _AXES: Axes = {
     # kind of memory, and its map by address or as a file
-    "memory": tuple(_MEMORY),
-    # a few pages, or a run across 1M and 2M boundaries
-    "length": ("short", "over-2m"),
+    "memory": tuple(MEMORY),
+    "length": tuple(LENGTHS),
     # the mapping begins or ends inside a page
     "place": ("whole", "begins-inside", "ends-inside", "both-inside"),
-    "access": tuple(_ACCESS),
-    # account of pinned memory: none with CAP_IPC_LOCK, else the user or the process
+    "access": tuple(ACCESS),
+    # the kernel charges pinned memory to nobody (with CAP_IPC_LOCK), to the user, or to the process
     "charged": ("nobody", "user", "process"),
     # the domains in the order in which they join: coherent, non-coherent
     "domains": tuple(_DOMAINS),
-    # domains join before or after the map
+    # all domains join before the map, all after it, or the first one before it and the others after it
     "join": ("before", "after", "around"),
-    # way in which the first domain joins: a HWPT, an attach of the device, or a HWPT for an attach of a PASID
+    # the first domain is a HWPT, or the kernel makes it for an attached device, or it is a HWPT with an attached PASID
     "by": ("hwpt", "attach", "pasid"),
     "flags": tuple(_FLAGS),
     # other areas of the same pages: a copy of all or of a part, or a coherent IOAS that had the pages before
@@ -74,8 +62,6 @@ _FORBIDDEN: tuple[Forbidden, ...] = (
     {"pins": frozenset({"outlive"}), "end": frozenset({"unmap", "unmap-all", "close"})},
 )
 
-_SHORT, _OVER_2M = 6, HUGE_PAGES + 6
-
 
 class Combination:
     """The operations of one row."""
@@ -91,10 +77,10 @@ class Combination:
 
     def buffer(self) -> tuple[Buffer, int, int]:
         """Make the memory, and return it with the offset and the length to map."""
-        backing = _MEMORY[self.row["memory"]]
-        pages = _OVER_2M if self.row["length"] == "over-2m" else _SHORT
-        each = backing.page_bytes // PAGE_BYTES
-        buffer = self.player.buffer(-(-pages // each) * each, backing, scattered=self.row["memory"] == "scattered")
+        backing = MEMORY[self.row["memory"]]
+        pages = LENGTHS[self.row["length"]]
+        scattered = self.row["memory"] == "scattered"
+        buffer = self.player.buffer(whole_pages(pages, backing), backing, scattered=scattered)
         half = PAGE_BYTES // 2
         offset = half if self.row["place"] in ("begins-inside", "both-inside") else 0
         end = half if self.row["place"] in ("ends-inside", "both-inside") else 0
@@ -103,8 +89,8 @@ class Combination:
     def map(self, ioas: HeldIoas) -> HeldMapping:
         """Map the memory."""
         buffer, offset, length = self.buffer()
-        through_file = self.row["memory"] in _FILES
-        flags = _ACCESS[self.row["access"]]
+        through_file = self.row["memory"] in FILES
+        flags = ACCESS[self.row["access"]]
         return self.player.map(ioas, buffer, offset=offset, length=length, flags=flags, through_file=through_file)
 
     def join(self, ioas: HeldIoas, number: int) -> HeldDomain:
@@ -133,7 +119,7 @@ def _play(context: ScenarioContext, row: Row) -> None:
             elsewhere = player.alloc_ioas()
             player.join(elsewhere, _C)
             source = one.map(elsewhere)
-            mapping = player.copy(target, source, 0, source.area.count, flags=_ACCESS[row["access"]])
+            mapping = player.copy(target, source, 0, source.area.count, flags=ACCESS[row["access"]])
         else:
             mapping = one.map(target)
         domains += [one.join(target, number) for number in range(len(domains), len(_DOMAINS[row["domains"]]))]
@@ -164,7 +150,7 @@ def _share(one: Combination, mapping: HeldMapping) -> None:
     one.player.join(other, _N)
     whole = one.row["sharing"] == "copy"
     first, count = (0, mapping.area.count) if whole else (1, 3)
-    one.player.copy(other, mapping, first, count, flags=_ACCESS[one.row["access"]])
+    one.player.copy(other, mapping, first, count, flags=ACCESS[one.row["access"]])
 
 
 def _pinned(row: Row) -> tuple[int, ...]:
@@ -192,4 +178,4 @@ IOAS_SPACE = Space(
     functions=("iopt_area_fill_domains", "iopt_area_fill_domain", "batch_unpin"),
     play=_play,
 )
-"""Maps into IOASes of one iommufd."""
+"""Scenarios that map memory into IOASes of one iommufd."""
