@@ -49,8 +49,6 @@ _PINNED = frozenset({"one", "two", "outlive"})
 _FORBIDDEN: tuple[Forbidden, ...] = (
     # The kernel creates the domain of an attach, without flags.
     {"by": frozenset({"attach"}), "flags": frozenset({"parent", "dirty"})},
-    # No PASID can be attached to the parent of nested HWPTs.
-    {"by": frozenset({"pasid"}), "flags": frozenset({"parent"})},
     # These scenarios copy and pin whole pages only.
     {"place": _INSIDE, "sharing": frozenset({"copy", "part", "from-coherent"})},
     {"place": _INSIDE, "pins": _PINNED},
