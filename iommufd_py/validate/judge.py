@@ -309,10 +309,11 @@ class _Judge:
 
     def _judge(self, step: ScenarioStep) -> None:
         enter, leave, may = Counter(step.enter), Counter(step.leave), Counter(step.may)
+        others = Counter(step.others)
         self._end_of_unmaps()
         found: dict[tuple[int, str], list[Page]] = {}
         for page in sorted({*enter, *leave, *step.transient, *self._seen}):
-            for verdict in self._verdicts(step, page, enter[page], leave[page], may[page]):
+            for verdict in self._verdicts(step, page, enter[page], leave[page], may[page], others[page]):
                 found.setdefault(verdict, []).append(page)
         if step.final:
             left = [page for page in sorted(self._pages) if self._is_left(page)]
@@ -344,14 +345,16 @@ class _Judge:
             return False
         return not any(domain.lines(page) for domain in self._domains.values())
 
-    def _verdicts(self, step: ScenarioStep, page: Page, enter: int, leave: int, may: int) -> Iterator[tuple[int, str]]:
+    def _verdicts(
+        self, step: ScenarioStep, page: Page, enter: int, leave: int, may: int, others: int
+    ) -> Iterator[tuple[int, str]]:
         """Yield each rule that *page* breaks in *step*, with a description."""
         seen = self._look(page)
         transient = page in step.transient
         if enter and not seen.exposed:
             raise ToolError(f"the step '{step.name}' must map {page} into a non-coherent domain, but did not")
-        exit_ = seen.exit_fault(seen.unpins if transient and seen.exposed else leave)
-        if leave and seen.unpins < leave:
+        exit_ = seen.exit_fault(seen.unpins if transient and seen.exposed else leave, others)
+        if leave and seen.unpins < leave + others:
             self._doubts.append(f"the step '{step.name}' must unpin {page}, but no unpin was recorded")
             if not exit_:
                 return

@@ -96,11 +96,12 @@ class PageInStep:
             return f"mapped into {self.unflushed_in} before all of it was flushed"
         return f"mapped into {self.unflushed_in} and not flushed"
 
-    def exit_fault(self, must_leave: int) -> str:
+    def exit_fault(self, must_leave: int, others: int) -> str:
         """Return the violation of rule 3 by the page, empty for none.
 
         Args:
-            must_leave: number of unpins in this step that the scenario expects.
+            must_leave: number of unpins in this step that the scenario expects, each after a flush.
+            others: number of unpins in this step by other users, without a flush.
         """
         if self.unpinned_before_sync and (must_leave or self.stale_unpins):
             return "unpinned before the IOTLB was invalidated"
@@ -108,7 +109,7 @@ class PageInStep:
             return "unpinned before it was unmapped"
         if self.stale_unpins:
             return self._stale()
-        if self.bare_unpins and self.unpins > must_leave > 0:
+        if self.bare_unpins > others and self.unpins - others > must_leave > 0:
             return f"unpinned {times(self.unpins)}, and not flushed before each unpin"
         return ""
 

@@ -116,6 +116,7 @@ class Recorder:
         leave: Pages = (),
         may: Pages = (),
         transient: Pages = (),
+        others: Pages = (),
         makes: Coherency | None = None,
         final: bool = False,
     ) -> Iterator[None]:
@@ -132,7 +133,7 @@ class Recorder:
             self._counted.append(after - before if self.counted and before is not None and after is not None else None)
             # Pinning may move a page, so the frame numbers are read afterwards.
             frames |= self._frames()
-            self._steps.append(ScenarioStep(name, rule, enter, leave, may, transient, makes, frames, final))
+            self._steps.append(ScenarioStep(name, rule, enter, leave, may, transient, others, makes, frames, final))
         self._check_answers(name)
 
     def in_threads(self, count: int, task: Callable[[int], None]) -> None:

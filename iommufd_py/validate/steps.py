@@ -30,6 +30,7 @@ class ScenarioStep:
         may: pages that the kernel may flush, but need not.
         transient: pages that may or may not be mapped (a failing map). The kernel must flush each page before it maps
             the page, and again before it unpins the page.
+        others: pages that another user of the memory unpins, which needs no flush.
         makes: coherency of the domains that are made in this step.
         frames: page of the scenario for each frame number, during the step.
         final: whether the step closes everything, so that no page is pinned or mapped after it.
@@ -41,6 +42,7 @@ class ScenarioStep:
     leave: tuple[Page, ...] = ()
     may: tuple[Page, ...] = ()
     transient: tuple[Page, ...] = ()
+    others: tuple[Page, ...] = ()
     makes: Coherency | None = None
     frames: Mapping[int, Page] = field(default_factory=dict)
     final: bool = False

@@ -77,6 +77,21 @@ def test_one_unpin_more_than_expected() -> None:
     ]
 
 
+def test_an_unpin_by_another_user() -> None:
+    """Another user of the memory gives its pin back. One flush is enough, in whichever order the pins go."""
+    step = ScenarioStep("close", 3, leave=PAGES, others=PAGES, frames=FRAMES)
+    for events in ([unmap(), FLUSH, UNPIN, UNPIN], [UNPIN, unmap(), FLUSH, UNPIN]):
+        assert verdicts(MADE, GOOD_MAP, (step, events)) == []
+    assert verdicts(MADE, GOOD_MAP, (step, [unmap(), UNPIN, FLUSH, UNPIN])) == [
+        (3, "close", "flushed only after it was unpinned")
+    ]
+    assert verdicts(MADE, GOOD_MAP, (step, [unmap(), FLUSH, UNPIN, UNPIN, UNPIN])) == [
+        (3, "close", "unpinned 3 times, and not flushed before each unpin")
+    ]
+    with pytest.raises(ToolError, match="no unpin was recorded"):
+        verdicts(MADE, GOOD_MAP, (step, [unmap(), FLUSH, UNPIN]))
+
+
 def test_exposure_ends_with_a_flush_and_an_unpin() -> None:
     """A page was exposed as a whole. Later one half is mapped and flushed, which is correct."""
     half = Flush(FRAME * PAGE, PAGE // 2)
