@@ -7,7 +7,7 @@ from iommufd_py.base.units import counted
 from iommufd_py.lab.bisect.trial import CommitVerdict
 from iommufd_py.results.estimate import CONFIDENCE, MIN_UNITS, ratio
 
-MOST_BOOTS = 15
+MOST_BOOTS = 30
 """Number of boots of each kernel after which a commit counts as undecided."""
 
 
