@@ -158,6 +158,8 @@ def _all_of(step: StepRecord, outcome: Outcome, detail: str) -> Iterator[Check]:
 def _message(folder: Path) -> str:
     """Return the last line with text in the log of a step. If the line is an error in JSON, return its message."""
     try:
+        if not (folder / LOG).is_file():
+            return "the step left no log"  # Or a pipe, which nobody would write to.
         with (folder / LOG).open("rb") as log:
             log.seek(max(log.seek(0, os.SEEK_END) - _MOST_LOG_BYTES, 0))
             lines = log.read(_MOST_LOG_BYTES).decode(errors="replace").splitlines()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The result directory of a run: one folder for each machine, with its record and the files of its steps.
 
-DIR/PLACE/runner.json                the record; until the machine is lent, its folder is DIR/runner-NUMBER
+DIR/PLACE/runner.json                the record; until the machine is lent, its folder is "DIR/runner NUMBER"
 DIR/PLACE/serial.log                 the output of its serial console
 DIR/PLACE/KERNEL.REPETITION.STEP/    result.json, result.xml, result.ktap, log.txt
 """
@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import write_file
@@ -22,6 +23,7 @@ SCHEMA = "iommufd-fleet-runner/1"
 FILE = "runner.json"
 SERIAL_LOG = "serial.log"
 LOG = "log.txt"
+_WAITING = re.compile(r"runner [0-9]+")
 
 
 class RunnerState(StrEnum):
@@ -95,7 +97,16 @@ class StepRecord:
 
 def waiting_name(number: int) -> str:
     """Return the name that a machine has in the report until labgrid lends it."""
-    return f"runner-{number}"
+    return f"runner {number}"
+
+
+def machine_folder(name: str) -> str:
+    """Return the name of the folder of a machine. A place of labgrid can have any name: ``a/b``, ``..``."""
+    if _WAITING.fullmatch(name):
+        return name
+    # The folder of a place has no space, so it is never the folder of a machine that waits.
+    folder = quote(name, safe="")
+    return folder if folder.strip(".") else folder.replace(".", "%2E")
 
 
 def step_folder(kernel: str, repetition: int, step: str) -> str:
@@ -108,7 +119,7 @@ class RunnerRecord:
     """The record of one machine.
 
     Attributes:
-        name: name of its place; for a machine that was not lent, ``runner-`` and its number in the plan.
+        name: name of its place; for a machine that was not lent, ``runner`` and its number in the plan.
         state: its progress through the plan.
         reason: why it did not finish; empty if it finished.
         tags: tags of the place.

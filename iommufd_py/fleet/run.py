@@ -11,7 +11,7 @@ from pathlib import Path
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.fleet.plan import FleetPlan
-from iommufd_py.fleet.record import RunnerRecord, RunnerState, load_record, waiting_name
+from iommufd_py.fleet.record import RunnerRecord, RunnerState, load_record, machine_folder, waiting_name
 from iommufd_py.fleet.worker import Assignment, work
 
 Tell = Callable[[int, str, str], None]
@@ -70,13 +70,14 @@ def run_plan(plan: FleetPlan, output: Path, coordinator: str, tell: Tell) -> Non
 def _expect(output: Path, number: int, plan: FleetPlan, reason: str) -> None:
     """Write the record of a machine before its worker starts, so that no machine of the plan is ever missing."""
     name = waiting_name(number)
-    (output / name).mkdir()
-    RunnerRecord(name, RunnerState.NOT_LENT, reason, baseline=plan.baseline, run=plan.name).save(output / name)
+    folder = output / machine_folder(name)
+    folder.mkdir()
+    RunnerRecord(name, RunnerState.NOT_LENT, reason, baseline=plan.baseline, run=plan.name).save(folder)
 
 
 def _note_broken(output: Path, name: str, reason: str) -> None:
     """Write the reason into the record of a machine whose worker died before it was lent."""
-    folder = output / name
+    folder = output / machine_folder(name)
     # A worker that dies later leaves the state "running", which counts as lost.
     if folder.exists() and (record := load_record(folder)).state is RunnerState.NOT_LENT:
         replace(record, state=RunnerState.FAILED, reason=reason).save(folder)

@@ -27,6 +27,7 @@ from iommufd_py.fleet.record import (
     RunnerState,
     StepRecord,
     StepState,
+    machine_folder,
     step_folder,
     waiting_name,
 )
@@ -91,7 +92,7 @@ class _Worker:
 
     @property
     def _folder(self) -> Path:
-        return self._todo.output / self._record.name
+        return self._todo.output / machine_folder(self._record.name)
 
     def _say(self, text: str) -> None:
         # If the parent process was killed, nobody reads the link. The worker must still give its machine back.
@@ -145,11 +146,12 @@ class _Worker:
 
     def _use_place(self, lender: Lender, place: str) -> None:
         try:
-            if (self._todo.output / place).exists():
+            folder = self._todo.output / machine_folder(place)
+            if folder.exists():
                 reason = f"{place}, which became free, has results of this run already"
                 self._end(RunnerState.NOT_LENT, f"{reason}; no other machine with {self._todo.wanted} was free")
                 return
-            self._folder.rename(self._todo.output / place)
+            self._folder.rename(folder)
             self._record = replace(
                 self._record, name=place, tags=lender.tags(place), started=datetime.now(UTC).isoformat("T", "seconds")
             )

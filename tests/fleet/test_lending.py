@@ -118,7 +118,7 @@ def test_a_place_nobody_has_is_not_waited_for(plain: Lab, tmp_path: Path) -> Non
     told = end(process)
     assert process.returncode == 1
     assert "no place has the tags kind=odd" in told
-    assert record.load_record(tmp_path / "out" / "runner-1").state is RunnerState.NOT_LENT
+    assert record.load_record(tmp_path / "out" / "runner 1").state is RunnerState.NOT_LENT
 
 
 def test_one_machine_does_not_count_as_two(plain: Lab, tmp_path: Path) -> None:
@@ -186,8 +186,8 @@ def test_two_runs_at_once_share_the_machines(plain: Lab, tmp_path: Path) -> None
     assert [second.stderr.readline().partition(": ")[2] for _ in range(2)] == ["waits for kind=plain\n"] * 2
     waiting = record.load_records(tmp_path / "second")
     assert [(one.name, one.state) for _, one in waiting] == [
-        ("runner-1", RunnerState.NOT_LENT),
-        ("runner-2", RunnerState.NOT_LENT),
+        ("runner 1", RunnerState.NOT_LENT),
+        ("runner 2", RunnerState.NOT_LENT),
     ]
     for host in plain.hosts.values():
         (host.directory / "go-on").touch()

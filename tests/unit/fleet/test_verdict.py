@@ -2,6 +2,7 @@
 """The verdict on many machines: the worst outcome of each rule, and rules that were not observed."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import asdict
@@ -293,7 +294,7 @@ def mixed(tmp_path: Path) -> Report:
     unseen = validation(dict.fromkeys(KEPT, "not observed"), "not observed", not_observed="no probes # here")
     write_machine(tmp_path, "amd0", [(step("installed", "validate", status=4), unseen)])
     write_machine(tmp_path, "dead0", [LOST], state=RunnerState.LOST, reason="Kernel panic\x00 <&>\nmore")
-    write_machine(tmp_path, "runner-5", state=RunnerState.NOT_LENT, reason="the deadline of the run is over")
+    write_machine(tmp_path, "runner 5", state=RunnerState.NOT_LENT, reason="the deadline of the run is over")
     return judge_run(tmp_path)
 
 
@@ -306,7 +307,7 @@ def test_the_document_is_as_its_schema_says(mixed: Report) -> None:
 
 def test_junit_has_a_suite_for_each_machine_with_its_name(mixed: Report) -> None:
     suites = {one.get("name"): one for one in ElementTree.fromstring(formats.fleet_junit(mixed)).iter("testsuite")}
-    assert set(suites) == {"spr0", "skx0", "amd0", "dead0", "runner-5"}
+    assert set(suites) == {"spr0", "skx0", "amd0", "dead0", "runner 5"}
     assert {case.get("classname") for case in suites["skx0"].iter("testcase")} == {"skx0"}
     kinds = {name: (one.get("failures"), one.get("errors"), one.get("skipped")) for name, one in suites.items()}
     assert kinds == {
@@ -314,7 +315,7 @@ def test_junit_has_a_suite_for_each_machine_with_its_name(mixed: Report) -> None
         "skx0": ("2", "0", "0"),
         "amd0": ("0", "0", "4"),
         "dead0": ("0", "5", "0"),
-        "runner-5": ("0", "0", "5"),
+        "runner 5": ("0", "0", "5"),
     }
 
 
@@ -324,7 +325,7 @@ def test_ktap_is_nested_and_counts(mixed: Report) -> None:
     assert [one for one in lines if not one.startswith(" ")][2:] == [
         "ok 1 amd0",
         "not ok 2 dead0",
-        "ok 3 runner-5 # SKIP",
+        "ok 3 runner 5 # SKIP",
         "not ok 4 skx0",
         "ok 5 spr0",
     ]
@@ -335,7 +336,7 @@ def test_ktap_is_nested_and_counts(mixed: Report) -> None:
 def test_kcidb_is_valid_and_says_what_happened(mixed: Report) -> None:
     tests = kcidb.fleet_kcidb(mixed)["tests"]
     rules = {one["environment"]["comment"]: one["status"] for one in tests if one["path"].endswith("rule_1")}
-    assert rules == {"amd0": "SKIP", "dead0": "MISS", "runner-5": "SKIP", "skx0": "FAIL", "spr0": "PASS"}
+    assert rules == {"amd0": "SKIP", "dead0": "MISS", "runner 5": "SKIP", "skx0": "FAIL", "spr0": "PASS"}
     assert len({one["id"] for one in tests}) == len(tests)
 
 
@@ -389,6 +390,13 @@ def test_a_damaged_result_is_an_error_of_its_machine_only(tmp_path: Path, raw: b
     (line,) = (one for one in found.lines if one.name == kind)
     assert (line.outcome, line.runners) == (Outcome.ERROR, ("r1",))
     assert reason in line.detail
+
+
+def test_a_pipe_in_place_of_a_log_is_not_waited_for(tmp_path: Path) -> None:
+    folder = write_machine(tmp_path, "a", [(step("installed", "validate", status=3), None)]) / "installed.1.validate"
+    (folder / LOG).unlink()
+    os.mkfifo(folder / LOG)
+    assert line(judge_run(tmp_path), "validate").detail == "exit status 3: the step left no log"
 
 
 def test_only_the_end_of_a_log_is_read(tmp_path: Path) -> None:
