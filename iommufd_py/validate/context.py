@@ -31,6 +31,7 @@ from iommufd_py.uapi.syscalls import without_ipc_lock
 from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
 from iommufd_py.validate.probes import Probes
 from iommufd_py.validate.recorder import Buffer, Pages, Recorder
+from iommufd_py.vfio.type1 import Type1Container
 
 HUGE_PAGES = (2 << 20) // PAGE_BYTES
 """Number of 4 KiB pages in a huge page."""
@@ -83,6 +84,10 @@ class ScenarioContext(Recorder):
         """Coherency of the domains of the VFIO device."""
         assert isinstance(self._driver, VfioDriver)
         return self._driver.coherency(self.iommufd)
+
+    def flushed(self, pages: Pages) -> Pages:
+        """Return those of *pages* that the kernel must flush for the VFIO device: all, or none if it is coherent."""
+        return pages if self.coherency is Coherency.NON_COHERENT else ()
 
     def ioas(self) -> Ioas:
         """Make an empty IOAS."""
@@ -315,6 +320,13 @@ class ScenarioContext(Recorder):
         """Register *held* to be closed at the end of the scenario, and return it."""
         self._open.enter_context(held)
         return held
+
+    def change_user_addresses(self, container: Type1Container, buffer: Buffer, iova: int, length: int) -> None:
+        """Invalidate the user addresses of a mapping, and set them again."""
+        with self.step("invalidate the user addresses"):
+            container.invalidate_user_va(iova, length)
+        with self.step("set the user addresses again"):
+            container.update_user_va(buffer.memory.user_va, length, iova)
 
     def crash(self, held: Resource) -> None:
         """Close descriptors as the kernel does at the end of a process; nothing is unmapped or destroyed before."""

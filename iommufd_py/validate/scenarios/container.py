@@ -9,7 +9,7 @@ from iommufd_py.base.errors import SkipError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.objects.buffer import Backing
 from iommufd_py.validate.context import HUGE_PAGES, ScenarioContext
-from iommufd_py.validate.recorder import Buffer, Pages
+from iommufd_py.validate.recorder import Buffer
 from iommufd_py.validate.scenario import scenario
 from iommufd_py.vfio.container import Container
 from iommufd_py.vfio.emulated import EmulatedDevice, OpenEmulatedDevice
@@ -38,10 +38,6 @@ def _containers(context: ScenarioContext) -> Iterator[tuple[ContainerMode, Conta
             container.close()
 
 
-def _flushed(context: ScenarioContext, pages: Pages) -> Pages:
-    return pages if context.coherency is Coherency.NON_COHERENT else ()
-
-
 @scenario((1, 3), "vfio_pin_map_dma", "vfio_unpin_pages_remote")
 def container_map(context: ScenarioContext) -> None:
     """Map memory of three kinds in each of the type1 containers, and unmap.
@@ -52,7 +48,7 @@ def container_map(context: ScenarioContext) -> None:
     buffers = [context.buffer(), context.buffer(backing=Backing.MEMFD), context.buffer(HUGE_PAGES, Backing.THP)]
     for mode, container in _containers(context):
         for buffer in buffers:
-            pages = _flushed(context, buffer.pages())
+            pages = context.flushed(buffer.pages())
             with context.step(f"{mode}: map {buffer.name}", enter=pages):
                 mapping = container.map(buffer.memory, context.iova(buffer.memory.length))
             context.close(mapping, f"{mode}: unmap {buffer.name}", leave=pages)
@@ -73,9 +69,9 @@ def container_unmap_of_a_part(context: ScenarioContext) -> None:
         whole = mode is ContainerMode.VFIO_TYPE1
         part = first.pages() if whole else first.pages(0, 4)
         rest = second.pages() if whole else first.pages(4) + second.pages()
-        with context.step(f"{mode}: unmap the first half", rule=3, leave=_flushed(context, part)):
+        with context.step(f"{mode}: unmap the first half", rule=3, leave=context.flushed(part)):
             container.unmap(iovas[0], 4 * PAGE_BYTES)
-        with context.step(f"{mode}: unmap everything", rule=3, leave=_flushed(context, rest)):
+        with context.step(f"{mode}: unmap everything", rule=3, leave=context.flushed(rest)):
             container.unmap_all()
 
 
@@ -89,7 +85,7 @@ def container_failure_at_a_bad_address(context: ScenarioContext) -> None:
     buffer = context.buffer(16, Backing.MEMFD)
     context.truncate(buffer, 12)
     for mode, container in _containers(context):
-        transient = _flushed(context, buffer.pages(0, 12))
+        transient = context.flushed(buffer.pages(0, 12))
         with context.step(f"{mode}: map", transient=transient), context.fails("a map of missing memory"):
             iova = context.iova(buffer.memory.length)
             container.map_user_va(buffer.memory.user_va, buffer.memory.length, iova)
@@ -108,7 +104,7 @@ def container_close_without_unmap(context: ScenarioContext) -> None:
             container = open_container(mode, context.bdf, vf_token=context.vf_token)
         buffer = context.buffer(8)
         _map(context, mode, container, buffer)
-        with context.step(f"{mode}: close", rule=3, leave=_flushed(context, buffer.pages()), makes=context.coherency):
+        with context.step(f"{mode}: close", rule=3, leave=context.flushed(buffer.pages()), makes=context.coherency):
             context.crash(container)
 
 
@@ -121,7 +117,7 @@ def container_attach_to_mappings(context: ScenarioContext) -> None:
     """
     container = _without_iommu(context)
     buffers = [context.buffer(8), context.buffer(8)]
-    pages = _flushed(context, buffers[0].pages() + buffers[1].pages())
+    pages = context.flushed(buffers[0].pages() + buffers[1].pages())
     for buffer in buffers:
         with context.step(f"map {buffer.name}"):
             container.map_user_va(buffer.memory.user_va, buffer.memory.length, context.iova(buffer.memory.length))
@@ -133,7 +129,7 @@ def container_attach_to_mappings(context: ScenarioContext) -> None:
     with context.step("map without an IOMMU"):
         more = context.buffer(8)
         container.map_user_va(more.memory.user_va, more.memory.length, context.iova(more.memory.length))
-    pages += _flushed(context, more.pages())
+    pages += context.flushed(more.pages())
     with context.step("the device joins again", rule=2, enter=pages, makes=context.coherency):
         container.open_device(context.bdf, vf_token=context.vf_token)
     with context.step("unmap everything", rule=3, leave=pages):
@@ -154,13 +150,13 @@ def container_failure_of_a_join(context: ScenarioContext) -> None:
     context.truncate(buffer, 12)
     with (
         context.step(
-            "join that fails", rule=2, transient=_flushed(context, buffer.pages(0, 12)), makes=context.coherency
+            "join that fails", rule=2, transient=context.flushed(buffer.pages(0, 12)), makes=context.coherency
         ),
         context.fails("a join with missing memory"),
     ):
         container.open_device(context.bdf, vf_token=context.vf_token)
     context.truncate(buffer, 16)
-    pages = _flushed(context, buffer.pages())
+    pages = context.flushed(buffer.pages())
     with context.step("join", rule=2, enter=pages, makes=context.coherency):
         container.open_device(context.bdf, vf_token=context.vf_token)
     with context.step("unmap everything", rule=3, leave=pages):
@@ -182,7 +178,7 @@ def container_with_pins_of_an_emulated_device(context: ScenarioContext) -> None:
     user = context.keep(OpenEmulatedDevice(emulated, container.group(emulated.group)))
     buffer = context.buffer(8)
     iova, half = context.iova(buffer.memory.length), 4 * PAGE_BYTES
-    pages = _flushed(context, buffer.pages())
+    pages = context.flushed(buffer.pages())
     with context.step("map"):
         container.map_user_va(buffer.memory.user_va, buffer.memory.length, iova)
     with context.step("the emulated device pins the first half"):
@@ -215,11 +211,8 @@ def container_change_of_user_addresses(context: ScenarioContext) -> None:
         container = context.keep(Type1Container(context.bdf, vf_token=context.vf_token))
     buffer = context.buffer(8, Backing.MEMFD)
     iova, length = _map(context, ContainerMode.VFIO_TYPE1V2, container, buffer), buffer.memory.length
-    with context.step("invalidate the user addresses"):
-        container.invalidate_user_va(iova, length)
-    with context.step("set the user addresses again"):
-        container.update_user_va(buffer.memory.user_va, length, iova)
-    with context.step("unmap", rule=3, leave=_flushed(context, buffer.pages())):
+    context.change_user_addresses(container, buffer, iova, length)
+    with context.step("unmap", rule=3, leave=context.flushed(buffer.pages())):
         container.unmap(iova, length)
 
 
@@ -240,10 +233,10 @@ def container_with_two_devices(context: ScenarioContext) -> None:
         first = container.device
         assert isinstance(first, VfioGroupDevice)
         early, later, last = (context.buffer(8) for _ in range(3))
-        pages = _flushed(context, (*early.pages(), *later.pages(), *last.pages()))
+        pages = context.flushed((*early.pages(), *later.pages(), *last.pages()))
         _map(context, mode, container, early)
         # The kernel makes a second domain if the first one does not suit the IOMMU of the second device.
-        may = _flushed(context, early.pages())
+        may = context.flushed(early.pages())
         with context.step(f"{mode}: the second device joins", rule=2, may=may, makes=context.coherency):
             container.open_device(second)
         alike = container.dma_cc() == (context.coherency is Coherency.COHERENT)
@@ -265,6 +258,6 @@ def _without_iommu(context: ScenarioContext) -> Type1Container:
 
 def _map(context: ScenarioContext, mode: ContainerMode, container: Container, buffer: Buffer) -> int:
     iova = context.iova(buffer.memory.length)
-    with context.step(f"{mode}: map {buffer.name}", enter=_flushed(context, buffer.pages())):
+    with context.step(f"{mode}: map {buffer.name}", enter=context.flushed(buffer.pages())):
         container.map_user_va(buffer.memory.user_va, buffer.memory.length, iova)
     return iova

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The space of scenarios of type1 containers: its dimensions, and the operations of each combination."""
 
-from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.uapi.enums import VfioExtension
@@ -93,18 +92,16 @@ class _Combination:
 
     def join(self, pages: Pages) -> None:
         """Let the device join the container."""
-        with self.context.step("the device joins", rule=2, enter=self.flushed(pages), makes=self.context.coherency):
-            self.device = self.container.open_device(self.context.bdf, vf_token=self.context.vf_token)
+        context = self.context
+        with context.step("the device joins", rule=2, enter=context.flushed(pages), makes=context.coherency):
+            self.device = self.container.open_device(context.bdf, vf_token=context.vf_token)
 
     def leave(self, pages: Pages) -> None:
         """Let the device leave the container."""
         assert self.device is not None
-        with self.context.step("the device leaves", rule=3, leave=self.flushed(pages), makes=self.context.coherency):
+        context = self.context
+        with context.step("the device leaves", rule=3, leave=context.flushed(pages), makes=context.coherency):
             self.device.group.close()
-
-    def flushed(self, pages: Pages) -> Pages:
-        """Return the pages that the kernel must flush: all, or none if the domain is coherent."""
-        return pages if self.context.coherency is Coherency.NON_COHERENT else ()
 
     def buffer(self) -> tuple[Buffer, int]:
         """Make the memory, and return it with the number of pages to map."""
@@ -112,13 +109,6 @@ class _Combination:
         count = LENGTHS[self.row["length"]]
         scattered = self.row["memory"] == "scattered"
         return self.context.buffer(whole_pages(count, backing), backing, scattered=scattered), count
-
-    def change_addresses(self, buffer: Buffer, iova: int, length: int) -> None:
-        """Invalidate the user addresses of the mapping, and set them again."""
-        with self.context.step("invalidate the user addresses"):
-            self.container.invalidate_user_va(iova, length)
-        with self.context.step("set the user addresses again"):
-            self.container.update_user_va(buffer.memory.user_va, length, iova)
 
 
 def _play(context: ScenarioContext, row: Row) -> None:
@@ -129,7 +119,7 @@ def _play(context: ScenarioContext, row: Row) -> None:
     iova = context.iova(length)
     with context.charged(row["charged"]):
         one.open()
-        with context.step("map", enter=() if row["join"] == "after" else one.flushed(pages)):
+        with context.step("map", enter=() if row["join"] == "after" else context.flushed(pages)):
             one.container.map_user_va(buffer.memory.user_va, length, iova, flags=ACCESS[row["access"]])
         if row["join"] == "again":
             one.leave(pages)
@@ -139,7 +129,7 @@ def _play(context: ScenarioContext, row: Row) -> None:
         if row["join"] != "before":
             one.join(pages)
         if row["addresses"] == "changed":
-            one.change_addresses(buffer, iova, length)
+            context.change_user_addresses(one.container, buffer, iova, length)
         _end(one, pages, iova)
 
 
@@ -149,22 +139,22 @@ def _end(one: _Combination, pages: Pages, iova: int) -> None:
         case "part":
             # VFIO's version 1 unmaps the whole mapping. iommufd unmaps the part.
             cut = len(pages) if one.mode is ContainerMode.VFIO_TYPE1 else _PART
-            with context.step("unmap a part", rule=3, leave=one.flushed(pages[:cut])):
+            with context.step("unmap a part", rule=3, leave=context.flushed(pages[:cut])):
                 container.unmap(iova, _PART * PAGE_BYTES)
-            with context.step("unmap the rest", rule=3, leave=one.flushed(pages[cut:])):
+            with context.step("unmap the rest", rule=3, leave=context.flushed(pages[cut:])):
                 container.unmap_all()
         case "unmap":
-            with context.step("unmap", rule=3, leave=one.flushed(pages)):
+            with context.step("unmap", rule=3, leave=context.flushed(pages)):
                 container.unmap(iova, len(pages) * PAGE_BYTES)
         case "unmap-all":
-            with context.step("unmap everything", rule=3, leave=one.flushed(pages)):
+            with context.step("unmap everything", rule=3, leave=context.flushed(pages)):
                 container.unmap_all()
         case "leave":
             one.leave(pages)
         case _:
             # The emulated device unpins in the same step as the IOMMU.
             others = () if one.emulated is None else pages[:_PINNED]
-            with context.step("close", rule=3, leave=one.flushed(pages), others=others, makes=context.coherency):
+            with context.step("close", rule=3, leave=context.flushed(pages), others=others, makes=context.coherency):
                 context.crash(container)
 
 
