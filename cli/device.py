@@ -14,12 +14,11 @@ from iommufd_py import pci
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.host import Iommu, iommus
 from iommufd_py.pci import IommuGroup, PciDevice, Remembered
+from iommufd_py.pci.groups import MOST_GROUP
 
 from .commands import group
 from .output import emit_facts, emit_json, emit_table, note
 from .types import BDF, JSON_OPTION, TAKEN_BDF, Name, ParamType, Whole
-
-_MOST_GROUP = (1 << 31) - 1
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the writes to sysfs instead of doing them.")
 _FORCE = click.option("--force", is_flag=True, help="Take the device although it is in use, and print the reasons.")
@@ -51,7 +50,7 @@ def device() -> None:
     metavar="NAME",
     help="Only functions bound to this driver; 'none' means no driver.",
 )
-@click.option("--group", type=Whole(0, _MOST_GROUP), metavar="N", help="Only functions of this IOMMU group.")
+@click.option("--group", type=Whole(0, MOST_GROUP), metavar="N", help="Only functions of this IOMMU group.")
 @click.option(
     "--id",
     "ids",

@@ -3,7 +3,6 @@
 
 import contextlib
 import errno
-import importlib
 import io
 import itertools
 import json
@@ -20,6 +19,7 @@ from iommufd_py.base.errors import IommufdError, SkipError, ToolError, reason_of
 from iommufd_py.base.shown import printable, valid_utf8
 
 from .exit_status import FAILED, INTERRUPTED, NOT_OBSERVED
+from .lazy import LazyGroup
 from .output import note
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _AGAIN_SECONDS = 0.01
 _MOST_CHARACTERS = 2000
 
-# Imported when used, so that no command, and no list of commands, imports modules of other commands.
 _COMMANDS = {
     "info": "Show the features of this machine and its kernel, and the coherency of its IOMMUs.",
     "device": "List PCI devices; bind one to vfio-pci and give it back.",
@@ -53,20 +52,9 @@ _EXTRAS = {
 }
 
 
-class _Commands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        name = cmd_name.replace("-", "_")
-        command: click.Command = getattr(importlib.import_module(f".{name}", __package__), name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+class _Commands(LazyGroup):
+    package = __package__
+    table = _COMMANDS
 
 
 def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:

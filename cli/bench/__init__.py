@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """`iommufd bench`: time DMA map and unmap, read and compare the results."""
 
-import importlib
+from typing import ClassVar
 
 import click
 
 from ..commands import Group
+from ..lazy import LazyGroup
 
 # Imported when used: commands that only read results then need no compiled extension and no Linux kernel.
 _COMMANDS = {
@@ -19,23 +20,12 @@ _COMMANDS = {
     "patch": "Compare the kernels of the lab, for a cover letter.",
     "calibrate": "Compare a kernel with itself: the error of this machine.",
 }
-_IN_RESULTS = ("show", "compare", "export")
 
 
-class _Commands(Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module = "results" if cmd_name in _IN_RESULTS else cmd_name
-        command: click.Command = getattr(importlib.import_module(f".{module}", __package__), cmd_name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+class _Commands(LazyGroup, Group):
+    package = __package__
+    table = _COMMANDS
+    modules: ClassVar = dict.fromkeys(("show", "compare", "export"), "results")
 
 
 @click.group(cls=_Commands)

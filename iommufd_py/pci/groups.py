@@ -14,7 +14,8 @@ from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.pci.functions import bound_driver
 
 _GROUPS = Path("/sys/kernel/iommu_groups")
-_MOST_GROUP = (1 << 31) - 1  # an int of the kernel
+MOST_GROUP = (1 << 31) - 1
+"""The highest number of an IOMMU group: an int of the kernel."""
 # Drivers other than VFIO's that leave DMA to user space: those with driver_managed_dma in the kernel.
 _HARMLESS = ("pci-stub", "pcieport")
 _REGION = re.compile(r"(0x[0-9a-f]{1,16})\s+(0x[0-9a-f]{1,16})\s+(\S+)")
@@ -83,7 +84,7 @@ def iommu_group(number: int) -> IommuGroup:
         ArgumentTypeError: *number* is not an integer.
         ArgumentValueError: no group has such a number.
     """
-    directory = _GROUPS / str(check_integer("iommu_group(): number", number, highest=_MOST_GROUP))
+    directory = _GROUPS / str(check_integer("iommu_group(): number", number, highest=MOST_GROUP))
     return IommuGroup(
         number=number,
         type=attribute_text(directory / "type"),
