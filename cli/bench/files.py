@@ -18,6 +18,8 @@ from iommufd_py.results.tables import WIDTH, Table, fold, wrapped
 from ..output import emit_table
 from ..types import ParamType
 
+_STDIN = Path("/dev/stdin")
+
 
 class _File(ParamType[Path]):
     name = "file"
@@ -29,6 +31,8 @@ class _File(ParamType[Path]):
         if not str(value):
             self.fail("the name of the file is empty", param, ctx)
         path = Path(str(value))
+        if str(value) == "-" and not self._output:
+            return _STDIN
         # Path() drops a slash at the end, and a file of that name would be written.
         if self._output and (path.is_dir() or str(value).endswith("/")):
             self.fail(f"{path} is a directory: name a file", param, ctx)

@@ -34,7 +34,10 @@ _FORMATS = ("table", "markdown", "cover-letter", "iommupt", "vfio-tests", "kcidb
 @click.argument("file", type=RESULT_FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 def show(file: Path, as_json: bool) -> None:
-    """Show a result: the machine, the times, and the limits of the figures."""
+    """Show a result: the machine, the times, and the limits of the figures.
+
+    A file named - is standard input, as for all commands that read results.
+    """
     result = document.load_result(file)
     if as_json:
         emit_json(report.summary_document(result))

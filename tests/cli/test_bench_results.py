@@ -54,6 +54,15 @@ def test_show_prints_the_figures_and_where_they_come_from(cli: Cli, stock: str) 
     assert [row["median_ns"] for row in summary["rows"]] == [1000, 1000]
 
 
+def test_a_dash_is_standard_input(cli: Cli, stock: str) -> None:
+    text = Path(stock).read_text()
+    assert cli("bench", "show", "-", input=text).stdout == cli("bench", "show", stock).stdout
+    assert cli("bench", "compare", stock, "-", input=text).returncode == 0
+    wrong = cli("bench", "show", "-", input="{")
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("iommufd: error: /dev/stdin is not JSON")
+
+
 def test_threshold_decides_the_exit_status(cli: Cli, stock: str, patched: str) -> None:
     assert cli("bench", "compare", stock, patched).returncode == 0
     assert cli("bench", "compare", stock, patched, "--threshold", "60").returncode == 0
