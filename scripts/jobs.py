@@ -246,8 +246,9 @@ JOBS = (
         nightly=True,
         may_be_impossible=True,
     ),
-    # Machines for which `lab run` has no options: devices of all kinds in use, and 6 GiB of memory that is not snooped.
-    Job("lab-machines", _words("pytest -v tests/lab/test_lab_machines.py"), minutes=15, nightly=True),
+    # Machines for which `lab run` has no options: devices of all kinds in use, lockdown, and 6 GiB of memory that is
+    # not snooped.
+    Job("lab-machines", _words("pytest -v tests/lab/test_lab_machines.py"), minutes=20, nightly=True),
     Job("lab-examples", _words("pytest -v tests/lab/test_long_examples.py"), minutes=10, nightly=True),
     # Programs on a device. Each start of a program takes seconds on an emulated CPU.
     *(

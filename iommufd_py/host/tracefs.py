@@ -50,9 +50,12 @@ def find_tracefs() -> Path:
             raise SkipError("tracefs is not mounted: mount -t tracefs nodev /sys/kernel/tracing")
         raise SkipError("this kernel has no tracefs: it is built without CONFIG_FTRACE")
     if not os.access(found / "trace", os.R_OK | os.W_OK):
+        # A kernel that boots in lockdown makes no files in tracefs.
+        if locked := _lockdown():
+            raise SkipError(f"{found} cannot be used: {locked}")
         raise SkipError(f"there is no permission to use {found}: run as root, or with sudo")
     try:
-        # access() succeeds on a kernel in lockdown. Only open() checks the lockdown.
+        # access() succeeds on a kernel whose lockdown began later. Only open() checks the lockdown.
         os.close(os.open(found / "trace", os.O_RDONLY | os.O_CLOEXEC))
     except OSError as failure:
         raise SkipError(_refusal(f"{found} cannot be used", failure)) from None
@@ -69,13 +72,18 @@ def lockdown_level(text: str | None = None) -> str:
 
 
 def _refusal(what: str, failure: OSError) -> str:
-    level = lockdown_level()
-    if failure.errno == errno.EPERM and level not in ("", "none"):
-        return (
-            f"{what}: this kernel is in lockdown ({level}), as under Secure Boot, and permits no tracing; switch "
-            "Secure Boot off in the firmware setup, or boot without lockdown="
-        )
-    return f"{what}: {failure.strerror}"
+    locked = _lockdown() if failure.errno == errno.EPERM else ""
+    return f"{what}: {locked or failure.strerror}"
+
+
+def _lockdown() -> str:
+    """Return the reason and the remedy if the kernel's lockdown forbids tracing, else an empty text."""
+    if lockdown_level() != "confidentiality":  # The level "integrity" allows tracing.
+        return ""
+    return (
+        "this kernel is in lockdown (confidentiality), as under Secure Boot, and permits no tracing; switch "
+        "Secure Boot off in the firmware setup, or boot without lockdown="
+    )
 
 
 class Trace(Resource):

@@ -38,6 +38,11 @@ def test_devices_of_all_kinds_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     run_there("devices_in_use", IN_USE, monkeypatch)
 
 
+def test_locked_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel refuses tracing, and most of debugfs, when the machine boots with Secure Boot."""
+    run_there("locked_down", Machine(options=("lockdown=confidentiality",)), monkeypatch)
+
+
 def test_incoherent_machine_with_memory_above_4_gib_and_wbinvd(monkeypatch: pytest.MonkeyPatch) -> None:
     build_emulator(Silent())
     machine = Machine(incoherent=True, memory_bytes=6 << 30, options=("clearcpuid=ss",))
@@ -50,7 +55,7 @@ def run_there(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch, vari
     out = BytesIO()
     # The tests of other machines there are skipped.
     command = [sys.executable, "-m", "pytest", "-q", "tests/machines"]
-    configuration = Configuration(devices=name == "devices_in_use")
+    configuration = Configuration(devices=name != "incoherent")
     image = kernel.image(variant, Silent(), configuration)
     label = configuration.label(variant)
     result = vm.run_in_vm(image, command, machine, kernel_name=label, timeout=patience(240), stdout=out)
