@@ -17,7 +17,7 @@ class LazyGroup(click.Group):
     Attributes:
         package: the package of the commands.
         table: the description of each command.
-        modules: the module of a command that has not the name of its module.
+        modules: the module of each command that lies in a module of another name.
     """
 
     package: ClassVar[str]

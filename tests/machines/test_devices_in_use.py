@@ -80,10 +80,16 @@ def test_unconfigured_nic_goes_and_comes_back() -> None:
     assert interface()  # udev may have renamed it
 
 
+def test_display_of_the_text_console_is_refused() -> None:
+    assert texts(DISPLAY) == ["the text console (tty1, ...) is shown on it (fb0)"]
+    refused(DISPLAY, r"the text console \(tty1, \.\.\.\) is shown on it \(fb0\)")
+
+
 def test_only_display_is_refused() -> None:
-    assert texts(DISPLAY) == []
+    assert texts(OTHER_DISPLAY) == []
     with pci.vfio_bound(OTHER_DISPLAY):
-        assert [(use.kind, use.text) for use in pci.uses(DISPLAY)] == [(UseKind.DISPLAY, "it is the only display")]
+        assert (UseKind.DISPLAY, "it is the only display") in [(use.kind, use.text) for use in pci.uses(DISPLAY)]
+    assert texts(OTHER_DISPLAY) == []
 
 
 def test_host_bridge_is_refused() -> None:
