@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from iommufd_py.base.coherency import Coherency, FlushCount
@@ -32,8 +33,8 @@ class Buffer:
 
     def pages(self, first: int = 0, count: int | None = None) -> Pages:
         """Return *count* pages from *first*, by default all, as names."""
-        total = self.memory.length // PAGE_BYTES
-        return tuple(Page(self.name, index) for index in range(first, total if count is None else first + count))
+        every = _pages(self.name, self.memory.length // PAGE_BYTES)
+        return every[first:] if count is None else every[first : first + count]
 
     def frames(self) -> dict[int, Page]:
         """Return the page of each frame number at this moment."""
@@ -41,6 +42,12 @@ class Buffer:
             return {}
         numbers = self.memory.frames()
         return {number: page for number, page in zip(numbers, self.pages(), strict=True) if number}
+
+
+@lru_cache
+def _pages(name: str, count: int) -> Pages:
+    # Each step needs them twice.
+    return tuple(Page(name, index) for index in range(count))
 
 
 @dataclass(frozen=True, slots=True)

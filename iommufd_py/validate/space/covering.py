@@ -31,14 +31,24 @@ def complete(part: Mapping[str, str], axes: Axes, forbidden: Sequence[Forbidden]
     """
     if not is_possible(part, forbidden):
         return None
-    missing = min((axis for axis in axes if axis not in part), key=lambda axis: len(axes[axis]), default=None)
-    if missing is None:
-        return {axis: part[axis] for axis in axes}
-    for value in axes[missing]:
-        row = complete({**part, missing: value}, axes, forbidden)
-        if row is not None:
-            return row
-    return None
+    row = dict(part)
+    missing = sorted((axis for axis in axes if axis not in part), key=lambda axis: len(axes[axis]))
+    return {axis: row[axis] for axis in axes} if _fill(row, missing, axes, forbidden) else None
+
+
+def _fill(row: Row, missing: Sequence[str], axes: Axes, forbidden: Sequence[Forbidden]) -> bool:
+    """Fill the axes of *missing* in order. Return whether that was possible; if not, *row* is as before."""
+    if not missing:
+        return True
+    axis, *rest = missing
+    # The row was possible without this axis.
+    conditions = [one for one in forbidden if axis in one]
+    for value in axes[axis]:
+        row[axis] = value
+        if is_possible(row, conditions) and _fill(row, rest, axes, forbidden):
+            return True
+    row.pop(axis, None)
+    return False
 
 
 def covering_array(
@@ -104,11 +114,5 @@ def _row(part: Row, axes: Axes, forbidden: Sequence[Forbidden], left: Mapping[_T
 
 def _gain(row: Row, axis: str, value: str, axes: Axes, strength: int, left: Mapping[_Tuple, None]) -> int:
     """Count the tuples in *left* that the value completes together with the values of the row."""
-    ordered = [name for name in axes if name in row or name == axis]
-    with_value = {**row, axis: value}
-    others = [name for name in ordered if name != axis]
-    count = 0
-    for chosen in combinations(others, strength - 1):
-        names = sorted((*chosen, axis), key=ordered.index)
-        count += tuple((name, with_value[name]) for name in names) in left
-    return count
+    with_value = [(name, value if name == axis else row[name]) for name in axes if name in row or name == axis]
+    return sum(one in left for one in combinations(with_value, strength) if (axis, value) in one)
