@@ -36,7 +36,7 @@ _FORMATS = ("table", "markdown", "cover-letter", "iommupt", "vfio-tests", "kcidb
 def show(file: Path, as_json: bool) -> None:
     """Show a result: the machine, the times, and the limits of the figures.
 
-    A file named - is standard input, as for all commands that read results.
+    A FILE named - is standard input. The other commands of bench read it, too.
     """
     result = document.load_result(file)
     if as_json:

@@ -104,7 +104,7 @@ def machine_folder(name: str) -> str:
     """Return the name of the folder of a machine. A place of labgrid can have any name: ``a/b``, ``..``."""
     if _WAITING.fullmatch(name):
         return name
-    # The folder of a place has no space, so it is never the folder of a machine that waits.
+    # Without a space, so a place takes the folder of a machine that waits only if it has the name of that machine.
     folder = quote(name, safe="")
     return folder if folder.strip(".") else folder.replace(".", "%2E")
 

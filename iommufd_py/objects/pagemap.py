@@ -11,16 +11,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from iommufd_py.base.arguments import checked
-
 # The frame number is 0 without privilege. A page that is not present may be swapped out; then these bits are its place
 # in the swap area.
 _PRESENT, _FRAME = 1 << 63, (1 << 55) - 1
 
 
-@checked
 def frame_number(entry: int) -> int:
     """Return the frame number in an entry of /proc/pid/pagemap, 0 where the page is not present."""
+    # The argument is not checked: a check for each page of a large buffer takes longer than the read.
     return entry & _FRAME if entry & _PRESENT else 0
 
 
@@ -37,8 +35,7 @@ def page_frames(process: int | str, start: int, length: int) -> list[int]:
         pagemap.seek(start // mmap.PAGESIZE * entries.itemsize)
         whole = pagemap.read(length // mmap.PAGESIZE * entries.itemsize)
     entries.frombytes(whole[: len(whole) // entries.itemsize * entries.itemsize])
-    # Not by the function above: a call for each page of a large buffer takes longer than the read.
-    return [entry & _FRAME if entry & _PRESENT else 0 for entry in entries]
+    return [frame_number(entry) for entry in entries]
 
 
 def contiguous_runs(frames: Sequence[int]) -> Counter[int]:

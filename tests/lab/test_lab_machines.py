@@ -39,7 +39,7 @@ def test_devices_of_all_kinds_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_locked_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel refuses tracing, and most of debugfs, when the machine boots with Secure Boot."""
+    """A kernel that boots in lockdown refuses tracing."""
     run_there("locked_down", Machine(options=("lockdown=confidentiality",)), monkeypatch)
 
 
