@@ -6,7 +6,7 @@ Source: TP_printk() in include/trace/events/iommu.h and drivers/iommu/intel/trac
 
 import re
 
-_PAIR = re.compile(r"(\w+)=(\S+)")
+_PAIR = re.compile(r"\b(\w++)=(\S+)")
 _RANGE = re.compile(r"\biova=(0x[0-9a-f]+) - (0x[0-9a-f]+)")
 _FORMS = (
     # iommu:io_page_fault

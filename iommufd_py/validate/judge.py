@@ -309,11 +309,13 @@ class _Judge:
 
     def _judge(self, step: ScenarioStep) -> None:
         enter, leave, may = Counter(step.enter), Counter(step.leave), Counter(step.may)
-        others = Counter(step.others)
+        transient, others = Counter(step.transient), Counter(step.others)
         self._end_of_unmaps()
         found: dict[tuple[int, str], list[Page]] = {}
-        for page in sorted({*enter, *leave, *step.transient, *self._seen}):
-            for verdict in self._verdicts(step, page, enter[page], leave[page], may[page], others[page]):
+        for page in sorted({*enter, *leave, *transient, *self._seen}):
+            for verdict in self._verdicts(
+                step, page, enter[page], leave[page], may[page], transient[page] > 0, others[page]
+            ):
                 found.setdefault(verdict, []).append(page)
         if step.final:
             left = [page for page in sorted(self._pages) if self._is_left(page)]
@@ -346,11 +348,10 @@ class _Judge:
         return not any(domain.lines(page) for domain in self._domains.values())
 
     def _verdicts(
-        self, step: ScenarioStep, page: Page, enter: int, leave: int, may: int, others: int
+        self, step: ScenarioStep, page: Page, enter: int, leave: int, may: int, transient: bool, others: int
     ) -> Iterator[tuple[int, str]]:
         """Yield each rule that *page* breaks in *step*, with a description."""
         seen = self._look(page)
-        transient = page in step.transient
         if enter and not seen.exposed:
             raise ToolError(f"the step '{step.name}' must map {page} into a non-coherent domain, but did not")
         exit_ = seen.exit_fault(seen.unpins if transient and seen.exposed else leave, others)

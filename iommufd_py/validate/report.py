@@ -56,7 +56,7 @@ def _violation(violation: Violation) -> dict[str, Any]:
         "rule": violation.rule or None,
         "step": violation.step,
         "what": violation.what,
-        "page": None if page is None else {"buffer": page.buffer, "index": page.index},
+        "page": None if page is None else {"buffer": page.buffer, "index": page.number},
         "pfn": violation.frame,
         "others": violation.others,
         "story": list(violation.history),

@@ -3,19 +3,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from iommufd_py.base.coherency import Coherency
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Page:
-    """A page of a buffer of the scenario."""
+class Page(NamedTuple):
+    """A page of a buffer of the scenario.
+
+    A tuple, because the judge compares and hashes pages more often than anything else.
+    """
 
     buffer: str
-    index: int
+    number: int
 
     def __str__(self) -> str:
-        return f"page {self.index} of {self.buffer}"
+        return f"page {self.number} of {self.buffer}"
 
 
 @dataclass(frozen=True, slots=True)

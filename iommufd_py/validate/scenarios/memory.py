@@ -96,7 +96,7 @@ def memory_in_huge_pages_held_in_part(context: ScenarioContext) -> None:
     mapping = context.map(ioas, buffer, enter=buffer.pages())
     with context.step("an access pins page 7"):
         pin = context.access(ioas).pin(mapping.iova + 7 * PAGE_BYTES, PAGE_BYTES, mapping.user_va + 7 * PAGE_BYTES)
-    others = tuple(page for page in buffer.pages() if page.index != 7)
+    others = tuple(page for page in buffer.pages() if page.number != 7)
     context.close(hwpt, "the domain goes", leave=others)
     context.close(pin, "the access unpins", leave=buffer.pages(7, 1))
 

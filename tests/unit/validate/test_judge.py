@@ -19,7 +19,7 @@ PAGE = 4096
 FRAME, IOVA = 0x100, 0x2000_0000
 NON_COHERENT, COHERENT = 0xA0, 0xC0
 PAGES = tuple(Page("buffer", index) for index in range(4))
-FRAMES = {FRAME + page.index: page for page in PAGES}
+FRAMES = {FRAME + page.number: page for page in PAGES}
 
 MAKE_NON_COHERENT = ScenarioStep("a domain joins", rule=2, makes=Coherency.NON_COHERENT)
 MAKE_COHERENT = ScenarioStep("a coherent domain joins", rule=2, makes=Coherency.COHERENT)

@@ -16,7 +16,7 @@ PAGE = 4096
 FRAME, IOVA = 0x100, 0x2000_0000
 FIRST, SECOND, COHERENT = 0xA0, 0xB0, 0xC0
 PAGES = tuple(Page("buffer", index) for index in range(2))
-FRAMES = {FRAME + page.index: page for page in PAGES}
+FRAMES = {FRAME + page.number: page for page in PAGES}
 
 MADE = ScenarioStep("two domains", 2, makes=Coherency.NON_COHERENT), [NewDomain(FIRST), NewDomain(SECOND)]
 MADE_COHERENT = ScenarioStep("a coherent domain", 2, makes=Coherency.COHERENT), [NewDomain(COHERENT)]
