@@ -94,6 +94,7 @@ def _ethernet(device: str, *, may_be_impossible: bool = False) -> Job:
 
 # QEMU's AMD and virtio IOMMUs do not remap interrupts. iommufd refuses that unless a parameter of the lab allows it.
 _SAFE_ONLY = "--append iommufd.allow_unsafe_interrupts=0"
+_PAGE_OF_1G = "--append hugepagesz=1G --append hugepages=1"
 _SRIOV = (
     "--device nvme-subsys,id=functions --device nvme,addr=0x17.0,serial=functions,subsys=functions,"
     "sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2"
@@ -184,7 +185,14 @@ JOBS = (
     ),
     # The mock driver with what User-Mode Linux lacks: huge pages, a function tracer, IO page faults, a vIOMMU, PASIDs.
     _nightly(
-        _vm("vtd-patched", "patched", f"pytest -v {_NOT_NATIVE} tests/vtd/test_flush.py", "tests/mock tests/vtd", 8)
+        _vm(
+            "vtd-patched",
+            "patched",
+            f"pytest -v {_NOT_NATIVE} tests/vtd/test_flush.py",
+            "tests/mock tests/vtd",
+            8,
+            f"--memory 4G {_PAGE_OF_1G}",
+        )
     ),
     _vm(
         "vtd-patched-scalable",
@@ -194,8 +202,8 @@ JOBS = (
         1,
         "--coherent --scalable",
     ),
-    # With memory above 4 GiB.
-    _vm("validate-mock", "patched", "iommufd validate", _VALIDATE, 2, "--memory 6G"),
+    # With memory above 4 GiB, and a huge page of 1G.
+    _vm("validate-mock", "patched", "iommufd validate", _VALIDATE, 2, f"--memory 6G {_PAGE_OF_1G}"),
     _vm(
         "validate-device",
         "patched",

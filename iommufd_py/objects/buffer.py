@@ -181,11 +181,19 @@ class DmaBuffer(Mappable):
         self._check_open()
         return self._smaps("AnonHugePages")
 
-    def frames(self) -> list[int]:
+    @checked
+    def frames(self, offset: int = 0, length: int | None = None) -> list[int]:
         """Return the frame number of each base page: 0 for a page that is not present, and for every page without
-        root."""
+        root.
+
+        Args:
+            offset: start of the range.
+            length: length of the range in bytes; by default to the end.
+        """
         self._check_open()
-        return page_frames("self", self.user_va, self.length)
+        length = self.length - offset if length is None else length
+        self.check_range(offset, length)
+        return page_frames("self", self.user_va + offset, length)
 
     def physical_runs(self) -> Counter[int] | None:
         """Count the physically contiguous runs of the memory by their length in base pages.

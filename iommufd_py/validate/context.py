@@ -93,8 +93,22 @@ class ScenarioContext(Recorder):
         """Make an empty IOAS."""
         return self.iommufd.alloc_ioas()
 
-    def buffer(self, pages: int = 16, backing: Backing = Backing.ANON_4K, *, scattered: bool = False) -> Buffer:
-        """Make a buffer of *pages* pages of 4 KiB. With *scattered*, no two of them are contiguous."""
+    def buffer(
+        self,
+        pages: int = 16,
+        backing: Backing = Backing.ANON_4K,
+        *,
+        scattered: bool = False,
+        named: range | None = None,
+    ) -> Buffer:
+        """Make a buffer of *pages* pages of 4 KiB.
+
+        Args:
+            pages: number of pages.
+            backing: kind of memory.
+            scattered: whether no two pages are contiguous.
+            named: indexes of the pages that the scenario maps, by default of all pages.
+        """
         try:
             memory = self._open.enter_context(DmaBuffer(pages * PAGE_BYTES, backing, prefault=not scattered))
         except BackingError as failure:
@@ -104,7 +118,7 @@ class ScenarioContext(Recorder):
             with memory.view as view:
                 for page in (*range(0, pages, 2), *range(1, pages, 2)):
                     view[page * PAGE_BYTES] = 0
-        buffer = Buffer(f"buffer {len(self._buffers) + 1}", memory)
+        buffer = Buffer(f"buffer {len(self._buffers) + 1}", memory, named or range(pages))
         self._buffers.append(buffer)
         return buffer
 

@@ -26,28 +26,34 @@ Pages = tuple[Page, ...]
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Memory of a scenario; its pages have names."""
+    """Memory of a scenario; its pages have names.
+
+    Attributes:
+        named: indexes of the pages that have names. The scenario maps no other pages.
+    """
 
     name: str
     memory: DmaBuffer
+    named: range
 
     def pages(self, first: int = 0, count: int | None = None) -> Pages:
-        """Return *count* pages from *first*, by default all, as names."""
-        every = _pages(self.name, self.memory.length // PAGE_BYTES)
-        return every[first:] if count is None else every[first : first + count]
+        """Return the names of *count* pages from page *first* of the memory, by default of all pages with names."""
+        every = _pages(self.name, self.named)
+        start = max(first - self.named.start, 0)
+        return every[start:] if count is None else every[start : start + count]
 
     def frames(self) -> dict[int, Page]:
         """Return the page of each frame number at this moment."""
         if self.memory.closed:
             return {}
-        numbers = self.memory.frames()
+        numbers = self.memory.frames(self.named.start * PAGE_BYTES, len(self.named) * PAGE_BYTES)
         return {number: page for number, page in zip(numbers, self.pages(), strict=True) if number}
 
 
 @lru_cache
-def _pages(name: str, count: int) -> Pages:
+def _pages(name: str, indexes: range) -> Pages:
     # Each step needs them twice.
-    return tuple(Page(name, index) for index in range(count))
+    return tuple(Page(name, index) for index in indexes)
 
 
 @dataclass(frozen=True, slots=True)

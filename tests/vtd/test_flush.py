@@ -8,6 +8,7 @@ from iommufd_py.bench import runner
 from iommufd_py.host import NONCOHERENT_KNOB
 from iommufd_py.results.model import BenchResult, Point, Workload
 from tests.conftest import need_flush_count
+from tests.vtd.conftest import huge_pages
 
 MIB = 1 << 20
 
@@ -29,13 +30,15 @@ def flushes(result: BenchResult) -> list[FlushCount | None]:
         (2 * MIB, Backing.ANON_4K, None),
         (2 * MIB, Backing.HUGETLB_2M, 1),
         (2 * MIB, Backing.THP, 1),
+        (1024 * MIB, Backing.HUGETLB_1G, 1),
     ],
 )
 def test_each_page_once_at_map_and_once_at_unpin(
     iommufd: Iommufd, bdf: str, size: int, backing: Backing, calls: int | None
 ) -> None:
     need_flush_count(iommufd)
-    result = measured(bdf, Point(Workload.MAP, size, backing))
+    with huge_pages(backing):
+        result = measured(bdf, Point(Workload.MAP, size, backing))
     non_coherent = result.target.evidence.coherency is Coherency.NON_COHERENT
     for flush in flushes(result):
         assert flush is not None

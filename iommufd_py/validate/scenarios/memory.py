@@ -68,6 +68,22 @@ def memory_in_hugetlb_pages(context: ScenarioContext) -> None:
     context.close(context.map(ioas, buffer, enter=buffer.pages()), "unmap", leave=buffer.pages())
 
 
+@scenario((1, 2, 3), "batch_add_pfn_num", "batch_unpin")
+def memory_in_a_page_of_1g(context: ScenarioContext) -> None:
+    """Map pages in the middle of a page of 1G, let a second domain join, unmap.
+
+    The kernel flushes the mapped pages only, 2M and more, and not the whole huge page.
+    """
+    ioas = context.ioas()
+    context.domain(ioas, NON_COHERENT)
+    middle = Backing.HUGETLB_1G.page_bytes // PAGE_BYTES // 2
+    mapped = range(middle - HUGE_PAGES, middle + 6)
+    buffer = context.buffer(2 * middle, Backing.HUGETLB_1G, named=mapped)
+    mapping = context.map(ioas, buffer, mapped.start, len(mapped), enter=buffer.pages())
+    context.domain(ioas, NON_COHERENT, enter=buffer.pages())
+    context.close(mapping, "unmap", leave=buffer.pages())
+
+
 @scenario((1, 2, 3), "batch_from_folios", "batch_unpin")
 def memory_of_a_memfd_in_huge_pages(context: ScenarioContext) -> None:
     """Map a memfd in huge pages through its descriptor, let a second domain join, unmap; then a part of it.
