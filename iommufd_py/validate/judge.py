@@ -356,7 +356,8 @@ class _Judge:
             raise ToolError(f"the step '{step.name}' must map {page} into a non-coherent domain, but did not")
         exit_ = seen.exit_fault(seen.unpins if transient and seen.exposed else leave, others)
         if leave and seen.unpins < leave + others:
-            self._doubts.append(f"the step '{step.name}' must unpin {page}, but no unpin was recorded")
+            recorded = f"{seen.unpins} of {leave + others} unpins" if seen.unpins else "no unpin"
+            self._doubts.append(f"the step '{step.name}' must unpin {page}, but {recorded} was recorded")
             if not exit_:
                 return
         entry = seen.entry_fault() if enter or transient or not may else ""
