@@ -21,6 +21,8 @@ CONFIDENCE = 0.99
 MIN_UNITS = 3
 """Number of independent figures on each side that an interval needs."""
 
+# A sample of 0 ns took less time than one step of the clock. A ratio needs a time above zero.
+_CLOCK_NS = 1.0
 # With two humps, the interval includes the medians after this share of the samples has moved across the gap.
 _MOVED = 0.15
 
@@ -73,13 +75,13 @@ def units(row: Row, operation: str, floor: Floor) -> list[Unit]:
 def _unit(row: Row, run: Run, operation: str, floor: Floor) -> Unit:
     samples = run.operations[operation].ns
     ordered = sorted(samples)
-    humps = two_humps(samples)
+    ns, humps = quantile(ordered, 0.5), two_humps(samples)
     clock_ns = median(floor.clock_ns) if run.clock_ns is None else run.clock_ns
     ioctl_ns = median(floor.ioctl_ns) if run.ioctl_ns is None else run.ioctl_ns
     return Unit(
-        ns=quantile(ordered, 0.5),
-        low_ns=quantile(ordered, 0.5 - _MOVED if humps else 0.5),
-        high_ns=quantile(ordered, 0.5 + _MOVED if humps else 0.5),
+        ns=ns,
+        low_ns=max(quantile(ordered, 0.5 - _MOVED), min(ns, _CLOCK_NS)) if humps else ns,
+        high_ns=quantile(ordered, 0.5 + _MOVED) if humps else ns,
         mean_ns=fmean(samples),
         floor_ns=clock_ns + row.point.calls(operation) * max(ioctl_ns - clock_ns, 0.0),
         user_flush_ns=median(run.user_flush_ns) - clock_ns if run.user_flush_ns else None,

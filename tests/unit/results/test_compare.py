@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from iommufd_py import ToolError
-from iommufd_py.results import compare_text, cover_letter, model
+from iommufd_py.results import compare_text, cover_letter, finding, model
 from iommufd_py.results.compare import Verdict, compare
 from iommufd_py.results.estimate import holm, ratio
 from tests.unit.results.bench_results import POINT, process_run, result, scaled
@@ -156,6 +156,18 @@ def test_two_groups_of_samples_are_named_and_widen_the_interval() -> None:
     assert not other.humps
     # Both groups moved by much more than the distance between them.
     assert compare(humps(1, 0.45), humps(1, 0.45, 5)).changes[0].verdict is Verdict.SLOWER
+
+
+def test_groups_of_which_one_is_too_short_for_the_clock() -> None:
+    """The median of such samples is a time, and 15 % less of them lie at 0 ns."""
+    coarse = result(*[process_run([0] * 40 + [1000] * 60, [500] * 100)] * 3)
+    fine = result(*[process_run([1000 + number] * 100, [500] * 100) for number in range(3)])
+    for before, after in ((coarse, fine), (fine, coarse)):
+        comparison = compare(before, after)
+        change = comparison.changes[0]
+        assert change.verdict is Verdict.INCONCLUSIVE
+        assert change.low is not None and change.low > 0
+        assert "not precise enough" in finding.time_sentences([before, after], [comparison])[2]
 
 
 def test_groups_that_both_sides_met_in_turns_widen_less() -> None:
