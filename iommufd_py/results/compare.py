@@ -152,7 +152,7 @@ def compare(before: BenchResult, after: BenchResult, *, force: bool = False, mar
         margin: ratios whose interval lies within 1 +- *margin* are equivalent.
 
     Raises:
-        ToolError: the machines differ and *force* is not given, or the results have no row in common.
+        ToolError: the machines differ and *force* is not given, or the results have no operation of a row in common.
     """
     different = obstacles(before, after)
     if different and not force:
@@ -161,8 +161,6 @@ def compare(before: BenchResult, after: BenchResult, *, force: bool = False, mar
             "or use --force"
         )
     pairs = [(row, other) for row in before.rows for other in after.rows if row.point == other.point]
-    if not any(row.runs and other.runs for row, other in pairs):
-        raise ToolError("the results have no row in common: run the benchmark with the same options for both")
     emulated = before.environment.emulated or after.environment.emulated
     changes = [
         _change(
@@ -174,6 +172,11 @@ def compare(before: BenchResult, after: BenchResult, *, force: bool = False, mar
         for operation in row.operations
         if operation in other.operations
     ]
+    if not changes:
+        raise ToolError(
+            "the results have no row in common, or no operation of a common row: run the benchmark with the same "
+            "options for both"
+        )
     adjusted = holm([one.adjusted_p for one in changes])
     return Comparison(
         before.label,

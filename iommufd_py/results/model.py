@@ -10,6 +10,7 @@ from pathlib import Path
 from iommufd_py.base.coherency import CoherencyEvidence, FlushCount
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.environment import Environment
+from iommufd_py.base.errors import ToolError
 
 
 class Workload(StrEnum):
@@ -330,9 +331,18 @@ class BenchResult:
         return (Boot(boot_id, self.started, self.environment),)
 
     def with_run(self, row: Row) -> "BenchResult":
-        """Return the result with the runs of *row* added to the row of the same point."""
+        """Return the result with the runs of *row* added to the row of the same point.
+
+        Raises:
+            ToolError: the two rows have different operations, so their runs cannot be one row.
+        """
         for number, mine in enumerate(self.rows):
             if mine.point == row.point:
+                if mine.runs and row.runs and mine.operations != row.operations:
+                    raise ToolError(
+                        f"results of the same rows cannot be joined: one has the operations "
+                        f"{', '.join(mine.operations)}, the other {', '.join(row.operations)}; measure them again"
+                    )
                 joined = replace(mine, runs=(*mine.runs, *row.runs))
                 return replace(self, rows=(*self.rows[:number], joined, *self.rows[number + 1 :]))
         return replace(self, rows=(*self.rows, row))
@@ -342,6 +352,9 @@ def merge(results: Iterable[BenchResult]) -> BenchResult:
     """Join results of the same benchmark on several boots of the same kernel.
 
     The rows get the runs of all results, and the floor gets the samples of all. Command and target come from the first.
+
+    Raises:
+        ToolError: rows of the same point have different operations.
     """
     first, *others = results
     joined = first

@@ -230,6 +230,11 @@ def test_other_machines_are_refused_and_other_settings_cautioned() -> None:
     assert "unequal" in compare(before, result(*[process_run(physical_runs=9)] * 3)).cautions[0]
     with pytest.raises(ToolError, match="no row in common"):
         compare(before, scaled(1, 1, 1, point=replace(POINT, backing="thp")))
+    attached = result(*[replace(process_run(), operations={"attach": process_run().operations["map"]})] * 3)
+    with pytest.raises(ToolError, match="no operation of a common row"):
+        compare(before, attached)
+    with pytest.raises(ToolError, match="one has the operations map, unmap, the other attach"):
+        model.merge([before, attached])
     more = replace(before, rows=(*before.rows, replace(before.rows[0], point=replace(POINT, backing="thp"))))
     assert "1 row of stock non-coherent without counterpart" in compare(before, more).cautions[0]
 
