@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from iommufd_py import pci
+from iommufd_py.base.errors import ToolError
+from iommufd_py.base.shown import shown
 
 from .commands import group
 from .output import emit_json, emit_table, note
@@ -25,14 +27,16 @@ def fleet() -> None:
     """Run a plan on many machines that labgrid lends, and judge all results together."""
 
 
-class _PlaceName(ParamType[str]):
-    """A name that labgrid and a shell accept without quoting."""
+# A name that labgrid and a shell accept without quoting.
+_PLACE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
+
+class _PlaceName(ParamType[str]):
     name = "name"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value)
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text):
+        if not _PLACE_NAME.fullmatch(text):
             self.fail(f"{text!r} is not the name of a place: use letters, digits, '_', '.' and '-' only", param, ctx)
         return text
 
@@ -61,6 +65,9 @@ def tags(name: str | None, devices: tuple[str, ...], exporter: bool, as_json: bo
         raise click.UsageError("--exporter prints a configuration without tags: leave out --json and --device")
     host = platform.node()
     place = name or host.partition(".")[0]
+    # The kernel accepts any bytes as the name of a machine.
+    if not _PLACE_NAME.fullmatch(place):
+        raise ToolError(f"labgrid cannot use the name of this machine, {shown(host)}: name the place with --name")
     if exporter:
         click.echo(exporter_file(place, host), nl=False)
         return

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The tags by which labgrid finds a machine, and the configuration of its exporter."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -79,12 +80,14 @@ def bdf_of(tags: Mapping[str, str]) -> str | None:
 
 def exporter_file(name: str, address: str) -> str:
     """Return the configuration of a labgrid exporter that offers this machine."""
+    # Without quotation marks, YAML reads 123 as a number, and no as false.
+    group, host = json.dumps(name), json.dumps(address)
     return f"""\
 # For labgrid-exporter, on this machine or on one that reaches it: labgrid-exporter --name HOST exporter.yaml
-{name}:
-  location: {address}
+{group}:
+  location: {host}
   NetworkService:
-    address: {address}
+    address: {host}
     username: root
   # The serial console, which shows the panic of a kernel:
   # NetworkSerialPort: {{host: CONSOLE-SERVER, port: 7001, speed: 115200}}

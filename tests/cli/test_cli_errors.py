@@ -3,6 +3,7 @@
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from iommufd_py import pci
 from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.results import document
+from tests.cli_here import run_cli
 from tests.programs import IOMMUFD
 from tests.unit.results.bench_results import process_run, result
 from tests.waiting import DEFAULT_SIGNALS, patience
@@ -298,3 +300,14 @@ def test_names_of_files_are_text_in_every_output(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     with tarfile.open(archive) as opened:
         assert "iommufd-bug/results/3-d\\udce9.json" in opened.getnames()
+
+
+@pytest.mark.parametrize("name", ["", "a;b c", "\udcff", "-p"])
+@pytest.mark.parametrize("options", [(), ("--exporter",), ("--json",)])
+def test_a_machine_whose_name_is_no_place(name: str, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell would run the commands that `fleet tags` prints. The kernel accepts any bytes as a name."""
+    monkeypatch.setattr(platform, "node", lambda: name)
+    status, out, err = run_cli(monkeypatch, "fleet", "tags", *options)
+    assert (status, out) == (1, "")
+    assert "labgrid cannot use the name of this machine" in err
+    assert "--name" in err

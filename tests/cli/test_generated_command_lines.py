@@ -2,9 +2,7 @@
 """Generated bad values for every option of every command: one error, the right status, never a traceback."""
 
 import copy
-import io
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from iommufd_py.cli.types import Directory, FiniteFloat, Name, Values, Whole, _B
 
 from iommufd_py.base.pci_address import MOCK
 from iommufd_py.results import document
+from tests.cli_here import run_cli
 from tests.unit.results.bench_results import process_run, result
 
 _SETTINGS = settings(
@@ -37,18 +36,6 @@ _TEXT = st.text(_CHARACTERS, max_size=12) | st.sampled_from(["x" * 5000, "9" * 5
 _NOT_A_NUMBER = st.sampled_from(
     ["nan", "inf", "-inf", "1e999", "0x", "1_0", "٤", "²", "9" * 5000, "--", "1 2", "½", "NaN", "e", "-"]
 )
-
-
-def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
-    """Run the command line in this process; return the status and both outputs."""
-    outputs = [io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", write_through=True) for _ in range(2)]
-    with monkeypatch.context() as patched:
-        patched.setattr(sys, "argv", ["iommufd", *arguments])
-        patched.setattr(sys, "stdout", outputs[0])
-        patched.setattr(sys, "stderr", outputs[1])
-        status = main._run()
-    out, err = (one.buffer.getvalue().decode() for one in outputs)  # type: ignore[attr-defined]
-    return status, out, err
 
 
 def leaves(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -82,3 +82,5 @@ def test_labgrid_takes_the_tags_and_the_exporter_file() -> None:
         assert all(TAG_VAL.fullmatch(one) for one in value)
     assert place_commands("spr0", found)[2].startswith("labgrid-client -p spr0 set-tags platform=bare_metal ")
     assert load(exporter_file("spr0", "spr0.lab"))["spr0"]["NetworkService"]["address"] == "spr0.lab"
+    for name in ("123", "no", "1e3", "null"):  # Names that YAML without quotation marks takes for something else.
+        assert list(load(exporter_file(name, name))) == [name]
