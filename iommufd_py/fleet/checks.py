@@ -10,7 +10,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.fleet.record import LOG, RunnerRecord, RunnerState, StepRecord, StepState, plain
+from iommufd_py.base.files import read_file
+from iommufd_py.fleet.record import LOG, RunnerRecord, RunnerState, StepRecord, StepState, no_pipe, plain
 from iommufd_py.fleet.step_documents import step_document
 from iommufd_py.results.document import load_result
 
@@ -137,7 +138,7 @@ def _checks_of_step(step: StepRecord, folder: Path, *, compared: bool) -> Iterat
         return
     try:
         if step.kind == "bench" and not compared:  # Otherwise the comparison reads it.
-            load_result(folder / "result.json")
+            load_result(no_pipe(folder / "result.json"))
         yield from _READERS[step.kind](step, folder, outcome)
     except _UNREADABLE as failure:
         # Exit status 1 or 4 without a document: the command refused, and its log gives the reason.
@@ -175,7 +176,7 @@ def _message(folder: Path) -> str:
 
 
 def _validate(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
-    document = step_document(folder / "result.json", "iommufd-validate/1")
+    document = step_document(no_pipe(folder / "result.json"), "iommufd-validate/1")
     suffice = document["counts_suffice"]
     bad = [one for one in document["scenarios"] if _VALIDATE[one["outcome"]] in BAD]
     for number in _RULES:
@@ -201,7 +202,7 @@ def _cases(key: str, name: str, wrong: str, schema: str) -> _Reader:
     """Return a function that reads a document with cases, each with a verdict."""
 
     def read(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
-        cases = step_document(folder / "result.json", schema)[key]
+        cases = step_document(no_pipe(folder / "result.json"), schema)[key]
         bad = [one[name] for one in cases if one["verdict"] == wrong]
         outcome = worst((status, Outcome.FAILED)) if bad else status
         yield Check(step.kernel, step.name, outcome, f"in {_listed(bad)}" if bad else "", seconds=step.seconds)
@@ -210,7 +211,7 @@ def _cases(key: str, name: str, wrong: str, schema: str) -> _Reader:
 
 
 def _pytest(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
-    cases = list(ElementTree.parse(folder / "result.xml").getroot().iter("testcase"))
+    cases = list(ElementTree.fromstring(read_file(no_pipe(folder / "result.xml"))).iter("testcase"))
     bad = [one.get("name", "") for one in cases if one.find("failure") is not None or one.find("error") is not None]
     skipped = sum(one.find("skipped") is not None for one in cases)
     if not cases:

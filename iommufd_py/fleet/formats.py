@@ -13,6 +13,7 @@ from iommufd_py.fleet.together import CombinedTimes
 from iommufd_py.fleet.verdict import CombinedCheck, Report
 
 _NAMED = 4
+_HUGE = 1000
 
 
 def fleet_document(report: Report) -> dict[str, Any]:
@@ -91,14 +92,19 @@ def ratio_rows(rows: tuple[CombinedTimes, ...]) -> Iterator[tuple[str, ...]]:
         yield (
             one.kernel,
             one.operation,
-            f"x{mean.value:.3f}" if mean else "-",
-            f"{mean.low:.3f} to {mean.high:.3f}" if mean else "-",
+            f"x{_decimals(mean.value)}" if mean else "-",
+            f"{_decimals(mean.low)} to {_decimals(mean.high)}" if mean else "-",
             f"{mean.i2:.0%}" if mean else "-",
             f"{mean.machines} of {len(one.ratios)}"
             if mean and mean.machines < len(one.ratios)
             else str(len(one.ratios)),
             extremes,
         )
+
+
+def _decimals(ratio: float) -> str:
+    """Return a ratio with three decimals. A huge one, an end of an interval of two machines, gets an exponent."""
+    return f"{ratio:.3f}" if ratio < _HUGE else f"{ratio:.3g}"
 
 
 def fleet_junit(report: Report) -> str:
@@ -158,13 +164,18 @@ def fleet_ktap(report: Report) -> str:
             results.append("skip" if skipped else "ok" if check.is_good else "not ok")
             if check.detail and results[-1] == "not ok":
                 lines.append(f"  # {_one_line(check.detail)}")
-            name = re.sub(r"[\s#]+", "_", _full_name(check))
+            name = _ktap_name(_full_name(check))
             reason = f" # SKIP {check.outcome} {_one_line(check.detail)}".rstrip() if skipped else ""
             lines.append(f"  {'not ok' if results[-1] == 'not ok' else 'ok'} {at} {name}{reason}")
         whole = "not ok" if "not ok" in results else "ok"
         skip = "" if "ok" in results or whole == "not ok" else " # SKIP"
-        lines.append(f"{whole} {number} {runner.name}{skip}")
+        lines.append(f"{whole} {number} {_ktap_name(runner.name)}{skip}")
     return "\n".join(lines)
+
+
+def _ktap_name(text: str) -> str:
+    # A '#' would start a directive, a line break would start another result, and for parsers a blank ends the name.
+    return re.sub(r"[\s#]+", "_", text)
 
 
 def _one_line(text: str) -> str:

@@ -155,7 +155,7 @@ def load_record(folder: Path) -> RunnerRecord:
     Raises:
         ToolError: the record is missing or damaged. The text names the place in the file.
     """
-    document = _plain_all(schemas.read_document(folder / FILE, SCHEMA))
+    document = _plain_all(schemas.read_document(no_pipe(folder / FILE), SCHEMA))
     del document["schema"]
     return RunnerRecord(
         **document
@@ -165,6 +165,17 @@ def load_record(folder: Path) -> RunnerRecord:
             "steps": tuple(StepRecord(**one | {"state": StepState(one["state"])}) for one in document["steps"]),
         }
     )
+
+
+def no_pipe(file: Path) -> Path:
+    """Return the path of a file of the result directory. Nobody writes to a pipe there, so a read would not end.
+
+    Raises:
+        ToolError: it is a pipe, a device or a directory.
+    """
+    if file.exists() and not file.is_file():
+        raise ToolError(f"{file} is not a regular file: restore the file that 'iommufd fleet run' wrote")
+    return file
 
 
 def plain(text: str) -> str:

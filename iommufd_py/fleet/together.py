@@ -9,6 +9,7 @@ which is too narrow for a few machines. The module needs statsmodels (extra ``fl
 """
 
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.fleet.checks import Check, Outcome
-from iommufd_py.fleet.record import RunnerRecord, RunnerState, StepState
+from iommufd_py.fleet.record import RunnerRecord, RunnerState, StepState, no_pipe
 from iommufd_py.results import document
 from iommufd_py.results.compare import compare
 from iommufd_py.results.estimate import CONFIDENCE
@@ -24,8 +25,12 @@ from iommufd_py.results.model import BenchResult, merge
 from iommufd_py.results.report import row_name
 
 _CLOCK_S = 1e-9
+# exp() of more is no number. Two machines whose ratios differ widely have such an interval.
+_LARGEST_LOG = math.log(sys.float_info.max)
 # A picture with more machines would be too tall to read.
 _MOST_NAMES = 60
+# A picture shows intervals up to this factor beyond the ratios.
+_DRAWN_FACTOR = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,7 @@ def _result(record: RunnerRecord, folder: Path, step: str, kernel: str) -> Bench
     steps = [one for one in record.steps if (one.name, one.kernel) == (step, kernel)]
     if not steps or any(one.state is not StepState.ENDED or one.exit_status for one in steps):
         return None
-    return merge(document.load_result(folder / one.folder / "result.json") for one in steps)
+    return merge(document.load_result(no_pipe(folder / one.folder / "result.json")) for one in steps)
 
 
 def mean(ratios: Iterable[Ratio]) -> Mean | None:
@@ -168,7 +173,7 @@ def mean(ratios: Iterable[Ratio]) -> Mean | None:
     return Mean(
         math.exp(middle),
         math.exp(middle - reach),
-        math.exp(middle + reach),
+        math.exp(min(middle + reach, _LARGEST_LOG)),
         max(float(found.i2), 0.0),
         len(known),
     )
@@ -204,6 +209,9 @@ def forest(row: CombinedTimes) -> bytes:
     figure = Figure(figsize=(7, 1.4 + (0.26 * len(lines) if named else 10)), layout="constrained")
     axes = figure.add_subplot()
     values, lows, highs = (np.array([line[at] for line in lines]) for at in (1, 2, 3))
+    # An interval much wider than the ratios is cut off.
+    lows = np.maximum(lows, values.min() / _DRAWN_FACTOR)
+    highs = np.minimum(highs, values.max() * _DRAWN_FACTOR)
     places = np.arange(len(lines))[::-1]
     axes.errorbar(
         values, places, xerr=(values - lows, highs - values), fmt="s", markersize=4, linewidth=1, color="#0072B2"

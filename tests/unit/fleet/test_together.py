@@ -4,6 +4,9 @@
 import json
 import math
 import random
+import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from iommufd_py.fleet import formats, kcidb
 from iommufd_py.fleet.checks import Outcome
 from iommufd_py.fleet.html import page_of
 from iommufd_py.fleet.record import StepState
-from iommufd_py.fleet.together import Ratio, forest, mean
+from iommufd_py.fleet.together import CombinedTimes, Ratio, forest, mean
 from iommufd_py.fleet.verdict import judge_run
 from iommufd_py.results.model import BenchResult
 from tests.unit.fleet.recorded import step, write_machine
@@ -70,6 +73,18 @@ def test_an_interval_of_no_width_is_as_wide_as_the_clock() -> None:
     assert found is not None
     assert found.value == pytest.approx(1)
     assert 0.9 < found.low < 1 < found.high < 1.1
+
+
+def test_two_machines_that_contradict_each_other_have_an_interval_without_end() -> None:
+    row = CombinedTimes("new", "bench", "map", (ratio(1.0, 1.01), ratio(1e10, 1.01, "b")))
+    found = row.mean
+    assert found is not None
+    assert (found.low, found.high) == (pytest.approx(0), pytest.approx(sys.float_info.max))
+    ((_, _, middle, interval, *_),) = formats.ratio_rows((row,))
+    assert (middle, interval) == ("x1e+05", "0.000 to 1.8e+308")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib computes a margin beside the longest line.
+        assert b"<svg" in forest(row)
 
 
 @pytest.mark.parametrize("ratios", [(), (ratio(2.0, 1.1),), (ratio(2.0, 1.1), Ratio("b", 2.0, None, None, 1, 2))])
@@ -208,6 +223,21 @@ def test_a_benchmark_of_an_emulated_cpu_says_so(tmp_path: Path) -> None:
         "a",
         "b",
     )
+
+
+def test_repetitions_with_other_operations_are_an_error_of_their_machine(tmp_path: Path) -> None:
+    machine(tmp_path, "a", 2.0)
+    other = result(*[replace(process_run(), operations={"attach": process_run().operations["map"]})] * 3)
+    steps = [
+        (step("stock", "bench"), bench(1)),
+        (step("new", "bench"), bench(1)),
+        (step("new", "bench", repetition=2), other),
+    ]
+    write_machine(tmp_path, "b", steps, baseline="stock")
+    report = judge_run(tmp_path)
+    (found,) = (one for one in report.lines if (one.kernel, one.name) == ("new", "bench compared"))
+    assert (found.outcome, found.runners) == (Outcome.ERROR, ("b",))
+    assert "one has the operations map, unmap, the other attach" in found.detail
 
 
 @pytest.mark.slow

@@ -236,6 +236,10 @@ def test_a_damaged_record_is_named_with_the_place(tmp_path: Path) -> None:
     (folder / "runner.json").write_text(json.dumps(record))
     with pytest.raises(ToolError, match=r"runner\.json is damaged at steps/0/exit_status: '0' is not of type"):
         judge_run(tmp_path)
+    record["steps"][0] |= {"exit_status": 0, "seconds": 10**400}
+    (folder / "runner.json").write_text(json.dumps(record))
+    with pytest.raises(ToolError, match=r"damaged at steps/0/seconds: 1000\S* is outside the maximum"):
+        judge_run(tmp_path)
 
 
 @pytest.mark.parametrize("baseline", [None, "installed"])
@@ -325,12 +329,22 @@ def test_ktap_is_nested_and_counts(mixed: Report) -> None:
     assert [one for one in lines if not one.startswith(" ")][2:] == [
         "ok 1 amd0",
         "not ok 2 dead0",
-        "ok 3 runner 5 # SKIP",
+        "ok 3 runner_5 # SKIP",
         "not ok 4 skx0",
         "ok 5 spr0",
     ]
     assert "  ok 2 installed:_rule_1 # SKIP not observed no probes # here" in lines
     assert "  # Kernel panic? <&> more" in lines
+
+
+def test_the_name_of_a_machine_is_no_directive_of_ktap(tmp_path: Path) -> None:
+    """A place of labgrid can have any name. As a directive, "# SKIP" would hide the violation from a parser."""
+    folder = write_machine(
+        tmp_path, "a", [(step("installed", "validate"), validation({**KEPT, "2": "violated"}, "violated"))]
+    )
+    record = json.loads((folder / "runner.json").read_text())
+    (folder / "runner.json").write_text(json.dumps(record | {"name": "a # SKIP\nok 2 b"}))
+    assert formats.fleet_ktap(judge_run(tmp_path)).splitlines()[-1] == "not ok 1 a_SKIP_ok_2_b"
 
 
 def test_kcidb_is_valid_and_says_what_happened(mixed: Report) -> None:
@@ -397,6 +411,27 @@ def test_a_pipe_in_place_of_a_log_is_not_waited_for(tmp_path: Path) -> None:
     (folder / LOG).unlink()
     os.mkfifo(folder / LOG)
     assert line(judge_run(tmp_path), "validate").detail == "exit status 3: the step left no log"
+
+
+@pytest.mark.parametrize("kind", ["validate", "dma-check", "dma-coherency", "pytest", "bench"])
+@pytest.mark.parametrize("baseline", [None, "stock"])
+def test_a_pipe_in_place_of_a_result_is_not_waited_for(tmp_path: Path, kind: str, baseline: str | None) -> None:
+    steps = [(step(kernel, kind), None) for kernel in ("stock", "installed")]
+    folder = write_machine(tmp_path, "a", steps, baseline=baseline)
+    for one, _ in steps:
+        os.mkfifo(folder / one.folder / f"result.{'xml' if kind == 'pytest' else 'json'}")
+    name = "bench compared" if (kind, baseline) == ("bench", "stock") else kind
+    found = line(judge_run(tmp_path), name)
+    assert found.outcome is Outcome.ERROR
+    assert "is not a regular file" in found.detail
+
+
+def test_a_pipe_in_place_of_a_record_is_not_waited_for(tmp_path: Path) -> None:
+    file = write_machine(tmp_path, "a", [GOOD]) / "runner.json"
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(ToolError, match="is not a regular file"):
+        judge_run(tmp_path)
 
 
 def test_only_the_end_of_a_log_is_read(tmp_path: Path) -> None:
