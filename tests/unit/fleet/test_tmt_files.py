@@ -49,6 +49,19 @@ def test_nothing_is_overwritten(tree: Path) -> None:
     assert (tree / "plans/iommufd.fmf").read_text() == "mine"
 
 
+def test_a_full_disk_leaves_no_file(tmp_path: Path) -> None:
+    """A part of them would be in the way of the next try. The largest file has more than one block."""
+    script = (
+        "import resource, sys; from pathlib import Path; from iommufd_py.fleet.tmt_files import write_tmt_files\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)); write_tmt_files(Path(sys.argv[1]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "tree"], capture_output=True, text=True, check=False
+    )
+    assert f"{tmp_path}/tree/tests/results.py cannot be written: File too large" in done.stderr
+    assert not [one for one in tmp_path.rglob("*") if one.is_file()]
+
+
 def test_the_plan_asks_for_the_hardware(tree: Path) -> None:
     from labgrid.util.yaml import load
 
