@@ -70,6 +70,16 @@ def refuse_input(output: Path, inputs: Sequence[Path]) -> None:
                 raise ToolError(f"{output} is also an input ({one}), which would be lost: choose another output")
 
 
+def refuse_second_stdin(inputs: Sequence[Path]) -> None:
+    """Check that at most one of *inputs* is standard input. The second one would find nothing in a pipe.
+
+    Raises:
+        click.UsageError: several are.
+    """
+    if list(inputs).count(_STDIN) > 1:
+        raise click.UsageError("standard input (-) is given twice, and can be read only once")
+
+
 def make_output_directory(path: Path) -> None:
     """Create *path* and its parents.
 

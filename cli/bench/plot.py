@@ -16,7 +16,7 @@ from iommufd_py.results.model import BenchResult
 from ..commands import command
 from ..output import note
 from ..types import refuse_ignored
-from .files import OUTPUT_DIRECTORY, OUTPUT_FILE, RESULT_FILE, make_output_directory, refuse_input
+from .files import OUTPUT_DIRECTORY, OUTPUT_FILE, RESULT_FILE, make_output_directory, refuse_input, refuse_second_stdin
 
 
 @command()
@@ -47,6 +47,7 @@ def plot(
         raise click.UsageError("name the output: --html FILE or --directory DIR")
     refuse_ignored(context, "kind", directory is None, "it sets the format of the files of --directory")
     refuse_ignored(context, "force", len(files) == 1, "a comparison needs two results")
+    refuse_second_stdin([*files, *traces])
     if html is not None:
         refuse_input(html, (*files, *traces))
     from iommufd_py.results import breakdown

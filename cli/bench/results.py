@@ -23,7 +23,7 @@ from iommufd_py.results import (
 from ..commands import command
 from ..output import emit_json
 from ..types import FiniteFloat, chosen_format
-from .files import RESULT_FILE, emit_folded, emit_lines, page_width
+from .files import RESULT_FILE, emit_folded, emit_lines, page_width, refuse_second_stdin
 
 # The largest threshold. With one that no comparison reaches, a CI gate would pass everything.
 _MOST_PERCENT = 10_000
@@ -104,6 +104,7 @@ def compare(
       iommufd bench compare stock.json patched.json --format cover-letter
     """
     form = chosen_format(as_json, form)
+    refuse_second_stdin([baseline, *others])
     results = document.load_all([baseline, *others])
     comparisons = [comparing.compare(results[0], after, force=force, margin=margin / 100) for after in results[1:]]
     if form == "json":

@@ -153,6 +153,8 @@ def test_nothing_to_time_is_wrong_usage(cli: Cli) -> None:
         ("patch", "--", "--size", "nonsense"),
         ("patch", "--native", "--coherent"),
         ("history", "/nonexistent"),
+        ("compare", "-", "-"),
+        ("plot", "-", "--trace", "-", "--html", "-"),
     ],
 )
 def test_wrong_usage_is_told_before_anything_is_done(cli: Cli, stock: str, arguments: tuple[str, ...]) -> None:
