@@ -19,7 +19,7 @@ from iommufd_py.lab import cache, paths
 from iommufd_py.lab.cache import IMAGES, Kernel, Recipe
 from iommufd_py.lab.config import CONFIGS, Arch, check_config
 from iommufd_py.lab.errors import BuildError, LabError
-from iommufd_py.lab.process import SPACE_REMEDY, locked, out_of_space, run_tool, start, stop
+from iommufd_py.lab.process import SPACE_REMEDY, locked, out_of_space, run_tool, space_explained, start, stop
 from iommufd_py.lab.progress import Progress
 from iommufd_py.lab.source import SourceTree, require_space
 
@@ -168,7 +168,7 @@ def _build_directory(
     """Lend the directory of the builds of *recipe*. The caller holds the lock."""
     base = _base(tree.path)
     require_space(base, BUILD_BYTES, "build a kernel")
-    try:
+    with space_explained(base):
         # The configuration comes first, so that no name is a prefix of a name of another configuration.
         prefix = recipe.configuration.name and f"{recipe.configuration.name}-"
         if tree.own:
@@ -195,10 +195,6 @@ def _build_directory(
         with _workspace(base, name, create) as copy:
             label = f"{recipe.series} {recipe.configuration.label(recipe.variant)}"
             yield _BuildDirectory(label, recipe.arch, copy, copy / "obj", base / f"{name}.log")
-    except OSError as error:
-        if out_of_space(str(error)):
-            raise LabError(f"no space left on the disk of {base}; {SPACE_REMEDY}") from error
-        raise
 
 
 @contextmanager

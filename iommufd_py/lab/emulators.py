@@ -19,7 +19,7 @@ from typing import IO, Self
 from iommufd_py.lab import build, cache, paths
 from iommufd_py.lab.apt import Archive, PrivateApt, mirror, system_archives
 from iommufd_py.lab.errors import LabError
-from iommufd_py.lab.process import locked, run_tool
+from iommufd_py.lab.process import locked, run_tool, space_explained
 from iommufd_py.lab.progress import Progress
 from iommufd_py.lab.records import is_text, read_object, record_of
 from iommufd_py.lab.source import require_space
@@ -167,7 +167,7 @@ def build_emulator(progress: Progress) -> Emulator:
         for stale in work.glob("build-*"):
             shutil.rmtree(stale)
         require_space(work, _BUILD_BYTES, "build the emulator")
-        with tempfile.TemporaryDirectory(prefix="build-", dir=work) as name:
+        with space_explained(work), tempfile.TemporaryDirectory(prefix="build-", dir=work) as name:
             return _Build(Path(name), work / "build.log", progress).run()
 
 

@@ -19,7 +19,7 @@ from iommufd_py.lab.confine import can_confine, confined
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import END_MARK, failure, guest_script, mount_hostfs, native_init, shell_command
 from iommufd_py.lab.machine import NativeMachine
-from iommufd_py.lab.process import interact, supervise
+from iommufd_py.lab.process import interact, space_explained, supervise
 from iommufd_py.lab.runs import (
     RunResult,
     compile_package,
@@ -133,23 +133,24 @@ def _prepare(
     compile_package()
     log, script, init = (directory / name for name in (_LOG, "guest.sh", "init.sh"))
     environment = guest_environment("uml", str(machine), kernel_name or str(kernel)) | {"IOMMUFD_LAB_CPU": _cpu()}
-    script.write_text(
-        guest_script(
-            command,
-            cwd=Path.cwd(),
-            environment=environment,
-            shares=shares,
-            mount_share=mount_hostfs,
-        ),
-        encoding="utf-8",
-    )
-    init.write_text(native_init(script, sys.executable, terminal=terminal), encoding="utf-8")
-    init.chmod(0o700)
-    log.touch()
     argv = [str(kernel.resolve()), *machine.kernel_args(), _init_argument(init), f"uml_dir={directory}/", "umid=uml"]
     streams = _WITH_TERMINAL if terminal else _WITH_CHANNELS
     argv = ["env", f"TMPDIR={MEMORY_DIRECTORY}", "sh", "-c", streams, str(log), *argv]
-    (directory / "uml.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
+    with space_explained(directory):
+        script.write_text(
+            guest_script(
+                command,
+                cwd=Path.cwd(),
+                environment=environment,
+                shares=shares,
+                mount_share=mount_hostfs,
+            ),
+            encoding="utf-8",
+        )
+        init.write_text(native_init(script, sys.executable, terminal=terminal), encoding="utf-8")
+        init.chmod(0o700)
+        log.touch()
+        (directory / "uml.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
     argv = _on_one_cpu(argv)
     if can_confine():
         argv = confined(argv, [*shares, directory, *filter(Path.exists, _WRITABLE)])

@@ -3,6 +3,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import termios
@@ -18,6 +19,9 @@ from iommufd_py.lab import paths
 from iommufd_py.lab.errors import LabError
 
 SPACE_REMEDY = "free some, or set XDG_CACHE_HOME to a directory on another disk"
+
+# A file takes at least a block of its disk. Larger blocks are rare.
+_SMALLEST_FILE = 4096
 
 # nohup and a shell's & start this process with ignored signals, and a child inherits them. A child that ignores SIGINT
 # cannot be interrupted.
@@ -128,6 +132,29 @@ def run_tool(argv: Sequence[str], doing: str, *, env: Mapping[str, str] | None =
 def out_of_space(text: str) -> bool:
     """Return whether a program's messages say that the disk is full."""
     return "No space left on device" in text or "Disk quota exceeded" in text
+
+
+@contextmanager
+def space_explained(directory: Path) -> Iterator[None]:
+    """Explain a full disk to the caller of the block, which writes below *directory*. The error of a write names no
+    file, and reads as if the output could not be written.
+
+    Raises:
+        LabError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as failure:
+        if out_of_space(str(failure)):
+            raise LabError(f"no space left on the disk of {directory}; {SPACE_REMEDY}") from failure
+        raise
+
+
+def space_note(directory: Path) -> str:
+    """Return a remark if the disk of *directory* is full, which can be why a guest ended; else an empty text."""
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    full = shutil.disk_usage(existing).free < _SMALLEST_FILE
+    return f" (no space is left on the disk of {directory}; {SPACE_REMEDY})" if full else ""
 
 
 @contextmanager

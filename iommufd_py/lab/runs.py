@@ -19,6 +19,7 @@ from iommufd_py.lab.config import needed_for_root
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import forwarded_environment
 from iommufd_py.lab.machine import TEST_DEVICES, Accel
+from iommufd_py.lab.process import space_note
 
 KEPT_RUNS = 20
 
@@ -69,7 +70,7 @@ class RunResult:
         if self.timed_out:
             return f"the guest was stopped after {self.seconds:.0f} s; raise the timeout if it needs longer; {log}"
         if self.status is None:
-            return f"the guest ended before the command did; {log}"
+            return f"the guest ended before the command did{space_note(self.kernel_log.parent)}; {log}"
         return None
 
     def log_excerpt(self) -> str:

@@ -15,7 +15,7 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import failure, guest_script, share_args, shell_command
 from iommufd_py.lab.host import kvm_problem
 from iommufd_py.lab.machine import Accel, Machine, scratch_args
-from iommufd_py.lab.process import interact, supervise
+from iommufd_py.lab.process import interact, space_explained, supervise
 from iommufd_py.lab.qemu import compose
 from iommufd_py.lab.runs import (
     RunResult,
@@ -144,11 +144,12 @@ class _Guest:
         guest = cls(machine, shares, directory or new_run_directory())
         compile_package()
         environment = guest_environment(machine.accel, str(machine), kernel_name)
-        guest.script.write_text(
-            guest_script(command, cwd=Path.cwd(), environment=environment, shares=shares, cached=[Path(sys.prefix)]),
-            encoding="utf-8",
+        script = guest_script(
+            command, cwd=Path.cwd(), environment=environment, shares=shares, cached=[Path(sys.prefix)]
         )
-        guest.log.touch()
+        with space_explained(guest.directory):
+            guest.script.write_text(script, encoding="utf-8")
+            guest.log.touch()
         return guest
 
     def compose(self, kernel: Path, virtme_args: Sequence[str], channels: Mapping[str, Path]) -> list[str]:
@@ -161,7 +162,8 @@ class _Guest:
         devices = [*settings, *share_args(self.shares), *scratch_args(self.scratch)]
         emulator = _emulator() if self.machine.incoherent else None
         argv = compose(kernel, self.machine, virtme_args, devices, emulator=emulator)
-        (self.directory / "qemu.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
+        with space_explained(self.directory):
+            (self.directory / "qemu.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
         return argv
 
     def said_something(self) -> bool:

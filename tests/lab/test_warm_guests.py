@@ -222,6 +222,28 @@ def test_a_guest_that_dies_is_said_and_forgotten(own_guests: Path) -> None:
     assert boots() == 1
 
 
+def test_commands_of_a_guest_that_somebody_ends_say_so(own_guests: Path) -> None:
+    """The name of the guest is free again, and its files are those of another guest."""
+    name = up()
+    command = [*DEFAULT_SIGNALS, IOMMUFD, "lab", "run", "--native", "--"]
+    pipe: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*command, "sh", "-c", "touch begun; sleep 1000"], **pipe) as first:
+        wait_until((own_guests / "begun").exists)
+        with subprocess.Popen([*command, "touch", "ran"], **pipe) as second:
+            assert second.stderr is not None
+            assert "runs another command; waiting" in second.stderr.readline()
+            assert lab("down", name).returncode == 0
+            assert up() == name
+            endings = [one.communicate(timeout=patience(60))[1].splitlines() for one in (first, second)]
+            assert (first.returncode, second.returncode) == (1, 1)
+    assert endings == [
+        [f"iommufd: error: the guest {name} was ended (iommufd lab down) before the command ended"],
+        [f"iommufd: error: the guest {name} ended before it could run the command: run it again"],
+    ]
+    assert run("true").returncode == 0
+    assert not (own_guests / "ran").exists()
+
+
 def test_a_guest_that_does_not_come_up_says_why(image: Path, tmp_path: Path) -> None:
     broken = tmp_path / "linux"
     broken.write_bytes(b"\x7fELF nothing")

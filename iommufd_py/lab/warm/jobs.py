@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Run a command in a warm guest."""
 
+import contextlib
 import os
 import sys
 import time
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 from iommufd_py.host.kernel_log import scan_kernel_log
+from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import guest_script
-from iommufd_py.lab.process import locked
+from iommufd_py.lab.process import locked, space_explained
 from iommufd_py.lab.runs import RunResult, compile_package, guest_environment, memory_remark
 from iommufd_py.lab.warm.guests import WarmGuest
 
@@ -41,9 +43,20 @@ def run_in_guest(
         waiting: called when another command runs in the guest, before this one waits for it.
         stdout: receives the command's output as it is written; default: ``sys.stdout``.
         stderr: the same for its errors.
+
+    Raises:
+        LabError: the guest ended and its files are removed, or the disk is full.
     """
     with locked(guest.directory / "lock", waiting):
-        return _Job(guest).run(command, timeout, (stdout or sys.stdout.buffer, stderr or sys.stderr.buffer))
+        if not guest.ready:
+            # Another guest can have its name and its directory by now.
+            raise LabError(f"the guest {guest.name} ended before it could run the command: run it again")
+        try:
+            return _Job(guest).run(command, timeout, (stdout or sys.stdout.buffer, stderr or sys.stderr.buffer))
+        except FileNotFoundError:
+            if guest.alive:
+                raise
+            raise LabError(f"the guest {guest.name} was ended (iommufd lab down) before the command ended") from None
 
 
 class _Job:
@@ -60,8 +73,13 @@ class _Job:
         compile_package()
         environment = guest_environment(self._guest.accel, self._guest.machine_name, self._guest.kernel_name)
         unfinished = self._file(".unfinished")
-        unfinished.write_text(guest_script(command, cwd=Path.cwd(), environment=environment), encoding="utf-8")
-        unfinished.rename(self._file(".job"))
+        try:
+            with space_explained(self._guest.spool):
+                unfinished.write_text(guest_script(command, cwd=Path.cwd(), environment=environment), encoding="utf-8")
+            unfinished.rename(self._file(".job"))
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
         try:
             timed_out = not self._wait(timeout, sinks)
         finally:
@@ -83,7 +101,8 @@ class _Job:
             time.sleep(_POLL_SECONDS)
 
     def _cancel(self) -> None:
-        self._file(".cancel").touch()
+        with contextlib.suppress(FileNotFoundError):  # The guest was ended, and its files are removed.
+            self._file(".cancel").touch()
         deadline = time.monotonic() + _CANCEL_SECONDS
         while self._guest.alive and not self._file(".status").exists() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)

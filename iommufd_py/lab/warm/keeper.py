@@ -21,6 +21,7 @@ from iommufd_py.lab import paths
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import Machine, NativeMachine
 from iommufd_py.lab.native import run_natively
+from iommufd_py.lab.process import space_explained, space_note
 from iommufd_py.lab.runs import RunResult, shared_directories
 from iommufd_py.lab.vm import accelerators, run_in_vm
 from iommufd_py.lab.warm import agent
@@ -146,7 +147,9 @@ def _await_ready(directory: Path, keeper: "subprocess.Popen[bytes]") -> WarmGues
             return guest
         if ended:
             said = (directory / "keeper.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            raise LabError(f"the guest did not start: {said[-1] if said else 'it printed nothing'}")
+            raise LabError(
+                f"the guest did not start: {said[-1] if said else 'it printed nothing'}{space_note(directory)}"
+            )
         time.sleep(0.05)
     raise LabError(f"the guest did not start within {_BOOT_SECONDS} s; its kernel log is {directory / 'kernel.log'}")
 
@@ -167,7 +170,8 @@ def keep(directory: Path, order: Order) -> str | None:
         keeper_start=start_ticks(os.getpid()) or 0,
         owner=order.owner,
     )
-    guest.save()
+    with space_explained(directory):
+        guest.save()
     if order.owner:
         _end_with(order.owner)
     command = [sys.executable, "-IS", agent.__file__, str(guest.spool)]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The common parts of all runs of guests, and the messages for a run that failed because of its kernel or memory."""
 
+from collections.abc import Callable
 from importlib.util import cache_from_source
 from pathlib import Path
 
@@ -8,8 +9,11 @@ import pytest
 
 from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab import runs
+from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import TEST_DEVICES
+from iommufd_py.lab.native import run_natively
 from iommufd_py.lab.runs import RunResult, guest_environment, memory_remark
+from iommufd_py.lab.vm import run_in_vm
 
 # A kernel of a distribution, with 9p and virtio as modules.
 NO_ROOT = "[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\n"
@@ -53,3 +57,13 @@ def test_a_guest_with_devices_names_them_unless_the_user_does(monkeypatch: pytes
     assert "IOMMUFD_BDFS" not in guest_environment("uml", "machine", "stock")
     monkeypatch.setenv("IOMMUFD_BDFS", "0000:00:1f.0")
     assert guest_environment("kvm", "machine", "stock")["IOMMUFD_BDFS"] == "0000:00:1f.0"
+
+
+@pytest.mark.parametrize(
+    ("run", "file"),
+    [(run_natively, "guest.sh"), (run_natively, "uml.sh"), (run_in_vm, "guest.sh"), (run_in_vm, "qemu.sh")],
+)
+def test_a_full_disk_of_the_cache_is_no_full_output(run: Callable[..., RunResult], file: str, tmp_path: Path) -> None:
+    (tmp_path / file).symlink_to("/dev/full")
+    with pytest.raises(LabError, match=f"no space left on the disk of {tmp_path}; free some, or set XDG_CACHE_HOME"):
+        run(Path("/bin/true"), ["true"], directory=tmp_path)
