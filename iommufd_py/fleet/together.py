@@ -29,6 +29,7 @@ _CLOCK_S = 1e-9
 _LARGEST_LOG = math.log(sys.float_info.max)
 # A picture with more machines would be too tall to read.
 _MOST_NAMES = 60
+_TITLE_CHARACTERS = 60
 # A picture shows intervals up to this factor beyond the ratios.
 _DRAWN_FACTOR = 10
 
@@ -197,7 +198,7 @@ def forest(row: CombinedTimes) -> bytes:
     import numpy as np
 
     from iommufd_py.results.drawing import Figure
-    from iommufd_py.results.plot import render
+    from iommufd_py.results.plot import name_lines, render
 
     drawn = [one for one in row.ratios if one.low is not None and one.high is not None]
     together = row.mean
@@ -220,8 +221,10 @@ def forest(row: CombinedTimes) -> bytes:
         axes.errorbar(
             values[-1:], places[-1:], xerr=(values[-1:] - lows[-1:], highs[-1:] - values[-1:]), fmt="D", color="#D55E00"
         )
-        axes.set_title(f"{row.operation}, {row.kernel}: I\u00b2 {together.i2:.0%}", fontsize=10)
+        title = f"{row.operation}, {row.kernel}: I\u00b2 {together.i2:.0%}"
+        axes.set_title(name_lines(title, _TITLE_CHARACTERS), fontsize=10)
     axes.axvline(1, color="#777777", linewidth=0.8, linestyle="--")
-    axes.set_yticks(places if named else places[-1:], [line[0] for line in (lines if named else lines[-1:])])
+    names = [name_lines(line[0]) for line in (lines if named else lines[-1:])]
+    axes.set_yticks(places if named else places[-1:], names)
     axes.set_xlabel(f"time divided by time on the baseline, with {CONFIDENCE:.0%} interval")
     return render(figure, "svg")

@@ -36,6 +36,13 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _MARKS = 8
 # The longest label of a result, and the most lines that describe the machine.
 _LABEL_CHARACTERS, _MACHINE_LINES = 60, 6
+# The longest line and the most lines of a name beside an axis, and width of a character of a legend in inches.
+_NAME_CHARACTERS, _NAME_LINES = 40, 8
+# The longest line below an axis.
+_AXIS_CHARACTERS = 55
+_LEGEND_CHARACTER = 0.062
+# Room for the line and the marker of an entry of a legend, in characters.
+_LEGEND_MARKER = 8
 # Size in points of the limits below a picture, and height of one of their lines in inches.
 _SMALL, _SMALL_LINE = 6.5, 0.125
 # Colour and marker of each verdict. The markers distinguish the verdicts in grey print.
@@ -148,7 +155,8 @@ def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -
     changes = [one for one in comparison.changes if one.ratio is not None]
     if not changes:
         raise ToolError("no operation of the comparison has a ratio to draw")
-    figure = Figure(figsize=(7.5, 2.4 + 0.32 * len(changes)), layout="constrained")
+    names = [name_lines(f"{change.operation}, {row_name(change.point)}") for change in changes]
+    figure = Figure(figsize=(7.5, 2.4 + _heights(names)), layout="constrained")
     axes = figure.subplots()
     margin = max(change.margin for change in changes)
     axes.axvspan(1 - margin, 1 + margin, color="#DDDDDD", label=f"within {margin:.0%}: equivalent")
@@ -162,7 +170,7 @@ def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -
             nets.append(change.net.value)
             axes.plot([change.net.value], [place], "o", color=colour, markerfacecolor="none", markersize=8)
     axes.axvline(1, color="#888888", linewidth=0.8)
-    axes.set_yticks(range(len(changes)), [f"{change.operation}, {row_name(change.point)}" for change in changes])
+    axes.set_yticks(range(len(changes)), names)
     axes.invert_yaxis()
     # An interval much wider than the ratios is cut off at the edge.
     ratios = [1.0, *nets, *(change.ratio for change in changes if change.ratio is not None)]
@@ -173,7 +181,8 @@ def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(low, high)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"x{value:.3g}"))
-    axes.set_xlabel(f"time of {_short(comparison.after)} divided by time of {_short(comparison.before)}")
+    what = f"time of {_short(comparison.after)} divided by time of {_short(comparison.before)}"
+    axes.set_xlabel(name_lines(what, _AXIS_CHARACTERS))
     axes.grid(True, axis="x", alpha=0.3)
     for verdict in dict.fromkeys(change.verdict for change in changes):
         colour, marker = _VERDICTS[verdict]
@@ -188,7 +197,8 @@ def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -
 def share_figure(breakdowns: Sequence[Breakdown]) -> Figure:
     """Draw the shares of the kernel's time: a bar for each operation, its parts adding up to the whole."""
     parts = list(dict.fromkeys(part.name for one in breakdowns for part in one.parts))
-    figure = Figure(figsize=(8.5, 2.0 + 0.4 * len(breakdowns)), layout="constrained")
+    names = [name_lines(one.name) for one in breakdowns]
+    figure = Figure(figsize=(8.5, 2.0 + 0.08 * len(breakdowns) + _heights(names)), layout="constrained")
     axes = figure.subplots()
     left = np.zeros(len(breakdowns))
     for number, name in enumerate(parts):
@@ -197,12 +207,12 @@ def share_figure(breakdowns: Sequence[Breakdown]) -> Figure:
         colour = _COLOURS[number % len(_COLOURS)]
         axes.barh(range(len(breakdowns)), shares, left=left, color=colour, hatch=hatch, edgecolor="white", label=name)
         left += shares
-    axes.set_yticks(range(len(breakdowns)), [one.name for one in breakdowns])
+    axes.set_yticks(range(len(breakdowns)), names)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
     axes.set_xlabel("share of the traced time in the kernel")
-    figure.legend(fontsize=7, loc="outside lower center", ncols=3)
+    _legend(figure, [axes])
     _finish(figure, "Which part of the kernel takes the time?", ())
     return figure
 
@@ -265,15 +275,30 @@ def _label_times(axis: Axis) -> None:
     axis.set_tick_params(labelsize=7)
 
 
+def name_lines(name: str, characters: int = _NAME_CHARACTERS) -> str:
+    """Return a name in lines that leave room for the panel beside them."""
+    return "\n".join(textwrap.wrap(name, characters, max_lines=_NAME_LINES))
+
+
+def _heights(names: Sequence[str]) -> float:
+    """Return the height of a panel with these names beside it, at equal distances, in inches."""
+    return len(names) * (0.32 + _LINE * max((name.count("\n") for name in names), default=0))
+
+
 def _legend(figure: Figure, all_axes: Sequence[Axes]) -> None:
-    """Draw one legend for all panels."""
+    """Draw one legend for all panels: in as many columns as fit, and with room for long names."""
     handles: dict[str, Any] = {}
     for axes in all_axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(
-        list(handles.values()), list(handles), fontsize=7, loc="outside lower center", ncols=min(len(handles), 3)
-    )
+    room = int(figure.get_figwidth() / _LEGEND_CHARACTER)
+    longest = max(map(len, handles)) + _LEGEND_MARKER
+    columns = max(min(len(handles), 3, room // longest), 1)
+    names = [textwrap.fill(name, room // columns - _LEGEND_MARKER) for name in handles]
+    # The size of the figure has room for three columns of short names.
+    lines = sum(1 + name.count("\n") for name in names) / columns
+    figure.set_figheight(figure.get_figheight() + _LINE * max(lines - -(-len(names) // 3), 0))
+    figure.legend(list(handles.values()), names, fontsize=7, loc="outside lower center", ncols=columns)
 
 
 def _finish(figure: Figure, title: str, results: Sequence[BenchResult]) -> None:

@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from iommufd_py import ToolError
 from iommufd_py.results import cover_letter, model, plot
 from iommufd_py.results.compare import compare
+from iommufd_py.results.history import over_time
 from iommufd_py.results.html import page
+from iommufd_py.results.report import row_name
 from tests.unit.bench.test_trace import MAP, of_all
 from tests.unit.results.bench_results import POINT, process_run, result
 
@@ -182,3 +184,48 @@ def test_every_name_is_text_in_a_picture(name: str) -> None:
         named = [text.strip() for text in legend(figure) if not text.startswith("other")]
         assert any(text.startswith(name[:30]) for text in named), named
         assert all(len(text) < 150 for text in named)
+
+
+LONG_POINT = model.Point(
+    model.Workload.MAP,
+    1 << 20,
+    "hugetlb-2m",
+    chunk_bytes=4096,
+    bulk_unmap=True,
+    hwpts=2,
+    cache=model.CacheState.EVICTED,
+    iova_use=model.IovaUse.FRESH,
+    alignment=1 << 16,
+    huge_pages=False,
+    accounting=model.Accounting.USER,
+    threads=4,
+    own_ioas=True,
+    cpu=3,
+    node=1,
+)
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_with_long_names_fit_into_a_picture() -> None:
+    """A row has a value for each option of `bench run` that the user gave."""
+    one, other = (
+        replace(found, name="x" * 60, rows=(*found.rows, replace(found.rows[0], point=LONG_POINT)))
+        for found in (measured(), measured(1.2))
+    )
+    lines = over_time([one, other])
+    shares = [replace(found, name=row_name(LONG_POINT)) for found in of_all(MAP) if found.parts]
+    for figure in (
+        plot.distribution_figure([one, other]),
+        plot.page_figure([one, other]),
+        plot.change_figure(compare(one, other), [one, other]),
+        plot.share_figure(shares),
+        plot.history_figure(lines, [one, other]),
+    ):
+        plot.add_limits(figure, ["a limit"])
+        figure.draw_without_rendering()
+        whole = figure.bbox
+        for part in (*figure.legends, *figure.axes):
+            box = part.get_tightbbox()
+            assert box.x0 >= whole.x0 - 1 and box.x1 <= whole.x1 + 1, part
+        (keys,) = (one.get_window_extent() for one in figure.legends)
+        assert all(keys.y1 <= axes.get_tightbbox().y0 for axes in figure.axes)
