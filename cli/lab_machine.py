@@ -120,12 +120,11 @@ def _virtual_machine(
 
 def _native_machine(memory: int) -> NativeMachine:
     context = click.get_current_context()
-    for option in ("iommu", "coherent", "scalable", "incoherent", "evict", "evict_seed", "cpus", "devices", "options"):
-        if is_given(context, option):
-            raise click.UsageError(
-                "--native has one CPU, no QEMU, and only the mock driver's IOMMU: leave out the options that "
-                "describe a virtual machine"
-            )
+    others = {"iommu", "coherent", "scalable", "incoherent", "evict", "evict_seed", "cpus", "devices", "options"}
+    given = [one for one in context.command.params if one.name in others and is_given(context, one.name)]
+    if given:
+        names = ", ".join("/".join((*one.opts, *one.secondary_opts)) for one in given)
+        raise click.UsageError(f"--native has one CPU, no QEMU, and only the mock driver's IOMMU: leave out {names}")
     _check_memory(memory)
     try:
         return NativeMachine(memory_bytes=memory)

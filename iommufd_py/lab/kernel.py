@@ -57,8 +57,9 @@ def _native_directories(series: str, *, flushes: bool) -> list[Path]:
 def _patches_in(directories: Sequence[Path], series: str, arch: Arch) -> list[Path]:
     for directory in directories:
         if not directory.is_dir():
-            native = " as User-Mode Linux" if arch == "um" else ""
-            raise LabError(f"there are no patches for {series}{native}; choose another series with --series")
+            place, native = (_PATCHES / "um", " as User-Mode Linux") if arch == "um" else (_PATCHES, "")
+            others = " or ".join(one for one in SERIES if (place / one).is_dir())
+            raise LabError(f"there are no patches for {series}{native}; choose {others} with --series")
     return [patch for directory in directories for patch in sorted(directory.glob("*.patch"))]
 
 
@@ -124,6 +125,8 @@ def build_kernel(
         kernel = cached_kernel(variant, series, configuration)
         if kernel is not None:
             return kernel
+        if series is not None:
+            patches_for(variant, series, configuration.arch)  # Without patches, refuse before the download.
     compiler = build.compiler()
     tree = source.own_tree(own.resolve()) if own else source.obtain(series, progress)
     patches = [] if tree.own else patches_for(variant, tree.series, configuration.arch)

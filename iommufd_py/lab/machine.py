@@ -91,7 +91,7 @@ class Machine:
         if self.cpus < 1:
             raise ValueError(f"a machine needs at least one CPU, not {self.cpus}")
         if self.iommu != "vtd" and (self.coherent or self.scalable):
-            raise ValueError("snoop control and scalable mode are properties of VT-d: choose that IOMMU")
+            raise ValueError("snoop control and scalable mode are properties of VT-d: use --iommu vtd")
         if self.incoherent and self.iommu != "vtd":
             raise ValueError("only VT-d has a machine whose CPU caches DMA does not snoop")
         if not all(device.partition(",")[0].removeprefix("driver=").strip() for device in self.devices):

@@ -68,7 +68,9 @@ class RunResult:
         if self.failure is not None:
             return f"the set-up of the guest failed: {self.failure}; {log}"
         if self.timed_out:
-            return f"the guest was stopped after {self.seconds:.0f} s; raise the timeout if it needs longer; {log}"
+            return (
+                f"the guest was stopped after {self.seconds:.0f} s; if it needs longer, give a larger --timeout; {log}"
+            )
         if self.status is None:
             return f"the guest ended before the command did{space_note(self.kernel_log.parent)}; {log}"
         return None
