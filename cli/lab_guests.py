@@ -81,13 +81,14 @@ def list_guests(as_json: bool) -> None:
 
 
 def _name_damaged_records() -> None:
-    from iommufd_py.lab.warm.guests import damaged_records
+    from iommufd_py.lab.warm.guests import damaged_records, keeper_of
 
     for directory in damaged_records():
-        where = shlex.quote(str(directory))
+        keeper = keeper_of(directory)
+        end_it = "" if keeper is None else f'end it with "kill {keeper}", then '
         note(
-            f'the record of the guest {directory.name} is damaged: end it with "pkill -f -- {where}" if it runs, then '
-            f'remove its files with "rm -r {where}"'
+            f"the record of the guest {directory.name} is damaged: {end_it}remove its files with "
+            f'"rm -r {shlex.quote(str(directory))}"'
         )
 
 

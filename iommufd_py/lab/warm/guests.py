@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from iommufd_py.base.sysfs import process_fields
+from iommufd_py.base.sysfs import attribute_text, entries, process_fields
 from iommufd_py.lab import paths
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.records import read_object, record_of
 
 _RECORD = "guest.json"
+KEEPER_PROGRAM = "from iommufd_py.lab.warm.keeper import main; main()"
+"""The Python program of a keeper. Its argument is the directory of the guest."""
 _DOWN_SECONDS = 20
 
 
@@ -133,3 +135,11 @@ def damaged_records() -> list[Path]:
     """Return the directories of guests whose record is damaged, so that nobody knows whether they run."""
     found = sorted(record.parent for record in paths.guests_dir().glob(f"*/{_RECORD}"))
     return [directory for directory in found if WarmGuest.load(directory) is None]
+
+
+def keeper_of(directory: Path) -> int | None:
+    """Return the process that holds the guest of *directory*, by its command line; None if there is none here."""
+    for file in entries(Path("/proc"), "[0-9]*/cmdline"):
+        if attribute_text(file).rstrip("\0").split("\0")[-2:] == [KEEPER_PROGRAM, str(directory)]:
+            return int(file.parent.name)
+    return None

@@ -25,7 +25,7 @@ from iommufd_py.lab.process import space_explained, space_note
 from iommufd_py.lab.runs import RunResult, shared_directories
 from iommufd_py.lab.vm import accelerators, run_in_vm
 from iommufd_py.lab.warm import agent
-from iommufd_py.lab.warm.guests import WarmGuest, start_ticks, warm_guests
+from iommufd_py.lab.warm.guests import KEEPER_PROGRAM, WarmGuest, start_ticks, warm_guests
 
 _FOREVER = float(threading.TIMEOUT_MAX)
 _BOOT_SECONDS = 300
@@ -78,7 +78,7 @@ def start_guest(
     order = Order(kernel, kernel_name, machine, tuple(shares), 0 if stay else find_owner())
     with (directory / "keeper.log").open("wb") as log:
         keeper = subprocess.Popen(
-            [sys.executable, "-P", "-c", f"from {__name__} import main; main()", str(directory)],
+            [sys.executable, "-P", "-c", KEEPER_PROGRAM, str(directory)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

@@ -94,7 +94,7 @@ def test_damaged_guests_are_named_and_kept(cli: Cli, tmp_path: Path) -> None:
     assert victim.exists()
     listed = cli("lab", "list")
     assert listed.returncode == 0
-    remedy = re.search(r'then remove its files with "(rm -r .*)"', listed.stderr)
+    remedy = re.search(r'is damaged: remove its files with "(rm -r .*)"', listed.stderr)
     assert remedy is not None, listed.stderr
     subprocess.run(remedy[1], shell=True, check=True)
     assert cli("lab", "list").stderr == ""
