@@ -84,7 +84,7 @@ def _problem(point: Point) -> str | None:
     if point.backend is not ContainerMode.IOMMUFD and not _fits_container(point):
         return f"{point.backend} supports only map and teardown, with one domain, large pages and no accounting"
     if point.workload is Workload.ATTACH and point.hwpts == 0:
-        return "attach adds a domain to existing ones: use teardown for the first one"
+        return "attach adds a domain to existing ones: use --operation teardown --hwpts 1 for the first one"
     return None
 
 
