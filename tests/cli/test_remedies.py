@@ -5,18 +5,16 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from iommufd_py.results import document
+from tests.following import Change, Cli, end_with, follow, found_in, leave_out, without
 from tests.programs import IOMMUFD
 from tests.unit.results.bench_results import POINT, process_run, result
 from tests.waiting import patience
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def shell(command: str) -> subprocess.CompletedProcess[str]:
@@ -119,3 +117,96 @@ def test_unknown_scenario_names_the_list(cli: Cli) -> None:
     listed = cli("validate", "--list")
     name = listed.stdout.splitlines()[1].split()[0]  # The first line has the headings.
     assert cli("validate", "--explain", name).returncode == 0
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """A result, and places where nothing can be written; NEW is none of them."""
+    for name in ("directory", "shared"):
+        (tmp_path / name).mkdir()
+    places = {name: tmp_path / name.lower() for name in ("RUN", "PRESENT", "DIRECTORY", "NEW", "EMPTY", "EXPORTED")}
+    document.save(result(process_run([1000, 1100, 1200], [500, 600, 700])), places["RUN"])
+    places["PRESENT"].touch()
+    places["EMPTY"].write_text("{}")
+    places["EXPORTED"].write_text('{"benchmarks": []}')
+    return {name: str(path) for name, path in places.items()}
+
+
+@pytest.mark.parametrize(
+    ("command", "remedy", "choice"),
+    [
+        ("report-bug --output PRESENT", "remove it, or choose another file with --output$", "NEW"),
+        ("bench plot RUN --html DIRECTORY", "is a directory: name a file$", "NEW"),
+        ("bench plot RUN --html RUN", "which would be lost: choose another output$", "NEW"),
+        ("bench plot RUN --html /proc/page", "cannot be written: .*; choose another file$", "NEW"),
+        ("bench plot RUN --directory -", "standard output is not a directory: choose another name$", "NEW"),
+        ("bench plot RUN --directory /proc/pictures", "cannot be created: .*; choose another$", "NEW"),
+        ("bench show /dev/zero", "is larger than 256 MiB: give another file$", "RUN"),
+        ("bench show EXPORTED", "pyperf file, .*: give a file that 'iommufd bench run --output' wrote$", "RUN"),
+        ("bench show EMPTY", "not a file of this tool: give a file that 'iommufd bench run --output' wrote$", "RUN"),
+        ("validate --list --only no-such", "no scenario matches 'no-such'; --list shows all of them$", "map-coherent"),
+    ],
+)
+def test_another_choice(cli: Cli, files: dict[str, str], command: str, remedy: str, choice: str) -> None:
+    words = [files.get(word, word) for word in command.split()]
+    follow(cli, words, remedy, end_with(files.get(choice, choice)))
+
+
+def test_two_choices_for_a_present_file(cli: Cli, tmp_path: Path) -> None:
+    """The message names the file that must go."""
+    tree, other = tmp_path / "tree", tmp_path / "other"
+    assert cli("fleet", "tmt-files", str(tree)).returncode == 0
+    words = ("fleet", "tmt-files", str(tree))
+    follow(cli, words, r"already exists: remove it, or name another directory$", end_with(str(other)))
+    while (refused := cli(*words)).returncode:
+        Path(found_in(refused, rf"({re.escape(str(tree))}/\S+) already exists: remove it")[1]).unlink()
+    archive = tmp_path / "bug.tar.gz"
+    archive.touch()
+    refused = cli("report-bug", "--output", str(archive))
+    Path(found_in(refused, r"(/\S+) exists: remove it")[1]).unlink()
+    assert cli("report-bug", "--output", str(archive)).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a link to another user")
+def test_link_of_another_user(cli: Cli, files: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "shared").chmod(0o1777)
+    link = tmp_path / "shared" / "page.html"
+    link.symlink_to(files["NEW"])
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    remedy = "another user put into a directory that everybody can write; choose another file$"
+    follow(cli, ["bench", "plot", files["RUN"], "--html", str(link)], remedy, end_with(files["NEW"]))
+
+
+@pytest.mark.parametrize(
+    ("command", "remedy", "change"),
+    [
+        (
+            "device restore 0000:00:00.0 --all --dry-run",
+            r"name devices or say (--all), not both$",
+            without("0000:00:00.0"),
+        ),
+        ("lab down a-guest --all", r"name guests or say (--all), not both$", without("a-guest")),
+        ("fleet tags --exporter --json", r"leave out (--json) and --device$", leave_out),
+        ("validate --list --only x --only map-*", r"(--only) is given more than once: give one$", leave_out),
+    ],
+)
+def test_options_that_contradict_each_other(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, remedy: str, change: Change
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    follow(cli, command.split(), remedy, change)
+
+
+def test_results_of_two_machines_in_one_directory(cli: Cli, tmp_path: Path) -> None:
+    for name, environment in (("1", {}), ("2", {"cpu": "another CPU"})):
+        document.save(
+            result(process_run([1000, 1100, 1200], [500, 600, 700]), **environment), tmp_path / f"{name}.json"
+        )
+    found = found_in(
+        cli("bench", "history", str(tmp_path)),
+        r"1\.json and (2\.json) cannot be compared, .*; keep the results of each machine in a directory of its own$",
+    )
+    (tmp_path / "own").mkdir()
+    (tmp_path / found[1]).rename(tmp_path / "own" / found[1])
+    for directory in (tmp_path, tmp_path / "own"):
+        assert cli("bench", "history", str(directory)).returncode == 0

@@ -176,3 +176,32 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
 def test_a_key_of_thousands_of_parts_takes_no_minutes(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="is larger than 64 KiB"):
         plan(tmp_path, ".".join("a" * 100_000) + " = 1")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "remedy", "choice"),
+    [
+        ("[[runners]]", "kernels = []\n[[runners]]", "; leave it out for the installed kernel; ", "[[runners]]"),
+        (
+            "[[runners]]",
+            'package = "tool.whl"\n[[runners]]',
+            "; keep the name it had; ",
+            f'package = "{WHEEL}"\n[[runners]]',
+        ),
+        ("20min", "20", "write (90s), 20min or 2h; ", "{}"),
+        ("flush-v3", "flush/v3", "use lower case letters, digits, '(_)', '.' and '-' only; ", "flush{}v3"),
+        ('"--bind"', '"--bind", "--json"', "holds '--json', .*; leave it out; ", '"--bind"'),
+        ('{ iommu = "vtd", coherency = "non-coherent" }', "{}", "; name a tag; ", '{ iommu = "vtd" }'),
+        ("deadline", 'files = ["status"]\ndeadline', "; give another name; ", 'files = ["facts"]\ndeadline'),
+    ],
+)
+def test_what_the_message_says_makes_the_plan_valid(
+    tmp_path: Path, right: str, wrong: str, remedy: str, choice: str
+) -> None:
+    for name in ("tool.whl", WHEEL, "facts"):
+        (tmp_path / name).touch()
+    with pytest.raises(ToolError) as refused:
+        plan(tmp_path, SMALL.replace(right, wrong, 1))
+    found = re.search(remedy, str(refused.value))
+    assert found is not None, refused.value
+    plan(tmp_path, SMALL.replace(right, choice.format(*found.groups()) if found.groups() else choice, 1))
