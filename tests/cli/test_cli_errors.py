@@ -210,8 +210,12 @@ def test_bug_of_ours_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     error = capsys.readouterr().err
     assert "this is a bug of iommufd-py" in error
     assert "KeyError: 'a field'" in error
-    assert "report it" in error
     assert len(error.splitlines()) == 1
+    remedy = re.search(r"report it with this command and the traceback that '(iommufd -v)' shows$", error.strip())
+    assert remedy is not None, error
+    monkeypatch.setattr("sys.argv", [*remedy[1].split(), "info"])
+    assert main._run() == 1
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 """The packages that a user installs: the sdist, the wheel made from it, and the tool in a separate environment."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -15,7 +16,9 @@ from iommufd_py.cli.commands import all_commands
 from iommufd_py.cli.main import iommufd
 
 from cffi_build.shared_files import COMPLETIONS, MAN
+from iommufd_py.results import document
 from tests.files import write_files
+from tests.unit.results.bench_results import process_run, result
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,6 +65,36 @@ def test_wheel_works_without_the_checkout(built: Path, tmp_path: Path) -> None:
     light = "import sys, iommufd_py; print([m for m in ('click', 'rich', 'pyudev', 'numpy') if m in sys.modules])"
     done = subprocess.run([programs / "python", "-c", light], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n", "importing iommufd_py imports more than cffi"
+
+
+def test_missing_package_comes_with_the_command_that_installs_it(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an index that has this tool: pip keeps the one that is installed."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    programs = tmp_path / "venv" / "bin"
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    (wheel,) = built.glob("*.whl")
+    subprocess.run([programs / "pip", "install", "--quiet", wheel], check=True)
+    document.save(result(process_run([1000, 1100, 1200], [500, 600, 700])), tmp_path / "RESULT")
+
+    def run(command: str) -> tuple[int, str]:
+        done = subprocess.run(command, cwd=tmp_path, shell=True, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    for command, remedy in (
+        ("iommufd bench plot RESULT --html /dev/null", r"needs \w+, which is not installed: run (pip install '.*')$"),
+        ("iommufd lab doctor", r"^to fix: (pip install 'iommufd-py\[lab\]')$"),
+    ):
+        status, text = run(command)
+        named = re.search(remedy, text, re.MULTILINE)
+        assert status == 1
+        assert named is not None, text
+        assert run(named[1])[0] == 0
+        status, text = run(command)
+        assert not re.search(remedy, text, re.MULTILINE), text
+        # The doctor may miss other things on this machine.
+        assert status == 0 or command.endswith("doctor"), text
 
 
 def test_wheel_brings_a_man_page_for_each_command(built: Path, tmp_path: Path) -> None:
