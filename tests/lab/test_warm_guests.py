@@ -88,6 +88,20 @@ def test_a_command_reads_files_as_they_are_now(machine: tuple[str, ...], place: 
     assert boots() == 0
 
 
+def test_a_job_that_has_ended_never_runs_again(own_guests: Path) -> None:
+    """A list of the guest's caches can still have the job when the host has removed the file of its status."""
+    up()
+    (guest,) = warm_guests()
+    job = guest.spool / "1-1.job"
+    job.write_text(f"echo run >> {own_guests}/runs")
+    for _ in range(2):
+        wait_until(job.with_suffix(".status").exists)
+        job.with_suffix(".status").unlink()
+        assert run("true").returncode == 0, "the guest has looked at the spool again"
+        job.with_suffix(".status").touch()
+    assert (own_guests / "runs").read_text() == "run\n"
+
+
 def test_a_large_output_arrives_whole() -> None:
     up()
     done = run("sh", "-c", "yes 0123456789 | head -c 3000000")

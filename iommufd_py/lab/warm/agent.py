@@ -19,9 +19,12 @@ def serve(spool: Path) -> None:
     """Run the jobs of *spool* until the guest ends."""
     _DROP_CACHES.write_text("4")  # From now on, no line in the kernel log tells of a drop.
     spool.joinpath("ready").touch()
+    # The host removes the files of a job that has ended. A list from before, or from the guest's caches, still has it.
+    begun: set[str] = set()
     while True:
         for job in sorted(spool.glob("*.job")):
-            if not job.with_suffix(".status").exists():
+            if job.name not in begun:
+                begun.add(job.name)
                 forget_host_files()
                 run_job(job)
         time.sleep(_POLL_SECONDS)
