@@ -31,3 +31,8 @@ def normalize_bdf(text: str) -> str:
         raise DeviceError(f"{shown(text)} is not a PCI address: write domain:bus:device.function, as in 0000:3b:00.0")
     domain, bus, slot, function = match.groups()
     return f"{int(domain or '0', 16):04x}:{bus}:{slot}.{function}".lower()
+
+
+def is_bdf(text: str) -> bool:
+    """Return whether *text* is a PCI address as sysfs writes it."""
+    return _BDF.fullmatch(text) is not None and normalize_bdf(text) == text

@@ -12,6 +12,8 @@ _Record = TypeVar("_Record")
 
 def read_object(file: Path) -> Mapping[str, Any]:
     """Return the JSON object in a file; an empty one if the file cannot be read or holds something else."""
+    if not file.is_file():
+        return {}  # Or a pipe: a read would wait for its writer.
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -18,6 +18,7 @@ from typing import Any
 
 from iommufd_py.base.command_line import without_secrets
 from iommufd_py.base.errors import DeviceError
+from iommufd_py.base.pci_address import is_bdf
 from iommufd_py.pci.sysfs_write import steps_by_hand
 
 _DIRECTORY = Path("/run/iommufd-py")
@@ -74,9 +75,8 @@ def remember(address: str, before: Remembered) -> None:
     unfinished = _DIRECTORY / f"{address}.new"
     try:
         try:
-            descriptor = os.open(
-                unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE
-            )
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(unfinished, flags, _FILE_MODE)
             with open(descriptor, "w", encoding="utf-8") as file:
                 os.fchmod(descriptor, _FILE_MODE)  # Other users must be able to read the file even with a strict umask.
                 file.write(json.dumps(asdict(before)) + "\n")
@@ -99,6 +99,9 @@ def recall(address: str) -> Remembered | None:
     """
     file = record_file(address)
     try:
+        if file.exists() and not file.is_file():
+            # Nobody writes to a pipe there, so a read would not end.
+            raise DeviceError(f"{file} is not a regular file, so it is no record of {address}: remove it")
         return parse_record(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
@@ -149,7 +152,7 @@ def remove_record(address: str) -> None:
 
 
 def remembered() -> tuple[str, ...]:
-    """Return the addresses of all devices that have a record.
+    """Return the addresses of all devices that have a record. Other files in the directory are not of this tool.
 
     Raises:
         DeviceError: the directory cannot be read.
@@ -160,7 +163,8 @@ def remembered() -> tuple[str, ...]:
         return ()
     except OSError as failure:
         raise DeviceError(f"{_DIRECTORY} cannot be read ({failure.strerror}): {_ROOT_REMEDY}") from None
-    return tuple(sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)))
+    addresses = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+    return tuple(sorted(one for one in addresses if is_bdf(one)))
 
 
 def open_lock(address: str) -> int:
@@ -172,7 +176,8 @@ def open_lock(address: str) -> int:
     make_records_directory()
     file = _DIRECTORY / f"{address}.lock"
     try:
-        return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _LOCK_MODE)
+        # A pipe can be locked too, but an open for reading would wait for its writer.
+        return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, _LOCK_MODE)
     except PermissionError:
         raise DeviceError(f"{address} cannot be taken: {_ROOT_REMEDY}") from None
     except OSError as failure:

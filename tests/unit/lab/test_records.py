@@ -2,6 +2,7 @@
 """Damaged records of the lab stop nothing else, and each is named with its remedy."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -63,6 +64,15 @@ def test_damaged_kernels_hide_no_other(cli: Cli) -> None:
     assert remedy is not None, listed.stderr
     assert cli(*remedy[1].split()).returncode == 0
     assert cli("lab", "kernel", "list").stderr == ""
+
+
+def test_a_pipe_in_place_of_a_record_is_not_waited_for() -> None:
+    for place in ("kernels/bad/meta.json", "guests/bad/guest.json"):
+        file = paths.cache_root() / place
+        file.parent.mkdir(parents=True)
+        os.mkfifo(file)
+    assert [one.name for one in cache.unusable()] == ["bad"]
+    assert [one.name for one in damaged_records()] == ["bad"]
 
 
 def test_damaged_emulators_are_none() -> None:

@@ -11,6 +11,8 @@ import pytest
 from iommufd_py import DeviceError
 from iommufd_py.pci import state
 
+ADDRESS = "0000:00:10.0"
+
 
 def is_a_link(directory: Path) -> None:
     directory.with_name("elsewhere").mkdir()
@@ -42,3 +44,31 @@ def test_a_directory_that_is_not_trusted(
     state.make_records_directory()
     assert directory.is_dir()
     assert not directory.is_symlink()
+
+
+@pytest.fixture
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(state, "_DIRECTORY", tmp_path)
+    return tmp_path
+
+
+def test_files_of_other_names_are_no_records(records: Path) -> None:
+    """`device restore --all` failed because of them, and nothing could be given back by their names."""
+    for name in ("foo", "..", "", "0000:00:1F.2", "00:1f.2", "0000:00:11.0 x", "a\nb", "\udcff", "0000:00:1f.2"):
+        (records / f"{name}.json").write_text("{}")
+    assert state.remembered() == ("0000:00:1f.2",)
+
+
+@pytest.mark.parametrize("spoil", [os.mkfifo, os.mkdir])
+def test_a_pipe_in_place_of_a_record_is_not_waited_for(records: Path, spoil: Callable[[Path], None]) -> None:
+    spoil(records / f"{ADDRESS}.json")
+    with pytest.raises(DeviceError, match=r"\.json is not a regular file"):
+        state.recall(ADDRESS)
+
+
+def test_a_pipe_in_place_of_a_new_record_or_a_lock_is_not_waited_for(records: Path) -> None:
+    os.mkfifo(records / f"{ADDRESS}.new")
+    with pytest.raises(DeviceError, match=f"{ADDRESS} is not taken, because its driver cannot be recorded"):
+        state.remember(ADDRESS, state.Remembered("nvme", ""))
+    os.mkfifo(records / f"{ADDRESS}.lock")
+    os.close(state.open_lock(ADDRESS))
