@@ -45,6 +45,10 @@ _COMMANDS = {
     "completion": "Print the completion script of a shell.",
 }
 
+_MORE_MEMORY = "not enough memory: ask for less, end other programs, or raise the limit (ulimit -v)"
+# What the loader of libraries says when it gets no memory.
+_NO_MEMORY = ("failed to map segment from shared object", "Cannot allocate memory", "cannot create shared object")
+
 # The packages that each extra installs.
 _EXTRAS = {
     "report": {"matplotlib", "numpy", "scipy"},
@@ -165,7 +169,7 @@ def _run() -> int:
         return INTERRUPTED
     except MemoryError:
         # A traceback would need more memory.
-        _report(ToolError(), "error", "not enough memory: ask for less, or end other programs")
+        _report(ToolError(), "error", _MORE_MEMORY)
         return FAILED
     except Exception as failure:
         _trace_back()
@@ -187,6 +191,8 @@ def _text_of(failure: Exception) -> str:
             return _what_is_missing(failure)
         case OverflowError():
             return f"a number is too large, or negative although it must not be: {failure}"
+        case ImportError() if any(text in str(failure) for text in _NO_MEMORY):
+            return _MORE_MEMORY
         case ImportError():
             return f"a library cannot be loaded: {failure}; install it, or this tool again"
     return _our_bug(failure)

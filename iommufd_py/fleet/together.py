@@ -159,9 +159,9 @@ def mean(ratios: Iterable[Ratio]) -> Mean | None:
     known = [(math.log(one.value), _variance(one, one.low, one.high)) for one in ratios if one.low and one.high]
     if len(known) < 2:
         return None
-    import numpy as np
-    from scipy.special import stdtrit
     from statsmodels.stats.meta_analysis import combine_effects
+
+    from iommufd_py.results.scientific import np, stdtrit
 
     effects, variances = (np.array(side) for side in zip(*known, strict=True))
     # If all ratios are equal, statsmodels divides by their spread of 0 for I2. If the machines agree well, its method
@@ -186,7 +186,7 @@ def _variance(ratio: Ratio, low: float, high: float) -> float:
     The interval is Student's. Reading it as a normal one makes the variance larger, never smaller. If all times are
     equal, the resolution of the clock, 1 ns, bounds the variance from below.
     """
-    from scipy.special import ndtri
+    from iommufd_py.results.scientific import ndtri
 
     of_interval = float(((math.log(high) - math.log(low)) / (2 * ndtri((1 + CONFIDENCE) / 2))) ** 2)
     of_clock = sum((_CLOCK_S / seconds) ** 2 / 12 for seconds in (ratio.before_s, ratio.after_s))
@@ -195,10 +195,9 @@ def _variance(ratio: Ratio, low: float, high: float) -> float:
 
 def forest(row: CombinedTimes) -> bytes:
     """Return the forest plot of a row as SVG: the ratio of each machine with its interval, and the mean below."""
-    import numpy as np
-
     from iommufd_py.results.drawing import Figure
     from iommufd_py.results.plot import name_lines, render
+    from iommufd_py.results.scientific import np
 
     drawn = [one for one in row.ratios if one.low is not None and one.high is not None]
     together = row.mean

@@ -8,6 +8,8 @@ matplotlib reads ``matplotlibrc`` of the current directory, which can belong to 
 import logging
 import os
 
+from iommufd_py.results import scientific  # noqa: F401 - matplotlib loads numpy, for which there must be memory
+
 # No window is opened, so the name of a program for windows has no use, and a wrong one fails the import.
 os.environ.pop("MPLBACKEND", None)
 # Otherwise the import complains about the files that the next statement overrides.

@@ -169,7 +169,7 @@ def difference(before: Sequence[float], after: Sequence[float], *, paired: bool 
         return Estimate(value, value, value, 1.0 if value == 0 else 0.0)
     # This uses the distribution function only: scipy.stats.ttest_ind takes a millisecond, and a table has hundreds of
     # tests.
-    from scipy.special import stdtr, stdtrit
+    from iommufd_py.results.scientific import stdtr, stdtrit
 
     freedom = error**2 / sum(one**2 / (len(side) - 1) for one, side in zip(errors, samples, strict=True))
     reach = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(error)

@@ -128,7 +128,7 @@ def _divide(ns: Sequence[float], start: int, end: int, level: float) -> list[int
 def _certainty(before: Sequence[float], after: Sequence[float]) -> float:
     """Return the p-value of Student's t-test of the logarithms; 0 for two constant sides that differ."""
     # The distribution function only: scipy.stats.ttest_ind takes a millisecond, and a history has thousands of tests.
-    from scipy.special import stdtr
+    from iommufd_py.results.scientific import stdtr
 
     logs = [[math.log(one) for one in side] for side in (before, after)]
     distance = abs(fmean(logs[0]) - fmean(logs[1]))

@@ -6,8 +6,6 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.units import PAGE_BYTES, format_ns, format_size
 from iommufd_py.results.breakdown import Breakdown
@@ -17,6 +15,7 @@ from iommufd_py.results.drawing import Axes, Axis, Figure, FuncFormatter, LogLoc
 from iommufd_py.results.history import OperationHistory
 from iommufd_py.results.model import BenchResult
 from iommufd_py.results.report import Cell, but_size, cells, row_name
+from iommufd_py.results.scientific import np
 from iommufd_py.results.stats import median
 from iommufd_py.results.validity import findings
 

@@ -315,3 +315,13 @@ def test_a_machine_whose_name_is_no_place(name: str, options: tuple[str, ...], m
     assert (status, out) == (1, "")
     assert "labgrid cannot use the name of this machine" in err
     assert "--name" in err
+
+
+@pytest.mark.parametrize("kib", [100_000, 150_000, 200_000, 250_000, 320_000])
+@pytest.mark.parametrize("command", ["compare FILE FILE", "plot FILE --html /dev/null"])
+def test_too_little_memory_is_one_sentence(command: str, kib: int, tmp_path: Path) -> None:
+    """A library that gets no memory when it is loaded tried for ever, and only SIGKILL ended the command."""
+    document.save(result(process_run(), process_run(), process_run()), tmp_path / "run.json")
+    words = f"{IOMMUFD} bench {command.replace('FILE', str(tmp_path / 'run.json'))}"
+    done = in_shell(f"ulimit -v {kib}; timeout -s KILL {patience(20):g} {words}")
+    assert_one_sentence(done, 1, "not enough memory")
