@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`iommufd bisect`: find the commit of a kernel tree that introduced a fault."""
 
+import os
 import sys
 import time
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from iommufd_py.base.shown import shown
 from iommufd_py.base.units import counted
 
 from .commands import command
@@ -89,6 +91,9 @@ def bisect(
 
     from .lab_progress import show_lab_progress
 
+    for name, revision in (("--good", good), ("--bad", bad)):
+        if not revision.strip():
+            raise click.UsageError(f"{name} is empty: give a revision, such as v7.2")
     question = _question(rule, scenario, test, bench, threshold)
     if has_changes(source):
         note(f"{source} has changes that are not committed; the bisection ignores them and does not touch them")
@@ -120,13 +125,31 @@ def _question(
     if kind is not Kind.BENCH:
         if threshold is not None:
             raise click.UsageError("--threshold needs --bench: it is the slowdown of a timing")
-        return Question(kind, subject)
+        question = Question(kind, subject)
+        _check_subject(question)
+        return question
     question = Question(kind, subject, (_DEFAULT_THRESHOLD if threshold is None else threshold) / 100)
     try:
         _ = question.timing
     except ValueError as failure:
         raise click.UsageError(f"--bench {subject!r}: {failure}") from None
     return question
+
+
+def _check_subject(question: "Question") -> None:
+    """Refuse a scenario or a test that does not exist: the guest would say so only after minutes of compilation.
+
+    Raises:
+        click.UsageError: it does not exist.
+    """
+    from iommufd_py.lab.bisect.trial import Kind
+    from iommufd_py.validate.catalogue import matching_scenarios
+
+    name = question.subject
+    if question.kind is Kind.SCENARIO and not matching_scenarios(name):
+        raise click.UsageError(f"no scenario matches {shown(name)}; 'iommufd validate --list' shows all of them")
+    if question.kind is Kind.TEST and not os.path.exists(name.partition("::")[0]):
+        raise click.UsageError(f"--test {shown(name)} names no file here: write it as pytest does, FILE::TEST")
 
 
 def _show(question: "Question", found: "Found", seconds: float) -> None:

@@ -124,6 +124,14 @@ def test_restore_of_what_was_never_bound(cli: Cli) -> None:
         ("bench", "run", "--device", "mock", "--iova", "0x1000", "--alignment", "1M"),
         ("map", "--device", "mock", "--size", "1"),
         ("map", "--device", "mock", "--size", "4K", "--backing", "hugetlb-2m"),
+        ("bisect", "--source", "/", "--good", "", "--bad", "b", "--rule", "1"),
+        ("bisect", "--source", "/", "--good", "a", "--bad", " ", "--rule", "1"),
+        # The guest would say so after minutes of compilation.
+        ("bisect", "--source", "/", "--good", "a", "--bad", "b", "--scenario", "no-such"),
+        ("bisect", "--source", "/", "--good", "a", "--bad", "b", "--scenario", ""),
+        ("bisect", "--source", "/", "--good", "a", "--bad", "b", "--test", "tests/no_such.py::test"),
+        ("bisect", "--source", "/", "--good", "a", "--bad", "b", "--test", ""),
+        ("bisect", "--source", "/", "--good", "a", "--bad", "b", "--test=--help"),
         ("no-such-command",),
     ],
 )
