@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from iommufd_py.base.arguments import check_integer, checked
 from iommufd_py.base.errors import ArgumentValueError
 from iommufd_py.base.iova import IovaRange
+from iommufd_py.base.shown import shown_number
 from iommufd_py.objects.object import IommufdObject
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import iommufd as uapi
@@ -54,10 +55,14 @@ def zeroed_bits(place: str, length: int, page_bytes: int) -> bytearray:
     """Return memory for the dirty bits of *length* bytes, in whole words of the kernel. *place* is for messages.
 
     Raises:
-        ArgumentValueError: a value is not positive, or there is no memory for the bits.
+        ArgumentValueError: a value is not positive, or *page_bytes* is no power of two, or there is no memory for the
+            bits.
     """
     check_integer(f"{place}: length", length, 1)
     check_integer(f"{place}: page_bytes", page_bytes, 1)
+    if page_bytes & (page_bytes - 1):
+        # The kernel takes the lowest bit for the size. It would write bits of smaller pages, also behind this memory.
+        raise ArgumentValueError(f"{place}: page_bytes must be a power of two, not {shown_number(page_bytes)}")
     pages = -(-length // page_bytes)
     try:
         return bytearray(-(-pages // (8 * _WORD_BYTES)) * _WORD_BYTES)

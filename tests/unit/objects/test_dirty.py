@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iommufd_py import DirtyBitmap
+from iommufd_py import ArgumentValueError, DirtyBitmap
+from iommufd_py.objects.dirty import zeroed_bits
 
 PAGE = 4096
 BASE = 1 << 24
@@ -24,3 +26,11 @@ def test_a_bitmap_as_pages_and_as_ranges(pages: set[int]) -> None:
     } == pages
     # Neighbours are joined, so there is a gap between any two ranges.
     assert all(before.last + 1 < after.start for before, after in pairwise(ranges))
+
+
+@pytest.mark.parametrize("page_bytes", [3, 6, 4095, 12288, (1 << 63) + 1])
+def test_pages_of_other_sizes_than_powers_of_two_are_refused(page_bytes: int) -> None:
+    """For 12288 the kernel would write the bits of 4096, three times as many, into the memory of other objects."""
+    with pytest.raises(ArgumentValueError, match="page_bytes must be a power of two"):
+        zeroed_bits("read()", 4 << 20, page_bytes)
+    assert len(zeroed_bits("read()", 4 << 20, 4096)) == 128
