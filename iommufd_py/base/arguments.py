@@ -20,6 +20,7 @@ _Rule = Callable[[str, Any], Any]
 # The rules of the positional parameters with their labels, the rule of ``*parameters``, and the rules by name.
 _Rules = tuple[list[tuple[str, _Rule]], tuple[str, _Rule] | None, dict[str, tuple[str, _Rule]]]
 _BUFFERS = (bytes, bytearray, memoryview)
+_MOST_MILLISECONDS = (1 << 31) - 1
 # No field of an ioctl holds such a number. A message with more precise limits is for a number below, which it can show.
 _OUT_OF_REACH = 1 << 128
 
@@ -110,10 +111,10 @@ def milliseconds(label: str, timeout: Any) -> int | None:
     if timeout is None:
         return None
     seconds = _float(label, timeout)
-    if math.isnan(seconds) or seconds < 0:
+    if not seconds >= 0:  # NaN is neither.
         raise ArgumentValueError(f"{label} must be 0 or more seconds, not {shown(timeout)}")
     # poll() takes a signed 32-bit number, which is 24 days. A longer timeout makes no difference.
-    return math.ceil(min(seconds * 1000, float((1 << 31) - 1)))
+    return math.ceil(min(seconds, _MOST_MILLISECONDS / 1000) * 1000)
 
 
 def _rules_of(function: Callable[..., Any], name_of_call: str) -> _Rules:
