@@ -145,8 +145,8 @@ _MEMLOCK = (
     "(ulimit -l, /etc/security/limits.conf) or map less"
 )
 _NOT_IN_RANGE = (
-    "the IOVA or the length is zero, misaligned or outside the IOAS's allowed ranges; see Ioas.iova_ranges() for both "
-    "the ranges and the alignment"
+    "the IOVA or the length is zero, misaligned or outside the IOAS's allowed ranges, or the flags allow neither reads "
+    "nor writes; see Ioas.iova_ranges() for both the ranges and the alignment"
 )
 _TAKEN = "part of this IOVA range is mapped already; unmap it first or choose another IOVA"
 _PAST_THE_END = "the IOVA plus the length goes past the end of the 64-bit space"
@@ -156,7 +156,10 @@ _BAD_MEMORY = (
     "part of the user memory is not mapped, or not writable as the mapping asks; device memory (BARs) cannot be "
     "mapped from a pointer, except in a container of VFIO's own"
 )
-_RESERVED = "a mapping of the IOAS lies in a range the device reserves or cannot reach; unmap it first"
+_RESERVED = (
+    "a mapping of the IOAS, or a range that Ioas.allow_iovas() demands, lies in a range the device reserves or cannot "
+    "reach; unmap it first, or demand other ranges"
+)
 _OTHER_DRIVER = (
     "the device's group is in use, by another driver or through the other interface (/dev/vfio/<group> or "
     "/dev/vfio/devices); free every device of the group"

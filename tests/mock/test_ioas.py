@@ -97,6 +97,13 @@ def test_misaligned_or_empty(mock: MockDevice, ioas: Ioas, buffer: DmaBuffer, io
     assert pinned_bytes() == 0
 
 
+def test_flags_that_allow_no_access(ioas: Ioas) -> None:
+    with DmaBuffer(PAGE, Backing.MEMFD) as buffer, ioas.map(buffer, BASE) as mapping:
+        for call, what in ((ioas.map, buffer), (ioas.map_file, buffer), (ioas.copy, mapping)):
+            with pytest.raises(InvalidFieldError, match="or the flags allow neither reads nor writes"):
+                call(what, BASE + (1 << 20), flags=MapFlags(0))
+
+
 def test_outside_the_allowed_ranges(mock: MockDevice, ioas: Ioas, buffer: DmaBuffer) -> None:
     mock.attach(ioas)
     allowed = ioas.iova_ranges()
@@ -218,6 +225,15 @@ def test_allow_iovas(mock: MockDevice, ioas: Ioas, buffer: DmaBuffer) -> None:
     with pytest.raises(IommufdError) as caught:
         ioas.allow_iovas([IovaRange(0, PAGE - 1)])
     assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_a_range_that_no_device_can_have(mock: MockDevice, ioas: Ioas) -> None:
+    ioas.allow_iovas([IovaRange(0, PAGE - 1)])
+    with pytest.raises(IommufdError, match=r"or a range that Ioas\.allow_iovas\(\) demands") as caught:
+        mock.alloc_hwpt(ioas)
+    assert caught.value.errno == errno.EADDRINUSE
+    ioas.allow_iovas([])
+    mock.alloc_hwpt(ioas)
 
 
 def test_huge_pages_option(mock: MockDevice, ioas: Ioas) -> None:
