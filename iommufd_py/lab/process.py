@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from iommufd_py.lab import paths
 from iommufd_py.lab.errors import LabError
 
-SPACE_REMEDY = "free some, or set XDG_CACHE_HOME to a directory on another disk"
+SPACE_REMEDY = "free some space, or set XDG_CACHE_HOME to a directory on another disk"
 
 # A file takes at least a block of its disk. Larger blocks are rare.
 _SMALLEST_FILE = 4096

@@ -39,6 +39,20 @@ def test_tracefs_that_is_not_mounted() -> None:
     assert after.returncode == 0 or "this kernel has none of these events" in after.stderr, after.stderr
 
 
+@pytest.mark.skipif(not private_mounts_are_possible(), reason="mounts, in a mount namespace of its own")
+def test_disk_without_room_for_a_kernel(tmp_path: Path) -> None:
+    """The temporary directory is on another disk than the small one."""
+    small, doctor = tmp_path / "small", f"{shlex.quote(IOMMUFD)} lab doctor"
+    small.mkdir()
+    before = shell(f"unshare -m sh -c 'mount -t tmpfs -o size=64M none {small} && XDG_CACHE_HOME={small} {doctor}'")
+    remedy = r"^to fix: free some space, or set (XDG_CACHE_HOME) to a directory on another disk$"
+    found = re.search(remedy, before.stdout, re.MULTILINE)
+    assert (before.returncode, found is not None) == (1, True), before
+    assert found is not None
+    after = shell(f"{found[1]}={tmp_path} {doctor}")
+    assert not re.search(remedy, after.stdout, re.MULTILINE), after
+
+
 def test_unknown_device_names_the_list(cli: Cli) -> None:
     refused = cli("device", "show", "ffff:1f:1f.7")
     assert refused.returncode == 1

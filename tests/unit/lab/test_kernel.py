@@ -311,7 +311,7 @@ def test_a_failed_build_says_why_and_publishes_nothing(tree: SourceTree) -> None
 
 def test_a_full_disk_is_one_sentence(tree: SourceTree, monkeypatch: pytest.MonkeyPatch) -> None:
     (tree.path / "hook").write_text("echo 'a.c: write error: No space left on device'; exit 1\n")
-    with pytest.raises(LabError, match="no space left on the disk; free some, or set XDG_CACHE_HOME"):
+    with pytest.raises(LabError, match="no space left on the disk; free some space, or set XDG_CACHE_HOME"):
         build.build(RECIPE, tree, [], Silent())
     monkeypatch.setattr(build, "BUILD_BYTES", 1 << 60)
     with pytest.raises(LabError, match=r"GiB free and .* GiB are needed to build a kernel"):
