@@ -56,6 +56,8 @@ def joined(words: Words, found: re.Match[str]) -> Words:
         (f"{RUN} --size 4K --iova 0x1001000 --alignment 1M", r"leave out (--iova) or --alignment$", leave_out),
         (f"{RUN} --size 4K --iova 0x1001000 --alignment 1M", r"leave out --iova or (--alignment)$", leave_out),
         (f"{RUN} --size 4K --iova 0x1000", r"choose another (--iova), or leave it out$", leave_out),
+        (f"{RUN} --size 4K --iova 0x1000400", "is not a multiple of 2K: choose another$", end_with("0x1000800")),
+        (f"{RUN} --size 4G", "no allowed IOVA range holds 4G .*; map less, ", end_with("4K")),
         (f"{RUN} --size 4K --operation teardown --hwpts 2", r"the only domain: use (--hwpts) (1)$", use),
         (
             f"{RUN} --size 4K --operation attach --hwpts 0",
