@@ -259,11 +259,12 @@ def _endpoints_of_group(address: str) -> list[str]:
 
 
 def _note_groups(addresses: Sequence[str]) -> None:
-    numbers = {pci.pci_device(address).iommu_group for address in addresses} - {None}
-    for number in sorted(one for one in numbers if one is not None):
+    numbers = {pci.pci_device(address).iommu_group: address for address in reversed(addresses)}
+    for number, address in sorted((one, bdf) for one, bdf in numbers.items() if one is not None):
         group = pci.iommu_group(number)
         if group.problem:
-            note(f"group {number} is not viable: {group.problem}{'' if group.firmware_regions else '; see --group'}")
+            remedy = "" if group.firmware_regions else f"; 'iommufd device bind --group {address}' takes them too"
+            note(f"group {number} is not viable: {group.problem}{remedy}")
 
 
 @device.command()

@@ -12,12 +12,11 @@ from iommufd_py.base.iova import IovaRange
 from iommufd_py.base.shown import shown
 from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.pci.functions import bound_driver
+from iommufd_py.vfio.sysfs import leaves_dma
 
 _GROUPS = Path("/sys/kernel/iommu_groups")
 MOST_GROUP = (1 << 31) - 1
 """The highest number of an IOMMU group: an int of the kernel."""
-# Drivers other than VFIO's that leave DMA to user space: those with driver_managed_dma in the kernel.
-_HARMLESS = ("pci-stub", "pcieport")
 _REGION = re.compile(r"(0x[0-9a-f]{1,16})\s+(0x[0-9a-f]{1,16})\s+(\S+)")
 
 
@@ -48,7 +47,7 @@ class IommuGroup:
     @property
     def in_the_way(self) -> dict[str, str]:
         """Devices with a driver that uses DMA. Until they are free, VFIO opens no device of the group."""
-        return {device: driver for device, driver in self.drivers.items() if driver and not _leaves_dma(driver)}
+        return {device: driver for device, driver in self.drivers.items() if driver and not leaves_dma(driver)}
 
     @property
     def firmware_regions(self) -> tuple[ReservedRegion, ...]:
@@ -71,10 +70,6 @@ class IommuGroup:
             blocked = ", ".join(f"{bdf} ({driver})" for bdf, driver in self.in_the_way.items())
             return f"VFIO opens it when these are free: {blocked}"
         return ""
-
-
-def _leaves_dma(driver: str) -> bool:
-    return "vfio" in driver or driver in _HARMLESS
 
 
 def iommu_group(number: int) -> IommuGroup:

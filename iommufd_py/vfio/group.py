@@ -9,11 +9,12 @@ from uuid import UUID
 
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import DeviceError, SkipError, reason_of
-from iommufd_py.base.sysfs import entries
+from iommufd_py.base.sysfs import entries, target_name
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.enums import GroupFlags
 from iommufd_py.vfio.pci_device import VfioPciDevice
+from iommufd_py.vfio.sysfs import leaves_dma
 
 
 class VfioGroup(Resource):
@@ -48,10 +49,7 @@ class VfioGroup(Resource):
             self._fd = _open_group(number)
             try:
                 if not vfio.group_get_status(self._fd) & GroupFlags.VIABLE:
-                    raise DeviceError(
-                        f"group {number} is not viable: other drivers hold devices of it ({_members(number)}); bind "
-                        "each of these to vfio-pci or to no driver"
-                    )
+                    raise DeviceError(f"group {number} is not viable: {_held_by_others(number)}")
                 vfio.group_set_container(self._fd, container_fd)
             except BaseException:
                 os.close(self._fd)
@@ -116,5 +114,9 @@ def _open_group(number: int) -> int:
         raise DeviceError(f"{node} cannot be opened: {reason_of(failure)}") from failure
 
 
-def _members(number: int) -> str:
-    return ", ".join(path.name for path in entries(Path(f"/sys/kernel/iommu_groups/{number}/devices")))
+def _held_by_others(number: int) -> str:
+    devices = entries(Path(f"/sys/kernel/iommu_groups/{number}/devices"))
+    drivers = {path.name: target_name(path / "driver") for path in devices}
+    held = {bdf: driver for bdf, driver in drivers.items() if driver and not leaves_dma(driver)}
+    names = ", ".join(f"{bdf} ({driver})" for bdf, driver in held.items())
+    return f"other drivers hold devices of it: {names}; 'iommufd device bind {' '.join(held)}' takes them"

@@ -17,6 +17,9 @@ NOIOMMU_PREFIX = "noiommu-"
 CDEV_NAMES = "*vfio[0-9]*"
 """The names of cdevs, with an IOMMU and without: vfio_device_set_noiommu_and_name() in drivers/vfio/vfio_main.c."""
 
+# Drivers other than VFIO's that leave DMA to user space: those with driver_managed_dma in the kernel.
+_HARMLESS = ("pci-stub", "pcieport")
+
 
 def find_cdev(bdf: str) -> Path:
     """Return the VFIO cdev of the PCI device at the normalized address *bdf*.
@@ -74,6 +77,11 @@ def vfio_driver(bdf: str) -> str:
             f"{bdf} is bound to {name} instead of vfio-pci: 'iommufd device bind {bdf}' takes it from that driver"
         )
     return name
+
+
+def leaves_dma(driver: str) -> bool:
+    """Return whether a driver leaves DMA to user space, so that VFIO opens the other devices of the group."""
+    return "vfio" in driver or driver in _HARMLESS
 
 
 def iommu_group_number(bdf: str) -> int:
