@@ -172,7 +172,9 @@ def _kernel_names(kernels: str) -> list[str]:
     for name in names:
         check_kernel_name(name)
     if len(set(names)) < len(names):
-        raise click.UsageError("--kernels names a kernel twice: 'bench calibrate' compares a kernel with itself")
+        raise click.UsageError(
+            "--kernels names a kernel twice: 'iommufd bench calibrate' compares a kernel with itself"
+        )
     return names
 
 

@@ -165,8 +165,8 @@ _OTHER_DRIVER = (
     "/dev/vfio/devices); free every device of the group"
 )
 _UNSAFE_INTERRUPTS = (
-    "another driver has a device of the group ('iommufd device show'), or the IOMMU does not remap interrupts: for a "
-    "device that you trust, echo 1 > /sys/module/{module}/parameters/allow_unsafe_interrupts"
+    "another driver has a device of the group ('iommufd device show BDF'), or the IOMMU does not remap interrupts: for "
+    "a device that you trust, echo 1 > /sys/module/{module}/parameters/allow_unsafe_interrupts"
 )
 _VF_TOKEN = (
     "a VF token is missing or wrong: vfio-pci has the physical function too, and its owner gives the token to the "
@@ -174,8 +174,8 @@ _VF_TOKEN = (
 )
 # __iommu_device_set_domain() in drivers/iommu/iommu.c, which looks at dev->iommu->require_direct, logs the sentence.
 _ONE_TO_ONE = (
-    "the firmware wants a region of the device mapped 1:1: 'iommufd device show' says so at \"viable\", the kernel log "
-    '"Firmware has requested this device have a 1:1 IOMMU mapping", and only another firmware changes it'
+    "the firmware wants a region of the device mapped 1:1: 'iommufd device show BDF' says so at \"viable\", the kernel "
+    'log "Firmware has requested this device have a 1:1 IOMMU mapping", and only another firmware changes it'
 )
 _NO_ROOM = "no free IOVA range of this length is left in the allowed ranges; unmap something"
 

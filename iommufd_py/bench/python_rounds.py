@@ -106,7 +106,7 @@ def dma_rounds(engine: DmaEngine, ioas: Ioas, parts: Parts) -> PythonRounds:
             if view != content:
                 raise DmaError(
                     f"{engine.device.name} wrote to IOVA {iova:#x}, but the buffer holds other bytes: run "
-                    "'iommufd dma check'"
+                    f"'iommufd dma check --device {engine.device.name}'"
                 )
         return stopwatch.sample
 

@@ -9,7 +9,7 @@ import time
 from typing import ClassVar
 
 from iommufd_py.base.errors import DmaError
-from iommufd_py.dma.engine import COMPLETION_SECONDS, DmaEngine, TransferLimits
+from iommufd_py.dma.engine import COMPLETION_SECONDS, DmaEngine, TransferLimits, reset_remedy
 from iommufd_py.uapi.enums import IrqIndex
 
 _INTERRUPT_ACKNOWLEDGE = 0x64
@@ -72,7 +72,8 @@ class EduEngine(DmaEngine):
         while self._registers.read_int(_COMMAND, 4) & _RUN:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise DmaError(f"{self.device.name} did not end its transfer within {timeout:g} s: reset the device")
+                name = self.device.name
+                raise DmaError(f"{name} did not end its transfer within {timeout:g} s: {reset_remedy(name)}")
             if self._interrupts is not None:
                 self._interrupts.wait(timeout=left)
             else:

@@ -239,6 +239,11 @@ class DmaEngine(Resource):
             steps.callback(self._stop)
 
 
+def reset_remedy(name: str) -> str:
+    """Return the remedy for the device *name* if it does not answer; the kernel resets it when vfio-pci lets it go."""
+    return f"reset it with 'iommufd device unbind {name}' and 'iommufd device restore {name}'"
+
+
 def reachable(space: AddressSpace, address_mask: int) -> tuple[IovaRange, ...]:
     """Return the IOVA ranges that *space* can map and a device with *address_mask* reaches."""
     return tuple(

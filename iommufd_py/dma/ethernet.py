@@ -19,7 +19,7 @@ from iommufd_py.dma.descriptor_ring import (
     receive_descriptor,
     transmit_descriptors,
 )
-from iommufd_py.dma.engine import DmaEngine, TransferLimits
+from iommufd_py.dma.engine import DmaEngine, TransferLimits, reset_remedy
 from iommufd_py.uapi.enums import IrqIndex
 
 _CTRL, _MDIC, _ICR, _IMS, _IMC, _RCTL, _TCTL = 0x0000, 0x0020, 0x00C0, 0x00D0, 0x00D8, 0x0100, 0x0400
@@ -224,7 +224,7 @@ class EthernetEngine(DmaEngine):
             if value == _GONE or time.monotonic() > deadline:
                 raise DmaError(
                     f"{self.device.name} does not {purpose} within {_RESET_SECONDS:g} s (register {register:#x} is "
-                    f"{value:#x}): reset it with 'iommufd device unbind' and 'restore'"
+                    f"{value:#x}): {reset_remedy(self.device.name)}"
                 )
             time.sleep(_POLL_SECONDS)
 

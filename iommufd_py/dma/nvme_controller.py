@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from iommufd_py.base.errors import DmaError
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.dma.engine import COMPLETION_SECONDS
+from iommufd_py.dma.engine import COMPLETION_SECONDS, reset_remedy
 from iommufd_py.vfio.interrupt import Interrupts
 from iommufd_py.vfio.region import RegionMapping
 
@@ -153,7 +153,7 @@ class Controller:
             if status == _GONE or (wanted and status & _CSTS_FATAL) or time.monotonic() > deadline:
                 raise DmaError(
                     f"{self.name} does not become {'ready' if wanted else 'disabled'} (CSTS={status:#x}) within "
-                    f"{self._timeout:g} s: reset it with 'iommufd device unbind' and 'restore'"
+                    f"{self._timeout:g} s: {reset_remedy(self.name)}"
                 )
             time.sleep(_POLL_SECONDS)
 

@@ -48,7 +48,9 @@ def machine_tags(
     behind = {one.bdf: one for one in devices if one.iommu}
     for bdf in lent:
         if bdf not in behind:
-            raise ToolError(f"{bdf} is not a PCI function behind an IOMMU: 'iommufd device list' shows such functions")
+            raise ToolError(
+                f"{bdf} is not a PCI function behind an IOMMU: 'iommufd device list' shows the IOMMU of each"
+            )
     units = {behind[bdf].iommu for bdf in lent or behind}
     found = [one for one in iommus if one.name in units and one.kind is not IommuKind.SELFTEST]
     tags = {

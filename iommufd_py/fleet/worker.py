@@ -305,7 +305,8 @@ class _Worker:
         bdf = bdf_of(self._record.tags)
         if bdf is None and any("{bdf}" in one for one in step.options):
             raise SetUpError(
-                "the place has no tag 'bdf', which an option of the plan needs; 'iommufd fleet tags --device' makes one"
+                "the place has no tag 'bdf', which an option of the plan needs; "
+                "'iommufd fleet tags --device BDF' makes one"
             )
         return shlex.join(one.replace("{bdf}", bdf or "") for one in step.options)
 

@@ -248,3 +248,26 @@ def test_a_full_disk_is_named(plain: Lab, tmp_path: Path) -> None:
     assert found.reason.startswith("large cannot be put on the machine: ")
     assert [one.state for one in found.steps] == [StepState.FAILED]
     assert plain.holders() == {}
+
+
+def test_remedies_of_a_run_that_cannot_begin(plain: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the option and the variable for another coordinator, and asks for another directory."""
+    path = plan(tmp_path, "def test_it(): pass\n", count=1)
+    monkeypatch.delenv("LG_COORDINATOR", raising=False)
+
+    def run(output: str, *options: str) -> "subprocess.CompletedProcess[str]":
+        words = [BIN / "iommufd", "fleet", "run", path, "--output", tmp_path / output, *options]
+        return subprocess.run(words, capture_output=True, text=True, timeout=patience(180), check=False)
+
+    refused = run("out", "--coordinator", "127.0.0.1:9")
+    other = re.search(
+        r"no labgrid coordinator answers .*, or name another one by (--\w+) or (\w+)$", refused.stderr, re.M
+    )
+    assert refused.returncode == 1
+    assert other is not None, refused.stderr
+    refused = run("out", other[1], plain.address)
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("out is not empty: name another directory for the results\n")
+    assert run("by option", other[1], plain.address).returncode == 0
+    monkeypatch.setenv(other[2], plain.address)
+    assert run("by variable").returncode == 0

@@ -165,7 +165,7 @@ class CoherencyHarness:
             if not self._finds(self.iova, both.data):
                 raise DmaError(
                     f"{self.engine!r} does not read the data that is in memory: its DMA does not work, so nothing can "
-                    "be said about the CPU caches; 'iommufd dma check' shows more"
+                    f"be said about the CPU caches; 'iommufd dma check --device {self.engine.device.name}' shows more"
                 )
             for _ in range(_PROOFS):
                 new, _old = self.write(buffer)

@@ -55,7 +55,7 @@ def test_message_names_ioctl_arguments_cause_and_remedy() -> None:
 )
 def test_every_ioctl_that_claims_a_device_names_a_region_mapped_1_to_1(ioctl: str) -> None:
     text = str(errors.IommufdError(errno.EINVAL, ioctl, {}))
-    assert "the firmware wants a region of the device mapped 1:1: 'iommufd device show' says so" in text
+    assert "the firmware wants a region of the device mapped 1:1: 'iommufd device show BDF' says so" in text
 
 
 def test_errno_without_a_meaning_of_ours_has_the_systems() -> None:
