@@ -80,6 +80,14 @@ class Iommufd(IommufdFile):
         uapi.option_set(self.fileno(), IommuOption.RLIMIT_MODE, mode)
 
 
+def no_iommufd(path: Path = DEV_IOMMU) -> str:
+    """Return the reason, with the remedy, for a kernel without *path*."""
+    return (
+        f"there is no {path}: this kernel has no iommufd (CONFIG_IOMMUFD) or its module is not loaded; try "
+        "'modprobe iommufd', or 'iommufd lab run -- ...' for a kernel that has it"
+    )
+
+
 def _check_iommufd(fd: int, name: str) -> None:
     if not uapi.is_iommufd(fd):
         raise ToolError(f"{name} is not an iommufd: open {DEV_IOMMU}")
@@ -89,10 +97,7 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise ToolError(
-            f"there is no {path}: this kernel has no iommufd (CONFIG_IOMMUFD) or its module is not loaded; try "
-            "'modprobe iommufd', or 'iommufd lab run -- ...' for a kernel that has it"
-        ) from None
+        raise ToolError(no_iommufd(path)) from None
     except PermissionError:
         raise ToolError(f"no permission to open {path}: run as root, or with sudo") from None
     except OSError as failure:

@@ -8,7 +8,7 @@ from iommufd_py.base.errors import SkipError, ToolError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.mock import flush_count, limit_memory
 from iommufd_py.objects.hwpt import Hwpt
-from iommufd_py.objects.iommufd import DEV_IOMMU, Iommufd
+from iommufd_py.objects.iommufd import DEV_IOMMU, Iommufd, no_iommufd
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.enums import HwptAllocFlags
 from iommufd_py.validate.addresses import PageStructs, direct_map_base
@@ -61,9 +61,7 @@ class Observer(Resource):
         self._refined = refined
         self._unnamed: set[str] = set()
         if not DEV_IOMMU.exists():
-            raise SkipError(
-                f"there is no {DEV_IOMMU}: this kernel has no iommufd, or its module is not loaded: modprobe iommufd"
-            )
+            raise SkipError(no_iommufd())
         with Iommufd() as iommufd:
             counts = flush_count(iommufd) is not None
             if iommufd.probe()["IOMMU_TEST_CMD"]:
