@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py import Backing, BackingError, DmaBuffer
-from tests.conftest import FREE_2M, free_huge_pages, need_huge_pages
+from tests.conftest import FREE_2M, IN_LAB, free_huge_pages, need_huge_pages
 
 MIB = 1 << 20
 
@@ -152,6 +152,32 @@ def test_thp_switched_off_says_how_to_switch_it_on() -> None:
         DmaBuffer(2 * MIB, Backing.THP).close()
     finally:
         switch.write_text(before[1])
+
+
+@pytest.mark.skipif(not IN_LAB, reason="takes most of the memory; run it in the lab")
+def test_command_that_compacts_memory_is_right() -> None:
+    """Half of nearly all memory is free, in pieces of 128K, and the kernel may not compact it on its own."""
+    need_huge_pages()
+    defragment = Path("/sys/kernel/mm/transparent_hugepage/defrag")
+    before = re.search(r"\[(\S+)\]", defragment.read_text())
+    assert before
+    free = re.search(r"^MemFree: +(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    assert free
+    piece, wanted = 128 << 10, 256 * MIB
+    defragment.write_text("never")
+    try:
+        with DmaBuffer((int(free[1]) << 10) // (2 * piece) * 2 * piece - 128 * MIB) as pieces:
+            for offset in range(0, pieces.length, 2 * piece):
+                pieces.give_back(offset, piece)
+            remedy = r"because memory is fragmented: (echo 1 > \S+), or use hugetlb-2m$"
+            with pytest.raises(BackingError, match=remedy) as refused:
+                DmaBuffer(wanted, Backing.THP)
+            command = re.search(remedy, str(refused.value))
+            assert command
+            subprocess.run(command[1], shell=True, check=True)
+            DmaBuffer(wanted, Backing.THP).close()
+    finally:
+        defragment.write_text(before[1])
 
 
 @pytest.mark.parametrize(("length", "backing"), [(0, Backing.ANON_4K), (4097, Backing.ANON_4K), (3 * MIB, Backing.THP)])
