@@ -220,7 +220,8 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_HWPT_ALLOC", _errno.EADDRINUSE): _RESERVED,
     ("IOMMU_GET_HW_INFO", _errno.EOPNOTSUPP): "this kernel cannot answer for this type of IOMMU or these flags",
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EINVAL): (
-        "the device is bound already, its IOMMU is not cache coherent for the CPU, interrupts cannot be isolated, or "
+        "the device is bound already ('fuser -v /dev/vfio/devices/*' shows the process; end it first), its IOMMU is "
+        "not cache coherent for the CPU, interrupts cannot be isolated, or "
         f"{_ONE_TO_ONE}"
     ),
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EACCES): _VF_TOKEN,
