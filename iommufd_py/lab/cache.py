@@ -3,10 +3,11 @@
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Self, get_args
@@ -178,10 +179,29 @@ def staging(kernel: Kernel) -> Iterator[Path]:
 def prune(which: Callable[[Kernel], bool], *, keep: int) -> None:
     """Remove kernels for which *which* is true, but keep the *keep* that were built last."""
     for kernel in [kernel for kernel in kernels() if which(kernel)][keep:]:
-        shutil.rmtree(kernel.directory)
+        remove(kernel.directory)
+
+
+def remove(directory: Path) -> None:
+    """Remove the directory of a kernel, unless another process removes it.
+
+    It gets another name first: a part of it is no kernel, and :func:`remove_stale` finds what a killed process leaves.
+    """
+    doomed = directory.with_name(f".publish-{directory.name}-{os.getpid()}")
+    try:
+        directory.rename(doomed)
+    except FileNotFoundError:
+        return
+    _remove_tree(doomed)
 
 
 def remove_stale() -> None:
     """Remove the files of a publisher that was killed. The caller holds the lock of the builds."""
     for path in paths.kernels_dir().glob(".publish-*"):
-        shutil.rmtree(path)
+        _remove_tree(path)
+
+
+def _remove_tree(directory: Path) -> None:
+    while directory.exists():
+        with suppress(FileNotFoundError):  # Another process removes it, too.
+            shutil.rmtree(directory)

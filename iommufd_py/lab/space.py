@@ -74,7 +74,7 @@ def _line(kernel: Kernel) -> tuple[str, ...]:
 def remove_directories(directories: Sequence[Path]) -> None:
     """Remove directories of kernels from the cache."""
     for directory in directories:
-        shutil.rmtree(directory)
+        cache.remove(directory)
 
 
 def build_directories() -> list[Path]:

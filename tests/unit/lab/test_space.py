@@ -51,6 +51,19 @@ def test_superseded_kernels_are_removed_and_the_newest_of_each_kind_stays() -> N
     assert invoke("kernel", "prune").stdout == ""
 
 
+def test_several_processes_remove_the_same_kernel() -> None:
+    kernel = publish(RECIPE, "2026-01-01T00:00:00+0000")
+    for number in range(5000):
+        (kernel.directory / str(number)).touch()
+    removing = [
+        subprocess.Popen([IOMMUFD, "lab", "kernel", "prune", "--all"], stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    endings = [(one.communicate()[1].splitlines()[0].partition(":")[0], one.returncode) for one in removing]
+    assert endings == [("removed", 0)] * 3
+    assert list(paths.kernels_dir().iterdir()) == []
+
+
 def test_as_many_kernels_as_wanted_are_kept() -> None:
     kernels = [publish(replace(RECIPE, compiler=str(day)), f"2026-01-0{day}T00:00:00+0000") for day in range(1, 5)]
     assert space.superseded_kernels(3) == [kernels[0]]
