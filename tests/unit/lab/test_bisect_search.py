@@ -369,7 +369,7 @@ class TestCommand:
     ) -> None:
         answers["answer"] = lambda number: CommitVerdict.SKIP if number == 7 else from_7(number)
         (tree / "number").write_text("changed\n")
-        answer = self.call(tree, "--scenario", "x")
+        answer = self.call(tree, "--scenario", "map-non-coherent")
         assert answer.exit_code == 4
         assert "is one of these" in answer.stdout
         assert "has changes that are not committed" in answer.stderr
