@@ -294,7 +294,7 @@ def _cdev_awaited(address: str, seconds: float) -> Iterator[None]:
                 raise DeviceError(
                     f"{address} was bound to vfio-pci, but {node} did not appear within {seconds:g} s, so it was given "
                     f"back: this /dev gets no new nodes (a container?); bind it on the host, and pass {node} and "
-                    "/dev/iommu in, or mount devtmpfs"
+                    "/dev/iommu in, or run: mount -t devtmpfs nodev /dev"
                 )
             monitor.poll(left)
 
