@@ -41,7 +41,7 @@ def in_guest(options: str, command: str) -> subprocess.CompletedProcess[str]:
 @contextmanager
 def warm_guest(options: str = "") -> Iterator[Callable[[str], subprocess.CompletedProcess[str]]]:
     """A guest for several commands of a shell."""
-    started = run(IOMMUFD, "lab", "up", "--stay", *shlex.split(options))
+    started = run(IOMMUFD, "lab", "up", *shlex.split(options))
     assert started.returncode == 0, started.stderr
     try:
         yield lambda command: run(IOMMUFD, "lab", "run", *shlex.split(options), "--", "sh", "-c", command)
