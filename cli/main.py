@@ -221,7 +221,7 @@ def _what_failed(failure: OSError) -> str:
     named = failure.filename is not None
     where = os.fsdecode(failure.filename) if isinstance(failure.filename, (str, bytes)) else str(failure.filename)
     remedy = {
-        errno.EACCES: "; if the file belongs to root, run as root or with sudo",
+        errno.EACCES: "; if the file belongs to root, run as root or with sudo" if os.geteuid() else "",
         errno.EPERM: "; a kernel in lockdown (Secure Boot) refuses even root",
     }.get(failure.errno or 0, "")
     return f"{where}: {reason}{remedy}" if named else f"{reason}{remedy}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from iommufd_py import vtd
 from iommufd_py.base.errors import SkipError, ToolError
+from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.explain.memory import MemoryArea, largest, physical_runs, read_areas
 from iommufd_py.host import iommus
@@ -105,7 +106,7 @@ def process_state(pid: int) -> ProcessState:
 
     Raises:
         ToolError: the process does not exist, or has no IOMMU descriptor.
-        SkipError: the process belongs to another user.
+        SkipError: this process may not read the state of the other one.
     """
     process = Path("/proc", str(pid))
     status = attribute_text(process / "status")
@@ -118,7 +119,7 @@ def process_state(pid: int) -> ProcessState:
         descriptors = tuple(_descriptors(process))
         areas = tuple(AreaState(area, physical_runs(pid, area.start, area.length)) for area in largest(read_areas(pid)))
     except PermissionError:
-        raise SkipError(f"process {pid} ({name}) belongs to another user: run as root, or with sudo") from None
+        raise SkipError(f"process {pid} ({name}) may not be read: {permission_remedy()}") from None
     except (FileNotFoundError, ProcessLookupError):
         raise ToolError(f"process {pid} ({name}) has ended") from None
     if not any(one.kind in (DescriptorKind.IOMMUFD, DescriptorKind.CONTAINER) for one in descriptors):

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from iommufd_py.base.errors import SkipError, ToolError
+from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.base.sysfs import attribute_text, chosen_word, entries, process_fields
 from iommufd_py.host.trace_records import TraceRecord, parse_trace
 from iommufd_py.objects.resource import Resource
@@ -53,7 +54,7 @@ def find_tracefs() -> Path:
         # A kernel that boots in lockdown makes no files in tracefs.
         if locked := _lockdown():
             raise SkipError(f"{found} cannot be used: {locked}")
-        raise SkipError(f"there is no permission to use {found}: run as root, or with sudo")
+        raise SkipError(f"there is no permission to use {found}: {permission_remedy()}")
     try:
         # access() succeeds on a kernel whose lockdown began later. Only open() checks the lockdown.
         os.close(os.open(found / "trace", os.O_RDONLY | os.O_CLOEXEC))

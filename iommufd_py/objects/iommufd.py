@@ -7,6 +7,7 @@ from typing import Self
 
 from iommufd_py.base.arguments import check_integer, checked
 from iommufd_py.base.errors import ArgumentValueError, ToolError, reason_of
+from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.objects.fault import FaultQueue
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.objects.object import IommufdFile
@@ -99,7 +100,7 @@ def _open(path: Path) -> int:
     except FileNotFoundError:
         raise ToolError(no_iommufd(path)) from None
     except PermissionError:
-        raise ToolError(f"no permission to open {path}: run as root, or with sudo") from None
+        raise ToolError(f"no permission to open {path}: {permission_remedy()}") from None
     except OSError as failure:
         raise ToolError(f"{path} cannot be opened: {reason_of(failure)}") from failure
     except ValueError:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.pci_address import PCI_DEVICES, normalize_bdf
+from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.base.signals import held_signals
 from iommufd_py.base.sysfs import entries
 from iommufd_py.pci import state
@@ -304,7 +305,7 @@ def _explained(what: str) -> Iterator[None]:
     try:
         yield
     except PermissionError:
-        raise DeviceError(f"{what}: run as root, or with sudo") from None
+        raise DeviceError(f"{what}: {permission_remedy()}") from None
     except OSError as failure:
         place = failure.filename or "sysfs"
         raise DeviceError(f"{what}: {failure.strerror} ({place}); the kernel log may have the reason") from failure

@@ -19,13 +19,13 @@ from typing import Any
 from iommufd_py.base.command_line import without_secrets
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.pci_address import is_bdf
+from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.pci.sysfs_write import steps_by_hand
 
 _DIRECTORY = Path("/run/iommufd-py")
 _SUFFIX = ".json"
 _DIRECTORY_MODE, _FILE_MODE, _LOCK_MODE = 0o755, 0o644, 0o600
 _END_OF_TIME = 253_402_300_800  # The year 10000.
-_ROOT_REMEDY = "run as root, or with sudo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def recall(address: str) -> Remembered | None:
     except FileNotFoundError:
         return None
     except PermissionError:
-        raise DeviceError(f"there is no permission to read {file}: {_ROOT_REMEDY}") from None
+        raise DeviceError(f"there is no permission to read {file}: {permission_remedy()}") from None
     except OSError as failure:
         raise DeviceError(f"{file} cannot be read: {failure.strerror}") from failure
     except ValueError as failure:
@@ -162,7 +162,7 @@ def remembered() -> tuple[str, ...]:
     except FileNotFoundError:
         return ()
     except OSError as failure:
-        raise DeviceError(f"{_DIRECTORY} cannot be read ({failure.strerror}): {_ROOT_REMEDY}") from None
+        raise DeviceError(f"{_DIRECTORY} cannot be read ({failure.strerror}): {permission_remedy()}") from None
     addresses = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
     return tuple(sorted(one for one in addresses if is_bdf(one)))
 
@@ -179,7 +179,7 @@ def open_lock(address: str) -> int:
         # A pipe can be locked too, but an open for reading would wait for its writer.
         return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, _LOCK_MODE)
     except PermissionError:
-        raise DeviceError(f"{address} cannot be taken: {_ROOT_REMEDY}") from None
+        raise DeviceError(f"{address} cannot be taken: {permission_remedy()}") from None
     except OSError as failure:
         raise DeviceError(f"{address} cannot be taken: {failure.strerror} ({file})") from failure
 
@@ -212,6 +212,6 @@ def make_records_directory() -> None:
         if stat.S_IMODE(found.st_mode) != _DIRECTORY_MODE and found.st_uid == os.geteuid():
             _DIRECTORY.chmod(_DIRECTORY_MODE)
     except PermissionError:
-        raise DeviceError(f"{_DIRECTORY} cannot be created: {_ROOT_REMEDY}") from None
+        raise DeviceError(f"{_DIRECTORY} cannot be created: {permission_remedy()}") from None
     except OSError as failure:
         raise DeviceError(f"{_DIRECTORY} cannot be created: {failure.strerror}") from failure

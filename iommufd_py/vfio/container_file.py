@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from iommufd_py.base.errors import SkipError, ToolError, reason_of
+from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.objects.iommufd import DEV_IOMMU
 
 
@@ -24,6 +25,6 @@ def open_container_file(path: Path) -> int:
             "may work"
         ) from None
     except PermissionError:
-        raise ToolError(f"no permission to open {path}: run as root, or with sudo") from None
+        raise ToolError(f"no permission to open {path}: {permission_remedy()}") from None
     except OSError as failure:
         raise ToolError(f"{path} cannot be opened: {reason_of(failure)}") from failure

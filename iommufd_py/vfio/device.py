@@ -9,6 +9,7 @@ from uuid import UUID
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import DeviceError, reason_of
 from iommufd_py.base.pci_address import normalize_bdf
+from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.objects.device import BoundDevice
 from iommufd_py.objects.iommufd import Iommufd
 from iommufd_py.uapi import vfio
@@ -109,7 +110,7 @@ def _open_cdev(cdev: Path, name: str) -> int:
     try:
         return os.open(cdev, os.O_RDWR | os.O_CLOEXEC)
     except PermissionError:
-        raise DeviceError(f"no permission to open {cdev} of {name}: run as root, or with sudo") from None
+        raise DeviceError(f"no permission to open {cdev} of {name}: {permission_remedy()}") from None
     except OSError as failure:
         if failure.errno == errno.EBUSY:
             raise DeviceError(f"{name} is in use: another process has it open (fuser -v {cdev})") from None

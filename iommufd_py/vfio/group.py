@@ -9,6 +9,7 @@ from uuid import UUID
 
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import DeviceError, SkipError, reason_of
+from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.base.sysfs import entries, target_name
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import vfio
@@ -104,7 +105,7 @@ def _open_group(number: int) -> int:
             f"there is no {node}: this kernel has no VFIO groups (CONFIG_VFIO_GROUP); use iommufd"
         ) from None
     except PermissionError:
-        raise DeviceError(f"no permission to open {node}: run as root, or with sudo") from None
+        raise DeviceError(f"no permission to open {node}: {permission_remedy()}") from None
     except OSError as failure:
         if failure.errno == errno.EBUSY:
             raise DeviceError(

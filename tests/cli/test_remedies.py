@@ -224,3 +224,13 @@ def test_results_of_two_machines_in_one_directory(cli: Cli, tmp_path: Path) -> N
     (tmp_path / found[1]).rename(tmp_path / "own" / found[1])
     for directory in (tmp_path, tmp_path / "own"):
         assert cli("bench", "history", str(directory)).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="drops a capability of root")
+def test_root_is_not_told_to_become_root() -> None:
+    """Without CAP_SYS_PTRACE a process may not look into one that has more capabilities."""
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        done = shell(f"setpriv --bounding-set -sys_ptrace {shlex.quote(IOMMUFD)} explain --pid {other.pid}")
+        other.kill()
+    assert done.returncode == 4
+    assert "may not be read: this process is root, so a container, a service or a security module" in done.stderr

@@ -174,7 +174,7 @@ def test_another_users_process_is_refused(program: Path) -> None:
 
         def refused() -> None:
             os.setresuid(NOBODY, NOBODY, NOBODY)
-            with pytest.raises(SkipError, match="belongs to another user: run as root, or with sudo"):
+            with pytest.raises(SkipError, match="may not be read: run as root, or with sudo"):
                 process_state(process.pid)
 
         in_child(refused)

@@ -2,6 +2,7 @@
 """Cases of one map and one unmap: fresh pages, a page's next owner, and memory of each kind."""
 
 from iommufd_py.base.errors import SkipError
+from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.dma.coherency.harness import CoherencyHarness
 from iommufd_py.dma.coherency.readings import Content
@@ -113,12 +114,12 @@ def _reused_page(buffer: DmaBuffer, frames: set[int]) -> int:
     """Return the number of a page of *buffer* whose page frame is one of *frames*.
 
     Raises:
-        SkipError: no page has one of these frames, or the kernel hides the page frames (not root).
+        SkipError: no page has one of these frames, or the kernel hides the page frames.
     """
+    if not any(frames):
+        raise SkipError(f"the kernel hides page frames: {permission_remedy()}")
     pages = [page for page, frame in enumerate(buffer.frames()) if frame and frame in frames]
     if not pages:
-        raise SkipError(
-            f"the next buffer has none of the {len(frames)} freed pages, or the kernel hides page frames (run as root)"
-        )
+        raise SkipError(f"the next buffer has none of the {len(frames)} freed pages")
     # A page from the middle: other processes may have freed some of the first pages on a list of free pages.
     return pages[len(pages) // 2]
