@@ -31,7 +31,7 @@ from iommufd_py.pci.plans import (
     plan_unbind,
 )
 from iommufd_py.pci.sysfs_write import PCI_DRIVERS, SysfsWrite, steps_by_hand
-from iommufd_py.pci.uses import uses
+from iommufd_py.pci.uses import UseKind, uses
 from iommufd_py.vfio.sysfs import CDEV_NAMES
 
 CDEV_SECONDS = 5.0
@@ -244,7 +244,9 @@ def _check_unused(address: str, force: bool, command: str) -> None:
     if found:
         reasons = ", ".join(use.text for use in found)
         anyway = f", or take the device anyway: {command} --force {address}" if command else ""
-        raise DeviceError(f"{address} is in use: {reasons}; end this use first{anyway}")
+        needed = any(use.kind is UseKind.PLATFORM for use in found)
+        remedy = "choose another device" if needed else "end this use first"
+        raise DeviceError(f"{address} is in use: {reasons}; {remedy}{anyway}")
 
 
 def _check_not_open_through_vfio(address: str) -> None:

@@ -93,7 +93,7 @@ def test_only_display_is_refused() -> None:
 
 
 def test_host_bridge_is_refused() -> None:
-    refused("0000:00:00.0", "it is the host bridge of this machine")
+    refused("0000:00:00.0", "it is the host bridge of this machine; choose another device")
 
 
 def test_terminal_that_is_open_is_refused() -> None:
