@@ -151,13 +151,18 @@ JOBS = (
         "lab",
         _words(
             "pytest -v tests/lab --ignore=tests/lab/test_bisect.py --ignore=tests/lab/test_lab_machines.py "
-            "--ignore=tests/lab/test_long_examples.py"
+            "--ignore=tests/lab/test_long_examples.py --ignore=tests/lab/test_remedies.py"
         ),
         inputs=_words("tests/lab iommufd_py/lab cli"),
         minutes=6,
     ),
     # Many machines: labgrid, hosts behind ssh, and native guests that panic or hang.
-    Job("fleet", _words("pytest -v tests/fleet"), inputs=_words("tests/fleet iommufd_py/fleet cli"), minutes=6),
+    Job(
+        "fleet",
+        _words("pytest -v tests/fleet --ignore=tests/fleet/test_vtd_guests.py"),
+        inputs=_words("tests/fleet iommufd_py/fleet cli"),
+        minutes=6,
+    ),
     Job("docs", _words("scripts/docs"), inputs=_words("scripts/docs docs iommufd_py cli"), minutes=2, early=True),
     # A release in a clone, without the packages that need root.
     Job(
@@ -217,6 +222,7 @@ JOBS = (
     _incoherent("incoherent-patched", "patched", 4),
     _incoherent("incoherent-scalable", "patched", 4, "--scalable"),
     _incoherent("incoherent-evicting", "patched", 2, "--evict 7 --evict-seed 1"),
+    _nightly(_incoherent("incoherent-debug", "patched-debug", 20)),
     # Other machines: another IOMMU or none, virtual functions, buses that reset as a whole.
     _machine("none", "other_iommu", "--iommu none"),
     _machine("amd", "other_iommu", "--iommu amd"),
@@ -257,7 +263,10 @@ JOBS = (
     # Machines for which `lab run` has no options: devices of all kinds in use, lockdown, and 6 GiB of memory that is
     # not snooped.
     Job("lab-machines", _words("pytest -v tests/lab/test_lab_machines.py"), minutes=20, nightly=True),
+    # Three guests behind an emulated VT-d at once.
+    Job("fleet-vtd", _words("pytest -v tests/fleet/test_vtd_guests.py"), minutes=10, nightly=True),
     Job("lab-examples", _words("pytest -v tests/lab/test_long_examples.py"), minutes=10, nightly=True),
+    Job("lab-remedies", _words("pytest -v tests/lab/test_remedies.py"), minutes=10, nightly=True),
     # Programs on a device. Each start of a program takes seconds on an emulated CPU.
     *(
         _nightly(

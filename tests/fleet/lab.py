@@ -82,12 +82,12 @@ class Lab:
         self.exporter.wait(timeout=patience(60))
         self.start_exporter()
 
-    def add_host(self, name: str, kernel: str = "") -> Host:
-        """Start a machine: this host itself, or a native guest with *kernel*."""
+    def add_host(self, name: str, kernel: str = "", machine: str = "native") -> Host:
+        """Start a machine: this host itself, or a guest with *kernel* on a *machine* of ssh_host.MACHINES."""
         directory = self.directory / name
         directory.mkdir()
         port, console = free_port(), free_port()
-        guest = [kernel, str(console)] if kernel else []
+        guest = [kernel, str(console), machine] if kernel else []
         command = [sys.executable, str(Path(__file__).with_name("ssh_host.py")), str(directory), str(port), *guest]
         with (self.directory / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""An ssh server in a user's process that acts as a machine: as this host itself, or as a native guest of the lab.
+"""An ssh server in a user's process that acts as a machine: as this host itself, or as a guest of the lab.
 
-    python ssh_host.py DIRECTORY PORT [KERNEL CONSOLE_PORT]
+    python ssh_host.py DIRECTORY PORT [KERNEL CONSOLE_PORT MACHINE]
 
 Commands run in the guest. Its files are in DIRECTORY, which guest and host share. Its serial console is a raw TCP
 port, like that of a console server. If the guest's kernel dies, ssh no longer answers, and the console keeps its
@@ -20,7 +20,7 @@ import asyncssh
 
 from iommufd_py.lab import kernel
 from iommufd_py.lab.config import Configuration
-from iommufd_py.lab.machine import NativeMachine
+from iommufd_py.lab.machine import Machine, NativeMachine
 from iommufd_py.lab.progress import Silent
 from iommufd_py.lab.warm.guests import WarmGuest
 from iommufd_py.lab.warm.jobs import run_in_guest
@@ -28,6 +28,9 @@ from iommufd_py.lab.warm.keeper import start_guest
 
 LARGEST_FILE = 4 << 20
 """Largest file in bytes on this host. Writing more fails as on a full disk."""
+
+MACHINES = {"native": NativeMachine(), "vtd": Machine(), "vtd-coherent": Machine(coherent=True)}
+"""The machines of guests by their names."""
 
 _POLL_SECONDS = 0.1
 _COMMAND_SECONDS = 600
@@ -145,9 +148,11 @@ def main() -> None:
     directory, port = Path(sys.argv[1]).resolve(), int(sys.argv[2])
     guest, console = None, 0
     if len(sys.argv) > 3:
-        image = kernel.image(sys.argv[3], Silent(), Configuration("um"))
+        machine = MACHINES[sys.argv[5]]
+        configuration = Configuration("um" if isinstance(machine, NativeMachine) else "x86_64")
+        image = kernel.image(sys.argv[3], Silent(), configuration)
         os.chdir(directory)
-        guest = start_guest(image, NativeMachine(), kernel_name=f"{sys.argv[3]}-um", rw=(), stay=False)
+        guest = start_guest(image, machine, kernel_name=sys.argv[3], rw=(), stay=False)
         console = int(sys.argv[4])
         print(guest.keeper, flush=True)
     else:

@@ -2,18 +2,14 @@
 """A run on four machines with kernels of the lab: one is stock, one is patched, one panics, one hangs."""
 
 import json
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-import psutil
 import pytest
 
-from iommufd_py.lab import paths
-from tests.fleet.lab import BIN, Host, Lab
+from tests.fleet.guests import cache_with_kernels, freeze, lab_of_guests, report_of
+from tests.fleet.lab import Lab
 from tests.waiting import patience, wait_until
 
 STEP = """
@@ -62,57 +58,10 @@ KERNELS = {"stock0": "stock", "patched0": "patched", "panic0": "patched", "hang0
 
 @pytest.fixture
 def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    """A lab of guests. It has an empty cache of its own, but the kernels of the real cache."""
-    kernels = paths.kernels_dir()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    paths.cache_root().mkdir(parents=True)
-    paths.kernels_dir().symlink_to(kernels)
-    found = Lab(tmp_path)
-    try:
-        found.write_places({name: {"kind": "guest", "kernel": kernel} for name, kernel in KERNELS.items()})
-        found.start_coordinator()
-        for name, kernel in KERNELS.items():
-            found.add_host(name, kernel)
-        found.start_exporter()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_with_kernels(tmp_path)))
+    places = {name: {"kind": "guest", "kernel": kernel} for name, kernel in KERNELS.items()}
+    with lab_of_guests(tmp_path, places) as found:
         yield found
-    finally:
-        try:
-            for host in found.hosts.values():
-                end_guest(host)
-        finally:
-            found.stop()
-
-
-def end_guest(host: Host) -> None:
-    """End a guest, even if it is stopped."""
-    if runs(host.keeper):
-        freeze(host, signal.SIGCONT)
-        os.kill(host.keeper, signal.SIGTERM)
-        wait_until(lambda: not runs(host.keeper))
-
-
-def runs(pid: int) -> bool:
-    """Return whether a process runs. One that has ended but whose parent has not asked for its status does not."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def freeze(host: Host, number: signal.Signals = signal.SIGSTOP) -> None:
-    """Stop all processes of a guest, so that it behaves like a machine that hangs."""
-    for process in psutil.Process(host.keeper).children(recursive=True):
-        process.send_signal(number)
-
-
-def report(directory: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [BIN / "iommufd", "fleet", "report", str(directory), *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=patience(120),
-    )
 
 
 def test_the_report_is_right(guests: Lab, tmp_path: Path) -> None:
@@ -126,7 +75,7 @@ def test_the_report_is_right(guests: Lab, tmp_path: Path) -> None:
     assert process.returncode == 1, told
     assert guests.holders() == {}, "everything was given back"
 
-    shown = report(output, "--json")
+    shown = report_of(output, "--json")
     assert shown.returncode == 1, shown.stderr
     document = json.loads(shown.stdout)
     assert document["lost"] == ["hang0", "panic0"]
@@ -150,13 +99,13 @@ def test_the_report_is_right(guests: Lab, tmp_path: Path) -> None:
     assert (lines["pytest"]["outcome"], lines["pytest"]["runners"]) == ("lost", ["hang0", "panic0"])
 
     # Even with the losses accepted, the stock kernel's rules remain not observed.
-    assert report(output, "--allow-lost", "2").returncode == 4
-    assert report(output, "--allow-lost", "1").returncode == 1
-    suites = ElementTree.fromstring(report(output, "--format", "junit").stdout).iter("testsuite")
+    assert report_of(output, "--allow-lost", "2").returncode == 4
+    assert report_of(output, "--allow-lost", "1").returncode == 1
+    suites = ElementTree.fromstring(report_of(output, "--format", "junit").stdout).iter("testsuite")
     assert {one.get("name"): one.get("errors") for one in suites} == {
         "hang0": "2",
         "panic0": "2",
         "patched0": "0",
         "stock0": "0",
     }
-    assert '"status": "MISS"' in report(output, "--format", "kcidb").stdout
+    assert '"status": "MISS"' in report_of(output, "--format", "kcidb").stdout
