@@ -65,5 +65,7 @@ def test_a_guest_with_devices_names_them_unless_the_user_does(monkeypatch: pytes
 )
 def test_a_full_disk_of_the_cache_is_no_full_output(run: Callable[..., RunResult], file: str, tmp_path: Path) -> None:
     (tmp_path / file).symlink_to("/dev/full")
-    with pytest.raises(LabError, match=f"no space left on the disk of {tmp_path}; free some space, or set XDG_CACHE_HOME"):
+    with pytest.raises(
+        LabError, match=f"no space left on the disk of {tmp_path}; free some space, or set XDG_CACHE_HOME"
+    ):
         run(Path("/bin/true"), ["true"], directory=tmp_path)
