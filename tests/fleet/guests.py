@@ -9,23 +9,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
+import pytest
 
 from iommufd_py.lab import paths
 from tests.fleet.lab import BIN, Host, Lab
 from tests.waiting import patience, wait_until
 
 
-def cache_with_kernels(directory: Path) -> Path:
-    """Make an empty cache in *directory* that has the kernels of the real cache; XDG_CACHE_HOME then names it."""
-    cache = directory / "cache" / paths.cache_root().name
-    cache.mkdir(parents=True)
-    (cache / paths.kernels_dir().name).symlink_to(paths.kernels_dir())
-    return cache.parent
-
-
 @contextlib.contextmanager
-def lab_of_guests(directory: Path, places: Mapping[str, Mapping[str, str]]) -> Iterator[Lab]:
-    """A lab with a guest for each place, whose tags name its kernel and its machine (by default a native one)."""
+def lab_of_guests(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, places: Mapping[str, Mapping[str, str]]
+) -> Iterator[Lab]:
+    """A lab with a guest for each place, whose tags name its kernel and its machine (by default a native one).
+
+    The lab has an empty cache of its own, but the kernels of the real cache.
+    """
+    kernels = paths.kernels_dir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(directory / "cache"))
+    paths.cache_root().mkdir(parents=True)
+    paths.kernels_dir().symlink_to(kernels)
     found = Lab(directory)
     try:
         found.write_places(places)

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.fleet.guests import cache_with_kernels, freeze, lab_of_guests, report_of
+from tests.fleet.guests import freeze, lab_of_guests, report_of
 from tests.fleet.lab import Lab
 from tests.waiting import patience, wait_until
 
@@ -58,9 +58,8 @@ KERNELS = {"stock0": "stock", "patched0": "patched", "panic0": "patched", "hang0
 
 @pytest.fixture
 def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_with_kernels(tmp_path)))
     places = {name: {"kind": "guest", "kernel": kernel} for name, kernel in KERNELS.items()}
-    with lab_of_guests(tmp_path, places) as found:
+    with lab_of_guests(tmp_path, monkeypatch, places) as found:
         yield found
 
 

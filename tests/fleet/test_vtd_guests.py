@@ -9,7 +9,7 @@ import pytest
 
 from iommufd_py.fleet.tags import tag_value
 from iommufd_py.lab.machine import TEST_DEVICES
-from tests.fleet.guests import cache_with_kernels, lab_of_guests, report_of
+from tests.fleet.guests import lab_of_guests, report_of
 from tests.fleet.lab import Lab
 from tests.waiting import patience
 
@@ -32,9 +32,8 @@ options = ["--device", "{bdf}", "--bind", "--only", "map-*"]
 
 @pytest.fixture
 def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_with_kernels(tmp_path)))
     places = {name: {"kind": "device", "bdf": tag_value(TEST_DEVICES[0]), **tags} for name, tags in PLACES.items()}
-    with lab_of_guests(tmp_path, places) as found:
+    with lab_of_guests(tmp_path, monkeypatch, places) as found:
         yield found
 
 
