@@ -33,6 +33,7 @@ from iommufd_py.mock.driver import (
     flush_count,
     limit_memory,
     mock_flags,
+    mock_makes,
     set_dirty,
 )
 
@@ -61,6 +62,7 @@ __all__ = [
     "hwpt_invalidation",
     "limit_memory",
     "mock_flags",
+    "mock_makes",
     "parse_viommu_data",
     "set_dirty",
     "viommu_data",

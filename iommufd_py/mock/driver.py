@@ -5,7 +5,8 @@ import os
 
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.coherency import Coherency, FlushCount
-from iommufd_py.base.errors import NotSupportedError, UnsupportedIoctlError
+from iommufd_py.base.errors import InvalidFieldError, NotSupportedError, ObjectNotFoundError, UnsupportedIoctlError
+from iommufd_py.mock.device import make_device
 from iommufd_py.objects.dirty import DirtyBitmap
 from iommufd_py.objects.dmabuf import Dmabuf
 from iommufd_py.objects.hwpt import Hwpt, NestedHwpt
@@ -15,6 +16,8 @@ from iommufd_py.uapi.call import address_of_buffer
 from iommufd_py.uapi.enums import MockDeviceFlags
 from iommufd_py.uapi.iommufd_test import command_result, issue_test_op
 
+# The numbers of iommufd's objects begin with 1.
+_NO_OBJECT = 0
 # TEMP_MEMORY_LIMIT in drivers/iommu/iommufd/pages.c.
 _MEMORY_LIMIT = 65536
 
@@ -104,6 +107,22 @@ def flush_count(iommufd: Iommufd) -> FlushCount | None:
     except (NotSupportedError, UnsupportedIoctlError):
         return None
     return FlushCount(int(answer.cache_flush_count.out_calls), int(answer.cache_flush_count.out_pages))
+
+
+@checked
+def mock_makes(iommufd: Iommufd, flags: MockDeviceFlags) -> bool:
+    """Return whether the running kernel's mock driver makes devices with these *flags*.
+
+    No device is made: the driver checks the flags before it looks for the object to attach to, and there is none. So a
+    kernel that refuses the attach of each device is not taken for one without the flags.
+    """
+    try:
+        make_device(iommufd.fileno(), _NO_OBJECT, flags)
+    except ObjectNotFoundError:
+        return True
+    except InvalidFieldError:
+        return False
+    raise AssertionError("the kernel attached a mock device to no object")
 
 
 @checked

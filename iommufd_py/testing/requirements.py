@@ -7,10 +7,11 @@ import pytest
 
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.environment import Platform
-from iommufd_py.base.errors import InvalidFieldError, SkipError
+from iommufd_py.base.errors import SkipError
 from iommufd_py.host import environment
-from iommufd_py.mock import MockDevice
+from iommufd_py.mock import mock_makes
 from iommufd_py.objects.iommufd import DEV_IOMMU, Iommufd
+from iommufd_py.uapi.enums import MockDeviceFlags
 from iommufd_py.vfio.container import Container
 from iommufd_py.vfio.modes import open_container
 
@@ -51,13 +52,8 @@ def need_mock_driver(iommufd: Iommufd) -> None:
     )
     # 6.12 gives every device without a firmware node to the first IOMMU driver that registered. It also lacks
     # IOMMU_IOAS_MAP_FILE. On kernels that have this ioctl, a refused mock device is a failure.
-    if not ioctls["IOMMU_IOAS_MAP_FILE"]:
-        try:
-            MockDevice(iommufd).close()
-        except InvalidFieldError:
-            pytest.skip(
-                "this kernel makes no mock device together with another IOMMU driver: boot it with intel_iommu=off"
-            )
+    if not (ioctls["IOMMU_IOAS_MAP_FILE"] or mock_makes(iommufd, MockDeviceFlags(0))):
+        pytest.skip("this kernel makes no mock device together with another IOMMU driver: boot it with intel_iommu=off")
 
 
 def need_container(mode: ContainerMode, bdf: str) -> Container:

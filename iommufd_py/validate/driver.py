@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Sources of devices for scenarios: the mock driver, or a PCI device and perhaps a second one."""
 
-from contextlib import suppress
 from typing import Protocol
 from uuid import UUID
 
 from iommufd_py.base.coherency import Coherency
-from iommufd_py.base.errors import DeviceError, InvalidFieldError, NotSupportedError, SkipError
+from iommufd_py.base.errors import DeviceError, NotSupportedError, SkipError
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.mock import MockDevice, MockDmabuf
+from iommufd_py.mock import MockDevice, MockDmabuf, mock_makes
 from iommufd_py.objects.device import BoundDevice
 from iommufd_py.objects.dmabuf import Dmabuf
 from iommufd_py.objects.iommufd import Iommufd
@@ -45,7 +44,7 @@ class MockDriver:
         flags = MockDeviceFlags.COHERENT if coherency is Coherency.COHERENT else MockDeviceFlags(0)
         # The mock driver of older kernels has no PASIDs.
         for one in (flags | MockDeviceFlags.PASID, flags):
-            with suppress(InvalidFieldError):
+            if mock_makes(iommufd, one):
                 return MockDevice(iommufd, one)
         raise SkipError(f"the mock driver of this kernel makes no {coherency} devices")
 
