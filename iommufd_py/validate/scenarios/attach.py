@@ -87,6 +87,23 @@ def attach_a_coherent_domain(context: ScenarioContext) -> None:
     context.close(mapping, "unmap", leave=buffer.pages())
 
 
+@scenario((2, 3), "iopt_area_fill_domain")
+def attach_only_coherent_domains(context: ScenarioContext) -> None:
+    """A coherent domain joins an IOAS whose pages are not pinned yet, and is destroyed; a coherent device attaches.
+
+    No domain is non-coherent, so the kernel flushes nothing, and does not mark the pages. A mark shows at the unpin.
+    """
+    ioas = context.ioas()
+    buffer = context.buffer()
+    context.map(ioas, buffer)
+    context.close(context.domain(ioas, COHERENT), "the domain goes")
+    device = context.device(COHERENT)
+    with context.step("attach", rule=2, makes=COHERENT):
+        context.joined(ioas, device.attach(ioas), COHERENT)
+    with context.step("detach", rule=3, makes=COHERENT):
+        device.detach()
+
+
 @scenario((2, 3), "iopt_fill_domain")
 def attach_to_several_areas(context: ScenarioContext) -> None:
     """A non-coherent domain joins an IOAS with mappings of two buffers and a part of a third.
