@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py import DmaBuffer, Iommufd, IommufdError, MockDevice
+from iommufd_py import Backing, DmaBuffer, Iommufd, IommufdError, MockDevice
 from iommufd_py.base.environment import Platform
 from iommufd_py.host import environment
-from iommufd_py.mock import limit_memory
-from tests.conftest import need, need_flush_count, need_mock_driver, need_tracing
+from iommufd_py.mock import MockAccess, limit_memory
+from tests.conftest import need, need_flush_count, need_ioctl, need_mock_driver, need_tracing
 from tests.mock.test_flush_unwind import DEBUGFS, INJECTION, TRACING, setting
 
 PAGE = 4096
@@ -59,6 +59,29 @@ def test_no_copy_maps_memory_beyond_its_pages(iommufd: Iommufd) -> None:
         with first_maps() as found, pytest.raises(IommufdError):
             target.copy_iova(source, BASE, PAGE, BASE)
     assert found == []
+
+
+def test_fallocated_memory_of_a_memfd_is_zeroed_before_it_is_mapped(iommufd: Iommufd) -> None:
+    """Map a memfd whose pages fallocate() has added. It does not zero them, and nobody has touched them since."""
+    need_mock_driver(iommufd)
+    need_flush_count(iommufd)  # the fix is in the same series
+    need_ioctl(iommufd, "IOMMU_IOAS_MAP_FILE", "6.13")
+    length = 64 * PAGE
+    with mmap.mmap(-1, 64 << 20) as freed:  # so that free memory is not all zeros
+        freed.write(b"\xa5" * len(freed))
+    ioas = iommufd.alloc_ioas()
+    MockDevice(iommufd).attach(ioas)
+    with DmaBuffer(length, Backing.MEMFD) as buffer:
+        assert buffer.fd is not None
+        os.ftruncate(buffer.fd, 0)  # drops the pages that the buffer has touched
+        os.ftruncate(buffer.fd, length)
+        os.posix_fallocate(buffer.fd, 0, length)
+        mapping = ioas.map_file(buffer)
+        access = MockAccess(ioas)
+        assert access.read(mapping.iova, length) == bytes(length)
+        access.write(mapping.iova, b"A" * length)
+        seen = bytes(buffer.view)
+        assert seen == b"A" * length, "the first page fault zeroed what the device wrote"
 
 
 def pinned() -> int:
