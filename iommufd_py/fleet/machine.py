@@ -74,7 +74,7 @@ class LabgridMachine:
                     "the place has no NetworkService, through which commands run; 'iommufd fleet tags --exporter' "
                     "shows one"
                 ) from None
-        # labgrid makes one attempt; connect() below repeats it and waits between attempts.
+        # labgrid tries for this time; connect() below repeats that until the machine counts as lost.
         self._ssh.connection_timeout = float(_CONTROL_SECONDS)
 
     def connect(self) -> None:
@@ -90,9 +90,14 @@ class LabgridMachine:
                 return
             except Exception as failure:  # labgrid raises a bare Exception here
                 if time.monotonic() > deadline or not self.patient:
-                    raise LostError(f"no answer by ssh for {self._lost_after:.0f} s") from failure
+                    raise self._lost("no answer by ssh") from failure
             self._wait()
             time.sleep(_AGAIN_SECONDS)
+
+    def _lost(self, observation: str) -> LostError:
+        return LostError(
+            f"{observation} {f'for {self._lost_after:.0f} s' if self.patient else 'after the run was stopped'}"
+        )
 
     def _wait(self) -> None:
         # *waiting* may raise because the run ends, but the last commands must still run.
@@ -136,7 +141,7 @@ class LabgridMachine:
         """Connect again after a failure. Give up after *deadline*."""
         self._wait()
         if time.monotonic() > deadline or not self.patient:
-            raise LostError(f"no answer for {self._lost_after:.0f} s")
+            raise self._lost("no answer")
         self.disconnect()
         self.connect()
 

@@ -159,7 +159,10 @@ class _Worker:
             self._say(f"lent; if this run is killed, free it: {lender.release_command(place)}")
             self._end(*self._run(lender, place))
         finally:
-            lender.release(place)
+            try:
+                lender.release(place)
+            except LendingError as failure:
+                self._say(str(failure))
 
     def _run(self, lender: Lender, place: str) -> tuple[RunnerState, str]:
         """Run all kernels and steps. Return how the run on this machine ended."""
@@ -174,10 +177,6 @@ class _Worker:
             with machine.console_to(self._folder / SERIAL_LOG):
                 try:
                     self._run_kernels(machine, while_waiting)
-                except LostError:
-                    # A power cycle gives the next borrower a machine that answers.
-                    machine.cycle_power()
-                    raise
                 finally:
                     machine.disconnect()
         except LostError as failure:
@@ -198,20 +197,42 @@ class _Worker:
         return worst[-1].title if worst else ""
 
     def _run_kernels(self, machine: LabgridMachine, while_waiting: Callable[[], None]) -> None:
-        machine.connect()
         booted = INSTALLED
         try:
+            machine.connect()
             for kernel in self._todo.plan.kernels:
                 if kernel != booted:
-                    self._say(f"boots {kernel}")
                     machine.run("iommufd device restore --all")
                     booted = kernel
-                    machine.boot(kernel)
+                    self._boot(machine, kernel)
                 self._run_steps(machine, kernel, while_waiting)
-        finally:
             if booted != INSTALLED:
-                self._say(f"boots {INSTALLED}")
-                machine.boot(INSTALLED)
+                booted = INSTALLED
+                self._boot(machine, INSTALLED)
+        except TakenAwayError:
+            raise  # The machine belongs to somebody else now.
+        except BaseException as failure:
+            self._recover(machine, booted, lost=isinstance(failure, LostError))
+            raise
+
+    def _boot(self, machine: LabgridMachine, kernel: str) -> None:
+        self._say(f"boots {kernel}")
+        machine.boot(kernel)
+
+    def _recover(self, machine: LabgridMachine, booted: str, *, lost: bool) -> None:
+        """After a failure, leave the next borrower a machine that answers and runs the installed kernel, if possible.
+
+        Another failure here changes nothing: the result of the machine is the first one.
+        """
+        if booted != INSTALLED:
+            with contextlib.suppress(LostError, ToolError, _StoppedError):
+                self._boot(machine, INSTALLED)
+                return
+        if lost:
+            try:
+                machine.cycle_power()
+            except Exception as failure:  # A power driver runs any program of the lab.
+                self._say(f"the power cannot be cycled: {failure}")
 
     def _run_steps(self, machine: LabgridMachine, kernel: str, while_waiting: Callable[[], None]) -> None:
         plan = self._todo.plan

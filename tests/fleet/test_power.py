@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Machines with a power switch: a Strategy boots kernels, and a hanging machine gets a power cycle."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,17 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from labgrid.remote.generated import labgrid_coordinator_pb2 as messages
 
 from iommufd_py.fleet import record
+from iommufd_py.fleet.lending import Lender, LendingError
 from iommufd_py.fleet.record import RunnerState
 from tests.fleet.lab import Host, Lab
 from tests.waiting import patience, wait_until
 
-# The power switch ends the process that acts as the machine. A file names the kernel of its next boot.
+# The power switch ends the process that acts as the machine. A file names the kernel of its next boot, and another one
+# the seconds until the machine answers.
 POWER = """
 case $1 in
 off) kill -s KILL $(cat pid) ;;
-on) KERNEL=$(cat next) setsid "$PYTHON" "$SSH_HOST" . "$PORT" >>log 2>&1 </dev/null & echo $! >pid ;;
+on) (sleep $(cat slow); KERNEL=$(cat next) exec "$PYTHON" "$SSH_HOST" . "$PORT") >>log 2>&1 </dev/null & echo $! >pid ;;
 esac
 """
 STRATEGY = """
@@ -76,6 +80,7 @@ def write_environment(directory: Path, host: Host) -> None:
     variables = f"PYTHON={sys.executable} SSH_HOST={program} PORT={host.port} PYTHONPATH={Path.cwd()}"
     (host.directory / "power.sh").write_text(f"cd {host.directory} && export {variables}\n{POWER}")
     (host.directory / "next").write_text("installed")
+    (host.directory / "slow").write_text("0")
     (directory / "switched.py").write_text(STRATEGY)
     power = {f"cmd_{what}": f"sh {host.directory}/power.sh {what}" for what in ("on", "off")}
     environment = {
@@ -127,4 +132,50 @@ def test_a_machine_that_hangs_is_lost_and_switched_off_and_on(switched: Lab, tmp
     assert record.load_record(tmp_path / "out/spr0").state is RunnerState.LOST
     assert int((host.directory / "pid").read_text()) != host.process.pid, "it runs again"
     assert switched.holders() == {}
+    (host.directory / "hang").unlink()
+
+
+def test_ctrl_c_boots_the_installed_kernel_again(switched: Lab, tmp_path: Path) -> None:
+    host = switched.hosts["spr0"]
+    (host.directory / "hang").touch()
+    top = f'lost_after = "{patience(60):.0f}s"\nkernels = ["patched"]'
+    process = switched.fleet(plan(tmp_path, top), tmp_path / "out")
+    wait_until(lambda: (host.directory / "begun").exists())
+    # A server boots longer than labgrid waits for ssh.
+    (host.directory / "slow").write_text("15")
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=patience(180))[1]
+    assert process.returncode == 130, told
+    assert (host.directory / "next").read_text() == "installed"
+    found = record.load_record(tmp_path / "out/spr0")
+    assert (found.state, found.reason) == (RunnerState.STOPPED, "the run was interrupted"), told
+    assert switched.holders() == {}
+    (host.directory / "hang").unlink()
+
+
+def take_away(lender: Lender, place: str) -> None:
+    """Take a place that a run holds, as `labgrid-client release --kick` and `acquire` do."""
+    while True:
+        lender._ask("ReleasePlace", messages.ReleasePlaceRequest(placename=place), place)
+        # The run takes its place again within a second.
+        with contextlib.suppress(LendingError):
+            return lender.acquire(place)
+
+
+def test_a_machine_that_somebody_else_took_is_left_alone(switched: Lab, tmp_path: Path) -> None:
+    host = switched.hosts["spr0"]
+    (host.directory / "hang").touch()
+    top = f'lost_after = "{patience(60):.0f}s"\nkernels = ["patched"]'
+    process = switched.fleet(plan(tmp_path, top), tmp_path / "out")
+    wait_until(lambda: (host.directory / "begun").exists())
+    running = (host.directory / "pid").read_text()
+    with switched.lender() as lender:
+        take_away(lender, "spr0")
+        told = process.communicate(timeout=patience(180))[1]
+        assert lender.holder("spr0") == lender._name
+    assert process.returncode == 1, told
+    found = record.load_record(tmp_path / "out/spr0")
+    assert found.state is RunnerState.LOST
+    assert found.reason.startswith("the coordinator does not lend it to this run any more: "), told
+    assert ((host.directory / "next").read_text(), (host.directory / "pid").read_text()) == ("patched", running)
     (host.directory / "hang").unlink()
