@@ -82,8 +82,12 @@ def supervise(argv: Sequence[str], timeout: float, stdout: BinaryIO, stderr: Bin
             Thread(target=_drain, args=(os.dup(source.fileno()), sink, chunks), daemon=True).start()
         flowing = len(sources)
         while flowing:
+            left = deadline - time.monotonic()
+            # A slow reader may get the rest of the output of a child that has ended in time.
+            if left <= 0 and child.poll() is None:
+                return None
             try:
-                sink, data = chunks.get(timeout=max(deadline - time.monotonic(), 0))
+                sink, data = chunks.get(timeout=max(left, 0))
             except Empty:
                 return None
             if data:
@@ -91,7 +95,10 @@ def supervise(argv: Sequence[str], timeout: float, stdout: BinaryIO, stderr: Bin
                 sink.flush()
             else:
                 flowing -= 1
-        return child.wait()
+        try:
+            return child.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            return None
     finally:
         stop(child)
 
