@@ -65,14 +65,11 @@ def _boot() -> Iterator[Diagnosis]:
         new_enough = tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= _OLDEST_VIRTME
         remedy = "" if new_enough else "pip install --upgrade virtme-ng"
         yield Diagnosis(_VIRTME, "ok" if new_enough else "missing", version, remedy)
-    if shutil.which(QEMU) is None:
-        yield Diagnosis("QEMU", "missing", f"no {QEMU}", "sudo apt-get install qemu-system-x86")
-    else:
-        yield Diagnosis("QEMU", "ok", run_tool([QEMU, "--version"], "cannot run QEMU").splitlines()[0])
+    yield _qemu()
     if not any(Path(path).exists() for path in UDEVD):
         yield Diagnosis("udev", "missing", "without it a guest loses its output", "sudo apt-get install udev")
     if shutil.which("setpriv") is None:
-        yield Diagnosis("setpriv", "missing", "guests could outlive the tool", "sudo apt-get install util-linux")
+        yield Diagnosis("setpriv", "missing", "no guest starts without it", "sudo apt-get install util-linux")
     problem = kvm_problem()
     yield Diagnosis(
         "KVM", "note" if problem else "ok", f"{problem}: guests run on an emulated CPU" if problem else "usable"
@@ -80,6 +77,15 @@ def _boot() -> Iterator[Diagnosis]:
     wanted, available = Machine().memory_bytes, _available_memory()
     text = f"{available >> 20} MiB available, a guest takes up to {wanted >> 20} MiB"
     yield Diagnosis("memory", "ok" if available > wanted else "note", text)
+
+
+def _qemu() -> Diagnosis:
+    if shutil.which(QEMU) is None:
+        return Diagnosis("QEMU", "missing", f"no {QEMU}", "sudo apt-get install qemu-system-x86")
+    try:
+        return Diagnosis("QEMU", "ok", run_tool([QEMU, "--version"], "cannot run QEMU").splitlines()[0])
+    except LabError as failure:
+        return Diagnosis("QEMU", "missing", str(failure), "sudo apt-get install --reinstall qemu-system-x86")
 
 
 def _build(*, needed: bool) -> Iterator[Diagnosis]:

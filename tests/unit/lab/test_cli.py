@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from iommufd_py.cli.lab import lab
 from iommufd_py.lab.doctor import Diagnosis, examine
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import Machine
+from iommufd_py.lab.qemu import QEMU
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +113,20 @@ def test_doctor_names_the_command_for_what_is_missing(monkeypatch: pytest.Monkey
     assert found["QEMU"]["remedy"] == "sudo apt-get install qemu-system-x86"
     assert found["build tools"]["remedy"].startswith("sudo apt-get install gcc make")
     assert "to fix: sudo apt-get install qemu-system-x86\n" in invoke("doctor").stdout
+
+
+def test_doctor_lists_everything_although_qemu_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / QEMU).write_text("#!/bin/sh\necho no libfdt.so.1 >&2; exit 127\n")
+    (tmp_path / QEMU).chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = {one.subject: one for one in examine()}
+    assert found["QEMU"] == Diagnosis(
+        "QEMU",
+        "missing",
+        "cannot run QEMU: no libfdt.so.1",
+        "sudo apt-get install --reinstall qemu-system-x86",
+    )
+    assert "cache" in found
 
 
 def test_every_finding_that_is_missing_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
