@@ -105,8 +105,18 @@ def build_selftests(
     programs = kernel.directory / kept
     if programs.exists():
         return programs
+    with _locked(tree, progress):
+        # Another process may have compiled them while this one waited.
+        if not programs.exists():
+            _compile_selftests(kernel, directory, programs, tree, patches, progress)
+    return programs
+
+
+def _compile_selftests(
+    kernel: Kernel, directory: str, programs: Path, tree: SourceTree, patches: Sequence[Path], progress: Progress
+) -> None:
+    """Compile the selftests into the new directory *programs*. The caller holds the lock."""
     with (
-        _locked(tree, progress),
         _build_directory(kernel.recipe, tree, patches, progress) as place,
         place.log.open("wb", buffering=0) as output,
     ):
@@ -127,9 +137,8 @@ def build_selftests(
                     reason = explain_failure(place.log)
                     raise LabError(f"the {directory} selftests of {kernel.recipe.source} do not compile: {reason}")
             with cache.staging(kernel) as staged:
-                shutil.copytree(compiled, staged / kept)
-                (staged / kept).rename(programs)
-    return programs
+                shutil.copytree(compiled, staged / programs.name)
+                (staged / programs.name).rename(programs)
 
 
 @dataclass(frozen=True, slots=True)

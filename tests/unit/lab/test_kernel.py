@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -358,6 +359,31 @@ def test_two_builds_of_the_same_kernel_build_it_once(tree: SourceTree) -> None:
     (count,) = paths.work_dir().glob("build/*/stock/obj/count")
     assert count.read_text() == "built\n"
     assert len(cache.kernels()) == 1
+
+
+# A Makefile of selftests that waits, so that another process can ask for them in the meantime.
+SELFTESTS = """
+all:
+\t@echo compiled >> ../../../../count
+\t@sleep 1
+\t@touch $(OUTPUT)/iommufd
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_compile_the_selftests_of_a_kernel_once(tree: SourceTree) -> None:
+    (tree.path / "Makefile").write_text(f"{MAKEFILE}headers:\n")
+    selftests = tree.path / "tools/testing/selftests/iommu"
+    selftests.mkdir(parents=True)
+    (selftests / "Makefile").write_text(SELFTESTS)
+    built = build.build(RECIPE, tree, [], Silent())
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(build.build_selftests, built, "iommu", tree, [], Silent()) for _ in range(2)]
+        found = {one.result(patience(60)) for one in asked}
+    assert found == {built.directory / "selftests"}
+    assert (built.directory / "selftests/iommufd").exists()
+    (count,) = paths.work_dir().glob("build/*/stock/count")
+    assert count.read_text() == "compiled\n"
 
 
 def test_an_own_tree_is_told_by_its_content(tree: SourceTree) -> None:
