@@ -200,12 +200,15 @@ def _processes() -> list[str]:
 
 
 def test_ctrl_c_ends_the_command_and_not_the_guest(own_guests: Path) -> None:
-    up()
+    name = up()
     command = [*DEFAULT_SIGNALS, IOMMUFD, "lab", "run", "--native", "--", "sh", "-c", "touch begun; sleep 1000"]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as child:
         wait_until((own_guests / "begun").exists)
         child.send_signal(signal.SIGINT)
         assert child.wait(patience(60)) == 130
+    assert [one.name for one in (paths.guests_dir() / name / "spool").iterdir()] == ["ready"], (
+        "no file of the job stays"
+    )
     assert "sleep 1000" not in run("ps", "ax").stdout
 
 

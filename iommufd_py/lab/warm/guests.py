@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The warm guests of this user: a record of each, in a directory under the lab's cache."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -103,7 +104,8 @@ class WarmGuest:
         """
         deadline = time.monotonic() + _DOWN_SECONDS
         if self.alive:
-            os.kill(self.keeper, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # It ended since.
+                os.kill(self.keeper, signal.SIGTERM)
         while self.alive:
             if time.monotonic() > deadline:
                 raise LabError(f"the keeper of guest {self.name}, process {self.keeper}, does not end; kill it")

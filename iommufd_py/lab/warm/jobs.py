@@ -81,11 +81,15 @@ class _Job:
             unfinished.unlink(missing_ok=True)
             raise
         try:
-            timed_out = not self._wait(timeout, sinks)
+            try:
+                timed_out = not self._wait(timeout, sinks)
+            finally:
+                if not self._file(".status").exists():
+                    self._cancel()
+            return self._result(time.monotonic() - start, timed_out)
         finally:
-            if not self._file(".status").exists():
-                self._cancel()
-        return self._result(time.monotonic() - start, timed_out)
+            for suffix in (".job", ".out", ".err", ".cancel", ".status"):
+                self._file(suffix).unlink(missing_ok=True)
 
     def _wait(self, timeout: float, sinks: tuple[BinaryIO, BinaryIO]) -> bool:
         """Copy the output until the command or the guest ends; return whether that was before the timeout."""
@@ -114,8 +118,6 @@ class _Job:
             said = log.read().decode(errors="replace")
         status = self._file(".status")
         code = int(status.read_text(encoding="ascii")) if status.exists() and not timed_out else None
-        for suffix in (".job", ".out", ".err", ".cancel", ".status"):
-            self._file(suffix).unlink(missing_ok=True)
         return RunResult(
             status=code,
             accel=cast("Accel | Literal['uml']", self._guest.accel),
