@@ -39,6 +39,6 @@ class Passed:
     def _record(self, name: str) -> dict[str, str | float]:
         try:
             record: dict[str, str | float] = json.loads(self._file(name).read_text())
-        except FileNotFoundError:
-            return {}
+        except (FileNotFoundError, ValueError):
+            return {}  # A power failure can leave an empty file.
         return record
