@@ -18,7 +18,12 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the names of the 
 
 @command("prune")
 @click.option("--keep", type=Whole(1, _MOST_KEPT), default=1, help="Number of the newest kernels of each kind to keep.")
-@click.option("--all", "everything", is_flag=True, help="Remove every kernel, and the sources and objects of builds.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Remove every kernel, the sources and objects of builds, and interrupted bisections.",
+)
 @_DRY_RUN
 @click.pass_context
 def prune_kernels(context: click.Context, keep: int, everything: bool, dry_run: bool) -> None:

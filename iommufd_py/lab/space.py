@@ -78,10 +78,13 @@ def remove_directories(directories: Sequence[Path]) -> None:
 
 
 def build_directories() -> list[Path]:
-    """Return the directories that make builds faster: objects, patched trees, unpacked sources."""
-    candidates = (paths.work_dir() / "build", paths.sources_dir())
-    below = [path for path in candidates[0].glob("*") if path.is_dir()]
-    return [*below, *(path for path in candidates[1:] if path.exists())]
+    """Return the directories that make builds faster, and those of builds and bisections that did not end: objects,
+    patched trees, clones, unpacked sources.
+    """
+    work = paths.work_dir()
+    builds = [path for path in work.glob("build/*") if path.is_dir()]
+    bisections = [path for path in work.glob("bisect/*") if path.is_dir() and any(path.iterdir())]
+    return [*builds, *bisections, *filter(Path.exists, (work / "emulator", paths.sources_dir()))]
 
 
 def remove_build_directory(directory: Path) -> None:
@@ -102,7 +105,9 @@ def remove_build_directory(directory: Path) -> None:
 
 @contextlib.contextmanager
 def _unused(directory: Path) -> Iterator[None]:
-    with (directory / "lock").open("w") as lock:
+    # The lock of a bisection is beside its directory, which the bisection removes at its end.
+    beside = directory.parent == paths.work_dir() / "bisect"
+    with (directory.with_suffix(".lock") if beside else directory / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

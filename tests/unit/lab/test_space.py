@@ -89,6 +89,21 @@ def test_all_removes_kernels_sources_and_objects_but_not_under_a_build() -> None
     assert not (paths.sources_dir() / "linux-source-7.3_1").exists()
 
 
+def test_all_removes_what_an_interrupted_bisection_or_a_killed_build_of_the_emulator_left() -> None:
+    clone, half = paths.work_dir() / "bisect/0123/tree", paths.work_dir() / "emulator/build-4567"
+    for directory in (clone, half):
+        directory.mkdir(parents=True)
+    with (paths.work_dir() / "bisect/0123.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(LabError, match="is in use by a build: wait for its end"):
+            invoke("kernel", "prune", "--all")
+        assert clone.exists()
+    assert invoke("kernel", "prune", "--all").exit_code == 0
+    assert not clone.exists()
+    assert not half.exists()
+    assert str(clone.parent) not in invoke("kernel", "prune", "--all", "--dry-run").stdout
+
+
 def test_finished_runs_are_removed_and_those_that_go_on_stay() -> None:
     for index in range(3):
         (paths.runs_dir() / f"20000101-000000-{index:06}-99999999").mkdir(parents=True)
