@@ -2,7 +2,6 @@
 """Prepare the measurement of a point: the kernel's objects, the memory, and the loops."""
 
 import os
-import resource
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from iommufd_py.base.units import PAGE_BYTES, format_size
 from iommufd_py.bench.ioctl_rounds import Parts, ThreadIovas, round_steps
 from iommufd_py.bench.python_rounds import PythonRounds, close_rounds, dma_rounds
 from iommufd_py.dma import DmaEngine, open_engine, reachable
-from iommufd_py.host.limits import limits
+from iommufd_py.host.limits import lift_memlock, limits
 from iommufd_py.mock import MockDevice, mock_flags
 from iommufd_py.objects.buffer import Backing, DmaBuffer
 from iommufd_py.objects.device import BoundDevice
@@ -272,20 +271,19 @@ def _open(iommufd: Iommufd, name: str, coherency: Coherency, vf_token: UUID | No
 
 
 def _accounting(point: Point) -> AbstractContextManager[None]:
-    """Drop CAP_IPC_LOCK so that pages are charged; as root, lift RLIMIT_MEMLOCK first.
+    """Drop CAP_IPC_LOCK so that pages are charged; first lift RLIMIT_MEMLOCK, if the kernel permits it.
 
     Raises:
-        ToolError: pages must not be charged, but this process has no CAP_IPC_LOCK.
+        ToolError: pages must not be charged, but the kernel charges those of this process.
     """
     if point.accounting is Accounting.NONE:
         if not limits().memlock_ignored:
             raise ToolError(
-                "this process has no CAP_IPC_LOCK, so the kernel charges its pinned pages: use --accounting user, or "
-                "run as root"
+                "this process has no CAP_IPC_LOCK of the host, so the kernel charges its pinned pages: use "
+                "--accounting user, or run as root of the host"
             )
         return nullcontext()
-    if os.geteuid() == 0:
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    lift_memlock()  # Where the limit stays, a map beyond it fails with ENOMEM, and the message names the limit.
     return without_ipc_lock()
 
 

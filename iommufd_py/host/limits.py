@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Limits of DMA mappings on this machine."""
 
-import re
 import resource
 from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.base.sysfs import attribute_text, chosen_word
+from iommufd_py.uapi.syscalls import pages_are_charged
 
 _POOLS = Path("/sys/kernel/mm/hugepages")
 _THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _DMA_ENTRY_LIMIT = Path("/sys/module/vfio_iommu_type1/parameters/dma_entry_limit")
-# include/uapi/linux/capability.h
-_CAP_IPC_LOCK = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class Limits:
 
     Attributes:
         memlock_bytes: RLIMIT_MEMLOCK of this process; None for no limit.
-        memlock_ignored: whether CAP_IPC_LOCK lifts it.
+        memlock_ignored: whether CAP_IPC_LOCK lifts it, which it does in the initial user namespace only.
         huge_pages: pools by page size.
         thp: setting of transparent huge pages: ``always``, ``madvise``, ``never``, empty on a kernel without them.
         dma_entry_limit: maximum number of mappings in a type1 container; None if type1 is not loaded.
@@ -46,14 +44,22 @@ class Limits:
 def limits() -> Limits:
     """Return the limits of this process and machine."""
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
     return Limits(
         memlock_bytes=None if soft == resource.RLIM_INFINITY else soft,
-        memlock_ignored=effective is not None and bool(int(effective[1], 16) >> _CAP_IPC_LOCK & 1),
+        memlock_ignored=not pages_are_charged(),
         huge_pages=tuple(sorted(map(_pool, _POOLS.glob("hugepages-*kB")), key=lambda pool: pool.page_bytes)),
         thp=chosen_word(attribute_text(_THP)),
         dma_entry_limit=int(_DMA_ENTRY_LIMIT.read_text()) if _DMA_ENTRY_LIMIT.exists() else None,
     )
+
+
+def lift_memlock() -> bool:
+    """Remove RLIMIT_MEMLOCK of this process. Return whether the kernel permits that (CAP_SYS_RESOURCE)."""
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except ValueError:  # Python's error for EPERM.
+        return False
+    return True
 
 
 def _pool(directory: Path) -> HugePagePool:
