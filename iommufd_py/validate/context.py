@@ -17,6 +17,7 @@ from iommufd_py.base.errors import (
     ToolError,
 )
 from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.host.limits import lift_memlock
 from iommufd_py.mock import MockAccess, limit_memory
 from iommufd_py.objects.buffer import Backing, DmaBuffer
 from iommufd_py.objects.device import BoundDevice
@@ -43,7 +44,6 @@ _R = TypeVar("_R", bound=Resource)
 
 # Memory for five runs of pages; see temp_kmalloc() in drivers/iommu/iommufd/pages.c.
 _SMALL_BATCH_BYTES = 64
-_NOBODY = 65534
 _FIRST_IOVA = 512 << 20
 _IOVA_STEP = 2 << 20
 
@@ -260,20 +260,22 @@ class ScenarioContext(Recorder):
 
     @contextmanager
     def locked_memory(self, pages: int) -> Iterator[None]:
-        """Lower RLIMIT_MEMLOCK to *pages* pages and drop the privileges that lift it."""
+        """Lower RLIMIT_MEMLOCK to *pages* pages and drop CAP_IPC_LOCK, which lifts it."""
         limits = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-        user = os.geteuid()
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (pages * PAGE_BYTES, limits[1]))
-        os.seteuid(_NOBODY)
         try:
-            yield
+            with without_ipc_lock():
+                yield
         finally:
-            os.seteuid(user)
             resource.setrlimit(resource.RLIMIT_MEMLOCK, limits)
 
     @contextmanager
     def charged(self, whom: str) -> Iterator[None]:
-        """Charge the memory that is pinned in the block to ``nobody``, the ``user`` or the ``process``."""
+        """Charge the memory that is pinned in the block to ``nobody``, the ``user`` or the ``process``.
+
+        Raises:
+            SkipError: this process has no permission to lift RLIMIT_MEMLOCK.
+        """
         if whom == "nobody":
             yield
             return
@@ -281,7 +283,8 @@ class ScenarioContext(Recorder):
         if whom == "process":
             self.iommufd.rlimit_mode = 1
         # Without CAP_IPC_LOCK the kernel charges pinned pages. No limit applies: the scenario needs only the accounts.
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        if not lift_memlock():
+            raise SkipError("RLIMIT_MEMLOCK cannot be lifted: this process has no CAP_SYS_RESOURCE")
         try:
             with without_ipc_lock():
                 yield
@@ -292,18 +295,25 @@ class ScenarioContext(Recorder):
         """Run *task* in a child process, and wait for the end of the process.
 
         Raises:
-            ToolError: the task raised an error.
+            ToolError: the task raised an error; the text names it.
         """
+        reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
+            status = 1
             try:
                 task()
-            except BaseException:
-                os._exit(1)
-            os._exit(0)
+                status = 0
+            except BaseException as failure:
+                os.write(writing, f"{type(failure).__name__}: {failure}".encode())
+            finally:
+                os._exit(status)
+        os.close(writing)
+        with open(reading, errors="replace") as answer:
+            reason = answer.read()
         _, status = os.waitpid(child, 0)
         if status:
-            raise ToolError(f"the other process of the scenario failed (wait status {status:#x})")
+            raise ToolError(f"the other process of the scenario failed: {reason or f'wait status {status:#x}'}")
 
     def alignment(self, coherency: Coherency) -> int:
         """Return the smallest unit in bytes that the domains of a device map."""
