@@ -5,9 +5,8 @@ import math
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Thread
 
-from iommufd_py.base.errors import IommufdError
+from iommufd_py.base.errors import ToolError
 from iommufd_py.bench.noise import NoiseMeter
 from iommufd_py.bench.processes import Plan
 from iommufd_py.bench.turns import Turn
@@ -235,24 +234,14 @@ def _together(workers: Sequence[Worker], count: int) -> list[list[Batch]]:
     """Let every worker do *count* rounds, all starting at the same moment, and return their samples."""
     if len(workers) == 1:
         return [workers[0].loop.run(count)]
+    # Imported here: it loads logging, and the imports of a run take seconds of an emulated CPU.
+    from concurrent.futures import ThreadPoolExecutor
+
     gate = Gate(len(workers))
-    answers: list[list[Batch] | Exception | None] = [None] * len(workers)
-
-    def work(number: int) -> None:
-        try:
-            answers[number] = workers[number].loop.run(count, gate)
-        except IommufdError as failure:
-            answers[number] = failure
-
-    threads = [Thread(target=work, args=(number,)) for number in range(len(workers))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    taken: list[list[Batch]] = []
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-        assert answer is not None
-        taken.append(answer)
-    return taken
+    with ThreadPoolExecutor(len(workers)) as threads:
+        runs = [threads.submit(worker.loop.run, count, gate) for worker in workers]
+    failures = [failure for run in runs if (failure := run.exception()) is not None]
+    if failures:
+        # Threads that waited in vain have a ToolError. The thread that did not arrive at the gate has the reason.
+        raise min(failures, key=lambda one: isinstance(one, ToolError))
+    return [run.result() for run in runs]

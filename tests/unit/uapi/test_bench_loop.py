@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Parts of the timed loop that need no iommufd: the floors, and the end after a failure."""
 
+import functools
 import mmap
 import os
 import termios
@@ -12,7 +13,11 @@ from collections.abc import Iterator
 import pytest
 
 from iommufd_py import ToolError, UnsupportedIoctlError
+from iommufd_py.bench import sampling
+from iommufd_py.bench.python_rounds import PythonRounds, Sample
 from iommufd_py.bench.sampling import SampleStore
+from iommufd_py.bench.workloads import Worker
+from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.uapi import bench
 from iommufd_py.uapi.bench import FAULTED, SWITCHED, Batch, Gate, Loop, TimedStep, clock, empty_ioctl
 from iommufd_py.uapi.call import address_of_buffer
@@ -50,6 +55,17 @@ def test_gate_does_not_wait_for_ever_for_a_thread_that_died(loop: Loop) -> None:
         loop.run(1, Gate(2, patience=0.2))
     assert 0.2 <= time.monotonic() - start < 30
     assert len(loop.run(3)[0].ns) == 3
+
+
+@pytest.mark.parametrize("dies", [0, 1])
+def test_the_error_of_the_thread_that_died_is_raised(loop: Loop, dies: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others only know that a thread did not arrive. Rounds in Python refuse the gate before they arrive there."""
+    monkeypatch.setattr(sampling, "Gate", functools.partial(Gate, patience=0.2))
+    with DmaBuffer(4096) as buffer:
+        workers = [Worker(loop, buffer, 0), Worker(loop, buffer, 0)]
+        workers[dies] = Worker(PythonRounds("never", lambda: Sample(0, 0)), buffer, 0)
+        with pytest.raises(AssertionError, match="threads take turns"):
+            sampling._together(workers, 1)
 
 
 def test_store_notes_where_a_sample_was_disturbed() -> None:
