@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from iommufd_py.objects.resource import Resource
 
 KMSG = Path("/dev/kmsg")
 # Longer than any record: the kernel refuses a read that is too short.
@@ -28,7 +28,7 @@ def record_text(record: bytes) -> str:
     return time + message.decode(errors="replace")
 
 
-class KernelLog:
+class KernelLog(Resource):
     """The messages of the kernel, from now on.
 
     Args:
@@ -39,12 +39,18 @@ class KernelLog:
     """
 
     def __init__(self, *, whole: bool = False) -> None:
-        self._fd = os.open(KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        super().__init__()
+        with self._opening():
+            self._fd = os.open(KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         if not whole:
             os.lseek(self._fd, 0, os.SEEK_END)
 
+    def __repr__(self) -> str:
+        return "KernelLog()"
+
     def text(self) -> str:
         """Return the messages since the last call."""
+        self._check_open()
         return "\n".join(self._records())
 
     def _records(self) -> Iterator[str]:
@@ -58,14 +64,5 @@ class KernelLog:
                 if failure.errno != errno.EPIPE:
                     raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the kernel log."""
+    def _release(self) -> None:
         os.close(self._fd)
