@@ -130,8 +130,10 @@ def _enable(instance: Trace, events: Sequence[str]) -> None:
     if "flush" in events:
         try:
             instance.probe(_FLUSH_SYMBOL, {"phys": "$arg1:x64", "length": "$arg2:u64"}, name="flush_data_pages")
-        except (NoSymbolError, SkipError):
-            note("this kernel does not flush data pages, so no such flushes are shown")
+        except NoSymbolError:
+            note(f"this kernel has no {_FLUSH_SYMBOL}(), so no flushes of data pages are shown")
+        except SkipError as reason:
+            note(f"flushes of data pages cannot be shown: {reason}")
         else:
             enabled += 1
     if not enabled:
