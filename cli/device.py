@@ -229,7 +229,7 @@ def bind(bdfs: Sequence[str], group: bool, force: bool, dry_run: bool, as_json: 
         addresses = list(dict.fromkeys(one for address in addresses for one in _endpoints_of_group(address)))
     plans = {pci.check_bind(address, force=force): pci.plan_bind(address) for address in addresses}
     foreign = [address for address, plan in plans.items() if not plan and _taken_from(address) == (None, "")]
-    forced = {address: pci.uses(address) if force and plan else () for address, plan in plans.items()}
+    forced = _forced_uses(plans, force)
     if not dry_run:
         with contextlib.ExitStack() as undo:
             for address, plan in plans.items():
@@ -237,14 +237,23 @@ def bind(bdfs: Sequence[str], group: bool, force: bool, dry_run: bool, as_json: 
                 if plan:
                     undo.callback(pci.restore, address)
             undo.pop_all()
-    for address, uses in forced.items():
-        for use in uses:
-            note(f"{address}: {'would be ' if dry_run else ''}taken although {use.text}")
+    _note_uses(forced, dry_run)
     _report("bind", plans, dry_run, as_json)
     for address in foreign:
         note(f"{address} is on vfio-pci already: another tool put it there, so 'restore' will not give it back")
     if not dry_run:
         _note_groups(addresses)
+
+
+def _forced_uses(plans: Mapping[str, Sequence[pci.SysfsWrite]], force: bool) -> dict[str, tuple[pci.Use, ...]]:
+    """Return the uses of the functions that --force takes nevertheless. After the change their users are gone."""
+    return {address: pci.uses(address) for address, plan in plans.items() if force and plan}
+
+
+def _note_uses(forced: Mapping[str, Sequence[pci.Use]], dry_run: bool) -> None:
+    for address, uses in forced.items():
+        for use in uses:
+            note(f"{address}: {'would be ' if dry_run else ''}taken although {use.text}")
 
 
 def _endpoints_of_group(address: str) -> list[str]:
@@ -275,18 +284,19 @@ def _note_groups(addresses: Sequence[str]) -> None:
 def unbind(bdfs: Sequence[str], force: bool, dry_run: bool, as_json: bool) -> None:
     """Take functions from their drivers; `restore` gives them back.
 
+    If one of several functions is in use, the command takes none.
+
     \b
     Examples:
       iommufd device unbind 0000:00:1f.2
     """
-    plans = {}
-    for bdf in bdfs:
-        address = pci.check_unbind(bdf, force=force)
-        plans[address] = pci.plan_unbind(address)
-        for use in pci.uses(address) if force and plans[address] else ():
-            note(f"{address}: {'would be ' if dry_run else ''}taken although {use.text}")
-        if not dry_run:
+    addresses = [pci.check_unbind(bdf, force=force) for bdf in bdfs]
+    plans = {address: pci.plan_unbind(address) for address in addresses}
+    forced = _forced_uses(plans, force)
+    if not dry_run:
+        for address in plans:
             pci.unbind(address, force=force)
+    _note_uses(forced, dry_run)
     _report("unbind", plans, dry_run, as_json)
 
 

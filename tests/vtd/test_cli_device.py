@@ -229,6 +229,13 @@ def test_group_is_bound_whole_without_its_bridges(cli: Cli) -> None:
 def test_one_that_cannot_be_taken_leaves_the_others_alone(cli: Cli, tmp_path: Path) -> None:
     with mounted(tmp_path):
         assert cli("device", "bind", SPARE, NVME_DEVICE).returncode == 1
+        assert driver(SPARE) == ""
+        pci.bind_vfio(SPARE)
+        done = cli("device", "unbind", SPARE, NVME_DEVICE)
+        assert done.returncode == 1
+        assert f"{NVME_DEVICE} is in use" in done.stderr
+        assert driver(SPARE) == "vfio-pci"
+        pci.restore(SPARE)
     assert driver(SPARE) == ""
 
 
