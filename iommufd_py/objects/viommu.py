@@ -6,7 +6,8 @@ import sys
 from dataclasses import dataclass
 
 from iommufd_py.base.arguments import check_integer, checked
-from iommufd_py.base.errors import call_error
+from iommufd_py.base.errors import ToolError, call_error
+from iommufd_py.base.units import format_size
 from iommufd_py.objects.fault import EventQueue
 from iommufd_py.objects.hwpt import Hwpt, invalidate
 from iommufd_py.objects.ioas import DmaMapping
@@ -72,18 +73,28 @@ class VIommu(IommufdObject):
 
 
 class VIommuMemory(Resource):
-    """Registers of a vIOMMU, mapped into this process. Closing the vIOMMU unmaps them."""
+    """Registers of a vIOMMU, mapped into this process. Closing the vIOMMU unmaps them.
+
+    Attributes:
+        viommu: the vIOMMU.
+        length: bytes.
+    """
 
     @checked
     def __init__(self, viommu: VIommu, offset: int, length: int) -> None:
         super().__init__(viommu)
+        self.viommu = viommu
+        self.length = length
         check_integer("VIommuMemory(): offset", offset, 0, sys.maxsize)
         check_integer("VIommuMemory(): length", length, 1, sys.maxsize)
-        try:
-            self._memory = mmap.mmap(viommu._fd(), length, offset=offset)
-        except OSError as failure:
-            raise call_error(failure, "mmap", {"id": viommu.id, "offset": offset, "length": length}) from failure
-        self._mark_open()
+        with self._opening():
+            try:
+                self._memory = mmap.mmap(viommu._fd(), length, offset=offset)
+            except OSError as failure:
+                raise call_error(failure, "mmap", {"id": viommu.id, "offset": offset, "length": length}) from failure
+
+    def __repr__(self) -> str:
+        return f"VIommuMemory({format_size(self.length)} of {self.viommu!r})"
 
     @property
     def view(self) -> memoryview:
@@ -92,7 +103,10 @@ class VIommuMemory(Resource):
         return memoryview(self._memory)
 
     def _release(self) -> None:
-        self._memory.close()
+        try:
+            self._memory.close()
+        except BufferError:
+            raise ToolError(f"{self!r} cannot be closed while a view of it exists: release the view first") from None
 
 
 class VDevice(IommufdObject):

@@ -12,6 +12,7 @@ from iommufd_py import (
     Iommufd,
     IommufdError,
     MockDevice,
+    ToolError,
     VEventQueueType,
     VIommu,
     VIommuType,
@@ -43,6 +44,9 @@ def test_memory_of_the_hardware(mock: MockDevice, parent: Hwpt) -> None:
     memory = viommu.map_memory(told.mmap_offset, told.mmap_length)
     with memory.view as view:
         assert int.from_bytes(view[:4], "little") == 0xBEEF
+        with pytest.raises(ToolError, match="release the view first"):
+            memory.close()
+        assert not memory.closed
     viommu.close()
     assert memory.closed
 
