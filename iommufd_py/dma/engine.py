@@ -5,7 +5,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from iommufd_py.base.errors import DmaError, SkipError
+from iommufd_py.base.errors import ArgumentValueError, DmaError, SkipError
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.objects.buffer import DmaBuffer
@@ -136,7 +136,11 @@ class DmaEngine(Resource):
         raise NotImplementedError
 
     def start_write(self, iova: int, length: int) -> bytes:
-        """Start a write by the device of *length* bytes to *iova*; return the bytes. :meth:`wait` waits for its end."""
+        """Start a write by the device of *length* bytes to *iova*; return the bytes. :meth:`wait` waits for its end.
+
+        Raises:
+            ArgumentValueError: one transfer cannot have this length or this IOVA; :attr:`writes` has the limits.
+        """
         raise NotImplementedError
 
     def wait(self, timeout: float = COMPLETION_SECONDS) -> None:
@@ -223,9 +227,12 @@ class DmaEngine(Resource):
     def _check(self, limits: TransferLimits, iova: int, length: int) -> None:
         self._check_open()
         if not 0 < length <= limits.max_bytes or length % limits.granule or iova % limits.alignment:
-            raise ValueError(f"{self!r} cannot move {length} bytes at {iova:#x}: {limits}")
+            raise ArgumentValueError(
+                f"{self!r} cannot move {length} bytes at {iova:#x} in one transfer: the length must be a multiple of "
+                f"{limits.granule}, up to {limits.max_bytes}, and the IOVA a multiple of {limits.alignment}"
+            )
         if iova + length - 1 > self.address_mask:
-            raise ValueError(f"{self!r} reaches IOVAs up to {self.address_mask:#x}, not {iova + length - 1:#x}")
+            raise ArgumentValueError(f"{self!r} reaches IOVAs up to {self.address_mask:#x}, not {iova + length - 1:#x}")
 
     def _release(self) -> None:
         # A removed device refuses the first steps. The later steps release our own resources in any case.

@@ -9,7 +9,7 @@ import os
 import time
 from typing import ClassVar
 
-from iommufd_py.base.errors import DmaError
+from iommufd_py.base.errors import ArgumentValueError, DmaError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.dma.descriptor_ring import (
     DONE,
@@ -132,7 +132,7 @@ class EthernetEngine(DmaEngine):
         """Implement :meth:`DmaEngine.start_write`."""
         self._check(self.writes, iova, length)
         if not iova:
-            raise ValueError(f"{self!r} cannot write to IOVA 0: it skips a receive buffer with this address")
+            raise ArgumentValueError(f"{self!r} cannot write to IOVA 0: it skips a receive buffer with this address")
         content = os.urandom(length)
         at = _CONTENT * PAGE_BYTES
         self._view[at : at + length] = content

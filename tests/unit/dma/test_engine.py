@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from iommufd_py import BackingError, DeviceError, DmaBuffer
+from iommufd_py import ArgumentValueError, BackingError, DeviceError, DmaBuffer
 from iommufd_py.base.iova import IovaRange
-from iommufd_py.dma.engine import DmaEngine
+from iommufd_py.dma.engine import DmaEngine, TransferLimits
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.enums import IrqIndex
 
@@ -76,6 +76,15 @@ def test_a_device_that_is_gone_leaves_nothing_open(interrupt: bool) -> None:
     assert interrupt is False or device.interrupts.closed
     engine.close()  # nothing more to do, and no error
     device.close()
+
+
+@pytest.mark.parametrize(("length", "iova"), [(0, 0), (12, 0), (68, 0), (8, 4), (8, (1 << 32) - 4)])
+def test_an_impossible_transfer_is_a_wrong_argument(length: int, iova: int) -> None:
+    with Vanishing() as device, Engine(device, space()) as engine:  # type: ignore[arg-type]
+        limits = TransferLimits(64, 8, 8)
+        engine._check(limits, 0, 64)
+        with pytest.raises(ArgumentValueError, match=r"a multiple of 8, up to 64, and the IOVA|reaches IOVAs up to"):
+            engine._check(limits, iova, length)
 
 
 def test_a_view_that_somebody_holds_keeps_only_the_buffer_open() -> None:
