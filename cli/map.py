@@ -77,7 +77,7 @@ def map(
             {
                 "schema": "iommufd-map/1",
                 "device": device,
-                "as_expected": not failed,
+                "succeeded": not failed,
                 "steps": [_document(step) for step in steps],
                 "steps_left_out": STEPS - len(steps),
             }
@@ -88,7 +88,7 @@ def map(
 
 
 def _tell(number: int, step: MapStep) -> None:
-    click.echo(f"{number}. {step}")
+    click.echo(" ".join((f"{number}. {step.do}", *(f"{name}={_show(name, one)}" for name, one in step.fields.items()))))
     for name, value in step.facts.items():
         click.echo(f"     {name}: {_show(name, value)}")
     if step.facts.get("length", 0) > MAX_BYTES and step.do == "map":
@@ -103,7 +103,7 @@ def _tell(number: int, step: MapStep) -> None:
 def _show(name: str, value: Any) -> str:
     if name in ("iova", "user_va"):
         return hex(value)
-    if name in ("length", "pinned_bytes"):
+    if name in ("size", "length", "pinned_bytes"):
         return format_size(value)
     if name == "leaves":
         return ", ".join(f"{count}x{format_size(size)}" for size, count in value.items())
@@ -125,10 +125,8 @@ def _document(step: MapStep) -> dict[str, Any]:
     return {
         "do": step.do,
         "fields": dict(step.fields),
-        "expect": "",
         "error": step.error,
         "message": step.message,
-        "as_expected": not step.error,
         "facts": dict(step.facts),
         "ioctls": [asdict(one) for one in step.ioctls],
     }

@@ -30,7 +30,7 @@ class MapStep:
 
     Attributes:
         do: ``ioas``, ``hwpt``, ``attach``, ``buffer`` or ``map``.
-        fields: arguments of the step, as the user gave them.
+        fields: the user's choices for the step, such as the size.
         error: name of the errno, for example ``EEXIST``; empty for success.
         message: text of the error, empty for success.
         facts: ids, addresses, bytes and leaves of the result, by name.
@@ -43,10 +43,6 @@ class MapStep:
     message: str
     facts: Mapping[str, Any]
     ioctls: tuple[IoctlCall, ...]
-
-    def __str__(self) -> str:
-        shown = " ".join(f"{name}={value}" for name, value in self.fields.items())
-        return f"{self.do} {shown}".strip()
 
 
 class MapOnce:
@@ -88,12 +84,13 @@ class MapOnce:
     def steps(self) -> Iterator[MapStep]:
         """Execute the steps and yield each result, up to the first failure."""
         place = {} if self._iova is None else {"iova": self._iova}
+        memory = {"size": self._size, "backing": str(self._backing)}
         steps: tuple[tuple[str, dict[str, Any], Callable[[], dict[str, Any]]], ...] = (
-            ("ioas", {"name": "ioas"}, self._ioas),
-            ("hwpt", {"name": "hwpt", "ioas": "ioas", "coherency": str(self._coherency)}, self._hwpt),
-            ("attach", {"to": "hwpt"}, self._attach),
-            ("buffer", {"name": "buffer", "size": self._size, "backing": str(self._backing)}, self._buffer),
-            ("map", {"name": "mapping", "ioas": "ioas", "buffer": "buffer", **place}, self._map),
+            ("ioas", {}, self._ioas),
+            ("hwpt", {"coherency": str(self._coherency)}, self._hwpt),
+            ("attach", {}, self._attach),
+            ("buffer", memory, self._buffer),
+            ("map", place, self._map),
         )
         assert len(steps) == STEPS
         for do, fields, call in steps:

@@ -88,7 +88,7 @@ def test_coherency_that_is_wanted_is_had_or_refused(cli: Cli, iommufd: Iommufd) 
 
 def test_json_is_as_described(cli: Cli) -> None:
     found = document(cli("map", "--device", "mock", "--size", "64K", "--json"))
-    assert found["as_expected"] is True
+    assert found["succeeded"] is True
     assert [step["do"] for step in found["steps"]] == ["ioas", "hwpt", "attach", "buffer", "map"]
     (mapped,) = [call for call in found["steps"][-1]["ioctls"] if call["ioctl"] == "IOMMU_IOAS_MAP"]
     assert mapped["result"] == 0
@@ -121,7 +121,7 @@ def test_an_error_of_a_report_names_its_line(cli: Cli, tmp_path: Path) -> None:
 def test_a_map_that_fails_is_told(cli: Cli) -> None:
     done = cli("map", "--device", "mock", "--size", "64K", "--iova", "0x1", "--json")
     found = document(done)
-    assert done.returncode == 1 and found["as_expected"] is False
+    assert done.returncode == 1 and found["succeeded"] is False
     assert [step["error"] for step in found["steps"]] == ["", "", "", "", "EINVAL"]
 
 
@@ -178,7 +178,7 @@ def test_shell_runs_what_it_is_given(cli: Cli) -> None:
 
 def test_verbose_shows_every_ioctl_on_stderr(cli: Cli) -> None:
     done = cli("-v", "map", "--device", "mock", "--size", "64K", "--json")
-    assert json.loads(done.stdout)["as_expected"] is True
+    assert json.loads(done.stdout)["succeeded"] is True
     lines = done.stderr.splitlines()
     assert re.fullmatch(r"IOMMU_IOAS_ALLOC\(\) on \d+ = 0 -> out_ioas_id=\d+, [\d.]+ [num]?s", lines[0]), lines[0]
     assert any(line.startswith("IOMMU_TEST_CMD MOCK_DOMAIN") for line in lines)
