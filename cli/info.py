@@ -92,12 +92,9 @@ def _ask(bdfs: Sequence[str]) -> dict[str, bool]:
     for bdf in bdfs:
         try:
             with Iommufd() as iommufd:
-                evidence = VfioDevice(iommufd, bdf).alloc_hwpt(iommufd.alloc_ioas()).evidence
+                answers[bdf] = VfioDevice(iommufd, bdf).alloc_hwpt(iommufd.alloc_ioas()).evidence.dma_cc
         except (ToolError, OSError) as failure:
             note(f"the coherency of {bdf} cannot be asked: {failure}")
-        else:
-            assert evidence is not None  # alloc_hwpt() always sets it
-            answers[bdf] = evidence.dma_cc
     return answers
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from iommufd_py.base.coherency import Coherency, CoherencyEvidence
@@ -34,9 +34,6 @@ from iommufd_py.vfio.device import VfioDevice
 from iommufd_py.vfio.group import VfioGroupDevice
 from iommufd_py.vfio.modes import open_container
 from iommufd_py.vfio.type1 import Type1Container
-
-if TYPE_CHECKING:
-    from iommufd_py.objects.hwpt import Hwpt
 
 _FOR_ONE_THREAD = (Workload.ATTACH, Workload.TEARDOWN, Workload.CLOSE, Workload.DMA)
 
@@ -306,8 +303,7 @@ def target(device_name: str, coherency: Coherency, vf_token: UUID | None = None)
         CoherencyError: the domains do not have the required coherency.
     """
     with Iommufd() as iommufd, _open(iommufd, device_name, coherency, vf_token) as device:
-        hwpt: Hwpt = device.alloc_hwpt(iommufd.alloc_ioas(), coherency=coherency)
-        assert hwpt.evidence is not None
+        hwpt = device.alloc_hwpt(iommufd.alloc_ioas(), coherency=coherency)
         info = device.hw_info()
         registers = info.vtd_registers
         return Target(

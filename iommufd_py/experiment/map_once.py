@@ -11,7 +11,6 @@ from iommufd_py.base.errors import IommufdError
 from iommufd_py.host import pinned_bytes
 from iommufd_py.objects.buffer import Backing, DmaBuffer
 from iommufd_py.objects.device import BoundDevice
-from iommufd_py.objects.hwpt import Hwpt
 from iommufd_py.objects.ioas import DmaMapping, Ioas
 from iommufd_py.objects.ioctl_trace import ioctl_trace
 from iommufd_py.objects.iommufd import Iommufd
@@ -109,7 +108,6 @@ class MapOnce:
 
     def _hwpt(self) -> dict[str, Any]:
         hwpt = self._made_hwpt = self._keep(self._device.alloc_hwpt(self._made_ioas, coherency=self._coherency))
-        assert isinstance(hwpt, Hwpt) and hwpt.evidence is not None  # alloc_hwpt() always sets it
         return {"id": hwpt.id, "coherency": str(hwpt.evidence.coherency), "evidence": str(hwpt.evidence)}
 
     def _attach(self) -> dict[str, Any]:

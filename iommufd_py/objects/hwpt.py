@@ -3,9 +3,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from iommufd_py.base.arguments import check_fields, check_integer, checked
+from iommufd_py.base.coherency import CoherencyEvidence
 from iommufd_py.base.errors import ArgumentValueError
 from iommufd_py.objects.dirty import DirtyTracking
 from iommufd_py.objects.fault import FaultQueue
@@ -14,9 +14,6 @@ from iommufd_py.objects.object import IommufdFile, IommufdObject
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.call import pack
 from iommufd_py.uapi.enums import HwptAllocFlags, HwptDataType, HwptInvalidateType, VtdInvalidateFlags, VtdStage1Flags
-
-if TYPE_CHECKING:
-    from iommufd_py.base.coherency import CoherencyEvidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +52,12 @@ class Hwpt(IommufdObject):
     """A paging HWPT: one IOMMU domain filled with the mappings of its IOAS. Made by ``device.alloc_hwpt()``.
 
     Attributes:
-        evidence: the evidence for its coherency.
+        evidence: the evidence for its coherency. ``device.alloc_hwpt()`` sets it.
 
     Source: IOMMU_HWPT_ALLOC in include/uapi/linux/iommufd.h.
     """
+
+    evidence: CoherencyEvidence
 
     @checked
     def __init__(
@@ -73,7 +72,6 @@ class Hwpt(IommufdObject):
         super().__init__(ioas.iommufd, *_stands_on(ioas, fault_queue))
         self.ioas = ioas
         self.flags = flags
-        self.evidence: CoherencyEvidence | None = None
         with self._opening():
             self.id = _alloc(self.iommufd, dev_id, ioas.id, flags, data, fault_queue)
 

@@ -94,7 +94,5 @@ class VfioDriver:
         """Return the coherency of the device's domains. The first call opens the device, which must be free then."""
         if self._coherency is None:
             with VfioDevice(iommufd, self.name, vf_token=self.vf_token) as device, iommufd.alloc_ioas() as ioas:
-                evidence = device.alloc_hwpt(ioas).evidence
-                assert evidence is not None
-                self._coherency = evidence.coherency
+                self._coherency = device.alloc_hwpt(ioas).evidence.coherency
         return self._coherency

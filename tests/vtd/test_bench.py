@@ -179,5 +179,4 @@ def test_shares_add_up_to_the_whole(bdf: str) -> None:
     with Iommufd() as iommufd:
         flushes = flush_count(iommufd) is not None
         hwpt = VfioDevice(iommufd, bdf).alloc_hwpt(iommufd.alloc_ioas())
-        assert hwpt.evidence is not None
         assert flushed == (3 if flushes and not hwpt.evidence.dma_cc else 0)

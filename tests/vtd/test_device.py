@@ -46,7 +46,6 @@ def test_hw_info_is_what_sysfs_says(device: VfioDevice) -> None:
 
 def test_coherency_is_that_of_the_unit(device: VfioDevice, ioas: Ioas) -> None:
     evidence = device.alloc_hwpt(ioas).evidence
-    assert evidence is not None
     assert evidence.dma_cc == evidence.snoop_control
     if IN_LAB:
         assert evidence.dma_cc == ("snoop-control=on" in MACHINE)
@@ -54,7 +53,6 @@ def test_coherency_is_that_of_the_unit(device: VfioDevice, ioas: Ioas) -> None:
 
 def test_the_other_coherency_is_refused(device: VfioDevice, ioas: Ioas) -> None:
     evidence = device.alloc_hwpt(ioas).evidence
-    assert evidence is not None
     other = Coherency.NON_COHERENT if evidence.dma_cc else Coherency.COHERENT
     with pytest.raises(CoherencyError, match=rf"not {other}: VFIO_DMA_CC_IOMMU=\d, ECAP=0x[0-9a-f]+ \(SC=\d\); "):
         device.alloc_hwpt(ioas, coherency=other)

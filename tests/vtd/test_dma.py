@@ -184,7 +184,6 @@ def test_killed_in_mid_dma(address: str) -> None:
 def test_the_wrong_coherency_is_refused(address: str, cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     with Iommufd() as iommufd:
         evidence = VfioDevice(iommufd, address).alloc_hwpt(iommufd.alloc_ioas()).evidence
-    assert evidence is not None
     wrong = "non-coherent" if evidence.dma_cc else "coherent"
     done = cli("dma", "check", "--device", address, "--coherency", wrong)
     assert done.returncode == 1
