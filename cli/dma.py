@@ -168,7 +168,7 @@ def coherency(device: str, bind: bool, vf_token: UUID | None, container: str, as
         facts = {"device": device, "engine": type(engine).__name__, "container": container, "snoops": False}
         results = [run_coherency_case(case, harness) for case in COHERENCY_CASES]
     if as_json:
-        document = {"schema": "iommufd-dma-coherency/1", **facts, "stories": [result.as_dict() for result in results]}
+        document = {"schema": "iommufd-dma-coherency/1", **facts, "cases": [result.as_dict() for result in results]}
         emit_json(document)
     else:
         _print_coherency(facts, results)

@@ -92,7 +92,7 @@ _OF_A_RUN = (
 @click.option("--ktap", is_flag=True, help="Print in the format of the kernel's own tests.")
 @click.option("--junit", is_flag=True, help="Print JUnit XML for CI systems.")
 @click.option("--brief", is_flag=True, help="Print the three rules only.")
-@click.option("--stories", is_flag=True, help="Print every violation, each with the history of its page.")
+@click.option("--history", is_flag=True, help="Print every violation, each with the history of its page.")
 @click.pass_context
 def validate(
     context: click.Context,
@@ -113,7 +113,7 @@ def validate(
     ktap: bool,
     junit: bool,
     brief: bool,
-    stories: bool,
+    history: bool,
 ) -> None:
     """Run scenarios on the running kernel and check each page's history against the three flush rules.
 
@@ -140,7 +140,7 @@ def validate(
     \b
     Examples:
       iommufd validate
-      iommufd validate --only 'map-*' --stories
+      iommufd validate --only 'map-*' --history
       iommufd validate --random 2000 --seed 7
     """
     _refuse_contradictions(context)
@@ -175,7 +175,7 @@ def validate(
                 doubts,
                 counts_suffice,
             )
-        _show(result, as_json=as_json, ktap=ktap, junit=junit, brief=brief, stories=stories)
+        _show(result, as_json=as_json, ktap=ktap, junit=junit, brief=brief, history=history)
         sys.exit(0 if result.is_good else _STATUS.get(result.outcome, FAILED))
 
 
@@ -190,11 +190,11 @@ def _refuse_contradictions(context: click.Context) -> None:
             if {first, other} <= given and first != other:
                 raise click.UsageError(f"{names[first]} and {names[other]} cannot be used together")
 
-    refuse("explain", ("list_only", "only", "as_json", "stories", *_OF_A_RUN))
-    refuse("list_only", ("stories", *_OF_A_RUN))
+    refuse("explain", ("list_only", "only", "as_json", "history", *_OF_A_RUN))
+    refuse("list_only", ("history", *_OF_A_RUN))
     for form in _FORMS:
-        refuse(form, (*_FORMS, "brief", "stories"))
-    refuse("brief", ("stories",))
+        refuse(form, (*_FORMS, "brief", "history"))
+    refuse("brief", ("history",))
     refuse("steps", ("only", "full"))
     if "seed" in given and "steps" not in given:
         raise click.UsageError("--seed needs --random")
@@ -281,7 +281,7 @@ def _list(scenarios: Sequence[Scenario], as_json: bool) -> None:
     )
 
 
-def _show(result: Validation, *, as_json: bool, ktap: bool, junit: bool, brief: bool, stories: bool) -> None:
+def _show(result: Validation, *, as_json: bool, ktap: bool, junit: bool, brief: bool, history: bool) -> None:
     if as_json:
         emit_json(report.validation_document(result))
     elif ktap:
@@ -291,7 +291,7 @@ def _show(result: Validation, *, as_json: bool, ktap: bool, junit: bool, brief: 
     else:
         _show_rules(result)
         if not brief:
-            _show_scenarios(result, stories)
+            _show_scenarios(result, history)
     for doubt in (f"not observed: {result.not_observed}" if result.not_observed else "", *result.doubts):
         if doubt:
             note(doubt)
@@ -302,7 +302,7 @@ def _show_rules(result: Validation) -> None:
     emit_table(("rule", "outcome", "what"), rows)
 
 
-def _show_scenarios(result: Validation, stories: bool) -> None:
+def _show_scenarios(result: Validation, history: bool) -> None:
     flushes = f"flushes by {', '.join(result.flush_symbols)}" if result.flush_symbols else "has no known flush function"
     click.echo(f"\nkernel {result.kernel} {flushes}; device {result.device}; {result.rule_set} rules")
     counts = Counter(one.outcome for one in result.scenarios)
@@ -312,7 +312,7 @@ def _show_scenarios(result: Validation, stories: bool) -> None:
         if one.outcome not in WORST_FIRST:
             continue
         click.echo(f"{one.outcome}: {one.scenario.name}: {report.headline(one)}")
-        if stories:
+        if history:
             for line in report.details(one):
                 click.echo(f"    {line}")
         elif one.scenario.is_walk and one.steps:

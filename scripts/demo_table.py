@@ -23,7 +23,7 @@ SIX = (
 
 def shown_reading(case: dict[str, Any]) -> str:
     """Return the first wrong reading of a case as text, or the last reading if all are right."""
-    readings = [reading for reading in case["looks"] if not reading["right"]] or case["looks"][-1:]
+    readings = [reading for reading in case["readings"] if not reading["right"]] or case["readings"][-1:]
     if not readings:
         return str(case["remark"])
     words = in_words([Piece(**piece) for piece in readings[0]["found"]])
@@ -33,7 +33,7 @@ def shown_reading(case: dict[str, Any]) -> str:
 def main() -> None:
     """Print the table."""
     stock, patched = (
-        {case["story"]: case for case in json.loads(Path(name).read_text())["stories"]} for name in sys.argv[1:3]
+        {case["name"]: case for case in json.loads(Path(name).read_text())["cases"]} for name in sys.argv[1:3]
     )
     table = Table("case", "stock kernel", "patched kernel")
     for name in SIX:
@@ -47,7 +47,7 @@ def main() -> None:
     console.print(table)
     for number, rule in RULES.items():
         broken = sum(
-            any(look["rule"] == number and not look["right"] for look in case["looks"]) for case in stock.values()
+            any(one["rule"] == number and not one["right"] for one in case["readings"]) for case in stock.values()
         )
         console.print(f"rule {number}, {rule}: {broken} cases are wrong on the stock kernel")
 

@@ -198,12 +198,12 @@ def _validate(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check
     yield Check(step.kernel, step.name, outcome, detail, suffice and outcome is Outcome.COUNTS_AGREE, step.seconds)
 
 
-def _cases(key: str, name: str, wrong: str, schema: str) -> _Reader:
+def _cases(wrong: str, schema: str) -> _Reader:
     """Return a function that reads a document with cases, each with a verdict."""
 
     def read(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
-        cases = step_document(no_pipe(folder / "result.json"), schema)[key]
-        bad = [one[name] for one in cases if one["verdict"] == wrong]
+        cases = step_document(no_pipe(folder / "result.json"), schema)["cases"]
+        bad = [one["name"] for one in cases if one["verdict"] == wrong]
         outcome = worst((status, Outcome.FAILED)) if bad else status
         yield Check(step.kernel, step.name, outcome, f"in {_listed(bad)}" if bad else "", seconds=step.seconds)
 
@@ -231,8 +231,8 @@ def _bench(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check]:
 
 _READERS: dict[str, _Reader] = {
     "validate": _validate,
-    "dma-check": _cases("cases", "name", "fail", "iommufd-dma-check/1"),
-    "dma-coherency": _cases("stories", "story", "wrong", "iommufd-dma-coherency/1"),
+    "dma-check": _cases("fail", "iommufd-dma-check/1"),
+    "dma-coherency": _cases("wrong", "iommufd-dma-coherency/1"),
     "pytest": _pytest,
     "bench": _bench,
 }

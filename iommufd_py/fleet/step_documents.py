@@ -37,7 +37,7 @@ _SCHEMAS: Mapping[str, Any] = {
         counts_suffice={"type": "boolean"},
     ),
     "iommufd-dma-check/1": _object(cases=_list_of_some(_object(name=_TEXT, verdict=_TEXT))),
-    "iommufd-dma-coherency/1": _object(stories=_list_of_some(_object(story=_TEXT, verdict=_TEXT))),
+    "iommufd-dma-coherency/1": _object(cases=_list_of_some(_object(name=_TEXT, verdict=_TEXT))),
 }
 
 _CHECKS = {name: conforms_to(schema) for name, schema in _SCHEMAS.items()}

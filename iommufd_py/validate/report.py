@@ -59,7 +59,7 @@ def _violation(violation: Violation) -> dict[str, Any]:
         "page": None if page is None else {"buffer": page.buffer, "index": page.number},
         "pfn": violation.frame,
         "others": violation.others,
-        "story": list(violation.history),
+        "history": list(violation.history),
     }
 
 

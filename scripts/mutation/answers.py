@@ -52,7 +52,7 @@ def judge_answer(
 
 def broken_rules(case: dict[str, Any]) -> list[int]:
     """Return the rules of the wrong readings of a case, from the document of `iommufd dma coherency`."""
-    return sorted({look["rule"] for look in case["looks"] if not look["right"]})
+    return sorted({reading["rule"] for reading in case["readings"] if not reading["right"]})
 
 
 def judge_data(is_right: bool, unseen: str | None, good: bool, document: dict[str, Any] | None) -> tuple[bool, str]:
@@ -67,8 +67,8 @@ def judge_data(is_right: bool, unseen: str | None, good: bool, document: dict[st
     if document is None:
         return False, "no answer"
     wrong = [
-        f"{case['story']} ({', '.join(map(str, broken_rules(case)))})"
-        for case in document["stories"]
+        f"{case['name']} ({', '.join(map(str, broken_rules(case)))})"
+        for case in document["cases"]
         if case["verdict"] == "wrong"
     ]
     if wrong:

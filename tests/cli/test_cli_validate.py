@@ -39,7 +39,7 @@ def test_no_such_scenario(cli: Cli, option: str) -> None:
         (["--list", "--device", "mock"], "--list and --device"),
         (["--explain", "map-coherent", "--json"], "--explain and --json"),
         (["--explain", "map-coherent", "--list"], "--explain and --list"),
-        (["--brief", "--stories"], "--brief and --stories"),
+        (["--brief", "--history"], "--brief and --history"),
         (["--json", "--brief"], "--json and --brief"),
         (["--random", "9", "--only", "map-*"], "--random and --only"),
         (["--seed", "9"], "--seed needs --random"),

@@ -309,11 +309,11 @@ def test_the_command(cli: Cli, device: str, container: str) -> None:
         assert "its DMA snoops (the domain enforces it)" in done.stderr
         return
     document = validated(done, "iommufd-dma-coherency-1", 1 if KERNEL == "stock" else 0)
-    ran = [case for case in document["stories"] if case["verdict"] != "skip"]
+    ran = [case for case in document["cases"] if case["verdict"] != "skip"]
     cases = (*ANY_SPACE, *(IOAS_ONLY if container == "iommufd" else TYPE1_ONLY))
     # The kernel may not reuse a page, and the NVMe engine cannot return the bytes that the controller reads.
     assert len(ran) >= len(cases) - (4 if device == NVME_DEVICE else 2)
-    verdicts = {case["story"]: case["verdict"] for case in ran}
+    verdicts = {case["name"]: case["verdict"] for case in ran}
     if KERNEL == "stock" and device == NVME_DEVICE:
         # The controller writes whole pages: a next owner finds no older bytes beside the new ones.
         assert {verdicts["fill before map"], verdicts["fresh page"], verdicts["after unmap"]} == {"wrong"}, verdicts

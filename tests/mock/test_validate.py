@@ -158,7 +158,7 @@ def test_what_needs_a_device_says_so_before_all_else(cli: Cli, flushes: bool) ->
 def test_a_violation_names_rule_page_and_story(cli: Cli, flushes: bool) -> None:
     if flushes:
         pytest.skip("this kernel keeps the rules")
-    answer = cli("validate", "--only", "map-non-coherent", "--stories")
+    answer = cli("validate", "--only", "map-non-coherent", "--history")
     assert answer.returncode == 1
     assert "rule 1, map buffer 1: page 0 of buffer 1 (pfn 0x" in answer.stdout
     assert "unmap: unmapped from non-coherent domain 1, unpinned" in answer.stdout

@@ -165,9 +165,9 @@ class CoherencyResult:
     def as_dict(self) -> dict[str, object]:
         """Return this result as a JSON object of the schema ``iommufd-dma-coherency/1``."""
         return {
-            "story": self.case,
+            "name": self.case,
             "rule": self.rule,
             "verdict": self.verdict,
-            "looks": [asdict(reading) | {"right": reading.right} for reading in self.readings],
+            "readings": [asdict(reading) | {"right": reading.right} for reading in self.readings],
             "remark": self.remark,
         }

@@ -93,7 +93,7 @@ def test_one_wrong_reading_makes_a_case_wrong() -> None:
     assert str(outcome) == str(wrong)
     # The rule belongs to the reading. The case mainly checks another one.
     assert (outcome.rule, outcome.broken) == (1, {3})
-    assert [reading["right"] for reading in outcome.as_dict()["looks"]] == [True, False, True]  # type: ignore[attr-defined]
+    assert [reading["right"] for reading in outcome.as_dict()["readings"]] == [True, False, True]  # type: ignore[attr-defined]
 
 
 def test_a_case_that_cannot_run_gives_the_reason() -> None:

@@ -171,7 +171,7 @@ STEPS: dict[str, tuple[str, int, Any, Outcome, str]] = {
     "a wrong case": (
         "dma-coherency",
         1,
-        {"schema": "iommufd-dma-coherency/1", "stories": [{"story": "fresh page", "verdict": "wrong"}]},
+        {"schema": "iommufd-dma-coherency/1", "cases": [{"name": "fresh page", "verdict": "wrong"}]},
         Outcome.FAILED,
         "in fresh page",
     ),
@@ -411,7 +411,7 @@ def _report_of(directory: Path, raw: bytes, kind: str = "validate", status: int 
         ),
         (b'{"schema": "iommufd-dma-check/1", "cases": []}', "dma-check", "has no case"),
         (b'{"schema": "iommufd-dma-check/1", "cases": {"a": 1}}', "dma-check", "lacks a part"),
-        (b'{"schema": "iommufd-dma-coherency/1", "stories": [{"story": 1}]}', "dma-coherency", "lacks a part"),
+        (b'{"schema": "iommufd-dma-coherency/1", "cases": [{"name": 1}]}', "dma-coherency", "lacks a part"),
         (b"<?xml version='1.0' encoding='nonsense'?><a/>", "pytest", "unknown encoding"),
         (b"{}", "bench", "has no schema"),
     ],

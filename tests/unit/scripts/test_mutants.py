@@ -93,13 +93,13 @@ def test_bytes_are_looked_at_where_the_patch_is() -> None:
 
 RIGHT, WRONG = (
     {
-        "stories": [
-            {"story": "a", "verdict": "right", "rule": 1, "looks": [{"rule": 1, "right": True}]},
+        "cases": [
+            {"name": "a", "verdict": "right", "rule": 1, "readings": [{"rule": 1, "right": True}]},
             # The case mainly checks rule 1, and its reading for rule 3 can be wrong.
-            {"story": "b", "verdict": verdict, "rule": 1, "looks": [{"rule": 1, "right": True}, *looks]},
+            {"name": "b", "verdict": verdict, "rule": 1, "readings": [{"rule": 1, "right": True}, *readings]},
         ]
     }
-    for verdict, looks in (("skip", []), ("wrong", [{"rule": 3, "right": False}]))
+    for verdict, readings in (("skip", []), ("wrong", [{"rule": 3, "right": False}]))
 )
 
 

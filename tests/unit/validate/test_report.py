@@ -93,7 +93,7 @@ def test_document_names_the_page() -> None:
             "page": {"buffer": "buffer 1", "index": 3},
             "pfn": 0x1D8,
             "others": 2,
-            "story": ["map: flushed", "joins: mapped"],
+            "history": ["map: flushed", "joins: mapped"],
         }
     ]
 
