@@ -4,7 +4,8 @@
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.base.sysfs import attribute_text, entries, target_name
@@ -37,35 +38,53 @@ def network_uses(device: Path) -> Iterator[Use]:
             yield Use(UseKind.NETWORK, text)
 
 
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What the kernel knows of the interfaces of our namespace, by interface number."""
+
+    addresses: Mapping[int, Sequence[str]]
+    routed: frozenset[int]
+    listening: frozenset[int]
+    bound: frozenset[int]
+    programs: frozenset[int]
+    filters: Mapping[int, str]
+
+    def uses(self, index: int, interface: str, over: str) -> Iterator[str]:
+        """Yield the uses of an interface, which is built on the interface *over*; empty for none."""
+        where = f"the interface {interface}{f', over {over}' if over else ''}"
+        if index in self.addresses:
+            yield f"{where}{',' if over else ''} has the address {self.addresses[index][0]}"
+        elif index in self.routed:
+            yield f"a route goes through {where}"
+        if index in self.listening:
+            yield f"a packet socket is bound to {where}"
+        if index in self.bound:
+            yield f"a socket is bound to {where}"
+        if index in self.programs:
+            yield f"a BPF program (tcx) is attached to {where}"
+        if index in self.filters:
+            yield f"a traffic filter (tc {self.filters[index]}) is attached to {where}"
+
+
 def _own_uses(device: Path) -> Iterator[str]:
     below = _interfaces(device)
     if not below:
         return
+    uppers = {base: with_uppers(base) for base in sorted(below)}
     with rtnetlink() as asking:
         found_links = links(asking)
-        addresses, routed = interface_addresses(asking), routed_interfaces(asking)
-        filtered = filtered_interfaces(asking)
-    bound = bound_interfaces()
-    listening = parse_packet_sockets(attribute_text(Path("/proc/net/packet")))
-    numbers = {link.name: link.index for link in found_links}
-    uppers = {base: with_uppers(base) for base in sorted(below)}
-    programs = filtered_by_program({numbers.get(name, 0) for names in uppers.values() for name in names} - {0})
+        numbers = {link.name: link.index for link in found_links}
+        state = _State(
+            addresses=interface_addresses(asking),
+            routed=routed_interfaces(asking),
+            listening=parse_packet_sockets(attribute_text(Path("/proc/net/packet"))),
+            bound=bound_interfaces(),
+            programs=filtered_by_program({numbers.get(name, 0) for names in uppers.values() for name in names} - {0}),
+            filters=filtered_interfaces(asking),
+        )
     for base, names in uppers.items():
         for name in names:
-            index = numbers.get(name, 0)
-            over = name if name == base else f"{name}, over {base},"
-            if index in addresses:
-                yield f"the interface {over} has the address {addresses[index][0]}"
-            elif index in routed:
-                yield f"a route goes through the interface {over.rstrip(',')}"
-            if index in listening:
-                yield f"a packet socket is bound to the interface {over.rstrip(',')}"
-            if index in bound:
-                yield f"a socket is bound to the interface {over.rstrip(',')}"
-            if index in programs:
-                yield f"a BPF program (tcx) is attached to the interface {over.rstrip(',')}"
-            if index in filtered:
-                yield f"a traffic filter (tc {filtered[index]}) is attached to the interface {over.rstrip(',')}"
+            yield from state.uses(numbers.get(name, 0), name, base if name != base else "")
         yield from _built_on(base)
         for link in found_links:
             # The kernel makes no upper_* for the links of a tunnel.
