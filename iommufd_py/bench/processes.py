@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from uuid import UUID
 
 from iommufd_py.base.coherency import Coherency
-from iommufd_py.base.errors import IommufdError, ToolError
+from iommufd_py.base.errors import ToolError
 from iommufd_py.base.signals import ENDING, held_signals
 from iommufd_py.bench.turns import Turn
 from iommufd_py.results.model import Point, Row
@@ -76,6 +76,7 @@ def messages(plan: Plan, measure: Measure) -> Iterator[Message]:
 
     Raises:
         ToolError: a process ended too early, or a row cannot be measured.
+        IommufdError: an ioctl of a row failed.
     """
     # A lock that another thread of this process holds, such as one of numpy's, would stay locked in a fork.
     threads = len(os.listdir("/proc/self/task"))
@@ -135,8 +136,6 @@ def _measure_rows(plan: Plan, measure: Measure, process: int, answers: Connectio
     try:
         for point in plan.points:
             answers.send(measure(plan, point, process, answers.send))
-    except IommufdError as failure:
-        answers.send(ToolError(str(failure)))
     except (ToolError, OSError) as failure:
         answers.send(failure)
 

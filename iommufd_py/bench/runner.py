@@ -73,6 +73,7 @@ def measure(
 
     Raises:
         ToolError: the plan cannot be executed here. Nothing stays mapped or bound to the iommufd.
+        IommufdError: an ioctl of a row failed. The same holds.
     """
     result = BenchResult(
         tool_version=tool_version(),
