@@ -127,7 +127,7 @@ def process_state(pid: int) -> ProcessState:
             f"process {pid} ({name}) has neither /dev/iommu nor a VFIO container open: give the PID of the process "
             "that maps, such as the VMM; 'fuser -v /dev/iommu /dev/vfio/vfio' shows the users"
         )
-    pinned, locked = (_value(status, name) << 10 for name in ("VmPin", "VmLck"))
+    pinned, locked = (_value(status, field) << 10 for field in ("VmPin", "VmLck"))
     bdfs = sorted({bdf for one in descriptors for bdf in one.devices})
     return ProcessState(
         pid,

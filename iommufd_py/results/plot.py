@@ -24,9 +24,9 @@ _PANEL = (5.6, 3.4)
 _LINE = 0.16
 # The axis of ratios extends by this factor beyond the extremes. It is logarithmic if it spans at least this factor.
 _MARGIN = 1.5
+_LINEAR_SPAN = 4
 # The axis of times for a page begins by this factor below the shortest time.
 _BELOW = 5
-_LINEAR_SPAN = 4
 # The colours of Okabe and Ito, for any kind of colour vision. Their order alternates dark and light, for grey print.
 _COLOURS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#F0E442", "#009E73", "#CC79A7")
 _LINES = ("-", "--", ":", "-.")
