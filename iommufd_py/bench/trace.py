@@ -12,7 +12,7 @@ from iommufd_py.base.errors import SkipError, ToolError
 from iommufd_py.bench.workloads import set_up
 from iommufd_py.host.map_parts import PARTS, RETURN, divide
 from iommufd_py.host.trace_records import TraceRecord
-from iommufd_py.host.tracefs import NoSymbolError, Trace
+from iommufd_py.host.tracefs import NoSymbolError, Trace, require_host_pids
 from iommufd_py.results.breakdown import REST, Breakdown, Part
 from iommufd_py.results.model import Point, Workload
 from iommufd_py.results.report import row_name
@@ -46,6 +46,7 @@ def break_down(
         SkipError: this kernel cannot be probed, or does not have the functions.
         LostEventsError: an operation has more events than the buffer holds; trace a smaller size.
     """
+    require_host_pids()
     for point in points:
         if point.threads > 1 or point.backend is not ContainerMode.IOMMUFD:
             raise ToolError("only one thread on an iommufd can be traced: leave --threads and --backend out")

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from iommufd_py.base.errors import SkipError, ToolError
 from iommufd_py.explain import calls, pieces
 from iommufd_py.explain.pieces import FAULT_IN, ZEROING, Measured, WorkPiece
 from iommufd_py.host.map_parts import PARTS, RETURN
-from iommufd_py.host.tracefs import NoSymbolError, Trace
+from iommufd_py.host.tracefs import NoSymbolError, Trace, require_host_pids
 
 _ALL_PARTS: Mapping[str, tuple[str, ...]] = {
     FAULT_IN: ("handle_mm_fault", "memfd_alloc_folio"),
@@ -75,7 +74,7 @@ def watch(pid: int, seconds: float, begun: Callable[[], None]) -> Watched:
         SkipError: this machine cannot trace, or its kernel has no function to probe.
         ToolError: the process has ended.
     """
-    _refuse_namespace()
+    require_host_pids()
     probe_s = probe_seconds()
     with _handle(pid) as handle, ExitStack() as stack:
         size = min(_MOST_BUFFER_BYTES, _ALL_BUFFERS_BYTES // (os.cpu_count() or 1))
@@ -146,12 +145,6 @@ class _Recorder:
 
 def _now() -> float:
     return time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
-
-
-def _refuse_namespace() -> None:
-    # Outside the initial PID namespace, process 2 is not kthreadd, and our PIDs mean other processes to the kernel.
-    if not Path("/proc/2/comm").exists() or Path("/proc/2/comm").read_text().strip() != "kthreadd":
-        raise SkipError("the kernel traces by the PIDs of the host: run the command outside of the container")
 
 
 @contextmanager

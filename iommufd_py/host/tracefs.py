@@ -63,6 +63,17 @@ def find_tracefs() -> Path:
     return found
 
 
+def require_host_pids() -> None:
+    """Check that our PIDs are those of the host, which the records of a trace have.
+
+    Raises:
+        SkipError: this process is in a PID namespace of its own, as in a container.
+    """
+    # Process 2 is kthreadd in the initial PID namespace only.
+    if attribute_text(Path("/proc/2/comm")) != "kthreadd":
+        raise SkipError("the kernel traces by the PIDs of the host: run the command outside of the container")
+
+
 def lockdown_level(text: str | None = None) -> str:
     """Return the kernel's lockdown level: ``none``, ``integrity``, ``confidentiality``; empty if unknown.
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.errors import ToolError
-from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.base.units import PAGE_BYTES, counted
 from iommufd_py.validate.events import (
     Event,
     Flush,
@@ -113,6 +113,7 @@ class _Judge:
         self._violations: list[Violation] = []
         self._doubts: list[str] = []
         self._steps = steps
+        self._judged = 0
         self._refined = refined
         self._index = -1
         self._step: ScenarioStep | None = None
@@ -135,6 +136,7 @@ class _Judge:
                 self._begin(index)
             case StepEnd(index):
                 self._judge(self._steps[index])
+                self._judged += 1
                 self._step = None
             case NewDomain(address) if address not in self._fresh:
                 # Both the driver and the core, which calls it, report a new domain.
@@ -160,8 +162,13 @@ class _Judge:
         """Return the violations.
 
         Raises:
-            ToolError: there is no violation, but an expected unpin was not recorded.
+            ToolError: there is no violation, but a step or an expected unpin was not recorded.
         """
+        if not self._violations and self._judged < len(self._steps):
+            raise ToolError(
+                f"the trace has only {self._judged} of {counted(len(self._steps), 'step')}, so there is no verdict: "
+                "run the scenario again, and report it if this comes again"
+            )
         if not self._violations and self._doubts:
             raise ToolError(self._doubts[0])
         return self._violations

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.base.errors import SkipError
-from iommufd_py.base.sysfs import attribute_text, process_fields
-from iommufd_py.host.tracefs import NoSymbolError, Trace
+from iommufd_py.base.sysfs import process_fields
+from iommufd_py.host.tracefs import NoSymbolError, Trace, require_host_pids
 
 FLUSH_SYMBOLS = ("arch_flush_cache_phys", "arch_clean_nonsnoop_dma")
 """Functions that flush the CPU caches for (phys, length): ours, and the one that was proposed in May 2024."""
@@ -107,6 +107,7 @@ class Probes:
     """
 
     def __init__(self, flush_symbols: Sequence[str]) -> None:
+        require_host_pids()
         self.trace = Trace()
         try:
             self.flush_symbols = tuple(
@@ -130,10 +131,7 @@ class Probes:
 
         A busy host then neither fills the buffer nor disturbs the calibration.
         """
-        kernel = _kernel_threads()
-        # Without kthreadd this is not the initial PID namespace, so the kernel would take our PIDs for other threads.
-        if _KTHREADD in kernel:
-            self.trace.follow({*threads, *kernel})
+        self.trace.follow({*threads, *_kernel_threads()})
 
     def drop_loops(self) -> None:
         """Stop recording the flush loops. If they never flush our pages, IOMMU drivers only fill the buffer."""
@@ -154,10 +152,9 @@ def _name(probe: _Probe) -> str:
 
 def _kernel_threads() -> set[int]:
     """Return the kernel threads; kthreadd is among them, and makes the new ones."""
-    found = set()
+    found = {_KTHREADD}
     for process in Path("/proc").glob("[0-9]*"):
-        pid, fields = int(process.name), process_fields(int(process.name))
-        parent = int(fields[1]) if fields else 0  # The process has ended.
-        if parent == _KTHREADD or (pid == _KTHREADD and attribute_text(process / "comm") == "kthreadd"):
-            found.add(pid)
+        fields = process_fields(int(process.name))  # It has none if it has ended.
+        if fields and int(fields[1]) == _KTHREADD:
+            found.add(int(process.name))
     return found

@@ -55,6 +55,14 @@ def map_unmap(mapped: list[Event], unmapped: list[Event]) -> list[tuple[int, str
     return verdicts((MAKE_NON_COHERENT, [NewDomain(NON_COHERENT)]), (MAP, mapped), (UNMAP, unmapped))
 
 
+def test_steps_that_were_not_recorded_permit_no_verdict() -> None:
+    steps = [MAKE_NON_COHERENT, MAP]
+    begun: list[Event] = [StepBegin(0), NewDomain(NON_COHERENT), StepEnd(0)]
+    for events, seen in (([], 0), (begun, 1), ([*begun, StepBegin(1), *GOOD_MAP], 1)):
+        with pytest.raises(ToolError, match=f"the trace has only {seen} of 2 steps"):
+            judge_scenario(steps, events)
+
+
 GOOD_MAP: list[Event] = [flush(), map_()]
 GOOD_UNMAP: list[Event] = [unmap(), flush(), unpin()]
 
