@@ -174,7 +174,9 @@ class DmaBuffer(Mappable):
             raise ArgumentValueError(
                 f"{length} bytes from offset {offset} are not whole pages of {format_size(page)}: give multiples"
             )
-        self._memory.madvise(mmap.MADV_DONTNEED, self._offset + offset, length)
+        # MADV_DONTNEED would only unmap a file's pages: the file would keep them, with their content.
+        advice = mmap.MADV_DONTNEED if self.fd is None else mmap.MADV_REMOVE
+        self._memory.madvise(advice, self._offset + offset, length)
 
     def huge_bytes(self) -> int:
         """Return the number of bytes in transparent huge pages now (AnonHugePages in /proc/self/smaps)."""

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from iommufd_py import ClosedError, DmaBuffer
+from iommufd_py import Backing, ClosedError, DmaBuffer
 from iommufd_py.objects.pagemap import frame_number
 
 
@@ -42,5 +42,11 @@ def test_only_whole_pages_are_given_back(offset: int, length: int) -> None:
         with pytest.raises(ValueError, match="are not whole pages of 4K: give multiples"):
             buffer.give_back(offset, length)
         assert bytes(buffer.view) == bytes([1]) * buffer.length
+
+
+@pytest.mark.parametrize("backing", [Backing.ANON_4K, Backing.MEMFD])
+def test_pages_that_are_given_back_are_cleared(backing: Backing) -> None:
+    with DmaBuffer(3 * 4096, backing) as buffer:
+        buffer.view[:] = bytes([1]) * buffer.length
         buffer.give_back(4096, 4096)
         assert bytes(buffer.view) == bytes([1]) * 4096 + bytes(4096) + bytes([1]) * 4096
