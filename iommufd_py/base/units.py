@@ -51,8 +51,13 @@ def format_bytes(count: int) -> str:
     """Format a number of bytes with three digits: ``16.2 GiB``."""
     for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if count >= factor:
-            return f"{count / factor:.3g} {unit}" if count < 1000 * factor else f"{count / factor:.0f} {unit}"
+            return f"{three_digits(count / factor)} {unit}"
     return counted(count, "byte")
+
+
+def three_digits(value: float) -> str:
+    """Format a number with three digits, or with all digits before the point; a large one is no power of ten."""
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.3g}"
 
 
 def parse_iova(text: str) -> int:
@@ -77,5 +82,5 @@ def format_ns(nanoseconds: float) -> str:
     for unit, factor in (("ns", 1.0), ("us", 1e3), ("ms", 1e6)):
         value = nanoseconds / factor
         if value < 999.5:
-            return f"{value:.0f} {unit}" if unit == "ns" or value >= 99.95 else f"{value:.3g} {unit}"
-    return f"{nanoseconds / 1e9:.3g} s"
+            return f"{value:.0f} {unit}" if unit == "ns" else f"{three_digits(value)} {unit}"
+    return f"{three_digits(nanoseconds / 1e9)} s"

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from iommufd_py.base.coherency import FlushCount
-from iommufd_py.base.units import PAGE_BYTES, format_ns, format_size
+from iommufd_py.base.units import PAGE_BYTES, format_ns, format_size, three_digits
 from iommufd_py.results.model import BenchResult, Point, Row, Workload
 from iommufd_py.results.stats import Summary, median, summarize
 from iommufd_py.results.tables import Table
@@ -173,7 +173,7 @@ def times_table(result: BenchResult) -> Table:
                 format_ns(summary.p999_ns),
                 str(summary.outliers),
                 f"{cell.page_ns:.1f}",
-                "-" if cell.gib_per_s is None else f"{cell.gib_per_s:.3g}",
+                "-" if cell.gib_per_s is None else three_digits(cell.gib_per_s),
                 f"{cell.floor_ns / summary.median_ns:.0%}" if summary.median_ns else "-",
                 cell.flush_text,
             )

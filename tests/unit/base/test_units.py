@@ -76,6 +76,8 @@ def test_parse_iova() -> None:
         (149_900, "150 us"),
         (1.2e6, "1.2 ms"),
         (2.5e9, "2.5 s"),
+        (999.7e9, "1000 s"),
+        (3600e9, "3600 s"),
     ],
 )
 def test_format_ns(nanoseconds: float, text: str) -> None:
@@ -91,7 +93,14 @@ def test_format_ns_keeps_three_digits(nanoseconds: float) -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 bytes"), (4096, "4 KiB"), (1536 << 10, "1.5 MiB"), (1023 << 20, "1023 MiB"), (17 << 30, "17 GiB")],
+    [
+        (0, "0 bytes"),
+        (4096, "4 KiB"),
+        (1536 << 10, "1.5 MiB"),
+        (1023 << 20, "1023 MiB"),
+        (1_048_261_427, "1000 MiB"),
+        (17 << 30, "17 GiB"),
+    ],
 )
 def test_bytes(count: int, text: str) -> None:
     assert format_bytes(count) == text
