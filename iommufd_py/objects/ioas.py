@@ -147,9 +147,14 @@ class Ioas(IommufdObject, MappingSpace):
         length: int | None = None,
         flags: MapFlags = MapFlags.READ_WRITE,
     ) -> "DmaMapping":
-        """Map the pages of *source*, a mapping of any IOAS of this iommufd, in this IOAS too. They stay pinned once."""
-        source._check_open()
+        """Map the pages of *source*, a mapping of any IOAS of this iommufd, in this IOAS too. They stay pinned once.
+
+        Raises:
+            ArgumentValueError: *length* bytes from *offset* are not inside *source*.
+        """
         length = source.length - offset if length is None else length
+        # Behind the mapping the pages may be those of another buffer, whose end would not unmap the copy.
+        source.check_range(offset, length)
         start, size = source.iova + offset, length
         return self._register(
             lambda: DmaMapping(

@@ -21,11 +21,16 @@ class Mappable(Resource):
     def check_range(self, offset: int, length: int) -> None:
         """Raise ArgumentValueError unless the range lies inside the memory."""
         self._check_open()
-        if type(offset) is not int or type(length) is not int:
-            offset, length = check_integer("offset", offset), check_integer("length", length)
-        if not 0 <= offset <= self.length:
-            raise ArgumentValueError(f"offset {shown_number(offset)} is not inside {self!r}")
-        if length < 0 or offset + length > self.length:
-            raise ArgumentValueError(
-                f"{shown_number(length)} bytes from offset {shown_number(offset)} are not inside {self!r}"
-            )
+        check_inside(self, self.length, offset, length)
+
+
+def check_inside(whole: Resource, size: int, offset: int, length: int) -> None:
+    """Raise ArgumentValueError unless *length* bytes from *offset* lie inside the *size* bytes of *whole*."""
+    if type(offset) is not int or type(length) is not int:
+        offset, length = check_integer("offset", offset), check_integer("length", length)
+    if not 0 <= offset <= size:
+        raise ArgumentValueError(f"offset {shown_number(offset)} is not inside {whole!r}")
+    if length < 0 or offset + length > size:
+        raise ArgumentValueError(
+            f"{shown_number(length)} bytes from offset {shown_number(offset)} are not inside {whole!r}"
+        )

@@ -4,12 +4,13 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import ArgumentValueError
 from iommufd_py.base.iova import IovaRange
 from iommufd_py.base.signals import held_signals
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.buffer import DmaBuffer
-from iommufd_py.objects.mappable import Mappable
+from iommufd_py.objects.mappable import Mappable, check_inside
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.enums import MapFlags
 
@@ -53,6 +54,12 @@ class Mapping(Resource):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(iova={self.iova:#x}, length={format_size(self.length)})"
+
+    @checked
+    def check_range(self, offset: int, length: int) -> None:
+        """Raise ArgumentValueError unless the range lies inside the mapping."""
+        self._check_open()
+        check_inside(self, self.length, offset, length)
 
     @property
     def range(self) -> IovaRange:

@@ -58,8 +58,14 @@ class VIommu(IommufdObject):
     def alloc_hw_queue(
         self, queue_type: int, index: int, mapping: DmaMapping, *, offset: int = 0, length: int | None = None
     ) -> "HwQueue":
-        """Give the hardware a ring in the guest's memory: *length* bytes from *offset* of *mapping* (default: all)."""
-        return HwQueue(self, queue_type, index, mapping, offset, mapping.length - offset if length is None else length)
+        """Give the hardware a ring in the guest's memory: *length* bytes from *offset* of *mapping* (default: all).
+
+        Raises:
+            ArgumentValueError: *length* bytes from *offset* are not inside *mapping*.
+        """
+        length = mapping.length - offset if length is None else length
+        mapping.check_range(offset, length)
+        return HwQueue(self, queue_type, index, mapping, offset, length)
 
     @checked
     def invalidate(self, data_type: HwptInvalidateType | int, *entries: bytes) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from iommufd_py import (
     AlreadyMappedError,
+    ArgumentValueError,
     Backing,
     ClosedError,
     DmaBuffer,
@@ -201,10 +202,21 @@ def test_copy_shares_the_pages(mock: MockDevice, iommufd: Iommufd, ioas: Ioas, b
 
 
 def test_copy_of_what_is_not_mapped(iommufd: Iommufd, ioas: Ioas, buffer: DmaBuffer) -> None:
-    source = ioas.map(buffer, BASE, length=PAGE)
+    ioas.map(buffer, BASE, length=PAGE)
     with pytest.raises(ObjectNotFoundError, match="source range is not wholly mapped") as caught:
-        iommufd.alloc_ioas().copy(source, length=2 * PAGE)
+        iommufd.alloc_ioas().copy_iova(ioas, BASE, 2 * PAGE)
     assert caught.value.errno == errno.ENOENT
+
+
+def test_a_copy_does_not_reach_the_memory_behind_its_source(iommufd: Iommufd, ioas: Ioas, buffer: DmaBuffer) -> None:
+    """The kernel would copy both mappings; the end of the second buffer would not unmap the copy of its pages."""
+    with DmaBuffer(PAGE) as behind:
+        source = ioas.map(buffer, BASE)
+        ioas.map(behind, BASE + buffer.length)
+        other = iommufd.alloc_ioas()
+        for offset, length in ((0, buffer.length + PAGE), (buffer.length, PAGE), (-PAGE, PAGE)):
+            with pytest.raises(ArgumentValueError, match=r"not inside DmaMapping\("):
+                other.copy(source, offset=offset, length=length)
 
 
 def test_map_file(mock: MockDevice, ioas: Ioas, iommufd: Iommufd) -> None:

@@ -35,6 +35,7 @@ from iommufd_py import (
 )
 from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError, BackingError, ToolError
 from iommufd_py.objects.ioas import _map_arguments
+from iommufd_py.objects.mapping import Mapping, MappingSpace
 from iommufd_py.objects.resource import Resource
 from tests.bad_values import ADDRESS, BOOL, BYTES, FLAGS, INT32, OBJECT, TEXT, Case, hold
 
@@ -110,6 +111,28 @@ def test_what_is_refused_is_named() -> None:
 def test_an_offset_outside_is_named_without_a_negative_length() -> None:
     with DmaBuffer(PAGE) as buffer, pytest.raises(ValueError, match=r"^offset 0x10000 is not inside DmaBuffer"):
         buffer.check_range(1 << 16, PAGE - (1 << 16))
+
+
+class Space(MappingSpace):
+    """A space without a kernel: its mappings are only registered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._mark_open()
+
+    def _release(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 2 * PAGE + 1), (PAGE, 2 * PAGE), (-PAGE, PAGE), (3 * PAGE, 0)])
+def test_a_range_behind_a_mapping_is_named(offset: int, length: int) -> None:
+    """A copy of it would be a copy of what is mapped there, and would outlive its memory."""
+    with Space() as space, DmaBuffer(4 * PAGE) as buffer:
+        mapping = Mapping(space, buffer, 1 << 32, 2 * PAGE, 0, MapFlags.READ_WRITE)
+        mapping.check_range(PAGE, PAGE)
+        with pytest.raises(ArgumentValueError, match=r"(is|are) not inside Mapping\(iova=0x100000000, length=8K\)"):
+            mapping.check_range(offset, length)
+        mapping._mark_closed()
 
 
 def test_a_limit_of_open_files_is_named_with_its_remedy() -> None:
