@@ -93,7 +93,8 @@ class FaultLog:
 
     def await_room(self) -> None:
         """Wait until the rate limit lets the kernel log the next fault. Faults of other devices are not counted."""
-        recent = [when for when in self._seen if when > time.monotonic() - _LIMIT_SECONDS]
+        now = time.monotonic()
+        recent = [when for when in self._seen if when > now - _LIMIT_SECONDS]
         if len(recent) >= _LIMIT_FAULTS:
-            time.sleep(recent[0] + _LIMIT_SECONDS - time.monotonic())
+            time.sleep(recent[0] + _LIMIT_SECONDS - now)
             self._seen.clear()
