@@ -3,7 +3,9 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +14,7 @@ from iommufd_py.base.files import write_file
 from iommufd_py.base.units import counted, format_ns
 from iommufd_py.results import document
 from iommufd_py.results import history as over
+from iommufd_py.results.model import BenchResult, Point
 from iommufd_py.results.report import row_name
 from iommufd_py.results.tables import Table
 
@@ -35,14 +38,9 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
     """
     if output is not None and output.suffix not in _PICTURES:
         raise click.UsageError(f"the name {output} must end in {' or '.join(_PICTURES)}")
-    # A link to a file that is gone must not shorten the series without a word.
-    paths = [file for file in sorted(directory.glob("*.json")) if file.is_file() or not file.exists()]
-    files = {file: document.load_result(file) for file in paths}
-    if not files:
-        file = shlex.quote(str(directory / "1.json"))
-        raise ToolError(f'{directory} has no result: write one with "iommufd bench run --device mock --output {file}"')
-    ordered = sorted(files, key=lambda file: files[file].started)
-    names, results = [file.name for file in ordered], [files[file] for file in ordered]
+    files = _by_start(directory)
+    ordered, results = list(files), list(files.values())
+    names = [file.name for file in ordered]
     over.check_comparable(names, results)
     remarks = over.remarks(names, results)
     lines = over.over_time(results)
@@ -54,41 +52,65 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
         add_limits(figure, remarks)
         write_file(output, render(figure, output.suffix.removeprefix(".")))
     if as_json:
-        emit_json(
-            {
-                "schema": "iommufd-bench-history/1",
-                "results": [{"file": str(file), "started": files[file].started} for file in ordered],
-                "remarks": remarks,
-                "changes": [
-                    {
-                        "operation": one.operation,
-                        "row": row_name(one.point),
-                        "file": str(ordered[one.at]),
-                        "ratio": one.ratio,
-                    }
-                    for one in found
-                ],
-            }
-        )
+        emit_json(_document(ordered, results, remarks, found))
     else:
-        rows = tuple(
-            (
-                row_name(line.point),
-                line.operation,
-                str(len(line.ns)),
-                format_ns(line.ns[0]),
-                format_ns(line.ns[-1]),
-                "; ".join(
-                    f"x{one.ratio:.3g} at {ordered[one.at].name}"
-                    for one in found
-                    if (one.point, one.operation) == (line.point, line.operation)
-                )
-                or "none",
-            )
-            for line in lines
-        )
-        emit_folded(Table(("row", "operation", "results", "first", "last", "changes"), rows, 2))
-        emit_lines([f"{counted(len(results), 'result')}, {ordered[0].name} to {ordered[-1].name}", *remarks])
+        emit_folded(_table(names, lines, found))
+        emit_lines([f"{counted(len(results), 'result')}, {names[0]} to {names[-1]}", *remarks])
     last = {(one.point, one.operation): one for one in found}
     if any(one.ratio > 1 for one in last.values()):
         sys.exit(1)
+
+
+def _by_start(directory: Path) -> dict[Path, BenchResult]:
+    """Return the results of a directory by file, in the order of their start.
+
+    Raises:
+        ToolError: a file is no result, or there is none.
+    """
+    # A link to a file that is gone must not shorten the series without a word.
+    paths = [file for file in sorted(directory.glob("*.json")) if file.is_file() or not file.exists()]
+    files = {file: document.load_result(file) for file in paths}
+    if not files:
+        file = shlex.quote(str(directory / "1.json"))
+        raise ToolError(f'{directory} has no result: write one with "iommufd bench run --device mock --output {file}"')
+    return dict(sorted(files.items(), key=lambda one: one[1].started))
+
+
+def _document(
+    files: Sequence[Path], results: Sequence[BenchResult], remarks: Sequence[str], found: Sequence[over.ChangePoint]
+) -> dict[str, Any]:
+    return {
+        "schema": "iommufd-bench-history/1",
+        "results": [
+            {"file": str(file), "started": result.started} for file, result in zip(files, results, strict=True)
+        ],
+        "remarks": list(remarks),
+        "changes": [
+            {
+                "operation": one.operation,
+                "row": row_name(one.point),
+                "file": str(files[one.at]),
+                "ratio": one.ratio,
+            }
+            for one in found
+        ],
+    }
+
+
+def _table(names: Sequence[str], lines: Sequence[over.OperationHistory], found: Sequence[over.ChangePoint]) -> Table:
+    """Return a row for each operation over time, with its changes."""
+    changes: dict[tuple[Point, str], list[str]] = {}
+    for one in found:
+        changes.setdefault((one.point, one.operation), []).append(f"x{one.ratio:.3g} at {names[one.at]}")
+    rows = tuple(
+        (
+            row_name(line.point),
+            line.operation,
+            str(len(line.ns)),
+            format_ns(line.ns[0]),
+            format_ns(line.ns[-1]),
+            "; ".join(changes.get((line.point, line.operation), ("none",))),
+        )
+        for line in lines
+    )
+    return Table(("row", "operation", "results", "first", "last", "changes"), rows, 2)
