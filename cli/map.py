@@ -9,6 +9,7 @@ from uuid import UUID
 import click
 
 from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.files import read_pieces
 from iommufd_py.base.units import format_ns, format_size
 from iommufd_py.experiment.map_once import STEPS, MapOnce, MapStep
 from iommufd_py.objects.buffer import Backing
@@ -118,7 +119,8 @@ def _hold() -> None:
         click.getchar()
     else:
         note("mapped until the standard input ends")
-        sys.stdin.read()
+        for _ in read_pieces(sys.stdin.fileno()):
+            pass  # The input can be endless.
 
 
 def _document(step: MapStep) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import click
 
 from iommufd_py import api
 from iommufd_py.base.errors import IommufdError, ToolError
-from iommufd_py.base.files import read_file
+from iommufd_py.base.files import STDIN, read_file
 from iommufd_py.base.shown import printable
 
 from .commands import command
@@ -77,12 +77,14 @@ def expect(name: str) -> Iterator[None]:
         ToolError: the block succeeds, or fails with another error.
         ValueError: there is no error *name*.
     """
-    if not isinstance(name, str) or name not in errno.errorcode.values():
+    # Some numbers have two names, of which errno.errorcode has one: EOPNOTSUPP is also ENOTSUP.
+    number = getattr(errno, name, None) if isinstance(name, str) else None
+    if not isinstance(number, int):
         raise ValueError(f"{name!r} is not the name of an error: write for example 'EEXIST'")
     try:
         yield
     except IommufdError as failure:
-        if failure.errno_name != name:
+        if failure.errno != number:
             raise ToolError(f"{name} was expected, but: {failure}") from None
         return
     raise ToolError(f"{name} was expected, but there was no error")
@@ -90,10 +92,6 @@ def expect(name: str) -> Iterator[None]:
 
 def _is_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
-
-
-def _read_stdin() -> bytes:
-    return b"" if sys.stdin is None else sys.stdin.buffer.read()
 
 
 def _compile(file: Path) -> CodeType:
@@ -105,7 +103,7 @@ def _compile(file: Path) -> CodeType:
     """
     name = "<stdin>" if file == _STDIN else str(file)
     try:
-        source = _read_stdin() if file == _STDIN else read_file(file, _MOST_PROGRAM_BYTES)
+        source = read_file(STDIN if file == _STDIN else file, _MOST_PROGRAM_BYTES)
     except OSError as failure:
         raise ToolError(f"{name} cannot be read: {failure.strerror}") from None
     try:

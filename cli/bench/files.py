@@ -11,14 +11,12 @@ import click
 from click.shell_completion import CompletionItem
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.base.files import STDOUT, is_regular
+from iommufd_py.base.files import STDIN, STDOUT, is_regular, own_descriptor
 from iommufd_py.base.shown import printable
 from iommufd_py.results.tables import WIDTH, Table, fold, wrapped
 
 from ..output import emit_table
 from ..types import ParamType
-
-_STDIN = Path("/dev/stdin")
 
 
 class _File(ParamType[Path]):
@@ -32,7 +30,7 @@ class _File(ParamType[Path]):
             self.fail("the name of the file is empty", param, ctx)
         path = Path(str(value))
         if str(value) == "-" and not self._output:
-            return _STDIN
+            return STDIN
         # Path() drops a slash at the end, and a file of that name would be written.
         if self._output and (path.is_dir() or str(value).endswith("/")):
             self.fail(f"{path} is a directory: name a file", param, ctx)
@@ -71,13 +69,16 @@ def refuse_input(output: Path, inputs: Sequence[Path]) -> None:
 
 
 def refuse_second_stdin(inputs: Sequence[Path]) -> None:
-    """Check that at most one of *inputs* is standard input. The second one would find nothing in a pipe.
+    """Check that *inputs* name a descriptor, such as standard input, at most once. The second one would find nothing.
 
     Raises:
-        click.UsageError: several are.
+        click.UsageError: two are the same descriptor.
     """
-    if list(inputs).count(_STDIN) > 1:
-        raise click.UsageError("standard input (-) is given twice, and can be read only once")
+    descriptors = [number for one in inputs if (number := own_descriptor(one)) is not None]
+    twice = next((one for one in descriptors if descriptors.count(one) > 1), None)
+    if twice is not None:
+        name = f"descriptor {twice}" if twice else "standard input (-)"
+        raise click.UsageError(f"{name} is given twice, and can be read only once")
 
 
 def make_output_directory(path: Path) -> None:

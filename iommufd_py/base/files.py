@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import secrets
+import select
 import stat
 import sys
 import tempfile
@@ -19,6 +20,9 @@ from iommufd_py.base.units import format_bytes
 
 MOST_INPUT_BYTES = 1 << 28
 """The size limit of an input file. A result with ten rows of a million samples is smaller."""
+
+STDIN = Path("/dev/stdin")
+"""The name of standard input, for :func:`read_file`."""
 
 STDOUT = Path("-")
 """The name of an output file that means standard output."""
@@ -77,6 +81,9 @@ def _check_directory(path: Path) -> None:
 def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
     """Return the content of a file that a person named; a pipe is read to its end.
 
+    ``/dev/stdin`` and ``/dev/fd/5`` are these descriptors, from their positions on. A new open of them would refuse a
+    socket, and a file or a pipe of another user.
+
     Raises:
         OSError: it cannot be read.
         ToolError: it has more than *most_bytes*, for example /dev/zero.
@@ -85,14 +92,53 @@ def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
     # A file of procfs has no size, and can wait for data as a pipe does. A thread for each file would cost too much.
     may_wait = not (stat.S_ISREG(status.st_mode) and status.st_size)
     wait = _told_while_it_waits(f"waiting for data from {path}") if may_wait else contextlib.nullcontext()
-    with wait, open(path, "rb") as file:
+    content = bytearray()
+    with wait, open(path if (own := own_descriptor(path)) is None else os.dup(own), "rb") as file:
         # In pieces: one read of the limit would take that much memory at once.
-        content = bytearray()
-        while len(content) <= most_bytes and (piece := file.read(_PIECE_BYTES)):
+        for piece in read_pieces(file.fileno()):
             content += piece
+            if len(content) > most_bytes:
+                break
     if len(content) > most_bytes:
         raise ToolError(f"{path} is larger than {format_bytes(most_bytes)}: give another file")
     return bytes(content)
+
+
+def read_pieces(descriptor: int) -> Iterator[bytes]:
+    """Yield the data of a descriptor up to its end. A caller can have made it non-blocking.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    while True:
+        try:
+            piece = os.read(descriptor, _PIECE_BYTES)
+        except BlockingIOError:
+            ready = select.poll()
+            ready.register(descriptor, select.POLLIN)
+            ready.poll()
+            continue
+        if not piece:
+            return
+        yield piece
+
+
+def own_descriptor(path: Path) -> int | None:
+    """Return the number of our descriptor that *path* names: 0 for ``/dev/stdin`` and ``/dev/fd/0``. None for a
+    file."""
+    for _ in range(_MOST_LINKS):
+        directory = Path(os.path.realpath(path.parent))
+        if _is_descriptor(directory, path.name):
+            return int(path.name)
+        try:
+            path = directory / os.readlink(path)
+        except OSError:
+            return None  # It is no link, or does not exist.
+    return None
+
+
+def _is_descriptor(directory: Path, name: str) -> bool:
+    return directory == Path(os.path.realpath("/proc/self/fd")) and re.fullmatch(r"[0-9]{1,9}", name) is not None
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -135,11 +181,10 @@ def _followed(path: Path) -> Path | int:
     Raises:
         ToolError: a link on the way is not trusted.
     """
-    descriptors = Path(os.path.realpath("/proc/self/fd"))
     for _ in range(_MOST_LINKS):
         directory = Path(os.path.realpath(path.parent))
         path = directory / path.name
-        if directory == descriptors and re.fullmatch(r"[0-9]{1,9}", path.name):
+        if _is_descriptor(directory, path.name):
             # Its link leads to a name that may not exist, such as pipe:[123]; and >> must not lose the old content.
             return int(path.name)
         try:

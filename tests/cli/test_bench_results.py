@@ -58,6 +58,10 @@ def test_a_dash_is_standard_input(cli: Cli, stock: str) -> None:
     text = Path(stock).read_text()
     assert cli("bench", "show", "-", input=text).stdout == cli("bench", "show", stock).stdout
     assert cli("bench", "compare", stock, "-", input=text).returncode == 0
+    for again in ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"):
+        done = cli("bench", "compare", "-", again, input=text)
+        assert done.returncode == 2
+        assert done.stderr.endswith("Error: standard input (-) is given twice, and can be read only once\n")
     wrong = cli("bench", "show", "-", input="{")
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("iommufd: error: /dev/stdin is not JSON")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from iommufd_py.cli.shell import _compile, _run, expect
 
 from iommufd_py import ToolError
-from iommufd_py.base.errors import ObjectNotFoundError
+from iommufd_py.base.errors import NotSupportedError, ObjectNotFoundError
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -83,3 +83,17 @@ def test_expected_errors() -> None:
         raise failure
     with pytest.raises(ToolError, match="EEXIST was expected, but"), expect("EEXIST"):
         raise failure
+
+
+@pytest.mark.parametrize("name", ["EOPNOTSUPP", "ENOTSUP"])
+def test_both_names_of_a_number_can_be_expected(name: str) -> None:
+    """Messages say EOPNOTSUPP. Python's table of names has ENOTSUP only."""
+    with expect(name):
+        raise NotSupportedError(errno.EOPNOTSUPP, "IOMMU_HWPT_ALLOC", {})
+
+
+def test_an_endless_standard_input_is_no_program(cli: Cli) -> None:
+    with Path("/dev/zero").open("rb") as endless:
+        done = cli("shell", stdin=endless)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "iommufd: error: /dev/stdin is larger than 16 MiB: give another file\n"

@@ -4,10 +4,12 @@
 import errno
 import os
 import shlex
+import socket
 import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from iommufd_py import ToolError
 from iommufd_py.base import files
 from iommufd_py.base.files import is_regular, read_file, write_file
+from tests.waiting import patience
 
 
 def test_a_new_file_has_the_mode_of_the_umask(tmp_path: Path) -> None:
@@ -277,3 +280,33 @@ def test_a_small_file_takes_little_memory(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, tmp_path / "small"], capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (0, b"b'x'\n"), done.stderr
+
+
+_READ = """
+import os, pathlib, sys
+from iommufd_py.base.files import read_file
+if os.geteuid() == 0:
+    os.seteuid(65534)
+sys.stdout.buffer.write(read_file(pathlib.Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("name", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
+@pytest.mark.parametrize("kind", ["file of root", "socket", "non-blocking"])
+def test_standard_input_is_read_from_its_descriptor(kind: str, name: str, tmp_path: Path) -> None:
+    """A new open of /dev/stdin refuses a socket, and after sudo a file of the caller; and it starts at the top."""
+    (tmp_path / "file").write_bytes(b"read before, content")
+    (tmp_path / "file").chmod(0o600)
+    opened = os.open(tmp_path / "file", os.O_RDONLY)
+    os.read(opened, len("read before, "))
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(kind != "non-blocking")
+    stdin = opened if kind == "file of root" else theirs.fileno()
+    with ours, theirs:
+        process = subprocess.Popen([sys.executable, "-c", _READ, name], stdin=stdin, stdout=subprocess.PIPE)
+        if kind == "non-blocking":
+            time.sleep(0.5)  # Its first read finds nothing.
+        ours.sendall(b"content")
+        ours.shutdown(socket.SHUT_WR)
+        assert process.communicate(timeout=patience(60))[0] == b"content"
+    os.close(opened)
