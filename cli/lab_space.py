@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`iommufd lab kernel prune` and `iommufd lab runs prune`: free disk space."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -43,12 +43,11 @@ def prune_kernels(context: click.Context, keep: int, everything: bool, dry_run: 
     builds = space.build_directories() if everything else []
     unusable = cache.unusable() if everything else []
     directories = [*(kernel.directory for kernel in kernels), *unusable]
-    _report([*directories, *builds], dry_run)
     if dry_run:
+        _report([*directories, *builds], "to be removed")
         return
-    space.remove_directories(directories)
-    for directory in builds:
-        space.remove_build_directory(directory)
+    doomed = [(one, cache.remove) for one in directories] + [(one, space.remove_build_directory) for one in builds]
+    _report(space.remove_all(doomed), "removed")
 
 
 @group()
@@ -66,15 +65,20 @@ def prune_runs(keep: int, dry_run: bool) -> None:
     Examples:
       iommufd lab runs prune --keep 5
     """
-    from iommufd_py.lab import space
+    from iommufd_py.lab import cache, space
 
     directories = space.old_runs(keep)
-    _report(directories, dry_run)
-    if not dry_run:
-        space.remove_runs(directories)
+    if dry_run:
+        _report(directories, "to be removed")
+    else:
+        _report(space.remove_all((one, cache.remove_tree) for one in directories), "removed")
 
 
-def _report(directories: Sequence[Path], dry_run: bool) -> None:
-    for directory in directories:
-        click.echo(directory)
-    note(f"{'to be removed' if dry_run else 'removed'}: {counted(len(directories), 'directory', 'directories')}")
+def _report(directories: Iterable[Path], verb: str) -> None:
+    """Print each directory, and at the end their number, also if one of them cannot be removed."""
+    number = 0
+    try:
+        for number, directory in enumerate(directories, 1):  # noqa: B007 - used after the loop
+            click.echo(directory)
+    finally:
+        note(f"{verb}: {counted(number, 'directory', 'directories')}")

@@ -7,13 +7,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Self, get_args
 
+from iommufd_py.base.errors import reason_of
 from iommufd_py.lab import paths
 from iommufd_py.lab.config import Arch, Configuration, parse_config
+from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.records import is_text, read_object, record_of
 
 Variant = Literal["stock", "patched", "patched-refined"]
@@ -137,7 +139,7 @@ def kernels() -> list[Kernel]:
 
 def unusable() -> list[Path]:
     """Return the directories without a kernel of this version of the tool; a new build of the kernel replaces one."""
-    found = sorted(path.parent for path in paths.kernels_dir().glob("[!.]*/meta.json"))
+    found = sorted(path for path in paths.kernels_dir().glob("[!.]*") if path.is_dir())
     return [directory for directory in found if Kernel.load(directory) is None]
 
 
@@ -192,16 +194,32 @@ def remove(directory: Path) -> None:
         directory.rename(doomed)
     except FileNotFoundError:
         return
-    _remove_tree(doomed)
+    remove_tree(doomed)
 
 
 def remove_stale() -> None:
     """Remove the files of a publisher that was killed. The caller holds the lock of the builds."""
     for path in paths.kernels_dir().glob(".publish-*"):
-        _remove_tree(path)
+        remove_tree(path)
 
 
-def _remove_tree(directory: Path) -> None:
+def remove_tree(directory: Path) -> None:
+    """Remove a directory and its files. Another process may be removing it.
+
+    Raises:
+        LabError: a file of it cannot be removed.
+    """
     while directory.exists():
-        with suppress(FileNotFoundError):  # Another process removes it, too.
+        try:
             shutil.rmtree(directory)
+        except FileNotFoundError:
+            pass  # Another process removes it, too.
+        except OSError as failure:
+            raise cannot_remove(directory, failure) from None
+
+
+def cannot_remove(directory: Path, failure: OSError) -> LabError:
+    """Return the error for a directory of the cache."""
+    # Python names the file within the directory, and not its path.
+    file = f" ({os.fsdecode(failure.filename)})" if failure.filename else ""
+    return LabError(f"{directory} cannot be removed: {reason_of(failure)}{file}; remove it by other means")

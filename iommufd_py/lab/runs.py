@@ -23,6 +23,9 @@ from iommufd_py.lab.process import space_note
 
 KEPT_RUNS = 20
 
+# The name of the directory of a run: date, time, microseconds, and the id of its process.
+_NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{6}-[0-9]+")
+
 _NO_ROOT = "VFS: Unable to mount root fs"
 _NOT_BUILT_IN = (
     "the lab uses no initrd, so the image needs these options built in (=y) to mount its root: "
@@ -97,16 +100,20 @@ def new_run_directory() -> Path:
     directory = parent / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{os.getpid()}"
     paths.make(parent)
     directory.mkdir(mode=0o700)
-    finished = [path for path in sorted(parent.iterdir()) if not is_running(path)]
+    finished = finished_runs()
     for old in finished[: max(0, len(finished) - KEPT_RUNS)]:
         # Another process may be removing the same directory.
         shutil.rmtree(old, ignore_errors=True)
     return directory
 
 
-def is_running(directory: Path) -> bool:
-    """Return whether the process of a run, whose id ends the name of the directory, still exists."""
-    return Path("/proc", directory.name.rpartition("-")[2]).exists()
+def finished_runs() -> list[Path]:
+    """Return the directories of the runs whose processes have ended, the oldest first. The id of the process ends the
+    name. Other files there are not ours.
+    """
+    parent = paths.runs_dir()
+    found = [path for path in sorted(parent.iterdir()) if _NAME.fullmatch(path.name)] if parent.exists() else []
+    return [path for path in found if not Path("/proc", path.name.rpartition("-")[2]).exists()]
 
 
 def shared_directories(directories: Sequence[Path]) -> list[Path]:

@@ -3,12 +3,12 @@
 
 import contextlib
 import fcntl
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from iommufd_py.base.units import counted
 from iommufd_py.lab import cache, paths, runs
 from iommufd_py.lab.cache import Kernel
 from iommufd_py.lab.errors import LabError
@@ -71,12 +71,6 @@ def _line(kernel: Kernel) -> tuple[str, ...]:
     return kernel.name, kernel.recipe.series, own_tree
 
 
-def remove_directories(directories: Sequence[Path]) -> None:
-    """Remove directories of kernels from the cache."""
-    for directory in directories:
-        cache.remove(directory)
-
-
 def build_directories() -> list[Path]:
     """Return the directories that make builds faster, and those of builds and bisections that did not end: objects,
     patched trees, clones, unpacked sources.
@@ -98,7 +92,7 @@ def remove_build_directory(directory: Path) -> None:
             if path.name == "lock":
                 continue  # Another process may wait for this lock.
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+                cache.remove_tree(path)
             else:
                 path.unlink()
 
@@ -117,14 +111,26 @@ def _unused(directory: Path) -> Iterator[None]:
 
 def old_runs(keep: int) -> list[Path]:
     """Return the directories of finished runs, except the last *keep*."""
-    if not paths.runs_dir().exists():
-        return []
-    finished = [path for path in sorted(paths.runs_dir().iterdir()) if not runs.is_running(path)]
+    finished = runs.finished_runs()
     return finished[: len(finished) - keep] if keep else finished
 
 
-def remove_runs(directories: Sequence[Path]) -> None:
-    """Remove directories of runs."""
-    for directory in directories:
-        # Another process may be removing the same directory.
-        shutil.rmtree(directory, ignore_errors=True)
+def remove_all(doomed: Iterable[tuple[Path, Callable[[Path], None]]]) -> Iterator[Path]:
+    """Remove each directory with its function, and yield it when it is gone.
+
+    Raises:
+        LabError: one cannot be removed. The others are gone then.
+    """
+    failures: list[str] = []
+    for directory, remove in doomed:
+        try:
+            remove(directory)
+        except OSError as failure:
+            failures.append(str(cache.cannot_remove(directory, failure)))
+        except LabError as failure:
+            failures.append(str(failure))
+        else:
+            yield directory
+    if failures:
+        more = f" (and {counted(len(failures) - 1, 'more directory', 'more directories')})" if failures[1:] else ""
+        raise LabError(f"{failures[0]}{more}")

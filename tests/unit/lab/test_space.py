@@ -4,6 +4,8 @@
 import fcntl
 import json
 import os
+import re
+import shlex
 import stat
 import subprocess
 from dataclasses import replace
@@ -113,6 +115,45 @@ def test_finished_runs_are_removed_and_those_that_go_on_stay() -> None:
     assert {path.name[16:22] for path in paths.runs_dir().iterdir()} == {"000002", "000009"}
     invoke("runs", "prune")
     assert list(paths.runs_dir().iterdir()) == [mine]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        (("runs", "prune"), "runs/20000101-000000-000000-99999999"),
+        (("kernel", "prune", "--all"), "kernels/0123"),
+        (("kernel", "prune", "--all"), "work/build/0123"),
+    ],
+)
+def test_what_cannot_be_removed_does_not_count_as_removed(arguments: tuple[str, ...], place: str) -> None:
+    """A file system is mounted below a directory; the directories after it are removed."""
+    after = (paths.cache_root() / place).with_name("20000101-000000-000001-99999999")
+    for directory in ((paths.cache_root() / place) / "mnt", after):
+        directory.mkdir(parents=True)
+    prune = shlex.join([IOMMUFD, "lab", *arguments])
+    script = f"mount -t tmpfs none {shlex.quote(str(paths.cache_root() / place / 'mnt'))} && exec {prune}"
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()) == (1, [str(after)])
+    counted, error = done.stderr.splitlines()
+    assert counted == "removed: 1 directory"
+    assert re.fullmatch(r"iommufd: error: (/.*) cannot be removed: .* busy \(.*\); remove it by other means", error)
+
+
+def test_files_that_are_no_runs_stay() -> None:
+    (paths.runs_dir() / "notes").mkdir(parents=True)
+    (paths.runs_dir() / "file").touch()
+    done = invoke("runs", "prune")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "removed: 0 directories\n")
+    assert len(list(paths.runs_dir().iterdir())) == 2
+
+
+def test_a_kernel_without_its_record_is_listed_and_removed() -> None:
+    kernel = publish(RECIPE, "2026-01-01T00:00:00+0000")
+    (kernel.directory / "meta.json").unlink()
+    assert "holds no kernel of this version" in invoke("kernel", "list").stderr
+    assert invoke("kernel", "prune", "--all").stdout.splitlines() == [str(kernel.directory)]
+    assert not kernel.directory.exists()
 
 
 def test_nothing_to_remove_is_no_error() -> None:
