@@ -7,6 +7,7 @@ matplotlib reads ``matplotlibrc`` of the current directory, which can belong to 
 # ruff: noqa: E402 - The environment is changed before the import, which reads it.
 import logging
 import os
+import unicodedata
 
 from iommufd_py.results import scientific  # noqa: F401 - matplotlib loads numpy, for which there must be memory
 
@@ -20,10 +21,24 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 matplotlib.rcdefaults()
 # A label is text and not a formula, also if it has two dollar signs.
 matplotlib.rcParams["text.parse_math"] = False
 
-__all__ = ["Axes", "Axis", "Figure", "FuncFormatter", "LogLocator", "NullFormatter", "rc_context"]
+__all__ = ["Axes", "Axis", "Figure", "FuncFormatter", "LogLocator", "NullFormatter", "drawable", "rc_context"]
+
+_FONT = get_font(findfont("DejaVu Sans"))
+
+
+def drawable(text: str) -> str:
+    """Return *text* with an escape for each character that the font of the pictures lacks: all would be equal boxes.
+
+    A mark without a letter of its own gets an escape, too: hundreds of them can be on one letter.
+    """
+    return "".join(
+        one if one == "\n" or (_FONT.get_char_index(ord(one)) and not unicodedata.combining(one)) else ascii(one)[1:-1]
+        for one in unicodedata.normalize("NFC", text)
+    )

@@ -11,7 +11,16 @@ from iommufd_py.base.units import PAGE_BYTES, format_ns, format_size
 from iommufd_py.results.breakdown import Breakdown
 from iommufd_py.results.compare import Comparison, Verdict
 from iommufd_py.results.cover_letter import amount
-from iommufd_py.results.drawing import Axes, Axis, Figure, FuncFormatter, LogLocator, NullFormatter, rc_context
+from iommufd_py.results.drawing import (
+    Axes,
+    Axis,
+    Figure,
+    FuncFormatter,
+    LogLocator,
+    NullFormatter,
+    drawable,
+    rc_context,
+)
 from iommufd_py.results.history import OperationHistory
 from iommufd_py.results.model import BenchResult
 from iommufd_py.results.report import Cell, but_size, cells, row_name
@@ -189,7 +198,7 @@ def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -
     if nets:
         axes.plot([], [], "o", color="#000000", markerfacecolor="none", markersize=8, label="less the floor")
     figure.legend(fontsize=7, loc="outside lower center", ncols=5)
-    _finish(figure, f"Is {comparison.after} slower than {comparison.before}?", results)
+    _finish(figure, f"Is {_short(comparison.after)} slower than {_short(comparison.before)}?", results)
     return figure
 
 
@@ -276,7 +285,7 @@ def _label_times(axis: Axis) -> None:
 
 def name_lines(name: str, characters: int = _NAME_CHARACTERS) -> str:
     """Return a name in lines that leave room for the panel beside them."""
-    return "\n".join(textwrap.wrap(name, characters, max_lines=_NAME_LINES))
+    return "\n".join(textwrap.wrap(drawable(name), characters, max_lines=_NAME_LINES))
 
 
 def _heights(names: Sequence[str]) -> float:
@@ -289,7 +298,7 @@ def _legend(figure: Figure, all_axes: Sequence[Axes]) -> None:
     handles: dict[str, Any] = {}
     for axes in all_axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
+            handles.setdefault(drawable(label), handle)
     room = int(figure.get_figwidth() / _LEGEND_CHARACTER)
     longest = max(map(len, handles)) + _LEGEND_MARKER
     columns = max(min(len(handles), 3, room // longest), 1)
@@ -315,8 +324,8 @@ def _finish(figure: Figure, title: str, results: Sequence[BenchResult]) -> None:
     if codes:
         lines.append(f"limits of these figures: {', '.join(codes)}")
     width = round(figure.get_figwidth() * 15)
-    text = "\n".join(part for line in lines[1:] for part in textwrap.wrap(line, width, max_lines=_MACHINE_LINES))
-    figure.suptitle(title + (f"\n{text}" if text else ""), fontsize=8)
+    text = "\n".join(part for line in lines for part in textwrap.wrap(drawable(line), width, max_lines=_MACHINE_LINES))
+    figure.suptitle(text, fontsize=8)
 
 
 def _ends(values: Iterable[str]) -> str:
@@ -328,7 +337,7 @@ def _ends(values: Iterable[str]) -> str:
 def add_limits(figure: Figure, limits: Sequence[str]) -> None:
     """Write *limits* below a picture that stands alone, a paragraph each, and make it higher by as much."""
     width = round(figure.get_figwidth() * 19)
-    lines = [part for line in limits for part in textwrap.wrap(line, width, subsequent_indent="  ")]
+    lines = [part for line in limits for part in textwrap.wrap(drawable(line), width, subsequent_indent="  ")]
     if not lines:
         return
     figure.draw_without_rendering()  # This gives the legends their size.
@@ -350,7 +359,7 @@ def _series(results: Sequence[BenchResult], number: int, name: str) -> str:
 
 def _short(label: str) -> str:
     """Return a label as a legend and an axis can show it. A longer text would leave no room for the panels."""
-    half = _LABEL_CHARACTERS // 2
+    half, label = _LABEL_CHARACTERS // 2, drawable(label)
     cut = label if len(label) <= _LABEL_CHARACTERS else f"{label[:half]}...{label[-half:]}"
     # matplotlib leaves names that start with _ out of a legend.
     return f" {cut}" if cut.startswith("_") else cut

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from iommufd_py import ToolError
 from iommufd_py.results import cover_letter, model, plot
@@ -184,6 +185,40 @@ def test_every_name_is_text_in_a_picture(name: str) -> None:
         named = [text.strip() for text in legend(figure) if not text.startswith("other")]
         assert any(text.startswith(name[:30]) for text in named), named
         assert all(len(text) < 150 for text in named)
+
+
+@pytest.mark.filterwarnings("error")  # matplotlib warns of a character without a glyph.
+@pytest.mark.parametrize(
+    ("name", "drawn"),
+    [
+        ("\u6f22\u5b57", "\\u6f22\\u5b57"),
+        ("\U0001f680 fast", "\\U0001f680 fast"),
+        ("u\u0308ber", "\u00fcber"),
+        ("a" + "\u0301" * 500, "\u00e1\\u0301\\u0301"),
+        ("\u3164", "\\u3164"),
+    ],
+)
+def test_a_character_that_the_font_lacks_is_an_escape(name: str, drawn: str) -> None:
+    one, other = replace(measured(cpu=name), name=name), replace(measured(1.2), name="other")
+    shares = [replace(found, name=name) for found in of_all(MAP) if found.parts]
+    for figure in (
+        plot.distribution_figure([one, other]),
+        plot.page_figure([one, other]),
+        plot.change_figure(compare(one, other, force=True), [one, other]),
+        plot.share_figure(shares),
+    ):
+        plot.add_limits(figure, [f"{name}: a limit"])
+        assert plot.render(figure, "svg")
+        assert drawn in "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+@pytest.mark.parametrize("name", ["w" * 150, "word " * 30])
+def test_the_title_fits_into_the_picture(name: str) -> None:
+    one, other = (replace(measured(), name=f"{name} {number}") for number in (1, 2))
+    figure = plot.change_figure(compare(one, other), [one, other])
+    figure.draw_without_rendering()
+    (title,) = (text for text in figure.texts if "slower than" in text.get_text().replace("\n", " "))
+    assert title.get_window_extent().width <= figure.bbox.width
 
 
 LONG_POINT = model.Point(
