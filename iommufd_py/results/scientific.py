@@ -7,6 +7,11 @@ SIGKILL ends that.
 
 # ruff: noqa: E402 - The check comes before the imports.
 import mmap
+import os
+
+# Without it, OpenBLAS starts a thread for each CPU, and sends SIGINT to this process if it may not (ulimit -u, or the
+# limit of a container). The command then ended as after Ctrl-C. Nothing here multiplies large matrices.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # More memory than OpenBLAS and the libraries take with two threads.
 _LIBRARY_BYTES = 384 << 20
