@@ -157,8 +157,8 @@ def compare(before: BenchResult, after: BenchResult, *, force: bool = False, mar
     different = obstacles(before, after)
     if different and not force:
         raise ToolError(
-            f"the results cannot be compared, they differ in {' and '.join(different)}; measure both on one machine, "
-            "or use --force"
+            f"the results cannot be compared, {before.label} and {after.label} differ in {' and '.join(different)}; "
+            "measure both on one machine, or use --force"
         )
     pairs = [(row, other) for row in before.rows for other in after.rows if row.point == other.point]
     emulated = before.environment.emulated or after.environment.emulated
@@ -174,8 +174,8 @@ def compare(before: BenchResult, after: BenchResult, *, force: bool = False, mar
     ]
     if not changes:
         raise ToolError(
-            "the results have no row in common, or no operation of a common row: run the benchmark with the same "
-            "options for both"
+            f"the results {before.label} and {after.label} have no row in common, or no operation of a common row: run "
+            "the benchmark with the same options for both"
         )
     adjusted = holm([one.adjusted_p for one in changes])
     return Comparison(

@@ -9,6 +9,7 @@ reads hundreds of files.
 import math
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from types import NoneType
 from typing import Any
 
@@ -43,6 +44,15 @@ def are_integers(values: list[Any], low: int, high: int) -> bool:
     A result has up to millions of samples. This check needs a few passes in C over them.
     """
     return not values or (set(map(type, values)) == {int} and min(values) >= low and max(values) <= high)
+
+
+def is_time(text: str) -> bool:
+    """Return whether a text is a time that exists. The 13th month fits a pattern, too."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 class _Compiler:
@@ -81,6 +91,8 @@ class _Compiler:
             case "pattern":
                 search = re.compile(value).search
                 return lambda found: not isinstance(found, str) or search(found) is not None
+            case "format" if value == "date-time":
+                return lambda found: not isinstance(found, str) or is_time(found)
             case "minimum":
                 return lambda found: type(found) not in (int, float) or found >= value
             case "maximum":

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from iommufd_py.base.errors import ToolError
+from iommufd_py.base.errors import ToolError, reason_of
 from iommufd_py.base.files import read_file
-from iommufd_py.results.conform import are_integers, conforms_to
+from iommufd_py.results.conform import are_integers, conforms_to, is_time
 
 # An error message shows at most this number of characters of a value.
 _SHOWN = 60
@@ -60,7 +60,7 @@ def parsed_file(path: Path, remedy: str) -> Any:
     try:
         return json.loads(read_file(path).decode("utf-8-sig"), object_pairs_hook=_without_doubles)
     except OSError as failure:
-        raise ToolError(f"{path} cannot be read: {failure.strerror}") from None
+        raise ToolError(f"{path} cannot be read: {reason_of(failure)}") from None
     except RecursionError:
         raise ToolError(f"{path} is nested too deeply to be a file of this tool: {remedy}") from None
     except _DoubleKeyError as failure:
@@ -124,6 +124,8 @@ def _reason(failure: Any) -> str:
     if failure.validator == "type":
         kinds = failure.validator_value
         return f"{value} is not of type {kinds if isinstance(kinds, str) else ' or '.join(kinds)}"
+    if failure.validator == "format":
+        return f"{value} is not a time that exists"
     if failure.validator == "enum":
         return f"{value} is not one of {', '.join(map(str, failure.validator_value))}"
     if failure.validator in ("minimum", "maximum"):
@@ -138,7 +140,7 @@ def _short(value: object) -> str:
 
 @cache
 def _validator(name: str) -> Any:
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator, FormatChecker
     from jsonschema.validators import extend
 
     described = read_schema(name)
@@ -154,7 +156,9 @@ def _validator(name: str) -> Any:
     checker = Draft202012Validator.TYPE_CHECKER.redefine_many(
         {"integer": lambda _, value: type(value) is int, "number": lambda _, value: _is_number(value)}
     )
-    return extend(Draft202012Validator, {"items": items}, type_checker=checker)(described)
+    formats = FormatChecker(())
+    formats.checks("date-time")(lambda value: not isinstance(value, str) or is_time(value))
+    return extend(Draft202012Validator, {"items": items}, type_checker=checker)(described, format_checker=formats)
 
 
 def _is_number(value: object) -> bool:

@@ -99,9 +99,16 @@ def test_every_format_is_printed(cli: Cli, stock: str, form: str, expected: str)
 def test_another_machine_is_refused_in_one_sentence(cli: Cli, stock: str, tmp_path: Path) -> None:
     file = tmp_path / "other.json"
     document.save(result(cpu="Other"), file)
-    done = cli("bench", "compare", stock, str(file))
+    done = cli("bench", "compare", stock, stock, str(file))
     assert done.returncode == 1
-    assert done.stderr.startswith("iommufd: error: the results cannot be compared, they differ in CPU")
+    first, other = f"stock non-coherent ({stock}, 1)", "stock non-coherent (other.json)"
+    assert done.stderr.startswith(
+        f"iommufd: error: the results cannot be compared, {first} and {other} differ in CPU (CPU and Other); "
+    )
+    document.save(replace(result(), rows=()), file)
+    done = cli("bench", "compare", stock, stock, str(file))
+    assert done.stderr.startswith(f"iommufd: error: the results {first} and {other} have no row in common")
+    document.save(result(cpu="Other"), file)
     assert cli("bench", "compare", stock, str(file), "--force").returncode == 0
 
 
