@@ -132,6 +132,8 @@ def main() -> None:
     try:
         # Writing the rest of the buffer can also fail: a full disk is noticed only here.
         sys.stdout.flush()
+    except ValueError:
+        pass  # A program of `iommufd shell` closed the stream.
     except BrokenPipeError:
         status = _drop_output()
     except OSError as failure:

@@ -17,7 +17,7 @@ from uuid import UUID
 import click
 
 from iommufd_py import api
-from iommufd_py.base.errors import IommufdError, ToolError
+from iommufd_py.base.errors import IommufdError, ToolError, reason_of
 from iommufd_py.base.files import STDIN, read_file
 from iommufd_py.base.shown import printable
 
@@ -105,7 +105,7 @@ def _compile(file: Path) -> CodeType:
     try:
         source = read_file(STDIN if file == _STDIN else file, _MOST_PROGRAM_BYTES)
     except OSError as failure:
-        raise ToolError(f"{name} cannot be read: {failure.strerror}") from None
+        raise ToolError(f"{name} cannot be read: {reason_of(failure)}") from None
     try:
         return compile(source, name, "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as failure:
@@ -123,7 +123,9 @@ def _run(program: CodeType, names: dict[str, Any]) -> None:
     """
     try:
         exec(program, names)
-    except Exception as failure:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as failure:  # Also those of libraries, such as asyncio.CancelledError.
         frames = [one for one in traceback.extract_tb(failure.__traceback__) if one.filename == program.co_filename]
         where = f"{program.co_filename}, line {frames[-1].lineno}: " if frames else ""
         kind = "" if isinstance(failure, IommufdError | ToolError) else f"{type(failure).__name__}: "

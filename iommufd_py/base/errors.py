@@ -345,11 +345,20 @@ def _by_meaning(number: int, call: str, arguments: Mapping[str, object]) -> Iomm
     return _CLASSES.get(number, IommufdError)(number, call, arguments)
 
 
-def reason_of(failure: OSError) -> str:
-    """Return the kernel's reason for a refused call that is no ioctl, with the remedy if a limit is reached."""
+_LIMITS: Mapping[int | None, str] = {
+    _errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    _errno.ENFILE: "raise the limit of the system (sysctl fs.file-max)",
+    _errno.EFBIG: "raise the limit of the size of a file (ulimit -f)",
+}
+
+
+def reason_of(failure: OSError, otherwise: str = "") -> str:
+    """Return the kernel's reason for a refused call that is no ioctl, with a remedy.
+
+    Args:
+        failure: the error.
+        otherwise: the remedy if no limit is reached; none if it is empty.
+    """
     reason = failure.strerror or str(failure)
-    if failure.errno == _errno.EMFILE:
-        return f"{reason}; raise the limit of open files (ulimit -n)"
-    if failure.errno == _errno.ENFILE:
-        return f"{reason}; raise the limit of the system (sysctl fs.file-max)"
-    return reason
+    remedy = _LIMITS.get(failure.errno, otherwise)
+    return f"{reason}; {remedy}" if remedy else reason

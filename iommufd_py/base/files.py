@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from iommufd_py.base.errors import ToolError
+from iommufd_py.base.errors import ToolError, reason_of
 from iommufd_py.base.shown import printable
 from iommufd_py.base.units import format_bytes
 
@@ -266,4 +266,4 @@ def _keep_owner_and_mode(descriptor: int, present: os.stat_result) -> None:
 
 
 def _cannot_write(path: Path, failure: OSError) -> ToolError:
-    return ToolError(f"{path} cannot be written: {failure.strerror}; choose another file")
+    return ToolError(f"{path} cannot be written: {reason_of(failure, 'choose another file')}")

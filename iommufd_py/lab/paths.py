@@ -6,6 +6,7 @@ import shlex
 import stat
 from pathlib import Path
 
+from iommufd_py.base.errors import reason_of
 from iommufd_py.lab.errors import LabError
 
 _ANOTHER_PLACE = "set XDG_CACHE_HOME to a directory of your own"
@@ -55,7 +56,7 @@ def _check_readable(directory: Path) -> None:
     except FileNotFoundError:
         return  # The directory does not exist yet.
     except OSError as failure:
-        raise LabError(f"{directory} cannot be read: {failure.strerror}; {_ANOTHER_PLACE}") from None
+        raise LabError(f"{directory} cannot be read: {reason_of(failure, _ANOTHER_PLACE)}") from None
 
 
 def make(directory: Path) -> None:
@@ -72,7 +73,7 @@ def make(directory: Path) -> None:
         root.mkdir(mode=0o700, exist_ok=True)
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
-        raise LabError(f"{directory} cannot be created: {failure.strerror}; {_ANOTHER_PLACE}") from None
+        raise LabError(f"{directory} cannot be created: {reason_of(failure, _ANOTHER_PLACE)}") from None
 
 
 def kernels_dir() -> Path:

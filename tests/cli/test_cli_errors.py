@@ -180,6 +180,12 @@ def test_a_full_disk_is_named_once(command: str) -> None:
     assert done.stderr.count("No space left on device") == 1
 
 
+def test_a_program_of_the_shell_can_close_the_output() -> None:
+    program = "import sys; from iommufd_py.cli import main; main._run = lambda: sys.stdout.close() or 3; "
+    done = subprocess.run([sys.executable, "-c", program + "main.main()"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams(closed: str) -> None:
     done = in_shell(f"{IOMMUFD} device list {closed}")
@@ -323,6 +329,14 @@ def test_a_machine_whose_name_is_no_place(name: str, options: tuple[str, ...], m
     assert (status, out) == (1, "")
     assert "labgrid cannot use the name of this machine" in err
     assert "--name" in err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes a user without another process")
+def test_libraries_load_where_no_thread_can_start() -> None:
+    """OpenBLAS sent SIGINT to the process, which ended as after Ctrl-C."""
+    program = f"{sys.executable} -c 'import iommufd_py.results.scientific; print(1)'"
+    done = in_shell(f"ulimit -u 1; exec setpriv --reuid=4200000 --clear-groups {program}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
 
 
 @pytest.mark.parametrize("kib", [100_000, 150_000, 200_000, 250_000, 320_000])

@@ -85,5 +85,6 @@ def test_full_disk_leaves_no_part_of_an_archive(tmp_path: Path) -> None:
         ["/bin/bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.returncode == 1
-    assert done.stdout == "iommufd: error: bug.tar.gz cannot be written: File too large; choose another file\n"
+    remedy = "File too large; raise the limit of the size of a file (ulimit -f)"
+    assert done.stdout == f"iommufd: error: bug.tar.gz cannot be written: {remedy}\n"
     assert list(tmp_path.iterdir()) == []

@@ -77,6 +77,17 @@ def test_an_error_names_the_line_of_the_program(tmp_path: Path, source: str, mes
     assert f"report.py, {message}" in str(failure.value)
 
 
+def test_an_error_that_is_no_exception_is_one_sentence_too(tmp_path: Path) -> None:
+    """asyncio.CancelledError and the errors of some libraries are of BaseException only."""
+    file = tmp_path / "report.py"
+    file.write_text("import asyncio\nraise asyncio.CancelledError('cancelled')")
+    with pytest.raises(ToolError, match=r"report\.py, line 2: CancelledError: cancelled"):
+        _run(_compile(file), {})
+    file.write_text("raise SystemExit(3)")
+    with pytest.raises(SystemExit):
+        _run(_compile(file), {})
+
+
 def test_expected_errors() -> None:
     failure = ObjectNotFoundError(errno.ENOENT, "IOMMU_IOAS_UNMAP", {})
     with expect("ENOENT"):

@@ -272,6 +272,24 @@ def test_a_file_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path) -
             is_regular(place)
 
 
+@pytest.mark.parametrize(
+    ("limit", "remedy"),
+    [
+        ("RLIMIT_FSIZE", "File too large; raise the limit of the size of a file (ulimit -f)"),
+        ("RLIMIT_NOFILE", "Too many open files; raise the limit of open files (ulimit -n)"),
+    ],
+)
+def test_the_remedy_for_a_limit_is_its_rise(limit: str, remedy: str, tmp_path: Path) -> None:
+    """Another file would not help."""
+    program = (
+        "import resource, sys; from pathlib import Path; from iommufd_py.base.files import write_file\n"
+        f"resource.setrlimit(resource.{limit}, (3, 3)); write_file(Path(sys.argv[1]), b'content')"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "new"], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].endswith(f"new cannot be written: {remedy}")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_small_file_takes_little_memory(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(b"x")
     program = (
