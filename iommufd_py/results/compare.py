@@ -157,8 +157,8 @@ def compare(before: BenchResult, after: BenchResult, *, force: bool = False, mar
     different = obstacles(before, after)
     if different and not force:
         raise ToolError(
-            f"the results cannot be compared, {before.label} and {after.label} differ in {' and '.join(different)}; "
-            "measure both on one machine, or use --force"
+            f"the results cannot be compared, {_both(before, after)} differ in {' and '.join(different)}; measure both "
+            "on one machine, or use --force"
         )
     pairs = [(row, other) for row in before.rows for other in after.rows if row.point == other.point]
     emulated = before.environment.emulated or after.environment.emulated
@@ -174,8 +174,8 @@ def compare(before: BenchResult, after: BenchResult, *, force: bool = False, mar
     ]
     if not changes:
         raise ToolError(
-            f"the results {before.label} and {after.label} have no row in common, or no operation of a common row: run "
-            "the benchmark with the same options for both"
+            f"the results cannot be compared, {_both(before, after)} have no row in common, or no operation of a "
+            "common row: run the benchmark with the same options for both"
         )
     adjusted = holm([one.adjusted_p for one in changes])
     return Comparison(
@@ -187,6 +187,11 @@ def compare(before: BenchResult, after: BenchResult, *, force: bool = False, mar
         ),
         (*(f"they differ in {one}" for one in different), *cautions(before, after, pairs)),
     )
+
+
+def _both(before: BenchResult, after: BenchResult) -> str:
+    """Return the labels of two results, which tell them apart from others, unless they are equal."""
+    return f"{before.label} and {after.label}" if before.label != after.label else "they"
 
 
 def _change(rows: Sequence[Row], operation: str, sides: Sequence[Sequence[Unit]]) -> Change:

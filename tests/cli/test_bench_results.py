@@ -107,7 +107,7 @@ def test_another_machine_is_refused_in_one_sentence(cli: Cli, stock: str, tmp_pa
     )
     document.save(replace(result(), rows=()), file)
     done = cli("bench", "compare", stock, stock, str(file))
-    assert done.stderr.startswith(f"iommufd: error: the results {first} and {other} have no row in common")
+    assert done.stderr.startswith(f"iommufd: error: the results cannot be compared, {first} and {other} have no row")
     document.save(result(cpu="Other"), file)
     assert cli("bench", "compare", stock, str(file), "--force").returncode == 0
 

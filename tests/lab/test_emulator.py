@@ -98,7 +98,7 @@ def test_a_machine_with_caches_does_not_migrate(program: Path) -> None:
     assert refusals("-device", "cpu-caches") == ["State blocked by non-migratable device 'cpu-caches'"]
 
 
-class Machine:
+class StoppedMachine:
     """A machine whose CPUs are stopped. The protocol qtest accesses its ports."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
@@ -141,21 +141,21 @@ class Machine:
 
 
 @pytest.fixture
-def machine(program: Path, request: pytest.FixtureRequest) -> Iterator[Machine]:
+def machine(program: Path, request: pytest.FixtureRequest) -> Iterator[StoppedMachine]:
     option = getattr(request, "param", "on")
     words = ["-machine", "q35", "-m", "64M", "-device", f"nvme,addr=3,serial=x,x-no-snoop={option}", "-qtest", "stdio"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command(program, *words), stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
-        yield Machine(process)
+        yield StoppedMachine(process)
         process.kill()
 
 
-def flr(machine: Machine) -> None:
+def flr(machine: StoppedMachine) -> None:
     """A reset of the function, which its driver starts."""
     machine.set_config(machine.control(), machine.config(machine.control()) | START_FLR)
 
 
-def full_reset(machine: Machine) -> None:
+def full_reset(machine: StoppedMachine) -> None:
     """A reset of the machine by the port of its chip set."""
     machine.set_config(0x3C, 0x5A)
     machine.out(0xCF9, 6, "b")
@@ -163,7 +163,7 @@ def full_reset(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("reset", [flr, full_reset])
-def test_a_reset_clears_enable_no_snoop(machine: Machine, reset: Callable[[Machine], None]) -> None:
+def test_a_reset_clears_enable_no_snoop(machine: StoppedMachine, reset: Callable[[StoppedMachine], None]) -> None:
     control = machine.control()
     assert not machine.config(control) & ENABLE_NO_SNOOP
     machine.set_config(control, machine.config(control) | ENABLE_NO_SNOOP)
@@ -173,6 +173,6 @@ def test_a_reset_clears_enable_no_snoop(machine: Machine, reset: Callable[[Machi
 
 
 @pytest.mark.parametrize("machine", ["off"], indirect=True)
-def test_a_device_that_snoops_has_no_such_bit(machine: Machine) -> None:
+def test_a_device_that_snoops_has_no_such_bit(machine: StoppedMachine) -> None:
     machine.set_config(machine.control(), ENABLE_NO_SNOOP)
     assert not machine.config(machine.control()) & ENABLE_NO_SNOOP

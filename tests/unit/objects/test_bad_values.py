@@ -113,7 +113,7 @@ def test_an_offset_outside_is_named_without_a_negative_length() -> None:
         buffer.check_range(1 << 16, PAGE - (1 << 16))
 
 
-class Space(MappingSpace):
+class BareSpace(MappingSpace):
     """A space without a kernel: its mappings are only registered."""
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class Space(MappingSpace):
 @pytest.mark.parametrize(("offset", "length"), [(0, 2 * PAGE + 1), (PAGE, 2 * PAGE), (-PAGE, PAGE), (3 * PAGE, 0)])
 def test_a_range_behind_a_mapping_is_named(offset: int, length: int) -> None:
     """A copy of it would be a copy of what is mapped there, and would outlive its memory."""
-    with Space() as space, DmaBuffer(4 * PAGE) as buffer:
+    with BareSpace() as space, DmaBuffer(4 * PAGE) as buffer:
         mapping = Mapping(space, buffer, 1 << 32, 2 * PAGE, 0, MapFlags.READ_WRITE)
         mapping.check_range(PAGE, PAGE)
         with pytest.raises(ArgumentValueError, match=r"(is|are) not inside Mapping\(iova=0x100000000, length=8K\)"):
