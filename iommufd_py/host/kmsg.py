@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Read the running kernel's log, from now on."""
 
+import contextlib
 import errno
 import os
 import re
@@ -10,6 +11,8 @@ from pathlib import Path
 from iommufd_py.objects.resource import Resource
 
 KMSG = Path("/dev/kmsg")
+# Documentation/admin-guide/clearing-warn-once.rst
+_CLEAR_WARN_ONCE = Path("/sys/kernel/debug/clear_warn_once")
 # Longer than any record: the kernel refuses a read that is too short.
 _RECORD_BYTES = 8192
 _HEAD = re.compile(rb"[0-9]+,[0-9]+,([0-9]{1,20})(?:,|$)")
@@ -52,6 +55,15 @@ class KernelLog(Resource):
         """Return the messages since the last call."""
         self._check_open()
         return "\n".join(self._records())
+
+    def restart(self) -> None:
+        """Discard the messages until now. WARN_ONCE() and pr_warn_once() print their messages once more from now on.
+
+        Without debugfs, those that were printed since the boot stay silent.
+        """
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            _CLEAR_WARN_ONCE.write_text("1")
+        self.text()
 
     def _records(self) -> Iterator[str]:
         while True:

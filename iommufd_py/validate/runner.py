@@ -150,7 +150,7 @@ def run_scenario(
         return ScenarioResult(scenario, outcome, seconds, _exercised(steps), tuple(violations), reason, reports, names)
 
     if log is not None:
-        log.text()  # discards the reports from before this scenario
+        log.restart()  # An earlier scenario can have printed a report that the kernel prints once.
     try:
         observer.begin()
         with ScenarioContext(driver, observer.probes) as context:
