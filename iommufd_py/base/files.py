@@ -88,12 +88,13 @@ def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
         OSError: it cannot be read.
         ToolError: it has more than *most_bytes*, for example /dev/zero.
     """
-    status = os.stat(path)
+    own = own_descriptor(path)
+    status = os.stat(path if own is None else own)
     # A file of procfs has no size, and can wait for data as a pipe does. A thread for each file would cost too much.
     may_wait = not (stat.S_ISREG(status.st_mode) and status.st_size)
     wait = _told_while_it_waits(f"waiting for data from {path}") if may_wait else contextlib.nullcontext()
     content = bytearray()
-    with wait, open(path if (own := own_descriptor(path)) is None else os.dup(own), "rb") as file:
+    with wait, open(path if own is None else os.dup(own), "rb") as file:
         # In pieces: one read of the limit would take that much memory at once.
         for piece in read_pieces(file.fileno()):
             content += piece
@@ -126,6 +127,8 @@ def read_pieces(descriptor: int) -> Iterator[bytes]:
 def own_descriptor(path: Path) -> int | None:
     """Return the number of our descriptor that *path* names: 0 for ``/dev/stdin`` and ``/dev/fd/0``. None for a
     file."""
+    if path == STDIN:
+        return 0  # Also where /dev has no such link, as in a guest without udev.
     for _ in range(_MOST_LINKS):
         directory = Path(os.path.realpath(path.parent))
         if _is_descriptor(directory, path.name):

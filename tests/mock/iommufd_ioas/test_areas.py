@@ -243,12 +243,12 @@ def test_ioas_align_change(devices: list[MockDevice], ioas: Ioas, shared_buffer:
 
 def test_copy_sweep(devices: list[MockDevice], iommufd: Iommufd, ioas: Ioas, shared_buffer: DmaBuffer) -> None:
     start, length = APERTURE.start, shared_buffer.length - (0 if devices else 1)
-    source = ioas.map(shared_buffer, start, length=length)
+    ioas.map(shared_buffer, start, length=length)
     with iommufd.alloc_ioas() as other:
         for iova in range(start - PAGE, start + length, 511):
-            offset = iova - start
-            if offset < 0 or offset + PAGE_BYTES > length:
+            if iova < start or iova + PAGE_BYTES > start + length:
                 with fails(errno.ENOENT):
-                    other.copy(source, start, offset=offset, length=PAGE_BYTES)
+                    other.copy_iova(ioas, iova, PAGE_BYTES, start)
             else:
-                other.copy(source, start, offset=offset, length=PAGE_BYTES).close()
+                other.copy_iova(ioas, iova, PAGE_BYTES, start)
+                other.unmap(start, PAGE_BYTES)
