@@ -115,6 +115,8 @@ def process_state(pid: int) -> ProcessState:
     name = attribute_text(process / "comm")
     if (leader := _value(status, "Tgid")) != pid:
         raise ToolError(f"{pid} is a thread of process {leader}: give that PID")
+    if re.search(r"^State:\s+[ZX]", status, re.MULTILINE):
+        raise ToolError(f"process {pid} ({name}) has ended, and its parent has not waited for it yet")
     try:
         descriptors = tuple(_descriptors(process))
         areas = tuple(AreaState(area, physical_runs(pid, area.start, area.length)) for area in largest(read_areas(pid)))

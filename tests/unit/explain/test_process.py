@@ -42,6 +42,14 @@ def test_a_process_that_is_not_there() -> None:
         process_state(child.pid)
 
 
+def test_a_process_that_only_waits_for_its_parent() -> None:
+    with subprocess.Popen(["true"]) as child:
+        # Waits for the end, and leaves the zombie.
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(ToolError, match=f"process {child.pid} .* has ended, and its parent has not waited"):
+            process_state(child.pid)
+
+
 def test_a_process_without_an_iommu() -> None:
     with pytest.raises(ToolError, match="has neither /dev/iommu nor a VFIO container open: give the PID"):
         process_state(os.getpid())
