@@ -15,8 +15,8 @@ from pathlib import Path
 
 import click
 
-from iommufd_py.base.errors import ToolError, reason_of
-from iommufd_py.base.files import STDOUT, read_file, write_file
+from iommufd_py.base.errors import ToolError
+from iommufd_py.base.files import STDOUT, cannot_write, read_file, write_file
 from iommufd_py.base.shown import printable, valid_utf8
 from iommufd_py.base.units import counted
 from iommufd_py.base.version import tool_version
@@ -80,7 +80,7 @@ def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
         remedy = "remove it, or choose" if path.is_file() else "choose"
         raise ToolError(f"{path} exists: {remedy} another file with --output") from None
     except OSError as failure:
-        raise ToolError(f"{path} cannot be written: {reason_of(failure, 'choose another file')}") from None
+        raise cannot_write(path, failure) from None
     try:
         with open(descriptor, "wb") as file:
             file.write(archive)
@@ -88,7 +88,7 @@ def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
         path.unlink(missing_ok=True)  # A full disk leaves no part of an archive.
         if not isinstance(failure, OSError):
             raise
-        raise ToolError(f"{path} cannot be written: {reason_of(failure, 'choose another file')}") from None
+        raise cannot_write(path, failure) from None
     note(contents.rstrip())
     click.echo(path)
 

@@ -57,7 +57,7 @@ def is_regular(path: Path) -> bool:
         _check_directory(path)
         return True
     except OSError as failure:
-        raise _cannot_write(path, failure) from failure
+        raise cannot_write(path, failure) from failure
 
 
 def _check_protection(file: Path) -> None:
@@ -73,7 +73,7 @@ def _check_directory(path: Path) -> None:
         # Only the kernel knows all reasons: rights, read-only file systems, procfs.
         descriptor, temporary = tempfile.mkstemp(prefix=".iommufd-", dir=directory.parent)
     except OSError as failure:
-        raise _cannot_write(path, failure) from failure
+        raise cannot_write(path, failure) from failure
     os.close(descriptor)
     os.unlink(temporary)
 
@@ -129,19 +129,24 @@ def own_descriptor(path: Path) -> int | None:
     file."""
     if path == STDIN:
         return 0  # Also where /dev has no such link, as in a guest without udev.
+    return next((int(one.name) for one in _way(path) if _is_descriptor(one)), None)
+
+
+def _way(path: Path) -> Iterator[Path]:
+    """Yield *path* and the places that its links lead to, one after the other, each with the real path of its
+    directory.
+    """
     for _ in range(_MOST_LINKS):
-        directory = Path(os.path.realpath(path.parent))
-        if _is_descriptor(directory, path.name):
-            return int(path.name)
-        try:
-            path = directory / os.readlink(path)
-        except OSError:
-            return None  # It is no link, or does not exist.
-    return None
+        path = Path(os.path.realpath(path.parent), path.name)
+        yield path
+        if not os.path.islink(path):
+            return
+        path = path.parent / os.readlink(path)
 
 
-def _is_descriptor(directory: Path, name: str) -> bool:
-    return directory == Path(os.path.realpath("/proc/self/fd")) and re.fullmatch(r"[0-9]{1,9}", name) is not None
+def _is_descriptor(path: Path) -> bool:
+    of_this_process = path.parent == Path(os.path.realpath("/proc/self/fd"))
+    return of_this_process and re.fullmatch(r"[0-9]{1,9}", path.name) is not None
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -175,7 +180,7 @@ def write_file(path: Path, content: bytes) -> None:
             with _told_while_it_waits(f"waiting for a reader of {path}"):
                 _write_into(os.open(target, os.O_WRONLY | os.O_CLOEXEC), content)
     except OSError as failure:
-        raise _cannot_write(path, failure) from failure
+        raise cannot_write(path, failure) from failure
 
 
 def _followed(path: Path) -> Path | int:
@@ -184,22 +189,18 @@ def _followed(path: Path) -> Path | int:
     Raises:
         ToolError: a link on the way is not trusted.
     """
-    for _ in range(_MOST_LINKS):
-        directory = Path(os.path.realpath(path.parent))
-        path = directory / path.name
-        if _is_descriptor(directory, path.name):
+    for one in _way(path):
+        if _is_descriptor(one):
             # Its link leads to a name that may not exist, such as pipe:[123]; and >> must not lose the old content.
-            return int(path.name)
+            return int(one.name)
         try:
-            link = path.lstat()
+            link = one.lstat()
         except FileNotFoundError:
-            return path
+            return one
         # A link of another process's descriptor has such a name, too.
-        if not stat.S_ISLNK(link.st_mode) or directory.is_relative_to(_PROC):
-            return path
-        leads_to = os.readlink(path)
-        _check_link(path, link, leads_to)
-        path = directory / leads_to
+        if not stat.S_ISLNK(link.st_mode) or one.is_relative_to(_PROC):
+            return one
+        _check_link(one, link, os.readlink(one))
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
@@ -268,5 +269,6 @@ def _keep_owner_and_mode(descriptor: int, present: os.stat_result) -> None:
     os.fchmod(descriptor, stat.S_IMODE(present.st_mode) & _PERMISSIONS)
 
 
-def _cannot_write(path: Path, failure: OSError) -> ToolError:
+def cannot_write(path: Path, failure: OSError) -> ToolError:
+    """Return the error for an output file that a person named."""
     return ToolError(f"{path} cannot be written: {reason_of(failure, 'choose another file')}")
