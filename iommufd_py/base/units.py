@@ -56,7 +56,7 @@ def format_bytes(count: int) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Format a number with three digits, or with all digits before the point; a large one is no power of ten."""
+    """Format a number with three digits. A larger number has all its digits before the point, and no exponent."""
     return f"{value:.0f}" if value >= 99.95 else f"{value:.3g}"
 
 

@@ -234,7 +234,7 @@ def _together(workers: Sequence[Worker], count: int) -> list[list[Batch]]:
     """Let every worker do *count* rounds, all starting at the same moment, and return their samples."""
     if len(workers) == 1:
         return [workers[0].loop.run(count)]
-    # Imported here: it loads logging, and the imports of a run take seconds of an emulated CPU.
+    # This import loads logging. On an emulated CPU the imports of a run take seconds, and most runs have one thread.
     from concurrent.futures import ThreadPoolExecutor
 
     gate = Gate(len(workers))

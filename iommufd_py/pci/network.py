@@ -40,7 +40,7 @@ def network_uses(device: Path) -> Iterator[Use]:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What the kernel knows of the interfaces of our namespace, by interface number."""
+    """Addresses, routes, sockets and filters of the interfaces of our namespace, by the number of the interface."""
 
     addresses: Mapping[int, Sequence[str]]
     routed: frozenset[int]
@@ -56,12 +56,13 @@ class _State:
             yield f"{where}{',' if over else ''} has the address {self.addresses[index][0]}"
         elif index in self.routed:
             yield f"a route goes through {where}"
-        if index in self.listening:
-            yield f"a packet socket is bound to {where}"
-        if index in self.bound:
-            yield f"a socket is bound to {where}"
-        if index in self.programs:
-            yield f"a BPF program (tcx) is attached to {where}"
+        for numbers, user in (
+            (self.listening, "a packet socket is bound"),
+            (self.bound, "a socket is bound"),
+            (self.programs, "a BPF program (tcx) is attached"),
+        ):
+            if index in numbers:
+                yield f"{user} to {where}"
         if index in self.filters:
             yield f"a traffic filter (tc {self.filters[index]}) is attached to {where}"
 

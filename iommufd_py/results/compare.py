@@ -190,7 +190,7 @@ def compare(before: BenchResult, after: BenchResult, *, force: bool = False, mar
 
 
 def _both(before: BenchResult, after: BenchResult) -> str:
-    """Return the labels of two results, which tell them apart from others, unless they are equal."""
+    """Name two results by their labels. Equal labels would say nothing."""
     return f"{before.label} and {after.label}" if before.label != after.label else "they"
 
 

@@ -155,7 +155,7 @@ def test_what_needs_a_device_says_so_before_all_else(cli: Cli, flushes: bool) ->
     assert {one["reason"] for one in document["scenarios"]} == {"for a VFIO device only"}
 
 
-def test_a_violation_names_rule_page_and_story(cli: Cli, flushes: bool) -> None:
+def test_a_violation_names_rule_page_and_history(cli: Cli, flushes: bool) -> None:
     if flushes:
         pytest.skip("this kernel keeps the rules")
     answer = cli("validate", "--only", "map-non-coherent", "--history")

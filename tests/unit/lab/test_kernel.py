@@ -361,7 +361,7 @@ def test_two_builds_of_the_same_kernel_build_it_once(tree: SourceTree) -> None:
     assert len(cache.kernels()) == 1
 
 
-# A Makefile of selftests that waits, so that another process can ask for them in the meantime.
+# This Makefile of selftests waits. Meanwhile another process asks for the same selftests.
 SELFTESTS = """
 all:
 \t@echo compiled >> ../../../../count
