@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from iommufd_py.fleet.record import LOG, KernelFacts, RunnerRecord, RunnerState, StepRecord, StepState
+from iommufd_py.fleet.verdict import CombinedCheck, Report
 from iommufd_py.results import document
 from iommufd_py.results.model import BenchResult
 
@@ -76,3 +77,12 @@ def write_machine(
         elif result is not None:
             (here / "result.json").write_text(json.dumps(result))
     return folder
+
+
+GOOD = (step("installed", "validate"), validation())
+LOST = (step("installed", "validate", StepState.LOST, None), None)
+
+
+def line_of(report: Report, name: str, kernel: str = "installed") -> CombinedCheck:
+    """Return the line of a report for a check on a kernel."""
+    return next(one for one in report.lines if (one.kernel, one.name) == (kernel, name))
