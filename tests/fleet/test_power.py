@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +100,9 @@ def write_environment(directory: Path, host: Host) -> None:
     (directory / "lab.yaml").write_text(json.dumps(environment))
 
 
+ON_PATCHED = f'lost_after = "{patience(60):.0f}s"\nkernels = ["patched"]'
+
+
 def plan(directory: Path, top: str) -> Path:
     (directory / "test_step.py").write_text(STEP)
     path = directory / "plan.toml"
@@ -121,11 +125,18 @@ def test_a_strategy_boots_each_kernel_and_the_installed_one_at_the_end(switched:
     assert [(one.kernel, one.exit_status) for one in found.steps] == [("stock", 0), ("patched", 0)]
 
 
+def run_that_hangs(lab: Lab, directory: Path, top: str) -> subprocess.Popen[str]:
+    """Start a run, and return it when its step has begun and hangs."""
+    host = lab.hosts["spr0"]
+    (host.directory / "hang").touch()
+    process = lab.fleet(plan(directory, top), directory / "out")
+    wait_until(lambda: (host.directory / "begun").exists())
+    return process
+
+
 def test_a_machine_that_hangs_is_lost_and_switched_off_and_on(switched: Lab, tmp_path: Path) -> None:
     host = switched.hosts["spr0"]
-    (host.directory / "hang").touch()
-    process = switched.fleet(plan(tmp_path, 'lost_after = "5s"'), tmp_path / "out")
-    wait_until(lambda: (host.directory / "begun").exists())
+    process = run_that_hangs(switched, tmp_path, 'lost_after = "5s"')
     host.process.send_signal(signal.SIGSTOP)
     told = process.communicate(timeout=patience(180))[1]
     assert process.returncode == 1, told
@@ -137,10 +148,7 @@ def test_a_machine_that_hangs_is_lost_and_switched_off_and_on(switched: Lab, tmp
 
 def test_ctrl_c_boots_the_installed_kernel_again(switched: Lab, tmp_path: Path) -> None:
     host = switched.hosts["spr0"]
-    (host.directory / "hang").touch()
-    top = f'lost_after = "{patience(60):.0f}s"\nkernels = ["patched"]'
-    process = switched.fleet(plan(tmp_path, top), tmp_path / "out")
-    wait_until(lambda: (host.directory / "begun").exists())
+    process = run_that_hangs(switched, tmp_path, ON_PATCHED)
     # A server boots longer than labgrid waits for ssh.
     (host.directory / "slow").write_text("15")
     process.send_signal(signal.SIGINT)
@@ -164,10 +172,7 @@ def take_away(lender: Lender, place: str) -> None:
 
 def test_a_machine_that_somebody_else_took_is_left_alone(switched: Lab, tmp_path: Path) -> None:
     host = switched.hosts["spr0"]
-    (host.directory / "hang").touch()
-    top = f'lost_after = "{patience(60):.0f}s"\nkernels = ["patched"]'
-    process = switched.fleet(plan(tmp_path, top), tmp_path / "out")
-    wait_until(lambda: (host.directory / "begun").exists())
+    process = run_that_hangs(switched, tmp_path, ON_PATCHED)
     running = (host.directory / "pid").read_text()
     with switched.lender() as lender:
         take_away(lender, "spr0")
