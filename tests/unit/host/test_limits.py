@@ -2,24 +2,16 @@
 """The limit of pinned memory, as the kernel applies it to this process."""
 
 import resource
-import subprocess
-import sys
-
-import pytest
 
 from iommufd_py.host.limits import lift_memlock, limits
-from tests.waiting import patience
+from tests.namespaces import python_in_namespaces
 
 _LOW = 1 << 16
 
 
 def as_root_of_another_namespace(function: str) -> None:
     """Call a function of this file in a process that is root in a user namespace of its own."""
-    code = f"import runpy; runpy.run_path({__file__!r})[{function!r}]()"
-    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=patience(12), check=False)
-    if "unshare failed" in done.stderr:
-        pytest.skip(done.stderr.strip())
+    done = python_in_namespaces(f"import runpy; runpy.run_path({__file__!r})[{function!r}]()")
     assert done.returncode == 0, done.stderr
 
 

@@ -2,8 +2,6 @@
 """Finding the kernel threads that may work for this process, and the processes that cannot find them."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ import pytest
 from iommufd_py import SkipError
 from iommufd_py.host.tracefs import require_host_pids
 from iommufd_py.validate.probes import _kernel_threads
-from tests.waiting import patience
+from tests.namespaces import python_in_namespaces
 
 
 def in_the_initial_namespace() -> bool:
@@ -37,8 +35,5 @@ def test_kernel_threads() -> None:
 def test_a_container_cannot_trace_by_pids() -> None:
     """The marks of the steps have PIDs of the host there. Without them, nothing would be judged, and all rules kept."""
     code = "from iommufd_py.validate.probes import Probes; Probes(())"
-    command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=patience(12), check=False)
-    if "unshare" in done.stderr:
-        pytest.skip(done.stderr.strip())
+    done = python_in_namespaces(code, "--pid", "--fork", "--mount-proc")
     assert "SkipError: the kernel traces by the PIDs of the host" in done.stderr
