@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Boot User-Mode Linux, and check the promises of `iommufd lab run --native` to its user."""
 
+import glob
 import os
 import re
 import shlex
@@ -50,7 +51,9 @@ def run(
 def descendants(pid: int) -> set[int]:
     """Return *pid* and the processes below it."""
     found = {pid}
-    for path in Path("/proc").glob("[0-9]*/task/*/children"):
+    # Path.glob() fails if a process ends in between; glob.glob() does not.
+    for name in glob.glob("/proc/[0-9]*/task/*/children"):
+        path = Path(name)
         try:
             parent, children = int(path.parts[2]), path.read_text().split()
         except (FileNotFoundError, ProcessLookupError):
