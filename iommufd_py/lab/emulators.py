@@ -278,7 +278,6 @@ class _Build:
             raise LabError(f"the emulator cannot be configured: {build.explain_failure(self._log)}")
 
     def _compile(self, log: IO[bytes]) -> None:
-        self._progress.step("compiling the emulator")
         begun = False
 
         def count(line: bytes) -> None:
