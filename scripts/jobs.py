@@ -151,7 +151,8 @@ JOBS = (
         "lab",
         _words(
             "pytest -v tests/lab --ignore=tests/lab/test_bisect.py --ignore=tests/lab/test_lab_machines.py "
-            "--ignore=tests/lab/test_long_examples.py --ignore=tests/lab/test_remedies.py"
+            "--ignore=tests/lab/test_long_examples.py --ignore=tests/lab/test_remedies.py "
+            "--ignore=tests/lab/test_debian_kernel.py"
         ),
         inputs=_words("tests/lab iommufd_py/lab cli"),
         minutes=6,
@@ -266,6 +267,8 @@ JOBS = (
     # Three guests behind an emulated VT-d at once.
     Job("fleet-vtd", _words("pytest -v tests/fleet/test_vtd_guests.py"), minutes=10, nightly=True),
     Job("lab-examples", _words("pytest -v tests/lab/test_long_examples.py"), minutes=10, nightly=True),
+    # It downloads a kernel of 100 MB.
+    Job("lab-debian-kernel", _words("pytest -v tests/lab/test_debian_kernel.py"), minutes=5, nightly=True),
     Job("lab-remedies", _words("pytest -v tests/lab/test_remedies.py"), minutes=10, nightly=True),
     # Programs on a device. Each start of a program takes seconds on an emulated CPU.
     *(

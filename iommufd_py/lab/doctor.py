@@ -18,7 +18,7 @@ from iommufd_py.lab.host import kvm_problem
 from iommufd_py.lab.kernel import cached_kernel
 from iommufd_py.lab.machine import Machine
 from iommufd_py.lab.process import SPACE_REMEDY, run_tool
-from iommufd_py.lab.qemu import QEMU, UDEVD
+from iommufd_py.lab.qemu import QEMU, UDEVD, lacking_for_modules
 from iommufd_py.lab.source import UNPACK_BYTES, unpacked_trees
 
 State = Literal["ok", "note", "missing"]
@@ -68,6 +68,9 @@ def _boot() -> Iterator[Diagnosis]:
     yield _qemu()
     if not any(Path(path).exists() for path in UDEVD):
         yield Diagnosis("udev", "missing", "without it a guest loses its output", "sudo apt-get install udev")
+    if lacking := lacking_for_modules():
+        text = f"not installed: {', '.join(lacking)}; kernels with modules need them"
+        yield Diagnosis("initramfs", "note", text, f"sudo apt-get install {' '.join(lacking)}")
     if shutil.which("setpriv") is None:
         yield Diagnosis("setpriv", "missing", "no guest starts without it", "sudo apt-get install util-linux")
     problem = kvm_problem()

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from iommufd_py.lab import paths
 from iommufd_py.lab.emulators import FIRMWARE
 from iommufd_py.lab.errors import LabError, NoDeviceError
 from iommufd_py.lab.guest import OVERLAYS
@@ -24,6 +25,15 @@ UDEVD = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd")
 # drops the cache before each command.
 _ROOT_FLAGS = "rootflags=version=9p2000.L,trans=virtio,access=any,msize=512000,cache=loose"
 
+# The programs with which virtme-ng makes an initramfs, and their packages.
+_INITRAMFS_TOOLS = {"busybox": "busybox-static", "file": "file", "modprobe": "kmod"}
+
+# The answer of virtme-ng if a kernel has no modules, or needs none to mount its root.
+_NO_INITRAMFS = "initramfs is not used"
+
+# A guest shows the modules of its kernel here, on a file system of its own.
+_MODULES = Path("/lib/modules")
+
 # A line of QEMU's list of devices has the name and the alias of a device.
 _DEVICE_NAME = re.compile(r'\b(?:name|alias) "([^"]+)"')
 
@@ -34,6 +44,7 @@ def compose(
     virtme_args: Sequence[str],
     qemu_args: Sequence[str],
     *,
+    initramfs: Path,
     emulator: Path | None = None,
 ) -> list[str]:
     """Return the QEMU command line for *machine*, as virtme-ng would start it, with *emulator* for the packaged QEMU.
@@ -42,14 +53,23 @@ def compose(
     and exit status. The function calls ``virtme-run`` instead of ``vng``, because a user's configuration of ``vng``
     changes the machine.
 
+    A kernel that somebody else built can have modules, in lib/modules/VERSION of a directory above the image, or in the
+    tree of the build. virtme-ng writes the modules that mount the root to *initramfs*, and shows all to the guest.
+
+    Args:
+        kernel: the image.
+        machine: the virtual machine.
+        virtme_args: arguments for virtme-ng.
+        qemu_args: arguments for QEMU.
+        initramfs: path of the file to write if the kernel has modules.
+        emulator: the QEMU that the command line starts; default: the packaged one.
+
     Raises:
         NoDeviceError: QEMU does not have one of the machine's further devices.
         LabError: virtme-ng, QEMU or udev is not installed, or virtme-ng refuses the arguments.
     """
     require_qemu(machine, emulator)
-    # -P: otherwise a directory "virtme" of the current directory would run instead, as root where this is root's.
-    argv = [sys.executable, "-P", "-m", "virtme.commands.run", "--dry-run", "--show-command", "--kimg", str(kernel)]
-    argv += ["--mods", "none", "--disable-microvm", "--force-9p", "--name", "iommufd-lab"]
+    argv = ["--disable-microvm", "--force-9p", "--name", "iommufd-lab"]
     argv += ["--memory", f"{machine.memory_bytes >> 20}M", "--cpus", str(machine.cpus)]
     if machine.accel == "tcg":
         argv.append("--disable-kvm")
@@ -58,15 +78,48 @@ def compose(
     for arg in (*machine.kernel_args(), _ROOT_FLAGS):
         argv += ["--kopt", arg]
     argv += [*virtme_args, "--qemu-opts", *machine.qemu_args(), *qemu_args]
-    # virtme-run chooses the guest's channels by the type of its standard streams. It gets pipes, as QEMU does later.
-    done = subprocess.run(argv, input="", capture_output=True, text=True, check=False)
-    if done.returncode != 0 or not done.stdout.strip():
-        why = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
-        raise LabError(f"virtme-ng cannot compose the virtual machine: {why}")
-    packaged, *args = shlex.split(done.stdout)
+    # The lab's own kernels have no modules.
+    if kernel.is_relative_to(paths.kernels_dir()) or (words := _with_modules(kernel, argv, initramfs)) is None:
+        words = _virtme(kernel, ["--mods", "none", *argv])
+    packaged, *args = words
     if emulator is None:
         return [packaged, *args]
     return [str(emulator), *(word for directory in FIRMWARE for word in ("-L", directory)), *args]
+
+
+def _with_modules(kernel: Path, args: Sequence[str], initramfs: Path) -> list[str] | None:
+    """Return the command line for a kernel whose root *initramfs* mounts, and write that file. Return None if the
+    kernel has no modules, or needs none for its root.
+    """
+    try:
+        words = _virtme(kernel, ["--mods", "auto", "--save-initramfs", str(initramfs), *args])
+    except LabError as failure:
+        if _NO_INITRAMFS in str(failure):
+            return None
+        lacking = lacking_for_modules()
+        if not lacking:
+            raise
+        raise LabError(f"{failure}; for a kernel with modules run: sudo apt-get install {' '.join(lacking)}") from None
+    if not _MODULES.is_dir():
+        raise LabError(f"the guest shows the modules of {kernel} in {_MODULES}; run: sudo mkdir {_MODULES}")
+    return words
+
+
+def lacking_for_modules() -> list[str]:
+    """Return the packages that a kernel with modules needs and this machine lacks."""
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    return [package for tool, package in _INITRAMFS_TOOLS.items() if shutil.which(tool, path=search) is None]
+
+
+def _virtme(kernel: Path, args: Sequence[str]) -> list[str]:
+    # -P: otherwise a directory "virtme" of the current directory would run instead, as root where this is root's.
+    argv = [sys.executable, "-P", "-m", "virtme.commands.run", "--dry-run", "--show-command", "--kimg", str(kernel)]
+    # virtme-run chooses the guest's channels by the type of its standard streams. It gets pipes, as QEMU does later.
+    done = subprocess.run([*argv, *args], input="", capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not done.stdout.strip():
+        why = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        raise LabError(f"virtme-ng cannot compose the virtual machine: {why}")
+    return shlex.split(done.stdout)
 
 
 def require_qemu(machine: Machine, emulator: Path | None = None) -> None:

@@ -28,7 +28,8 @@ _NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{6}-[0-9]+")
 
 _NO_ROOT = "VFS: Unable to mount root fs"
 _NOT_BUILT_IN = (
-    "the lab uses no initrd, so the image needs these options built in (=y) to mount its root: "
+    "with modules in lib/modules/VERSION of a directory above the image, it needs BLK_DEV_INITRD; without, it needs "
+    "these options built in (=y) to mount its root: "
     f"{' '.join(sorted(name.removeprefix('CONFIG_') for name in needed_for_root()))}; 'iommufd lab kernel build "
     "--source DIR' configures a tree like that"
 )

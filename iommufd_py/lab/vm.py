@@ -49,7 +49,7 @@ def run_in_vm(
     not. The guest uses KVM if it runs with KVM on this machine.
 
     Args:
-        kernel: a bzImage.
+        kernel: a bzImage. Its modules are found in lib/modules/VERSION of a directory above it, or in its tree.
         command: the command and its arguments; it runs as root, in this Python environment and this directory.
         machine: the virtual machine. This function chooses its accelerator.
         kernel_name: name of the kernel for the guest (``IOMMUFD_LAB_KERNEL``); default: the path of the kernel.
@@ -161,7 +161,10 @@ class _Guest:
             scratch.truncate(_SCRATCH_BYTES)
         devices = [*settings, *share_args(self.shares), *scratch_args(self.scratch)]
         emulator = _emulator() if self.machine.incoherent else None
-        argv = compose(kernel, self.machine, virtme_args, devices, emulator=emulator)
+        initramfs = self.directory / "initramfs"
+        # A run composes twice if the kernel dies on KVM; virtme-ng does not overwrite the file.
+        initramfs.unlink(missing_ok=True)
+        argv = compose(kernel, self.machine, virtme_args, devices, initramfs=initramfs, emulator=emulator)
         with space_explained(self.directory):
             (self.directory / "qemu.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
         return argv

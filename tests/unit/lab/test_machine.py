@@ -118,7 +118,13 @@ def test_the_native_machine_is_labelled() -> None:
 
 def test_a_device_that_this_qemu_lacks_cannot_be_observed_here() -> None:
     with pytest.raises(NoDeviceError, match="this QEMU has no device 'no-such-nic'") as caught:
-        compose(Path("/dev/null"), Machine(devices=("e1000,addr=0x13", "driver=no-such-nic,addr=0x14")), [], [])
+        compose(
+            Path("/dev/null"),
+            Machine(devices=("e1000,addr=0x13", "driver=no-such-nic,addr=0x14")),
+            [],
+            [],
+            initramfs=Path("unused"),
+        )
     assert isinstance(caught.value, SkipError)  # exit status 4
 
 
@@ -132,7 +138,7 @@ def test_code_of_the_current_directory_does_not_run(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     image = next((kernel.image for kernel in kernels() if kernel.recipe.arch == "x86_64"), Path("/dev/null"))
     try:
-        command = compose(image, Machine(), [], [])
+        command = compose(image, Machine(), [], [], initramfs=tmp_path / "initramfs")
     except LabError as refusal:  # without a kernel, virtme-ng refuses the image
         assert "planted" not in str(refusal)
     else:
