@@ -80,7 +80,7 @@ class IommufdError(OSError):
     def meaning(self) -> str:
         """The meaning of the errno for this ioctl, with the remedy, or the general meaning of the errno."""
         number = self.errno or 0
-        return _MEANINGS.get((self.ioctl, number)) or _GENERAL.get(number) or os.strerror(number)
+        return _MEANINGS.get((self.ioctl, number)) or _GENERAL.get(number) or reason_of(self)
 
     def __str__(self) -> str:
         shown = ", ".join(f"{name}={show_argument(name, value)}" for name, value in self.arguments.items())
@@ -138,18 +138,36 @@ _GENERAL: dict[int, str] = {
         "CAP_SYS_ADMIN or CAP_IPC_LOCK); kernel lockdown and SELinux refuse too, and the kernel log names them"
     ),
     _errno.EFAULT: "a pointer given to the kernel is not valid memory of this process",
+    _errno.EOVERFLOW: "a start plus the length goes past the end of the 64-bit space",
 }
 
+# The ioctls that pin the pages of mappings. A map pins them if the IOAS has a domain; otherwise the ioctl that gives it
+# the first one does.
+_PINNING = (
+    "IOMMU_IOAS_MAP",
+    "IOMMU_IOAS_MAP_FILE",
+    "IOMMU_IOAS_COPY",
+    "IOMMU_IOAS_CHANGE_PROCESS",
+    "IOMMU_HWPT_ALLOC",
+    "VFIO_DEVICE_ATTACH_IOMMUFD_PT",
+    "VFIO_GROUP_GET_DEVICE_FD",
+    "VFIO_IOMMU_MAP_DMA",
+    "IOMMU_TEST_CMD MOCK_DOMAIN",
+    "IOMMU_TEST_CMD MOCK_DOMAIN_FLAGS",
+    "IOMMU_TEST_CMD MOCK_DOMAIN_REPLACE",
+    "IOMMU_TEST_CMD ACCESS_PAGES",
+)
 _MEMLOCK = (
-    "the pages cannot be pinned: RLIMIT_MEMLOCK is too low for this length, or memory is short; raise the limit "
+    "the mapped pages cannot be pinned: RLIMIT_MEMLOCK is too low for them, or memory is short; raise the limit "
     "(ulimit -l, /etc/security/limits.conf) or map less"
 )
 _NOT_IN_RANGE = (
     "the IOVA or the length is zero, misaligned or outside the IOAS's allowed ranges, or the flags allow neither reads "
     "nor writes; see Ioas.iova_ranges() for both the ranges and the alignment"
 )
+_NOT_IN_FILE = "the file is neither a memfd nor a dma-buf, or ends before the range, or "
+_NO_ACCESS = "the mapping does not permit this access: map the memory with MapFlags.READABLE and MapFlags.WRITEABLE"
 _TAKEN = "part of this IOVA range is mapped already; unmap it first or choose another IOVA"
-_PAST_THE_END = "the IOVA plus the length goes past the end of the 64-bit space"
 _NOT_MAPPED = "nothing is mapped in this range, or a mapping reaches past its ends; unmap whole mappings only"
 _PAST_THE_RANGE = "a mapping reaches past the ends of the range; unmap whole mappings only"
 _BAD_MEMORY = (
@@ -168,6 +186,7 @@ _UNSAFE_INTERRUPTS = (
     "another driver has a device of the group ('iommufd device show BDF'), or the IOMMU does not remap interrupts: for "
     "a device that you trust, echo 1 > /sys/module/{module}/parameters/allow_unsafe_interrupts"
 )
+_NO_VF_TOKEN = "a VF token was given for a device that has none (leave it out)"
 _VF_TOKEN = (
     "a VF token is missing or wrong: vfio-pci has the physical function too, and its owner gives the token to the "
     "users of the virtual functions; pass it as vf_token, at the command line with --vf-token"
@@ -186,16 +205,18 @@ _NO_MOCK_DEVICE = (
 
 # The meaning of an errno for one ioctl, where it says more than the general meaning.
 _MEANINGS: dict[tuple[str, int], str] = {
+    **{(ioctl, _errno.ENOMEM): _MEMLOCK for ioctl in _PINNING},
+    **{(ioctl, _errno.EFAULT): _BAD_MEMORY for ioctl in _PINNING},
     ("IOMMU_IOAS_MAP", _errno.EINVAL): _NOT_IN_RANGE,
     ("IOMMU_IOAS_MAP", _errno.EEXIST): _TAKEN,
     ("IOMMU_IOAS_MAP", _errno.ENOSPC): _NO_ROOM,
-    ("IOMMU_IOAS_MAP", _errno.ENOMEM): _MEMLOCK,
-    ("IOMMU_IOAS_MAP", _errno.EOVERFLOW): _PAST_THE_END,
-    ("IOMMU_IOAS_MAP", _errno.EFAULT): _BAD_MEMORY,
-    ("IOMMU_IOAS_MAP_FILE", _errno.EINVAL): _NOT_IN_RANGE,
+    ("IOMMU_IOAS_MAP_FILE", _errno.EINVAL): _NOT_IN_FILE + _NOT_IN_RANGE,
     ("IOMMU_IOAS_MAP_FILE", _errno.EEXIST): _TAKEN,
     ("IOMMU_IOAS_MAP_FILE", _errno.ENOSPC): _NO_ROOM,
-    ("IOMMU_IOAS_MAP_FILE", _errno.ENOMEM): _MEMLOCK,
+    ("IOMMU_IOAS_MAP_FILE", _errno.EOPNOTSUPP): (
+        "the dma-buf is not one that VFIO exports, and iommufd maps no others, or the kernel has no "
+        "CONFIG_VFIO_PCI_DMABUF"
+    ),
     ("IOMMU_IOAS_MAP_FILE", _errno.EBADF): "the file descriptor is not an open memfd or dma-buf",
     ("IOMMU_IOAS_NOIOMMU_GET_PA", _errno.EOPNOTSUPP): (
         "the IOAS has no device without an IOMMU, or also has a device behind an IOMMU"
@@ -205,24 +226,31 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_IOAS_COPY", _errno.EEXIST): _TAKEN,
     ("IOMMU_IOAS_COPY", _errno.ENOSPC): _NO_ROOM,
     ("IOMMU_IOAS_COPY", _errno.ENOENT): "no IOAS with this id, or the source range is not wholly mapped",
+    ("IOMMU_IOAS_COPY", _errno.EPERM): (
+        "the source is mapped without MapFlags.WRITEABLE, which a copy cannot add: copy it with MapFlags.READABLE, or "
+        "map the memory anew with both"
+    ),
     ("IOMMU_IOAS_UNMAP", _errno.ENOENT): _NOT_MAPPED,
     ("IOMMU_IOAS_UNMAP", _errno.EINVAL): "the length is zero",
-    ("IOMMU_IOAS_UNMAP", _errno.EOVERFLOW): _PAST_THE_END,
     ("IOMMU_IOAS_UNMAP", _errno.EBUSY): "a hardware queue or another thread's map or unmap still uses the range",
+    ("IOMMU_IOAS_ALLOW_IOVAS", _errno.EINVAL): "two ranges overlap, or one is shorter than two bytes",
     ("IOMMU_IOAS_ALLOW_IOVAS", _errno.EADDRINUSE): "part of the range is reserved by an attached device",
     ("IOMMU_DESTROY", _errno.EBUSY): (
         "the object is still used: detach the devices of a HWPT, destroy the HWPTs of an IOAS first"
     ),
     ("IOMMU_DESTROY", _errno.ENOENT): "no object with this id; it may be destroyed already",
     ("IOMMU_OPTION", _errno.EBUSY): "the accounting mode can only change before any object is made on the iommufd",
+    ("IOMMU_OPTION", _errno.EINVAL): (
+        "the option does not take this value, or huge pages are switched off too late: do it before the IOAS has both "
+        "a mapping and a HWPT"
+    ),
     ("IOMMU_OPTION", _errno.EPERM): "changing the accounting mode needs CAP_SYS_RESOURCE; run as root",
     ("IOMMU_HWPT_ALLOC", _errno.EOPNOTSUPP): "this IOMMU does not support a HWPT with these flags or this data type",
     ("IOMMU_HWPT_ALLOC", _errno.EADDRINUSE): _RESERVED,
     ("IOMMU_GET_HW_INFO", _errno.EOPNOTSUPP): "this kernel cannot answer for this type of IOMMU or these flags",
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EINVAL): (
         "the device is bound already ('fuser -v /dev/vfio/devices/*' shows the process; end it first), its IOMMU is "
-        "not cache coherent for the CPU, interrupts cannot be isolated, or "
-        f"{_ONE_TO_ONE}"
+        f"not cache coherent for the CPU, interrupts cannot be isolated, {_NO_VF_TOKEN}, or {_ONE_TO_ONE}"
     ),
     ("VFIO_DEVICE_BIND_IOMMUFD", _errno.EACCES): _VF_TOKEN,
     ("VFIO_GROUP_GET_DEVICE_FD", _errno.EACCES): _VF_TOKEN,
@@ -235,8 +263,10 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ): "no IOAS or HWPT with this id on the iommufd the device is bound to",
     ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _errno.EADDRINUSE): _RESERVED,
     ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _errno.EINVAL): (
-        f"the HWPT was made for another IOMMU or other capabilities, or {_ONE_TO_ONE}"
+        "the HWPT was made for another IOMMU or other capabilities (such as PASIDs), another device of the group is "
+        f"attached to another HWPT, or {_ONE_TO_ONE}"
     ),
+    ("VFIO_DEVICE_RESET", _errno.EAGAIN): "somebody else resets the device or its bus at this moment; try again",
     ("VFIO_DEVICE_RESET", _errno.EINVAL): "the device has no reset method that VFIO may use",
     ("IOMMU_TEST_CMD MOCK_DOMAIN", _errno.EINVAL): _NO_MOCK_DEVICE,
     (
@@ -267,14 +297,18 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("VFIO_GROUP_SET_CONTAINER", _errno.EINVAL): (
         f"the group is in a container already, so close that first, or {_ONE_TO_ONE}"
     ),
+    ("VFIO_GROUP_SET_CONTAINER", _errno.EPERM): _UNSAFE_INTERRUPTS.format(module="vfio_iommu_type1"),
     ("VFIO_GROUP_SET_CONTAINER", _errno.EBUSY): _OTHER_DRIVER,
     ("VFIO_GROUP_SET_CONTAINER", _errno.EBADFD): "the descriptor is neither a VFIO container nor an iommufd",
     ("VFIO_GROUP_UNSET_CONTAINER", _errno.EINVAL): "the group is in no container",
     ("VFIO_GROUP_UNSET_CONTAINER", _errno.EBUSY): "a device of the group is still open; close it first",
     ("VFIO_GROUP_GET_DEVICE_FD", _errno.EINVAL): (
-        f"the group is in no container, or that has no IOMMU type yet (VFIO_SET_IOMMU), or {_ONE_TO_ONE}"
+        "the group is in no container, or that has no IOMMU type yet (VFIO_SET_IOMMU), or "
+        f"{_NO_VF_TOKEN}, or {_ONE_TO_ONE}"
     ),
     ("VFIO_GROUP_GET_DEVICE_FD", _errno.ENODEV): "the group has no device of this name that is bound to vfio-pci",
+    # A container of iommufd binds the device to the iommufd in this call.
+    ("VFIO_GROUP_GET_DEVICE_FD", _errno.EPERM): _UNSAFE_INTERRUPTS.format(module="iommufd"),
     ("VFIO_GROUP_GET_DEVICE_FD", _errno.EBUSY): _OTHER_DRIVER,
     ("VFIO_GROUP_GET_DEVICE_FD", _errno.EADDRINUSE): _RESERVED,
     ("VFIO_SET_IOMMU", _errno.EINVAL): (
@@ -294,15 +328,25 @@ _MEANINGS: dict[tuple[str, int], str] = {
         "the container has no mapping left: unmap something, or raise dma_entry_limit "
         "(/sys/module/vfio_iommu_type1/parameters/dma_entry_limit)"
     ),
-    ("VFIO_IOMMU_MAP_DMA", _errno.ENOMEM): _MEMLOCK,
-    ("VFIO_IOMMU_MAP_DMA", _errno.EOVERFLOW): _PAST_THE_END,
-    ("VFIO_IOMMU_MAP_DMA", _errno.EFAULT): _BAD_MEMORY,
     ("VFIO_IOMMU_UNMAP_DMA", _errno.EINVAL): (
         "a mapping reaches past the ends of the range, the IOVA or the length is zero or misaligned, or the container "
         "has no group; unmap whole mappings only"
     ),
+    ("VFIO_IOMMU_UNMAP_DMA", _errno.EBUSY): (
+        "user addresses cannot be invalidated while a mediated device is in the container; close that device first"
+    ),
     ("VFIO_IOMMU_UNMAP_DMA", _errno.ENOENT): _PAST_THE_RANGE,
-    ("VFIO_IOMMU_UNMAP_DMA", _errno.EOVERFLOW): _PAST_THE_END,
+    ("VFIO_IOMMU_DIRTY_PAGES", _errno.EACCES): (
+        "only a container of version 2 of the type1 interface tracks dirty pages; open it as vfio_type1v2"
+    ),
+    ("VFIO_IOMMU_DIRTY_PAGES", _errno.ENOTTY): (
+        "iommufd's compatibility layer tracks no dirty pages; open the container as vfio_type1v2, or track those of a "
+        "HWPT"
+    ),
+    ("VFIO_IOMMU_DIRTY_PAGES", _errno.EINVAL): (
+        "dirty tracking is off, the range cuts a mapping, or the IOVA, the length or the page size does not fit the "
+        "IOMMU's smallest page"
+    ),
     (
         "IOMMU_VDEVICE_ALLOC",
         _errno.EEXIST,
@@ -313,6 +357,12 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ("IOMMU_HWPT_SET_DIRTY_TRACKING", _errno.EOPNOTSUPP): (
         "the HWPT was not made with IOMMU_HWPT_ALLOC_DIRTY_TRACKING; ask for it when allocating it"
     ),
+    ("IOMMU_HWPT_GET_DIRTY_BITMAP", _errno.EINVAL): (
+        "the IOVA and the length must be multiples of the requested page size and of the IOMMU's smallest page; see "
+        "Ioas.iova_ranges() for the alignment"
+    ),
+    ("IOMMU_TEST_CMD ACCESS_RW", _errno.EPERM): _NO_ACCESS,
+    ("IOMMU_TEST_CMD ACCESS_PAGES", _errno.EPERM): _NO_ACCESS,
     ("IOMMU_IOAS_MAP_FILE", _errno.ENODEV): (
         "the dma-buf's exporter has revoked its memory: its device is in reset, or memory decoding is off"
     ),

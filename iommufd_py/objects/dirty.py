@@ -81,7 +81,7 @@ class DirtyTracking(Resource):
     """Dirty tracking of *hwpt*, switched on until closed. Made by ``hwpt.track_dirty()``.
 
     Raises:
-        InvalidFieldError: the HWPT was not made with :attr:`HwptAllocFlags.DIRTY_TRACKING`.
+        NotSupportedError: the HWPT was not made with :attr:`HwptAllocFlags.DIRTY_TRACKING`.
 
     Source: IOMMU_HWPT_SET_DIRTY_TRACKING and IOMMU_HWPT_GET_DIRTY_BITMAP in include/uapi/linux/iommufd.h.
     """

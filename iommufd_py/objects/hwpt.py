@@ -79,7 +79,7 @@ class Hwpt(IommufdObject):
         """Switch dirty tracking on; closing the result switches it off.
 
         Raises:
-            InvalidFieldError: the HWPT was not made with :attr:`HwptAllocFlags.DIRTY_TRACKING`.
+            NotSupportedError: the HWPT was not made with :attr:`HwptAllocFlags.DIRTY_TRACKING`.
         """
         self._check_open()
         return DirtyTracking(self)

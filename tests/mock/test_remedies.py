@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
 """A remedy that the tool prints is followed on the kernel's mock driver, and the same command or call then succeeds."""
 
+import contextlib
 import json
+import os
 import re
+import resource
 import shlex
 import subprocess
 import threading
@@ -12,15 +15,19 @@ from pathlib import Path
 import pytest
 
 from iommufd_py import (
+    Backing,
     DmaBuffer,
     HwptAllocFlags,
     Ioas,
     Iommufd,
     IommufdError,
     IovaRange,
+    MapFlags,
+    MockAccess,
     MockDevice,
 )
 from iommufd_py.uapi import iommufd as uapi
+from iommufd_py.uapi.syscalls import without_ipc_lock
 from tests.conftest import need_mock_driver
 from tests.following import Change, Cli, Words, end_with, follow, found_in, give, in_place_of, leave_out, use
 from tests.programs import IOMMUFD
@@ -211,3 +218,103 @@ def test_dirty_tracking_is_asked_for_at_the_allocation(ioas: Ioas, mock_device: 
     hwpt = mock_device.alloc_hwpt(ioas)
     refused(hwpt.track_dirty, "was not made with IOMMU_HWPT_ALLOC_DIRTY_TRACKING; ask for it when allocating it$")
     mock_device.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING).track_dirty().close()
+
+
+def test_copy_of_a_read_only_mapping(iommufd: Iommufd, ioas: Ioas) -> None:
+    with DmaBuffer(PAGE) as buffer, iommufd.alloc_ioas() as other:
+        source = ioas.map(buffer, IOVA, flags=MapFlags.READABLE)
+        refused(lambda: other.copy(source), "copy it with MapFlags.READABLE, or map the memory anew with both$")
+        other.copy(source, flags=MapFlags.READABLE).close()
+        source.close()
+        other.copy(ioas.map(buffer, IOVA))
+
+
+def test_access_to_a_read_only_mapping(ioas: Ioas) -> None:
+    with DmaBuffer(PAGE) as buffer, MockAccess(ioas) as access:
+        mapping = ioas.map(buffer, IOVA, flags=MapFlags.READABLE)
+        refused(lambda: access.write(IOVA, b"x"), "map the memory with MapFlags.READABLE and MapFlags.WRITEABLE$")
+        mapping.close()
+        ioas.map(buffer, IOVA)
+        access.write(IOVA, b"x")
+
+
+def test_file_that_cannot_be_mapped(ioas: Ioas, mock_device: MockDevice, tmp_path: Path) -> None:
+    mock_device.attach(ioas)
+    remedy = "EINVAL: the file is neither a memfd nor a dma-buf, or ends before the range, or "
+    with (tmp_path / "file").open("w+b") as file, DmaBuffer(PAGE, Backing.MEMFD) as buffer:
+        file.truncate(PAGE)
+        refused(lambda: ioas.map_fd(file.fileno(), 0, PAGE, IOVA), remedy)
+        assert buffer.fd is not None
+        fd = buffer.fd
+        refused(lambda: ioas.map_fd(fd, 0, 2 * PAGE, IOVA), remedy)
+        assert ioas.map_fd(fd, 0, PAGE, IOVA) == IOVA
+        ioas.unmap_all()
+
+
+def test_ranges_that_cannot_be_allowed(ioas: Ioas) -> None:
+    remedy = "two ranges overlap, or one is shorter than two bytes$"
+    first, second = IovaRange(0, 2 * PAGE - 1), IovaRange(PAGE, 3 * PAGE - 1)
+    refused(lambda: ioas.allow_iovas([first, second]), remedy)
+    refused(lambda: ioas.allow_iovas([IovaRange(0, 0)]), remedy)
+    ioas.allow_iovas([first, IovaRange(2 * PAGE, 3 * PAGE - 1)])
+
+
+def test_huge_pages_are_switched_off_before_the_first_map(
+    iommufd: Iommufd, ioas: Ioas, mock_device: MockDevice
+) -> None:
+    def switch_off(space: Ioas) -> None:
+        space.huge_pages = False
+
+    with DmaBuffer(PAGE) as buffer, iommufd.alloc_ioas() as other:
+        mock_device.attach(ioas)
+        ioas.map(buffer, IOVA)
+        refused(lambda: switch_off(ioas), "do it before the IOAS has both a mapping and a HWPT$")
+        switch_off(other)
+        mock_device.attach(other)
+        other.map(buffer, IOVA)
+
+
+def test_misaligned_dirty_bitmap(ioas: Ioas, mock_device: MockDevice) -> None:
+    hwpt = mock_device.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING)
+    with DmaBuffer(PAGE) as buffer, hwpt.track_dirty() as tracking:
+        ioas.map(buffer, IOVA)
+        remedy = "multiples of the requested page size and of the IOMMU's smallest page; see Ioas.iova_ranges"
+        refused(lambda: tracking.read(IOVA + 1, PAGE), remedy)
+        tracking.read(IOVA, PAGE)
+
+
+def test_pages_that_the_first_domain_pins(iommufd: Iommufd, ioas: Ioas, mock_device: MockDevice) -> None:
+    """Without a domain a map pins nothing, so the limit stops the HWPT."""
+    before = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    with DmaBuffer(16 * PAGE) as buffer, without_ipc_lock():
+        ioas.map(buffer, IOVA)
+        try:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, before[1]))
+            refused(lambda: mock_device.alloc_hwpt(ioas), r"ENOMEM: .* RLIMIT_MEMLOCK .* raise the limit \(ulimit -l, ")
+            refused(lambda: mock_device.attach(ioas), r"ENOMEM: .* raise the limit \(ulimit -l, .*\) or map less$")
+        finally:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
+        mock_device.alloc_hwpt(ioas)
+
+
+def test_memory_that_is_gone_when_the_first_domain_pins_it(ioas: Ioas, mock_device: MockDevice) -> None:
+    with DmaBuffer(PAGE) as buffer:
+        ioas.map_user_va(buffer.user_va, PAGE, IOVA)
+    refused(lambda: mock_device.alloc_hwpt(ioas), "EFAULT: part of the user memory is not mapped")
+    ioas.unmap(IOVA, PAGE)
+    mock_device.alloc_hwpt(ioas)
+
+
+def test_no_descriptor_left_for_a_queue(iommufd: Iommufd) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        with contextlib.ExitStack() as held:
+            held.callback(os.close, os.dup(0))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), before[1]))
+            with contextlib.suppress(OSError):
+                while True:
+                    held.callback(os.close, os.dup(0))
+            refused(iommufd.alloc_fault_queue, r"EMFILE: .*; raise the limit of open files \(ulimit -n\)$")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    iommufd.alloc_fault_queue()
