@@ -5,7 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from iommufd_py.base.arguments import check_integer, checked, checked_as
-from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError, IommufdError, ObjectNotFoundError
+from iommufd_py.base.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    BusyError,
+    IommufdError,
+    ObjectNotFoundError,
+)
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.buffer import DmaBuffer
@@ -185,27 +191,23 @@ class Ioas(IommufdObject, MappingSpace):
     def unmap(self, iova: int, length: int) -> int:
         """Unmap all mappings that lie wholly in the range; returns the bytes unmapped.
 
+        After an error the mappings below the one that caused it are unmapped.
+
         Raises:
-            ObjectNotFoundError: nothing is mapped there, or a mapping reaches past an end of the range. In the latter
-                case, the mappings below a mapping that reaches past the upper end are unmapped.
+            ObjectNotFoundError: nothing is mapped there, or a mapping reaches past an end of the range.
+            BusyError: a hardware queue uses a mapping.
         """
         if type(iova) is not int or type(length) is not int:
             iova, length = check_integer("Ioas.unmap(): iova", iova), check_integer("Ioas.unmap(): length", length)
+        if length == _EVERYTHING and not iova:
+            return self.unmap_all()
         answer = self._answer
         try:
             unmapped = uapi.ioas_unmap(self._fd(), self.id, iova, length, answer)
             self._forget_mappings(iova, length)
             answer[0] = uapi.NO_ANSWER
-        except ObjectNotFoundError:
-            # The kernel unmaps in ascending order, up to the first mapping that is only partly in the range.
-            wanted = IovaRange(iova, iova + length - 1)
-            spans = [one.range for one in self._mapped.values()]
-            cut = min(
-                (one for one in spans if wanted.overlaps(one) and not wanted.contains(one.start, one.length)),
-                default=None,
-            )
-            if cut is not None and cut.start > iova:
-                self._forget_mappings(iova, cut.start - iova)
+        except (BusyError, ObjectNotFoundError):
+            self._forget_lower_mappings(iova, length)
             raise
         except BaseException:
             with held_signals():
@@ -216,9 +218,13 @@ class Ioas(IommufdObject, MappingSpace):
         return unmapped
 
     def unmap_all(self) -> int:
-        """Unmap everything; returns the bytes unmapped."""
+        """Unmap everything; returns the bytes unmapped. Errors are those of :meth:`unmap`."""
         with held_signals():
-            unmapped = uapi.ioas_unmap(self._fd(), self.id, 0, _EVERYTHING)
+            try:
+                unmapped = uapi.ioas_unmap(self._fd(), self.id, 0, _EVERYTHING)
+            except BusyError:
+                self._forget_lower_mappings(0, _EVERYTHING + 1)
+                raise
             self._forget_mappings(0, _EVERYTHING + 1)
         return unmapped
 

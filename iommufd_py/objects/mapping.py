@@ -114,3 +114,19 @@ class MappingSpace(Resource):
         for mapping in tuple(self._mapped.values()):
             if iova <= mapping.iova and mapping.iova + mapping.length <= iova + length:
                 mapping._mark_closed()
+
+    def _forget_lower_mappings(self, iova: int, length: int) -> None:
+        """Mark the mappings closed that the kernel unmapped before it refused the rest of a range.
+
+        It unmaps in ascending order, up to a mapping that is only partly in the range, or that a hardware queue uses.
+        """
+        wanted = IovaRange(iova, iova + length - 1)
+        refused = min(
+            (
+                one.iova
+                for one in self._mapped.values()
+                if wanted.overlaps(one.range) and (one._dependents or not wanted.contains(one.iova, one.length))
+            ),
+            default=iova,
+        )
+        self._forget_mappings(iova, refused - iova)

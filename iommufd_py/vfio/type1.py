@@ -6,7 +6,7 @@ from pathlib import Path
 from uuid import UUID
 
 from iommufd_py.base.arguments import checked
-from iommufd_py.base.errors import ArgumentValueError, SkipError
+from iommufd_py.base.errors import ArgumentValueError, ObjectNotFoundError, SkipError
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.pci_address import normalize_bdf
 from iommufd_py.base.signals import held_signals
@@ -144,7 +144,11 @@ class Type1Container(Container, MappingSpace):
     @checked
     def unmap(self, iova: int, length: int) -> int:
         with held_signals():
-            unmapped = vfio.iommu_unmap_dma(self.fileno(), iova, length)
+            try:
+                unmapped = vfio.iommu_unmap_dma(self.fileno(), iova, length)
+            except ObjectNotFoundError:  # Only iommufd's compatibility layer unmaps a part.
+                self._forget_lower_mappings(iova, length)
+                raise
             self._forget_mappings(iova, length)
         return unmapped
 

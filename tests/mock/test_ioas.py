@@ -163,6 +163,13 @@ def test_a_refused_unmap_takes_what_lies_before(target: Ioas, buffer: DmaBuffer)
     assert target.unmap_all() == 3 * PAGE
 
 
+def test_unmap_of_everything_by_its_range(ioas: Ioas, buffer: DmaBuffer) -> None:
+    """The last byte of the space is beyond the range of 2^64 - 1 bytes, but the kernel takes this range for all."""
+    low, high = ioas.map(buffer, BASE, length=PAGE), ioas.map(buffer, (1 << 64) - PAGE, length=PAGE)
+    assert ioas.unmap(0, (1 << 64) - 1) == 2 * PAGE
+    assert (low.closed, high.closed) == (True, True)
+
+
 def test_a_buffer_cannot_go_under_a_mapping(target: Ioas) -> None:
     buffer = DmaBuffer(PAGE)
     mapping = target.map(buffer, BASE)

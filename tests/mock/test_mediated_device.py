@@ -18,6 +18,7 @@ from iommufd_py import (
     IrqIndex,
     MediatedDevice,
     MockDevice,
+    ObjectNotFoundError,
     RegionIndex,
     Type1Container,
 )
@@ -72,6 +73,18 @@ def test_memory_stays_mapped_while_it_joins_and_leaves(
     mediated.attach(ioas)
     mediated.detach()
     mapping.close()
+
+
+def test_a_refused_unmap_of_the_compatibility_layer_takes_what_lies_before() -> None:
+    with (
+        EmulatedDevice() as emulated,
+        Type1Container(None, path=DEV_IOMMU, group=emulated.group) as container,
+        DmaBuffer(2 * 4096) as buffer,
+    ):
+        low, high = container.map(buffer, 1 << 20, length=4096), container.map(buffer, 1 << 21)
+        with pytest.raises(ObjectNotFoundError):
+            container.unmap(1 << 20, (1 << 20) + 4096)
+        assert (low.closed, high.closed) == (True, False)
 
 
 def test_a_device_has_one_user(mediated: MediatedDevice, iommufd: Iommufd) -> None:

@@ -78,3 +78,16 @@ def test_a_ring_keeps_its_memory_mapped(mock: MockDevice, ioas: Ioas, viommu: VI
             ioas.unmap(BASE, PAGE)
         mapping.close()
         assert all(ring.closed for ring in rings)
+
+
+@pytest.mark.parametrize("length", [8 * PAGE, (1 << 64) - 1])
+def test_a_ring_does_not_keep_lower_memory_mapped(mock: MockDevice, ioas: Ioas, viommu: VIommu, length: int) -> None:
+    need_ioctl(mock.iommufd, "IOMMU_HW_QUEUE_ALLOC", "6.17")
+    start = BASE if length == 8 * PAGE else 0
+    with DmaBuffer(PAGE) as buffer:
+        low, ring, high = (ioas.map(buffer, BASE + at * PAGE) for at in (1, 3, 5))
+        viommu.alloc_hw_queue(VIommuType.SELFTEST, 0, ring)
+        with pytest.raises(BusyError):
+            ioas.unmap(start, length)
+        assert (low.closed, ring.closed, high.closed) == (True, False, False)
+    assert ioas.unmap_all() == 0
