@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from iommufd_py.base.arguments import check_integer, checked
-from iommufd_py.base.errors import ArgumentValueError
+from iommufd_py.base.errors import ArgumentValueError, ToolError
 from iommufd_py.base.iova import IovaRange
 from iommufd_py.base.shown import shown_number
 from iommufd_py.objects.object import IommufdObject
@@ -77,10 +77,23 @@ def dirty_bitmap(iova: int, length: int, page_bytes: int, bits: bytearray) -> Di
     return DirtyBitmap(iova, length, page_bytes, inside.to_bytes(-(-pages // 8), "little"))
 
 
+def check_not_tracking(target: Resource, kind: type[Resource]) -> None:
+    """Check that no other object of *kind* tracks the dirty pages of *target*: its close() would end both.
+
+    Raises:
+        ToolError: another object does.
+    """
+    if any(isinstance(one, kind) for one in target._dependents):
+        raise ToolError(
+            f"{target!r} tracks its dirty pages already: use the present {kind.__name__}, or close it first"
+        )
+
+
 class DirtyTracking(Resource):
     """Dirty tracking of *hwpt*, switched on until closed. Made by ``hwpt.track_dirty()``.
 
     Raises:
+        ToolError: dirty tracking is on already.
         NotSupportedError: the HWPT was not made with :attr:`HwptAllocFlags.DIRTY_TRACKING`.
 
     Source: IOMMU_HWPT_SET_DIRTY_TRACKING and IOMMU_HWPT_GET_DIRTY_BITMAP in include/uapi/linux/iommufd.h.
@@ -89,6 +102,7 @@ class DirtyTracking(Resource):
     @checked
     def __init__(self, hwpt: IommufdObject) -> None:
         super().__init__(hwpt)
+        check_not_tracking(hwpt, DirtyTracking)
         self.hwpt = hwpt
         with self._opening():
             uapi.hwpt_set_dirty_tracking(hwpt._fd(), hwpt.id, True)

@@ -79,6 +79,7 @@ class Hwpt(IommufdObject):
         """Switch dirty tracking on; closing the result switches it off.
 
         Raises:
+            ToolError: dirty tracking is on already.
             NotSupportedError: the HWPT was not made with :attr:`HwptAllocFlags.DIRTY_TRACKING`.
         """
         self._check_open()

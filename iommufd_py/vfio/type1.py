@@ -11,7 +11,7 @@ from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.pci_address import normalize_bdf
 from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.buffer import DmaBuffer
-from iommufd_py.objects.dirty import DirtyBitmap, dirty_bitmap, zeroed_bits
+from iommufd_py.objects.dirty import DirtyBitmap, check_not_tracking, dirty_bitmap, zeroed_bits
 from iommufd_py.objects.mapping import Mapping, MappingSpace
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import vfio
@@ -185,7 +185,7 @@ class Type1Container(Container, MappingSpace):
         vfio.iommu_map_dma(self.fileno(), user_va, iova, length, Type1MapFlags.VADDR)
 
     def track_dirty(self) -> "Type1DirtyTracking":
-        """Switch dirty tracking on; closing the result switches it off."""
+        """Switch dirty tracking on; closing the result switches it off. Errors as for :class:`Type1DirtyTracking`."""
         self._check_open()
         return Type1DirtyTracking(self)
 
@@ -223,6 +223,7 @@ class Type1DirtyTracking(Resource):
     pin.
 
     Raises:
+        ToolError: dirty tracking is on already.
         IommufdError: the container is not of TYPE1V2_IOMMU (EACCES), or is iommufd's compatibility layer (ENOTTY).
 
     Source: VFIO_IOMMU_DIRTY_PAGES in include/uapi/linux/vfio.h.
@@ -231,6 +232,7 @@ class Type1DirtyTracking(Resource):
     @checked
     def __init__(self, container: Type1Container) -> None:
         super().__init__(container)
+        check_not_tracking(container, Type1DirtyTracking)
         self.container = container
         with self._opening():
             vfio.iommu_track_dirty_pages(container.fileno(), True)

@@ -11,6 +11,7 @@ from iommufd_py import (
     IovaRange,
     MockDevice,
     NotSupportedError,
+    ToolError,
 )
 from iommufd_py.mock import set_dirty
 from tests.mock.conftest import need_page_tables
@@ -54,6 +55,15 @@ def test_a_range_that_ends_inside_a_byte(mock: MockDevice, ioas: Ioas) -> None:
 def test_tracking_needs_a_hwpt_made_for_it(mock: MockDevice, ioas: Ioas) -> None:
     with pytest.raises(NotSupportedError, match="not made with IOMMU_HWPT_ALLOC_DIRTY_TRACKING"):
         mock.alloc_hwpt(ioas).track_dirty()
+
+
+def test_two_trackings_would_end_each_other(mock: MockDevice, ioas: Ioas) -> None:
+    hwpt = mock.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING)
+    first = hwpt.track_dirty()
+    with pytest.raises(ToolError, match="tracks its dirty pages already: use the present DirtyTracking, or close it"):
+        hwpt.track_dirty()
+    first.close()
+    hwpt.track_dirty().close()
 
 
 def test_closing_the_hwpt_ends_the_tracking(mock: MockDevice, ioas: Ioas) -> None:

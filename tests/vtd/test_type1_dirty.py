@@ -15,6 +15,7 @@ from iommufd_py import (
     IommufdError,
     IovaRange,
     MapFlags,
+    ToolError,
     Type1Container,
     Type1DirtyTracking,
     VfioExtension,
@@ -94,6 +95,14 @@ def test_what_the_kernel_refuses(container: Type1Container) -> None:
         with fails(errno.EINVAL):
             vfio.iommu_get_dirty_bitmap(container.fileno(), IOVA, LENGTH, PAGE, bits)
         assert not any(bits)
+
+
+def test_two_trackings_would_end_each_other(container: Type1Container) -> None:
+    first = container.track_dirty()
+    with pytest.raises(ToolError, match="already: use the present Type1DirtyTracking, or close it first"):
+        container.track_dirty()
+    first.close()
+    container.track_dirty().close()
 
 
 @pytest.mark.parametrize(
