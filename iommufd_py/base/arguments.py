@@ -142,7 +142,7 @@ def _rule(annotation: Any) -> _Rule:
     if get_origin(annotation) in (Union, UnionType):
         return _any_of(annotation)
     if annotation is bytes:
-        return _instance(_BUFFERS, "bytes")
+        return _bytes
     kind = get_origin(annotation) or annotation
     if not isinstance(kind, type) or kind is object:
         return _anything
@@ -183,6 +183,15 @@ def _instance(kind: type | tuple[type, ...], expected: str) -> _Rule:
         raise ArgumentTypeError(f"{label} must be {expected}, not {shown(value)}")
 
     return rule
+
+
+def _bytes(label: str, value: Any) -> Any:
+    if not isinstance(value, _BUFFERS):
+        raise ArgumentTypeError(f"{label} must be bytes, not {shown(value)}")
+    # len() of a memoryview is its number of items. They can be larger than a byte, and need not lie side by side.
+    if isinstance(value, memoryview) and (value.ndim != 1 or value.itemsize != 1 or not value.c_contiguous):
+        return bytes(value)
+    return value
 
 
 def _member(kind: type[Enum]) -> _Rule:

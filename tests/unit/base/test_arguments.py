@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
 import math
+from array import array
 
 import pytest
 
-from iommufd_py import ArgumentValueError
-from iommufd_py.base.arguments import milliseconds
+from iommufd_py import ArgumentValueError, HwptData
+from iommufd_py.base.arguments import checked, milliseconds
+from iommufd_py.base.errors import ArgumentTypeError
 
 LONGEST = (1 << 31) - 1
+NUMBERS = array("I", [1, 2])
 
 
 @pytest.mark.parametrize(
@@ -22,3 +25,27 @@ def test_a_number_that_no_float_holds_is_a_timeout_too() -> None:
     for wrong in (-(10**400), math.nan, -0.001):
         with pytest.raises(ArgumentValueError, match="timeout must be 0 or more seconds"):
             milliseconds("timeout", wrong)
+
+
+@pytest.mark.parametrize(
+    ("view", "content"),
+    [
+        (memoryview(NUMBERS), NUMBERS.tobytes()),
+        (memoryview(b"abcdef")[::2], b"ace"),
+        (memoryview(b"abcd").cast("B", (2, 2)), b"abcd"),
+        (memoryview(b"x").cast("B", ()), b"x"),
+        (memoryview(b"abc"), b"abc"),
+        (memoryview(b""), b""),
+    ],
+)
+def test_the_length_of_bytes_counts_bytes(view: memoryview, content: bytes) -> None:
+    """A structure of numbers had the length of its items, so the kernel got a part of it."""
+
+    @checked
+    def taken(data: bytes, *more: bytes) -> list[tuple[int, bytes]]:
+        return [(len(one), bytes(one)) for one in (data, *more)]
+
+    assert taken(view, view) == [(len(content), content)] * 2
+    assert len(HwptData(0, view).content) == len(content)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentTypeError, match="data must be bytes"):
+        taken(NUMBERS)  # type: ignore[arg-type]
