@@ -3,6 +3,7 @@
 
 import mmap
 import os
+from typing import Literal
 
 from iommufd_py.base.arguments import check_integer, checked
 from iommufd_py.base.errors import ArgumentValueError, DeviceError
@@ -14,6 +15,7 @@ from iommufd_py.uapi.enums import RegionIndex
 from iommufd_py.vfio.file import VfioFile
 
 _WIDTHS = (1, 2, 4, 8)
+_KINDS: tuple[Literal["B", "H", "I", "Q"], ...] = ("B", "H", "I", "Q")
 
 
 class Region:
@@ -133,17 +135,21 @@ class RegionMapping(Resource):
         if not any(start <= offset < offset + length <= start + size for start, size in areas):
             allowed = ", ".join(f"{start:#x}-{start + size - 1:#x}" for start, size in areas)
             raise DeviceError(f"{length} bytes at {offset:#x} of {region!r} cannot be mapped, only {allowed} of it")
+        if offset % mmap.PAGESIZE:
+            raise ArgumentValueError(
+                f"{region!r} cannot be mapped from {offset:#x}: give a multiple of the page size, {mmap.PAGESIZE:#x}"
+            )
         try:
             self._memory = mmap.mmap(region.device.fileno(), length, offset=region.info.offset + offset)
         except OSError as failure:
             raise DeviceError(f"{region!r} cannot be mapped: {failure.strerror}") from failure
         self.user_va = address_of_buffer(self._memory)
         self._bytes = memoryview(self._memory)
+        # A part may end inside a register of 8 bytes.
         self._registers: dict[int, memoryview[int]] = {
-            1: self._bytes.cast("B"),
-            2: self._bytes.cast("H"),
-            4: self._bytes.cast("I"),
-            8: self._bytes.cast("Q"),
+            width: self._bytes[: length - length % width].cast(kind)
+            for width, kind in zip(_WIDTHS, _KINDS, strict=True)
+            if width <= length
         }
         self._mark_open()
 
