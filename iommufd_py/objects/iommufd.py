@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from iommufd_py.base.arguments import check_integer, checked
+from iommufd_py.base.device_node import no_node
 from iommufd_py.base.errors import ArgumentValueError, ToolError, reason_of
 from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.objects.fault import FaultQueue
@@ -82,16 +83,18 @@ class Iommufd(IommufdFile):
 
 
 def no_iommufd(path: Path = DEV_IOMMU) -> str:
-    """Return the reason, with the remedy, for a kernel without *path*."""
-    return (
-        f"there is no {path}: this kernel has no iommufd (CONFIG_IOMMUFD) or its module is not loaded; try "
-        "'modprobe iommufd', or 'iommufd lab run -- ...' for a kernel that has it"
+    """Return the reason, with the remedy, for a machine without *path*."""
+    return no_node(
+        path,
+        "this kernel has no iommufd (CONFIG_IOMMUFD) or its module is not loaded; try 'modprobe iommufd', or "
+        "'iommufd lab run -- ...' for a kernel that has it",
     )
 
 
 def _check_iommufd(fd: int, name: str) -> None:
     if not uapi.is_iommufd(fd):
-        raise ToolError(f"{name} is not an iommufd: open {DEV_IOMMU}")
+        remedy = f"open {DEV_IOMMU}" if name != str(DEV_IOMMU) else "this /dev has another file there (a container?)"
+        raise ToolError(f"{name} is not an iommufd: {remedy}")
 
 
 def _open(path: Path) -> int:

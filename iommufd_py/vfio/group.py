@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 from iommufd_py.base.arguments import checked
+from iommufd_py.base.device_node import no_node
 from iommufd_py.base.errors import DeviceError, SkipError, reason_of
 from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.base.sysfs import entries, target_name
@@ -101,9 +102,7 @@ def _open_group(number: int) -> int:
     try:
         return os.open(node, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise SkipError(
-            f"there is no {node}: this kernel has no VFIO groups (CONFIG_VFIO_GROUP); use iommufd"
-        ) from None
+        raise SkipError(no_node(node, "this kernel has no VFIO groups (CONFIG_VFIO_GROUP); use iommufd")) from None
     except PermissionError:
         raise DeviceError(f"no permission to open {node}: {permission_remedy()}") from None
     except OSError as failure:
@@ -119,5 +118,7 @@ def _held_by_others(number: int) -> str:
     devices = entries(Path(f"/sys/kernel/iommu_groups/{number}/devices"))
     drivers = {path.name: target_name(path / "driver") for path in devices}
     held = {bdf: driver for bdf, driver in drivers.items() if driver and not leaves_dma(driver)}
+    if not held:
+        return "another program or driver has just had a device of it; try again, and see the kernel log"
     names = ", ".join(f"{bdf} ({driver})" for bdf, driver in held.items())
     return f"other drivers hold devices of it: {names}; 'iommufd device bind {' '.join(held)}' takes them"

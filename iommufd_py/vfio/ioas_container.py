@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A container that is an iommufd with one IOAS."""
 
+import os
 from uuid import UUID
 
 from iommufd_py.base.arguments import checked
@@ -26,7 +27,12 @@ class IoasContainer(Container):
     def __init__(self, bdf: str, *, vf_token: UUID | str | None = None) -> None:
         super().__init__()
         with self._opening():
-            self.iommufd = Iommufd.adopt(open_container_file(DEV_IOMMU))
+            descriptor = open_container_file(DEV_IOMMU)
+            try:
+                self.iommufd = Iommufd.adopt(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
         try:
             self.ioas = self.iommufd.alloc_ioas()
             self.device = self.open_device(bdf, vf_token=vf_token)

@@ -220,6 +220,19 @@ def test_dirty_tracking_is_asked_for_at_the_allocation(ioas: Ioas, mock_device: 
     mock_device.alloc_hwpt(ioas, flags=HwptAllocFlags.DIRTY_TRACKING).track_dirty().close()
 
 
+def test_node_that_this_dev_lacks() -> None:
+    """As in a container. Only the mount namespace of the command sees the other /dev."""
+
+    def map_after(*commands: str) -> "subprocess.CompletedProcess[str]":
+        script = "; ".join((*commands, f"exec {IOMMUFD} map --device mock --size 4K"))
+        return subprocess.run(["unshare", "--mount", "sh", "-ec", script], capture_output=True, text=True, check=False)
+
+    empty = "mount -t tmpfs nodev /dev"
+    remedy = found_in(map_after(empty), r"pass /dev/iommu in, or run: (mount .*)$")[1]
+    done = map_after(empty, remedy)
+    assert done.returncode == 0, done
+
+
 def test_copy_of_a_read_only_mapping(iommufd: Iommufd, ioas: Ioas) -> None:
     with DmaBuffer(PAGE) as buffer, iommufd.alloc_ioas() as other:
         source = ioas.map(buffer, IOVA, flags=MapFlags.READABLE)
