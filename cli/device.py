@@ -322,7 +322,7 @@ def restore(bdfs: Sequence[str], everything: bool, dry_run: bool, as_json: bool)
             "name devices or say --all, not both" if everything else "name the devices to give back, or say --all"
         )
     plans: dict[str, Sequence[pci.SysfsWrite]] = {}
-    failures: list[DeviceError] = []
+    failures: list[DeviceError | OSError] = []
     for bdf in pci.remembered() if everything else bdfs:
         try:
             before = pci.check_restore(bdf)
@@ -332,7 +332,7 @@ def restore(bdfs: Sequence[str], everything: bool, dry_run: bool, as_json: bool)
             if not dry_run:
                 pci.restore(bdf)
             plans[bdf] = plan
-        except DeviceError as problem:  # A failure for one function must not stop the others.
+        except (DeviceError, OSError) as problem:  # A failure for one function must not stop the others.
             failures.append(problem)
     _report("restore", plans, dry_run, as_json)
     for failure in failures[1:]:

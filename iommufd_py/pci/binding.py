@@ -48,6 +48,7 @@ def check_bind(bdf: str, *, force: bool = False) -> str:
     address = pci_device(bdf).bdf
     if driver_of(address) != VFIO_PCI:
         _check_endpoint(address)
+        _check_not_open_through_vfio(address)  # Other drivers of VFIO wait for their users too.
         # A user of --bind reads this name too: only this command has --force.
         _check_unused(address, force, "iommufd device bind")
         # Without this check, the device would lose its driver for a moment, and a dry run would promise a success.
@@ -201,14 +202,16 @@ def _restore(address: str) -> None:
     before = state.recall(address)
     if before is None:
         return
-    try:
-        _apply(plan_restore(address, before))
-    except OSError as failure:
-        # The driver no longer lists the function's id, which another tool had added by new_id.
-        if failure.errno != errno.ENODEV or not str(failure.filename).endswith("/bind"):
-            raise
-        _apply(plan_forced_bind(address, before))
-    state.remove_record(address)
+    # A second Ctrl-C must not leave the function without a driver.
+    with held_signals():
+        try:
+            _apply(plan_restore(address, before))
+        except OSError as failure:
+            # The driver no longer lists the function's id, which another tool had added by new_id.
+            if failure.errno != errno.ENODEV or not str(failure.filename).endswith("/bind"):
+                raise
+            _apply(plan_forced_bind(address, before))
+        state.remove_record(address)
 
 
 def _apply(steps: Sequence[SysfsWrite]) -> None:
@@ -225,9 +228,15 @@ def _never_taken(address: str) -> str:
 
 
 def _check_endpoint(address: str) -> None:
-    with (PCI_DEVICES / address / "config").open("rb") as config:
-        config.seek(_HEADER_TYPE)
-        header = config.read(1)[0]
+    try:
+        with (PCI_DEVICES / address / "config").open("rb") as config:
+            config.seek(_HEADER_TYPE)
+            (header,) = config.read(1) or (_NO_ANSWER,)
+    except OSError as failure:
+        raise DeviceError(
+            f"the configuration space of {address} cannot be read: {failure.strerror}; if the device was removed, "
+            "'iommufd device list' does not show it any more"
+        ) from failure
     if header == _NO_ANSWER:
         raise DeviceError(
             f"{address} does not answer: its configuration space reads as ones. It is switched off (D3cold) or gone "

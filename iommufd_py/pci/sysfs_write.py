@@ -23,7 +23,7 @@ class SysfsWrite:
     attribute: Path
 
     def __str__(self) -> str:
-        return f"echo {shlex.quote(self.text)} > {self.attribute}"
+        return f"echo {shlex.quote(self.text)} > {shlex.quote(str(self.attribute))}"
 
     def apply(self) -> None:
         """Write the text to the attribute."""

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""Take a function and give it back, in a tree of sysfs as the kernel makes it. Tests in the lab use real devices."""
+
+import errno
+import os
+import shlex
+import signal
+from pathlib import Path
+
+import pytest
+
+from iommufd_py import DeviceError
+from iommufd_py.pci import binding, plans, state, sysfs_write
+from iommufd_py.pci.state import Remembered
+from iommufd_py.pci.sysfs_write import SysfsWrite
+from iommufd_py.pci.use import Use, UseKind
+
+ADDRESS = "0000:00:10.0"
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A function on vfio-pci that was taken from nvme."""
+    devices, drivers, records = tmp_path / "devices", tmp_path / "drivers", tmp_path / "records"
+    for module in (binding, plans, sysfs_write):
+        monkeypatch.setattr(module, "PCI_DEVICES", devices)
+        monkeypatch.setattr(module, "PCI_DRIVERS", drivers)
+    monkeypatch.setattr(state, "_DIRECTORY", records)
+    path = devices / ADDRESS
+    for directory in (path, drivers / "nvme", drivers / "vfio-pci"):
+        directory.mkdir(parents=True)
+    for attribute in (path / "driver_override", drivers / "vfio-pci/unbind", drivers / "nvme/bind"):
+        attribute.touch()
+    (path / "driver").symlink_to(drivers / "vfio-pci")
+    (path / "driver_override").write_text("vfio-pci\n")
+    state.remember(ADDRESS, Remembered("nvme", ""))
+    return path
+
+
+def test_a_second_signal_does_not_stop_giving_back(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one ended the bind; without a driver the function would be of no use to anybody."""
+    done = []
+
+    def apply_and_interrupt(step: SysfsWrite) -> None:
+        done.append(step.attribute.name)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(SysfsWrite, "apply", apply_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        binding._restore(ADDRESS)
+    assert done == ["unbind", "driver_override", "bind"]
+    assert state.recall(ADDRESS) is None
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff" * 64, b"\0" * 14 + b"\x01" + b"\0" * 49, b"\0" * 64])
+def test_configuration_space(device: Path, content: bytes | None) -> None:
+    """It is gone with the device, ends early or reads as ones; the function is a bridge or an endpoint."""
+    refusals = {None: "cannot be read", b"": "does not answer", b"\xff" * 64: "does not answer", b"\0" * 64: ""}
+    if content is not None:
+        (device / "config").write_bytes(content)
+    refusal = refusals.get(content, "is a bridge")
+    if refusal:
+        with pytest.raises(DeviceError, match=refusal):
+            binding._check_endpoint(ADDRESS)
+    else:
+        binding._check_endpoint(ADDRESS)
+
+
+def test_force_does_not_wait_for_the_user_of_another_vfio_driver(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel would wait in the unbind until the virtual machine closes the device."""
+    (device / "driver").unlink()
+    (device / "driver").symlink_to(device.parents[1] / "drivers/mlx5_vfio_pci")
+    (device / "config").write_bytes(bytes(64))
+    user = Use(UseKind.PROCESS, "qemu (process 7) has /dev/vfio/devices/vfio0 open")
+    monkeypatch.setattr(binding, "openers", lambda _: (user,))
+    monkeypatch.setattr(binding, "uses", lambda _: (user,))
+    monkeypatch.setattr(binding, "pci_device", lambda bdf: type("Found", (), {"bdf": bdf}))
+    for force in (False, True):
+        with pytest.raises(DeviceError, match=r"qemu \(process 7\) has .* open; end this use first"):
+            binding.check_bind(ADDRESS, force=force)
+
+
+def test_a_driver_whose_name_has_a_blank() -> None:
+    step = SysfsWrite(ADDRESS, Path("/sys/bus/pci/drivers/Serial Port/unbind"))
+    assert shlex.split(str(step)) == ["echo", ADDRESS, ">", str(step.attribute)]
+
+
+def test_error_of_an_attribute_names_it(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    with pytest.raises(OSError, match="No space") as caught:
+        SysfsWrite("x", full).apply()
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(full))
