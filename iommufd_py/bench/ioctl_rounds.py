@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The rounds of each workload: the IOVAs, and prepared ioctls for the timed loop."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.errors import ToolError
@@ -142,8 +142,9 @@ class Parts:
 
 
 def _map(parts: Parts) -> list[TimedStep]:
+    mapped, unmapped = parts.point.operations
     mapping = TimedStep(
-        "map",
+        mapped,
         parts.fd,
         "IOMMU_IOAS_MAP",
         "iommu_ioas_map",
@@ -157,13 +158,14 @@ def _map(parts: Parts) -> list[TimedStep]:
         (parts.moving("iova"), Move("user_va", parts.point.ioctl_bytes)),
         calls=parts.point.ioctls,
     )
-    return [mapping, parts.unmap("unmap", parts.place.iova)]
+    return [mapping, parts.unmap(unmapped, parts.place.iova)]
 
 
 def _map_file(parts: Parts) -> list[TimedStep]:
     assert parts.buffer.fd is not None
+    mapped, unmapped = parts.point.operations
     mapping = TimedStep(
-        "map-file",
+        mapped,
         parts.fd,
         "IOMMU_IOAS_MAP_FILE",
         "iommu_ioas_map_file",
@@ -178,14 +180,15 @@ def _map_file(parts: Parts) -> list[TimedStep]:
         (parts.moving("iova"), Move("start", parts.point.ioctl_bytes)),
         calls=parts.point.ioctls,
     )
-    return [mapping, parts.unmap("unmap-file", parts.place.iova)]
+    return [mapping, parts.unmap(unmapped, parts.place.iova)]
 
 
 def _copy(parts: Parts) -> list[TimedStep]:
     parts.populate()
     second = parts.place.other
+    copied, unmapped = parts.point.operations
     copying = TimedStep(
-        "copy",
+        copied,
         parts.fd,
         "IOMMU_IOAS_COPY",
         "iommu_ioas_copy",
@@ -200,21 +203,21 @@ def _copy(parts: Parts) -> list[TimedStep]:
         (parts.moving("dst_iova"), Move("src_iova", parts.point.ioctl_bytes)),
         calls=parts.point.ioctls,
     )
-    return [copying, parts.unmap("unmap-copy", second)]
+    return [copying, parts.unmap(unmapped, second)]
 
 
 def _domain(parts: Parts) -> list[TimedStep]:
     parts.populate()
-    only = parts.point.workload is Workload.TEARDOWN
+    made, destroyed = parts.point.operations
     making = TimedStep(
-        "first-attach" if only else "attach",
+        made,
         parts.fd,
         "IOMMU_HWPT_ALLOC",
         "iommu_hwpt_alloc",
         {"dev_id": parts.dev_id, "pt_id": parts.ioas_id},
     )
     destroying = TimedStep(
-        "teardown" if only else "detach",
+        destroyed,
         parts.fd,
         "IOMMU_DESTROY",
         "iommu_destroy",
@@ -230,15 +233,16 @@ def _type1_teardown(parts: Parts) -> list[TimedStep]:
     return [
         TimedStep("", group, "VFIO_GROUP_SET_CONTAINER", "int", {"container": container}),
         TimedStep("", container, "VFIO_SET_IOMMU", "value", {"type": parts.iommu_type}),
-        replace(mapping, name="first-map"),
-        TimedStep("teardown", group, "VFIO_GROUP_UNSET_CONTAINER", "value", {"argument": 0}),
+        mapping,
+        TimedStep(parts.point.operations[-1], group, "VFIO_GROUP_UNSET_CONTAINER", "value", {"argument": 0}),
     ]
 
 
 def _type1(parts: Parts) -> list[TimedStep]:
     whole = parts.point.bulk_unmap
+    mapped, unmapped = parts.point.operations
     mapping = TimedStep(
-        "map",
+        mapped,
         parts.fd,
         "VFIO_IOMMU_MAP_DMA",
         "vfio_iommu_type1_dma_map",
@@ -252,7 +256,7 @@ def _type1(parts: Parts) -> list[TimedStep]:
         calls=parts.point.ioctls,
     )
     unmapping = TimedStep(
-        "unmap",
+        unmapped,
         parts.fd,
         "VFIO_IOMMU_UNMAP_DMA",
         "vfio_iommu_type1_dma_unmap",

@@ -110,7 +110,7 @@ def dma_rounds(engine: DmaEngine, ioas: Ioas, parts: Parts) -> PythonRounds:
                 )
         return stopwatch.sample
 
-    return PythonRounds("map-dma-unmap", once)
+    return PythonRounds(parts.point.operations[0], once)
 
 
 def close_rounds(device_name: str, vf_token: UUID | None, mock_flags: MockDeviceFlags, parts: Parts) -> PythonRounds:
@@ -139,7 +139,7 @@ def close_rounds(device_name: str, vf_token: UUID | None, mock_flags: MockDevice
                 descriptors.close()
             return stopwatch.sample
 
-    return PythonRounds("close", once)
+    return PythonRounds(parts.point.operations[0], once)
 
 
 def _open(path: Path, descriptors: ExitStack) -> int:

@@ -115,20 +115,26 @@ def load_result(path: Path) -> BenchResult:
 
 
 def _checked(document: Any, path: Path) -> BenchResult:
-    for place, text in _damage(document["rows"]):
+    for place, text in _damage(document):
         raise ToolError(f"{path} is damaged at {place}: {text}; run the benchmark again")
     return _result(document)
 
 
-def _damage(rows: Any) -> Iterator[tuple[str, str]]:
+def _damage(document: Any) -> Iterator[tuple[str, str]]:
     """Yield the place and the description of each contradiction that a schema cannot express."""
+    evidence = CoherencyEvidence(**document["target"]["evidence"])
+    if document["target"]["coherency"] != evidence.coherency:
+        yield "target/coherency", f"by the evidence ({evidence}) it is {evidence.coherency}"
+    rows = document["rows"]
     for at, row in enumerate(rows):
         if row["point"] in (other["point"] for other in rows[:at]):
             yield f"rows/{at}/point", "an earlier row has the same point"
+        point = _point(row["point"])
         for number, run in enumerate(row["runs"]):
             place = f"rows/{at}/runs/{number}/operations"
-            if list(run["operations"]) != list(row["runs"][0]["operations"]):
-                yield place, "the operations differ from those of the first run"
+            if set(run["operations"]) != set(point.operations):
+                timed, expected = " and ".join(run["operations"]), " and ".join(point.operations)
+                yield place, f"{timed} cannot be: {point.workload} through {point.backend} times {expected}"
             for name, samples in run["operations"].items():
                 for kind in ("switched", "faulted"):
                     positions = samples.get(kind, ())

@@ -10,7 +10,6 @@ from pathlib import Path
 from iommufd_py.base.coherency import CoherencyEvidence, FlushCount
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.environment import Environment
-from iommufd_py.base.errors import ToolError
 
 
 class Workload(StrEnum):
@@ -47,6 +46,16 @@ class Accounting(StrEnum):
 
 LEGACY_MODES = (ContainerMode.VFIO_TYPE1, ContainerMode.VFIO_TYPE1V2)
 """Backends outside iommufd. The counters of iommufd do not cover them."""
+
+_OPERATIONS = {
+    Workload.MAP: ("map", "unmap"),
+    Workload.ATTACH: ("attach", "detach"),
+    Workload.TEARDOWN: ("first-attach", "teardown"),
+    Workload.COPY: ("copy", "unmap-copy"),
+    Workload.MAP_FILE: ("map-file", "unmap-file"),
+    Workload.CLOSE: ("close",),
+    Workload.DMA: ("map-dma-unmap",),
+}
 
 
 class CacheState(StrEnum):
@@ -107,6 +116,13 @@ class Point:
     own_ioas: bool = False
     cpu: int | None = None
     node: int | None = None
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """Names of the timed operations, in the order of a round."""
+        if self.workload is Workload.TEARDOWN and self.backend in LEGACY_MODES:
+            return ("first-map", "teardown")
+        return _OPERATIONS[self.workload]
 
     @property
     def ioctl_bytes(self) -> int:
@@ -331,18 +347,9 @@ class BenchResult:
         return (Boot(boot_id, self.started, self.environment),)
 
     def with_run(self, row: Row) -> "BenchResult":
-        """Return the result with the runs of *row* added to the row of the same point.
-
-        Raises:
-            ToolError: the two rows have different operations, so their runs cannot be one row.
-        """
+        """Return the result with the runs of *row* added to the row of the same point."""
         for number, mine in enumerate(self.rows):
             if mine.point == row.point:
-                if mine.runs and row.runs and mine.operations != row.operations:
-                    raise ToolError(
-                        f"results of the same rows cannot be joined: one has the operations "
-                        f"{', '.join(mine.operations)}, the other {', '.join(row.operations)}; measure them again"
-                    )
                 joined = replace(mine, runs=(*mine.runs, *row.runs))
                 return replace(self, rows=(*self.rows[:number], joined, *self.rows[number + 1 :]))
         return replace(self, rows=(*self.rows, row))
@@ -352,9 +359,6 @@ def merge(results: Iterable[BenchResult]) -> BenchResult:
     """Join results of the same benchmark on several boots of the same kernel.
 
     The rows get the runs of all results, and the floor gets the samples of all. Command and target come from the first.
-
-    Raises:
-        ToolError: rows of the same point have different operations.
     """
     first, *others = results
     joined = first

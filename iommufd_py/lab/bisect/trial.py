@@ -5,20 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from iommufd_py.base.units import parse_size
-from iommufd_py.results.model import Workload
+from iommufd_py.results.model import Point, Workload
 
 OPERATIONS = {
-    "map": Workload.MAP,
-    "unmap": Workload.MAP,
-    "attach": Workload.ATTACH,
-    "detach": Workload.ATTACH,
-    "first-attach": Workload.TEARDOWN,
-    "teardown": Workload.TEARDOWN,
-    "copy": Workload.COPY,
-    "unmap-copy": Workload.COPY,
-    "map-file": Workload.MAP_FILE,
-    "unmap-file": Workload.MAP_FILE,
-    "close": Workload.CLOSE,
+    name: workload for workload in Workload if workload is not Workload.DMA for name in Point(workload, 1).operations
 }
 """The operations whose time a bisection can follow, and the workload of each."""
 

@@ -237,7 +237,7 @@ def test_repetitions_with_other_operations_are_an_error_of_their_machine(tmp_pat
     report = judge_run(tmp_path)
     (found,) = (one for one in report.lines if (one.kernel, one.name) == ("new", "bench compared"))
     assert (found.outcome, found.runners) == (Outcome.ERROR, ("b",))
-    assert "one has the operations map, unmap, the other attach" in found.detail
+    assert "new.2.bench/result.json is damaged at rows/0/runs/0/operations: attach cannot be" in found.detail
 
 
 @pytest.mark.slow

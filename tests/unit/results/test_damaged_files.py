@@ -4,15 +4,17 @@
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from iommufd_py import ToolError
+from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.results import breakdown, compare_text, cover_letter, dialects, document, kcidb, pyperf, report
 from iommufd_py.results.compare import compare, comparison_document
-from iommufd_py.results.model import Noise, merge
+from iommufd_py.results.model import Noise, Point, Workload, merge
 from tests.unit.results.bench_results import process_run, result
 
 Place = tuple[str | int, ...]
@@ -113,7 +115,18 @@ def test_every_value_of_every_kind_is_used_or_refused_with_its_place(good: Any, 
         (
             ("rows", 0, "runs", 1, "operations", "unmap"),
             KeyError,
-            "damaged at rows/0/runs/1/operations: the operations differ",
+            "damaged at rows/0/runs/1/operations: map cannot be: map through iommufd times map and unmap;",
+        ),
+        (
+            ("rows", 0, "point", "workload"),
+            "attach",
+            "damaged at rows/0/runs/0/operations: map and unmap cannot be: attach through iommufd times attach and det",
+        ),
+        (("rows", 0, "point", "workload"), "close", "damaged at rows/0/runs/0/operations: map and unmap cannot be"),
+        (
+            ("target", "coherency"),
+            "coherent",
+            r"damaged at target/coherency: by the evidence \(.*=0\) it is non-coherent",
         ),
         (("rows", 0, "runs", 1, "operations"), {}, "damaged at rows/0/runs/1/operations: {} is not allowed here"),
         (
@@ -147,6 +160,26 @@ def test_the_sentence(good: Any, tmp_path: Path, place: Place, value: Any, reaso
     file.write_text(json.dumps(changed(good, place, value)))
     with pytest.raises(ToolError, match=reason):
         document.load_result(file)
+
+
+@pytest.mark.parametrize("backend", ContainerMode)
+@pytest.mark.parametrize("workload", Workload)
+def test_a_row_has_the_operations_of_its_workload(
+    good: Any, tmp_path: Path, workload: Workload, backend: ContainerMode
+) -> None:
+    """The schema names them all, and a row with those of any other workload is refused."""
+    point, file = Point(workload, 8192, backend=backend), tmp_path / "run.json"
+    (row, *_), samples = good["rows"], good["rows"][0]["runs"][0]["operations"]["map"]
+    for names in {
+        one.operations for one in (Point(each, 1, backend=mode) for each in Workload for mode in ContainerMode)
+    }:
+        run = {**row["runs"][0], "operations": dict.fromkeys(names, samples)}
+        file.write_text(json.dumps({**good, "rows": [{**row, "point": asdict(point), "runs": [run]}]}))
+        if names == point.operations:
+            assert document.load_result(file).rows[0].operations == names
+        else:
+            with pytest.raises(ToolError, match=f"rows/0/runs/0/operations: .* {' and '.join(point.operations)};"):
+                document.load_result(file)
 
 
 def test_a_row_that_is_there_twice_is_damage(good: Any, tmp_path: Path) -> None:
