@@ -88,7 +88,7 @@ def _between_boots(result: BenchResult) -> list[str]:
     environments = [boot.environment for boot in result.every_boot]
     found = []
     for name in _CONSTANT:
-        values = list(dict.fromkeys(str(getattr(one, name)) for one in environments))
+        values = list(dict.fromkeys(_shown(getattr(one, name)) for one in environments))
         if len(values) > 1:
             found.append(f"the boots of {result.label} differ in {name.replace('_', ' ')}: {' and '.join(values)}")
     return found

@@ -70,7 +70,7 @@ def conditions(results: Sequence[BenchResult], command: Sequence[str] | None = N
         *(f"{one.label}: {one.target.evidence}; {amount(one)}" for one in results),
         f"floor: an ioctl that does nothing takes {ioctl}, of which two reads of the clock take {clock}",
         f"clock: {last.floor.clock}",
-        f"command: {shlex.join(command or ('iommufd', *last.command[1:]))}",
+        f"command: {shlex.join(command) if command else last.repeat_command}",
     ]
 
 

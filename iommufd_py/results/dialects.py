@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Format comparisons like other kernel benchmarks, so that readers can compare them with earlier mails."""
 
-import shlex
 from collections.abc import Sequence
 
 from iommufd_py.base.units import format_ns, format_size
@@ -97,7 +96,7 @@ def _footer(before: BenchResult, after: BenchResult, comparison: Comparison) -> 
         ", ".join(filter(None, (environment.compiler, environment.cpu, environment.platform))),
         f"floor: an ioctl that does nothing takes {format_ns(median(after.floor.ioctl_ns))}",
         f"avg: mean of {amount(after)}; device {after.target.device} on {after.target.iommu}",
-        f"command: {shlex.join(('iommufd', *after.command[1:]))}",
+        f"command: {after.repeat_command}",
         *doubts([before, after], [comparison]),
     ]
     return [line for fact in facts for line in wrapped(fact, MAIL_WIDTH)]

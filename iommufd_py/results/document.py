@@ -35,6 +35,9 @@ from iommufd_py.results.validity import findings
 
 SCHEMA = "iommufd-bench/1"
 
+# Every machine has these facts, and their sentences have a place for them. In the others an empty text means none.
+_ON_EVERY_MACHINE = ("kernel_release", "platform", "cpu")
+
 
 def bench_schema() -> Any:
     """Return the JSON Schema (2020-12) that every document satisfies."""
@@ -167,18 +170,18 @@ def load_all(paths: Sequence[Path]) -> list[BenchResult]:
 def _result(document: Any) -> BenchResult:
     target = document["target"]
     return BenchResult(
-        tool_version=document["tool_version"],
+        tool_version=_known(document["tool_version"]),
         command=tuple(document["command"]),
         started=document["started"],
         name=document.get("name", ""),
-        environment=Environment(**document["environment"]),
+        environment=_environment(document["environment"]),
         boots=tuple(
-            Boot(**{**boot, "environment": Environment(**boot["environment"])}) for boot in document.get("boots", ())
+            Boot(**{**boot, "environment": _environment(boot["environment"])}) for boot in document.get("boots", ())
         ),
         discarded=tuple(document.get("discarded", ())),
         target=Target(
-            device=target["device"],
-            iommu=target["iommu"],
+            device=_known(target["device"]),
+            iommu=_known(target["iommu"]),
             cap=target["cap"],
             evidence=CoherencyEvidence(**target["evidence"]),
         ),
@@ -187,9 +190,20 @@ def _result(document: Any) -> BenchResult:
     )
 
 
+def _environment(facts: Any) -> Environment:
+    texts = {name: fact.strip() for name, fact in facts.items() if isinstance(fact, str)}
+    needed = {name: _known(facts[name]) for name in _ON_EVERY_MACHINE}
+    optional = {name: texts.get(name) or None for name in ("microcode", "governor")}
+    return Environment(**{**facts, **texts, **needed, **optional})
+
+
+def _known(fact: str) -> str:
+    return fact.strip() or "unknown"
+
+
 def _floor(floor: Any) -> Floor:
     samples = {name: array("Q", floor[name]) for name in ("clock_ns", "ioctl_ns")}
-    return Floor(**samples, clock=floor.get("clock", "CLOCK_MONOTONIC_RAW"))
+    return Floor(**samples, clock=_known(floor.get("clock", "CLOCK_MONOTONIC_RAW")))
 
 
 def _row(row: Any) -> Row:

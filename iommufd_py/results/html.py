@@ -60,7 +60,7 @@ def page(
 
 
 def _machine(result: BenchResult) -> list[str]:
-    facts = [*report.facts(result), ("started", result.started), ("command", " ".join(result.command))]
+    facts = [*report.facts(result), ("started", result.started), ("command", result.repeat_command)]
     return [
         f"<h3>{escape(result.label)}</h3>",
         "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts) + "</dl>",

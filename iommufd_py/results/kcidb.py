@@ -2,7 +2,6 @@
 """Format a comparison as a KCIDB report (https://docs.kernelci.org/kcidb/), schema version 5.3."""
 
 import re
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,7 +65,7 @@ def _test(
         "environment": {
             "comment": f"{result.environment.cpu}, {result.environment.platform}, device {result.target.device}",
             "misc": {
-                "command": shlex.join(("iommufd", *result.command[1:])),
+                "command": result.repeat_command,
                 "evidence": str(result.target.evidence),
                 "limits": doubts([before, result], [comparison]),
             },

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The data of a benchmark result: points, samples, runs, rows, and the machine they come from."""
 
+import shlex
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -327,6 +328,11 @@ class BenchResult:
         """Name of this run in tables: the user's name, or else kernel variant and coherency."""
         variant = Path(self.environment.kernel_variant).name
         return self.name or " ".join(filter(None, (variant, str(self.target.evidence.coherency))))
+
+    @property
+    def repeat_command(self) -> str:
+        """The command that repeats the run. The first word of :attr:`command` can be a path of the measured machine."""
+        return shlex.join(("iommufd", *self.command[1:]))
 
     @property
     def boot_count(self) -> int:

@@ -28,7 +28,7 @@ def to_pyperf(result: BenchResult) -> dict[str, Any]:
             "platform": f"Linux-{environment.kernel_release} ({environment.platform})",
             "cpu_model_name": environment.cpu,
             "cpu_count": environment.cpus,
-            "command": " ".join(result.command),
+            "command": result.repeat_command,
         },
         "benchmarks": [
             {

@@ -3,6 +3,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -12,9 +13,19 @@ import pytest
 
 from iommufd_py import ToolError
 from iommufd_py.base.container_mode import ContainerMode
-from iommufd_py.results import breakdown, compare_text, cover_letter, dialects, document, kcidb, pyperf, report
+from iommufd_py.results import (
+    breakdown,
+    cautions,
+    compare_text,
+    cover_letter,
+    dialects,
+    document,
+    kcidb,
+    pyperf,
+    report,
+)
 from iommufd_py.results.compare import compare, comparison_document
-from iommufd_py.results.model import Noise, Point, Workload, merge
+from iommufd_py.results.model import BenchResult, Noise, Point, Workload, merge
 from tests.unit.results.bench_results import process_run, result
 
 Place = tuple[str | int, ...]
@@ -238,6 +249,56 @@ def test_a_file_of_an_older_version_is_read(good: Any, tmp_path: Path) -> None:
     change = compare(read, read).changes[0]
     assert change.flushes is not None
     assert change.flushes.low is None
+
+
+TEXTS = ("kernel_release", "kernel_variant", "platform", "machine", "cpu", "command_line", "microcode", "governor")
+FACTS = (
+    *(("environment", name) for name in (*TEXTS, "compiler")),
+    ("target", "device"),
+    ("target", "iommu"),
+    ("floor", "clock"),
+    ("tool_version",),
+    ("command", 0),
+)
+HOLE = re.compile(r"\(\s*\)|\(\s*and\b|\band\s*\)|\s\s|\s,|^[\s,]|[\s,]$|^$")
+
+
+def sentences(before: BenchResult, after: BenchResult) -> Iterator[str]:
+    """Yield the sentences and values of each text form that tell about machines."""
+    comparison = compare(before, after, force=True)
+    yield from (*cautions.obstacles(before, after), *comparison.cautions)
+    yield from cautions.cautions(merge((before, after)), after, ())
+    yield from (*report.machine_lines(after), *cover_letter.conditions([before, after]))
+    yield from (text for _, text in report.facts(after))
+    footer = dialects.vfio_tests(before, after, comparison).partition("2^30 bytes.\n")[2]
+    yield from re.sub(r"\n +", " ", footer).splitlines()
+    yield from map(str, pyperf.to_pyperf(after)["metadata"].values())
+    found = kcidb.bench_kcidb([before, after], [comparison])
+    yield from (one["comment"] for one in (*found["checkouts"], *found["builds"]))
+    yield from (one["environment"]["comment"] for one in found["tests"])
+    yield from (one["environment"]["misc"]["command"] for one in found["tests"])
+
+
+@pytest.mark.parametrize("value", ["", " "], ids=["empty", "blank"])
+@pytest.mark.parametrize("place", FACTS, ids=lambda place: str(place[-1]))
+def test_a_fact_that_is_missing_leaves_no_hole_in_a_sentence(
+    good: Any, tmp_path: Path, place: Place, value: str
+) -> None:
+    whole = {**changed(good, ("environment", "compiler"), "gcc 15"), "boots": []}
+    results = []
+    for name, one in (("whole", whole), ("without", changed(whole, place, value))):
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps({**one, "name": name}))
+        results.append(document.load_result(file))
+    holes = [text for pair in (results, results[::-1]) for text in sentences(*pair) if HOLE.search(text)]
+    assert not holes
+
+
+def test_a_result_without_its_command_has_the_name_of_the_tool(good: Any, tmp_path: Path) -> None:
+    """pyperf reads no empty command."""
+    (tmp_path / "run.json").write_text(json.dumps({**good, "command": []}))
+    read = document.load_result(tmp_path / "run.json")
+    assert pyperf.to_pyperf(read)["metadata"]["command"] == read.repeat_command == "iommufd"
 
 
 def test_no_rows_have_nothing_to_compare(good: Any, tmp_path: Path) -> None:
