@@ -16,6 +16,9 @@ import pytest
 from iommufd_py.base.errors import reason_of
 
 _RANK = ("pass", "xfail", "skip", "fail")
+_OUTCOMES = {"passed": "pass", "failed": "fail", "skipped": "skip"}
+# pytest-rerunfailures: the test failed and runs again, so this run does not count.
+_RERUN = "rerun"
 
 
 class Ktap:
@@ -40,16 +43,25 @@ class Ktap:
         for report in self._broken:
             self._case("fail", report.nodeid, report.longreprtext)
 
+    def pytest_runtest_logstart(self) -> None:
+        """Forget an earlier run of the same test."""
+        self._phases = []
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Write the outcome of a test at the end of its last phase."""
+        """Note the outcome of a phase."""
         self._phases.append(report)
-        if report.when == "teardown":
-            outcomes = [_outcome(phase) for phase in self._phases]
-            worst = max(outcomes, key=_RANK.index)
-            decisive = self._phases[outcomes.index(worst)]
-            texts = [phase.longreprtext for phase in self._phases if phase.failed]
-            self._case(worst, report.nodeid, "\n".join(texts), _reason(decisive))
-            self._phases = []
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """Write the outcome of a test, unless it runs again."""
+        if any(phase.outcome == _RERUN for phase in self._phases):
+            return
+        # A plugin that repeats a phase reports each failure before the last with an outcome of its own.
+        phases = [phase for phase in self._phases if phase.outcome in _OUTCOMES]
+        outcomes = [_outcome(phase) for phase in phases]
+        worst = max(outcomes, key=_RANK.index)
+        decisive = phases[outcomes.index(worst)]
+        texts = [phase.longreprtext for phase in phases if phase.failed]
+        self._case(worst, nodeid, "\n".join(texts), _reason(decisive))
 
     def pytest_sessionfinish(self) -> None:
         """Write the totals, as the kernel's own test programs do."""
@@ -100,7 +112,7 @@ def terminal_writer(config: pytest.Config) -> Callable[[str], None]:
 def _outcome(report: pytest.TestReport) -> str:
     if hasattr(report, "wasxfail"):
         return "xfail" if report.skipped else "pass"
-    return {"passed": "pass", "failed": "fail", "skipped": "skip"}[report.outcome]
+    return _OUTCOMES[report.outcome]
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -173,6 +173,94 @@ def test_ktap_is_what_our_parser_reads(pytester: pytest.Pytester) -> None:
     )
 
 
+# As pytest-rerunfailures: each run of a test has its reports, and a failure that does not count is "rerun".
+RERUNS = """
+    from _pytest.runner import runtestprotocol
+
+    def pytest_runtest_protocol(item, nextitem):
+        for last in (False, False, True):
+            item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+            reports = runtestprotocol(item, nextitem=nextitem, log=False)
+            again = not last and any(one.failed for one in reports)
+            for report in reports:
+                if again and report.failed:
+                    report.outcome = "rerun"
+                item.ihook.pytest_runtest_logreport(report=report)
+            item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+            if not again:
+                return True
+"""
+# As pytest-retry: the failures of a phase that ran again are further reports of the same test.
+RETRIES = """
+    from _pytest.runner import runtestprotocol
+
+    def pytest_runtest_protocol(item, nextitem):
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in runtestprotocol(item, nextitem=nextitem, log=False):
+            outcomes = ("retried", "retried", "passed") if report.failed else (report.outcome,)
+            for report.outcome in outcomes:
+                item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+"""
+FLAKY = """
+    import pytest
+
+    RUNS = []
+
+    def fail_before(number):
+        RUNS.append(number)
+        assert len(RUNS) >= number, f"run {len(RUNS)}"
+
+    @pytest.fixture
+    def early():
+        fail_before(2)
+
+    @pytest.fixture
+    def late():
+        yield
+        fail_before(4)
+
+    def test_setup(early): pass
+
+    def test_teardown(late): pass
+
+    def test_call(): fail_before(7)
+
+    def test_always(): assert False, "never"
+
+    def test_once(): pass
+"""
+
+
+def test_ktap_has_one_line_for_a_test_that_ran_several_times(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(RERUNS)
+    pytester.makepyfile(test_some=FLAKY)
+    pytester.runpytest_inprocess("--ktap", "out.ktap", "-p", "no:randomly")
+    lines = (pytester.path / "out.ktap").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("# ")] == [
+        "KTAP version 1",
+        "1..5",
+        "ok 1 test_some.py::test_setup",
+        "ok 2 test_some.py::test_teardown",
+        "ok 3 test_some.py::test_call",
+        "not ok 4 test_some.py::test_always",
+        "ok 5 test_some.py::test_once",
+    ]
+    assert lines[-1] == "# Totals: pass:4 fail:1 xfail:0 skip:0"
+    assert [line for line in lines if line.startswith("# E   A")] == ["# E   AssertionError: never"]
+
+
+def test_ktap_has_one_line_for_a_test_with_a_phase_that_ran_several_times(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(RETRIES)
+    pytester.makepyfile(test_some="def test_it(): assert False")
+    pytester.runpytest_inprocess("--ktap", "out.ktap").assert_outcomes(passed=1)
+    assert (pytester.path / "out.ktap").read_text().splitlines()[2:] == [
+        "ok 1 test_some.py::test_it",
+        "# Totals: pass:1 fail:0 xfail:0 skip:0",
+    ]
+
+
 def test_ktap_on_the_terminal_has_lines_of_its_own(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_some=OUTCOMES)
     result = pytester.runpytest_inprocess("--ktap", "-")
