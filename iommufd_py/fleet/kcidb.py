@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Format the verdict on all machines as a KCIDB report (https://docs.kernelci.org/kcidb/), schema version 5.3."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
-from iommufd_py.fleet.checks import Check, Outcome
+from iommufd_py.fleet.checks import Outcome
 from iommufd_py.fleet.together import CombinedTimes, Ratio
 from iommufd_py.fleet.verdict import Report, Runner
+from iommufd_py.results.kcidb import KCIDB_ORIGIN, kcidb_id, kcidb_path
 
-_ORIGIN = "iommufd_py"
 _STATUS = {
     Outcome.VIOLATED: "FAIL",
     Outcome.FAILED: "FAIL",
@@ -33,18 +32,22 @@ def fleet_kcidb(found: Report) -> dict[str, Any]:
     releases = dict.fromkeys(kernel.release for runner in found.runners for kernel in runner.kernels) | dict.fromkeys(
         [_UNKNOWN]
     )
-    tests = [test for runner in found.runners for test in _tests(runner)]
-    tests += [test for row in found.rows for test in _times(found, row)]
+    # The first machine tells two runs of a plan apart: a machine that was not lent has no time.
+    run = (found.run, min((one.started for one in found.runners if one.started), default=""))
+    tests = [test for runner in found.runners for test in _tests(run, runner)]
+    tests += [test for row in found.rows for test in _times(run, found, row)]
     used = {test["build_id"] for test in tests}
     document: dict[str, Any] = {
         "version": {"major": LATEST.major, "minor": LATEST.minor},
         "checkouts": [
-            {"id": _build(one), "origin": _ORIGIN, "comment": f"Linux {one}"} for one in releases if _build(one) in used
+            {"id": kcidb_id(one), "origin": KCIDB_ORIGIN, "comment": f"Linux {one}"}
+            for one in releases
+            if kcidb_id(one) in used
         ],
         "builds": [
-            {"id": _build(one), "checkout_id": _build(one), "origin": _ORIGIN, "comment": f"Linux {one}"}
+            {"id": kcidb_id(one), "checkout_id": kcidb_id(one), "origin": KCIDB_ORIGIN, "comment": f"Linux {one}"}
             for one in releases
-            if _build(one) in used
+            if kcidb_id(one) in used
         ],
         "tests": tests,
     }
@@ -52,24 +55,19 @@ def fleet_kcidb(found: Report) -> dict[str, Any]:
     return document
 
 
-def _tests(runner: Runner) -> Iterator[dict[str, Any]]:
+def _tests(run: tuple[str, str], runner: Runner) -> Iterator[dict[str, Any]]:
     for check in runner.checks:
-        yield _test(runner, check.kernel, _path(check)) | {
+        yield _test(run, runner, check.kernel, "fleet", check.kernel, check.name) | {
             "status": "PASS" if check.accepted else _STATUS[check.outcome],
             "comment": f"{check.outcome}: {check.detail}" if check.detail else str(check.outcome),
         }
 
 
-def _path(check: Check) -> str:
-    words = (_word(one) for one in ("iommufd.fleet", check.kernel, check.name) if one)
-    return ".".join(words)
-
-
-def _times(found: Report, row: CombinedTimes) -> Iterator[dict[str, Any]]:
+def _times(run: tuple[str, str], found: Report, row: CombinedTimes) -> Iterator[dict[str, Any]]:
     runners = {one.name: one for one in found.runners}
     for ratio in row.ratios:
-        path = f"iommufd.bench.{_word(row.kernel)}.{_word(row.step)}.{_word(row.operation)}"
-        yield _test(runners[ratio.runner], row.kernel, path) | {
+        words = ("bench", row.kernel, row.step, row.operation)
+        yield _test(run, runners[ratio.runner], row.kernel, *words) | {
             "status": "PASS",
             "comment": _ratio_text(ratio, found.baseline),
             "number": {"value": ratio.after_s, "unit": "s", "prefix": "metric"},
@@ -81,24 +79,15 @@ def _ratio_text(ratio: Ratio, baseline: str | None) -> str:
     return f"x{ratio.value:.4g}{interval} of {baseline}"
 
 
-def _test(runner: Runner, kernel: str, path: str) -> dict[str, Any]:
-    facts = next((one for one in runner.kernels if one.name == kernel), None)
+def _test(run: tuple[str, str], runner: Runner, kernel: str, *words: str) -> dict[str, Any]:
+    release = next((one.release for one in runner.kernels if one.name == kernel), "")
     test: dict[str, Any] = {
-        "id": f"{_ORIGIN}:{_word(runner.name)}-{_word(runner.started)}-{path}",
-        "build_id": _build(facts.release if facts else _UNKNOWN),
-        "origin": _ORIGIN,
-        "path": path,
+        "id": kcidb_id(*run, runner.name, *words),
+        "build_id": kcidb_id(release or _UNKNOWN),
+        "origin": KCIDB_ORIGIN,
+        "path": kcidb_path("iommufd", *filter(None, words)),
         "environment": {"comment": runner.name, "misc": {"tags": dict(runner.tags)}},
     }
     if runner.started:
         test["start_time"] = runner.started
     return test
-
-
-def _build(release: str) -> str:
-    return f"{_ORIGIN}:{_word(release)}"
-
-
-def _word(text: str) -> str:
-    """Return *text* with only those characters that KCIDB allows in the path of a test."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_")

@@ -4,13 +4,25 @@
 import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from iommufd_py.results.compare import Change, Comparison
 from iommufd_py.results.cover_letter import doubts
 from iommufd_py.results.model import BenchResult
 from iommufd_py.results.report import row_name
 
-_ORIGIN = "iommufd_py"
+KCIDB_ORIGIN = "iommufd_py"
+"""The name under which this tool reports."""
+
+
+def kcidb_id(*parts: str) -> str:
+    """Return the id of the object that *parts* identify. No other parts have this id: a slash is between them only."""
+    return f"{KCIDB_ORIGIN}:{'/'.join(quote(part, safe=':+') for part in parts)}"
+
+
+def kcidb_path(*words: str) -> str:
+    """Return the place of a test in KCIDB's tree, whose names have fewer characters than those of kernels and steps."""
+    return ".".join(re.sub(r"[^A-Za-z0-9_-]+", "_", word).strip("_") for word in words)
 
 
 def bench_kcidb(results: Sequence[BenchResult], comparisons: Sequence[Comparison]) -> dict[str, Any]:
@@ -18,22 +30,22 @@ def bench_kcidb(results: Sequence[BenchResult], comparisons: Sequence[Comparison
 
     The status of a test is PASS, because a time alone is no failure. Its comment has ratio, interval and verdict.
     """
-    builds = {one.label: f"{_ORIGIN}:{number}-{_word(one.label)}" for number, one in enumerate(results)}
+    builds = {one.label: (one.started, str(number), one.label) for number, one in enumerate(results)}
     return {
         "version": {"major": 5, "minor": 3},
         "checkouts": [
             {
-                "id": f"{_ORIGIN}:{_word(one.environment.kernel_release)}",
-                "origin": _ORIGIN,
+                "id": kcidb_id(one.environment.kernel_release),
+                "origin": KCIDB_ORIGIN,
                 "comment": f"Linux {one.environment.kernel_release}",
             }
             for one in {one.environment.kernel_release: one for one in results}.values()
         ],
         "builds": [
             {
-                "id": builds[one.label],
-                "checkout_id": f"{_ORIGIN}:{_word(one.environment.kernel_release)}",
-                "origin": _ORIGIN,
+                "id": kcidb_id(*builds[one.label]),
+                "checkout_id": kcidb_id(one.environment.kernel_release),
+                "origin": KCIDB_ORIGIN,
                 "comment": one.label,
                 "compiler": one.environment.compiler or "unknown",
             }
@@ -48,16 +60,16 @@ def bench_kcidb(results: Sequence[BenchResult], comparisons: Sequence[Comparison
 
 
 def _test(
-    build: str, before: BenchResult, result: BenchResult, comparison: Comparison, change: Change
+    build: Sequence[str], before: BenchResult, result: BenchResult, comparison: Comparison, change: Change
 ) -> dict[str, Any]:
-    path = f"iommufd.bench.{_word(change.operation)}.{_word(row_name(change.point))}"
+    name = row_name(change.point)
     interval = "" if change.low is None else f" ({change.low:.4g} to {change.high:.4g})"
     ratio = "" if change.ratio is None else f"x{change.ratio:.4g}{interval} of {comparison.before}, "
     return {
-        "id": f"{build}-{path}",
-        "build_id": build,
-        "origin": _ORIGIN,
-        "path": path,
+        "id": kcidb_id(*build, change.operation, name),
+        "build_id": kcidb_id(*build),
+        "origin": KCIDB_ORIGIN,
+        "path": kcidb_path("iommufd", "bench", change.operation, name),
         "status": "PASS",
         "comment": f"{ratio}{change.verdict}",
         "number": {"value": change.after_ns / 1e9, "unit": "s", "prefix": "metric"},
@@ -71,8 +83,3 @@ def _test(
             },
         },
     }
-
-
-def _word(text: str) -> str:
-    """Return *text* with only those characters that KCIDB allows in the path of a test."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_")

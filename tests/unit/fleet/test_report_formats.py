@@ -85,6 +85,39 @@ def test_kcidb_is_valid_and_says_what_happened(mixed: Report) -> None:
     assert len({one["id"] for one in tests}) == len(tests)
 
 
+def test_every_id_of_kcidb_is_unique(tmp_path: Path) -> None:
+    """labgrid accepts any name of a place, and `uname -r` of a tree with changes ends with a plus."""
+    for number, name in enumerate(("rack 1", "rack#1", "rack_1", "rack/1", "rack%201", "\u4e00", "\u4e8c")):
+        folder = write_machine(tmp_path, f"m{number}", [GOOD, (step("a_b", "validate", name="x.y"), validation())])
+        record = json.loads((folder / "runner.json").read_text())
+        kernels = [{"name": "installed", "release": "7.3.0"}, {"name": "a_b", "release": "7.3.0+"}]
+        kernels = [one | {"tool_version": "1.0"} for one in kernels]
+        (folder / "runner.json").write_text(json.dumps(record | {"name": name, "kernels": kernels}))
+    found = kcidb.fleet_kcidb(judge_run(tmp_path))
+    for kind, expected in (("checkouts", 2), ("builds", 2), ("tests", 7 * 9)):
+        assert len({one["id"] for one in found[kind]}) == len(found[kind]) == expected + (kind != "tests")
+
+
+@pytest.mark.parametrize("name", ["a..b", "a.", "a-.-b", "7.3.1"])
+def test_every_name_of_a_kernel_and_of_a_step_makes_a_path_of_kcidb(tmp_path: Path, name: str) -> None:
+    write_machine(tmp_path, "a", [(step(name, "validate", name=name), validation())])
+    paths = [one["path"] for one in kcidb.fleet_kcidb(judge_run(tmp_path))["tests"]]
+    assert all(one.count(".") == 3 for one in paths[1:])
+
+
+def test_the_same_plan_has_other_ids_of_kcidb_in_its_next_run(tmp_path: Path) -> None:
+    ids = []
+    for day in ("25", "26"):
+        folder = write_machine(tmp_path / day, "a", [GOOD])
+        record = json.loads((folder / "runner.json").read_text())
+        (folder / "runner.json").write_text(json.dumps(record | {"started": f"2026-11-{day}T22:00:00+00:00"}))
+        write_machine(tmp_path / day, "b", state=RunnerState.NOT_LENT)
+        record = json.loads((tmp_path / day / "b/runner.json").read_text())
+        (tmp_path / day / "b/runner.json").write_text(json.dumps(record | {"started": ""}))
+        ids += [one["id"] for one in kcidb.fleet_kcidb(judge_run(tmp_path / day))["tests"]]
+    assert len(set(ids)) == len(ids) == 20
+
+
 def test_the_page_names_the_machines(mixed: Report) -> None:
     text = page_of(mixed)
     assert "violated: 5 machines, 1 lost" in text
