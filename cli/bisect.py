@@ -84,7 +84,7 @@ def bisect(
     \b
     Examples:
       iommufd bisect --source ~/linux --good v7.2 --bad HEAD --rule 2
-      iommufd bisect --source ~/linux --good HEAD~20 --bad HEAD --bench 'map 2M' --threshold 5%
+      iommufd bisect --source ~/linux --good HEAD~20 --bad HEAD --bench 'map 2M'
     """
     from iommufd_py.lab.bisect.clone import has_changes
     from iommufd_py.lab.bisect.session import bisect as find

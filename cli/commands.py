@@ -10,6 +10,8 @@ import click
 from .types import Values
 
 _Function = Callable[..., Any]
+# More characters than any first sentence of a command has.
+_NO_LIMIT = 1000
 
 
 class Command(click.Command):
@@ -34,6 +36,12 @@ class Group(click.Group):
 
     command_class = Command
     group_class = type
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the first sentence of each command. click itself cuts it off at the end of the line."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(_NO_LIMIT)) for name, one in commands.items() if one])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Name the manual page."""
@@ -83,7 +91,7 @@ def recorded_examples(context: click.Context) -> list[str]:
 
 def _write_page_name(context: click.Context, formatter: click.HelpFormatter) -> None:
     formatter.write_paragraph()
-    formatter.write_text(f"With an example and its output: man iommufd-{command_name(context)}")
+    formatter.write_text(f"For an example with its output, see: man iommufd-{command_name(context)}")
 
 
 def _refuse_repeated(order: Sequence[click.Parameter]) -> None:

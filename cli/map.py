@@ -28,7 +28,11 @@ from .types import BIND_OPTION, COHERENCY_OPTION, DEVICE_OPTION, IOVA, JSON_OPTI
 @click.option("--size", type=SIZE, default="2M", help="Bytes to map.")
 @click.option("--iova", type=IOVA, metavar="ADDRESS", help="IOVA to map at.  [default: the kernel chooses]")
 @click.option(
-    "--backing", type=click.Choice([str(one) for one in Backing]), default=str(Backing.ANON_4K), help="Kind of memory."
+    "--backing",
+    type=click.Choice([str(one) for one in Backing]),
+    default=str(Backing.ANON_4K),
+    metavar="KIND",
+    help=f"Kind of memory: {', '.join(Backing)}.",
 )
 @COHERENCY_OPTION
 @click.option("--hold", is_flag=True, help="Keep the memory mapped until a key is pressed or the standard input ends.")
@@ -53,7 +57,7 @@ def map(
 
     \b
     Examples:
-      iommufd map --device 0000:00:10.0 --bind --size 2M --backing thp --iova 0x100000000
+      iommufd map --device 0000:00:10.0 --bind --size 2M --backing thp
       iommufd map --device mock --size 64K --json
     """
     if device is None:

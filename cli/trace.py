@@ -69,7 +69,7 @@ def trace(
     \b
     Examples:
       iommufd trace --seconds 1
-      iommufd trace --event map --event unmap -- iommufd map --device mock --size 64K
+      iommufd trace --event map -- iommufd map --device mock --size 64K
     """
     child: subprocess.Popen[bytes] | None = None
     with contextlib.ExitStack() as stack:

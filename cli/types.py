@@ -112,6 +112,8 @@ MOST_SECONDS = 366 * 24 * 3600
 class Whole(click.IntRange):
     """A whole number in a range, in decimal digits of ASCII. Python also reads other digits, blanks and ``1_000``."""
 
+    name = "number"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Convert the text, and check the range."""
         if isinstance(value, str) and not _WHOLE.fullmatch(value):
@@ -122,6 +124,8 @@ class Whole(click.IntRange):
 
 class FiniteFloat(click.FloatRange):
     """A decimal number in a range. Python also reads ``nan`` and ``inf``, which no range excludes."""
+
+    name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Convert the text, and refuse ``nan`` and infinite numbers."""

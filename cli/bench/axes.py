@@ -64,12 +64,12 @@ class _OptionalSize(ParamType[int]):
             self.fail(str(failure), param, ctx)
 
 
-def _names(name: str, kind: type[StrEnum], default: StrEnum, text: str) -> _Decorator:
+def _names(name: str, kind: type[StrEnum], default: StrEnum, text: str, metavar: str = "") -> _Decorator:
     return click.option(
         name,
         type=Values(click.Choice([str(one) for one in kind])),
         default=str(default),
-        metavar=f"[{'|'.join(kind)}],...",
+        metavar=metavar or f"[{'|'.join(kind)}],...",
         help=text,
     )
 
@@ -112,7 +112,9 @@ axis_options = options_together(
     ),
     _sizes("--chunk", "whole", "Bytes mapped by one ioctl."),
     click.option("--bulk-unmap", is_flag=True, help="Unmap all chunks with one ioctl."),
-    _names("--backing", Backing, Backing.ANON_4K, "Kind of memory behind the buffer."),
+    _names(
+        "--backing", Backing, Backing.ANON_4K, f"Kinds of memory behind the buffer: {', '.join(Backing)}.", "KIND,..."
+    ),
     _numbers("--hwpts", 0, 1, "Domains on the IOAS."),
     _names("--cache", CacheState, CacheState.DIRTY, "State of the buffer's CPU cache lines before each operation."),
     _names("--iova-use", IovaUse, IovaUse.REUSED, "Use the same IOVA in each round, or a new one without page tables."),

@@ -36,7 +36,7 @@ _FORMATS = ("table", "markdown", "cover-letter", "iommupt", "vfio-tests", "kcidb
 def show(file: Path, as_json: bool) -> None:
     """Show a result: the machine, the times, and the limits of the figures.
 
-    A FILE named - is standard input. The other commands of bench read it, too.
+    FILE can be -, which is standard input, here and for compare, plot and export.
     """
     result = document.load_result(file)
     if as_json:

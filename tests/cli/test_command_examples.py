@@ -38,11 +38,12 @@ def test_every_command_has_an_example() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_names_the_page(name: str) -> None:
     done = CliRunner().invoke(iommufd, [*COMMANDS[name], "--help"], prog_name="iommufd")
-    assert done.stdout.endswith(f"With an example and its output: man iommufd-{name}\n")
+    assert done.stdout.endswith(f"For an example with its output, see: man iommufd-{name}\n")
 
 
 def test_help_of_a_group_names_the_page(cli: Cli) -> None:
-    assert cli("lab", "kernel", "--help").stdout.endswith("With an example and its output: man iommufd-lab-kernel\n")
+    last = "For an example with its output, see: man iommufd-lab-kernel\n"
+    assert cli("lab", "kernel", "--help").stdout.endswith(last)
 
 
 def test_a_wrong_output_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

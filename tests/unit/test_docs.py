@@ -130,7 +130,7 @@ def test_the_reference_shows_defaults_and_ranges() -> None:
     calibrate = bench.get_command(click.Context(bench), "calibrate")
     assert calibrate is not None
     text = "\n".join(help_text.options(click.Context(calibrate)))
-    assert ".. option:: --boots INTEGER RANGE" in text
+    assert ".. option:: --boots NUMBER" in text
     assert "[default: 6; 3<=x<=1000]" in text
 
 
