@@ -2,32 +2,21 @@
 """The base of all objects of an iommufd: each has an id in the open file."""
 
 import errno
-import os
 
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.errors import ArgumentValueError, IommufdError
 from iommufd_py.base.signals import held_signals
-from iommufd_py.objects.resource import Resource
+from iommufd_py.objects.resource import OpenFile, Resource
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.enums import VfioExtension, VfioIoasOp
 
 
-class IommufdFile(Resource):
+class IommufdFile(OpenFile):
     """The open file that objects live in. A program uses its subclass :class:`Iommufd`."""
-
-    _fd: int
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(fd={self._fd})"
-
-    def fileno(self) -> int:
-        """Return the file descriptor."""
-        self._check_open()
-        return self._fd
-
-    def _release(self) -> None:
-        os.close(self._fd)
 
     def probe(self) -> dict[str, bool]:
         """Return for each ioctl, by name, whether this kernel has it. The call changes nothing."""

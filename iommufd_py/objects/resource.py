@@ -152,6 +152,20 @@ class Resource:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
 
 
+class OpenFile(Resource):
+    """A resource that is an open file. Closing it closes its file descriptor."""
+
+    _fd: int
+
+    def fileno(self) -> int:
+        """Return the file descriptor."""
+        self._check_open()
+        return self._fd
+
+    def _release(self) -> None:
+        os.close(self._fd)
+
+
 def _note_process() -> None:
     Resource._process = os.getpid()
 

@@ -4,13 +4,12 @@
 Source: Documentation/driver-api/vfio-mediated-device.rst; samples/vfio-mdev/mtty.c.
 """
 
-import os
 from pathlib import Path
 from uuid import uuid4
 
 from iommufd_py.base.errors import SkipError, ToolError
 from iommufd_py.base.units import counted
-from iommufd_py.objects.resource import Resource
+from iommufd_py.objects.resource import OpenFile, Resource
 from iommufd_py.uapi import vfio
 from iommufd_py.vfio.group import VfioGroup
 from iommufd_py.vfio.sysfs import MEDIATED_DEVICES
@@ -49,7 +48,7 @@ class EmulatedDevice(Resource):
         (self._device / "remove").write_text("1")
 
 
-class OpenEmulatedDevice(Resource):
+class OpenEmulatedDevice(OpenFile):
     """An emulated device that is open in its group, and can pin pages of the container as a device without IOMMU does.
 
     Closing it unpins the pages. Only the lab's patched kernels have a sample driver that pins.
@@ -68,11 +67,6 @@ class OpenEmulatedDevice(Resource):
         with self._opening():
             self._fd = vfio.group_get_device_fd(group.fileno(), str(device.uuid))
 
-    def fileno(self) -> int:
-        """Return the device's file descriptor."""
-        self._check_open()
-        return self._fd
-
     def pin(self, iova: int, count: int) -> None:
         """Unpin the pages of the last call, then pin *count* pages from *iova* on (vfio_pin_pages), at most 512.
 
@@ -86,6 +80,3 @@ class OpenEmulatedDevice(Resource):
             raise ToolError(
                 f"{self._pin}: the device cannot pin {counted(count, 'page')} at IOVA {iova:#x}: {failure.strerror}"
             ) from None
-
-    def _release(self) -> None:
-        os.close(self._fd)

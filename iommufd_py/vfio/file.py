@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The open file of a VFIO device, which its regions and interrupts use."""
 
-import os
-
 from iommufd_py.base.arguments import checked
-from iommufd_py.objects.resource import Resource
+from iommufd_py.objects.resource import OpenFile
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.enums import IrqIndex
 
 
-class VfioFile(Resource):
+class VfioFile(OpenFile):
     """An open VFIO device."""
-
-    _fd: int
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name})"
@@ -21,14 +17,6 @@ class VfioFile(Resource):
     def name(self) -> str:
         """The name of the device in messages: its address or number on its bus."""
         raise NotImplementedError
-
-    def fileno(self) -> int:
-        """Return the device's file descriptor."""
-        self._check_open()
-        return self._fd
-
-    def _release(self) -> None:
-        os.close(self._fd)
 
     @checked
     def irq_info(self, index: IrqIndex) -> vfio.IrqInfo:

@@ -12,14 +12,14 @@ from iommufd_py.base.device_node import no_node
 from iommufd_py.base.errors import DeviceError, SkipError, reason_of
 from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.base.sysfs import entries, target_name
-from iommufd_py.objects.resource import Resource
+from iommufd_py.objects.resource import OpenFile, Resource
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.enums import GroupFlags
 from iommufd_py.vfio.pci_device import VfioPciDevice
 from iommufd_py.vfio.sysfs import leaves_dma
 
 
-class VfioGroup(Resource):
+class VfioGroup(OpenFile):
     """An IOMMU group in a container. Made by ``container.open_device()``. Closing the last group drops all mappings.
 
     Args:
@@ -60,11 +60,6 @@ class VfioGroup(Resource):
     def __repr__(self) -> str:
         return f"VfioGroup({self.number})"
 
-    def fileno(self) -> int:
-        """Return the group's file descriptor."""
-        self._check_open()
-        return self._fd
-
     def status(self) -> GroupFlags:
         """Return whether the group is viable, and whether it is in a container."""
         return vfio.group_get_status(self.fileno())
@@ -74,7 +69,7 @@ class VfioGroup(Resource):
             self._on_close(self)
         finally:
             # The group leaves the container when its file is closed and none of its devices is open.
-            os.close(self._fd)
+            super()._release()
 
 
 class VfioGroupDevice(VfioPciDevice):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from iommufd_py.base.arguments import check_integer, checked
 from iommufd_py.base.errors import ArgumentValueError, DeviceError, InvalidFieldError
-from iommufd_py.objects.resource import Resource
+from iommufd_py.objects.resource import OpenFile
 from iommufd_py.uapi import migration as uapi
 from iommufd_py.uapi.enums import MigrationFeatures, MigrationState
 from iommufd_py.vfio.file import VfioFile
@@ -137,10 +137,10 @@ class Migration:
             ) from failure
 
 
-class StateTransfer(Resource):
+class StateTransfer(OpenFile):
     """The data of a migration, a stream of bytes with a meaning for the driver only. Closing the device closes it.
 
-    Closing it does not change the state of the device.
+    Closing it does not change the state of the device. Its file descriptor is for the event loop of a program.
     """
 
     def __init__(self, migration: Migration, state: MigrationState) -> None:
@@ -151,14 +151,6 @@ class StateTransfer(Resource):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.device.name})"
-
-    def fileno(self) -> int:
-        """Return the descriptor, for the event loop of a program."""
-        self._check_open()
-        return self._fd
-
-    def _release(self) -> None:
-        os.close(self._fd)
 
 
 class SavingTransfer(StateTransfer):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Containers with a type1 IOMMU, of VFIO or of iommufd's compatibility layer."""
 
-import os
 from pathlib import Path
 from uuid import UUID
 
@@ -13,7 +12,7 @@ from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.objects.dirty import DirtyBitmap, check_not_tracking, dirty_bitmap, zeroed_bits
 from iommufd_py.objects.mapping import Mapping, MappingSpace
-from iommufd_py.objects.resource import Resource
+from iommufd_py.objects.resource import OpenFile, Resource
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.enums import MapFlags, Type1MapFlags, Type1UnmapFlags, VfioExtension
 from iommufd_py.vfio.container import Container
@@ -25,7 +24,7 @@ from iommufd_py.vfio.vf_token import parse_vf_token
 DEV_VFIO = Path("/dev/vfio/vfio")
 
 
-class Type1Container(Container, MappingSpace):
+class Type1Container(Container, MappingSpace, OpenFile):
     """A container with a type1 IOMMU, of VFIO or of iommufd's compatibility layer.
 
     Args:
@@ -76,14 +75,6 @@ class Type1Container(Container, MappingSpace):
 
     def __repr__(self) -> str:
         return f"Type1Container({self.path}, {self.iommu_type.name})"
-
-    def fileno(self) -> int:
-        """Return the container's file descriptor."""
-        self._check_open()
-        return self._fd
-
-    def _release(self) -> None:
-        os.close(self._fd)
 
     @checked
     def open_device(self, bdf: str, *, vf_token: UUID | str | None = None) -> VfioGroupDevice:

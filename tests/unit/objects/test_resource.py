@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 import copy
 import gc
+import os
 import pickle
 import warnings
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 
 from iommufd_py.base.errors import BackingError, BusyError, ClosedError
 from iommufd_py.base.signals import ENDING
-from iommufd_py.objects.resource import Resource
+from iommufd_py.objects.resource import OpenFile, Resource
 
 
 class Thing(Resource):
@@ -149,3 +150,21 @@ def test_dropping_an_open_thing_only_warns() -> None:
 def test_a_resource_refuses_to_be_copied(through: Callable[[Resource], object]) -> None:
     with Thing("thing", []) as thing, pytest.raises(TypeError, match="Thing cannot be copied or pickled: "):
         through(thing)
+
+
+class NullFile(OpenFile):
+    def __init__(self) -> None:
+        super().__init__()
+        with self._opening():
+            self._fd = os.open(os.devnull, os.O_RDONLY)
+
+
+def test_an_open_file_has_a_descriptor_until_it_is_closed() -> None:
+    file = NullFile()
+    number = file.fileno()
+    os.fstat(number)
+    file.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+    with pytest.raises(ClosedError):
+        file.fileno()
