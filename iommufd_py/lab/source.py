@@ -56,19 +56,6 @@ def unpacked_trees() -> list[SourceTree]:
     return sorted(trees, key=lambda tree: (-SERIES.index(tree.series), _natural(tree.path.name)), reverse=True)
 
 
-def source_tree(series: str | None = None) -> Path:
-    """Return the newest unpacked source, of *series* or of any series, for readers of its headers.
-
-    Raises:
-        LabError: no source is unpacked yet.
-    """
-    for tree in unpacked_trees():
-        if series in (None, tree.series):
-            return tree.path
-    wanted = f" --series {series}" if series else ""
-    raise LabError(f"no kernel source is unpacked yet; run: iommufd lab kernel build{wanted}")
-
-
 def own_tree(path: Path) -> SourceTree:
     """Return the developer's tree at *path*. Its identity changes with any file in it.
 

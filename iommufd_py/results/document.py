@@ -15,7 +15,7 @@ from iommufd_py.base.environment import Environment
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import write_file
 from iommufd_py.base.shown import printable
-from iommufd_py.results import schema as schemas
+from iommufd_py.results import schema
 from iommufd_py.results.model import (
     Accounting,
     BenchResult,
@@ -37,11 +37,6 @@ SCHEMA = "iommufd-bench/1"
 
 # Every machine has these facts, and their sentences have a place for them. In the others an empty text means none.
 _ON_EVERY_MACHINE = ("kernel_release", "platform", "cpu")
-
-
-def bench_schema() -> Any:
-    """Return the JSON Schema (2020-12) that every document satisfies."""
-    return schemas.read_schema(SCHEMA)
 
 
 def to_document(result: BenchResult) -> dict[str, Any]:
@@ -114,7 +109,7 @@ def load_result(path: Path) -> BenchResult:
     Raises:
         ToolError: there is no such file, or it is not a result of this schema.
     """
-    return _checked(schemas.read_document(path, SCHEMA), path)
+    return _checked(schema.read_document(path, SCHEMA), path)
 
 
 def _checked(document: Any, path: Path) -> BenchResult:

@@ -20,6 +20,7 @@ from iommufd_py.bench.sampling import take
 from iommufd_py.bench.workloads import set_up
 from iommufd_py.results import document
 from iommufd_py.results.model import Accounting, CacheState, IovaUse, Noise, Point, Row, Workload
+from iommufd_py.results.schema import read_schema
 from iommufd_py.uapi.bench import can_flush, clock, clock_ns, flush
 from iommufd_py.uapi.call import address_of_buffer
 from tests.conftest import need_ioctl, need_mock_driver
@@ -36,7 +37,7 @@ def measured(iommufd: Iommufd) -> Callable[[Point], Row]:
 
     def measure(point: Point) -> Row:
         result = runner.measure(runner.Plan(MOCK, (point,), processes=1, values=10))
-        jsonschema.Draft202012Validator(document.bench_schema()).validate(document.to_document(result))
+        jsonschema.Draft202012Validator(read_schema(document.SCHEMA)).validate(document.to_document(result))
         (row,) = result.rows
         return row
 

@@ -18,6 +18,7 @@ from iommufd_py.bench.workloads import set_up
 from iommufd_py.lab.machine import NVME_DEVICE
 from iommufd_py.results import document, model
 from iommufd_py.results.model import Point, Workload
+from iommufd_py.results.schema import read_schema
 from tests.conftest import IN_LAB
 from tests.programs import IOMMUFD
 from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
@@ -65,7 +66,7 @@ def test_command_prints_the_table_and_keeps_the_run(
     ):
         assert text in done.stdout
     written = json.loads(file.read_text())
-    jsonschema.Draft202012Validator(document.bench_schema()).validate(written)
+    jsonschema.Draft202012Validator(read_schema(document.SCHEMA)).validate(written)
     assert [row["point"]["size_bytes"] for row in written["rows"]] == [4096, 4096, 65536, 65536]
     assert written["command"][1:3] == ["bench", "run"]
     shown = cli("bench", "show", str(file))
@@ -160,7 +161,7 @@ def test_dma_is_part_of_the_cycle(cli: Callable[..., subprocess.CompletedProcess
     done = cli("bench", "run", "--device", NVME_DEVICE, *options)
     assert done.returncode == 0, done.stderr
     written = json.loads(file.read_text())
-    jsonschema.Draft202012Validator(document.bench_schema()).validate(written)
+    jsonschema.Draft202012Validator(read_schema(document.SCHEMA)).validate(written)
     for row in written["rows"]:
         assert row["point"]["workload"] == "dma"
         assert [len(one["ns"]) for one in row["runs"][0]["operations"].values()] == [5]

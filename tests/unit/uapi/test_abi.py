@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.lab.source import source_tree
+from iommufd_py.lab.source import unpacked_trees
 from iommufd_py.uapi.ffi import ffi, lib
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -29,9 +29,12 @@ def check_abi(*arguments: str | Path, **environment: str) -> subprocess.Complete
 
 @pytest.fixture(scope="session")
 def kernel_tree() -> Path:
-    """IOMMUFD_KERNEL_TREE, or the source of the lab's kernel; without either, LabError says how to get it."""
-    tree = os.environ.get("IOMMUFD_KERNEL_TREE")
-    return Path(tree) if tree else source_tree()
+    """IOMMUFD_KERNEL_TREE, or the newest source of the lab's kernels."""
+    if tree := os.environ.get("IOMMUFD_KERNEL_TREE"):
+        return Path(tree)
+    trees = unpacked_trees()
+    assert trees, "no kernel source is unpacked yet: run 'iommufd lab kernel build', or set IOMMUFD_KERNEL_TREE"
+    return trees[0].path
 
 
 @pytest.fixture
