@@ -15,8 +15,9 @@ from iommufd_py.base.errors import ToolError
 from iommufd_py.base.shown import shown
 
 from .commands import group
+from .files import Directory
 from .output import emit_json, emit_table, note
-from .types import BDF, JSON_OPTION, Directory, ParamType, Whole, chosen_format
+from .types import BDF, JSON_OPTION, ParamType, Whole, chosen_format
 
 if TYPE_CHECKING:
     from iommufd_py.fleet.verdict import Report

@@ -13,7 +13,8 @@ from iommufd_py.lab.config import Configuration
 from iommufd_py.lab.machine import IommuModel, Machine, NativeMachine
 from iommufd_py.lab.source import SERIES
 
-from .types import SIZE, Directory, Whole, is_given, options_together, refuse_ignored
+from .files import Directory
+from .types import SIZE, Whole, is_given, options_together, refuse_ignored
 
 # QEMU takes 32-bit numbers, and its q35 machine has at most 255 CPUs.
 _MOST_NUMBER, _MOST_CPUS = (1 << 31) - 1, 255

@@ -24,8 +24,8 @@ from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.host.private import private_values
 from iommufd_py.lab.paths import runs_dir
 
-from .bench.files import OUTPUT_FILE
 from .commands import command
+from .files import OUTPUT_FILE
 from .info import info_document
 from .output import note
 

@@ -2,10 +2,8 @@
 """Types and options for parameters of the command line."""
 
 import math
-import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -152,22 +150,6 @@ class Name(ParamType[str]):
         if not value.isprintable():
             self.fail(f"{shown(value)} contains a control character", param, ctx)
         return str(value)
-
-
-class Directory(click.Path):
-    """A directory. click itself only refuses regular files, and accepts a device or a pipe."""
-
-    def __init__(self, *, exists: bool = False) -> None:
-        super().__init__(exists=exists, file_okay=False, path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Check the name."""
-        if not os.fspath(value):
-            self.fail("the name of the directory is empty", param, ctx)
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if path.exists() and not path.is_dir():
-            self.fail(f"{shown(str(path))} is not a directory", param, ctx)
-        return path
 
 
 class _VfToken(ParamType[UUID]):

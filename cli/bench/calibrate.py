@@ -12,10 +12,11 @@ from iommufd_py.results import compare as comparing
 from iommufd_py.results import compare_text, finding
 
 from ..commands import command
+from ..files import Directory, make_output_directory
 from ..lab_machine import check_kernel_name
 from ..types import FiniteFloat, Whole
 from .boots import Effort, RoundsOfBoots, Variant
-from .files import OUTPUT_DIRECTORY, emit_folded, emit_lines, make_output_directory
+from .page import emit_folded, emit_lines
 
 _ROWS = "--silent --operation map,attach,teardown --size 2M,64M,1G --backing 4k --processes 1 --seconds 1"
 _MEMORY = "3G"
@@ -49,7 +50,7 @@ def margin_sentence(distance: float, end: float | None) -> str:
     default=15,
     help="Repeat no round of a busy machine after this time.",
 )
-@click.option("--results", type=OUTPUT_DIRECTORY, default="results", help="Directory for the samples.")
+@click.option("--results", type=Directory(), default="results", help="Directory for the samples.")
 def calibrate(kernel: str, other: str | None, boots: int, minutes: float, results: Path) -> None:
     """Compare a kernel with itself, or with a differently linked one, natively.
 

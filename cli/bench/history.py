@@ -19,9 +19,10 @@ from iommufd_py.results.report import row_name
 from iommufd_py.results.tables import Table
 
 from ..commands import command
+from ..files import OUTPUT_FILE, Directory
 from ..output import emit_json
-from ..types import JSON_OPTION, Directory
-from .files import OUTPUT_FILE, emit_folded, emit_lines
+from ..types import JSON_OPTION
+from .page import emit_folded, emit_lines
 
 _PICTURES = (".svg", ".png")
 

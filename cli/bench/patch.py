@@ -20,12 +20,12 @@ from iommufd_py.results import counts, cover_letter
 from iommufd_py.results.finding import PRECISION
 
 from ..commands import command
+from ..files import Directory, make_output_directory
 from ..lab_machine import check_kernel_name
 from ..output import emit_json
 from ..types import FiniteFloat, Whole, is_given, refuse_ignored
 from .axes import chosen_points, refuse_ignored_axes
 from .boots import Effort, RoundsOfBoots, Variant
-from .files import OUTPUT_DIRECTORY, make_output_directory
 from .plot import write_html
 from .run import run
 
@@ -84,7 +84,7 @@ _PARAMETERS = {"--json": "as_json"}
 @click.option("--times", is_flag=True, help="Also show times of an emulated CPU. They say nothing about hardware.")
 @click.option(
     "--results",
-    type=OUTPUT_DIRECTORY,
+    type=Directory(),
     default="results",
     help="Directory for the samples, the table and the HTML page.",
 )

@@ -14,15 +14,15 @@ from iommufd_py.results.cover_letter import doubts
 from iommufd_py.results.model import BenchResult
 
 from ..commands import command
+from ..files import OUTPUT_FILE, RESULT_FILE, Directory, make_output_directory, refuse_input, refuse_second_stdin
 from ..output import note
 from ..types import refuse_ignored
-from .files import OUTPUT_DIRECTORY, OUTPUT_FILE, RESULT_FILE, make_output_directory, refuse_input, refuse_second_stdin
 
 
 @command()
 @click.argument("files", nargs=-1, required=True, type=RESULT_FILE)
 @click.option("--html", type=OUTPUT_FILE, help="Write one self-contained page with all tables and pictures.")
-@click.option("--directory", type=OUTPUT_DIRECTORY, help="Write each picture to a file in this directory.")
+@click.option("--directory", type=Directory(), help="Write each picture to a file in this directory.")
 @click.option("--format", "kind", type=click.Choice(["svg", "png"]), default="svg", help="Format of those files.")
 @click.option("--trace", "traces", type=RESULT_FILE, multiple=True, help="A file that 'bench trace --json' printed.")
 @click.option("--force", is_flag=True, help="Compare although the machines differ.")

@@ -21,9 +21,10 @@ from iommufd_py.results import (
 )
 
 from ..commands import command
+from ..files import RESULT_FILE, refuse_second_stdin
 from ..output import emit_json
 from ..types import FiniteFloat, chosen_format
-from .files import RESULT_FILE, emit_folded, emit_lines, page_width, refuse_second_stdin
+from .page import emit_folded, emit_lines, page_width
 
 # The largest threshold. With one that no comparison reaches, a CI gate would pass everything.
 _MOST_PERCENT = 10_000

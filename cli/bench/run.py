@@ -19,10 +19,10 @@ from iommufd_py.results import document, report
 from iommufd_py.results.model import BenchResult
 
 from ..commands import command
+from ..files import OUTPUT_FILE
 from ..output import note
 from ..types import IOVA, FiniteFloat, Whole
 from .axes import axis_options, bound, chosen_points, device_options, refuse_ignored_axes
-from .files import OUTPUT_FILE
 from .results import show_result
 
 # Seconds between two progress lines in a log.

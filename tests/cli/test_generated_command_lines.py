@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from iommufd_py.cli import main
-from iommufd_py.cli.bench import files
 from iommufd_py.cli.commands import Command
 from iommufd_py.cli.device import _Hexadecimal
+from iommufd_py.cli.files import Directory, _File
 from iommufd_py.cli.fleet import _PlaceName
-from iommufd_py.cli.types import Directory, FiniteFloat, Name, Values, Whole, _Bdf, _Number
+from iommufd_py.cli.types import FiniteFloat, Name, Values, Whole, _Bdf, _Number
 
 from iommufd_py.base.pci_address import MOCK
 from iommufd_py.results import document
@@ -66,10 +66,10 @@ def wrong(kind: click.ParamType[Any]) -> st.SearchStrategy[str] | None:
             return _TEXT | st.sampled_from(lenient)
         case Name():
             return st.sampled_from(["", "  ", "a\x1b[31m", "\n", "\udcff"])
-        case files._File():
-            return st.sampled_from(["", "x/", "/"]) if kind._output and kind.name == "file" else st.just("")
+        case _File():
+            return st.sampled_from(["", "x/", "/"]) if kind._output else st.just("")
         case Directory():
-            return st.sampled_from(["", "/dev/null", "/dev/full", "/etc/passwd"])
+            return st.sampled_from(["", "-", "/dev/null", "/dev/full", "/etc/passwd"])
         case click.Path() if kind.exists:
             return st.sampled_from(["", "/nonexistent", "x" * 300, "/etc/passwd/x"])
         case click.Tuple():  # One word is too few.

@@ -153,7 +153,7 @@ def files(tmp_path: Path) -> dict[str, str]:
         ("bench plot RUN --html DIRECTORY", "is a directory: name a file$", "NEW"),
         ("bench plot RUN --html RUN", "which would be lost: choose another output$", "NEW"),
         ("bench plot RUN --html /proc/page", "cannot be written: .*; choose another file$", "NEW"),
-        ("bench plot RUN --directory -", "standard output is not a directory: choose another name$", "NEW"),
+        ("bench plot RUN --directory -", "- is not a directory: choose another name$", "NEW"),
         ("bench plot RUN --directory /proc/pictures", "cannot be created: .*; choose another$", "NEW"),
         ("bench show /dev/zero", "is larger than 256 MiB: give another file$", "RUN"),
         ("bench show EXPORTED", "pyperf file, .*: give a file that 'iommufd bench run --output' wrote$", "RUN"),

@@ -30,7 +30,7 @@ assert report.times_table(read).rows
 assert cover_letter.cover_letter([read, read], [comparison])
 assert html.page([read, read], [comparison]).count("<svg") == 3
 from iommufd_py.cli import main
-from iommufd_py.cli.bench import files, history, plot, results
+from iommufd_py.cli.bench import history, page, plot, results
 print(sorted(name for name in sys.modules if name.startswith("iommufd_py.") and name.count(".") == 1))
 """
 

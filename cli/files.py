@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""Parameters that name files, and tables on a page."""
+"""Parameters that name files and directories."""
 
 import contextlib
-import shutil
-import sys
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.base.files import STDIN, STDOUT, is_regular, own_descriptor
-from iommufd_py.base.shown import printable
-from iommufd_py.results.tables import WIDTH, Table, fold, wrapped
+from iommufd_py.base.files import STDIN, is_regular, own_descriptor
+from iommufd_py.base.shown import shown
 
-from ..output import emit_table
-from ..types import ParamType
+from .types import ParamType
 
 
 class _File(ParamType[Path]):
@@ -40,20 +38,26 @@ class _File(ParamType[Path]):
         return [CompletionItem(incomplete, type="file")]
 
 
-class _Directory(_File):
-    name = "directory"
+class Directory(click.Path):
+    """A directory. click itself only refuses regular files, and accepts a device, a pipe or ``-``."""
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        if not str(value):
+    def __init__(self, *, exists: bool = False) -> None:
+        super().__init__(exists=exists, file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check the name."""
+        if not os.fspath(value):
             self.fail("the name of the directory is empty", param, ctx)
-        if Path(str(value)) == STDOUT:
-            self.fail("standard output is not a directory: choose another name", param, ctx)
-        return Path(str(value))
+        if os.fspath(value) == "-":
+            self.fail("- is not a directory: choose another name", param, ctx)
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if path.exists() and not path.is_dir():
+            self.fail(f"{shown(str(path))} is not a directory", param, ctx)
+        return path
 
 
 RESULT_FILE = _File(output=False)
 OUTPUT_FILE = _File(output=True)
-OUTPUT_DIRECTORY = _Directory(output=True)
 
 
 def refuse_input(output: Path, inputs: Sequence[Path]) -> None:
@@ -91,25 +95,3 @@ def make_output_directory(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
         raise ToolError(f"the directory {path} cannot be created: {failure.strerror}; choose another") from failure
-
-
-def page_width() -> int:
-    """Return the width of the terminal in columns; 80 for a pipe or a file."""
-    return shutil.get_terminal_size((WIDTH, 0)).columns if sys.stdout.isatty() else WIDTH
-
-
-def emit_folded(table: Table) -> None:
-    """Print a table, in several parts if it is wider than the page."""
-    for number, part in enumerate(fold(table, page_width())):
-        if number:
-            click.echo()
-        emit_table(part.headings, part.rows)
-
-
-def emit_lines(lines: Sequence[str]) -> None:
-    """Print an empty line and then the lines. Lines wider than the page are broken between words."""
-    if lines:
-        click.echo()
-    for line in lines:
-        for part in wrapped(line, page_width()):
-            click.echo(printable(part))
