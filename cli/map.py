@@ -116,9 +116,7 @@ def _show(name: str, value: Any) -> str:
 
 
 def _hold() -> None:
-    if sys.stdin is None:
-        note("the standard input is closed, so --hold has no effect")
-    elif sys.stdin.isatty():
+    if sys.stdin.isatty():
         note("mapped; press a key to undo everything")
         click.getchar()
     else:

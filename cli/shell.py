@@ -54,7 +54,7 @@ def shell(device: str | None, bind: bool, vf_token: UUID | None, file: Path | No
       iommufd -v shell --device mock report.py
       echo 'print(ioas.iova_ranges())' | iommufd shell
     """
-    program = None if file is None and _is_terminal() else _compile(file or _STDIN)
+    program = None if file is None and sys.stdin.isatty() else _compile(file or _STDIN)
     with open_session(device, bind, vf_token=vf_token) as (iommufd, bound):
         ioas = iommufd.alloc_ioas()
         names = {name: getattr(api, name) for name in api.__all__}
@@ -88,10 +88,6 @@ def expect(name: str) -> Iterator[None]:
             raise ToolError(f"{name} was expected, but: {failure}") from None
         return
     raise ToolError(f"{name} was expected, but there was no error")
-
-
-def _is_terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _compile(file: Path) -> CodeType:
