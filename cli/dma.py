@@ -12,11 +12,12 @@ from uuid import UUID
 import click
 
 from iommufd_py import Coherency, ContainerMode, Iommufd, SkipError, VfioDevice, open_container, pci
+from iommufd_py.base.coherency import FLUSH_RULES
 from iommufd_py.dma import AddressSpace, DmaEngine, FaultLog, engine_for, open_engine
 from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, STOPPING, CaseOutcome, CaseResult, run_case
 from iommufd_py.dma.coherency.cases import COHERENCY_CASES, run_coherency_case
 from iommufd_py.dma.coherency.harness import CoherencyHarness
-from iommufd_py.dma.coherency.readings import RULES, CoherencyResult, CoherencyVerdict
+from iommufd_py.dma.coherency.readings import CoherencyResult, CoherencyVerdict
 from iommufd_py.dma.harness import Harness
 from iommufd_py.dma.peer import PeerCheck
 from iommufd_py.dma.storm import run_storm
@@ -198,4 +199,4 @@ def _print_coherency(facts: dict[str, object], results: list[CoherencyResult]) -
     emit_table(("case", "result", "what was read"), rows)
     broken = sorted(frozenset[int]().union(*(one.broken for one in results)))
     for rule in broken:
-        click.echo(f"\nrule {rule} is broken: {RULES[rule]}")
+        click.echo(f"\nrule {rule} is broken: {FLUSH_RULES[rule]}")

@@ -12,6 +12,7 @@ from uuid import UUID
 import click
 
 from iommufd_py import pci
+from iommufd_py.base.coherency import FLUSH_RULES
 from iommufd_py.base.pci_address import MOCK
 from iommufd_py.base.units import counted
 from iommufd_py.host.kmsg import KernelLog
@@ -19,7 +20,7 @@ from iommufd_py.validate import report
 from iommufd_py.validate.catalogue import matching_scenarios, run_scenarios
 from iommufd_py.validate.driver import Driver, MockDriver, VfioDriver
 from iommufd_py.validate.observer import Observer
-from iommufd_py.validate.runner import RULES, WORST_FIRST, RuleOutcome, ScenarioResult, Validation, run_scenario
+from iommufd_py.validate.runner import WORST_FIRST, RuleOutcome, ScenarioResult, Validation, run_scenario
 from iommufd_py.validate.scenario import Scenario
 from iommufd_py.validate.space.walk import STEPS_OF_A_WALK, WalkStep, draw, shorten, walk_scenario
 
@@ -268,7 +269,7 @@ def _explain(scenarios: Sequence[Scenario]) -> None:
     for one in scenarios:
         click.echo(f"{one.name}\n\n{one.what}\n\n{one.why}\n")
         for number in one.rules:
-            click.echo(f"rule {number}: {RULES[number]}")
+            click.echo(f"rule {number}: {FLUSH_RULES[number]}")
         click.echo(f"kernel functions: {', '.join(f'{name}()' for name in one.functions)}")
 
 
@@ -298,8 +299,8 @@ def _show(result: Validation, *, as_json: bool, ktap: bool, junit: bool, brief: 
 
 
 def _show_rules(result: Validation) -> None:
-    rows = [(str(number), str(result.rule(number)), RULES[number]) for number in RULES]
-    emit_table(("rule", "outcome", "what"), rows)
+    rows = [(str(number), str(result.rule(number)), text) for number, text in FLUSH_RULES.items()]
+    emit_table(("rule", "outcome", "requirement in non-coherent domains"), rows)
 
 
 def _show_scenarios(result: Validation, history: bool) -> None:

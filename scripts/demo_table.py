@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from iommufd_py.dma.coherency.readings import RULES, Piece, in_words
+from iommufd_py.base.coherency import FLUSH_RULES
+from iommufd_py.dma.coherency.readings import Piece, in_words
 
 SIX = (
     "fill before map",
@@ -45,7 +46,7 @@ def main() -> None:
         table.add_row(name, *cells)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
-    for number, rule in RULES.items():
+    for number, rule in FLUSH_RULES.items():
         broken = sum(
             any(one["rule"] == number and not one["right"] for one in case["readings"]) for case in stock.values()
         )

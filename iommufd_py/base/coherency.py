@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""The coherency of a domain, the evidence for it, and the count of the kernel's flushes."""
+"""The coherency of a domain, the evidence for it, the rules for flushes, and the count of the kernel's flushes."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
 from iommufd_py.base.errors import CoherencyError
+
+MAP_RULE, ATTACH_RULE, UNPIN_RULE = 1, 2, 3
+FLUSH_RULES = {
+    MAP_RULE: "a map flushes each page once, before it enters any domain",
+    ATTACH_RULE: "an attach flushes all pages, before they enter the domain",
+    UNPIN_RULE: "a page is flushed after its last unmap and before its unpin",
+}
+"""The rules for a kernel with non-coherent domains; docs/rules.md has the full text."""
 
 # VT-d specification 11.4.3, Extended Capability Register.
 _ECAP_SC = 1 << 7

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
-from iommufd_py.validate.runner import RULES, WORST_FIRST, RuleOutcome, ScenarioResult, Validation
+from iommufd_py.base.coherency import FLUSH_RULES
+from iommufd_py.validate.runner import WORST_FIRST, RuleOutcome, ScenarioResult, Validation
 from iommufd_py.validate.scenario import Scenario
 from iommufd_py.validate.steps import Violation
 
@@ -22,7 +23,7 @@ def validation_document(result: Validation) -> dict[str, Any]:
         "rule_set": result.rule_set,
         "doubts": list(result.doubts),
         "counts_suffice": result.counts_suffice,
-        "rules": {str(number): str(result.rule(number)) for number in RULES},
+        "rules": {str(number): str(result.rule(number)) for number in FLUSH_RULES},
         "scenarios": [_scenario(verdict) for verdict in result.scenarios],
     }
 
@@ -33,7 +34,7 @@ def list_document(scenarios: Sequence[Scenario]) -> dict[str, Any]:
         {"name": one.name, "rules": list(one.rules), "functions": list(one.functions), "what": one.what, "why": one.why}
         for one in scenarios
     ]
-    rules = {str(number): text for number, text in RULES.items()}
+    rules = {str(number): text for number, text in FLUSH_RULES.items()}
     return {"schema": "iommufd-validate-scenarios/1", "rules": rules, "scenarios": rows}
 
 

@@ -15,12 +15,6 @@ from iommufd_py.validate.observer import CountersDisagreeError, Observer
 from iommufd_py.validate.scenario import Scenario
 from iommufd_py.validate.steps import ScenarioStep, Violation
 
-RULES = {
-    1: "a map into an IOAS with a non-coherent domain flushes each page once, before it enters any domain",
-    2: "when a non-coherent domain joins, each page is flushed before it enters the domain, from any source",
-    3: "a page that was in a non-coherent domain is flushed after its last unmap and before its unpin",
-}
-
 
 class RuleOutcome(StrEnum):
     """Verdict on a scenario or on a rule."""

@@ -132,7 +132,8 @@ def test_counts_are_good_where_they_suffice(cli: Cli, good: tuple[int, str] | No
 def test_the_rules_come_first(cli: Cli, flushes: bool) -> None:
     answer = cli("validate", "--only", "map-*")
     lines = answer.stdout.splitlines()
-    assert lines[0].split() == ["rule", "outcome", "what"] and [line[0] for line in lines[1:4]] == ["1", "2", "3"]
+    assert [line.split()[0] for line in lines[:4]] == ["rule", "1", "2", "3"]
+    assert max(map(len, lines[:4])) <= 80
     brief = cli("validate", "--only", "map-*", "--brief").stdout.splitlines()
     assert brief == lines[:4]
     if not flushes:

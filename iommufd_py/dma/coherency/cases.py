@@ -19,7 +19,7 @@ class CoherencyCase:
     """One case.
 
     Attributes:
-        rule: number of the rule in :data:`~iommufd_py.dma.coherency.readings.RULES` that the case mainly checks.
+        rule: number of the rule in :data:`~iommufd_py.base.coherency.FLUSH_RULES` that the case mainly checks.
         run: the function of the case.
     """
 

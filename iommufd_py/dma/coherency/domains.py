@@ -4,10 +4,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from iommufd_py.base.coherency import ATTACH_RULE
 from iommufd_py.base.errors import SkipError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.dma.coherency.harness import CoherencyHarness
-from iommufd_py.dma.coherency.readings import ATTACH_RULE
 from iommufd_py.dma.coherency.steps import PAGES, after_an_unmap, both_ways, the_device, the_ioas, written_by_the_device
 from iommufd_py.objects.buffer import Backing, DmaBuffer
 from iommufd_py.objects.hwpt import Hwpt

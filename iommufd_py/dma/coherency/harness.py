@@ -5,19 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
+from iommufd_py.base.coherency import MAP_RULE, UNPIN_RULE
 from iommufd_py.base.errors import DmaError, SkipError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.dma import open_engine
-from iommufd_py.dma.coherency.readings import (
-    LINE_BYTES,
-    MAP_RULE,
-    UNPIN_RULE,
-    Content,
-    Piece,
-    Reading,
-    merged,
-    recognize,
-)
+from iommufd_py.dma.coherency.readings import LINE_BYTES, Content, Piece, Reading, merged, recognize
 from iommufd_py.dma.engine import AddressSpace, DmaEngine, reachable
 from iommufd_py.dma.no_snoop import no_snoop_enabled
 from iommufd_py.objects.buffer import DmaBuffer

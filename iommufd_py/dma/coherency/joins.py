@@ -8,10 +8,10 @@ when the device joins (vfio_iommu_replay() in drivers/vfio/vfio_iommu_type1.c), 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from iommufd_py.base.coherency import ATTACH_RULE
 from iommufd_py.base.errors import SkipError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.dma.coherency.harness import CoherencyHarness
-from iommufd_py.dma.coherency.readings import ATTACH_RULE
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.vfio.emulated import EmulatedDevice
 from iommufd_py.vfio.type1 import Type1Container

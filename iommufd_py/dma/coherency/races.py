@@ -11,21 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
+from iommufd_py.base.coherency import ATTACH_RULE, MAP_RULE, UNPIN_RULE
 from iommufd_py.base.errors import DmaError
 from iommufd_py.base.units import PAGE_BYTES, counted
 from iommufd_py.dma.coherency.domains import attached, other_ioas
 from iommufd_py.dma.coherency.harness import CoherencyHarness
-from iommufd_py.dma.coherency.readings import (
-    ATTACH_RULE,
-    LINE_BYTES,
-    MAP_RULE,
-    UNPIN_RULE,
-    Content,
-    Piece,
-    Reading,
-    merged,
-    recognize,
-)
+from iommufd_py.dma.coherency.readings import LINE_BYTES, Content, Piece, Reading, merged, recognize
 from iommufd_py.objects.buffer import DmaBuffer
 
 _PAGES = 64

@@ -12,14 +12,6 @@ from itertools import groupby
 LINE_BYTES = 64
 """Size of a cache line. All bytes of a line are fresh, or all are stale."""
 
-MAP_RULE, ATTACH_RULE, UNPIN_RULE = 1, 2, 3
-RULES = {
-    MAP_RULE: "pages are flushed before a map into a non-coherent domain",
-    ATTACH_RULE: "the pages of a populated IOAS are flushed before a non-coherent domain maps them",
-    UNPIN_RULE: "pages that a non-coherent domain mapped are flushed before they are unpinned",
-}
-"""The rules that a kernel must keep where DMA does not snoop the CPU caches; see iommufd_py/lab/patches/README.md."""
-
 _ZEROS = "zeros"
 _POWER_ON = b"POWER-ON" * (LINE_BYTES // 8)
 
@@ -116,7 +108,7 @@ class Reading:
         when: step of the case, for example ``after the map``.
         found: the bytes that were read.
         wanted: the bytes that a correct kernel shows.
-        rule: number of the rule in :data:`RULES` that a kernel broke if they differ.
+        rule: number of the rule in :data:`~iommufd_py.base.coherency.FLUSH_RULES` that a kernel broke if they differ.
     """
 
     by: str
@@ -141,7 +133,7 @@ class CoherencyResult:
 
     Attributes:
         case: name of the case.
-        rule: number of the rule in :data:`RULES` that the case mainly checks.
+        rule: number of the rule in :data:`~iommufd_py.base.coherency.FLUSH_RULES` that the case mainly checks.
         verdict: ``wrong`` if one reading or more is wrong.
         readings: the readings in order; empty for a case that could not run.
         remark: the reason why the case could not run, else empty.
