@@ -16,7 +16,7 @@ def fail(plan: Plan, point: Point, process: int, tell: Callable[[PartOfRow], Non
 
 
 def test_the_error_of_an_ioctl_keeps_its_errno_and_its_arguments() -> None:
-    with pytest.raises(IommufdError, match="the pages cannot be pinned") as caught:
+    with pytest.raises(IommufdError, match="the mapped pages cannot be pinned") as caught:
         list(_from_forks(Plan("mock", (Point(Workload.MAP, 4096),)), fail))
     assert (caught.value.errno, caught.value.ioctl, caught.value.arguments) == (
         errno.ENOMEM,
