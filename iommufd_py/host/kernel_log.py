@@ -2,10 +2,13 @@
 """The reports in a kernel log: panics, oopses, BUGs, warnings, lockdep and KASAN reports, stalls, DMA faults. Pure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 _MAX_LINES = 80
+# WARN() prints a text of at most this number of lines before the header.
+_MOST_TEXT_LINES = 20
 
 # A terminal's colours, and what a serial line adds to the text.
 _NO_TEXT = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\0]")
@@ -22,7 +25,7 @@ _PREFIX = re.compile(
     r"|\d{4}-\d\d-\d\dT[\d:,.+-]+Z? )?"
     # The journal and syslog: time (unless above), host, program.
     r"(?:(?:[A-Z][a-z]{2} [^\[\]]{0,40}\d\d:\d\d\S*(?: [A-Z]\S*)? |\d+\.\d+ )?\S+ kernel: )?"
-    r"(?:\[ *\d+\.\d+\] ?)?(?:\[ *[TC]\d+\] ?)?"
+    r"(?:\[ *\d+\.\d+\] ?)?(?:\[ *(?P<caller>[TC]\d+)\] ?)?"
 )
 
 # First line of a report. Anchored, because the same words later in a line only mention a report. The formats
@@ -132,7 +135,7 @@ def _starts(messages: list[str]) -> Iterator[tuple[int, int, str]]:
         announced = bool(_ANNOUNCES_OOPS.match(message))
         # WARN() with a text prints it between the mark and the header. Other reports start with a ruled line.
         # A mark above the last header belongs to that one: a panic on a warning has no mark of its own.
-        above = range(at - 1, max(at - 4, last), -1)
+        above = range(at - 1, max(at - _MOST_TEXT_LINES, last), -1)
         last = at
         first = next((index for index in above if _CUT_HERE in messages[index]), at)
         if first == at and at and _RULE.match(messages[at - 1]):
@@ -144,15 +147,49 @@ def _ended(message: str) -> bool:
     return any(mark in message for mark in _END)
 
 
-def _reports(lines: list[str]) -> Iterator[Splat]:
-    messages = [_PREFIX.sub("", line) for line in lines]
-    starts = list(_starts(messages))
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """Positions in the log of one report: of its header, of the lines of its caller, and of the line behind its end."""
+
+    kind: str
+    header: int
+    own: Sequence[int]
+    end: int
+
+
+def _reports_of_caller(places: Sequence[int], messages: Sequence[str]) -> Iterator[_Report]:
+    """Yield the reports of one caller, whose lines are at *places*."""
+    own = [messages[at] for at in places]
+    starts = list(_starts(own))
     for number, (first, header, kind) in enumerate(starts):
         # A report ends at its end mark. Without one it ends at the start of the next report.
-        behind = starts[number + 1][0] if number + 1 < len(starts) else len(lines)
+        behind = starts[number + 1][0] if number + 1 < len(starts) else len(own)
         behind = max(min(behind, header + _MAX_LINES), header + 1)
-        end = next((at + 1 for at in range(header, behind) if _ended(messages[at])), behind)
-        yield Splat(kind, messages[header].strip(), "\n".join(lines[first:end]))
+        end = next((at + 1 for at in range(header, behind) if _ended(own[at])), behind)
+        open_end = end == len(own) and not _ended(own[-1])
+        yield _Report(kind, places[header], places[first:end], len(messages) if open_end else places[end - 1] + 1)
+
+
+def _reports(lines: list[str]) -> Iterator[Splat]:
+    messages: list[str] = []
+    # Two CPUs can report at the same time. Each line names its caller, if the kernel has CONFIG_PRINTK_CALLER.
+    callers: dict[str | None, list[int]] = {}
+    caller = None
+    for at, line in enumerate(lines):
+        prefix = _PREFIX.match(line)
+        assert prefix is not None  # All its parts are optional.
+        # A line without a caller, such as a program's output, belongs to the line above.
+        caller = prefix["caller"] or caller
+        callers.setdefault(caller, []).append(at)
+        messages.append(line[prefix.end() :])
+    found = [one for places in callers.values() for one in _reports_of_caller(places, messages)]
+    taken = {at for one in found for at in one.own}
+    for one in sorted(found, key=lambda report: report.header):
+        own = set(one.own)
+        # A report about a stall has the stacks that other CPUs print. The lines of another report stay there.
+        body = (at for at in range(one.header, one.end) if at in own or at not in taken)
+        whole = [*(at for at in one.own if at < one.header), *islice(body, _MAX_LINES)]
+        yield Splat(one.kind, messages[one.header].strip(), "\n".join(lines[at] for at in whole))
 
 
 def _lines(text: str) -> list[str]:

@@ -15,20 +15,21 @@ KMSG = Path("/dev/kmsg")
 _CLEAR_WARN_ONCE = Path("/sys/kernel/debug/clear_warn_once")
 # Longer than any record: the kernel refuses a read that is too short.
 _RECORD_BYTES = 8192
-_HEAD = re.compile(rb"[0-9]+,[0-9]+,([0-9]{1,20})(?:,|$)")
+_HEAD = re.compile(rb"[0-9]+,[0-9]+,([0-9]{1,20})(?:,|$)(?:.*,caller=([TC][0-9]{1,10})(?:,|$))?")
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 def record_text(record: bytes) -> str:
-    """Return one record of /dev/kmsg as a console shows it.
+    """Return one record of /dev/kmsg as a console shows it: each line with its time, and with its caller if known.
 
     Source: Documentation/ABI/testing/dev-kmsg: ``prefix,number,microseconds,flags;message``, then lines of key=value.
     """
     head, _, rest = record.partition(b";")
     message = _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), rest.partition(b"\n")[0])
     known = _HEAD.match(head)
-    time = f"[{int(known[1]) / 1e6:12.6f}] " if known else ""
-    return time + message.decode(errors="replace")
+    caller = f"[{known[2].decode():>6}] " if known and known[2] else ""
+    prefix = f"[{int(known[1]) / 1e6:12.6f}] {caller}" if known else ""
+    return "\n".join(prefix + line for line in message.decode(errors="replace").split("\n"))
 
 
 class KernelLog(Resource):

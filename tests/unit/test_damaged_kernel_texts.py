@@ -130,6 +130,12 @@ def test_a_damaged_configuration_is_refused_as_such(length: int) -> None:
 def test_a_record_without_a_time_keeps_its_message() -> None:
     assert record_text(b"6,339,5140900,-;x\n") == "[    5.140900] x"
     assert record_text(b"6,3x,-;x\n") == "x"
+    assert record_text(b"6,339,5140900,-,caller=C1;x\n") == "[    5.140900] [    C1] x"
+    assert record_text(b"6,339,5140900,-,caller=;x\n") == "[    5.140900] x"
+    assert record_text(b"6,339,5140900,-,other=1,caller=T71,more;a\\x0ab\n").split("\n") == [
+        "[    5.140900] [   T71] a",
+        "[    5.140900] [   T71] b",
+    ]
     assert record_text(b"") == ""
 
 

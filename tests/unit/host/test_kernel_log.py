@@ -225,6 +225,40 @@ def test_a_mark_belongs_to_the_first_report_after_it() -> None:
     assert panic.text.splitlines()[0].startswith("Kernel panic")
 
 
+def test_reports_of_two_cpus_at_once_are_two_whole_reports() -> None:
+    """The oops of the first became a third report, and the end of the second cut off the first."""
+    bug, warning = scan_kernel_log((REPORTS / "two-cpus-at-once.log").read_text())
+    assert (bug.kind, warning.kind) == ("BUG", "WARNING")
+    assert [one for one in bug.text.splitlines() if "T101" not in one] == []
+    assert [one for one in warning.text.splitlines() if "T102" not in one] == []
+    assert len(bug.text.splitlines()) == 6
+    assert len(warning.text.splitlines()) == 4
+
+
+def test_a_stall_has_the_stack_that_another_cpu_prints() -> None:
+    (stall,) = scan_kernel_log((REPORTS / "stall-with-the-stack-of-another-cpu.log").read_text())
+    assert stall.kind == "stall"
+    assert "pfn_reader_next" in stall.text
+
+
+def test_a_line_without_a_caller_belongs_to_the_line_above() -> None:
+    text = (
+        "[    1.000000][   T71] ------------[ cut here ]------------\n"
+        "a program prints this on the console\n"
+        "[    1.000001][   T71] WARNING: a.c:1 at f+0x1, CPU#0: a/71\n"
+        "[    1.000002][   T71] ---[ end trace 0 ]---\n"
+    )
+    (report,) = scan_kernel_log(text)
+    assert report.text == text.rstrip()
+
+
+def test_a_long_text_of_a_warning_keeps_its_mark() -> None:
+    told = "".join(f"line {number} of the text\n" for number in range(8))
+    text = f"------------[ cut here ]------------\n{told}WARNING: a.c:1 at f+0x1, CPU#0: a/1\n---[ end trace 0 ]---"
+    (report,) = scan_kernel_log(text)
+    assert report.text == text
+
+
 def test_oops_belongs_to_the_bug_that_announces_it_and_to_no_other() -> None:
     announced = "BUG: kernel NULL pointer dereference, address: 0000000000000008\nOops: 0000 [#1]\n"
     assert [one.kind for one in scan_kernel_log(announced)] == ["BUG"]

@@ -291,7 +291,7 @@ def test_ktap_of_tests_that_run_at_the_same_time_is_refused(pytester: pytest.Pyt
 
 def test_record_of_the_kernel_log() -> None:
     record = b"4,1234,5678901,-,caller=T1;WARNING: a.c:1 tab\\x09here\n SUBSYSTEM=pci\n"
-    assert record_text(record) == "[    5.678901] WARNING: a.c:1 tab\there"
+    assert record_text(record) == "[    5.678901] [    T1] WARNING: a.c:1 tab\there"
 
 
 @pytest.mark.parametrize("name", ["disruptive", "iommufd_disruptive"])
