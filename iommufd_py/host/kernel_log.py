@@ -33,17 +33,19 @@ _PREFIX = re.compile(
 _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     # The second form is that of an exception for which the kernel cannot print an oops.
     ("panic", re.compile(r"Kernel panic - not syncing|(?:traps: )?PANIC: (?:early exception|double fault)")),
-    ("KASAN", re.compile(r"BUG: K(?:[A-Z]*SAN|FENCE): ")),
+    *((kind, re.compile(f"BUG: {kind}: ")) for kind in ("KASAN", "KCSAN", "KFENCE", "KMSAN")),
     ("soft lockup", re.compile(r"(?:watchdog: )?BUG: (?:soft|workqueue) lockup")),
     ("hard lockup", re.compile(r"(?:NMI )?watchdog: .*\bhard LOCKUP\b", re.IGNORECASE)),
     ("lockdep", re.compile(r"\[ BUG: |BUG: \S+ too (?:low|small)!|INFO: trying to register non-static key")),
-    # The second form is slub's, which names a cache: "BUG kmalloc-64 (Not tainted): Redzone overwritten".
-    # The last two are those of the idle thread and of a softirq (kernel/sched/idle.c, kernel/softirq.c).
+    # Without CONFIG_DEBUG_BUGVERBOSE, Linux 6.12 prints "Kernel". The third form is slub's, which names a cache:
+    # "BUG kmalloc-64 (Not tainted): Redzone overwritten".
+    # The last three are those of the idle thread, of a softirq and of a poisoned page (kernel/sched/idle.c,
+    # kernel/softirq.c, mm/page_poison.c).
     (
         "BUG",
         re.compile(
-            r"(?:BUG: |kernel BUG at |BUG .+ \([^)]*\): |bad: scheduling from the idle thread!"
-            r"|(?:softirq: )?huh, entered softirq )"
+            r"(?:BUG: |[Kk]ernel BUG at |BUG .+ \([^)]*\): |bad: scheduling from the idle thread!"
+            r"|(?:softirq: )?huh, entered softirq |pagealloc: (?:single bit error|memory corruption))"
         ),
     ),
     # Before Linux 6.10 die() names the exception alone: "invalid opcode: 0000 [#1] PREEMPT SMP". Other architectures
@@ -77,17 +79,24 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"|sched: CPU \d+ need_resched set for > "
         ),
     ),
-    # The second form reports a network interface that is removed while somebody still holds a reference to it.
-    ("leak", re.compile(r"kmemleak: \d+ new suspected memory leaks|unregister_netdevice: waiting for ")),
+    # The others report a network interface, or an object of iommufd, to which somebody holds a reference for too long.
+    (
+        "leak",
+        re.compile(
+            r"kmemleak: \d+ new suspected memory leaks|unregister_netdevice: waiting for "
+            r"|iommufd: Time out waiting for iommufd object to become free"
+        ),
+    ),
     ("interrupt", re.compile(r"irq (?:event )?\d+: (?:nobody cared|bogus return value)")),
 )
 # A BUG that announces an oops. The lines of die() after it belong to the same report.
 _ANNOUNCES_OOPS = re.compile(
     r"BUG: (?:kernel NULL pointer dereference|unable to handle |.* stack guard page was hit)"
-    r"|kernel BUG at |Unable to handle "
+    r"|[Kk]ernel BUG at |Unable to handle "
 )
 # One line each: faults of DMA, of its invalidation, of page requests. drivers/iommu/intel/{dmar,prq}.c;
-# drivers/iommu/amd/iommu.c, iommu_print_event() and wait_on_sem(); drivers/iommu/virtio-iommu.c.
+# drivers/iommu/amd/iommu.c, iommu_print_event() and wait_on_sem(); drivers/iommu/virtio-iommu.c;
+# drivers/iommu/arm/arm-smmu{,-v3}/*.c; drivers/iommu/riscv/iommu.c.
 _DMA_FAULT = re.compile(
     r"DMAR: ?\[.*\] Request device \["
     r"|DMAR: VT-d detected Invalidation [\w-]+ Error"
@@ -95,6 +104,10 @@ _DMA_FAULT = re.compile(
     r"|IOMMU: \S+: (?:PRQ overflow detected|Address is not canonical|Page request in Privilege Mode"
     r"|Execution request not supported)"
     r"|\S+ \S+: (?:domain|page|unknown) fault from EP \d+"
+    r"|arm-smmu-v3 \S+: (?:event 0x[0-9a-f]+ received:|CMDQ (?:error|timeout)|CMD_SYNC timeout"
+    r"|(?:EVTQ|PRIQ) overflow detected|(?:EVTQ|PRIQ) write aborted|device has entered Service Failure Mode)"
+    r"|\S+ \S+: (?:Unhandled context fault: |Unexpected global fault|Blocked unknown Stream ID |TLB sync timed out)"
+    r"|\S+ \S+: (?:Fault \d+ devid: 0x|Hardware error: (?:queue access|command execution) timeout|Queue #\d+ error;)"
     r"|(?:\S+ \S+: )?AMD-Vi: (?:Event logged \[|(?:IOMMU \S+: )?Completion-Wait loop timed out|Command buffer timeout)"
 )
 _RULE = re.compile(r"={20,}$")
@@ -107,7 +120,7 @@ class Splat:
     """One report in a kernel log.
 
     Attributes:
-        kind: ``panic``, ``oops``, ``BUG``, ``WARNING``, ``KASAN``, ``lockdep``, ``DMA fault``, ...
+        kind: ``panic``, ``oops``, ``BUG``, ``WARNING``, ``KASAN``, ``KCSAN``, ``lockdep``, ``DMA fault``, ...
         title: first line of the report, without timestamp.
         text: the whole report, as in the log.
     """
@@ -206,7 +219,7 @@ def scan_kernel_log(text: str) -> tuple[Splat, ...]:
 
 
 def scan_dma_faults(text: str) -> tuple[Splat, ...]:
-    """Return the faults that an Intel, AMD or virtio IOMMU reported in *text*, in order.
+    """Return the faults that an Intel, AMD, Arm, RISC-V or virtio IOMMU reported in *text*, in order.
 
     Each is one line: stopped DMA, a stopped interrupt, an invalidation that did not complete, or a wrong page request.
     :func:`scan_kernel_log` leaves them out, because they report a device and not a fault of the kernel.

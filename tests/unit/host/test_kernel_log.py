@@ -155,6 +155,10 @@ def test_every_report_is_counted(count: int) -> None:
         "virtio_iommu virtio1: page fault from EP 128 at 0x100000000 [W]",
         "virtio_iommu virtio1: unknown fault from EP 128",
         "IOMMU: dmar0: PRQ overflow detected",
+        "arm-smmu-v3 2b400000.iommu: event 0x10 received:",
+        "arm-smmu-v3 2b400000.iommu: CMD_SYNC timeout at 0x00000012 [hwprod 0x00000012, hwcons 0x00000010]",
+        "arm-smmu 5000000.iommu: Unhandled context fault: fsr=0x402, iova=0x1000, fsynr=0x1, cbfrsynra=0x1, cb=0",
+        "riscv,iommu 3010000.iommu: Fault 13 devid: 0x10 iotval: 1000 iotval2: 0",
     ],
 )
 def test_dma_faults(message: str) -> None:
@@ -259,6 +263,12 @@ def test_a_long_text_of_a_warning_keeps_its_mark() -> None:
     assert report.text == text
 
 
+@pytest.mark.parametrize("kind", ["KASAN", "KCSAN", "KFENCE", "KMSAN"])
+def test_a_report_has_the_name_of_its_checker(kind: str) -> None:
+    (report,) = scan_kernel_log(f"{'=' * 66}\nBUG: {kind}: something in f / g\n")
+    assert report.kind == kind
+
+
 def test_oops_belongs_to_the_bug_that_announces_it_and_to_no_other() -> None:
     announced = "BUG: kernel NULL pointer dereference, address: 0000000000000008\nOops: 0000 [#1]\n"
     assert [one.kind for one in scan_kernel_log(announced)] == ["BUG"]
@@ -288,6 +298,10 @@ def test_die_names_the_exception_alone_before_6_10(line: str) -> None:
         ("softirq: huh, entered softirq 3 NET_RX f with preempt_count 00000100, exited with 00000000?", "BUG"),
         ("schedule_timeout: wrong timeout value ffffffffffffffff", "WARNING"),
         ("unregister_netdevice: waiting for eth0 to become free. Usage count = 2", "leak"),
+        ("iommufd: Time out waiting for iommufd object to become free", "leak"),
+        ("Kernel BUG at iopt_area_split+0x1/0x2 [verbose debug info unavailable]", "BUG"),
+        ("pagealloc: memory corruption", "BUG"),
+        ("pagealloc: single bit error", "BUG"),
         ("Internal error: Oops - Undefined instruction: 0000000002000000 [#1] SMP", "oops"),
         ("Oops [#1]", "oops"),
     ],
@@ -295,7 +309,8 @@ def test_die_names_the_exception_alone_before_6_10(line: str) -> None:
 def test_reports_without_a_word_for_one(message: str, kind: str) -> None:
     """Source: kernel/irq/spurious.c, kernel/smp.c, kernel/softirq.c, kernel/sched/{debug,idle}.c, fs/sysfs/dir.c.
 
-    Also kernel/time/sleep_timeout.c, net/core/dev.c, arch/x86/mm/extable.c, and the die() of arm64 and RISC-V.
+    Also kernel/time/sleep_timeout.c, net/core/dev.c, arch/x86/mm/extable.c, drivers/iommu/iommufd/main.c,
+    mm/page_poison.c, and the die() of arm64 and RISC-V.
     """
     (report,) = scan_kernel_log(f"[    1.000000][   T71] {message}\n[    1.000001][   T71] Call Trace:\n")
     assert (report.kind, report.title) == (kind, message)
@@ -325,8 +340,8 @@ CONTINUATIONS = (
 )
 SERIES = sorted((Path(__file__).parent / "report_formats").glob("*.txt"))
 LOOKS_LIKE_A_REPORT = re.compile(
-    r"^(?:[\w-]+: )?(?:BUG|INFO: task|INFO: .* stall|WARNING|Oops|UBSAN|Kernel panic|.*hard LOCKUP|AMD-Vi: Event logged"
-    r"|.*Completion-Wait|DMAR: VT-d detected|DMAR: \[)"
+    r"^(?:[\w-]+: )?(?:BUG|[Kk]ernel BUG|INFO: task|INFO: .* stall|WARNING|Oops|UBSAN|Kernel panic|.*hard LOCKUP"
+    r"|AMD-Vi: Event logged|.*Completion-Wait|DMAR: VT-d detected|DMAR: \[|Time out|arm-smmu-v3 \S+: event 0x)"
 )
 
 
@@ -338,8 +353,8 @@ def test_every_format_of_a_report_in_the_sources_has_a_kind(file: Path) -> None:
         assert kind == report_headers.kind_of(form), f"{source}: {form}: run scripts/report_headers"
         if LOOKS_LIKE_A_REPORT.match(form) and not any(one in form for one in CONTINUATIONS):
             assert kind != "-", f"{source}: {form}"
-    wanted = {"BUG", "DMA fault", "KASAN", "WARNING", "hard lockup", "hung task", "lockdep", "oops", "panic", "stall"}
-    assert wanted <= {kind for kind, _, _ in lines}
+    wanted = {"BUG", "DMA fault", "KASAN", "KCSAN", "KFENCE", "WARNING", "hard lockup", "hung task", "leak", "lockdep"}
+    assert wanted | {"oops", "panic", "stall"} <= {kind for kind, _, _ in lines}
 
 
 @pytest.mark.parametrize("file", SERIES, ids=lambda file: file.stem)
