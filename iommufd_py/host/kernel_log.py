@@ -15,16 +15,17 @@ _NO_TEXT = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\0]")
 # "[    1.23] [ T123] message", with CONFIG_PRINTK_TIME and CONFIG_PRINTK_CALLER both optional. Other programs print the
 # same message with more before it.
 _PREFIX = re.compile(
-    # A prompt or another unfinished line of the console.
-    r"^(?:(?!\[ *\d).*?(?=\[ *\d+\.\d{6}\]))?"
+    # A prompt or another unfinished line of the console, and the time of a program that records a console.
+    r"^(?:(?!\[ *\d+\.\d{6}\]).*?(?=\[ *\d+\.\d{6}\]))?"
     r"(?:<\d+>)?"
     # dmesg --decode
     r"(?:kern *:[a-z]+ *: )?"
     # The time: of printk(), with the difference (dmesg --show-delta), as dmesg -T and -e print it, and as ISO 8601.
     r"(?:\[ *\+?\d+\.\d+(?: <[ +]*\d+\.\d+>)?\] ?|\[[A-Z][a-z]{2}[\w ]*\d\d:\d\d[^\]]*\] ?"
-    r"|\d{4}-\d\d-\d\dT[\d:,.+-]+Z? )?"
-    # The journal and syslog: time (unless above), host, program.
-    r"(?:(?:[A-Z][a-z]{2} [^\[\]]{0,40}\d\d:\d\d\S*(?: [A-Z]\S*)? |\d+\.\d+ )?\S+ kernel: )?"
+    r"|(?:1 )?\d{4}-\d\d-\d\d[T ][\d:,.+-]+Z? )?"
+    # The journal and syslog: time (unless above), host (unless --no-hostname), program. RFC 5424 has three fields more.
+    r"(?:(?:(?:[A-Z][a-z]{2} [^\[\]]{0,40}\d\d:\d\d\S*(?: [A-Z]\S*)? |\d+\.\d+ )?(?:\S+ )?kernel: )"
+    r"|\S+ kernel - - - )?"
     r"(?:\[ *\d+\.\d+\] ?)?(?:\[ *(?P<caller>[TC]\d+)\] ?)?"
 )
 

@@ -122,9 +122,14 @@ def test_words_further_right_are_no_report(message: str) -> None:
             "Nov 27 00:27:38.123456 host kernel: ",
             "Fri 2026-11-27 00:27:38 CEST host kernel: ",
             "1764203258.12 host kernel: ",
+            "Nov 27 00:27:38 kernel: ",
+            "2026-11-27 00:27:38.123456 host kernel: ",
+            "<4>1 2026-11-27T00:27:38.123456Z host kernel - - - [    1.2] ",
         ),
         # a serial console
         *("[root@vm ~]# [   12.345678] ", "login: [   12.345678][    C0] ", "\0\0[    1.234567] "),
+        # a program that records one
+        *("[2026-11-27 00:27:38] [   12.345678] ", "[00:27:38.123] [   12.345678] "),
     ],
 )
 def test_every_prefix_of_printk_is_understood(prefix: str) -> None:
