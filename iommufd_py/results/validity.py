@@ -84,14 +84,15 @@ def _outlying_boots(result: BenchResult) -> Iterator[tuple[int, float]]:
             for run in row.runs:
                 medians.setdefault(run.boot_id, []).append(math.log(max(median(run.operations[operation].ns), 1.0)))
             if len(medians) < _FEW_RUNS:
-                return
+                continue
             middle = median([median(found) for found in medians.values()])
             for boot, found in medians.items():
                 logs.setdefault(boot, []).append(median(found) - middle)
-    for number, differences in enumerate(logs.values(), 1):
+    numbers = {boot.boot_id: number for number, boot in enumerate(result.boots, 1)}
+    for order, (boot_id, differences) in enumerate(logs.items(), 1):
         mean = sum(differences) / len(differences)
         if abs(mean) > _OUTLYING:
-            yield number, math.exp(mean)
+            yield numbers.get(boot_id, order), math.exp(mean)
 
 
 def _of_environment(environment: Environment) -> Iterator[Finding]:

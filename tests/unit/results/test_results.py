@@ -207,6 +207,18 @@ def test_a_boot_that_differs_from_the_others_is_named() -> None:
     assert "during 1 of 4 boots, although 1 were repeated (boot 1: steal)" in found["BUSY_HOST"]
 
 
+def test_a_row_with_few_boots_hides_no_boot_that_differs() -> None:
+    """A boot of another row can be missing: the number is that of the boot in the result."""
+    times = {"a": 1000, "b": 1010, "c": 2000, "d": 990}
+    boots = [result(process_run([ns] * 3, [ns] * 3, boot=boot)) for boot, ns in times.items()]
+    merged = model.merge(boots)
+    few = replace(merged.rows[0], point=replace(POINT, size_bytes=4096), runs=merged.rows[0].runs[:1])
+    later = replace(merged.rows[0], runs=merged.rows[0].runs[1:])
+    found = validity.findings(replace(merged, rows=(few, later)))
+    (text,) = [one.text for one in found if one.code == "BOOT_DIFFERS"]
+    assert text.startswith("the times of boot 3 are ")
+
+
 def test_a_note_names_its_rows_unless_it_is_about_all() -> None:
     good = result()
     unsteady = replace(good.rows[0], point=replace(POINT, size_bytes=4096), runs=(process_run(steady=False),) * 3)
