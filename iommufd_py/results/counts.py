@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from iommufd_py.base.units import format_size
 from iommufd_py.results.model import BenchResult, Point, Row, Samples, Workload
-from iommufd_py.results.report import flushed_share, machine_lines, row_name
+from iommufd_py.results.report import flush_texts, flushed_share, machine_lines, row_name
 from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
 from iommufd_py.results.validity import findings
 
@@ -69,10 +69,7 @@ def _leaves(row: Row, operation: str) -> str:
 
 
 def _flushes(row: Row, operation: str) -> list[str]:
-    flush = next(row.samples(operation)).flush
-    if flush is None:
-        return ["-", "-"]
-    return [str(flush.calls), f"{flushed_share(flush, row):.2f}"]
+    return flush_texts(row, operation) or ["-", "-"]
 
 
 def count_sentences(results: Sequence[BenchResult]) -> list[str]:
@@ -81,12 +78,12 @@ def count_sentences(results: Sequence[BenchResult]) -> list[str]:
     for result in results:
         for row in result.rows:
             for operation in row.operations:
-                flush = next(row.samples(operation)).flush
-                if flush is None or not flush.calls:
+                ends = row.flushes(operation)
+                if ends is None or not ends[1].calls:
                     continue
-                pages = flushed_share(flush, row)
+                least, pages = (flushed_share(one, row) for one in ends)
                 counted += 1
-                once += pages == 1
+                once += least == pages == 1
                 if pages > most[1]:
                     most = f"{operation} {row_name(row.point)} on {result.label}", pages
     silent = [one.label for one in results if all(samples.flush is None for row in one.rows for samples in _every(row))]
@@ -106,6 +103,6 @@ def _every(row: Row) -> list[Samples]:
 
 
 def _doubts(results: Sequence[BenchResult]) -> list[str]:
-    codes = ("TCG", "NOTHING_PINNED", "UNEQUAL_RUNS", "NONCOHERENT_KNOB")
+    codes = ("TCG", "NOTHING_PINNED", "UNEQUAL_FLUSHES", "UNEQUAL_RUNS", "NONCOHERENT_KNOB")
     found = {f"{one.code}: {one.text}": None for result in results for one in findings(result) if one.code in codes}
     return [*found, "Times are left out: on an emulated CPU they say nothing about hardware (--times shows them)."]

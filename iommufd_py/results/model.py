@@ -253,6 +253,14 @@ class Row:
         for run in self.runs:
             yield run.operations[operation]
 
+    def flushes(self, operation: str) -> tuple[FlushCount, FlushCount] | None:
+        """Return the lowest and the highest counts of a process; None if the kernel does not count flushes."""
+        counts = [one.flush for one in self.samples(operation) if one.flush is not None]
+        if not counts:
+            return None
+        calls, pages = sorted(one.calls for one in counts), sorted(one.pages for one in counts)
+        return FlushCount(calls[0], pages[0]), FlushCount(calls[-1], pages[-1])
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

@@ -35,15 +35,14 @@ class Cell:
 
     @property
     def flush(self) -> FlushCount | None:
-        """CPU cache flushes by the kernel in one operation; None if the kernel does not count them."""
+        """CPU cache flushes by the kernel in one operation, in the first process; None if the kernel does not count
+        them."""
         return next(self.row.samples(self.operation)).flush
 
     @property
     def flush_text(self) -> str:
         """Flush calls, and flushed pages for each page of the mapping."""
-        if self.flush is None:
-            return "-"
-        return f"{self.flush.calls}, {flushed_share(self.flush, self.row):.2f}"
+        return ", ".join(flush_texts(self.row, self.operation) or "-")
 
     @property
     def page_ns(self) -> float:
@@ -71,6 +70,16 @@ class Cell:
 def flushed_share(flush: FlushCount, row: Row) -> float:
     """Return the number of flushed pages for each page of the mapping."""
     return flush.pages * PAGE_BYTES / row.point.size_bytes
+
+
+def flush_texts(row: Row, operation: str) -> list[str]:
+    """Return flush calls, and flushed pages for each page of the mapping: ranges if the processes differ.
+
+    Empty if the kernel does not count flushes.
+    """
+    ends = row.flushes(operation) or ()
+    texts = [(str(one.calls), f"{flushed_share(one, row):.2f}") for one in ends]
+    return ["-".join(dict.fromkeys(pair)) for pair in zip(*texts, strict=True)]
 
 
 def cells(result: BenchResult) -> Iterator[Cell]:

@@ -160,6 +160,12 @@ def _of_rows(rows: tuple[Row, ...]) -> Iterator[Finding]:
         _is_unpinned,
     )
     yield from about(
+        "UNEQUAL_FLUSHES",
+        "the processes counted different numbers of pages that the kernel flushed: it does not flush the same pages in "
+        "each of them, or another program maps memory, too",
+        _is_flushed_unequally,
+    )
+    yield from about(
         "STEP",
         f"the time for a page differs by more than {_FLAT:.0%} from that at the smallest size of at least 2M. Possible "
         "causes: batches of pages, physical runs, cache sizes, and the floor at small sizes",
@@ -235,6 +241,11 @@ def _is_disturbed(row: Row) -> bool:
         if disturbed > _DISTURBED * sum(len(one.ns) for one in row.samples(operation)):
             return True
     return False
+
+
+def _is_flushed_unequally(row: Row) -> bool:
+    counts = [row.flushes(operation) for operation in row.operations]
+    return any(one is not None and one[0].pages != one[1].pages for one in counts)
 
 
 def _is_unequal(row: Row) -> bool:

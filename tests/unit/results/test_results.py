@@ -18,7 +18,7 @@ from iommufd_py import FlushCount, ToolError
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.bench.ioctl_rounds import ThreadIovas
 from iommufd_py.bench.workloads import points
-from iommufd_py.results import document, model, report, validity
+from iommufd_py.results import counts, document, model, report, validity
 from iommufd_py.results.pyperf import to_pyperf
 from iommufd_py.results.schema import read_schema
 from iommufd_py.results.stats import quantile, settled, summarize
@@ -217,6 +217,23 @@ def test_a_row_with_few_boots_hides_no_boot_that_differs() -> None:
     found = validity.findings(replace(merged, rows=(few, later)))
     (text,) = [one.text for one in found if one.code == "BOOT_DIFFERS"]
     assert text.startswith("the times of boot 3 are ")
+
+
+def test_different_flushes_of_the_processes_are_told() -> None:
+    """The table showed the counts of the first process only."""
+    once, never = FlushCount(1, 2), FlushCount(0, 0)
+    runs = [process_run(flushes=(count, once)) for count in (once, never, once)]
+    found = result(*runs)
+    assert [cell.flush_text for cell in report.cells(found)] == ["0-1, 0.00-1.00", "1, 1.00"]
+    assert [one.code for one in validity.findings(found)] == ["UNEQUAL_FLUSHES"]
+    letter = counts.count_letter([found], ["iommufd"])
+    assert "Flushes: 1 of 2 operations with flushes flush each page once." in letter
+    assert "UNEQUAL_FLUSHES" in letter
+    # Contiguous pages take one call, so only the calls differ between buffers.
+    runs = [process_run(flushes=(count, once)) for count in (once, FlushCount(2, 2), once)]
+    assert [one.code for one in validity.findings(result(*runs))] == []
+    assert [cell.flush_text for cell in report.cells(result(*runs))] == ["1-2, 1.00", "1, 1.00"]
+    assert [cell.flush_text for cell in report.cells(result())] == ["-", "-"]
 
 
 def test_a_note_names_its_rows_unless_it_is_about_all() -> None:
