@@ -46,5 +46,5 @@ def _table(rows: dict[int, tuple[str, str, float]]) -> "Table":
 
     table = Table("machine", "now", "for", box=box.SIMPLE_HEAD)
     for _, (name, text, since) in sorted(rows.items()):
-        table.add_row(name, Text(text), f"{time.monotonic() - since:.0f} s")
+        table.add_row(Text(name), Text(text), f"{time.monotonic() - since:.0f} s")
     return table

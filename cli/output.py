@@ -49,7 +49,8 @@ def emit_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(heading, justify="right" if _is_numeric(rows, index) else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    # A name can have brackets and colons, in which rich would see colours and pictures.
+    Console(markup=False, emoji=False).print(table)
 
 
 def _emit_plain(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
