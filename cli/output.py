@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from iommufd_py.base.shown import printable
+from iommufd_py.base.shown import column_widths, padded, printable
 
 _GAP = "  "
 # Width of the blanks and lines of a drawn column, in addition to its text.
@@ -36,7 +36,7 @@ def emit_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     The first column is a name. Figures are aligned to the right.
     """
     rows = [[printable(text) for text in row] for row in rows]
-    drawn = sum(_widths(headings, rows)) + _DRAWN_MARGIN * (len(headings) + 1)
+    drawn = sum(column_widths(headings, rows)) + _DRAWN_MARGIN * (len(headings) + 1)
     if not sys.stdout.isatty() or drawn > shutil.get_terminal_size().columns:
         _emit_plain(headings, rows)
         return
@@ -54,18 +54,13 @@ def emit_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _emit_plain(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = _widths(headings, rows)
+    widths = column_widths(headings, rows)
     right = [_is_numeric(rows, index) for index in range(len(headings))]
     for row in (headings, *rows):
         texts = (
-            text.rjust(width) if to_right else text.ljust(width)
-            for text, width, to_right in zip(row, widths, right, strict=True)
+            padded(text, width, to_right=to_right) for text, width, to_right in zip(row, widths, right, strict=True)
         )
         click.echo(_GAP.join(texts).rstrip())
-
-
-def _widths(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(len(row[index]) for row in (headings, *rows)) for index in range(len(headings))]
 
 
 def _is_numeric(rows: Sequence[Sequence[str]], index: int) -> bool:

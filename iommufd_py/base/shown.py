@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Show values of callers, files and kernels in messages: any type, printable, cut off after some characters."""
 
+import unicodedata
+from collections.abc import Sequence
 from types import NoneType
 
 _MOST_CHARACTERS = 40
@@ -29,6 +31,27 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() or one == "\t" else repr(one)[1:-1] for one in valid_utf8(text))
+
+
+def display_width(text: str) -> int:
+    """Return the number of columns that *text* takes on a terminal: two for each wide character, such as a Chinese
+    one."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in ("F", "W") else 1 for one in text
+    )
+
+
+def padded(text: str, width: int, *, to_right: bool = False) -> str:
+    """Return *text* with blanks that make it *width* columns wide."""
+    blanks = " " * (width - display_width(text))
+    return blanks + text if to_right else text + blanks
+
+
+def column_widths(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width of each column of a table on a terminal."""
+    return [max(display_width(row[at]) for row in (headings, *rows)) for at in range(len(headings))]
 
 
 def result_text(text: str) -> str:

@@ -5,11 +5,15 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from iommufd_py.base.shown import column_widths, display_width, padded
+
 WIDTH = 80
 """Width of a terminal page, in characters."""
 MAIL_WIDTH = 72
 """Width of a mail, in characters."""
 _GAP = 2
+# No text of a table contains it.
+_FILLER = "\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Table:
 
 def fold(table: Table, width: int = WIDTH) -> list[Table]:
     """Return *table* as tables of at most *width* columns, each with the keys; a single column is never divided."""
-    widths = [max(len(row[at]) for row in (table.headings, *table.rows)) + _GAP for at in range(len(table.headings))]
+    widths = [width + _GAP for width in column_widths(table.headings, table.rows)]
     room = width + _GAP - sum(widths[: table.keys])
     parts: list[list[int]] = [[]]
     used = 0
@@ -50,12 +54,12 @@ def _columns(table: Table, chosen: Sequence[int]) -> Table:
 
 def lines(table: Table, indent: str = "") -> list[str]:
     """Return the table as aligned text: keys to the left, figures to the right."""
-    widths = [max(len(row[at]) for row in (table.headings, *table.rows)) for at in range(len(table.headings))]
+    widths = column_widths(table.headings, table.rows)
     return [
         (
             indent
             + (" " * _GAP).join(
-                text.ljust(width) if at < table.keys else text.rjust(width)
+                padded(text, width, to_right=at >= table.keys)
                 for at, (text, width) in enumerate(zip(row, widths, strict=True))
             )
         ).rstrip()
@@ -65,7 +69,11 @@ def lines(table: Table, indent: str = "") -> list[str]:
 
 def wrapped(text: str, width: int = WIDTH, indent: str = "  ") -> list[str]:
     """Return *text* in lines of at most *width* columns. Words stay whole, except one longer than a line."""
-    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
+    # textwrap counts characters. If it divides a long word behind a wide one, the line is a column wider.
+    filled = "".join(one + _FILLER * (display_width(one) - 1) for one in text)
+    most = width if filled == text else width - 1
+    lines_of_text = textwrap.wrap(filled, most, subsequent_indent=indent, break_on_hyphens=False)
+    return [line.replace(_FILLER, "") for line in lines_of_text]
 
 
 EXPLANATIONS = {

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Tables show every text as it is."""
+"""Tables show every text as it is, in columns that are straight on a terminal."""
 
 import re
 import sys
 
 import pytest
+from iommufd_py.cli.output import emit_table
 
+from iommufd_py.base.shown import display_width
 from tests.terminal import TerminalSession
 
 
@@ -16,3 +18,10 @@ def test_a_drawn_table_shows_brackets_and_colons(text: str, monkeypatch: pytest.
     code = f"from iommufd_py.cli.output import emit_table; emit_table(('check', 'why'), [('step', {text!r})])"
     with TerminalSession([sys.executable, "-c", code]) as session:
         assert re.search(rf"step +{re.escape(text)} ", session.write_until_end(""))
+
+
+def test_wide_characters_take_two_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    emit_table(("name", "time"), [("内核 x", "5 us"), ("kernel", "12 us"), ("e\u0301", "1 us")])
+    lines = capsys.readouterr().out.splitlines()
+    assert [display_width(line) for line in lines] == [13, 13, 13, 13]
+    assert lines[1] == "内核 x   5 us"

@@ -6,10 +6,13 @@ import random
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from iommufd_py.cli.bench.calibrate import margin_sentence
 
 from iommufd_py.base.container_mode import ContainerMode
-from iommufd_py.results import compare_text, counts, cover_letter, dialects, finding, model
+from iommufd_py.base.shown import display_width
+from iommufd_py.results import compare_text, counts, cover_letter, dialects, finding, model, tables
 from iommufd_py.results.compare import compare, comparison_document
 from tests.unit.results.bench_results import POINT, boots_of, process_run, result, scaled
 
@@ -27,6 +30,13 @@ def test_cover_letter_fits_a_mail() -> None:
     assert ["x1.5", "slower", "x1", "open"] in rows
     assert "Cost: " in text
     assert "floor: an ioctl that does nothing takes 110 ns" in text
+
+
+def test_cover_letter_with_chinese_names_fits_a_mail() -> None:
+    names = ["\u5185\u6838" * 30, "\u4fee\u6b63 \u7248" * 9]
+    before, after = (replace(scaled(f, f, f), name=name) for f, name in zip((1.0, 1.5), names, strict=True))
+    text = cover_letter.cover_letter([before, after], [compare(before, after)])
+    assert max(map(display_width, text.splitlines())) <= 72
 
 
 def test_doubts_stand_under_the_cover_letter() -> None:
@@ -128,3 +138,19 @@ def test_markdown_and_json_have_every_row() -> None:
     (kept,) = comparison_document([comparison], [])["comparisons"]
     assert [change["verdict"] for change in kept["changes"]] == ["slower", "slower"]
     json.dumps(kept, allow_nan=False)
+
+
+@given(st.text(alphabet="ab \u5185\u6838\U0001f680e\u0301", max_size=300), st.integers(20, 80))
+def test_no_line_is_wider_than_the_page(text: str, width: int) -> None:
+    """A Chinese character takes two columns."""
+    for line in tables.wrapped(text, width):
+        assert display_width(line) <= width
+
+
+def test_columns_with_wide_characters_are_straight() -> None:
+    table = tables.Table(("row", "\u5185\u6838 before"), (("4K", "5 us"), ("\u5185\u6838", "12 us")))
+    assert [display_width(line) for line in tables.lines(table)] == [17, 17, 17]
+    wide = tables.Table(("row", *("\u5185\u6838" * 5,) * 4), (("4K", *("1",) * 4),))
+    parts = tables.fold(wide, 72)
+    assert [len(part.headings) for part in parts] == [4, 2]
+    assert all(display_width(line) <= 72 for part in parts for line in tables.lines(part))
