@@ -11,6 +11,7 @@ These lines run in all five modes.
 from uuid import UUID
 
 from iommufd_py.base.arguments import checked
+from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.iova import IovaRanges
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.objects.mapping import Mapping
@@ -20,13 +21,24 @@ from iommufd_py.vfio.pci_device import VfioPciDevice
 
 
 class Container(Resource):
-    """An IO address space, and the devices that are opened in it. Made by :func:`open_container`.
+    """An IO address space, and the devices that are opened in it. Made by :func:`open_container`."""
 
-    Attributes:
-        device: the first device.
-    """
+    _first: VfioPciDevice | None = None
 
-    device: VfioPciDevice
+    @property
+    def device(self) -> VfioPciDevice:
+        """The PCI device that was opened first.
+
+        Raises:
+            DeviceError: none has been opened yet.
+        """
+        if self._first is None:
+            raise DeviceError(f"{self!r} has no PCI device yet: open one with its open_device()")
+        return self._first
+
+    def _remember_first(self, device: VfioPciDevice) -> None:
+        if self._first is None:
+            self._first = device
 
     def open_device(self, bdf: str, *, vf_token: UUID | str | None = None) -> VfioPciDevice:
         """Open one more device. It reaches all mappings, earlier and later ones.

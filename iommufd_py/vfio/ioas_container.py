@@ -35,7 +35,7 @@ class IoasContainer(Container):
                 raise
         try:
             self.ioas = self.iommufd.alloc_ioas()
-            self.device = self.open_device(bdf, vf_token=vf_token)
+            self.open_device(bdf, vf_token=vf_token)
         except BaseException:
             self.close()
             raise
@@ -56,6 +56,7 @@ class IoasContainer(Container):
         except BaseException:
             device.close()
             raise
+        self._remember_first(device)
         return device
 
     def _map(self, buffer: DmaBuffer, iova: int, offset: int, length: int, flags: MapFlags) -> DmaMapping:

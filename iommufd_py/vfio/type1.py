@@ -68,7 +68,7 @@ class Type1Container(Container, MappingSpace, OpenFile):
             if group is not None:
                 self._join(group)
             if bdf is not None:
-                self.device = self.open_device(bdf, vf_token=vf_token)
+                self.open_device(bdf, vf_token=vf_token)
         except BaseException:
             self.close()
             raise
@@ -83,7 +83,9 @@ class Type1Container(Container, MappingSpace, OpenFile):
         address, token = normalize_bdf(bdf), parse_vf_token(vf_token)
         number = iommu_group_number(address)
         group = self._groups.get(number) or self._join(number)
-        return VfioGroupDevice(group, address, vf_token=token)
+        device = VfioGroupDevice(group, address, vf_token=token)
+        self._remember_first(device)
+        return device
 
     @checked
     def group(self, number: int) -> VfioGroup:
