@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from iommufd_py.base.sysfs import attribute_text
 from iommufd_py.pci.netlink import ask, attribute, dump, parse_attributes, rtnetlink, text_of
-from iommufd_py.pci.storage import mounts_everywhere, namespaces, open_links, processes
+from iommufd_py.pci.processes import open_links, process_title, processes
+from iommufd_py.pci.storage import mounts_everywhere, namespaces
 
 _OWN, _NAMED = Path("/proc/self/ns/net"), Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
@@ -112,7 +112,7 @@ def _held_namespaces() -> Iterator[tuple[Path, str]]:
     for process in processes():
         for number, link in open_links(process):
             if link.startswith("net:["):
-                yield process / "fd" / number, f"that {attribute_text(process / 'comm')} (process {process.name}) holds"
+                yield process / "fd" / number, f"that {process_title(process)} holds"
 
 
 def socket_in(namespace: Path) -> socket.socket | None:

@@ -2,22 +2,28 @@
 """Find the processes that have a node of a device open, without a request to any slow or remote file system."""
 
 import contextlib
+import ctypes
 import os
 import re
 import stat
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import attribute_text, entries, target_name
 from iommufd_py.pci import storage
+from iommufd_py.pci.processes import MappedFile, mapped_files, open_links, process_title, processes
 from iommufd_py.pci.use import Use, UseKind
 from iommufd_py.vfio.sysfs import NOIOMMU_PREFIX
 
 # NVIDIA's driver asks for this number; its nodes have no entry in /sys/dev/char.
 _NVIDIA_MAJOR = 195
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
+_VFIO_DEVICE = "anon_inode:[vfio-device]"
+_STATX = struct.Struct("=28xH98xII120x")
+_DONT_SYNC, _TYPE = 0x4000, 0x1  # AT_STATX_DONT_SYNC, STATX_TYPE
 # File systems in memory that can hold device nodes.
 _MEMORY = frozenset({"devtmpfs", "tmpfs", "ramfs", "rootfs", "overlay"})
 
@@ -30,31 +36,87 @@ class NodeId:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class LocalMounts:
+    """The mounts whose files can be asked for their type without a request to a server or another process.
+
+    Attributes:
+        ids: numbers of these mounts, in all mount namespaces.
+        remote: numbers of all other mounts.
+        file_systems: device numbers of their file systems.
+    """
+
+    ids: frozenset[str]
+    remote: frozenset[str]
+    file_systems: frozenset[str]
+
+
+def local_mounts() -> LocalMounts:
+    """Return the mounts of now.
+
+    A node may be open through a mount of another namespace: a manager can open it and pass it on.
+    """
+    local = parse_local_file_systems(attribute_text(Path("/proc/filesystems")))
+    mounts = storage.mounts_everywhere()
+    near = [mount for mount in mounts if mount.type in local]
+    return LocalMounts(
+        ids=frozenset(mount.id for mount in near),
+        remote=frozenset(mount.id for mount in mounts if mount.type not in local),
+        file_systems=frozenset(mount.number for mount in near),
+    )
+
+
 def openers(bdf: str) -> tuple[Use, ...]:
     """Return the processes that have a node of the device open: of its disks, terminals, VFIO cdev or VFIO group.
 
     Nodes of block devices that are built on its disks (loop devices, RAID) count too, and the files of its BARs. A
-    driver in user space can use these files without a driver of the kernel.
+    driver in user space can use these files without a driver of the kernel. A file that a process has mapped is in use
+    without a descriptor.
     """
     nodes = _nodes(PCI_DEVICES / bdf)
     device = (PCI_DEVICES / bdf).resolve()
-    local = parse_local_file_systems(attribute_text(Path("/proc/filesystems")))
-    # The node may be open through a mount of another namespace: a manager can open it and pass it on.
-    mounts = frozenset(mount.id for mount in storage.mounts_everywhere() if mount.type in local)
+    mounts = local_mounts()
+    mapped: dict[tuple[str, str], NodeId | None] = {}
     found = []
-    for process in storage.processes():
-        held = {nodes.get(node, "") for node in _open_nodes(process, mounts)} - {""} if nodes else set()
-        held |= {f"its {bar}" for bar in open_bars(process, device)}
-        if held:
-            name = attribute_text(process / "comm")
-            found += [Use(UseKind.PROCESS, f"{name} (process {process.name}) has {node} open") for node in sorted(held)]
+    for process in processes():
+        files = list(mapped_files(process))
+        opened = open_bars(process, device) | ({"its VFIO device"} if has_vfio_device(process, device) else set())
+        held = mapped_bars(files, device)
+        if nodes:
+            opened |= {nodes[node] for node in open_nodes(process, mounts, nodes.values()) if node in nodes}
+            held |= {nodes[node] for node in mapped_nodes(files, mounts, mapped) if node in nodes}
+        for node in sorted(opened | held):
+            how = "open" if node in opened else "in its memory (mmap)"
+            found.append(Use(UseKind.PROCESS, f"{process_title(process)} has {node} {how}"))
     return tuple(found)
 
 
 def open_bars(process: Path, device: Path) -> set[str]:
-    """Return the names of the files of a device's BARs that a process has open."""
+    """Return the files of a device's BARs that a process has open."""
+    return _bars((link for _, link in open_links(process)), device)
+
+
+def mapped_bars(files: Iterable[MappedFile], device: Path) -> set[str]:
+    """Return the files of a device's BARs among the mapped files of a process."""
+    return _bars((file.path for file in files), device)
+
+
+def _bars(paths: Iterable[str], device: Path) -> set[str]:
     bar = re.compile(re.escape(str(device)) + "/(resource[0-9](?:_wc)?)")
-    return {match[1] for _, link in storage.open_links(process) if (match := bar.fullmatch(link))}
+    return {f"its {match[1]}" for path in paths if (match := bar.fullmatch(path))}
+
+
+def has_vfio_device(process: Path, device: Path) -> bool:
+    """Return whether a process has a device open that it got through a VFIO group, which need not be open any more.
+
+    Source: vfio_device_show_fdinfo() in drivers/vfio/vfio_main.c. Older kernels do not name the device.
+    """
+    wanted = f"vfio-device-syspath: {device}"
+    return any(
+        wanted in attribute_text(process / "fdinfo" / number).split("\n")
+        for number, link in open_links(process)
+        if link == _VFIO_DEVICE
+    )
 
 
 def parse_local_file_systems(filesystems: str) -> frozenset[str]:
@@ -110,19 +172,57 @@ def _node_of(device: Path) -> str:
     return f"/dev/{device.name}"
 
 
-def _open_nodes(process: Path, mounts: frozenset[str]) -> Iterator[NodeId]:
-    """Yield the nodes on *mounts* that a process has open; none if it has ended or belongs to another user."""
-    for descriptor, link in storage.open_links(process):
+def open_nodes(process: Path, mounts: LocalMounts, titles: Iterable[str]) -> Iterator[NodeId]:
+    """Yield the nodes that a process has open; none if it has ended or belongs to another user.
+
+    Args:
+        process: its directory in /proc.
+        mounts: the mounts of now. A file of another mount, whose namespace has no process any more, is asked only if it
+            has the name of one of the nodes.
+        titles: the nodes to look for, as paths in /dev.
+    """
+    names = tuple({title.partition(",")[0].removeprefix("/dev") for title in titles})
+    for descriptor, link in open_links(process):
         # Reading a link of /proc asks no other file system. Only a path can be a device node, not "pipe:[1]".
         if not link.startswith("/"):
             continue
         # If the process closes the descriptor in between, these calls fail, and the node is not open.
         with contextlib.suppress(OSError):
-            if _mount_id(process, descriptor) not in mounts:
-                continue
-            status = os.stat(process / "fd" / descriptor)
-            if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
-                yield NodeId(stat.S_ISBLK(status.st_mode), status.st_rdev)
+            mount = _mount_id(process, descriptor)
+            if mount in mounts.ids or (mount not in mounts.remote and link.endswith(names)):
+                node = _node_behind(process / "fd" / descriptor)
+                if node is not None:
+                    yield node
+
+
+def mapped_nodes(
+    files: Iterable[MappedFile], mounts: LocalMounts, known: dict[tuple[str, str], NodeId | None]
+) -> Iterator[NodeId]:
+    """Yield the nodes among the mapped files of a process. *known* keeps the answers for all processes."""
+    for file in files:
+        if file.file_system not in mounts.file_systems:
+            continue
+        key = file.file_system, file.inode
+        with contextlib.suppress(OSError):  # The process has ended, or unmapped it in between.
+            if key not in known:
+                known[key] = _node_behind(file.link)
+            node = known[key]
+            if node is not None:
+                yield node
+
+
+def _node_behind(file: Path) -> NodeId | None:
+    """Return the device behind a file in /proc; None for another file. No server is asked for it, as stat(2) would.
+
+    Source: statx(2), and struct statx in include/uapi/linux/stat.h.
+    """
+    answer = ctypes.create_string_buffer(_STATX.size)
+    if ctypes.CDLL(None, use_errno=True).statx(-1, os.fsencode(file), _DONT_SYNC, _TYPE, answer):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(file))
+    mode, major, minor = _STATX.unpack(answer.raw)
+    if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
+        return None
+    return NodeId(stat.S_ISBLK(mode), os.makedev(major, minor))
 
 
 def _mount_id(process: Path, descriptor: str) -> str:

@@ -16,6 +16,7 @@ from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.shown import shown
 from iommufd_py.base.signals import held_signals
 from iommufd_py.base.sysfs import attribute_text, entries
+from iommufd_py.pci.processes import process_title, processes
 from iommufd_py.pci.use import Use, UseKind
 
 _BLOCK = Path("/sys/class/block")
@@ -102,25 +103,6 @@ def _unescape(text: str) -> str:
     return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
 
 
-def processes() -> list[Path]:
-    """Return the directories in /proc of all processes, by number."""
-    return sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name))
-
-
-def open_links(process: Path) -> Iterator[tuple[str, str]]:
-    """Yield number and link of each file that a process has open; none if it has ended or belongs to another user."""
-    try:
-        numbers = os.listdir(process / "fd")
-    except OSError:
-        return
-    for number in numbers:
-        try:
-            link = os.readlink(process / "fd" / number)
-        except OSError:  # The process has closed it in between.
-            continue
-        yield number, link
-
-
 def namespaces(kind: str) -> Iterator[tuple[Path, str]]:
     """Yield a file and a name for every namespace of *kind*, except ours, that has a process."""
     try:
@@ -133,7 +115,7 @@ def namespaces(kind: str) -> Iterator[tuple[Path, str]]:
             number = os.stat(file).st_ino
             if number not in known:
                 known.add(number)
-                yield file, f"of {attribute_text(process / 'comm')} (process {process.name})"
+                yield file, f"of {process_title(process)}"
 
 
 def mounts_everywhere() -> tuple[Mount, ...]:

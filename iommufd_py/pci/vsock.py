@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from iommufd_py.base.sysfs import attribute_text, entries, target_name
-from iommufd_py.pci.storage import open_links, processes
+from iommufd_py.base.sysfs import entries, target_name
+from iommufd_py.pci.processes import open_links, process_title, processes
 from iommufd_py.pci.use import Use, UseKind
 
 _DRIVER = "vmw_vsock_virtio_transport"
@@ -21,8 +21,7 @@ def vsock_uses(device: Path) -> Iterator[Use]:
         return
     for process in processes():
         if any(_is_vsock(process / "fd" / number, link) for number, link in open_links(process)):
-            name = attribute_text(process / "comm")
-            yield Use(UseKind.PROCESS, f"{name} (process {process.name}) has a vsock socket to the host open")
+            yield Use(UseKind.PROCESS, f"{process_title(process)} has a vsock socket to the host open")
 
 
 def _is_vsock(descriptor: Path, link: str) -> bool:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A mediated device of the kernel's sample driver mtty: a serial port without hardware (samples/vfio-mdev/mtty.c)."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -23,8 +25,11 @@ from iommufd_py import (
     Type1Container,
 )
 from iommufd_py.objects.iommufd import DEV_IOMMU
+from iommufd_py.pci.openers import has_vfio_device
+from iommufd_py.uapi import vfio
 from iommufd_py.uapi.iommufd import destroy
 from iommufd_py.vfio.emulated import EmulatedDevice
+from iommufd_py.vfio.sysfs import MEDIATED_DEVICES
 from tests.waiting import patience
 
 # Registers of a 16550 (include/uapi/linux/serial_reg.h).
@@ -101,6 +106,20 @@ def test_a_uuid_without_a_device_is_an_error(iommufd: Iommufd) -> None:
 def test_it_can_be_reset(mediated: MediatedDevice) -> None:
     mediated.reset()
     assert mediated.info().num_regions == 9
+
+
+def test_the_user_of_a_device_is_found_by_the_device_alone() -> None:
+    """A program can close the group, or get the device from another program. The kernel waits for it at an unbind."""
+    with EmulatedDevice() as emulated, Type1Container(None, path=DEV_IOMMU, group=emulated.group) as container:
+        here, path = Path("/proc/self"), (MEDIATED_DEVICES / str(emulated.uuid)).resolve()
+        descriptor = vfio.group_get_device_fd(container.group(emulated.group).fileno(), str(emulated.uuid))
+        try:
+            if "vfio-device-syspath" not in (here / f"fdinfo/{descriptor}").read_text():
+                pytest.skip("this kernel does not name the device of a descriptor")
+            assert has_vfio_device(here, path)
+        finally:
+            os.close(descriptor)
+        assert not has_vfio_device(here, path)
 
 
 def test_a_container_names_its_groups(iommufd: Iommufd) -> None:

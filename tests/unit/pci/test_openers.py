@@ -2,15 +2,47 @@
 """Reading the open files of other processes sends no request to their file systems."""
 
 import contextlib
+import ctypes
+import mmap
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from iommufd_py.base.sysfs import process_fields
 from iommufd_py.pci import openers
-from tests.waiting import patience
+from iommufd_py.pci.processes import mapped_files, open_links, process_title, processes
+from tests.waiting import patience, wait_until
+
+SELF = Path("/proc/self")
+BLOCK_DEVICE = Path("/dev/loop0")
+needs_block_device = pytest.mark.skipif(
+    not os.access(BLOCK_DEVICE, os.R_OK), reason=f"needs {BLOCK_DEVICE} and the permission to open it"
+)
+
+
+def node_of(path: Path) -> openers.NodeId:
+    return openers.NodeId(block=True, number=path.stat().st_rdev)
+
+
+@contextlib.contextmanager
+def mapped(path: Path) -> Iterator[None]:
+    """Map a file without a descriptor. Python's own mmap keeps one."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    with path.open("rb") as file:
+        address = libc.mmap(None, mmap.PAGESIZE, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), 0)
+    assert address != ctypes.c_void_p(-1).value, os.strerror(ctypes.get_errno())
+    try:
+        yield
+    finally:
+        libc.munmap(address, mmap.PAGESIZE)
+
 
 # A FUSE file system whose server reads no request: every request to it waits without end.
 DEAD = """
@@ -28,11 +60,11 @@ sys.stdin.read()
 LOOK = """
 import os, sys
 from pathlib import Path
-from iommufd_py.pci import openers, storage
-local = openers.parse_local_file_systems(Path("/proc/filesystems").read_text())
-mounts = frozenset(mount.id for mount in storage.mounts_everywhere() if mount.type in local)
+from iommufd_py.pci import openers
 null = openers.NodeId(False, os.stat("/dev/null").st_rdev)
-print(null in openers._open_nodes(Path("/proc", sys.argv[1]), mounts))
+# The file of the dead file system has the name of a node.
+titles = ["/dev/null", sys.argv[2]]
+print(null in openers.open_nodes(Path("/proc", sys.argv[1]), openers.local_mounts(), titles))
 """
 
 
@@ -54,7 +86,7 @@ def test_file_system_that_does_not_answer_is_not_asked(tmp_path: Path) -> None:
             pytest.skip(f"a FUSE file system cannot be mounted here: {line.strip()}")
         try:
             looked = subprocess.run(
-                [sys.executable, "-c", LOOK, str(server.pid)],
+                [sys.executable, "-c", LOOK, str(server.pid), f"/dev{place}"],
                 capture_output=True,
                 text=True,
                 timeout=patience(60),
@@ -71,6 +103,67 @@ def test_files_of_bars(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         for name in ("resource", "resource0", "resource2_wc", "config"):
             stack.enter_context((tmp_path / name).open("w"))
-        assert openers.open_bars(Path("/proc/self"), tmp_path) == {"resource0", "resource2_wc"}
-        assert openers.open_bars(Path("/proc/self"), tmp_path.parent) == set()
-    assert openers.open_bars(Path("/proc/self"), tmp_path) == set()
+        assert openers.open_bars(SELF, tmp_path) == {"its resource0", "its resource2_wc"}
+        assert openers.open_bars(SELF, tmp_path.parent) == set()
+    assert openers.open_bars(SELF, tmp_path) == set()
+
+
+def test_bar_that_is_mapped_and_has_no_descriptor(tmp_path: Path) -> None:
+    """libpciaccess, which X.org uses, and DPDK close the file of a BAR after the map."""
+    bar = tmp_path / "resource0"
+    bar.write_bytes(bytes(mmap.PAGESIZE))
+    with mapped(bar):
+        assert openers.open_bars(SELF, tmp_path) == set()
+        assert openers.mapped_bars(mapped_files(SELF), tmp_path) == {"its resource0"}
+    assert openers.mapped_bars(mapped_files(SELF), tmp_path) == set()
+
+
+@needs_block_device
+def test_node_that_is_mapped_and_has_no_descriptor() -> None:
+    mounts = openers.local_mounts()
+    with mapped(BLOCK_DEVICE):
+        files = list(mapped_files(SELF))
+        assert node_of(BLOCK_DEVICE) in openers.mapped_nodes(files, mounts, {})
+        assert node_of(BLOCK_DEVICE) in openers.mapped_nodes(files, mounts, {})
+    assert node_of(BLOCK_DEVICE) not in openers.mapped_nodes(mapped_files(SELF), mounts, {})
+
+
+@needs_block_device
+def test_node_of_a_mount_that_is_in_no_namespace_any_more() -> None:
+    """A manager opens the node in a mount namespace of its own, and ends; its descriptor is in another namespace."""
+    script = f"exec 9<{BLOCK_DEVICE}; exec nsenter --mount=/proc/{os.getpid()}/ns/mnt sh -c 'echo; exec sleep 600'"
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            if process.stdout.readline() != b"\n":
+                pytest.skip("this machine permits no mount namespaces")
+            held, mounts = Path("/proc", str(process.pid)), openers.local_mounts()
+            assert openers._mount_id(held, "9") not in mounts.ids | mounts.remote
+            assert node_of(BLOCK_DEVICE) in openers.open_nodes(held, mounts, [str(BLOCK_DEVICE)])
+            assert node_of(BLOCK_DEVICE) not in openers.open_nodes(held, mounts, ["/dev/another"])
+        finally:
+            process.kill()
+
+
+_LEFT_ITS_FIRST_THREAD = """
+import ctypes, os, sys, threading, time
+descriptor = os.open(sys.argv[1], os.O_RDONLY)
+threading.Thread(target=lambda: (print(flush=True), time.sleep(600))).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_process_whose_first_thread_has_ended(tmp_path: Path) -> None:
+    """The directory of that thread in /proc shows no files, and the other threads still use them."""
+    file = tmp_path / "file"
+    file.touch()
+    command = [sys.executable, "-c", _LEFT_ITS_FIRST_THREAD, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            wait_until(lambda: process_fields(process.pid)[0] == "Z")
+            (found,) = [one for one in processes() if f"(process {process.pid})" in process_title(one)]
+            assert str(file) in dict(open_links(found)).values()
+        finally:
+            process.kill()

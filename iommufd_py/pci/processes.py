@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""The files of other processes, by /proc. No slow or remote file system is asked for any of them.
+
+Source: proc(5). Only root sees the files of all processes.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from iommufd_py.base.sysfs import attribute_text, entries, process_fields
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class MappedFile:
+    """A file that a process has mapped into its memory.
+
+    Attributes:
+        path: path of the file, relative to the root of its mount if that is in no mount namespace any more.
+        file_system: device number of the file system as ``major:minor``.
+        inode: number of the file in its file system.
+        link: its link in ``/proc/PID/map_files``.
+    """
+
+    path: str
+    file_system: str
+    inode: str
+    link: Path
+
+
+def processes() -> list[Path]:
+    """Return the directories in /proc of all processes, by number.
+
+    If the first thread of a process has ended, its directory shows no files and no namespaces. Then the directory of
+    another thread stands for the process.
+    """
+    return [_with_files(one) for one in sorted(_PROC.glob("[0-9]*"), key=lambda path: int(path.name))]
+
+
+def _with_files(process: Path) -> Path:
+    if process_fields(int(process.name))[:1] != ["Z"]:
+        return process
+    return next((one for one in entries(process / "task", "[0-9]*") if one.name != process.name), process)
+
+
+def process_title(process: Path) -> str:
+    """Return the name and the number of a process, for a message."""
+    return f"{attribute_text(process / 'comm')} (process {process.relative_to(_PROC).parts[0]})"
+
+
+def open_links(process: Path) -> Iterator[tuple[str, str]]:
+    """Yield number and link of each file that a process has open; none if it has ended or belongs to another user."""
+    try:
+        numbers = os.listdir(process / "fd")
+    except OSError:
+        return
+    for number in numbers:
+        try:
+            link = os.readlink(process / "fd" / number)
+        except OSError:  # The process has closed it in between.
+            continue
+        yield number, link
+
+
+def mapped_files(process: Path) -> Iterator[MappedFile]:
+    """Yield the files that a process has mapped; none if it has ended or belongs to another user.
+
+    A mapping keeps its file in use after the descriptor is closed.
+    """
+    try:
+        text = (process / "maps").read_text("utf-8", "surrogateescape")
+    except OSError:
+        return
+    for line in text.split("\n"):
+        fields = line.split(" ", 5)
+        if len(fields) == 6 and fields[4] != "0":
+            major, minor = (int(number, 16) for number in fields[3].split(":"))
+            place = "-".join(f"{int(address, 16):x}" for address in fields[0].split("-"))
+            yield MappedFile(fields[5].lstrip(" "), f"{major}:{minor}", fields[4], process / "map_files" / place)
