@@ -6,6 +6,7 @@ Source: rtnetlink(7); include/uapi/linux/{if_link,net_namespace,rtnetlink}.h.
 
 import contextlib
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from iommufd_py.base.errors import DeviceError, reason_of
 from iommufd_py.pci.netlink import ask, attribute, dump, parse_attributes, rtnetlink, text_of
 from iommufd_py.pci.processes import open_links, process_title, processes
 from iommufd_py.pci.storage import mounts_everywhere, namespaces
@@ -116,26 +118,43 @@ def _held_namespaces() -> Iterator[tuple[Path, str]]:
 
 
 def socket_in(namespace: Path) -> socket.socket | None:
-    """Return an rtnetlink socket in *namespace*; None without permission to enter it."""
+    """Return an rtnetlink socket in *namespace*; None without permission to enter it.
+
+    Raises:
+        DeviceError: the process may have no further thread or no further file, so the namespace cannot be read.
+    """
     found: list[socket.socket] = []
+    problems: list[OSError] = []
     setns = ctypes.CDLL(None, use_errno=True).setns
 
     def open_there() -> None:
         try:
             descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            if setns(descriptor, _CLONE_NEWNET) == 0:
-                found.append(rtnetlink())
-        finally:
-            os.close(descriptor)
+            try:
+                if setns(descriptor, _CLONE_NEWNET) == 0:
+                    found.append(rtnetlink())
+            finally:
+                os.close(descriptor)
+        except OSError as failure:
+            problems.append(failure)
 
     # In a separate thread: setns() moves the calling thread, and the socket stays in its namespace.
     thread = threading.Thread(target=open_there)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # Python's error for EAGAIN.
+        raise _cannot_look("no more threads are allowed (ulimit -u, ulimit -v, a container): allow more") from None
     thread.join()
+    for failure in problems:
+        if failure.errno in (errno.EMFILE, errno.ENFILE):
+            raise _cannot_look(reason_of(failure)) from failure
     return found[0] if found else None
+
+
+def _cannot_look(reason: str) -> DeviceError:
+    return DeviceError(
+        f"the network interfaces of other namespaces, which can use the device, cannot be read: {reason}"
+    )
 
 
 def links(asking: socket.socket) -> list[Link]:

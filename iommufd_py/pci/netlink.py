@@ -65,14 +65,18 @@ def parse_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def parse_attributes(data: bytes) -> dict[int, bytes]:
     """Return the attributes at the end of a message, by type."""
-    found, at = {}, 0
+    return dict(all_attributes(data))
+
+
+def all_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield type and value of each attribute at the end of a message. A list repeats a type."""
+    at = 0
     while at + _ATTRIBUTE.size <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, at)
         if length < _ATTRIBUTE.size:
-            break
-        found[kind & _TYPE_MASK] = data[at + _ATTRIBUTE.size : at + length]
+            return
+        yield kind & _TYPE_MASK, data[at + _ATTRIBUTE.size : at + length]
         at += _aligned(length)
-    return found
 
 
 def text_of(value: bytes) -> str:

@@ -3,7 +3,6 @@
 
 import os
 import re
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,9 @@ from iommufd_py.pci.network_state import (
     bound_interfaces,
     filtered_by_program,
     filtered_interfaces,
+    hooked_interfaces,
     interface_addresses,
+    mirrored_interfaces,
     routed_interfaces,
 )
 from iommufd_py.pci.traffic import frame_users
@@ -23,6 +24,7 @@ from iommufd_py.pci.use import Use, UseKind
 
 _NET = Path("/sys/class/net")
 _BUS = Path("/sys/bus")
+_MOST_LOOKS = 10
 _NUMBER = re.compile(r"[0-9]{1,10}")
 
 
@@ -33,8 +35,8 @@ def network_uses(device: Path) -> Iterator[Use]:
     directories = _net_directories(device)
     if directories:
         elsewhere = not all(map(entries, directories))
-        indices = _indices(_interfaces(device))
-        for text in judge_foreign_links(list(foreign_links()), device, indices, elsewhere=elsewhere):
+        names = _names_by_index(_interfaces(device))
+        for text in judge_foreign_links(list(foreign_links()), device, names, elsewhere=elsewhere):
             yield Use(UseKind.NETWORK, text)
 
 
@@ -48,6 +50,8 @@ class _State:
     bound: frozenset[int]
     programs: frozenset[int]
     filters: Mapping[int, str]
+    mirrors: frozenset[int]
+    hooked: Sequence[str]
 
     def uses(self, index: int, interface: str, over: str) -> Iterator[str]:
         """Yield the uses of an interface, which is built on the interface *over*; empty for none."""
@@ -60,18 +64,41 @@ class _State:
             (self.listening, "a packet socket is bound"),
             (self.bound, "a socket is bound"),
             (self.programs, "a BPF program (tcx) is attached"),
+            (self.mirrors, "a traffic filter (tc mirred) of another interface sends frames"),
         ):
             if index in numbers:
                 yield f"{user} to {where}"
         if index in self.filters:
             yield f"a traffic filter (tc {self.filters[index]}) is attached to {where}"
+        if any(is_hooked(interface, hook) for hook in self.hooked):
+            yield f"a filter (nftables) is attached to {where}"
 
 
-def _own_uses(device: Path) -> Iterator[str]:
-    below = _interfaces(device)
-    if not below:
-        return
-    uppers = {base: with_uppers(base) for base in sorted(below)}
+def is_hooked(interface: str, hook: str) -> bool:
+    """Return whether a hook of nftables is for an interface. Its name can end with ``*``."""
+    return interface.startswith(hook[:-1]) if hook.endswith("*") else interface == hook
+
+
+def _own_uses(device: Path) -> list[str]:
+    """Return the uses of the interfaces in our namespace.
+
+    Programs name, add and remove interfaces at any moment, for example udev after a bind: then look again.
+    """
+    uppers, found = _uppers_of(device), list[str]()
+    for _ in range(_MOST_LOOKS):
+        found = list(_uses_of(uppers)) if uppers else []
+        before, uppers = uppers, _uppers_of(device)
+        if uppers == before:
+            break
+    return found
+
+
+def _uppers_of(device: Path) -> dict[str, list[str]]:
+    """Return the interfaces beneath a device, each with all that are built on it."""
+    return {base: with_uppers(base) for base in sorted(_interfaces(device))}
+
+
+def _uses_of(uppers: Mapping[str, Sequence[str]]) -> Iterator[str]:
     with rtnetlink() as asking:
         found_links = links(asking)
         numbers = {link.name: link.index for link in found_links}
@@ -82,6 +109,8 @@ def _own_uses(device: Path) -> Iterator[str]:
             bound=bound_interfaces(),
             programs=filtered_by_program({numbers.get(name, 0) for names in uppers.values() for name in names} - {0}),
             filters=filtered_interfaces(asking),
+            mirrors=mirrored_interfaces(asking),
+            hooked=hooked_interfaces(),
         )
     for base, names in uppers.items():
         for name in names:
@@ -130,20 +159,20 @@ def _net_directories(device: Path) -> list[Path]:
     return sorted(Path(path) for path, _, _ in os.walk(device) if os.path.basename(path) == "net")
 
 
-def _indices(interfaces: Sequence[str]) -> list[int]:
-    texts = (attribute_text(_NET / name / "ifindex") for name in interfaces)
-    return [int(text) for text in texts if text]
+def _names_by_index(interfaces: Sequence[str]) -> dict[int, str]:
+    texts = {name: attribute_text(_NET / name / "ifindex") for name in interfaces}
+    return {int(text): name for name, text in texts.items() if text}
 
 
 def judge_foreign_links(
-    found: Sequence[ForeignLink], device: Path, indices: Sequence[int], *, elsewhere: bool
+    found: Sequence[ForeignLink], device: Path, names: Mapping[int, str], *, elsewhere: bool
 ) -> Iterator[str]:
     """Name the interfaces of other namespaces that belong to a device or are built on its interfaces.
 
     Args:
         found: interfaces of other namespaces.
         device: the device in sysfs.
-        indices: numbers of its interfaces in our namespace.
+        names: its interfaces in our namespace by their numbers.
         elsewhere: whether the device has an interface in another namespace.
     """
     named = False
@@ -152,10 +181,10 @@ def judge_foreign_links(
         if parent and (_BUS / bus / "devices" / parent).resolve().is_relative_to(device):
             named = True
             yield f"its interface {one.link.name} is in the network namespace {one.place}"
-        elif one.lower_is_ours and one.link.lower in indices:
+        elif one.lower_is_ours and one.link.lower in names:
             yield (
                 f"the interface {one.link.name} in the network namespace {one.place} is built on its interface "
-                f"{socket.if_indextoname(one.link.lower)}"
+                f"{names[one.link.lower]}"
             )
     if elsewhere and not named:
         yield "its interface is in another network namespace"

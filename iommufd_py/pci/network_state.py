@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Ask the kernel for the addresses, routes, traffic filters and sockets of network interfaces, by interface number.
+"""Ask the kernel for the addresses, routes, traffic filters and sockets of network interfaces.
 
-Sources: rtnetlink(7), sock_diag(7); include/uapi/linux/{if_addr,rtnetlink,pkt_sched,inet_diag}.h.
+Sources: rtnetlink(7), sock_diag(7); include/uapi/linux/{if_addr,rtnetlink,nexthop,pkt_sched,inet_diag}.h;
+include/uapi/linux/tc_act/tc_mirred.h.
 """
 
 import ctypes
@@ -11,17 +12,21 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 
-from iommufd_py.pci.netlink import dump, netlink, parse_attributes, text_of
+from iommufd_py.pci.netlink import all_attributes, attribute, dump, netlink, parse_attributes, text_of
 
 _RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_GETROUTE, _RTM_NEWQDISC, _RTM_GETQDISC = 20, 22, 24, 26, 36, 38
+_RTM_GETACTION, _RTM_NEWNEXTHOP, _RTM_GETNEXTHOP = 50, 104, 106
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 _NEXT_HOP = struct.Struct("=HBBi")  # struct rtnexthop
 _QDISC = struct.Struct("=B3xiIII")  # struct tcmsg
 _INTERFACE = struct.Struct("=I")
 _IFA_ADDRESS, _IFA_LOCAL, _TCA_KIND = 1, 2, 1
-_RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_VIA = 4, 5, 9, 18
-_RTN_UNICAST = 1
+_RTA_OIF, _RTA_MULTIPATH, _NHA_OIF = 4, 9, 5
+_RTN_UNICAST, _RTPROT_KERNEL, _RT_TABLE_LOCAL = 1, 2, 255
+_NEXT_HOP_OBJECT, _ACTION = 8, 4  # sizes of struct nhmsg and struct tcamsg
+_TCA_ACT_TAB, _TCA_ACT_KIND, _TCA_ACT_OPTIONS, _TCA_MIRRED_PARMS = 1, 1, 2, 2
+_MIRRED = struct.Struct("=24xI")  # the interface in struct tc_mirred
 # These disciplines hold filters, which can hand frames to a virtual machine. All other disciplines only order frames.
 _FILTERS = ("ingress", "clsact")
 
@@ -30,6 +35,10 @@ _BPF_CALL = {"x86_64": 321, "aarch64": 280}
 _BPF_PROG_QUERY, _BPF_TCX_INGRESS, _BPF_TCX_EGRESS = 16, 46, 47
 _QUERY = struct.Struct("=IIIIQI28x")
 _PROGRAMS = 5  # position of prog_cnt
+
+# include/uapi/linux/netfilter/nf_tables.h
+_NETLINK_NETFILTER, _NFGENMSG, _NFT_NEWCHAIN, _NFT_GETCHAIN = 12, 4, 10 << 8 | 3, 10 << 8 | 4
+_NFTA_CHAIN_HOOK, _NFTA_HOOK_DEV, _NFTA_HOOK_DEVS, _NFTA_DEVICE_PREFIX = 4, 3, 4, 2
 
 _SOCK_DIAG_BY_FAMILY, _ALL_STATES = 20, 0xFFFFFFFF
 _SOCKETS = struct.Struct("=BBxxI48x")  # struct inet_diag_req_v2
@@ -53,29 +62,31 @@ def interface_addresses(asking: socket.socket) -> dict[int, list[str]]:
 
 
 def routed_interfaces(asking: socket.socket) -> frozenset[int]:
-    """Return the interfaces of the routes in all tables.
+    """Return the interfaces of the routes in all tables, and of the next hops that routes name by a number.
 
-    For IPv6 only routes with a gateway count. Routes without one belong to automatic addresses.
+    Routes of IPv6 that the kernel makes itself do not count: they belong to automatic addresses.
     """
     found: set[int] = set()
     for family in (socket.AF_INET, socket.AF_INET6):
         for body in dump(asking, _RTM_GETROUTE, _ROUTE.pack(family, *[0] * 8), _RTM_NEWROUTE):
-            kind = _ROUTE.unpack_from(body)[7]
-            if body[0] == family and kind == _RTN_UNICAST:
-                found.update(_hops(parse_attributes(body[_ROUTE.size :]), gateway=family == socket.AF_INET6))
+            _, _, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(body)
+            automatic = family == socket.AF_INET6 and (protocol == _RTPROT_KERNEL or table == _RT_TABLE_LOCAL)
+            if body[0] == family and kind == _RTN_UNICAST and not automatic:
+                found.update(_hops(parse_attributes(body[_ROUTE.size :])))
+    for body in dump(asking, _RTM_GETNEXTHOP, bytes(_NEXT_HOP_OBJECT), _RTM_NEWNEXTHOP):
+        interface = parse_attributes(body[_NEXT_HOP_OBJECT:]).get(_NHA_OIF)
+        found.update(_INTERFACE.unpack(interface) if interface else ())
     return frozenset(found)
 
 
-def _hops(values: dict[int, bytes], *, gateway: bool) -> Iterator[int]:
-    """Yield the interfaces of a route. With *gateway*, leave out those that are reached without one."""
-    if _RTA_OIF in values and (not gateway or _RTA_GATEWAY in values or _RTA_VIA in values):
+def _hops(values: dict[int, bytes]) -> Iterator[int]:
+    """Yield the interfaces of a route."""
+    if _RTA_OIF in values:
         yield _INTERFACE.unpack(values[_RTA_OIF])[0]
     several = values.get(_RTA_MULTIPATH, b"")
     while len(several) >= _NEXT_HOP.size:
         length, _, _, index = _NEXT_HOP.unpack_from(several)
-        inner = parse_attributes(several[_NEXT_HOP.size : length])
-        if not gateway or _RTA_GATEWAY in inner or _RTA_VIA in inner:
-            yield index
+        yield index
         several = several[max(length, _NEXT_HOP.size) :]
 
 
@@ -87,6 +98,35 @@ def filtered_interfaces(asking: socket.socket) -> dict[int, str]:
         if kind in _FILTERS:
             found[_QDISC.unpack_from(body)[1]] = kind
     return found
+
+
+def mirrored_interfaces(asking: socket.socket) -> frozenset[int]:
+    """Return the interfaces to which traffic control sends frames of other interfaces (the action ``mirred``)."""
+    table = attribute(_TCA_ACT_TAB, attribute(1, attribute(_TCA_ACT_KIND, b"mirred\0")))
+    found: set[int] = set()
+    for body in dump(asking, _RTM_GETACTION, bytes(_ACTION) + table, _RTM_GETACTION):
+        for _, action in all_attributes(parse_attributes(body[_ACTION:]).get(_TCA_ACT_TAB, b"")):
+            options = parse_attributes(parse_attributes(action).get(_TCA_ACT_OPTIONS, b""))
+            parameters = options.get(_TCA_MIRRED_PARMS, b"")
+            if len(parameters) == _MIRRED.size:
+                found.update(_MIRRED.unpack(parameters))
+    return frozenset(found)
+
+
+def hooked_interfaces() -> tuple[str, ...]:
+    """Return the names of the interfaces whose frames go through a chain of nftables; a name can end with ``*``."""
+    found: list[str] = []
+    try:
+        asking = netlink(_NETLINK_NETFILTER)
+    except OSError:  # The kernel has no netfilter.
+        return ()
+    with asking:
+        for body in dump(asking, _NFT_GETCHAIN, bytes(_NFGENMSG), _NFT_NEWCHAIN):
+            hook = parse_attributes(parse_attributes(body[_NFGENMSG:]).get(_NFTA_CHAIN_HOOK, b""))
+            found += [text_of(hook[_NFTA_HOOK_DEV])] if _NFTA_HOOK_DEV in hook else []
+            for kind, name in all_attributes(hook.get(_NFTA_HOOK_DEVS, b"")):
+                found.append(text_of(name) + ("*" if kind == _NFTA_DEVICE_PREFIX else ""))
+    return tuple(dict.fromkeys(found))
 
 
 def filtered_by_program(indices: Iterable[int]) -> frozenset[int]:

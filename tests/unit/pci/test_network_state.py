@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from iommufd_py.pci import network
 from iommufd_py.pci.namespaces import foreign_links, links, socket_in
 from iommufd_py.pci.network_state import (
     filtered_interfaces,
     interface_addresses,
+    mirrored_interfaces,
     routed_interfaces,
 )
 from tests.waiting import patience
@@ -78,6 +80,7 @@ def test_addresses(namespace: Namespace) -> None:
         "2001:db8:1::/48 via fe80::9 dev one",
         "2001:db8:1::/48 via fe80::9 dev one table 100",
         "198.51.100.0/24 via inet6 fe80::9 dev one",
+        "2001:db8:1::/48 dev one",
     ],
 )
 def test_routes(namespace: Namespace, route: str) -> None:
@@ -87,6 +90,95 @@ def test_routes(namespace: Namespace, route: str) -> None:
     found = routed_interfaces(namespace.socket)
     assert namespace.one in found
     assert namespace.two not in found
+
+
+def test_route_by_the_number_of_a_next_hop(namespace: Namespace) -> None:
+    """FRR makes such routes; with this setting the kernel does not repeat the interface in the route."""
+    namespace.run("sysctl -q -w net.ipv4.nexthop_compat_mode=0; ip nexthop add id 7 dev one")
+    namespace.run("ip link set lo up; ip route add 198.51.100.0/24 nhid 7; ip nexthop add id 8 blackhole")
+    assert routed_interfaces(namespace.socket) == {namespace.one}
+
+
+def test_target_of_a_mirror(namespace: Namespace) -> None:
+    """Kata Containers connects virtual machines in this way. The interface itself has no filter."""
+    assert mirrored_interfaces(namespace.socket) == frozenset()
+    namespace.run("tc qdisc add dev two ingress")
+    redirect = "protocol all u32 match u32 0 0 action mirred egress redirect dev one"
+    namespace.run(f"tc filter add dev two parent ffff: {redirect}")
+    assert mirrored_interfaces(namespace.socket) == {namespace.one}
+    assert filtered_interfaces(namespace.socket) == {namespace.two: "ingress"}
+
+
+_CHAIN = """
+import socket, struct
+from iommufd_py.pci.netlink import attribute, netlink, parse_messages
+from iommufd_py.pci.network_state import hooked_interfaces
+
+NETDEV = 5
+def message(kind, flags, family, subsystem, body, number):
+    payload = struct.pack(">BBH", family, 0, subsystem) + body
+    return struct.pack("=IHHII", 16 + len(payload), kind, flags, number, 0) + payload
+def padded(kind, value):
+    one = attribute(kind, value)
+    return one + bytes(-len(one) % 4)
+def text(kind, value):
+    return padded(kind, value + b"\\0")
+hook = padded(1, struct.pack(">I", 0)) + padded(2, struct.pack(">i", 0)) + text(3, b"one")
+with netlink(12) as asking:
+    asking.send(b"".join((
+        message(16, 1, 0, 10, b"", 1),
+        message(10 << 8 | 0, 0x405, NETDEV, 0, text(1, b"t"), 2),
+        message(10 << 8 | 3, 0x405, NETDEV, 0, text(1, b"t") + text(3, b"c") + padded(4, hook) + text(7, b"filter"), 3),
+        message(17, 1, 0, 10, b"", 4),
+    )))
+    asking.settimeout(5)
+    failures = []
+    for _ in range(2):
+        answers = parse_messages(asking.recv(1 << 16))
+        failures += [struct.unpack_from("=i", body)[0] for kind, body in answers if kind == 2]
+    if any(failures):
+        print("refused", failures)
+        raise SystemExit
+assert hooked_interfaces() == ("one",), hooked_interfaces()
+"""
+
+
+def test_chains_of_nftables(namespace: Namespace) -> None:
+    enter = ["nsenter", f"--net=/proc/{namespace.pid}/ns/net", sys.executable, "-c"]
+    nothing = "from iommufd_py.pci.network_state import hooked_interfaces; assert hooked_interfaces() == ()"
+    for program in (nothing, _CHAIN):
+        done = subprocess.run([*enter, program], capture_output=True, text=True, check=False, timeout=patience(60))
+        assert done.returncode == 0, done.stderr
+    if done.stdout:
+        pytest.skip(f"this kernel has no chains of nftables for interfaces: {done.stdout}")
+
+
+@pytest.mark.parametrize(
+    ("hook", "interface", "hooked"),
+    [("eth0", "eth0", True), ("eth0", "eth01", False), ("eth*", "eth01", True), ("eth*", "lan0", False)],
+)
+def test_name_in_a_chain_of_nftables(hook: str, interface: str, hooked: bool) -> None:
+    assert network.is_hooked(interface, hook) is hooked
+
+
+def test_names_that_change_while_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """udev gives the interface another name just after a driver made it; the first name then finds nothing."""
+    seen = iter([{"eth0": ["eth0"]}, {"lan0": ["lan0"]}, {"lan0": ["lan0", "br0"]}, {"lan0": ["lan0", "br0"]}])
+    monkeypatch.setattr(network, "_uppers_of", lambda _: next(seen))
+    monkeypatch.setattr(network, "_uses_of", lambda uppers: (f"{base}: {names}" for base, names in uppers.items()))
+    assert network._own_uses(Path()) == ["lan0: ['lan0', 'br0']"]
+
+
+def test_a_namespace_that_cannot_be_read_is_not_free_of_interfaces() -> None:
+    program = """
+import threading
+from pathlib import Path
+from iommufd_py.pci.namespaces import socket_in
+threading.stack_size(1 << 46)
+socket_in(Path("/proc/self/ns/net"))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "DeviceError: the network interfaces of other namespaces, which can use the device, cannot" in done.stderr
 
 
 def test_filters(namespace: Namespace) -> None:

@@ -147,9 +147,12 @@ def test_interfaces_of_this_namespace_by_rtnetlink() -> None:
 def test_foreign_links(tmp_path: Path) -> None:
     above = ForeignLink(Link("inside", 3, "", 7, 0), "c1", lower_is_ours=True)
     elsewhere = ForeignLink(Link("inside", 3, "", 7, None), "c1", lower_is_ours=False)
-    assert list(judge_foreign_links([elsewhere], tmp_path, [7], elsewhere=False)) == []
-    assert list(judge_foreign_links([above], tmp_path, [8], elsewhere=False)) == []
-    assert list(judge_foreign_links([elsewhere], tmp_path, [], elsewhere=True)) == [
+    assert list(judge_foreign_links([elsewhere], tmp_path, {7: "eth0"}, elsewhere=False)) == []
+    assert list(judge_foreign_links([above], tmp_path, {8: "eth0"}, elsewhere=False)) == []
+    assert list(judge_foreign_links([above], tmp_path, {7: "eth0"}, elsewhere=False)) == [
+        "the interface inside in the network namespace c1 is built on its interface eth0"
+    ]
+    assert list(judge_foreign_links([elsewhere], tmp_path, {}, elsewhere=True)) == [
         "its interface is in another network namespace"
     ]
 
