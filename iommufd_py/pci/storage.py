@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ _NVME = Path("/sys/class/nvme")
 _FC_HOSTS = Path("/sys/class/fc_host")
 _SWAPS = Path("/proc/swaps")
 _CONFIGFS = Path("/sys/kernel/config")
+_RNBD = Path("/sys/class/rnbd-server")
+_GADGETS = Path("/sys/bus/gadget/devices")
 # The kernel writes blanks in paths of its tables as three octal digits.
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 # include/uapi/linux/loop.h: lo_device, lo_inode and lo_rdevice are the first three of struct loop_info64.
@@ -142,13 +144,18 @@ def number_of_node(path: str) -> str:
     return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
 
 
+def fibre_channel_ports(device: Path, hosts: Path = _FC_HOSTS) -> frozenset[int]:
+    """Return the names (WWPN) of a Fibre Channel adapter's ports."""
+    names = [attribute_text(one / "port_name") for one in entries(hosts) if one.resolve().is_relative_to(device)]
+    return frozenset(int(name, 16) for name in names if name)
+
+
 def fibre_channel_controllers(device: Path, nvme: Path = _NVME, hosts: Path = _FC_HOSTS) -> tuple[Path, ...]:
     """Return the NVMe controllers that a Fibre Channel adapter reaches. In sysfs they are not below the adapter.
 
     Source: nvmf_get_address() in drivers/nvme/host/fabrics.c; the port is "nn-0x<node>:pn-0x<port>".
     """
-    names = [attribute_text(one / "port_name") for one in entries(hosts) if one.resolve().is_relative_to(device)]
-    ports = {int(name, 16) for name in names if name}
+    ports = fibre_channel_ports(device, hosts)
     found = []
     for controller in entries(nvme) if ports else ():
         match = re.search(
@@ -233,16 +240,20 @@ def _backing_number(loop: str) -> str:
     return f"{os.major(number)}:{os.minor(number)}" if number else ""
 
 
-def exports() -> Iterator[tuple[str, str]]:
-    """Yield the block devices that targets inside the kernel export, by path, each with its target.
+def exports(configfs: Path = _CONFIGFS, rnbd: Path = _RNBD, gadgets: Path = _GADGETS) -> Iterator[tuple[str, str]]:
+    """Yield the block devices that the kernel exports without an exclusive claim, by path, each with the target.
 
-    NVMe's target and LIO's file back end take no exclusive claim on the block device.
+    The targets call bdev_file_open_by_path() without a holder, or filp_open() without O_EXCL.
     """
-    for file in entries(_CONFIGFS / "nvmet/subsystems", "*/namespaces/*/device_path"):
+    for file in (*entries(configfs, "usb_gadget/*/functions/*/lun.*/file"), *entries(gadgets, "*/lun*/file")):
+        yield attribute_text(file), "the USB gadget (mass storage)"
+    for exported in entries(rnbd, "ctl/devices/*"):
+        yield f"/dev/{exported.name}", "the RNBD server"
+    for file in entries(configfs / "nvmet/subsystems", "*/namespaces/*/device_path"):
         if attribute_text(file.parent / "enable") == "1":
             namespace, subsystem = file.parent.name, file.parents[2].name
             yield attribute_text(file), f"namespace {namespace} of the NVMe target {subsystem}"
-    for file in entries(_CONFIGFS / "target/core", "*/*/udev_path"):
+    for file in entries(configfs / "target/core", "*/*/udev_path"):
         kind, name = file.parents[1].name, file.parent.name
         yield attribute_text(file), f"the SCSI target back end {kind}/{name}"
         # Only this attribute names the file of the file back end.
@@ -259,6 +270,22 @@ def passed_through(device: Path) -> Iterator[str]:
     for file in entries(_CONFIGFS / "nvmet/subsystems", "*/passthru/device_path"):
         if attribute_text(file) in controllers and attribute_text(file.parent / "enable") == "1":
             yield file.parents[1].name
+
+
+def fibre_channel_targets(ports: Collection[int], configfs: Path = _CONFIGFS) -> Iterator[str]:
+    """Yield the targets inside the kernel that other machines reach through ports of a Fibre Channel adapter.
+
+    Such an adapter can have no disks of its own. LIO names a target by the port: ``21:00:00:24:ff:31:4c:48``.
+    """
+    for file in entries(configfs / "target", "*/*/tpgt_*/enable"):
+        fabric, name = file.parents[2].name, file.parents[1].name
+        digits = name.removeprefix("naa.").replace(":", "")
+        if attribute_text(file) == "1" and re.fullmatch("[0-9a-f]{16}", digits) and int(digits, 16) in ports:
+            yield f"the SCSI target {fabric}/{name}"
+    for port in entries(configfs / "nvmet/ports"):
+        match = re.fullmatch("nn-0x[0-9a-f]+:pn-0x([0-9a-f]+)", attribute_text(port / "addr_traddr"))
+        if match and int(match[1], 16) in ports and entries(port / "subsystems"):
+            yield f"port {port.name} of the NVMe target"
 
 
 def partitions(disk: str) -> set[str]:
@@ -291,6 +318,8 @@ def storage_uses(device: Path) -> Iterator[Use]:
     exported = [(number_of_node(path), target) for path, target in exports()] if disks else []
     explained, found = judge_disks(disks, mounts, numbers, swaps, exported)
     yield from found
+    for target in fibre_channel_targets(fibre_channel_ports(device)):
+        yield Use(UseKind.STORAGE, f"other machines reach {target} through it")
     for subsystem in passed_through(device):
         yield Use(UseKind.STORAGE, f"the NVMe target {subsystem} exports its whole controller")
     for mount in mounts:

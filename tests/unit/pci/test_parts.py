@@ -11,7 +11,7 @@ from iommufd_py.pci.memory import memory_uses, parse_resources
 from iommufd_py.pci.namespaces import Link, parse_link
 from iommufd_py.pci.openers import nvidia_minor, vfio_groups
 from iommufd_py.pci.parts import part_uses
-from iommufd_py.pci.storage import fibre_channel_controllers
+from iommufd_py.pci.storage import exports, fibre_channel_controllers, fibre_channel_ports, fibre_channel_targets
 from iommufd_py.pci.traffic import frame_users
 
 IOMEM = """00000000-00000fff : Reserved
@@ -222,6 +222,49 @@ def test_nvme_disks_behind_a_fibre_channel_adapter(tmp_path: Path, device: Path)
         link(nvme / name, fabric / name)
     assert fibre_channel_controllers(device, nvme, hosts) == (fabric / "nvme0",)
     assert fibre_channel_controllers(device.parent / "0000:00:04.0", nvme, hosts) == ()
+
+
+def test_targets_behind_a_fibre_channel_adapter(tmp_path: Path, device: Path) -> None:
+    """The adapter exports disks of other devices, and has none itself."""
+    host, configfs = device / "host3/fc_host/host3", tmp_path / "config"
+    write(host / "port_name", "0x21000024ff314c48")
+    link(tmp_path / "class/fc_host/host3", host)
+    ports = fibre_channel_ports(device, tmp_path / "class/fc_host")
+    assert list(fibre_channel_targets(ports, configfs)) == []
+    for name, enabled in (("21:00:00:24:ff:31:4c:48", "1"), ("21:00:00:24:ff:31:4c:49", "1"), ("iqn.2003-01.x", "1")):
+        write(configfs / "target/qla2xxx" / name / "tpgt_1/enable", enabled)
+    write(configfs / "target/efct/naa.21000024ff314c48/tpgt_1/enable", "0")
+    for number, port in ((1, "21000024ff314c48"), (2, "21000024ff314c49"), (3, "21000024ff314c48")):
+        write(configfs / f"nvmet/ports/{number}/addr_traddr", f"nn-0x20000024ff314c48:pn-0x{port}")
+    for number in (1, 2):
+        link(configfs / f"nvmet/ports/{number}/subsystems/x", configfs / "nvmet/subsystems/x")
+    assert list(fibre_channel_targets(ports, configfs)) == [
+        "the SCSI target qla2xxx/21:00:00:24:ff:31:4c:48",
+        "port 1 of the NVMe target",
+    ]
+
+
+def test_disks_that_are_exported_without_a_claim(tmp_path: Path) -> None:
+    configfs, rnbd, gadgets = tmp_path / "config", tmp_path / "rnbd-server", tmp_path / "gadgets"
+    write(configfs / "usb_gadget/g1/functions/mass_storage.0/lun.0/file", "/dev/nvme0n1")
+    write(configfs / "usb_gadget/g1/functions/mass_storage.0/lun.1/file", "")
+    write(gadgets / "gadget.0/lun0/file", "/dev/sdb")
+    link(rnbd / "ctl/devices/nvme0n1p2/block_dev", tmp_path / "devices/nvme0n1")
+    write(configfs / "nvmet/subsystems/x/namespaces/1/device_path", "/dev/sda")
+    write(configfs / "nvmet/subsystems/x/namespaces/1/enable", "1")
+    write(configfs / "target/core/fileio_0/y/udev_path", "")
+    write(
+        configfs / "target/core/fileio_0/y/info",
+        "Status: ACTIVATED\n        TCM FILEIO ID: 0        File: /dev/sdc  Size: 1",
+    )
+    found = [one for one in exports(configfs, rnbd, gadgets) if one[0]]
+    assert found == [
+        ("/dev/nvme0n1", "the USB gadget (mass storage)"),
+        ("/dev/sdb", "the USB gadget (mass storage)"),
+        ("/dev/nvme0n1p2", "the RNBD server"),
+        ("/dev/sda", "namespace 1 of the NVMe target x"),
+        ("/dev/sdc", "the SCSI target back end fileio_0/y"),
+    ]
 
 
 def test_group_of_a_device_without_an_iommu(tmp_path: Path, device: Path) -> None:
