@@ -146,7 +146,7 @@ def _watch_facts(found: Explanation, watched: Watched) -> Iterator[tuple[str, st
     for area, count in found.mapped.items():
         yield "of memory", f"{format_bytes(count)}: {_area_text(area)}"
     for descriptor, path in found.files.items():
-        yield "of memory", f"descriptor {descriptor}, {path}"
+        yield "of memory", f"descriptor {descriptor}, {PurePath(path).name}"
     yield from _limits(found, watched)
 
 
