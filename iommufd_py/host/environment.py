@@ -15,7 +15,7 @@ from iommufd_py.base.shown import result_text
 from iommufd_py.base.sysfs import attribute_text, chosen_word, cpuinfo_field
 
 NONCOHERENT_KNOB = Path("/sys/module/iommufd/parameters/test_noncoherent_hwpt")
-"""The file of the test parameter that makes HWPTs non-coherent. Only a kernel with the series' last patch has it."""
+"""The file of the test parameter that makes HWPTs non-coherent. Only a kernel with patch 0009 of the series has it."""
 
 # Options of the kernel on which DMA mapping times depend.
 _CONFIG = (
