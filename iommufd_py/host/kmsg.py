@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from iommufd_py.objects.resource import Resource
+from iommufd_py.objects.resource import OpenFile
 
 KMSG = Path("/dev/kmsg")
 # Documentation/admin-guide/clearing-warn-once.rst
@@ -32,7 +32,7 @@ def record_text(record: bytes) -> str:
     return "\n".join(prefix + line for line in message.decode(errors="replace").split("\n"))
 
 
-class KernelLog(Resource):
+class KernelLog(OpenFile):
     """The messages of the kernel, from now on.
 
     Args:
@@ -76,6 +76,3 @@ class KernelLog(Resource):
                 # The kernel has overwritten unread records. The next read continues with the oldest record left.
                 if failure.errno != errno.EPIPE:
                     raise
-
-    def _release(self) -> None:
-        os.close(self._fd)
