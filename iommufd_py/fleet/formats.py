@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from iommufd_py.base.units import counted
 from iommufd_py.fleet.checks import BAD, Check, Outcome
-from iommufd_py.fleet.together import CombinedTimes
+from iommufd_py.fleet.combined_times import CombinedTimes
 from iommufd_py.fleet.verdict import CombinedCheck, Report
 
 _NAMED = 4

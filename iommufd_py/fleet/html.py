@@ -4,8 +4,8 @@
 from html import escape
 
 from iommufd_py.base.units import counted
+from iommufd_py.fleet.combined_times import forest
 from iommufd_py.fleet.formats import check_rows, ratio_rows, verdict_sentence
-from iommufd_py.fleet.together import forest
 from iommufd_py.fleet.verdict import Report
 from iommufd_py.results import page
 from iommufd_py.results.tables import Table

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from iommufd_py.fleet.checks import Outcome
-from iommufd_py.fleet.together import CombinedTimes, Ratio
+from iommufd_py.fleet.combined_times import CombinedTimes, Ratio
 from iommufd_py.fleet.verdict import Report, Runner
 from iommufd_py.results.kcidb import KCIDB_ORIGIN, kcidb_id, kcidb_path
 

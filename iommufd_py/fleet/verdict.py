@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iommufd_py.fleet.checks import BAD, Check, Outcome, checks_of, worst
+from iommufd_py.fleet.combined_times import CombinedTimes, Figures
 from iommufd_py.fleet.record import KernelFacts, RunnerState, load_records
-from iommufd_py.fleet.together import CombinedTimes, Figures
 
 FAILED, NOT_OBSERVED = 1, 4
 """Exit status of `iommufd fleet report`."""

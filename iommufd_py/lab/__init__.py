@@ -3,7 +3,7 @@
 
 * Data and text: ``machine`` (the machines), ``guest`` (the script of a guest), ``config`` (the kernel's
   configuration), ``tap`` (reports of selftests), ``mutation`` (small changes of a kernel series), ``errors``.
-* The host: ``paths``, ``host``, ``process`` (child processes and locks), ``confine`` (write protection for children),
+* The host: ``paths``, ``kvm``, ``process`` (child processes and locks), ``confine`` (write protection for children),
   ``progress``, ``records`` (JSON files of the cache), ``space`` (disk space).
 * From a package or a tree to an image: ``apt``, ``source``, ``build``, ``cache``; ``kernel`` calls them. ``emulators``
   builds the emulator with CPU caches.

@@ -14,8 +14,8 @@ from iommufd_py.lab.build import BUILD_BYTES, TOOLS
 from iommufd_py.lab.cache import Kernel
 from iommufd_py.lab.emulators import cached_emulator, missing_tools
 from iommufd_py.lab.errors import LabError
-from iommufd_py.lab.host import kvm_problem
 from iommufd_py.lab.kernel import cached_kernel
+from iommufd_py.lab.kvm import kvm_problem
 from iommufd_py.lab.machine import Machine
 from iommufd_py.lab.process import SPACE_REMEDY, run_tool
 from iommufd_py.lab.qemu import QEMU, UDEVD, lacking_for_modules

@@ -13,7 +13,7 @@ from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab.emulators import cached_emulator
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.guest import failure, guest_script, share_args, shell_command
-from iommufd_py.lab.host import kvm_problem
+from iommufd_py.lab.kvm import kvm_problem
 from iommufd_py.lab.machine import Accel, Machine, scratch_args
 from iommufd_py.lab.process import interact, space_explained, supervise
 from iommufd_py.lab.qemu import compose

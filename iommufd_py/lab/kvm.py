@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The abilities of this host that the lab uses."""
+"""Decide whether guests can use KVM on this machine."""
 
 import os
 from pathlib import Path

@@ -13,9 +13,9 @@ import pytest
 
 from iommufd_py.fleet import formats, kcidb
 from iommufd_py.fleet.checks import Outcome
+from iommufd_py.fleet.combined_times import CombinedTimes, Ratio, forest, mean
 from iommufd_py.fleet.html import page_of
 from iommufd_py.fleet.record import StepState
-from iommufd_py.fleet.together import CombinedTimes, Ratio, forest, mean
 from iommufd_py.fleet.verdict import judge_run
 from iommufd_py.results.model import BenchResult
 from tests.unit.fleet.recorded import step, write_machine
