@@ -42,6 +42,12 @@ def process_fields(pid: int) -> list[str]:
     return attribute_text(Path("/proc", str(pid), "stat")).rpartition(")")[2].split()
 
 
+def start_ticks(pid: int) -> int | None:
+    """Return the start of a process in clock ticks since boot; None if it has ended, also if it is a zombie."""
+    fields = process_fields(pid)
+    return None if not fields or fields[0] == "Z" else int(fields[19])
+
+
 def chosen_word(text: str) -> str:
     """Return the word in brackets: ``madvise`` of ``always [madvise] never``; empty if there is none."""
     chosen = re.search(r"\[(\w+)\]", text)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from iommufd_py.base.errors import SkipError, ToolError
 from iommufd_py.base.privilege import permission_remedy
-from iommufd_py.base.sysfs import attribute_text, chosen_word, entries, process_fields
+from iommufd_py.base.sysfs import attribute_text, chosen_word, entries, start_ticks
 from iommufd_py.host.trace_records import TraceRecord, parse_trace
 from iommufd_py.objects.resource import Resource
 
@@ -344,19 +344,13 @@ def _remove_leftovers(root: Path) -> None:
 
 def _owner() -> str:
     """Return a unique name for this process in all PID namespaces: its number, its start, and its PID namespace."""
-    return f"{os.getpid()}_{_start_of(os.getpid())}_{_pid_namespace()}"
+    return f"{os.getpid()}_{start_ticks(os.getpid())}_{_pid_namespace()}"
 
 
 def _alive(owner: str) -> bool:
     """Return whether a process may be alive. One of another PID namespace is unknown here, so it counts as alive."""
     pid, start, namespace = map(int, owner.split("_"))
-    return namespace != _pid_namespace() or _start_of(pid) == start
-
-
-def _start_of(pid: int) -> int:
-    """Return the start of a process in clock ticks since boot; 0 for one that has ended."""
-    fields = process_fields(pid)
-    return int(fields[19]) if len(fields) > 19 else 0
+    return namespace != _pid_namespace() or start_ticks(pid) == start
 
 
 def _pid_namespace() -> int:

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from iommufd_py.base.sysfs import start_ticks
 from iommufd_py.lab import kernel, paths
 from iommufd_py.lab.config import Configuration
 from iommufd_py.lab.machine import NativeMachine
 from iommufd_py.lab.progress import Silent
-from iommufd_py.lab.warm.guests import start_ticks, warm_guests
+from iommufd_py.lab.warm.guests import warm_guests
 from iommufd_py.lab.warm.keeper import start_guest
 from tests.programs import IOMMUFD
 from tests.waiting import DEFAULT_SIGNALS, patience, wait_until

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from iommufd_py.base.sysfs import attribute_text, entries, process_fields
+from iommufd_py.base.sysfs import attribute_text, entries, start_ticks
 from iommufd_py.lab import paths
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.records import read_object, record_of
@@ -111,12 +111,6 @@ class WarmGuest:
                 raise LabError(f"the keeper of guest {self.name}, process {self.keeper}, does not end; kill it")
             time.sleep(0.05)
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def start_ticks(pid: int) -> int | None:
-    """Return the start time of process *pid* in clock ticks; None if it does not exist or is a zombie."""
-    fields = process_fields(pid)
-    return None if not fields or fields[0] == "Z" else int(fields[19])
 
 
 def warm_guests() -> list[WarmGuest]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.base.sysfs import attribute_text, process_fields
+from iommufd_py.base.sysfs import attribute_text, process_fields, start_ticks
 from iommufd_py.lab import paths
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import Machine, NativeMachine
@@ -25,7 +25,7 @@ from iommufd_py.lab.process import space_explained, space_note
 from iommufd_py.lab.runs import RunResult, shared_directories
 from iommufd_py.lab.vm import accelerators, run_in_vm
 from iommufd_py.lab.warm import agent
-from iommufd_py.lab.warm.guests import KEEPER_PROGRAM, WarmGuest, start_ticks, warm_guests
+from iommufd_py.lab.warm.guests import KEEPER_PROGRAM, WarmGuest, warm_guests
 
 _FOREVER = float(threading.TIMEOUT_MAX)
 _BOOT_SECONDS = 300

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.base.sysfs import chosen_word, cpuinfo_field, process_fields
+from iommufd_py.base.sysfs import chosen_word, cpuinfo_field, process_fields, start_ticks
 
 
 def test_the_name_of_a_program_moves_no_field(tmp_path: Path) -> None:
@@ -21,6 +21,20 @@ def test_the_name_of_a_program_moves_no_field(tmp_path: Path) -> None:
         finally:
             child.kill()
     assert process_fields(child.pid) == []
+
+
+def test_a_zombie_has_ended() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        mine = start_ticks(os.getpid())
+        started = start_ticks(child.pid)
+        assert mine is not None
+        assert started is not None
+        assert mine <= started
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert process_fields(child.pid)[0] == "Z"
+        assert start_ticks(child.pid) is None
+    assert start_ticks(child.pid) is None
 
 
 @pytest.mark.parametrize(
