@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Write a file completely or not at all."""
+"""Read and write the files that a person names. A regular file is written completely or not at all."""
 
 import contextlib
 import errno

@@ -17,8 +17,10 @@ from iommufd_py.uapi.iommufd_test import issue_test_op
 
 
 class MockDevice(BoundDevice):
-    """A mock device, attached to *target*. While it is detached it is attached to an empty IOAS of its own, because the
-    kernel has no detached mock devices.
+    """A mock device, attached to *target*.
+
+    The kernel has no detached mock devices. So a detached device, or one without *target*, is attached to an empty IOAS
+    of its own.
 
     Raises:
         ToolError: the running kernel is built without CONFIG_IOMMUFD_TEST.
