@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Read files of sysfs and procfs that may disappear at any moment.
 
-Other programs bind and unbind drivers, and unplug devices. A file that disappears during a read counts as missing.
+Other programs bind and unbind drivers, and unplug devices. A file that disappears during a read counts as missing. A
+file that cannot be read because this process has too many open files does not: that is an error, with its remedy.
 """
 
 import contextlib
@@ -9,12 +10,26 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
+
+from iommufd_py.base.errors import ToolError, reason_of
+
+
+def kernel_text(file: Path) -> str:
+    """Return the text of a file that every kernel has.
+
+    Raises:
+        ToolError: too many files are open.
+        OSError: the file cannot be read for another reason.
+    """
+    with limit_named(file):
+        return file.read_text("utf-8", "replace")
 
 
 def attribute_text(attribute: Path) -> str:
     """Return the text of an attribute without surrounding white space; empty if the file does not exist."""
-    with _may_be_gone():
+    with _may_be_gone(attribute):
         # Other programs choose names of processes and paths, which need not be UTF-8.
         return attribute.read_text("utf-8", "surrogateescape").strip()
     return ""
@@ -22,16 +37,24 @@ def attribute_text(attribute: Path) -> str:
 
 def target_name(link: Path) -> str:
     """Return the last part of a link's target, such as the name of a ``driver``; empty if there is no link."""
-    with _may_be_gone():
+    with _may_be_gone(link):
         return os.path.basename(os.readlink(link))
     return ""
 
 
 def entries(directory: Path, pattern: str = "*") -> list[Path]:
-    """Return the entries of a directory that match *pattern*, sorted by name; none if there is no directory."""
-    with _may_be_gone():
-        return sorted(directory.glob(pattern))
-    return []
+    """Return the entries of a directory that match *pattern*, sorted by name; none if this user may not list it.
+
+    It is not Path.glob(): from Python 3.13 on, that finds nothing where it cannot read, whatever the reason.
+    """
+    first, _, rest = pattern.partition("/")
+    found: list[Path] = []
+    with _may_be_gone(directory), contextlib.suppress(NotADirectoryError, PermissionError):
+        if set(first) & set("*?["):
+            found = sorted(directory / name for name in os.listdir(directory) if fnmatchcase(name, first))
+        elif (directory / first).exists():
+            found = [directory / first]
+    return [match for path in found for match in entries(path, rest)] if rest else found
 
 
 def process_fields(pid: int) -> list[str]:
@@ -61,9 +84,25 @@ def cpuinfo_field(cpuinfo: str, name: str) -> str:
 
 
 @contextlib.contextmanager
-def _may_be_gone() -> Iterator[None]:
+def limit_named(file: Path) -> Iterator[None]:
+    """Name *file* and the remedy if no more files can be opened.
+
+    Raises:
+        ToolError: too many files are open.
+    """
     try:
         yield
+    except OSError as failure:
+        if failure.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        raise ToolError(f"{file} cannot be opened: {reason_of(failure)}") from failure
+
+
+@contextlib.contextmanager
+def _may_be_gone(file: Path) -> Iterator[None]:
+    try:
+        with limit_named(file):
+            yield
     except OSError as failure:
         # ENODEV, ESRCH: the device or the process disappeared while the file was open.
         if failure.errno not in (errno.ENOENT, errno.ENODEV, errno.ESRCH):

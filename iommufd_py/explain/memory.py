@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from iommufd_py.base.sysfs import limit_named
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.objects.pagemap import contiguous_runs, page_frames
 
@@ -123,9 +124,12 @@ def read_areas(pid: int) -> list[MemoryArea]:
     """Return the areas of a process.
 
     Raises:
+        ToolError: too many files are open.
         OSError: the process has ended, or belongs to another user.
     """
-    return parse_areas(Path(f"/proc/{pid}/smaps").read_text("utf-8", "surrogateescape"))
+    file = Path(f"/proc/{pid}/smaps")
+    with limit_named(file):
+        return parse_areas(file.read_text("utf-8", "surrogateescape"))
 
 
 def physical_runs(pid: int, start: int, length: int) -> Mapping[int, int] | None:

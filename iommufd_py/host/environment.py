@@ -12,7 +12,7 @@ from typing import Any
 
 from iommufd_py.base.environment import Environment, Platform
 from iommufd_py.base.shown import result_text
-from iommufd_py.base.sysfs import attribute_text, chosen_word, cpuinfo_field
+from iommufd_py.base.sysfs import attribute_text, chosen_word, cpuinfo_field, entries, kernel_text, limit_named
 
 NONCOHERENT_KNOB = Path("/sys/module/iommufd/parameters/test_noncoherent_hwpt")
 """The file of the test parameter that makes HWPTs non-coherent. Only a kernel with patch 0009 of the series has it."""
@@ -55,7 +55,7 @@ def environment() -> Environment:
 
 
 def _environment() -> Environment:
-    cpuinfo = Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    cpuinfo = kernel_text(Path("/proc/cpuinfo"))
     return Environment(
         kernel_release=os.uname().release,
         kernel_variant=os.environ.get("IOMMUFD_LAB_KERNEL", ""),
@@ -63,15 +63,15 @@ def _environment() -> Environment:
         machine=os.environ.get("IOMMUFD_LAB_MACHINE", ""),
         cpu=os.environ.get("IOMMUFD_LAB_CPU") or cpuinfo_field(cpuinfo, "model name") or os.uname().machine,
         cpus=len(os.sched_getaffinity(0)),
-        command_line=Path("/proc/cmdline").read_text("utf-8", "replace").strip(),
-        noncoherent_knob=NONCOHERENT_KNOB.read_text().strip() == "Y" if NONCOHERENT_KNOB.exists() else None,
+        command_line=kernel_text(Path("/proc/cmdline")).strip(),
+        noncoherent_knob=knob == "Y" if (knob := attribute_text(NONCOHERENT_KNOB)) else None,
         config=_config(),
         microcode=cpuinfo_field(cpuinfo, "microcode") or None,
         thp=chosen_word(attribute_text(_THP)) or None,
         governor=attribute_text(_CPUFREQ / "scaling_governor") or None,
         turbo=_turbo(),
-        numa_nodes=len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or 1,
-        compiler=_compiler(Path("/proc/version").read_text()),
+        numa_nodes=len(entries(Path("/sys/devices/system/node"), "node[0-9]*")) or 1,
+        compiler=_compiler(kernel_text(Path("/proc/version"))),
     )
 
 
@@ -94,7 +94,8 @@ def _config() -> Mapping[str, str] | None:
     release = os.uname().release
     for place in ("/proc/config.gz", f"/boot/config-{release}", f"/lib/modules/{release}/config"):
         try:
-            return read_timing_options(Path(place).read_bytes())
+            with limit_named(Path(place)):
+                return read_timing_options(Path(place).read_bytes())
         except (OSError, EOFError, ValueError, zlib.error):  # Not there, damaged, or another user's.
             continue
     return None
@@ -125,5 +126,5 @@ def _turbo() -> bool | None:
 
 def pinned_bytes() -> int:
     """Return how much memory of this process is pinned: VmPin in /proc/self/status, which all accounting modes feed."""
-    match = re.search(r"^VmPin:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    match = re.search(r"^VmPin:\s*(\d+) kB$", kernel_text(Path("/proc/self/status")), re.MULTILINE)
     return int(match[1]) << 10 if match else 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.base.errors import InvalidFieldError, ToolError
+from iommufd_py.base.sysfs import attribute_text, kernel_text, limit_named
 from iommufd_py.objects.iommufd import Iommufd
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi import vfio
@@ -69,7 +70,7 @@ def kernel_features() -> KernelFeatures:
             ioctls = iommufd.probe()
     except ToolError as failure:
         problem = str(failure)
-    numbers = parse_character_devices(Path("/proc/devices").read_text())
+    numbers = parse_character_devices(kernel_text(Path("/proc/devices")))
     return KernelFeatures(
         iommufd_problem=problem,
         ioctls=ioctls,
@@ -77,7 +78,7 @@ def kernel_features() -> KernelFeatures:
         vfio_group="vfio" in numbers,
         vfio_pci=_VFIO_PCI.exists(),
         container=_container(),
-        noiommu=_NOIOMMU.read_text().strip() == "Y" if _NOIOMMU.exists() else None,
+        noiommu=allowed == "Y" if (allowed := attribute_text(_NOIOMMU)) else None,
     )
 
 
@@ -89,7 +90,8 @@ def parse_character_devices(text: str) -> frozenset[str]:
 
 def _container() -> ContainerSupport | None:
     try:
-        fd = os.open(_CONTAINER, os.O_RDWR | os.O_CLOEXEC)
+        with limit_named(_CONTAINER):
+            fd = os.open(_CONTAINER, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return None
     try:

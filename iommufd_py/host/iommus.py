@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.amd import Features, TableFormat, flushes_of_amd, table_format
-from iommufd_py.base.sysfs import attribute_text, entries, target_name
+from iommufd_py.base.sysfs import attribute_text, entries, kernel_text, target_name
 from iommufd_py.vtd import DmarUnit, dmar_units
 from iommufd_py.vtd.coherency import Flushes, IommuKind, flushes_of, flushes_of_vtd
 
@@ -50,8 +50,8 @@ def iommus() -> tuple[Iommu, ...]:
     units = dmar_units()
     found = [Iommu(unit.name, IommuKind.INTEL_VTD, unit, {}, None, None, unit.devices) for unit in units]
     names = {unit.name for unit in units}
-    others = [path for path in _CLASS.glob("*") if path.name not in names]
-    return (*found, *(_other(path) for path in sorted(others)))
+    others = (path for path in entries(_CLASS) if path.name not in names)
+    return (*found, *map(_other, others))
 
 
 def _other(path: Path) -> Iommu:
@@ -64,7 +64,7 @@ def _other(path: Path) -> Iommu:
         unit=None,
         registers=registers,
         amd_features=features,
-        amd_table=table_format(_COMMAND_LINE.read_text(), features) if kind is IommuKind.AMD_VI else None,
+        amd_table=table_format(kernel_text(_COMMAND_LINE), features) if kind is IommuKind.AMD_VI else None,
         devices=tuple(one.name for one in entries(path / "devices")),
     )
 

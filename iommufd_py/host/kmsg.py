@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from iommufd_py.base.sysfs import limit_named
 from iommufd_py.objects.resource import OpenFile
 
 KMSG = Path("/dev/kmsg")
@@ -39,12 +40,13 @@ class KernelLog(OpenFile):
         whole: begin with the oldest message that the kernel still has.
 
     Raises:
+        ToolError: too many files are open.
         OSError: this process has no permission to read the log (dmesg_restrict), or there is no log.
     """
 
     def __init__(self, *, whole: bool = False) -> None:
         super().__init__()
-        with self._opening():
+        with self._opening(), limit_named(KMSG):
             self._fd = os.open(KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         if not whole:
             os.lseek(self._fd, 0, os.SEEK_END)

@@ -5,7 +5,7 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
-from iommufd_py.base.sysfs import attribute_text, chosen_word
+from iommufd_py.base.sysfs import attribute_text, chosen_word, entries, kernel_text
 from iommufd_py.uapi.syscalls import pages_are_charged
 
 _POOLS = Path("/sys/kernel/mm/hugepages")
@@ -47,9 +47,9 @@ def limits() -> Limits:
     return Limits(
         memlock_bytes=None if soft == resource.RLIM_INFINITY else soft,
         memlock_ignored=not pages_are_charged(),
-        huge_pages=tuple(sorted(map(_pool, _POOLS.glob("hugepages-*kB")), key=lambda pool: pool.page_bytes)),
+        huge_pages=tuple(sorted(map(_pool, entries(_POOLS, "hugepages-*kB")), key=lambda pool: pool.page_bytes)),
         thp=chosen_word(attribute_text(_THP)),
-        dma_entry_limit=int(_DMA_ENTRY_LIMIT.read_text()) if _DMA_ENTRY_LIMIT.exists() else None,
+        dma_entry_limit=int(text) if (text := attribute_text(_DMA_ENTRY_LIMIT)) else None,
     )
 
 
@@ -64,5 +64,5 @@ def lift_memlock() -> bool:
 
 def _pool(directory: Path) -> HugePagePool:
     kilobytes = int(directory.name.removeprefix("hugepages-").removesuffix("kB"))
-    total, free = (int((directory / name).read_text()) for name in ("nr_hugepages", "free_hugepages"))
+    total, free = (int(kernel_text(directory / name)) for name in ("nr_hugepages", "free_hugepages"))
     return HugePagePool(kilobytes << 10, total, free)

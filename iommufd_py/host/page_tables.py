@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from iommufd_py.base.sysfs import kernel_text
+
 # Each CPU keeps up to 125 pages of a count separately. Reading this file as root adds them to the total.
 _REFRESH = Path("/proc/sys/vm/stat_refresh")
 
@@ -29,7 +31,7 @@ def page_tables() -> PageTables:
     """Return the page-table memory of the system now. Without root, up to 500 KiB for each CPU are not counted yet."""
     with contextlib.suppress(OSError):
         _REFRESH.read_bytes()
-    meminfo, vmstat = (Path("/proc", name).read_text() for name in ("meminfo", "vmstat"))
+    meminfo, vmstat = (kernel_text(Path("/proc", name)) for name in ("meminfo", "vmstat"))
     return parse_page_tables(meminfo, vmstat, os.sysconf("SC_PAGE_SIZE"))
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from iommufd_py.base.sysfs import entries, kernel_text
+
 _SHORTEST_SERIAL = 4
 # Placeholders of firmware whose fields were never filled in. They identify nothing and are not removed.
 _NO_SERIAL = re.compile(
@@ -141,7 +143,7 @@ def _serial_numbers(sysfs: Path) -> Iterator[str]:
         "class/block/*/wwid",
         "class/nvme/*/serial",
     ):
-        files += sysfs.glob(pattern)
+        files += entries(sysfs, pattern)
     for text in _texts(files):
         if len(text) >= _SHORTEST_SERIAL and not _NO_SERIAL.fullmatch(text):
             yield text
@@ -154,6 +156,6 @@ def _lines(path: Path) -> list[str]:
 def _texts(paths: Iterable[Path]) -> Iterator[str]:
     for path in paths:
         try:
-            yield path.read_text(errors="replace").strip()
+            yield kernel_text(path).strip()
         except OSError:  # The file is missing, or only root may read it. A user's report needs no value of such a file.
             continue

@@ -13,9 +13,9 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from iommufd_py.base.errors import SkipError, ToolError
+from iommufd_py.base.errors import SkipError, ToolError, reason_of
 from iommufd_py.base.privilege import permission_remedy
-from iommufd_py.base.sysfs import attribute_text, chosen_word, entries, start_ticks
+from iommufd_py.base.sysfs import attribute_text, chosen_word, entries, kernel_text, limit_named, start_ticks
 from iommufd_py.host.trace_records import TraceRecord, parse_trace
 from iommufd_py.objects.resource import Resource
 
@@ -43,8 +43,11 @@ def find_tracefs() -> Path:
     Raises:
         SkipError: tracefs is not mounted, or this process has no permission to use it.
     """
+    file = Path("/proc/self/mounts")
+    with limit_named(file):
+        content = file.read_bytes()
     # Names of other mounts can be invalid UTF-8, or contain characters that Python takes for white space.
-    mounts = (line.split(b" ") for line in Path("/proc/self/mounts").read_bytes().split(b"\n") if line)
+    mounts = (line.split(b" ") for line in content.split(b"\n") if line)
     found = next((Path(os.fsdecode(words[1])) for words in mounts if words[2] == b"tracefs"), None)
     if found is None:
         if Path("/sys/kernel/tracing").exists():
@@ -85,7 +88,7 @@ def lockdown_level(text: str | None = None) -> str:
 
 def _refusal(what: str, failure: OSError) -> str:
     locked = _lockdown() if failure.errno == errno.EPERM else ""
-    return f"{what}: {locked or failure.strerror}"
+    return f"{what}: {locked or reason_of(failure)}"
 
 
 def _lockdown() -> str:
@@ -183,7 +186,7 @@ class Trace(Resource):
     def _probe_kind(self, symbol: str, at_return: bool) -> tuple[str, str]:
         if (self._root / "kprobe_events").exists():
             return symbol, "r" if at_return else "p"
-        readme = (self._root / "README").read_text()
+        readme = kernel_text(self._root / "README")
         if "f[:[<group>/]" in readme:
             return symbol + ("%return" if at_return else ""), "f"
         raise SkipError("this kernel has no dynamic probes: it needs CONFIG_KPROBE_EVENTS or CONFIG_FPROBE_EVENTS")
@@ -247,7 +250,7 @@ class Trace(Resource):
                 f"{lost} trace events were lost, so the records prove nothing: trace less at a time, or with a larger "
                 "buffer"
             )
-        return list(parse_trace((self.directory / "trace").read_text(errors="replace").splitlines()))
+        return list(parse_trace(kernel_text(self.directory / "trace").splitlines()))
 
     def fill(self) -> float:
         """Return the fill level of the fullest buffer, 0 to 1; more than 1 if events were dropped."""
@@ -264,7 +267,7 @@ class Trace(Resource):
         self._check_open()
         (self.directory / "tracing_on").write_text("0")
         full = {int(file.parent.name[3:]) for file in self._statistics() if _counts(file)["dropped events"]}
-        records = list(parse_trace((self.directory / "trace").read_text(errors="replace").splitlines()))
+        records = list(parse_trace(kernel_text(self.directory / "trace").splitlines()))
         last = {record.cpu: record.time for record in records}
         self.clear()
         return records, min((last.get(cpu, 0.0) for cpu in full), default=math.inf)
@@ -275,7 +278,7 @@ class Trace(Resource):
         (self.directory / "tracing_on").write_text("1")
 
     def _statistics(self) -> list[Path]:
-        return list(self.directory.glob("per_cpu/cpu*/stats"))
+        return entries(self.directory, "per_cpu/cpu*/stats")
 
     def lost_events(self) -> int:
         """Return the number of events that the buffers lost since the last clear."""
@@ -287,7 +290,7 @@ class Trace(Resource):
         profile = self._root / "kprobe_profile"
         if not profile.exists():
             return 0
-        rows = map(str.split, profile.read_text().splitlines())
+        rows = map(str.split, kernel_text(profile).splitlines())
         return sum(int(missed) for name, _, missed in rows if name in self._probes)
 
     def _release(self) -> None:
@@ -300,7 +303,7 @@ class Trace(Resource):
 
 def _counts(stats: Path) -> dict[str, int]:
     """Return the whole numbers of a file per_cpu/cpuN/stats by name; its times are left out."""
-    pairs = (line.partition(": ") for line in stats.read_text().splitlines())
+    pairs = (line.partition(": ") for line in kernel_text(stats).splitlines())
     return {name: int(value) for name, _, value in pairs if value.strip().isdigit()}
 
 
@@ -322,7 +325,7 @@ def _remove_group(root: Path, group: str) -> None:
 
 def _definitions(root: Path) -> list[str]:
     file = root / "dynamic_events"
-    return file.read_text().splitlines() if file.exists() else []
+    return kernel_text(file).splitlines() if file.exists() else []
 
 
 def _remove_leftovers(root: Path) -> None:

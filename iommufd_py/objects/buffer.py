@@ -13,6 +13,7 @@ from pathlib import Path
 
 from iommufd_py.base.arguments import check_integer, checked
 from iommufd_py.base.errors import ArgumentValueError, BackingError, reason_of
+from iommufd_py.base.sysfs import kernel_text
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.mappable import Mappable
 from iommufd_py.objects.pagemap import contiguous_runs, page_frames
@@ -191,6 +192,9 @@ class DmaBuffer(Mappable):
         Args:
             offset: start of the range.
             length: length of the range in bytes; by default to the end.
+
+        Raises:
+            ToolError: too many files are open.
         """
         self._check_open()
         length = self.length - offset if length is None else length
@@ -320,7 +324,7 @@ class DmaBuffer(Mappable):
 
     def _smaps(self, field: str) -> int:
         """Sum *field* of the VMAs that overlap the buffer, in bytes."""
-        text = Path("/proc/self/smaps").read_text("utf-8", "replace")
+        text = kernel_text(Path("/proc/self/smaps"))
         total = 0
         for vma in _VMA.finditer(text):
             start, end = (int(bound, 16) for bound in vma.groups())
@@ -345,7 +349,7 @@ def pool_remedy(length: int, page_bytes: int, pool: Path) -> str:
     free pages.
     """
     pages, size = length // page_bytes, format_size(page_bytes)
-    total, free, reserved = (int((pool / name).read_text()) for name in _POOL_FILES)
+    total, free, reserved = (int(kernel_text(pool / name)) for name in _POOL_FILES)
     available = max(free - reserved, 0)
     return (
         f"{pages} free {size} huge pages are needed for {format_size(length)}, and {available} are free: "

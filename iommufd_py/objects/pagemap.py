@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from iommufd_py.base.sysfs import limit_named
+
 # The frame number is 0 without privilege. A page that is not present may be swapped out; then these bits are its place
 # in the swap area.
 _PRESENT, _FRAME = 1 << 63, (1 << 55) - 1
@@ -28,10 +30,12 @@ def page_frames(process: int | str, start: int, length: int) -> list[int]:
     It is 0 for a page that is not present, and for every page without root. The list ends where the memory ends.
 
     Raises:
+        ToolError: too many files are open.
         OSError: the process has ended, or belongs to another user.
     """
     entries = array("Q")
-    with Path(f"/proc/{process}/pagemap").open("rb") as pagemap:
+    file = Path(f"/proc/{process}/pagemap")
+    with limit_named(file), file.open("rb") as pagemap:
         pagemap.seek(start // mmap.PAGESIZE * entries.itemsize)
         whole = pagemap.read(length // mmap.PAGESIZE * entries.itemsize)
     entries.frombytes(whole[: len(whole) // entries.itemsize * entries.itemsize])

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from iommufd_py.base.errors import check_result
+from iommufd_py.base.sysfs import kernel_text
 from iommufd_py.uapi.ffi import ffi, lib
 
 _UID_MAP = Path("/proc/thread-self/uid_map")
@@ -58,6 +59,6 @@ def pages_are_charged() -> bool:
 
 def _in_first_namespace() -> bool:
     try:
-        return _UID_MAP.read_text().split() == _FIRST_NAMESPACE
+        return kernel_text(_UID_MAP).split() == _FIRST_NAMESPACE
     except FileNotFoundError:  # A kernel without CONFIG_USER_NS, such as the lab's, has one namespace only.
         return True

@@ -6,7 +6,7 @@ import os
 from typing import Literal
 
 from iommufd_py.base.arguments import check_integer, checked
-from iommufd_py.base.errors import ArgumentValueError, DeviceError
+from iommufd_py.base.errors import ArgumentValueError, DeviceError, reason_of
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import vfio
@@ -193,6 +193,7 @@ class IoEventFd(Resource):
         eventfd: the descriptor; a write of 8 bytes to it, such as by :func:`os.eventfd_write`, signals it.
 
     Raises:
+        DeviceError: too many files are open.
         IommufdError: EINVAL for a region that is not a BAR, EEXIST for the same write a second time.
 
     Source: VFIO_DEVICE_IOEVENTFD in include/uapi/linux/vfio.h.
@@ -206,7 +207,10 @@ class IoEventFd(Resource):
         self.value = value
         self.width = width
         with self._opening():
-            self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            try:
+                self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            except OSError as failure:
+                raise DeviceError(f"{region!r} gets no eventfd: {reason_of(failure)}") from failure
             try:
                 self._wire(self.eventfd)
             except BaseException:

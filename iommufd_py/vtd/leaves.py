@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from iommufd_py.base.sysfs import limit_named
+
 _DEBUGFS = Path("/sys/kernel/debug/iommu/intel")
 _PFN_SHIFT = 12
 MAX_BYTES = 64 << 20
@@ -59,7 +61,7 @@ def all_leaf_sizes(bdf: str) -> dict[int, int] | None:
 def _leaf_sizes(bdf: str, iova: int, length: int) -> dict[int, int] | None:
     dump = _DEBUGFS / bdf / "domain_translation_struct"
     try:
-        with dump.open() as lines:
+        with limit_named(dump), dump.open() as lines:
             return parse_leaf_sizes(lines, iova, length)
     except (FileNotFoundError, PermissionError):
         return None

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from iommufd_py.base.sysfs import entries
+from iommufd_py.base.sysfs import attribute_text, entries, kernel_text
 from iommufd_py.vtd.registers import Capabilities
 
 _CLASS = Path("/sys/class/iommu")
@@ -46,13 +46,13 @@ class DmarUnit:
 def dmar_units() -> tuple[DmarUnit, ...]:
     """Return the units that the kernel uses, by name; none without VT-d or with intel_iommu=off."""
     modes = _translation_modes()
-    attributes = _CLASS.glob("*/intel-iommu")
+    attributes = entries(_CLASS, "*/intel-iommu")
     return tuple(_unit(directory, modes) for directory in sorted(attributes, key=_number))
 
 
 def _unit(attributes: Path, modes: dict[str, bool]) -> DmarUnit:
     name = attributes.parent.name
-    texts = {one.name: one.read_text().strip() for one in attributes.iterdir()}
+    texts = {one.name: attribute_text(one) for one in entries(attributes)}
     capabilities = Capabilities(int(texts["cap"], 16), int(texts["ecap"], 16))
     return DmarUnit(
         name=name,
@@ -74,7 +74,7 @@ def _number(attributes: Path) -> tuple[int, str]:
 
 def _translation_modes() -> dict[str, bool]:
     try:
-        return parse_translation_modes(_REGISTERS.read_text())
+        return parse_translation_modes(kernel_text(_REGISTERS))
     except (FileNotFoundError, PermissionError):
         return {}
 

@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.base.sysfs import chosen_word, cpuinfo_field, process_fields, start_ticks
+from iommufd_py.base.errors import ToolError
+from iommufd_py.base.sysfs import (
+    attribute_text,
+    chosen_word,
+    cpuinfo_field,
+    entries,
+    kernel_text,
+    process_fields,
+    start_ticks,
+)
+from tests.files import write_files
+from tests.open_files import TOO_MANY, no_descriptor_left
 
 
 def test_the_name_of_a_program_moves_no_field(tmp_path: Path) -> None:
@@ -47,3 +58,29 @@ def test_the_chosen_word_is_the_one_in_brackets(text: str, word: str) -> None:
 def test_a_field_of_cpuinfo_is_that_of_the_first_cpu() -> None:
     text = "vendor_id\t: GenuineIntel\nmodel name\t: First CPU\nflags\t\t:\n\nmodel name\t: Second CPU\n"
     assert [cpuinfo_field(text, name) for name in ("model name", "name", "flags")] == ["First CPU", "", ""]
+
+
+@pytest.mark.parametrize("pattern", ["*", "a*", "a?", "*/x", "a1/x", "*/x/[0-9]*", "a*/*/7", "gone/x", "a1/x/7/none"])
+def test_entries_are_those_of_the_pattern(tmp_path: Path, pattern: str) -> None:
+    write_files(tmp_path, dict.fromkeys(("a1/x/7", "a1/x/n", "a2/y", "b/x/70", ".c", "file"), ""))
+    assert entries(tmp_path, pattern) == sorted(tmp_path.glob(pattern))
+
+
+def test_there_is_nothing_in_a_directory_that_is_gone(tmp_path: Path) -> None:
+    assert entries(tmp_path / "gone") == entries(tmp_path / "gone", "*/x") == []
+
+
+def test_what_cannot_be_read_for_lack_of_a_descriptor_is_not_gone(tmp_path: Path) -> None:
+    """A device whose openers nobody can list would look unused."""
+    file = tmp_path / "directory/file"
+    write_files(tmp_path, {"directory/file": "text"})
+    with no_descriptor_left():
+        for call in (
+            lambda: attribute_text(file),
+            lambda: kernel_text(file),
+            lambda: entries(tmp_path),
+            lambda: entries(tmp_path, "directory/*"),
+            lambda: process_fields(os.getpid()),
+        ):
+            with pytest.raises(ToolError, match=f" cannot be opened: {TOO_MANY}"):
+                call()

@@ -2,8 +2,6 @@
 """Wrong arguments of calls that need no /dev/iommu: the check comes before the first ioctl."""
 
 import inspect
-import os
-import resource
 from pathlib import Path
 
 import pytest
@@ -34,10 +32,12 @@ from iommufd_py import (
     vtd_stage1_invalidation,
 )
 from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError, BackingError, ToolError
+from iommufd_py.objects.buffer import pool_remedy
 from iommufd_py.objects.ioas import _map_arguments
 from iommufd_py.objects.mapping import Mapping, MappingSpace
 from iommufd_py.objects.resource import Resource
 from tests.bad_values import ADDRESS, BOOL, BYTES, FLAGS, INT32, OBJECT, TEXT, Case, hold
+from tests.open_files import TOO_MANY, no_descriptor_left
 
 PAGE = 4096
 RANGE = IovaRange(0, PAGE - 1)
@@ -136,16 +136,18 @@ def test_a_range_behind_a_mapping_is_named(offset: int, length: int) -> None:
 
 
 def test_a_limit_of_open_files_is_named_with_its_remedy() -> None:
-    _, hard = before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.open("/dev/null", os.O_RDONLY)
-    os.close(free)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-        for call in (lambda: Iommufd("/dev/null"), lambda: DmaBuffer(PAGE, Backing.MEMFD)):
-            with pytest.raises(ToolError, match=r"Too many open files; raise the limit of open files \(ulimit -n\)"):
+    with DmaBuffer(PAGE) as buffer, no_descriptor_left():
+        for call in (
+            lambda: Iommufd("/dev/null"),
+            lambda: DmaBuffer(PAGE, Backing.MEMFD),
+            lambda: DmaBuffer(PAGE, Backing.FRAGMENTED_1),
+            buffer.frames,
+            buffer.physical_runs,
+            buffer.huge_bytes,
+            lambda: pool_remedy(2 << 20, 2 << 20, Path("/sys/kernel/mm/hugepages/hugepages-2048kB")),
+        ):
+            with pytest.raises(ToolError, match=TOO_MANY):
                 call()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize("backing", [Backing.ANON_4K, Backing.THP, Backing.MEMFD])
