@@ -84,7 +84,7 @@ def cpuinfo_field(cpuinfo: str, name: str) -> str:
 
 
 @contextlib.contextmanager
-def limit_named(file: Path) -> Iterator[None]:
+def limit_named(file: Path | str) -> Iterator[None]:
     """Name *file* and the remedy if no more files can be opened.
 
     Raises:

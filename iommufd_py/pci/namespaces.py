@@ -6,16 +6,16 @@ Source: rtnetlink(7); include/uapi/linux/{if_link,net_namespace,rtnetlink}.h.
 
 import contextlib
 import ctypes
-import errno
 import os
 import socket
 import struct
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from iommufd_py.base.errors import DeviceError, reason_of
+from iommufd_py.base.errors import DeviceError
+from iommufd_py.base.sysfs import limit_named
 from iommufd_py.pci.netlink import ask, attribute, dump, parse_attributes, rtnetlink, text_of
 from iommufd_py.pci.processes import open_links, process_title, processes
 from iommufd_py.pci.storage import mounts_everywhere, namespaces
@@ -77,7 +77,8 @@ def foreign_links() -> Iterator[ForeignLink]:
     if not _OWN.exists():  # The kernel has no network namespaces.
         return
     with contextlib.ExitStack() as stack:
-        own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+        with limit_named(_OWN):
+            own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
         stack.callback(os.close, own)
         for file, place in _network_namespaces():
             asking = socket_in(file)
@@ -121,40 +122,31 @@ def socket_in(namespace: Path) -> socket.socket | None:
     """Return an rtnetlink socket in *namespace*; None without permission to enter it.
 
     Raises:
-        DeviceError: the process may have no further thread or no further file, so the namespace cannot be read.
+        DeviceError: the process may have no further thread, so the namespace cannot be read.
+        ToolError: the process may have no further file.
     """
-    found: list[socket.socket] = []
-    problems: list[OSError] = []
     setns = ctypes.CDLL(None, use_errno=True).setns
 
-    def open_there() -> None:
+    def open_there() -> socket.socket | None:
         try:
-            descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if setns(descriptor, _CLONE_NEWNET) == 0:
-                    found.append(rtnetlink())
-            finally:
-                os.close(descriptor)
-        except OSError as failure:
-            problems.append(failure)
+            with limit_named(namespace):
+                descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            return rtnetlink() if setns(descriptor, _CLONE_NEWNET) == 0 else None
+        finally:
+            os.close(descriptor)
 
     # In a separate thread: setns() moves the calling thread, and the socket stays in its namespace.
-    thread = threading.Thread(target=open_there)
-    try:
-        thread.start()
-    except RuntimeError:  # Python's error for EAGAIN.
-        raise _cannot_look("no more threads are allowed (ulimit -u, ulimit -v, a container): allow more") from None
-    thread.join()
-    for failure in problems:
-        if failure.errno in (errno.EMFILE, errno.ENFILE):
-            raise _cannot_look(reason_of(failure)) from failure
-    return found[0] if found else None
-
-
-def _cannot_look(reason: str) -> DeviceError:
-    return DeviceError(
-        f"the network interfaces of other namespaces, which can use the device, cannot be read: {reason}"
-    )
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            return thread.submit(open_there).result()
+        except RuntimeError:  # Python's error for EAGAIN.
+            raise DeviceError(
+                "the network interfaces of other namespaces, which can use the device, cannot be read: no more threads "
+                "are allowed (ulimit -u, ulimit -v, a container): allow more"
+            ) from None
 
 
 def links(asking: socket.socket) -> list[Link]:

@@ -8,6 +8,8 @@ import socket
 import struct
 from collections.abc import Iterator
 
+from iommufd_py.base.sysfs import limit_named
+
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _ATTRIBUTE = struct.Struct("=HH")  # struct nlattr
 _NLM_F_REQUEST, _NLM_F_DUMP, _NLMSG_ERROR, _NLMSG_DONE = 0x1, 0x300, 2, 3
@@ -22,7 +24,8 @@ def rtnetlink() -> socket.socket:
 
 def netlink(family: int) -> socket.socket:
     """Return a netlink socket of a family (NETLINK_*)."""
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
+    with limit_named("a netlink socket"):
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
 
 
 def dump(asking: socket.socket, request: int, body: bytes, answer: int) -> Iterator[bytes]:

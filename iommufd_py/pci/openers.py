@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.base.pci_address import PCI_DEVICES
-from iommufd_py.base.sysfs import attribute_text, entries, target_name
+from iommufd_py.base.sysfs import attribute_text, entries, kernel_text, target_name
 from iommufd_py.pci import storage
 from iommufd_py.pci.processes import MappedFile, mapped_files, open_links, process_title, processes
 from iommufd_py.pci.use import Use, UseKind
@@ -226,7 +226,7 @@ def _node_behind(file: Path) -> NodeId | None:
 
 
 def _mount_id(process: Path, descriptor: str) -> str:
-    for line in (process / "fdinfo" / descriptor).read_text(errors="replace").splitlines():
+    for line in kernel_text(process / "fdinfo" / descriptor).splitlines():
         if line.startswith("mnt_id:"):
             return line.split()[1]
     return ""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from iommufd_py.base.sysfs import attribute_text, entries, process_fields
+from iommufd_py.base.sysfs import attribute_text, entries, limit_named, process_fields
 
 _PROC = Path("/proc")
 
@@ -37,7 +37,7 @@ def processes() -> list[Path]:
     If the first thread of a process has ended, its directory shows no files and no namespaces. Then the directory of
     another thread stands for the process.
     """
-    return [_with_files(one) for one in sorted(_PROC.glob("[0-9]*"), key=lambda path: int(path.name))]
+    return [_with_files(one) for one in sorted(entries(_PROC, "[0-9]*"), key=lambda path: int(path.name))]
 
 
 def _with_files(process: Path) -> Path:
@@ -54,7 +54,8 @@ def process_title(process: Path) -> str:
 def open_links(process: Path) -> Iterator[tuple[str, str]]:
     """Yield number and link of each file that a process has open; none if it has ended or belongs to another user."""
     try:
-        numbers = os.listdir(process / "fd")
+        with limit_named(process / "fd"):
+            numbers = os.listdir(process / "fd")
     except OSError:
         return
     for number in numbers:
@@ -71,7 +72,8 @@ def mapped_files(process: Path) -> Iterator[MappedFile]:
     A mapping keeps its file in use after the descriptor is closed.
     """
     try:
-        text = (process / "maps").read_text("utf-8", "surrogateescape")
+        with limit_named(process / "maps"):
+            text = (process / "maps").read_text("utf-8", "surrogateescape")
     except OSError:
         return
     for line in text.split("\n"):

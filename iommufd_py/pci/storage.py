@@ -15,7 +15,7 @@ from pathlib import Path
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.shown import shown
 from iommufd_py.base.signals import held_signals
-from iommufd_py.base.sysfs import attribute_text, entries
+from iommufd_py.base.sysfs import attribute_text, entries, limit_named
 from iommufd_py.pci.processes import process_title, processes
 from iommufd_py.pci.use import Use, UseKind
 
@@ -122,12 +122,17 @@ def namespaces(kind: str) -> Iterator[tuple[Path, str]]:
 
 def mounts_everywhere() -> tuple[Mount, ...]:
     """Return the mounts of our mount namespace, and of all others that have a process."""
-    found = list(parse_mounts(Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")))
+    found = [*_mounts_of(Path("/proc/self"))]
     for file, name in namespaces("mnt"):
         with contextlib.suppress(OSError):
-            text = (file.parents[1] / "mountinfo").read_text("utf-8", "surrogateescape")
-            found += parse_mounts(text, f" in the mount namespace {name}")
+            found += _mounts_of(file.parents[1], f" in the mount namespace {name}")
     return tuple(found)
+
+
+def _mounts_of(process: Path, place: str = "") -> tuple[Mount, ...]:
+    file = process / "mountinfo"
+    with limit_named(file):
+        return parse_mounts(file.read_text("utf-8", "surrogateescape"), place)
 
 
 def number_of_node(path: str) -> str:
@@ -228,7 +233,7 @@ def _loops() -> dict[str, str]:
 
 def _backing_number(loop: str) -> str:
     try:
-        with held_signals():
+        with held_signals(), limit_named(f"/dev/{loop}"):
             descriptor = os.open(f"/dev/{loop}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 answer = fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, bytes(_LOOP_INFO.size))
@@ -297,7 +302,7 @@ def is_claimed(disk: str) -> bool:
     """Return whether a user inside the kernel holds a disk exclusively; False without permission to ask."""
     try:
         # O_EXCL without O_CREAT on a block device: refused while a file system, swap, RAID or the like holds it.
-        with held_signals():
+        with held_signals(), limit_named(f"/dev/{disk}"):
             os.close(os.open(f"/dev/{disk}", os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as failure:
         return failure.errno == errno.EBUSY

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.base.errors import SkipError
-from iommufd_py.base.sysfs import process_fields
+from iommufd_py.base.sysfs import entries, process_fields
 from iommufd_py.host.tracefs import NoSymbolError, Trace, require_host_pids
 
 FLUSH_SYMBOLS = ("arch_flush_cache_phys", "arch_clean_nonsnoop_dma")
@@ -153,7 +153,7 @@ def _name(probe: _Probe) -> str:
 def _kernel_threads() -> set[int]:
     """Return the kernel threads; kthreadd is among them, and makes the new ones."""
     found = {_KTHREADD}
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in entries(Path("/proc"), "[0-9]*"):
         fields = process_fields(int(process.name))  # It has none if it has ended.
         if fields and int(fields[1]) == _KTHREADD:
             found.add(int(process.name))

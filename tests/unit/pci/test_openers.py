@@ -7,14 +7,16 @@ import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from iommufd_py.base.errors import ToolError
 from iommufd_py.base.sysfs import process_fields
-from iommufd_py.pci import openers
+from iommufd_py.pci import namespaces, network_state, openers, storage
 from iommufd_py.pci.processes import mapped_files, open_links, process_title, processes
+from tests.open_files import TOO_MANY, no_descriptor_left
 from tests.waiting import patience, wait_until
 
 SELF = Path("/proc/self")
@@ -167,3 +169,24 @@ def test_process_whose_first_thread_has_ended(tmp_path: Path) -> None:
             assert str(file) in dict(open_links(found)).values()
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        processes,
+        lambda: list(open_links(Path("/proc/self"))),
+        lambda: openers._mount_id(Path("/proc/self"), "0"),
+        storage.mounts_everywhere,
+        lambda: storage.is_claimed("null"),
+        lambda: storage._backing_number("null"),
+        lambda: list(namespaces.foreign_links()),
+        lambda: namespaces.socket_in(Path("/proc/self/ns/net")),
+        network_state.bound_interfaces,
+    ],
+    ids=("processes", "links", "mount", "mounts", "claim", "backing", "interfaces", "namespace", "sockets"),
+)
+def test_a_use_that_cannot_be_seen_for_lack_of_a_descriptor_is_no_missing_use(call: Callable[[], object]) -> None:
+    """The tool would take the device from its user."""
+    with no_descriptor_left(), pytest.raises(ToolError, match=f" cannot be opened: {TOO_MANY}"):
+        call()
