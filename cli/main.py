@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from iommufd_py.base.errors import IommufdError, SkipError, ToolError, reason_of
-from iommufd_py.base.shown import printable, valid_utf8
+from iommufd_py.base.shown import error_text, printable, valid_utf8
 
 from .exit_status import FAILED, INTERRUPTED, NOT_OBSERVED
 from .lazy import LazyGroup
@@ -249,7 +249,7 @@ def _our_bug(failure: Exception) -> str:
 
     place = traceback.extract_tb(failure.__traceback__)[-1]
     return (
-        f"this is a bug of iommufd-py {tool_version()}: {type(failure).__name__}: {failure} "
+        f"this is a bug of iommufd-py {tool_version()}: {type(failure).__name__}: {error_text(failure)} "
         f"({Path(place.filename).name}:{place.lineno}); report it with this command and the traceback that "
         "'iommufd -v' shows"
     )

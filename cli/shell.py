@@ -19,7 +19,7 @@ import click
 from iommufd_py import api
 from iommufd_py.base.errors import IommufdError, ToolError, reason_of
 from iommufd_py.base.files import STDIN, read_file
-from iommufd_py.base.shown import printable
+from iommufd_py.base.shown import error_text, printable
 
 from .commands import command
 from .session import open_session
@@ -125,7 +125,7 @@ def _run(program: CodeType, names: dict[str, Any]) -> None:
         frames = [one for one in traceback.extract_tb(failure.__traceback__) if one.filename == program.co_filename]
         where = f"{program.co_filename}, line {frames[-1].lineno}: " if frames else ""
         kind = "" if isinstance(failure, IommufdError | ToolError) else f"{type(failure).__name__}: "
-        raise ToolError(f"{where}{kind}{printable(str(failure))}") from failure
+        raise ToolError(f"{where}{kind}{printable(error_text(failure))}") from failure
 
 
 @contextlib.contextmanager

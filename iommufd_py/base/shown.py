@@ -25,6 +25,16 @@ def shown_number(value: int) -> str:
     return _cut(hex(value)) if abs(value) >= _LARGE else str(value)
 
 
+def error_text(failure: BaseException) -> str:
+    """Return the text of an exception of a class that is not ours, whose __str__() may itself raise one."""
+    try:
+        return str(failure)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as another:
+        return f"no text, because its __str__() raises {type(another).__name__}"
+
+
 def printable(text: str) -> str:
     """Escape control characters of a terminal and invalid UTF-8. Names of processes, files and disks can contain
     them."""

@@ -25,6 +25,7 @@ from labgrid.strategy import Strategy
 from serial import SerialException
 
 from iommufd_py.base.errors import ToolError
+from iommufd_py.base.shown import error_text
 
 _COMMAND_SECONDS = 30
 _COPY_SECONDS = 300
@@ -212,7 +213,7 @@ class LabgridMachine:
         try:
             strategy.transition(kernel)
         except Exception as failure:  # A Strategy is the lab's own code and raises any exception.
-            raise SetUpError(f"the Strategy cannot boot {kernel!r}: {failure}") from failure
+            raise SetUpError(f"the Strategy cannot boot {kernel!r}: {error_text(failure)}") from failure
         # The Strategy may have connected already.
         self.disconnect()
         self.connect()

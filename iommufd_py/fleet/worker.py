@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from iommufd_py.base.errors import ToolError
+from iommufd_py.base.shown import error_text
 from iommufd_py.fleet.lending import Lender, LendingError, TakenAwayError
 from iommufd_py.fleet.machine import LabgridMachine, LostError, MachineJob, SetUpError
 from iommufd_py.fleet.plan import INSTALLED, FleetPlan, MachineRequest, Step, StepKind
@@ -232,7 +233,7 @@ class _Worker:
             try:
                 machine.cycle_power()
             except Exception as failure:  # A power driver runs any program of the lab.
-                self._say(f"the power cannot be cycled: {failure}")
+                self._say(f"the power cannot be cycled: {error_text(failure)}")
 
     def _run_steps(self, machine: LabgridMachine, kernel: str, while_waiting: Callable[[], None]) -> None:
         plan = self._todo.plan

@@ -10,6 +10,7 @@ import click
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from iommufd_py.cli.main import _text_of
 from iommufd_py.cli.shell import _compile, _run, expect
 
 from iommufd_py import ToolError
@@ -86,6 +87,35 @@ def test_an_error_that_is_no_exception_is_one_sentence_too(tmp_path: Path) -> No
     file.write_text("raise SystemExit(3)")
     with pytest.raises(SystemExit):
         _run(_compile(file), {})
+
+
+@pytest.mark.parametrize(
+    ("body", "another"),
+    [
+        ("raise ValueError(self)", "ValueError"),
+        ("return 5", "TypeError"),
+        ("return str(self)", "RecursionError"),
+        ("raise self", "Odd"),
+    ],
+)
+def test_an_error_without_a_text_is_one_sentence_too(tmp_path: Path, body: str, another: str) -> None:
+    file = tmp_path / "report.py"
+    file.write_text(f"class Odd(BaseException):\n    def __str__(self):\n        {body}\nraise Odd")
+    with pytest.raises(
+        ToolError, match=rf"report\.py, line 4: Odd: no text, because its __str__\(\) raises {another}$"
+    ):
+        _run(_compile(file), {})
+
+
+def test_an_error_of_a_library_without_a_text_is_our_bug() -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise self
+
+    try:
+        raise Odd
+    except Odd as failure:
+        assert "Odd: no text, because its __str__() raises Odd (test_cli_shell.py:" in _text_of(failure)
 
 
 def test_expected_errors() -> None:
