@@ -3,7 +3,8 @@
 
 from collections.abc import Sequence
 
-from iommufd_py.base.units import format_ns, format_size
+from iommufd_py.base.errors import ToolError
+from iommufd_py.base.units import counted, format_ns, format_size
 from iommufd_py.results.compare import Change, Comparison
 from iommufd_py.results.cover_letter import amount, doubts
 from iommufd_py.results.model import BenchResult, Point
@@ -63,11 +64,21 @@ def vfio_tests(before: BenchResult, after: BenchResult, comparison: Comparison) 
     """Return the blocks of vfio-pci-mem-dma-map: seconds and GB/s for each kind of memory, the baseline first.
 
     Source: https://github.com/awilliam/tests. A GB is 2^30 bytes there.
+
+    Raises:
+        ToolError: there is no map and no unmap to show.
     """
     blocks: dict[Point, list[Change]] = {}
     for change in comparison.changes:
         if change.operation in ("map", "unmap"):
             blocks.setdefault(change.point, []).append(change)
+    if not blocks:
+        raise ToolError(
+            f"{after.label} has no map or unmap to compare with {before.label}, and vfio-tests shows nothing else: "
+            "choose another format"
+        )
+    others = len(comparison.changes) - sum(map(len, blocks.values()))
+    left_out = [f"Left out: {counted(others, 'operation')} other than map and unmap."] if others else []
     text = []
     kernels = [(one.environment.kernel_release, one.environment.kernel_variant) for one in (before, after)]
     other = "With this patchset:" if kernels[0] != kernels[1] else f"{after.label}:"
@@ -82,7 +93,7 @@ def vfio_tests(before: BenchResult, after: BenchResult, comparison: Comparison) 
                 rate = f"{point.size_bytes / (1 << 30) / ns * _SECONDS:.1f}" if ns else "-"
                 text.append(f"VFIO {change.operation.upper()} DMA in {_seconds(ns)} s ({rate} GB/s)")
         text.append("")
-    return "\n".join([*text, "A GB is 2^30 bytes.", *_footer(before, after, comparison)])
+    return "\n".join([*text, "A GB is 2^30 bytes.", *left_out, *_footer(before, after, comparison)])
 
 
 def _seconds(ns: float) -> str:

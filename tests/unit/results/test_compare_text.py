@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from iommufd_py.cli.bench.calibrate import margin_sentence
 
+from iommufd_py import ToolError
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.shown import display_width
 from iommufd_py.results import compare_text, counts, cover_letter, dialects, finding, model, tables
@@ -106,6 +107,25 @@ def test_many_axes_and_long_words_fit_a_mail() -> None:
     ):
         assert max(map(len, text.splitlines())) <= 72
     assert "8K, with backend vfio_type1v2, chunk 4K, bulk unmap on" in dialects.vfio_tests(one, one, comparison)
+
+
+def test_vfio_tests_tells_what_it_leaves_out() -> None:
+    """The form has no place for other operations than map and unmap."""
+    one = result()
+    attach = replace(
+        one.rows[0],
+        point=replace(POINT, workload=model.Workload.ATTACH),
+        runs=tuple(
+            replace(run, operations={"attach": run.operations["map"], "detach": run.operations["unmap"]})
+            for run in one.rows[0].runs
+        ),
+    )
+    more = replace(one, rows=(*one.rows, attach))
+    assert "Left out: 2 operations other than map and unmap." in dialects.vfio_tests(more, more, compare(more, more))
+    assert "Left out" not in dialects.vfio_tests(one, one, compare(one, one))
+    alone = replace(one, rows=(attach,))
+    with pytest.raises(ToolError, match=r"has no map or unmap to compare .*: choose another format"):
+        dialects.vfio_tests(alone, alone, compare(alone, alone))
 
 
 def test_iommupt_rows_have_the_form_of_the_kernel_s_own() -> None:
