@@ -65,6 +65,9 @@ def plot(
         "page": (drawing.page_figure(results), doubts(results)),
     }
     for number, (result, one) in enumerate(zip(results[1:], comparisons, strict=True), 1):
+        if not one.has_ratios:
+            note(f"iommufd: no picture of {one.after} against {one.before}: all operations are too short to time")
+            continue
         figures[f"change-{number}"] = drawing.change_figure(one, results), doubts([results[0], result], [one])
     if breakdowns:
         figures["shares"] = drawing.share_figure(breakdowns), []

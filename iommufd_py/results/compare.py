@@ -131,6 +131,11 @@ class Comparison:
     changes: tuple[Change, ...]
     cautions: tuple[str, ...]
 
+    @property
+    def has_ratios(self) -> bool:
+        """Whether an operation has a ratio. Without one, all are too short to time."""
+        return any(one.ratio is not None for one in self.changes)
+
     def slower_than(self, threshold: float) -> list[Change]:
         """Return the rows that are slower by more than *threshold* in their whole interval; 0.05 is 5 %."""
         return [

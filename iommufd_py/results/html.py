@@ -35,11 +35,12 @@ def page(
     limits = doubts(results, comparisons)
     if limits:
         body += ["<h2>Limits of these figures</h2>", *map(parts.html_note, limits)]
-    body += [
-        f"<h2>Change: {escape(one.after)} against {escape(one.before)}</h2>"
-        + parts.svg(plot.render(plot.change_figure(one, results), "svg"))
-        for one in comparisons
-    ]
+    for comparison in comparisons:
+        body += [f"<h2>Change: {escape(comparison.after)} against {escape(comparison.before)}</h2>"]
+        if comparison.has_ratios:
+            body.append(parts.svg(plot.render(plot.change_figure(comparison, results), "svg")))
+        else:
+            body.append(parts.html_note("No picture: no operation has a ratio, all are too short to time."))
     body += [
         "<h2>Time for each 4K page</h2>",
         parts.svg(plot.render(plot.page_figure(results), "svg")),

@@ -121,6 +121,15 @@ def test_plot_writes_pictures_and_the_page(cli: Cli, stock: str, patched: str, t
     assert cli("bench", "plot", stock).returncode == 2
 
 
+def test_plot_draws_the_pictures_that_there_can_be(cli: Cli, tmp_path: Path) -> None:
+    file, pictures = tmp_path / "short.json", tmp_path / "pictures"
+    document.save(result(process_run([0] * 3, [0] * 3)), file)
+    done = cli("bench", "plot", str(file), str(file), "--directory", str(pictures))
+    assert done.returncode == 0, done.stderr
+    assert "all operations are too short to time" in done.stderr
+    assert sorted(one.name for one in pictures.iterdir()) == ["distribution.svg", "page.svg"]
+
+
 def test_export_is_read_by_pyperf(cli: Cli, stock: str, tmp_path: Path) -> None:
     file = tmp_path / "pyperf.json"
     file.write_text(cli("bench", "export", stock).stdout)

@@ -66,6 +66,17 @@ def test_nothing_to_draw_is_one_sentence() -> None:
         plot.page_figure([replace(result(), rows=())])
 
 
+def test_a_page_without_a_ratio_has_all_other_parts() -> None:
+    """Operations of 0 ns have no ratio. This picture was missing, and with it the whole page."""
+    short = result(process_run([0] * 3, [0] * 3))
+    comparison = compare(short, short)
+    assert not comparison.has_ratios
+    text = page([short, short], [comparison])
+    assert "No picture: no operation has a ratio" in text
+    assert "Distribution of the times" in text
+    assert "<svg" in text
+
+
 def test_distribution_shows_every_sample() -> None:
     figure = plot.distribution_figure([measured()])
     assert [axes.get_title() for axes in figure.axes] == ["map", "unmap"]
