@@ -25,7 +25,7 @@ def obstacles(before: BenchResult, after: BenchResult) -> list[str]:
         "CPU": [one.environment.cpu for one in (before, after)],
         "IOMMU": [one.target.iommu for one in (before, after)],
     }
-    return [f"{name} ({a} and {b})" for name, (a, b) in facts.items() if a != b]
+    return [f"{name} ({_shown(a)} and {_shown(b)})" for name, (a, b) in facts.items() if a != b]
 
 
 def cautions(before: BenchResult, after: BenchResult, pairs: Sequence[tuple[Row, Row]]) -> list[str]:

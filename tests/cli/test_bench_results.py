@@ -105,6 +105,8 @@ def test_another_machine_is_refused_in_one_sentence(cli: Cli, stock: str, tmp_pa
     assert done.stderr.startswith(
         f"iommufd: error: the results cannot be compared, {first} and {other} differ in CPU (CPU and Other); "
     )
+    document.save(result(cpu=""), file)
+    assert "differ in CPU (CPU and unknown); " in cli("bench", "compare", stock, str(file)).stderr
     document.save(replace(result(), rows=()), file)
     done = cli("bench", "compare", stock, stock, str(file))
     assert done.stderr.startswith(f"iommufd: error: the results cannot be compared, {first} and {other} have no row")
