@@ -32,6 +32,8 @@ class _File(ParamType[Path]):
         # Path() drops a slash at the end, and a file of that name would be written.
         if self._output and (path.is_dir() or str(value).endswith("/")):
             self.fail(f"{path} is a directory: name a file", param, ctx)
+        if path == STDOUT and str(value) != "-":
+            return path.absolute()  # A file with the name ./-
         return path
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

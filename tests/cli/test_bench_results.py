@@ -132,6 +132,15 @@ def test_plot_draws_the_pictures_that_there_can_be(cli: Cli, tmp_path: Path) -> 
     assert sorted(one.name for one in pictures.iterdir()) == ["distribution.svg", "page.svg"]
 
 
+def test_a_file_can_be_named_like_standard_output(
+    cli: Cli, stock: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cli("bench", "plot", stock, "--html", "./-")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert (tmp_path / "-").read_text().startswith("<!DOCTYPE html>")
+
+
 def test_export_is_read_by_pyperf(cli: Cli, stock: str, tmp_path: Path) -> None:
     file = tmp_path / "pyperf.json"
     file.write_text(cli("bench", "export", stock).stdout)
