@@ -66,6 +66,11 @@ def test_nothing_to_draw_is_one_sentence() -> None:
         plot.page_figure([replace(result(), rows=())])
 
 
+def test_a_page_has_the_command_that_repeats_the_run() -> None:
+    one = replace(result(), command=("/usr/bin/iommufd", "bench", "run", "--label", "two words"))
+    assert "<dd>iommufd bench run --label &#x27;two words&#x27;</dd>" in page([one])
+
+
 def test_a_page_without_a_ratio_has_all_other_parts() -> None:
     """Operations of 0 ns have no ratio. This picture was missing, and with it the whole page."""
     short = result(process_run([0] * 3, [0] * 3))
