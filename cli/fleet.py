@@ -186,8 +186,8 @@ def _show_report(found: "Report") -> None:
         emit_table(RATIO_HEADINGS, list(formats.ratio_rows(found.rows)))
         for text in EXPLANATIONS:
             note(text)
-        for text, names in found.cautions.items():
-            note(f"{text} ({' '.join(names)})")
+    for text, names in found.cautions.items():
+        note(f"{text} ({' '.join(names)})")
 
 
 @fleet.command("tmt-files")

@@ -23,6 +23,7 @@ from iommufd_py.results.compare import compare
 from iommufd_py.results.estimate import CONFIDENCE
 from iommufd_py.results.model import BenchResult, merge
 from iommufd_py.results.report import row_name
+from iommufd_py.results.validity import findings
 
 _CLOCK_S = 1e-9
 # exp() of more is no number. Two machines whose ratios differ widely have such an interval.
@@ -103,6 +104,7 @@ class Figures:
 
     cautions: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     _found: dict[tuple[str, str, str], list[Ratio]] = field(default_factory=lambda: defaultdict(list))
+    _limits: dict[str, str] = field(default_factory=dict)
 
     def add(self, record: RunnerRecord, folder: Path) -> list[Check]:
         """Add the benchmarks of a machine, and return a check for each comparison with the baseline."""
@@ -130,16 +132,26 @@ class Figures:
     def _compare(self, record: RunnerRecord, step: str, kernel: str, before: BenchResult, after: BenchResult) -> None:
         comparison = compare(before, after)
         for caution in comparison.cautions:
-            self.cautions[caution].append(record.name)
+            self._warn(caution, record)
         if after.environment.emulated:
-            self.cautions["measured on an emulated CPU: the ratio says nothing about hardware"].append(record.name)
+            self._warn("measured on an emulated CPU: the ratio says nothing about hardware", record)
+        for limit in (one for side in (before, after) for one in findings(side) if one.code != "TCG"):
+            # Most texts have figures of one machine. The text of the first stands for all.
+            self._warn(self._limits.setdefault(limit.code, f"{limit.code}: {limit.text}"), record)
         for change in comparison.changes:
-            if change.ratio is not None:
-                operation = f"{change.operation} {row_name(change.point)}"
+            operation = f"{change.operation} {row_name(change.point)}"
+            if change.ratio is None:
+                self._warn(f"{operation} is too short to time, and has no ratio", record)
+            else:
                 ratio = Ratio(
                     record.name, change.ratio, change.low, change.high, change.before_ns / 1e9, change.after_ns / 1e9
                 )
                 self._found[kernel, step, operation].append(ratio)
+
+    def _warn(self, text: str, record: RunnerRecord) -> None:
+        names = self.cautions[text]
+        if record.name not in names[-1:]:
+            names.append(record.name)
 
     def rows(self) -> tuple[CombinedTimes, ...]:
         """Return the collected ratios."""

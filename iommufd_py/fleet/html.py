@@ -32,8 +32,9 @@ def page_of(report: Report) -> str:
             f"<h2>Times relative to {escape(str(report.baseline))}</h2>",
             page.html_table(Table(RATIO_HEADINGS, tuple(ratio_rows(report.rows)), keys=2)),
             *(f"<p>{escape(one)}</p>" for one in EXPLANATIONS),
-            *(page.html_note(f"{text} ({counted(len(names), 'machine')})") for text, names in report.cautions.items()),
         ]
+    body += [page.html_note(f"{text} ({counted(len(names), 'machine')})") for text, names in report.cautions.items()]
+    if report.rows:
         drawn = [row for row in report.rows if row.mean]
         body += [page.svg(forest(row)) for row in drawn[:_MOST_PICTURES]]
         if len(drawn) > _MOST_PICTURES:

@@ -66,8 +66,11 @@ def _tests(run: tuple[str, str], runner: Runner) -> Iterator[dict[str, Any]]:
 def _times(run: tuple[str, str], found: Report, row: CombinedTimes) -> Iterator[dict[str, Any]]:
     runners = {one.name: one for one in found.runners}
     for ratio in row.ratios:
-        words = ("bench", row.kernel, row.step, row.operation)
-        yield _test(run, runners[ratio.runner], row.kernel, *words) | {
+        test = _test(run, runners[ratio.runner], row.kernel, "bench", row.kernel, row.step, row.operation)
+        test["environment"]["misc"]["limits"] = [
+            text for text, names in found.cautions.items() if ratio.runner in names
+        ]
+        yield test | {
             "status": "PASS",
             "comment": _ratio_text(ratio, found.baseline),
             "number": {"value": ratio.after_s, "unit": "s", "prefix": "metric"},

@@ -26,14 +26,16 @@ def ratio(value: float, width: float, runner: str = "a") -> Ratio:
     return Ratio(runner, value, value / width, value * width, 1e-6, value * 1e-6)
 
 
-def bench(scale: float, *, cpu: str = "CPU", platform: str = "bare metal", seed: int = 0) -> BenchResult:
+def bench(
+    scale: float, *, cpu: str = "CPU", platform: str = "bare metal", seed: int = 0, **environment: object
+) -> BenchResult:
     """A benchmark whose times are *scale* times 1000 ns, with some noise."""
     noise = random.Random(seed)
     runs = [
         process_run([round(1000 * scale * noise.uniform(0.98, 1.02)) for _ in range(9)], boot=f"{seed}-{number}")
         for number in range(5)
     ]
-    return result(*runs, cpu=cpu, platform=platform)
+    return result(*runs, cpu=cpu, platform=platform, **environment)
 
 
 def machine(directory: Path, name: str, factor: float, *, speed: float = 1.0, seed: int = 0, **more: str) -> None:
@@ -223,6 +225,36 @@ def test_a_benchmark_of_an_emulated_cpu_says_so(tmp_path: Path) -> None:
         "a",
         "b",
     )
+
+
+def test_limits_of_the_figures_stand_below_the_ratios(tmp_path: Path) -> None:
+    """A ratio of a kernel with KASAN, or of samples that were still changing, looked like any other."""
+    kasan = bench(1, config={"KASAN": "y"})
+    unsteady = replace(
+        bench(1), rows=tuple(replace(row, runs=(process_run(steady=False),) * 3) for row in bench(1).rows)
+    )
+    for name, one in (("a", kasan), ("b", unsteady), ("c", kasan)):
+        steps = [(step("old", "bench"), bench(1)), (step("new", "bench"), one), (step("newer", "bench"), one)]
+        write_machine(tmp_path, name, steps, baseline="old")
+    report = judge_run(tmp_path)
+    limits = {text.partition(":")[0]: names for text, names in report.cautions.items()}
+    assert limits["KASAN"] == ("a", "c")
+    assert limits["NOT_STEADY"] == ("b",)
+    assert "build without it for absolute figures" in page_of(report)
+    tests = [one for one in kcidb.fleet_kcidb(report)["tests"] if "number" in one]
+    told = {one["environment"]["comment"]: one["environment"]["misc"]["limits"] for one in tests}
+    assert any(text.startswith("NOT_STEADY") for text in told["b"])
+    assert not any(text.startswith("NOT_STEADY") for text in told["a"])
+
+
+def test_an_operation_without_a_ratio_is_named(tmp_path: Path) -> None:
+    short = result(process_run([0] * 3, [0] * 3))
+    write_machine(tmp_path, "a", [(step("old", "bench"), short), (step("new", "bench"), short)], baseline="old")
+    report = judge_run(tmp_path)
+    assert report.rows == ()
+    text = "map 8K, 4k is too short to time, and has no ratio"
+    assert report.cautions[text] == ("a",)
+    assert text in page_of(report)
 
 
 def test_repetitions_with_other_operations_are_an_error_of_their_machine(tmp_path: Path) -> None:
