@@ -54,6 +54,8 @@ _VALIDATE = {
     "error": Outcome.ERROR,
 }
 _EXIT = {0: Outcome.PASSED, 1: Outcome.FAILED, 4: Outcome.NOT_OBSERVED}
+# A status of pytest above 1 means that it did not run the tests: 4 is wrong usage.
+_EXIT_OF_PYTEST = {0: Outcome.PASSED, 1: Outcome.FAILED}
 _STATES = {
     RunnerState.RUNNING: Outcome.LOST,
     RunnerState.DONE: Outcome.PASSED,
@@ -132,7 +134,8 @@ def _checks_of_step(step: StepRecord, folder: Path, *, compared: bool) -> Iterat
         outcome, detail = _STEP_STATES[step.state]
         yield from _all_of(step, outcome, detail)
         return
-    outcome = _EXIT.get(step.exit_status if step.exit_status is not None else -1, Outcome.ERROR)
+    meaning = _EXIT_OF_PYTEST if step.kind == "pytest" else _EXIT
+    outcome = meaning.get(step.exit_status if step.exit_status is not None else -1, Outcome.ERROR)
     if outcome is Outcome.ERROR:
         yield from _all_of(step, outcome, f"exit status {step.exit_status}: {_message(folder)}")
         return
@@ -188,8 +191,8 @@ def _validate(step: StepRecord, folder: Path, status: Outcome) -> Iterator[Check
             detail = (document["not_observed"] or "") if outcome not in GOOD else ""
         yield Check(step.kernel, f"rule {number}", outcome, detail, suffice and outcome is Outcome.COUNTS_AGREE)
     outcome = _VALIDATE[document["outcome"]]
-    if status is Outcome.FAILED and outcome not in BAD:
-        raise ValueError(f"the exit status is 1, but the outcome in result.json is {outcome}")
+    if (status is Outcome.FAILED and outcome not in BAD) or (status is Outcome.NOT_OBSERVED and outcome in GOOD):
+        raise ValueError(f"the exit status is {step.exit_status}, but the outcome in result.json is {outcome}")
     if bad and outcome not in BAD:
         raise ValueError(
             f"the outcome of {bad[0]['name']} is {bad[0]['outcome']}, but that of result.json is {outcome}"

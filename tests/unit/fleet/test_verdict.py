@@ -138,6 +138,7 @@ STEPS: dict[str, tuple[str, int, Any, Outcome, str]] = {
         "1 of 1 tests skipped",
     ),
     "no test at all": ("pytest", 5, JUNIT.format(""), Outcome.ERROR, "exit status 5: the last line"),
+    "a test file that does not exist": ("pytest", 4, None, Outcome.ERROR, "exit status 4: the last line"),
     "half a file": ("pytest", 0, "<testsuites><testsuite>", Outcome.ERROR, "its result cannot be read: "),
     "wrong data": (
         "dma-check",
@@ -163,6 +164,7 @@ STEPS: dict[str, tuple[str, int, Any, Outcome, str]] = {
     ),
     "wrong usage": ("validate", 2, None, Outcome.ERROR, "exit status 2: the last line"),
     "nothing, with a good status": ("validate", 0, None, Outcome.ERROR, "its result cannot be read: "),
+    "a good outcome of a status that says otherwise": ("validate", 4, validation(), Outcome.NOT_OBSERVED, "the last"),
     "a document of another kind": ("validate", 0, {"schema": "iommufd-info/1"}, Outcome.ERROR, "its result cannot be"),
     "a report in the kernel log": ("validate", 1, validation(outcome="kernel report"), Outcome.FAILED, ""),
 }
