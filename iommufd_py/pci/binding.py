@@ -5,7 +5,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +40,8 @@ CDEV_SECONDS = 5.0
 _CDEVS = Path("/dev/vfio/devices")
 # Config space: bits 6..0 of the header type are 0 for an endpoint, 1 for a bridge, 2 for CardBus.
 _HEADER_TYPE = 0x0E
+# A function that was taken by force, although the machine needs it, is given back without question.
+_BY_NATURE = (UseKind.DISPLAY, UseKind.PLATFORM)
 _NO_ANSWER = 0xFF
 
 
@@ -124,7 +126,8 @@ def check_restore(bdf: str) -> state.Remembered:
     plan = plan_restore(address, before)
     if any(step.attribute.name in ("unbind", "bind", "drivers_probe") for step in plan):
         _check_not_open_through_vfio(address)
-        _check_unused(address, force=False, command="")
+        no_driver = not driver_of(address) or "vfio" in driver_of(address)
+        _check_unused(address, force=False, command="", ignored=_BY_NATURE if no_driver else ())
         _check_group_closed(address, before)
         for step in plan:
             if step.attribute.name == "bind" and not step.attribute.exists():
@@ -247,9 +250,9 @@ def _check_endpoint(address: str) -> None:
         raise DeviceError(f"{address} is a bridge: vfio-pci takes endpoints only, choose one behind it")
 
 
-def _check_unused(address: str, force: bool, command: str) -> None:
+def _check_unused(address: str, force: bool, command: str, ignored: Collection[UseKind] = ()) -> None:
     """Refuse a function in use, unless *force* is true. *command* takes it anyway, or is empty."""
-    found = () if force else uses(address)
+    found = () if force else tuple(use for use in uses(address) if use.kind not in ignored)
     if found:
         reasons = ", ".join(use.text for use in found)
         anyway = f", or take the device anyway: {command} --force {address}" if command else ""

@@ -3,7 +3,8 @@
 
 Sources: Documentation/driver-api/vfio-mediated-device.rst; Documentation/ABI/testing/sysfs-class-watchdog;
 Documentation/ABI/stable/sysfs-driver-dma-idxd; drivers/dma/dmaengine.c;
-Documentation/ABI/testing/sysfs-bus-thunderbolt; Documentation/networking/devlink/devlink-port.rst (subfunctions).
+Documentation/ABI/testing/sysfs-bus-thunderbolt; Documentation/networking/devlink/devlink-port.rst (subfunctions);
+Documentation/ABI/stable/sysfs-class-udc; drivers/usb/usbip/stub_dev.c; net/bluetooth/hci_sysfs.c.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,31 @@ from iommufd_py.pci.use import Use, UseKind
 
 _WATCHDOGS = Path("/sys/class/watchdog")
 _DMA_CHANNELS = Path("/sys/class/dma")
+_CLASSES = Path("/sys/class")
+_USB_EXPORTED = Path("/sys/bus/usb/drivers/usbip-host")
+_IN_USE_BY_ANOTHER_MACHINE = "2"  # SDEV_ST_USED in drivers/usb/usbip/usbip_common.h
+
+
+def remote_uses(device: Path, classes: Path = _CLASSES, exported: Path = _USB_EXPORTED) -> Iterator[Use]:
+    """Return the uses of a device by other devices and machines, and by the machine itself.
+
+    These are Bluetooth devices that are connected to it, machines that use its USB devices or that see it as a USB
+    device, and a TPM.
+    """
+    for connection in entries(classes, "bluetooth/hci*:*"):
+        if connection.resolve().is_relative_to(device):
+            adapter = connection.name.partition(":")[0]
+            yield Use(UseKind.NETWORK, f"a Bluetooth device is connected to its adapter {adapter}")
+    for status in entries(exported, "*/usbip_status"):
+        if attribute_text(status) == _IN_USE_BY_ANOTHER_MACHINE and status.resolve().is_relative_to(device):
+            yield Use(UseKind.NETWORK, f"another machine uses its USB device {status.parent.name} (usbip)")
+    for controller in entries(classes, "udc/*"):
+        gadget = attribute_text(controller / "function")
+        if gadget and controller.resolve().is_relative_to(device):
+            yield Use(UseKind.NETWORK, f"this machine is a USB device through it (gadget {gadget})")
+    for tpm in entries(classes, "tpm/tpm*"):
+        if tpm.resolve().is_relative_to(device):
+            yield Use(UseKind.PLATFORM, f"the TPM of this machine is behind it ({tpm.name})")
 
 
 def part_uses(device: Path, watchdogs: Path = _WATCHDOGS, channels: Path = _DMA_CHANNELS) -> Iterator[Use]:

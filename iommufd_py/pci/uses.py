@@ -8,19 +8,25 @@ from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.base.units import counted
 from iommufd_py.pci.display import console_uses, debugger_uses, keyboard_uses
+from iommufd_py.pci.driver_uses import crypto_uses, display_uses, unknown_uses
 from iommufd_py.pci.functions import PciDevice, bound_driver, list_devices, pci_device
 from iommufd_py.pci.memory import memory_uses
 from iommufd_py.pci.network import network_uses
 from iommufd_py.pci.openers import openers
-from iommufd_py.pci.parts import part_uses
+from iommufd_py.pci.parts import part_uses, remote_uses
 from iommufd_py.pci.storage import storage_uses
 from iommufd_py.pci.use import Use, UseKind
 from iommufd_py.pci.vsock import vsock_uses
 
 __all__ = ["Use", "UseKind", "openers", "uses"]
 
-# Host bridge and ISA (LPC) bridge. They have the header type of an endpoint, but the machine needs them.
-_PLATFORM_CLASSES = {"0600": "the host bridge", "0601": "the bridge to the firmware's devices (ISA, LPC)"}
+# They have the header type of an endpoint, but the machine needs them.
+_PLATFORM_CLASSES = {
+    "0600": "the host bridge",
+    "0601": "the bridge to the firmware's devices (ISA, LPC)",
+    "0800": "an interrupt controller",
+    "0807": "the event collector of a root complex",
+}
 
 _IOMMUS = Path("/sys/class/iommu")
 
@@ -36,7 +42,7 @@ def uses(bdf: str) -> tuple[Use, ...]:
     """
     device = pci_device(bdf)
     path = (PCI_DEVICES / device.bdf).resolve()
-    return (
+    named = (
         *storage_uses(path),
         *network_uses(path),
         *vsock_uses(path),
@@ -45,9 +51,13 @@ def uses(bdf: str) -> tuple[Use, ...]:
         *keyboard_uses(path),
         *memory_uses(path),
         *part_uses(path),
+        *remote_uses(path),
+        *crypto_uses(path),
+        *display_uses(path),
         *_other_uses(device, path),
         *openers(device.bdf),
     )
+    return named or tuple(unknown_uses(path))
 
 
 def _other_uses(device: PciDevice, path: Path) -> Iterator[Use]:

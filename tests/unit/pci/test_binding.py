@@ -79,6 +79,32 @@ def test_force_does_not_wait_for_the_user_of_another_vfio_driver(device: Path, m
             binding.check_bind(ADDRESS, force=force)
 
 
+@pytest.mark.parametrize(
+    ("driver", "kind", "refused"),
+    [
+        ("vfio-pci", UseKind.PLATFORM, False),
+        ("", UseKind.DISPLAY, False),
+        ("vfio-pci", UseKind.VIRTUAL_FUNCTIONS, True),
+        ("", UseKind.PROCESS, True),
+        ("uio_pci_generic", UseKind.PLATFORM, True),
+    ],
+)
+def test_a_function_that_was_taken_by_force_goes_back(
+    device: Path, monkeypatch: pytest.MonkeyPatch, driver: str, kind: UseKind, refused: bool
+) -> None:
+    """`bind --force` took a host bridge or the only display, and `restore` refused it for the same reason."""
+    (device / "driver").unlink()
+    if driver:
+        (device / "driver").symlink_to(device.parents[1] / "drivers" / driver)
+    monkeypatch.setattr(binding, "openers", lambda _: ())
+    monkeypatch.setattr(binding, "uses", lambda _: (Use(kind, "it has a user"),))
+    if refused:
+        with pytest.raises(DeviceError, match=f"{ADDRESS} is in use: it has a user"):
+            binding.check_restore(ADDRESS)
+    else:
+        assert binding.check_restore(ADDRESS).driver == "nvme"
+
+
 def test_a_driver_whose_name_has_a_blank() -> None:
     step = SysfsWrite(ADDRESS, Path("/sys/bus/pci/drivers/Serial Port/unbind"))
     assert shlex.split(str(step)) == ["echo", ADDRESS, ">", str(step.attribute)]

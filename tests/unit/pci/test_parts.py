@@ -38,13 +38,6 @@ def link(place: Path, target: Path) -> None:
     place.symlink_to(target)
 
 
-@pytest.fixture
-def device(tmp_path: Path) -> Path:
-    path = tmp_path / "devices/pci0000:00/0000:00:03.0"
-    path.mkdir(parents=True)
-    return path
-
-
 @pytest.mark.parametrize(
     ("commit", "driver", "said"), [("1", "kmem", ", as system memory"), ("1", "", ""), ("0", "", None)]
 )
