@@ -116,10 +116,16 @@ def process_state(pid: int) -> ProcessState:
     if (leader := _value(status, "Tgid")) != pid:
         raise ToolError(f"{pid} is a thread of process {leader}: give that PID")
     if re.search(r"^State:\s+[ZX]", status, re.MULTILINE):
+        if _value(status, "Threads") > 1:
+            raise ToolError(
+                f"the first thread of process {pid} ({name}) has ended, so the kernel does not show the memory and the "
+                "files that its other threads use"
+            )
         raise ToolError(f"process {pid} ({name}) has ended, and its parent has not waited for it yet")
     try:
         descriptors = tuple(_descriptors(process))
         areas = tuple(AreaState(area, physical_runs(pid, area.start, area.length)) for area in largest(read_areas(pid)))
+        limits = (process / "limits").read_text()
     except PermissionError:
         raise SkipError(f"process {pid} ({name}) may not be read: {permission_remedy()}") from None
     except (FileNotFoundError, ProcessLookupError):
@@ -138,7 +144,7 @@ def process_state(pid: int) -> ProcessState:
         tuple(_devices(bdfs, max(pinned, locked))),
         pinned,
         locked,
-        parse_memlock((process / "limits").read_text()),
+        parse_memlock(limits),
         areas,
     )
 

@@ -2,15 +2,17 @@
 """Computations of the DMA engines, and the checks of memory. tests/vtd/test_dma.py tests real devices."""
 
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from iommufd_py import DmaBuffer
-from iommufd_py.dma import DmaFault, TransferLimits, parse_dma_faults
+from iommufd_py.dma import DmaFault, FaultLog, TransferLimits, parse_dma_faults
 from iommufd_py.dma.harness import MismatchError, Window, first_difference
 from iommufd_py.dma.nvme_controller import COMMAND_BYTES, encode_command, prps
+from iommufd_py.host import kmsg
 
 PAGE = 4096
 LIST = 0xABC000
@@ -104,3 +106,10 @@ def test_first_difference(wanted: bytes, data: st.DataObject) -> None:
     places = data.draw(st.sets(st.integers(0, len(wanted) - 1), min_size=1))
     found = bytes(byte ^ (at in places) for at, byte in enumerate(wanted))
     assert first_difference(found, wanted) == (min(places), len(places))
+
+
+def test_a_machine_without_a_kernel_log_has_no_faults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A container has no /dev/kmsg. The checks compare memory, and need no log."""
+    monkeypatch.setattr(kmsg, "KMSG", tmp_path / "kmsg")
+    with FaultLog() as log:
+        assert log.take("0000:00:10.0") == ()

@@ -5,7 +5,10 @@ import subprocess
 import pytest
 
 from iommufd_py import ToolError
+from iommufd_py.explain import process
+from iommufd_py.explain.memory import MemoryArea
 from iommufd_py.explain.process import DescriptorKind, classify, parse_memlock, process_state
+from tests.threads import process_without_first_thread
 
 
 @pytest.mark.parametrize(
@@ -47,6 +50,27 @@ def test_a_process_that_only_waits_for_its_parent() -> None:
         # Waits for the end, and leaves the zombie.
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(ToolError, match=f"process {child.pid} .* has ended, and its parent has not waited"):
+            process_state(child.pid)
+
+
+def test_a_process_whose_first_thread_has_ended() -> None:
+    with (
+        process_without_first_thread() as pid,
+        pytest.raises(ToolError, match=f"the first thread of process {pid} .* has ended, so the kernel does not show"),
+    ):
+        process_state(pid)
+
+
+def test_a_process_that_ends_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "600"]) as child:
+
+        def end(_: int) -> list[MemoryArea]:
+            child.kill()
+            child.wait()
+            return []
+
+        monkeypatch.setattr(process, "read_areas", end)
+        with pytest.raises(ToolError, match=rf"process {child.pid} .* has ended$"):
             process_state(child.pid)
 
 

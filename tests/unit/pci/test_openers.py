@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.base.sysfs import process_fields
 from iommufd_py.pci import namespaces, network_state, openers, storage
 from iommufd_py.pci.processes import mapped_files, open_links, process_title, processes
 from tests.open_files import TOO_MANY, no_descriptor_left
-from tests.waiting import patience, wait_until
+from tests.threads import process_without_first_thread
+from tests.waiting import patience
 
 SELF = Path("/proc/self")
 BLOCK_DEVICE = Path("/dev/loop0")
@@ -147,28 +147,13 @@ def test_node_of_a_mount_that_is_in_no_namespace_any_more() -> None:
             process.kill()
 
 
-_LEFT_ITS_FIRST_THREAD = """
-import ctypes, os, sys, threading, time
-descriptor = os.open(sys.argv[1], os.O_RDONLY)
-threading.Thread(target=lambda: (print(flush=True), time.sleep(600))).start()
-ctypes.CDLL(None).pthread_exit(None)
-"""
-
-
 def test_process_whose_first_thread_has_ended(tmp_path: Path) -> None:
     """The directory of that thread in /proc shows no files, and the other threads still use them."""
     file = tmp_path / "file"
     file.touch()
-    command = [sys.executable, "-c", _LEFT_ITS_FIRST_THREAD, str(file)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()
-            wait_until(lambda: process_fields(process.pid)[0] == "Z")
-            (found,) = [one for one in processes() if f"(process {process.pid})" in process_title(one)]
-            assert str(file) in dict(open_links(found)).values()
-        finally:
-            process.kill()
+    with process_without_first_thread(file) as pid:
+        (found,) = [one for one in processes() if f"(process {pid})" in process_title(one)]
+        assert str(file) in dict(open_links(found)).values()
 
 
 @pytest.mark.parametrize(
