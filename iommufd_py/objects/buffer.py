@@ -351,6 +351,11 @@ def pool_remedy(length: int, page_bytes: int, pool: Path) -> str:
     pages, size = length // page_bytes, format_size(page_bytes)
     total, free, reserved = (int(kernel_text(pool / name)) for name in _POOL_FILES)
     available = max(free - reserved, 0)
+    if available >= pages:
+        return (
+            f"{pages} free {size} huge pages are needed for {format_size(length)}, and {available} are free, but a "
+            "limit forbids their use: raise it (ulimit -v, or hugetlb of the cgroup)"
+        )
     return (
         f"{pages} free {size} huge pages are needed for {format_size(length)}, and {available} are free: "
         f"echo {total - available + pages} > {pool}/nr_hugepages, if there is memory for them, or map less"
