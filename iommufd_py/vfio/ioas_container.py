@@ -6,6 +6,7 @@ from uuid import UUID
 
 from iommufd_py.base.arguments import checked
 from iommufd_py.base.iova import IovaRanges
+from iommufd_py.base.signals import held_signals
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.objects.ioas import DmaMapping
 from iommufd_py.objects.iommufd import DEV_IOMMU, Iommufd
@@ -50,11 +51,15 @@ class IoasContainer(Container):
     def open_device(self, bdf: str, *, vf_token: UUID | str | None = None) -> VfioDevice:
         """Open one more device and attach it to the IOAS."""
         self._check_open()
-        device = VfioDevice(self.iommufd, bdf, vf_token=vf_token)
+        device = None
         try:
-            device.attach(self.ioas)
+            # Signals are held: a device that stays open without an owner could not be opened again.
+            with held_signals():
+                device = VfioDevice(self.iommufd, bdf, vf_token=vf_token)
+                device.attach(self.ioas)
         except BaseException:
-            device.close()
+            if device is not None:
+                device.close()
             raise
         self._remember_first(device)
         return device

@@ -101,15 +101,17 @@ class Type1Container(Container, MappingSpace, OpenFile):
         return self._groups[number]
 
     def _join(self, number: int) -> VfioGroup:
-        group = VfioGroup(self, self._fd, number, self._groups, self._group_closed)
-        # The kernel accepts the IOMMU type only after the first group, and drops it with the last one.
-        if not self._groups:
-            try:
-                vfio.set_iommu(self._fd, self.iommu_type)
-            except BaseException:
-                group.close()
-                raise
-        self._groups[number] = group
+        # Signals are held: the kernel opens a group once, so an open group must be among those of the container.
+        with held_signals():
+            group = VfioGroup(self, self._fd, number, self._groups, self._group_closed)
+            # The kernel accepts the IOMMU type only after the first group, and drops it with the last one.
+            if not self._groups:
+                try:
+                    vfio.set_iommu(self._fd, self.iommu_type)
+                except BaseException:
+                    group.close()
+                    raise
+            self._groups[number] = group
         return group
 
     def _group_closed(self, group: VfioGroup) -> None:

@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from iommufd_py import Backing, DmaBuffer, Ioas, Iommufd, MockDevice, ObjectNotFoundError
+from iommufd_py import Backing, DmaBuffer, Ioas, Iommufd, MockDevice, ObjectNotFoundError, Type1Container
 from iommufd_py.mock import APERTURE, check_refs
+from iommufd_py.objects.iommufd import DEV_IOMMU
+from iommufd_py.vfio.emulated import EmulatedDevice
 from tests.conftest import need_ioctl
 from tests.storm import signal_storm
 
@@ -74,3 +76,18 @@ def test_an_interrupted_copy_leaves_nothing_mapped(attached: Ioas, iommufd: Iomm
                 other.unmap(0, 1 << 63)
 
         assert signal_storm(lambda: other.copy(mapping).close(), check) > 20
+
+
+def test_a_group_that_an_interrupted_container_opened_can_be_used() -> None:
+    """The kernel lets a group be opened once, so the container must know every group that it has open."""
+    with (
+        EmulatedDevice() as first,
+        EmulatedDevice() as second,
+        Type1Container(None, path=DEV_IOMMU, group=first.group) as container,
+    ):
+
+        def check() -> None:
+            group = container._groups.get(second.group) or container._join(second.group)
+            group.close()
+
+        assert signal_storm(lambda: container._join(second.group).close(), check) > 20
