@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.base.files import STDIN, is_regular, own_descriptor
+from iommufd_py.base.files import STDIN, STDOUT, is_regular, own_descriptor
 from iommufd_py.base.shown import shown
 
 from .types import ParamType

@@ -4,6 +4,7 @@
 Source: proc(5). Only root sees the files of all processes.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,9 +42,10 @@ def processes() -> list[Path]:
 
 
 def _with_files(process: Path) -> Path:
-    if process_fields(int(process.name))[:1] != ["Z"]:
-        return process
-    return next((one for one in entries(process / "task", "[0-9]*") if one.name != process.name), process)
+    with contextlib.suppress(PermissionError):  # Procfs can hide the processes of other users (hidepid).
+        if process_fields(int(process.name))[:1] == ["Z"]:
+            return next((one for one in entries(process / "task", "[0-9]*") if one.name != process.name), process)
+    return process
 
 
 def process_title(process: Path) -> str:

@@ -175,3 +175,28 @@ def test_a_use_that_cannot_be_seen_for_lack_of_a_descriptor_is_no_missing_use(ca
     """The tool would take the device from its user."""
     with no_descriptor_left(), pytest.raises(ToolError, match=f" cannot be opened: {TOO_MANY}"):
         call()
+
+
+_HIDDEN = """
+import ctypes, os
+from pathlib import Path
+from iommufd_py.pci.processes import mapped_files, open_links, processes
+assert ctypes.CDLL(None, use_errno=True).mount(b"proc", b"/proc", b"proc", 0, b"hidepid=1") == 0, ctypes.get_errno()
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+for process in (Path("/proc/1"), *processes()):
+    assert list(open_links(process)) == list(mapped_files(process)) == [] or process.name == str(os.getpid())
+print(len(processes()))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changes the user")
+def test_processes_that_are_hidden() -> None:
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", _HIDDEN], capture_output=True, text=True, check=False
+    )
+    if done.stderr.startswith("unshare: ") or "AssertionError: 1" in done.stderr:
+        pytest.skip(f"this machine permits no mount of procfs: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 1
