@@ -16,6 +16,7 @@ from iommufd_py.pci.use import Use, UseKind
 
 _WATCHDOGS = Path("/sys/class/watchdog")
 _DMA_CHANNELS = Path("/sys/class/dma")
+_VDPA = Path("/sys/bus/vdpa/devices")
 _CLASSES = Path("/sys/class")
 _USB_EXPORTED = Path("/sys/bus/usb/drivers/usbip-host")
 _IN_USE_BY_ANOTHER_MACHINE = "2"  # SDEV_ST_USED in drivers/usb/usbip/usbip_common.h
@@ -43,11 +44,13 @@ def remote_uses(device: Path, classes: Path = _CLASSES, exported: Path = _USB_EX
             yield Use(UseKind.PLATFORM, f"the TPM of this machine is behind it ({tpm.name})")
 
 
-def part_uses(device: Path, watchdogs: Path = _WATCHDOGS, channels: Path = _DMA_CHANNELS) -> Iterator[Use]:
+def part_uses(
+    device: Path, watchdogs: Path = _WATCHDOGS, channels: Path = _DMA_CHANNELS, vdpas: Path = _VDPA
+) -> Iterator[Use]:
     """Return the users of a device's parts.
 
-    These are mediated devices and subfunctions on it, a running watchdog, users of its work queues and DMA channels,
-    and devices on its Thunderbolt ports.
+    These are mediated devices, vDPA devices and subfunctions on it, a running watchdog, users of its work queues and
+    DMA channels, and devices on its Thunderbolt ports.
     """
     for kind in entries(device, "*/mdev_type"):
         # A virtual machine has the VFIO group of the mediated device open, which is not below the device.
@@ -58,6 +61,10 @@ def part_uses(device: Path, watchdogs: Path = _WATCHDOGS, channels: Path = _DMA_
     for clients in entries(device, "*/wq*/clients"):
         if int(attribute_text(clients) or 0):
             yield Use(UseKind.PROCESS, f"its work queue {clients.parent.name} has users")
+    for vdpa in entries(vdpas):
+        # The one that made it must make it again after an unbind.
+        if vdpa.resolve().is_relative_to(device):
+            yield Use(UseKind.VIRTUAL_FUNCTIONS, f"the vDPA device {vdpa.name} is on it")
     for subfunction in entries(device, "*.sf.[0-9]*"):
         yield Use(UseKind.VIRTUAL_FUNCTIONS, f"the subfunction {subfunction.name} is on it")
     for channel in entries(channels):

@@ -105,6 +105,13 @@ def test_users_of_a_work_queue(tmp_path: Path, device: Path) -> None:
     assert [use.text for use in part_uses(device, tmp_path)] == ["its work queue wq1.1 has users"]
 
 
+def test_vdpa_device(tmp_path: Path, device: Path) -> None:
+    for name, below in (("vdpa0", device), ("vdpa1", device.parent / "0000:00:04.0")):
+        link(tmp_path / "vdpa" / name, below / name)
+    found = [use.text for use in part_uses(device, tmp_path, tmp_path, tmp_path / "vdpa")]
+    assert found == ["the vDPA device vdpa0 is on it"]
+
+
 def test_subfunction(device: Path) -> None:
     (device / "mlx5_core.sf.4/net/en8f0pf0sf88").mkdir(parents=True)
     assert [use.text for use in part_uses(device)] == ["the subfunction mlx5_core.sf.4 is on it"]
