@@ -63,32 +63,37 @@ class ThreadIovas:
         room = -(-(offset + point.size_bytes) // unit) * unit
         own = room * (2 if point.workload is Workload.COPY else 1)
         span = own * point.threads
+        if wanted is not None:
+            _check_wanted(name, ranges, wanted, span - room + point.size_bytes)
         base = wanted
         for lowest in (_LOWEST_IOVA, 0):
             if base is None:
                 base = ranges.first_fit(span, unit, lowest=lowest)
-        allowed = ", ".join(map(str, ranges.ranges))
-        if wanted is not None:
-            used = span - room + point.size_bytes
-            if wanted % ranges.alignment:
-                raise ToolError(
-                    f"IOVA {wanted:#x} is not a multiple of {format_size(ranges.alignment)}: choose another"
-                )
-            if not any(one.contains(wanted, used) for one in ranges.ranges):
-                raise ToolError(
-                    f"{format_size(used)} from IOVA {wanted:#x} are not in a range that {name} allows: {allowed}; "
-                    "choose another --iova, or leave it out"
-                )
         if base is None:
             raise ToolError(
                 f"no allowed IOVA range holds {format_size(span)} aligned to {format_size(point.alignment or unit)}: "
-                f"{name} allows {allowed}; map less, in fewer threads, or with a smaller alignment"
+                f"{name} allows {_listed(ranges)}; map less, in fewer threads, or with a smaller alignment"
             )
         iova = base + thread * own + offset
         if point.iova_use is IovaUse.REUSED:
             return ThreadIovas(iova, iova + room, 0, 1)
         last = next((one.last for one in ranges.ranges if one.contains(base)), base + span)
         return ThreadIovas(iova, iova + room, span, max(min((last - base) // span, _MAX_PLACES), 1))
+
+
+def _check_wanted(name: str, ranges: IovaRanges, wanted: int, used: int) -> None:
+    """Refuse a wanted IOVA from which *used* bytes cannot be mapped."""
+    if wanted % ranges.alignment:
+        raise ToolError(f"IOVA {wanted:#x} is not a multiple of {format_size(ranges.alignment)}: choose another")
+    if not any(one.contains(wanted, used) for one in ranges.ranges):
+        raise ToolError(
+            f"{format_size(used)} from IOVA {wanted:#x} are not in a range that {name} allows: {_listed(ranges)}; "
+            "choose another --iova, or leave it out"
+        )
+
+
+def _listed(ranges: IovaRanges) -> str:
+    return ", ".join(map(str, ranges.ranges))
 
 
 # --- rounds ---------------------------------------------------------------------------------------------------------
