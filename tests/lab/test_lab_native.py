@@ -23,6 +23,7 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import NativeMachine
 from iommufd_py.lab.progress import Silent
 from iommufd_py.lab.runs import RunResult
+from tests.lab.kernel_reports import EACH_REPORT, check_that_a_report_fails
 from tests.programs import IOMMUFD
 from tests.terminal import TerminalSession
 from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
@@ -253,23 +254,9 @@ with Iommufd() as iommufd, DmaBuffer(64 << 20) as buffer:
     assert (result.problem, result.status, stdout, stderr) == (None, 0, "mapped\n", "")
 
 
-@pytest.mark.parametrize(
-    ("level", "report"),
-    [(4, "WARNING: drivers/iommu/x.c:1 at f+0x1/0x2, CPU#0: x/1"), (7, "BUG: MAX_LOCKDEP_CHAINS too low!")],
-    ids=["warning", "lockdep-gave-up"],
-)
+@EACH_REPORT
 def test_a_report_fails_a_command_that_succeeded(image: Path, level: int, report: str) -> None:
-    script = f"echo done; echo '<{level}>{report}' > /dev/kmsg"
-    done = subprocess.run(
-        [IOMMUFD, "lab", "run", "--fresh", "--native", "--kernel", str(image), "--", "sh", "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stdout == "done\n"
-    assert f"iommufd: error: the guest's kernel reported: {report}" in done.stderr
-    assert "Traceback" not in done.stderr
+    check_that_a_report_fails(image, level, report, "--native")
 
 
 def test_a_panic_is_a_failure_and_its_log_is_kept(image: Path) -> None:

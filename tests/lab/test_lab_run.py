@@ -18,6 +18,7 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import TEST_DEVICES, Machine
 from iommufd_py.lab.progress import Silent
 from iommufd_py.lab.qemu import QEMU
+from tests.lab.kernel_reports import EACH_REPORT, check_that_a_report_fails
 from tests.programs import IOMMUFD
 from tests.terminal import TerminalSession
 from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
@@ -134,23 +135,9 @@ def test_a_task_that_hangs_is_a_failure(image: Path) -> None:
     assert "vfio_unregister_group_dev" in guest.result.log_excerpt()
 
 
-@pytest.mark.parametrize(
-    ("level", "report"),
-    [(4, "WARNING: drivers/iommu/x.c:1 at f+0x1/0x2, CPU#0: x/1"), (7, "BUG: MAX_LOCKDEP_CHAINS too low!")],
-    ids=["warning", "lockdep-gave-up"],
-)
+@EACH_REPORT
 def test_a_report_fails_a_command_that_succeeded(shared: Path, image: Path, level: int, report: str) -> None:
-    script = f"echo done; echo '<{level}>{report}' > /dev/kmsg"
-    done = subprocess.run(
-        [IOMMUFD, "lab", "run", "--fresh", "--kernel", str(image), "--", "sh", "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stdout == "done\n"
-    assert f"iommufd: error: the guest's kernel reported: {report}" in done.stderr
-    assert "Traceback" not in done.stderr
+    check_that_a_report_fails(image, level, report)
 
 
 def test_a_guest_that_hangs_is_stopped(image: Path) -> None:
