@@ -202,7 +202,7 @@ def test_tables_fit_a_page(cli: Cli, stock: str, patched: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["cover-letter", "iommupt", "vfio-tests"])
-def test_what_is_for_mail_fits_a_mail(cli: Cli, stock: str, patched: str, form: str) -> None:
+def test_formats_for_mail_fit_a_mail(cli: Cli, stock: str, patched: str, form: str) -> None:
     printed = cli("bench", "compare", stock, patched, "--format", form).stdout
     assert max(map(len, printed.splitlines())) <= 72
 

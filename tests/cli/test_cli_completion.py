@@ -36,12 +36,12 @@ def test_bash_completes_with_it() -> None:
     assert run("bash", script) == ["validate"]
 
 
-def test_fish_completes_with_it() -> None:
+def test_fish_completes_with_the_script() -> None:
     script = "iommufd completion fish | source; complete --do-complete 'iommufd val'"
     assert [line.split("\t")[0] for line in run("fish", script)] == ["validate"]
 
 
-def test_zsh_completes_with_it() -> None:
+def test_zsh_completes_with_the_script() -> None:
     # A completion widget runs in an interactive shell only. Here two functions replace it, and print their arguments.
     script = """
         autoload -Uz compinit && compinit -D -u

@@ -51,7 +51,7 @@ def test_a_signal_that_it_was_started_to_ignore_does_not_end_it(ignored: signal.
     assert waits(start, ignored, signal.SIGTERM).returncode == 128 + signal.SIGTERM
 
 
-def test_how_a_child_ended_is_known_whatever_it_was_started_to_ignore() -> None:
+def test_the_status_of_a_child_is_known_under_any_ignored_signal() -> None:
     assert waits([*DEFAULT_SIGNALS, "env", "--ignore-signal=CHLD"], signal.SIGTERM).stdout == "7\n"
 
 

@@ -37,7 +37,7 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
         yield found
 
 
-def test_each_machine_says_what_it_can(guests: Lab, tmp_path: Path) -> None:
+def test_each_machine_judges_the_rules_that_it_shows(guests: Lab, tmp_path: Path) -> None:
     """Only non-coherent domains show flushes. A coherent machine never counts as one that keeps the rules."""
     (tmp_path / "plan.toml").write_text(PLAN)
     output = tmp_path / "out"

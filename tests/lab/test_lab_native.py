@@ -286,7 +286,7 @@ def test_a_guest_that_hangs_is_stopped(image: Path) -> None:
     assert "iommufd-lab: run: sleep 1000" in result.log_excerpt()
 
 
-def test_what_runs_on_in_the_background_does_not_hold_it(image: Path) -> None:
+def test_a_background_process_does_not_hold_the_guest(image: Path) -> None:
     result, stdout, _ = run(image, "sh", "-c", "sleep 1000 & echo done")
     assert result.status == 0
     assert stdout == "done\n"

@@ -193,7 +193,7 @@ def test_input_arrives_and_no_output_is_lost_to_a_slow_reader(image: Path, share
     assert (shared / "output").read_text() == "first\n" + text
 
 
-def test_what_cannot_be_booted_is_refused(shared: Path) -> None:
+def test_an_image_that_cannot_boot_is_refused(shared: Path) -> None:
     (shared / "text").write_text("this is no kernel")
     with pytest.raises(LabError, match="text is not a bzImage"):
         kernel.image(str(shared / "text"), Silent())

@@ -100,7 +100,7 @@ def test_dma_check_passes_every_case(cli: Cli) -> None:
     assert {"read only", "unmapped write", "unmapped read", "after unmap", "detach"} <= stopped
 
 
-def test_the_flushes_cannot_be_observed_with_it(cli: Cli) -> None:
+def test_the_flushes_cannot_be_observed_with_this_device(cli: Cli) -> None:
     """QEMU's PCI Express devices do not let a program set Enable No Snoop."""
     done = cli("dma", "coherency", "--device", NIC, "--bind")
     assert done.returncode == 4, done.stdout + done.stderr

@@ -48,7 +48,7 @@ def transfer(device: VfioDevice, source: int, destination: int, count: int, comm
     wait_until(lambda: not registers.read_int(COMMAND, 8) & RUN)
 
 
-def test_the_kernel_allows_it_and_names_the_cdev_for_it(device: VfioDevice) -> None:
+def test_the_kernel_allows_no_iommu_mode_and_names_the_cdev_for_it(device: VfioDevice) -> None:
     assert kernel_features().noiommu is True
     assert device.noiommu
     assert device.cdev.name.startswith("noiommu-vfio")
@@ -93,7 +93,7 @@ def test_the_device_reaches_memory_by_these_addresses(device: VfioDevice) -> Non
         assert view[PAGE : 2 * PAGE] == bytes(0x40) + pattern + bytes(PAGE - 0x140)
 
 
-def test_what_is_not_mapped_has_no_address(device: VfioDevice) -> None:
+def test_an_unmapped_iova_has_no_address(device: VfioDevice) -> None:
     ioas = device.iommufd.alloc_ioas()
     with DmaBuffer(PAGE) as buffer, ioas.map(buffer, 0x10_0000):
         with pytest.raises(NotSupportedError, match="no device without an IOMMU"):

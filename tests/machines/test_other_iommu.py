@@ -22,7 +22,7 @@ SPARE = TEST_DEVICES[0]
 UNSAFE_ALLOWED = Path("/sys/module/iommufd/parameters/allow_unsafe_interrupts").read_text().strip() == "Y"
 
 
-def test_it_is_named(cli: Cli) -> None:
+def test_the_iommu_is_named(cli: Cli) -> None:
     found = [one for one in iommus() if one.kind is not IommuKind.SELFTEST]
     assert [one.kind for one in found] == ([KIND] if KIND else [])
     done = cli("info")

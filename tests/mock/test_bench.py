@@ -55,7 +55,7 @@ def measured(iommufd: Iommufd) -> Callable[[Point], Row]:
         (Point(Workload.COPY, SIZE), ("copy", "unmap-copy"), 0),
     ],
 )
-def test_workload_does_what_it_says(
+def test_each_workload_does_its_operations(
     measured: Callable[[Point], Row], iommufd: Iommufd, point: Point, operations: tuple[str, ...], pinned: int
 ) -> None:
     """The pinned bytes, and the flushes of a patched kernel, show that the operation is right."""

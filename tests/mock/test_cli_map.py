@@ -66,7 +66,7 @@ def document(done: subprocess.CompletedProcess[str]) -> dict:
     return found
 
 
-def test_one_map_is_told_and_undone(cli: Cli) -> None:
+def test_one_map_is_reported_and_undone(cli: Cli) -> None:
     done = cli("map", "--device", "mock", "--size", "64K", "--iova", "0x1000000")
     assert done.returncode == 0, done.stderr
     for text in ("coherency: non-coherent", "VFIO_DMA_CC_IOMMU=0", "pinned_bytes: 64K", "iova: 0x1000000"):
@@ -125,7 +125,7 @@ def test_a_map_that_fails_is_told(cli: Cli) -> None:
     assert [step["error"] for step in found["steps"]] == ["", "", "", "", "EINVAL"]
 
 
-def test_hold_keeps_it_until_the_input_ends() -> None:
+def test_hold_keeps_the_mapping_until_the_input_ends() -> None:
     command = [IOMMUFD, "map", "--device", "mock", "--size", "64K", "--hold"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -171,7 +171,7 @@ def test_shell_has_the_objects_and_keeps_history(tmp_path: Path, monkeypatch: py
     assert "hwpt.evidence" in (tmp_path / "iommufd-py" / "history").read_text()
 
 
-def test_shell_runs_what_it_is_given(cli: Cli) -> None:
+def test_shell_runs_its_input(cli: Cli) -> None:
     done = cli("shell", input="print(ioas.iova_ranges().alignment)")
     assert (done.returncode, done.stdout) == (0, "1\n")
 

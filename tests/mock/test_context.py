@@ -30,7 +30,7 @@ BASIC = {
 }  # fmt: skip
 
 
-def test_probe_names_what_there_is_and_makes_nothing(iommufd: Iommufd) -> None:
+def test_probe_names_the_ioctls_and_makes_no_object(iommufd: Iommufd) -> None:
     found = iommufd.probe()
     assert set(found) == set(uapi.IOCTLS)
     assert {name for name, there in found.items() if there} >= BASIC

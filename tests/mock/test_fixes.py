@@ -162,7 +162,7 @@ def test_a_failed_map_of_a_file_unpins_its_folios_and_no_others(iommufd: Iommufd
     assert failed, "no map failed"
 
 
-def test_the_file_is_what_the_last_test_takes_it_for() -> None:
+def test_the_large_page_of_the_file_is_one_folio() -> None:
     """The large page of the file is one folio."""
     need_shmem_huge_pages()
     with small_pages_then_a_large_one():

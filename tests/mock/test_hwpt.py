@@ -60,7 +60,7 @@ def test_flags_reach_the_kernel(mock: MockDevice, iommufd: Iommufd, ioas: Ioas) 
     assert caught.value.errno == errno.EOPNOTSUPP
 
 
-def test_the_kernel_refuses_to_destroy_what_is_in_use(mock: MockDevice, ioas: Ioas) -> None:
+def test_the_kernel_refuses_to_destroy_a_used_object(mock: MockDevice, ioas: Ioas) -> None:
     hwpt = mock.alloc_hwpt(ioas)
     mock.attach(hwpt)
     for object_id in (ioas.id, hwpt.id):

@@ -65,13 +65,13 @@ def test_an_attachment_keeps_the_ioas_busy(mediated: MediatedDevice, ioas: Ioas,
     ioas.close()
 
 
-def test_it_has_no_iommu(mediated: MediatedDevice, mock: MockDevice, ioas: Ioas) -> None:
+def test_a_mediated_device_has_no_iommu(mediated: MediatedDevice, mock: MockDevice, ioas: Ioas) -> None:
     for call in (mediated.hw_info, lambda: mediated.alloc_hwpt(ioas), lambda: mediated.attach(mock.alloc_hwpt(ioas))):
         with pytest.raises(IommufdError):
             call()
 
 
-def test_memory_stays_mapped_while_it_joins_and_leaves(
+def test_memory_stays_mapped_while_the_device_joins_and_leaves(
     mediated: MediatedDevice, ioas: Ioas, dma_buffer: Callable[..., DmaBuffer]
 ) -> None:
     mapping = ioas.map(dma_buffer(16 * 4096))
@@ -103,7 +103,7 @@ def test_a_uuid_without_a_device_is_an_error(iommufd: Iommufd) -> None:
         MediatedDevice(iommufd, uuid)
 
 
-def test_it_can_be_reset(mediated: MediatedDevice) -> None:
+def test_a_mediated_device_can_be_reset(mediated: MediatedDevice) -> None:
     mediated.reset()
     assert mediated.info().num_regions == 9
 

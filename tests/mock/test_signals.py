@@ -47,7 +47,7 @@ def map_file(ioas: Ioas, buffer: DmaBuffer) -> None:
 
 
 @pytest.mark.parametrize("work", [map_and_close, map_and_unmap, map_and_unmap_all, map_file])
-def test_what_is_pinned_is_what_the_open_mappings_map(
+def test_the_open_mappings_are_pinned_and_nothing_else(
     iommufd: Iommufd, attached: Ioas, work: Callable[[Ioas, DmaBuffer], None]
 ) -> None:
     if work is map_file:

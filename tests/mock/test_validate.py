@@ -149,7 +149,7 @@ def test_refined_rules(cli: Cli, good: tuple[int, str] | None) -> None:
     assert answer.returncode == good[0]
 
 
-def test_what_needs_a_device_says_so_before_all_else(cli: Cli, flushes: bool) -> None:
+def test_scenarios_for_a_device_name_that_reason_first(cli: Cli, flushes: bool) -> None:
     """This holds for a kernel without huge pages too."""
     document = json.loads(cli("validate", "--json", "--only", "container-*").stdout)
     assert len(document["scenarios"]) >= 4

@@ -127,7 +127,7 @@ def test_swap_is_refused() -> None:
         shell(f"swapoff {DISK}")
 
 
-def test_what_a_process_has_open_is_refused(cli: Cli) -> None:
+def test_a_device_that_a_process_has_open_is_refused(cli: Cli) -> None:
     with subprocess.Popen(["sleep", "100"], stdin=DISK.open("rb")) as other:
         try:
             (use,) = pci.uses(NVME_DEVICE)
@@ -137,7 +137,7 @@ def test_what_a_process_has_open_is_refused(cli: Cli) -> None:
     assert pci.uses(NVME_DEVICE) == ()
 
 
-def test_force_takes_it_and_shows_why_it_should_not(cli: Cli) -> None:
+def test_force_takes_the_device_and_prints_its_uses(cli: Cli) -> None:
     with subprocess.Popen(["sleep", "100"], stdin=DISK.open("rb")) as other:
         try:
             done = cli("device", "bind", "--force", NVME_DEVICE)
@@ -175,7 +175,7 @@ def test_dry_run_says_the_steps_and_changes_nothing(cli: Cli) -> None:
         shell(f"echo '{text}' > /sys/bus/pci/{attribute}")
 
 
-def test_what_is_open_through_vfio_is_not_taken_away(cli: Cli) -> None:
+def test_a_device_that_is_open_through_vfio_is_not_taken(cli: Cli) -> None:
     pci.bind_vfio(SPARE)
     node = Path("/dev/vfio/devices", pci.pci_device(SPARE).cdev)
     with subprocess.Popen(["sleep", "100"], stdin=node.open("rb")) as other:

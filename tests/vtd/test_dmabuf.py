@@ -142,7 +142,7 @@ def test_while_memory_decoding_is_off_nothing_can_be_mapped(iommufd: Iommufd, pe
     ioas.map_file(dmabuf, 0x20_0000).close()
 
 
-def test_what_cannot_be_exported_is_refused(peer: VfioDevice) -> None:
+def test_a_region_that_cannot_be_exported_is_refused(peer: VfioDevice) -> None:
     with pytest.raises(DeviceError, match="choose one of the BARs"):
         peer.export_dmabuf(RegionIndex.CONFIG)
     with pytest.raises(DeviceError, match="choose one of the BARs"):

@@ -206,7 +206,7 @@ def test_command_that_the_holder_starts_may_use_the_device(cli: Cli) -> None:
     assert driver(SPARE) == ""
 
 
-def test_two_at_once_never_both_have_it() -> None:
+def test_two_processes_never_have_one_device() -> None:
     """Four processes try to take one device. Only one at a time gets it, and its driver has it at the end."""
     program = """
 import os, sys, time

@@ -72,7 +72,7 @@ def test_unmap_returns_the_dirty_pages(container: Type1Container) -> None:
         container.map(buffer, IOVA).close()
 
 
-def test_what_the_kernel_refuses(container: Type1Container) -> None:
+def test_ranges_that_the_kernel_refuses(container: Type1Container) -> None:
     with DmaBuffer(LENGTH) as buffer:
         mapping = container.map(buffer, IOVA)
         with container.track_dirty() as tracking:

@@ -34,7 +34,7 @@ def test_fields_and_reserved_bits_are_the_whole_register(register: int) -> None:
     assert rebuilt + sum(1 << bit for bit in reserved_bits(EFR, register)) == register
 
 
-def test_what_the_numbers_come_to() -> None:
+def test_fields_of_two_known_registers() -> None:
     assert (QEMU.host_levels, QEMU.guest_levels, QEMU.v2_for_dma, QEMU.dirty_tracking) == (6, 6, False, False)
     # Its kernel printed: PPR X2APIC NX GT [5] IA GA PC GA_vAPIC.
     named = {name for name, value in decode(EFR, ZEN2.efr).items() if value}
@@ -65,7 +65,7 @@ def test_the_format_of_the_tables(words: str, features: Features | None, table: 
     assert table_format(words, features) is table
 
 
-def test_the_claim_of_v2_is_said_to_be_one() -> None:
+def test_the_evidence_of_v2_is_a_claim() -> None:
     """The kernel answers "coherent" for both formats; only one of them can force DMA to snoop."""
     v1, v2 = flushes_of_amd(TableFormat.V1, True), flushes_of_amd(TableFormat.V2, True)
     assert v1.coherency is v2.coherency is Coherency.COHERENT

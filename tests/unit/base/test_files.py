@@ -99,7 +99,7 @@ def test_a_device_stays_a_device() -> None:
     assert not is_regular(Path("/dev/null"))
 
 
-def test_what_a_full_disk_refuses_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "present"
     file.write_bytes(b"old")
 
@@ -214,7 +214,7 @@ write_file(Path(sys.argv[1]), b"new")
 
 
 @pytest.mark.parametrize("name", ["no/such/file", "x" * 300, "."])
-def test_what_cannot_be_written_is_one_sentence(tmp_path: Path, name: str) -> None:
+def test_a_file_that_cannot_be_written_gives_one_sentence(tmp_path: Path, name: str) -> None:
     with pytest.raises(ToolError, match="cannot be written"):
         write_file(tmp_path / name, b"content")
     assert list(tmp_path.iterdir()) == []

@@ -52,7 +52,7 @@ def test_each_part_has_the_time_in_itself_and_all_add_up_to_the_whole() -> None:
     assert sum(ns for ns, _ in times.values()) == 30_000
 
 
-def test_what_is_outside_of_the_operation_does_not_count() -> None:
+def test_time_outside_of_the_operation_does_not_count() -> None:
     outside = record((1, "-iommu_unmap"), (2, "pin_user_pages_fast"), (3, "-pin_user_pages_fast"))
     after = record((50, "clflush_cache_range"), (60, "-clflush_cache_range"))
     assert split([*outside, *MAP, *after], "iommufd_ioas_map") == split(MAP, "iommufd_ioas_map")

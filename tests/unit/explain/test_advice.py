@@ -58,7 +58,7 @@ def test_memory_that_was_not_present() -> None:
     assert "IOMMU_IOAS_MAP_FILE" in text
 
 
-def test_what_a_fault_did_depends_on_the_memory() -> None:
+def test_the_advice_about_faults_depends_on_the_memory() -> None:
     hugetlb = replace(GUEST, kind=MemoryKind.HUGETLB, page_bytes=2 << 20)
     (text,) = of(one({FAULT_IN: 0.8}, calls=512), mapped={hugetlb: 1 << 30})
     assert "the kernel zeroed memory" in text

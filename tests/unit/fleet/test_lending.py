@@ -18,6 +18,6 @@ def test_an_address_gets_the_port_of_labgrid(text: str, address: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", ":20408", "lab:port", "lab:99999", "::1", "\x1b[31m"])
-def test_what_is_no_address_is_refused_before_a_worker_starts(text: str) -> None:
+def test_a_text_that_is_no_address_is_refused_before_a_worker_starts(text: str) -> None:
     with pytest.raises(LendingError, match=re.escape(f"{text!r} is not the address of a coordinator: write HOST or")):
         coordinator_address(text)

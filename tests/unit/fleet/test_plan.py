@@ -125,7 +125,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_no_plan_is_refused(tmp_path: Path, case: str) -> None:
+def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, case: str) -> None:
     text, message = WRONG[case]
     with pytest.raises(ToolError) as refused:
         plan(tmp_path, text)
@@ -195,7 +195,7 @@ def test_a_key_of_thousands_of_parts_takes_no_minutes(tmp_path: Path) -> None:
         ("deadline", 'files = ["status"]\ndeadline', "; give another name; ", 'files = ["facts"]\ndeadline'),
     ],
 )
-def test_what_the_message_says_makes_the_plan_valid(
+def test_the_remedy_of_the_message_makes_the_plan_valid(
     tmp_path: Path, right: str, wrong: str, remedy: str, choice: str
 ) -> None:
     for name in ("tool.whl", WHEEL, "facts"):

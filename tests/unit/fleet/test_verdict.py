@@ -38,7 +38,7 @@ def test_one_machine_that_breaks_a_rule_is_named(tmp_path: Path) -> None:
     assert line_of(report, "rule 3").outcome is Outcome.KEPT
 
 
-def test_what_one_machine_cannot_observe_is_not_kept(tmp_path: Path) -> None:
+def test_a_rule_that_one_machine_cannot_observe_is_not_kept(tmp_path: Path) -> None:
     unseen = validation(dict.fromkeys(KEPT, "not observed"), "not observed", not_observed="no probes")
     write_machine(tmp_path, "a", [GOOD])
     write_machine(tmp_path, "b", [(step("installed", "validate", status=4), unseen)])

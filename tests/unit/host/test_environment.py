@@ -23,7 +23,7 @@ def test_configuration_is_the_same_packed() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", bytes(100), b"# nothing\n", CONFIG.decode().encode("utf-16")])
-def test_what_is_no_configuration_sets_no_option_to_n(content: bytes) -> None:
+def test_a_file_that_is_no_configuration_sets_no_option_to_n(content: bytes) -> None:
     with pytest.raises(ValueError, match="no configuration"):
         read_timing_options(content)
 

@@ -63,7 +63,7 @@ def test_recorded_logs(name: str, kinds: list[str]) -> None:
         "BUG: sleeping function called from invalid context at mm/gup.c:1",
     ],
 )
-def test_what_a_debug_kernel_has_to_say_is_a_report(message: str) -> None:
+def test_messages_of_a_debug_kernel_are_reports(message: str) -> None:
     """Source: kernel/locking/lockdep.c, mm/kasan/report.c, kernel/sched/core.c."""
     (splat,) = scan_kernel_log(f"[    1.000000] [   T71] {message}\n[    1.000001] [   T71] Call Trace:\n")
     assert splat.title == message
@@ -138,7 +138,7 @@ def test_every_prefix_of_printk_is_understood(prefix: str) -> None:
 
 
 @given(st.text())
-def test_no_text_breaks_it(text: str) -> None:
+def test_no_text_breaks_the_parser(text: str) -> None:
     for splat in scan_kernel_log(text):
         assert splat.title
         assert splat.title in splat.text

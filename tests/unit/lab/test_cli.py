@@ -71,7 +71,7 @@ def invoke(*arguments: str) -> Result:
         (["kernel", "build", "patched", "--source", "/"], "--source builds a tree without patches"),
     ],
 )
-def test_wrong_usage_is_said_and_exits_with_2(arguments: list[str], text: str) -> None:
+def test_wrong_usage_has_a_message_and_status_2(arguments: list[str], text: str) -> None:
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert text in result.stderr

@@ -37,7 +37,7 @@ def test_debug_is_the_same_and_more() -> None:
     assert "CONFIG_KASAN" not in parse_config(plain)
 
 
-def test_what_did_not_take_effect_is_told_from_what_is_not_known() -> None:
+def test_dropped_symbols_differ_from_unknown_symbols() -> None:
     wanted = 'CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=n\nCONFIG_D=n\nCONFIG_E=y\nCONFIG_NAME="x"\nCONFIG_GONE=y\n'
     got = 'CONFIG_A=y\n# CONFIG_B is not set\n# CONFIG_C is not set\nCONFIG_NAME="x"\nCONFIG_OTHER=y\n'
     check = check_config(wanted, got, "frag:7:warning: unknown symbol: GONE\n")

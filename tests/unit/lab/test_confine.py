@@ -41,7 +41,7 @@ os.execlp("sh", "sh", "-c", "echo lost > outside/kept")  # children, too
 """
 
 
-def test_only_what_was_named_can_be_written(tmp_path: Path) -> None:
+def test_only_named_directories_can_be_written(tmp_path: Path) -> None:
     if not can_confine():
         pytest.skip("this kernel has no Landlock")
     (tmp_path / "inside").mkdir()

@@ -41,7 +41,7 @@ def test_a_change_of_any_ingredient_changes_the_key(data: st.DataObject) -> None
     assert replace(RECIPE, **{name: value}).key != RECIPE.key
 
 
-def test_one_of_the_present_patches_is_found_whatever_compiled_it() -> None:
+def test_an_emulator_of_the_present_patches_is_found_for_any_compiler() -> None:
     assert cached_emulator() is None
     present = emulators._recipe("qemu 1:7.2", "gcc 12")
     one = published(present)
@@ -84,7 +84,7 @@ def test_a_missing_tool_is_named_with_its_package(monkeypatch: pytest.MonkeyPatc
         build_emulator(Silent())
 
 
-def test_doctor_says_how_to_get_it() -> None:
+def test_doctor_names_the_command_that_builds_the_emulator() -> None:
     def finding() -> tuple[str, str, str]:
         (one,) = [one for one in examine() if one.subject == "emulator with CPU caches"]
         return one.state, one.text, one.remedy
@@ -117,7 +117,9 @@ def test_every_patch_says_who_what_and_under_which_licence() -> None:
     assert "GPL-2.0-or-later" in (DATA / "README.md").read_text()
 
 
-def test_what_a_build_lacks_is_read_from_apts_simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_missing_packages_of_a_build_are_those_of_apts_simulation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = """Reading package lists...
 The following NEW packages will be installed:
   libfdt-dev meson

@@ -69,7 +69,7 @@ def test_a_missing_working_directory_is_said(tmp_path: Path) -> None:
     assert fail_here(script, tmp_path / "log") == "there is no directory /no/such it's"
 
 
-def test_what_mount_complains_of_is_said(tmp_path: Path) -> None:
+def test_the_message_of_mount_is_printed(tmp_path: Path) -> None:
     command = ["sh", "-c", 'printf "%s\n" "$@" >&2; exit 32', "", "mount: /w: it's *\\n", "       $HOME is unknown."]
     script = guest_script(["true"], cwd=Path("/"), environment={}, shares=[Path("/w")], mount_share=lambda *_: command)
     said = fail_here(script, tmp_path / "log")

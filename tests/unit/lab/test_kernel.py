@@ -126,12 +126,12 @@ def test_a_change_of_any_ingredient_changes_the_key(data: st.DataObject) -> None
     assert replace(RECIPE, **{name: value}).key != RECIPE.key
 
 
-def test_keys_stay_what_they_were() -> None:
+def test_equal_inputs_keep_their_key() -> None:
     """If a key changed for equal inputs, every user would build every kernel again."""
     assert Recipe("patched", "7.3", "linux-source-7.3 1", "c0ffee", "beef", "gcc 12").key == "fb20bbede910f1a5"
 
 
-def test_what_is_published_is_found_again_with_all_that_is_known_about_it(tmp_path: Path) -> None:
+def test_a_published_kernel_is_found_with_its_whole_record(tmp_path: Path) -> None:
     published = publish(tmp_path, RECIPE)
     assert cache.find(RECIPE) == published
     assert cache.kernels() == [published]

@@ -60,7 +60,7 @@ def test_scalable_mode_is_asked_for_on_both_sides() -> None:
     assert str(legacy) != str(scalable)
 
 
-def test_the_test_devices_are_where_they_are_said_to_be() -> None:
+def test_the_test_devices_have_their_addresses() -> None:
     assert [arg for arg in Machine().qemu_args() if arg.startswith("edu")] == ["edu,addr=0x10.0", "edu,addr=0x11.0"]
     assert TEST_DEVICES == ("0000:00:10.0", "0000:00:11.0")
     assert [arg for arg in Machine().qemu_args() if arg.startswith("nvme,addr=0x12.0,")]
@@ -86,7 +86,7 @@ def test_other_iommus_stand_in_place_of_vtd(iommu: IommuModel, device: str | Non
 
 
 @pytest.mark.parametrize("what", [{"coherent": True}, {"scalable": True}, {"incoherent": True}])
-def test_what_only_vtd_has_is_refused_elsewhere(what: dict[str, bool]) -> None:
+def test_options_of_vtd_are_refused_for_other_iommus(what: dict[str, bool]) -> None:
     with pytest.raises(ValueError, match="VT-d"):
         Machine(iommu="amd", **what)
 

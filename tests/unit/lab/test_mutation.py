@@ -46,7 +46,7 @@ def found(added: range | set[int] = ALL) -> list[Mutant]:
     return mutants_of("a.c", TEXT, added)
 
 
-def test_what_is_changed() -> None:
+def test_each_operator_changes_its_line() -> None:
     changes = {(one.line, one.operator, one.after) for one in found()}
     assert (9, "condition negated", "!(cold && pages > 1)") in changes
     assert (9, "or for and", "cold || pages > 1") in changes

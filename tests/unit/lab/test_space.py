@@ -126,7 +126,7 @@ def test_finished_runs_are_removed_and_those_that_go_on_stay() -> None:
         (("kernel", "prune", "--all"), "work/build/0123"),
     ],
 )
-def test_what_cannot_be_removed_does_not_count_as_removed(arguments: tuple[str, ...], place: str) -> None:
+def test_a_directory_that_stays_does_not_count_as_removed(arguments: tuple[str, ...], place: str) -> None:
     """A file system is mounted below a directory; the directories after it are removed."""
     after = (paths.cache_root() / place).with_name("20000101-000000-000001-99999999")
     for directory in ((paths.cache_root() / place) / "mnt", after):

@@ -21,7 +21,7 @@ LOST = (
 BEGIN = f"[    5.0] {BEGIN_MARK}sh -c ...\n"
 
 
-def test_dma_that_is_stopped_at_boot_is_a_fault_and_in_the_checks_it_is_their_business() -> None:
+def test_stopped_dma_is_a_fault_during_boot_and_not_during_the_checks() -> None:
     assert faults_of(BEGIN + STOPPED) == []
     (one,) = faults_of(BOOT.format("000") + BOOT.format("111") + BEGIN + STOPPED)
     assert one.endswith("PTE Read access is not set (2 times)")

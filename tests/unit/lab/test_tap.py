@@ -20,7 +20,7 @@ not ok 3 iommufd.cmd_fail
 """
 
 
-def test_cases_by_what_became_of_them() -> None:
+def test_cases_by_their_outcome() -> None:
     report = parse_tap([*OUTPUT.splitlines(), "ok 4 iommufd.cmd_length"])
     assert report.planned == 4
     assert report.passed == ("iommufd.simple_close", "iommufd.cmd_length")

@@ -71,7 +71,7 @@ def test_a_copy_shares_pages_and_another_map_does_not(model: IommufdModel) -> No
     assert model.pinned_bytes() == 2 * PAGE
 
 
-def test_what_an_access_pins(model: IommufdModel) -> None:
+def test_pages_that_an_access_pins(model: IommufdModel) -> None:
     mapped(model, BASE, 3)
     model.open_access("access", "ioas0")
     model.pin("pin", "access", BASE + PAGE, PAGE, "buffer", PAGE, True)
@@ -185,7 +185,7 @@ def test_a_copy_of_areas_that_are_aligned_only_together(model: IommufdModel) -> 
     assert not model.ioases["ioas1"].areas
 
 
-def test_what_is_not_there(model: IommufdModel) -> None:
+def test_operations_on_absent_objects_are_not_applicable(model: IommufdModel) -> None:
     for operation in (
         steps.CloseHwpt("hwpt"),
         steps.Attach("device0", "hwpt"),

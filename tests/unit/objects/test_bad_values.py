@@ -93,7 +93,7 @@ def test_a_word_stands_for_its_kind_of_memory() -> None:
         DmaBuffer(PAGE, "huge")  # type: ignore[arg-type]
 
 
-def test_what_is_refused_is_named() -> None:
+def test_the_message_names_the_refused_argument() -> None:
     with pytest.raises(BackingError, match="0x8000000000000000 bytes does not fit"):
         DmaBuffer(1 << 63)
     with pytest.raises(ArgumentTypeError, match=r"MockDevice\(\): iommufd must be an Iommufd, not None"):

@@ -15,7 +15,7 @@ def write_pool(directory: Path, total: int, free: int, reserved: int) -> None:
     ("total", "free", "reserved", "available", "wanted"),
     [(192, 42, 0, 42, 214), (0, 0, 0, 0, 64), (192, 192, 192, 0, 256), (100, 10, 3, 7, 157)],
 )
-def test_pool_grows_by_what_is_missing(
+def test_the_pool_grows_by_the_missing_pages(
     tmp_path: Path, total: int, free: int, reserved: int, available: int, wanted: int
 ) -> None:
     """The number in nr_hugepages also counts the pages in use and the reserved pages."""

@@ -16,7 +16,7 @@ SNOOPS, DOES_NOT = 0xF00FCA, 0xF00F4A  # ECAP of QEMU's intel-iommu with snoop-c
         (CoherencyEvidence(dma_cc=False, ecap=SNOOPS), Coherency.NON_COHERENT),
     ],
 )
-def test_finding_and_what_it_satisfies(evidence: CoherencyEvidence, finding: Coherency) -> None:
+def test_evidence_satisfies_its_coherency_only(evidence: CoherencyEvidence, finding: Coherency) -> None:
     assert evidence.coherency is finding
     evidence.require(finding, "device")
     evidence.require(Coherency.ANY, "device")

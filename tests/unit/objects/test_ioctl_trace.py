@@ -34,7 +34,7 @@ def test_failure_is_reported_and_raised(null: int) -> None:
     )
 
 
-def test_what_came_back_is_described() -> None:
+def test_the_description_has_the_outputs() -> None:
     one = IoctlCall(3, "IOMMU_IOAS_ALLOC", {}, 0, {"out_ioas_id": 1}, 1500)
     assert describe_ioctl(one) == "IOMMU_IOAS_ALLOC() on 3 = 0 -> out_ioas_id=1, 1.5 us"
 

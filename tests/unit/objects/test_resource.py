@@ -82,7 +82,7 @@ def test_a_failure_does_not_keep_the_rest_open() -> None:
     assert root.closed
 
 
-def test_ctrl_c_does_not_keep_the_rest_open_and_is_what_is_raised() -> None:
+def test_ctrl_c_closes_the_rest_too_and_is_raised() -> None:
     log: list[str] = []
     root = Thing("root", log)
     slow = Thing("slow", log, root, fails=KeyboardInterrupt())
@@ -109,7 +109,7 @@ def test_a_signal_while_it_opens_is_raised_when_it_can_be_closed(number: int) ->
     assert log == ["slow", "root"]
 
 
-def test_what_cannot_go_stays_open() -> None:
+def test_a_resource_that_cannot_be_released_stays_open() -> None:
     log: list[str] = []
     root = Thing("root", log)
     viewed = Thing("viewed", log, root, fails=BackingError("a view is held"))

@@ -64,7 +64,7 @@ def test_a_public_name_leads_to_its_module(checkout: Path) -> None:
     assert "iommufd_py/objects/ioas.py" in names(checkout, "tests/mock/test_ioas.py")
 
 
-def test_what_a_test_does_not_import_does_not_count(checkout: Path) -> None:
+def test_a_file_that_no_test_imports_does_not_count(checkout: Path) -> None:
     assert "iommufd_py/results/plot.py" not in names(checkout, "tests/mock/test_ioas.py")
 
 
@@ -130,7 +130,7 @@ def test_a_change_elsewhere_and_another_folder_keep_the_digest(
 
 
 @pytest.mark.slow
-def test_what_the_tests_run_on_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_machine_of_the_tests_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     native = next(job for job in JOBS if job.kind == "native")
     assert run_jobs.key_of(native, "/kernels/a/linux") != run_jobs.key_of(native, "/kernels/b/linux")
     selftest = next(job for job in JOBS if job.name == "selftest")

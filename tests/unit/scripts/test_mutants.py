@@ -50,7 +50,7 @@ DISAGREES = document(
         (False, None, "reported a panic", False, "no answer; the guest reported a panic"),
     ],
 )
-def test_what_an_answer_is_worth(
+def test_each_answer_gets_its_verdict(
     is_right: bool, answer: dict[str, Any] | None, trouble: str, good: bool, said: str
 ) -> None:
     assert answers.judge_answer(is_right, answer, trouble) == (good, said)

@@ -77,7 +77,7 @@ def test_in_the_lab_a_missing_set_up_fails(pytester: pytest.Pytester, monkeypatc
     result.stdout.fnmatch_lines(["*in the lab: needs /dev/iommu*"])
 
 
-def test_forced_runs_what_would_be_skipped(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forced_runs_a_test_that_would_be_skipped(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requirements, "FORCED", True)
     pytester.makepyfile(
         """

@@ -20,7 +20,7 @@ def nothing_left_open():
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_goes_through_and_closes_what_it_opened() -> None:
+def test_a_program_runs_to_its_end_and_closes_its_descriptors() -> None:
     program = Program()
     program.open(NULL)
     outcome = program.run()
@@ -28,7 +28,7 @@ def test_goes_through_and_closes_what_it_opened() -> None:
 
 
 @pytest.mark.parametrize("failing", [False, True])
-def test_what_a_call_made_is_undone_once(failing: bool) -> None:
+def test_the_object_of_a_call_is_undone_once(failing: bool) -> None:
     made = os.open(NULL, os.O_RDONLY)
     program = Program()
     fd = program.open(NULL)
@@ -39,7 +39,7 @@ def test_what_a_call_made_is_undone_once(failing: bool) -> None:
     assert program.run().failed == ("IOMMU_DESTROY" if failing else None)
 
 
-def test_what_a_program_closes_is_not_closed_again() -> None:
+def test_a_descriptor_that_the_program_closes_is_closed_once() -> None:
     program = Program()
     fd = program.open(NULL)
     program.close(fd)

@@ -69,7 +69,7 @@ def test_outcome_of_a_run(verdicts: tuple[ScenarioResult, ...], outcome: RuleOut
     assert result(*verdicts).outcome is outcome
 
 
-def test_steps_are_told() -> None:
+def test_steps_are_printed() -> None:
     walked = replace(VIOLATED, steps=("a domain joins IOAS 1", "map buffer 1 into IOAS 1"))
     assert "steps: a domain joins IOAS 1; map buffer 1 into IOAS 1" in list(details(walked))
     document = validation_document(result(walked))
