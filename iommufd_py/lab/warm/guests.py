@@ -2,8 +2,10 @@
 """The warm guests of this user: a record of each, in a directory under the lab's cache."""
 
 import contextlib
+import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -17,6 +19,9 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.records import read_object, record_of
 
 _RECORD = "guest.json"
+_LOCK = "lock"
+# The name of the directory of a guest: the name of its kernel, and a number.
+_NAME = re.compile(r".+-[0-9]+")
 KEEPER_PROGRAM = "from iommufd_py.lab.warm.keeper import main; main()"
 """The Python program of a keeper. Its argument is the directory of the guest."""
 _DOWN_SECONDS = 20
@@ -110,21 +115,54 @@ class WarmGuest:
             if time.monotonic() > deadline:
                 raise LabError(f"the keeper of guest {self.name}, process {self.keeper}, does not end; kill it")
             time.sleep(0.05)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        _remove_unused(self.directory)
+
+
+def hold(directory: Path) -> int | None:
+    """Return a descriptor that holds the directory of a guest; None if another process holds it, or removed it.
+
+    The process that starts a guest holds its directory. The keeper inherits the descriptor.
+    """
+    try:
+        descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+    except BlockingIOError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _remove_unused(directory: Path) -> None:
+    """Remove the directory of a guest, unless a process holds it: another guest can have its name by now."""
+    descriptor = None
+    with contextlib.suppress(OSError):  # The file system is read-only, for example.
+        descriptor = hold(directory)
+    if descriptor is not None:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(descriptor)
 
 
 def warm_guests() -> list[WarmGuest]:
     """Return the running guests, oldest first, and remove the files of dead ones."""
     found = []
-    for record in sorted(paths.guests_dir().glob(f"*/{_RECORD}")):
-        guest = WarmGuest.load(record.parent)
-        if guest is None:
-            continue  # its guest may still run
-        if guest.alive:
+    for directory in sorted(path for path in paths.guests_dir().glob("*") if path.is_dir()):
+        guest = WarmGuest.load(directory)
+        if guest is not None and guest.alive:
             found.append(guest)
-        else:
-            shutil.rmtree(guest.directory, ignore_errors=True)
+        elif guest is not None or _is_without_guest(directory):
+            _remove_unused(directory)
     return found
+
+
+def _is_without_guest(directory: Path) -> bool:
+    """Return whether a directory was left before its guest had a record. With a damaged record, a guest may run."""
+    left = _NAME.fullmatch(directory.name) and not (directory / _RECORD).exists()
+    return bool(left) and keeper_of(directory) is None
 
 
 def damaged_records() -> list[Path]:

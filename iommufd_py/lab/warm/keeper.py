@@ -25,7 +25,7 @@ from iommufd_py.lab.process import space_explained, space_note
 from iommufd_py.lab.runs import RunResult, shared_directories
 from iommufd_py.lab.vm import accelerators, run_in_vm
 from iommufd_py.lab.warm import agent
-from iommufd_py.lab.warm.guests import KEEPER_PROGRAM, WarmGuest, warm_guests
+from iommufd_py.lab.warm.guests import KEEPER_PROGRAM, WarmGuest, hold, warm_guests
 
 _FOREVER = float(threading.TIMEOUT_MAX)
 _BOOT_SECONDS = 300
@@ -73,27 +73,23 @@ def start_guest(
     parent.chmod(0o700)
     # A kernel that is given by its path has that for its name.
     directories = (parent / f"{Path(kernel_name).name}-{number}" for number in range(1, 1000))
-    directory = next(one for one in directories if _claim(one))
-    (directory / "spool").mkdir()
-    order = Order(kernel, kernel_name, machine, tuple(shares), 0 if stay else find_owner())
-    with (directory / "keeper.log").open("wb") as log:
-        keeper = subprocess.Popen(
-            [sys.executable, "-P", "-c", KEEPER_PROGRAM, str(directory)],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    assert keeper.stdin is not None
-    with keeper.stdin as stdin:
-        pickle.dump(order, stdin)
+    directory, held = next((one, held) for one in directories if (held := _claim(one)) is not None)
     try:
-        return _await_ready(directory, keeper)
-    except BaseException:
-        keeper.terminate()
-        keeper.wait()
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
+        (directory / "spool").mkdir()
+        order = Order(kernel, kernel_name, machine, tuple(shares), 0 if stay else find_owner())
+        keeper = _start_keeper(directory, held)
+        assert keeper.stdin is not None
+        with keeper.stdin as stdin:
+            pickle.dump(order, stdin)
+        try:
+            return _await_ready(directory, keeper)
+        except BaseException:
+            keeper.terminate()
+            keeper.wait()
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+    finally:
+        os.close(held)
 
 
 def find_owner() -> int:
@@ -126,14 +122,27 @@ def _is_fork(pid: int, parent: int) -> bool:
     return places[0] == places[1] not in ([], ["0"]) and _text(pid, "cmdline") == _text(parent, "cmdline")
 
 
-def _claim(directory: Path) -> bool:
-    """Create *directory*. Return False if it exists, because another guest uses it."""
+def _claim(directory: Path) -> int | None:
+    """Create *directory*, and return the descriptor that holds it; None if another guest uses it."""
     warm_guests()  # this removes the files of dead guests
     try:
         directory.mkdir(mode=0o700)
     except FileExistsError:
-        return False
-    return True
+        return None
+    return hold(directory)
+
+
+def _start_keeper(directory: Path, held: int) -> "subprocess.Popen[bytes]":
+    """Start the keeper of the guest in *directory*. It waits for its order, and inherits the descriptor *held*."""
+    with (directory / "keeper.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", KEEPER_PROGRAM, str(directory)],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=[held],
+        )
 
 
 def _await_ready(directory: Path, keeper: "subprocess.Popen[bytes]") -> WarmGuest:
