@@ -73,12 +73,12 @@ def _line(kernel: Kernel) -> tuple[str, ...]:
 
 def build_directories() -> list[Path]:
     """Return the directories that make builds faster, and those of builds and bisections that did not end: objects,
-    patched trees, clones, unpacked sources.
+    patched trees, clones, unpacked sources, apt's lists of packages.
     """
     work = paths.work_dir()
     builds = [path for path in work.glob("build/*") if path.is_dir()]
-    bisections = [path for path in work.glob("bisect/*") if path.is_dir() and any(path.iterdir())]
-    return [*builds, *bisections, *filter(Path.exists, (work / "emulator", paths.sources_dir()))]
+    others = [path for path in (*work.glob("bisect/*"), work / "apt") if path.is_dir() and any(path.iterdir())]
+    return [*builds, *others, *filter(Path.exists, (work / "emulator", paths.sources_dir()))]
 
 
 def remove_build_directory(directory: Path) -> None:
@@ -99,14 +99,24 @@ def remove_build_directory(directory: Path) -> None:
 
 @contextlib.contextmanager
 def _unused(directory: Path) -> Iterator[None]:
-    # The lock of a bisection is beside its directory, which the bisection removes at its end.
-    beside = directory.parent == paths.work_dir() / "bisect"
-    with (directory.with_suffix(".lock") if beside else directory / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError(f"{directory} is in use by a build: wait for its end, and try again") from None
+    with contextlib.ExitStack() as locks:
+        for file in _locks_of(directory):
+            lock = locks.enter_context(file.open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LabError(f"{directory} is in use by a build: wait for its end, and try again") from None
         yield
+
+
+def _locks_of(directory: Path) -> list[Path]:
+    work = paths.work_dir()
+    if directory.parent == work / "bisect":
+        # It is beside the directory, which the bisection removes at its end.
+        return [directory.with_suffix(".lock")]
+    # A kernel source and the source of the emulator are fetched with apt's files under these locks.
+    users = [paths.sources_dir(), work / "emulator"] if directory == work / "apt" else [directory]
+    return [user / "lock" for user in users if user.exists()]
 
 
 def old_runs(keep: int) -> list[Path]:

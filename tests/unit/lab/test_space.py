@@ -106,6 +106,28 @@ def test_all_removes_what_an_interrupted_bisection_or_a_killed_build_of_the_emul
     assert str(clone.parent) not in invoke("kernel", "prune", "--all", "--dry-run").stdout
 
 
+@pytest.mark.parametrize("user", ["sources", "work/emulator"])
+def test_all_removes_the_lists_of_apt_but_not_while_a_source_is_fetched(user: str) -> None:
+    lists = paths.work_dir() / "apt/0/state/lists"
+    lists.mkdir(parents=True)
+    lock = paths.cache_root() / user / "lock"
+    with process.locked(lock, lambda: None):
+        with pytest.raises(
+            LabError, match=r"work/apt is in use by a build: wait for its end, and try again \(and 1 more directory\)"
+        ):
+            invoke("kernel", "prune", "--all")
+        assert lists.exists()
+    assert str(paths.work_dir() / "apt") in invoke("kernel", "prune", "--all").stdout.splitlines()
+    assert not lists.exists()
+    assert str(paths.work_dir() / "apt") not in invoke("kernel", "prune", "--all", "--dry-run").stdout
+
+
+def test_the_lists_of_apt_are_removed_without_a_lock_of_a_user() -> None:
+    (paths.work_dir() / "apt/0").mkdir(parents=True)
+    assert invoke("kernel", "prune", "--all").stdout.splitlines() == [str(paths.work_dir() / "apt")]
+    assert [path.name for path in paths.work_dir().iterdir()] == ["apt"]
+
+
 def test_finished_runs_are_removed_and_those_that_go_on_stay() -> None:
     for index in range(3):
         (paths.runs_dir() / f"20000101-000000-{index:06}-99999999").mkdir(parents=True)
