@@ -15,7 +15,7 @@ from iommufd_py.uapi.enums import MockDeviceFlags
 from iommufd_py.vfio.container import Container
 from iommufd_py.vfio.modes import open_container
 
-IN_LAB = "IOMMUFD_LAB_MACHINE" in os.environ
+IN_LAB = bool(os.environ.get("IOMMUFD_LAB_MACHINE"))
 """Whether this machine is a guest of the lab. A guest meets all requirements and may run disruptive tests."""
 
 FORCED = os.environ.get("IOMMUFD_FORCE", "") not in ("", "0")

@@ -346,3 +346,16 @@ def test_a_wrong_pool_is_named(pytester: pytest.Pytester, monkeypatch: pytest.Mo
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(errors=1)
     assert f"\n{name}: 'x' is not a PCI address: " in result.stdout.str()
+
+
+@pytest.mark.parametrize(("value", "in_lab"), [(None, False), ("", False), ("vtd", True)])
+def test_an_empty_variable_makes_no_guest_of_a_machine(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, in_lab: bool
+) -> None:
+    """A container runtime can pass a variable that is not set on, as an empty one. Disruptive tests ran there."""
+    monkeypatch.delenv("IOMMUFD_LAB_MACHINE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("IOMMUFD_LAB_MACHINE", value)
+    code = "from iommufd_py.testing.requirements import IN_LAB; print(IN_LAB)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{in_lab}\n"
