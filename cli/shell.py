@@ -160,7 +160,9 @@ def _history_file() -> Path | None:
     change, or follow a link that the user put there.
     """
     try:
-        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+        state = Path(os.environ.get("XDG_STATE_HOME", ""))
+        if not state.is_absolute():  # The XDG specification says to ignore a relative path.
+            state = Path.home() / ".local/state"
         directory = state / "iommufd-py"
         existing = next(path for path in (directory, *directory.parents) if path.exists())
         if existing.stat().st_uid != os.geteuid():

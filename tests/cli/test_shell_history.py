@@ -43,6 +43,18 @@ def test_nothing_is_made_in_the_home_of_another_user(state: Path) -> None:
     assert list(state.iterdir()) == []
 
 
+def test_relative_path_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A history in the current directory would be in another one each time."""
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    assert _history_file() == home / ".local/state/iommufd-py/history"
+    assert list(here.iterdir()) == []
+
+
 def test_no_home_is_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.delenv("HOME")
