@@ -142,6 +142,8 @@ def number_of_node(path: str) -> str:
         return ""
     try:
         status = os.stat(path)
+    except FileNotFoundError:  # The /dev of a container can lack nodes.
+        return attribute_text(_BLOCK / path.removeprefix("/dev/").replace("/", "!") / "dev")
     except (OSError, ValueError):
         return ""
     if not stat.S_ISBLK(status.st_mode):
@@ -298,15 +300,29 @@ def partitions(disk: str) -> set[str]:
     return {one.parent.name for one in entries(_BLOCK / disk, "*/partition")}
 
 
-def is_claimed(disk: str) -> bool:
-    """Return whether a user inside the kernel holds a disk exclusively; False without permission to ask."""
+def claim_on(disk: str) -> str:
+    """Return the use of a disk by the kernel, as a clause; empty without one, and for a user who may not ask.
+
+    A disk that root cannot open counts as in use, because nothing shows whether the kernel uses it.
+    """
+    node = _node_of(disk)
     try:
         # O_EXCL without O_CREAT on a block device: refused while a file system, swap, RAID or the like holds it.
-        with held_signals(), limit_named(f"/dev/{disk}"):
-            os.close(os.open(f"/dev/{disk}", os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC))
+        with held_signals(), limit_named(node):
+            os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as failure:
-        return failure.errno == errno.EBUSY
-    return False
+        if failure.errno == errno.EBUSY:
+            return f"is claimed: by {_signature(disk)}"
+        hidden = failure.errno in (errno.ENOENT, errno.EPERM)  # EPERM is that of a container; a user gets EACCES.
+        if hidden and (_BLOCK / disk).exists():
+            reason = "no node in this /dev" if failure.errno == errno.ENOENT else "a node that root may not open"
+            return f"has {reason} (a container?), so its users cannot be seen"
+    return ""
+
+
+def _node_of(disk: str) -> str:
+    """Return the path of the node of a disk or partition. The kernel writes a slash in its name as ``!``."""
+    return f"/dev/{disk.replace('!', '/')}"
 
 
 def storage_uses(device: Path) -> Iterator[Use]:
@@ -331,8 +347,11 @@ def storage_uses(device: Path) -> Iterator[Use]:
         if (mount.type, mount.source) in tags:
             yield Use(UseKind.FILE_SYSTEM, f"the share {mount.source} is mounted on {mount.target}{mount.place}")
     for disk in sorted(set(disks.values()) - explained, key=lambda one: one.name):
-        if not disk.over and is_claimed(disk.name) and not any(Disk(one) in explained for one in partitions(disk.name)):
-            yield Use(UseKind.STORAGE, f"/dev/{disk.name} is claimed: by {_signature(disk.name)}")
+        if disk.over or any(Disk(one) in explained for one in partitions(disk.name)):
+            continue
+        claim = claim_on(disk.name)
+        if claim:
+            yield Use(UseKind.STORAGE, f"/dev/{disk.name} {claim}")
 
 
 def judge_disks(

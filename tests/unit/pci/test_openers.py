@@ -163,7 +163,7 @@ def test_process_whose_first_thread_has_ended(tmp_path: Path) -> None:
         lambda: list(open_links(Path("/proc/self"))),
         lambda: openers._mount_id(Path("/proc/self"), "0"),
         storage.mounts_everywhere,
-        lambda: storage.is_claimed("null"),
+        lambda: storage.claim_on("null"),
         lambda: storage._backing_number("null"),
         lambda: list(namespaces.foreign_links()),
         lambda: namespaces.socket_in(Path("/proc/self/ns/net")),
