@@ -22,6 +22,7 @@ from iommufd_py.pci.use import Use, UseKind
 _BLOCK = Path("/sys/class/block")
 _VIRTIOFS = Path("/sys/fs/virtiofs")
 _NVME = Path("/sys/class/nvme")
+_RDMA = Path("/sys/class/infiniband")
 _FC_HOSTS = Path("/sys/class/fc_host")
 _SWAPS = Path("/proc/swaps")
 _CONFIGFS = Path("/sys/kernel/config")
@@ -279,15 +280,23 @@ def passed_through(device: Path) -> Iterator[str]:
             yield file.parents[1].name
 
 
-def fibre_channel_targets(ports: Collection[int], configfs: Path = _CONFIGFS) -> Iterator[str]:
-    """Yield the targets inside the kernel that other machines reach through ports of a Fibre Channel adapter.
+def rdma_ports(device: Path, adapters: Path = _RDMA) -> frozenset[int]:
+    """Return the second halves of the GIDs of an InfiniBand adapter's ports."""
+    files = (file for file in entries(adapters, "*/ports/*/gids/0") if file.resolve().is_relative_to(device))
+    halves = (attribute_text(file).replace(":", "")[16:] for file in files)
+    return frozenset(int(half, 16) for half in halves if half) - {0}
 
-    Such an adapter can have no disks of its own. LIO names a target by the port: ``21:00:00:24:ff:31:4c:48``.
+
+def fabric_targets(ports: Collection[int], configfs: Path = _CONFIGFS) -> Iterator[str]:
+    """Yield the targets inside the kernel that other machines reach through ports of Fibre Channel or InfiniBand.
+
+    Such an adapter can have no disks of its own. LIO names a target by the port: ``21:00:00:24:ff:31:4c:48``, or with
+    InfiniBand ``f452:1403:0010:66b1`` or the whole GID.
     """
-    for file in entries(configfs / "target", "*/*/tpgt_*/enable"):
+    for file in entries(configfs / "target", "*/*/*/enable"):
         fabric, name = file.parents[2].name, file.parents[1].name
-        digits = name.removeprefix("naa.").replace(":", "")
-        if attribute_text(file) == "1" and re.fullmatch("[0-9a-f]{16}", digits) and int(digits, 16) in ports:
+        digits = re.fullmatch(r"(?:naa\.|0x[0-9a-f]{16})?([0-9a-f]{16})", name.replace(":", ""))
+        if digits and int(digits[1], 16) in ports and attribute_text(file) == "1":
             yield f"the SCSI target {fabric}/{name}"
     for port in entries(configfs / "nvmet/ports"):
         match = re.fullmatch("nn-0x[0-9a-f]+:pn-0x([0-9a-f]+)", attribute_text(port / "addr_traddr"))
@@ -339,7 +348,7 @@ def storage_uses(device: Path) -> Iterator[Use]:
     exported = [(number_of_node(path), target) for path, target in exports()] if disks else []
     explained, found = judge_disks(disks, mounts, numbers, swaps, exported)
     yield from found
-    for target in fibre_channel_targets(fibre_channel_ports(device)):
+    for target in fabric_targets(fibre_channel_ports(device) | rdma_ports(device)):
         yield Use(UseKind.STORAGE, f"other machines reach {target} through it")
     for subsystem in passed_through(device):
         yield Use(UseKind.STORAGE, f"the NVMe target {subsystem} exports its whole controller")

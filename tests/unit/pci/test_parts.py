@@ -11,7 +11,7 @@ from iommufd_py.pci.memory import memory_uses, parse_resources
 from iommufd_py.pci.namespaces import Link, parse_link
 from iommufd_py.pci.openers import nvidia_minor, vfio_groups
 from iommufd_py.pci.parts import part_uses
-from iommufd_py.pci.storage import exports, fibre_channel_controllers, fibre_channel_ports, fibre_channel_targets
+from iommufd_py.pci.storage import exports, fabric_targets, fibre_channel_controllers, fibre_channel_ports, rdma_ports
 from iommufd_py.pci.traffic import frame_users
 
 IOMEM = """00000000-00000fff : Reserved
@@ -230,7 +230,7 @@ def test_targets_behind_a_fibre_channel_adapter(tmp_path: Path, device: Path) ->
     write(host / "port_name", "0x21000024ff314c48")
     link(tmp_path / "class/fc_host/host3", host)
     ports = fibre_channel_ports(device, tmp_path / "class/fc_host")
-    assert list(fibre_channel_targets(ports, configfs)) == []
+    assert list(fabric_targets(ports, configfs)) == []
     for name, enabled in (("21:00:00:24:ff:31:4c:48", "1"), ("21:00:00:24:ff:31:4c:49", "1"), ("iqn.2003-01.x", "1")):
         write(configfs / "target/qla2xxx" / name / "tpgt_1/enable", enabled)
     write(configfs / "target/efct/naa.21000024ff314c48/tpgt_1/enable", "0")
@@ -238,9 +238,26 @@ def test_targets_behind_a_fibre_channel_adapter(tmp_path: Path, device: Path) ->
         write(configfs / f"nvmet/ports/{number}/addr_traddr", f"nn-0x20000024ff314c48:pn-0x{port}")
     for number in (1, 2):
         link(configfs / f"nvmet/ports/{number}/subsystems/x", configfs / "nvmet/subsystems/x")
-    assert list(fibre_channel_targets(ports, configfs)) == [
+    assert list(fabric_targets(ports, configfs)) == [
         "the SCSI target qla2xxx/21:00:00:24:ff:31:4c:48",
         "port 1 of the NVMe target",
+    ]
+
+
+def test_targets_behind_an_infiniband_adapter(tmp_path: Path, device: Path) -> None:
+    """See srpt_format_guid() and gid_name in drivers/infiniband/ulp/srpt/ib_srpt.c."""
+    configfs, adapters = tmp_path / "config", tmp_path / "class/infiniband"
+    for number, gid in ((1, "fe80:0000:0000:0000:f452:1403:0010:66b1"), (2, "0000:0000:0000:0000:0000:0000:0000:0000")):
+        write(device / f"infiniband/mlx5_0/ports/{number}/gids/0", gid)
+    link(adapters / "mlx5_0", device / "infiniband/mlx5_0")
+    ports = rdma_ports(device, adapters)
+    assert rdma_ports(device.parent / "0000:00:04.0", adapters) == frozenset()
+    for name in ("f452:1403:0010:66b1", "0xfe80000000000000f4521403001066b1", "f452:1403:0010:66b2"):
+        write(configfs / "target/srpt" / name / name / "enable", "1")
+    write(configfs / "target/core/fileio_0/f452:1403:0010:66b1/enable", "1")
+    assert list(fabric_targets(ports, configfs)) == [
+        "the SCSI target srpt/0xfe80000000000000f4521403001066b1",
+        "the SCSI target srpt/f452:1403:0010:66b1",
     ]
 
 
