@@ -114,7 +114,12 @@ def unbind(bdf: str, *, force: bool = False) -> None:
             return
         with _explained(f"{address} cannot be taken from its driver"):
             _remember(address, override_set="")
-            _apply(plan_unbind(address))
+            try:
+                _apply(plan_unbind(address))
+            except BaseException:
+                if driver_of(address) not in ("", VFIO_PCI):  # It is not taken.
+                    state.remove_record(address)
+                raise
 
 
 def check_restore(bdf: str) -> state.Remembered:

@@ -51,6 +51,19 @@ def test_a_second_signal_does_not_stop_giving_back(device: Path, monkeypatch: py
     assert state.recall(ADDRESS) is None
 
 
+def test_a_function_that_keeps_its_driver_is_not_recorded_as_taken(
+    device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (device / "driver").unlink()
+    (device / "driver").symlink_to(device.parents[1] / "drivers/nvme")  # This driver has no attribute `unbind`.
+    state.remove_record(ADDRESS)
+    monkeypatch.setattr(binding, "uses", lambda _: ())
+    monkeypatch.setattr(binding, "pci_device", lambda bdf: type("Found", (), {"bdf": bdf}))
+    with pytest.raises(DeviceError, match=f"{ADDRESS} cannot be taken from its driver: No such file"):
+        binding.unbind(ADDRESS)
+    assert state.recall(ADDRESS) is None
+
+
 @pytest.mark.parametrize("content", [None, b"", b"\xff" * 64, b"\0" * 14 + b"\x01" + b"\0" * 49, b"\0" * 64])
 def test_configuration_space(device: Path, content: bytes | None) -> None:
     """It is gone with the device, ends early or reads as ones; the function is a bridge or an endpoint."""
