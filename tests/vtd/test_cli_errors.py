@@ -72,7 +72,7 @@ def test_memlock_too_low(bdf: str) -> None:
     run = f"exec {IOMMUFD} map --device {bdf} --size 1M"
     done = without_privilege(f"ulimit -l 512; {run}")
     assert done.returncode == 1
-    assert "ENOMEM: the pages cannot be pinned: RLIMIT_MEMLOCK is too low" in done.stdout
+    assert "ENOMEM: the mapped pages cannot be pinned: RLIMIT_MEMLOCK is too low" in done.stdout
     assert without_privilege(f"ulimit -l 2048; {run}").returncode == 0
 
 
