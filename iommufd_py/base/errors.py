@@ -196,6 +196,11 @@ _ONE_TO_ONE = (
     "the firmware wants a region of the device mapped 1:1: 'iommufd device show BDF' says so at \"viable\", the kernel "
     'log "Firmware has requested this device have a 1:1 IOMMU mapping", and only another firmware changes it'
 )
+_NO_TRACKING = "the HWPT was not made with IOMMU_HWPT_ALLOC_DIRTY_TRACKING; ask for it when allocating it"
+_NO_IOMMU = (
+    "no object has one of these ids; a device that a driver emulates (a mediated device) has no IOMMU: attach it to an "
+    "IOAS instead"
+)
 _NO_ROOM = "no free IOVA range of this length is left in the allowed ranges; unmap something"
 
 _NO_MOCK_DEVICE = (
@@ -266,6 +271,11 @@ _MEANINGS: dict[tuple[str, int], str] = {
         "the HWPT was made for another IOMMU or other capabilities (such as PASIDs), another device of the group is "
         f"attached to another HWPT, or {_ONE_TO_ONE}"
     ),
+    ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _errno.EOPNOTSUPP): "the device, its IOMMU or its driver has no PASIDs",
+    **{
+        (f"VFIO_DEVICE_{call}", _errno.ENOTTY): "the driver of the device, or this kernel, does not have the ioctl"
+        for call in ("RESET", "IOEVENTFD", "GET_PCI_HOT_RESET_INFO", "PCI_HOT_RESET")
+    },
     ("VFIO_DEVICE_RESET", _errno.EAGAIN): "somebody else resets the device or its bus at this moment; try again",
     ("VFIO_DEVICE_RESET", _errno.EINVAL): "the device has no reset method that VFIO may use",
     ("IOMMU_TEST_CMD MOCK_DOMAIN", _errno.EINVAL): _NO_MOCK_DEVICE,
@@ -351,12 +361,23 @@ _MEANINGS: dict[tuple[str, int], str] = {
         "IOMMU_VDEVICE_ALLOC",
         _errno.EEXIST,
     ): "another device of the vIOMMU has this virtual id, or the device already has a vDevice",
+    ("IOMMU_VIOMMU_ALLOC", _errno.EINVAL): (
+        "the HWPT was not made with HwptAllocFlags.NEST_PARENT, or the IOMMU refuses the data of the type"
+    ),
+    ("IOMMU_VEVENTQ_ALLOC", _errno.EINVAL): "the depth must be at least 1, and at most 2^19",
     ("IOMMU_VEVENTQ_ALLOC", _errno.EEXIST): "the vIOMMU has a queue for events of this type",
+    ("IOMMU_HW_QUEUE_ALLOC", _errno.EINVAL): "the length is zero, or the IOMMU has no hardware queue with this index",
     ("IOMMU_HW_QUEUE_ALLOC", _errno.EEXIST): "the vIOMMU has a hardware queue with this index",
     ("IOMMU_HW_QUEUE_ALLOC", _errno.EIO): "hardware queues are made in the order of their indices, from 0",
-    ("IOMMU_HWPT_SET_DIRTY_TRACKING", _errno.EOPNOTSUPP): (
-        "the HWPT was not made with IOMMU_HWPT_ALLOC_DIRTY_TRACKING; ask for it when allocating it"
+    ("IOMMU_HWPT_SET_DIRTY_TRACKING", _errno.EOPNOTSUPP): _NO_TRACKING,
+    ("IOMMU_HWPT_GET_DIRTY_BITMAP", _errno.EOPNOTSUPP): _NO_TRACKING,
+    ("IOMMU_HWPT_INVALIDATE", _errno.EINVAL): (
+        "the entry after those that were handled has a length, a type or a content that the IOMMU does not know"
     ),
+    ("IOMMU_GET_HW_INFO", _errno.ENOENT): _NO_IOMMU,
+    ("IOMMU_HWPT_ALLOC", _errno.ENOENT): _NO_IOMMU,
+    ("write(FaultQueue)", _errno.EINVAL): "no fault with this cookie waits for an answer",
+    ("mmap", _errno.ENXIO): "the vIOMMU lends no registers at this offset with this length; its data has both",
     ("IOMMU_HWPT_GET_DIRTY_BITMAP", _errno.EINVAL): (
         "the IOVA and the length must be multiples of the requested page size and of the IOMMU's smallest page; see "
         "Ioas.iova_ranges() for the alignment"

@@ -18,17 +18,26 @@ from iommufd_py import (
     Backing,
     DmaBuffer,
     HwptAllocFlags,
+    HwptInvalidateType,
     Ioas,
     Iommufd,
     IommufdError,
     IovaRange,
     MapFlags,
+    MediatedDevice,
     MockAccess,
     MockDevice,
+    PageFault,
+    PageFaultPermission,
+    RegionIndex,
+    VEventQueueType,
+    VIommuType,
 )
+from iommufd_py.mock.data import parse_viommu_data, viommu_data
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.syscalls import without_ipc_lock
-from tests.conftest import need_mock_driver
+from iommufd_py.vfio.emulated import EmulatedDevice
+from tests.conftest import need_ioctl, need_mock_driver
 from tests.following import Change, Cli, Words, end_with, follow, found_in, give, in_place_of, leave_out, use
 from tests.programs import IOMMUFD
 
@@ -331,3 +340,44 @@ def test_no_descriptor_left_for_a_queue(iommufd: Iommufd) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     iommufd.alloc_fault_queue()
+
+
+def test_fault_that_nobody_waits_for(iommufd: Iommufd) -> None:
+    fault = PageFault(1, None, 0, True, PageFaultPermission.READ, IOVA, 0, 4711)
+    queue = iommufd.alloc_fault_queue()
+    refused(lambda: queue.respond(fault), "EINVAL: no fault with this cookie waits for an answer$")
+
+
+def test_viommu_that_is_made_as_the_refusals_say(iommufd: Iommufd, ioas: Ioas, mock_device: MockDevice) -> None:
+    need_ioctl(iommufd, "IOMMU_HW_QUEUE_ALLOC", "6.17")
+    plain = mock_device.alloc_hwpt(ioas)
+    kind, data = VIommuType.SELFTEST, viommu_data(1)
+    refused(lambda: mock_device.alloc_viommu(plain, kind, data), "not made with HwptAllocFlags.NEST_PARENT, or")
+    viommu = mock_device.alloc_viommu(mock_device.alloc_hwpt(ioas, flags=HwptAllocFlags.NEST_PARENT), kind, data)
+    refused(lambda: viommu.map_memory(0, PAGE), "at this offset with this length; its data has both$")
+    told = parse_viommu_data(viommu.data)
+    viommu.map_memory(told.mmap_offset, told.mmap_length).close()
+    refused(lambda: viommu.alloc_event_queue(VEventQueueType.SELFTEST, 0), "the depth must be at least 1")
+    viommu.alloc_event_queue(VEventQueueType.SELFTEST, 1).close()
+    with DmaBuffer(PAGE) as buffer:
+        mapping = ioas.map(buffer, IOVA)
+        refused(lambda: viommu.alloc_hw_queue(kind, 99, mapping), "no hardware queue with this index$")
+        viommu.alloc_hw_queue(kind, 0, mapping)
+    wrong = (HwptInvalidateType.VTD_S1, bytes(8))
+    refused(lambda: viommu.invalidate(*wrong), "has a length, a type or a content that the IOMMU does not know$")
+
+
+def test_dirty_bitmap_is_asked_for_at_the_allocation(iommufd: Iommufd, ioas: Ioas, mock_device: MockDevice) -> None:
+    hwpt = mock_device.alloc_hwpt(ioas)
+    arguments = (iommufd.fileno(), hwpt.id, IOVA, PAGE, PAGE, bytearray(8))
+    refused(lambda: uapi.hwpt_get_dirty_bitmap(*arguments), "was not made with IOMMU_HWPT_ALLOC_DIRTY_TRACKING; ask")
+
+
+def test_emulated_device_has_no_iommu(iommufd: Iommufd, ioas: Ioas) -> None:
+    with EmulatedDevice() as emulated, MediatedDevice(iommufd, emulated.uuid) as device:
+        for call in (device.hw_info, lambda: device.alloc_hwpt(ioas)):
+            refused(call, r"\(a mediated device\) has no IOMMU: attach it to an IOAS instead$")
+        refused(lambda: device.attach(ioas, pasid=1), "has no PASIDs$")
+        bar = device.region(RegionIndex.BAR0)
+        refused(lambda: bar.ioeventfd(0, 1, 1), "the driver of the device, or this kernel, does not have the ioctl$")
+        device.attach(ioas)
