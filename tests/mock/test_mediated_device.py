@@ -80,7 +80,7 @@ def test_memory_stays_mapped_while_the_device_joins_and_leaves(
     mapping.close()
 
 
-def test_a_refused_unmap_of_the_compatibility_layer_takes_what_lies_before() -> None:
+def test_a_refused_unmap_of_the_compatibility_layer_unmaps_the_mappings_before() -> None:
     with (
         EmulatedDevice() as emulated,
         Type1Container(None, path=DEV_IOMMU, group=emulated.group) as container,

@@ -70,7 +70,7 @@ def test_there_is_nothing_in_a_directory_that_is_gone(tmp_path: Path) -> None:
     assert entries(tmp_path / "gone") == entries(tmp_path / "gone", "*/x") == []
 
 
-def test_what_cannot_be_read_for_lack_of_a_descriptor_is_not_gone(tmp_path: Path) -> None:
+def test_a_file_is_not_gone_for_lack_of_a_descriptor(tmp_path: Path) -> None:
     """A device whose openers nobody can list would look unused."""
     file = tmp_path / "directory/file"
     write_files(tmp_path, {"directory/file": "text"})

@@ -123,7 +123,7 @@ def test_a_driver_whose_name_has_a_blank() -> None:
     assert shlex.split(str(step)) == ["echo", ADDRESS, ">", str(step.attribute)]
 
 
-def test_error_of_an_attribute_names_it(tmp_path: Path) -> None:
+def test_the_error_of_an_attribute_has_its_name(tmp_path: Path) -> None:
     full = Path("/dev/full")
     with pytest.raises(OSError, match="No space") as caught:
         SysfsWrite("x", full).apply()

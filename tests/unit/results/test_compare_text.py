@@ -109,7 +109,7 @@ def test_many_axes_and_long_words_fit_a_mail() -> None:
     assert "8K, with backend vfio_type1v2, chunk 4K, bulk unmap on" in dialects.vfio_tests(one, one, comparison)
 
 
-def test_vfio_tests_tells_what_it_leaves_out() -> None:
+def test_the_form_vfio_tests_names_omitted_operations() -> None:
     """The form has no place for other operations than map and unmap."""
     one = result()
     attach = replace(
