@@ -118,7 +118,7 @@ class WarmGuest:
         _remove_unused(self.directory)
 
 
-def hold(directory: Path) -> int | None:
+def hold_directory(directory: Path) -> int | None:
     """Return a descriptor that holds the directory of a guest; None if another process holds it, or removed it.
 
     The process that starts a guest holds its directory. The keeper inherits the descriptor.
@@ -141,7 +141,7 @@ def _remove_unused(directory: Path) -> None:
     """Remove the directory of a guest, unless a process holds it: another guest can have its name by now."""
     descriptor = None
     with contextlib.suppress(OSError):  # The file system is read-only, for example.
-        descriptor = hold(directory)
+        descriptor = hold_directory(directory)
     if descriptor is not None:
         shutil.rmtree(directory, ignore_errors=True)
         os.close(descriptor)

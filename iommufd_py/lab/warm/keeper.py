@@ -25,7 +25,7 @@ from iommufd_py.lab.process import space_explained, space_note
 from iommufd_py.lab.runs import RunResult, shared_directories
 from iommufd_py.lab.vm import accelerators, run_in_vm
 from iommufd_py.lab.warm import agent
-from iommufd_py.lab.warm.guests import KEEPER_PROGRAM, WarmGuest, hold, warm_guests
+from iommufd_py.lab.warm.guests import KEEPER_PROGRAM, WarmGuest, hold_directory, warm_guests
 
 _FOREVER = float(threading.TIMEOUT_MAX)
 _BOOT_SECONDS = 300
@@ -129,7 +129,7 @@ def _claim(directory: Path) -> int | None:
         directory.mkdir(mode=0o700)
     except FileExistsError:
         return None
-    return hold(directory)
+    return hold_directory(directory)
 
 
 def _start_keeper(directory: Path, held: int) -> "subprocess.Popen[bytes]":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.lab import paths
-from iommufd_py.lab.warm.guests import hold, keeper_of, warm_guests
+from iommufd_py.lab.warm.guests import hold_directory, keeper_of, warm_guests
 from iommufd_py.lab.warm.keeper import _claim, _start_keeper
 from tests.files import write_files
 
@@ -38,10 +38,10 @@ def test_a_directory_stays_while_its_guest_starts(guests: Path) -> None:
     assert held is not None
     keeper = None
     try:
-        assert (warm_guests(), _claim(directory), hold(directory)) == ([], None, None)
+        assert (warm_guests(), _claim(directory), hold_directory(directory)) == ([], None, None)
         keeper = _start_keeper(directory, held)
         os.close(held)  # as if this process was killed
-        assert (warm_guests(), hold(directory)) == ([], None)
+        assert (warm_guests(), hold_directory(directory)) == ([], None)
         assert directory.exists()
     finally:
         if keeper is not None and keeper.stdin is not None:
@@ -68,8 +68,8 @@ def test_a_directory_without_its_lock_stays_while_its_keeper_runs(guests: Path) 
 
 def test_a_directory_that_was_removed_cannot_be_held(guests: Path) -> None:
     directory = guests / "stock-1"
-    assert hold(directory) is None
+    assert hold_directory(directory) is None
     directory.mkdir()
-    held = hold(directory)
+    held = hold_directory(directory)
     assert held is not None
     os.close(held)
