@@ -40,10 +40,16 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
     if output is not None and output.suffix not in _PICTURES:
         raise click.UsageError(f"the name {output} must end in {' or '.join(_PICTURES)}")
     files = _by_start(directory)
-    ordered, results = list(files), list(files.values())
+    copies = over.copies(list(files.values()))
+    counting = {file: result for at, (file, result) in enumerate(files.items()) if at not in copies}
+    ordered, results = list(counting), list(counting.values())
     names = [file.name for file in ordered]
     over.check_comparable(names, results)
-    remarks = over.remarks(names, results)
+    every = [file.name for file in files]
+    remarks = [
+        *(f"{every[at]} is left out: it has the measurements of {every[first]}" for at, first in copies.items()),
+        *over.remarks(names, results),
+    ]
     lines = over.over_time(results)
     found = over.change_points(lines)
     if output is not None:

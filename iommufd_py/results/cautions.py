@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Differences between two results that forbid a comparison, or that its reader must know."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import fields
 
 from iommufd_py.base.environment import Environment
 from iommufd_py.base.units import counted, format_size
 from iommufd_py.results.estimate import MIN_UNITS
-from iommufd_py.results.model import BenchResult, Row
+from iommufd_py.results.model import BenchResult, Point, Row, Run
 from iommufd_py.results.noise import disturbances
 from iommufd_py.results.stats import median
 from iommufd_py.results.validity import UNEQUAL_RUNS
@@ -36,7 +37,24 @@ def cautions(before: BenchResult, after: BenchResult, pairs: Sequence[tuple[Row,
         *(found for one in (before, after) for found in _between_boots(one)),
         *_of_boots(before, after),
         *_of_rows(before, after, pairs),
+        *_of_measurements(before, after),
     ]
+
+
+def measurements(result: BenchResult) -> frozenset[tuple[Point, str, bytes]]:
+    """Return an identity for each run of each row. Results with a common one hold the same measurement, not another.
+
+    The circumstances are a part of it: a coarse clock gives equal times in two runs.
+    """
+    common = result.tool_version, result.target, result.floor.clock
+    boots = {one.boot_id: repr((one.started, one.environment, common)).encode() for one in result.every_boot}
+    return frozenset(
+        (row.point, run.boot_id, _digest(run, boots.get(run.boot_id, b""))) for row in result.rows for run in row.runs
+    )
+
+
+def _digest(run: Run, boot: bytes) -> bytes:
+    return hashlib.blake2b(b"".join([boot, *(samples.ns.tobytes() for samples in run.operations.values())])).digest()
 
 
 def differences(before: BenchResult, after: BenchResult) -> list[str]:
@@ -123,6 +141,17 @@ def _of_rows(before: BenchResult, after: BenchResult, pairs: Sequence[tuple[Row,
                 f"for example: {disturbed[0][0]}"
             )
     return found
+
+
+def _of_measurements(before: BenchResult, after: BenchResult) -> list[str]:
+    sides = [measurements(one) for one in (before, after)]
+    common = len(sides[0] & sides[1])
+    if not common:
+        return []
+    return [
+        f"{common} of {counted(min(map(len, sides)), 'measurement')} are in both results, so equal times say nothing: "
+        "compare results of two runs"
+    ]
 
 
 def _words(command_line: str) -> set[str]:

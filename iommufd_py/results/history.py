@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.results.cautions import differences, obstacles
+from iommufd_py.results.cautions import differences, measurements, obstacles
 from iommufd_py.results.estimate import geometric_mean, units
 from iommufd_py.results.model import BenchResult, Point
 from iommufd_py.results.stats import variance
@@ -60,6 +60,20 @@ def over_time(results: Sequence[BenchResult]) -> list[OperationHistory]:
         OperationHistory(point, operation, tuple(at for at, _ in values), tuple(ns for _, ns in values))
         for (point, operation), values in found.items()
     ]
+
+
+def copies(results: Sequence[BenchResult]) -> dict[int, int]:
+    """Return the positions of results whose measurements an earlier one has, each with the position of that one.
+
+    A measurement that counts twice looks more certain than it is.
+    """
+    held = [measurements(result) for result in results]
+    found = {}
+    for at, here in enumerate(held):
+        first = next((earlier for earlier in range(at) if here and here <= held[earlier]), None)
+        if first is not None:
+            found[at] = first
+    return found
 
 
 def check_comparable(names: Sequence[str], results: Sequence[BenchResult]) -> None:

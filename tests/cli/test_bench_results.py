@@ -254,6 +254,20 @@ def test_history_finds_the_change(cli: Cli, tmp_path: Path) -> None:
     assert cli("bench", "history", str(tmp_path)).returncode == 0
 
 
+def test_history_counts_a_measurement_once(cli: Cli, tmp_path: Path) -> None:
+    """With a link latest.json one slow result counted twice, was a change, and failed the CI."""
+    for day, ns in enumerate((1000, 1004, 997, 1005, 995, 1002, 998, 1035), 1):
+        one = result(*(process_run([ns + extra] * 3, [500] * 3) for extra in (-1, 0, 1)))
+        document.save(replace(one, started=f"2026-01-0{day}T00:00:00+00:00"), tmp_path / f"{day}.json")
+    assert cli("bench", "history", str(tmp_path)).returncode == 0
+    (tmp_path / "latest.json").symlink_to("8.json")
+    (tmp_path / "8-copy.json").write_bytes((tmp_path / "8.json").read_bytes())
+    done = cli("bench", "history", str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    assert "8 results, 1.json to 8-copy.json" in done.stdout
+    assert "latest.json is left out: it has the measurements of 8-copy.json" in done.stdout
+
+
 def test_history_names_a_link_to_a_file_that_is_gone(cli: Cli, tmp_path: Path) -> None:
     document.save(result(), tmp_path / "1.json")
     (tmp_path / "folder.json").mkdir()

@@ -198,6 +198,17 @@ def test_boots_are_the_unit_where_there_are_enough() -> None:
     assert "fewer than three times" in one_boot.cautions[0]
 
 
+def test_a_copy_of_a_result_shows_no_equality() -> None:
+    """A run and its copy were "equivalent within 2% in all operations", without a doubt."""
+    boots = [scaled(one, one, one, boots=[name] * 3) for one, name in ((1, "a"), (1.001, "b"), (0.999, "c"))]
+    joined = model.merge(boots)
+    for one, text in ((joined, "3 of 3 measurements"), (boots[1], "1 of 1 measurement")):
+        cautions = compare(joined, replace(one, name="copy")).cautions
+        assert cautions[-1].startswith(f"{text} are in both results, so equal times say nothing")
+    again = model.merge([scaled(1, 1, 1, boots=[name] * 3) for name in "def"])
+    assert not any("in both results" in caution for caution in compare(joined, again).cautions)
+
+
 def test_other_machines_are_refused_and_other_settings_cautioned() -> None:
     before = scaled(1, 1, 1)
 
