@@ -6,6 +6,7 @@ Source: proc(5). Only root sees the files of all processes.
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 from iommufd_py.base.sysfs import attribute_text, entries, limit_named, process_fields
 
 _PROC = Path("/proc")
+_HEX = "([0-9a-f]{1,16})"
+_MAPPING = re.compile(rf"^{_HEX}-{_HEX} \S+ \S+ {_HEX}:{_HEX} ([1-9][0-9]*) +(/.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def open_links(process: Path) -> Iterator[tuple[str, str]]:
 
 
 def mapped_files(process: Path) -> Iterator[MappedFile]:
-    """Yield the files that a process has mapped; none if it has ended or belongs to another user.
+    """Yield the files that a process has mapped, each once; none if it has ended or belongs to another user.
 
     A mapping keeps its file in use after the descriptor is closed.
     """
@@ -78,9 +81,11 @@ def mapped_files(process: Path) -> Iterator[MappedFile]:
             text = (process / "maps").read_text("utf-8", "surrogateescape")
     except OSError:
         return
-    for line in text.split("\n"):
-        fields = line.split(" ", 5)
-        if len(fields) == 6 and fields[4] != "0":
-            major, minor = (int(number, 16) for number in fields[3].split(":"))
-            place = "-".join(f"{int(address, 16):x}" for address in fields[0].split("-"))
-            yield MappedFile(fields[5].lstrip(" "), f"{major}:{minor}", fields[4], process / "map_files" / place)
+    seen = set()
+    for start, end, major, minor, inode, path in _MAPPING.findall(text):
+        file = major, minor, inode
+        if file not in seen:
+            seen.add(file)
+            place = f"{int(start, 16):x}-{int(end, 16):x}"
+            number = f"{int(major, 16)}:{int(minor, 16)}"
+            yield MappedFile(path, number, inode, process / "map_files" / place)
