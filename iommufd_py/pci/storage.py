@@ -25,6 +25,8 @@ _NVME = Path("/sys/class/nvme")
 _RDMA = Path("/sys/class/infiniband")
 _FC_HOSTS = Path("/sys/class/fc_host")
 _SWAPS = Path("/proc/swaps")
+_FILE_SYSTEMS = Path("/sys/fs")
+_JOURNALS = Path("/proc/fs/jbd2")
 _CONFIGFS = Path("/sys/kernel/config")
 _RNBD = Path("/sys/class/rnbd-server")
 _GADGETS = Path("/sys/bus/gadget/devices")
@@ -321,7 +323,7 @@ def claim_on(disk: str) -> str:
             os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as failure:
         if failure.errno == errno.EBUSY:
-            return f"is claimed: by {_signature(disk)}"
+            return f"is claimed: by {claimant_of(disk) or _signature(disk)}"
         hidden = failure.errno in (errno.ENOENT, errno.EPERM)  # EPERM is that of a container; a user gets EACCES.
         if hidden and (_BLOCK / disk).exists():
             reason = "no node in this /dev" if failure.errno == errno.ENOENT else "a node that root may not open"
@@ -435,6 +437,24 @@ class _DiskUses:
             disk = self._named[disk.over]
             below.append(disk)
         return below
+
+
+def claimant_of(disk: str, file_systems: Path = _FILE_SYSTEMS, journals: Path = _JOURNALS, block: Path = _BLOCK) -> str:
+    """Return the user inside the kernel that holds a disk and that no mount or layer shows; empty for an unknown one.
+
+    For example, a file system stays in use by open files after a lazy unmount.
+    """
+    for pattern in (f"*/{disk}", f"*/*/devices/{disk}"):
+        for found in entries(file_systems, pattern):
+            kind = found.relative_to(file_systems).parts[0]
+            return f"a file system ({kind}), which has further disks or is mounted in no namespace with a process"
+    if (journals / disk).exists():
+        return "ext4, whose journal is on it"
+    if (block / disk / "bcache").exists():
+        return "bcache"
+    node = _node_of(disk)
+    users = (one.parent.name for one in entries(block, "zram*/backing_dev") if attribute_text(one) == node)
+    return next(users, "")
 
 
 def _signature(disk: str) -> str:

@@ -11,7 +11,14 @@ from iommufd_py.pci.memory import memory_uses, parse_resources
 from iommufd_py.pci.namespaces import Link, parse_link
 from iommufd_py.pci.openers import nvidia_minor, vfio_groups
 from iommufd_py.pci.parts import part_uses
-from iommufd_py.pci.storage import exports, fabric_targets, fibre_channel_controllers, fibre_channel_ports, rdma_ports
+from iommufd_py.pci.storage import (
+    claimant_of,
+    exports,
+    fabric_targets,
+    fibre_channel_controllers,
+    fibre_channel_ports,
+    rdma_ports,
+)
 from iommufd_py.pci.traffic import frame_users
 
 IOMEM = """00000000-00000fff : Reserved
@@ -259,6 +266,29 @@ def test_targets_behind_an_infiniband_adapter(tmp_path: Path, device: Path) -> N
         "the SCSI target srpt/0xfe80000000000000f4521403001066b1",
         "the SCSI target srpt/f452:1403:0010:66b1",
     ]
+
+
+def test_names_of_claims(tmp_path: Path) -> None:
+    """No mount and no layer shows these users; the disk has only an exclusive claim."""
+    file_systems, journals, block = tmp_path / "fs", tmp_path / "jbd2", tmp_path / "block"
+    (file_systems / "ext4/sda1").mkdir(parents=True)
+    link(file_systems / "btrfs/4f1c/devices/sdb", block / "sdb")
+    (journals / "sdc").mkdir(parents=True)
+    (block / "sdd/bcache").mkdir(parents=True)
+    write(block / "zram0/backing_dev", "none")
+    write(block / "zram1/backing_dev", "/dev/sde")
+    found = {
+        disk: claimant_of(disk, file_systems, journals, block) for disk in ("sda1", "sdb", "sdc", "sdd", "sde", "sdf")
+    }
+    elsewhere = "which has further disks or is mounted in no namespace with a process"
+    assert found == {
+        "sda1": f"a file system (ext4), {elsewhere}",
+        "sdb": f"a file system (btrfs), {elsewhere}",
+        "sdc": "ext4, whose journal is on it",
+        "sdd": "bcache",
+        "sde": "zram1",
+        "sdf": "",
+    }
 
 
 def test_disks_that_are_exported_without_a_claim(tmp_path: Path) -> None:
