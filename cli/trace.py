@@ -16,7 +16,7 @@ import click
 from iommufd_py.base.errors import SkipError, ToolError
 from iommufd_py.base.units import counted
 from iommufd_py.host.trace_events import event_fields
-from iommufd_py.host.trace_records import TraceRecord, parse_trace
+from iommufd_py.host.trace_records import TraceReader, TraceRecord
 from iommufd_py.host.tracefs import NoSymbolError, Trace
 
 from .commands import command
@@ -149,6 +149,7 @@ def _records(
     end.
     """
     pending = b""
+    reader = TraceReader()
     over = False
     while not over:
         # Check in each turn, because events may arrive without a pause.
@@ -158,7 +159,7 @@ def _records(
         end = time.monotonic()
         for data in _chunks(pipe, over):
             *lines, pending = (pending + data).split(b"\n")
-            for record in _parsed([line.decode(errors="replace") for line in lines], lost):
+            for record in _parsed(reader, [line.decode(errors="replace") for line in lines], lost):
                 # Later events are not part of the output. They could follow without end.
                 if over and record.time > end:
                     return
@@ -182,13 +183,15 @@ def _chunks(pipe: int, drain: bool) -> Iterator[bytes]:
             return
 
 
-def _parsed(lines: Sequence[str], lost: list[int]) -> Iterator[TraceRecord]:
+def _parsed(reader: TraceReader, lines: Sequence[str], lost: list[int]) -> Iterator[TraceRecord]:
     for line in lines:
         gap = _LOST.match(line)
         if gap:
             lost.append(int(gap[1]))
-        else:
-            yield from parse_trace([line])
+            continue
+        record = reader.take(line)
+        if record is not None:
+            yield record
 
 
 def _show(record: TraceRecord, start: float, as_json: bool) -> None:

@@ -250,7 +250,7 @@ class Trace(Resource):
                 f"{lost} trace events were lost, so the records prove nothing: trace less at a time, or with a larger "
                 "buffer"
             )
-        return list(parse_trace(kernel_text(self.directory / "trace").splitlines()))
+        return list(parse_trace(kernel_text(self.directory / "trace").split("\n")))
 
     def fill(self) -> float:
         """Return the fill level of the fullest buffer, 0 to 1; more than 1 if events were dropped."""
@@ -267,7 +267,7 @@ class Trace(Resource):
         self._check_open()
         (self.directory / "tracing_on").write_text("0")
         full = {int(file.parent.name[3:]) for file in self._statistics() if _counts(file)["dropped events"]}
-        records = list(parse_trace(kernel_text(self.directory / "trace").splitlines()))
+        records = list(parse_trace(kernel_text(self.directory / "trace").split("\n")))
         last = {record.cpu: record.time for record in records}
         self.clear()
         return records, min((last.get(cpu, 0.0) for cpu in full), default=math.inf)

@@ -29,3 +29,23 @@ def test_parse() -> None:
 def test_a_line_that_is_no_event_is_refused() -> None:
     with pytest.raises(ToolError, match="LOST"):
         list(parse_trace(["CPU:1 [LOST 17 EVENTS]"]))
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "\n#b", "a\n\n-1", "\n\n\n", "a\x0bb", "a\x1cb", "a\x85b", "a\u2028b", "#a", "-1 [0] 1: m: "]
+)
+def test_name_of_a_thread_has_any_characters(name: str) -> None:
+    """Any user can choose it, and the kernel prints it as it is: trace_print_context()."""
+    text = "# comment\n" + "".join(
+        f"{name:>16}-{number:<7} [001] .....    {number}: map: iova=0x{number}\n" for number in (1, 2)
+    )
+    found = list(parse_trace(text.split("\n")))
+    assert [(one.tid, one.time, one.name, one.text) for one in found] == [
+        (1, 1.0, "map", "iova=0x1"),
+        (2, 2.0, "map", "iova=0x2"),
+    ]
+
+
+def test_the_last_line_is_cut() -> None:
+    with pytest.raises(ToolError, match="line of unknown form: '  python3'"):
+        list(parse_trace(["", "  python3"]))
