@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from iommufd_py.base.errors import IommufdError, SkipError, ToolError, reason_of
+from iommufd_py.base.installation import command_for_extra
 from iommufd_py.base.shown import error_text, printable, valid_utf8
 
 from .exit_status import FAILED, INTERRUPTED, NOT_OBSERVED
@@ -234,7 +235,7 @@ def _what_is_missing(failure: ModuleNotFoundError) -> str:
     extra = next((extra for extra, packages in _EXTRAS.items() if package in packages), None)
     if extra is None:
         return _our_bug(failure)
-    return f"this command needs {package}, which is not installed: run pip install 'iommufd-py[{extra}]'"
+    return f"this command needs {package}, which is not installed: run {command_for_extra(extra)}"
 
 
 def _in_a_directory() -> bool:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from iommufd_py.base.installation import command_for_extra
 from iommufd_py.lab import paths, space
 from iommufd_py.lab.build import BUILD_BYTES, TOOLS
 from iommufd_py.lab.cache import Kernel
@@ -60,10 +61,10 @@ def _boot() -> Iterator[Diagnosis]:
     try:
         version = importlib.metadata.version(_VIRTME)
     except importlib.metadata.PackageNotFoundError:
-        yield Diagnosis(_VIRTME, "missing", "not in this Python environment", "pip install 'iommufd-py[lab]'")
+        yield Diagnosis(_VIRTME, "missing", "not in this Python environment", command_for_extra("lab"))
     else:
         new_enough = tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= _OLDEST_VIRTME
-        remedy = "" if new_enough else "pip install --upgrade virtme-ng"
+        remedy = "" if new_enough else command_for_extra("lab")
         yield Diagnosis(_VIRTME, "ok" if new_enough else "missing", version, remedy)
     yield _qemu()
     if not any(Path(path).exists() for path in UDEVD):

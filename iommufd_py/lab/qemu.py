@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from iommufd_py.base.installation import command_for_extra
 from iommufd_py.lab import paths
 from iommufd_py.lab.emulators import FIRMWARE
 from iommufd_py.lab.errors import LabError, NoDeviceError
@@ -134,7 +135,7 @@ def require_qemu(machine: Machine, emulator: Path | None = None) -> None:
         LabError: virtme-ng, QEMU or udev is not installed.
     """
     if importlib.util.find_spec("virtme") is None:
-        raise LabError("virtme-ng is not installed in this Python environment; run: pip install 'iommufd-py[lab]'")
+        raise LabError(f"virtme-ng is not installed in this Python environment; run: {command_for_extra('lab')}")
     if shutil.which(QEMU) is None:
         raise LabError(f"{QEMU} is not installed; run: sudo apt-get install qemu-system-x86")
     if not any(map(os.path.exists, UDEVD)):
