@@ -21,12 +21,22 @@ _KINDS: tuple[Literal["B", "H", "I", "Q"], ...] = ("B", "H", "I", "Q")
 class Region:
     """One region of a device, read and written through the device's file. Made by ``device.region()``.
 
-    Integers are little-endian, as on the PCI bus. An aligned integer is accessed by one load or store.
+    Integers are little-endian, as on the PCI bus. vfio-pci accesses an aligned integer of 1, 2 or 4 bytes by one load
+    or store, and an integer that is not aligned by several, in ascending order.
+
+    An aligned integer of 8 bytes takes one load or store only in a BAR of memory, and only on a 64-bit kernel since
+    4df13a6871d9 ("vfio/pci: Support 8-byte PCI loads and stores", v6.11), on x86 since 2b938e3db335 ("vfio/pci: Enable
+    iowrite64 and ioread64 for vfio pci", v6.14). In a BAR of I/O ports, in the expansion ROM, in the configuration
+    space and on other kernels it takes two of 4 bytes, the lower half first, and the device can change the register in
+    between. :meth:`mmap` has no such limit.
+
+    The driver of a mediated device decides about the accesses to its regions.
 
     Attributes:
         info: size, flags and mappable areas, from the kernel.
 
-    Source: VFIO_DEVICE_GET_REGION_INFO in include/uapi/linux/vfio.h.
+    Source: VFIO_DEVICE_GET_REGION_INFO in include/uapi/linux/vfio.h; vfio_pci_core_do_io_rw() and vfio_config_do_rw()
+    in drivers/vfio/pci, v7.3.
     """
 
     @checked
@@ -72,13 +82,13 @@ class Region:
 
     @checked
     def read_int(self, offset: int, width: int) -> int:
-        """Return the unsigned integer of *width* (1, 2, 4 or 8) bytes at *offset*."""
+        """Return the unsigned integer of *width* (1, 2, 4 or 8) bytes at *offset*; 8 bytes can take two loads."""
         _check_width(width)
         return int.from_bytes(self.read(offset, width), "little")
 
     @checked
     def write_int(self, offset: int, value: int, width: int) -> None:
-        """Write *value* as an unsigned integer of *width* (1, 2, 4 or 8) bytes to *offset*."""
+        """Write *value* as an unsigned integer of *width* (1, 2, 4 or 8) bytes to *offset*; 8 can take two stores."""
         _check_width(width)
         check_integer(f"{self!r}: value", value, 0, (1 << 8 * width) - 1)
         self.write(offset, value.to_bytes(width, "little"))
@@ -194,7 +204,8 @@ class IoEventFd(Resource):
 
     Raises:
         DeviceError: too many files are open.
-        IommufdError: EINVAL for a region that is not a BAR, EEXIST for the same write a second time.
+        IommufdError: EINVAL for a region that is not a BAR, and for 8 bytes on a kernel without such stores; EEXIST for
+            the same write a second time.
 
     Source: VFIO_DEVICE_IOEVENTFD in include/uapi/linux/vfio.h.
     """
