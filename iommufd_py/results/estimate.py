@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from iommufd_py.results.humps import Humps, two_humps
+from iommufd_py.results.humps import Humps, humps_of_runs
 from iommufd_py.results.model import Floor, Row, Run
 from iommufd_py.results.stats import median, quantile, variance
 
@@ -65,17 +65,18 @@ def units(row: Row, operation: str, floor: Floor) -> list[Unit]:
     Samples of one process are correlated, and so are processes of one boot. They do not count as independent.
     """
     boots: dict[str, list[Unit]] = defaultdict(list)
-    for run in row.runs:
-        boots[run.boot_id].append(_unit(row, run, operation, floor))
+    humps = humps_of_runs([samples.ns for samples in row.samples(operation)])
+    for run, groups in zip(row.runs, humps, strict=True):
+        boots[run.boot_id].append(_unit(row, run, operation, floor, groups))
     if len(boots) >= MIN_UNITS:
         return [_middle(found) for found in boots.values()]
     return [one for found in boots.values() for one in found]
 
 
-def _unit(row: Row, run: Run, operation: str, floor: Floor) -> Unit:
+def _unit(row: Row, run: Run, operation: str, floor: Floor, humps: Humps | None) -> Unit:
     samples = run.operations[operation].ns
     ordered = sorted(samples)
-    ns, humps = quantile(ordered, 0.5), two_humps(samples)
+    ns = quantile(ordered, 0.5)
     clock_ns = median(floor.clock_ns) if run.clock_ns is None else run.clock_ns
     ioctl_ns = median(floor.ioctl_ns) if run.ioctl_ns is None else run.ioctl_ns
     return Unit(

@@ -60,6 +60,25 @@ def two_humps(samples_ns: Sequence[int]) -> Humps | None:
     return Humps(math.exp(below), math.exp(above), upper) if _MIN_SHARE <= upper <= 1 - _MIN_SHARE else None
 
 
+def humps_of_runs(runs_ns: Sequence[Sequence[int]]) -> list[Humps | None]:
+    """Return the two groups of the samples of each process, or None for one group.
+
+    The samples of a large mapping are few in each process. Such processes get the groups of all samples together, if
+    at least half of the processes have samples in both groups. Otherwise only the processes differ.
+    """
+    own = [two_humps(samples) for samples in runs_ns]
+    if all(len(samples) >= _MIN_SAMPLES for samples in runs_ns):
+        return own
+    together = two_humps([ns for samples in runs_ns for ns in samples])
+    if together is None:
+        return own
+    gap = math.sqrt(together.low_ns * together.high_ns)
+    mixed = sum(min(samples) < gap < max(samples) for samples in runs_ns)
+    if 2 * mixed < len(runs_ns):
+        return own
+    return [together if len(samples) < _MIN_SAMPLES else one for samples, one in zip(runs_ns, own, strict=True)]
+
+
 def _split(logs: Sequence[float]) -> int:
     total, count = sum(logs), len(logs)
     left, best, split = 0.0, -1.0, count // 2

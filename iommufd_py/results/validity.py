@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from iommufd_py.base.environment import Environment, Platform
 from iommufd_py.base.units import PAGE_BYTES, format_ns
-from iommufd_py.results.humps import two_humps
+from iommufd_py.results.humps import humps_of_runs
 from iommufd_py.results.model import LEGACY_MODES, BenchResult, Row, Workload
 from iommufd_py.results.noise import disturbances
 from iommufd_py.results.stats import median, summarize
@@ -196,7 +196,7 @@ def _noise(rows: tuple[Row, ...]) -> Iterator[Finding]:
 def _humps(rows: tuple[Row, ...]) -> Iterator[Finding]:
     for number, row in enumerate(rows):
         for operation in row.operations:
-            found = [humps for samples in row.samples(operation) if (humps := two_humps(samples.ns))]
+            found = [humps for humps in humps_of_runs([samples.ns for samples in row.samples(operation)]) if humps]
             if 2 * len(found) >= len(row.runs) and found:
                 first = found[0]
                 yield Finding(
