@@ -91,9 +91,16 @@ class Change:
             return Verdict.TOO_FEW
         if 1 - self.margin <= self.low and self.high <= 1 + self.margin:
             return Verdict.EQUIVALENT
-        if self.adjusted_p < FAMILY_LEVEL and not self.low <= 1 <= self.high:
+        if self.differs:
             return Verdict.SLOWER if self.ratio > 1 else Verdict.FASTER
         return Verdict.INCONCLUSIVE
+
+    @property
+    def differs(self) -> bool:
+        """Whether the whole table allows to call the times different, also within the margin of equivalence."""
+        if self.low is None or self.high is None or self.adjusted_p is None:
+            return False
+        return self.adjusted_p < FAMILY_LEVEL and not self.low <= 1 <= self.high
 
     @property
     def changed(self) -> bool:
@@ -137,12 +144,11 @@ class Comparison:
         return any(one.ratio is not None for one in self.changes)
 
     def slower_than(self, threshold: float) -> list[Change]:
-        """Return the rows that are slower by more than *threshold* in their whole interval; 0.05 is 5 %."""
-        return [
-            one
-            for one in self.changes
-            if one.verdict is Verdict.SLOWER and one.low is not None and one.low > 1 + threshold
-        ]
+        """Return the rows that are slower by more than *threshold* in their whole interval; 0.05 is 5 %.
+
+        A row within a wide margin of equivalence can be one of them.
+        """
+        return [one for one in self.changes if one.differs and one.low is not None and one.low > 1 + threshold]
 
     def wider_than(self, precision: float) -> list[Change]:
         """Return the rows with no interval, or with one wider than *precision*; 0.05 is 5 %."""

@@ -198,6 +198,16 @@ def test_boots_are_the_unit_where_there_are_enough() -> None:
     assert "fewer than three times" in one_boot.cautions[0]
 
 
+def test_a_threshold_counts_within_a_wide_margin() -> None:
+    """A row that was 6 % slower was equivalent within 10 %, and passed a threshold of 5 %."""
+    before, after = scaled(0.999, 1.0, 1.001), scaled(1.064, 1.065, 1.066)
+    comparison = compare(before, after, margin=0.1)
+    assert {one.verdict for one in comparison.changes} == {Verdict.EQUIVALENT}
+    assert len(comparison.slower_than(0.05)) == 2
+    assert comparison.slower_than(0.07) == []
+    assert compare(after, before, margin=0.1).slower_than(0) == []
+
+
 def test_a_copy_of_a_result_shows_no_equality() -> None:
     """A run and its copy were "equivalent within 2% in all operations", without a doubt."""
     boots = [scaled(one, one, one, boots=[name] * 3) for one, name in ((1, "a"), (1.001, "b"), (0.999, "c"))]
