@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from iommufd_py.base.errors import SkipError
 from iommufd_py.results import compare as comparing
 from iommufd_py.results import (
     compare_text,
@@ -97,7 +98,8 @@ def compare(
     """Compare results with the first one, row by row: ratio, confidence interval, verdict.
 
     The verdict is slower or faster (at a level that holds for all rows together), equivalent (the whole interval lies
-    within the margin), or inconclusive. The exit status is 1 if a row is slower by more than the threshold.
+    within the margin), or inconclusive. The exit status is 1 if a row is slower by more than the threshold, and 4 if no
+    row has an interval, so that the threshold cannot decide.
 
     \b
     Examples:
@@ -119,8 +121,15 @@ def compare(
             if number:
                 click.echo()
             _show_comparison(results[0], after, comparison, form)
-    if threshold is not None and any(one.slower_than(threshold / 100) for one in comparisons):
+    if threshold is None:
+        return
+    if any(one.slower_than(threshold / 100) for one in comparisons):
         sys.exit(1)
+    if all(change.low is None for one in comparisons for change in one.changes):
+        raise SkipError(
+            "no row has an interval, so the threshold decides nothing: an interval needs three boots or processes on "
+            "each side (bench run --processes 3), and times above 0"
+        )
 
 
 def _show_comparison(

@@ -78,6 +78,17 @@ def test_threshold_decides_the_exit_status(cli: Cli, stock: str, patched: str) -
     assert cli("bench", "compare", patched, stock, "--threshold", "10").returncode == 0
 
 
+def test_threshold_without_an_interval_decides_nothing(cli: Cli, stock: str, tmp_path: Path) -> None:
+    """One process on each side gave status 0, so the gate passed any slowdown."""
+    slow = tmp_path / "slow.json"
+    document.save(result(process_run([9000] * 3, [9000] * 3), kernel_variant="patched"), slow)
+    done = cli("bench", "compare", stock, str(slow), "--threshold", "10")
+    assert done.returncode == 4
+    assert "too few runs" in done.stdout
+    assert done.stderr.startswith("iommufd: skipped: no row has an interval, so the threshold decides nothing: ")
+    assert cli("bench", "compare", stock, str(slow)).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("form", "expected"),
     [
