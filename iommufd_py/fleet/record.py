@@ -157,12 +157,21 @@ def load_record(folder: Path) -> RunnerRecord:
     """
     document = _plain_all(schemas.read_document(no_pipe(folder / FILE), SCHEMA))
     del document["schema"]
+    steps = tuple(StepRecord(**one | {"state": StepState(one["state"])}) for one in document["steps"])
+    known: set[str] = set()
+    for at, step in enumerate(steps):
+        if step.folder in known:
+            raise ToolError(
+                f"{folder / FILE} is damaged at steps/{at}: an earlier step has the same kernel, repetition and name, "
+                "so its results would count twice; restore the file that 'iommufd fleet run' wrote"
+            )
+        known.add(step.folder)
     return RunnerRecord(
         **document
         | {
             "state": RunnerState(document["state"]),
             "kernels": tuple(KernelFacts(**one) for one in document["kernels"]),
-            "steps": tuple(StepRecord(**one | {"state": StepState(one["state"])}) for one in document["steps"]),
+            "steps": steps,
         }
     )
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The verdict on many machines: the worst outcome of each rule, and rules that were not observed."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -245,6 +246,16 @@ def test_a_copy_of_a_machines_results_is_not_a_second_machine(tmp_path: Path) ->
     assert copy is not None, refused.value
     shutil.rmtree(copy[1])
     assert judge_run(tmp_path).exit_status == 0
+
+
+def test_a_step_that_is_recorded_twice_is_damage(tmp_path: Path) -> None:
+    """Its benchmark was two repetitions with the same times, which makes an interval too narrow."""
+    write_machine(tmp_path, "a", [GOOD])
+    file = tmp_path / "a/runner.json"
+    document = json.loads(file.read_text())
+    file.write_text(json.dumps({**document, "steps": document["steps"] * 2}))
+    with pytest.raises(ToolError, match=r"/a/runner\.json is damaged at steps/1: an earlier step has the same kernel"):
+        judge_run(tmp_path)
 
 
 @pytest.mark.parametrize(
