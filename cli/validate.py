@@ -224,6 +224,11 @@ def _doubts(observer: Observer, log: KernelLog | None) -> tuple[str, ...]:
             )
     if log is None:
         found.append("not observed: the kernel log, which this process has no permission to read")
+    elif log.lost:
+        found.append(
+            f"not observed: {counted(log.lost, 'message')} of the kernel log, which the kernel overwrote before they "
+            "were read; make the log larger (log_buf_len=4M)"
+        )
     return tuple(found)
 
 

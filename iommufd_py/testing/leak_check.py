@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from iommufd_py.base.errors import BackingError, IommufdError, NotSupportedError, UnsupportedIoctlError
+from iommufd_py.base.units import counted
 from iommufd_py.host import pinned_bytes
 from iommufd_py.host.kernel_log import Splat, scan_dma_faults, scan_kernel_log
 from iommufd_py.host.kmsg import KMSG, KernelLog
@@ -60,6 +61,11 @@ class LeakCheck:
             found += self._leaks()
         if self._log is not None:
             found += self._reports(self._log.text())
+            if self._log.lost:
+                self.unwatched = (
+                    f"the kernel overwrote {counted(self._log.lost, 'message')} of its log before they were read: a "
+                    "report can be among them; make the log larger (log_buf_len=4M)"
+                )
             self._log.close()
         elif self._expected:
             found.append(self.unwatched)

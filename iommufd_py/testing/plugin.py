@@ -108,9 +108,9 @@ def leak_check(request: pytest.FixtureRequest) -> "Iterator[LeakCheck]":
     failed_before = request.session.testsfailed
     check = LeakCheck(expected)
     yield check
+    complaints = check.complaints(leaks=request.session.testsfailed == failed_before)
     if check.unwatched:
         warnings.warn(check.unwatched, stacklevel=1)
-    complaints = check.complaints(leaks=request.session.testsfailed == failed_before)
     # After Ctrl-C there is no verdict, and raising here would end pytest with a traceback.
     if complaints and request.session.exitstatus != pytest.ExitCode.INTERRUPTED:
         pytest.fail("\n".join(complaints), pytrace=False)
