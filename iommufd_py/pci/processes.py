@@ -26,7 +26,7 @@ class MappedFile:
         path: path of the file, relative to the root of its mount if that is in no mount namespace any more.
         file_system: device number of the file system as ``major:minor``.
         inode: number of the file in its file system.
-        link: its link in ``/proc/PID/map_files``.
+        link: its link in the ``map_files`` of the process, or of one of its threads.
     """
 
     path: str
@@ -88,4 +88,5 @@ def mapped_files(process: Path) -> Iterator[MappedFile]:
             seen.add(file)
             place = f"{int(start, 16):x}-{int(end, 16):x}"
             number = f"{int(major, 16)}:{int(minor, 16)}"
-            yield MappedFile(path, number, inode, process / "map_files" / place)
+            # The directory of a thread below "task" has no map_files, but /proc/TID has.
+            yield MappedFile(path, number, inode, _PROC / process.name / "map_files" / place)

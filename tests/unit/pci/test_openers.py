@@ -154,6 +154,8 @@ def test_process_whose_first_thread_has_ended(tmp_path: Path) -> None:
     with process_without_first_thread(file) as pid:
         (found,) = [one for one in processes() if f"(process {pid})" in process_title(one)]
         assert str(file) in dict(open_links(found)).values()
+        links = {one.path: os.readlink(one.link) for one in mapped_files(found)}
+        assert links and all(path == link for path, link in links.items())
 
 
 @pytest.mark.parametrize(
