@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A remedy that the tool prints is followed on the kernel's mock driver, and the same command or call then succeeds."""
 
-import contextlib
 import json
-import os
 import re
 import resource
 import shlex
@@ -39,6 +37,7 @@ from iommufd_py.uapi.syscalls import without_ipc_lock
 from iommufd_py.vfio.emulated import EmulatedDevice
 from tests.conftest import need_ioctl, need_mock_driver
 from tests.following import Change, Cli, Words, end_with, follow, found_in, give, in_place_of, leave_out, use
+from tests.open_files import TOO_MANY, no_descriptor_left
 from tests.programs import IOMMUFD
 
 PAGE = 4096
@@ -328,17 +327,8 @@ def test_memory_that_is_gone_when_the_first_domain_pins_it(ioas: Ioas, mock_devi
 
 
 def test_no_descriptor_left_for_a_queue(iommufd: Iommufd) -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        with contextlib.ExitStack() as held:
-            held.callback(os.close, os.dup(0))
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), before[1]))
-            with contextlib.suppress(OSError):
-                while True:
-                    held.callback(os.close, os.dup(0))
-            refused(iommufd.alloc_fault_queue, r"EMFILE: .*; raise the limit of open files \(ulimit -n\)$")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with no_descriptor_left():
+        refused(iommufd.alloc_fault_queue, f"EMFILE: {TOO_MANY}$")
     iommufd.alloc_fault_queue()
 
 

@@ -4,33 +4,42 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from iommufd_py.pci.storage import storage_uses
+
 _PROGRAM = """
-import ctypes, os
+import ctypes, sys
 from pathlib import Path
 from iommufd_py.pci.storage import claim_on, number_of_node, storage_uses
-disk = Path("/sys/devices/virtual/block/loop0")
-number = (disk / "dev").read_text().strip()
-assert number_of_node("/dev/loop0") == number
-assert list(storage_uses(disk)) == [], list(storage_uses(disk))
+disk = Path(sys.argv[1])
+node, number = f"/dev/{disk.name}", (disk / "dev").read_text().strip()
+assert number_of_node(node) == number
 assert ctypes.CDLL(None, use_errno=True).mount(b"nodev", b"/dev", b"tmpfs", 0, None) == 0, ctypes.get_errno()
-assert number_of_node("/dev/loop0") == number
-assert number_of_node("/dev/no-such-disk") == number_of_node("/dev/../loop0") == ""
+assert number_of_node(node) == number
+assert number_of_node("/dev/no-such-disk") == number_of_node(f"/dev/../{disk.name}") == ""
 assert claim_on("no-such-disk") == ""
 print([use.text for use in storage_uses(disk)])
 """
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0 or not os.path.exists("/dev/loop0"), reason="needs root, and the node of a loop device"
-)
+def unused_loop_device() -> Path:
+    for disk in sorted(Path("/sys/devices/virtual/block").glob("loop*")):
+        if os.path.exists(f"/dev/{disk.name}") and not [*storage_uses(disk)]:
+            return disk
+    pytest.skip("this machine has no unused loop device with a node")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts another /dev")
 def test_disk_whose_claims_cannot_be_asked() -> None:
+    disk = unused_loop_device()
     done = subprocess.run(
-        ["unshare", "--mount", sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=False
+        ["unshare", "--mount", sys.executable, "-c", _PROGRAM, str(disk)], capture_output=True, text=True, check=False
     )
     if done.stderr.startswith("unshare: "):
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
-    assert done.stdout == ("['/dev/loop0 has no node in this /dev (a container?), so its users cannot be seen']\n")
+    reason = f"/dev/{disk.name} has no node in this /dev (a container?), so its users cannot be seen"
+    assert done.stdout == f"{[reason]}\n"
