@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from iommufd_py.base.errors import IommufdError, SkipError, ToolError, reason_of
-from iommufd_py.base.installation import command_for_extra
 from iommufd_py.base.shown import error_text, printable, valid_utf8
 
 from .exit_status import FAILED, INTERRUPTED, NOT_OBSERVED
@@ -231,6 +230,8 @@ def _what_failed(failure: OSError) -> str:
 
 
 def _what_is_missing(failure: ModuleNotFoundError) -> str:
+    from iommufd_py.base.installation import command_for_extra
+
     package = (failure.name or "").partition(".")[0]
     extra = next((extra for extra, packages in _EXTRAS.items() if package in packages), None)
     if extra is None:
