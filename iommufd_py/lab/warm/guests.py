@@ -19,7 +19,8 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.records import read_object, record_of
 
 _RECORD = "guest.json"
-_LOCK = "lock"
+# The commands of a guest take turns by another file, see jobs.py.
+_LOCK = "keeper.lock"
 # The name of the directory of a guest: the name of its kernel, and a number.
 _NAME = re.compile(r".+-[0-9]+")
 KEEPER_PROGRAM = "from iommufd_py.lab.warm.keeper import main; main()"

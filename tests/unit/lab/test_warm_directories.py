@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.lab import paths
-from iommufd_py.lab.warm.guests import hold_directory, keeper_of, warm_guests
+from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.warm.guests import WarmGuest, hold_directory, keeper_of, warm_guests
+from iommufd_py.lab.warm.jobs import run_in_guest
 from iommufd_py.lab.warm.keeper import _claim, _start_keeper
 from tests.files import write_files
 
@@ -72,4 +74,14 @@ def test_a_directory_that_was_removed_cannot_be_held(guests: Path) -> None:
     directory.mkdir()
     held = hold_directory(directory)
     assert held is not None
+    os.close(held)
+
+
+def test_a_command_does_not_wait_for_the_keeper(guests: Path) -> None:
+    """The keeper holds the directory until its guest ends. Commands wait for one another only."""
+    held = _claim(guests / "stock-1")
+    assert held is not None
+    guest = WarmGuest("stock-1", "", "", "", "", "uml", (), "", keeper=0, keeper_start=0, owner=0)
+    with pytest.raises(LabError, match="the guest stock-1 ended before it could run the command"):
+        run_in_guest(guest, ["true"], timeout=1, waiting=lambda: pytest.fail("it waits for the keeper"))
     os.close(held)
