@@ -55,7 +55,7 @@ def test_interface_with_an_address_is_refused() -> None:
     ip("address", "add", "192.0.2.1/24", "dev", name)
     try:
         assert texts(NIC) == [f"the interface {name} has the address 192.0.2.1"]
-        with pytest.raises(DeviceError, match=r"is in use: the interface .* has the address 192\.0\.2\.1; end that"):
+        with pytest.raises(DeviceError, match=r"is in use: the interface .* has the address 192\.0\.2\.1; end this"):
             pci.bind_vfio(NIC)
     finally:
         ip("address", "flush", "dev", name)
