@@ -14,6 +14,7 @@ from iommufd_py.lab.warm.guests import WarmGuest, hold_directory, keeper_of, war
 from iommufd_py.lab.warm.jobs import run_in_guest
 from iommufd_py.lab.warm.keeper import _claim, _start_keeper
 from tests.files import write_files
+from tests.waiting import patience
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -83,5 +84,5 @@ def test_a_command_does_not_wait_for_the_keeper(guests: Path) -> None:
     assert held is not None
     guest = WarmGuest("stock-1", "", "", "", "", "uml", (), "", keeper=0, keeper_start=0, owner=0)
     with pytest.raises(LabError, match="the guest stock-1 ended before it could run the command"):
-        run_in_guest(guest, ["true"], timeout=1, waiting=lambda: pytest.fail("it waits for the keeper"))
+        run_in_guest(guest, ["true"], timeout=patience(1), waiting=lambda: pytest.fail("it waits for the keeper"))
     os.close(held)
