@@ -104,6 +104,7 @@ class WarningLog(KernelLog):
     """A kernel log with a report in its second reading, which is the one after the scenario."""
 
     def __init__(self) -> None:
+        self.lost = 0
         self._texts = iter(["", "[    1.0] WARNING: CPU: 0 PID: 1 at drivers/iommu/iommufd/pages.c:1 f+0x0/0x10"])
 
     def text(self) -> str:
