@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Kernels with modules: the command line for one, and the kernel of this Debian in a guest. It needs root."""
+"""The command line for a kernel with modules, and the programs that it needs. test_debian_kernel.py boots one."""
 
 import re
 import shutil
