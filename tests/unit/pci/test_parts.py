@@ -11,14 +11,8 @@ from iommufd_py.pci.memory import memory_uses, parse_resources
 from iommufd_py.pci.namespaces import Link, parse_link
 from iommufd_py.pci.openers import nvidia_minor, vfio_groups
 from iommufd_py.pci.parts import part_uses
-from iommufd_py.pci.storage import (
-    claimant_of,
-    exports,
-    fabric_targets,
-    fibre_channel_controllers,
-    fibre_channel_ports,
-    rdma_ports,
-)
+from iommufd_py.pci.storage import claimant_of, fibre_channel_controllers
+from iommufd_py.pci.targets import exports, fabric_targets, fibre_channel_ports, rdma_ports
 from iommufd_py.pci.traffic import frame_users
 
 IOMEM = """00000000-00000fff : Reserved
