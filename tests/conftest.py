@@ -28,6 +28,8 @@ FREE_2M = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
 
 # If the caller has set SIGCHLD to be ignored, the kernel does not report the status of children.
 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+# A shell lets its background processes ignore SIGINT. Then Python has no handler, and tests that raise SIGINT see none.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
