@@ -8,7 +8,10 @@ import pytest
 from tests import command_examples
 from tests.conftest import IN_LAB
 
-pytestmark = pytest.mark.skipif(not IN_LAB, reason="the examples take the lab's devices; run it in the lab")
+pytestmark = [
+    pytest.mark.skipif(not IN_LAB, reason="the examples take the lab's devices; run it in the lab"),
+    pytest.mark.usefixtures("all_given_back"),
+]
 
 
 @pytest.mark.parametrize("name", command_examples.examples(command_examples.VTD))
