@@ -165,7 +165,7 @@ def test_dma_is_part_of_the_cycle(cli: Callable[..., subprocess.CompletedProcess
     for row in written["rows"]:
         assert row["point"]["workload"] == "dma"
         assert [len(one["ns"]) for one in row["runs"][0]["operations"].values()] == [5]
-    assert cli("bench", "run", "--device", "mock", "--dma", "--size", "4K").returncode == 1
+    assert cli("bench", "run", "--device", "mock", "--dma", "--size", "4K").returncode == 2
     assert pci.pci_device(NVME_DEVICE).driver == "nvme"
 
 
