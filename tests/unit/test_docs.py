@@ -213,3 +213,8 @@ def test_files_that_the_pages_name_exist() -> None:
     assert len(named) > 40
     missing = [(page.name, name) for page, name in named if not any((at / name).exists() for at in (ROOT, page.parent))]
     assert missing == []
+
+
+def test_a_test_runs_each_example_program() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert {path.name for path in (ROOT / "docs/examples").glob("*.py")} <= set(re.findall(r'["/]([\w.]+\.py)"', tests))

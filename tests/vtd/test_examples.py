@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Run the programs of docs/examples that need a device, on the lab's machine."""
 
-import re
-
 import pytest
 
 from iommufd_py import pci
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from tests.conftest import IN_LAB
-from tests.mock.test_examples import EXAMPLES, Run, run
+from tests.mock.test_examples import Run, run
 
 __all__ = ["run"]  # This name is a fixture.
 
@@ -16,12 +14,6 @@ pytestmark = [
     pytest.mark.skipif(not IN_LAB, reason="the examples take the lab's devices; run it in the lab"),
     pytest.mark.usefixtures("all_given_back"),
 ]
-
-
-def test_all_examples_are_run() -> None:
-    """A test of this file or of tests/mock runs each program."""
-    tests = "".join(path.read_text() for path in (EXAMPLES.parents[1] / "tests").glob("*/test_examples.py"))
-    assert {path.name for path in EXAMPLES.glob("*.py")} <= set(re.findall(r'"([\w.]+\.py)"', tests))
 
 
 def test_map_memory_of_a_device(run: Run) -> None:
