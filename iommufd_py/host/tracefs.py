@@ -60,7 +60,8 @@ def find_tracefs() -> Path:
         raise SkipError(f"there is no permission to use {found}: {permission_remedy()}")
     try:
         # access() succeeds on a kernel whose lockdown began later. Only open() checks the lockdown.
-        os.close(os.open(found / "trace", os.O_RDONLY | os.O_CLOEXEC))
+        with limit_named(found / "trace"):
+            os.close(os.open(found / "trace", os.O_RDONLY | os.O_CLOEXEC))
     except OSError as failure:
         raise SkipError(_refusal(f"{found} cannot be used", failure)) from None
     return found
@@ -114,6 +115,7 @@ class Trace(Resource):
 
     Raises:
         SkipError: there is no tracefs, or no permission to use it.
+        ToolError: too many files are open. Each method that writes to tracefs raises it, too.
     """
 
     def __init__(self, clock: str = "counter", buffer_bytes: int = _BUFFER_BYTES, *, keep_oldest: bool = False) -> None:
@@ -134,10 +136,11 @@ class Trace(Resource):
             except OSError as failure:
                 raise SkipError(f"no trace instance can be made in {self._root}: {failure.strerror}") from failure
         try:
-            (self.directory / "trace_clock").write_text(clock)
-            (self.directory / "buffer_size_kb").write_text(str(buffer_bytes >> 10))
-            (self.directory / "options" / "overwrite").write_text("01"[not keep_oldest])
-            self._marker = os.open(self.directory / "trace_marker", os.O_WRONLY | os.O_CLOEXEC)
+            self._write("trace_clock", clock)
+            self._write("buffer_size_kb", str(buffer_bytes >> 10))
+            self._write("options/overwrite", "01"[not keep_oldest])
+            with limit_named(self.directory / "trace_marker"):
+                self._marker = os.open(self.directory / "trace_marker", os.O_WRONLY | os.O_CLOEXEC)
         except OSError as failure:
             self.close()
             raise SkipError(_refusal(f"{self.directory} cannot be used", failure)) from failure
@@ -179,8 +182,8 @@ class Trace(Resource):
             if failure.errno in (errno.EPERM, errno.EACCES):
                 raise SkipError(_refusal(f"{symbol} cannot be probed", failure)) from None
             raise
-        (self.directory / "events" / self._group / name / "enable").write_text("1")
         self._probes.add(name)
+        self._write(f"events/{self._group}/{name}/enable", "1")
         return name
 
     def _probe_kind(self, symbol: str, at_return: bool) -> tuple[str, str]:
@@ -198,15 +201,15 @@ class Trace(Resource):
             SkipError: this kernel has no such event.
         """
         self._check_open()
-        switch = self.directory / "events" / group / event / "enable"
-        if not switch.exists():
+        switch = f"events/{group}/{event}/enable"
+        if not (self.directory / switch).exists():
             raise SkipError(f"this kernel has no trace event {group}:{event}")
-        switch.write_text("1")
+        self._write(switch, "1")
 
     def mute(self, name: str) -> None:
         """Stop recording the event *name* that :meth:`probe` returned."""
         self._check_open()
-        (self.directory / "events" / self._group / name / "enable").write_text("0")
+        self._write(f"events/{self._group}/{name}/enable", "0")
 
     def select(self, name: str, condition: str) -> None:
         """Record the event *name* that :meth:`probe` returned only if its fields fulfil *condition*.
@@ -214,14 +217,15 @@ class Trace(Resource):
         Source: "Event filtering" in Documentation/trace/events.rst.
         """
         self._check_open()
-        (self.directory / "events" / self._group / name / "filter").write_text(condition)
+        self._write(f"events/{self._group}/{name}/filter", condition)
 
     def follow(self, pids: Collection[int]) -> None:
         """Record only events of these threads and of threads that they start from now on."""
         self._check_open()
-        (self.directory / "options" / "event-fork").write_text("1")
+        self._write("options/event-fork", "1")
         # The first write clears the list, and the others add to it. The kernel would take only a part of a long write.
-        with (self.directory / "set_event_pid").open("w") as file:
+        listed = self.directory / "set_event_pid"
+        with limit_named(listed), listed.open("w") as file:
             for pid in sorted(pids):
                 file.write(f"{pid}\n")
                 file.flush()
@@ -234,7 +238,7 @@ class Trace(Resource):
     def clear(self) -> None:
         """Discard all records and the count of lost ones."""
         self._check_open()
-        (self.directory / "trace").write_text("")
+        self._write("trace", "")
         self._missed_before = self._missed()
 
     def read(self) -> list[TraceRecord]:
@@ -265,7 +269,7 @@ class Trace(Resource):
         :meth:`resume` records again.
         """
         self._check_open()
-        (self.directory / "tracing_on").write_text("0")
+        self._write("tracing_on", "0")
         full = {int(file.parent.name[3:]) for file in self._statistics() if _counts(file)["dropped events"]}
         records = list(parse_trace(kernel_text(self.directory / "trace").split("\n")))
         last = {record.cpu: record.time for record in records}
@@ -275,7 +279,11 @@ class Trace(Resource):
     def resume(self) -> None:
         """Continue to record after :meth:`take`."""
         self._check_open()
-        (self.directory / "tracing_on").write_text("1")
+        self._write("tracing_on", "1")
+
+    def _write(self, name: str, text: str) -> None:
+        with limit_named(self.directory / name):
+            (self.directory / name).write_text(text)
 
     def _statistics(self) -> list[Path]:
         return entries(self.directory, "per_cpu/cpu*/stats")
@@ -298,7 +306,8 @@ class Trace(Resource):
             os.close(self._marker)
         # Remove the instance first: this disables the probes, and an enabled probe cannot be removed.
         self.directory.rmdir()
-        _remove_group(self._root, self._group)
+        if self._probes:
+            _remove_group(self._root, self._group)
 
 
 def _counts(stats: Path) -> dict[str, int]:
@@ -309,7 +318,8 @@ def _counts(stats: Path) -> dict[str, int]:
 
 def _append(file: Path, line: str) -> None:
     # Append in one write: opening the file for truncation would remove all probes of all users.
-    fd = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    with limit_named(file):
+        fd = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
         os.write(fd, line.encode() + b"\n")
     finally:

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: MIT
+"""A private trace instance on a real kernel: records, losses, leftovers, limits. It needs root, tracefs and probes."""
+
 import contextlib
 import math
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from iommufd_py import SkipError
+from iommufd_py import SkipError, ToolError
 from iommufd_py.host.tracefs import LostEventsError, NoSymbolError, Trace, find_tracefs
 from tests.conftest import need, need_tracing
+from tests.open_files import TOO_MANY, no_descriptor_left
 from tests.waiting import patience
 
 # A function of every kernel that only os.getppid() calls.
@@ -149,3 +152,21 @@ def test_leftover_that_somebody_reads_stops_nobody(trace: Trace) -> None:
         assert left.exists()
     with Trace():
         assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda trace: trace.enable("sched", "sched_switch"),
+        lambda trace: trace.follow({os.getpid()}),
+        Trace.clear,
+        Trace.take,
+        Trace.resume,
+        lambda _: Trace(),
+    ],
+    ids=["enable", "follow", "clear", "take", "resume", "Trace"],
+)
+def test_the_limit_of_open_files_is_named(trace: Trace, write: Callable[[Trace], object]) -> None:
+    with no_descriptor_left(), pytest.raises(ToolError, match=TOO_MANY) as caught:
+        write(trace)
+    assert not isinstance(caught.value, SkipError), "the limit does not mean that the machine cannot trace"
