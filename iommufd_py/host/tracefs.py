@@ -10,6 +10,7 @@ import itertools
 import math
 import os
 import re
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -105,7 +106,9 @@ def _lockdown() -> str:
 class Trace(Resource):
     """A private trace instance. It does not disturb other users of tracing.
 
-    Closing it removes its probes and the instance. If the process is killed instead, the next Trace removes them.
+    Closing it removes its probes and the instance. If the process is killed instead, the next Trace removes them. The
+    kernel keeps an instance or a probe that another program uses: it then records nothing for us, close() gives a
+    ResourceWarning, and the first Trace after the end of this process removes it.
 
     Args:
         clock: name of a clock in ``trace_clock``. ``counter`` numbers all events of all CPUs; ``mono_raw`` is
@@ -305,9 +308,22 @@ class Trace(Resource):
         if self._marker >= 0:
             os.close(self._marker)
         # Remove the instance first: this disables the probes, and an enabled probe cannot be removed.
-        self.directory.rmdir()
+        try:
+            self.directory.rmdir()
+        except OSError as failure:
+            self._leave_if_busy(self.directory, failure)
+            self._write("events/enable", "0")
         if self._probes:
-            _remove_group(self._root, self._group)
+            try:
+                _remove_group(self._root, self._group)
+            except OSError as failure:
+                self._leave_if_busy(self._root / "events" / self._group, failure)
+
+    def _leave_if_busy(self, directory: Path, failure: OSError) -> None:
+        if failure.errno != errno.EBUSY:
+            raise failure
+        text = f"{directory} cannot be removed: another program uses it; a later trace removes it"
+        warnings.warn(text, ResourceWarning, stacklevel=2)
 
 
 def _counts(stats: Path) -> dict[str, int]:

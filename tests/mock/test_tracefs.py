@@ -154,6 +154,20 @@ def test_leftover_that_somebody_reads_stops_nobody(trace: Trace) -> None:
         assert not left.exists()
 
 
+def test_a_closed_trace_that_somebody_reads_records_nothing() -> None:
+    """close() cannot remove it, and must neither fail nor leave its events on."""
+    need_tracing()
+    trace = Trace()
+    trace.enable("sched", "sched_switch")
+    with (trace.directory / "trace_pipe").open("rb"):
+        with pytest.warns(ResourceWarning, match=rf"{trace.directory} cannot be removed: another program uses it"):
+            trace.close()
+        assert trace.closed
+        assert (trace.directory / "events/sched/sched_switch/enable").read_text() == "0\n"
+    trace.directory.rmdir()
+    assert not leftovers()
+
+
 @pytest.mark.parametrize(
     "write",
     [
