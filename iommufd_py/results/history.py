@@ -3,7 +3,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
@@ -12,6 +12,7 @@ from iommufd_py.base.errors import ToolError
 from iommufd_py.results.cautions import differences, measurements, obstacles
 from iommufd_py.results.estimate import geometric_mean, units
 from iommufd_py.results.model import BenchResult, Point
+from iommufd_py.results.report import row_name
 from iommufd_py.results.stats import variance
 from iommufd_py.results.validity import findings
 
@@ -48,18 +49,25 @@ class OperationHistory:
 
 
 def over_time(results: Sequence[BenchResult]) -> list[OperationHistory]:
-    """Return each operation of each row over *results*, which are in chronological order."""
+    """Return each operation of each row over *results*, which are in chronological order.
+
+    A time of 0 ns has no ratio to others, and is left out; :func:`remarks` says so.
+    """
     found: dict[tuple[Point, str], list[tuple[int, float]]] = {}
     for at, result in enumerate(results):
-        for row in result.rows:
-            for operation in row.operations:
-                ns = geometric_mean([one.ns for one in units(row, operation, result.floor)])
-                if ns > 0:
-                    found.setdefault((row.point, operation), []).append((at, ns))
+        for point, operation, ns in _times(result):
+            if ns > 0:
+                found.setdefault((point, operation), []).append((at, ns))
     return [
         OperationHistory(point, operation, tuple(at for at, _ in values), tuple(ns for _, ns in values))
         for (point, operation), values in found.items()
     ]
+
+
+def _times(result: BenchResult) -> Iterator[tuple[Point, str, float]]:
+    for row in result.rows:
+        for operation in row.operations:
+            yield row.point, operation, geometric_mean([one.ns for one in units(row, operation, result.floor)])
 
 
 def copies(results: Sequence[BenchResult]) -> dict[int, int]:
@@ -92,7 +100,9 @@ def check_comparable(names: Sequence[str], results: Sequence[BenchResult]) -> No
 
 
 def remarks(names: Sequence[str], results: Sequence[BenchResult]) -> list[str]:
-    """Return the limits of the figures, and the differences between consecutive results, one sentence each."""
+    """Return one sentence each for the limits of the figures, the differences between consecutive results, and the
+    times that are left out.
+    """
     texts: dict[str, str] = {}
     concerned: defaultdict[str, list[str]] = defaultdict(list)
     for name, result in zip(names, results, strict=True):
@@ -109,7 +119,16 @@ def remarks(names: Sequence[str], results: Sequence[BenchResult]) -> list[str]:
             for (name, before), (other, after) in pairwise(zip(names, results, strict=True))
             for one in differences(before, after)
         ),
+        *(text for name, result in zip(names, results, strict=True) if (text := _too_short(name, result))),
     ]
+
+
+def _too_short(name: str, result: BenchResult) -> str:
+    found = [f"{operation} of {row_name(point)}" for point, operation, ns in _times(result) if ns <= 0]
+    if not found:
+        return ""
+    more = f" (and {len(found) - 1} more)" if found[1:] else ""
+    return f"{name}: a time of 0 ns, less than one step of the clock, is left out: {found[0]}{more}"
 
 
 def change_points(lines: Sequence[OperationHistory]) -> list[ChangePoint]:

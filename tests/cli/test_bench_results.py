@@ -279,6 +279,17 @@ def test_history_counts_a_measurement_once(cli: Cli, tmp_path: Path) -> None:
     assert "latest.json is left out: it has the measurements of 8-copy.json" in done.stdout
 
 
+def test_history_says_that_it_leaves_out_a_time_of_no_step_of_the_clock(cli: Cli, tmp_path: Path) -> None:
+    for day, times in enumerate(((1000, 500), (0, 500), (0, 0)), 1):
+        one = result(*[process_run(*([ns] * 3 for ns in times))] * 3)
+        document.save(replace(one, started=f"2026-01-0{day}T00:00:00+00:00"), tmp_path / f"{day}.json")
+    remarks = json.loads(cli("bench", "history", str(tmp_path), "--json").stdout)["remarks"]
+    left_out = "a time of 0 ns, less than one step of the clock, is left out: map of 8K, 4k"
+    assert f"2.json: {left_out}" in remarks
+    assert f"3.json: {left_out} (and 1 more)" in remarks
+    assert not any(one.startswith("1.json: ") for one in remarks)
+
+
 def test_history_names_a_link_to_a_file_that_is_gone(cli: Cli, tmp_path: Path) -> None:
     document.save(result(), tmp_path / "1.json")
     (tmp_path / "folder.json").mkdir()
