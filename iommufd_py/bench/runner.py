@@ -123,7 +123,6 @@ def _measure(plan: Plan, point: Point, process: int, tell: Callable[[PartOfRow],
     return Row(
         point=point,
         iova=worker.iova,
-        leaves=leaves,
         runs=(
             Run(
                 boot_id=_BOOT_ID.read_text().strip(),
@@ -139,6 +138,7 @@ def _measure(plan: Plan, point: Point, process: int, tell: Callable[[PartOfRow],
                 discarded=timed.discarded,
                 page_table_bytes=tables,
                 round_id=plan.turn.directory.name if plan.turn else "",
+                leaves=leaves,
             ),
         ),
     )

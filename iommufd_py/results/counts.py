@@ -5,9 +5,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
-from iommufd_py.base.units import format_size
 from iommufd_py.results.model import BenchResult, Point, Row, Samples, Workload
-from iommufd_py.results.report import flush_texts, flushed_share, machine_lines, row_name
+from iommufd_py.results.report import flush_texts, flushed_share, leaves_text, machine_lines, row_name
 from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
 from iommufd_py.results.validity import findings
 
@@ -16,7 +15,7 @@ _EXPLANATIONS = (
     "calls: calls of the kernel's CPU cache flush in one operation; contiguous pages take one call.",
     "pages: flushed pages for each page of the mapping; 1.00 is each page once.",
     "-: the kernel does not count flushes for this interface; a kernel without the series has no flush.",
-    "leaves: leaves of the IOMMU's page table, by size.",
+    "leaves: leaves of the IOMMU's page table, by size, of all boots that differ.",
 )
 
 
@@ -53,19 +52,17 @@ def _block(point: Point, results: Sequence[BenchResult]) -> Table:
             for operation in row.operations:
                 cells = rows.setdefault(
                     (row.point.workload, operation),
-                    [str(row.point.calls(operation) or "-"), _leaves(row, operation), *["", ""] * len(results)],
+                    [
+                        str(row.point.calls(operation) or "-"),
+                        leaves_text(row) if operation in ("map", "map-file") else "",
+                        *["", ""] * len(results),
+                    ],
                 )
                 cells[2 + 2 * number : 4 + 2 * number] = _flushes(row, operation)
     headings = ["", "ioctls", "leaves"]
     for result in results:
         headings += [f"{result.environment.kernel_variant or result.label} calls", "pages"]
     return Table(tuple(headings), tuple((key[1], *cells) for key, cells in rows.items()))
-
-
-def _leaves(row: Row, operation: str) -> str:
-    if row.leaves is None or operation not in ("map", "map-file"):
-        return ""
-    return " ".join(f"{count}x{format_size(size)}" for size, count in row.leaves.items())
 
 
 def _flushes(row: Row, operation: str) -> list[str]:

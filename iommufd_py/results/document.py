@@ -67,7 +67,6 @@ def _row_document(row: Row) -> dict[str, Any]:
     return {
         "point": asdict(row.point),
         "iova": row.iova,
-        "leaves": _counts_document(row.leaves),
         "runs": [_run_document(run) for run in row.runs],
     }
 
@@ -79,6 +78,7 @@ def _counts_document(counts: Mapping[int, int] | None) -> dict[str, int] | None:
 def _run_document(run: Run) -> dict[str, Any]:
     document = {one.name: getattr(run, one.name) for one in fields(run)}
     document["run_lengths"] = _counts_document(run.run_lengths)
+    document["leaves"] = _counts_document(run.leaves)
     document["user_flush_ns"] = run.user_flush_ns.tolist()
     document["noise"] = run.noise and asdict(run.noise)
     document["discarded"] = list(run.discarded)
@@ -202,20 +202,21 @@ def _floor(floor: Any) -> Floor:
 
 
 def _row(row: Any) -> Row:
-    first_flushes = row.get("user_flush_ns", [])
+    # Older versions measured these in the first process only, and wrote them into the row.
+    of_first = {name: row[name] for name in ("user_flush_ns", "leaves") if name in row}
     return Row(
         point=_point(row["point"]),
         iova=row["iova"],
-        leaves=_counts(row["leaves"]),
-        runs=tuple(_run(run, [] if number else first_flushes) for number, run in enumerate(row["runs"])),
+        runs=tuple(_run(run if number else {**of_first, **run}) for number, run in enumerate(row["runs"])),
     )
 
 
-def _run(run: Any, flushes: list[int]) -> Run:
+def _run(run: Any) -> Run:
     read = {
         "run_lengths": _counts(run["run_lengths"]),
         "operations": _operations(run["operations"]),
-        "user_flush_ns": array("Q", run.get("user_flush_ns") or flushes),
+        "user_flush_ns": array("Q", run.get("user_flush_ns", [])),
+        "leaves": _counts(run.get("leaves")),
         "noise": Noise(**run["noise"]) if run.get("noise") else None,
         "discarded": tuple(run.get("discarded", ())),
     }

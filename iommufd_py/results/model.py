@@ -202,6 +202,8 @@ class Run:
             if the kernel does not count it, and in results of older versions.
         round_id: name of the round of boots. Runs of other kernels with the same name were measured in turns with this
             one; empty for a run without turns.
+        leaves: number of page-table leaves by size in bytes; None if the kernel does not show them, and for each
+            process of a boot but the first.
     """
 
     boot_id: str
@@ -217,6 +219,7 @@ class Run:
     discarded: tuple[str, ...] = ()
     page_table_bytes: int | None = None
     round_id: str = ""
+    leaves: Mapping[int, int] | None = None
 
     @property
     def physical_runs(self) -> int | None:
@@ -230,18 +233,22 @@ class Row:
 
     Attributes:
         iova: first IOVA of the mapping.
-        leaves: number of page-table leaves by size in bytes; None if the kernel does not show them.
     """
 
     point: Point
     iova: int
-    leaves: Mapping[int, int] | None
     runs: tuple[Run, ...] = field(default=())
 
     @property
     def operations(self) -> tuple[str, ...]:
         """Names of the timed operations, in the order of a round."""
         return tuple(self.runs[0].operations) if self.runs else ()
+
+    @property
+    def leaves(self) -> tuple[Mapping[int, int], ...]:
+        """The different leaves of the processes, each once; empty if the kernel does not show them."""
+        found = [run.leaves for run in self.runs if run.leaves is not None]
+        return tuple(one for number, one in enumerate(found) if one not in found[:number])
 
     @property
     def user_flush_ns(self) -> "array[int]":

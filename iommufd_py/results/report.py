@@ -208,7 +208,7 @@ def buffers(result: BenchResult) -> Table:
             str(row.point.workload),
             f"{row.iova:#x}",
             _physical_runs(row),
-            _leaves(row),
+            leaves_text(row) if row.leaves else "?",
             _page_tables(row),
             format_ns(median(row.user_flush_ns)) if row.user_flush_ns else "-",
         )
@@ -225,10 +225,9 @@ def _physical_runs(row: Row) -> str:
     return str(counts[0]) if counts[0] == counts[-1] else f"{counts[0]}-{counts[-1]}"
 
 
-def _leaves(row: Row) -> str:
-    if row.leaves is None:
-        return "?"
-    return " ".join(f"{count}x{format_size(size)}" for size, count in row.leaves.items())
+def leaves_text(row: Row) -> str:
+    """Return the number of page-table leaves of each size; boots whose numbers differ are joined by "or"."""
+    return " or ".join(" ".join(f"{count}x{format_size(size)}" for size, count in one.items()) for one in row.leaves)
 
 
 def _page_tables(row: Row) -> str:

@@ -64,17 +64,16 @@ def result(
         environment=replace(ENVIRONMENT, **environment),
         target=model.Target("0000:00:10.0", "INTEL_VTD", 0xD2, CoherencyEvidence(dma_cc, None)),
         floor=model.Floor(array("Q", (20, 25)), array("Q", (100, 110, 120))),
-        rows=(
-            model.Row(
-                point, 1 << 32, {4096: 2}, _flushed(runs or (process_run(), process_run(), process_run()), flush_ns)
-            ),
-        ),
+        rows=(model.Row(point, 1 << 32, _observed(runs or (process_run(), process_run(), process_run()), flush_ns)),),
     )
 
 
-def _flushed(runs: Sequence[model.Run], flush_ns: Sequence[int]) -> tuple[model.Run, ...]:
-    """Add times of flushing from user space to the runs that have none."""
-    return tuple(one if len(one.user_flush_ns) else replace(one, user_flush_ns=array("Q", flush_ns)) for one in runs)
+def _observed(runs: Sequence[model.Run], flush_ns: Sequence[int]) -> tuple[model.Run, ...]:
+    """Add leaves to the first run, and times of flushing from user space to all runs, unless they have their own."""
+    first, *others = (
+        one if len(one.user_flush_ns) else replace(one, user_flush_ns=array("Q", flush_ns)) for one in runs
+    )
+    return (first if first.leaves else replace(first, leaves={4096: 2}), *others)
 
 
 def scaled(*factors: float, boots: Sequence[str] = (), **options: object) -> model.BenchResult:

@@ -151,9 +151,21 @@ def test_every_value_of_every_kind_is_used_or_refused_with_its_place(good: Any, 
             "damaged at rows/0/runs/1/operations/map/faulted: a position is there twice",
         ),
         (("command", 0), None, "damaged at command/0"),
-        (("rows", 0, "leaves"), {"9" * 5000: 1}, "damaged at rows/0/leaves: '99+... is not allowed here"),
-        (("rows", 0, "leaves"), {"04096": 1, "4096": 2}, "damaged at rows/0/leaves: '04096' is not allowed here"),
-        (("rows", 0, "leaves"), {"4096\n": 1}, r"damaged at rows/0/leaves: '4096\\n' is not allowed here"),
+        (
+            ("rows", 0, "runs", 0, "leaves"),
+            {"9" * 5000: 1},
+            "damaged at rows/0/runs/0/leaves: '99+... is not allowed here",
+        ),
+        (
+            ("rows", 0, "runs", 0, "leaves"),
+            {"04096": 1, "4096": 2},
+            "damaged at rows/0/runs/0/leaves: '04096' is not allowed here",
+        ),
+        (
+            ("rows", 0, "runs", 0, "leaves"),
+            {"4096\n": 1},
+            r"damaged at rows/0/runs/0/leaves: '4096\\n' is not allowed here",
+        ),
         (("started",), "2026-01-01T00:00:00+00:00\n", "damaged at started"),
         (("name",), "n" * 1001, "damaged at name: 'n+... is not allowed here"),
         (("name",), "\u202egood", r"damaged at name: '\\u202egood' is not allowed here"),
@@ -236,14 +248,15 @@ def test_a_file_of_an_older_version_is_read(good: Any, tmp_path: Path) -> None:
         del old[key]
     del old["environment"]["compiler"]
     for row in old["rows"]:
-        row["user_flush_ns"] = [400, 410]
+        row["user_flush_ns"], row["leaves"] = [400, 410], {"4096": 2}
         for one in row["runs"]:
-            for key in ("user_flush_ns", "clock_ns", "ioctl_ns", "noise", "discarded"):
+            for key in ("user_flush_ns", "leaves", "clock_ns", "ioctl_ns", "noise", "discarded"):
                 del one[key]
     file = tmp_path / "run.json"
     file.write_text(json.dumps(old))
     read = document.load_result(file)
     assert list(read.rows[0].user_flush_ns) == [400, 410]
+    assert read.rows[0].leaves == ({4096: 2},)
     assert read.rows[0].runs[0].ioctl_ns is None
     use(file)
     change = compare(read, read).changes[0]

@@ -125,6 +125,15 @@ def test_runs_of_several_boots_become_one_result() -> None:
     assert [[one.boot_id for one in row.runs] for row in merged.rows] == [["a", "b", "b"], ["b", "b"]]
 
 
+def test_leaves_of_boots_that_differ_are_all_shown() -> None:
+    """Other memory gives other leaves. The joined result had those of the first boot only."""
+    large, small = {2 << 20: 1}, {4 << 10: 512}
+    boots = [result(process_run(leaves=one), process_run()) for one in (large, large, small)]
+    shown = {number: report.leaves_text(model.merge(boots[:number]).rows[0]) for number in (2, 3)}
+    assert shown == {2: "1x2M", 3: "1x2M or 512x4K"}
+    assert "1x2M or 512x4K" in counts.count_letter([model.merge(boots)], ["iommufd"])
+
+
 def test_each_boot_keeps_its_environment_and_floors() -> None:
     first = result(process_run(boot="a"), flush_ns=(400,))
     second = result(process_run(boot="b"), flush_ns=(900,), governor="powersave")
