@@ -22,7 +22,7 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the names of the 
     "--all",
     "everything",
     is_flag=True,
-    help="Remove every kernel, the sources and objects of builds, and interrupted bisections.",
+    help="Remove every kernel, the sources and objects of builds, interrupted bisections, and results of mutants.",
 )
 @_DRY_RUN
 @click.pass_context

@@ -96,6 +96,11 @@ def work_dir() -> Path:
     return _below("work")
 
 
+def mutants_dir() -> Path:
+    """Results of the mutants of a kernel, one directory for each state of the tool. Old ones are removed."""
+    return work_dir() / "mutants"
+
+
 def runs_dir() -> Path:
     """One directory per run of a guest, with its kernel log. Old ones are removed."""
     return _below("runs")

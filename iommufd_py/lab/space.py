@@ -73,11 +73,12 @@ def _line(kernel: Kernel) -> tuple[str, ...]:
 
 def build_directories() -> list[Path]:
     """Return the directories that make builds faster, and those of builds and bisections that did not end: objects,
-    patched trees, clones, unpacked sources, apt's lists of packages.
+    patched trees, clones, unpacked sources, apt's lists of packages, results of mutants.
     """
     work = paths.work_dir()
     builds = [path for path in work.glob("build/*") if path.is_dir()]
-    others = [path for path in (*work.glob("bisect/*"), work / "apt") if path.is_dir() and any(path.iterdir())]
+    places = (*work.glob("bisect/*"), work / "apt", paths.mutants_dir())
+    others = [path for path in places if path.is_dir() and any(path.iterdir())]
     return [*builds, *others, *filter(Path.exists, (work / "emulator", paths.sources_dir()))]
 
 
@@ -111,6 +112,8 @@ def _unused(directory: Path) -> Iterator[None]:
 
 def _locks_of(directory: Path) -> list[Path]:
     work = paths.work_dir()
+    if directory == paths.mutants_dir():
+        return []  # A run that loses its results makes them again.
     if directory.parent == work / "bisect":
         # It is beside the directory, which the bisection removes at its end.
         return [directory.with_suffix(".lock")]

@@ -14,6 +14,9 @@ from scripts import inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# A run continues the results of the present state of the tool. Its kinds of guests and options have some directories.
+_MOST_DIRECTORIES = 8
+
 
 class Kept:
     """The results of one kernel and one state of the tool. A file is complete or absent, even after a power failure.
@@ -23,18 +26,21 @@ class Kept:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        paths.make(directory)
 
     @classmethod
     def of(cls, sources: Iterable[str], *others: str) -> "Kept":
-        """Return the results in the lab's cache.
+        """Return the results in the lab's cache, and remove the oldest results of others.
 
         Args:
             sources: files and folders of the checkout that decide a result, together with their imports.
             others: more words that decide it: the key of the kernel, the kind of guest, options.
         """
         name = inputs.digest_inputs(ROOT, sources, [*others, sys.version], always=["cffi_build"])
-        return cls(paths.work_dir() / "mutants" / name)
+        parent = paths.mutants_dir()
+        rest = [path for path in parent.iterdir() if path.name != name] if parent.exists() else []
+        for old in sorted(rest, key=lambda path: path.stat().st_mtime, reverse=True)[_MOST_DIRECTORIES - 1 :]:
+            cache.remove_tree(old)
+        return cls(parent / name)
 
     def get(self, subject: str) -> dict[str, Any] | None:
         """Return the result for *subject*, which is the whole text that was judged; None if no result is kept."""
@@ -46,6 +52,7 @@ class Kept:
         Raises:
             ToolError: the file cannot be written.
         """
+        paths.make(self._directory)
         write_file(self._file(subject), json.dumps(result).encode())
 
     def _file(self, subject: str) -> Path:

@@ -122,6 +122,15 @@ def test_all_removes_the_lists_of_apt_but_not_while_a_source_is_fetched(user: st
     assert str(paths.work_dir() / "apt") not in invoke("kernel", "prune", "--all", "--dry-run").stdout
 
 
+def test_all_removes_the_results_of_mutants() -> None:
+    results = paths.mutants_dir() / "0123"
+    results.mkdir(parents=True)
+    (results / "4567.json").touch()
+    assert str(paths.mutants_dir()) in invoke("kernel", "prune", "--all").stdout.splitlines()
+    assert list(paths.mutants_dir().iterdir()) == []
+    assert str(paths.mutants_dir()) not in invoke("kernel", "prune", "--all", "--dry-run").stdout
+
+
 def test_the_lists_of_apt_are_removed_without_a_lock_of_a_user() -> None:
     (paths.work_dir() / "apt/0").mkdir(parents=True)
     assert invoke("kernel", "prune", "--all").stdout.splitlines() == [str(paths.work_dir() / "apt")]

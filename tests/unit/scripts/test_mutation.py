@@ -2,6 +2,7 @@
 """How `scripts/mutate` keeps, resumes and reports its results."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -9,7 +10,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from iommufd_py.host.kernel_log import Splat, scan_kernel_log
-from iommufd_py.lab import cache
+from iommufd_py.lab import cache, paths
 from iommufd_py.lab.cache import Kernel, Recipe
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.mutation import Mutant
@@ -57,6 +58,20 @@ def test_another_kernel_option_or_source_has_its_own_results(tmp_path: Path, mon
     assert Kept.of(sources, "other kernel", "*").get("text") is None
     assert Kept.of(sources, "kernel", "map-*").get("text") is None
     assert Kept.of(("scripts/demo_table.py",), "kernel", "*").get("text") is None
+
+
+def test_results_of_others_are_removed_the_oldest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each change of the tool makes a directory. They stayed for ever."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    others = [paths.mutants_dir() / str(number) for number in range(20)]
+    for age, directory in enumerate(others):
+        directory.mkdir(parents=True)
+        os.utime(directory, (1e9 - age, 1e9 - age))
+    kept = Kept.of(("scripts/changelog.py",), "kernel")
+    kept.put("text", {"found": "map"})
+    assert len(list(paths.mutants_dir().iterdir())) == 8
+    assert [one.exists() for one in others] == [True] * 7 + [False] * 13
+    assert Kept.of(("scripts/changelog.py",), "kernel").get("text") == {"found": "map"}
 
 
 def test_the_number_of_a_mutant_does_not_identify_it() -> None:
