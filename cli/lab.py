@@ -44,15 +44,15 @@ def doctor(as_json: bool) -> None:
     """
     from iommufd_py.lab.doctor import examine
 
-    findings = examine()
+    diagnoses = examine()
     if as_json:
-        emit_json({"schema": "iommufd-lab-doctor/1", "findings": [finding.as_dict() for finding in findings]})
+        emit_json({"schema": "iommufd-lab-doctor/1", "findings": [one.as_dict() for one in diagnoses]})
     else:
-        rows = [(finding.subject, finding.state, finding.text) for finding in findings]
+        rows = [(one.subject, one.state, one.text) for one in diagnoses]
         emit_table(("subject", "state", "what"), rows)
-        for remedy in dict.fromkeys(finding.remedy for finding in findings if finding.remedy):
+        for remedy in dict.fromkeys(one.remedy for one in diagnoses if one.remedy):
             click.echo(f"to fix: {remedy}")
-    sys.exit(any(finding.state == "missing" for finding in findings))
+    sys.exit(any(one.state == "missing" for one in diagnoses))
 
 
 @lab.group()

@@ -23,7 +23,7 @@ from iommufd_py.results.compare import compare
 from iommufd_py.results.estimate import CONFIDENCE
 from iommufd_py.results.model import BenchResult, merge
 from iommufd_py.results.report import row_name
-from iommufd_py.results.validity import findings
+from iommufd_py.results.validity import figure_limits
 
 _CLOCK_S = 1e-9
 # exp() of more is no number. Two machines whose ratios differ widely have such an interval.
@@ -135,7 +135,7 @@ class Figures:
             self._warn(caution, record)
         if after.environment.emulated:
             self._warn("measured on an emulated CPU: the ratio says nothing about hardware", record)
-        for limit in (one for side in (before, after) for one in findings(side) if one.code != "TCG"):
+        for limit in (one for side in (before, after) for one in figure_limits(side) if one.code != "TCG"):
             # Most texts have figures of one machine. The text of the first stands for all.
             self._warn(self._limits.setdefault(limit.code, f"{limit.code}: {limit.text}"), record)
         for change in comparison.changes:

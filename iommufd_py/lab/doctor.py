@@ -37,7 +37,7 @@ class Diagnosis:
     Attributes:
         subject: the thing that was checked.
         state: ``ok``; ``note`` when the lab does without; ``missing`` when it cannot run.
-        text: the finding.
+        text: the state of the subject in words.
         remedy: the command that fixes the problem; empty if there is none.
     """
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from iommufd_py.results.model import BenchResult, Point, Row, Samples, Workload
 from iommufd_py.results.report import flush_texts, flushed_share, leaves_text, machine_lines, row_name
 from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
-from iommufd_py.results.validity import findings
+from iommufd_py.results.validity import figure_limits
 
 _EXPLANATIONS = (
     "ioctls: number in one sample of the operation.",
@@ -101,5 +101,7 @@ def _every(row: Row) -> list[Samples]:
 
 def _doubts(results: Sequence[BenchResult]) -> list[str]:
     codes = ("TCG", "NOTHING_PINNED", "UNEQUAL_FLUSHES", "UNEQUAL_RUNS", "NONCOHERENT_KNOB")
-    found = {f"{one.code}: {one.text}": None for result in results for one in findings(result) if one.code in codes}
+    found = {
+        f"{one.code}: {one.text}": None for result in results for one in figure_limits(result) if one.code in codes
+    }
     return [*found, "Times are left out: on an emulated CPU they say nothing about hardware (--times shows them)."]

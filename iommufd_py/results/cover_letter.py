@@ -14,7 +14,7 @@ from iommufd_py.results.model import BenchResult, Point, Workload
 from iommufd_py.results.report import machine_lines, row_name
 from iommufd_py.results.stats import median
 from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
-from iommufd_py.results.validity import findings
+from iommufd_py.results.validity import figure_limits
 
 # Width of a word in a heading. A wider column would not fit a mail.
 _HEADING_WIDTH = 24
@@ -168,7 +168,7 @@ def doubts(results: Sequence[BenchResult], comparisons: Sequence[Comparison] = (
     """Return every limit of the figures, one line each. A limit of some results only has their labels."""
     concerned: dict[tuple[str, str], list[str]] = {}
     for result in results:
-        for one in findings(result):
+        for one in figure_limits(result):
             count = f" ({len(one.rows)} of {len(result.rows)} rows)" if one.rows else ""
             concerned.setdefault((one.code, one.text), []).append(f"{result.label}{count}")
     found = []

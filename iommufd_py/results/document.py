@@ -31,7 +31,7 @@ from iommufd_py.results.model import (
     Target,
     Workload,
 )
-from iommufd_py.results.validity import findings
+from iommufd_py.results.validity import figure_limits
 
 SCHEMA = "iommufd-bench/1"
 
@@ -40,7 +40,7 @@ _ON_EVERY_MACHINE = ("kernel_release", "platform", "cpu")
 
 
 def to_document(result: BenchResult) -> dict[str, Any]:
-    """Return the run as one JSON document, with the findings and their evidence."""
+    """Return the run as one JSON document, with the limits of its figures and the rows that have them."""
     target = asdict(result.target)
     target["coherency"] = str(result.target.evidence.coherency)
     return {
@@ -59,7 +59,7 @@ def to_document(result: BenchResult) -> dict[str, Any]:
             "clock": result.floor.clock,
         },
         "rows": [_row_document(row) for row in result.rows],
-        "validity": [{**asdict(finding), "rows": list(finding.rows)} for finding in findings(result)],
+        "validity": [{**asdict(limit), "rows": list(limit.rows)} for limit in figure_limits(result)],
     }
 
 

@@ -14,7 +14,7 @@ from iommufd_py.results.estimate import geometric_mean, units
 from iommufd_py.results.model import BenchResult, Point
 from iommufd_py.results.report import row_name
 from iommufd_py.results.stats import variance
-from iommufd_py.results.validity import findings
+from iommufd_py.results.validity import figure_limits
 
 # Smallest number of results on each side of a change point.
 _MIN_SIDE = 2
@@ -106,7 +106,7 @@ def remarks(names: Sequence[str], results: Sequence[BenchResult]) -> list[str]:
     texts: dict[str, str] = {}
     concerned: defaultdict[str, list[str]] = defaultdict(list)
     for name, result in zip(names, results, strict=True):
-        for code, text in {one.code: one.text for one in findings(result)}.items():
+        for code, text in {one.code: one.text for one in figure_limits(result)}.items():
             texts.setdefault(code, text)
             concerned[code].append(name)
     return [

@@ -26,7 +26,7 @@ from iommufd_py.results.model import BenchResult
 from iommufd_py.results.report import Cell, but_size, cells, row_name
 from iommufd_py.results.scientific import np
 from iommufd_py.results.stats import median
-from iommufd_py.results.validity import findings
+from iommufd_py.results.validity import figure_limits
 
 # Width and height of a panel, and height of a line of text below, all in inches.
 _PANEL = (5.6, 3.4)
@@ -326,7 +326,7 @@ def _finish(figure: Figure, title: str, results: Sequence[BenchResult]) -> None:
             + f"; device {one.target.device}; {amount(one)}; {_ends(one.started[:10] for one in results)}; "
             + f"floor {format_ns(median(one.floor.ioctl_ns))}"
         )
-    codes = list(dict.fromkeys(found.code for one in results for found in findings(one)))
+    codes = list(dict.fromkeys(found.code for one in results for found in figure_limits(one)))
     if codes:
         lines.append(f"limits of these figures: {', '.join(codes)}")
     width = round(figure.get_figwidth() * 15)

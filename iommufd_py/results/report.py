@@ -11,7 +11,7 @@ from iommufd_py.base.units import PAGE_BYTES, format_ns, format_size, three_digi
 from iommufd_py.results.model import BenchResult, Point, Row, Workload
 from iommufd_py.results.stats import Summary, median, summarize
 from iommufd_py.results.tables import Table
-from iommufd_py.results.validity import Finding, findings
+from iommufd_py.results.validity import FigureLimit, figure_limits
 
 _OFF_ON = ("off", "on")
 # A remark about more rows than this has their number instead of their names.
@@ -263,17 +263,17 @@ def facts(result: BenchResult) -> list[tuple[str, str]]:
 
 
 def notes(result: BenchResult) -> list[str]:
-    """Return the findings as lines: code, rows concerned, text."""
-    return [_note(result, finding) for finding in findings(result)]
+    """Return the limits of the figures as lines: code, rows concerned, text."""
+    return [_note(result, limit) for limit in figure_limits(result)]
 
 
-def _note(result: BenchResult, finding: Finding) -> str:
+def _note(result: BenchResult, limit: FigureLimit) -> str:
     concerned = ""
-    if len(finding.rows) > _MAX_NAMED:
-        concerned = f" ({len(finding.rows)} of {len(result.rows)} rows)"
-    elif finding.rows and len(finding.rows) < len(result.rows):
-        concerned = f" ({'; '.join(_row_label(result.rows[number]) for number in finding.rows)})"
-    return f"{finding.code}{concerned}: {finding.text}"
+    if len(limit.rows) > _MAX_NAMED:
+        concerned = f" ({len(limit.rows)} of {len(result.rows)} rows)"
+    elif limit.rows and len(limit.rows) < len(result.rows):
+        concerned = f" ({'; '.join(_row_label(result.rows[number]) for number in limit.rows)})"
+    return f"{limit.code}{concerned}: {limit.text}"
 
 
 def _row_label(row: Row) -> str:
@@ -287,7 +287,7 @@ def summary_document(result: BenchResult) -> dict[str, Any]:
         "schema": "iommufd-bench-summary/1",
         "label": result.label,
         "facts": dict(facts(result)),
-        "validity": [asdict(finding) for finding in findings(result)],
+        "validity": [asdict(limit) for limit in figure_limits(result)],
         "rows": [
             {
                 "point": asdict(cell.row.point),

@@ -39,8 +39,8 @@ _COSTLY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One limit of the figures.
+class FigureLimit:
+    """One limit of the figures of a result.
 
     Attributes:
         code: identifies the kind of limit, in all versions.
@@ -53,23 +53,23 @@ class Finding:
     rows: tuple[int, ...] = ()
 
 
-def findings(result: BenchResult) -> list[Finding]:
+def figure_limits(result: BenchResult) -> list[FigureLimit]:
     """Return the limits of the figures of *result*, the gravest first."""
     return [*_of_environment(result.environment), *_of_boots(result), *_of_rows(result.rows)]
 
 
-def _of_boots(result: BenchResult) -> Iterator[Finding]:
+def _of_boots(result: BenchResult) -> Iterator[FigureLimit]:
     disturbed = [(number, boot) for number, boot in enumerate(result.boots, 1) if boot.disturbances]
     if disturbed:
         number, boot = disturbed[0]
-        yield Finding(
+        yield FigureLimit(
             "BUSY_HOST",
             f"the host was busy during {len(disturbed)} of {len(result.boots)} boots, "
             f"although {len(result.discarded)} were repeated (boot {number}: {boot.disturbances}): stop other work "
             "on it",
         )
     for number, factor in _outlying_boots(result):
-        yield Finding(
+        yield FigureLimit(
             "BOOT_DIFFERS",
             f"the times of boot {number} are x{factor:.2f} of those of other boots: measure again, on a quiet machine",
         )
@@ -95,38 +95,42 @@ def _outlying_boots(result: BenchResult) -> Iterator[tuple[int, float]]:
             yield numbers.get(boot_id, order), math.exp(mean)
 
 
-def _of_environment(environment: Environment) -> Iterator[Finding]:
+def _of_environment(environment: Environment) -> Iterator[FigureLimit]:
     if environment.emulated:
-        yield Finding("TCG", "the CPU is emulated: a cache flush costs nothing here; compare within this table only")
+        yield FigureLimit(
+            "TCG", "the CPU is emulated: a cache flush costs nothing here; compare within this table only"
+        )
     if environment.platform == Platform.UML:
-        yield Finding("UML", "this kernel runs as a process: CPU and caches are real, but an ioctl costs microseconds")
+        yield FigureLimit(
+            "UML", "this kernel runs as a process: CPU and caches are real, but an ioctl costs microseconds"
+        )
     if environment.platform == Platform.VIRTUAL:
-        yield Finding("VIRTUAL", "this is a virtual machine: the times include work of the hypervisor")
+        yield FigureLimit("VIRTUAL", "this is a virtual machine: the times include work of the hypervisor")
     if environment.noncoherent_knob:
-        yield Finding(
+        yield FigureLimit(
             "NONCOHERENT_KNOB",
             "iommufd.test_noncoherent_hwpt is set: domains are non-coherent although the IOMMU may force snooping",
         )
     if environment.config is None:
-        yield Finding("NO_CONFIG", "the kernel does not show its configuration (CONFIG_IKCONFIG_PROC)")
+        yield FigureLimit("NO_CONFIG", "the kernel does not show its configuration (CONFIG_IKCONFIG_PROC)")
     else:
         for option, (code, cost) in _COSTLY.items():
             if environment.config.get(option) == "y":
-                yield Finding(code, f"CONFIG_{option} {cost}: build without it for absolute figures")
+                yield FigureLimit(code, f"CONFIG_{option} {cost}: build without it for absolute figures")
     if environment.governor not in (None, "performance"):
-        yield Finding(
+        yield FigureLimit(
             "GOVERNOR",
             f"the CPU's frequency follows the load (governor {environment.governor}): run "
             "'cpupower frequency-set -g performance'",
         )
     if environment.turbo:
-        yield Finding("TURBO", "the CPU exceeds its base frequency while it is cool: switch turbo off")
+        yield FigureLimit("TURBO", "the CPU exceeds its base frequency while it is cool: switch turbo off")
 
 
-def _of_rows(rows: tuple[Row, ...]) -> Iterator[Finding]:
-    def about(code: str, text: str, holds: Callable[[Row], bool]) -> Iterable[Finding]:
+def _of_rows(rows: tuple[Row, ...]) -> Iterator[FigureLimit]:
+    def about(code: str, text: str, holds: Callable[[Row], bool]) -> Iterable[FigureLimit]:
         found = tuple(number for number, row in enumerate(rows) if row.runs and holds(row))
-        return [Finding(code, text, found)] if found else []
+        return [FigureLimit(code, text, found)] if found else []
 
     yield from about(
         "FEW_RUNS",
@@ -179,7 +183,7 @@ def _of_rows(rows: tuple[Row, ...]) -> Iterator[Finding]:
     )
 
 
-def _noise(rows: tuple[Row, ...]) -> Iterator[Finding]:
+def _noise(rows: tuple[Row, ...]) -> Iterator[FigureLimit]:
     """Name the disturbances that remained after all attempts, and how many attempts were discarded."""
     reasons = {
         number: [reason for run in row.runs if run.noise for reason in disturbances(run.noise)]
@@ -190,16 +194,16 @@ def _noise(rows: tuple[Row, ...]) -> Iterator[Finding]:
     if disturbed:
         example = reasons[disturbed[0]][0]
         repeated = f", after {again} repeated measurements" if again else ""
-        yield Finding("NOISE", f"the machine was busy{repeated} ({example}): stop other work on it", disturbed)
+        yield FigureLimit("NOISE", f"the machine was busy{repeated} ({example}): stop other work on it", disturbed)
 
 
-def _humps(rows: tuple[Row, ...]) -> Iterator[Finding]:
+def _humps(rows: tuple[Row, ...]) -> Iterator[FigureLimit]:
     for number, row in enumerate(rows):
         for operation in row.operations:
             found = [humps for humps in humps_of_runs([samples.ns for samples in row.samples(operation)]) if humps]
             if 2 * len(found) >= len(row.runs) and found:
                 first = found[0]
-                yield Finding(
+                yield FigureLimit(
                     "TWO_HUMPS",
                     f"{operation} takes either {format_ns(first.low_ns)} or {format_ns(first.high_ns)} "
                     f"({first.upper:.0%} the longer): a median jumps between the two; compare the means, or find the "

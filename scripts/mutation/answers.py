@@ -97,6 +97,6 @@ def parse_json(text: str) -> dict[str, Any] | None:
     return document
 
 
-def and_more(findings: list[str]) -> str:
-    """Return the first of *findings*, and the number of the others."""
-    return findings[0] + (f" and {len(findings) - 1} more" if len(findings) > 1 else "")
+def and_more(texts: list[str]) -> str:
+    """Return the first of *texts*, and the number of the others."""
+    return texts[0] + (f" and {len(texts) - 1} more" if len(texts) > 1 else "")

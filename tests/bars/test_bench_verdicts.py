@@ -17,7 +17,7 @@ from iommufd_py.base.pci_address import MOCK
 from iommufd_py.bench import runner
 from iommufd_py.results.compare import Verdict, compare
 from iommufd_py.results.model import BenchResult, Point, Run, Workload
-from iommufd_py.results.validity import findings
+from iommufd_py.results.validity import figure_limits
 from tests.conftest import need_mock_driver
 
 REPEATS, AT_LEAST = 20, 19
@@ -84,5 +84,5 @@ def test_a_load_beside_is_named_and_changes_no_verdict() -> None:
         os.kill(load, signal.SIGKILL)
         os.waitpid(load, 0)
     assert all(run.discarded for row in loaded.rows for run in row.runs)
-    assert "NOISE" in {one.code for one in findings(loaded)}
+    assert "NOISE" in {one.code for one in figure_limits(loaded)}
     assert [one for one in compare(quiet, loaded).changes if one.changed] == []

@@ -108,7 +108,7 @@ def test_doctor_names_the_command_for_what_is_missing(monkeypatch: pytest.Monkey
     result = invoke("doctor", "--json")
     document = json.loads(result.stdout)
     assert result.exit_code == 1
-    found = {finding["subject"]: finding for finding in document["findings"]}
+    found = {one["subject"]: one for one in document["findings"]}
     assert found["QEMU"]["state"] == "missing"
     assert found["QEMU"]["remedy"] == "sudo apt-get install qemu-system-x86"
     assert found["build tools"]["remedy"].startswith("sudo apt-get install gcc make")
@@ -131,5 +131,5 @@ def test_doctor_lists_everything_although_qemu_is_broken(tmp_path: Path, monkeyp
 
 def test_every_finding_that_is_missing_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    findings: list[Diagnosis] = examine()
-    assert all(finding.remedy for finding in findings if finding.state == "missing")
+    diagnoses: list[Diagnosis] = examine()
+    assert all(one.remedy for one in diagnoses if one.state == "missing")

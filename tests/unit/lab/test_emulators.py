@@ -85,17 +85,17 @@ def test_a_missing_tool_is_named_with_its_package(monkeypatch: pytest.MonkeyPatc
 
 
 def test_doctor_names_the_command_that_builds_the_emulator() -> None:
-    def finding() -> tuple[str, str, str]:
+    def diagnosis() -> tuple[str, str, str]:
         (one,) = [one for one in examine() if one.subject == "emulator with CPU caches"]
         return one.state, one.text, one.remedy
 
-    assert finding() == (
+    assert diagnosis() == (
         "note",
         "not built yet; the first run with --incoherent builds it",
         "iommufd lab emulator build",
     )
     published(emulators._recipe("qemu 1:7.2", "gcc 12"))
-    assert finding() == ("ok", "built from qemu 1:7.2", "")
+    assert diagnosis() == ("ok", "built from qemu 1:7.2", "")
 
 
 def test_doctor_names_what_its_build_lacks(monkeypatch: pytest.MonkeyPatch) -> None:

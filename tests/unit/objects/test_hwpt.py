@@ -7,7 +7,7 @@ SNOOPS, DOES_NOT = 0xF00FCA, 0xF00F4A  # ECAP of QEMU's intel-iommu with snoop-c
 
 
 @pytest.mark.parametrize(
-    ("evidence", "finding"),
+    ("evidence", "coherency"),
     [
         (CoherencyEvidence(dma_cc=False, ecap=DOES_NOT), Coherency.NON_COHERENT),
         (CoherencyEvidence(dma_cc=True, ecap=SNOOPS), Coherency.COHERENT),
@@ -16,12 +16,12 @@ SNOOPS, DOES_NOT = 0xF00FCA, 0xF00F4A  # ECAP of QEMU's intel-iommu with snoop-c
         (CoherencyEvidence(dma_cc=False, ecap=SNOOPS), Coherency.NON_COHERENT),
     ],
 )
-def test_evidence_satisfies_its_coherency_only(evidence: CoherencyEvidence, finding: Coherency) -> None:
-    assert evidence.coherency is finding
-    evidence.require(finding, "device")
+def test_evidence_satisfies_its_coherency_only(evidence: CoherencyEvidence, coherency: Coherency) -> None:
+    assert evidence.coherency is coherency
+    evidence.require(coherency, "device")
     evidence.require(Coherency.ANY, "device")
-    other = Coherency.COHERENT if finding is Coherency.NON_COHERENT else Coherency.NON_COHERENT
-    with pytest.raises(CoherencyError, match=f"is {finding}, not {other}: VFIO_DMA_CC_IOMMU={int(evidence.dma_cc)}"):
+    other = Coherency.COHERENT if coherency is Coherency.NON_COHERENT else Coherency.NON_COHERENT
+    with pytest.raises(CoherencyError, match=f"is {coherency}, not {other}: VFIO_DMA_CC_IOMMU={int(evidence.dma_cc)}"):
         evidence.require(other, "device")
 
 

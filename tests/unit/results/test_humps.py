@@ -7,7 +7,7 @@ import pytest
 
 from iommufd_py.results.compare import compare
 from iommufd_py.results.humps import humps_of_runs, two_humps
-from iommufd_py.results.validity import findings
+from iommufd_py.results.validity import figure_limits
 from tests.unit.results.bench_results import process_run, result
 
 SHAPES = {
@@ -78,4 +78,4 @@ def test_two_groups_of_few_samples_are_no_change(count: int) -> None:
         changed += change.changed
         assert change.humps
     assert changed == 0
-    assert "TWO_HUMPS" in {one.code for one in findings(sides[0])}
+    assert "TWO_HUMPS" in {one.code for one in figure_limits(sides[0])}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A result: its file, its tables, its findings, and the points and IOVAs of which it consists."""
+"""A result: its file, its tables, the limits of its figures, and the points and IOVAs of which it consists."""
 
 import json
 import re
@@ -92,10 +92,10 @@ def test_the_schema_is_one_and_describes_nothing_that_is_not_there() -> None:
 
 
 def test_every_code_that_can_be_given_is_in_the_schema() -> None:
-    """In the source, a code is the first word of a finding or of an entry of the table of costly options."""
+    """In the source, a code is the first word of a limit or of an entry of the table of costly options."""
     source = Path(validity.__file__).read_text()
     codes = {
-        *re.findall(r'(?:Finding|about)\(\s*"([A-Z_]+)"', source),
+        *re.findall(r'(?:FigureLimit|about)\(\s*"([A-Z_]+)"', source),
         *(code for code, _ in validity._COSTLY.values()),
     }
     assert set(read_schema(document.SCHEMA)["properties"]["validity"]["items"]["properties"]["code"]["enum"]) == codes
@@ -183,7 +183,7 @@ def test_only_axes_that_say_something_have_a_column() -> None:
 
 def test_findings_name_what_spoils_the_figures() -> None:
     def codes(*runs: model.Run, **environment: object) -> list[str]:
-        return [finding.code for finding in validity.findings(result(*runs, **environment))]
+        return [limit.code for limit in validity.figure_limits(result(*runs, **environment))]
 
     assert codes() == []
     assert codes(platform="tcg") == ["TCG"]
@@ -208,11 +208,11 @@ def test_findings_name_what_spoils_the_figures() -> None:
 def test_a_boot_that_differs_from_the_others_is_named() -> None:
     """On a machine with other users, a boot can take twice the time."""
     boots = [result(process_run([ns] * 3, [ns] * 3, boot=str(ns))) for ns in (1000, 1010, 2000, 990)]
-    found = {one.code: one.text for one in validity.findings(model.merge(boots))}
+    found = {one.code: one.text for one in validity.figure_limits(model.merge(boots))}
     assert found["BOOT_DIFFERS"].startswith("the times of boot 3 are x1.99 ")
     merged = model.merge(boots)
     busy = replace(merged, boots=(replace(merged.boots[0], disturbances="steal"), *merged.boots[1:]), discarded=("a",))
-    found = {one.code: one.text for one in validity.findings(busy)}
+    found = {one.code: one.text for one in validity.figure_limits(busy)}
     assert "during 1 of 4 boots, although 1 were repeated (boot 1: steal)" in found["BUSY_HOST"]
 
 
@@ -223,7 +223,7 @@ def test_a_row_with_few_boots_hides_no_boot_that_differs() -> None:
     merged = model.merge(boots)
     few = replace(merged.rows[0], point=replace(POINT, size_bytes=4096), runs=merged.rows[0].runs[:1])
     later = replace(merged.rows[0], runs=merged.rows[0].runs[1:])
-    found = validity.findings(replace(merged, rows=(few, later)))
+    found = validity.figure_limits(replace(merged, rows=(few, later)))
     (text,) = [one.text for one in found if one.code == "BOOT_DIFFERS"]
     assert text.startswith("the times of boot 3 are ")
 
@@ -234,13 +234,13 @@ def test_different_flushes_of_the_processes_are_told() -> None:
     runs = [process_run(flushes=(count, once)) for count in (once, never, once)]
     found = result(*runs)
     assert [cell.flush_text for cell in report.cells(found)] == ["0-1, 0.00-1.00", "1, 1.00"]
-    assert [one.code for one in validity.findings(found)] == ["UNEQUAL_FLUSHES"]
+    assert [one.code for one in validity.figure_limits(found)] == ["UNEQUAL_FLUSHES"]
     letter = counts.count_letter([found], ["iommufd"])
     assert "Flushes: 1 of 2 operations with flushes flush each page once." in letter
     assert "UNEQUAL_FLUSHES" in letter
     # Contiguous pages take one call, so only the calls differ between buffers.
     runs = [process_run(flushes=(count, once)) for count in (once, FlushCount(2, 2), once)]
-    assert [one.code for one in validity.findings(result(*runs))] == []
+    assert [one.code for one in validity.figure_limits(result(*runs))] == []
     assert [cell.flush_text for cell in report.cells(result(*runs))] == ["1-2, 1.00", "1, 1.00"]
     assert [cell.flush_text for cell in report.cells(result())] == ["-", "-"]
 
@@ -273,8 +273,8 @@ def test_a_step_in_the_time_for_a_page_is_remarked_on() -> None:
             rows.append(
                 replace(first, point=replace(POINT, size_bytes=size), runs=(process_run(ns, ns, pinned=size),) * 3)
             )
-        found = validity.findings(replace(result(), rows=tuple(rows)))
-        return [finding.rows for finding in found if finding.code == "STEP"]
+        found = validity.figure_limits(replace(result(), rows=tuple(rows)))
+        return [limit.rows for limit in found if limit.code == "STEP"]
 
     assert steps((4096, 5000), (2 << 20, 100), (64 << 20, 105)) == []
     assert steps((4096, 5000), (2 << 20, 100), (64 << 20, 105), (256 << 20, 120)) == [(3,)]
