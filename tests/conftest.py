@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fixtures of all tests. tests/unit, tests/cli and tests/lab run anywhere; tests/mock and tests/vtd need a kernel."""
+"""Fixtures of all tests. docs/architecture.md says what the tests of each folder need."""
 
 import errno
 import gzip

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""Signals to the command line: they end it with the right status, also while it starts."""
+
 import signal
 import subprocess
 import sys

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The start of the command line: `--help` imports no module of a command, and lists every command."""
+
 import subprocess
 import sys
 from collections.abc import Callable

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""`iommufd validate` without a kernel to judge: --list, --explain, and options that contradict each other."""
+
 import json
 import subprocess
 from collections.abc import Callable

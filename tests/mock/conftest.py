@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""Devices of the kernel's mock driver for the tests here, and the kernel's own check of the order of flushes."""
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path

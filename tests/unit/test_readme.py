@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The example in README is the test that runs."""
+
 import textwrap
 from pathlib import Path
 

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""Arguments of calls: timeouts and the length of bytes, as the kernel takes them."""
+
 import math
 from array import array
 

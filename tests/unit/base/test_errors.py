@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""Each errno becomes the error of its meaning, with the ioctl, the cause and the remedy, and can be pickled."""
+
 import copy
 import errno
 import multiprocessing

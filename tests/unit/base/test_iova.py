@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""IOVA ranges, and the first fit among the ranges that an IOAS allows."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""Signals are held during a block, and none stays blocked after it."""
+
 import signal
 
 import pytest

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""Sizes, IOVAs, times and counts: how they are read and printed."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The time of an operation is divided into the times of its parts, from made-up trace records."""
+
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""Trace records of ioctls become calls, each with its request, its thread and its result."""
+
 import pytest
 
 from iommufd_py.explain.calls import Request, calls_of, request_of

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The areas of a process's memory in the form of /proc/PID/smaps, and the physical runs of its pages."""
+
 import pytest
 
 from iommufd_py.explain.memory import MemoryArea, MemoryKind, area_at, largest, parse_areas, runs_of

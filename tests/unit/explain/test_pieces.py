@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""Times within the ioctls of a process, from trace records with gaps."""
+
 from collections.abc import Sequence
 
 from iommufd_py.explain.calls import Request, TracedIoctl

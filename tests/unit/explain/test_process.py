@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The facts of a process from /proc: its state, its descriptors and its limit of locked memory."""
+
 import os
 import subprocess
 

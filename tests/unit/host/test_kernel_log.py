@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""Reports in a kernel log, such as oopses, warnings and stalls, are found whole in recorded and generated logs."""
+
 import importlib.util
 import re
 from importlib.machinery import SourceFileLoader

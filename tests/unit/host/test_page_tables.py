@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The page-table memory of the system, from the texts of /proc/meminfo and /proc/vmstat."""
+
 from iommufd_py.host.page_tables import PageTables, parse_page_tables
 
 

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""Lines of a trace become records, whatever characters the name of a thread has."""
+
 import pytest
 
 from iommufd_py import ToolError

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The mirror of Debian in the files of apt, in both formats."""
+
 from pathlib import Path
 
 import pytest

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""`iommufd lab` without a guest: wrong usage, the machine that the options describe, and the doctor."""
+
 import json
 import os
 import sys

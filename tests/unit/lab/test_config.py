@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The kernel configurations of the lab, and the check that a kernel has each required symbol."""
+
 import re
 from typing import Any
 

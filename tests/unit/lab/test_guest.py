@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The scripts that set up a guest. They run in a shell of this machine, and need no guest."""
+
 import shlex
 import subprocess
 from pathlib import Path

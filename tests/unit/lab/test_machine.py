@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The options of QEMU and of the kernel for each machine of the lab, and machines that cannot boot. Needs no guest."""
+
 from pathlib import Path
 from typing import Any
 

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""Child processes of the lab: their signals, their timeouts, and the output of one that ended."""
+
 import io
 import signal
 import subprocess

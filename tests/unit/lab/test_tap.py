@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The results of the kernel's selftests: TAP and KUnit, also of a program or a kernel that died."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""A bitmap of dirty pages, as pages and as IOVA ranges."""
+
 from itertools import pairwise
 
 import pytest

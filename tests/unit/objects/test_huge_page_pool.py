@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The remedy for a pool of huge pages that is too small, in a directory like the kernel's."""
+
 from pathlib import Path
 
 import pytest

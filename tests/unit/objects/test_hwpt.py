@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The evidence for the coherency of a HWPT, and the refusal of a coherency that it does not support."""
+
 import pytest
 
 from iommufd_py import Coherency, CoherencyError, CoherencyEvidence

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The base class of all resources: order of closing, failures, signals, and use after close()."""
+
 import copy
 import gc
 import os

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The report of `iommufd validate` on made-up results: table, JSON, KTAP and JUnit."""
+
 import json
 from dataclasses import replace
 from importlib import resources

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The sparse mmap areas in the information about a region."""
+
 import struct
 
 from iommufd_py.uapi import vfio

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""VF tokens: their bytes, and texts that are no token."""
+
 from uuid import UUID
 
 import pytest

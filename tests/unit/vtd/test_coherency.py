@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The flushes that ECAP predicts, for page tables and for data pages."""
+
 import pytest
 
 from iommufd_py.base.coherency import Coherency
