@@ -39,11 +39,6 @@ def git(tree: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.fixture(autouse=True)
-def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with COMMITS + 1 commits; its file ``number`` contains 0 in the first and COMMITS in the last."""
@@ -212,6 +207,9 @@ find(Path({str(tree)!r}), answer)
     found, asked = find(tree, from_7)
     assert found.subjects[found.first_bad or ""] == "commit 7"
     assert 0 not in asked
+
+
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 class TestTimings:

@@ -15,10 +15,7 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import Machine
 from iommufd_py.lab.qemu import QEMU
 
-
-@pytest.fixture(autouse=True)
-def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 def invoke(*arguments: str) -> Result:

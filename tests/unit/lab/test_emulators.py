@@ -17,13 +17,10 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import Machine
 from iommufd_py.lab.progress import Silent
 
+pytestmark = pytest.mark.usefixtures("empty_cache")
+
 DATA = Path(str(resources.files("iommufd_py.lab") / "emulator"))
 RECIPE = EmulatorRecipe("qemu 1:7.2", "c0ffee", "beef", "cafe", "gcc 12")
-
-
-@pytest.fixture(autouse=True)
-def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def published(recipe: EmulatorRecipe) -> Emulator:

@@ -24,6 +24,8 @@ from iommufd_py.lab.runs import KEPT_RUNS, new_run_directory
 from iommufd_py.lab.source import SourceTree
 from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
 
+pytestmark = pytest.mark.usefixtures("empty_cache")
+
 # A Makefile that leaves the files of a kernel build within a second, and can be slow or fail.
 MAKEFILE = """
 VERSION = 7
@@ -43,11 +45,6 @@ bzImage:
 
 RECIPE = Recipe("stock", "7.3", "linux-source-7.3 1", cache.config_digest(Configuration()), "", "gcc")
 DEBUG = replace(RECIPE, config=cache.config_digest(Configuration(debug=True)))
-
-
-@pytest.fixture(autouse=True)
-def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -17,16 +17,13 @@ from iommufd_py.lab.bisect.record import Record
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.warm.guests import WarmGuest, damaged_records, warm_guests
 
+pytestmark = pytest.mark.usefixtures("empty_cache")
+
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 RECIPE = cache.Recipe("stock", "7.3", "linux-source-7.3", "abc", "", "gcc")
 # Text that is not JSON, another document, and values of other types.
 CONTENTS = [b"", b"{", b"\xff\xfe", b"[" * 5000, b"9" * 5000, b"null", b"[]", b'"x"', b"{}", b'{"schema": "other/1"}']
 VALUES = [None, 1, True, 1.5, [], {}, "\x1b[31m", ["a", 1]]
-
-
-@pytest.fixture(autouse=True)
-def cache_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 def spoiled(good: dict[str, Any]) -> list[bytes]:

@@ -9,7 +9,6 @@ import shlex
 import stat
 import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -20,12 +19,9 @@ from iommufd_py.lab.cache import Kernel, Recipe
 from iommufd_py.lab.errors import LabError
 from tests.programs import IOMMUFD
 
+pytestmark = pytest.mark.usefixtures("empty_cache")
+
 RECIPE = Recipe(variant="stock", series="7.3", source="linux 7.3.4", config="c", patches="", compiler="gcc")
-
-
-@pytest.fixture(autouse=True)
-def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 def invoke(*arguments: str) -> Result:
