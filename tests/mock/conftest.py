@@ -19,7 +19,7 @@ from iommufd_py import (
     SkipError,
 )
 from iommufd_py.mock import DEVICE_CACHE_DEFAULT, DEVICE_CACHE_ENTRIES, hwpt_data
-from iommufd_py.testing.requirements import need
+from iommufd_py.testing.requirements import need, need_mock_driver
 from iommufd_py.uapi.enums import MockPageTable
 from iommufd_py.vfio.emulated import EmulatedDevice
 
@@ -40,6 +40,12 @@ def _kernel_checks_the_order() -> Iterator[None]:
     switch.write_text("Y")
     yield
     switch.write_text(before)
+
+
+@pytest.fixture
+def mock_driver(iommufd: Iommufd) -> None:
+    """The kernel's mock driver, for modules in which every test needs it."""
+    need_mock_driver(iommufd)
 
 
 @pytest.fixture

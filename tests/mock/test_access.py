@@ -6,15 +6,12 @@ import pytest
 from iommufd_py import DmaBuffer, Ioas, Iommufd, MockAccess, MockDevice, NotSupportedError, ObjectNotFoundError
 from iommufd_py.host import pinned_bytes
 from iommufd_py.mock import MockDmabuf, check_map, check_refs, limit_memory
-from tests.conftest import need_ioctl, need_mock_driver
+from tests.conftest import need_ioctl
+
+pytestmark = pytest.mark.usefixtures("mock_driver")
 
 PAGE = 4096
 BASE = 1 << 24
-
-
-@pytest.fixture(autouse=True)
-def _mock_driver(iommufd: Iommufd) -> None:
-    need_mock_driver(iommufd)
 
 
 @pytest.mark.parametrize("slow_path", [False, True])

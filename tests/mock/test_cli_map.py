@@ -14,10 +14,12 @@ import jsonschema
 import pytest
 
 from iommufd_py import DmaBuffer, Iommufd, MockDevice, flush_count
-from tests.conftest import need_mock_driver, need_tracing
+from tests.conftest import need_tracing
 from tests.programs import IOMMUFD
 from tests.terminal import TerminalSession
 from tests.waiting import patience
+
+pytestmark = pytest.mark.usefixtures("mock_driver")
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -52,11 +54,6 @@ other.map(buffer, 0xFFFFFFFFFFFF0000)
 for _ in range(2):
     print(other.unmap_all())
 """
-
-
-@pytest.fixture(autouse=True)
-def _mock_driver(iommufd: Iommufd) -> None:
-    need_mock_driver(iommufd)
 
 
 def document(done: subprocess.CompletedProcess[str]) -> dict:

@@ -12,25 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py import Iommufd, MediatedDevice, SkipError
+from iommufd_py import MediatedDevice, SkipError
 from iommufd_py.base.environment import Platform
 from iommufd_py.explain.process import process_state
 from iommufd_py.host import environment
 from tests import foreign
-from tests.conftest import need_mock_driver, need_tracing
+from tests.conftest import need_tracing
 from tests.mock.processes import in_child
 from tests.programs import IOMMUFD
 from tests.waiting import DEFAULT_SIGNALS, patience
+
+pytestmark = pytest.mark.usefixtures("mock_driver")
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 TRACING = Path("/sys/kernel/tracing")
 MIB = 1 << 20
 NOBODY = 65534
-
-
-@pytest.fixture(autouse=True)
-def _mock_driver(iommufd: Iommufd) -> None:
-    need_mock_driver(iommufd)
 
 
 @pytest.fixture(scope="module")

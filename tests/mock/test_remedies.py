@@ -35,19 +35,16 @@ from iommufd_py.mock.data import parse_viommu_data, viommu_data
 from iommufd_py.uapi import iommufd as uapi
 from iommufd_py.uapi.syscalls import without_ipc_lock
 from iommufd_py.vfio.emulated import EmulatedDevice
-from tests.conftest import need_ioctl, need_mock_driver
+from tests.conftest import need_ioctl
 from tests.following import Change, Cli, Words, end_with, follow, found_in, give, in_place_of, leave_out, use
 from tests.open_files import TOO_MANY, no_descriptor_left
 from tests.programs import IOMMUFD
 
+pytestmark = pytest.mark.usefixtures("mock_driver")
+
 PAGE = 4096
 IOVA = 1 << 24
 RUN = "bench run --device mock --processes 1 --no-retry --values 2"
-
-
-@pytest.fixture(autouse=True)
-def _mock_driver(iommufd: Iommufd) -> None:
-    need_mock_driver(iommufd)
 
 
 def joined(words: Words, found: re.Match[str]) -> Words:
