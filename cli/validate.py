@@ -6,7 +6,7 @@ import platform
 import random
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 import click
@@ -155,17 +155,12 @@ def validate(
         _list(chosen, as_json)
     else:
         driver: Driver = MockDriver() if device == MOCK else VfioDriver(device, vf_token, second_device)
-        with contextlib.ExitStack() as stack:
-            for bdf in (device, second_device) if bind else ():
-                if bdf is not None:
-                    stack.enter_context(pci.vfio_bound(bdf))
-            observer = stack.enter_context(Observer(driver, flush_symbol, refined=rule_set == "refined"))
-            log = _kernel_log(stack)
+        taken = [bdf for bdf in (device, second_device) if bind and bdf is not None]
+        with _observed(driver, taken, flush_symbol, rule_set) as (observer, log):
             if steps is None:
                 results = run_scenarios(chosen, lambda one: run_scenario(one, driver, observer, log), full=full)
             else:
                 results = _walk(steps, seed, driver, observer, log)
-            doubts = _doubts(observer, log)
             result = Validation(
                 driver.name,
                 platform.release(),
@@ -173,7 +168,7 @@ def validate(
                 observer.not_observed,
                 tuple(results),
                 rule_set,
-                doubts,
+                _doubts(observer, log),
                 counts_suffice,
             )
         _show(result, as_json=as_json, ktap=ktap, junit=junit, brief=brief, history=history)
@@ -205,11 +200,19 @@ def _refuse_contradictions(context: click.Context) -> None:
         raise click.UsageError("--second-device needs another PCI device: give the address of that one with --device")
 
 
-def _kernel_log(stack: contextlib.ExitStack) -> KernelLog | None:
-    try:
-        return stack.enter_context(KernelLog())
-    except OSError:
-        return None  # The doubts mention it.
+@contextlib.contextmanager
+def _observed(
+    driver: Driver, taken: Sequence[str], flush_symbol: str | None, rule_set: str
+) -> Iterator[tuple[Observer, KernelLog | None]]:
+    """Take the devices, and observe the kernel: by probes, and by its log, which other users may not read."""
+    with contextlib.ExitStack() as stack:
+        for bdf in taken:
+            stack.enter_context(pci.vfio_bound(bdf))
+        observer = stack.enter_context(Observer(driver, flush_symbol, refined=rule_set == "refined"))
+        log = None
+        with contextlib.suppress(OSError):  # The doubts mention it.
+            log = stack.enter_context(KernelLog())
+        yield observer, log
 
 
 def _doubts(observer: Observer, log: KernelLog | None) -> tuple[str, ...]:

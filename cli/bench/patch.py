@@ -4,6 +4,7 @@
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -18,6 +19,7 @@ from iommufd_py.lab.together import run_iommufd
 from iommufd_py.results import compare as comparing
 from iommufd_py.results import counts, cover_letter
 from iommufd_py.results.finding import PRECISION
+from iommufd_py.results.model import BenchResult
 
 from ..commands import command
 from ..files import Directory, make_output_directory
@@ -129,9 +131,7 @@ def patch(
     has_values = is_given(_checked_rows(context, rows), "values")
     refuse_ignored(context, "seconds", has_values, "--values after -- gives the number of samples")
     make_output_directory(results)
-    for kernel in names:
-        if kernel in get_args(KernelVariant):
-            run_iommufd(["lab", "kernel", "build", kernel, *(["--arch", "um"] if native else [])])
+    _build(names, native)
     prefix, variants = _variants(native, coherent, names)
     place = ["--native", "--memory", _NATIVE_MEMORY] if native else [f"--{prefix}"]
     device = ["mock"] if native else [TEST_DEVICES[0], "--bind"]
@@ -150,18 +150,33 @@ def patch(
     )
     cpus = {guest_cpu()} if native else os.sched_getaffinity(0) if times else ()
     measured = RoundsOfBoots(variants, boot_and_bench, results, prefix, cpus, together=native).measure(effort)
+    _report(measured, results / prefix, precision / 100 if native or times else None, as_json)
+
+
+def _build(kernels: Sequence[str], native: bool) -> None:
+    """Build the kernels of the lab among *kernels*; the others are files."""
+    for kernel in kernels:
+        if kernel in get_args(KernelVariant):
+            run_iommufd(["lab", "kernel", "build", kernel, *(["--arch", "um"] if native else [])])
+
+
+def _report(measured: Sequence[BenchResult], stem: Path, precision: float | None, as_json: bool) -> None:
+    """Print the comparison of each result with the first, and write it to STEM.txt and STEM.html.
+
+    Without a *precision* the times mean nothing, and the text has counts only.
+    """
     comparisons = [comparing.compare(measured[0], after) for after in measured[1:]]
     repeat = ["iommufd", *sys.argv[1:]]
-    if native or times:
-        text = cover_letter.cover_letter(measured, comparisons, repeat, precision / 100)
-    else:
+    if precision is None:
         text = counts.count_letter(measured, repeat)
+    else:
+        text = cover_letter.cover_letter(measured, comparisons, repeat, precision)
     if as_json:
         emit_json(comparing.comparison_document(comparisons, cover_letter.doubts(measured, comparisons)))
     else:
         click.echo(text)
-    write_file(results / f"{prefix}.txt", (text + "\n").encode())
-    write_html(results / f"{prefix}.html", measured, comparisons)
+    write_file(stem.with_name(f"{stem.name}.txt"), (text + "\n").encode())
+    write_html(stem.with_name(f"{stem.name}.html"), measured, comparisons)
 
 
 def _kernel_names(kernels: str) -> list[str]:
