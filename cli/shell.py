@@ -156,8 +156,8 @@ def _line_editing(names: dict[str, Any]) -> Iterator[None]:
 def _history_file() -> Path | None:
     """Return the file of the history. None if this user has no directory that nobody else can write.
 
-    With the home directory of another user, as sudo can keep it, root would leave files there that the user cannot
-    change, or follow a link that the user put there.
+    sudo can keep the home directory of the user. Root would leave files there that the user cannot change, or follow
+    a link of the user.
     """
     try:
         state = Path(os.environ.get("XDG_STATE_HOME", ""))

@@ -107,7 +107,7 @@ def _imported(root: Path, file: Path, text: str) -> frozenset[Path]:
 
 
 def _named(root: Path, text: str) -> Iterator[Path]:
-    """Yield the files that a test names in strings, as paths from *root*, and the modules that it names."""
+    """Yield the modules and the files that the strings of a test name. A file is a path from *root*."""
     for name in _NAMED_MODULES.findall(text):
         yield from _module(root, tuple(name.split(".")))
     for name in _NAMED_FILES.findall(text):

@@ -221,7 +221,7 @@ class JobRunner:
 
 
 def print_result(done: Done) -> None:
-    """Print the result of a job: one line with its last output if it passed, all of its output if it failed."""
+    """Print one line about a job, with the last line of its output. A failed job prints its whole output before."""
     assert done.output is not None
     lines = done.output.read_text(errors="replace").splitlines()
     if done.word == "failed":

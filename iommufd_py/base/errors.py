@@ -401,7 +401,7 @@ def show_argument(name: str, value: object) -> str:
 
 
 def check_result(result: int, ioctl: str, arguments: Mapping[str, object]) -> int:
-    """Return *result* unless it is a negative errno, which is raised as the :class:`IommufdError` of its meaning."""
+    """Return *result*, or raise the :class:`IommufdError` for it if it is a negative errno."""
     if result < 0:
         raise _by_meaning(-result, ioctl, arguments)
     return result

@@ -133,9 +133,7 @@ def own_descriptor(path: Path) -> int | None:
 
 
 def _way(path: Path) -> Iterator[Path]:
-    """Yield *path* and the places that its links lead to, one after the other, each with the real path of its
-    directory.
-    """
+    """Yield *path*, then the target of each link on the way. Each has the real path of its directory."""
     for _ in range(_MOST_LINKS):
         path = Path(os.path.realpath(path.parent), path.name)
         yield path
@@ -184,7 +182,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def _followed(path: Path) -> Path | int:
-    """Return the file that *path* leads to, which need not exist, or the number of our descriptor that it names.
+    """Return the file at the end of the links of *path*, or the number of our descriptor. The file may be missing.
 
     Raises:
         ToolError: a link on the way is not trusted.

@@ -16,10 +16,10 @@ _GIT_SECONDS = 10
 def tool_version() -> str:
     """Return the version of the code that runs.
 
-    An installed package has the version that setuptools-scm wrote into it. A checkout, as an editable install uses it,
-    changes after the installation, so git describes it now: ``v0.2.0-5-gd973c2279287``, or only the commit before
-    the first tag, with ``-dirty`` if a tracked file was edited. The files of ``git archive`` name their commit.
-    The version is ``unknown`` if git cannot describe the checkout.
+    An installed package has the version that setuptools-scm wrote into it. The checkout of an editable install changes
+    after the installation, so git describes it at each call: ``v0.2.0-5-gd973c2279287``, or only the commit before the
+    first tag. ``-dirty`` marks an edited file. The files of ``git archive`` name their commit. The version is
+    ``unknown`` if git cannot describe the checkout.
     """
     root = Path(__file__).parents[2]
     if (root / ".git").exists():

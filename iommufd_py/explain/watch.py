@@ -193,7 +193,7 @@ def _probe_parts(trace: Trace) -> dict[str, str]:
 
 
 def _probe_faults(trace: Trace) -> None:
-    """Record page faults that the kernel makes itself, such as those for a pin."""
+    """Record the page faults of the kernel, for example for a pin."""
     try:
         # Since 6.9 a return probe can read the arguments of the call.
         trace.probe(_FAULT, _FAULT_FLAGS, name=_FAULT + RETURN, at_return=True)

@@ -2,10 +2,10 @@
 """Combine the ratios of many machines. The times of two machines are never compared.
 
 Each machine gives one ratio with its interval: the time on a kernel divided by the time on the baseline. This module
-computes the random-effects mean of these ratios (Paule and Mandel 1982), which allows each machine a different true
-ratio, and I2 (Higgins and Thompson 2002), the share of their spread that noise does not explain. The interval of the
-mean is the wider of two intervals: the interval of Hartung and Knapp (2001) with Student's t, and the normal interval,
-which is too narrow for a few machines. The module needs statsmodels (extra ``fleet``).
+computes two figures. The random-effects mean of the ratios (Paule and Mandel 1982) allows each machine a true ratio of
+its own. I2 (Higgins and Thompson 2002) is the share of the spread that noise does not explain. The interval of the mean
+is the wider of two: the interval of Hartung and Knapp (2001) with Student's t, and the normal interval, which is too
+narrow for a few machines. The module needs statsmodels (extra ``fleet``).
 """
 
 import math

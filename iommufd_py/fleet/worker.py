@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The worker of one machine: borrow the machine, set it up, run the steps, fetch the results, give it back.
 
-Each worker is a process of its own, because labgrid's drivers are not thread-safe, and so that a worker that dies
-does not stop the others. A message on the link to the parent process, or the end of the link, stops the worker.
+Each worker is a process of its own: labgrid's drivers are not thread-safe, and a dead worker must not stop the others.
+A message on the link to the parent process, or the end of the link, stops the worker.
 """
 
 import contextlib

@@ -136,8 +136,8 @@ def shared_directories(directories: Sequence[Path]) -> list[Path]:
 def compile_package() -> None:
     """Compile the modules of this package, unless they are compiled.
 
-    A checkout has no compiled modules where PYTHONDONTWRITEBYTECODE is set. Each program that a guest starts would then
-    compile all it imports, which takes an emulated CPU ten times as long as the rest of the start.
+    A checkout has no compiled modules where PYTHONDONTWRITEBYTECODE is set. Each program in a guest would then compile
+    its imports. On an emulated CPU this takes ten times as long as the rest of the program's start.
     """
     packages = [find_spec(name) for name in ("iommufd_py", "iommufd_py.cli")]
     for directory in {directory for one in packages if one for directory in one.submodule_search_locations or ()}:

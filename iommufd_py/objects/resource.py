@@ -47,9 +47,8 @@ class Resource:
     def _opening(self) -> Iterator[None]:
         """Register the resource as open at the end of the block, which makes the kernel object.
 
-        Signals are held during the block, so that the object is registered before KeyboardInterrupt can be raised;
-        otherwise the kernel object would leak and pin its parents. On failure close() runs, so that a subclass that
-        overrides it can clean up.
+        Signals are held during the block. KeyboardInterrupt before the registration would leak the kernel object, which
+        pins its parents. On failure close() runs, so that a subclass can clean up.
         """
         try:
             with held_signals():

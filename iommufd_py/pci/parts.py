@@ -25,8 +25,8 @@ _IN_USE_BY_ANOTHER_MACHINE = "2"  # SDEV_ST_USED in drivers/usb/usbip/usbip_comm
 def remote_uses(device: Path, classes: Path = _CLASSES, exported: Path = _USB_EXPORTED) -> Iterator[Use]:
     """Return the uses of a device by other devices and machines, and by the machine itself.
 
-    These are Bluetooth devices that are connected to it, machines that use its USB devices or that see it as a USB
-    device, and a TPM.
+    A use is a connected Bluetooth device, a machine that uses a USB device of the controller, a machine to which the
+    controller is a USB device, or a TPM.
     """
     for connection in entries(classes, "bluetooth/hci*:*"):
         if connection.resolve().is_relative_to(device):
@@ -49,8 +49,8 @@ def part_uses(
 ) -> Iterator[Use]:
     """Return the users of a device's parts.
 
-    These are mediated devices, vDPA devices and subfunctions on it, a running watchdog, users of its work queues and
-    DMA channels, and devices on its Thunderbolt ports.
+    A user is a mediated device, a vDPA device or a subfunction on the device, a running watchdog, a program with a work
+    queue or a DMA channel of the device, or a device on one of its Thunderbolt ports.
     """
     for kind in entries(device, "*/mdev_type"):
         # A virtual machine has the VFIO group of the mediated device open, which is not below the device.

@@ -71,7 +71,7 @@ def _times(result: BenchResult) -> Iterator[tuple[Point, str, float]]:
 
 
 def copies(results: Sequence[BenchResult]) -> dict[int, int]:
-    """Return the positions of results whose measurements an earlier one has, each with the position of that one.
+    """Return the position of each result whose measurements an earlier result has, with the position of the earlier.
 
     A measurement that counts twice looks more certain than it is.
     """

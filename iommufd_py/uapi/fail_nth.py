@@ -73,7 +73,7 @@ class Program:
         self._images: list[tuple[Any, bytes]] = []
 
     def data(self, ctype: str, init: object = None) -> int:
-        """Return the address of new C data that lives as long as the program, for a field that holds a user pointer."""
+        """Return the address of new C data, for a field with a user pointer. The data lives as long as the program."""
         data = ffi.new(ctype, init)
         self._kept.append(data)
         return address_of(data)

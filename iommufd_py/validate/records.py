@@ -173,7 +173,7 @@ def _done(raw: Sequence[_Raw]) -> Iterator[Event]:
 def _call_of(
     lines: _Lines, tid: int, under_way: dict[int, tuple[Flush, list[tuple[int, int]]]]
 ) -> tuple[Flush, list[tuple[int, int]]] | None:
-    """Return the call that a loop works for: that of its own thread, or one that covers the range."""
+    """Return the flush call to which a loop belongs: the call of the same thread, or a call that covers the range."""
     if tid in under_way:
         return under_way[tid]
     if lines.own:

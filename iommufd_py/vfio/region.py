@@ -22,13 +22,13 @@ class Region:
     """One region of a device, read and written through the device's file. Made by ``device.region()``.
 
     Integers are little-endian, as on the PCI bus. vfio-pci accesses an aligned integer of 1, 2 or 4 bytes by one load
-    or store, and an integer that is not aligned by several, in ascending order.
+    or store. It accesses a misaligned integer by several, in ascending order.
 
     An aligned integer of 8 bytes takes one load or store only in a BAR of memory, and only on a 64-bit kernel since
     4df13a6871d9 ("vfio/pci: Support 8-byte PCI loads and stores", v6.11), on x86 since 2b938e3db335 ("vfio/pci: Enable
-    iowrite64 and ioread64 for vfio pci", v6.14). In a BAR of I/O ports, in the expansion ROM, in the configuration
-    space and on other kernels it takes two of 4 bytes, the lower half first, and the device can change the register in
-    between. :meth:`mmap` has no such limit.
+    iowrite64 and ioread64 for vfio pci", v6.14). A BAR of I/O ports, the expansion ROM, the configuration space and
+    other kernels take two loads or stores of 4 bytes, the lower half first. The device can change the register between
+    the two. :meth:`mmap` has no such limit.
 
     The driver of a mediated device decides about the accesses to its regions.
 

@@ -213,9 +213,9 @@ class Type1Mapping(Mapping):
 class Type1DirtyTracking(Resource):
     """Dirty tracking of a type1 container, switched on until closed. Made by ``container.track_dirty()``.
 
-    type1 does not read the dirty bits of the IOMMU. While a device with DMA of its own is in the container, it reports
-    every page of every mapping as dirty, read-only ones too. With mediated devices only, it reports the pages that they
-    pin.
+    type1 does not read the dirty bits of the IOMMU. While a device with DMA of its own is in the container, type1
+    reports every page of every mapping as dirty, also of read-only mappings. With mediated devices only, type1 reports
+    the pages that they pin.
 
     Raises:
         ToolError: dirty tracking is on already.

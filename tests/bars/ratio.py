@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Decide whether a ratio of two times meets its bar.
 
-Blocks of both run in turn, in the order ABBA, and are compared only with their neighbours, so that neither a busy host
-nor a slow drift favours one of the two. The measurement goes on until the interval of the ratio lies on one side of the
-bar. A machine on which it does not gives no verdict.
+Blocks of both run in turn, in the order ABBA. A block is compared with its neighbours only, so neither a busy host nor
+a slow drift favours one side. The measurement ends when the interval of the ratio lies on one side of the bar. Without
+such an end there is no verdict.
 """
 
 import math

@@ -117,7 +117,7 @@ def test_a_virtual_function_has_no_token_of_its_own(vf: str) -> None:
 
 
 def test_both_functions_map_at_the_same_address(vf: str, mode: ContainerMode) -> None:
-    """Each function has its own IOMMU group, so in its own container it has its own addresses."""
+    """Each function has an IOMMU group of its own. In a container of its own it has its own addresses."""
     with (
         pf_open(mode) as first,
         open_container(mode, vf, vf_token=FIRST) as second,

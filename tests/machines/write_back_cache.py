@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A model of a write-back cache, line by line: the bytes that a CPU, and a device with or without snooping, may read.
 
-The cache always holds every line: a flushed line is fetched again at once. If lines can also leave by themselves, a
-line can be in one of several states, and the bytes that are read show its state.
+The cache always holds every line: it fetches a flushed line again at once. If lines can also leave by themselves, a
+line has one of several states. The bytes that somebody reads show the state.
 """
 
 from collections.abc import Callable, Iterator

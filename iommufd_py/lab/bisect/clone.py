@@ -141,8 +141,8 @@ class Clone:
     def checkout(self, commit: str, patches: Sequence[Path] = ()) -> None:
         """Check out *commit* and apply *patches*. A patch that the commit already has is left out.
 
-        Only files whose content changes are written, so that make recompiles as little as possible. A patched file that
-        has the same content as before is not written.
+        A file is written only if its content changes, so make compiles as little as possible. This holds for patched
+        files, too.
 
         Raises:
             PatchError: a patch does not apply to the commit.

@@ -140,7 +140,7 @@ WRITE = "import sys; from pathlib import Path; from iommufd_py.base.files import
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 @pytest.mark.parametrize("redirection", ["| cat", "> {0}; cat {0}", ">> {0}; cat {0}", "> {0}; rm {0}; ls {1}"])
 def test_the_name_of_a_descriptor_is_that_descriptor(tmp_path: Path, name: str, redirection: str) -> None:
-    """The kernel shows such a descriptor as a link to pipe:[123], to a deleted file, or to one that >> appends to."""
+    """The descriptor is a link to pipe:[123], to a deleted file, or to a file to which >> appends."""
     program = shlex.join([sys.executable, "-c", f"{WRITE}print('buffered'); write_file(Path({name!r}), b'content')"])
     place = tmp_path / "file"
     done = subprocess.run(

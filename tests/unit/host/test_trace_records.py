@@ -37,7 +37,7 @@ def test_a_line_that_is_no_event_is_refused() -> None:
     "name", ["a\nb", "\n#b", "a\n\n-1", "\n\n\n", "a\x0bb", "a\x1cb", "a\x85b", "a\u2028b", "#a", "-1 [0] 1: m: "]
 )
 def test_name_of_a_thread_has_any_characters(name: str) -> None:
-    """Any user can choose it, and the kernel prints it as it is: trace_print_context()."""
+    """Any user can choose the name, and trace_print_context() prints it unchanged."""
     text = "# comment\n" + "".join(
         f"{name:>16}-{number:<7} [001] .....    {number}: map: iova=0x{number}\n" for number in (1, 2)
     )

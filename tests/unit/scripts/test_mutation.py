@@ -100,7 +100,7 @@ def test_a_result_is_told_when_its_line_is_complete() -> None:
 
 
 class Guests:
-    """Guests with given outputs, one after the other, and the numbers that each of them was asked for."""
+    """Guests with given outputs, one after the other. They record the numbers of the mutants that each must judge."""
 
     def __init__(self, *outputs: tuple[bytes, RunResult]) -> None:
         self.outputs = list(outputs)

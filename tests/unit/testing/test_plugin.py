@@ -352,7 +352,7 @@ def test_a_wrong_pool_is_named(pytester: pytest.Pytester, monkeypatch: pytest.Mo
 def test_an_empty_variable_makes_no_guest_of_a_machine(
     monkeypatch: pytest.MonkeyPatch, value: str | None, in_lab: bool
 ) -> None:
-    """A container runtime can pass a variable that is not set on, as an empty one. Disruptive tests ran there."""
+    """A container runtime can pass an unset variable as an empty one. Disruptive tests ran on such a machine."""
     monkeypatch.delenv("IOMMUFD_LAB_MACHINE", raising=False)
     if value is not None:
         monkeypatch.setenv("IOMMUFD_LAB_MACHINE", value)

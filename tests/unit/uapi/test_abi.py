@@ -39,7 +39,7 @@ def kernel_tree() -> Path:
 
 @pytest.fixture
 def altered_tree(kernel_tree: Path, tmp_path: Path) -> Callable[[str, str, str], Path]:
-    """A function that copies the tree's headers with one change in one of them."""
+    """A function that copies the headers of the tree, and changes one text in one header."""
 
     def alter(altered: str, pattern: str, replacement: str) -> Path:
         for header in (IOMMUFD, VFIO, TEST):

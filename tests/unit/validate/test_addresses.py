@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Finding struct pages and the direct map from known pages, also on a busy host."""
+"""The addresses of struct pages and of the direct map are found from known pages, also on a busy host."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Finding the kernel threads that may work for this process, and the processes that cannot find them."""
+"""The kernel threads that may work for this process are found; a process in a container cannot find them."""
 
 import os
 from pathlib import Path
