@@ -2,7 +2,7 @@
 """Limits of a result's figures: a code for programs, a sentence with advice for people."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from iommufd_py.base.environment import Environment, Platform
@@ -127,22 +127,33 @@ def _of_environment(environment: Environment) -> Iterator[FigureLimit]:
         yield FigureLimit("TURBO", "the CPU exceeds its base frequency while it is cool: switch turbo off")
 
 
-def _of_rows(rows: tuple[Row, ...]) -> Iterator[FigureLimit]:
-    def about(code: str, text: str, holds: Callable[[Row], bool]) -> Iterable[FigureLimit]:
-        found = tuple(number for number, row in enumerate(rows) if row.runs and holds(row))
-        return [FigureLimit(code, text, found)] if found else []
+def _of_rows(rows: tuple[Row, ...]) -> list[FigureLimit]:
+    return [*_of_times(rows), *_noise(rows), *_humps(rows), *_of_work(rows)]
 
-    yield from about(
+
+def _about(rows: tuple[Row, ...], code: str, text: str, holds: Callable[[Row], bool]) -> Iterator[FigureLimit]:
+    """Yield one limit for all rows for which *holds* is true, if there is one."""
+    found = tuple(number for number, row in enumerate(rows) if row.runs and holds(row))
+    if found:
+        yield FigureLimit(code, text, found)
+
+
+def _of_times(rows: tuple[Row, ...]) -> Iterator[FigureLimit]:
+    """Yield the limits of too few, unsteady, different or disturbed times."""
+    yield from _about(
+        rows,
         "FEW_RUNS",
         f"fewer than {_FEW_RUNS} processes give no interval: use --processes 5 or more",
         lambda row: len(row.runs) < _FEW_RUNS,
     )
-    yield from about(
+    yield from _about(
+        rows,
         "NOT_STEADY",
         "the times were still changing at the first sample: give the row more time (--seconds)",
         lambda row: not all(run.steady for run in row.runs),
     )
-    yield from about(
+    yield from _about(
+        rows,
         "WIDE_INTERVAL",
         f"the medians of the processes lie more than {_WIDE:.0%} apart: stop other work on the machine, bind the "
         "process to a CPU (--cpu), or take more processes",
@@ -150,32 +161,39 @@ def _of_rows(rows: tuple[Row, ...]) -> Iterator[FigureLimit]:
             summarize([samples.ns for samples in row.samples(operation)]).spread > _WIDE for operation in row.operations
         ),
     )
-    yield from about(
+    yield from _about(
+        rows,
         "DISTURBED",
         f"in more than {_DISTURBED:.0%} of the samples the thread lost the CPU or took a page fault: stop other work "
         "on the machine",
         _is_disturbed,
     )
-    yield from _noise(rows)
-    yield from _humps(rows)
-    yield from about(
+
+
+def _of_work(rows: tuple[Row, ...]) -> Iterator[FigureLimit]:
+    """Yield the limits of samples that did other work than the row says, or work that differs."""
+    yield from _about(
+        rows,
         "NOTHING_PINNED",
         "the first operation pinned less than the size: without a domain a map pins nothing",
         _is_unpinned,
     )
-    yield from about(
+    yield from _about(
+        rows,
         "UNEQUAL_FLUSHES",
         "the processes counted different numbers of pages that the kernel flushed: it does not flush the same pages in "
         "each of them, or another program maps memory, too",
         _is_flushed_unequally,
     )
-    yield from about(
+    yield from _about(
+        rows,
         "STEP",
         f"the time for a page differs by more than {_FLAT:.0%} from that at the smallest size of at least 2M. Possible "
         "causes: batches of pages, physical runs, cache sizes, and the floor at small sizes",
         lambda row: _is_step(row, rows),
     )
-    yield from about(
+    yield from _about(
+        rows,
         "UNEQUAL_RUNS",
         "the buffers of the processes consist of very different numbers of physical runs, which is unequal work: "
         "reboot, or use huge pages",
