@@ -74,7 +74,7 @@ class VIommu(IommufdObject):
 
     @checked
     def map_memory(self, offset: int, length: int) -> "VIommuMemory":
-        """Map registers of the hardware that the kernel lends to this vIOMMU; its *data* has offset and length."""
+        """Map registers that the kernel lends to this vIOMMU. :attr:`data` has their offset and length."""
         return VIommuMemory(self, offset, length)
 
 
