@@ -95,12 +95,12 @@ _ANNOUNCES_OOPS = re.compile(
     r"BUG: (?:kernel NULL pointer dereference|unable to handle |.* stack guard page was hit)"
     r"|[Kk]ernel BUG at |Unable to handle "
 )
-# One line each: faults of DMA, of its invalidation, of page requests. drivers/iommu/intel/{dmar,prq}.c;
+# One line each: faults of DMA, of its invalidation, of page requests. drivers/iommu/intel/{dmar,iommu,prq}.c;
 # drivers/iommu/amd/iommu.c, iommu_print_event() and wait_on_sem(); drivers/iommu/virtio-iommu.c;
 # drivers/iommu/arm/arm-smmu{,-v3}/*.c; drivers/iommu/riscv/iommu.c.
 _DMA_FAULT = re.compile(
     r"DMAR: ?\[.*\] Request device \["
-    r"|DMAR: VT-d detected Invalidation [\w-]+ Error"
+    r"|DMAR: (?:VT-d detected Invalidation [\w-]+ Error|Flush IOTLB failed)"
     r"|\S+: Invalid page request: "
     r"|IOMMU: \S+: (?:PRQ overflow detected|Address is not canonical|Page request in Privilege Mode"
     r"|Execution request not supported)"
@@ -108,7 +108,7 @@ _DMA_FAULT = re.compile(
     r"|arm-smmu-v3 \S+: (?:event 0x[0-9a-f]+ received:|CMDQ (?:error|timeout)|CMD_SYNC timeout"
     r"|(?:EVTQ|PRIQ) overflow detected|(?:EVTQ|PRIQ) write aborted|device has entered Service Failure Mode)"
     r"|\S+ \S+: (?:Unhandled context fault: |Unexpected global fault|Blocked unknown Stream ID |TLB sync timed out)"
-    r"|\S+ \S+: (?:Fault \d+ devid: 0x|Hardware error: (?:queue access|command execution) timeout|Queue #\d+ error;)"
+    r"|\S+ \S+: (?:Fault \d+ devid: 0x|Hardware error: (?:queue|command) |Queue #\d+ error;)"
     r"|(?:\S+ \S+: )?AMD-Vi: (?:Event logged \[|(?:IOMMU \S+: )?Completion-Wait loop timed out|Command buffer timeout)"
 )
 _RULE = re.compile(r"={20,}$")

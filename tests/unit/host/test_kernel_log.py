@@ -166,6 +166,9 @@ def test_every_report_is_counted(count: int) -> None:
         "arm-smmu-v3 2b400000.iommu: CMD_SYNC timeout at 0x00000012 [hwprod 0x00000012, hwcons 0x00000010]",
         "arm-smmu 5000000.iommu: Unhandled context fault: fsr=0x402, iova=0x1000, fsynr=0x1, cbfrsynra=0x1, cb=0",
         "riscv,iommu 3010000.iommu: Fault 13 devid: 0x10 iotval: 1000 iotval2: 0",
+        # Invalidations that the IOMMU did not take: drivers/iommu/intel/iommu.c, drivers/iommu/riscv/iommu.c
+        "DMAR: Flush IOTLB failed",
+        "riscv,iommu 3010000.iommu: Hardware error: command enqueue failed",
     ],
 )
 def test_dma_faults(message: str) -> None:
