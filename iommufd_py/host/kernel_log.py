@@ -17,15 +17,18 @@ _NO_TEXT = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\0]")
 _PREFIX = re.compile(
     # A prompt or another unfinished line of the console, and the time of a program that records a console.
     r"^(?:(?!\[ *\d+\.\d{6}\]).*?(?=\[ *\d+\.\d{6}\]))?"
-    r"(?:<\d+>)?"
+    # The level, or the head of a record of /dev/kmsg, to which netconsole can add the kernel's release.
+    r"(?:<\d+>|(?:\d[^,; ]*,)?\d+,\d+,\d+,[^,; ]*(?:,caller=(?P<sender>[TC]\d+))?[^; ]*;)?"
     # dmesg --decode
     r"(?:kern *:[a-z]+ *: )?"
-    # The time: of printk(), with the difference (dmesg --show-delta), as dmesg -T and -e print it, and as ISO 8601.
-    r"(?:\[ *\+?\d+\.\d+(?: <[ +]*\d+\.\d+>)?\] ?|\[[A-Z][a-z]{2}[\w ]*\d\d:\d\d[^\]]*\] ?"
+    # The time: of printk(), with the difference (dmesg --show-delta, journalctl -o short-delta), as dmesg -T and -e
+    # print it in the user's language, and as ISO 8601.
+    r"(?:\[ *\+?\d+\.\d+(?: <[^>\]]*>)?\] ?|\[[^\[\]]{0,40}\d\d:\d\d[^\[\]]*\] ?"
     r"|(?:1 )?\d{4}-\d\d-\d\d[T ][\d:,.+-]+Z? )?"
-    # The journal and syslog: time (unless above), host (unless --no-hostname), program. RFC 5424 has three fields more.
-    r"(?:(?:(?:[A-Z][a-z]{2} [^\[\]]{0,40}\d\d:\d\d\S*(?: [A-Z]\S*)? |\d+\.\d+ )?(?:\S+ )?kernel: )"
-    r"|\S+ kernel - - - )?"
+    # The journal and syslog: time (unless above) in the user's language, host (unless --no-hostname), program.
+    # RFC 5424 has three fields more.
+    r"(?:(?:(?:[^\[\]]{1,40}\d\d:\d\d\S*(?: [A-Z]\S*)? |\d+\.\d+ )?(?:\S+ )?kernel: )"
+    r"|\S+ kernel - - (?:-|\[[^\]]*\]) )?"
     r"(?:\[ *\d+\.\d+\] ?)?(?:\[ *(?P<caller>[TC]\d+)\] ?)?"
 )
 
@@ -193,7 +196,7 @@ def _reports(lines: list[str]) -> Iterator[Splat]:
         prefix = _PREFIX.match(line)
         assert prefix is not None  # All its parts are optional.
         # A line without a caller, such as a program's output, belongs to the line above.
-        caller = prefix["caller"] or caller
+        caller = prefix["caller"] or prefix["sender"] or caller
         callers.setdefault(caller, []).append(at)
         messages.append(line[prefix.end() :])
     found = [one for places in callers.values() for one in _reports_of_caller(places, messages)]
@@ -211,7 +214,7 @@ def _lines(text: str) -> list[str]:
 
 
 def scan_kernel_log(text: str) -> tuple[Splat, ...]:
-    """Return the reports of *text*, a kernel log as a console, dmesg, syslog or the journal shows it, in order.
+    """Return the reports of *text*, a kernel log as a console, netconsole, dmesg, syslog or the journal shows it.
 
     Some lines look like a report but are none: the stack dumps of fault injection, notes about tainting, and lines with
     the words later in the message. They are left out.

@@ -127,7 +127,16 @@ def test_words_further_right_are_no_report(message: str) -> None:
             "Nov 27 00:27:38 kernel: ",
             "2026-11-27 00:27:38.123456 host kernel: ",
             "<4>1 2026-11-27T00:27:38.123456Z host kernel - - - [    1.2] ",
+            '<4>1 2026-11-27T00:27:38.123456Z host kernel - - [meta sequenceId="7"] ',
+            "[   12.345678 <    0.000012 >] host kernel: ",
+            "[   12.345678 <            >] host kernel: ",
         ),
+        # both in other languages
+        *("[Sa Nov 28 00:08:18 2026] ", "[sam. nov. 28 00:08:18 2026] ", "[nov.28 00:08] ", "[11月28 00:08] "),
+        *("Mär 28 00:08:18 host kernel: ", "févr. 28 00:08:18 host kernel: ", "11月 28 00:08:18 host kernel: "),
+        "sam. 2026-11-28 00:08:18 CET host kernel: ",
+        # netconsole, and a record of /dev/kmsg
+        *("4,1234,5678901,-;", "7.3.4,4,1234,5678901,-,caller=T71;", "4,1234,5678901,c,caller=C0;"),
         # a serial console
         *("[root@vm ~]# [   12.345678] ", "login: [   12.345678][    C0] ", "\0\0[    1.234567] "),
         # a program that records one
