@@ -15,6 +15,7 @@ from iommufd_py.results.conform import are_integers, conforms_to, is_time
 
 # An error message shows at most this number of characters of a value.
 _SHOWN = 60
+_UPGRADE = "a newer version of this tool may know more: upgrade iommufd-py"
 _HERE = Path(__file__).parent
 _FILES = {
     "iommufd-bench/1": _HERE / "bench-1.json",
@@ -57,8 +58,10 @@ def parsed_file(path: Path, remedy: str) -> Any:
         ToolError: the file cannot be read, is not JSON, is nested too deeply or has a key twice. The text ends in
             *remedy*.
     """
+    content = b""
     try:
-        return json.loads(read_file(path).decode("utf-8-sig"), object_pairs_hook=_without_doubles)
+        content = read_file(path)
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_doubles)
     except OSError as failure:
         raise ToolError(f"{path} cannot be read: {reason_of(failure)}") from None
     except RecursionError:
@@ -66,7 +69,14 @@ def parsed_file(path: Path, remedy: str) -> Any:
     except _DoubleKeyError as failure:
         raise ToolError(f"{path} is damaged: {failure}; repeat the command that wrote it") from None
     except ValueError:
-        raise ToolError(f"{path} is not JSON: {remedy}") from None
+        raise ToolError(f"{path} {_no_json(content.strip())}: {remedy}") from None
+
+
+def _no_json(content: bytes) -> str:
+    if not content:
+        return "is empty"
+    cut_off = content.startswith(b"{") and not content.endswith(b"}")
+    return "lacks its end, as after a full disk or a partial copy" if cut_off else "is not JSON"
 
 
 class _DoubleKeyError(ValueError):
@@ -117,7 +127,7 @@ def _problem(document: Any, name: str) -> str:
 
 def _reason(failure: Any) -> str:
     if failure.validator == "additionalProperties":
-        return f"{str(failure.message)[: 4 * _SHOWN]}; a newer version of this tool may know more: upgrade iommufd-py"
+        return f"{str(failure.message)[: 4 * _SHOWN]}; {_UPGRADE}"
     if failure.validator in ("required", "minItems"):
         return str(failure.message)[: 4 * _SHOWN]
     value = _short(failure.instance)
@@ -127,7 +137,7 @@ def _reason(failure: Any) -> str:
     if failure.validator == "format":
         return f"{value} is not a time that exists"
     if failure.validator == "enum":
-        return f"{value} is not one of {', '.join(map(str, failure.validator_value))}"
+        return f"{value} is not one of {', '.join(map(str, failure.validator_value))}; {_UPGRADE}"
     if failure.validator in ("minimum", "maximum"):
         return f"{value} is outside the {failure.validator} of {failure.validator_value}"
     return f"{value} is not allowed here"

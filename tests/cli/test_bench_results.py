@@ -64,7 +64,7 @@ def test_a_dash_is_standard_input(cli: Cli, stock: str) -> None:
         assert done.stderr.endswith("Error: standard input (-) is given twice, and can be read only once\n")
     wrong = cli("bench", "show", "-", input="{")
     assert wrong.returncode == 1
-    assert wrong.stderr.startswith("iommufd: error: /dev/stdin is not JSON")
+    assert wrong.stderr.startswith("iommufd: error: /dev/stdin lacks its end")
 
 
 def test_threshold_decides_the_exit_status(cli: Cli, stock: str, patched: str) -> None:
