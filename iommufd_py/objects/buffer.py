@@ -13,7 +13,7 @@ from pathlib import Path
 
 from iommufd_py.base.arguments import check_integer, checked
 from iommufd_py.base.errors import ArgumentValueError, BackingError, reason_of
-from iommufd_py.base.sysfs import kernel_text
+from iommufd_py.base.sysfs import attribute_text, chosen_word, kernel_text
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.mappable import Mappable
 from iommufd_py.objects.pagemap import contiguous_runs, page_frames
@@ -35,6 +35,7 @@ _MOST_LONGER = 0.05
 _ATTEMPTS = 8
 
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
+_STATUS = Path("/proc/self/status")
 _WITH_MEMORY = Path("/sys/devices/system/node/has_memory")
 _POOL_FILES = ("nr_hugepages", "free_hugepages", "resv_hugepages")
 _VMA = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ", re.MULTILINE)
@@ -233,9 +234,9 @@ class DmaBuffer(Mappable):
             raise BackingError(self._refusal(failure)) from failure
 
     def _reserve_thp(self, flags: int) -> mmap.mmap:
-        enabled = _THP / "enabled"
-        if not enabled.exists() or "[never]" in enabled.read_text():
-            raise BackingError(f"transparent huge pages are off: echo madvise > {enabled}")
+        refusal = thp_refusal(_THP, kernel_text(_STATUS))
+        if refusal is not None:
+            raise BackingError(refusal)
         # Python cannot choose the address, so allocate one more huge page and use the aligned part.
         memory = mmap.mmap(-1, self.length + _HUGE_2M, flags=flags)
         self._offset = -address_of_buffer(memory) % _HUGE_2M
@@ -340,6 +341,29 @@ class DmaBuffer(Mappable):
             raise BackingError(f"{self!r} cannot be closed while a view of it exists: release the view first") from None
         if self.fd is not None:
             os.close(self.fd)
+
+
+def thp_refusal(settings: Path, status: str) -> str | None:
+    """Return why this process gets no transparent 2M pages, also after madvise(), with a remedy; None if it gets them.
+
+    Args:
+        settings: directory of the kernel's settings.
+        status: text of /proc/self/status.
+    """
+    for_all, for_2m = settings / "enabled", settings / "hugepages-2048kB/enabled"
+    if not for_all.exists():
+        return "this kernel has no transparent huge pages; choose another backing"
+    # Since Linux 6.8 each size has a setting of its own, which is "inherit" or counts alone.
+    own = chosen_word(attribute_text(for_2m))
+    decides = for_all if own in ("", "inherit") else for_2m
+    if chosen_word(attribute_text(decides)) == "never":
+        return f"transparent huge pages are off: echo madvise > {decides}"
+    if re.search(r"^THP_enabled:\s*0$", status, re.MULTILINE):
+        return (
+            "transparent huge pages are off for this process, because its parent set PR_SET_THP_DISABLE: start it from "
+            "another shell, or use hugetlb-2m"
+        )
+    return None
 
 
 def pool_remedy(length: int, page_bytes: int, pool: Path) -> str:
