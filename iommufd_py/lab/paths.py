@@ -40,11 +40,13 @@ def _check_trusted(directory: Path) -> None:
         found = directory.stat()
     except OSError:
         return  # The directory does not exist yet. If it cannot be created, make() raises the error.
-    name = shlex.quote(str(directory))
+    # chown -R would change the owner of a link, and nothing behind it.
+    name = shlex.quote(str(directory.resolve()))
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
+        sudo = "sudo " if os.geteuid() else ""
         raise LabError(
             f"{directory} is not trusted, because another user can change it and the lab runs programs in it: "
-            f"{_ANOTHER_PLACE}, or take it over with 'chown -R {os.geteuid()} {name}; chmod -R go-w {name}'"
+            f"{_ANOTHER_PLACE}, or take it over with '{sudo}chown -R {os.geteuid()} {name}; {sudo}chmod -R go-w {name}'"
         )
 
 

@@ -82,9 +82,17 @@ def test_two_places_for_devices(cli: Cli) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory to another user")
-def test_cache_that_another_user_can_change(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_cache_that_another_user_can_change(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
     cache = tmp_path / "a cache; 'quoted'"
-    (cache / "iommufd-py").mkdir(parents=True)
+    if linked:  # The cache is large, and may be on another disk.
+        (tmp_path / "elsewhere").mkdir()
+        cache.mkdir()
+        (cache / "iommufd-py").symlink_to(tmp_path / "elsewhere")
+    else:
+        (cache / "iommufd-py").mkdir(parents=True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     for spoil in (lambda path: os.chown(path, 65534, 65534), lambda path: path.chmod(0o777)):
         spoil(cache / "iommufd-py")
