@@ -157,6 +157,8 @@ _PINNING = (
     "IOMMU_TEST_CMD MOCK_DOMAIN_REPLACE",
     "IOMMU_TEST_CMD ACCESS_PAGES",
 )
+# The attaches of the mock driver's devices.
+_MOCK_ATTACHES = ("MOCK_DOMAIN", "MOCK_DOMAIN_FLAGS", "MOCK_DOMAIN_REPLACE", "PASID_ATTACH", "PASID_REPLACE")
 _MEMLOCK = (
     "the mapped pages cannot be pinned: RLIMIT_MEMLOCK is too low for them, or memory is short; raise the limit "
     "(ulimit -l, /etc/security/limits.conf) or map less"
@@ -212,6 +214,7 @@ _NO_MOCK_DEVICE = (
 _MEANINGS: dict[tuple[str, int], str] = {
     **{(ioctl, _errno.ENOMEM): _MEMLOCK for ioctl in _PINNING},
     **{(ioctl, _errno.EFAULT): _BAD_MEMORY for ioctl in _PINNING},
+    **{(f"IOMMU_TEST_CMD {attach}", _errno.EADDRINUSE): _RESERVED for attach in _MOCK_ATTACHES},
     ("IOMMU_IOAS_MAP", _errno.EINVAL): _NOT_IN_RANGE,
     ("IOMMU_IOAS_MAP", _errno.EEXIST): _TAKEN,
     ("IOMMU_IOAS_MAP", _errno.ENOSPC): _NO_ROOM,
@@ -305,10 +308,13 @@ _MEANINGS: dict[tuple[str, int], str] = {
     ): "the feature does not have this operation, or its data has the wrong length",
     ("VFIO_MIG_GET_PRECOPY_INFO", _errno.EINVAL): "the device is in neither of the states PRE_COPY and PRE_COPY_P2P",
     ("VFIO_GROUP_SET_CONTAINER", _errno.EINVAL): (
-        f"the group is in a container already, so close that first, or {_ONE_TO_ONE}"
+        "the group is in a container already, so close that first, or a mapping of the container lies in a range that "
+        f"a device of the group reserves or cannot reach, so unmap it first, or {_ONE_TO_ONE}"
     ),
     ("VFIO_GROUP_SET_CONTAINER", _errno.EPERM): _UNSAFE_INTERRUPTS.format(module="vfio_iommu_type1"),
-    ("VFIO_GROUP_SET_CONTAINER", _errno.EBUSY): _OTHER_DRIVER,
+    ("VFIO_GROUP_SET_CONTAINER", _errno.EBUSY): (
+        f"{_OTHER_DRIVER}, or user addresses of the container are invalidated: update them first"
+    ),
     ("VFIO_GROUP_SET_CONTAINER", _errno.EBADFD): "the descriptor is neither a VFIO container nor an iommufd",
     ("VFIO_GROUP_UNSET_CONTAINER", _errno.EINVAL): "the group is in no container",
     ("VFIO_GROUP_UNSET_CONTAINER", _errno.EBUSY): "a device of the group is still open; close it first",

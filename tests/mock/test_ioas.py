@@ -255,6 +255,16 @@ def test_a_range_that_no_device_can_have(mock: MockDevice, ioas: Ioas) -> None:
     mock.alloc_hwpt(ioas)
 
 
+def test_a_mapping_that_no_device_can_have(mock: MockDevice, ioas: Ioas, buffer: DmaBuffer) -> None:
+    """Without a device the kernel chooses any IOVA; the mock devices reach none below 16M."""
+    mapping = ioas.map(buffer)
+    with pytest.raises(IommufdError, match=r"a mapping of the IOAS, .* unmap it first") as caught:
+        mock.attach(ioas)
+    assert caught.value.errno == errno.EADDRINUSE
+    mapping.close()
+    mock.attach(ioas)
+
+
 def test_huge_pages_option(mock: MockDevice, ioas: Ioas) -> None:
     assert ioas.huge_pages
     ioas.huge_pages = False

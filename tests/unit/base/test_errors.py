@@ -40,6 +40,24 @@ def test_check_returns_results() -> None:
     assert errors.check_result(5, "VFIO_GROUP_GET_DEVICE_FD", {}) == 5
 
 
+@pytest.mark.parametrize(
+    ("ioctl", "number", "cause"),
+    [
+        ("IOMMU_TEST_CMD MOCK_DOMAIN", errno.EADDRINUSE, "a mapping of the IOAS, "),
+        ("IOMMU_TEST_CMD MOCK_DOMAIN_FLAGS", errno.EADDRINUSE, "a mapping of the IOAS, "),
+        ("IOMMU_TEST_CMD MOCK_DOMAIN_REPLACE", errno.EADDRINUSE, "a mapping of the IOAS, "),
+        ("IOMMU_TEST_CMD PASID_ATTACH", errno.EADDRINUSE, "a mapping of the IOAS, "),
+        ("IOMMU_TEST_CMD PASID_REPLACE", errno.EADDRINUSE, "a mapping of the IOAS, "),
+        ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", errno.EADDRINUSE, "a mapping of the IOAS, "),
+        ("VFIO_GROUP_SET_CONTAINER", errno.EINVAL, "a mapping of the container lies in a range"),
+        ("VFIO_GROUP_SET_CONTAINER", errno.EBUSY, "user addresses of the container are invalidated"),
+    ],
+)
+def test_a_join_names_the_mappings_that_forbid_it(ioctl: str, number: int, cause: str) -> None:
+    """Source: iopt_table_add_domain() in drivers/iommu/iommufd/io_pagetable.c, vfio_iommu_type1_attach_group()."""
+    assert cause in str(errors.IommufdError(number, ioctl, {}))
+
+
 def test_message_names_ioctl_arguments_cause_and_remedy() -> None:
     failure = errors.IommufdError(errno.EEXIST, "IOMMU_IOAS_MAP", {"ioas_id": 2, "iova": 0x1000, "length": 4096})
     assert str(failure) == (
