@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import fields
 from enum import Enum, IntEnum, IntFlag, StrEnum
+from numbers import Real
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -167,8 +168,9 @@ def _integer(label: str, value: Any) -> int:
 
 
 def _float(label: str, value: Any) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return value
+    # numpy's numbers of other sizes than Python's are Real, and no float.
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return value if isinstance(value, int) else float(value)
     raise ArgumentTypeError(f"{label} must be a number, not {shown(value)}")
 
 

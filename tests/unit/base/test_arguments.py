@@ -22,6 +22,15 @@ def test_a_timeout_in_milliseconds(seconds: float | None, found: int | None) -> 
     assert milliseconds("timeout", seconds) == found
 
 
+def test_a_number_of_numpy_is_a_timeout_too() -> None:
+    """They are integers elsewhere in the interface."""
+    numpy = pytest.importorskip("numpy")
+    for seconds in (numpy.int64(2), numpy.uint8(2), numpy.float32(2), numpy.float64(2)):
+        assert milliseconds("timeout", seconds) == 2000
+    with pytest.raises(ArgumentTypeError, match="timeout must be a number"):
+        milliseconds("timeout", numpy.bool_(True))
+
+
 def test_a_number_that_no_float_holds_is_a_timeout_too() -> None:
     assert milliseconds("timeout", 10**400) == LONGEST
     for wrong in (-(10**400), math.nan, -0.001):
