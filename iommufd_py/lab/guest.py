@@ -165,6 +165,11 @@ try mount -t sysfs sysfs /sys
 try mount -t debugfs debugfs /sys/kernel/debug
 [ ! -d /sys/kernel/tracing ] || try mount -t tracefs tracefs /sys/kernel/tracing
 try mount -t tmpfs tmpfs /run
+# The kernel does not make these names, which bash needs for <(COMMAND).
+try ln -s /proc/self/fd /dev/fd
+try ln -s /proc/self/fd/0 /dev/stdin
+try ln -s /proc/self/fd/1 /dev/stdout
+try ln -s /proc/self/fd/2 /dev/stderr
 try mkdir -p /dev/pts /dev/shm
 try mount -t devpts devpts /dev/pts
 try mount -t tmpfs tmpfs /dev/shm

@@ -71,6 +71,13 @@ def alive(pid: int) -> bool:
         return False
 
 
+def test_descriptors_have_their_names(image: Path) -> None:
+    """udev makes them elsewhere; bash cannot substitute a process without them."""
+    script = "cat <(echo substituted); echo piped | cat /dev/stdin; echo out > /dev/stdout; echo err > /dev/stderr"
+    result, stdout, stderr = run(image, "bash", "-c", script)
+    assert (result.status, stdout, stderr) == (0, "substituted\npiped\nout\n", "err\n")
+
+
 def test_a_command_runs_as_it_would_here(image: Path, shared: Path) -> None:
     script = """
         echo to stdout; echo to stderr >&2
