@@ -32,12 +32,15 @@ _PREFIX = re.compile(
     r"(?:\[ *\d+\.\d+\] ?)?(?:\[ *(?P<caller>[TC]\d+)\] ?)?"
 )
 
+# They check memory accesses, and frame each report with ruled lines.
+_CHECKERS = ("KASAN", "KCSAN", "KFENCE", "KMSAN")
+
 # First line of a report. Anchored, because the same words later in a line only mention a report. The formats
 # are those of the kernel's sources: scripts/report_headers lists them, and a test compares.
 _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     # The second form is that of an exception for which the kernel cannot print an oops.
     ("panic", re.compile(r"Kernel panic - not syncing|(?:traps: )?PANIC: (?:early exception|double fault)")),
-    *((kind, re.compile(f"BUG: {kind}: ")) for kind in ("KASAN", "KCSAN", "KFENCE", "KMSAN")),
+    *((kind, re.compile(f"BUG: {kind}: ")) for kind in _CHECKERS),
     ("soft lockup", re.compile(r"(?:watchdog: )?BUG: (?:soft|workqueue) lockup")),
     ("hard lockup", re.compile(r"(?:NMI )?watchdog: .*\bhard LOCKUP\b", re.IGNORECASE)),
     ("lockdep", re.compile(r"\[ BUG: |BUG: \S+ too (?:low|small)!|INFO: trying to register non-static key")),
@@ -95,7 +98,7 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 # A BUG that announces an oops. The lines of die() after it belong to the same report.
 _ANNOUNCES_OOPS = re.compile(
-    r"BUG: (?:kernel NULL pointer dereference|unable to handle |.* stack guard page was hit)"
+    r"BUG: (?:[Kk]ernel NULL pointer dereference|unable to handle |.* stack guard page was hit)"
     r"|[Kk]ernel BUG at |Unable to handle "
 )
 # One line each: faults of DMA, of its invalidation, of page requests. drivers/iommu/intel/{dmar,iommu,prq}.c;
@@ -164,6 +167,10 @@ def _ended(message: str) -> bool:
     return any(mark in message for mark in _END)
 
 
+def _ends(kind: str, message: str) -> bool:
+    return _ended(message) or (kind in _CHECKERS and _RULE.match(message) is not None)
+
+
 @dataclass(frozen=True, slots=True)
 class _Report:
     """Positions in the log of one report: of its header, of the lines of its caller, and of the line behind its end."""
@@ -179,11 +186,12 @@ def _reports_of_caller(places: Sequence[int], messages: Sequence[str]) -> Iterat
     own = [messages[at] for at in places]
     starts = list(_starts(own))
     for number, (first, header, kind) in enumerate(starts):
-        # A report ends at its end mark. Without one it ends at the start of the next report.
+        # A report ends at its end mark, which is a ruled line for a memory checker. Without one it ends at the start of
+        # the next report.
         behind = starts[number + 1][0] if number + 1 < len(starts) else len(own)
         behind = max(min(behind, header + _MAX_LINES), header + 1)
-        end = next((at + 1 for at in range(header, behind) if _ended(own[at])), behind)
-        open_end = end == len(own) and not _ended(own[-1])
+        end = next((at + 1 for at in range(header, behind) if _ends(kind, own[at])), behind)
+        open_end = end == len(own) and not _ends(kind, own[-1])
         yield _Report(kind, places[header], places[first:end], len(messages) if open_end else places[end - 1] + 1)
 
 

@@ -283,6 +283,15 @@ def test_a_long_text_of_a_warning_keeps_its_mark() -> None:
 
 
 @pytest.mark.parametrize("kind", ["KASAN", "KCSAN", "KFENCE", "KMSAN"])
+def test_a_report_of_a_checker_ends_at_its_second_rule(kind: str) -> None:
+    """Lines of others followed, up to 80 in all."""
+    rule = "=" * 66
+    one = f"{rule}\nBUG: {kind}: something in f / g\nRead of size 8\n{rule}\n"
+    reports = scan_kernel_log(f"{one}{one}usb 1-1: new device\nsystemd[1]: started\n")
+    assert [report.text for report in reports] == [one.rstrip(), one.rstrip()]
+
+
+@pytest.mark.parametrize("kind", ["KASAN", "KCSAN", "KFENCE", "KMSAN"])
 def test_a_report_has_the_name_of_its_checker(kind: str) -> None:
     (report,) = scan_kernel_log(f"{'=' * 66}\nBUG: {kind}: something in f / g\n")
     assert report.kind == kind
