@@ -24,7 +24,7 @@ class build_ext(setuptools_build_ext):
         csrc = script.parent.resolve() / "csrc"
         ext.sources = [
             str(generated),
-            *(str(csrc / name) for name in ("uapi.c", "bench.c", "clock.c", "cache.c", "fail_nth.c")),
+            *(str(csrc / name) for name in ("uapi.c", "bench.c", "clock.c", "cache.c", "fail_nth.c", "portal.c")),
         ]
         ext.include_dirs = [str(script.parent.resolve() / "abi"), str(csrc)]
         # The flags come from the build of Python. A debug build has -O0, which the timed loops must not have.

@@ -20,6 +20,7 @@ HEADERS = (
     "csrc/bench.h",
     "csrc/cache.h",
     "csrc/fail_nth.h",
+    "csrc/portal.h",
 )
 
 # The definitions of <linux/types.h> for architectures with 8-byte alignment of u64, such as x86-64 and arm64.
