@@ -32,7 +32,8 @@ _ENGINE_DEVICE_OPTION = device_option(
     required=True,
     type=BDF,
     metavar="BDF",
-    help="PCI device on vfio-pci: an NVMe controller, an Intel 82574L or 82576 Ethernet controller, or QEMU's edu.",
+    help="PCI device on vfio-pci: an NVMe controller, an Intel 82574L or 82576 Ethernet controller, an Intel DSA, or "
+    "QEMU's edu.",
 )
 _HEADINGS = ("case", "result", "what was seen", "stopped by the IOMMU")
 

@@ -2,7 +2,7 @@
 """Make a device write to memory, and see the IOMMU stop a write outside of a mapping.
 
 The device must be one for which this tool has an engine: an NVMe controller, QEMU's edu,
-or an Intel 82574L or 82576 Ethernet controller.
+an Intel DSA, or an Intel 82574L or 82576 Ethernet controller.
 
     iommufd lab run -- python docs/examples/dma.py 0000:00:12.0
 """

@@ -12,6 +12,7 @@ To add a driver, write a subclass of DmaEngine and add it to ENGINES.
 
 from iommufd_py import pci
 from iommufd_py.base.errors import SkipError
+from iommufd_py.dma.dsa import DsaEngine
 from iommufd_py.dma.e1000e import E1000eEngine
 from iommufd_py.dma.edu import EduEngine
 from iommufd_py.dma.engine import AddressSpace, DmaEngine, TransferLimits, reachable
@@ -25,6 +26,7 @@ __all__ = [
     "AddressSpace",
     "DmaEngine",
     "DmaFault",
+    "DsaEngine",
     "E1000eEngine",
     "EduEngine",
     "FaultLog",
@@ -37,7 +39,7 @@ __all__ = [
     "reachable",
 ]
 
-ENGINES: tuple[type[DmaEngine], ...] = (EduEngine, NvmeEngine, E1000eEngine, IgbEngine)
+ENGINES: tuple[type[DmaEngine], ...] = (EduEngine, NvmeEngine, E1000eEngine, IgbEngine, DsaEngine)
 """All drivers."""
 
 
@@ -60,7 +62,12 @@ def engine_for(bdf: str) -> type[DmaEngine]:
 
 
 def open_engine(
-    device: VfioPciDevice, space: AddressSpace, *, iova: int | None = None, interrupt: bool = False
+    device: VfioPciDevice,
+    space: AddressSpace,
+    *,
+    iova: int | None = None,
+    interrupt: bool = False,
+    pasid: int | None = None,
 ) -> DmaEngine:
     """Start the driver for an open device whose DMA goes through *space*. Closing the device closes the driver.
 
@@ -69,5 +76,6 @@ def open_engine(
         space: the Ioas that the device is attached to, or its container.
         iova: IOVA of the engine's own memory; default: the highest that the device reaches.
         interrupt: wait for completions by an interrupt instead of polling.
+        pasid: the PASID that all DMA carries; *space* is then what this PASID is attached to.
     """
-    return engine_for(device.bdf)(device, space, iova=iova, interrupt=interrupt)
+    return engine_for(device.bdf)(device, space, iova=iova, interrupt=interrupt, pasid=pasid)

@@ -5,6 +5,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from iommufd_py.base.arguments import check_integer
 from iommufd_py.base.errors import ArgumentValueError, DmaError, SkipError
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.base.units import PAGE_BYTES
@@ -17,6 +18,9 @@ from iommufd_py.vfio.pci_device import PciCommand, VfioPciDevice
 # A device is healthy when it answers within the time that the kernel's NVMe driver waits. The thread of an emulated
 # device can stand still for seconds.
 COMPLETION_SECONDS = 30.0
+
+MOST_PASID = (1 << 20) - 1
+"""The highest PASID that PCI Express permits."""
 
 
 class AddressSpace(Protocol):
@@ -70,13 +74,17 @@ class DmaEngine(Resource):
         space: the address space of the device's DMA.
         iova: IOVA of the engine's own memory; default: the highest that the device reaches.
         interrupt: wait for completions by an interrupt instead of polling.
+        pasid: the PASID that all DMA of the engine carries; *space* is what this PASID is attached to. None for DMA
+            without a PASID.
 
     Attributes:
         ids: ``vendor:device`` of the devices of this driver, hexadecimal.
         class_code: first digits of the class code of such a device, hexadecimal; empty for none.
         memory_bytes: size of the engine's own memory.
-        register_bytes: size of the mapped part of BAR0.
+        register_bytes: size of the mapped part of BAR0; None for all of it.
         interrupt_kind: kind of the interrupt for completions.
+        interrupt_vector: vector of the interrupt for completions.
+        has_pasids: whether the DMA of the engine can carry a PASID.
         address_mask: highest IOVA that the device can put on the bus.
         writes: limits of one write by the device to memory.
         reads: limits of one read by the device from memory.
@@ -86,13 +94,16 @@ class DmaEngine(Resource):
 
     Raises:
         DmaError: the device does not behave as its specification says.
+        SkipError: the DMA of this engine cannot carry a PASID, or the machine lacks something that the engine needs.
     """
 
     ids: ClassVar[frozenset[str]] = frozenset()
     class_code: ClassVar[str] = ""
     memory_bytes: ClassVar[int] = PAGE_BYTES
-    register_bytes: ClassVar[int] = PAGE_BYTES
+    register_bytes: ClassVar[int | None] = PAGE_BYTES
     interrupt_kind: ClassVar[IrqIndex]
+    interrupt_vector: ClassVar[int] = 0
+    has_pasids: ClassVar[bool] = False
     _stays_open = False  # a device that cannot be stopped is broken or gone, and cannot be stopped later either
 
     address_mask: int
@@ -100,10 +111,21 @@ class DmaEngine(Resource):
     reads: TransferLimits
 
     def __init__(
-        self, device: VfioPciDevice, space: AddressSpace, *, iova: int | None = None, interrupt: bool = False
+        self,
+        device: VfioPciDevice,
+        space: AddressSpace,
+        *,
+        iova: int | None = None,
+        interrupt: bool = False,
+        pasid: int | None = None,
     ) -> None:
+        if pasid is not None:
+            check_integer("pasid", pasid, 1, MOST_PASID)
+            if not self.has_pasids:
+                raise SkipError(f"the DMA of {device.name} carries no PASID: only that of an Intel DSA can carry one")
         super().__init__(device)
         self.device = device
+        self.pasid = pasid
         with contextlib.ExitStack() as undo:
             self._buffer = undo.enter_context(DmaBuffer(self.memory_bytes))
             if iova is None:
@@ -111,7 +133,11 @@ class DmaEngine(Resource):
             self.snooped = space.dma_cc()
             self.memory = space.map(self._buffer, iova)
             self._registers = undo.enter_context(device.region(RegionIndex.BAR0).mmap(0, self.register_bytes))
-            self._interrupts = undo.enter_context(device.enable_irqs(self.interrupt_kind, 1)) if interrupt else None
+            self._interrupts = None
+            if interrupt:
+                self._interrupts = undo.enter_context(
+                    device.enable_irqs(self.interrupt_kind, self.interrupt_vector + 1)
+                )
             self._view = undo.enter_context(self._buffer.view)
             self._mark_open()
             undo.pop_all()

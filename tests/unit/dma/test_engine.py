@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from iommufd_py import ArgumentValueError, BackingError, DeviceError, DmaBuffer
+from iommufd_py import ArgumentValueError, BackingError, DeviceError, DmaBuffer, SkipError
 from iommufd_py.base.iova import IovaRange
 from iommufd_py.dma.engine import DmaEngine, TransferLimits
 from iommufd_py.objects.resource import Resource
@@ -96,3 +96,12 @@ def test_a_view_that_somebody_holds_keeps_only_the_buffer_open() -> None:
         assert device.registers.closed
         assert not engine._buffer.closed
         engine._buffer.close()
+
+
+def test_an_engine_whose_dma_carries_no_pasid_says_so() -> None:
+    device: Any = Vanishing()
+    with pytest.raises(SkipError, match=r"the DMA of 0000:3b:00\.0 carries no PASID"):
+        Engine(device, space(), pasid=1)
+    with pytest.raises(ArgumentValueError, match="pasid"):
+        Engine(device, space(), pasid=0)
+    assert not device._dependents
