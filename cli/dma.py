@@ -4,7 +4,7 @@
 import contextlib
 import random
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from uuid import UUID
@@ -18,7 +18,9 @@ from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, STOPPING, CaseOutcome, C
 from iommufd_py.dma.coherency.cases import COHERENCY_CASES, run_coherency_case
 from iommufd_py.dma.coherency.harness import CoherencyHarness
 from iommufd_py.dma.coherency.readings import CoherencyResult, CoherencyVerdict
+from iommufd_py.dma.engine import MOST_PASID
 from iommufd_py.dma.harness import Harness
+from iommufd_py.dma.pasid import attach_pasid
 from iommufd_py.dma.peer import PeerCheck
 from iommufd_py.dma.storm import run_storm
 
@@ -143,8 +145,13 @@ def _row(result: CaseResult) -> tuple[str, str, str, str]:
     default=str(ContainerMode.IOMMUFD),
     help="Interface of the kernel. Only iommufd has IOASes and HWPTs; the others skip the cases that need them.",
 )
+@click.option(
+    "--pasid",
+    type=Whole(1, MOST_PASID),
+    help="Let all DMA carry this PASID. The PASID is attached to the IOAS; the device itself reaches no memory.",
+)
 @JSON_OPTION
-def coherency(device: str, bind: bool, vf_token: UUID | None, container: str, as_json: bool) -> None:
+def coherency(device: str, bind: bool, vf_token: UUID | None, container: str, pasid: int | None, as_json: bool) -> None:
     """Show the origin of the bytes that a device and the CPU read on a machine whose DMA does not snoop the caches.
 
     The command first proves that DMA does not snoop: the device must miss data that is only in the CPU caches. If DMA
@@ -155,10 +162,12 @@ def coherency(device: str, bind: bool, vf_token: UUID | None, container: str, as
     The command sets Enable No Snoop in a PCI Express device and restores the bit at the end. Many devices send snooped
     requests even then.
     """
+    if pasid is not None and container != ContainerMode.IOMMUFD:
+        raise click.UsageError("--pasid needs --container iommufd: no other container has PASIDs")
     with contextlib.ExitStack() as stack:
         if bind:
             stack.enter_context(pci.vfio_bound(device))
-        engine, space = _engine(stack, device, ContainerMode(container), vf_token)
+        engine, space = _engine(stack, device, ContainerMode(container), vf_token, pasid)
         harness = stack.enter_context(CoherencyHarness(engine, space))
         if harness.snoops():
             why = "" if harness.no_snoop else ", and its bit Enable No Snoop cannot be set"
@@ -167,7 +176,13 @@ def coherency(device: str, bind: bool, vf_token: UUID | None, container: str, as
                 f"the device reads data that is only in the CPU caches: its DMA snoops ({where}). The kernel's "
                 "flushes cannot be observed here; use the machine of 'iommufd lab run --incoherent'"
             )
-        facts = {"device": device, "engine": type(engine).__name__, "container": container, "snoops": False}
+        facts = {
+            "device": device,
+            "engine": type(engine).__name__,
+            "container": container,
+            "pasid": pasid,
+            "snoops": False,
+        }
         results = [run_coherency_case(case, harness) for case in COHERENCY_CASES]
     if as_json:
         document = {"schema": "iommufd-dma-coherency/1", **facts, "cases": [result.as_dict() for result in results]}
@@ -178,7 +193,7 @@ def coherency(device: str, bind: bool, vf_token: UUID | None, container: str, as
 
 
 def _engine(
-    stack: contextlib.ExitStack, device: str, mode: ContainerMode, vf_token: UUID | None
+    stack: contextlib.ExitStack, device: str, mode: ContainerMode, vf_token: UUID | None, pasid: int | None
 ) -> tuple[DmaEngine, AddressSpace]:
     """Open a device in an address space and start its DMA engine there."""
     if mode is not ContainerMode.IOMMUFD:
@@ -187,12 +202,16 @@ def _engine(
     iommufd = stack.enter_context(Iommufd())
     vfio = VfioDevice(iommufd, device, vf_token=vf_token)
     ioas = iommufd.alloc_ioas()
-    vfio.attach(vfio.alloc_hwpt(ioas))
-    return open_engine(vfio, ioas), ioas
+    if pasid is None:
+        vfio.attach(vfio.alloc_hwpt(ioas))
+    else:
+        attach_pasid(vfio, ioas, pasid)
+    return open_engine(vfio, ioas, pasid=pasid), ioas
 
 
-def _print_coherency(facts: dict[str, object], results: list[CoherencyResult]) -> None:
-    click.echo(f"{facts['device']}, {facts['engine']}, {facts['container']}: DMA does not snoop the CPU caches\n")
+def _print_coherency(facts: Mapping[str, object], results: list[CoherencyResult]) -> None:
+    by = "" if facts["pasid"] is None else f" with PASID {facts['pasid']}"
+    click.echo(f"{facts['device']}, {facts['engine']}, {facts['container']}: DMA{by} does not snoop the CPU caches\n")
     rows = [
         (one.case, str(one.verdict).upper() if one.verdict is CoherencyVerdict.WRONG else str(one.verdict), str(one))
         for one in results

@@ -115,6 +115,8 @@ def test_restore_of_what_was_never_bound(cli: Cli) -> None:
         ("bench", "run", "--device", "mock", "--label", "x" * 1001),
         ("bench", "run", "--device", "mock", "--label", "  "),
         ("dma", "check", "--device", "3b:00.0", "--p2p", "0000:3b:00.0"),
+        ("dma", "coherency", "--device", "3b:00.0", "--pasid", "1", "--container", "vfio_type1v2"),
+        ("dma", "coherency", "--device", "3b:00.0", "--pasid", "0"),
         ("bench", "history", "/dev/null"),
         ("fleet", "report", "/dev/null"),
         ("lab", "run", "--rw", "/dev/null", "--", "true"),

@@ -6,6 +6,7 @@ import errno
 import pytest
 
 from iommufd_py import (
+    ArgumentValueError,
     Hwpt,
     HwptAllocFlags,
     HwptInvalidateType,
@@ -15,9 +16,11 @@ from iommufd_py import (
     IommufdError,
     MockDevice,
     MockDeviceFlags,
+    SkipError,
     vtd_stage1,
     vtd_stage1_invalidation,
 )
+from iommufd_py.dma.pasid import attach_pasid
 from iommufd_py.mock import (
     IOTLB_DEFAULT,
     PASID_RESERVED,
@@ -104,6 +107,26 @@ def test_pasids_are_attached_one_by_one(with_pasids: MockDevice, ioas: Ioas) -> 
     with_pasids.detach(PASID)
     with_pasids.check_pasid(PASID, 0)
     assert list(with_pasids.attachments) == [None]
+
+
+def test_a_pasid_has_an_address_space_and_its_device_another(with_pasids: MockDevice, ioas: Ioas) -> None:
+    attach_pasid(with_pasids, ioas, PASID)
+    of_device, of_pasid = (with_pasids.attachments[key].target for key in (None, PASID))
+    assert isinstance(of_device, Hwpt)
+    assert isinstance(of_pasid, Hwpt)
+    assert (of_device.ioas is ioas, of_pasid.ioas is ioas) == (False, True)
+    with_pasids.check_pasid(PASID, of_pasid.id)
+    with_pasids.detach(PASID)  # the mock device returns to another IOAS only without PASIDs
+
+
+def test_a_pasid_that_the_device_does_not_have_is_refused(
+    with_pasids: MockDevice, mock: MockDevice, ioas: Ioas
+) -> None:
+    with pytest.raises(ArgumentValueError, match=f"has PASIDs up to {(1 << PASID_WIDTH) - 1}, not {1 << PASID_WIDTH}"):
+        attach_pasid(with_pasids, ioas, 1 << PASID_WIDTH)
+    with pytest.raises(SkipError, match=r"has no PASIDs: .*intel_iommu=sm_on"):
+        attach_pasid(mock, ioas, PASID)
+    assert not with_pasids.attachments
 
 
 def test_a_replacement_that_fails_leaves_what_was(with_pasids: MockDevice, ioas: Ioas) -> None:

@@ -13,6 +13,7 @@ from iommufd_py.objects.buffer import Backing, DmaBuffer
 from iommufd_py.objects.hwpt import Hwpt
 from iommufd_py.objects.ioas import DmaMapping, Ioas
 from iommufd_py.objects.iommufd import Iommufd
+from iommufd_py.uapi.enums import HwptAllocFlags
 
 _HALF = 4 * PAGE_BYTES
 
@@ -22,7 +23,7 @@ def attach_to_populated(harness: CoherencyHarness) -> None:
     with other_ioas(harness) as other, DmaBuffer(PAGES * PAGE_BYTES) as buffer:
         new, old = harness.write(buffer)
         other.map(buffer, harness.iova)
-        with the_device(harness).alloc_hwpt(other) as domain, attached(harness, domain):
+        with new_hwpt(harness, other) as domain, attached(harness, domain):
             harness.device_reads("after the attach", new, [old], rule=ATTACH_RULE)
 
 
@@ -30,7 +31,7 @@ def unmap_after_an_attach(harness: CoherencyHarness) -> None:
     """After the unmap the CPU reads data of a device that attached to the IOAS after the map."""
     with other_ioas(harness) as other, DmaBuffer(PAGES * PAGE_BYTES) as buffer:
         mapping = other.map(buffer, harness.iova)
-        with the_device(harness).alloc_hwpt(other) as domain, attached(harness, domain):
+        with new_hwpt(harness, other) as domain, attached(harness, domain):
             mine = harness.content("the CPU's data", PAGES * PAGE_BYTES)
             # Do this only now, because the flush of the attach removes the lines from the caches.
             harness.put(buffer, mine, in_memory=True)
@@ -44,7 +45,7 @@ def half_mapped_later(harness: CoherencyHarness) -> None:
         new, old = harness.write(buffer)
         whole = source.map(buffer, harness.iova)
         other.copy(whole, harness.iova, offset=_HALF, length=_HALF)
-        with the_device(harness).alloc_hwpt(other) as domain:
+        with new_hwpt(harness, other) as domain:
             with attached(harness, domain):
                 harness.device_reads("after the attach", new.part(_HALF), [old.part(_HALF)], rule=ATTACH_RULE)
             with ioas.copy(whole, harness.iova, length=_HALF):
@@ -60,16 +61,16 @@ def half_attached_later(harness: CoherencyHarness) -> None:
         with ioas.copy(whole, harness.iova, length=_HALF):
             harness.device_reads("after the copy", new.part(0, _HALF), [old.part(0, _HALF)])
             other.copy(whole, harness.iova, offset=_HALF, length=_HALF)
-            with the_device(harness).alloc_hwpt(other) as domain, attached(harness, domain):
+            with new_hwpt(harness, other) as domain, attached(harness, domain):
                 harness.device_reads("after the attach", new.part(_HALF), [old.part(_HALF)], rule=ATTACH_RULE)
 
 
 def one_of_two_hwpts(harness: CoherencyHarness) -> None:
     """After the unmap the CPU reads the device's data, although one of the IOAS's two HWPTs was destroyed before."""
-    ioas, device = the_ioas(harness), the_device(harness)
+    ioas = the_ioas(harness)
 
     def mapped(buffer: DmaBuffer, iova: int) -> DmaMapping:
-        with device.alloc_hwpt(ioas):
+        with new_hwpt(harness, ioas):
             return ioas.map(buffer, iova)
 
     after_an_unmap(harness, mapped)
@@ -78,7 +79,7 @@ def one_of_two_hwpts(harness: CoherencyHarness) -> None:
 def map_after_a_hwpt_went(harness: CoherencyHarness) -> None:
     """The device reads the data that the CPU wrote before a map, after one of the IOAS's two HWPTs was destroyed."""
     ioas = the_ioas(harness)
-    with the_device(harness).alloc_hwpt(ioas):
+    with new_hwpt(harness, ioas):
         pass
     with DmaBuffer(PAGES * PAGE_BYTES) as buffer:
         new, old = harness.write(buffer)
@@ -88,19 +89,25 @@ def map_after_a_hwpt_went(harness: CoherencyHarness) -> None:
 
 def replaced_hwpt(harness: CoherencyHarness) -> None:
     """Device and CPU read each other's writes although another HWPT replaces the first one after the map."""
-    ioas, device = the_ioas(harness), the_device(harness)
-    before = device.attachments[None].target
-    with device.alloc_hwpt(ioas) as second:
+    ioas, device, pasid = the_ioas(harness), the_device(harness), harness.engine.pasid
+    before = device.attachments[pasid].target
+    with new_hwpt(harness, ioas) as second:
 
         def mapped(buffer: DmaBuffer, iova: int) -> DmaMapping:
             mapping = ioas.map(buffer, iova)
-            device.attach(second)
+            device.attach(second, pasid)
             return mapping
 
         try:
             both_ways(harness, mapped, Backing.ANON_4K, PAGES * PAGE_BYTES)
         finally:
-            device.attach(before)
+            device.attach(before, pasid)
+
+
+def new_hwpt(harness: CoherencyHarness, ioas: Ioas) -> Hwpt:
+    """Make a HWPT that the device, or the PASID of its DMA, can be attached to."""
+    flags = HwptAllocFlags(0) if harness.engine.pasid is None else HwptAllocFlags.PASID
+    return the_device(harness).alloc_hwpt(ioas, flags=flags)
 
 
 @contextmanager
@@ -117,11 +124,11 @@ def other_ioas(harness: CoherencyHarness) -> Iterator[Ioas]:
 
 @contextmanager
 def attached(harness: CoherencyHarness, target: Ioas | Hwpt) -> Iterator[None]:
-    """Attach the device to another IOAS or HWPT during the block."""
-    device = the_device(harness)
-    before = device.attachments[None].target
-    device.attach(target)
+    """Attach the device, or the PASID of its DMA, to another IOAS or HWPT during the block."""
+    device, pasid = the_device(harness), harness.engine.pasid
+    before = device.attachments[pasid].target
+    device.attach(target, pasid)
     try:
         yield
     finally:
-        device.attach(before)
+        device.attach(before, pasid)
