@@ -92,6 +92,20 @@ def _ethernet(device: str, *, may_be_impossible: bool = False) -> Job:
     return replace(job, nightly=True, may_be_impossible=may_be_impossible)
 
 
+def _dsa(kernel: str) -> Job:
+    """Return the job for the machine with a DSA, whose DMA can carry a PASID and need not snoop the CPU caches."""
+    file = "tests/machines/test_dsa.py"
+    job = _vm(
+        f"machine-dsa-{kernel}",
+        kernel,
+        f"env IOMMUFD_TEST_MACHINE=dsa IOMMUFD_BDF=0000:00:0d.0 pytest -v {file} {_ENGINES}",
+        f"{file} tests/machines/conftest.py tests/vtd {_DMA} iommufd_py/lab",
+        5,
+        "--incoherent --scalable --device dsa,addr=0x0d,x-no-snoop=on --append vfio_pci.disable_denylist=1",
+    )
+    return _nightly(job)
+
+
 # QEMU's AMD and virtio IOMMUs do not remap interrupts. iommufd refuses that unless a parameter of the lab allows it.
 _SAFE_ONLY = "--append iommufd.allow_unsafe_interrupts=0"
 _PAGE_OF_1G = "--append hugepagesz=1G --append hugepages=1"
@@ -298,6 +312,8 @@ JOBS = (
     # Engines of devices that the lab's machine does not have. QEMU has an igb from 8.0 on, and Debian 12 has QEMU 7.2.
     _ethernet("e1000e"),
     _ethernet("igb", may_be_impossible=True),
+    _dsa("stock"),
+    _dsa("patched"),
     # An NVMe controller changes its driver eighty times.
     Job(
         "vtd-interrupt",
