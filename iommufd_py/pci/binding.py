@@ -43,6 +43,9 @@ _HEADER_TYPE = 0x0E
 # A function that was taken by force, although the machine needs it, is given back without question.
 _BY_NATURE = (UseKind.DISPLAY, UseKind.PLATFORM)
 _NO_ANSWER = 0xFF
+# vfio_pci_dev_in_denylist() in drivers/vfio/pci/vfio_pci.c: QAT, and DSA and IAX of Sapphire Rapids.
+_DENYLIST = frozenset(f"8086:{one}" for one in ["0435", "0443", "0b25", "0cfe", "19e2", "19e3", "37c8", "37c9"])
+_DENYLIST_OFF = Path("/sys/module/vfio_pci/parameters/disable_denylist")
 
 
 def check_bind(bdf: str, *, force: bool = False) -> str:
@@ -291,6 +294,11 @@ def _check_taken(address: str) -> None:
         return
     if not (PCI_DEVICES / address / "iommu_group").exists():
         remedy = f"it is behind no IOMMU; is the IOMMU on? {iommu_remedy()}"
+    elif pci_device(address).ids in _DENYLIST and _DENYLIST_OFF.exists() and _DENYLIST_OFF.read_text().strip() == "N":
+        remedy = (
+            "the driver refuses devices with which untrusted users can do harm; if you trust the users, boot with "
+            "vfio_pci.disable_denylist=1, or load the module with disable_denylist=1"
+        )
     else:
         remedy = "the kernel log has the reason"
     raise DeviceError(f"vfio-pci did not take {address}: {remedy}")
