@@ -85,7 +85,7 @@ def machine_and_kernel(
 
     Build the kernel and the emulator if necessary. Builds take minutes, so refuse first what no guest can run.
     """
-    from iommufd_py.lab.emulators import build_emulator
+    from iommufd_py.lab.emulators import build_emulator, cached_emulator
     from iommufd_py.lab.kernel import image
     from iommufd_py.lab.qemu import require_qemu
 
@@ -96,7 +96,8 @@ def machine_and_kernel(
     machine = _native_machine(memory) if native else _virtual_machine(memory, **properties)
     Path.cwd()  # The guest shares it. It raises an error if the directory does not exist any more.
     if isinstance(machine, Machine):
-        require_qemu(machine)
+        emulator = cached_emulator() if machine.incoherent else None
+        require_qemu(machine, emulator.program if emulator else None)
     with show_lab_progress() as progress:
         file = image(kernel, progress, configuration, series)
         if isinstance(machine, Machine) and machine.incoherent:

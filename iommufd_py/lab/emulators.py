@@ -27,6 +27,9 @@ from iommufd_py.lab.source import require_space
 FIRMWARE = ("/usr/share/seabios", "/usr/share/qemu")
 """Directories of the firmware, which comes from the machine's own QEMU packages. The source package has none."""
 
+OWN_DEVICES = frozenset({"dsa"})
+"""Devices that the lab's patches add: no packaged QEMU has them."""
+
 _DATA = Path(str(resources.files("iommufd_py.lab") / "emulator"))
 _BINARY = "qemu-system-x86_64"
 _SCHEMA = "iommufd-lab-emulator/1"

@@ -61,7 +61,7 @@ class Machine:
         iommu: model of the IOMMU. The next three attributes concern VT-d only.
         coherent: ECAP.SC, the ability of the IOMMU to force DMA to snoop the CPU caches. Without it every domain is
             non-coherent. ECAP.C, which tells whether the page walk snoops, is 0 in both cases.
-        scalable: VT-d scalable mode, with first-stage page tables.
+        scalable: VT-d scalable mode. With *incoherent* the IOMMU has PASIDs, too.
         incoherent: model the CPU caches. DMA of the test devices snoops them only if the domain enforces it. Page walks
             of the IOMMU never snoop. This needs the lab's own emulator and an emulated CPU.
         evict: number of cache flushes after which a random line, used lately, also leaves the caches; 0 for never.
@@ -158,6 +158,9 @@ class Machine:
         vtd = ["intel-iommu", "intremap=on", "caching-mode=on", f"snoop-control={'on' if self.coherent else 'off'}"]
         if self.scalable:
             vtd += ["x-scalable-mode=on", "aw-bits=48"]
+            if self.incoherent:
+                # The packaged QEMU has PASIDs, too, but ignores their invalidation.
+                vtd.append("x-pasid-mode=on")
         return (",".join(vtd),)
 
     def kernel_args(self) -> tuple[str, ...]:

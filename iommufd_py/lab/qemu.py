@@ -14,7 +14,7 @@ from pathlib import Path
 
 from iommufd_py.base.installation import command_for_extra
 from iommufd_py.lab import paths
-from iommufd_py.lab.emulators import FIRMWARE
+from iommufd_py.lab.emulators import FIRMWARE, OWN_DEVICES
 from iommufd_py.lab.errors import LabError, NoDeviceError
 from iommufd_py.lab.guest import OVERLAYS
 from iommufd_py.lab.machine import Machine
@@ -128,7 +128,8 @@ def require_qemu(machine: Machine, emulator: Path | None = None) -> None:
 
     Args:
         machine: the machine.
-        emulator: the QEMU for it; default: the packaged one.
+        emulator: the QEMU for it; default: the packaged one. The lab's emulator may have to be built first: then its
+            devices are not checked yet.
 
     Raises:
         NoDeviceError: QEMU does not have one of the machine's further devices.
@@ -140,7 +141,8 @@ def require_qemu(machine: Machine, emulator: Path | None = None) -> None:
         raise LabError(f"{QEMU} is not installed; run: sudo apt-get install qemu-system-x86")
     if not any(map(os.path.exists, UDEVD)):
         raise LabError("udev is not installed, and a guest without it loses all output; run: sudo apt-get install udev")
-    _require_devices(str(emulator or QEMU), machine.devices)
+    if emulator is not None or not machine.incoherent:
+        _require_devices(str(emulator or QEMU), machine.devices)
 
 
 def _require_devices(qemu: str, devices: Sequence[str]) -> None:
@@ -148,6 +150,8 @@ def _require_devices(qemu: str, devices: Sequence[str]) -> None:
     for device in devices:
         name = device.partition(",")[0].removeprefix("driver=")
         if name not in _known_devices(qemu):
+            if name in OWN_DEVICES:
+                raise NoDeviceError(f"only the lab's emulator has the device {name!r}: use the incoherent machine")
             raise NoDeviceError(f"this QEMU has no device {name!r}; '{qemu} -device help' lists those that it has")
 
 

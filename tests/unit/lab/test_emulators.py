@@ -103,7 +103,7 @@ def test_doctor_names_what_its_build_lacks(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_every_patch_says_who_what_and_under_which_licence() -> None:
     patches = emulators._patches()
-    assert len(patches) == 4
+    assert len(patches) == 8
     for number, patch in enumerate(patches, 1):
         text = patch.read_text()
         assert patch.name.startswith(f"{number:04}-")

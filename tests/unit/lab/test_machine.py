@@ -12,7 +12,7 @@ from iommufd_py.base.errors import SkipError
 from iommufd_py.lab.cache import kernels
 from iommufd_py.lab.errors import LabError, NoDeviceError
 from iommufd_py.lab.machine import NVME_DEVICE, PEER_DEVICE, TEST_DEVICES, IommuModel, Machine, NativeMachine
-from iommufd_py.lab.qemu import compose
+from iommufd_py.lab.qemu import compose, require_qemu
 
 machines = st.builds(
     Machine,
@@ -128,6 +128,18 @@ def test_a_device_that_this_qemu_lacks_cannot_be_observed_here() -> None:
             initramfs=Path("unused"),
         )
     assert isinstance(caught.value, SkipError)  # exit status 4
+
+
+def test_a_device_of_the_emulator_needs_the_incoherent_machine() -> None:
+    with pytest.raises(NoDeviceError, match="only the lab's emulator has the device 'dsa'"):
+        require_qemu(Machine(devices=("dsa,addr=0x14",)))
+    require_qemu(Machine(devices=("dsa,addr=0x14",), incoherent=True))
+
+
+def test_the_scalable_machine_of_the_emulator_has_pasids() -> None:
+    assert iommu_of(Machine(scalable=True, incoherent=True))["x-pasid-mode"] == "on"
+    assert "x-pasid-mode" not in iommu_of(Machine(scalable=True))
+    assert "x-pasid-mode" not in iommu_of(Machine(incoherent=True))
 
 
 def test_code_of_the_current_directory_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
