@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.lab.emulators import FIRMWARE, build_emulator
+from iommufd_py.lab.emulators import build_emulator
 from iommufd_py.lab.progress import Silent
+from tests.lab.stopped_machine import SLOT, StoppedMachine, emulator_command
 from tests.waiting import patience, wait_until
-
-NVME = 3 << 11
-"""The address of the NVMe controller in the port CONFIG_ADDRESS: bus 0, device 3, function 0."""
 
 ENABLE_NO_SNOOP, START_FLR = 1 << 11, 1 << 15
 
@@ -23,17 +21,11 @@ def program() -> Path:
     return build_emulator(Silent()).program
 
 
-def command(program: Path, *words: str) -> list[str]:
-    firmware = [word for directory in FIRMWARE for word in ("-L", directory)]
-    machine = ["-display", "none", "-nodefaults", "-S", "-accel", "tcg,thread=single"]
-    return [str(program), *firmware, *machine, *words]
-
-
 def qmp(program: Path, *words: str, requests: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
     """Start the emulator with *words*, send it *requests* and the request to end, and return its answers."""
     lines = ['{"execute": "qmp_capabilities"}', *requests, '{"execute": "quit"}']
     return subprocess.run(
-        [*command(program, *words), "-qmp", "stdio"],
+        [*emulator_command(program, "-S", "-accel", "tcg,thread=single", *words), "-qmp", "stdio"],
         input="\n".join(lines),
         capture_output=True,
         text=True,
@@ -98,56 +90,12 @@ def test_a_machine_with_caches_does_not_migrate(program: Path) -> None:
     assert refusals("-device", "cpu-caches") == ["State blocked by non-migratable device 'cpu-caches'"]
 
 
-class StoppedMachine:
-    """A machine whose CPUs are stopped. The protocol qtest accesses its ports."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
-
-    def _ask(self, request: str) -> str:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{request}\n")
-        self._process.stdin.flush()
-        while True:
-            answer = self._process.stdout.readline()
-            assert answer, "the emulator ended"
-            if answer.startswith(("OK", "ERR", "FAIL")):
-                assert answer.startswith("OK"), answer
-                return answer
-
-    def out(self, port: int, value: int, size: str = "l") -> None:
-        self._ask(f"out{size} {port:#x} {value:#x}")
-
-    def _select(self, at: int) -> int:
-        self.out(0xCF8, 1 << 31 | NVME | at & ~3)
-        return 0xCFC + (at & 3)
-
-    def config(self, at: int) -> int:
-        port = self._select(at)
-        return int(self._ask(f"inw {port:#x}").split()[1], 0)
-
-    def set_config(self, at: int, value: int) -> None:
-        port = self._select(at)
-        self.out(port, value, "w")
-
-    def control(self) -> int:
-        """The offset of Device Control of the PCI Express capability."""
-        at = self.config(0x34) & 0xFC
-        while self.config(at) & 0xFF != 0x10:
-            at = self.config(at) >> 8
-            assert at, "no PCI Express capability"
-        return at + 8
-
-
 @pytest.fixture
 def machine(program: Path, request: pytest.FixtureRequest) -> Iterator[StoppedMachine]:
     option = getattr(request, "param", "on")
-    words = ["-machine", "q35", "-m", "64M", "-device", f"nvme,addr=3,serial=x,x-no-snoop={option}", "-qtest", "stdio"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command(program, *words), stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
-        yield StoppedMachine(process)
-        process.kill()
+    device = f"nvme,addr={SLOT},serial=x,x-no-snoop={option}"
+    with StoppedMachine.start(program, "-S", "-accel", "tcg,thread=single", "-device", device) as started:
+        yield started
 
 
 def flr(machine: StoppedMachine) -> None:
