@@ -166,7 +166,7 @@ JOBS = (
         _words(
             "pytest -v tests/lab --ignore=tests/lab/test_bisect.py --ignore=tests/lab/test_lab_machines.py "
             "--ignore=tests/lab/test_long_examples.py --ignore=tests/lab/test_remedies.py "
-            "--ignore=tests/lab/test_debian_kernel.py"
+            "--ignore=tests/lab/test_debian_kernel.py --ignore=tests/lab/test_debian_idxd.py"
         ),
         inputs=_words("tests/lab iommufd_py/lab cli"),
         minutes=6,
@@ -283,6 +283,8 @@ JOBS = (
     Job("lab-examples", _words("pytest -v tests/lab/test_long_examples.py"), minutes=10, nightly=True),
     # It downloads a kernel of 100 MB.
     Job("lab-debian-kernel", _words("pytest -v tests/lab/test_debian_kernel.py"), minutes=5, nightly=True),
+    # It downloads such a kernel, too, and boots three guests.
+    Job("lab-debian-idxd", _words("pytest -v tests/lab/test_debian_idxd.py"), minutes=10, nightly=True),
     Job("lab-remedies", _words("pytest -v tests/lab/test_remedies.py"), minutes=10, nightly=True),
     # Programs on a device. Each start of a program takes seconds on an emulated CPU.
     *(

@@ -2,38 +2,30 @@
 """The kernel of this Debian, as its package has it: most of VFIO is in modules, and there is no iommufd. Needs root."""
 
 import json
-import subprocess
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from iommufd_py.lab import vm
-from iommufd_py.lab.apt import PrivateApt, system_archives
 from iommufd_py.lab.emulators import build_emulator
 from iommufd_py.lab.machine import TEST_DEVICES, Machine
 from iommufd_py.lab.progress import Silent
+from tests.lab.debian_kernel import image_in, unpacked
 from tests.programs import IOMMUFD
 from tests.waiting import patience
 
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Unpack the newest kernel of this machine's archives; nothing is installed."""
-    directory = tmp_path_factory.mktemp("debian")
-    apt = PrivateApt(directory / "apt", system_archives())
-    apt.update()
-    wanted = {
-        name: version
-        for name, version in apt.lacking(["linux-image-amd64"]).items()
-        if name.startswith(("linux-image-", "linux-binary-", "linux-modules-"))
-    }
-    for package in apt.download(wanted, directory, Silent()):
-        subprocess.run(["dpkg-deb", "-x", str(package), str(directory / "root")], check=True)
-    (found,) = {path.resolve() for path in (directory / "root").rglob("vmlinuz*") if path.is_file()}
-    Path("/lib/modules").mkdir(exist_ok=True)  # a machine that never had a kernel of its own
+    """The newest kernel of this machine's archives."""
+    root = unpacked(
+        "linux-image-amd64",
+        tmp_path_factory.mktemp("debian"),
+        parts=("linux-image-", "linux-binary-", "linux-modules-"),
+    )
     build_emulator(Silent())
-    return found
+    return image_in(root)
 
 
 @pytest.mark.parametrize("coherent", [False, True])
