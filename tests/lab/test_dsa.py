@@ -264,11 +264,15 @@ class Translated:
         head = int(self.machine.ask(f"readq {VTD + 0x80:#x}").split()[1], 0)
         assert head == self._tail, "VT-d refuses the descriptor"
 
-    def fill(self, address: int = IOVA + 0x1000) -> CompletionRecord:
-        """Fill 8 bytes at *address*. The completion record is in the first page of PASID 5."""
+    def fill(self, address: int = IOVA + 0x1000, pasid: int = PASID) -> CompletionRecord:
+        """Fill 8 bytes at *address*. The completion record is in the first page of the PASID."""
         submitted = bytearray(descriptor(FILL, one=int.from_bytes(b"by PASID", "little"), two=address, size=8))
         submitted[8:16] = IOVA.to_bytes(8, "little")
-        return self.dsa.run(bytes(submitted), FRAMES[PASID])
+        return self.dsa.run(bytes(submitted), FRAMES[pasid])
+
+    def fault(self) -> int:
+        """The second half of the first fault record."""
+        return int(self.machine.ask(f"readq {VTD + 0x228:#x}").split()[1], 0)
 
     def filled(self, address: int) -> bool:
         found = self.machine.read(address, 8)
@@ -322,11 +326,20 @@ def test_an_entry_that_leaves_pass_through_mode_is_used(translated: Translated) 
 def test_a_rejected_access_with_a_pasid_is_reported(translated: Translated, address: int) -> None:
     record = translated.fill(address)
     assert (record.status, record.fault) == (WRITE_FAULT, address)
-    fault = int(translated.machine.ask(f"readq {VTD + 0x228:#x}").split()[1], 0)
+    fault = translated.fault()
     assert fault >> 63
     assert fault >> 40 & 0xFFFFF == PASID
     assert fault >> 31 & 1
     assert fault & 0xFFFF == SLOT << 3
+
+
+def test_a_rejected_access_without_a_pasid_is_reported_without_one(translated: Translated) -> None:
+    """Although its tables are those of PASID 0, RID2PASID of the context entry."""
+    translated.dsa.command(RESET_DEVICE)
+    assert translated.dsa.enable() == 0
+    assert translated.fill(IOVA + 0x2000, pasid=0).status == WRITE_FAULT
+    fault = translated.fault()
+    assert (fault >> 63, fault >> 31 & 1, fault >> 40 & 0xFFFFF) == (1, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -339,5 +352,4 @@ def test_a_pasid_without_an_entry_is_refused(translated: Translated, pasid: int,
     assert translated.dsa.enable(mode=DEDICATED | PRIORITY | PASID_ENABLE | pasid << 8) == 0
     assert translated.fill().status == 0
     assert translated.dsa.register(0xC0) & 0xFF01 == 0x1A01  # the completion record could not be written
-    fault = int(translated.machine.ask(f"readq {VTD + 0x228:#x}").split()[1], 0)
-    assert fault >> 32 & 0xFF == reason
+    assert translated.fault() >> 32 & 0xFF == reason
