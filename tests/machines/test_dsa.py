@@ -31,8 +31,8 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 DSA = os.environ.get("IOMMUFD_BDF", "")
 KERNEL = os.environ.get("IOMMUFD_LAB_KERNEL", "")
 PAGE, MOST = 4096, 128 << 10
-# QEMU's VT-d has PASIDs of one bit.
-PASID = 1
+# Of 20 bits, so that VT-d and the kernel use the whole table of PASIDs.
+PASID = 0xABCDE
 LENGTHS = (1, 2, 63, 64, 65, PAGE - 1, PAGE, PAGE + 1, 5 * PAGE + 7, MOST - 1, MOST)
 
 
