@@ -40,7 +40,7 @@ def descriptor(
 
 
 @dataclass
-class CompletionRecord:
+class RecordInMemory:
     status: int
     result: int
     completed: int
@@ -83,12 +83,12 @@ class Accelerator:
     def submit(self, submitted: bytes) -> None:
         self.machine.write(PORTALS + 0x1000, submitted)
 
-    def run(self, submitted: bytes, record_at: int = RECORD_AT) -> CompletionRecord:
+    def run(self, submitted: bytes, record_at: int = RECORD_AT) -> RecordInMemory:
         self.machine.write(record_at, bytes(32))
         self.submit(submitted)
         assert self.machine.read(record_at, 1) == b"\0", "the store itself executed the descriptor"
         self.step()
-        return CompletionRecord(*struct.unpack("<BBxxIQI", self.machine.read(record_at, 20)))
+        return RecordInMemory(*struct.unpack("<BBxxIQI", self.machine.read(record_at, 20)))
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def enabled(dsa: Accelerator) -> Accelerator:
 )
 def test_a_move_copies_overlapping_buffers_too(enabled: Accelerator, source: int, target: int) -> None:
     before = enabled.machine.read(source, 9000)
-    assert enabled.run(descriptor(MOVE, one=source, two=target, size=9000)) == CompletionRecord(SUCCESS, 0, 9000, 0, 0)
+    assert enabled.run(descriptor(MOVE, one=source, two=target, size=9000)) == RecordInMemory(SUCCESS, 0, 9000, 0, 0)
     assert enabled.machine.read(target, 9000) == before
 
 
@@ -139,7 +139,7 @@ def test_a_comparison_finds_the_first_difference(enabled: Accelerator) -> None:
 def test_a_batch_runs_each_descriptor(enabled: Accelerator) -> None:
     moves = [descriptor(MOVE, RECORD_VALID, one=SOURCE + i, two=TARGET + 2 * i, size=1) for i in range(8)]
     enabled.machine.write(0x400000, b"".join(moves))
-    assert enabled.run(descriptor(BATCH, one=0x400000, size=8)) == CompletionRecord(SUCCESS, 0, 8, 0, 0)
+    assert enabled.run(descriptor(BATCH, one=0x400000, size=8)) == RecordInMemory(SUCCESS, 0, 8, 0, 0)
     assert enabled.machine.read(TARGET, 16)[::2] == DATA[:8]
 
 
@@ -264,7 +264,7 @@ class Translated:
         head = int(self.machine.ask(f"readq {VTD + 0x80:#x}").split()[1], 0)
         assert head == self._tail, "VT-d refuses the descriptor"
 
-    def fill(self, address: int = IOVA + 0x1000, pasid: int = PASID) -> CompletionRecord:
+    def fill(self, address: int = IOVA + 0x1000, pasid: int = PASID) -> RecordInMemory:
         """Fill 8 bytes at *address*. The completion record is in the first page of the PASID."""
         submitted = bytearray(descriptor(FILL, one=int.from_bytes(b"by PASID", "little"), two=address, size=8))
         submitted[8:16] = IOVA.to_bytes(8, "little")
