@@ -26,6 +26,7 @@ from iommufd_py.lab.machine import TEST_DEVICES
 from iommufd_py.vfio.pci_device import PciCommand
 from tests.vtd.dma import await_fault_log, ioas_harness
 from tests.vtd.test_cli_info import validated
+from tests.waiting import patience
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 DSA = os.environ.get("IOMMUFD_BDF", "")
@@ -158,7 +159,7 @@ def test_interrupts_come_for_dma_with_a_pasid() -> None:
         with harness.window(PAGE, iova) as window:
             content = engine.start_write(iova, 0x80)
             assert engine._interrupts is not None
-            assert engine._interrupts.wait(engine.interrupt_vector, timeout=5) == 1
+            assert engine._interrupts.wait(engine.interrupt_vector, timeout=patience(5)) == 1
             window.expect(iova, content)
 
 
