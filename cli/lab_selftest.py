@@ -96,6 +96,8 @@ def _emit_reports(suite: _Suite, built: Kernel, reports: Mapping[str, TapReport]
             note(f"failed: {name}: {case}")
         for case, reason in one.skipped:
             note(f"skipped: {name}: {case}: {reason}")
+        if one.remark:
+            note(f"incomplete: {name}: {one.remark}")
 
 
 def _as_dicts(reports: Mapping[str, TapReport]) -> dict[str, Any]:

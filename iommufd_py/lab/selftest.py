@@ -2,7 +2,7 @@
 """Run the kernel's own IOMMU and VFIO tests on the kernel that they belong to."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from iommufd_py.lab import vm
@@ -35,14 +35,14 @@ def run_iommu_suite(image: Path, programs: Path, kernel_name: str) -> Mapping[st
     """
     # 6.12 cannot create a mock device while another IOMMU driver is active.
     commands = {name: f"{programs}/{name}" for name in _IOMMU}
-    return _run(commands, [], Machine(iommu="none"), image, kernel_name)
+    return _run(commands, "true", Machine(iommu="none"), image, kernel_name)
 
 
 def run_vfio_suite(image: Path, programs: Path, kernel_name: str) -> Mapping[str, TapReport]:
     """Boot *image* behind VT-d, run the vfio selftests in *programs* on its devices, and return the report of each.
 
     Raises:
-        LabError: the guest died, or its kernel reported a warning or an oops.
+        LabError: the guest died, its kernel reported a warning or an oops, or a device could not be bound.
     """
     commands = {
         f"{name} {device}": f"{programs}/{name} {device}"
@@ -54,7 +54,7 @@ def run_vfio_suite(image: Path, programs: Path, kernel_name: str) -> Mapping[str
         raise LabError(f"the source of {kernel_name} has no vfio selftests; choose a newer series with --series")
     # One case of each mode maps a page of 1 GiB.
     machine = Machine(memory_bytes=4 << 30, options=("hugepagesz=1G", "hugepages=1"))
-    return _run(commands, [f"iommufd device bind {' '.join(_VFIO_DEVICES)}"], machine, image, kernel_name)
+    return _run(commands, f"iommufd device bind {' '.join(_VFIO_DEVICES)}", machine, image, kernel_name)
 
 
 def run_kunit_suite(image: Path, kernel_name: str) -> Mapping[str, TapReport]:
@@ -73,11 +73,13 @@ def run_kunit_suite(image: Path, kernel_name: str) -> Mapping[str, TapReport]:
 
 
 def _run(
-    commands: Mapping[str, str], first: Sequence[str], machine: Machine, image: Path, kernel_name: str
+    commands: Mapping[str, str], first: str, machine: Machine, image: Path, kernel_name: str
 ) -> Mapping[str, TapReport]:
-    """Run *commands*, by the name of their report, in one guest after the commands *first*."""
+    """Run *commands*, by the name of their report, in one guest after the command *first*, which must succeed."""
     output, diagnostics = io.BytesIO(), io.BytesIO()
-    script = "; ".join([*first, *(f"echo '{_MARK}{name}'; {command}" for name, command in commands.items()), "true"])
+    # A program without a report tells its reason as an error.
+    programs = (f"echo '{_MARK}{name}'; {command} 2>&1" for name, command in commands.items())
+    script = "; ".join([f"{first} || exit", *programs, "true"])
     result = vm.run_in_vm(
         image,
         ["sh", "-c", script],
@@ -88,6 +90,8 @@ def _run(
         stderr=diagnostics,
     )
     _refuse_problem(result)
+    if result.status:
+        raise LabError(f"'{first}' failed in the guest: {diagnostics.getvalue().decode(errors='replace').strip()}")
     _, *parts = output.getvalue().decode(errors="replace").split(_MARK)
     return {part.partition("\n")[0].strip(): parse_tap(part.splitlines()) for part in parts}
 

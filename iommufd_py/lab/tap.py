@@ -9,6 +9,7 @@ _PLAN = re.compile(r"^1\.\.([0-9]{1,9})\b")
 # A line of a kernel log: its time, the indentation of the report, the report.
 _LOGGED = re.compile(r"^(?:\[ *[\d.]+\] )?( *)(.*)")
 _CASE = re.compile(r"^(not )?ok \d+ (\S+)(?:.*# (SKIP)\s*(.*))?")
+_COMMENT = re.compile(r"^(#|K?TAP version )")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,14 @@ class TapReport:
     Attributes:
         planned: number of cases that the program announced; 0 if it announced none.
         skipped: the skipped cases, each with its reason.
+        remark: the program's last words, if it planned no case or did not report all; else empty.
     """
 
     planned: int
     passed: tuple[str, ...]
     failed: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
+    remark: str
 
     @property
     def lost(self) -> int:
@@ -39,6 +42,7 @@ class TapReport:
 def parse_tap(lines: Iterable[str]) -> TapReport:
     """Read the output of one test program."""
     planned = 0
+    last = ""
     passed, failed, skipped = [], [], []
     for line in lines:
         if plan := _PLAN.match(line):
@@ -51,7 +55,10 @@ def parse_tap(lines: Iterable[str]) -> TapReport:
                 skipped.append((name, reason))
             else:
                 passed.append(name)
-    return TapReport(planned, tuple(passed), tuple(failed), tuple(skipped))
+        elif line.strip() and not _COMMENT.match(line):
+            last = line.strip()
+    complete = 0 < planned == len(passed) + len(failed) + len(skipped)
+    return TapReport(planned, tuple(passed), tuple(failed), tuple(skipped), "" if complete else last)
 
 
 def parse_kunit(lines: Iterable[str]) -> dict[str, TapReport]:

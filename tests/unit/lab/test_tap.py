@@ -29,19 +29,23 @@ def test_cases_by_their_outcome() -> None:
     assert report.failed == ("iommufd.cmd_fail",)
     assert report.skipped == (("iommufd_viommu.no_viommu.hw_queue", "Skipping test for variant no_viommu"),)
     assert report.lost == 0
+    assert not report.remark
     assert not report.good
 
 
 def test_a_program_that_dies_has_lost_cases() -> None:
-    report = parse_tap(OUTPUT.replace("not ok 3 iommufd.cmd_fail", "").splitlines())
+    report = parse_tap([*OUTPUT.replace("not ok 3 iommufd.cmd_fail", "Killed").splitlines(), "", "# Totals: pass:1"])
     assert report.lost == 2
+    assert report.remark == "Killed"
     assert not report.failed
     assert not report.good
 
 
 @pytest.mark.parametrize("output", ["", "sh: iommufd: not found", "1..0"])
 def test_nothing_is_not_good(output: str) -> None:
-    assert not parse_tap(output.splitlines()).good
+    report = parse_tap(["TAP version 13", *output.splitlines()])
+    assert not report.good
+    assert report.remark == ("" if output == "1..0" else output)
 
 
 @given(st.lists(st.sampled_from(["ok {} a.b", "not ok {} a.c", "ok {} a.d # SKIP why", "# noise"])))
