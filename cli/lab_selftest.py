@@ -30,7 +30,7 @@ _SUITES: tuple[_Suite, ...] = get_args(_Suite)
     type=click.Choice([*_SUITES, "all"]),
     default="iommu",
     help="iommu and vfio are the programs in tools/testing/selftests; pt-kunit is the test of the IOMMU's page tables, "
-    "in a native guest.",
+    "in a native guest. vfio also boots the lab's emulator, built if necessary.",
 )
 @click.option(
     "--tables", is_flag=True, help="Check the flushes of the IOMMU's tables instead, on the incoherent machine."
@@ -67,6 +67,7 @@ def _run_suite(
     suite: _Suite, variant: Any, series: str | None, debug: bool
 ) -> tuple[_Suite, Kernel, Mapping[str, TapReport]]:
     """Run one suite on a kernel, built if necessary."""
+    from iommufd_py.lab.emulators import build_emulator
     from iommufd_py.lab.kernel import build_kernel, selftests
     from iommufd_py.lab.selftest import run_iommu_suite, run_kunit_suite, run_vfio_suite
 
@@ -77,6 +78,8 @@ def _run_suite(
     with show_lab_progress() as progress:
         built = build_kernel(variant, progress, series=series, configuration=configuration)
         programs = None if native else selftests(built, suite, progress)
+        if suite == "vfio":
+            build_emulator(progress)
     if programs is None:
         return suite, built, run_kunit_suite(built.image, built.name)
     run = run_vfio_suite if suite == "vfio" else run_iommu_suite

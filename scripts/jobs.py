@@ -264,7 +264,7 @@ JOBS = (
         "selftest-vfio",
         _words("iommufd lab selftest --suite vfio --kernel patched"),
         inputs=_words(f"{_PATCHES} cli/lab_selftest.py"),
-        minutes=2,
+        minutes=4,
     ),
     # Debian's archives drop a series some time after the next one appears.
     Job(

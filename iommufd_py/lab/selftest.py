@@ -3,6 +3,7 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.lab import vm
@@ -13,15 +14,45 @@ from iommufd_py.lab.runs import RunResult
 from iommufd_py.lab.tap import TapReport, parse_kunit, parse_tap
 
 _IOMMU = ("iommufd", "iommufd_fail_nth")
-# Not among them: vfio_pci_driver_test needs a device with a driver in libvfio, which the machine lacks.
+
+
+@dataclass(frozen=True, slots=True)
+class _VfioGuest:
+    """Programs of the vfio selftests, and the machine with the devices that they run on."""
+
+    programs: tuple[str, ...]
+    devices: tuple[str, ...]
+    machine: Machine
+
+
 _VFIO = (
-    "vfio_iommufd_setup_test",
-    "vfio_pci_device_test",
-    "vfio_dma_mapping_test",
-    "vfio_dma_mapping_mmio_test",
-    "vfio_pci_device_init_perf_test",
+    _VfioGuest(
+        (
+            "vfio_iommufd_setup_test",
+            "vfio_pci_device_test",
+            "vfio_dma_mapping_test",
+            "vfio_dma_mapping_mmio_test",
+            "vfio_pci_device_init_perf_test",
+        ),
+        (TEST_DEVICES[0], NVME_DEVICE),
+        # One case of each mode maps a page of 1 GiB.
+        Machine(memory_bytes=4 << 30, options=("hugepagesz=1G", "hugepages=1")),
+    ),
+    # This program needs a device with a driver in libvfio. The lab's emulator has one, the DSA.
+    _VfioGuest(
+        ("vfio_pci_driver_test",),
+        ("0000:00:14.0",),
+        # The harness stops a case after 30 s, and an emulated CPU is slow. One case moves 32,768 times the longest
+        # transfer, up to 250 GiB. All cases map 1 GiB: in small pages, or with a cache flush, it would take too long.
+        Machine(
+            incoherent=True,
+            coherent=True,
+            memory_bytes=4 << 30,
+            devices=("dsa,addr=0x14,x-max-transfer-shift=16",),
+            options=("vfio_pci.disable_denylist=1", "transparent_hugepage_shmem=always"),
+        ),
+    ),
 )
-_VFIO_DEVICES = (TEST_DEVICES[0], NVME_DEVICE)
 _MARK = "# program "
 # An emulated CPU takes minutes for the programs.
 _TIMEOUT_SECONDS = 900
@@ -39,22 +70,29 @@ def run_iommu_suite(image: Path, programs: Path, kernel_name: str) -> Mapping[st
 
 
 def run_vfio_suite(image: Path, programs: Path, kernel_name: str) -> Mapping[str, TapReport]:
-    """Boot *image* behind VT-d, run the vfio selftests in *programs* on its devices, and return the report of each.
+    """Run the vfio selftests in *programs* on devices behind VT-d, and return the report of each program and device.
+
+    *image* boots twice: on the lab's machine, and on its machine with a Data Streaming Accelerator.
 
     Raises:
-        LabError: the guest died, its kernel reported a warning or an oops, or a device could not be bound.
+        LabError: a guest died, its kernel reported a warning or an oops, a device could not be bound, or the emulator
+            with the accelerator is not built yet.
     """
-    commands = {
-        f"{name} {device}": f"{programs}/{name} {device}"
-        for device in _VFIO_DEVICES
-        for name in _VFIO
-        if (programs / name).exists()  # 6.12 has none of them, and each series since has more
-    }
-    if not commands:
+    reports: dict[str, TapReport] = {}
+    for guest in _VFIO:
+        commands = {
+            f"{name} {device}": f"{programs}/{name} {device}"
+            for device in guest.devices
+            for name in guest.programs
+            if (programs / name).exists()  # 6.12 has none of them, and each series since has more
+        }
+        if commands:
+            reports |= _run(
+                commands, f"iommufd device bind {' '.join(guest.devices)}", guest.machine, image, kernel_name
+            )
+    if not reports:
         raise LabError(f"the source of {kernel_name} has no vfio selftests; choose a newer series with --series")
-    # One case of each mode maps a page of 1 GiB.
-    machine = Machine(memory_bytes=4 << 30, options=("hugepagesz=1G", "hugepages=1"))
-    return _run(commands, f"iommufd device bind {' '.join(_VFIO_DEVICES)}", machine, image, kernel_name)
+    return reports
 
 
 def run_kunit_suite(image: Path, kernel_name: str) -> Mapping[str, TapReport]:
