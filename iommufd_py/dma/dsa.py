@@ -258,7 +258,16 @@ class DsaEngine(DmaEngine):
 
     def _command(self, command: DsaCommand, purpose: str, operand: int = 0) -> int:
         """Execute a command and return its result."""
+        # The device ignores a command while another is active, such as one that Ctrl-C interrupted.
+        self._await_command(command, purpose)
         self._write(CMD, command_word(command, operand), 4)
+        status = self._await_command(command, purpose)
+        if failure := command_failure(status):
+            raise DmaError(f"{self.device.name} does not {purpose} (command {command.name}): {failure}")
+        return command_value(status)
+
+    def _await_command(self, command: DsaCommand, purpose: str) -> int:
+        """Wait until no command is active, and return CMDSTATUS."""
         deadline = time.monotonic() + _COMMAND_SECONDS
         while command_active(status := self._read(CMDSTATUS, 4)):
             if status == _GONE or time.monotonic() > deadline:
@@ -267,9 +276,7 @@ class DsaEngine(DmaEngine):
                     f"CMDSTATUS={status:#x}): {reset_remedy(self.device.name)}"
                 )
             time.sleep(_POLL_SECONDS)
-        if failure := command_failure(status):
-            raise DmaError(f"{self.device.name} does not {purpose} (command {command.name}): {failure}")
-        return command_value(status)
+        return status
 
     def _by_pasid(self) -> str:
         return "" if self.pasid is None else f" with PASID {self.pasid}"
