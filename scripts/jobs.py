@@ -72,7 +72,10 @@ def _machine(name: str, test: str, options: str) -> Job:
 
 
 # Tests for the engine of any device.
-_ENGINES = "tests/vtd/test_dma.py tests/vtd/test_dma_devices.py::test_two_devices_in_two_domains"
+_ENGINES = (
+    "tests/vtd/test_dma.py tests/vtd/test_vfio_pci_driver.py "
+    "tests/vtd/test_dma_devices.py::test_two_devices_in_two_domains"
+)
 
 
 def _ethernet(device: str, *, may_be_impossible: bool = False) -> Job:

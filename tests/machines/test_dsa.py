@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A machine with an Intel Data Streaming Accelerator behind a VT-d in scalable mode: its engine, also with a PASID.
 
-tests/vtd/test_dma.py has the tests for all engines; the job runs them with this device.
+tests/vtd has the tests for all engines (test_dma, test_vfio_pci_driver); the job runs them with this device.
 """
 
 import contextlib

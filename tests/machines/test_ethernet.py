@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A machine with an Intel Ethernet controller, which transmits memory to itself: QEMU's e1000e or igb.
 
-tests/vtd/test_dma.py has the tests for all engines; the job runs them with this controller.
+tests/vtd has the tests for all engines (test_dma, test_vfio_pci_driver); the job runs them with this controller.
 """
 
 import json

@@ -9,6 +9,8 @@ import pytest
 
 from iommufd_py import Backing, ContainerMode, VfioDevice
 from iommufd_py.testing.devices import DevicePool
+from tests.vtd.dma import address as address
+from tests.vtd.dma import mode_harness as mode_harness
 from tests.vtd.pci_drivers import as_it_was as as_it_was
 
 

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Real DMA by devices: correct transfers, stopped transfers, and the state after a failure.
-
-The lab has an edu device and an NVMe controller for these tests. Elsewhere they use IOMMUFD_BDF, if it has an engine.
-"""
+"""Real DMA by devices: correct transfers, stopped transfers, and the state after a failure."""
 
 import contextlib
 import os
@@ -16,42 +13,22 @@ from iommufd_py import (
     ArgumentValueError,
     Backing,
     ClosedError,
-    ContainerMode,
     DmaBuffer,
     DmaError,
     Iommufd,
-    SkipError,
     VfioDevice,
-    pci,
 )
-from iommufd_py.dma import EduEngine, FaultLog, engine_for, open_engine
+from iommufd_py.dma import EduEngine, open_engine
 from iommufd_py.dma.checks import ANY_SPACE, IOAS_ONLY, CaseOutcome, CaseResult, run_case
 from iommufd_py.dma.harness import Harness
 from iommufd_py.dma.storm import run_storm
-from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.mock import check_refs
-from iommufd_py.testing.requirements import IN_LAB, need, need_container
 from iommufd_py.uapi.enums import DeviceFlags
 from tests.mock.processes import fork
 from tests.vtd.dma import await_fault_log, ioas_harness
 from tests.waiting import patience
 
 PAGE = 4096
-GIVEN = os.environ.get("IOMMUFD_BDF")
-DEVICES = [GIVEN] if GIVEN else [TEST_DEVICES[0], NVME_DEVICE]
-
-
-@pytest.fixture(scope="module", params=DEVICES)
-def address(request: pytest.FixtureRequest) -> Iterator[str]:
-    need(IN_LAB or bool(GIVEN), "needs a device that can do DMA: run it in the lab, or set IOMMUFD_BDF")
-    try:
-        engine_for(request.param)
-    except SkipError as reason:
-        if IN_LAB:  # Whoever chose the lab's machine gave it this device for these tests.
-            raise
-        pytest.skip(str(reason))
-    with pci.vfio_bound(request.param):
-        yield request.param
 
 
 def judge(*results: CaseResult) -> None:
@@ -61,14 +38,8 @@ def judge(*results: CaseResult) -> None:
         pytest.skip("; ".join(one.remark for one in results))
 
 
-@pytest.fixture(params=ContainerMode, ids=str)
-def harness(request: pytest.FixtureRequest, address: str) -> Iterator[Harness]:
-    with FaultLog() as log, need_container(request.param, address) as container:
-        yield Harness(open_engine(container.device, container), container, log)
-
-
-def test_in_any_space(harness: Harness) -> None:
-    judge(*(run_case(case, harness) for case in ANY_SPACE))
+def test_in_any_space(mode_harness: Harness) -> None:
+    judge(*(run_case(case, mode_harness) for case in ANY_SPACE))
 
 
 @pytest.fixture

@@ -13,17 +13,9 @@ from iommufd_py.lab import paths
 from iommufd_py.lab.source import SERIES
 
 ROOT = Path(__file__).parents[3]
-_CHECK = "`iommufd dma check` has such cases, on the devices that the lab has"
 ELSEWHERE = {
     "iommufd_dirty_tracking.get_dirty_bitmap_no_clear": "a parameter of test_get_dirty_bitmap",
     "vfio_pci_device_init_perf_test.init": "a benchmark",
-    "vfio_pci_driver_test.init_remove": _CHECK,
-    "vfio_pci_driver_test.memcpy_from_unmapped_iova": _CHECK,
-    "vfio_pci_driver_test.memcpy_storm": _CHECK,
-    "vfio_pci_driver_test.memcpy_success": _CHECK,
-    "vfio_pci_driver_test.memcpy_to_unmapped_iova": _CHECK,
-    "vfio_pci_driver_test.mix_and_match": _CHECK,
-    "vfio_pci_driver_test.send_msi": _CHECK,
 }
 _CASE = re.compile(r"^TEST_(?:F|F_TIMEOUT|FAIL_NTH)\((\w+), (\w+)", re.MULTILINE)
 
