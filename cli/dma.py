@@ -20,7 +20,7 @@ from iommufd_py.dma.coherency.harness import CoherencyHarness
 from iommufd_py.dma.coherency.readings import CoherencyResult, CoherencyVerdict
 from iommufd_py.dma.engine import MOST_PASID
 from iommufd_py.dma.harness import Harness
-from iommufd_py.dma.pasid import attach_pasid
+from iommufd_py.dma.pasid import attach_for_dma
 from iommufd_py.dma.peer import PeerCheck
 from iommufd_py.dma.storm import run_storm
 
@@ -202,10 +202,7 @@ def _engine(
     iommufd = stack.enter_context(Iommufd())
     vfio = VfioDevice(iommufd, device, vf_token=vf_token)
     ioas = iommufd.alloc_ioas()
-    if pasid is None:
-        vfio.attach(vfio.alloc_hwpt(ioas))
-    else:
-        attach_pasid(vfio, ioas, pasid)
+    attach_for_dma(vfio, ioas, pasid)
     return open_engine(vfio, ioas, pasid=pasid), ioas
 
 

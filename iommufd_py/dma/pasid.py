@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Give one PASID of a device an address space of its own."""
+"""Attach a device, or one PASID of it, to the address space of its DMA."""
 
 from iommufd_py.base.errors import ArgumentValueError, SkipError
 from iommufd_py.objects.device import BoundDevice
 from iommufd_py.objects.ioas import Ioas
 from iommufd_py.uapi.enums import HwptAllocFlags
+
+
+def attach_for_dma(device: BoundDevice, ioas: Ioas, pasid: int | None) -> None:
+    """Attach *device* to *ioas* by a HWPT, or only one PASID of it, as :func:`attach_pasid` does."""
+    if pasid is None:
+        device.attach(device.alloc_hwpt(ioas))
+    else:
+        attach_pasid(device, ioas, pasid)
 
 
 def attach_pasid(device: BoundDevice, ioas: Ioas, pasid: int) -> None:

@@ -4,7 +4,6 @@
 tests/vtd has the tests for all engines (test_dma, test_vfio_pci_driver); the job runs them with this device.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -14,14 +13,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from iommufd_py import DmaError, Iommufd, VfioDevice, pci
-from iommufd_py.dma import DsaEngine, FaultLog, engine_for, open_engine
+from iommufd_py.dma import DsaEngine, engine_for, open_engine
 from iommufd_py.dma.checks import ANY_SPACE as DMA_CASES
 from iommufd_py.dma.checks import CaseOutcome, run_case
 from iommufd_py.dma.coherency.cases import ANY_SPACE, IOAS_ONLY, CoherencyCase, run_coherency_case
 from iommufd_py.dma.coherency.harness import CoherencyHarness
 from iommufd_py.dma.coherency.readings import CoherencyVerdict
 from iommufd_py.dma.harness import Harness
-from iommufd_py.dma.pasid import attach_pasid
+from iommufd_py.dma.pasid import attach_for_dma, attach_pasid
 from iommufd_py.lab.machine import TEST_DEVICES
 from iommufd_py.vfio.pci_device import PciCommand
 from tests.vtd.dma import await_fault_log, ioas_harness
@@ -51,10 +50,8 @@ def harness() -> Iterator[Harness]:
 
 @pytest.fixture
 def pasid_harness() -> Iterator[Harness]:
-    with FaultLog() as log, Iommufd() as iommufd:
-        device, ioas = VfioDevice(iommufd, DSA), iommufd.alloc_ioas()
-        attach_pasid(device, ioas, PASID)
-        yield Harness(open_engine(device, ioas, pasid=PASID), ioas, log)
+    with ioas_harness(DSA, pasid=PASID) as one:
+        yield one
 
 
 def test_the_engine_is_the_one_for_the_device() -> None:
@@ -150,12 +147,8 @@ def test_dma_with_a_pasid_reaches_the_memory_of_the_pasid(pasid_harness: Harness
 
 
 def test_interrupts_come_for_dma_with_a_pasid() -> None:
-    with FaultLog() as log, Iommufd() as iommufd:
-        device, ioas = VfioDevice(iommufd, DSA), iommufd.alloc_ioas()
-        attach_pasid(device, ioas, PASID)
-        engine = open_engine(device, ioas, pasid=PASID, interrupt=True)
-        harness = Harness(engine, ioas, log)
-        iova = harness.place(PAGE)
+    with ioas_harness(DSA, interrupt=True, pasid=PASID) as harness:
+        engine, iova = harness.engine, harness.place(PAGE)
         with harness.window(PAGE, iova) as window:
             content = engine.start_write(iova, 0x80)
             assert engine._interrupts is not None
@@ -188,22 +181,13 @@ def test_a_pasid_that_cannot_be_is_one_sentence(cli: Cli) -> None:
     assert re.fullmatch(r"iommufd: .* has no PASIDs: .*\n", done.stderr), done.stderr
 
 
-@contextlib.contextmanager
-def coherency_harness(pasid: int | None) -> Iterator[CoherencyHarness]:
-    with Iommufd() as iommufd:
-        device, ioas = VfioDevice(iommufd, DSA), iommufd.alloc_ioas()
-        if pasid is None:
-            device.attach(device.alloc_hwpt(ioas))
-        else:
-            attach_pasid(device, ioas, pasid)
-        with CoherencyHarness(open_engine(device, ioas, pasid=pasid), ioas) as harness:
-            yield harness
-
-
 @pytest.fixture(scope="module", params=[None, PASID], ids=["without PASID", "with PASID"])
 def bytes_harness(request: pytest.FixtureRequest) -> Iterator[CoherencyHarness]:
-    with coherency_harness(request.param) as harness:
-        yield harness
+    with Iommufd() as iommufd:
+        device, ioas = VfioDevice(iommufd, DSA), iommufd.alloc_ioas()
+        attach_for_dma(device, ioas, request.param)
+        with CoherencyHarness(open_engine(device, ioas, pasid=request.param), ioas) as harness:
+            yield harness
 
 
 @pytest.mark.parametrize("case", (*ANY_SPACE, *IOAS_ONLY), ids=lambda case: case.name)

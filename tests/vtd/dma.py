@@ -14,6 +14,7 @@ import pytest
 from iommufd_py import ContainerMode, Iommufd, SkipError, VfioDevice, pci
 from iommufd_py.dma import FaultLog, engine_for, open_engine
 from iommufd_py.dma.harness import Harness
+from iommufd_py.dma.pasid import attach_for_dma
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.testing.requirements import IN_LAB, need, need_container
 
@@ -49,9 +50,9 @@ def await_fault_log() -> None:
 
 
 @contextlib.contextmanager
-def ioas_harness(address: str, *, interrupt: bool = False) -> Iterator[Harness]:
+def ioas_harness(address: str, *, interrupt: bool = False, pasid: int | None = None) -> Iterator[Harness]:
     with FaultLog() as log, Iommufd() as iommufd:
         device = VfioDevice(iommufd, address)
         ioas = iommufd.alloc_ioas()
-        device.attach(device.alloc_hwpt(ioas))
-        yield Harness(open_engine(device, ioas, interrupt=interrupt), ioas, log)
+        attach_for_dma(device, ioas, pasid)
+        yield Harness(open_engine(device, ioas, interrupt=interrupt, pasid=pasid), ioas, log)
