@@ -13,7 +13,7 @@ from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.pci_address import PCI_DEVICES, normalize_bdf
 from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.base.signals import held_signals
-from iommufd_py.base.sysfs import entries
+from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.pci import state
 from iommufd_py.pci.advice import iommu_remedy
 from iommufd_py.pci.functions import pci_device
@@ -294,7 +294,7 @@ def _check_taken(address: str) -> None:
         return
     if not (PCI_DEVICES / address / "iommu_group").exists():
         remedy = f"it is behind no IOMMU; is the IOMMU on? {iommu_remedy()}"
-    elif pci_device(address).ids in _DENYLIST and _DENYLIST_OFF.exists() and _DENYLIST_OFF.read_text().strip() == "N":
+    elif pci_device(address).ids in _DENYLIST and attribute_text(_DENYLIST_OFF) == "N":
         remedy = (
             "the driver refuses devices with which untrusted users can do harm; if you trust the users, boot with "
             "vfio_pci.disable_denylist=1, or load the module with disable_denylist=1"
