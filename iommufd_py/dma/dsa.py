@@ -198,9 +198,8 @@ class DsaEngine(DmaEngine):
         self._view[at : at + RECORD_BYTES] = bytes(RECORD_BYTES)
         self._sync(at, RECORD_BYTES)
         if self._interrupts is not None:
-            self._interrupts.wait(
-                self.interrupt_vector, timeout=0
-            )  # the interrupt of a transfer that nobody waited for
+            # The interrupt of a transfer that nobody waited for.
+            self._interrupts.wait(self.interrupt_vector, timeout=0)
         self._pending = at
         submit_descriptor(
             self._portal.user_va, dsa_descriptor(operation, operands, length, self._iova(at), self._handle)
