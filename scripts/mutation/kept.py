@@ -14,7 +14,7 @@ from scripts import inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A run continues the results of the present state of the tool. Its kinds of guests and options have some directories.
+# Each kind of guest and each set of options has a directory. Eight are enough for the present state of the tool.
 _MOST_DIRECTORIES = 8
 
 
@@ -29,7 +29,7 @@ class Kept:
 
     @classmethod
     def of(cls, sources: Iterable[str], *others: str) -> "Kept":
-        """Return the results in the lab's cache, and remove the oldest results of others.
+        """Return the results in the lab's cache, and remove the oldest of the other directories.
 
         Args:
             sources: files and folders of the checkout that decide a result, together with their imports.

@@ -312,7 +312,7 @@ def test_an_invalidation_of_the_pasid_reaches_the_iotlb(translated: Translated, 
 
 def test_an_entry_that_leaves_pass_through_mode_is_used(translated: Translated) -> None:
     translated.entry(PASID, PASS_THROUGH)
-    # A record at IOVA itself: the device reaches memory without translation.
+    # In pass-through mode the device writes the completion record to the physical address IOVA.
     assert translated.fill(FRAMES[PASID] + 0x1000).status == 0
     assert translated.machine.read(IOVA, 1) == bytes([SUCCESS])
     assert translated.filled(FRAMES[PASID] + 0x1000)
