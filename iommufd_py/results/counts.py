@@ -15,7 +15,7 @@ _EXPLANATIONS = (
     "calls: calls of the kernel's CPU cache flush in one operation; contiguous pages take one call.",
     "pages: flushed pages for each page of the mapping; 1.00 is each page once.",
     "-: the kernel does not count flushes for this interface; a kernel without the series has no flush.",
-    "leaves: leaves of the IOMMU's page table, by size, of all boots that differ.",
+    "leaves: leaves of the IOMMU's page table, by size; 'or' if boots differ.",
 )
 
 

@@ -97,7 +97,7 @@ EXPLANATIONS = {
     "floor": "time of the same number of ioctls that do nothing, as a share of the median",
     "IOVA": "first I/O virtual address of the mapping",
     "runs": "physically contiguous runs that the buffer consists of",
-    "leaves": "page-table leaves of the IOMMU by size, of all boots that differ; ? if the kernel does not show them",
+    "leaves": "page-table leaves of the IOMMU by size; 'or' if boots differ; ? if the kernel does not show them",
     "tables": "growth of the IOMMU page tables of the whole system by the first operation; ? if not counted",
     "CLFLUSHOPT": "median time to flush the same buffer from user space, with two clock reads",
     "before": "geometric mean over boots (or processes) of the medians of the first result",
