@@ -52,6 +52,19 @@ _VFIO = (
             options=("vfio_pci.disable_denylist=1", "transparent_hugepage_shmem=always"),
         ),
     ),
+    # This program makes a virtual function of its device, and needs one whose virtual functions do not exist yet.
+    _VfioGuest(
+        ("vfio_pci_sriov_uapi_test",),
+        ("0000:00:17.0",),
+        Machine(
+            devices=(
+                "nvme-subsys,id=functions",
+                "nvme,addr=0x17.0,serial=functions,subsys=functions,"
+                "sriov_max_vfs=1,sriov_vq_flexible=2,sriov_vi_flexible=1",
+            ),
+            options=("vfio_pci.enable_sriov=1",),
+        ),
+    ),
 )
 _MARK = "# program "
 # An emulated CPU takes minutes for the programs.
@@ -72,7 +85,7 @@ def run_iommu_suite(image: Path, programs: Path, kernel_name: str) -> Mapping[st
 def run_vfio_suite(image: Path, programs: Path, kernel_name: str) -> Mapping[str, TapReport]:
     """Run the vfio selftests in *programs* on devices behind VT-d, and return the report of each program and device.
 
-    *image* boots twice: on the lab's machine, and on its machine with a Data Streaming Accelerator.
+    *image* boots on three machines: the lab's, one with a Data Streaming Accelerator, and one with virtual functions.
 
     Raises:
         LabError: a guest died, its kernel reported a warning or an oops, a device could not be bound, or the emulator
