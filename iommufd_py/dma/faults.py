@@ -3,6 +3,8 @@
 
 import re
 import time
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
@@ -12,7 +14,7 @@ from iommufd_py.host.kernel_log import scan_dma_faults
 from iommufd_py.host.kmsg import KernelLog
 
 _POLL_SECONDS = 0.01
-# dmar_fault() may print ten lines in five seconds (include/linux/ratelimit.h), and a fault takes three of them.
+# dmar_fault() may print ten times in five seconds (include/linux/ratelimit.h), and asks three times for each fault.
 _LIMIT_FAULTS, _LIMIT_SECONDS = 3, 5.5
 # drivers/iommu/intel/dmar.c, dmar_fault_do_one().
 _DMAR = re.compile(
@@ -63,7 +65,7 @@ class FaultLog:
     """The DMA faults after this object is made. The kernel logs three faults in five seconds, and drops the others."""
 
     def __init__(self) -> None:
-        self._seen: list[float] = []
+        self._seen: deque[float] = deque(maxlen=_LIMIT_FAULTS)
         try:
             self._log: KernelLog | None = KernelLog()
         except OSError:  # dmesg_restrict forbids it, or a container has no /dev/kmsg.
@@ -83,18 +85,18 @@ class FaultLog:
         """Return the faults of a device since the last call; wait for the first one up to *timeout* seconds."""
         deadline = time.monotonic() + timeout
         while True:
-            found = tuple(
-                fault for fault in parse_dma_faults(self._log.text() if self._log else "") if fault.bdf == bdf
-            )
-            self._seen += [time.monotonic()] * len(found)
+            logged = parse_dma_faults(self._log.text() if self._log else "")
+            self._seen.extend([time.monotonic()] * len(logged))
+            found = tuple(fault for fault in logged if fault.bdf == bdf)
             if found or time.monotonic() >= deadline:
                 return found
             time.sleep(_POLL_SECONDS)
 
     def await_room(self) -> None:
-        """Wait until the rate limit lets the kernel log the next fault. Faults of other devices are not counted."""
-        now = time.monotonic()
-        recent = [when for when in self._seen if when > now - _LIMIT_SECONDS]
-        if len(recent) >= _LIMIT_FAULTS:
-            time.sleep(recent[0] + _LIMIT_SECONDS - now)
-            self._seen.clear()
+        """Wait until the rate limit lets the kernel log the next fault. Faults before this object are not counted."""
+        time.sleep(max(room_time(self._seen) - time.monotonic(), 0.0))
+
+
+def room_time(seen: Sequence[float]) -> float:
+    """Return when the kernel logs the next fault for certain; *seen* has the times of the last faults, in order."""
+    return seen[-_LIMIT_FAULTS] + _LIMIT_SECONDS if len(seen) >= _LIMIT_FAULTS else 0.0

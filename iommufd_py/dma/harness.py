@@ -118,6 +118,7 @@ class Harness:
         self.space = space
         self.random = random.Random(seed)
         self._log = log
+        self._case_faults: list[DmaFault] = []
 
     @property
     def bdf(self) -> str:
@@ -193,4 +194,16 @@ class Harness:
 
     def faults(self, *, expected: bool = False) -> tuple[DmaFault, ...]:
         """Return the device's faults since the last call. If one is *expected*, wait for it up to 5 s."""
-        return self._log.take(self.bdf, _FAULT_SECONDS if expected else 0.0)
+        found = self._log.take(self.bdf, _FAULT_SECONDS if expected else 0.0)
+        self._case_faults += found
+        return found
+
+    def begin_case(self) -> None:
+        """Forget all faults until now."""
+        self.faults()
+        self._case_faults.clear()
+
+    @property
+    def case_faults(self) -> tuple[DmaFault, ...]:
+        """The faults that :meth:`faults` returned since :meth:`begin_case`."""
+        return tuple(self._case_faults)

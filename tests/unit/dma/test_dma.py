@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from iommufd_py import DmaBuffer
 from iommufd_py.dma import DmaFault, FaultLog, TransferLimits, parse_dma_faults
+from iommufd_py.dma.faults import room_time
 from iommufd_py.dma.harness import MismatchError, Window, first_difference
 from iommufd_py.dma.nvme_controller import COMMAND_BYTES, encode_command, prps
 from iommufd_py.host import kmsg
@@ -113,3 +114,18 @@ def test_a_machine_without_a_kernel_log_has_no_faults(monkeypatch: pytest.Monkey
     monkeypatch.setattr(kmsg, "KMSG", tmp_path / "kmsg")
     with FaultLog() as log:
         assert log.take("0000:00:10.0") == ()
+
+
+@given(st.lists(st.floats(0, 6), max_size=40))
+def test_the_kernel_logs_each_fault_that_waits_for_room(gaps: list[float]) -> None:
+    """dmar_fault() asks its rate limit three times for each fault, and may print ten times in five seconds."""
+    seen: list[float] = []
+    now = begun = -10.0
+    asked = 0
+    for gap in gaps:
+        now = max(now + gap, room_time(seen))
+        if now > begun + 5:
+            begun, asked = now, 0
+        asked += 3
+        assert asked <= 10
+        seen.append(now)
