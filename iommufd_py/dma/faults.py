@@ -81,6 +81,11 @@ class FaultLog:
             self._log.close()
             self._log = None
 
+    @property
+    def readable(self) -> bool:
+        """Whether this process may read the kernel log. If not, no fault is seen."""
+        return self._log is not None
+
     def take(self, bdf: str, timeout: float = 0.0) -> tuple[DmaFault, ...]:
         """Return the faults of a device since the last call; wait for the first one up to *timeout* seconds."""
         deadline = time.monotonic() + timeout

@@ -198,6 +198,11 @@ class Harness:
         self._case_faults += found
         return found
 
+    @property
+    def sees_faults(self) -> bool:
+        """Whether this process may read the kernel log, where the faults are."""
+        return self._log.readable
+
     def begin_case(self) -> None:
         """Forget all faults until now."""
         self.faults()

@@ -24,6 +24,7 @@ from iommufd_py.uapi.cache import LineOp, execute
 from iommufd_py.vfio.pci_device import PciCommand
 from tests import command_examples
 from tests.machines.write_back_cache import LINE, WriteBackCache
+from tests.vtd.dma import await_fault_log
 from tests.vtd.test_cli_info import validated
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -324,6 +325,7 @@ def test_the_command(cli: Cli, device: str, container: str) -> None:
 
 @pytest.mark.parametrize("device", [TEST_DEVICES[1], NVME_DEVICE])
 def test_where_a_devices_dma_goes(cli: Cli, device: str) -> None:
+    await_fault_log()
     done = cli("dma", "check", "--device", device, "--bind", "--storm", "20", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert {case["verdict"] for case in json.loads(done.stdout)["cases"]} <= {"pass", "skip"}

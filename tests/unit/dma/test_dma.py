@@ -113,6 +113,7 @@ def test_a_machine_without_a_kernel_log_has_no_faults(monkeypatch: pytest.Monkey
     """A container has no /dev/kmsg. The checks compare memory, and need no log."""
     monkeypatch.setattr(kmsg, "KMSG", tmp_path / "kmsg")
     with FaultLog() as log:
+        assert not log.readable
         assert log.take("0000:00:10.0") == ()
 
 
