@@ -2,6 +2,7 @@
 """A device behind a real or emulated VT-d: the lab's, or IOMMUFD_BDF=0000:3b:00.0 on hardware."""
 
 import contextlib
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from iommufd_py import Backing, ContainerMode, VfioDevice
 from iommufd_py.testing.devices import DevicePool
+from tests.programs import IOMMUFD
 from tests.vtd.dma import address as address
 from tests.vtd.dma import mode_harness as mode_harness
 from tests.vtd.pci_drivers import as_it_was as as_it_was
@@ -28,6 +30,15 @@ def mode(container_mode: ContainerMode) -> ContainerMode:
 def all_given_back(device_pool: DevicePool) -> None:
     """Give back all devices of the pool, for tests that bind and restore. Later tests take them again."""
     device_pool.close()
+
+
+@pytest.fixture
+def nobody() -> list[str]:
+    """The words before a command that another user than root runs."""
+    words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    if subprocess.run([*words, "test", "-x", IOMMUFD], check=False).returncode:
+        pytest.skip(f"{IOMMUFD} is not for other users to run: use a checkout that they can read")
+    return words
 
 
 @contextlib.contextmanager

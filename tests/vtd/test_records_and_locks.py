@@ -30,7 +30,6 @@ pytestmark = [
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 RUN = Path("/run/iommufd-py")
-NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
 
 
 def test_taken_says_what_is_held_by_whom_and_since_when(cli: Cli) -> None:
@@ -86,29 +85,29 @@ def test_record_whose_driver_is_not_loaded_stops_nothing_else(cli: Cli) -> None:
     state.record_file(NVME_DEVICE).write_text(json.dumps(before))
 
 
-def test_strict_umask_hides_nothing(cli: Cli) -> None:
+def test_strict_umask_hides_nothing(cli: Cli, nobody: list[str]) -> None:
     in_shell(f"rm -rf {RUN}")
     assert in_shell(f"umask 077; {IOMMUFD} device bind {SPARE}").returncode == 0
     assert (RUN.stat().st_mode & 0o777, state.record_file(SPARE).stat().st_mode & 0o777) == (0o755, 0o644)
-    shown = subprocess.run([*NOBODY, IOMMUFD, "device", "show", SPARE], capture_output=True, text=True, check=False)
+    shown = subprocess.run([*nobody, IOMMUFD, "device", "show", SPARE], capture_output=True, text=True, check=False)
     assert "taken from:" in shown.stdout
     for command in (["restore", SPARE], ["restore", "--all"]):
-        done = subprocess.run([*NOBODY, IOMMUFD, "device", *command], capture_output=True, text=True, check=False)
+        done = subprocess.run([*nobody, IOMMUFD, "device", *command], capture_output=True, text=True, check=False)
         assert done.returncode == 1, command
         assert "run as root, or with sudo" in done.stderr
     assert driver(SPARE) == "vfio-pci"
 
 
-def test_directory_that_may_not_be_read_is_not_an_empty_one(cli: Cli) -> None:
+def test_directory_that_may_not_be_read_is_not_an_empty_one(cli: Cli, nobody: list[str]) -> None:
     pci.bind_vfio(SPARE)
     RUN.chmod(0o700)
     try:
         for command in (["restore", "--all"], ["restore", SPARE], ["taken"]):
-            done = subprocess.run([*NOBODY, IOMMUFD, "device", *command], capture_output=True, text=True, check=False)
+            done = subprocess.run([*nobody, IOMMUFD, "device", *command], capture_output=True, text=True, check=False)
             assert done.returncode == 1, command
             assert "run as root, or with sudo" in done.stderr, command
             assert "Traceback" not in done.stderr
-        shown = subprocess.run([*NOBODY, IOMMUFD, "device", "show", SPARE], capture_output=True, text=True, check=False)
+        shown = subprocess.run([*nobody, IOMMUFD, "device", "show", SPARE], capture_output=True, text=True, check=False)
         assert shown.returncode == 0, shown.stderr
         assert "there is no permission to read" in shown.stdout
     finally:
