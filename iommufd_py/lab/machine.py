@@ -134,6 +134,9 @@ class Machine:
             # register or an IOMMU domain) while another one accesses a device, QEMU 7.2 loses about one access in a
             # thousand changes. A guest hangs if the lost access was to an interrupt controller or a disk.
             args += ["-accel", "tcg,thread=single"]
+            # With fast string operations the kernel clears and copies memory by "rep stosb" and "rep movsb". An
+            # emulated CPU executes them byte by byte, and words take an eighth of the steps.
+            args += ["-cpu", "max,-erms"]
         for device in self._iommu_devices():
             args += ["-device", device]
         # The lab's own emulator can skip the wait of 0.1 s in each transfer.
