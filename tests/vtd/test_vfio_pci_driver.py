@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from iommufd_py.dma import EduEngine, open_engine
+from iommufd_py.dma.ethernet import EthernetEngine
 from iommufd_py.dma.harness import Harness, Window
 from tests.waiting import patience
 
@@ -53,7 +54,9 @@ def interrupted(harness: Harness, destination: Window) -> None:
     while engine._interrupts.wait(engine.interrupt_vector, timeout=0.05):
         pass  # These are completions that polling saw before their interrupt arrived.
     content = engine.start_write(destination.iova, 0x80)
-    assert engine._interrupts.wait(engine.interrupt_vector, timeout=patience(1)) == 1
+    count = engine._interrupts.wait(engine.interrupt_vector, timeout=patience(1))
+    # An Ethernet controller sends the interrupt again if another cause follows before the first one is read.
+    assert count == 1 or (count > 1 and isinstance(engine, EthernetEngine))
     engine.wait(timeout=patience(1))
     destination.expect(destination.iova, content)
     destination.refill()
