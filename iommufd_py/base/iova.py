@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from iommufd_py.base.arguments import check_fields, check_integer, checked
 from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError
 from iommufd_py.base.shown import shown, shown_number
+from iommufd_py.base.units import round_up
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,7 +45,7 @@ class IovaRange:
         """Return the lowest multiple of *alignment* at which *length* bytes fit inside, or None."""
         check_integer("first_fit(): length", length, 1)
         check_integer("first_fit(): alignment", alignment, 1)
-        iova = -(-self.start // alignment) * alignment
+        iova = round_up(self.start, alignment)
         return iova if self.contains(iova, length) else None
 
     def __str__(self) -> str:

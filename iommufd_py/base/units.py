@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Read and write sizes, addresses and times as text."""
+"""Sizes, addresses and times: read them from text, write them as text, round them."""
 
 import re
 
@@ -40,6 +40,11 @@ def format_size(size_bytes: int) -> str:
         if size_bytes and size_bytes % unit == 0:
             return f"{size_bytes // unit}{suffix}"
     return str(size_bytes)
+
+
+def round_up(value: int, unit: int) -> int:
+    """Return the lowest multiple of *unit* that is not less than *value*."""
+    return -(-value // unit) * unit
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

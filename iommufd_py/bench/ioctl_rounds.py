@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.iova import IovaRanges
-from iommufd_py.base.units import format_size
+from iommufd_py.base.units import format_size, round_up
 from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.results.model import IovaUse, Point, Workload
 from iommufd_py.uapi.bench import Move, TimedStep
@@ -60,7 +60,7 @@ class ThreadIovas:
         # An address that is a multiple of twice the alignment, plus the alignment, is aligned to it exactly.
         unit = max(unit, 2 * point.alignment)
         offset = point.alignment if wanted is None else 0
-        room = -(-(offset + point.size_bytes) // unit) * unit
+        room = round_up(offset + point.size_bytes, unit)
         own = room * (2 if point.workload is Workload.COPY else 1)
         span = own * point.threads
         if wanted is not None:

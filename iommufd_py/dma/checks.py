@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from iommufd_py.base.errors import BackingError, DmaError, SkipError
-from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.base.units import PAGE_BYTES, round_up
 from iommufd_py.dma.faults import DmaFault
 from iommufd_py.dma.harness import Harness, MismatchError, Window
 from iommufd_py.objects.buffer import Backing
@@ -205,7 +205,7 @@ def replace(harness: Harness) -> str:
     iova = harness.place(length + PAGE_BYTES)
     target = device.attachments[None].target
     stopped = 0
-    with harness.window(-(-length // PAGE_BYTES) * PAGE_BYTES, iova) as window:
+    with harness.window(round_up(length, PAGE_BYTES), iova) as window:
         hwpts = [device.alloc_hwpt(ioas) for _ in range(2)]
         try:
             for turn in range(_ROUNDS):
@@ -341,7 +341,7 @@ def _check_read(harness: Harness, iova: int, length: int) -> str:
 def _pages_of(iova: int, length: int) -> tuple[int, int]:
     """Return the start and the size of the whole pages that hold *length* bytes at *iova*."""
     first = iova // PAGE_BYTES * PAGE_BYTES
-    return first, -(-(iova + length) // PAGE_BYTES) * PAGE_BYTES - first
+    return first, round_up(iova + length, PAGE_BYTES) - first
 
 
 def _needs_reads(harness: Harness) -> None:

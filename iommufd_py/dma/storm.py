@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from iommufd_py.base.errors import DmaError
 from iommufd_py.base.iova import IovaRange
-from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.base.units import PAGE_BYTES, round_up
 from iommufd_py.dma.checks import CaseOutcome, CaseResult
 from iommufd_py.dma.harness import Harness, MismatchError
 from iommufd_py.objects.buffer import DmaBuffer
@@ -54,7 +54,7 @@ def _round(harness: Harness, ranges: tuple[IovaRange, ...], buffer: DmaBuffer, b
     most = min(limits.max_bytes, _MOST_BYTES)
     length = max(limits.fit(int(2 ** chance.uniform(0, math.log2(most)))), limits.granule)
     skew = chance.randrange(0, PAGE_BYTES, limits.alignment) if limits.alignment < PAGE_BYTES else 0
-    size = -(-(skew + length) // PAGE_BYTES) * PAGE_BYTES
+    size = round_up(skew + length, PAGE_BYTES)
     offset = chance.randrange(0, buffer.length - size + 1, PAGE_BYTES)
     room = chance.choice([one for one in ranges if one.length >= size])
     first = chance.randrange(-(-room.start // PAGE_BYTES), (room.last + 1 - size) // PAGE_BYTES + 1) * PAGE_BYTES

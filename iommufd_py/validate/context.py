@@ -16,7 +16,7 @@ from iommufd_py.base.errors import (
     SkipError,
     ToolError,
 )
-from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.base.units import PAGE_BYTES, round_up
 from iommufd_py.host.limits import lift_memlock
 from iommufd_py.mock import MockAccess, limit_memory
 from iommufd_py.objects.buffer import Backing, DmaBuffer
@@ -238,7 +238,7 @@ class ScenarioContext(Recorder):
     def iova(self, length: int) -> int:
         """Return a free IOVA for *length* bytes, below 2 GiB, the limit of the mock driver."""
         iova = self._next_iova
-        self._next_iova += -(-length // _IOVA_STEP) * _IOVA_STEP
+        self._next_iova += round_up(length, _IOVA_STEP)
         return iova
 
     def access(self, ioas: Ioas) -> MockAccess:

@@ -7,7 +7,7 @@ from typing import Self
 
 from iommufd_py.base.coherency import MAP_RULE, UNPIN_RULE
 from iommufd_py.base.errors import DmaError, SkipError
-from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.base.units import PAGE_BYTES, round_up
 from iommufd_py.dma import open_engine
 from iommufd_py.dma.coherency.readings import LINE_BYTES, Content, Piece, Reading, merged, recognize
 from iommufd_py.dma.engine import AddressSpace, DmaEngine, reachable
@@ -54,7 +54,7 @@ class CoherencyHarness:
 
     def _room(self) -> int:
         for one in reachable(self.space, self.engine.address_mask):
-            iova = -(-max(one.start, 1) // _ALIGNMENT) * _ALIGNMENT
+            iova = round_up(max(one.start, 1), _ALIGNMENT)
             if one.contains(iova, _ROOM) and not iova <= self.engine.memory.iova < iova + _ROOM:
                 return iova
         raise SkipError(f"{self.engine!r} reaches no {_ROOM >> 20} MiB of free IOVA")

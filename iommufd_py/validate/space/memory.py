@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Dimensions of the memory that a combination maps, and the buffer for their values."""
 
-from iommufd_py.base.units import PAGE_BYTES
+from iommufd_py.base.units import PAGE_BYTES, round_up
 from iommufd_py.objects.buffer import Backing
 from iommufd_py.uapi.enums import MapFlags
 from iommufd_py.validate.context import HUGE_PAGES
@@ -29,5 +29,4 @@ ACCESS = {"rw": MapFlags.READ_WRITE, "ro": MapFlags.READABLE, "wo": MapFlags.WRI
 
 def whole_pages(count: int, backing: Backing) -> int:
     """Round *count* pages of 4 KiB up to whole pages of the backing."""
-    each = backing.page_bytes // PAGE_BYTES
-    return -(-count // each) * each
+    return round_up(count, backing.page_bytes // PAGE_BYTES)

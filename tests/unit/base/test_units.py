@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Sizes, IOVAs, times and counts: how they are read and printed."""
+"""Sizes, IOVAs, times and counts: how they are read, printed and rounded."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iommufd_py.base.units import counted, format_bytes, format_ns, format_size, parse_iova, parse_size
+from iommufd_py.base.units import counted, format_bytes, format_ns, format_size, parse_iova, parse_size, round_up
 
 
 @pytest.mark.parametrize(
@@ -106,3 +106,10 @@ def test_format_ns_keeps_three_digits(nanoseconds: float) -> None:
 )
 def test_bytes(count: int, text: str) -> None:
     assert format_bytes(count) == text
+
+
+@given(st.integers(min_value=0, max_value=(1 << 64) - 1), st.integers(min_value=1, max_value=1 << 30))
+def test_a_value_is_rounded_up_by_less_than_a_unit(value: int, unit: int) -> None:
+    rounded = round_up(value, unit)
+    assert rounded % unit == 0
+    assert value <= rounded < value + unit
