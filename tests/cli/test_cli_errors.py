@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from iommufd_py.cli import main
 
 from iommufd_py import pci
 from iommufd_py.objects.iommufd import DEV_IOMMU
@@ -215,8 +216,6 @@ def test_a_guest_that_cannot_run_is_refused_before_a_build(
 
 
 def test_bug_of_ours_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from iommufd_py.cli import main
-
     def broken(**_: object) -> None:
         raise KeyError("a field")
 
@@ -253,8 +252,6 @@ def test_every_failure_is_one_sentence(
     status: int,
     text: str,
 ) -> None:
-    from iommufd_py.cli import main
-
     def broken(**_: object) -> None:
         raise failure
 

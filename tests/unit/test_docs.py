@@ -18,6 +18,7 @@ import help_text  # noqa: E402
 import house  # noqa: E402
 import reference  # noqa: E402
 import source_pages  # noqa: E402
+from iommufd_py.cli.bench import bench  # noqa: E402
 from iommufd_py.cli.commands import all_commands  # noqa: E402
 from iommufd_py.cli.main import _COMMANDS, iommufd  # noqa: E402
 
@@ -125,8 +126,6 @@ def test_code_fits_into_its_column() -> None:
 
 
 def test_the_reference_shows_defaults_and_ranges() -> None:
-    from iommufd_py.cli.bench import bench
-
     calibrate = bench.get_command(click.Context(bench), "calibrate")
     assert calibrate is not None
     text = "\n".join(help_text.options(click.Context(calibrate)))

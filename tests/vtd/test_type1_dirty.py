@@ -116,8 +116,6 @@ def test_containers_without_dirty_tracking(bdf: str, mode: ContainerMode, error:
 
 
 def test_the_user_address_of_a_mapping_changes(container: Type1Container) -> None:
-    from iommufd_py.uapi import vfio
-
     assert vfio.check_extension(container.fileno(), VfioExtension.UPDATE_VADDR)
     with DmaBuffer(LENGTH, Backing.MEMFD) as buffer:
         container.map(buffer, IOVA)
