@@ -159,10 +159,10 @@ def _summary_text(one: IoctlSummary) -> str:
 def _limits(found: Explanation, watched: Watched) -> Iterator[tuple[str, str]]:
     seen = sum(one.seen_s for one in found.summaries)
     probes = [one.probe_s for one in found.summaries if one.probe_s is not None]
-    if watched.probe_s is None:
+    if watched.pair_s is None:
         yield "limits", "the cost of the probes is unknown"
     elif seen:
-        cost, share = _seconds(watched.probe_s), f"{sum(probes) / seen:.0%}"
+        cost, share = _seconds(watched.pair_s), f"{sum(probes) / seen:.0%}"
         yield "limits", f"probes cost {cost} a call, about {share} of the times below; the shares have this error"
     total = sum(one.seconds for one in found.summaries)
     if seen < 0.995 * total:

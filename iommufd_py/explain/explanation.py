@@ -76,7 +76,7 @@ def explain(pid: int, seconds: float, begun: Callable[[], None] = lambda: None) 
         watched,
         problem,
         (before, page_tables()),
-        summaries(ioctls, watched.probe_s if watched else None),
+        summaries(ioctls, watched.pair_s if watched else None),
         _mapped(pid, ioctls),
         _files(pid, ioctls),
     )
@@ -148,7 +148,7 @@ def _watched_document(one: Explanation, watched: Watched) -> dict[str, Any]:
         "ended": watched.ended,
         "interrupted": watched.interrupted,
         "recorded_seconds": watched.recorded_s,
-        "probe_seconds": watched.probe_s,
+        "probe_seconds": watched.pair_s,
         "invisible_parts": list(watched.invisible),
         "unreadable_pieces": watched.unreadable,
         "ioctls_dropped": watched.ioctls_dropped,

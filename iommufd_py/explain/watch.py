@@ -48,7 +48,7 @@ class Watched:
         interrupted: whether a signal ended the watch early.
         ioctls: the ioctls that mapped, unmapped or pinned.
         invisible: parts without a function that can be probed on this kernel.
-        probe_s: seconds that the two probes of one call take; None if it could not be measured.
+        pair_s: seconds that the two probes of one call take; None if it could not be measured.
         recorded_s: seconds in which every event was recorded.
         unreadable: number of pieces of ioctls that could not be read.
         ioctls_dropped: whether later ioctls are missing, because there were too many.
@@ -59,7 +59,7 @@ class Watched:
     interrupted: bool
     ioctls: tuple[Measured, ...]
     invisible: tuple[str, ...]
-    probe_s: float | None
+    pair_s: float | None
     recorded_s: float
     unreadable: int
     ioctls_dropped: bool
@@ -75,7 +75,7 @@ def watch(pid: int, seconds: float, begun: Callable[[], None]) -> Watched:
         ToolError: the process has ended.
     """
     require_host_pids()
-    probe_s = probe_seconds()
+    pair_s = probe_seconds()
     with _handle(pid) as handle, ExitStack() as stack:
         size = min(_MOST_BUFFER_BYTES, _ALL_BUFFERS_BYTES // (os.cpu_count() or 1))
         listed = stack.enter_context(Trace("mono_raw", size, keep_oldest=True))
@@ -106,7 +106,7 @@ def watch(pid: int, seconds: float, begun: Callable[[], None]) -> Watched:
         interrupted=interrupted,
         ioctls=tuple(found),
         invisible=tuple(name for name in PART_NAMES if name not in part_of.values()),
-        probe_s=probe_s,
+        pair_s=pair_s,
         recorded_s=recorder.seconds,
         unreadable=recorder.unreadable,
         ioctls_dropped=complete < end,
