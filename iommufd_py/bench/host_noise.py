@@ -8,12 +8,12 @@ from collections.abc import Collection
 from pathlib import Path
 
 from iommufd_py.bench.noise import CpuTimes
+from iommufd_py.results.noise import MOST_STEAL
 
 _STAT = Path("/proc/stat")
 # Columns of a line "cpuN" in /proc/stat (Documentation/filesystems/proc.rst) in which the CPU works for this host:
 # user, nice, system, irq, softirq.
 _WORK_COLUMNS = (0, 1, 2, 5, 6)
-_STEAL = 0.02
 _OTHERS = 0.10
 
 
@@ -52,7 +52,7 @@ class HostMeter:
         found = []
         if times.steal is not None and self._times.steal is not None and times.total > self._times.total:
             steal = (times.steal - self._times.steal) / (times.total - self._times.total)
-            if steal > _STEAL:
+            if steal > MOST_STEAL:
                 found.append(f"its hypervisor took {steal:.0%} of the CPU time")
         others = (work - (_own_seconds() - self._own)) / elapsed / len(self._cpus)
         if others > _OTHERS:

@@ -12,7 +12,7 @@ from iommufd_py.uapi.bench import clock_ns
 _STAT = Path("/proc/stat")
 # Columns of the line "cpu" in /proc/stat (Documentation/filesystems/proc.rst): user to steal add up to all time.
 _ALL_TIME = 8
-_STEAL = 7
+_STEAL_COLUMN = 7
 # The fixed piece of work takes about 30 us natively. The fastest of three counts, to exclude interrupts.
 _WORK = range(3000)
 _WORK_TRIES = 3
@@ -35,7 +35,9 @@ class CpuTimes:
         lines = dict(line.split(None, 1) for line in text.splitlines() if " " in line)
         ticks = [int(word) for word in lines["cpu"].split()]
         return CpuTimes(
-            sum(ticks[:_ALL_TIME]), ticks[_STEAL] if len(ticks) > _STEAL else None, int(lines["procs_running"])
+            sum(ticks[:_ALL_TIME]),
+            ticks[_STEAL_COLUMN] if len(ticks) > _STEAL_COLUMN else None,
+            int(lines["procs_running"]),
         )
 
 

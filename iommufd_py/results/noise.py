@@ -3,8 +3,10 @@
 
 from iommufd_py.results.model import Noise
 
-# Bounds of the noise. Samples beyond a bound cause another attempt.
-_STEAL = 0.02
+MOST_STEAL = 0.02
+"""Share of the CPU time that a hypervisor may take. With more, the machine is busy, and a measurement is repeated."""
+
+# The other bounds. Samples beyond a bound cause another attempt.
 _SWITCHES_PER_S = 50
 _WAITING = 0.5
 _CLOCK_JUMP = 0.001
@@ -14,7 +16,7 @@ _SLOWDOWN = 1.15
 def disturbances(noise: Noise) -> list[str]:
     """Return each disturbance as a phrase with its figure; empty if the machine was quiet enough."""
     found = []
-    if noise.steal is not None and noise.steal > _STEAL:
+    if noise.steal is not None and noise.steal > MOST_STEAL:
         found.append(f"the hypervisor took {noise.steal:.0%} of the CPU time")
     if noise.switches > _SWITCHES_PER_S:
         found.append(f"{noise.switches:.0f} involuntary context switches for each second")
@@ -30,7 +32,7 @@ def disturbances(noise: Noise) -> list[str]:
 def loudness(noise: Noise) -> float:
     """Return how far the noise exceeds its bounds, to choose the quietest of several attempts."""
     return max(
-        (noise.steal or 0.0) / _STEAL,
+        (noise.steal or 0.0) / MOST_STEAL,
         noise.switches / _SWITCHES_PER_S,
         noise.waiting / _WAITING,
         noise.clock_jump / _CLOCK_JUMP,
