@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`iommufd lab`: build kernels and run commands in a guest behind an emulated VT-d."""
+"""`iommufd lab`: build the kernels of the lab, and run commands and tests on them in guests."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ _OTHERS_WRITE = 0o022
 
 @group()
 def lab() -> None:
-    """Run commands on a kernel of the lab, behind an emulated VT-d."""
+    """Build the kernels of the lab, and run commands and tests on them in guests."""
     # The lab later executes its files. Whatever the umask is, only the user may change them.
     os.umask(os.umask(_OTHERS_WRITE) | _OTHERS_WRITE)
 

@@ -39,7 +39,7 @@ _COMMANDS = {
     "bench": "Time DMA map and unmap.",
     "validate": "Check the running kernel against the three flush rules.",
     "bisect": "Find the commit of a kernel tree that broke a rule, a test or a timing.",
-    "lab": "Run commands on a kernel of the lab, behind an emulated VT-d.",
+    "lab": "Build the kernels of the lab, and run commands and tests on them in guests.",
     "fleet": "Run a plan on many machines that labgrid lends, and judge all results together.",
     "report-bug": "Write an archive for a bug report, without data that identifies the machine.",
     "completion": "Print the completion script of a shell.",
