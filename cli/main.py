@@ -83,7 +83,7 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
 def iommufd(context: click.Context, verbose: bool) -> None:
     """VFIO and iommufd at the command line: devices, DMA map/unmap timing, and a lab for machines without VT-d.
 
-    Exit status: 0 good, 1 failed, 2 wrong usage, 4 cannot be observed here.
+    Exit status: 0 good, 1 failed or violated, 2 wrong usage, 4 cannot be observed here.
 
     \b
     Examples:
