@@ -162,10 +162,14 @@ def _show_comparison(
 @command()
 @click.argument("file", type=RESULT_FILE)
 def export(file: Path) -> None:
-    """Print a result in pyperf's file format: iommufd bench export run.json > pyperf.json.
+    """Print a result in pyperf's file format.
 
     pyperf then judges the same figures as 'bench compare': the median of each boot, or of each process if there are
     fewer than three boots. pyperf has no margin and no level for a whole table, so it can call a row changed that
     'bench compare' does not.
+
+    \b
+    Examples:
+      iommufd bench export run.json > pyperf.json
     """
     emit_json(pyperf.to_pyperf(document.load_result(file)))
