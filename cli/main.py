@@ -34,7 +34,7 @@ _COMMANDS = {
     "map": "Map memory for a device once, and report each step.",
     "shell": "Run a Python prompt, or a file, with the objects of a device.",
     "dma": "Let a device read and write memory through a mapping, and check the bytes.",
-    "trace": "Show maps, unmaps, flushes and faults while they happen.",
+    "trace": "Show maps, unmaps, attaches, faults and flushes while they happen.",
     "explain": "Show where a running process spends the time of its maps.",
     "bench": "Time DMA map and unmap.",
     "validate": "Check the running kernel against the three flush rules.",

@@ -47,7 +47,12 @@ _LOST = re.compile(r"CPU:\d+ \[LOST (\d+) EVENTS\]")
 
 @command(context_settings={"allow_interspersed_args": False})
 @click.option(
-    "--event", "events", type=click.Choice(list(_EVENTS)), multiple=True, help="Show only these events.  [default: all]"
+    "--event",
+    "events",
+    type=click.Choice(list(_EVENTS)),
+    multiple=True,
+    help="Show only these events. flush: invalidations of the IOTLB by VT-d's driver, and flushes of data pages.  "
+    "[default: all]",
 )
 @click.option(
     "--seconds",
@@ -60,10 +65,10 @@ _LOST = re.compile(r"CPU:\d+ \[LOST (\d+) EVENTS\]")
 def trace(
     context: click.Context, events: Sequence[str], seconds: float | None, as_json: bool, command: Sequence[str]
 ) -> None:
-    """Show maps, unmaps, invalidations and faults of all devices and IOMMU drivers, while they happen.
+    """Show maps, unmaps, attaches, faults and flushes of all devices and IOMMU drivers, while they happen.
 
     With COMMAND, trace until it ends, and exit with its status. With --seconds too, tracing stops after that time, and
-    COMMAND continues to its end. Flushes of data pages are shown if the kernel does them. The command uses a private
+    COMMAND continues to its end. The command shows flushes of data pages if the kernel does them. It uses a private
     trace instance and removes it at the end, so it does not disturb other users of tracing.
 
     \b
