@@ -43,7 +43,7 @@ _SHOWN = 300
 _UNREADABLE = (OSError, ValueError, LookupError, RecursionError, MemoryError, ToolError, ElementTree.ParseError)
 # Of a log, only the last line is read.
 _MOST_LOG_BYTES = 64 << 10
-# Outcomes of a scenario in `iommufd validate --json` that a rule cannot have.
+# By the outcome of a rule, of a scenario, or of the whole run in `iommufd validate --json`.
 _VALIDATE = {
     "kept": Outcome.KEPT,
     "counts agree": Outcome.COUNTS_AGREE,
