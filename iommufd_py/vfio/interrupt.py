@@ -21,6 +21,7 @@ class Interrupts(Resource):
     INTx, MSI and MSI-X exclude one another.
 
     Args:
+        device: the open device.
         index: the kind.
         count: number of vectors, from the first. ``device.irq_info(index).count`` is the device's number.
 
