@@ -50,7 +50,7 @@ def parse_dma_faults(text: str) -> tuple[DmaFault, ...]:
     matches = (_DMAR.match(one.title) for one in scan_dma_faults(text))
     return tuple(
         DmaFault(
-            normalize_bdf(match["bdf"]),  # kernels before 7.0 print no PCI domain
+            normalize_bdf(match["bdf"]),  # kernels before 7.0 print no PCI segment
             "read" if match["access"] == "Read" else "write",
             int(match["address"], 16),
             int(match["code"], 16),

@@ -53,7 +53,7 @@ class VfioDevice(VfioPciDevice, CdevDevice):
 
     Args:
         iommufd: the iommufd to bind the device to.
-        bdf: PCI address, with or without the domain: ``0000:3b:00.0``, ``3b:00.0``.
+        bdf: PCI address, with or without the segment: ``0000:3b:00.0``, ``3b:00.0``.
         vf_token: if the device is a virtual function whose physical function is on vfio-pci, the token that the owner
             of the physical function has set. If the device is the physical function, the token to set.
 
