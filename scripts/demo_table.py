@@ -12,7 +12,7 @@ from rich.table import Table
 from iommufd_py.base.coherency import FLUSH_RULES
 from iommufd_py.dma.coherency.readings import Piece, in_words
 
-SIX = (
+_SHOWN_CASES = (
     "fill before map",
     "fresh page",
     "after unmap",
@@ -37,7 +37,7 @@ def main() -> None:
         {case["name"]: case for case in json.loads(Path(name).read_text())["cases"]} for name in sys.argv[1:3]
     )
     table = Table("case", "stock kernel", "patched kernel")
-    for name in SIX:
+    for name in _SHOWN_CASES:
         cells = []
         for case in (stock[name], patched[name]):
             color = {"wrong": "red", "right": "green"}.get(case["verdict"], "yellow")
