@@ -38,21 +38,30 @@ _CHECKERS = ("KASAN", "KCSAN", "KFENCE", "KMSAN")
 # First line of a report. Anchored, because the same words later in a line only mention a report. The formats
 # are those of the kernel's sources: scripts/report_headers lists them, and a test compares.
 _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    # The second form is that of an exception for which the kernel cannot print an oops.
-    ("panic", re.compile(r"Kernel panic - not syncing|(?:traps: )?PANIC: (?:early exception|double fault)")),
+    # The second form is that of an exception that the kernel cannot survive, with or without an oops behind it.
+    (
+        "panic",
+        re.compile(
+            r"Kernel panic - not syncing"
+            r"|(?:traps: )?PANIC: (?:early exception|double fault|invalid or fatal FRED event)"
+        ),
+    ),
     *((kind, re.compile(f"BUG: {kind}: ")) for kind in _CHECKERS),
     ("soft lockup", re.compile(r"(?:watchdog: )?BUG: (?:soft|workqueue) lockup")),
     ("hard lockup", re.compile(r"(?:NMI )?watchdog: .*\bhard LOCKUP\b", re.IGNORECASE)),
     ("lockdep", re.compile(r"\[ BUG: |BUG: \S+ too (?:low|small)!|INFO: trying to register non-static key")),
     # Without CONFIG_DEBUG_BUGVERBOSE, Linux 6.12 prints "Kernel". The third form is slub's, which names a cache:
     # "BUG kmalloc-64 (Not tainted): Redzone overwritten".
-    # The last three are those of the idle thread, of a softirq and of a poisoned page (kernel/sched/idle.c,
-    # kernel/softirq.c, mm/page_poison.c).
+    # The others are those of the idle thread, of a softirq, of a poisoned page, of a kobject, of a callback that RCU
+    # got twice, of a pool for DMA and of a maple tree (kernel/sched/idle.c, kernel/softirq.c, mm/page_poison.c,
+    # lib/kobject.c, kernel/rcu/tree.c, mm/dmapool.c, include/linux/maple_tree.h).
     (
         "BUG",
         re.compile(
             r"(?:BUG: |[Kk]ernel BUG at |BUG .+ \([^)]*\): |bad: scheduling from the idle thread!"
-            r"|(?:softirq: )?huh, entered softirq |pagealloc: (?:single bit error|memory corruption))"
+            r"|(?:softirq: )?huh, entered softirq |pagealloc: (?:single bit error|memory corruption)"
+            r"|kobject: kobject .*, something is seriously wrong|(?:rcu: )?\w+\(\): Double-freed CB "
+            r"|\S+ \S+: \w+ .*, (?:\S+ \((?:corrupted|bad dma)\)|dma \S+ already free)$|BUG at \S+:\d+ \(\d+\)$)"
         ),
     ),
     # Before Linux 6.10 die() names the exception alone: "invalid opcode: 0000 [#1] PREEMPT SMP". Other architectures
@@ -71,11 +80,20 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"|held lock|Nested lock|chain_key|\S+-safe -> |\S+ still has locks held)"
         ),
     ),
-    # sysfs_warn_dup() prints its stack without the word: a driver registered a name twice.
-    # schedule_timeout() does the same for a negative time.
+    # WARN() prints "WARNING: CPU: 0 PID: 1 at FILE:LINE" in Linux 6.12, "WARNING: FILE:LINE at FUNCTION" in 7.2. The
+    # next forms are those of the unwinder and of kernel/workqueue.c. Other messages with the word are advice at boot:
+    # "WARNING: BIOS bug: CPU MTRRs don't cover all of memory".
+    # Some functions print their stack without the word: sysfs_warn_dup(), if a driver registers a name twice;
+    # schedule_timeout(), for a negative time; ex_handler_msr(), for a register that the CPU does not have; iounmap();
+    # the allocator, for flags that exclude each other; maple trees.
     (
         "WARNING",
-        re.compile(r"WARNING: |sysfs: cannot create duplicate filename |schedule_timeout: wrong timeout value "),
+        re.compile(
+            r"WARNING: (?:CPU: \d+ PID: |(?:\S+:\d+ )?at |kernel stack |stack recursion |bad lookup "
+            r"|.*\.orc_unwind table|Flushing system-wide workqueues)"
+            r"|sysfs: cannot create duplicate filename |schedule_timeout: wrong timeout value "
+            r"|unchecked MSR access error: |iounmap: bad address |Unexpected gfp: |WARN at \S+:\d+ \(\d+\)$"
+        ),
     ),
     ("UBSAN", re.compile(r"UBSAN: ")),
     ("hung task", re.compile(r"INFO: task .* blocked\b.* for more than")),
@@ -96,10 +114,11 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ),
     ("interrupt", re.compile(r"irq (?:event )?\d+: (?:nobody cared|bogus return value)")),
 )
-# A BUG that announces an oops. The lines of die() after it belong to the same report.
+# A BUG or an exception that announces an oops. The lines of die() after it belong to the same report.
 _ANNOUNCES_OOPS = re.compile(
-    r"BUG: (?:[Kk]ernel NULL pointer dereference|unable to handle |.* stack guard page was hit)"
-    r"|[Kk]ernel BUG at |Unable to handle "
+    r"BUG: (?:[Kk]ernel NULL pointer dereference|unable to handle |.* stack guard page was hit"
+    r"|invalid or fatal FRED event)"
+    r"|[Kk]ernel BUG at |Unable to handle |(?:traps: )?PANIC: (?:double fault|invalid or fatal FRED event)"
 )
 # One line each: faults of DMA, of its invalidation, of page requests. drivers/iommu/intel/{dmar,iommu,prq}.c;
 # drivers/iommu/amd/iommu.c, iommu_print_event() and wait_on_sem(); drivers/iommu/virtio-iommu.c;
@@ -109,7 +128,7 @@ _DMA_FAULT = re.compile(
     r"|DMAR: (?:VT-d detected Invalidation [\w-]+ Error|Flush IOTLB failed)"
     r"|\S+: Invalid page request: "
     r"|IOMMU: \S+: (?:PRQ overflow detected|Address is not canonical|Page request in Privilege Mode"
-    r"|Execution request not supported)"
+    r"|Execution request not supported|Page request without PASID)"
     r"|\S+ \S+: (?:domain|page|unknown) fault from EP \d+"
     r"|arm-smmu-v3 \S+: (?:event 0x[0-9a-f]+ received:|CMDQ (?:error|timeout)|CMD_SYNC timeout"
     r"|(?:EVTQ|PRIQ) overflow detected|(?:EVTQ|PRIQ) write aborted|device has entered Service Failure Mode)"

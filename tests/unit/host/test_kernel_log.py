@@ -88,9 +88,14 @@ def test_a_report_is_whole_and_no_more() -> None:
         "clocksource: Long readout interval, skipping watchdog check",
         "x86/cpu: SGX disabled or unsupported by BIOS. BUG: no",
         "INFO: nothing to see",
+        # Advice at boot: arch/x86/kernel/cpu/mtrr/cleanup.c, init/main.c, arch/arm64/kernel/setup.c
+        "WARNING: BIOS bug: CPU MTRRs don't cover all of memory, losing 62MB of RAM.",
+        "WARNING: 'bootconfig' found on the kernel command line but CONFIG_BOOT_CONFIG is not set.",
+        "WARNING: x1-x3 nonzero in violation of boot protocol:",
+        "nvme 0000:00:04.0: the log page is (corrupted)",
     ],
 )
-def test_words_further_right_are_no_report(message: str) -> None:
+def test_words_alone_are_no_report(message: str) -> None:
     assert scan_kernel_log(f"[    1.000000] {message}\n") == ()
 
 
@@ -171,6 +176,7 @@ def test_every_report_is_counted(count: int) -> None:
         "virtio_iommu virtio1: page fault from EP 128 at 0x100000000 [W]",
         "virtio_iommu virtio1: unknown fault from EP 128",
         "IOMMU: dmar0: PRQ overflow detected",
+        "IOMMU: dmar0: Page request without PASID",
         "arm-smmu-v3 2b400000.iommu: event 0x10 received:",
         "arm-smmu-v3 2b400000.iommu: CMD_SYNC timeout at 0x00000012 [hwprod 0x00000012, hwcons 0x00000010]",
         "arm-smmu 5000000.iommu: Unhandled context fault: fsr=0x402, iova=0x1000, fsynr=0x1, cbfrsynra=0x1, cb=0",
@@ -302,6 +308,11 @@ def test_oops_belongs_to_the_bug_that_announces_it_and_to_no_other() -> None:
     assert [one.kind for one in scan_kernel_log(announced)] == ["BUG"]
     apart = "BUG: sleeping function called from invalid context at a.c:1\nOops: general protection fault: 0000 [#1]\n"
     assert [one.kind for one in scan_kernel_log(apart)] == ["BUG", "oops"]
+    for exception in ("double fault, error_code: 0x0", "invalid or fatal FRED event; event type 3 vector 14"):
+        fatal = f"PANIC: {exception}\nOops: double fault: 0000 [#1]\n---[ end trace 0 ]---\n"
+        assert [one.kind for one in scan_kernel_log(fatal)] == ["panic"]
+    bug = "BUG: invalid or fatal FRED event; event type 3 vector 14\nOops: Invalid or fatal FRED event: 0000 [#1]\n"
+    assert [one.kind for one in scan_kernel_log(bug)] == ["BUG"]
     two = announced + "---[ end trace 0 ]---\nOops: invalid opcode: 0000 [#2]\n"
     assert [one.kind for one in scan_kernel_log(two)] == ["BUG", "oops"]
 
@@ -332,13 +343,37 @@ def test_die_names_the_exception_alone_before_6_10(line: str) -> None:
         ("pagealloc: single bit error", "BUG"),
         ("Internal error: Oops - Undefined instruction: 0000000002000000 [#1] SMP", "oops"),
         ("Oops [#1]", "oops"),
+        (
+            "PANIC: invalid or fatal FRED event; event type 3 vector 14 error 0x0 aux 0x0 at 0010:ffffffff81000000",
+            "panic",
+        ),
+        (
+            "kobject: kobject (ffff888101020304): tried to init an initialized object, something is seriously wrong.",
+            "BUG",
+        ),
+        (
+            "kobject: kobject 'vfio0' (ffff888101020304): tried to add an uninitialized object, "
+            "something is seriously wrong.",
+            "BUG",
+        ),
+        ("rcu: __call_rcu_common(): Double-freed CB ffff888101020304->free_iova()!!!", "BUG"),
+        ("nvme 0000:00:04.0: dma_pool_free prp list page, dma 0x0000000101020000 already free", "BUG"),
+        ("nvme 0000:00:04.0: pool_check_block prp list page, ffff888101020304 (corrupted)", "BUG"),
+        ("BUG at mas_validate_limits:7012 (1)", "BUG"),
+        ("WARN at mas_validate_limits:7012 (1)", "WARNING"),
+        ("WARNING: kernel stack frame pointer at ffffc90000000000 in a:1 has bad value 0000000000000000", "WARNING"),
+        ("WARNING: at f+0x1/0x2, CPU#0: a/1", "WARNING"),
+        ("unchecked MSR access error: RDMSR from 0x10 at rIP: 0xffffffff81000000 (f+0x1/0x2)", "WARNING"),
+        ("iounmap: bad address ffffc90000000000", "WARNING"),
+        ("Unexpected gfp: 0x2 (__GFP_HIGHMEM). Fixing up to gfp: 0xcc0 (GFP_KERNEL). Fix your code!", "WARNING"),
     ],
 )
 def test_reports_without_a_word_for_one(message: str, kind: str) -> None:
     """Source: kernel/irq/spurious.c, kernel/smp.c, kernel/softirq.c, kernel/sched/{debug,idle}.c, fs/sysfs/dir.c.
 
-    Also kernel/time/sleep_timeout.c, net/core/dev.c, arch/x86/mm/extable.c, drivers/iommu/iommufd/main.c,
-    mm/page_poison.c, and the die() of arm64 and RISC-V.
+    Also kernel/time/sleep_timeout.c, net/core/dev.c, arch/x86/mm/{extable,ioremap}.c, drivers/iommu/iommufd/main.c,
+    mm/{page_poison,dmapool,slab_common}.c, arch/x86/entry/entry_fred.c, arch/x86/kernel/unwind_frame.c, lib/kobject.c,
+    kernel/rcu/tree.c, include/linux/maple_tree.h, and the die() of arm64 and RISC-V.
     """
     (report,) = scan_kernel_log(f"[    1.000000][   T71] {message}\n[    1.000001][   T71] Call Trace:\n")
     assert (report.kind, report.title) == (kind, message)
