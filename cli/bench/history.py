@@ -51,6 +51,8 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
         *over.remarks(names, results),
     ]
     lines = over.over_time(results)
+    if not lines:
+        raise ToolError(f"{directory} has no history: its results have no operation with a time above 0 ns")
     found = over.change_points(lines)
     if output is not None:
         from iommufd_py.results.plot import add_limits, history_figure, render

@@ -23,7 +23,7 @@ from iommufd_py.results import (
 
 from ..commands import command
 from ..files import RESULT_FILE, refuse_second_stdin
-from ..output import emit_json
+from ..output import emit_json, note
 from ..types import FiniteFloat, chosen_format
 from .page import emit_folded, emit_lines, page_width
 
@@ -52,6 +52,9 @@ def show_result(result: model.BenchResult) -> None:
     for name, value in report.facts(result):
         for line in tables.wrapped(f"{name + ':':11}{value}", page_width(), " " * 11):
             click.echo(line)
+    if not any(row.operations for row in result.rows):
+        click.echo("\nno row has samples, so there are no times")
+        return
     shown = report.times_table(result), report.buffers(result)
     for table in shown:
         click.echo()
@@ -172,4 +175,7 @@ def export(file: Path) -> None:
     Examples:
       iommufd bench export run.json > pyperf.json
     """
-    emit_json(pyperf.to_pyperf(document.load_result(file)))
+    result = document.load_result(file)
+    emit_json(pyperf.to_pyperf(result))
+    for text in pyperf.left_out(result):
+        note(text)

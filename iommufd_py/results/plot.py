@@ -226,13 +226,7 @@ def share_figure(breakdowns: Sequence[Breakdown]) -> Figure:
 
 
 def history_figure(lines: Sequence[OperationHistory], results: Sequence[BenchResult]) -> Figure:
-    """Draw each operation over the results: its time relative to the first.
-
-    Raises:
-        ToolError: there is no operation.
-    """
-    if not lines:
-        raise ToolError("there is nothing to draw: the results have no operation with a time above 0 ns")
+    """Draw each operation over the results, of which there is at least one: its time relative to the first."""
     figure = Figure(figsize=(8.5, 4.5 + _LINE * len(lines) / 3), layout="constrained")
     axes = figure.subplots()
     for number, line in enumerate(lines):

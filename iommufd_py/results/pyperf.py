@@ -3,13 +3,16 @@
 
 The values are the independent figures of ``bench compare``: the median of each boot if there are three boots, else of
 each process. pyperf compares the means of all values. With all samples as values, a few long samples would decide. With
-a value for each process of a boot, pyperf would count the boot several times.
+a value for each process of a boot, pyperf would count the boot several times. A figure of 0 ns, less than one step of
+the clock, is left out: with one, pyperf refuses the file.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
+from iommufd_py.base.errors import ToolError
 from iommufd_py.results.estimate import units
-from iommufd_py.results.model import BenchResult
+from iommufd_py.results.model import BenchResult, Row
 from iommufd_py.results.report import row_name
 
 
@@ -19,7 +22,13 @@ def to_pyperf(result: BenchResult) -> dict[str, Any]:
     Each independent figure is a run.
 
     Source: https://pyperf.readthedocs.io/en/latest/api.html, "Metadata" and the JSON that ``Benchmark.dump`` writes.
+
+    Raises:
+        ToolError: there is no figure above 0 ns. pyperf reads no suite without a benchmark.
     """
+    figures = [(row, operation, [ns for ns in every if ns > 0]) for row, operation, every in _figures(result)]
+    if not any(shown for _, _, shown in figures):
+        raise ToolError("there is nothing to export: the result has no operation with a time above 0 ns")
     environment, date = result.environment, result.started.replace("T", " ").partition("+")[0]
     return {
         "version": "1.0",
@@ -36,12 +45,28 @@ def to_pyperf(result: BenchResult) -> dict[str, Any]:
                 "runs": [
                     {
                         "metadata": {"date": date},
-                        "values": [one.ns / 1e9],
+                        "values": [ns / 1e9],
                     }
-                    for one in units(row, operation, result.floor)
+                    for ns in shown
                 ],
             }
-            for row in result.rows
-            for operation in row.operations
+            for row, operation, shown in figures
+            if shown
         ],
     }
+
+
+def left_out(result: BenchResult) -> list[str]:
+    """Return a sentence for each operation with figures that :func:`to_pyperf` leaves out."""
+    return [
+        f"{operation} of {row_name(row.point)}: {short} of {len(every)} figures are left out, because they are 0 ns, "
+        "less than one step of the clock, which pyperf refuses"
+        for row, operation, every in _figures(result)
+        if (short := sum(ns <= 0 for ns in every))
+    ]
+
+
+def _figures(result: BenchResult) -> Iterator[tuple[Row, str, list[float]]]:
+    for row in result.rows:
+        for operation in row.operations:
+            yield row, operation, [one.ns for one in units(row, operation, result.floor)]

@@ -54,6 +54,24 @@ def test_show_prints_the_figures_and_where_they_come_from(cli: Cli, stock: str) 
     assert [row["median_ns"] for row in summary["rows"]] == [1000, 1000]
 
 
+@pytest.mark.parametrize("without", ["rows", "runs", "times"])
+def test_a_result_without_times_says_so(cli: Cli, tmp_path: Path, without: str) -> None:
+    file = tmp_path / "1.json"
+    some = result(*(process_run([0] * 3, [0] * 3) for _ in range(3)))
+    rows = {"rows": (), "runs": (replace(some.rows[0], runs=()),), "times": some.rows}[without]
+    document.save(replace(some, rows=rows), file)
+    done = cli("bench", "show", str(file))
+    assert done.returncode == 0
+    assert ("no row has samples" in done.stdout) == (without != "times")
+    assert ("median of all samples" in done.stdout) == (without == "times")
+    done = cli("bench", "export", str(file))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is nothing to export: the result has no operation with a time above 0 ns" in done.stderr
+    done = cli("bench", "history", str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "has no history: its results have no operation with a time above 0 ns" in done.stderr
+
+
 def test_a_dash_is_standard_input(cli: Cli, stock: str) -> None:
     text = Path(stock).read_text()
     assert cli("bench", "show", "-", input=text).stdout == cli("bench", "show", stock).stdout

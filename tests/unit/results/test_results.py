@@ -19,7 +19,7 @@ from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.bench.ioctl_rounds import ThreadIovas
 from iommufd_py.bench.workloads import points
 from iommufd_py.results import counts, document, model, report, validity
-from iommufd_py.results.pyperf import to_pyperf
+from iommufd_py.results.pyperf import left_out, to_pyperf
 from iommufd_py.results.schema import read_schema
 from iommufd_py.results.stats import quantile, settled, summarize
 from tests.unit.results.bench_results import POINT, process_run, result
@@ -116,6 +116,17 @@ def test_pyperf_gets_the_figures_that_a_comparison_uses() -> None:
     runs = [process_run([ns] * 3, [500] * 3, boot=str(ns // 100)) for ns in (1000, 1020, 1100, 1140, 1200, 1260)]
     benchmarks = to_pyperf(result(*runs))["benchmarks"]
     assert [one["values"] for one in benchmarks[0]["runs"]] == [[1.01e-6], [1.12e-6], [1.23e-6]]
+
+
+def test_pyperf_reads_an_export_although_it_refuses_times_of_zero(tmp_path: Path) -> None:
+    coarse = result(*(process_run([ns] * 3, [0] * 3) for ns in (0, 1000, 1010)))
+    file = tmp_path / "pyperf.json"
+    file.write_text(json.dumps(to_pyperf(coarse)))
+    (benchmark,) = pyperf.BenchmarkSuite.load(str(file)).get_benchmarks()
+    assert (benchmark.get_name(), benchmark.get_values()) == ("map: 8K, 4k", pytest.approx((1e-6, 1.01e-6)))
+    assert [one.partition(",")[0] for one in left_out(coarse)] == ["map of 8K", "unmap of 8K"]
+    assert ["1 of 3 figures" in left_out(coarse)[0], "3 of 3 figures" in left_out(coarse)[1]] == [True, True]
+    assert left_out(result()) == []
 
 
 def test_runs_of_several_boots_become_one_result() -> None:
