@@ -85,7 +85,7 @@ def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
     socket, and a file or a pipe of another user.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read. The error names the file.
         ToolError: it has more than *most_bytes*, for example /dev/zero.
     """
     own = own_descriptor(path)
@@ -96,10 +96,15 @@ def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
     content = bytearray()
     with wait, open(path if own is None else os.dup(own), "rb") as file:
         # In pieces: one read of the limit would take that much memory at once.
-        for piece in read_pieces(file.fileno()):
-            content += piece
-            if len(content) > most_bytes:
-                break
+        try:
+            for piece in read_pieces(file.fileno()):
+                content += piece
+                if len(content) > most_bytes:
+                    break
+        except OSError as failure:
+            # A read names no file, and an error without one would be taken for one of the output.
+            failure.filename = str(path)
+            raise
     if len(content) > most_bytes:
         raise ToolError(f"{path} is larger than {format_bytes(most_bytes)}: give another file")
     return bytes(content)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from iommufd_py.base.errors import reason_of
 from iommufd_py.lab import build, cache, source
 from iommufd_py.lab.cache import VARIANTS, Kernel, Recipe, Variant
 from iommufd_py.lab.config import Arch, Configuration
@@ -165,8 +166,12 @@ def image(name: str, progress: Progress, configuration: Configuration | None = N
     if not path.is_file():
         kind = "a bzImage" if arch == "x86_64" else "a User-Mode Linux"
         raise LabError(f"there is no kernel {name}: give {', '.join(VARIANTS)}, or the path of {kind}")
-    with path.open("rb") as file:
-        head = file.read(0x206)
+    try:
+        with path.open("rb") as file:
+            head = file.read(0x206)
+    except OSError as failure:
+        # A failed read does not name its file.
+        raise LabError(f"the kernel {name} cannot be read: {reason_of(failure)}") from None
     # Sources: "The Real-Mode Kernel Header" in Documentation/arch/x86/boot.rst; elf(5).
     if arch == "x86_64" and head[0x202:] != b"HdrS":
         raise LabError(f"{name} is not a bzImage; in a build directory it is arch/x86/boot/bzImage")

@@ -230,6 +230,13 @@ def test_file_without_an_end_is_refused(tmp_path: Path) -> None:
         read_file(tmp_path)
 
 
+def test_a_failed_read_names_the_file() -> None:
+    """Of an error without a name, the command line says that the output cannot be written."""
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        read_file(Path("/proc/self/mem"))
+    assert caught.value.filename == "/proc/self/mem"
+
+
 def test_pipe_is_read_to_its_end(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -207,6 +207,11 @@ def test_a_path_is_taken_as_it_is_and_an_unknown_name_is_refused(tmp_path: Path)
         kernel.image("nonsense", Silent())
 
 
+def test_an_image_whose_read_fails_is_named() -> None:
+    with pytest.raises(LabError, match="the kernel /proc/self/mem cannot be read: Input/output error"):
+        kernel.image("/proc/self/mem", Silent())
+
+
 def test_a_build_is_published_and_the_source_is_not_written_to(tree: SourceTree) -> None:
     before = sorted(tree.path.rglob("*"))
     made = build.build(RECIPE, tree, [], Silent())
