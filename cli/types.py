@@ -203,12 +203,12 @@ def refuse_for_mock(device: str | None, bind: bool, vf_token: UUID | None) -> No
 
 
 def chosen_format(as_json: bool, form: str) -> str:
-    """Return the format that ``--json`` and ``--format`` choose.
+    """Return the format that ``--json`` and ``--format``, whose parameter is *form*, choose.
 
     Raises:
         click.UsageError: they contradict each other.
     """
-    if as_json and form not in ("table", "json"):
+    if as_json and form != "json" and is_given(click.get_current_context(), "form"):
         raise click.UsageError(f"--json contradicts --format {form}")
     return "json" if as_json else form
 

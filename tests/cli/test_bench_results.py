@@ -192,6 +192,7 @@ def test_nothing_to_time_is_wrong_usage(cli: Cli) -> None:
         ("compare", "STOCK", "STOCK", "--threshold", "nan"),
         ("compare", "STOCK", "STOCK", "--threshold", "inf"),
         ("compare", "STOCK", "STOCK", "--json", "--format", "markdown"),
+        ("compare", "STOCK", "STOCK", "--json", "--format", "table"),
         ("show", ""),
         ("plot", "STOCK", "--html", ""),
         ("plot", "STOCK", "--directory", ""),
