@@ -170,7 +170,10 @@ def _integer(label: str, value: Any) -> int:
 def _float(label: str, value: Any) -> float:
     # numpy's numbers of other sizes than Python's are Real, and no float.
     if isinstance(value, Real) and not isinstance(value, bool):
-        return value if isinstance(value, int) else float(value)
+        try:
+            return value if isinstance(value, int) else float(value)
+        except OverflowError:  # A fraction can be larger than each float.
+            return math.inf if operator.gt(value, 0) else -math.inf
     raise ArgumentTypeError(f"{label} must be a number, not {shown(value)}")
 
 
@@ -191,8 +194,12 @@ def _bytes(label: str, value: Any) -> Any:
     if not isinstance(value, _BUFFERS):
         raise ArgumentTypeError(f"{label} must be bytes, not {shown(value)}")
     # len() of a memoryview is its number of items. They can be larger than a byte, and need not lie side by side.
-    if isinstance(value, memoryview) and (value.ndim != 1 or value.itemsize != 1 or not value.c_contiguous):
-        return bytes(value)
+    if isinstance(value, memoryview):
+        try:
+            plain = value.ndim == 1 and value.itemsize == 1 and value.c_contiguous
+        except ValueError:
+            raise ArgumentValueError(f"{label} must be bytes, not a memoryview that is released") from None
+        return value if plain else bytes(value)
     return value
 
 
@@ -242,4 +249,5 @@ def _any_of(annotation: Any) -> _Rule:
 
 def _with_article(name: str) -> str:
     name = {"int": "integer", "str": "string"}.get(name, name)
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+    # Names that begin with U, such as UUID, are spoken with a consonant.
+    return f"{'an' if name[0].lower() in 'aeio' else 'a'} {name}"

@@ -17,7 +17,10 @@ def shown(value: object) -> str:
     text = shown_number(value) if type(value) is int else _cut(_representation(value))
     if isinstance(value, str | bytes | int | float | NoneType):
         return text
-    return f"the {type(value).__name__} {text}".rstrip()
+    # numpy's bool is another class than Python's, and an object of this tool can be one of a second copy of it.
+    module = type(value).__module__
+    name = type(value).__name__ if module == "builtins" else f"{module}.{type(value).__name__}"
+    return f"the {name} {text}".rstrip()
 
 
 def shown_number(value: int) -> str:

@@ -176,6 +176,8 @@ class DmaBuffer(Mappable):
             raise ArgumentValueError(
                 f"{length} bytes from offset {offset} are not whole pages of {format_size(page)}: give multiples"
             )
+        if not length:
+            return  # Python's mmap refuses the end of the buffer as a start.
         # MADV_DONTNEED would only unmap a file's pages: the file would keep them, with their content.
         advice = mmap.MADV_DONTNEED if self.fd is None else mmap.MADV_REMOVE
         self._memory.madvise(advice, self._offset + offset, length)

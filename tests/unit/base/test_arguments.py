@@ -3,6 +3,8 @@
 
 import math
 from array import array
+from fractions import Fraction
+from uuid import UUID
 
 import pytest
 
@@ -32,10 +34,37 @@ def test_a_number_of_numpy_is_a_timeout_too() -> None:
 
 
 def test_a_number_that_no_float_holds_is_a_timeout_too() -> None:
-    assert milliseconds("timeout", 10**400) == LONGEST
-    for wrong in (-(10**400), math.nan, -0.001):
+    for long in (10**400, Fraction(10**400)):
+        assert milliseconds("timeout", long) == LONGEST
+    for wrong in (-(10**400), Fraction(-(10**400)), math.nan, -0.001):
         with pytest.raises(ArgumentValueError, match="timeout must be 0 or more seconds"):
             milliseconds("timeout", wrong)
+
+
+def test_a_refused_bool_of_numpy_is_told_from_a_bool() -> None:
+    """The message was "must be a bool, not the bool np.False_"."""
+    numpy = pytest.importorskip("numpy")
+
+    @checked
+    def switch(on: bool) -> None: ...
+
+    with pytest.raises(ArgumentTypeError, match=r"on must be a bool, not the numpy\.bool_? "):
+        switch(numpy.bool_(False))
+
+
+def test_a_released_view_is_refused() -> None:
+    view = memoryview(b"abc")
+    view.release()
+    with pytest.raises(ArgumentValueError, match="content must be bytes, not a memoryview that is released"):
+        HwptData(0, view)  # type: ignore[arg-type]
+
+
+def test_a_message_says_a_uuid() -> None:
+    @checked
+    def take(token: UUID | None) -> None: ...
+
+    with pytest.raises(ArgumentTypeError, match="token must be a UUID or None, not 5"):
+        take(5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Messages show every wrong value in a short form."""
 
+from decimal import Decimal
+
 import pytest
 
 from iommufd_py import DmaBuffer, ToolError, pci
@@ -29,10 +31,11 @@ class Lines:
         (None, "None"),
         ([1], "the list [1]"),
         ([10**5000], "the list"),
-        (Failing(), "the Failing"),
-        (Lines(), "the Lines Lines( \\x1b[31m1, 2)"),
+        (Decimal("3"), "the decimal.Decimal Decimal('3')"),
+        (Failing(), f"the {__name__}.Failing"),
+        (Lines(), f"the {__name__}.Lines Lines( \\x1b[31m1, 2)"),
     ],
-    ids=[str(number) for number in range(11)],  # pytest cannot write a number with thousands of digits either
+    ids=[str(number) for number in range(12)],  # pytest cannot write a number with thousands of digits either
 )
 def test_shown(value: object, text: str) -> None:
     assert shown(value) == text
