@@ -142,7 +142,10 @@ class Harness:
 
     def highest(self, length: int) -> int:
         """Return the highest IOVA for *length* bytes, a multiple of the page size."""
-        return max(one.last + 1 - length for one in self.ranges if one.length >= length)
+        found = [one.last + 1 - length for one in self.ranges if one.length >= length]
+        if not found:
+            raise SkipError(f"no IOVA range of {self.bdf} has room for {length} bytes")
+        return max(found)
 
     @contextlib.contextmanager
     def window(

@@ -18,7 +18,7 @@ def sweep(program: Program) -> Iterator[InjectionOutcome]:
     Raises:
         ToolError: the sequence has too many allocations.
     """
-    for nth in range(1, _LIMIT):
+    for nth in range(1, _LIMIT + 1):
         outcome = program.run(nth)
         yield outcome
         if not outcome.injected:
