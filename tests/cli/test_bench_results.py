@@ -310,7 +310,7 @@ def test_history_says_that_it_leaves_out_a_time_of_no_step_of_the_clock(cli: Cli
     (tmp_path / "1.json").unlink(), (tmp_path / "2.json").unlink()
     done = cli("bench", "history", str(tmp_path), "--output", str(tmp_path / "times.svg"))
     assert done.returncode == 1
-    assert "there is nothing to draw: the results have no operation with a time above 0 ns" in done.stderr
+    assert "has no history: its results have no operation with a time above 0 ns" in done.stderr
 
 
 def test_history_names_a_link_to_a_file_that_is_gone(cli: Cli, tmp_path: Path) -> None:
