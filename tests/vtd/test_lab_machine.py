@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""A condition of every test behind the emulated VT-d: the machine loses no access of its CPUs."""
+"""Conditions of the tests behind the emulated VT-d: the machine loses no access of its CPUs, and is fast enough."""
 
 import mmap
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,11 @@ IDENTIFICATION, LIVENESS = 0, 1
 EDU_1_0 = 0x010000ED
 
 
-@pytest.mark.skipif(not IN_LAB, reason="is about the lab's machine; 'iommufd lab run -- pytest tests/vtd' does that")
+pytestmark = pytest.mark.skipif(
+    not IN_LAB, reason="is about the lab's machine; 'iommufd lab run -- pytest tests/vtd' does that"
+)
+
+
 @pytest.mark.usefixtures("all_given_back")
 def test_registers_answer_while_another_device_comes_and_goes() -> None:
     """Source: docs/specs/edu.rst of QEMU: one register never changes, another inverts the written value."""
@@ -54,3 +59,10 @@ def test_registers_answer_while_another_device_comes_and_goes() -> None:
         (other / "enable").write_text("0")
     assert reads > 100_000
     assert wrong == 0
+
+
+@pytest.mark.skipif(os.environ.get("IOMMUFD_LAB_ACCEL") != "tcg", reason="a CPU of KVM has fast string operations")
+def test_an_emulated_cpu_has_no_fast_string_operations() -> None:
+    """With them the kernel clears and copies memory byte by byte."""
+    flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    assert "erms" not in flags.split()
