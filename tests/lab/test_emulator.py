@@ -82,8 +82,9 @@ def test_a_machine_with_caches_does_not_migrate(program: Path) -> None:
 
     def refusals(*device: str) -> list[str]:
         done = qmp(program, "-machine", "q35", *device, requests=(request,))
-        assert done.returncode == 0, done.stderr
         answers = [json.loads(line) for line in done.stdout.splitlines()]
+        # Its exit status proves nothing: QEMU 7.2 sometimes aborts if it quits while it migrates.
+        assert sum("return" in answer or "error" in answer for answer in answers) >= 3, done.stderr
         return [answer["error"]["desc"] for answer in answers if "error" in answer]
 
     assert refusals() == []
