@@ -55,7 +55,8 @@ def interrupted(harness: Harness, destination: Window) -> None:
         pass  # These are completions that polling saw before their interrupt arrived.
     content = engine.start_write(destination.iova, 0x80)
     count = engine._interrupts.wait(engine.interrupt_vector, timeout=patience(1))
-    # An Ethernet controller sends the interrupt again if another cause follows before the first one is read.
+    # Once QEMU's 82574L has postponed an interrupt, it repeats each one until somebody reads its cause:
+    # e1000e_intrmgr_on_throttling_timer() in hw/net/e1000e_core.c.
     assert count == 1 or (count > 1 and isinstance(engine, EthernetEngine))
     engine.wait(timeout=patience(1))
     destination.expect(destination.iova, content)
