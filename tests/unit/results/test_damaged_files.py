@@ -79,6 +79,8 @@ def use(path: Path) -> None:
         assert all(isinstance(text, str) for row in one.rows for text in row)
     "\n".join([*report.notes(read), *(text for _, text in report.facts(read))]).encode()
     json.dumps(report.summary_document(read), allow_nan=False)
+    if any(row.operations for row in read.rows):  # An export of nothing is refused.
+        json.dumps(pyperf.to_pyperf(read), allow_nan=False)
     comparison = compare(read, read, force=True)
     compare_text.markdown(comparison, ["x"]).encode()
     cover_letter.cover_letter([read, read], [comparison]).encode()
@@ -86,7 +88,6 @@ def use(path: Path) -> None:
     dialects.vfio_tests(read, read, comparison).encode()
     json.dumps(kcidb.bench_kcidb([read, read], [comparison]), allow_nan=False)
     json.dumps(comparison_document([comparison], ["x"]), allow_nan=False)
-    json.dumps(pyperf.to_pyperf(read), allow_nan=False)
 
 
 @pytest.mark.slow
