@@ -18,7 +18,7 @@ from iommufd_py import pci
 from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.results import document
 from tests.cli_here import run_cli
-from tests.programs import IOMMUFD
+from tests.programs import IOMMUFD, MAY_READ_ALL
 from tests.unit.results.bench_results import process_run, result
 from tests.waiting import DEFAULT_SIGNALS, patience
 
@@ -334,9 +334,7 @@ def test_a_machine_whose_name_is_no_place(name: str, options: tuple[str, ...], m
 def test_libraries_load_where_no_thread_can_start() -> None:
     """OpenBLAS sent SIGINT to the process, which ended as after Ctrl-C."""
     program = f"{sys.executable} -c 'import iommufd_py.results.scientific; print(1)'"
-    # The other user can read the checkout, even if only its owner has the permission.
-    other = "--reuid=4200000 --clear-groups --inh-caps=+dac_read_search --ambient-caps=+dac_read_search"
-    done = in_shell(f"ulimit -u 1; exec setpriv {other} {program}")
+    done = in_shell(f"ulimit -u 1; exec setpriv --reuid=4200000 --clear-groups {MAY_READ_ALL} {program}")
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.uapi.syscalls import has_ipc_lock, pages_are_charged, without_ipc_lock
+from tests.programs import MAY_READ_ALL
 from tests.waiting import patience
 
 
@@ -41,8 +42,7 @@ def test_the_capability_is_restored_as_it_was() -> None:
     "drop",
     [
         "--bounding-set=-ipc_lock",
-        # The other user can read the checkout, even if only its owner has the permission.
-        "--reuid=65534 --inh-caps=+dac_read_search --ambient-caps=+dac_read_search",
+        f"--reuid=65534 {MAY_READ_ALL}",
     ],
 )
 def test_a_process_without_the_capability_keeps_going(drop: str) -> None:
