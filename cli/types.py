@@ -203,7 +203,7 @@ def refuse_for_mock(device: str | None, bind: bool, vf_token: UUID | None) -> No
 
 
 def chosen_format(as_json: bool, form: str) -> str:
-    """Return the format that ``--json`` and ``--format``, whose parameter is *form*, choose.
+    """Return the format that the options ``--json`` and ``--format`` choose. The parameter of ``--format`` is *form*.
 
     Raises:
         click.UsageError: they contradict each other.

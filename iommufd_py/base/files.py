@@ -102,7 +102,7 @@ def read_file(path: Path, most_bytes: int = MOST_INPUT_BYTES) -> bytes:
                 if len(content) > most_bytes:
                     break
         except OSError as failure:
-            # A read names no file, and an error without one would be taken for one of the output.
+            # The error of a read names no file. The command line takes an error without a file for one of the output.
             failure.filename = str(path)
             raise
     if len(content) > most_bytes:

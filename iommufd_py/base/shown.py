@@ -17,7 +17,7 @@ def shown(value: object) -> str:
     text = shown_number(value) if type(value) is int else _cut(_representation(value))
     if isinstance(value, str | bytes | int | float | NoneType):
         return text
-    # numpy's bool is another class than Python's, and an object of this tool can be one of a second copy of it.
+    # numpy has a class bool, too, and a program can load this tool twice. Only the module tells such classes apart.
     module = type(value).__module__
     name = type(value).__name__ if module == "builtins" else f"{module}.{type(value).__name__}"
     return f"the {name} {text}".rstrip()

@@ -14,7 +14,8 @@ from iommufd_py.host.kernel_log import scan_dma_faults
 from iommufd_py.host.kmsg import KernelLog
 
 _POLL_SECONDS = 0.01
-# dmar_fault() may print ten times in five seconds (include/linux/ratelimit.h), and asks three times for each fault.
+# dmar_fault() asks its rate limit three times for each fault. The limit says yes ten times in five seconds
+# (include/linux/ratelimit.h).
 _LIMIT_FAULTS, _LIMIT_SECONDS = 3, 5.5
 # drivers/iommu/intel/dmar.c, dmar_fault_do_one().
 _DMAR = re.compile(
@@ -103,5 +104,8 @@ class FaultLog:
 
 
 def room_time(seen: Sequence[float]) -> float:
-    """Return when the kernel logs the next fault for certain; *seen* has the times of the last faults, in order."""
+    """Return the time from which the kernel logs a fault for certain. *seen* has those of the last faults, in order.
+
+    All times are those of time.monotonic().
+    """
     return seen[-_LIMIT_FAULTS] + _LIMIT_SECONDS if len(seen) >= _LIMIT_FAULTS else 0.0

@@ -203,11 +203,11 @@ class Harness:
 
     @property
     def sees_faults(self) -> bool:
-        """Whether this process may read the kernel log, where the faults are."""
+        """Whether this process may read the kernel log, which has the faults."""
         return self._log.readable
 
     def begin_case(self) -> None:
-        """Forget all faults until now."""
+        """Forget the faults that happened until now."""
         self.faults()
         self._case_faults.clear()
 

@@ -52,9 +52,9 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("lockdep", re.compile(r"\[ BUG: |BUG: \S+ too (?:low|small)!|INFO: trying to register non-static key")),
     # Without CONFIG_DEBUG_BUGVERBOSE, Linux 6.12 prints "Kernel". The third form is slub's, which names a cache:
     # "BUG kmalloc-64 (Not tainted): Redzone overwritten".
-    # The others are those of the idle thread, of a softirq, of a poisoned page, of a kobject, of a callback that RCU
-    # got twice, of a pool for DMA and of a maple tree (kernel/sched/idle.c, kernel/softirq.c, mm/page_poison.c,
-    # lib/kobject.c, kernel/rcu/tree.c, mm/dmapool.c, include/linux/maple_tree.h).
+    # The other forms report, in their order: the idle thread (kernel/sched/idle.c), a softirq (kernel/softirq.c), a
+    # poisoned page (mm/page_poison.c), a kobject (lib/kobject.c), a callback that was given to RCU twice
+    # (kernel/rcu/tree.c), a DMA pool (mm/dmapool.c), and a maple tree (include/linux/maple_tree.h).
     (
         "BUG",
         re.compile(

@@ -170,7 +170,7 @@ def image(name: str, progress: Progress, configuration: Configuration | None = N
         with path.open("rb") as file:
             head = file.read(0x206)
     except OSError as failure:
-        # A failed read does not name its file.
+        # The error of a read names no file.
         raise LabError(f"the kernel {name} cannot be read: {reason_of(failure)}") from None
     # Sources: "The Real-Mode Kernel Header" in Documentation/arch/x86/boot.rst; elf(5).
     if arch == "x86_64" and head[0x202:] != b"HdrS":

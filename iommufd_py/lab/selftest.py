@@ -52,7 +52,7 @@ _VFIO = (
             options=("vfio_pci.disable_denylist=1", "transparent_hugepage_shmem=always"),
         ),
     ),
-    # This program makes a virtual function of its device, and needs one whose virtual functions do not exist yet.
+    # This program creates a virtual function of its device. The device must permit that, and must have none yet.
     _VfioGuest(
         ("vfio_pci_sriov_uapi_test",),
         ("0000:00:17.0",),
