@@ -8,6 +8,11 @@ from typing import Literal
 Kind = Literal["host", "native", "vm"]
 
 
+def _words(text: str) -> tuple[str, ...]:
+    """Split a command line into words like a shell."""
+    return tuple(shlex.split(text))
+
+
 @dataclass(frozen=True)
 class Job:
     """One command whose exit status is a result.
@@ -36,10 +41,15 @@ class Job:
     may_be_impossible: bool = False
     early: bool = False
 
-
-def _words(text: str) -> tuple[str, ...]:
-    """Split a command line into words like a shell."""
-    return tuple(shlex.split(text))
+    def command_line(self, options: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Return the command on this machine. For a guest, this is ``lab run`` with *options*."""
+        if self.kind == "host":
+            return self.command
+        # A warm guest may have another state, and its user may be at work there.
+        variant, _, debug = self.kernel.partition("-")
+        machine = [*(["--native"] if self.kind == "native" else []), *(["--debug"] if debug else []), *self.machine]
+        fresh = _words("iommufd lab run --fresh --timeout 3000 --kernel")
+        return (*fresh, variant, *machine, *options, "--", *self.command)
 
 
 def _native(name: str, kernel: str, command: str, inputs: str, minutes: float) -> Job:
@@ -156,7 +166,7 @@ _NOT_NATIVE = " ".join(
 )
 
 # pytest gets -v in guests, so that the log of a guest that does not end names the test.
-JOBS = (
+_NEWEST = (
     # These jobs run on this machine. The first four take seconds. The unit tests read the headers of the kernel source.
     Job("ruff", _words("ruff check ."), minutes=0.1, early=True),
     Job("format", _words("ruff format --check ."), minutes=0.1, early=True),
@@ -269,15 +279,6 @@ JOBS = (
         inputs=_words(f"{_PATCHES} cli/lab_selftest.py"),
         minutes=4,
     ),
-    # Debian's archives drop a series some time after the next one appears.
-    Job(
-        "selftest-7.2",
-        _words("iommufd lab selftest --kernel patched --series 7.2"),
-        inputs=_words(f"{_PATCHES} cli/lab_selftest.py"),
-        minutes=8,
-        nightly=True,
-        may_be_impossible=True,
-    ),
     # Machines for which `lab run` has no options: devices of all kinds in use, lockdown, and 6 GiB of memory that is
     # not snooped.
     Job("lab-machines", _words("pytest -v tests/lab/test_lab_machines.py"), minutes=20, nightly=True),
@@ -365,4 +366,32 @@ JOBS = (
         minutes=10,
         nightly=True,
     ),
+)
+
+
+def _on_series(series: str, names: str) -> tuple[Job, ...]:
+    """Return nightly copies of the jobs *names* for another kernel series.
+
+    The copy of a job in a guest runs ``lab run`` on this machine. The status says whether an archive has the series:
+    Debian drops a series some time after the next one appears.
+    """
+    newest = {job.name: job for job in _NEWEST}
+    copies = []
+    for job in (newest[name] for name in names.split()):
+        options = ("--series", series)
+        command = (*job.command, *options) if job.kind == "host" else job.command_line(options)
+        inputs = (*job.inputs, "cli/lab.py", *_words(_PATCHES))
+        name, minutes = f"{job.name}-{series}", job.minutes + 6
+        copies.append(Job(name, command, inputs=inputs, minutes=minutes, nightly=True, may_be_impossible=True))
+    return tuple(copies)
+
+
+# The proof of the patches that needs no native guest.
+_PROOF = "selftest validate-mock validate-device vtd-patched vtd-patched-scalable incoherent-patched"
+
+# The native kernel has patches for 7.3 and 7.2. Debian's 6.12 has no vfio selftests.
+JOBS = (
+    *_NEWEST,
+    *_on_series("7.2", f"{_PROOF} selftest-vfio native-patched native-debug native-debug-validate"),
+    *_on_series("6.12", _PROOF),
 )

@@ -76,23 +76,13 @@ def build_kernels(jobs: Iterable[Job]) -> dict[tuple[str, str], str]:
     return images
 
 
-def command_of(job: Job) -> list[str]:
-    """Return the command line of *job* on this machine."""
-    if job.kind == "host":
-        return list(job.command)
-    # A warm guest may have another state, and its user may be at work there.
-    variant, _, debug = job.kernel.partition("-")
-    machine = [*(["--native"] if job.kind == "native" else []), *(["--debug"] if debug else []), *job.machine]
-    return ["iommufd", "lab", "run", "--fresh", "--timeout", "3000", "--kernel", variant, *machine, "--", *job.command]
-
-
 def key_of(job: Job, image: str) -> str:
     """Return the digest of everything that decides the result of *job*; empty for a job that always runs."""
     if not job.inputs:
         return ""
     # The code of `lab run` boots the guest.
     always = inputs.ALWAYS if job.kind == "host" else (*inputs.ALWAYS, "cli/lab.py")
-    words = [shlex.join(command_of(job)), image, sys.version, *_packages()]
+    words = [shlex.join(job.command_line()), image, sys.version, *_packages()]
     if not job.early:
         words += _lab_of(job)
     return inputs.digest_inputs(ROOT, job.inputs, words, always)
@@ -196,7 +186,7 @@ class JobRunner:
                 if self._stopped:
                     return
                 child = subprocess.Popen(
-                    command_of(job), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+                    job.command_line(), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
                 )
                 self._running.add(child)
             try:
@@ -229,7 +219,7 @@ def print_result(done: Done) -> None:
     last = next((line.strip("= ") for line in reversed(lines) if line.strip()), "")
     print(f"== {done.job.name}: {done.word} in {done.seconds:.0f} s: {last}", flush=True)
     if done.word != "passed":
-        print(f"   {shlex.join(command_of(done.job))}", flush=True)
+        print(f"   {shlex.join(done.job.command_line())}", flush=True)
 
 
 def chosen_jobs(only: Sequence[str], full: bool) -> list[Job]:
@@ -255,7 +245,7 @@ def main() -> int:
         )
     if options.list:
         for job in jobs:
-            print(f"{job.name:24}{'nightly ' if job.nightly else ''}{shlex.join(command_of(job))}")
+            print(f"{job.name:24}{'nightly ' if job.nightly else ''}{shlex.join(job.command_line())}")
         return 0
     # A CI runner or nohup may have ignored SIGINT in this process, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -172,7 +172,7 @@ def test_each_job_can_be_keyed(job: Job) -> None:
 
 
 def test_no_job_runs_in_a_warm_guest_of_the_user() -> None:
-    commands = [" ".join(run_jobs.command_of(job)) for job in JOBS]
+    commands = [" ".join(job.command_line()) for job in JOBS]
     guests = [command for command in commands if "lab run" in command]
     assert len(guests) > 20
     assert [command for command in guests if "lab run --fresh" not in command] == []
