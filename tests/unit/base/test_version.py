@@ -3,7 +3,6 @@
 
 import os
 import subprocess
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -80,8 +79,9 @@ def test_an_archive_keeps_its_commit(
     if tag:
         git(checkout, "tag", tag)
     git(checkout, "archive", "--output", str(tmp_path / "a.tar"), "HEAD")
-    with tarfile.open(tmp_path / "a.tar") as archive:
-        archive.extractall(tmp_path / "archive", filter="data")
+    (tmp_path / "archive").mkdir()
+    # Python 3.11.2 of Debian 12 has no filters in tarfile, and later ones warn without one.
+    subprocess.run(["tar", "-xf", tmp_path / "a.tar", "-C", tmp_path / "archive"], check=True)
     believe(monkeypatch, tmp_path / "archive")
     assert fresh() == (tag or git(checkout, "rev-parse", "--short=12", "HEAD"))
 
