@@ -218,6 +218,8 @@ class ScenarioContext(Recorder):
     ) -> DmaMapping:
         """Map *count* pages from *first*, in a separate step."""
         offset, length = first * PAGE_BYTES, len(buffer.pages(first, count)) * PAGE_BYTES
+        if through_file:
+            self.need_ioctl("IOMMU_IOAS_MAP_FILE")
         do_map = ioas.map_file if through_file else ioas.map
         with self.step(f"map {buffer.name}", enter=enter):
             return do_map(buffer.memory, self.iova(length), offset=offset, length=length)
@@ -360,6 +362,10 @@ class ScenarioContext(Recorder):
         """Skip the scenario with the reason *otherwise* unless *condition* holds."""
         if not condition:
             raise SkipError(otherwise)
+
+    def need_ioctl(self, name: str) -> None:
+        """Skip the scenario on a kernel without the ioctl *name*."""
+        self.need(self.iommufd.probe()[name], f"the kernel has no {name}")
 
 
 def _drop(held: Resource) -> None:

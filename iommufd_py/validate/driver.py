@@ -7,7 +7,7 @@ from uuid import UUID
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.errors import DeviceError, NotSupportedError, SkipError
 from iommufd_py.base.units import PAGE_BYTES
-from iommufd_py.mock import MockDevice, MockDmabuf, mock_makes
+from iommufd_py.mock import NO_MOCK_DEVICE, MockDevice, MockDmabuf, mock_makes
 from iommufd_py.objects.device import BoundDevice
 from iommufd_py.objects.dmabuf import Dmabuf
 from iommufd_py.objects.iommufd import Iommufd
@@ -46,6 +46,8 @@ class MockDriver:
         for one in (flags | MockDeviceFlags.PASID, flags):
             if mock_makes(iommufd, one):
                 return MockDevice(iommufd, one)
+        if not mock_makes(iommufd, MockDeviceFlags(0)):
+            raise SkipError(NO_MOCK_DEVICE)
         raise SkipError(f"the mock driver of this kernel makes no {coherency} devices")
 
     def dmabuf(self, iommufd: Iommufd, device: BoundDevice) -> Dmabuf:

@@ -130,7 +130,7 @@ def test_a_failed_map_of_a_file_unpins_its_folios_and_no_others(iommufd: Iommufd
     """The batch holds only the small pages, so the large folio waits in an array that is not full."""
     need_mock_driver(iommufd)
     need_flush_count(iommufd)  # the fix is in the same series
-    need(iommufd.probe()["IOMMU_IOAS_MAP_FILE"], "the kernel maps no files (since Linux 6.13)")
+    need_ioctl(iommufd, "IOMMU_IOAS_MAP_FILE", "6.13")
     need_shmem_huge_pages()
     device = MockDevice(iommufd)
     failed = 0

@@ -28,6 +28,7 @@ def failure_at_a_bad_address(context: ScenarioContext) -> None:
 
     The batches before the bad address were in the domains. They are flushed before the map and before the unpin.
     """
+    context.need_ioctl("IOMMU_IOAS_MAP_FILE")
     ioas = context.ioas()
     context.domain(ioas, NON_COHERENT)
     context.domain(ioas, NON_COHERENT)

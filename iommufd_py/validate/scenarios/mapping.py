@@ -231,6 +231,7 @@ def map_dmabuf(context: ScenarioContext) -> None:
     Its memory belongs to a device and is neither cached nor pinned: a flush is useless, and can be fatal. On a device
     the dma-buf is a BAR of the device itself, which vfio-pci exports.
     """
+    context.need_ioctl("IOMMU_IOAS_MAP_FILE")
     ioas = context.ioas()
     goes = context.domain(ioas, NON_COHERENT)
     dmabuf = context.dmabuf()

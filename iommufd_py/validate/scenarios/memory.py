@@ -123,7 +123,7 @@ def memory_taken_over_by_another_process(context: ScenarioContext) -> None:
 
     The pages are then charged to the other process and stay pinned. Their mark also stays.
     """
-    context.need(context.iommufd.probe()["IOMMU_IOAS_CHANGE_PROCESS"], "the kernel has no IOMMU_IOAS_CHANGE_PROCESS")
+    context.need_ioctl("IOMMU_IOAS_CHANGE_PROCESS")
     ioas = context.ioas()
     hwpt = context.domain(ioas, NON_COHERENT)
     buffers = [context.buffer(8, Backing.MEMFD), context.buffer(8, Backing.MEMFD)]

@@ -114,6 +114,8 @@ class Player:
         pages = PageSet(len(self._sets))
         self._sets[pages.key] = buffer
         area = Area(ioas.model, pages, first, end - first)
+        if through_file:
+            self.context.need_ioctl("IOMMU_IOAS_MAP_FILE")
         call = ioas.object.map_file if through_file else ioas.object.map
         iova = self.context.iova(length + offset % PAGE_BYTES) + offset % PAGE_BYTES
         mapping = self._step(
