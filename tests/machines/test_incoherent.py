@@ -23,6 +23,7 @@ from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.uapi.cache import LineOp, execute
 from iommufd_py.vfio.pci_device import PciCommand
 from tests import command_examples
+from tests.conftest import need_ioctl
 from tests.machines.write_back_cache import LINE, WriteBackCache
 from tests.vtd.dma import await_fault_log
 from tests.vtd.test_cli_info import validated
@@ -255,6 +256,9 @@ staying = pytest.mark.skipif(EVICTING, reason="a line that leaves by itself may 
 @staying
 @pytest.mark.parametrize("case", (*ANY_SPACE, *IOAS_ONLY), ids=lambda case: case.name)
 def test_case(case: CoherencyCase, harness: CoherencyHarness) -> None:
+    if case.name == "mapped file":
+        with Iommufd() as iommufd:
+            need_ioctl(iommufd, "IOMMU_IOAS_MAP_FILE", "6.13")
     judge(case, harness)
 
 
