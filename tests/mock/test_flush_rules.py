@@ -24,6 +24,7 @@ from iommufd_py import (
     MockDevice,
     MockDeviceFlags,
 )
+from iommufd_py.objects.pagemap import contiguous_runs
 from tests.conftest import need_flush_count, need_huge_pages, need_ioctl, need_mock_driver
 
 PAGE = 4096
@@ -270,6 +271,27 @@ def test_a_huge_page_is_one_call(
         after = need_flush_count(iommufd)
     assert between - before == FlushCount(calls=1, pages=512)
     assert after - between == FlushCount(calls=1, pages=512)
+
+
+def test_the_pinned_tail_of_a_run_is_no_call(iommufd: Iommufd, non_coherent: MockDevice, ioas: Ioas) -> None:
+    """An access pins the last page of a contiguous run. When the domain goes, the kernel skips this page, and the run
+    that is left is empty."""
+    hwpt = non_coherent.alloc_hwpt(ioas)
+    with DmaBuffer(4 * PAGES * PAGE, Backing.FRAGMENTED_4) as buffer:
+        ioas.map(buffer, BASE)
+        frames = buffer.frames()
+        tail = next(
+            page
+            for page in range(1, len(frames) - 1)
+            if frames[page] == frames[page - 1] + 1 and frames[page + 1] != frames[page] + 1
+        )
+        access = MockAccess(ioas, pins=True)
+        access.pin(BASE + tail * PAGE, PAGE, buffer.user_va + tail * PAGE)
+        before = need_flush_count(iommufd)
+        hwpt.close()
+        calls = contiguous_runs(frames[:tail]).total() + contiguous_runs(frames[tail + 1 :]).total()
+        assert need_flush_count(iommufd) - before == FlushCount(calls=calls, pages=len(frames) - 1)
+        access.close()
 
 
 def test_part_of_a_page_is_flushed_as_a_page(non_coherent: MockDevice, ioas: Ioas, flushed: Callable[[], int]) -> None:
