@@ -26,6 +26,9 @@ __all__ = ["IN_LAB", "fails", "need", "need_flush_count", "need_ioctl", "need_mo
 FREE_2M = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
 
 
+# Tests fork, and a process with threads must not: the copy of a lock that a thread holds is never free. OpenBLAS, which
+# numpy and scipy load, starts its threads when it is loaded.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 # If the caller has set SIGCHLD to be ignored, the kernel does not report the status of children.
 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 # A shell lets its background processes ignore SIGINT. Then Python has no handler, and tests that raise SIGINT see none.
