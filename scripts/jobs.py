@@ -74,11 +74,11 @@ def _incoherent(name: str, kernel: str, minutes: float, machine: str = "") -> Jo
     return _vm(name, kernel, _ON_INCOHERENT, inputs, minutes, f"--incoherent {machine}")
 
 
-def _machine(name: str, test: str, options: str) -> Job:
+def _machine(name: str, test: str, options: str, kernel: str = "stock") -> Job:
     """Return the job for another machine of the lab and its file in tests/machines."""
     file = f"tests/machines/test_{test}.py"
     inputs = f"{file} tests/machines/conftest.py iommufd_py/lab"
-    return _vm(f"machine-{name}", "stock", f"env IOMMUFD_TEST_MACHINE={test} pytest -v {file}", inputs, 2, options)
+    return _vm(f"machine-{name}", kernel, f"env IOMMUFD_TEST_MACHINE={test} pytest -v {file}", inputs, 2, options)
 
 
 # Tests for the engine of any device.
@@ -266,7 +266,7 @@ _NEWEST = (
     _machine("amd", "other_iommu", "--iommu amd"),
     _machine("virtio", "other_iommu", f"--iommu virtio {_SAFE_ONLY}"),
     _machine("sriov", "sriov", _SRIOV),
-    _machine("noiommu", "noiommu", _NOIOMMU),
+    _machine("noiommu", "noiommu", _NOIOMMU, "patched"),
     _machine("hot-reset", "hot_reset", _BRIDGES),
     # Check that validate finds wrong kernels, and that it accepts kernels that are right in another way.
     Job(

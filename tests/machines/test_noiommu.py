@@ -11,6 +11,7 @@ from iommufd_py import (
     Backing,
     Coherency,
     DmaBuffer,
+    FlushCount,
     Iommufd,
     IommufdError,
     NotSupportedError,
@@ -22,6 +23,7 @@ from iommufd_py import (
 )
 from iommufd_py.host import kernel_features, pinned_bytes
 from iommufd_py.mock import APERTURE, MockDevice
+from tests.conftest import need_flush_count
 from tests.waiting import wait_until
 
 PAGE = 4096
@@ -118,10 +120,30 @@ def test_a_device_behind_an_iommu_does_not_give_addresses_away(device: VfioDevic
 
 
 def test_its_domain_counts_as_non_coherent(device: VfioDevice) -> None:
-    """Nothing can make the device snoop, so a kernel with the flush rules flushes for it."""
+    """Nothing can make the device snoop."""
     hwpt = device.alloc_hwpt(device.iommufd.alloc_ioas())
     assert hwpt.evidence.coherency is Coherency.NON_COHERENT
     assert hwpt.evidence.ecap is None
+
+
+def test_the_kernel_flushes_nothing_for_it(device: VfioDevice) -> None:
+    """It reaches memory before the map and after the unmap, so a flush protects nothing."""
+    pages = 8
+    start = need_flush_count(device.iommufd)
+    ioas = device.iommufd.alloc_ioas()
+    with DmaBuffer(pages * PAGE) as buffer:
+        with ioas.map(buffer, APERTURE.start):
+            device.attach(ioas)
+            device.detach()
+        device.attach(ioas)
+        with ioas.map(buffer, APERTURE.start):
+            pass
+        assert need_flush_count(device.iommufd) - start == FlushCount(0, 0)
+        # The domain of a device behind an IOMMU is counted.
+        MockDevice(device.iommufd).attach(ioas)
+        with ioas.map(buffer, APERTURE.start):
+            pass
+        assert (need_flush_count(device.iommufd) - start).pages == 2 * pages
 
 
 def test_the_device_is_given_back() -> None:
