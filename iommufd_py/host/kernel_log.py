@@ -54,14 +54,18 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     # "BUG kmalloc-64 (Not tainted): Redzone overwritten".
     # The other forms report, in their order: the idle thread (kernel/sched/idle.c), a softirq (kernel/softirq.c), a
     # poisoned page (mm/page_poison.c), a kobject (lib/kobject.c), a callback that was given to RCU twice
-    # (kernel/rcu/tree.c), a DMA pool (mm/dmapool.c), and a maple tree (include/linux/maple_tree.h).
+    # (kernel/rcu/tree.c), a DMA pool (mm/dmapool.c), a maple tree (include/linux/maple_tree.h), a page table of the CPU
+    # (pgtable_64.h), the neighbours of an interface (net/core/neighbour.c), tasks (kernel/sched/psi.c), and references
+    # (lib/percpu-refcount.c).
     (
         "BUG",
         re.compile(
             r"(?:BUG: |[Kk]ernel BUG at |BUG .+ \([^)]*\): |bad: scheduling from the idle thread!"
             r"|(?:softirq: )?huh, entered softirq |pagealloc: (?:single bit error|memory corruption)"
-            r"|kobject: kobject .*, something is seriously wrong|(?:rcu: )?\w+\(\): Double-freed CB "
-            r"|\S+ \S+: \w+ .*, (?:\S+ \((?:corrupted|bad dma)\)|dma \S+ already free)$|BUG at \S+:\d+ \(\d+\)$)"
+            r"|kobject: kobject .*(?:, something is seriously wrong|: must have a ktype |: invalid kobject pointer)"
+            r"|(?:rcu: )?\w+\(\): Double-freed CB "
+            r"|\S+ \S+: \w+ .*, (?:\S+ \((?:corrupted|bad dma)\)|dma \S+ already free)$|BUG at \S+:\d+ \(\d+\)$"
+            r"|\S+:\d+: bad p(?:gd|4d|ud|md|te) |NEIGH: BUG, |psi: task underflow! |\w+: \w+\(\): percpu_ref underflow)"
         ),
     ),
     # Before Linux 6.10 die() names the exception alone: "invalid opcode: 0000 [#1] PREEMPT SMP". Other architectures
@@ -85,7 +89,9 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     # "WARNING: BIOS bug: CPU MTRRs don't cover all of memory".
     # Some functions print their stack without the word: sysfs_warn_dup(), if a driver registers a name twice;
     # schedule_timeout(), for a negative time; ex_handler_msr(), for a register that the CPU does not have; iounmap();
-    # the allocator, for flags that exclude each other; maple trees.
+    # the allocator, for flags that exclude each other; maple trees; neigh_destroy(); a network driver's checksums.
+    # Others do not even print a stack: for a range of addresses or a count of runtime PM that is given back twice, and
+    # for a name of a sysctl that is registered twice.
     (
         "WARNING",
         re.compile(
@@ -93,6 +99,9 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"|.*\.orc_unwind table|Flushing system-wide workqueues)"
             r"|sysfs: cannot create duplicate filename |schedule_timeout: wrong timeout value "
             r"|unchecked MSR access error: |iounmap: bad address |Unexpected gfp: |WARN at \S+:\d+ \(\d+\)$"
+            r"|neighbour: Destroying alive neighbour |(?:\S+ ){0,2}\S+: hw csum failure"
+            r"|\S+ \S+: (?:Unbalanced \w+!|Runtime PM usage count underflow!|Attempt to enable runtime PM when )"
+            r"|resource: Trying to free nonexistent resource |sysctl duplicate entry:"
         ),
     ),
     ("UBSAN", re.compile(r"UBSAN: ")),
@@ -101,18 +110,23 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
         "stall",
         re.compile(
             r"(?:rcu: )?INFO: \S+ (?:self-)?detected (?:expedited )?stall|smp: csd: Detected non-responsive CSD lock"
-            r"|sched: CPU \d+ need_resched set for > "
+            r"|sched: CPU \d+ need_resched set for > |(?:\S+ ){0,2}\S+: NETDEV WATCHDOG: "
         ),
     ),
-    # The others report a network interface, or an object of iommufd, to which somebody holds a reference for too long.
+    # The others report that kmemleak does not know an object, and a network interface, or an object of iommufd, to
+    # which somebody holds a reference for too long.
     (
         "leak",
         re.compile(
-            r"kmemleak: \d+ new suspected memory leaks|unregister_netdevice: waiting for "
+            r"kmemleak: (?:\d+ new suspected memory leaks|.*\bunknown object\b|Found object by alias"
+            r"|Scan area larger than |Cannot insert )|unregister_netdevice: waiting for "
             r"|iommufd: Time out waiting for iommufd object to become free"
         ),
     ),
-    ("interrupt", re.compile(r"irq (?:event )?\d+: (?:nobody cared|bogus return value)")),
+    (
+        "interrupt",
+        re.compile(r"irq (?:event )?\d+: (?:nobody cared|bogus return value)|No irq handler for \d+\.\d+"),
+    ),
 )
 # A BUG or an exception that announces an oops. The lines of die() after it belong to the same report.
 _ANNOUNCES_OOPS = re.compile(

@@ -366,6 +366,25 @@ def test_die_names_the_exception_alone_before_6_10(line: str) -> None:
         ("unchecked MSR access error: RDMSR from 0x10 at rIP: 0xffffffff81000000 (f+0x1/0x2)", "WARNING"),
         ("iounmap: bad address ffffc90000000000", "WARNING"),
         ("Unexpected gfp: 0x2 (__GFP_HIGHMEM). Fixing up to gfp: 0xcc0 (GFP_KERNEL). Fix your code!", "WARNING"),
+        ("mm/pgtable-generic.c:54: bad pmd ffff888101020304(8000000123456063)", "BUG"),
+        ("kobject: kobject (ffff888101020304): must have a ktype to be initialized properly!", "BUG"),
+        ("NEIGH: BUG, double timer add, state is 1", "BUG"),
+        ("psi: task underflow! cpu=1 t=2 tasks=[0 0 0 0] clear=1 set=4", "BUG"),
+        ("percpu_ref_put_many: percpu_ref_put_many(): percpu_ref underflow", "BUG"),
+        ("neighbour: Destroying alive neighbour ffff888101020304", "WARNING"),
+        ("vfio-pci 0000:00:10.0: Unbalanced pm_runtime_enable!", "WARNING"),
+        ("vfio-pci 0000:00:10.0: Runtime PM usage count underflow!", "WARNING"),
+        ("vfio-pci 0000:00:10.0: Attempt to enable runtime PM when it is blocked", "WARNING"),
+        ("resource: Trying to free nonexistent resource <0x00000000fe000000-0x00000000fe003fff>", "WARNING"),
+        ("sysctl duplicate entry: /vm/hugetlb_optimize_vmemmap", "WARNING"),
+        ("e1000e 0000:00:13.0 enp0s19: hw csum failure", "WARNING"),
+        ("veth0: hw csum failure", "WARNING"),
+        ("e1000e 0000:00:13.0 enp0s19: NETDEV WATCHDOG: CPU: 1: transmit queue 0 timed out 5120 ms", "stall"),
+        ("kmemleak: Freeing unknown object at 0xffff888101020304", "leak"),
+        ("kmemleak: Cannot insert 0xffff888101020304 into the object search tree (overlaps existing)", "leak"),
+        ("kmemleak: Found object by alias at 0xffff888101020304", "leak"),
+        ("kmemleak: Scan area larger than object 0xffff888101020304", "leak"),
+        ("No irq handler for 1.36", "interrupt"),
     ],
 )
 def test_reports_without_a_word_for_one(message: str, kind: str) -> None:
@@ -373,7 +392,9 @@ def test_reports_without_a_word_for_one(message: str, kind: str) -> None:
 
     Also kernel/time/sleep_timeout.c, net/core/dev.c, arch/x86/mm/{extable,ioremap}.c, drivers/iommu/iommufd/main.c,
     mm/{page_poison,dmapool,slab_common}.c, arch/x86/entry/entry_fred.c, arch/x86/kernel/unwind_frame.c, lib/kobject.c,
-    kernel/rcu/tree.c, include/linux/maple_tree.h, and the die() of arm64 and RISC-V.
+    kernel/rcu/tree.c, include/linux/maple_tree.h, arch/x86/include/asm/pgtable_64.h, net/core/neighbour.c,
+    kernel/sched/psi.c, lib/percpu-refcount.c, drivers/base/power/runtime.c, kernel/resource.c, fs/proc/proc_sysctl.c,
+    net/sched/sch_generic.c, mm/kmemleak.c, arch/x86/kernel/irq.c, and the die() of arm64 and RISC-V.
     """
     (report,) = scan_kernel_log(f"[    1.000000][   T71] {message}\n[    1.000001][   T71] Call Trace:\n")
     assert (report.kind, report.title) == (kind, message)
