@@ -41,6 +41,14 @@ _NETLINK_NETFILTER, _NFGENMSG, _NFT_NEWCHAIN, _NFT_GETCHAIN = 12, 4, 10 << 8 | 3
 _NFTA_CHAIN_HOOK, _NFTA_HOOK_DEV, _NFTA_HOOK_DEVS, _NFTA_DEVICE_PREFIX = 4, 3, 4, 2
 
 _SOCK_DIAG_BY_FAMILY, _ALL_STATES = 20, 0xFFFFFFFF
+# Sockets of MPTCP are bound by their connections of TCP. The answer for raw sockets has those of all protocols.
+_PROTOCOLS = (
+    socket.IPPROTO_TCP,
+    socket.IPPROTO_UDP,
+    socket.IPPROTO_RAW,
+    socket.IPPROTO_UDPLITE,
+    socket.IPPROTO_SCTP,
+)
 _SOCKETS = struct.Struct("=BBxxI48x")  # struct inet_diag_req_v2
 _NETLINK_SOCK_DIAG = 4
 _BOUND_AT = 40  # idiag_if in struct inet_diag_msg
@@ -149,10 +157,10 @@ def _programs(call: int, index: int, point: int) -> int:
 
 
 def bound_interfaces() -> frozenset[int]:
-    """Return the interfaces that TCP, UDP and raw sockets are bound to; none on a kernel that does not show them."""
+    """Return the interfaces that sockets of IPv4 and IPv6 are bound to; none on a kernel that does not show them."""
     found = set()
     for family in (socket.AF_INET, socket.AF_INET6):
-        for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_RAW):
+        for protocol in _PROTOCOLS:
             try:
                 asking = netlink(_NETLINK_SOCK_DIAG)
             except OSError:  # The kernel has no CONFIG_SOCK_DIAG.

@@ -221,17 +221,32 @@ def test_programs_without_a_discipline(namespace: Namespace) -> None:
 
 
 _BOUND = """
-import itertools, socket
+import contextlib, socket
 from iommufd_py.pci.network_state import bound_interfaces
+KINDS = [
+    (socket.SOCK_STREAM, 0),
+    (socket.SOCK_DGRAM, 0),
+    (socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE),
+    (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
+    (socket.SOCK_STREAM, socket.IPPROTO_MPTCP),
+]
 assert bound_interfaces() == frozenset(), bound_interfaces()
 one = socket.if_nametoindex("one")
-for family, kind in itertools.product((socket.AF_INET, socket.AF_INET6), (socket.SOCK_STREAM, socket.SOCK_DGRAM)):
-    with socket.socket(family, kind) as bound:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"one")
-        bound.bind(("", 7777))
-        if kind == socket.SOCK_STREAM:
-            bound.listen()
-        assert bound_interfaces() == {one}, (family, kind)
+seen = set()
+for family in (socket.AF_INET, socket.AF_INET6):
+    for kind, protocol in KINDS:
+        with contextlib.ExitStack() as stack:
+            try:
+                bound = stack.enter_context(socket.socket(family, kind, protocol))
+            except OSError:  # This kernel has no such sockets.
+                continue
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"one")
+            bound.bind(("", 7777))
+            if kind == socket.SOCK_STREAM:
+                bound.listen()
+            assert bound_interfaces() == {one}, (family, kind, protocol)
+            seen.add((family, kind, protocol))
+assert len(seen) >= 4, seen
 assert bound_interfaces() == frozenset()
 """
 
