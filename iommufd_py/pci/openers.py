@@ -14,7 +14,14 @@ from pathlib import Path
 from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import attribute_text, entries, kernel_text, target_name
 from iommufd_py.pci import storage
-from iommufd_py.pci.processes import MappedFile, mapped_files, open_links, process_title, processes
+from iommufd_py.pci.processes import (
+    MappedFile,
+    mapped_files,
+    open_links,
+    process_title,
+    processes,
+    registered_files,
+)
 from iommufd_py.pci.use import Use, UseKind
 from iommufd_py.vfio.sysfs import NOIOMMU_PREFIX
 
@@ -70,8 +77,8 @@ def openers(bdf: str) -> tuple[Use, ...]:
     """Return the processes that have a node of the device open: of its disks, terminals, VFIO cdev or VFIO group.
 
     Nodes of block devices that are built on its disks (loop devices, RAID) count too, and the files of its BARs. A
-    driver in user space can use these files without a driver of the kernel. A file that a process has mapped is in use
-    without a descriptor.
+    driver in user space can use these files without a driver of the kernel. A file that a process has mapped, or gave
+    to io_uring, is in use without a descriptor.
     """
     nodes = _nodes(PCI_DEVICES / bdf)
     device = (PCI_DEVICES / bdf).resolve()
@@ -84,6 +91,7 @@ def openers(bdf: str) -> tuple[Use, ...]:
         held = mapped_bars(files, device)
         if nodes:
             opened |= {nodes[node] for node in open_nodes(process, mounts, nodes.values()) if node in nodes}
+            opened |= nodes_in_rings(process, nodes.values())
             held |= {nodes[node] for node in mapped_nodes(files, mounts, mapped) if node in nodes}
         for node in sorted(opened | held):
             how = "open" if node in opened else "in its memory (mmap)"
@@ -181,7 +189,7 @@ def open_nodes(process: Path, mounts: LocalMounts, titles: Iterable[str]) -> Ite
             has the name of one of the nodes.
         titles: the nodes to look for, as paths in /dev.
     """
-    names = tuple({title.partition(",")[0].removeprefix("/dev") for title in titles})
+    names = tuple({_name_in_dev(title) for title in titles})
     for descriptor, link in open_links(process):
         # Reading a link of /proc asks no other file system. Only a path can be a device node, not "pipe:[1]".
         if not link.startswith("/"):
@@ -193,6 +201,19 @@ def open_nodes(process: Path, mounts: LocalMounts, titles: Iterable[str]) -> Ite
                 node = _node_behind(process / "fd" / descriptor)
                 if node is not None:
                     yield node
+
+
+def nodes_in_rings(process: Path, titles: Iterable[str]) -> set[str]:
+    """Return those of the nodes *titles* that a process gave to io_uring.
+
+    The kernel shows only their paths. The path of another mount namespace can begin at the root of its /dev.
+    """
+    registered = {path.removeprefix("/dev") for path in registered_files(process)}
+    return {title for title in titles if _name_in_dev(title) in registered}
+
+
+def _name_in_dev(title: str) -> str:
+    return title.partition(",")[0].removeprefix("/dev")
 
 
 def mapped_nodes(

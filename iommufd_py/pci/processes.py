@@ -15,6 +15,8 @@ from iommufd_py.base.sysfs import attribute_text, entries, limit_named, process_
 
 _PROC = Path("/proc")
 _HEX = "([0-9a-f]{1,16})"
+_RING = "anon_inode:[io_uring]"
+_REGISTERED = re.compile(r"^ *[0-9]+: (/.*)$", re.MULTILINE)
 _MAPPING = re.compile(rf"^{_HEX}-{_HEX} \S+ \S+ {_HEX}:{_HEX} ([1-9][0-9]*) +(/.*)$", re.MULTILINE)
 
 
@@ -69,6 +71,17 @@ def open_links(process: Path) -> Iterator[tuple[str, str]]:
         except OSError:  # The process has closed it in between.
             continue
         yield number, link
+
+
+def registered_files(process: Path) -> Iterator[str]:
+    """Yield the paths of the files that a process gave to io_uring, which keeps them open without a descriptor.
+
+    Source: io_uring/fdinfo.c.
+    """
+    for number, link in open_links(process):
+        if link == _RING:
+            _, _, text = attribute_text(process / "fdinfo" / number).partition("\nUserFiles:")
+            yield from _REGISTERED.findall(text.partition("\nUserBufs:")[0])
 
 
 def mapped_files(process: Path) -> Iterator[MappedFile]:

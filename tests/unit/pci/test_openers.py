@@ -130,6 +130,25 @@ def test_node_that_is_mapped_and_has_no_descriptor() -> None:
     assert node_of(BLOCK_DEVICE) not in openers.mapped_nodes(mapped_files(SELF), mounts, {})
 
 
+def test_node_that_io_uring_keeps_open() -> None:
+    """A program can give a file to io_uring (IORING_REGISTER_FILES), and close its descriptor."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    setup, register, register_files = 425, 427, 2
+    ring = libc.syscall(setup, 4, ctypes.create_string_buffer(120))
+    if ring < 0:
+        pytest.skip(f"io_uring is not allowed here: {os.strerror(ctypes.get_errno())}")
+    titles = ["/dev/null", "/dev/full, over /dev/null,", "/dev/zero"]
+    try:
+        for name in ("/dev/null", "/dev/full"):
+            assert openers.nodes_in_rings(SELF, titles) == set()
+            with open(name) as file:
+                assert libc.syscall(register, ring, register_files, (ctypes.c_int * 1)(file.fileno()), 1) == 0
+            assert openers.nodes_in_rings(SELF, titles) == {one for one in titles if one.startswith(name)}
+            assert libc.syscall(register, ring, register_files + 1, None, 0) == 0
+    finally:
+        os.close(ring)
+
+
 @needs_block_device
 def test_node_of_a_mount_that_is_in_no_namespace_any_more() -> None:
     """A manager opens the node in a mount namespace of its own, and ends; its descriptor is in another namespace."""
