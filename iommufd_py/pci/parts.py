@@ -4,7 +4,8 @@
 Sources: Documentation/driver-api/vfio-mediated-device.rst; Documentation/ABI/testing/sysfs-class-watchdog;
 Documentation/ABI/stable/sysfs-driver-dma-idxd; drivers/dma/dmaengine.c;
 Documentation/ABI/testing/sysfs-bus-thunderbolt; Documentation/networking/devlink/devlink-port.rst (subfunctions);
-Documentation/ABI/stable/sysfs-class-udc; drivers/usb/usbip/stub_dev.c; net/bluetooth/hci_sysfs.c.
+Documentation/ABI/stable/sysfs-class-udc; drivers/usb/usbip/stub_dev.c; net/bluetooth/hci_sysfs.c;
+Documentation/ABI/testing/sysfs-class-devlink; Documentation/driver-api/device_link.rst.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from iommufd_py.pci.use import Use, UseKind
 _WATCHDOGS = Path("/sys/class/watchdog")
 _DMA_CHANNELS = Path("/sys/class/dma")
 _VDPA = Path("/sys/bus/vdpa/devices")
+_DEVICE_LINKS = Path("/sys/class/devlink")
 _CLASSES = Path("/sys/class")
 _USB_EXPORTED = Path("/sys/bus/usb/drivers/usbip-host")
 _IN_USE_BY_ANOTHER_MACHINE = "2"  # SDEV_ST_USED in drivers/usb/usbip/usbip_common.h
@@ -42,6 +44,19 @@ def remote_uses(device: Path, classes: Path = _CLASSES, exported: Path = _USB_EX
     for tpm in entries(classes, "tpm/tpm*"):
         if tpm.resolve().is_relative_to(device):
             yield Use(UseKind.PLATFORM, f"the TPM of this machine is behind it ({tpm.name})")
+
+
+def consumer_uses(device: Path, links: Path = _DEVICE_LINKS) -> Iterator[Use]:
+    """Yield the devices elsewhere that depend on a device: the kernel takes their drivers away before its own.
+
+    For example, the PCIe ports that Thunderbolt tunnels depend on the host controller of Thunderbolt.
+    """
+    for one in entries(links):
+        supplier, consumer = (one / "supplier").resolve(), (one / "consumer").resolve()
+        ours = supplier.is_relative_to(device) and not consumer.is_relative_to(device)
+        # A link for the state of the supplier alone takes nothing away.
+        if ours and attribute_text(one / "status") == "active" and attribute_text(one / "sync_state_only") != "1":
+            yield Use(UseKind.PLATFORM, f"the device {consumer.name} depends on it, and would lose its driver with it")
 
 
 def part_uses(

@@ -13,7 +13,7 @@ from iommufd_py.pci.functions import PciDevice, bound_driver, list_devices, pci_
 from iommufd_py.pci.memory import memory_uses
 from iommufd_py.pci.network import network_uses
 from iommufd_py.pci.openers import openers
-from iommufd_py.pci.parts import part_uses, remote_uses
+from iommufd_py.pci.parts import consumer_uses, part_uses, remote_uses
 from iommufd_py.pci.storage import storage_uses
 from iommufd_py.pci.use import Use, UseKind
 from iommufd_py.pci.vsock import vsock_uses
@@ -52,6 +52,7 @@ def uses(bdf: str) -> tuple[Use, ...]:
         *memory_uses(path),
         *part_uses(path),
         *remote_uses(path),
+        *consumer_uses(path),
         *crypto_uses(path),
         *display_uses(path),
         *_other_uses(device, path),

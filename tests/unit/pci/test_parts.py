@@ -10,7 +10,7 @@ from iommufd_py.pci import display
 from iommufd_py.pci.memory import memory_uses, parse_resources
 from iommufd_py.pci.namespaces import Link, parse_link
 from iommufd_py.pci.openers import nvidia_minor, vfio_groups
-from iommufd_py.pci.parts import part_uses
+from iommufd_py.pci.parts import consumer_uses, part_uses
 from iommufd_py.pci.storage import claimant_of, fibre_channel_controllers
 from iommufd_py.pci.targets import exports, fabric_targets, fibre_channel_ports, rdma_ports
 from iommufd_py.pci.traffic import frame_users
@@ -130,6 +130,27 @@ def test_users_of_a_dma_channel(tmp_path: Path, device: Path) -> None:
         link(channels / name, below / "dma" / name)
     assert [use.text for use in part_uses(device, tmp_path, channels)] == [
         "its DMA channel dma0chan0 has 2 users in the kernel"
+    ]
+
+
+def test_device_that_depends_on_another(tmp_path: Path, device: Path) -> None:
+    """device_links_unbind_consumers() in drivers/base/core.c takes the drivers of active consumers away."""
+    links, elsewhere = tmp_path / "class/devlink", device.parent / "0000:00:04.0"
+    for name, supplier, consumer, status, state_only in (
+        ("a", device, elsewhere, "active", "0"),
+        ("b", device / "i2c-1", tmp_path / "devices/platform/sensor", "active", "0"),
+        ("c", device, tmp_path / "devices/platform/unbound", "available", "0"),
+        ("d", device, tmp_path / "devices/platform/untracked", "not tracked", "0"),
+        ("e", device, tmp_path / "devices/platform/state", "active", "1"),
+        ("f", device, device / "child", "active", "0"),
+        ("g", elsewhere, device, "active", "0"),
+    ):
+        link(links / name / "supplier", supplier)
+        link(links / name / "consumer", consumer)
+        write(links / name / "status", status)
+        write(links / name / "sync_state_only", state_only)
+    assert [use.text for use in consumer_uses(device, links)] == [
+        f"the device {name} depends on it, and would lose its driver with it" for name in ("0000:00:04.0", "sensor")
     ]
 
 
