@@ -105,8 +105,15 @@ def open_bars(process: Path, device: Path) -> set[str]:
 
 
 def mapped_bars(files: Iterable[MappedFile], device: Path) -> set[str]:
-    """Return the files of a device's BARs among the mapped files of a process."""
-    return _bars((file.path for file in files), device)
+    """Return the files of a device's BARs among the mapped files of a process: those of sysfs, and that of procfs.
+
+    Source: proc_bus_pci_mmap() in drivers/pci/proc.c. The file of procfs is also that of the configuration space, so it
+    is no use if it is only open.
+    """
+    paths = [file.path for file in files]
+    domain, bus, function = device.name.split(":")
+    name = f"/proc/bus/pci/{'' if domain == '0000' else f'{domain}:'}{bus}/{function}"
+    return _bars(paths, device) | ({f"its {name}"} if name in paths else set())
 
 
 def _bars(paths: Iterable[str], device: Path) -> set[str]:

@@ -14,7 +14,7 @@ import pytest
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.pci import namespaces, network_state, openers, storage
-from iommufd_py.pci.processes import mapped_files, open_links, process_title, processes
+from iommufd_py.pci.processes import MappedFile, mapped_files, open_links, process_title, processes
 from tests.open_files import TOO_MANY, no_descriptor_left
 from tests.threads import process_without_first_thread
 from tests.waiting import patience
@@ -112,12 +112,25 @@ def test_files_of_bars(tmp_path: Path) -> None:
 
 def test_bar_that_is_mapped_and_has_no_descriptor(tmp_path: Path) -> None:
     """libpciaccess, which X.org uses, and DPDK close the file of a BAR after the map."""
-    bar = tmp_path / "resource0"
+    device = tmp_path / "0000:00:10.0"
+    device.mkdir()
+    bar = device / "resource0"
     bar.write_bytes(bytes(mmap.PAGESIZE))
     with mapped(bar):
-        assert openers.open_bars(SELF, tmp_path) == set()
-        assert openers.mapped_bars(mapped_files(SELF), tmp_path) == {"its resource0"}
-    assert openers.mapped_bars(mapped_files(SELF), tmp_path) == set()
+        assert openers.open_bars(SELF, device) == set()
+        assert openers.mapped_bars(mapped_files(SELF), device) == {"its resource0"}
+    assert openers.mapped_bars(mapped_files(SELF), device) == set()
+
+
+@pytest.mark.parametrize(
+    ("bdf", "path"),
+    [("0000:00:10.0", "/proc/bus/pci/00/10.0"), ("0001:3b:00.1", "/proc/bus/pci/0001:3b/00.1")],
+)
+def test_bar_that_is_mapped_through_procfs(bdf: str, path: str) -> None:
+    """proc_bus_pci_mmap() in drivers/pci/proc.c maps the BARs by this file, which was the way before sysfs."""
+    maps = (MappedFile(path, "0:21", "4026532000", Path("/proc/1/map_files/0-1000")),)
+    assert openers.mapped_bars(maps, Path("/sys/devices/pci0000:00", bdf)) == {f"its {path}"}
+    assert openers.mapped_bars(maps, Path("/sys/devices/pci0000:00/0000:00:11.0")) == set()
 
 
 @needs_block_device
