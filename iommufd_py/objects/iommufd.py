@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from iommufd_py.base.arguments import check_integer, checked
-from iommufd_py.base.device_node import no_node
+from iommufd_py.base.device_node import open_node
 from iommufd_py.base.errors import ArgumentValueError, ToolError, reason_of
 from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.objects.fault import FaultQueue
@@ -82,15 +82,6 @@ class Iommufd(IommufdFile):
         uapi.option_set(self.fileno(), IommuOption.RLIMIT_MODE, mode)
 
 
-def no_iommufd(path: Path = DEV_IOMMU) -> str:
-    """Return the reason, with the remedy, for a machine without *path*."""
-    return no_node(
-        path,
-        "this kernel has no iommufd (CONFIG_IOMMUFD) or its module is not loaded; try 'modprobe iommufd', or "
-        "'iommufd lab run -- ...' for a kernel that has it",
-    )
-
-
 def _check_iommufd(fd: int, name: str) -> None:
     if not uapi.is_iommufd(fd):
         remedy = f"open {DEV_IOMMU}" if name != str(DEV_IOMMU) else "this /dev has another file there (a container?)"
@@ -99,9 +90,11 @@ def _check_iommufd(fd: int, name: str) -> None:
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise ToolError(no_iommufd(path)) from None
+        return open_node(
+            path,
+            "this kernel has no iommufd (CONFIG_IOMMUFD) or its module is not loaded; try 'modprobe iommufd', or "
+            "'iommufd lab run -- ...' for a kernel that has it",
+        )
     except PermissionError:
         raise ToolError(f"no permission to open {path}: {permission_remedy()}") from None
     except OSError as failure:

@@ -4,11 +4,12 @@
 import threading
 from collections.abc import Sequence
 
+from iommufd_py.base.device_node import NoNodeError
 from iommufd_py.base.errors import SkipError, ToolError
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.mock import flush_count, limit_memory
 from iommufd_py.objects.hwpt import Hwpt
-from iommufd_py.objects.iommufd import DEV_IOMMU, Iommufd, no_iommufd
+from iommufd_py.objects.iommufd import Iommufd
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi.enums import HwptAllocFlags
 from iommufd_py.validate.addresses import PageStructs, direct_map_base
@@ -60,9 +61,11 @@ class Observer(Resource):
         self.sees_sync = False
         self._refined = refined
         self._unnamed: set[str] = set()
-        if not DEV_IOMMU.exists():
-            raise SkipError(no_iommufd())
-        with Iommufd() as iommufd:
+        try:
+            opened = Iommufd()
+        except NoNodeError as failure:
+            raise SkipError(str(failure)) from None
+        with opened as iommufd:
             counts = flush_count(iommufd) is not None
             if iommufd.probe()["IOMMU_TEST_CMD"]:
                 # A killed run may have left a scenario's memory limit, which applies to all processes.

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Open a device file of VFIO or iommufd for a container."""
 
-import os
 from pathlib import Path
 
-from iommufd_py.base.device_node import no_node
+from iommufd_py.base.device_node import NoNodeError, open_node
 from iommufd_py.base.errors import SkipError, ToolError, reason_of
 from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.objects.iommufd import DEV_IOMMU
@@ -17,12 +16,13 @@ def open_container_file(path: Path) -> int:
         SkipError: the kernel has no such file.
         ToolError: the file cannot be opened.
     """
+    option = "CONFIG_IOMMUFD" if path == DEV_IOMMU else "CONFIG_VFIO_CONTAINER"
     try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        option = "CONFIG_IOMMUFD" if path == DEV_IOMMU else "CONFIG_VFIO_CONTAINER"
-        kernel = f"this kernel has no {option} or its module is not loaded; another container mode may work"
-        raise SkipError(no_node(path, kernel)) from None
+        return open_node(
+            path, f"this kernel has no {option} or its module is not loaded; another container mode may work"
+        )
+    except NoNodeError as failure:
+        raise SkipError(str(failure)) from None
     except PermissionError:
         raise ToolError(f"no permission to open {path}: {permission_remedy()}") from None
     except OSError as failure:

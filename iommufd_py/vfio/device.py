@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 from iommufd_py.base.arguments import checked
-from iommufd_py.base.device_node import no_node
+from iommufd_py.base.device_node import NoNodeError, open_node
 from iommufd_py.base.errors import DeviceError, reason_of
 from iommufd_py.base.pci_address import normalize_bdf
 from iommufd_py.base.privilege import permission_remedy
@@ -109,11 +109,9 @@ class MediatedDevice(GenericVfioDevice, CdevDevice):
 
 def _open_cdev(cdev: Path, name: str) -> int:
     try:
-        return os.open(cdev, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise DeviceError(
-            f"{name} cannot be opened: {no_node(cdev, 'the device was removed; see the kernel log')}"
-        ) from None
+        return open_node(cdev, "the device was removed; see the kernel log")
+    except NoNodeError as failure:
+        raise DeviceError(f"{name} cannot be opened: {failure}") from None
     except PermissionError:
         raise DeviceError(f"no permission to open {cdev} of {name}: {permission_remedy()}") from None
     except OSError as failure:

@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 from iommufd_py.base.arguments import checked
-from iommufd_py.base.device_node import no_node
+from iommufd_py.base.device_node import NoNodeError, open_node
 from iommufd_py.base.errors import DeviceError, SkipError, reason_of
 from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.base.sysfs import entries, target_name
@@ -95,9 +95,14 @@ class VfioGroupDevice(VfioPciDevice):
 def _open_group(number: int) -> int:
     node = Path(f"/dev/vfio/{number}")
     try:
-        return os.open(node, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise SkipError(no_node(node, "this kernel has no VFIO groups (CONFIG_VFIO_GROUP); use iommufd")) from None
+        return open_node(
+            node,
+            "the devices of the group were removed; see the kernel log"
+            if node.exists()
+            else "this kernel has no VFIO groups (CONFIG_VFIO_GROUP); use iommufd",
+        )
+    except NoNodeError as failure:
+        raise (DeviceError if node.exists() else SkipError)(str(failure)) from None
     except PermissionError:
         raise DeviceError(f"no permission to open {node}: {permission_remedy()}") from None
     except OSError as failure:
