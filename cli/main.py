@@ -215,9 +215,9 @@ def _is_of_output(failure: Exception) -> bool:
 
 
 def _what_failed(failure: OSError) -> str:
-    reason = reason_of(failure)
     if _is_of_output(failure):
-        return f"the output cannot be written: {reason}"
+        return f"the output cannot be written: {reason_of(failure, 'free some space there, or write it elsewhere')}"
+    reason = reason_of(failure)
     if failure.filename is None and failure.errno == errno.ENOENT and not _in_a_directory():
         return "the current directory does not exist any more: change to another one"
     named = failure.filename is not None

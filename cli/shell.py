@@ -17,8 +17,8 @@ from uuid import UUID
 import click
 
 from iommufd_py import api
-from iommufd_py.base.errors import IommufdError, ToolError, reason_of
-from iommufd_py.base.files import STDIN, read_file
+from iommufd_py.base.errors import IommufdError, ToolError
+from iommufd_py.base.files import STDIN, cannot_read, read_file
 from iommufd_py.base.shown import error_text, printable
 
 from .commands import command
@@ -101,7 +101,7 @@ def _compile(file: Path) -> CodeType:
     try:
         source = read_file(STDIN if file == _STDIN else file, _MOST_PROGRAM_BYTES)
     except OSError as failure:
-        raise ToolError(f"{name} cannot be read: {reason_of(failure)}") from None
+        raise cannot_read(name, failure) from None
     try:
         return compile(source, name, "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as failure:

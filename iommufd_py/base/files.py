@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from iommufd_py.base.errors import ToolError, reason_of
+from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.base.shown import printable
 from iommufd_py.base.units import format_bytes
 
@@ -270,6 +271,12 @@ def _keep_owner_and_mode(descriptor: int, present: os.stat_result) -> None:
         os.fchown(descriptor, -1, present.st_gid)
         os.fchown(descriptor, present.st_uid, -1)
     os.fchmod(descriptor, stat.S_IMODE(present.st_mode) & _PERMISSIONS)
+
+
+def cannot_read(path: Path | str, failure: OSError, otherwise: str = "give another file") -> ToolError:
+    """Return the error for a file that a person named as input; *otherwise* is the remedy if no right is missing."""
+    remedy = permission_remedy() if isinstance(failure, PermissionError) else otherwise
+    return ToolError(f"{path} cannot be read: {reason_of(failure, remedy)}")
 
 
 def cannot_write(path: Path, failure: OSError) -> ToolError:

@@ -10,8 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from iommufd_py.base.errors import ToolError, reason_of
-from iommufd_py.base.files import read_file
+from iommufd_py.base.errors import ToolError
+from iommufd_py.base.files import cannot_read, read_file
 from iommufd_py.base.shown import shown, shown_number
 from iommufd_py.fleet.tags import tag_value
 
@@ -144,7 +144,7 @@ def load_plan(path: Path) -> FleetPlan:
     try:
         document = tomllib.loads(read_file(path, _MOST_BYTES).decode("utf-8-sig"))
     except OSError as failure:
-        raise ToolError(f"{path} cannot be read: {reason_of(failure)}") from None
+        raise cannot_read(path, failure) from None
     except RecursionError:
         raise ToolError(f"{path} is nested too deeply to be a plan") from None
     except ValueError as failure:
@@ -250,7 +250,7 @@ def _present(path: Path, where: str, *, or_folder: bool = False) -> Path:
     except FileNotFoundError:
         raise _PlanError(f"{where}: {path} does not exist") from None
     except OSError as failure:
-        raise _PlanError(f"{where}: {path} cannot be read: {reason_of(failure)}") from None
+        raise _PlanError(f"{where}: {cannot_read(path, failure)}") from None
     if not stat.S_ISREG(kind) and not (or_folder and stat.S_ISDIR(kind)):
         raise _PlanError(f"{where}: {path} is not a file")
     return path

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from iommufd_py.base.errors import reason_of
+from iommufd_py.base.files import cannot_read
 from iommufd_py.lab import build, cache, source
 from iommufd_py.lab.cache import VARIANTS, Kernel, Recipe, Variant
 from iommufd_py.lab.config import Arch, Configuration
@@ -171,7 +171,7 @@ def image(name: str, progress: Progress, configuration: Configuration | None = N
             head = file.read(0x206)
     except OSError as failure:
         # The error of a read names no file.
-        raise LabError(f"the kernel {name} cannot be read: {reason_of(failure)}") from None
+        raise LabError(f"the kernel {cannot_read(name, failure)}") from None
     # Sources: "The Real-Mode Kernel Header" in Documentation/arch/x86/boot.rst; elf(5).
     if arch == "x86_64" and head[0x202:] != b"HdrS":
         raise LabError(f"{name} is not a bzImage; in a build directory it is arch/x86/boot/bzImage")

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from iommufd_py.base.errors import ToolError, reason_of
-from iommufd_py.base.files import read_file
+from iommufd_py.base.errors import ToolError
+from iommufd_py.base.files import cannot_read, read_file
 from iommufd_py.results.conform import are_integers, conforms_to, is_time
 
 # An error message shows at most this number of characters of a value.
@@ -63,7 +63,7 @@ def parsed_file(path: Path, remedy: str) -> Any:
         content = read_file(path)
         return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_doubles)
     except OSError as failure:
-        raise ToolError(f"{path} cannot be read: {reason_of(failure)}") from None
+        raise cannot_read(path, failure, remedy) from None
     except RecursionError:
         raise ToolError(f"{path} is nested too deeply to be a file of this tool: {remedy}") from None
     except _DoubleKeyError as failure:

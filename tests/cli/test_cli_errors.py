@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import socket
 import subprocess
 import sys
 import tarfile
@@ -153,6 +154,14 @@ def test_show_of_something_else(cli: Cli, tmp_path: Path) -> None:
     assert_one_sentence(cli("bench", "show", str(tmp_path / "absent.json")), 1, "cannot be read")
 
 
+@pytest.mark.parametrize("command", [("bench", "show"), ("shell",)], ids=" ".join)
+def test_file_that_cannot_be_read_has_a_remedy(cli: Cli, tmp_path: Path, command: tuple[str, ...]) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+    done = cli(*command, str(tmp_path / "socket"))
+    assert_one_sentence(done, 1, f"{tmp_path / 'socket'} cannot be read: No such device or address; give a")
+
+
 def test_reader_that_goes_away() -> None:
     done = in_shell(f"{IOMMUFD} device list | true")
     assert "Traceback" not in done.stderr
@@ -241,7 +250,7 @@ def test_bug_of_ours_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         (RecursionError(), 1, "nested too deeply"),
         (ImportError("No library named udev"), 1, "a library cannot be loaded: No library named udev; install it"),
         (OverflowError("can't convert"), 1, "a number is too large"),
-        (OSError(28, "No space left on device"), 1, "the output cannot be written: No space left"),
+        (OSError(28, "No space left on device"), 1, "the output cannot be written: No space left on device; free"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )

@@ -252,4 +252,7 @@ def test_a_full_output_is_reported_once() -> None:
             timeout=patience(60),
         )
     assert done.returncode == 1
-    assert done.stderr == "iommufd: error: the output cannot be written: No space left on device\n"
+    assert done.stderr == (
+        "iommufd: error: the output cannot be written: No space left on device; free some space there, or write it "
+        "elsewhere\n"
+    )

@@ -16,7 +16,8 @@ import pytest
 
 from iommufd_py import ToolError
 from iommufd_py.base import files
-from iommufd_py.base.files import is_regular, read_file, write_file
+from iommufd_py.base.files import cannot_read, is_regular, read_file, write_file
+from iommufd_py.base.privilege import permission_remedy
 from tests.waiting import patience
 
 
@@ -335,3 +336,12 @@ def test_standard_input_is_read_from_its_descriptor(kind: str, name: str, tmp_pa
         ours.shutdown(socket.SHUT_WR)
         assert process.communicate(timeout=patience(60))[0] == b"content"
     os.close(opened)
+
+
+def test_remedy_for_a_file_that_cannot_be_read() -> None:
+    for failure, remedy in (
+        (PermissionError(errno.EACCES, "Permission denied"), permission_remedy()),
+        (OSError(errno.EMFILE, "Too many open files"), "raise the limit of open files (ulimit -n)"),
+        (OSError(errno.EIO, "Input/output error"), "give another file"),
+    ):
+        assert str(cannot_read("a.json", failure)) == f"a.json cannot be read: {failure.strerror}; {remedy}"
