@@ -12,7 +12,6 @@ from iommufd_py.results.compare_text import flush_text, hump_lines, interval_tex
 from iommufd_py.results.estimate import CONFIDENCE, Estimate
 from iommufd_py.results.model import BenchResult, Point, Workload
 from iommufd_py.results.report import machine_lines, row_name
-from iommufd_py.results.stats import median
 from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
 from iommufd_py.results.validity import figure_limits
 
@@ -64,7 +63,7 @@ def cover_letter(
 def conditions(results: Sequence[BenchResult], command: Sequence[str] | None = None) -> list[str]:
     """Return the machine, the kernels, the domains, the floor and the command that repeats it, one line each."""
     last = results[-1]
-    clock, ioctl = (format_ns(median(one)) for one in (last.floor.clock_ns, last.floor.ioctl_ns))
+    clock, ioctl = map(format_ns, last.floors)
     return [
         *machine_lines(last),
         *(f"{one.label}: {one.target.evidence}; {amount(one)}" for one in results),

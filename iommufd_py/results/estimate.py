@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from iommufd_py.results.humps import Humps, humps_of_runs
-from iommufd_py.results.model import Floor, Row, Run
+from iommufd_py.results.model import Floor, Row, Run, floor_of
 from iommufd_py.results.stats import median, quantile, variance
 
 CONFIDENCE = 0.99
@@ -77,14 +77,13 @@ def _unit(row: Row, run: Run, operation: str, floor: Floor, humps: Humps | None)
     samples = run.operations[operation].ns
     ordered = sorted(samples)
     ns = quantile(ordered, 0.5)
-    clock_ns = median(floor.clock_ns) if run.clock_ns is None else run.clock_ns
-    ioctl_ns = median(floor.ioctl_ns) if run.ioctl_ns is None else run.ioctl_ns
+    clock_ns, ioctl_ns = run.floors(floor)
     return Unit(
         ns=ns,
         low_ns=max(quantile(ordered, 0.5 - _MOVED), min(ns, _CLOCK_NS)) if humps else ns,
         high_ns=quantile(ordered, 0.5 + _MOVED) if humps else ns,
         mean_ns=fmean(samples),
-        floor_ns=clock_ns + row.point.calls(operation) * max(ioctl_ns - clock_ns, 0.0),
+        floor_ns=floor_of(row.point.calls(operation), clock_ns, ioctl_ns),
         user_flush_ns=median(run.user_flush_ns) - clock_ns if run.user_flush_ns else None,
         humps=humps,
         round_id=run.round_id,

@@ -9,7 +9,6 @@ from iommufd_py.base.units import format_ns
 from iommufd_py.results.compare import Change, Comparison, Verdict
 from iommufd_py.results.model import BenchResult
 from iommufd_py.results.report import row_name
-from iommufd_py.results.stats import median
 
 PRECISION = 0.05
 """Width of an interval that counts as precise."""
@@ -68,7 +67,7 @@ def _quality(results: Sequence[BenchResult], comparisons: Sequence[Comparison], 
     changes = [one for comparison in comparisons for one in comparison.changes]
     wide = [one for comparison in comparisons for one in comparison.wider_than(precision)]
     floored = sum(one.on_floor for one in changes)
-    floor = format_ns(median(results[-1].floor.ioctl_ns))
+    floor = format_ns(results[-1].floors[1])
     text = f"{len(changes) - len(wide)} of {len(changes)} intervals are at most {precision:.0%} wide"
     if wide:
         worst = max(wide, key=lambda one: one.width or float("inf"))

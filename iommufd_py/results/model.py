@@ -11,6 +11,7 @@ from pathlib import Path
 from iommufd_py.base.coherency import CoherencyEvidence, FlushCount
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.environment import Environment
+from iommufd_py.results.stats import median
 
 
 class Workload(StrEnum):
@@ -181,6 +182,22 @@ class Noise:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """Lower bounds of every sample.
+
+    Attributes:
+        clock_ns: times between two clock reads.
+        ioctl_ns: times of an ioctl that only reads an option, with the two clock reads.
+        clock: the clock of all samples. Where each read of CLOCK_MONOTONIC_RAW is a system call, it is the CPU's time
+            stamp counter.
+    """
+
+    clock_ns: "array[int]"
+    ioctl_ns: "array[int]"
+    clock: str = "CLOCK_MONOTONIC_RAW"
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """The samples of one row by one process, which has its own memory.
 
@@ -226,6 +243,17 @@ class Run:
         """Number of physically contiguous runs of the buffer."""
         return None if self.run_lengths is None else sum(self.run_lengths.values())
 
+    def floors(self, floor: Floor) -> tuple[float, float]:
+        """Return the medians of two clock reads and of an ioctl that does nothing, in ns; those of *floor* if this run
+        has none."""
+        clock_ns = median(floor.clock_ns) if self.clock_ns is None else self.clock_ns
+        return clock_ns, median(floor.ioctl_ns) if self.ioctl_ns is None else self.ioctl_ns
+
+
+def floor_of(calls: int, clock_ns: float, ioctl_ns: float) -> float:
+    """Return the time of *calls* ioctls that do nothing, with the two clock reads of one sample."""
+    return clock_ns + calls * max(ioctl_ns - clock_ns, 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -254,6 +282,14 @@ class Row:
     def user_flush_ns(self) -> "array[int]":
         """Times of CLFLUSHOPT from user space in all processes."""
         return array("Q", [ns for run in self.runs for ns in run.user_flush_ns])
+
+    def floor_ns(self, operation: str, floor: Floor) -> float:
+        """Return the time of as many ioctls that do nothing as one sample of *operation* takes: the median of the runs.
+
+        Args:
+            floor: the floor of a run that has none of its own.
+        """
+        return median([floor_of(self.point.calls(operation), *run.floors(floor)) for run in self.runs])
 
     def samples(self, operation: str) -> Iterator[Samples]:
         """Yield the samples of one operation, process by process."""
@@ -284,22 +320,6 @@ class Target:
     iommu: str
     cap: int | None
     evidence: CoherencyEvidence
-
-
-@dataclass(frozen=True, slots=True)
-class Floor:
-    """Lower bounds of every sample.
-
-    Attributes:
-        clock_ns: times between two clock reads.
-        ioctl_ns: times of an ioctl that only reads an option, with the two clock reads.
-        clock: the clock of all samples. Where each read of CLOCK_MONOTONIC_RAW is a system call, it is the CPU's time
-            stamp counter.
-    """
-
-    clock_ns: "array[int]"
-    ioctl_ns: "array[int]"
-    clock: str = "CLOCK_MONOTONIC_RAW"
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +368,18 @@ class BenchResult:
     def repeat_command(self) -> str:
         """The command that repeats the run. The first word of :attr:`command` can be a path of the measured machine."""
         return shlex.join(("iommufd", *self.command[1:]))
+
+    @property
+    def floors(self) -> tuple[float, float]:
+        """Medians of two clock reads and of an ioctl that does nothing, in ns.
+
+        The runs measure both beside their samples, so the medians are those of the runs. A result without runs has only
+        the samples of its start.
+        """
+        every = [run.floors(self.floor) for row in self.rows for run in row.runs]
+        if not every:
+            return median(self.floor.clock_ns), median(self.floor.ioctl_ns)
+        return median([clock_ns for clock_ns, _ in every]), median([ioctl_ns for _, ioctl_ns in every])
 
     @property
     def boot_count(self) -> int:

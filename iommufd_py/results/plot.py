@@ -22,10 +22,9 @@ from iommufd_py.results.drawing import (
     rc_context,
 )
 from iommufd_py.results.history import OperationHistory
-from iommufd_py.results.model import BenchResult
+from iommufd_py.results.model import BenchResult, floor_of
 from iommufd_py.results.report import Cell, but_size, cells, row_name
 from iommufd_py.results.scientific import np
-from iommufd_py.results.stats import median
 from iommufd_py.results.validity import figure_limits
 
 # Width and height of a panel, and height of a line of text below, all in inches.
@@ -98,7 +97,9 @@ def distribution_figure(results: Sequence[BenchResult]) -> Figure:
                 drawstyle="steps-post",
                 label=_series(results, label, name),
             )
-        for floor in dict.fromkeys(cell.floor_ns for _, cell in found if cell.floor_ns > 0):
+        # A line for each result. The floors of its rows differ by noise, and their lines would be a smear.
+        floors = (floor_of(cell.row.point.calls(operation), *results[label].floors) for label, cell in found)
+        for floor in dict.fromkeys(floor for floor in floors if floor > 0):
             axes.axvline(floor, color="#888888", linestyle=":", linewidth=1, label="floor")
         axes.set_xscale("log")
         axes.set_title(operation)
@@ -318,7 +319,7 @@ def _finish(figure: Figure, title: str, results: Sequence[BenchResult]) -> None:
         lines.append(
             ", ".join(filter(None, (environment.cpu, environment.platform, f"kernel {kernels}")))
             + f"; device {one.target.device}; {amount(one)}; {_ends(one.started[:10] for one in results)}; "
-            + f"floor {format_ns(median(one.floor.ioctl_ns))}"
+            + f"floor {format_ns(one.floors[1])}"
         )
     codes = list(dict.fromkeys(found.code for one in results for found in figure_limits(one)))
     if codes:

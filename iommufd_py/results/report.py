@@ -84,11 +84,10 @@ def flush_texts(row: Row, operation: str) -> list[str]:
 
 def cells(result: BenchResult) -> Iterator[Cell]:
     """Yield each row's operations in the order of a round."""
-    clock_ns, ioctl_ns = median(result.floor.clock_ns), median(result.floor.ioctl_ns)
     for row in result.rows:
         for operation in row.operations:
-            floor = clock_ns + row.point.calls(operation) * max(ioctl_ns - clock_ns, 0.0)
-            yield Cell(row, operation, summarize([one.ns for one in row.samples(operation)]), floor)
+            summary = summarize([one.ns for one in row.samples(operation)])
+            yield Cell(row, operation, summary, row.floor_ns(operation, result.floor))
 
 
 # --- axes -----------------------------------------------------------------------------------------------------------
@@ -245,6 +244,7 @@ def facts(result: BenchResult) -> list[tuple[str, str]]:
     environment, target = result.environment, result.target
     cap = f", CAP={target.cap:#x}" if target.cap is not None else ""
     boots, processes = result.boot_count, result.process_count
+    clock_ns, ioctl_ns = result.floors
     return [
         *([("name", result.name)] if result.name else []),
         ("kernel", " ".join(filter(None, (environment.kernel_release, environment.kernel_variant)))),
@@ -255,8 +255,8 @@ def facts(result: BenchResult) -> list[tuple[str, str]]:
         ("processes", f"{processes}, on {boots} boot{'' if boots == 1 else 's'}"),
         (
             "floor",
-            f"{format_ns(median(result.floor.clock_ns))} between two clock reads, "
-            f"{format_ns(median(result.floor.ioctl_ns))} for an ioctl that does nothing (medians)",
+            f"{format_ns(clock_ns)} between two clock reads, {format_ns(ioctl_ns)} for an ioctl that does nothing "
+            "(medians)",
         ),
         ("clock", result.floor.clock),
     ]

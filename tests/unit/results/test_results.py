@@ -18,7 +18,18 @@ from iommufd_py import FlushCount, ToolError
 from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.bench.ioctl_rounds import ThreadIovas
 from iommufd_py.bench.workloads import points
-from iommufd_py.results import counts, document, model, report, validity
+from iommufd_py.results import (
+    counts,
+    cover_letter,
+    dialects,
+    document,
+    finding,
+    model,
+    plot,
+    report,
+    validity,
+)
+from iommufd_py.results.compare import compare
 from iommufd_py.results.pyperf import left_out, to_pyperf
 from iommufd_py.results.schema import read_schema
 from iommufd_py.results.stats import quantile, settled, summarize
@@ -371,3 +382,29 @@ def test_absent_and_unwritable_files_are_refused(tmp_path: Path) -> None:
         document.load_result(tmp_path / "absent.json")
     with pytest.raises(ToolError, match="cannot be written"):
         document.save(result(), tmp_path / "no" / "such" / "run.json")
+
+
+def test_one_floor_stands_everywhere() -> None:
+    """The floor in the text was that of the start, 20 % above the floor of the ratios, which the runs measure."""
+    runs = [process_run([1600] * 3, [900] * 3, boot=str(at), clock_ns=30.0, ioctl_ns=150.0) for at in range(3)]
+    one = result(*runs)
+    assert statistics.median(one.floor.ioctl_ns) == 110
+    comparison = compare(one, one)
+    assert [change.floor_ns for change in comparison.changes] == pytest.approx([150, 150])
+    assert [cell.floor_ns for cell in report.cells(one)] == [150, 150]
+    assert (
+        dict(report.facts(one))["floor"]
+        == "30 ns between two clock reads, 150 ns for an ioctl that does nothing (medians)"
+    )
+    assert (
+        "the floor of 150 ns is over 10 % of a time in 1 of 2 ratios"
+        in finding.time_sentences([one, one], [comparison])[2]
+    )
+    for text in (
+        cover_letter.cover_letter([one, one], [comparison]),
+        dialects.iommupt(one, one, comparison),
+        dialects.vfio_tests(one, one, comparison),
+    ):
+        assert "floor: an ioctl that does nothing takes 150 ns" in text
+    assert "floor 150 ns" in plot.page_figure([one]).get_suptitle()
+    assert replace(one, rows=()).floors == (22.5, 110)
