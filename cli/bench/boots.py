@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.command_line import recorded_command
 from iommufd_py.base.units import counted
 from iommufd_py.bench.host_noise import HostMeter
 from iommufd_py.lab.together import run_in_turns, run_iommufd
@@ -107,7 +108,9 @@ class RoundsOfBoots:
         return not wide
 
     def _merged(self, variant: Variant) -> model.BenchResult:
-        return replace(model.merge(self._runs[variant]), discarded=tuple(self._discarded))
+        # The command of a single boot would wait for the guests of its round, so it repeats nothing.
+        merged = model.merge(self._runs[variant])
+        return replace(merged, command=recorded_command(), discarded=tuple(self._discarded))
 
     def _file(self, variant: Variant) -> Path:
         return self._directory / f"{self._prefix}-{re.sub(r'[^A-Za-z0-9.]+', '-', variant.label)}.json"

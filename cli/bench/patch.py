@@ -3,7 +3,6 @@
 
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -166,11 +165,10 @@ def _report(measured: Sequence[BenchResult], stem: Path, precision: float | None
     Without a *precision* the times mean nothing, and the text has counts only.
     """
     comparisons = [comparing.compare(measured[0], after) for after in measured[1:]]
-    repeat = ["iommufd", *sys.argv[1:]]
     if precision is None:
-        text = counts.count_letter(measured, repeat)
+        text = counts.count_letter(measured)
     else:
-        text = cover_letter.cover_letter(measured, comparisons, repeat, precision)
+        text = cover_letter.cover_letter(measured, comparisons, precision)
     if as_json:
         emit_json(comparing.comparison_document(comparisons, cover_letter.doubts(measured, comparisons)))
     else:

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The form of command lines in results and records."""
 
+import sys
 from collections.abc import Sequence
+
+from iommufd_py.base.shown import result_text
 
 _SECRET = "--vf-token"
 _HIDDEN = "..."
@@ -18,3 +21,8 @@ def without_secrets(words: Sequence[str]) -> list[str]:
         else:
             kept.append(word)
     return kept
+
+
+def recorded_command() -> tuple[str, ...]:
+    """Return the command line of this process as a result keeps it."""
+    return tuple(map(result_text, without_secrets(sys.argv)))

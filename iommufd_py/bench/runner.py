@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Run a benchmark: all rows in all processes, and for each row its samples, counts and floors."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,9 +8,8 @@ from pathlib import Path
 
 from iommufd_py import vtd
 from iommufd_py.base.coherency import FlushCount
-from iommufd_py.base.command_line import without_secrets
+from iommufd_py.base.command_line import recorded_command
 from iommufd_py.base.pci_address import normalize_bdf
-from iommufd_py.base.shown import result_text
 from iommufd_py.base.version import tool_version
 from iommufd_py.bench.processes import PartOfRow, messages
 from iommufd_py.bench.processes import Plan as Plan
@@ -77,7 +75,7 @@ def measure(
     """
     result = BenchResult(
         tool_version=tool_version(),
-        command=tuple(map(result_text, without_secrets(sys.argv))),
+        command=recorded_command(),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(),
         target=target(plan.device, plan.coherency, plan.vf_token),

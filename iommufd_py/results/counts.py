@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Show the counts of results from an emulated CPU: ioctls, cache flushes, page-table leaves. Its times mean nothing."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,17 +18,12 @@ _EXPLANATIONS = (
 )
 
 
-def count_letter(results: Sequence[BenchResult], command: Sequence[str]) -> str:
-    """Return a block for each size with all results side by side; at most 72 columns.
-
-    Args:
-        results: results of the kernels to compare.
-        command: the command that repeats the measurement.
-    """
+def count_letter(results: Sequence[BenchResult]) -> str:
+    """Return a block for each size with all results, the kernels to compare, side by side; at most 72 columns."""
     facts = [
         *machine_lines(results[-1]),
         *(f"{one.label}: {one.target.evidence}" for one in results),
-        f"command: {shlex.join(command)}",
+        f"command: {results[-1].repeat_command}",
     ]
     text = [line for fact in facts for line in wrapped(fact, MAIL_WIDTH)]
     for point in dict.fromkeys(replace(row.point, workload=Workload.MAP) for one in results for row in one.rows):

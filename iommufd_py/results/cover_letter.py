@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Format comparisons for the mail of a patch series: plain text, at most 72 columns, every doubt below the table."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -31,7 +30,6 @@ _WORDS = {
 def cover_letter(
     results: Sequence[BenchResult],
     comparisons: Sequence[Comparison],
-    command: Sequence[str] | None = None,
     precision: float = finding.PRECISION,
 ) -> str:
     """Return the text: conditions, one block for each size with all results side by side, finding, doubts.
@@ -39,10 +37,9 @@ def cover_letter(
     Args:
         results: the baseline, then the others.
         comparisons: comparisons of each other result with the baseline, in the same order.
-        command: the command that repeats the measurement; by default the command of the last result.
         precision: width of an interval that counts as precise, 0.05 for 5 %.
     """
-    text = [line for fact in conditions(results, command) for line in wrapped(fact, MAIL_WIDTH)]
+    text = [line for fact in conditions(results) for line in wrapped(fact, MAIL_WIDTH)]
     text.append("")
     for point in _blocks(comparisons):
         text += wrapped(row_name(point), MAIL_WIDTH)
@@ -60,7 +57,7 @@ def cover_letter(
     return "\n".join(text[:-1]).rstrip()
 
 
-def conditions(results: Sequence[BenchResult], command: Sequence[str] | None = None) -> list[str]:
+def conditions(results: Sequence[BenchResult]) -> list[str]:
     """Return the machine, the kernels, the domains, the floor and the command that repeats it, one line each."""
     last = results[-1]
     clock, ioctl = map(format_ns, last.floors)
@@ -69,7 +66,7 @@ def conditions(results: Sequence[BenchResult], command: Sequence[str] | None = N
         *(f"{one.label}: {one.target.evidence}; {amount(one)}" for one in results),
         f"floor: an ioctl that does nothing takes {ioctl}, of which two reads of the clock take {clock}",
         f"clock: {last.floor.clock}",
-        f"command: {shlex.join(command) if command else last.repeat_command}",
+        f"command: {last.repeat_command}",
     ]
 
 
