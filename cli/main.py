@@ -17,6 +17,7 @@ import click
 
 from iommufd_py.base.errors import IommufdError, SkipError, ToolError, reason_of
 from iommufd_py.base.shown import error_text, printable, valid_utf8
+from iommufd_py.base.signals import ENDING
 
 from .exit_status import FAILED, INTERRUPTED, NOT_OBSERVED
 from .lazy import LazyGroup
@@ -124,6 +125,8 @@ def main() -> None:
         # The caller may have set a signal to be ignored, as nohup does; Python itself respects this for SIGINT.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _exit_on_signal)
+    # A thread that blocks signals, for example in a launcher, starts its programs with these signals blocked.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     sys.unraisablehook = _leave_after_all
     _replace_closed_streams()
     # The output encoding may lack a character of a name, and a file's name need not be UTF-8.

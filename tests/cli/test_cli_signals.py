@@ -53,6 +53,12 @@ def test_a_signal_that_it_was_started_to_ignore_does_not_end_it(ignored: signal.
     assert waits(start, ignored, signal.SIGTERM).returncode == 128 + signal.SIGTERM
 
 
+@pytest.mark.parametrize("blocked", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_it_was_started_to_block_ends_it(blocked: signal.Signals) -> None:
+    start = [*DEFAULT_SIGNALS, "env", f"--block-signal={blocked.name.removeprefix('SIG')}"]
+    assert waits(start, blocked).returncode == 128 + blocked
+
+
 def test_the_status_of_a_child_is_known_under_any_ignored_signal() -> None:
     assert waits([*DEFAULT_SIGNALS, "env", "--ignore-signal=CHLD"], signal.SIGTERM).stdout == "7\n"
 
