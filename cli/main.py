@@ -121,7 +121,8 @@ def main() -> None:
     # The caller may have set SIGCHLD to be ignored; then wait() would not return the status of children.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # Like Ctrl-C, end through the `finally` clauses, which give devices back and stop guests.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # An alarm(2) of the caller survives exec: "perl -e 'alarm 60; exec @ARGV' COMMAND" limits the time of a command.
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         # The caller may have set a signal to be ignored, as nohup does; Python itself respects this for SIGINT.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _exit_on_signal)

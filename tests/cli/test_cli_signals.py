@@ -39,7 +39,7 @@ def waits(start: Sequence[str], *numbers: signal.Signals) -> subprocess.Complete
     return subprocess.run(command, capture_output=True, text=True, timeout=patience(50), check=False)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM])
 def test_a_signal_ends_the_program_wherever_it_comes(number: signal.Signals) -> None:
     done = waits(DEFAULT_SIGNALS, number)
     assert done.returncode == 128 + number
