@@ -115,8 +115,16 @@ def _drain(source: int, sink: BinaryIO, chunks: "SimpleQueue[tuple[BinaryIO, byt
     chunks.put((sink, b""))
 
 
-def run_tool(argv: Sequence[str], doing: str, *, env: Mapping[str, str] | None = None) -> str:
+def run_tool(
+    argv: Sequence[str], doing: str, *, env: Mapping[str, str] | None = None, harmless: str | None = None
+) -> str:
     """Run a short program and return its output.
+
+    Args:
+        argv: the program with its arguments.
+        doing: what it is for, as the beginning of a sentence about its failure.
+        env: its environment; ours by default.
+        harmless: the end of complaints in spite of which its output counts.
 
     Raises:
         LabError: it failed; the sentence has *doing* and the first thing the program complained of.
@@ -129,6 +137,8 @@ def run_tool(argv: Sequence[str], doing: str, *, env: Mapping[str, str] | None =
     if child.returncode != 0:
         if out_of_space(errors):
             raise LabError(f"{doing}: no space left on the disk; {SPACE_REMEDY}")
+        if harmless and all(line.endswith(harmless) for line in errors.splitlines()) and errors:
+            return output
         lines = (errors.strip() or output.strip() or f"exit status {child.returncode}").splitlines()
         # The first error line names the cause. apt marks its errors with E:, after warnings about other things.
         cause = next((line for line in lines if line.startswith("E: ")), lines[0])

@@ -3,6 +3,7 @@
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -50,8 +51,14 @@ def used() -> list[CachedDirectory]:
     if not found:
         return []
     names = [str(directory) for directory in found.values()]
-    lines = run_tool(["du", "--summarize", "--block-size=1", "--", *names], "cannot measure the cache").splitlines()
-    sizes = {path: int(size) for size, _, path in (line.partition("\t") for line in lines)}
+    # A build makes and removes files all the time.
+    output = run_tool(
+        ["du", "--summarize", "--block-size=1", "--", *names],
+        "cannot measure the cache",
+        env=os.environ | {"LC_ALL": "C"},
+        harmless=": No such file or directory",
+    )
+    sizes = {path: int(size) for size, _, path in (line.partition("\t") for line in output.splitlines())}
     return [CachedDirectory(kind, directory, sizes.get(str(directory), 0)) for kind, directory in found.items()]
 
 

@@ -9,6 +9,7 @@ import shlex
 import stat
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -191,6 +192,21 @@ def test_nothing_to_remove_is_no_error() -> None:
 @pytest.mark.parametrize("arguments", [("kernel", "prune", "--all", "--keep", "2"), ("kernel", "prune", "--keep", "0")])
 def test_contradictions_are_refused(arguments: tuple[str, ...]) -> None:
     assert invoke(*arguments).exit_code == 2
+
+
+def test_sizes_are_known_while_a_build_removes_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of a file that is gone du(1) complains, and it ends with status 1."""
+    publish(RECIPE, "2026-01-01T00:00:00+0000")
+    du = tmp_path / "du"
+    du.write_text('#!/bin/sh\n/usr/bin/du "$@" /temporary-object\n')
+    du.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    (found,) = space.used()
+    assert (found.kind, found.disk_bytes > 8192) == ("kernels", True)
+    du.write_text("#!/bin/sh\necho \"du: cannot read directory '$1': Permission denied\" >&2\nexit 1\n")
+    with pytest.raises(LabError, match=r"cannot measure the cache: du: cannot read directory .*: Permission denied"):
+        space.used()
 
 
 def test_sizes_are_those_of_the_disk() -> None:
