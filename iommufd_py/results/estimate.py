@@ -6,6 +6,7 @@ two such means, so a reader can compute it from the two figures shown. Needs sci
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,12 @@ MIN_UNITS = 3
 
 # A sample of 0 ns took less time than one step of the clock. A ratio needs a time above zero.
 _CLOCK_NS = 1.0
+# A sample is the difference of two readings in whole nanoseconds. Equal times differ by up to this.
+_ROUNDING_NS = 1
+# The steps of the clock are seen if at least this number and this share of the samples equal the median.
+_MIN_EQUAL, _EQUAL_SHARE = 3, 0.05
+# The error of a median of one step is half of it. A larger one would turn the interval.
+_MOST_BLUR = 0.5
 # With two humps, the interval includes the medians after this share of the samples has moved across the gap.
 _MOVED = 0.15
 
@@ -34,6 +41,7 @@ class Unit:
     Attributes:
         ns: median of the samples.
         low_ns, high_ns: the same median; with two humps, the medians after 15 % of the samples moved across the gap.
+        blur_ns: largest distance of the median from the true one, if the clock has steps; 0 if no steps are seen.
         mean_ns: mean of the samples.
         floor_ns: time of the same number of ioctls that do nothing, measured in the same process; None if not
             measured.
@@ -47,6 +55,7 @@ class Unit:
     ns: float
     low_ns: float
     high_ns: float
+    blur_ns: float
     mean_ns: float
     floor_ns: float | None
     user_flush_ns: float | None
@@ -82,12 +91,30 @@ def _unit(row: Row, run: Run, operation: str, floor: Floor, humps: Humps | None)
         ns=ns,
         low_ns=max(quantile(ordered, 0.5 - _MOVED), min(ns, _CLOCK_NS)) if humps else ns,
         high_ns=quantile(ordered, 0.5 + _MOVED) if humps else ns,
+        blur_ns=_blur_ns(ordered, ns),
         mean_ns=fmean(samples),
         floor_ns=floor_of(row.point.calls(operation), clock_ns, ioctl_ns),
         user_flush_ns=median(run.user_flush_ns) - clock_ns if run.user_flush_ns else None,
         humps=humps,
         round_id=run.round_id,
     )
+
+
+def _blur_ns(ordered: Sequence[int], middle: float) -> float:
+    """Return half a step of the clock, from the samples next to the median; 0 if no steps are seen.
+
+    A time between two steps is rounded to the nearer one. With a coarse clock all medians can be equal, and their
+    scatter says nothing about this error. A single sample next to the median is no step, but an outlier.
+    """
+    first, end = bisect_left(ordered, middle - _ROUNDING_NS), bisect_right(ordered, middle + _ROUNDING_NS)
+    if end - first < max(_MIN_EQUAL, _EQUAL_SHARE * len(ordered)):
+        return 0.0
+    steps = [
+        abs(middle - next_to[0])
+        for next_to in (ordered[first - 2 : first] if first >= 2 else [], ordered[end : end + 2])
+        if len(next_to) == 2 and next_to[1] - next_to[0] <= _ROUNDING_NS
+    ]
+    return min(steps) / 2 + _ROUNDING_NS if steps else 0.0
 
 
 def _middle(found: Sequence[Unit]) -> Unit:
@@ -102,6 +129,7 @@ def _middle(found: Sequence[Unit]) -> Unit:
         ns=certain(lambda one: one.ns),
         low_ns=certain(lambda one: one.low_ns),
         high_ns=certain(lambda one: one.high_ns),
+        blur_ns=certain(lambda one: one.blur_ns),
         mean_ns=certain(lambda one: one.mean_ns),
         floor_ns=middle(lambda one: one.floor_ns),
         user_flush_ns=middle(lambda one: one.user_flush_ns),
@@ -178,23 +206,29 @@ def difference(before: Sequence[float], after: Sequence[float], *, paired: bool 
 
 
 def widened(found: Estimate, before: Sequence[Unit], after: Sequence[Unit], *, paired: bool) -> Estimate:
-    """Return the estimate with an interval that also covers the doubt from two humps; unchanged without humps.
+    """Return the estimate with an interval that also covers two humps and the steps of the clock, if there are any.
 
     Args:
         paired: both sides were measured in turns, so both met the fast and the slow times of the machine. The interval
             then covers the ratio of the fast groups and that of the slow groups. Otherwise it covers a fast group
             against a slow one.
     """
-    if found.low is None or found.high is None or not any(one.humps for one in (*before, *after)):
+    if found.low is None or found.high is None:
         return found
-    if paired:
+    if not any(one.humps for one in (*before, *after)):
+        ends = []
+    elif paired:
         ends = [end for slow in (False, True) for end in _group_ratio(before, after, slow=slow)]
     else:
         ends = [
             geometric_mean([one.low_ns for one in after]) / geometric_mean([one.high_ns for one in before]),
             geometric_mean([one.high_ns for one in after]) / geometric_mean([one.low_ns for one in before]),
         ]
-    low, high = min(*ends, found.low), max(*ends, found.high)
+    # All were timed by the same clock, but some of them show no step.
+    blur_ns = max(one.blur_ns for one in (*before, *after))
+    blur, other_blur = (min(blur_ns / min(one.ns for one in side), _MOST_BLUR) for side in (before, after))
+    low = min([*ends, found.low]) * (1 - other_blur) / (1 + blur)
+    high = max([*ends, found.high]) * (1 + other_blur) / (1 - blur)
     return Estimate(found.value, low, high, 1.0 if low <= 1 <= high else found.p)
 
 

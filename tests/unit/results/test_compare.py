@@ -184,6 +184,22 @@ def test_groups_that_both_sides_met_in_turns_widen_less() -> None:
     assert jumped.verdict is Verdict.INCONCLUSIVE
 
 
+def test_the_steps_of_a_coarse_clock_widen_the_interval() -> None:
+    """Three equal medians on each side had an interval without width, also one step of the clock apart."""
+
+    def on_steps(middle: int, *more: int) -> model.BenchResult:
+        return result(*[process_run([middle] * 25 + [middle + 279] * 6 + list(more), [500] * 31)] * 3)
+
+    change, other = compare(on_steps(5580), on_steps(5580)).changes
+    assert (change.low, change.high) == (pytest.approx(0.951, abs=0.001), pytest.approx(1.051, abs=0.001))
+    assert (change.verdict, other.verdict) == (Verdict.INCONCLUSIVE, Verdict.EQUIVALENT)
+    assert compare(on_steps(5580), on_steps(5859)).changes[0].verdict is Verdict.INCONCLUSIVE
+    assert compare(on_steps(5580), on_steps(6138)).changes[0].verdict is Verdict.SLOWER
+    # A lone sample is an outlier, and no step.
+    constant = result(*[process_run([5580] * 30 + [90_000], [500] * 31)] * 3)
+    assert compare(constant, constant).changes[0].verdict is Verdict.EQUIVALENT
+
+
 def test_boots_are_the_unit_where_there_are_enough() -> None:
     """Six processes on three boots are three independent figures, because a boot affects all its processes."""
     boots = ("a", "a", "b", "b", "c", "c")
