@@ -35,6 +35,10 @@ _MARGIN = 1.5
 _LINEAR_SPAN = 4
 # The axis of times for a page begins by this factor below the shortest time.
 _BELOW = 5
+# Distance of two series at the same size, and room for all of them, in octaves of the size.
+_BESIDE, _ROOM = 0.06, 0.7
+# An axis of times over more decades than this has room for the labels of powers of ten only.
+_DECADES = 3
 # The colours of Okabe and Ito, for any kind of colour vision. Their order alternates dark and light, for grey print.
 _COLOURS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#F0E442", "#009E73", "#CC79A7")
 _LINES = ("-", "--", ":", "-.")
@@ -84,12 +88,13 @@ def distribution_figure(results: Sequence[BenchResult]) -> Figure:
         for label, cell in found:
             samples = np.sort(np.concatenate([np.asarray(one.ns) for one in cell.row.samples(cell.operation)]))
             name = row_name(cell.row.point)
-            style = names.index(name)
+            # Line styles repeat after as many results as there are styles. The next results get other colours.
+            colour, marker = _look(names.index(name) + label // len(_LINES) * len(names))
             axes.plot(
                 samples,
                 np.arange(1, len(samples) + 1) / len(samples),
-                color=_COLOURS[style % len(_COLOURS)],
-                marker=_MARKERS[style % len(_MARKERS)],
+                color=colour,
+                marker=marker,
                 markersize=3.5,
                 markevery=max(len(samples) // _MARKS, 1),
                 linestyle=_LINES[label % len(_LINES)],
@@ -117,12 +122,13 @@ def page_figure(results: Sequence[BenchResult]) -> Figure:
     """Draw the time for a 4K page against the size: medians, the range of the processes' medians, and the floor."""
     panels = _by_operation(results)
     figure, all_axes = _panels(len(panels), max(map(len, panels.values())))
-    names: list[str] = []
+    names = list(
+        dict.fromkeys(_series(results, at, but_size(cell.row.point)) for found in panels.values() for at, cell in found)
+    )
     for axes, (operation, found) in zip(all_axes, panels.items(), strict=True):
         series: dict[str, list[Cell]] = {}
         for label, cell in found:
             series.setdefault(_series(results, label, but_size(cell.row.point)), []).append(cell)
-        names += [name for name in series if name not in names]
         for name, row in series.items():
             row.sort(key=lambda cell: cell.row.point.size_bytes)
             sizes = np.array([cell.row.point.size_bytes for cell in row], dtype=float)
@@ -137,9 +143,10 @@ def page_figure(results: Sequence[BenchResult]) -> Figure:
             )
             # The median of all samples can lie outside of the processes' medians.
             bars = np.maximum([middle - low, high - middle], 0)
-            style = names.index(name)
-            colour, marker = _COLOURS[style % len(_COLOURS)], _MARKERS[style % len(_MARKERS)]
-            axes.errorbar(sizes, middle, bars, marker=marker, markersize=4, capsize=3, color=colour, label=name)
+            colour, marker = _look(names.index(name))
+            # Points of equal size stand side by side, because one would hide the others.
+            beside = sizes * 2 ** ((names.index(name) - (len(names) - 1) / 2) * min(_BESIDE, _ROOM / len(names)))
+            axes.errorbar(beside, middle, bars, marker=marker, markersize=4, capsize=3, color=colour, label=name)
             axes.plot(sizes, floor, color="#888888", linestyle=":", marker=".", linewidth=1, label="floor")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
@@ -234,8 +241,8 @@ def history_figure(lines: Sequence[OperationHistory], results: Sequence[BenchRes
         axes.plot(
             line.at,
             [ns / line.ns[0] for ns in line.ns],
-            color=_COLOURS[number % len(_COLOURS)],
-            marker=_MARKERS[number % len(_MARKERS)],
+            color=_look(number)[0],
+            marker=_look(number)[1],
             markersize=4,
             label=f"{line.operation}, {row_name(line.point)}",
         )
@@ -246,6 +253,11 @@ def history_figure(lines: Sequence[OperationHistory], results: Sequence[BenchRes
     _legend(figure, [axes])
     _finish(figure, "When did an operation become slower or faster?", results)
     return figure
+
+
+def _look(number: int) -> tuple[str, str]:
+    """Return the colour and the marker of a series. The first 64 series differ in one of them."""
+    return _COLOURS[number % len(_COLOURS)], _MARKERS[(number + number // len(_COLOURS)) % len(_MARKERS)]
 
 
 def _by_operation(results: Sequence[BenchResult]) -> dict[str, list[tuple[int, Cell]]]:
@@ -276,9 +288,10 @@ def _panels(count: int, entries: int) -> tuple[Figure, list[Axes]]:
 
 
 def _label_times(axis: Axis) -> None:
-    """Label a logarithmic axis of nanoseconds at 1, 2 and 5 of each power of ten, so that some labels are always
-    visible."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    """Label a logarithmic axis of nanoseconds, once its limits are set: at 1, 2 and 5 of each power of ten, so that
+    some labels are always visible, or at each power of ten on a long axis."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high <= low * 10**_DECADES else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: format_ns(value)))
     axis.set_minor_formatter(NullFormatter())
     axis.set_tick_params(labelsize=7)

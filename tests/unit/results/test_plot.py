@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 from matplotlib.figure import Figure
@@ -135,8 +136,34 @@ def test_page_figure_has_a_point_for_each_size() -> None:
     assert sorted(legend(figure)) == ["floor", "patched non-coherent: 4k", "stock non-coherent: 4k"]
     for axes in figure.axes:
         before, after = (container.lines[0] for container in axes.containers)
-        assert tuple(before.get_xdata()) == SIZES
+        assert tuple(before.get_xdata()) == pytest.approx(SIZES, rel=0.05)
         assert all(a > b for a, b in zip(after.get_ydata(), before.get_ydata(), strict=True))
+
+
+def test_many_series_of_one_size_are_told_apart() -> None:
+    """Their points hid each other, and the ninth series had the colour and the marker of the first."""
+    rows = tuple(replace(measured().rows[0], point=replace(POINT, backing=f"kind-{number}")) for number in range(6))
+    results = [replace(measured(), name=name, rows=rows) for name in ("one", "two", "three", "four", "five")]
+    for axes in plot.page_figure(results).axes:
+        points = [container.lines[0] for container in axes.containers]
+        places = [one.get_xdata()[0] for one in points]
+        assert len(set(places)) == len(points) == 30
+        assert POINT.size_bytes / 1.5 < min(places) < max(places) < POINT.size_bytes * 1.5
+        assert len({(one.get_color(), one.get_marker()) for one in points}) == 30
+    for axes in plot.distribution_figure(results).axes:
+        curves = axes.get_lines()[:30]
+        assert len({(one.get_color(), one.get_marker(), one.get_linestyle()) for one in curves}) == 30
+
+
+@pytest.mark.parametrize("most", [10**4, 10**6, 10**8, 10**10])
+def test_the_labels_of_times_do_not_overlap(most: int) -> None:
+    figure = plot.distribution_figure([result(process_run([1000, 1100, most], [1000, 1100, most]))])
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [one.get_window_extent() for one in axes.get_xticklabels() if one.get_text()]
+        shown = [one for one in boxes if axes.bbox.x0 <= (one.x0 + one.x1) / 2 <= axes.bbox.x1]
+        assert len(shown) >= 2
+        assert all(left.x1 < right.x0 for left, right in pairwise(shown))
 
 
 def test_change_figure_has_a_line_for_each_operation() -> None:
