@@ -11,7 +11,7 @@ from iommufd_py.results.tables import Table
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Return a row for each operation: both times, their ratio with its interval, and the verdict.
+    """Return a row for each operation: both times, their ratio with its interval, the verdict, and the minima.
 
     The columns for the interval, the ratio without the floor and the cost in flushes exist if a row has the figure.
     """
@@ -30,11 +30,12 @@ def comparison_table(comparison: Comparison) -> Table:
             str(change.verdict),
             *([net_text(change)] if net else []),
             *([flush_text(change)] if flushes else []),
+            f"{format_ns(change.before_min_ns)}, {format_ns(change.after_min_ns)}",
         )
         for change in comparison.changes
     ]
     headings = ("operation", "before", "after", "ratio", *(["interval"] if intervals else []), "verdict")
-    more = (*(["net"] if net else []), *(["F"] if flushes else []))
+    more = (*(["net"] if net else []), *(["F"] if flushes else []), "minima")
     return Table((*axis_headings(names), *headings, *more), tuple(rows), len(names) + 1)
 
 
@@ -79,6 +80,16 @@ def verdict_lines(comparison: Comparison) -> list[str]:
     if any(change.on_floor for change in comparison.changes):
         found.append("*: the floor, an ioctl that does nothing, is over 10 % of a time; net is the ratio without it")
     return found
+
+
+def floor_lines(comparison: Comparison) -> list[str]:
+    """Return a sentence for each operation with the floor over 10 % of a time: its ratio with and without the floor."""
+    return [
+        f"{change.operation}, {row_name(change.point)}: the floor is over 10 % of a time; the ratio of the medians is "
+        f"{ratio_text(change)}, without the floor {net_text(change)}"
+        for change in comparison.changes
+        if change.on_floor
+    ]
 
 
 def hump_lines(comparison: Comparison) -> list[str]:

@@ -125,6 +125,8 @@ def _operation(name: str, changes: Sequence[Change | None]) -> list[tuple[str, .
         intervals = [_flush_interval(one) if one else "" for one in changes]
         if any(intervals):
             rows.append(("", "", *intervals))
+    least = next(change.before_min_ns for change in shown)
+    rows.append(("  min", format_ns(least), *(format_ns(one.after_min_ns) if one else "" for one in changes)))
     return rows
 
 
@@ -147,6 +149,7 @@ def _explanations(comparisons: Sequence[Comparison]) -> list[str]:
         "quotient of the two times"
         + (f", with its {CONFIDENCE:.0%} confidence interval below." if any(one.low for one in changes) else ".")
     ]
+    found.append("min: the shortest samples.")
     if verdicts & {Verdict.SLOWER, Verdict.FASTER}:
         found.append("slower, faster: changed, at a level that holds for all rows of a column together.")
     if Verdict.EQUIVALENT in verdicts:

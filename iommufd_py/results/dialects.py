@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.units import counted, format_ns, format_size
 from iommufd_py.results.compare import Change, Comparison
+from iommufd_py.results.compare_text import floor_lines
 from iommufd_py.results.cover_letter import amount, doubts
 from iommufd_py.results.model import BenchResult, Point
 from iommufd_py.results.report import but_size, row_name
@@ -107,6 +108,7 @@ def _footer(before: BenchResult, after: BenchResult, comparison: Comparison) -> 
         f"floor: an ioctl that does nothing takes {format_ns(after.floors[1])}",
         f"avg: mean of {amount(after)}; device {after.target.device} on {after.target.iommu}",
         f"command: {after.repeat_command}",
+        *floor_lines(comparison),
         *doubts([before, after], [comparison]),
     ]
     return [line for fact in facts for line in wrapped(fact, MAIL_WIDTH)]

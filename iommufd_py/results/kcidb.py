@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from iommufd_py.results.compare import Change, Comparison
+from iommufd_py.results.compare_text import net_text
 from iommufd_py.results.cover_letter import doubts
 from iommufd_py.results.model import BenchResult
 from iommufd_py.results.report import row_name
@@ -65,13 +66,14 @@ def _test(
     name = row_name(change.point)
     interval = "" if change.low is None else f" ({change.low:.4g} to {change.high:.4g})"
     ratio = "" if change.ratio is None else f"x{change.ratio:.4g}{interval} of {comparison.before}, "
+    floor = f", {net_text(change)} without the floor" if change.on_floor else ""
     return {
         "id": kcidb_id(*build, change.operation, name),
         "build_id": kcidb_id(*build),
         "origin": KCIDB_ORIGIN,
         "path": kcidb_path("iommufd", "bench", change.operation, name),
         "status": "PASS",
-        "comment": f"{ratio}{change.verdict}",
+        "comment": f"{ratio}{change.verdict}{floor}",
         "number": {"value": change.after_ns / 1e9, "unit": "s", "prefix": "metric"},
         "start_time": result.started,
         "environment": {

@@ -106,6 +106,7 @@ EXPLANATIONS = {
     "interval": "99 % confidence interval of the ratio",
     "net": "ratio after the floor is subtracted from both times; shown if the floor is over 10 %",
     "F": "the difference, in units of CLFLUSHOPT over the same buffer from user space",
+    "minima": "shortest sample of the first and of the second result",
     "verdict": "explained above",
 }
 """Meaning of each column, by its heading."""

@@ -15,6 +15,7 @@ from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.shown import display_width
 from iommufd_py.results import compare_text, counts, cover_letter, dialects, finding, model, tables
 from iommufd_py.results.compare import compare, comparison_document
+from iommufd_py.results.kcidb import bench_kcidb
 from tests.unit.results.bench_results import POINT, boots_of, process_run, result, scaled
 
 
@@ -78,6 +79,30 @@ def test_a_finding_gives_a_ratio_on_the_floor_without_it_too() -> None:
     before, after = scaled(0.11, 0.11, 0.11), scaled(0.33, 0.33, 0.33)
     cost = finding.time_sentences([before, after], [compare(before, after)])[0]
     assert "x3* (map 8K, 4k, x5 without the floor)" in cost
+
+
+def test_each_form_has_a_ratio_on_the_floor_without_it_too() -> None:
+    """The forms iommupt and kcidb have no column for the ratio without the floor."""
+    before, after = scaled(0.11, 0.11, 0.11), scaled(0.33, 0.33, 0.33)
+    comparison = compare(before, after)
+    text = " ".join(dialects.iommupt(before, after, comparison).split())
+    assert (
+        "map, 8K, 4k: the floor is over 10 % of a time; the ratio of the medians is x3*, without the floor x5" in text
+    )
+    comments = [test["comment"] for test in bench_kcidb([before, after], [comparison])["tests"]]
+    assert comments[0] == "x3 (3 to 3) of stock non-coherent, slower, x5 without the floor"
+    slow = scaled(9, 9, 9)
+    assert "without the floor" not in dialects.iommupt(slow, slow, compare(slow, slow))
+
+
+def test_minima_stand_beside_the_averages() -> None:
+    before, after = (result(*[process_run([low, 2000, 2000], [500] * 3)] * 3) for low in (1700, 1800))
+    comparison = compare(before, after)
+    table = compare_text.comparison_table(comparison)
+    shown = dict(zip(table.headings, table.rows[0], strict=True))
+    assert (shown["before"], shown["minima"]) == ("2 us", "1.7 us, 1.8 us")
+    rows = [line.split() for line in cover_letter.cover_letter([before, after], [comparison]).splitlines()]
+    assert ["min", "1.7", "us", "1.8", "us"] in rows
 
 
 def test_many_axes_and_long_words_fit_a_mail() -> None:
