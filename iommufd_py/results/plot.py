@@ -146,7 +146,8 @@ def page_figure(results: Sequence[BenchResult]) -> Figure:
             colour, marker = _look(names.index(name))
             # Points of equal size stand side by side, because one would hide the others.
             beside = sizes * 2 ** ((names.index(name) - (len(names) - 1) / 2) * min(_BESIDE, _ROOM / len(names)))
-            axes.errorbar(beside, middle, bars, marker=marker, markersize=4, capsize=3, color=colour, label=name)
+            look: dict[str, Any] = {"marker": marker, "color": colour, "linestyle": _line(names.index(name))}
+            axes.errorbar(beside, middle, bars, markersize=4, capsize=3, label=name, **look)
             axes.plot(sizes, floor, color="#888888", linestyle=":", marker=".", linewidth=1, label="floor")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
@@ -243,6 +244,7 @@ def history_figure(lines: Sequence[OperationHistory], results: Sequence[BenchRes
             [ns / line.ns[0] for ns in line.ns],
             color=_look(number)[0],
             marker=_look(number)[1],
+            linestyle=_line(number),
             markersize=4,
             label=f"{line.operation}, {row_name(line.point)}",
         )
@@ -258,6 +260,11 @@ def history_figure(lines: Sequence[OperationHistory], results: Sequence[BenchRes
 def _look(number: int) -> tuple[str, str]:
     """Return the colour and the marker of a series. The first 64 series differ in one of them."""
     return _COLOURS[number % len(_COLOURS)], _MARKERS[(number + number // len(_COLOURS)) % len(_MARKERS)]
+
+
+def _line(number: int) -> str:
+    """Return the line style of a series, where it does not show the result. In grey, some of the colours are alike."""
+    return _LINES[number // len(_COLOURS) % len(_LINES)]
 
 
 def _by_operation(results: Sequence[BenchResult]) -> dict[str, list[tuple[int, Cell]]]:

@@ -150,6 +150,8 @@ def test_many_series_of_one_size_are_told_apart() -> None:
         assert len(set(places)) == len(points) == 30
         assert POINT.size_bytes / 1.5 < min(places) < max(places) < POINT.size_bytes * 1.5
         assert len({(one.get_color(), one.get_marker()) for one in points}) == 30
+        # In grey, some of the colours are alike.
+        assert len({(one.get_marker(), one.get_linestyle()) for one in points}) == 30
     for axes in plot.distribution_figure(results).axes:
         curves = axes.get_lines()[:30]
         assert len({(one.get_color(), one.get_marker(), one.get_linestyle()) for one in curves}) == 30
