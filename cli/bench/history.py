@@ -64,7 +64,14 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
         emit_json(_document(ordered, results, remarks, found))
     else:
         emit_folded(_table(names, lines, found))
-        emit_lines([f"{counted(len(results), 'result')}, {names[0]} to {names[-1]}", *remarks])
+        floors = " and ".join(f"{format_ns(results[at].floors[1])} in {names[at]}" for at in (0, -1))
+        emit_lines(
+            [
+                f"{counted(len(results), 'result')}, {names[0]} to {names[-1]}",
+                f"floor: an ioctl that does nothing takes {floors}; every time contains it",
+                *remarks,
+            ]
+        )
     last = {(one.point, one.operation): one for one in found}
     if any(one.ratio > 1 for one in last.values()):
         sys.exit(1)

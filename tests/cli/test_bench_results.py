@@ -277,6 +277,7 @@ def test_history_finds_the_change(cli: Cli, tmp_path: Path) -> None:
     done = cli("bench", "history", str(tmp_path), "--output", str(picture))
     assert done.returncode == 1, done.stderr
     assert "x1.3 at 5.json" in done.stdout
+    assert "floor: an ioctl that does nothing takes 110 ns in 8.json and 110 ns in 3.json" in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     changes = json.loads(cli("bench", "history", str(tmp_path), "--json").stdout)["changes"]
     assert [(one["operation"], one["ratio"]) for one in changes] == [("map", pytest.approx(1.3, rel=0.01))]
