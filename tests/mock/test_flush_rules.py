@@ -277,7 +277,8 @@ def test_the_pinned_tail_of_a_run_is_no_call(iommufd: Iommufd, non_coherent: Moc
     """An access pins the last page of a contiguous run. When the domain goes, the kernel skips this page, and the run
     that is left is empty."""
     hwpt = non_coherent.alloc_hwpt(ioas)
-    with DmaBuffer(4 * PAGES * PAGE, Backing.FRAGMENTED_4) as buffer:
+    # Among so many pages, two are neighbours, and the next one is not.
+    with DmaBuffer(4 << 20, Backing.FRAGMENTED_16) as buffer:
         ioas.map(buffer, BASE)
         frames = buffer.frames()
         tail = next(
