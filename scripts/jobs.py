@@ -403,7 +403,9 @@ _ON_NATIVE = "native-patched native-debug native-debug-validate"
 
 JOBS = (
     *_NEWEST,
-    *_on_series("7.2", f"{_ON_DEVICES} {_ON_MOCK} {_ON_NATIVE} selftest selftest-vfio"),
+    # 7.2 fails vfio_pci_sriov_uapi_test in the lab: the virtual function is not to be reached after a reset of the
+    # physical one, and only 7.3 asks for that before it waits for the function.
+    *_on_series("7.2", f"{_ON_DEVICES} {_ON_MOCK} {_ON_NATIVE} selftest"),
     # There are no native patches for 6.12. Debian's 6.12 has no vfio selftests, and its iommu selftests come from a
     # later kernel: three of them fail. Its mock driver makes no devices together with another IOMMU driver.
     *_on_series("6.12", _ON_DEVICES),
