@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from iommufd_py import Iommufd
 from iommufd_py.base.environment import Platform
 from iommufd_py.host import environment
 from tests import command_examples
+from tests.conftest import need_ioctl
 
 pytestmark = [
     pytest.mark.mock,
@@ -20,4 +22,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("name", command_examples.examples(command_examples.NATIVE))
 def test_example(name: str, tmp_path: Path) -> None:
+    if name == "info":  # It shows the ioctls of the newest kernel.
+        with Iommufd() as iommufd:
+            need_ioctl(iommufd, "IOMMU_IOAS_NOIOMMU_GET_PA", "7.3")
     command_examples.check_example(name, tmp_path)
