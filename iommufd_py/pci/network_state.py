@@ -157,7 +157,8 @@ def _programs(call: int, index: int, point: int) -> int:
 
 
 def bound_interfaces() -> frozenset[int]:
-    """Return the interfaces that sockets of IPv4 and IPv6 are bound to; none on a kernel that does not show them."""
+    """Return the interfaces that sockets of TCP, UDP, UDP-Lite, SCTP and raw IP are bound to; none on a kernel that
+    does not show them."""
     found = set()
     for family in (socket.AF_INET, socket.AF_INET6):
         for protocol in _PROTOCOLS:

@@ -77,8 +77,8 @@ def openers(bdf: str) -> tuple[Use, ...]:
     """Return the processes that have a node of the device open: of its disks, terminals, VFIO cdev or VFIO group.
 
     Nodes of block devices that are built on its disks (loop devices, RAID) count too, and the files of its BARs. A
-    driver in user space can use these files without a driver of the kernel. A file that a process has mapped, or gave
-    to io_uring, is in use without a descriptor.
+    driver in user space can use these files without a driver of the kernel. A file that a process has mapped is in
+    use without a descriptor, and so is a node that it gave to io_uring.
     """
     nodes = _nodes(PCI_DEVICES / bdf)
     device = (PCI_DEVICES / bdf).resolve()
@@ -213,10 +213,11 @@ def open_nodes(process: Path, mounts: LocalMounts, titles: Iterable[str]) -> Ite
 def nodes_in_rings(process: Path, titles: Iterable[str]) -> set[str]:
     """Return those of the nodes *titles* that a process gave to io_uring.
 
-    The kernel shows only their paths. The path of another mount namespace can begin at the root of its /dev.
+    The kernel shows only their paths, and 6.12 only the last part of each. The path of another mount namespace can
+    begin at the root of its /dev.
     """
     registered = {path.removeprefix("/dev") for path in registered_files(process)}
-    return {title for title in titles if _name_in_dev(title) in registered}
+    return {title for title in titles if {name := _name_in_dev(title), name.rpartition("/")[2]} & registered}
 
 
 def _name_in_dev(title: str) -> str:

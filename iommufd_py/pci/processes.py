@@ -16,7 +16,7 @@ from iommufd_py.base.sysfs import attribute_text, entries, limit_named, process_
 _PROC = Path("/proc")
 _HEX = "([0-9a-f]{1,16})"
 _RING = "anon_inode:[io_uring]"
-_REGISTERED = re.compile(r"^ *[0-9]+: (/.*)$", re.MULTILINE)
+_REGISTERED = re.compile(r"^ *[0-9]+: (.+)$", re.MULTILINE)
 _MAPPING = re.compile(rf"^{_HEX}-{_HEX} \S+ \S+ {_HEX}:{_HEX} ([1-9][0-9]*) +(/.*)$", re.MULTILINE)
 
 
@@ -74,9 +74,9 @@ def open_links(process: Path) -> Iterator[tuple[str, str]]:
 
 
 def registered_files(process: Path) -> Iterator[str]:
-    """Yield the paths of the files that a process gave to io_uring, which keeps them open without a descriptor.
+    """Yield the paths of the files that a process gave to io_uring; kernels such as 6.12 show only the last part.
 
-    Source: io_uring/fdinfo.c.
+    io_uring keeps these files open without a descriptor. Source: io_uring/fdinfo.c.
     """
     for number, link in open_links(process):
         if link == _RING:

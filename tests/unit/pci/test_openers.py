@@ -162,6 +162,16 @@ def test_node_that_io_uring_keeps_open() -> None:
         os.close(ring)
 
 
+def test_io_uring_of_an_old_kernel_shows_the_last_part_of_a_path(tmp_path: Path) -> None:
+    """io_uring/fdinfo.c of 6.12 prints the name of the file in its directory."""
+    (tmp_path / "fd").mkdir()
+    (tmp_path / "fd/3").symlink_to("anon_inode:[io_uring]")
+    (tmp_path / "fdinfo").mkdir()
+    (tmp_path / "fdinfo/3").write_text("SqMask:\t0x0\nUserFiles:\t2\n    0: sda\n    1: noiommu-4\nUserBufs:\t0\n")
+    nodes = ["/dev/sda, disk 0", "/dev/sdb", "/dev/vfio/noiommu-4"]
+    assert openers.nodes_in_rings(tmp_path, nodes) == {"/dev/sda, disk 0", "/dev/vfio/noiommu-4"}
+
+
 @needs_block_device
 def test_node_of_a_mount_that_is_in_no_namespace_any_more() -> None:
     """A manager opens the node in a mount namespace of its own, and ends; its descriptor is in another namespace."""
