@@ -19,7 +19,7 @@ _EXPLANATIONS = (
 
 
 def count_letter(results: Sequence[BenchResult]) -> str:
-    """Return a block for each size with all results, the kernels to compare, side by side; at most 72 columns."""
+    """Return a block for each size, with the results of all kernels side by side; at most 72 columns."""
     facts = [
         *machine_lines(results[-1]),
         *(f"{one.label}: {one.target.evidence}" for one in results),

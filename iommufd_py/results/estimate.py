@@ -28,7 +28,7 @@ _CLOCK_NS = 1.0
 _ROUNDING_NS = 1
 # The steps of the clock are seen if at least this number and this share of the samples equal the median.
 _MIN_EQUAL, _EQUAL_SHARE = 3, 0.05
-# The error of a median of one step is half of it. A larger one would turn the interval.
+# At most this share of a time: with the whole time, the interval would have no upper end.
 _MOST_BLUR = 0.5
 # With two humps, the interval includes the medians after this share of the samples has moved across the gap.
 _MOVED = 0.15
@@ -114,7 +114,9 @@ def _blur_ns(ordered: Sequence[int], middle: float) -> float:
         for next_to in (ordered[first - 2 : first] if first >= 2 else [], ordered[end : end + 2])
         if len(next_to) == 2 and next_to[1] - next_to[0] <= _ROUNDING_NS
     ]
-    return min(steps) / 2 + _ROUNDING_NS if steps else 0.0
+    step = min(steps, default=0)
+    # On a clock of 1 ns, the next sample is 2 ns away from the median, too.
+    return step / 2 + _ROUNDING_NS if step > 2 * _ROUNDING_NS else 0.0
 
 
 def _middle(found: Sequence[Unit]) -> Unit:
@@ -229,6 +231,8 @@ def widened(found: Estimate, before: Sequence[Unit], after: Sequence[Unit], *, p
     blur, other_blur = (min(blur_ns / min(one.ns for one in side), _MOST_BLUR) for side in (before, after))
     low = min([*ends, found.low]) * (1 - other_blur) / (1 + blur)
     high = max([*ends, found.high]) * (1 + other_blur) / (1 - blur)
+    if (low, high) == (found.low, found.high):
+        return found
     return Estimate(found.value, low, high, 1.0 if low <= 1 <= high else found.p)
 
 

@@ -200,6 +200,18 @@ def test_the_steps_of_a_coarse_clock_widen_the_interval() -> None:
     assert compare(constant, constant).changes[0].verdict is Verdict.EQUIVALENT
 
 
+def test_a_clock_of_whole_nanoseconds_widens_nothing() -> None:
+    random_times = random.Random(4)
+
+    def boots() -> tuple[model.BenchResult, list[float]]:
+        times = [[round(random_times.gauss(150, 3)) for _ in range(31)] for _ in range(4)]
+        return result(*[process_run(one, [500] * 31) for one in times]), [sorted(one)[15] for one in times]
+
+    (before, before_ns), (after, after_ns) = boots(), boots()
+    change, plain = compare(before, after).changes[0], ratio(before_ns, after_ns)
+    assert (change.low, change.high) == (pytest.approx(plain.low), pytest.approx(plain.high))
+
+
 def test_boots_are_the_unit_where_there_are_enough() -> None:
     """Six processes on three boots are three independent figures, because a boot affects all its processes."""
     boots = ("a", "a", "b", "b", "c", "c")
