@@ -160,8 +160,8 @@ class JobRunner:
         with self._changed:
             while True:
                 for position, (job, _) in enumerate(self._waiting):
-                    if job.kind != "native" or not self._native_runs:
-                        self._native_runs = self._native_runs or job.kind == "native"
+                    if not job.native or not self._native_runs:
+                        self._native_runs = self._native_runs or job.native
                         return self._waiting.pop(position)
                 if self._complete and not self._waiting:
                     return None
@@ -174,7 +174,7 @@ class JobRunner:
                 self._run(job, key)
             finally:
                 with self._changed:
-                    if job.kind == "native":
+                    if job.native:
                         self._native_runs = False
                     self._changed.notify_all()
 
@@ -245,7 +245,7 @@ def main() -> int:
         )
     if options.list:
         for job in jobs:
-            print(f"{job.name:24}{'nightly ' if job.nightly else ''}{shlex.join(job.command_line())}")
+            print(f"{job.name:26}{'nightly ' if job.nightly else ''}{shlex.join(job.command_line())}")
         return 0
     # A CI runner or nohup may have ignored SIGINT in this process, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
