@@ -205,9 +205,9 @@ _NO_IOMMU = (
 )
 _NO_ROOM = "no free IOVA range of this length is left in the allowed ranges; unmap something"
 
-_NO_MOCK_DEVICE = (
+NO_MOCK_DEVICE = (
     "the kernel made no mock device: its series may have no mock support beside another IOMMU driver (6.12: boot with "
-    "intel_iommu=off), or a User-Mode Linux kernel lacks the patches of iommufd_py/lab/patches/um"
+    "intel_iommu=off or amd_iommu=off), or a User-Mode Linux kernel lacks the patches of iommufd_py/lab/patches/um"
 )
 
 # The meaning of an errno for one ioctl, where it says more than the general meaning.
@@ -281,11 +281,11 @@ _MEANINGS: dict[tuple[str, int], str] = {
     },
     ("VFIO_DEVICE_RESET", _errno.EAGAIN): "somebody else resets the device or its bus at this moment; try again",
     ("VFIO_DEVICE_RESET", _errno.EINVAL): "the device has no reset method that VFIO may use",
-    ("IOMMU_TEST_CMD MOCK_DOMAIN", _errno.EINVAL): _NO_MOCK_DEVICE,
+    ("IOMMU_TEST_CMD MOCK_DOMAIN", _errno.EINVAL): NO_MOCK_DEVICE,
     (
         "IOMMU_TEST_CMD MOCK_DOMAIN_FLAGS",
         _errno.EINVAL,
-    ): f"the kernel does not know a flag of the device, or {_NO_MOCK_DEVICE}",
+    ): f"the kernel does not know a flag of the device, or {NO_MOCK_DEVICE}",
     ("IOMMU_IOAS_CHANGE_PROCESS", _errno.EINVAL): (
         "a mapping was made by IOMMU_IOAS_MAP: only mappings by IOMMU_IOAS_MAP_FILE can change their process"
     ),

@@ -25,7 +25,6 @@ from iommufd_py.mock.data import (
 )
 from iommufd_py.mock.device import MockDevice
 from iommufd_py.mock.driver import (
-    NO_MOCK_DEVICE,
     MockDmabuf,
     add_reserved,
     check_iotlb,
@@ -45,7 +44,6 @@ __all__ = [
     "HUGE_PAGE_BYTES",
     "IOTLB_DEFAULT",
     "IOTLB_ENTRIES",
-    "NO_MOCK_DEVICE",
     "PAGE_BYTES",
     "PASID_RESERVED",
     "PASID_WIDTH",

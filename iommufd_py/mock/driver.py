@@ -109,15 +109,6 @@ def flush_count(iommufd: Iommufd) -> FlushCount | None:
     return FlushCount(int(answer.cache_flush_count.out_calls), int(answer.cache_flush_count.out_pages))
 
 
-NO_MOCK_DEVICE = (
-    "this kernel makes no mock device together with another IOMMU driver: boot it with intel_iommu=off or amd_iommu=off"
-)
-"""Why :func:`mock_makes` is false for a device without flags, and the remedy.
-
-6.12 gives every device without a firmware node to the first IOMMU driver that registered.
-"""
-
-
 @checked
 def mock_makes(iommufd: Iommufd, flags: MockDeviceFlags) -> bool:
     """Return whether the running kernel's mock driver makes devices with these *flags*.

@@ -7,9 +7,9 @@ import pytest
 
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.environment import Platform
-from iommufd_py.base.errors import SkipError
+from iommufd_py.base.errors import NO_MOCK_DEVICE, SkipError
 from iommufd_py.host import environment
-from iommufd_py.mock import NO_MOCK_DEVICE, mock_makes
+from iommufd_py.mock import mock_makes
 from iommufd_py.objects.iommufd import DEV_IOMMU, Iommufd
 from iommufd_py.uapi.enums import MockDeviceFlags
 from iommufd_py.vfio.container import Container
@@ -50,7 +50,8 @@ def need_mock_driver(iommufd: Iommufd) -> None:
         ioctls["IOMMU_TEST_CMD"],
         "needs a kernel with CONFIG_IOMMUFD_TEST: run it in the lab, 'iommufd lab run -- pytest ...'",
     )
-    # 6.12 lacks IOMMU_IOAS_MAP_FILE, too. On kernels that have this ioctl, a refused mock device is a failure.
+    # Kernels such as 6.12 lack IOMMU_IOAS_MAP_FILE, and may make no mock device. On newer kernels a refused mock device
+    # is a failure.
     if not (ioctls["IOMMU_IOAS_MAP_FILE"] or mock_makes(iommufd, MockDeviceFlags(0))):
         pytest.skip(NO_MOCK_DEVICE)
 
