@@ -41,7 +41,9 @@ def no_node(node: Path, otherwise: str, devices: Path = _CHARACTER_DEVICES) -> s
         otherwise: the reason and the remedy if the kernel does not have the device.
         devices: directory of all character devices in sysfs.
     """
-    missing = f"no driver of this kernel belongs to {node}" if os.path.lexists(node) else f"there is no {node}"
+    missing = (
+        f"the number of {node} belongs to no driver of this kernel" if os.path.lexists(node) else f"there is no {node}"
+    )
     if node.is_relative_to(_DEV):
         line = f"DEVNAME={node.relative_to(_DEV)}"
         if any(line in attribute_text(one / "uevent").split("\n") for one in entries(devices)):

@@ -94,15 +94,17 @@ class VfioGroupDevice(VfioPciDevice):
 
 def _open_group(number: int) -> int:
     node = Path(f"/dev/vfio/{number}")
+    made = node.exists()
     try:
         return open_node(
             node,
-            "the devices of the group were removed; see the kernel log"
-            if node.exists()
+            "the devices of the group were removed (see the kernel log), or this kernel has no VFIO groups "
+            "(CONFIG_VFIO_GROUP)"
+            if made
             else "this kernel has no VFIO groups (CONFIG_VFIO_GROUP); use iommufd",
         )
     except NoNodeError as failure:
-        raise (DeviceError if node.exists() else SkipError)(str(failure)) from None
+        raise (DeviceError if made else SkipError)(str(failure)) from None
     except PermissionError:
         raise DeviceError(f"no permission to open {node}: {permission_remedy()}") from None
     except OSError as failure:

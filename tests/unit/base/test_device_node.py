@@ -62,8 +62,8 @@ def test_nodes_that_no_driver_belongs_to() -> None:
     if "Operation not permitted" in done.stderr:
         pytest.skip("needs root, and the permission to make nodes")
     sentence = (
-        "no driver of this kernel belongs to /dev/iommu: this kernel has no iommufd (CONFIG_IOMMUFD) or its module is "
-        "not loaded; try 'modprobe iommufd', or 'iommufd lab run -- ...' for a kernel that has it"
+        "the number of /dev/iommu belongs to no driver of this kernel: this kernel has no iommufd (CONFIG_IOMMUFD) or "
+        "its module is not loaded; try 'modprobe iommufd', or 'iommufd lab run -- ...' for a kernel that has it"
     )
     errors = [f"iommufd: error: {sentence}", "map 1", f"iommufd: skipped: {sentence}", "validate 4"]
     assert done.stderr.splitlines() == [*errors, errors[0], "bench 1"], done.stderr
