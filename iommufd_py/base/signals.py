@@ -6,8 +6,8 @@ import signal
 from collections.abc import Iterator
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
-"""Ctrl-C, kill, and the closed terminal. The command line also uses SIGALRM: it raises an exception again that Python
-discarded."""
+"""Ctrl-C, kill, the closed terminal, and the alarm(2) of the caller. The command line also sets SIGALRM itself: it
+raises an exception again that Python discarded."""
 
 
 @contextlib.contextmanager

@@ -124,7 +124,7 @@ def run_tool(
         argv: the program with its arguments.
         doing: what it is for, as the beginning of a sentence about its failure.
         env: its environment; ours by default.
-        harmless: the end of complaints in spite of which its output counts.
+        harmless: the end of an error line that is no failure. If all error lines end so, the output counts.
 
     Raises:
         LabError: it failed; the sentence has *doing* and the first thing the program complained of.
@@ -137,7 +137,7 @@ def run_tool(
     if child.returncode != 0:
         if out_of_space(errors):
             raise LabError(f"{doing}: no space left on the disk; {SPACE_REMEDY}")
-        if harmless and all(line.endswith(harmless) for line in errors.splitlines()) and errors:
+        if harmless and errors and all(line.endswith(harmless) for line in errors.splitlines()):
             return output
         lines = (errors.strip() or output.strip() or f"exit status {child.returncode}").splitlines()
         # The first error line names the cause. apt marks its errors with E:, after warnings about other things.
