@@ -90,6 +90,7 @@ class _Walker:
         self.player = Player(context)
         self.player.alloc_ioas()
         self._kinds = context.coherencies()
+        self._maps_files = context.iommufd.probe()["IOMMU_IOAS_MAP_FILE"]
 
     def do(self, step: WalkStep) -> None:
         """Do one step."""
@@ -123,7 +124,7 @@ class _Walker:
         backing = _pick(_BACKINGS, second)
         buffer = self.player.buffer(1 + third % _MOST_PAGES, backing, scattered=bool(third & 0x100))
         flags = _pick((MapFlags.READ_WRITE, MapFlags.READABLE), third >> 9)
-        through_file = backing is Backing.MEMFD and bool(third & 0x1000)
+        through_file = self._maps_files and backing is Backing.MEMFD and bool(third & 0x1000)
         self.player.map(ioas, buffer, flags=flags, through_file=through_file)
 
     def _copy(self, ioas: HeldIoas, second: int, third: int) -> None:
