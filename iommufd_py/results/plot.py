@@ -35,9 +35,10 @@ _MARGIN = 1.5
 _LINEAR_SPAN = 4
 # The axis of times for a page begins by this factor below the shortest time.
 _BELOW = 5
-# Distance of two series at the same size, and room for all of them, in octaves of the size.
+# Series with points of the same size stand side by side. The distance of two neighbours, and the most for all series
+# together, in octaves of the size.
 _BESIDE, _ROOM = 0.06, 0.7
-# An axis of times over more decades than this has room for the labels of powers of ten only.
+# A longer axis of times has labels at the powers of ten only. There is no room for more.
 _DECADES = 3
 # The colours of Okabe and Ito, for any kind of colour vision. Their order alternates dark and light, for grey print.
 _COLOURS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#F0E442", "#009E73", "#CC79A7")
@@ -84,6 +85,7 @@ def distribution_figure(results: Sequence[BenchResult]) -> Figure:
     figure, all_axes = _panels(len(panels), sum(map(len, panels.values())))
     # Rows of several workloads share a legend, so equal names have equal colours.
     names = list(dict.fromkeys(row_name(cell.row.point) for found in panels.values() for _, cell in found))
+    floors_of_results = [one.floors for one in results]
     for axes, (operation, found) in zip(all_axes, panels.items(), strict=True):
         for label, cell in found:
             samples = np.sort(np.concatenate([np.asarray(one.ns) for one in cell.row.samples(cell.operation)]))
@@ -103,7 +105,7 @@ def distribution_figure(results: Sequence[BenchResult]) -> Figure:
                 label=_series(results, label, name),
             )
         # A line for each result. The floors of its rows differ by noise, and their lines would be a smear.
-        floors = (floor_of(cell.row.point.calls(operation), *results[label].floors) for label, cell in found)
+        floors = (floor_of(cell.row.point.calls(operation), *floors_of_results[label]) for label, cell in found)
         for floor in dict.fromkeys(floor for floor in floors if floor > 0):
             axes.axvline(floor, color="#888888", linestyle=":", linewidth=1, label="floor")
         axes.set_xscale("log")
@@ -143,10 +145,11 @@ def page_figure(results: Sequence[BenchResult]) -> Figure:
             )
             # The median of all samples can lie outside of the processes' medians.
             bars = np.maximum([middle - low, high - middle], 0)
-            colour, marker = _look(names.index(name))
+            number = names.index(name)
+            colour, marker = _look(number)
             # Points of equal size stand side by side, because one would hide the others.
-            beside = sizes * 2 ** ((names.index(name) - (len(names) - 1) / 2) * min(_BESIDE, _ROOM / len(names)))
-            look: dict[str, Any] = {"marker": marker, "color": colour, "linestyle": _line(names.index(name))}
+            beside = sizes * 2 ** ((number - (len(names) - 1) / 2) * min(_BESIDE, _ROOM / len(names)))
+            look: dict[str, Any] = {"marker": marker, "color": colour, "linestyle": _line(number)}
             axes.errorbar(beside, middle, bars, markersize=4, capsize=3, label=name, **look)
             axes.plot(sizes, floor, color="#888888", linestyle=":", marker=".", linewidth=1, label="floor")
         axes.set_xscale("log", base=2)
@@ -239,11 +242,12 @@ def history_figure(lines: Sequence[OperationHistory], results: Sequence[BenchRes
     figure = Figure(figsize=(8.5, 4.5 + _LINE * len(lines) / 3), layout="constrained")
     axes = figure.subplots()
     for number, line in enumerate(lines):
+        colour, marker = _look(number)
         axes.plot(
             line.at,
             [ns / line.ns[0] for ns in line.ns],
-            color=_look(number)[0],
-            marker=_look(number)[1],
+            color=colour,
+            marker=marker,
             linestyle=_line(number),
             markersize=4,
             label=f"{line.operation}, {row_name(line.point)}",
@@ -258,7 +262,7 @@ def history_figure(lines: Sequence[OperationHistory], results: Sequence[BenchRes
 
 
 def _look(number: int) -> tuple[str, str]:
-    """Return the colour and the marker of a series. The first 64 series differ in one of them."""
+    """Return the colour and the marker of a series. No two of the first 64 series have the same pair."""
     return _COLOURS[number % len(_COLOURS)], _MARKERS[(number + number // len(_COLOURS)) % len(_MARKERS)]
 
 
