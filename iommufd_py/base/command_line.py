@@ -24,5 +24,5 @@ def without_secrets(words: Sequence[str]) -> list[str]:
 
 
 def recorded_command() -> tuple[str, ...]:
-    """Return the command line of this process as a result keeps it."""
+    """Return the command line of this process in the form for results: without secrets, in printable characters."""
     return tuple(map(result_text, without_secrets(sys.argv)))

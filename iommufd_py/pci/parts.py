@@ -54,7 +54,7 @@ def consumer_uses(device: Path, links: Path = _DEVICE_LINKS) -> Iterator[Use]:
     for one in entries(links):
         supplier, consumer = (one / "supplier").resolve(), (one / "consumer").resolve()
         ours = supplier.is_relative_to(device) and not consumer.is_relative_to(device)
-        # A link for the state of the supplier alone takes nothing away.
+        # The kernel also makes links that only delay sync_state() of the supplier. They take no driver away.
         if ours and attribute_text(one / "status") == "active" and attribute_text(one / "sync_state_only") != "1":
             yield Use(UseKind.PLATFORM, f"the device {consumer.name} depends on it, and would lose its driver with it")
 

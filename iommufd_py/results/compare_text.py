@@ -83,7 +83,8 @@ def verdict_lines(comparison: Comparison) -> list[str]:
 
 
 def floor_lines(comparison: Comparison) -> list[str]:
-    """Return a sentence for each operation with the floor over 10 % of a time: its ratio with and without the floor."""
+    """Return a sentence for each operation of which the floor is over 10 % of a time: the ratio with the floor and the
+    ratio without it."""
     return [
         f"{change.operation}, {row_name(change.point)}: the floor is over 10 % of a time; the ratio of the medians is "
         f"{ratio_text(change)}, without the floor {net_text(change)}"

@@ -55,7 +55,7 @@ def interrupted(harness: Harness, destination: Window) -> None:
         pass  # These are completions that polling saw before their interrupt arrived.
     content = engine.start_write(destination.iova, 0x80)
     count = engine._interrupts.wait(engine.interrupt_vector, timeout=patience(1))
-    # Once QEMU's 82574L has postponed an interrupt, it repeats each one until somebody reads its cause:
+    # QEMU's 82574L can postpone an interrupt. From then on it repeats each interrupt until somebody reads the cause:
     # e1000e_intrmgr_on_throttling_timer() in hw/net/e1000e_core.c.
     assert count == 1 or (count > 1 and isinstance(engine, EthernetEngine))
     engine.wait(timeout=patience(1))

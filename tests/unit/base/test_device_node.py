@@ -42,7 +42,7 @@ def test_empty_dev_of_a_container() -> None:
     assert done.stdout.startswith("there is no /dev/full, although the kernel has the device"), done
 
 
-# The number of /dev/iommu differs between kernels. 10:251 is one of a miscellaneous device that no kernel here has.
+# The number of /dev/iommu differs between kernels. No kernel here has the miscellaneous device 10:251.
 _NODES_WITHOUT_DRIVERS = """
 import ctypes, os, stat, sys
 from iommufd_py.cli import main
