@@ -15,7 +15,7 @@
 #include "lines.h"
 
 /* Size of the part of the buffer that is prepared last. Disturbances of its preparation count for the sample. */
-#define LAST_PREPARED_BYTES (1 << 20)
+#define LAST_PREPARED_BYTES (4 << 20)
 
 void iommufd_bench_clock(uint64_t *ns, uint32_t count)
 {
