@@ -26,7 +26,7 @@ from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.progress import Silent
 
 # Each of these bisections runs git a hundred times.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("empty_cache")]
 
 RULE = Question(Kind.RULE, "2")
 MAP = Question(Kind.BENCH, "map 2M", 0.05)
@@ -207,9 +207,6 @@ find(Path({str(tree)!r}), answer)
     found, asked = find(tree, from_7)
     assert found.subjects[found.first_bad or ""] == "commit 7"
     assert 0 not in asked
-
-
-pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 class TestTimings:
