@@ -73,6 +73,16 @@ def test_each_name_stands_for_one_thing() -> None:
     assert EXCEPTIONS.keys() <= shared.keys(), "remove the exceptions that no longer occur"
 
 
+def test_a_module_of_tests_sets_its_marks_once() -> None:
+    """A second assignment would drop the marks of the first without a message."""
+    marks = {
+        str(path.relative_to(ROOT)): len(re.findall(r"^pytestmark\b", path.read_text(), re.MULTILINE))
+        for path in (ROOT / "tests").rglob("*.py")
+    }
+    assert sum(marks.values()) > 10, "the search misses most of the tree"
+    assert [name for name, count in marks.items() if count > 1] == []
+
+
 def test_the_room_of_the_lab_describes_each_of_its_modules() -> None:
     room = ROOT / "iommufd_py/lab"
     described = re.findall(r"``(\w+)``", ast.get_docstring(ast.parse((room / "__init__.py").read_bytes())) or "")
@@ -80,6 +90,7 @@ def test_the_room_of_the_lab_describes_each_of_its_modules() -> None:
     assert sorted(described) == sorted(modules - {"__init__"})
 
 
+@pytest.mark.slow
 def test_a_command_shares_its_name_only_with_the_function_that_it_calls() -> None:
     functions = {one.name: one.module for one in all_definitions() if not one.is_command}
     for command in all_definitions():

@@ -36,6 +36,7 @@ def test_pip_adds_to_an_environment_of_its_own() -> None:
     assert command_for_extra("report") == "pip install 'iommufd-py[report]'"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     os.geteuid() != 0 or not os.path.isdir(DEBIAN), reason="mounts the package where the Debian package has it"
 )

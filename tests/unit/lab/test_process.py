@@ -58,6 +58,7 @@ def test_a_timeout_holds_for_a_child_that_closes_its_output() -> None:
     assert supervised("exec >&- 2>&-; sleep 1000", 0.5, io.BytesIO()) is None
 
 
+@pytest.mark.slow
 def test_a_slow_reader_gets_all_output_of_a_child_that_ended_in_time() -> None:
     reader = SlowReader(1)
     assert supervised("for each in 1 2 3; do echo $each; sleep 0.1; done; exit 3", 2, reader) == 3

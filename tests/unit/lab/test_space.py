@@ -50,6 +50,7 @@ def test_superseded_kernels_are_removed_and_the_newest_of_each_kind_stays() -> N
     assert invoke("kernel", "prune").stdout == ""
 
 
+@pytest.mark.slow
 def test_several_processes_remove_the_same_kernel() -> None:
     kernel = publish(RECIPE, "2026-01-01T00:00:00+0000")
     for number in range(5000):

@@ -212,6 +212,7 @@ def test_page_loads_nothing_and_is_well_formed() -> None:
     assert not re.findall(r'(?:src|href)="(?!#)[^"]*"|url\((?!#)', text)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")  # matplotlib warns if a text leaves no room for the panels.
 @pytest.mark.parametrize("name", ["$\\frac{$ and $x_{$", "_hidden", "x" * 1000, "a\\$b", "50 % of $5"])
 def test_every_name_is_text_in_a_picture(name: str) -> None:
@@ -232,6 +233,7 @@ def test_every_name_is_text_in_a_picture(name: str) -> None:
         assert all(len(text) < 150 for text in named)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")  # matplotlib warns of a character without a glyph.
 @pytest.mark.parametrize(
     ("name", "drawn"),
@@ -285,6 +287,7 @@ LONG_POINT = model.Point(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_rows_with_long_names_fit_into_a_picture() -> None:
     """A row has a value for each option of `bench run` that the user gave."""
