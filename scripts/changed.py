@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.inputs import ALWAYS, closure
+from scripts.inputs import ALWAYS, PYTEST, closure
 
 ROOT = Path(__file__).resolve().parent.parent
 # The walk takes thousands of steps, so only scripts/test runs it.
@@ -37,7 +37,7 @@ def main() -> None:
     changed = changed_files()
     for test in sorted((ROOT / "tests" / "mock").rglob("test_*.py")):
         name = str(test.relative_to(ROOT))
-        if name not in _LONG and changed & closure(ROOT, [name, *ALWAYS]):
+        if name not in _LONG and changed & closure(ROOT, [name, *ALWAYS, *PYTEST]):
             print(name)
 
 

@@ -75,15 +75,14 @@ _ON_INCOHERENT = "env IOMMUFD_TEST_MACHINE=incoherent pytest -v tests/machines/t
 
 
 def _incoherent(name: str, kernel: str, minutes: float, machine: str = "") -> Job:
-    inputs = f"tests/machines {_DMA} iommufd_py/lab"
+    inputs = f"tests/machines/test_incoherent.py {_DMA}"
     return _vm(name, kernel, _ON_INCOHERENT, inputs, minutes, f"--incoherent {machine}")
 
 
 def _machine(name: str, test: str, options: str, kernel: str = "stock") -> Job:
     """Return the job for another machine of the lab and its file in tests/machines."""
     file = f"tests/machines/test_{test}.py"
-    inputs = f"{file} tests/machines/conftest.py iommufd_py/lab"
-    return _vm(f"machine-{name}", kernel, f"env IOMMUFD_TEST_MACHINE={test} pytest -v {file}", inputs, 2, options)
+    return _vm(f"machine-{name}", kernel, f"env IOMMUFD_TEST_MACHINE={test} pytest -v {file}", file, 2, options)
 
 
 # Tests for the engine of any device.
@@ -103,7 +102,7 @@ def _ethernet(device: str, *, may_be_impossible: bool = False) -> Job:
         f"machine-{device}",
         "stock",
         f"env IOMMUFD_TEST_MACHINE=ethernet IOMMUFD_BDF=0000:00:0d.0 pytest -v {file} {_ENGINES}",
-        f"{file} tests/machines/conftest.py tests/vtd cli/dma.py iommufd_py/lab",
+        f"{file} tests/vtd cli/dma.py",
         3,
         f"--device {device},addr=0x0d",
     )
@@ -117,7 +116,7 @@ def _dsa(kernel: str) -> Job:
         f"machine-dsa-{kernel}",
         kernel,
         f"env IOMMUFD_TEST_MACHINE=dsa IOMMUFD_BDF=0000:00:0d.0 pytest -v {file} {_ENGINES}",
-        f"{file} tests/machines/conftest.py tests/vtd {_DMA} iommufd_py/lab",
+        f"{file} tests/vtd {_DMA}",
         5,
         "--incoherent --scalable --device dsa,addr=0x0d,x-no-snoop=on --append vfio_pci.disable_denylist=1",
     )
@@ -143,7 +142,7 @@ _BRIDGES = (
 
 # The code of `iommufd validate` and its scenarios.
 _VALIDATE = "cli/main.py cli/validate.py iommufd_py/validate"
-_PATCHES = "iommufd_py/lab/patches iommufd_py/lab"
+_PATCHES = "iommufd_py/lab/patches"
 
 # Tests on a device that start programs.
 _PROGRAMS = "bench or cli or examples or give_back or records_and_locks"
@@ -186,14 +185,14 @@ _NEWEST = (
             "--ignore=tests/lab/test_long_examples.py --ignore=tests/lab/test_remedies.py "
             "--ignore=tests/lab/test_debian_kernel.py --ignore=tests/lab/test_debian_idxd.py"
         ),
-        inputs=_words("tests/lab iommufd_py/lab cli"),
+        inputs=_words("tests/lab iommufd_py/lab"),
         minutes=6,
     ),
     # Many machines: labgrid, hosts behind ssh, and native guests that panic or hang.
     Job(
         "fleet",
         _words("pytest -v tests/fleet --ignore=tests/fleet/test_vtd_guests.py"),
-        inputs=_words("tests/fleet iommufd_py/fleet cli"),
+        inputs=_words("tests/fleet iommufd_py/fleet"),
         minutes=6,
     ),
     Job("docs", _words("scripts/docs"), inputs=_words("scripts/docs docs iommufd_py cli"), minutes=2, early=True),

@@ -80,12 +80,14 @@ def key_of(job: Job, image: str) -> str:
     """Return the digest of everything that decides the result of *job*; empty for a job that always runs."""
     if not job.inputs:
         return ""
-    # The code of `lab run` boots the guest.
-    always = inputs.ALWAYS if job.kind == "host" else (*inputs.ALWAYS, "cli/lab.py")
+    always = [*inputs.ALWAYS, *(inputs.PYTEST if "pytest" in job.command else ())]
+    if job.kind != "host":
+        always.append("cli/lab.py")  # The code of `lab run` boots the guest.
     words = [shlex.join(job.command_line()), image, sys.version, *_packages()]
     if not job.early:
         words += _lab_of(job)
-    return inputs.digest_inputs(ROOT, job.inputs, words, always)
+    ignored = [word.removeprefix("--ignore=") for word in job.command if word.startswith("--ignore=")]
+    return inputs.digest_inputs(ROOT, job.inputs, words, always, ignored)
 
 
 _packages = functools.cache(installed_packages)

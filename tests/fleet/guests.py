@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from iommufd_py.lab import paths
-from tests.fleet.lab import BIN, Host, Lab
+from tests.fleet.lab import Host, Lab
+from tests.programs import IOMMUFD
 from tests.waiting import patience, wait_until
 
 
@@ -69,7 +70,7 @@ def freeze(host: Host, number: signal.Signals = signal.SIGSTOP) -> None:
 def report_of(directory: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     """Run `iommufd fleet report`."""
     return subprocess.run(
-        [BIN / "iommufd", "fleet", "report", str(directory), *options],
+        [IOMMUFD, "fleet", "report", str(directory), *options],
         capture_output=True,
         text=True,
         check=False,

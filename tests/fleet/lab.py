@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from iommufd_py.fleet.lending import Lender
+from tests.programs import IOMMUFD
 from tests.waiting import DEFAULT_SIGNALS, patience, wait_until
 
 BIN = Path(sys.prefix, "bin")
@@ -154,7 +155,7 @@ class Lab:
 
     def fleet(self, plan: Path, output: Path) -> "subprocess.Popen[str]":
         """Start `iommufd fleet run`."""
-        command = [str(BIN / "iommufd"), "fleet", "run", str(plan), "-o", str(output), "--coordinator", self.address]
+        command = [IOMMUFD, "fleet", "run", str(plan), "-o", str(output), "--coordinator", self.address]
         process = subprocess.Popen(
             [*DEFAULT_SIGNALS, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

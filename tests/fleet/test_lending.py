@@ -16,6 +16,7 @@ from iommufd_py.fleet.record import RunnerState, StepState
 from tests import command_examples
 from tests.fleet.lab import BIN, Lab, plain_lab
 from tests.fleet.ssh_host import LARGEST_FILE
+from tests.programs import IOMMUFD
 from tests.waiting import patience, wait_until
 
 
@@ -256,7 +257,7 @@ def test_remedies_of_a_run_that_cannot_begin(plain: Lab, tmp_path: Path, monkeyp
     monkeypatch.delenv("LG_COORDINATOR", raising=False)
 
     def run(output: str, *options: str) -> "subprocess.CompletedProcess[str]":
-        words = [BIN / "iommufd", "fleet", "run", path, "--output", tmp_path / output, *options]
+        words = [IOMMUFD, "fleet", "run", path, "--output", tmp_path / output, *options]
         return subprocess.run(words, capture_output=True, text=True, timeout=patience(180), check=False)
 
     refused = run("out", "--coordinator", "127.0.0.1:9")

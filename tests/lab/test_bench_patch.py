@@ -2,19 +2,19 @@
 """`iommufd bench patch` boots both kernels of the lab and compares them."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from iommufd_py.results import document
 from iommufd_py.results.compare import Verdict, compare
+from tests.programs import IOMMUFD
 from tests.waiting import patience
 
 
 def test_both_kernels_are_booted_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    command = [str(Path(sys.prefix, "bin/iommufd")), "bench", "patch", "--boots", "1", "--processes", "1"]
+    command = [IOMMUFD, "bench", "patch", "--boots", "1", "--processes", "1"]
     command += ["--kernels", "stock,patched", "--results", str(tmp_path), "--", "--size", "4K", "--values", "5"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=patience(600), check=False)
     assert done.returncode == 0, done.stderr
@@ -31,7 +31,7 @@ def test_both_kernels_are_booted_and_compared(tmp_path: Path, monkeypatch: pytes
 
 
 def test_native_kernels_measure_in_turns(tmp_path: Path) -> None:
-    command = [str(Path(sys.prefix, "bin/iommufd")), "bench", "patch", "--native", "--boots", "3", "--precision", "100"]
+    command = [IOMMUFD, "bench", "patch", "--native", "--boots", "3", "--precision", "100"]
     command += ["--kernels", "stock,patched", "--seconds", "0.2", "--results", str(tmp_path)]
     command += ["--minutes", "20", "--", "--operation", "map", "--size", "2M"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=patience(600), check=False)

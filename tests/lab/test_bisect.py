@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ import pytest
 from iommufd_py.lab import kernel, source
 from iommufd_py.lab.build import apply_patch
 from iommufd_py.lab.progress import Silent
+from tests.programs import IOMMUFD
 
-IOMMUFD = str(Path(sys.prefix, "bin/iommufd"))
 SERIES = "7.3"
 COMMITS = 20
 FILE = "drivers/iommu/iommufd/pages.c"

@@ -46,8 +46,14 @@ def checkout(tmp_path: Path) -> Path:
         "tests/mock/test_cli.py": "from tests.programs import IOMMUFD\n[IOMMUFD, 'bench']",
         "tests/mock/test_group.py": "from iommufd_py.cli.main import iommufd",
         "tests/mock/conftest.py": "",
+        "tests/mock/test_words.py": "from tests.programs import IOMMUFD\n\ndef test() -> None:\n    'A dma.'  # dma",
+        "tests/mock/test_extension.py": "from iommufd_py import _uapi",
         "tests/mock/test_examples.py": "EXAMPLES = ROOT / 'docs/examples'\nREADME = ROOT / 'README.md'",
         "tests/mock/test_leaks.py": "PROGRAM = 'import iommufd_py.results.plot'",
+        "tests/command_examples.py": 'NATIVE = "User-Mode Linux"\nLAB = "the lab"',
+        "cli/examples/dma-check.console": "# on: User-Mode Linux\n\n$ iommufd dma check\nbench\n",
+        "cli/examples/bench-run.console": "# on: the lab\n\n$ iommufd bench run\n",
+        "tests/mock/test_reference.py": "from tests import command_examples\ncommand_examples.NATIVE",
         "docs/examples/map.py": "from iommufd_py.results import plot",
         "README.md": "",
         "scripts/tool": "#!/usr/bin/env python3\nfrom iommufd_py.results import plot",
@@ -110,7 +116,6 @@ def test_the_data_of_a_package_counts_with_the_package(checkout: Path) -> None:
         "tests/mock/test_ioas.py",
         "iommufd_py/objects/ioas.py",
         "cffi_build/abi/iommufd.h",
-        "iommufd_py/testing/plugin.py",
     ],
 )
 def test_a_change_of_an_input_changes_the_digest(checkout: Path, changed: str) -> None:
@@ -150,13 +155,48 @@ def test_the_packages_of_the_tests_count_and_no_others() -> None:
     assert len(names) == len(set(names))
 
 
-def test_a_guest_depends_on_the_code_that_boots_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(run_jobs.inputs, "digest_inputs", lambda root, tests, words, always: asked.append(always))
-    for kind in ("host", "native"):
-        run_jobs.key_of(Job("job", ("true",), kind, ("tests/mock",), early=True), "")
-    assert ["cli/lab.py" in always for always in asked] == [False, True]
+def test_a_job_depends_on_the_programs_that_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[set[str], list[str]]] = []
+    monkeypatch.setattr(
+        run_jobs.inputs,
+        "digest_inputs",
+        lambda root, tests, words, always, ignored: asked.append((set(always) - set(inputs.ALWAYS), ignored)),
+    )
+    for job in (
+        Job("host", ("true",), inputs=("tests/mock",), early=True),
+        Job("guest", ("true",), "native", ("tests/mock",), early=True),
+        Job("pytest", ("pytest", "tests/lab", "--ignore=tests/lab/test_long.py"), inputs=("tests/lab",), early=True),
+    ):
+        run_jobs.key_of(job, "")
+    assert asked == [(set(), []), ({"cli/lab.py"}, []), (set(inputs.PYTEST), ["tests/lab/test_long.py"])]
     assert ROOT / "iommufd_py/lab/machine.py" in inputs.closure(ROOT, ["cli/lab.py"])
+
+
+def test_an_ignored_file_of_a_folder_does_not_count(checkout: Path) -> None:
+    ignored = ["tests/mock/test_examples.py"]
+    found = {str(file.relative_to(checkout)) for file in inputs.closure(checkout, ["tests/mock"], ignored)}
+    assert "tests/mock/test_ioas.py" in found and "README.md" not in found
+    before = inputs.digest_inputs(checkout, ["tests/mock"], ignored=ignored)
+    (checkout / ignored[0]).write_text("changed = 1")
+    assert (
+        inputs.digest_inputs(checkout, ["tests/mock"], ignored=ignored)
+        == before
+        != inputs.digest_inputs(checkout, ["tests/mock"])
+    )
+
+
+def test_an_example_of_the_reference_depends_on_its_command(checkout: Path) -> None:
+    found = names(checkout, "tests/mock/test_reference.py")
+    assert {"cli/examples/dma-check.console", "cli/dma.py"} <= found
+    assert {"cli/examples/bench-run.console", "cli/bench.py"} & found == set()
+
+
+def test_a_word_of_a_docstring_or_a_comment_is_no_command(checkout: Path) -> None:
+    assert "cli/dma.py" not in names(checkout, "tests/mock/test_words.py")
+
+
+def test_the_extension_is_no_public_name(checkout: Path) -> None:
+    assert "iommufd_py/api.py" not in names(checkout, "tests/mock/test_extension.py")
 
 
 def test_an_input_that_is_not_there_is_an_error(checkout: Path) -> None:
