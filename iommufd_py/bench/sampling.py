@@ -38,6 +38,8 @@ _WARMUP_BLOCKS = 10
 _FLUSH_PART = 0.2
 # Share of a slot for the samples. The rest is for flushing from user space, and for the noise of the machine.
 _SAMPLES_PART = 0.6
+# New pages, and one round with them that does not count, take at most this share of a slot or block.
+_NEW_PAGES_PART = 0.3
 # Slots for the warm-up. The last two show whether the times are steady.
 _WARMUP_TURNS = 2
 # Rounds whose fastest tells how many rounds fit into a slot.
@@ -90,9 +92,9 @@ class Taken(Attempt):
 def take(setup: Setup, plan: Plan, point: Point, on_part: Callable[[float], None]) -> Taken:
     """Take samples, repeat this if the machine was busy, and return the quietest attempt."""
     clock_floor, ioctl_floor = _floors(setup)
-    attempts = [_take_once(setup.workers, plan, on_part)]
+    attempts = [_take_once(setup, plan, on_part)]
     while disturbances(attempts[-1].noise) and len(attempts) <= _MORE_ATTEMPTS * plan.retry:
-        attempts.append(_take_once(setup.workers, plan, on_part))
+        attempts.append(_take_once(setup, plan, on_part))
     best = min(attempts, key=lambda one: loudness(one.noise))
     return Taken(
         best.taken,
@@ -117,8 +119,10 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
     workers, worker = setup.workers, setup.workers[0]
     _together(workers, 1)  # The first round also builds page tables.
     longest_ns = _duration_ns(lambda: _together(workers, 1)) + _duration_ns(lambda: _flush(worker, point.cache, 1))
+    renewal_ns = _renewal_ns(setup)
     slots = turn.meet(place, longest_ns / 1e9)
-    share_ns = slots.seconds * 1e9 * _SAMPLES_PART
+    renews = 0 < renewal_ns <= slots.seconds * 1e9 * _NEW_PAGES_PART
+    share_ns = slots.seconds * 1e9 * _SAMPLES_PART - renews * renewal_ns
     turns = max(round(plan.row_seconds / slots.seconds), _MIN_VALUES)
     most, most_flushes = math.ceil((plan.values or _MAX_VALUES) / turns), math.ceil(_MAX_VALUES / turns)
 
@@ -138,6 +142,8 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
     taken, user_flush = [SampleStore() for _ in worker.loop.names], array("Q")
     for _ in range(turns):
         slots.wait()
+        if renews:
+            _renew(worker)
         _take_block(workers, at_once, taken)
         user_flush += _flush(worker, point.cache, flushes)
         meter.end_block()
@@ -152,6 +158,21 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
         clock_ns=clock_floor,
         ioctl_ns=ioctl_floor,
     )
+
+
+def _renewal_ns(setup: Setup) -> int:
+    """Replace the pages of the buffer once, and return the time for this; 0 if they cannot be replaced."""
+    return _duration_ns(lambda: _renew(setup.workers[0])) if setup.replaceable else 0
+
+
+def _renew(worker: Worker) -> None:
+    """Replace the pages of the buffer, and run one round with the new ones.
+
+    A map of 2M takes 4 % more or less time on other pages of the same kind, and the same time on the same pages. (This
+    is the standard deviation, of 24 blocks in a User-Mode Linux guest.) So a row that keeps its pages measures them.
+    """
+    worker.buffer.replace_pages()
+    worker.loop.run(1)
 
 
 def _fitting(time_ns: float, one_ns: float, *, least: int = 1, most: int = _MAX_VALUES) -> int:
@@ -181,8 +202,9 @@ def _flush(worker: Worker, cache: CacheState, count: int) -> "array[int]":
     return flush(worker.buffer.user_va, worker.buffer.length, cache, count) if can_flush() else array("Q")
 
 
-def _take_once(workers: Sequence[Worker], plan: Plan, on_part: Callable[[float], None]) -> Attempt:
-    budget = int(plan.row_seconds * 1e9)
+def _take_once(setup: Setup, plan: Plan, on_part: Callable[[float], None]) -> Attempt:
+    workers, budget = setup.workers, int(plan.row_seconds * 1e9)
+    renews = 0 < _renewal_ns(setup) <= _CALL_NS * _NEW_PAGES_PART
     round_ns, warmup_rounds, steady = _warm_up(workers, budget)
     values = plan.values or _fitting(budget, round_ns, least=_MIN_VALUES)
     # Threads do all rounds in one call. Between two calls of one thread, the others would run without it.
@@ -191,6 +213,8 @@ def _take_once(workers: Sequence[Worker], plan: Plan, on_part: Callable[[float],
     meter, left, last = NoiseMeter(), values, clock_ns()
     while left:
         count = min(at_once, left)
+        if renews:
+            _renew(workers[0])
         _take_block(workers, count, taken)
         left -= count
         meter.end_block()

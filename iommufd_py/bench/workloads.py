@@ -107,11 +107,13 @@ class Setup:
     Attributes:
         iommufd: to read the kernel's flush counters, which are common to all iommufds.
         bdf: device whose page tables the kernel can show; None for none.
+        replaceable: whether the pages of the buffer may be replaced between two rounds.
     """
 
     iommufd: Iommufd
     bdf: str | None
     workers: tuple[Worker, ...]
+    replaceable: bool
 
 
 @contextmanager
@@ -138,13 +140,22 @@ def set_up(
             parts = Parts(point, space.fd, space.ioas_id, space.dev_id, space.group_fd, space.iommu_type, buffer, place)
             workers.append(Worker(_rounds(device_name, vf_token, flags, space, parts), buffer, place.iova))
         try:
-            yield Setup(iommufd, bdf, tuple(workers))
+            yield Setup(iommufd, bdf, tuple(workers), _has_replaceable_pages(point))
         finally:
             # The mappings must end before the memory.
             for space in spaces:
                 if space.engine is not None:
                     space.engine.close()
                 space.resource.close()
+
+
+def _has_replaceable_pages(point: Point) -> bool:
+    """Return whether no page is pinned between two rounds, and whether the kernel surely has other pages.
+
+    Huge pages of a pool can be taken by others, and transparent huge pages need contiguous memory.
+    """
+    small = Backing(point.backing).page_bytes == PAGE_BYTES
+    return small and point.threads == 1 and point.workload not in (Workload.COPY, Workload.ATTACH, Workload.DMA)
 
 
 def _maker(point: Point) -> "Callable[[Point, str, Coherency, UUID | None], AbstractContextManager[_Spaces]]":

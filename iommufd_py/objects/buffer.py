@@ -182,6 +182,18 @@ class DmaBuffer(Mappable):
         advice = mmap.MADV_DONTNEED if self.fd is None else mmap.MADV_REMOVE
         self._memory.madvise(advice, self._offset + offset, length)
 
+    def replace_pages(self) -> None:
+        """Give all pages back to the kernel, and take others. The contents are lost.
+
+        The physical places of the pages change the times of a map by some percent, so a benchmark replaces them. A
+        mapping keeps the old pages: unmap the buffer first.
+
+        Raises:
+            BackingError: the kernel has not enough memory of this kind.
+        """
+        self.give_back(0, self.length)
+        self._populate()
+
     def huge_bytes(self) -> int:
         """Return the number of bytes in transparent huge pages now (AnonHugePages in /proc/self/smaps)."""
         self._check_open()

@@ -206,7 +206,8 @@ class Run:
         warmup_rounds: rounds before the first sample.
         steady: whether the times were stable after the warm-up.
         pinned_bytes: largest growth of VmPin in one round of one thread.
-        run_lengths: number of physically contiguous runs of the buffer by their length in base pages; None if unknown.
+        run_lengths: number of physically contiguous runs of the buffer's first pages by their length in base pages;
+            None if unknown.
         operations: samples by operation, in the order of a round.
         user_flush_ns: times of CLFLUSHOPT over the same buffer in the same cache state from user space, with the two
             clock reads; empty if user space cannot flush.
@@ -240,7 +241,7 @@ class Run:
 
     @property
     def physical_runs(self) -> int | None:
-        """Number of physically contiguous runs of the buffer."""
+        """Number of physically contiguous runs of the buffer's first pages."""
         return None if self.run_lengths is None else sum(self.run_lengths.values())
 
     def floors(self, floor: Floor) -> tuple[float, float]:

@@ -157,6 +157,30 @@ def test_a_disturbed_row_is_measured_again_and_counted(iommufd: Iommufd, monkeyp
         assert take(setup, plan, point, lambda part: None).discarded == ()
 
 
+@pytest.mark.parametrize(
+    ("point", "replaced"),
+    [
+        (Point(Workload.MAP, SIZE), True),
+        (Point(Workload.MAP, SIZE, backing="fragmented-4"), True),
+        (Point(Workload.TEARDOWN, SIZE), True),
+        (Point(Workload.CLOSE, SIZE), True),
+        # The domain that stays has the pages pinned.
+        (Point(Workload.ATTACH, SIZE), False),
+        (Point(Workload.COPY, SIZE), False),
+        (Point(Workload.MAP, SIZE, threads=2), False),
+    ],
+)
+def test_a_row_is_not_the_time_of_one_set_of_pages(iommufd: Iommufd, point: Point, replaced: bool) -> None:
+    """The places of the pages change the times. Pages that nothing pins are replaced before each block of samples."""
+    need_mock_driver(iommufd)
+    with set_up(point, MOCK, Coherency.ANY) as setup:
+        buffer = setup.workers[0].buffer
+        before = buffer.frames()
+        take(setup, runner.Plan(MOCK, (), values=5), point, lambda part: None)
+        assert all(before)
+        assert (buffer.frames() != before) is replaced
+
+
 def test_lines_of_a_close_are_dirty(iommufd: Iommufd) -> None:
     """Each round writes every cache line of the buffer after the map, which may have evicted them."""
     need_mock_driver(iommufd)

@@ -44,6 +44,18 @@ def test_only_whole_pages_are_given_back(offset: int, length: int) -> None:
         assert bytes(buffer.view) == bytes([1]) * buffer.length
 
 
+@pytest.mark.parametrize("backing", [Backing.ANON_4K, Backing.MEMFD, Backing.FRAGMENTED_4])
+def test_replaced_pages_are_present_and_cleared(backing: Backing) -> None:
+    with DmaBuffer(64 * 4096, backing) as buffer:
+        buffer.view[:] = bytes([1]) * buffer.length
+        address = buffer.user_va
+        buffer.replace_pages()
+        assert buffer.user_va == address
+        if os.geteuid() == 0:
+            assert all(buffer.frames())
+        assert bytes(buffer.view) == bytes(buffer.length)
+
+
 @pytest.mark.parametrize("backing", [Backing.ANON_4K, Backing.MEMFD])
 def test_pages_that_are_given_back_are_cleared(backing: Backing) -> None:
     with DmaBuffer(3 * 4096, backing) as buffer:
