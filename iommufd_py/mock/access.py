@@ -79,6 +79,7 @@ class MockAccess(Resource):
 class AccessPin(Resource):
     """Pages pinned by an access. An unmap of the range unpins them first; then closing this has no effect."""
 
+    @checked
     def __init__(self, access: MockAccess, iova: int, length: int, user_va: int, write: bool) -> None:
         super().__init__(access)
         self.access = access

@@ -195,6 +195,7 @@ class Attachment(Resource):
         hwpt_id: the HWPT in use; for an IOAS, the one that the kernel chose.
     """
 
+    @checked
     def __init__(self, device: BoundDevice, target: Ioas | Hwpt | NestedHwpt, pasid: int | None, hwpt_id: int) -> None:
         super().__init__(device, target)
         self.device = device

@@ -3,6 +3,7 @@
 
 import os
 
+from iommufd_py.base.arguments import checked
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.mappable import Mappable
 from iommufd_py.objects.resource import Resource
@@ -24,6 +25,7 @@ class Dmabuf(Mappable):
 
     fd: int
 
+    @checked
     def __init__(self, length: int, *stands_on: Resource) -> None:
         super().__init__(*stands_on)
         self.length = length

@@ -26,6 +26,7 @@ class EventQueue(IommufdObject):
         alloc: issues the ioctl that makes the queue.
     """
 
+    @checked
     def __init__(self, parent: Resource, iommufd: IommufdFile, alloc: Callable[[], uapi.EventQueueIds]) -> None:
         super().__init__(iommufd, parent)
         with self._opening():

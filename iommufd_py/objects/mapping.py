@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from iommufd_py.base.arguments import checked
-from iommufd_py.base.errors import ArgumentValueError
+from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError
 from iommufd_py.base.iova import IovaRange
+from iommufd_py.base.shown import shown
 from iommufd_py.base.signals import held_signals
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.buffer import DmaBuffer
@@ -31,6 +32,11 @@ class Mapping(Resource):
     ) -> None:
         # Programs make thousands of mappings by ioctls that take microseconds. So this constructor does the work of
         # Resource's constructor itself, for exactly two parents. Resource's calls and loops would take 0.4 us.
+        if not (isinstance(space, MappingSpace) and isinstance(buffer, Mappable)):
+            raise ArgumentTypeError(
+                f"a {type(self).__name__} is made by map() of an IOAS or container, not of {shown(space)} and "
+                f"{shown(buffer)}"
+            )
         self._stands_on = space, buffer
         self._dependents = {}
         self._maker = self._process

@@ -8,6 +8,7 @@
 These lines run in all five modes.
 """
 
+from abc import ABC, abstractmethod
 from uuid import UUID
 
 from iommufd_py.base.arguments import checked
@@ -20,7 +21,7 @@ from iommufd_py.uapi.enums import MapFlags
 from iommufd_py.vfio.pci_device import VfioPciDevice
 
 
-class Container(Resource):
+class Container(Resource, ABC):
     """An IO address space, and the devices that are opened in it. Made by :func:`open_container`."""
 
     _first: VfioPciDevice | None = None
@@ -40,12 +41,12 @@ class Container(Resource):
         if self._first is None:
             self._first = device
 
+    @abstractmethod
     def open_device(self, bdf: str, *, vf_token: UUID | str | None = None) -> VfioPciDevice:
         """Open one more device. It reaches all mappings, earlier and later ones.
 
         *vf_token* is as for :class:`VfioDevice`.
         """
-        raise NotImplementedError
 
     @checked
     def map(
@@ -68,13 +69,15 @@ class Container(Resource):
         buffer.check_range(offset, size)
         return self._map(buffer, iova, offset, size, flags)
 
+    @abstractmethod
     def _map(self, buffer: DmaBuffer, iova: int, offset: int, length: int, flags: MapFlags) -> Mapping:
-        raise NotImplementedError
+        """Map a range that is checked already."""
 
+    @abstractmethod
     def map_user_va(self, user_va: int, length: int, iova: int, *, flags: MapFlags = MapFlags.READ_WRITE) -> None:
         """Map memory that this package does not own; the caller keeps the memory present and unmaps it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unmap(self, iova: int, length: int) -> int:
         """Unmap all mappings that lie wholly in the range and return the bytes unmapped.
 
@@ -82,23 +85,22 @@ class Container(Resource):
         an end of the range, v2 and an IOAS raise. VFIO's v1 then unmaps the whole mapping if its start is in the
         range, and otherwise nothing of it. iommufd's v1 unmaps exactly the range.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def unmap_all(self) -> int:
         """Unmap everything and return the bytes unmapped."""
-        raise NotImplementedError
 
+    @abstractmethod
     def iova_ranges(self) -> IovaRanges:
         """Return the IOVA ranges that can be mapped, in ascending order, and the alignment."""
-        raise NotImplementedError
 
+    @abstractmethod
     def dma_cc(self) -> bool:
         """Return whether all domains enforce cache coherency (VFIO_DMA_CC_IOMMU)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mappings_left(self) -> int | None:
         """Return the number of further mappings that the kernel allows; None for no limit.
 
         VFIO's type1 has dma_entry_limit. The compatibility container has no limit and answers 2^32 - 1.
         """
-        raise NotImplementedError

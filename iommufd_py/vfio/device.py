@@ -3,6 +3,7 @@
 
 import errno
 import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -76,6 +77,12 @@ class VfioDevice(VfioPciDevice, CdevDevice):
     def noiommu(self) -> bool:
         """Whether the device has no IOMMU. Its DMA then uses the addresses of :meth:`Ioas.noiommu_address`."""
         return self.cdev.name.startswith(NOIOMMU_PREFIX)
+
+    def _owns(self, number: int | None) -> bool:
+        return number is not None
+
+    def _proofs(self, groups: Collection[int]) -> Sequence[int]:
+        return ()
 
 
 class MediatedDevice(GenericVfioDevice, CdevDevice):

@@ -61,6 +61,7 @@ class Migration:
         features: the kinds of migration that it supports.
     """
 
+    @checked
     def __init__(self, device: VfioFile, features: MigrationFeatures) -> None:
         self.device = device
         self.features = features
@@ -143,6 +144,7 @@ class StateTransfer(OpenFile):
     Closing it does not change the state of the device. Its file descriptor is for the event loop of a program.
     """
 
+    @checked
     def __init__(self, migration: Migration, state: MigrationState) -> None:
         super().__init__(migration.device)
         self.device = migration.device

@@ -2,6 +2,7 @@
 """A PCI device on vfio-pci, opened as a cdev or through its group."""
 
 import errno
+from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
@@ -110,13 +111,13 @@ class VfioPciDevice(GenericVfioDevice):
             )
         device_pci_hot_reset(self.fileno(), self._proofs({one.group for one in devices if one.group is not None}))
 
+    @abstractmethod
     def _owns(self, number: int | None) -> bool:
         """Tell whether a device beside this one is ours, from its *number* in the kernel's answer."""
-        return number is not None
 
+    @abstractmethod
     def _proofs(self, groups: Collection[int]) -> Sequence[int]:
         """Return the descriptors that prove the ownership of *groups*."""
-        return ()
 
     @property
     def config(self) -> Region:

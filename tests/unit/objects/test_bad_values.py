@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Wrong arguments of calls that need no /dev/iommu: the check comes before the first ioctl."""
 
+import gc
 import inspect
+from dataclasses import is_dataclass
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -160,6 +163,27 @@ def test_memory_that_is_in_no_pool_has_no_remedy_for_a_pool(backing: Backing) ->
 def test_the_public_call_is_named() -> None:
     with DmaBuffer(PAGE) as buffer, pytest.raises(TypeError, match=r"^Ioas.map\(\): iova must be an int or None"):
         _map_arguments(buffer, 1.5, 0, None, MapFlags.READ_WRITE)  # type: ignore[arg-type]
+
+
+def _made_by_others() -> list[type]:
+    """Return the public classes that stand on other objects, or that only have subclasses to be made."""
+    kinds = [one for one in vars(api).values() if inspect.isclass(one) and one.__name__ in api.__all__]
+    plain = [one for one in kinds if not (issubclass(one, (Enum, Exception)) or is_dataclass(one))]
+    return [one for one in plain if inspect.isabstract(one) or _required(one)]
+
+
+def _required(kind: type) -> int:
+    parameters = inspect.signature(kind).parameters.values()
+    return sum(one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD for one in parameters)
+
+
+@pytest.mark.parametrize("kind", _made_by_others(), ids=lambda kind: kind.__name__)
+def test_an_object_made_by_hand_is_refused_in_one_sentence(kind: type, recwarn: pytest.WarningsRecorder) -> None:
+    """Many classes are made by a method of another object. A program that makes them from nothing learns so."""
+    with pytest.raises(TypeError, match=r"must be (an?|one of) |is made by map|instantiate abstract class"):
+        kind(*[object()] * _required(kind))
+    gc.collect()
+    assert not recwarn.list
 
 
 def test_every_public_call_checks_its_arguments() -> None:
