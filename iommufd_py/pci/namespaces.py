@@ -17,7 +17,7 @@ from pathlib import Path
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.sysfs import limit_named
 from iommufd_py.pci.netlink import ask, attribute, dump, parse_attributes, rtnetlink, text_of
-from iommufd_py.pci.processes import open_links, process_title, processes
+from iommufd_py.pci.processes import opened_files, process_title, processes
 from iommufd_py.pci.storage import mounts_everywhere, namespaces
 
 _OWN, _NAMED = Path("/proc/self/ns/net"), Path("/run/netns")
@@ -113,9 +113,9 @@ def _named_namespaces() -> Iterator[tuple[Path, str]]:
 def _held_namespaces() -> Iterator[tuple[Path, str]]:
     """Yield the namespaces that a process holds by a descriptor only."""
     for process in processes():
-        for number, link in open_links(process):
-            if link.startswith("net:["):
-                yield process / "fd" / number, f"that {process_title(process)} holds"
+        for file in opened_files(process):
+            if file.path.startswith("net:["):
+                yield file.link, f"that {process_title(process)} holds"
 
 
 def socket_in(namespace: Path) -> socket.socket | None:

@@ -16,8 +16,9 @@ from iommufd_py.base.sysfs import attribute_text, entries, kernel_text, target_n
 from iommufd_py.pci import storage
 from iommufd_py.pci.processes import (
     MappedFile,
+    OpenedFile,
     mapped_files,
-    open_links,
+    opened_files,
     process_title,
     processes,
     registered_files,
@@ -86,22 +87,22 @@ def openers(bdf: str) -> tuple[Use, ...]:
     mapped: dict[tuple[str, str], NodeId | None] = {}
     found = []
     for process in processes():
-        files = list(mapped_files(process))
-        opened = open_bars(process, device) | ({"its VFIO device"} if has_vfio_device(process, device) else set())
-        held = mapped_bars(files, device)
+        files, memory = list(opened_files(process)), list(mapped_files(process))
+        opened = open_bars(files, device) | ({"its VFIO device"} if has_vfio_device(files, device) else set())
+        held = mapped_bars(memory, device)
         if nodes:
-            opened |= {nodes[node] for node in open_nodes(process, mounts, nodes.values()) if node in nodes}
-            opened |= nodes_in_rings(process, nodes.values())
-            held |= {nodes[node] for node in mapped_nodes(files, mounts, mapped) if node in nodes}
+            opened |= {nodes[node] for node in open_nodes(files, mounts, nodes.values()) if node in nodes}
+            opened |= nodes_in_rings(files, nodes.values())
+            held |= {nodes[node] for node in mapped_nodes(memory, mounts, mapped) if node in nodes}
         for node in sorted(opened | held):
             how = "open" if node in opened else "in its memory (mmap)"
             found.append(Use(UseKind.PROCESS, f"{process_title(process)} has {node} {how}"))
     return tuple(found)
 
 
-def open_bars(process: Path, device: Path) -> set[str]:
-    """Return the files of a device's BARs that a process has open."""
-    return _bars((link for _, link in open_links(process)), device)
+def open_bars(files: Iterable[OpenedFile], device: Path) -> set[str]:
+    """Return the files of a device's BARs among the open files of a process."""
+    return _bars((file.path for file in files), device)
 
 
 def mapped_bars(files: Iterable[MappedFile], device: Path) -> set[str]:
@@ -121,17 +122,13 @@ def _bars(paths: Iterable[str], device: Path) -> set[str]:
     return {f"its {match[1]}" for path in paths if (match := bar.fullmatch(path))}
 
 
-def has_vfio_device(process: Path, device: Path) -> bool:
+def has_vfio_device(files: Iterable[OpenedFile], device: Path) -> bool:
     """Return whether a process has a device open that it got through a VFIO group, which need not be open any more.
 
     Source: vfio_device_show_fdinfo() in drivers/vfio/vfio_main.c. Older kernels do not name the device.
     """
     wanted = f"vfio-device-syspath: {device}"
-    return any(
-        wanted in attribute_text(process / "fdinfo" / number).split("\n")
-        for number, link in open_links(process)
-        if link == _VFIO_DEVICE
-    )
+    return any(wanted in attribute_text(file.details).split("\n") for file in files if file.path == _VFIO_DEVICE)
 
 
 def parse_local_file_systems(filesystems: str) -> frozenset[str]:
@@ -187,36 +184,36 @@ def _node_of(device: Path) -> str:
     return f"/dev/{device.name}"
 
 
-def open_nodes(process: Path, mounts: LocalMounts, titles: Iterable[str]) -> Iterator[NodeId]:
-    """Yield the nodes that a process has open; none if it has ended or belongs to another user.
+def open_nodes(files: Iterable[OpenedFile], mounts: LocalMounts, titles: Iterable[str]) -> Iterator[NodeId]:
+    """Yield the nodes among the open files of a process.
 
     Args:
-        process: its directory in /proc.
+        files: open files of the process.
         mounts: the mounts of now. A file of another mount, whose namespace has no process any more, is asked only if it
             has the name of one of the nodes.
         titles: the nodes to look for, as paths in /dev.
     """
     names = tuple({_name_in_dev(title) for title in titles})
-    for descriptor, link in open_links(process):
-        # Reading a link of /proc asks no other file system. Only a path can be a device node, not "pipe:[1]".
-        if not link.startswith("/"):
+    for file in files:
+        # Only a path can be a device node, not "pipe:[1]".
+        if not file.path.startswith("/"):
             continue
         # If the process closes the descriptor in between, these calls fail, and the node is not open.
         with contextlib.suppress(OSError):
-            mount = _mount_id(process, descriptor)
-            if mount in mounts.ids or (mount not in mounts.remote and link.endswith(names)):
-                node = _node_behind(process / "fd" / descriptor)
+            mount = _mount_id(file)
+            if mount in mounts.ids or (mount not in mounts.remote and file.path.endswith(names)):
+                node = _node_behind(file.link)
                 if node is not None:
                     yield node
 
 
-def nodes_in_rings(process: Path, titles: Iterable[str]) -> set[str]:
+def nodes_in_rings(files: Iterable[OpenedFile], titles: Iterable[str]) -> set[str]:
     """Return those of the nodes *titles* that a process gave to io_uring.
 
     The kernel shows only their paths, and 6.12 only the last part of each. The path of another mount namespace can
     begin at the root of its /dev.
     """
-    registered = {path.removeprefix("/dev") for path in registered_files(process)}
+    registered = {path.removeprefix("/dev") for path in registered_files(files)}
     return {title for title in titles if {name := _name_in_dev(title), name.rpartition("/")[2]} & registered}
 
 
@@ -254,8 +251,8 @@ def _node_behind(file: Path) -> NodeId | None:
     return NodeId(stat.S_ISBLK(mode), os.makedev(major, minor))
 
 
-def _mount_id(process: Path, descriptor: str) -> str:
-    for line in kernel_text(process / "fdinfo" / descriptor).splitlines():
+def _mount_id(file: OpenedFile) -> str:
+    for line in kernel_text(file.details).splitlines():
         if line.startswith("mnt_id:"):
             return line.split()[1]
     return ""

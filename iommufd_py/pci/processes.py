@@ -7,7 +7,7 @@ Source: proc(5). Only root sees the files of all processes.
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,24 @@ _HEX = "([0-9a-f]{1,16})"
 _RING = "anon_inode:[io_uring]"
 _REGISTERED = re.compile(r"^ *[0-9]+: (.+)$", re.MULTILINE)
 _MAPPING = re.compile(rf"^{_HEX}-{_HEX} \S+ \S+ {_HEX}:{_HEX} ([1-9][0-9]*) +(/.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedFile:
+    """A file that a process has open.
+
+    Attributes:
+        path: path of the file, or what the kernel shows for a file without one, such as ``pipe:[1]``.
+        link: its link in the ``fd`` of the process, or of one of its threads.
+    """
+
+    path: str
+    link: Path
+
+    @property
+    def details(self) -> Path:
+        """The kernel's description of the open file (``fdinfo``)."""
+        return self.link.parents[1] / "fdinfo" / self.link.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +76,30 @@ def process_title(process: Path) -> str:
     return f"{attribute_text(process / 'comm')} (process {process.relative_to(_PROC).parts[0]})"
 
 
-def open_links(process: Path) -> Iterator[tuple[str, str]]:
-    """Yield number and link of each file that a process has open; none if it has ended or belongs to another user."""
+def opened_files(process: Path) -> Iterator[OpenedFile]:
+    """Yield the files that a process has open; none if it has ended or belongs to another user."""
     try:
         with limit_named(process / "fd"):
             numbers = os.listdir(process / "fd")
     except OSError:
         return
     for number in numbers:
+        link = process / "fd" / number
         try:
-            link = os.readlink(process / "fd" / number)
+            path = os.readlink(link)
         except OSError:  # The process has closed it in between.
             continue
-        yield number, link
+        yield OpenedFile(path, link)
 
 
-def registered_files(process: Path) -> Iterator[str]:
+def registered_files(opened: Iterable[OpenedFile]) -> Iterator[str]:
     """Yield the paths of the files that a process gave to io_uring; kernels such as 6.12 show only the last part.
 
     io_uring keeps these files open without a descriptor. Source: io_uring/fdinfo.c.
     """
-    for number, link in open_links(process):
-        if link == _RING:
-            _, _, text = attribute_text(process / "fdinfo" / number).partition("\nUserFiles:")
+    for file in opened:
+        if file.path == _RING:
+            _, _, text = attribute_text(file.details).partition("\nUserFiles:")
             yield from _REGISTERED.findall(text.partition("\nUserBufs:")[0])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from iommufd_py.base.sysfs import entries, target_name
-from iommufd_py.pci.processes import open_links, process_title, processes
+from iommufd_py.pci.processes import OpenedFile, opened_files, process_title, processes
 from iommufd_py.pci.use import Use, UseKind
 
 _DRIVER = "vmw_vsock_virtio_transport"
@@ -20,13 +20,13 @@ def vsock_uses(device: Path) -> Iterator[Use]:
     if not any(target_name(child / "driver") == _DRIVER for child in entries(device, "virtio*")):
         return
     for process in processes():
-        if any(_is_vsock(process / "fd" / number, link) for number, link in open_links(process)):
+        if any(map(_is_vsock, opened_files(process))):
             yield Use(UseKind.PROCESS, f"{process_title(process)} has a vsock socket to the host open")
 
 
-def _is_vsock(descriptor: Path, link: str) -> bool:
+def _is_vsock(file: OpenedFile) -> bool:
     # Read the attribute of sockets only. Other files may be on a file system that does not answer.
-    if link.startswith("socket:"):
+    if file.path.startswith("socket:"):
         with contextlib.suppress(OSError):  # The process has closed it in between.
-            return os.getxattr(descriptor, _PROTOCOL).rstrip(b"\0") == _VSOCK
+            return os.getxattr(file.link, _PROTOCOL).rstrip(b"\0") == _VSOCK
     return False

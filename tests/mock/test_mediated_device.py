@@ -26,6 +26,7 @@ from iommufd_py import (
 )
 from iommufd_py.objects.iommufd import DEV_IOMMU
 from iommufd_py.pci.openers import has_vfio_device
+from iommufd_py.pci.processes import opened_files
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.iommufd import destroy
 from iommufd_py.vfio.emulated import EmulatedDevice
@@ -116,10 +117,10 @@ def test_the_user_of_a_device_is_found_by_the_device_alone() -> None:
         try:
             if "vfio-device-syspath" not in (here / f"fdinfo/{descriptor}").read_text():
                 pytest.skip("this kernel does not name the device of a descriptor")
-            assert has_vfio_device(here, path)
+            assert has_vfio_device(opened_files(here), path)
         finally:
             os.close(descriptor)
-        assert not has_vfio_device(here, path)
+        assert not has_vfio_device(opened_files(here), path)
 
 
 def test_a_container_names_its_groups(iommufd: Iommufd) -> None:

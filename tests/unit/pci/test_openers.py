@@ -14,7 +14,7 @@ import pytest
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.pci import namespaces, network_state, openers, storage
-from iommufd_py.pci.processes import MappedFile, mapped_files, open_links, process_title, processes
+from iommufd_py.pci.processes import MappedFile, OpenedFile, mapped_files, opened_files, process_title, processes
 from tests.open_files import TOO_MANY, no_descriptor_left
 from tests.threads import process_without_first_thread
 from tests.waiting import patience
@@ -63,10 +63,11 @@ LOOK = """
 import os, sys
 from pathlib import Path
 from iommufd_py.pci import openers
+from iommufd_py.pci.processes import opened_files
 null = openers.NodeId(False, os.stat("/dev/null").st_rdev)
 # The file of the dead file system has the name of a node.
 titles = ["/dev/null", sys.argv[2]]
-print(null in openers.open_nodes(Path("/proc", sys.argv[1]), openers.local_mounts(), titles))
+print(null in openers.open_nodes(opened_files(Path("/proc", sys.argv[1])), openers.local_mounts(), titles))
 """
 
 
@@ -105,9 +106,9 @@ def test_files_of_bars(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         for name in ("resource", "resource0", "resource2_wc", "config"):
             stack.enter_context((tmp_path / name).open("w"))
-        assert openers.open_bars(SELF, tmp_path) == {"its resource0", "its resource2_wc"}
-        assert openers.open_bars(SELF, tmp_path.parent) == set()
-    assert openers.open_bars(SELF, tmp_path) == set()
+        assert openers.open_bars(opened_files(SELF), tmp_path) == {"its resource0", "its resource2_wc"}
+        assert openers.open_bars(opened_files(SELF), tmp_path.parent) == set()
+    assert openers.open_bars(opened_files(SELF), tmp_path) == set()
 
 
 def test_bar_that_is_mapped_and_has_no_descriptor(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_bar_that_is_mapped_and_has_no_descriptor(tmp_path: Path) -> None:
     bar = device / "resource0"
     bar.write_bytes(bytes(mmap.PAGESIZE))
     with mapped(bar):
-        assert openers.open_bars(SELF, device) == set()
+        assert openers.open_bars(opened_files(SELF), device) == set()
         assert openers.mapped_bars(mapped_files(SELF), device) == {"its resource0"}
     assert openers.mapped_bars(mapped_files(SELF), device) == set()
 
@@ -153,10 +154,10 @@ def test_node_that_io_uring_keeps_open() -> None:
     titles = ["/dev/null", "/dev/full, over /dev/null,", "/dev/zero"]
     try:
         for name in ("/dev/null", "/dev/full"):
-            assert openers.nodes_in_rings(SELF, titles) == set()
+            assert openers.nodes_in_rings(opened_files(SELF), titles) == set()
             with open(name) as file:
                 assert libc.syscall(register, ring, register_files, (ctypes.c_int * 1)(file.fileno()), 1) == 0
-            assert openers.nodes_in_rings(SELF, titles) == {one for one in titles if one.startswith(name)}
+            assert openers.nodes_in_rings(opened_files(SELF), titles) == {one for one in titles if one.startswith(name)}
             assert libc.syscall(register, ring, register_files + 1, None, 0) == 0
     finally:
         os.close(ring)
@@ -169,7 +170,7 @@ def test_io_uring_of_an_old_kernel_shows_the_last_part_of_a_path(tmp_path: Path)
     (tmp_path / "fdinfo").mkdir()
     (tmp_path / "fdinfo/3").write_text("SqMask:\t0x0\nUserFiles:\t2\n    0: sda\n    1: noiommu-4\nUserBufs:\t0\n")
     nodes = ["/dev/sda, disk 0", "/dev/sdb", "/dev/vfio/noiommu-4"]
-    assert openers.nodes_in_rings(tmp_path, nodes) == {"/dev/sda, disk 0", "/dev/vfio/noiommu-4"}
+    assert openers.nodes_in_rings(opened_files(tmp_path), nodes) == {"/dev/sda, disk 0", "/dev/vfio/noiommu-4"}
 
 
 @needs_block_device
@@ -181,8 +182,9 @@ def test_node_of_a_mount_that_is_in_no_namespace_any_more() -> None:
             assert process.stdout is not None
             if process.stdout.readline() != b"\n":
                 pytest.skip("this machine permits no mount namespaces")
-            held, mounts = Path("/proc", str(process.pid)), openers.local_mounts()
-            assert openers._mount_id(held, "9") not in mounts.ids | mounts.remote
+            held, mounts = list(opened_files(Path("/proc", str(process.pid)))), openers.local_mounts()
+            (inherited,) = [one for one in held if one.link.name == "9"]
+            assert openers._mount_id(inherited) not in mounts.ids | mounts.remote
             assert node_of(BLOCK_DEVICE) in openers.open_nodes(held, mounts, [str(BLOCK_DEVICE)])
             assert node_of(BLOCK_DEVICE) not in openers.open_nodes(held, mounts, ["/dev/another"])
         finally:
@@ -195,7 +197,7 @@ def test_process_whose_first_thread_has_ended(tmp_path: Path) -> None:
     file.touch()
     with process_without_first_thread(file) as pid:
         (found,) = [one for one in processes() if f"(process {pid})" in process_title(one)]
-        assert str(file) in dict(open_links(found)).values()
+        assert str(file) in [one.path for one in opened_files(found)]
         links = {one.path: os.readlink(one.link) for one in mapped_files(found)}
         assert links and all(path == link for path, link in links.items())
 
@@ -204,8 +206,8 @@ def test_process_whose_first_thread_has_ended(tmp_path: Path) -> None:
     "call",
     [
         processes,
-        lambda: list(open_links(Path("/proc/self"))),
-        lambda: openers._mount_id(Path("/proc/self"), "0"),
+        lambda: list(opened_files(Path("/proc/self"))),
+        lambda: openers._mount_id(OpenedFile("/", Path("/proc/self/fd/0"))),
         storage.mounts_everywhere,
         lambda: storage.claim_on("null"),
         lambda: storage._backing_number("null"),
@@ -224,13 +226,13 @@ def test_a_use_that_cannot_be_seen_for_lack_of_a_descriptor_is_no_missing_use(ca
 _HIDDEN = """
 import ctypes, os
 from pathlib import Path
-from iommufd_py.pci.processes import mapped_files, open_links, processes
+from iommufd_py.pci.processes import mapped_files, opened_files, processes
 assert ctypes.CDLL(None, use_errno=True).mount(b"proc", b"/proc", b"proc", 0, b"hidepid=1") == 0, ctypes.get_errno()
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
 for process in (Path("/proc/1"), *processes()):
-    assert list(open_links(process)) == list(mapped_files(process)) == [] or process.name == str(os.getpid())
+    assert list(opened_files(process)) == list(mapped_files(process)) == [] or process.name == str(os.getpid())
 print(len(processes()))
 """
 
