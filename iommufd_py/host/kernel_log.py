@@ -65,7 +65,8 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"|kobject: kobject .*(?:, something is seriously wrong|: must have a ktype |: invalid kobject pointer)"
             r"|(?:rcu: )?\w+\(\): Double-freed CB "
             r"|\S+ \S+: \w+ .*, (?:\S+ \((?:corrupted|bad dma)\)|dma \S+ already free)$|BUG at \S+:\d+ \(\d+\)$"
-            r"|\S+:\d+: bad p(?:gd|4d|ud|md|te) |NEIGH: BUG, |psi: task underflow! |\w+: \w+\(\): percpu_ref underflow)"
+            r"|\S+:\d+: bad p(?:gd|4d|ud|md|te) |NEIGH: BUG, |psi: (?:task underflow|inconsistent task state)! "
+            r"|\w+: \w+\(\): percpu_ref underflow)"
         ),
     ),
     # Before Linux 6.10 die() names the exception alone: "invalid opcode: 0000 [#1] PREEMPT SMP". Other architectures
@@ -90,8 +91,8 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     # Some functions print their stack without the word: sysfs_warn_dup(), if a driver registers a name twice;
     # schedule_timeout(), for a negative time; ex_handler_msr(), for a register that the CPU does not have; iounmap();
     # the allocator, for flags that exclude each other; maple trees; neigh_destroy(); a network driver's checksums.
-    # Others do not even print a stack: for a range of addresses or a count of runtime PM that is given back twice, and
-    # for a name of a sysctl that is registered twice.
+    # Others do not even print a stack: for a range of addresses or a count of runtime PM that is given back twice, a
+    # name of a sysctl that is registered twice, wrong counts of slub, and a poll function of a network driver.
     (
         "WARNING",
         re.compile(
@@ -102,6 +103,8 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"|neighbour: Destroying alive neighbour |(?:\S+ ){0,2}\S+: hw csum failure"
             r"|\S+ \S+: (?:Unbalanced \w+!|Runtime PM usage count underflow!|Attempt to enable runtime PM when )"
             r"|resource: Trying to free nonexistent resource |sysctl duplicate entry:"
+            r"|SLUB:? \S+:? \d+ (?:partial )?slabs counted but counter="
+            r"|\S+ \S+ \S+: NAPI poll function \S+ returned \d+, exceeding its budget "
         ),
     ),
     ("UBSAN", re.compile(r"UBSAN: ")),
@@ -113,19 +116,22 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"|sched: CPU \d+ need_resched set for > |(?:\S+ ){0,2}\S+: NETDEV WATCHDOG: "
         ),
     ),
-    # The others report that kmemleak does not know an object, and a network interface, or an object of iommufd, to
-    # which somebody holds a reference for too long.
+    # The others report that kmemleak does not know an object, a network interface, or an object of iommufd, to which
+    # somebody holds a reference for too long, and neighbours that their table leaves behind.
     (
         "leak",
         re.compile(
             r"kmemleak: (?:\d+ new suspected memory leaks|.*\bunknown object\b|Found object by alias"
             r"|Scan area larger than |Cannot insert )|unregister_netdevice: waiting for "
-            r"|iommufd: Time out waiting for iommufd object to become free"
+            r"|iommufd: Time out waiting for iommufd object to become free|neighbour: neighbour leakage"
         ),
     ),
     (
         "interrupt",
-        re.compile(r"irq (?:event )?\d+: (?:nobody cared|bogus return value)|No irq handler for \d+\.\d+"),
+        re.compile(
+            r"irq (?:event )?\d+: (?:nobody cared|bogus return value)|No irq handler for \d+\.\d+"
+            r"|unexpected IRQ trap at vector "
+        ),
     ),
 )
 # A BUG or an exception that announces an oops. The lines of die() after it belong to the same report.

@@ -370,6 +370,16 @@ def test_die_names_the_exception_alone_before_6_10(line: str) -> None:
         ("kmemleak: Found object by alias at 0xffff888101020304", "leak"),
         ("kmemleak: Scan area larger than object 0xffff888101020304", "leak"),
         ("No irq handler for 1.36", "interrupt"),
+        ("unexpected IRQ trap at vector 2f", "interrupt"),
+        ("psi: inconsistent task state! task=71:python3 cpu=1 psi_flags=4 clear=0 set=4", "BUG"),
+        ("SLUB kmalloc-64: 3 partial slabs counted but counter=4", "WARNING"),
+        ("SLUB: kmalloc-64 3 slabs counted but counter=4", "WARNING"),
+        (
+            "e1000e 0000:00:13.0 enp0s19: NAPI poll function e1000e_poll+0x0/0x90 returned 65, exceeding its budget "
+            "of 64.",
+            "WARNING",
+        ),
+        ("neighbour: neighbour leakage", "leak"),
     ],
 )
 def test_reports_without_a_word_for_one(message: str, kind: str) -> None:
