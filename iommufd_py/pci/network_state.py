@@ -52,6 +52,10 @@ _PROTOCOLS = (
 _SOCKETS = struct.Struct("=BBxxI48x")  # struct inet_diag_req_v2
 _NETLINK_SOCK_DIAG = 4
 _BOUND_AT = 40  # idiag_if in struct inet_diag_msg
+# include/uapi/linux/xdp_diag.h. A socket of AF_XDP that only sends needs no XDP program on the interface.
+_AF_XDP, _XDP_SHOW_INFO, _XDP_DIAG_INFO = 44, 1, 1
+_XDP_SOCKETS = struct.Struct("=BxxxxxxxI8x")  # struct xdp_diag_req
+_XDP_SOCKET, _XDP_INFO = 16, struct.Struct("=II")  # the size of struct xdp_diag_msg, and struct xdp_diag_info
 
 
 def interface_addresses(asking: socket.socket) -> dict[int, list[str]]:
@@ -157,17 +161,23 @@ def _programs(call: int, index: int, point: int) -> int:
 
 
 def bound_interfaces() -> frozenset[int]:
-    """Return the interfaces that sockets of TCP, UDP, UDP-Lite, SCTP and raw IP are bound to; none on a kernel that
-    does not show them."""
+    """Return the interfaces that sockets of TCP, UDP, UDP-Lite, SCTP, raw IP and AF_XDP are bound to; none on a kernel
+    that does not show them."""
     found = set()
     for family in (socket.AF_INET, socket.AF_INET6):
         for protocol in _PROTOCOLS:
-            try:
-                asking = netlink(_NETLINK_SOCK_DIAG)
-            except OSError:  # The kernel has no CONFIG_SOCK_DIAG.
-                return frozenset()
-            with asking:
-                request = _SOCKETS.pack(family, protocol, _ALL_STATES)
-                for body in dump(asking, _SOCK_DIAG_BY_FAMILY, request, _SOCK_DIAG_BY_FAMILY):
-                    found.add(_INTERFACE.unpack_from(body, _BOUND_AT)[0])
+            for body in _sockets(_SOCKETS.pack(family, protocol, _ALL_STATES)):
+                found.add(_INTERFACE.unpack_from(body, _BOUND_AT)[0])
+    for body in _sockets(_XDP_SOCKETS.pack(_AF_XDP, _XDP_SHOW_INFO)):
+        info = parse_attributes(body[_XDP_SOCKET:]).get(_XDP_DIAG_INFO, bytes(_XDP_INFO.size))
+        found.add(_XDP_INFO.unpack(info)[0])
     return frozenset(found - {0})
+
+
+def _sockets(request: bytes) -> Iterator[bytes]:
+    try:
+        asking = netlink(_NETLINK_SOCK_DIAG)
+    except OSError:  # The kernel has no CONFIG_SOCK_DIAG.
+        return
+    with asking:
+        yield from dump(asking, _SOCK_DIAG_BY_FAMILY, request, _SOCK_DIAG_BY_FAMILY)

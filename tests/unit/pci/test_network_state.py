@@ -257,6 +257,40 @@ def test_bound_sockets(namespace: Namespace) -> None:
     assert done.returncode == 0, done.stderr
 
 
+_SENDING = """
+import ctypes, mmap, os, socket, struct, sys
+from iommufd_py.pci.netlink import dump, netlink
+from iommufd_py.pci.network_state import bound_interfaces
+AF_XDP, SOL_XDP, TX_RING, UMEM_REG, FILL_RING, COMPLETION_RING, COPY = 44, 283, 3, 4, 5, 6, 2
+try:
+    sending = socket.socket(AF_XDP, socket.SOCK_RAW)
+except OSError as failure:
+    sys.exit(f"no sockets of AF_XDP: {failure}")
+memory = mmap.mmap(-1, 16 << 12)
+address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+sending.setsockopt(SOL_XDP, UMEM_REG, struct.pack("=QQIIII", address, 16 << 12, 1 << 12, 0, 0, 0))
+for ring in (FILL_RING, COMPLETION_RING, TX_RING):
+    sending.setsockopt(SOL_XDP, ring, struct.pack("=I", 16))
+assert bound_interfaces() == frozenset()
+one, libc = socket.if_nametoindex("one"), ctypes.CDLL(None, use_errno=True)
+place = struct.pack("=HHIII", AF_XDP, COPY, one, 0, 0)
+assert libc.bind(sending.fileno(), place, len(place)) == 0, os.strerror(ctypes.get_errno())
+with netlink(4) as asking:
+    if not list(dump(asking, 20, struct.pack("=BBHIIII", AF_XDP, 0, 0, 0, 1, 0, 0), 20)):
+        sys.exit("no CONFIG_XDP_SOCKETS_DIAG")
+assert bound_interfaces() == {one}, bound_interfaces()
+"""
+
+
+def test_a_socket_of_af_xdp_that_only_sends(namespace: Namespace) -> None:
+    """It needs no XDP program. Source: xsk_bind() in net/xdp/xsk.c, net/xdp/xsk_diag.c."""
+    enter = ["nsenter", f"--net=/proc/{namespace.pid}/ns/net", sys.executable, "-c", _SENDING]
+    done = subprocess.run(enter, capture_output=True, text=True, check=False, timeout=patience(60))
+    if done.stderr.startswith("no "):
+        pytest.skip(f"this kernel has {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("holder", ["a descriptor", "a mount"])
 def test_a_namespace_without_a_process(namespace: Namespace, tmp_path: Path, holder: str) -> None:
     """Its interfaces exist as long as something holds the namespace."""
