@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from iommufd_py.base.units import format_ns
 from iommufd_py.results.compare import FAMILY_LEVEL, Change, Comparison, Verdict
-from iommufd_py.results.estimate import CONFIDENCE, Estimate
+from iommufd_py.results.estimate import CONFIDENCE
 from iommufd_py.results.report import PARTED, axes, axis_headings, axis_values, row_name
 from iommufd_py.results.tables import Table
 
@@ -18,7 +18,7 @@ def comparison_table(comparison: Comparison) -> Table:
     names = axes([change.point for change in comparison.changes])
     intervals = any(change.low is not None for change in comparison.changes)
     net = any(change.on_floor for change in comparison.changes)
-    flushes = any(flush_text(change) != "-" for change in comparison.changes)
+    flushes = any(flush_multiple(change)[0] for change in comparison.changes)
     rows = [
         (
             *axis_values(change.point, names),
@@ -26,10 +26,10 @@ def comparison_table(comparison: Comparison) -> Table:
             format_ns(change.before_ns),
             format_ns(change.after_ns),
             ratio_text(change),
-            *([interval_text(Estimate(0, change.low, change.high))] if intervals else []),
+            *([interval_text(change.low, change.high) or "-"] if intervals else []),
             str(change.verdict),
-            *([net_text(change)] if net else []),
-            *([flush_text(change)] if flushes else []),
+            *([net_text(change) or "-"] if net else []),
+            *([_flush_cell(change)] if flushes else []),
             f"{format_ns(change.before_min_ns)}, {format_ns(change.after_min_ns)}",
         )
         for change in comparison.changes
@@ -44,24 +44,30 @@ def ratio_text(change: Change) -> str:
     return "-" if change.ratio is None else f"x{change.ratio:.3g}{'*' if change.on_floor else ''}"
 
 
-def interval_text(estimate: Estimate) -> str:
-    """Return the interval of an estimate: ``1.16-1.21``."""
-    return "-" if estimate.low is None or estimate.high is None else f"{estimate.low:.3g}-{estimate.high:.3g}"
+def interval_text(low: float | None, high: float | None) -> str:
+    """Return an interval: ``1.16-1.21``; with negative ends ``-4.1 to -3.9``; empty without one."""
+    if low is None or high is None:
+        return ""
+    return f"{low:.3g}{' to ' if low < 0 else '-'}{high:.3g}"
 
 
 def net_text(change: Change) -> str:
-    """Return the ratio without the floor, if the floor is over 10 % of a time."""
+    """Return the ratio without the floor, if the floor is over 10 % of a time; else nothing."""
     if not change.on_floor:
-        return "-"
+        return ""
     return "?" if change.net is None else f"x{change.net.value:.3g}"
 
 
-def flush_text(change: Change) -> str:
-    """Return the difference in user-space flushes with its interval, if the time changed."""
+def flush_multiple(change: Change) -> tuple[str, str]:
+    """Return the difference in user-space flushes and its interval, if the time changed; else nothing."""
     if change.flushes is None or not change.changed:
-        return "-"
-    interval = interval_text(change.flushes)
-    return f"{change.flushes.value:.2f}" + ("" if interval == "-" else f" ({interval})")
+        return "", ""
+    return f"{change.flushes.value:.2f}", interval_text(change.flushes.low, change.flushes.high)
+
+
+def _flush_cell(change: Change) -> str:
+    value, interval = flush_multiple(change)
+    return f"{value} ({interval})" if interval else value or "-"
 
 
 def verdict_lines(comparison: Comparison) -> list[str]:

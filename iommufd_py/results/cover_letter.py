@@ -7,8 +7,8 @@ from dataclasses import replace
 from iommufd_py.base.units import counted, format_ns
 from iommufd_py.results import finding
 from iommufd_py.results.compare import Change, Comparison, Verdict
-from iommufd_py.results.compare_text import flush_text, hump_lines, interval_text, net_text
-from iommufd_py.results.estimate import CONFIDENCE, Estimate
+from iommufd_py.results.compare_text import flush_multiple, hump_lines, interval_text, net_text
+from iommufd_py.results.estimate import CONFIDENCE
 from iommufd_py.results.model import BenchResult, Point, Workload
 from iommufd_py.results.report import machine_lines, row_name
 from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
@@ -116,22 +116,16 @@ def _operation(name: str, changes: Sequence[Change | None]) -> list[tuple[str, .
         ("", "", *(_ratio(one) if one else "" for one in changes)),
     ]
     if any(one.low is not None for one in shown):
-        ends = (interval_text(Estimate(0, one.low, one.high)).strip("-") if one else "" for one in changes)
-        rows.append(("", "", *ends))
+        rows.append(("", "", *(interval_text(one.low, one.high) if one else "" for one in changes)))
     if any(one.on_floor for one in shown):
-        rows.append(("  net", "", *(net_text(one).strip("-") if one else "" for one in changes)))
-    if any(flush_text(one) != "-" for one in shown):
-        rows.append(("  F", "", *(flush_text(one).split()[0].strip("-") if one else "" for one in changes)))
-        intervals = [_flush_interval(one) if one else "" for one in changes]
-        if any(intervals):
-            rows.append(("", "", *intervals))
+        rows.append(("  net", "", *(net_text(one) if one else "" for one in changes)))
+    flushes = [flush_multiple(one) if one else ("", "") for one in changes]
+    for label, texts in zip(("  F", ""), zip(*flushes, strict=True), strict=True):
+        if any(texts):
+            rows.append((label, "", *texts))
     least = next(change.before_min_ns for change in shown)
     rows.append(("  min", format_ns(least), *(format_ns(one.after_min_ns) if one else "" for one in changes)))
     return rows
-
-
-def _flush_interval(change: Change) -> str:
-    return interval_text(change.flushes).strip("-") if change.flushes is not None and change.changed else ""
 
 
 def _ratio(change: Change) -> str:
@@ -158,7 +152,7 @@ def _explanations(comparisons: Sequence[Comparison]) -> list[str]:
         found.append("open: the samples show neither a change nor equality.")
     if any(one.on_floor for one in changes):
         found.append("*: the floor is over 10 % of a time; net: the ratio without the floor.")
-    if any(flush_text(one) != "-" for one in changes):
+    if any(flush_multiple(one)[0] for one in changes):
         found.append("F: the added time, in units of CLFLUSHOPT over the same buffer from user space.")
     return found
 

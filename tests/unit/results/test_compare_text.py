@@ -198,3 +198,13 @@ def test_columns_with_wide_characters_are_straight() -> None:
     parts = tables.fold(wide, 72)
     assert [len(part.headings) for part in parts] == [4, 2]
     assert all(display_width(line) <= 72 for part in parts for line in tables.lines(part))
+
+
+def test_a_saved_flush_keeps_its_sign_in_every_form() -> None:
+    before, after = scaled(1.49, 1.5, 1.51, flush_ns=(400,)), scaled(1, 1, 1, flush_ns=(400,))
+    comparison = compare(before, after)
+    table = compare_text.comparison_table(comparison)
+    assert dict(zip(table.headings, table.rows[0], strict=True))["F"] == "-2.65 (-2.95 to -2.35)"
+    rows = [line.split() for line in cover_letter.cover_letter([before, after], [comparison]).splitlines()]
+    assert ["F", "-2.65"] in rows
+    assert ["-2.95", "to", "-2.35"] in rows
