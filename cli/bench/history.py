@@ -11,7 +11,7 @@ import click
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import write_file
-from iommufd_py.base.units import counted, format_ns
+from iommufd_py.base.units import counted, format_ns, format_ratio
 from iommufd_py.results import document
 from iommufd_py.results import history as over
 from iommufd_py.results.model import BenchResult, Point
@@ -117,7 +117,7 @@ def _table(names: Sequence[str], lines: Sequence[over.OperationHistory], found: 
     """Return a row for each operation over time, with its changes."""
     changes: dict[tuple[Point, str], list[str]] = {}
     for one in found:
-        changes.setdefault((one.point, one.operation), []).append(f"x{one.ratio:.3g} at {names[one.at]}")
+        changes.setdefault((one.point, one.operation), []).append(f"x{format_ratio(one.ratio)} at {names[one.at]}")
     rows = tuple(
         (
             row_name(line.point),

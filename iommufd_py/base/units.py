@@ -62,7 +62,15 @@ def format_bytes(count: int) -> str:
 
 def three_digits(value: float) -> str:
     """Format a number with three digits. A larger number has all its digits before the point, and no exponent."""
-    return f"{value:.0f}" if value >= 99.95 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
+
+
+def format_ratio(value: float) -> str:
+    """Format a ratio with three digits, and in thousandths on both sides of 1: ``0.986``, ``1.021``, ``1.4``.
+
+    Three digits above 1 are hundredths, too coarse for a margin of 2 %: both 1.018 and 1.022 would be 1.02.
+    """
+    return f"{value:.3f}" if 0.9 <= value < 1.1 else three_digits(value)
 
 
 def parse_iova(text: str) -> int:
@@ -87,5 +95,6 @@ def format_ns(nanoseconds: float) -> str:
     for unit, factor in (("ns", 1.0), ("us", 1e3), ("ms", 1e6)):
         value = nanoseconds / factor
         if value < 999.5:
-            return f"{value:.0f} {unit}" if unit == "ns" else f"{three_digits(value)} {unit}"
+            # A sample is a whole number of nanoseconds. The time for one page of many can be a part of one.
+            return f"{value:.0f} {unit}" if unit == "ns" and value >= 1 else f"{three_digits(value)} {unit}"
     return f"{three_digits(nanoseconds / 1e9)} s"

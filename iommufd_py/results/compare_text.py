@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from iommufd_py.base.units import format_ns
+from iommufd_py.base.units import format_ns, format_ratio
 from iommufd_py.results.compare import FAMILY_LEVEL, Change, Comparison, Verdict
 from iommufd_py.results.estimate import CONFIDENCE
 from iommufd_py.results.report import PARTED, axes, axis_headings, axis_values, row_name
@@ -41,28 +41,28 @@ def comparison_table(comparison: Comparison) -> Table:
 
 def ratio_text(change: Change) -> str:
     """Return the ratio: ``x1.18``; with an asterisk if the floor is over 10 %."""
-    return "-" if change.ratio is None else f"x{change.ratio:.3g}{'*' if change.on_floor else ''}"
+    return "-" if change.ratio is None else f"x{format_ratio(change.ratio)}{'*' if change.on_floor else ''}"
 
 
 def interval_text(low: float | None, high: float | None) -> str:
     """Return an interval: ``1.16-1.21``; with negative ends ``-4.1 to -3.9``; empty without one."""
     if low is None or high is None:
         return ""
-    return f"{low:.3g}{' to ' if low < 0 else '-'}{high:.3g}"
+    return f"{format_ratio(low)}{' to ' if low < 0 else '-'}{format_ratio(high)}"
 
 
 def net_text(change: Change) -> str:
     """Return the ratio without the floor, if the floor is over 10 % of a time; else nothing."""
     if not change.on_floor:
         return ""
-    return "?" if change.net is None else f"x{change.net.value:.3g}"
+    return "?" if change.net is None else f"x{format_ratio(change.net.value)}"
 
 
 def flush_multiple(change: Change) -> tuple[str, str]:
     """Return the difference in user-space flushes and its interval, if the time changed; else nothing."""
     if change.flushes is None or not change.changed:
         return "", ""
-    return f"{change.flushes.value:.2f}", interval_text(change.flushes.low, change.flushes.high)
+    return format_ratio(change.flushes.value), interval_text(change.flushes.low, change.flushes.high)
 
 
 def _flush_cell(change: Change) -> str:
@@ -125,8 +125,9 @@ def _parted(change: Change) -> bool:
 
 
 def _means(change: Change) -> str:
+    mean = "-" if change.mean_ratio is None else f"x{format_ratio(change.mean_ratio)}"
     return (
-        f"{change.operation}, {row_name(change.point)}: the ratio of the means is x{change.mean_ratio:.3g} "
+        f"{change.operation}, {row_name(change.point)}: the ratio of the means is {mean} "
         f"({format_ns(change.before_mean_ns)} and {format_ns(change.after_mean_ns)}), the ratio of the medians is "
         f"{ratio_text(change)}; two groups: {'; '.join(change.humps)}"
     )

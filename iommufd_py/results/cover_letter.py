@@ -7,7 +7,7 @@ from dataclasses import replace
 from iommufd_py.base.units import counted, format_ns
 from iommufd_py.results import finding
 from iommufd_py.results.compare import Change, Comparison, Verdict
-from iommufd_py.results.compare_text import flush_multiple, hump_lines, interval_text, net_text
+from iommufd_py.results.compare_text import flush_multiple, hump_lines, interval_text, net_text, ratio_text
 from iommufd_py.results.estimate import CONFIDENCE
 from iommufd_py.results.model import BenchResult, Point, Workload
 from iommufd_py.results.report import machine_lines, row_name
@@ -131,8 +131,7 @@ def _operation(name: str, changes: Sequence[Change | None]) -> list[tuple[str, .
 def _ratio(change: Change) -> str:
     if change.ratio is None:
         return ""
-    mark = "*" if change.on_floor else ""
-    return f"x{change.ratio:.3g}{mark} {_WORDS[change.verdict]}".rstrip()
+    return f"{ratio_text(change)} {_WORDS[change.verdict]}".rstrip()
 
 
 def _explanations(comparisons: Sequence[Comparison]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import format_ns
 from iommufd_py.results.compare import Change, Comparison, Verdict
+from iommufd_py.results.compare_text import net_text, ratio_text
 from iommufd_py.results.model import BenchResult
 from iommufd_py.results.report import row_name
 
@@ -94,6 +95,5 @@ def _short_of(comparisons: Sequence[Comparison], precision: float) -> str:
 
 
 def _named(change: Change) -> str:
-    net = "" if not change.on_floor or change.net is None else f", x{change.net.value:.3g} without the floor"
-    mark = "*" if change.on_floor else ""
-    return f"x{change.ratio:.3g}{mark} ({change.operation} {row_name(change.point)}{net})"
+    net = "" if not change.on_floor or change.net is None else f", {net_text(change)} without the floor"
+    return f"{ratio_text(change)} ({change.operation} {row_name(change.point)}{net})"

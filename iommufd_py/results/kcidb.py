@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from iommufd_py.results.compare import Change, Comparison
-from iommufd_py.results.compare_text import net_text
+from iommufd_py.results.compare_text import interval_text, net_text, ratio_text
 from iommufd_py.results.cover_letter import doubts
 from iommufd_py.results.model import BenchResult
 from iommufd_py.results.report import row_name
@@ -64,8 +64,8 @@ def _test(
     build: Sequence[str], before: BenchResult, result: BenchResult, comparison: Comparison, change: Change
 ) -> dict[str, Any]:
     name = row_name(change.point)
-    interval = "" if change.low is None else f" ({change.low:.4g} to {change.high:.4g})"
-    ratio = "" if change.ratio is None else f"x{change.ratio:.4g}{interval} of {comparison.before}, "
+    interval = "" if change.low is None else f" ({interval_text(change.low, change.high)})"
+    ratio = "" if change.ratio is None else f"{ratio_text(change)}{interval} of {comparison.before}, "
     floor = f", {net_text(change)} without the floor" if change.on_floor else ""
     return {
         "id": kcidb_id(*build, change.operation, name),

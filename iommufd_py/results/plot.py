@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.base.units import PAGE_BYTES, format_ns, format_size
+from iommufd_py.base.units import PAGE_BYTES, format_ns, format_ratio, format_size
 from iommufd_py.results.breakdown import Breakdown
 from iommufd_py.results.compare import Comparison, Verdict
 from iommufd_py.results.cover_letter import amount
@@ -200,7 +200,7 @@ def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(low, high)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"x{value:.3g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"x{format_ratio(value)}"))
     what = f"time of {_short(comparison.after)} divided by time of {_short(comparison.before)}"
     axes.set_xlabel(name_lines(what, _AXIS_CHARACTERS))
     axes.grid(True, axis="x", alpha=0.3)

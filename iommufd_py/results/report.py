@@ -180,7 +180,7 @@ def times_table(result: BenchResult) -> Table:
                 format_ns(summary.p99_ns),
                 format_ns(summary.p999_ns),
                 str(summary.outliers),
-                f"{cell.page_ns:.1f}",
+                three_digits(cell.page_ns),
                 "-" if cell.gib_per_s is None else three_digits(cell.gib_per_s),
                 f"{cell.floor_ns / summary.median_ns:.0%}" if summary.median_ns else "-",
                 cell.flush_text,

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iommufd_py.base.units import counted, format_bytes, format_ns, format_size, parse_iova, parse_size, round_up
+from iommufd_py.base.units import (
+    counted,
+    format_bytes,
+    format_ns,
+    format_ratio,
+    format_size,
+    parse_iova,
+    parse_size,
+    round_up,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +81,7 @@ def test_parse_iova() -> None:
     ("nanoseconds", "text"),
     [
         (0, "0 ns"),
+        (0.382, "0.382 ns"),
         (999.4, "999 ns"),
         (999.6, "1 us"),
         (21_340, "21.3 us"),
@@ -91,6 +101,24 @@ def test_format_ns_keeps_three_digits(nanoseconds: float) -> None:
     number, unit = format_ns(nanoseconds).split()
     shown = float(number) * {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}[unit]
     assert shown == pytest.approx(nanoseconds, rel=0.006, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0004, "0.0004"),
+        (0.8, "0.8"),
+        (0.98, "0.980"),
+        (1, "1.000"),
+        (1.0204, "1.020"),
+        (1.1, "1.1"),
+        (3.416, "3.42"),
+        (1000.4, "1000"),
+        (-6543.2, "-6543"),
+    ],
+)
+def test_format_ratio(value: float, text: str) -> None:
+    assert format_ratio(value) == text
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_cover_letter_fits_a_mail() -> None:
     rows = [line.split() for line in text.splitlines()]
     assert ["stock", "patched", "coherent"] in rows
     assert ["map", "2", "us", "3", "us", "2", "us"] in rows
-    assert ["x1.5", "slower", "x1", "open"] in rows
+    assert ["x1.5", "slower", "x1.000", "open"] in rows
     assert "Cost: " in text
     assert "floor: an ioctl that does nothing takes 110 ns" in text
 
@@ -90,7 +90,7 @@ def test_each_form_has_a_ratio_on_the_floor_without_it_too() -> None:
         "map, 8K, 4k: the floor is over 10 % of a time; the ratio of the medians is x3*, without the floor x5" in text
     )
     comments = [test["comment"] for test in bench_kcidb([before, after], [comparison])["tests"]]
-    assert comments[0] == "x3 (3 to 3) of stock non-coherent, slower, x5 without the floor"
+    assert comments[0] == "x3* (3-3) of stock non-coherent, slower, x5 without the floor"
     slow = scaled(9, 9, 9)
     assert "without the floor" not in dialects.iommupt(slow, slow, compare(slow, slow))
 
@@ -208,3 +208,15 @@ def test_a_saved_flush_keeps_its_sign_in_every_form() -> None:
     rows = [line.split() for line in cover_letter.cover_letter([before, after], [comparison]).splitlines()]
     assert ["F", "-2.65"] in rows
     assert ["-2.95", "to", "-2.35"] in rows
+
+
+@pytest.mark.parametrize(
+    ("factor", "end", "verdict"), [(1.003, "1.018", "equivalent"), (1.0075, "1.023", "inconclusive")]
+)
+def test_a_reader_can_check_a_verdict_by_its_interval(factor: float, end: str, verdict: str) -> None:
+    """With three digits, both ends would be 1.02, and the margin is 2 %."""
+    spread = (0.996, 1.0, 1.004)
+    comparison = compare(scaled(*spread), scaled(*(factor * one for one in spread)))
+    table = compare_text.comparison_table(comparison)
+    shown = dict(zip(table.headings, table.rows[0], strict=True))
+    assert (shown["interval"].partition("-")[2], shown["verdict"]) == (end, verdict)
