@@ -7,7 +7,8 @@ import pytest
 
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.environment import Platform
-from iommufd_py.base.errors import NO_MOCK_DEVICE, SkipError
+from iommufd_py.base.errors import SkipError
+from iommufd_py.base.meanings import NO_MOCK_DEVICE
 from iommufd_py.host import environment
 from iommufd_py.mock import mock_makes
 from iommufd_py.objects.iommufd import DEV_IOMMU, Iommufd

@@ -5,7 +5,8 @@ from typing import Protocol
 from uuid import UUID
 
 from iommufd_py.base.coherency import Coherency
-from iommufd_py.base.errors import NO_MOCK_DEVICE, DeviceError, NotSupportedError, SkipError
+from iommufd_py.base.errors import DeviceError, NotSupportedError, SkipError
+from iommufd_py.base.meanings import NO_MOCK_DEVICE
 from iommufd_py.base.units import PAGE_BYTES
 from iommufd_py.mock import MockDevice, MockDmabuf, mock_makes
 from iommufd_py.objects.device import BoundDevice
