@@ -16,9 +16,9 @@ from pathlib import Path
 
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.sysfs import limit_named
+from iommufd_py.pci.mounts import mounts_everywhere
 from iommufd_py.pci.netlink import ask, attribute, dump, parse_attributes, rtnetlink, text_of
-from iommufd_py.pci.processes import opened_files, process_title, processes
-from iommufd_py.pci.storage import mounts_everywhere, namespaces
+from iommufd_py.pci.processes import opened_files, process_namespaces, process_title, processes
 
 _OWN, _NAMED = Path("/proc/self/ns/net"), Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
@@ -93,7 +93,7 @@ def foreign_links() -> Iterator[ForeignLink]:
 
 def _network_namespaces() -> Iterator[tuple[Path, str]]:
     known = {os.stat(_OWN).st_ino}
-    for file, place in (*_named_namespaces(), *namespaces("net"), *_held_namespaces()):
+    for file, place in (*_named_namespaces(), *process_namespaces("net"), *_held_namespaces()):
         with contextlib.suppress(OSError):
             number = os.stat(file).st_ino
             if number not in known:

@@ -14,6 +14,7 @@ from pathlib import Path
 from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import attribute_text, entries, kernel_text, target_name
 from iommufd_py.pci import storage
+from iommufd_py.pci.mounts import mounts_everywhere
 from iommufd_py.pci.processes import (
     MappedFile,
     OpenedFile,
@@ -65,7 +66,7 @@ def local_mounts() -> LocalMounts:
     A node may be open through a mount of another namespace: a manager can open it and pass it on.
     """
     local = parse_local_file_systems(attribute_text(Path("/proc/filesystems")))
-    mounts = storage.mounts_everywhere()
+    mounts = mounts_everywhere()
     near = [mount for mount in mounts if mount.type in local]
     return LocalMounts(
         ids=frozenset(mount.id for mount in near),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The files of other processes, by /proc. No slow or remote file system is asked for any of them.
+"""The files and the namespaces of other processes, by /proc. No slow or remote file system is asked for any of them.
 
 Source: proc(5). Only root sees the files of all processes.
 """
@@ -74,6 +74,21 @@ def _with_files(process: Path) -> Path:
 def process_title(process: Path) -> str:
     """Return the name and the number of a process, for a message."""
     return f"{attribute_text(process / 'comm')} (process {process.relative_to(_PROC).parts[0]})"
+
+
+def process_namespaces(kind: str) -> Iterator[tuple[Path, str]]:
+    """Yield a file and a name for every namespace of *kind*, except ours, that has a process."""
+    try:
+        known = {os.stat(f"/proc/self/ns/{kind}").st_ino}
+    except FileNotFoundError:  # The kernel has no such namespaces.
+        return
+    for process in processes():
+        with contextlib.suppress(OSError):  # The process has ended, or belongs to another user.
+            file = process / "ns" / kind
+            number = os.stat(file).st_ino
+            if number not in known:
+                known.add(number)
+                yield file, f"of {process_title(process)}"
 
 
 def opened_files(process: Path) -> Iterator[OpenedFile]:

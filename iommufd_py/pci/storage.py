@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Find the disks of a device, the block devices built on them, their mounts and their other users."""
+"""Find the disks of a device, the block devices built on them, and the users of both."""
 
 import contextlib
 import errno
@@ -12,11 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iommufd_py.base.errors import DeviceError
-from iommufd_py.base.shown import shown
 from iommufd_py.base.signals import held_signals
 from iommufd_py.base.sysfs import attribute_text, entries, limit_named
-from iommufd_py.pci.processes import process_title, processes
+from iommufd_py.pci.mounts import Mount, mounts_everywhere, parse_swaps
 from iommufd_py.pci.targets import FC_HOSTS, exports, fabric_targets, fibre_channel_ports, passed_through, rdma_ports
 from iommufd_py.pci.use import Use, UseKind
 
@@ -26,32 +24,9 @@ _NVME = Path("/sys/class/nvme")
 _SWAPS = Path("/proc/swaps")
 _FILE_SYSTEMS = Path("/sys/fs")
 _JOURNALS = Path("/proc/fs/jbd2")
-# The kernel writes blanks in paths of its tables as three octal digits.
-_ESCAPE = re.compile(r"\\([0-7]{3})")
 # include/uapi/linux/loop.h: lo_device, lo_inode and lo_rdevice are the first three of struct loop_info64.
 _LOOP_GET_STATUS64 = 0x4C05
 _LOOP_INFO = struct.Struct("QQQ208x")
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One mount.
-
-    Attributes:
-        number: device of its file system as ``major:minor``.
-        source: mounted device or share.
-        target: mount point.
-        type: type of the file system.
-        id: number of the mount, in all mount namespaces.
-        place: mount namespace of the mount, as a clause; empty for our own.
-    """
-
-    number: str
-    source: str
-    target: str
-    type: str
-    id: str = ""
-    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,63 +50,6 @@ class Disk:
     def title(self) -> str:
         """The node with its label."""
         return f"/dev/{self.name} ({self.label})" if self.label else f"/dev/{self.name}"
-
-
-def parse_mounts(mountinfo: str, place: str = "") -> tuple[Mount, ...]:
-    """Read /proc/PID/mountinfo (Documentation/filesystems/proc.rst, 3.5).
-
-    Raises:
-        DeviceError: a line has an unknown form.
-    """
-    mounts = []
-    # The kernel escapes blanks, tabs and newlines in names, and no other character that Python takes for white space.
-    for line in filter(None, mountinfo.split("\n")):
-        head, _, tail = line.partition(" - ")
-        fields, (kind, source, *_) = head.split(" "), (tail + " ").split(" ")
-        if len(fields) < 6 or not kind:
-            # The device of the mount is not known. To leave the mount out could mean that a device in use seems free.
-            raise DeviceError(f"the kernel's table of mounts has a line of unknown form: {shown(line)}")
-        mounts.append(Mount(fields[2], _unescape(source), _unescape(fields[4]), kind, fields[0], place))
-    return tuple(mounts)
-
-
-def parse_swaps(text: str) -> tuple[str, ...]:
-    """Return the paths in /proc/swaps."""
-    return tuple(_unescape(re.split("[ \t]", line)[0]) for line in text.split("\n")[1:] if line)
-
-
-def _unescape(text: str) -> str:
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
-
-
-def namespaces(kind: str) -> Iterator[tuple[Path, str]]:
-    """Yield a file and a name for every namespace of *kind*, except ours, that has a process."""
-    try:
-        known = {os.stat(f"/proc/self/ns/{kind}").st_ino}
-    except FileNotFoundError:  # The kernel has no such namespaces.
-        return
-    for process in processes():
-        with contextlib.suppress(OSError):  # The process has ended, or belongs to another user.
-            file = process / "ns" / kind
-            number = os.stat(file).st_ino
-            if number not in known:
-                known.add(number)
-                yield file, f"of {process_title(process)}"
-
-
-def mounts_everywhere() -> tuple[Mount, ...]:
-    """Return the mounts of our mount namespace, and of all others that have a process."""
-    found = [*_mounts_of(Path("/proc/self"))]
-    for file, name in namespaces("mnt"):
-        with contextlib.suppress(OSError):
-            found += _mounts_of(file.parents[1], f" in the mount namespace {name}")
-    return tuple(found)
-
-
-def _mounts_of(process: Path, place: str = "") -> tuple[Mount, ...]:
-    file = process / "mountinfo"
-    with limit_named(file):
-        return parse_mounts(file.read_text("utf-8", "surrogateescape"), place)
 
 
 def number_of_node(path: str) -> str:

@@ -24,11 +24,11 @@ from iommufd_py.pci.display import parse_consoles
 from iommufd_py.pci.groups import parse_reserved_regions
 from iommufd_py.pci.lending import parse_holder
 from iommufd_py.pci.memory import parse_resources
+from iommufd_py.pci.mounts import parse_mounts, parse_swaps
 from iommufd_py.pci.names import parse_pci_ids
 from iommufd_py.pci.namespaces import parse_link
 from iommufd_py.pci.network import parse_packet_sockets
 from iommufd_py.pci.openers import parse_local_file_systems
-from iommufd_py.pci.storage import parse_mounts, parse_swaps
 from iommufd_py.vtd.leaves import parse_leaf_sizes
 from iommufd_py.vtd.units import parse_translation_modes
 

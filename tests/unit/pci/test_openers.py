@@ -14,6 +14,7 @@ import pytest
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.pci import namespaces, network_state, openers, storage
+from iommufd_py.pci.mounts import mounts_everywhere
 from iommufd_py.pci.processes import MappedFile, OpenedFile, mapped_files, opened_files, process_title, processes
 from tests.open_files import TOO_MANY, no_descriptor_left
 from tests.threads import process_without_first_thread
@@ -208,7 +209,7 @@ def test_process_whose_first_thread_has_ended(tmp_path: Path) -> None:
         processes,
         lambda: list(opened_files(Path("/proc/self"))),
         lambda: openers._mount_id(OpenedFile("/", Path("/proc/self/fd/0"))),
-        storage.mounts_everywhere,
+        mounts_everywhere,
         lambda: storage.claim_on("null"),
         lambda: storage._backing_number("null"),
         lambda: list(namespaces.foreign_links()),

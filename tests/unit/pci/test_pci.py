@@ -10,6 +10,7 @@ from iommufd_py.host.features import parse_character_devices
 from iommufd_py.pci.advice import iommu_remedy
 from iommufd_py.pci.groups import IommuGroup, parse_reserved_regions
 from iommufd_py.pci.lending import parse_holder
+from iommufd_py.pci.mounts import Mount, parse_mounts, parse_swaps
 from iommufd_py.pci.names import parse_pci_ids
 from iommufd_py.pci.namespaces import ForeignLink, Link, links
 from iommufd_py.pci.netlink import rtnetlink
@@ -19,7 +20,7 @@ from iommufd_py.pci.network import (
 )
 from iommufd_py.pci.openers import parse_local_file_systems
 from iommufd_py.pci.state import Remembered, parse_record
-from iommufd_py.pci.storage import Disk, Mount, judge_disks, parse_mounts, parse_swaps
+from iommufd_py.pci.storage import Disk, judge_disks
 
 
 def test_mounts_with_blanks_and_optional_fields() -> None:
