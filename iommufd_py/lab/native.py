@@ -94,9 +94,7 @@ def run_natively(
     )
 
 
-def run_shell_natively(
-    kernel: Path, machine: NativeMachine | None = None, *, kernel_name: str = "", rw: Sequence[Path] = ()
-) -> int:
+def run_shell_natively(kernel: Path, machine: NativeMachine, *, kernel_name: str, rw: Sequence[Path]) -> int:
     """Start *kernel*, run a shell in the guest on this terminal, and return its exit status.
 
     The arguments are those of :func:`run_natively`.
@@ -105,7 +103,6 @@ def run_shell_natively(
         LabError: the guest could not be started.
     """
     directory = new_run_directory()
-    machine = machine or NativeMachine()
     status = interact(_prepare(kernel, shell_command(), machine, kernel_name, rw, directory, terminal=True))
     text = (directory / _LOG).read_text(encoding="utf-8", errors="replace")
     trouble = failure(text)

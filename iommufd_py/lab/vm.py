@@ -91,16 +91,14 @@ def run_in_vm(
     )
 
 
-def run_shell(kernel: Path, machine: Machine | None = None, *, kernel_name: str = "", rw: Sequence[Path] = ()) -> int:
+def run_shell(kernel: Path, machine: Machine, *, kernel_name: str, rw: Sequence[Path]) -> int:
     """Boot *kernel*, run a shell in the guest on this terminal, and return the exit status of QEMU.
 
     The arguments are those of :func:`run_in_vm`.
     """
     shares = shared_directories([Path.cwd(), *rw])
-    machine = machine or Machine()
     for accel in accelerators(machine):
-        machine = replace(machine, accel=accel)
-        guest = _Guest.prepare(shell_command(), machine, kernel_name or str(kernel), shares)
+        guest = _Guest.prepare(shell_command(), replace(machine, accel=accel), kernel_name, shares)
         guest.script.chmod(0o700)
         status = interact(guest.compose(kernel, ["--shell", str(guest.script)], {"dmesg": guest.log}))
         if guest.said_something():

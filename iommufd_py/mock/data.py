@@ -39,12 +39,12 @@ PASID_RESERVED = iommufd_test.PASID_RESERVED
 
 
 @checked
-def hwpt_data(iotlb: int = IOTLB_DEFAULT, *, page_table: MockPageTable = MockPageTable.DEFAULT) -> HwptData:
-    """Describe a mock HWPT: the first value of the IOTLB for a nested HWPT, the page table format for a paging one.
+def hwpt_data(*, page_table: MockPageTable = MockPageTable.DEFAULT) -> HwptData:
+    """Describe a mock HWPT: the format of the page table for a paging HWPT. A nested HWPT has no format.
 
     Kernels before 6.19 have no formats and refuse the longer structure, so the default format is left out.
     """
-    content = pack("iommu_hwpt_selftest", iotlb=iotlb, pagetable_type=page_table)
+    content = pack("iommu_hwpt_selftest", iotlb=IOTLB_DEFAULT, pagetable_type=page_table)
     return HwptData(HwptDataType.SELFTEST, content if page_table else content[:4])
 
 

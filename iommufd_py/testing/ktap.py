@@ -68,7 +68,7 @@ class Ktap:
         counts = [f"{name}:{self._totals[name]}" for name in ("pass", "fail", "xfail", "skip")]
         self._write(f"# Totals: {' '.join(counts)}")
 
-    def _case(self, outcome: str, nodeid: str, text: str = "", reason: str = "") -> None:
+    def _case(self, outcome: str, nodeid: str, text: str, reason: str = "") -> None:
         self._number += 1
         self._totals[outcome] += 1
         for line in text.splitlines():

@@ -14,7 +14,7 @@ SPACES = (IOAS_SPACE, CONTAINER_SPACE)
 """The groups of scenarios that combine dimensions."""
 
 
-def all_scenarios(*, full: bool = False) -> tuple[Scenario, ...]:
+def all_scenarios(*, full: bool) -> tuple[Scenario, ...]:
     """Return the named scenarios, and scenarios with all pairs of values (with *full*: all triples) of each space."""
     return (*SCENARIOS, *(one for space in SPACES for one in space.scenarios(full=full)))
 
@@ -26,7 +26,7 @@ def matching_scenarios(pattern: str, *, full: bool = False) -> tuple[Scenario, .
 
 
 def run_scenarios(
-    chosen: Sequence[Scenario], run: Callable[[Scenario], ScenarioResult], *, full: bool = False
+    chosen: Sequence[Scenario], run: Callable[[Scenario], ScenarioResult], *, full: bool
 ) -> list[ScenarioResult]:
     """Run scenarios. Where a whole space was chosen and some values are impossible here, combine the others again."""
     results = [run(one) for one in chosen]

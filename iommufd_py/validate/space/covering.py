@@ -52,7 +52,7 @@ def _fill(row: Row, missing: Sequence[str], axes: Axes, forbidden: Sequence[Forb
 
 
 def covering_array(
-    axes: Axes, forbidden: Sequence[Forbidden], strength: int = 2, *, given: Sequence[Row] = ()
+    axes: Axes, forbidden: Sequence[Forbidden], strength: int, *, given: Sequence[Row] = ()
 ) -> list[Row]:
     """Return rows that contain, together with the rows in *given*, every possible tuple of *strength* values."""
     rows: list[Row] = []
