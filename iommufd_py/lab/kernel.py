@@ -157,7 +157,11 @@ def build_changed(
 
 
 def image(name: str, progress: Progress, configuration: Configuration | None = None, series: str | None = None) -> Path:
-    """Return the path of an image: *name* is a variant, of which *series* may choose the series, or the path itself."""
+    """Return the path of an image: *name* is a variant, of which *series* may choose the series, or the path itself.
+
+    Raises:
+        LabError: as for :func:`build_kernel`, or the path is not an image for this architecture.
+    """
     configuration = configuration or Configuration()
     for variant in VARIANTS:
         if name == variant:

@@ -13,7 +13,11 @@ _ANOTHER_PLACE = "set XDG_CACHE_HOME to a directory of your own"
 
 
 def cache_root() -> Path:
-    """``$XDG_CACHE_HOME/iommufd-py``, or ``~/.cache/iommufd-py``."""
+    """Return ``$XDG_CACHE_HOME/iommufd-py``, or ``~/.cache/iommufd-py``.
+
+    Raises:
+        LabError: the user has no home directory.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification says to ignore a relative path.
     if os.path.isabs(base):

@@ -35,6 +35,9 @@ def start(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
 
     In its own session it does not get the terminal's Ctrl-C. Ctrl-C stops this process, and this process stops the
     child. The child ignores no signal.
+
+    Raises:
+        LabError: the programs that start the child are not on PATH.
     """
     command = [*_DEFAULT_SIGNALS, *_DIE_WITH_PARENT, str(os.getpid()), *argv]
     try:

@@ -50,13 +50,24 @@ class MockAccess(Resource):
         return AccessPin(self, iova, length, user_va, write)
 
     def read(self, iova: int, length: int, *, slow_path: bool = False) -> bytes:
-        """Read memory by IOVA; *slow_path* makes the kernel copy page by page, as for memory of another process."""
+        """Read memory by IOVA; *slow_path* makes the kernel copy page by page, as for memory of another process.
+
+        Raises:
+            ObjectNotFoundError: a part of the range is not mapped.
+            IommufdError: EPERM if the mapping permits no reads.
+        """
         data = bytearray(check_integer("MockAccess.read(): length", length, 0, sys.maxsize))
         self._copy(iova, data, iommufd_test.ACCESS_RW_SLOW_PATH if slow_path else 0)
         return bytes(data)
 
     def write(self, iova: int, data: bytes, *, slow_path: bool = False) -> None:
-        """Write memory by IOVA."""
+        """Write memory by IOVA; *slow_path* as for :meth:`read`.
+
+        Raises:
+            ArgumentTypeError: *data* is not bytes.
+            ObjectNotFoundError: a part of the range is not mapped.
+            IommufdError: EPERM if the mapping permits no writes.
+        """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise ArgumentTypeError(f"MockAccess.write(): data must be bytes, not {shown(data)}")
         slow = iommufd_test.ACCESS_RW_SLOW_PATH if slow_path else 0

@@ -69,6 +69,7 @@ class PageFault:
         dev_id: the device, as :attr:`BoundDevice.dev_id`.
         pasid: the PASID of the access, None for an access without PASID.
         group: number of the fault group. One answer serves a group: the answer to the fault with *last*.
+        last: whether this is the last fault of its group.
         permission: the kind of access: read, write, execute, privileged.
         address: IOVA of the access.
         length: a hint for the number of bytes that the device will access; 0 for no hint.

@@ -139,7 +139,12 @@ def vtd_stage1_invalidation(iova: int, pages: int, *, leaf_only: bool = False) -
 
 @checked
 def invalidate(target: IommufdObject, data_type: int, entries: Sequence[bytes]) -> int:
-    """Issue IOMMU_HWPT_INVALIDATE on a nested HWPT or a vIOMMU."""
+    """Issue IOMMU_HWPT_INVALIDATE on a nested HWPT or a vIOMMU, and return the number of handled entries.
+
+    Raises:
+        ArgumentValueError: the entries have different sizes.
+        InvalidFieldError: the IOMMU does not know an entry.
+    """
     lengths = {len(entry) for entry in entries}
     if len(lengths) > 1:
         raise ArgumentValueError(

@@ -63,6 +63,7 @@ class Ioas(IommufdObject, MappingSpace):
         """Map *length* bytes of *buffer* from *offset* (default: all of it) at *iova*; without it the kernel chooses.
 
         Raises:
+            ArgumentValueError: the range is not inside the buffer.
             AlreadyMappedError: the IOVA range is taken.
             InvalidFieldError: the range is misaligned, empty or not allowed.
             IommufdError: ENOSPC without room for the kernel's choice, ENOMEM over RLIMIT_MEMLOCK.
@@ -124,7 +125,10 @@ class Ioas(IommufdObject, MappingSpace):
         Source: f4986a72d6e4 ("iommufd: Add IOMMU_IOAS_MAP_FILE", v6.13); 44ebaa1744fd ("iommufd: Accept a DMABUF
         through IOMMU_IOAS_MAP_FILE", v6.19).
 
+        Arguments and other errors are those of :meth:`map`.
+
         Raises:
+            ArgumentValueError: the buffer has no file descriptor.
             IommufdError: ENODEV for a dma-buf that is revoked.
         """
         if buffer.fd is None:
@@ -238,6 +242,11 @@ class Ioas(IommufdObject, MappingSpace):
         """Reserve *ranges* for mappings: the kernel refuses to attach a device that would make a part unusable.
 
         A call replaces the ranges of the previous call.
+
+        Raises:
+            ArgumentTypeError: a range is no :class:`IovaRange`.
+            InvalidFieldError: two ranges overlap, or one is shorter than two bytes.
+            IommufdError: EADDRINUSE if an attached device reserves a part.
         """
         wanted = list(ranges)
         for one in wanted:

@@ -49,7 +49,11 @@ _DENYLIST_OFF = Path("/sys/module/vfio_pci/parameters/disable_denylist")
 
 
 def check_bind(bdf: str, *, force: bool = False) -> str:
-    """Do the checks of :func:`bind_vfio` that come before any change; return the normalized address."""
+    """Do the checks of :func:`bind_vfio` that come before any change; return the normalized address.
+
+    Raises:
+        DeviceError: the function is absent, is no endpoint or is in use, or vfio-pci is not loaded.
+    """
     address = pci_device(bdf).bdf
     if driver_of(address) != VFIO_PCI:
         _check_endpoint(address)
@@ -96,7 +100,11 @@ def bind_vfio(bdf: str, *, force: bool = False, cdev_seconds: float = CDEV_SECON
 
 
 def check_unbind(bdf: str, *, force: bool = False) -> str:
-    """Do the checks of :func:`unbind` that come before any change; return the normalized address."""
+    """Do the checks of :func:`unbind` that come before any change; return the normalized address.
+
+    Raises:
+        DeviceError: the function is absent or in use.
+    """
     address = pci_device(bdf).bdf
     _check_not_open_through_vfio(address)
     _check_unused(address, force, "iommufd device unbind")
@@ -126,7 +134,11 @@ def unbind(bdf: str, *, force: bool = False) -> None:
 
 
 def check_restore(bdf: str) -> state.Remembered:
-    """Do the checks of :func:`restore` that come before any change; return the record of the function."""
+    """Do the checks of :func:`restore` that come before any change; return the record of the function.
+
+    Raises:
+        DeviceError: this tool did not take the function, or a process uses it.
+    """
     address = normalize_bdf(bdf)
     before = state.recall(address)
     if before is None:

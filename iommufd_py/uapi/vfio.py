@@ -34,6 +34,8 @@ class RegionInfo:
     """One region of a device (VFIO_DEVICE_GET_REGION_INFO).
 
     Attributes:
+        index: number of the region, see :class:`RegionIndex`.
+        flags: the accesses that the region permits.
         size: bytes, 0 for a region the device does not have.
         offset: start of the region in the device's file, in bytes.
         mmap_areas: (offset, size) of each part of the region that can be mapped: the sparse mmap areas if the kernel
