@@ -132,7 +132,7 @@ def _question(
     try:
         _ = question.timing
     except ValueError as failure:
-        raise click.UsageError(f"--bench {subject!r}: {failure}") from None
+        raise click.UsageError(f"--bench {shown(subject)}: {failure}") from None
     return question
 
 

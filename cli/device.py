@@ -12,6 +12,7 @@ import click
 
 from iommufd_py import pci
 from iommufd_py.base.errors import DeviceError
+from iommufd_py.base.shown import shown
 from iommufd_py.host import Iommu, iommus
 from iommufd_py.pci import IommuGroup, PciDevice, Remembered
 from iommufd_py.pci.groups import MOST_GROUP
@@ -34,7 +35,7 @@ class _Hexadecimal(ParamType[str]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value).lower()
         if not self._pattern.fullmatch(text):
-            self.fail(f"{value!r} is not a hexadecimal {self.name}", param, ctx)
+            self.fail(f"{shown(value)} is not a hexadecimal {self.name}", param, ctx)
         return text
 
 

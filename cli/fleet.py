@@ -38,7 +38,9 @@ class _PlaceName(ParamType[str]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value)
         if not _PLACE_NAME.fullmatch(text):
-            self.fail(f"{text!r} is not the name of a place: use letters, digits, '_', '.' and '-' only", param, ctx)
+            self.fail(
+                f"{shown(text)} is not the name of a place: use letters, digits, '_', '.' and '-' only", param, ctx
+            )
         return text
 
 

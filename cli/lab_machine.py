@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import click
 
+from iommufd_py.base.shown import shown
 from iommufd_py.base.units import format_size
 from iommufd_py.lab.cache import VARIANTS
 from iommufd_py.lab.config import Configuration
@@ -152,7 +153,7 @@ def check_kernel_name(name: str) -> None:
         click.UsageError: *name* is a word that names no kernel, or is empty.
     """
     if name not in VARIANTS and "/" not in name and not (name and Path(name).exists()):
-        raise click.UsageError(f"there is no kernel {name!r}: give {', '.join(VARIANTS)}, or the path of an image")
+        raise click.UsageError(f"there is no kernel {shown(name)}: give {', '.join(VARIANTS)}, or the path of an image")
 
 
 def _check_kernel(name: str, configuration: Configuration, series: str | None) -> None:

@@ -19,7 +19,7 @@ import click
 from iommufd_py import api
 from iommufd_py.base.errors import IommufdError, ToolError
 from iommufd_py.base.files import STDIN, cannot_read, read_file
-from iommufd_py.base.shown import error_text, printable
+from iommufd_py.base.shown import error_text, printable, shown
 
 from .commands import command
 from .session import open_session
@@ -80,7 +80,7 @@ def expect(name: str) -> Iterator[None]:
     # Some numbers have two names, of which errno.errorcode has one: EOPNOTSUPP is also ENOTSUP.
     number = getattr(errno, name, None) if isinstance(name, str) else None
     if not isinstance(number, int):
-        raise ValueError(f"{name!r} is not the name of an error: write for example 'EEXIST'")
+        raise ValueError(f"{shown(name)} is not the name of an error: write for example 'EEXIST'")
     try:
         yield
     except IommufdError as failure:

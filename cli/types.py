@@ -76,13 +76,8 @@ class _Bdf(ParamType[str]):
             return MOCK
         try:
             return normalize_bdf(text)
-        except DeviceError:
-            mock = f", or {MOCK}" if self._or_mock else ""
-            self.fail(
-                f"{shown(text)} is not a PCI address: write domain:bus:device.function, as in 0000:3b:00.0{mock}",
-                param,
-                ctx,
-            )
+        except DeviceError as failure:
+            self.fail(f"{failure}, or {MOCK}" if self._or_mock else str(failure), param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from iommufd_py import pci

@@ -14,6 +14,7 @@ import click
 from iommufd_py import pci
 from iommufd_py.base.coherency import FLUSH_RULES
 from iommufd_py.base.pci_address import MOCK
+from iommufd_py.base.shown import shown
 from iommufd_py.base.units import counted
 from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.validate import report
@@ -148,7 +149,7 @@ def validate(
     pattern = only if explain is None else explain
     chosen = matching_scenarios(pattern, full=full)
     if not chosen and steps is None:
-        raise click.UsageError(f"no scenario matches {pattern!r}; --list shows all of them")
+        raise click.UsageError(f"no scenario matches {shown(pattern)}; --list shows all of them")
     if explain is not None:
         _explain(chosen)
     elif list_only:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iommufd_py.base.installation import command_for_extra
+from iommufd_py.base.shown import shown
 from iommufd_py.lab import paths
 from iommufd_py.lab.emulators import FIRMWARE, OWN_DEVICES
 from iommufd_py.lab.errors import LabError, NoDeviceError
@@ -151,8 +152,8 @@ def _require_devices(qemu: str, devices: Sequence[str]) -> None:
         name = device.partition(",")[0].removeprefix("driver=")
         if name not in _known_devices(qemu):
             if name in OWN_DEVICES:
-                raise NoDeviceError(f"only the lab's emulator has the device {name!r}: use the incoherent machine")
-            raise NoDeviceError(f"this QEMU has no device {name!r}; '{qemu} -device help' lists those that it has")
+                raise NoDeviceError(f"only the lab's emulator has the device {shown(name)}: use the incoherent machine")
+            raise NoDeviceError(f"this QEMU has no device {shown(name)}; '{qemu} -device help' lists those that it has")
 
 
 # One command asks twice: before a kernel is compiled, and when QEMU starts.

@@ -177,8 +177,19 @@ def test_help(cli: Cli, arguments: tuple[str, ...]) -> None:
     assert "iommufd" in done.stdout
 
 
-def test_long_nonsense_is_not_echoed_whole(cli: Cli) -> None:
-    done = cli("device", "show", "x" * 5000)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("device", "show"),
+        ("device", "list", "--id"),
+        ("validate", "--explain"),
+        ("fleet", "tags", "--name"),
+        ("bisect", "--source", ".", "--good", "a", "--bad", "b", "--bench"),
+        ("bisect", "--source", ".", "--good", "a", "--bad", "b", "--scenario"),
+    ],
+)
+def test_long_nonsense_is_not_echoed_whole(cli: Cli, arguments: tuple[str, ...]) -> None:
+    done = cli(*arguments, "/" * 5000)
     assert done.returncode == 2
     assert len(done.stderr) < 400
 

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from iommufd_py.base.shown import shown
 from iommufd_py.base.units import parse_size
 from iommufd_py.results.model import Point, Workload
 
@@ -45,7 +46,7 @@ class Question:
         """
         operation, _, size = self.subject.partition(" ")
         if operation not in OPERATIONS:
-            raise ValueError(f"there is no operation {operation!r}; use one of {', '.join(OPERATIONS)}")
+            raise ValueError(f"there is no operation {shown(operation)}; use one of {', '.join(OPERATIONS)}")
         return operation, parse_size(size.strip())
 
     def __str__(self) -> str:
