@@ -207,17 +207,24 @@ def _coherency_facts(unit: Iommu | None) -> list[tuple[str, str]]:
 
 @device.command()
 @click.argument("bdfs", metavar="BDF...", nargs=-1, required=True, type=BDF)
-@click.option("--group", is_flag=True, help="Bind the other endpoints of its IOMMU group too.")
+@click.option("--group", is_flag=True, help="Also bind the other endpoints of the IOMMU group.")
 @_FORCE
 @_DRY_RUN
 @JSON_OPTION
 def bind(bdfs: Sequence[str], group: bool, force: bool, dry_run: bool, as_json: bool) -> None:
     """Bind functions to vfio-pci; `restore` gives them back to their former drivers.
 
-    The command refuses a device in use: a file system, swap or RAID on its disks, through any layer; an interface with
-    an address or a route, in a bridge or a bond, or in another network namespace; a console, the only display, enabled
-    virtual functions, a device that the machine needs, such as one with its memory, or a node that a process has open.
-    If one of several functions cannot be bound, none is.
+    The command refuses a device that is in use. If one of several functions cannot be bound, none is.
+
+    \b
+    These are uses:
+      - a file system, swap or RAID on a disk of the device, through any layer
+      - a network interface that has an address or a route, is part of a
+        bridge or a bond, or is in another network namespace
+      - a console, or the only display
+      - enabled virtual functions
+      - memory of this machine, or another part that the machine needs
+      - a device node that a process has open
 
     \b
     Examples:

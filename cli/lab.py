@@ -40,7 +40,7 @@ for command in (up, down, list_guests, runs, selftest):
 def doctor(as_json: bool) -> None:
     """Check everything that the lab needs, and print the command that fixes each problem.
 
-    Exit status 1 if the lab cannot run.
+    Exit status: 0 the lab can run, 1 a part that it needs is missing.
     """
     from iommufd_py.lab.doctor import examine
 
@@ -152,7 +152,7 @@ def run(
 ) -> None:
     """Run COMMAND on a kernel of the lab, in this directory and this Python environment.
 
-    A warm guest (`iommufd lab up`) with the same kernel and machine runs it at once. Otherwise a guest boots for it.
+    A warm guest (`iommufd lab up`) with the same kernel and machine runs COMMAND at once. Otherwise a new guest boots.
 
     The guest sees this machine's files. The current directory is shared read-write. Writes to /etc, /tmp and /var are
     lost with the guest. Everything else is read-only. The exit status is that of COMMAND, or 1 if the guest's kernel

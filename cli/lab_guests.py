@@ -45,7 +45,7 @@ def up(
 @click.argument("names", nargs=-1)
 @click.option("--all", "all_guests", is_flag=True, help="End every warm guest.")
 def down(names: tuple[str, ...], all_guests: bool) -> None:
-    """End the guests NAMES that `iommufd lab up` booted. Without a name, end the only one."""
+    """End the guests NAMES that `iommufd lab up` booted. Without a name, end the only guest."""
     from iommufd_py.lab.warm.guests import warm_guests
 
     if names and all_guests:

@@ -42,11 +42,11 @@ def selftest(
 ) -> None:
     """Run the kernel's own tests of iommufd, VFIO or the IOMMU's page tables in a guest, and count the cases.
 
-    Exit status 1 if a case failed or did not report, or if the guest's kernel reported a fault.
+    The exit status is 1 if a case failed or did not report, or if the guest's kernel reported a fault.
 
-    With --tables, boot the kernel on a machine where the page walks of VT-d do not snoop the CPU caches, in legacy and
-    in scalable mode, and let devices do DMA. Exit status 1 if the IOMMU stopped DMA that must pass, or passed DMA that
-    it must stop.
+    With --tables, the kernel boots on a machine where the page walks of VT-d do not snoop the CPU caches, in legacy and
+    in scalable mode, and devices do DMA. The exit status is 1 if the IOMMU stopped DMA that must pass, or passed DMA
+    that it must stop.
     """
     if tables:
         refuse_ignored(context, "suite", True, "--tables runs another check")

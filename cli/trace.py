@@ -67,9 +67,10 @@ def trace(
 ) -> None:
     """Show maps, unmaps, attaches, faults and flushes of all devices and IOMMU drivers, while they happen.
 
-    With COMMAND, trace until it ends, and exit with its status. With --seconds too, tracing stops after that time, and
-    COMMAND continues to its end. The command shows flushes of data pages if the kernel does them. It uses a private
-    trace instance and removes it at the end, so it does not disturb other users of tracing.
+    If COMMAND is given, tracing ends with COMMAND, and the exit status is that of COMMAND. If --seconds is also given,
+    tracing stops after that time, and COMMAND continues to its end. Flushes of data pages are shown if the kernel does
+    them. `iommufd trace` uses a private trace instance and removes the instance at the end, so it does not disturb
+    other users of tracing.
 
     \b
     Examples:

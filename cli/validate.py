@@ -119,19 +119,20 @@ def validate(
 ) -> None:
     """Run scenarios on the running kernel and check each page's history against the three flush rules.
 
-    A device in a non-coherent domain bypasses the CPU caches. The kernel must therefore flush them before a page enters
-    such a domain and before it unpins the page. Probes on kernel functions show the order of map, flush, unmap and
-    unpin for each page. Without probes only the kernel's own counters can be checked, which do not show the order.
+    A device in a non-coherent domain bypasses the CPU caches. The kernel must therefore flush the caches before a page
+    enters such a domain, and before it unpins the page. Probes on kernel functions show the order of map, flush, unmap
+    and unpin for each page. Without probes the command can only check the kernel's own counters, which do not show the
+    order.
 
     Some scenarios have names and a purpose. The others combine these dimensions: memory, length, place of the ends,
     access, the account that is charged, domains, the time when they join, the call by which the first one joins, HWPT
     flags, sharing, pins, leaves, and the end. Together they contain every possible pair of values, and with --full
-    every triple. Where some values are impossible, as coherent domains behind an IOMMU that makes none, the others are
-    combined again. --list lists all scenarios, --explain describes one.
+    every triple. If some values are impossible (for example coherent domains, behind an IOMMU that makes none), the
+    command combines the other values again. --list lists all scenarios, --explain describes one.
 
     --device adds scenarios of type1 containers, which combine mode, memory, length, access, the account that is
     charged, the time when the device joins, pins of an emulated device, changes of the user addresses, and the end.
-    Pins need the sample driver mtty with the lab's patch. Memory above 4 GiB needs a machine with so much memory.
+    Pins need the sample driver mtty with the lab's patch. Memory above 4 GiB needs a machine with more than 4 GiB.
 
     If the loop inside the flush function cannot be probed, the tool assumes that the function flushes its whole range,
     and the output says so.

@@ -110,15 +110,19 @@ axis_options = options_together(
         metavar="SIZE,...",
         help="Bytes mapped by one sample.",
     ),
-    _sizes("--chunk", "whole", "Bytes mapped by one ioctl."),
+    _sizes("--chunk", "whole", "Bytes mapped by one ioctl. whole: one ioctl maps all."),
     click.option("--bulk-unmap", is_flag=True, help="Unmap all chunks with one ioctl."),
     _names(
         "--backing", Backing, Backing.ANON_4K, f"Kinds of memory behind the buffer: {', '.join(Backing)}.", "KIND,..."
     ),
-    _numbers("--hwpts", 0, 1, "Domains on the IOAS."),
+    _numbers("--hwpts", 0, 1, "Number of domains on the IOAS."),
     _names("--cache", CacheState, CacheState.DIRTY, "State of the buffer's CPU cache lines before each operation."),
     _names("--iova-use", IovaUse, IovaUse.REUSED, "Use the same IOVA in each round, or a new one without page tables."),
-    _sizes("--alignment", "natural", "Exact alignment of the IOVA: it is not a multiple of twice this value."),
+    _sizes(
+        "--alignment",
+        "natural",
+        "Exact alignment: the IOVA is a multiple of this value, and not of twice this value. natural: like the size.",
+    ),
     click.option(
         "--huge-pages",
         type=Values(click.Choice(["on", "off"])),
@@ -126,7 +130,12 @@ axis_options = options_together(
         metavar="[on|off],...",
         help="Whether the IOMMU may use large pages.",
     ),
-    _names("--accounting", Accounting, Accounting.NONE, "Account that pinned pages are charged to."),
+    _names(
+        "--accounting",
+        Accounting,
+        Accounting.NONE,
+        "Account that is charged for the pinned pages: none, that of the user, or that of the process (mm).",
+    ),
     _numbers("--threads", 1, 1, "Number of threads that do the same operation at the same time."),
     click.option("--own-ioas", is_flag=True, help="Give each thread its own IOAS, instead of one for all."),
     _cpus_or_nodes("--cpu", "CPUs to run on."),

@@ -48,7 +48,7 @@ def margin_sentence(distance: float, end: float | None) -> str:
     "--minutes",
     type=FiniteFloat(min=0.1, max=1440),
     default=15,
-    help="Repeat no round of a busy machine after this time.",
+    help="Repeat no disturbed round after this time.",
 )
 @click.option("--results", type=Directory(), default="results", help="Directory for the samples.")
 def calibrate(kernel: str, other: str | None, boots: int, minutes: float, results: Path) -> None:

@@ -34,8 +34,8 @@ _PICTURES = (".svg", ".png")
 def history(directory: Path, as_json: bool, output: Path | None) -> None:
     """Find the results of a directory at which an operation became slower or faster.
 
-    The results are the files of 'bench run --output' whose names end in .json, in the order of their start. It takes at
-    least four of them to find a change. The exit status is 1 if the last change of an operation made it slower.
+    The results are the files of 'bench run --output' whose names end in .json, in the order of their start. The search
+    needs at least four results. The exit status is 1 if the last change of an operation made it slower.
     """
     if output is not None and output.suffix not in _PICTURES:
         raise click.UsageError(f"the name {output} must end in {' or '.join(_PICTURES)}")

@@ -50,7 +50,7 @@ _PARAMETERS = {"--json": "as_json"}
     "--native", is_flag=True, help="Use User-Mode Linux: native speed and real caches, but mock devices only."
 )
 @click.option(
-    "--coherent", is_flag=True, help="Use an IOMMU that enforces snooping; then the counts should not change."
+    "--coherent", is_flag=True, help="Use an IOMMU that enforces snooping. The patches should change no count there."
 )
 @click.option(
     "--kernels",

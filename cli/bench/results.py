@@ -38,7 +38,7 @@ _FORMATS = ("table", "markdown", "cover-letter", "iommupt", "vfio-tests", "kcidb
 def show(file: Path, as_json: bool) -> None:
     """Show a result: the machine, the times, and the limits of the figures.
 
-    FILE can be -, which is standard input, here and for compare, plot and export.
+    FILE can be -, the standard input. The commands compare, plot and export also accept -.
     """
     result = document.load_result(file)
     if as_json:

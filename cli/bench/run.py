@@ -80,7 +80,7 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Time IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP of one buffer, or other operations, many times and each alone.
+    """Time many maps and unmaps of one buffer, or other operations, each by itself.
 
     C code reads the clock immediately before and after the ioctls. Several processes, each with its own memory, measure
     all rows in turn.

@@ -108,7 +108,7 @@ def test_wheel_brings_a_man_page_for_each_command(built: Path, tmp_path: Path) -
     page = render(data / MAN / "iommufd-device-bind.1")
     assert "iommufd device bind [OPTIONS] BDF..." in page
     assert "       iommufd device bind --dry-run 0000:00:10.0\n" in page
-    assert "--group\n              Bind the other endpoints of its IOMMU group too.\n" in page
+    assert "--group\n              Also bind the other endpoints of the IOMMU group.\n" in page
 
 
 def test_man_pages_are_right_roff(built: Path, tmp_path: Path) -> None:
