@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from iommufd_py import pci
+from iommufd_py.pci.processes import OpenedFile
 from iommufd_py.pci.vsock import _is_vsock
 
 
@@ -17,9 +18,9 @@ def test_a_vsock_socket_is_told_from_others() -> None:
     except OSError:
         pytest.skip("this kernel has no vsock")
     with vsock, socket.socket(socket.AF_UNIX) as local, open(os.devnull) as file:
-        descriptors = [Path(f"/proc/self/fd/{one.fileno()}") for one in (vsock, local, file)]
-        assert [_is_vsock(one, os.readlink(one)) for one in descriptors] == [True, False, False]
-        assert not _is_vsock(Path("/proc/self/fd/987"), "socket:[987]")
+        links = [Path(f"/proc/self/fd/{one.fileno()}") for one in (vsock, local, file)]
+        assert [_is_vsock(OpenedFile(os.readlink(link), link)) for link in links] == [True, False, False]
+        assert not _is_vsock(OpenedFile("socket:[987]", Path("/proc/self/fd/987")))
 
 
 def test_the_way_to_the_host_is_in_use_while_a_socket_is_open() -> None:
