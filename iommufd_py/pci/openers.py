@@ -16,6 +16,7 @@ from iommufd_py.base.sysfs import attribute_text, entries, kernel_text, target_n
 from iommufd_py.pci import storage
 from iommufd_py.pci.mounts import mounts_everywhere
 from iommufd_py.pci.processes import (
+    PHYSICAL_MEMORY,
     MappedFile,
     OpenedFile,
     mapped_files,
@@ -30,6 +31,7 @@ from iommufd_py.vfio.sysfs import NOIOMMU_PREFIX
 # NVIDIA's driver asks for this number; its nodes have no entry in /sys/dev/char.
 _NVIDIA_MAJOR = 195
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
+_BARS, _IORESOURCE_MEM = 6, 0x200  # include/linux/ioport.h
 _VFIO_DEVICE = "anon_inode:[vfio-device]"
 _STATX = struct.Struct("=28xH98xII120x")
 _DONT_SYNC, _TYPE = 0x4000, 0x1  # AT_STATX_DONT_SYNC, STATX_TYPE
@@ -107,15 +109,29 @@ def open_bars(files: Iterable[OpenedFile], device: Path) -> set[str]:
 
 
 def mapped_bars(files: Iterable[MappedFile], device: Path) -> set[str]:
-    """Return the files of a device's BARs among the mapped files of a process: those of sysfs, and that of procfs.
+    """Return the files of a device's BARs among the mapped files of a process: of sysfs, of procfs, and /dev/mem.
 
     Source: proc_bus_pci_mmap() in drivers/pci/proc.c. The file of procfs is also that of the configuration space, so it
     is no use if it is only open.
     """
+    files = list(files)
     paths = [file.path for file in files]
+    memory = [file for file in files if file.path == PHYSICAL_MEMORY]
     domain, bus, function = device.name.split(":")
     name = f"/proc/bus/pci/{'' if domain == '0000' else f'{domain}:'}{bus}/{function}"
-    return _bars(paths, device) | ({f"its {name}"} if name in paths else set())
+    found = _bars(paths, device) | ({f"its {name}"} if name in paths else set())
+    # Few programs map physical memory. For all others, the addresses of the BARs are not needed.
+    for number, (start, last) in _bar_addresses(device).items() if memory else ():
+        if any(part.start <= last and start < part.start + part.length for part in memory):
+            found.add(f"its resource{number}, through {PHYSICAL_MEMORY},")
+    return found
+
+
+def _bar_addresses(device: Path) -> dict[int, tuple[int, int]]:
+    """Return the first and the last physical address of each BAR of memory, by the number of the BAR."""
+    lines = attribute_text(device / "resource").splitlines()[:_BARS]
+    resources = [[int(word, 16) for word in line.split()] for line in lines]
+    return {number: (start, last) for number, (start, last, flags) in enumerate(resources) if flags & _IORESOURCE_MEM}
 
 
 def _bars(paths: Iterable[str], device: Path) -> set[str]:

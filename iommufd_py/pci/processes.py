@@ -13,11 +13,14 @@ from pathlib import Path
 
 from iommufd_py.base.sysfs import attribute_text, entries, limit_named, process_fields
 
+PHYSICAL_MEMORY = "/dev/mem"
+"""The node through which a program maps physical addresses."""
+
 _PROC = Path("/proc")
 _HEX = "([0-9a-f]{1,16})"
 _RING = "anon_inode:[io_uring]"
 _REGISTERED = re.compile(r"^ *[0-9]+: (.+)$", re.MULTILINE)
-_MAPPING = re.compile(rf"^{_HEX}-{_HEX} \S+ \S+ {_HEX}:{_HEX} ([1-9][0-9]*) +(/.*)$", re.MULTILINE)
+_MAPPING = re.compile(rf"^{_HEX}-{_HEX} \S+ {_HEX} {_HEX}:{_HEX} ([1-9][0-9]*) +(/.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +43,23 @@ class OpenedFile:
 
 @dataclass(frozen=True, slots=True)
 class MappedFile:
-    """A file that a process has mapped into its memory.
+    """A file that a process has mapped into its memory, or a part of it.
 
     Attributes:
         path: path of the file, relative to the root of its mount if that is in no mount namespace any more.
         file_system: device number of the file system as ``major:minor``.
         inode: number of the file in its file system.
         link: its link in the ``map_files`` of the process, or of one of its threads.
+        start: first byte of the file that is mapped.
+        length: bytes from *start* on that are mapped.
     """
 
     path: str
     file_system: str
     inode: str
     link: Path
+    start: int = 0
+    length: int = 0
 
 
 def processes() -> list[Path]:
@@ -119,7 +126,9 @@ def registered_files(opened: Iterable[OpenedFile]) -> Iterator[str]:
 
 
 def mapped_files(process: Path) -> Iterator[MappedFile]:
-    """Yield the files that a process has mapped, each once; none if it has ended or belongs to another user.
+    """Yield the files that a process has mapped; none if it has ended or belongs to another user.
+
+    Each file comes once, with its first part, but each part of the physical memory comes.
 
     A mapping keeps its file in use after the descriptor is closed.
     """
@@ -129,11 +138,12 @@ def mapped_files(process: Path) -> Iterator[MappedFile]:
     except OSError:
         return
     seen = set()
-    for start, end, major, minor, inode, path in _MAPPING.findall(text):
-        file = major, minor, inode
-        if file not in seen:
-            seen.add(file)
-            place = f"{int(start, 16):x}-{int(end, 16):x}"
+    for first, behind, offset, major, minor, inode, path in _MAPPING.findall(text):
+        part = major, minor, inode, first if path == PHYSICAL_MEMORY else ""
+        if part not in seen:
+            seen.add(part)
+            start, end = int(first, 16), int(behind, 16)
             number = f"{int(major, 16)}:{int(minor, 16)}"
             # The directory of a thread below "task" has no map_files, but /proc/TID has.
-            yield MappedFile(path, number, inode, _PROC / process.name / "map_files" / place)
+            link = _PROC / process.name / "map_files" / f"{start:x}-{end:x}"
+            yield MappedFile(path, number, inode, link, int(offset, 16), end - start)

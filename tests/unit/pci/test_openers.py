@@ -135,6 +135,46 @@ def test_bar_that_is_mapped_through_procfs(bdf: str, path: str) -> None:
     assert openers.mapped_bars(maps, Path("/sys/devices/pci0000:00/0000:00:11.0")) == set()
 
 
+@pytest.mark.parametrize(
+    ("start", "length", "found"),
+    [
+        (0xFEBD0000, 0x1000, {"its resource0, through /dev/mem,"}),
+        (0xFEBCF000, 0x1000, set()),
+        (0xFEBCF000, 0x2000, {"its resource0, through /dev/mem,"}),
+        (0xFEBDF000, 0x1000, {"its resource0, through /dev/mem,"}),
+        (0xFEBE0000, 0x1000, set()),
+        (0x6000, 0x1000, set()),  # a BAR of I/O ports has this number there, and no address of memory
+        (0xF0000, 0x1000, set()),  # the BIOS, which dmidecode reads
+        (0xFEBD0000, 1 << 31, {"its resource0, through /dev/mem,", "its resource2, through /dev/mem,"}),
+    ],
+)
+def test_bar_that_is_mapped_through_the_physical_memory(
+    tmp_path: Path, start: int, length: int, found: set[str]
+) -> None:
+    """A program can map the physical addresses of a BAR. The lines are those of resource_show() in pci-sysfs.c."""
+    lines = [
+        "0xfebd0000 0xfebdffff 0x40200",
+        "0x6000 0x60ff 0x40101",
+        "0x100000000 0x1ffffffff 0x14220c",
+        "0x0 0x0 0x0",
+    ]
+    device = tmp_path / "0000:00:10.0"
+    device.mkdir()
+    (device / "resource").write_text("".join(f"{line}\n" for line in [*lines, *["0x0 0x0 0x0"] * 2, lines[0]]))
+    maps = (MappedFile("/dev/mem", "0:6", "4", Path("/proc/1/map_files/0-1000"), start, length),)
+    assert openers.mapped_bars(maps, device) == found
+
+
+def test_each_mapped_part_of_the_physical_memory_is_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    memory = tmp_path / "mem"
+    memory.write_bytes(bytes(3 * mmap.PAGESIZE))
+    monkeypatch.setattr("iommufd_py.pci.processes.PHYSICAL_MEMORY", str(memory))
+    page = mmap.PAGESIZE
+    with memory.open("r+b") as file, mmap.mmap(file.fileno(), 2 * page, offset=page), mapped(memory):
+        parts = {(one.start, one.length) for one in mapped_files(SELF) if one.path == str(memory)}
+    assert parts == {(0, page), (page, 2 * page)}
+
+
 @needs_block_device
 def test_node_that_is_mapped_and_has_no_descriptor() -> None:
     mounts = openers.local_mounts()
