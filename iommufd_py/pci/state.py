@@ -18,7 +18,7 @@ from typing import Any
 
 from iommufd_py.base.command_line import without_secrets
 from iommufd_py.base.errors import DeviceError
-from iommufd_py.base.pci_address import is_bdf
+from iommufd_py.base.pci_address import PCI_DEVICES, is_bdf
 from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.pci.sysfs_write import steps_by_hand
 
@@ -99,21 +99,26 @@ def recall(address: str) -> Remembered | None:
     """
     file = record_file(address)
     try:
-        if file.exists() and not file.is_file():
-            # Nobody writes to a pipe there, so a read would not end.
+        # Nobody writes to a pipe there, so a read would not end. A link that leads nowhere is no missing record.
+        if not stat.S_ISREG(file.lstat().st_mode):
             raise DeviceError(f"{file} is not a regular file, so it is no record of {address}: remove it")
         return parse_record(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except PermissionError:
         raise DeviceError(f"there is no permission to read {file}: {permission_remedy()}") from None
+    except NotADirectoryError:
+        raise _no_directory() from None
     except OSError as failure:
         raise DeviceError(f"{file} cannot be read: {failure.strerror}") from failure
     except ValueError as failure:
+        if (PCI_DEVICES / address).exists():
+            first = f'give the device to the driver that the kernel chooses with "{steps_by_hand(address)}", then'
+        else:
+            first = "the device does not exist any more:"
         raise DeviceError(
-            f"the record of {address} is damaged ({file}: {failure}), so its former driver is not known: give the "
-            f'device to the driver that the kernel chooses with "{steps_by_hand(address)}", then remove the record '
-            f"with 'rm {file}'"
+            f"the record of {address} is damaged ({file}: {failure}), so its former driver is not known: {first} "
+            f"remove the record with 'rm {file}'"
         ) from None
 
 
@@ -135,14 +140,17 @@ def parse_record(text: str) -> Remembered:
         if not isinstance(values.get(name, "" if name == "override_set" else None), kind):
             raise ValueError(f"{name} is missing or of another type")
         text = str(values.get(name, ""))
-        if name != "command" and ("/" in text or text in (".", "..") or not text.isprintable()):
+        odd = "/" in text or text in (".", "..") or not text.isprintable() or text != text.strip()
+        if name != "command" and odd:
             raise ValueError(f"{name} is not the name of a driver")
     for name, kinds in (("node", int), ("pid", int), ("user", str), ("since", (int, float))):
         if name in values and (not isinstance(values[name], kinds) or isinstance(values[name], bool)):
             raise ValueError(f"{name} is of another type")
+    if values["pid"] < 0:
+        raise ValueError("pid is not the number of a process")
     # This refuses NaN, which is in no range, and years that datetime does not have.
     if not 0 <= values["since"] < _END_OF_TIME:
-        raise ValueError("'since' is not a time")
+        raise ValueError("since is not a time")
     return Remembered(**values)
 
 
@@ -159,10 +167,14 @@ def remembered() -> tuple[str, ...]:
     """
     try:
         names = os.listdir(_DIRECTORY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.lexists(_DIRECTORY):  # A file, or a link that leads nowhere: it is no directory without records.
+            raise _no_directory() from None
         return ()
-    except OSError as failure:
+    except PermissionError as failure:
         raise DeviceError(f"{_DIRECTORY} cannot be read ({failure.strerror}): {permission_remedy()}") from None
+    except OSError as failure:
+        raise DeviceError(f"{_DIRECTORY} cannot be read: {failure.strerror}") from failure
     addresses = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
     return tuple(sorted(one for one in addresses if is_bdf(one)))
 
@@ -200,9 +212,7 @@ def make_records_directory() -> None:
             _DIRECTORY.mkdir(parents=True)
         found = _DIRECTORY.lstat()
         if not stat.S_ISDIR(found.st_mode):
-            raise DeviceError(
-                f"{_DIRECTORY} is a link or a file, not the directory of the records: remove it with 'rm {_DIRECTORY}'"
-            )
+            raise _no_directory()
         if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
             raise DeviceError(
                 f"{_DIRECTORY} is not trusted, because others can change it: it must be a directory of root that only "
@@ -215,3 +225,9 @@ def make_records_directory() -> None:
         raise DeviceError(f"{_DIRECTORY} cannot be created: {permission_remedy()}") from None
     except OSError as failure:
         raise DeviceError(f"{_DIRECTORY} cannot be created: {failure.strerror}") from failure
+
+
+def _no_directory() -> DeviceError:
+    return DeviceError(
+        f"{_DIRECTORY} is a link or a file, not the directory of the records: remove it with 'rm {_DIRECTORY}'"
+    )

@@ -189,6 +189,8 @@ def test_holder_of_a_lock() -> None:
         '{"driver": "nvme", "driver_override": "", "since": 1e300}',
         '{"driver": "nvme", "driver_override": "", "since": -1}',
         '{"driver": "nvme", "driver_override": "", "pid": true}',
+        '{"driver": "nvme", "driver_override": "", "pid": -5}',
+        '{"driver": " ", "driver_override": ""}',
         "[" * 100_000,
     ],
 )

@@ -59,7 +59,37 @@ def test_files_of_other_names_are_no_records(records: Path) -> None:
     assert state.remembered() == ("0000:00:1f.2",)
 
 
-@pytest.mark.parametrize("spoil", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("spoil", [is_a_link_to_nothing, Path.touch])
+def test_a_directory_that_is_none_has_not_no_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None]
+) -> None:
+    """`device restore --all` said nothing, or asked a root to allow something."""
+    directory = tmp_path / "records"
+    monkeypatch.setattr(state, "_DIRECTORY", directory)
+    assert state.remembered() == ()
+    assert state.recall(ADDRESS) is None
+    spoil(directory)
+    with pytest.raises(DeviceError, match=f"is a link or a file, .*: remove it with 'rm {directory}'"):
+        state.remembered()
+    if directory.is_file():
+        with pytest.raises(DeviceError, match=f"is a link or a file, .*: remove it with 'rm {directory}'"):
+            state.recall(ADDRESS)
+
+
+def test_a_damaged_record_of_a_device_that_is_gone(records: Path) -> None:
+    """The commands that give the device to a driver fail there."""
+    file = records / "ffff:00:10.0.json"
+    file.write_text("")
+    with pytest.raises(DeviceError) as refused:
+        state.recall("ffff:00:10.0")
+    assert str(refused.value).endswith(f": the device does not exist any more: remove the record with 'rm {file}'")
+
+
+def links_to_itself(file: Path) -> None:
+    file.symlink_to(file)
+
+
+@pytest.mark.parametrize("spoil", [os.mkfifo, os.mkdir, is_a_link_to_nothing, links_to_itself])
 def test_a_pipe_in_place_of_a_record_is_not_waited_for(records: Path, spoil: Callable[[Path], None]) -> None:
     spoil(records / f"{ADDRESS}.json")
     with pytest.raises(DeviceError, match=r"\.json is not a regular file"):
