@@ -5,6 +5,7 @@ A record outlives the process, even a killed one, but not a reboot. The binding 
 """
 
 import contextlib
+import errno
 import getpass
 import json
 import os
@@ -86,8 +87,8 @@ def remember(address: str, before: Remembered) -> None:
             raise
     except OSError as failure:
         raise DeviceError(
-            f"{address} is not taken, because its driver cannot be recorded: {failure.strerror} "
-            f"({record_file(address)}); make {_DIRECTORY} writable, with free space, first"
+            f"{address} is not taken, because its driver cannot be recorded: {failure.strerror} ({unfinished}); "
+            f"{_remedy(failure) or f'make {_DIRECTORY} writable, with free space, first'}"
         ) from failure
 
 
@@ -193,7 +194,15 @@ def open_lock(address: str) -> int:
     except PermissionError:
         raise DeviceError(f"{address} cannot be taken: {permission_remedy()}") from None
     except OSError as failure:
-        raise DeviceError(f"{address} cannot be taken: {failure.strerror} ({file})") from failure
+        remedy = _remedy(failure)
+        raise DeviceError(
+            f"{address} cannot be taken: {failure.strerror} ({file}){f'; {remedy}' if remedy else ''}"
+        ) from failure
+
+
+def _remedy(failure: OSError) -> str:
+    """Return the remedy if a directory, a socket or a link has the name of a file of this tool; else nothing."""
+    return "remove that first" if failure.errno in (errno.EISDIR, errno.ENXIO, errno.ELOOP) else ""
 
 
 def may_lock() -> bool:

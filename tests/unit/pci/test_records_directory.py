@@ -3,6 +3,7 @@
 
 import os
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,23 @@ def test_a_pipe_in_place_of_a_record_is_not_waited_for(records: Path, spoil: Cal
     spoil(records / f"{ADDRESS}.json")
     with pytest.raises(DeviceError, match=r"\.json is not a regular file"):
         state.recall(ADDRESS)
+
+
+def is_a_socket(file: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(file))
+
+
+@pytest.mark.parametrize("spoil", [os.mkdir, is_a_socket, links_to_itself])
+def test_something_else_with_the_name_of_a_file_is_in_the_way(records: Path, spoil: Callable[[Path], None]) -> None:
+    """The remedy was free space, or none."""
+    new, lock = records / f"{ADDRESS}.new", records / f"{ADDRESS}.lock"
+    spoil(new)
+    with pytest.raises(DeviceError, match=rf" \({new}\); remove that first$"):
+        state.remember(ADDRESS, state.Remembered("nvme", ""))
+    spoil(lock)
+    with pytest.raises(DeviceError, match=rf" \({lock}\); remove that first$"):
+        state.open_lock(ADDRESS)
 
 
 def test_a_pipe_in_place_of_a_new_record_or_a_lock_is_not_waited_for(records: Path) -> None:
