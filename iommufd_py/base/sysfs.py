@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from iommufd_py.base.errors import ToolError, reason_of
+from iommufd_py.base.shown import shown
 
 
 def kernel_text(file: Path) -> str:
@@ -33,6 +34,18 @@ def attribute_text(attribute: Path) -> str:
         # Other programs choose names of processes and paths, which need not be UTF-8.
         return attribute.read_text("utf-8", "surrogateescape").strip()
     return ""
+
+
+def attribute_number(attribute: Path) -> int:
+    """Return the number in an attribute; 0 if the file does not exist.
+
+    Raises:
+        ToolError: the file has another text.
+    """
+    text = attribute_text(attribute)
+    if not re.fullmatch("-?[0-9]{1,20}|", text):
+        raise ToolError(f"{attribute} should have a number, and has {shown(text)}: is another file mounted there?")
+    return int(text or 0)
 
 
 def target_name(link: Path) -> str:

@@ -3,6 +3,7 @@
 
 import fcntl
 import os
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ _DEBUGGER = Path("/sys/module/kgdboc/parameters/kgdboc")
 _INPUTS = Path("/proc/bus/input/devices")
 # udev calls a device with all of the first 31 keys a keyboard (src/udev/udev-builtin-input_id.c).
 _KEYS = 0xFFFFFFFE
+_KEY_BITS = re.compile(r"B: KEY=(?:.* )?([0-9a-f]{1,16})")
 # include/uapi/linux/fb.h: FBIOGET_CON2FBMAP takes a console and returns the number of its framebuffer.
 _FBIOGET_CON2FBMAP = 0x460F
 _CON2FB = struct.Struct("=II")
@@ -62,9 +64,9 @@ def parse_keyboards(text: str) -> list[str]:
     found = []
     for block in text.split("\n\n"):
         lines = block.split("\n")
-        keys = [line.split()[-1] for line in lines if line.startswith("B: KEY=")]
+        keys = [match[1] for line in lines if (match := _KEY_BITS.fullmatch(line))]
         paths = [line.removeprefix("S: Sysfs=/") for line in lines if line.startswith("S: Sysfs=/")]
-        if keys and int(keys[0].rpartition("=")[2], 16) & _KEYS == _KEYS:
+        if keys and int(keys[0], 16) & _KEYS == _KEYS:
             found += paths
     return found
 

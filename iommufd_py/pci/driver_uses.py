@@ -8,7 +8,7 @@ from collections.abc import Iterator, Set
 from pathlib import Path
 
 from iommufd_py.base.pci_address import is_bdf
-from iommufd_py.base.sysfs import attribute_text, entries, target_name
+from iommufd_py.base.sysfs import attribute_number, attribute_text, entries, target_name
 from iommufd_py.base.units import counted
 from iommufd_py.pci.functions import bound_driver
 from iommufd_py.pci.memory import parse_resources
@@ -76,7 +76,7 @@ def unknown_uses(device: Path) -> Iterator[Use]:
     """
     driver = device / "driver"
     module = (driver / "module").resolve()
-    references = int(attribute_text(module / "refcnt") or 0) - len(entries(module / "holders"))
+    references = attribute_number(module / "refcnt") - len(entries(module / "holders"))
     driven = [
         one for name in entries(module / "drivers") for one in entries(name.resolve()) if (one / "driver").exists()
     ]

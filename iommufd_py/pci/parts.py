@@ -11,7 +11,7 @@ Documentation/ABI/testing/sysfs-class-devlink; Documentation/driver-api/device_l
 from collections.abc import Iterator
 from pathlib import Path
 
-from iommufd_py.base.sysfs import attribute_text, entries
+from iommufd_py.base.sysfs import attribute_number, attribute_text, entries
 from iommufd_py.base.units import counted
 from iommufd_py.pci.use import Use, UseKind
 
@@ -74,7 +74,7 @@ def part_uses(
         if watchdog.resolve().is_relative_to(device) and attribute_text(watchdog / "state") == "active":
             yield Use(UseKind.PLATFORM, f"its watchdog {watchdog.name} is running, and would reset this machine")
     for clients in entries(device, "*/wq*/clients"):
-        if int(attribute_text(clients) or 0):
+        if attribute_number(clients):
             yield Use(UseKind.PROCESS, f"its work queue {clients.parent.name} has users")
     for vdpa in entries(vdpas):
         # The one that made it must make it again after an unbind.
@@ -84,7 +84,7 @@ def part_uses(
         yield Use(UseKind.VIRTUAL_FUNCTIONS, f"the subfunction {subfunction.name} is on it")
     for channel in entries(channels):
         # RAID and others of the kernel copy with these channels.
-        users = int(attribute_text(channel / "in_use") or 0)
+        users = attribute_number(channel / "in_use")
         if users and channel.resolve().is_relative_to(device):
             yield Use(UseKind.PLATFORM, f"its DMA channel {channel.name} has {counted(users, 'user')} in the kernel")
     # The host's own router is 0-0 in domain0. Devices behind the ports are below that router, and have a driver of

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from iommufd_py.base.pci_address import PCI_DEVICES
-from iommufd_py.base.sysfs import attribute_text, entries
+from iommufd_py.base.sysfs import attribute_number, entries
 from iommufd_py.base.units import counted
 from iommufd_py.pci.display import console_uses, debugger_uses, keyboard_uses
 from iommufd_py.pci.driver_uses import crypto_uses, display_uses, unknown_uses
@@ -65,7 +65,7 @@ def _other_uses(device: PciDevice, path: Path) -> Iterator[Use]:
     if _is_display(device) and not any(map(_is_display, _others(device))):
         yield Use(UseKind.DISPLAY, "it is the only display")
     functions = path / "sriov_numvfs"
-    count = int(attribute_text(functions) or 0)
+    count = attribute_number(functions)
     if count:
         drivers = {one.resolve().name: bound_driver(one) for one in entries(path, "virtfn*")}
         taken = ", ".join(f"{bdf} is on {driver}" for bdf, driver in drivers.items() if driver)

@@ -10,6 +10,7 @@ import pytest
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.sysfs import (
+    attribute_number,
     attribute_text,
     chosen_word,
     cpuinfo_field,
@@ -46,6 +47,21 @@ def test_a_zombie_has_ended() -> None:
         assert process_fields(child.pid)[0] == "Z"
         assert start_ticks(child.pid) is None
     assert start_ticks(child.pid) is None
+
+
+@pytest.mark.parametrize(("text", "number"), [("12\n", 12), ("0", 0), ("-1\n", -1), ("", 0)])
+def test_the_number_in_an_attribute(tmp_path: Path, text: str, number: int) -> None:
+    (tmp_path / "refcnt").write_text(text)
+    assert attribute_number(tmp_path / "refcnt") == number
+    assert attribute_number(tmp_path / "gone") == 0
+
+
+@pytest.mark.parametrize("text", ["x", "0x10", "1 2", "1.5", "٣", "9" * 5000, "\0"])
+def test_an_attribute_without_a_number(tmp_path: Path, text: str) -> None:
+    """Another program can mount a file there, as in a container. A count that is not known is not 0."""
+    (tmp_path / "refcnt").write_text(text)
+    with pytest.raises(ToolError, match=f"{tmp_path}/refcnt should have a number, and has '"):
+        attribute_number(tmp_path / "refcnt")
 
 
 @pytest.mark.parametrize(

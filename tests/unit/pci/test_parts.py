@@ -222,6 +222,8 @@ def test_only_keyboard(tmp_path: Path, device: Path) -> None:
     assert [*display.keyboard_uses(device.parent / "0000:00:04.0", inputs, tmp_path)] == []
     inputs.write_text(keyboards + SECOND)
     assert [*display.keyboard_uses(device, inputs, tmp_path)] == []
+    inputs.write_text(f"{keyboards}\nS: Sysfs=/cut-off\nB: KEY=fffffffffffffffe ff9f207ac\n\nS: Sysfs=/odd\nB: KEY=x\n")
+    assert len([*display.keyboard_uses(device, inputs, tmp_path)]) == 1
     inputs.write_text("")
     assert [*display.keyboard_uses(device, inputs, tmp_path)] == []
 
