@@ -22,13 +22,23 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 matplotlib.rcdefaults()
 # A label is text and not a formula, also if it has two dollar signs.
 matplotlib.rcParams["text.parse_math"] = False
 
-__all__ = ["Axes", "Axis", "Figure", "FuncFormatter", "LogLocator", "NullFormatter", "drawable", "rc_context"]
+__all__ = [
+    "Axes",
+    "Axis",
+    "Figure",
+    "FuncFormatter",
+    "LogLocator",
+    "NullFormatter",
+    "NullLocator",
+    "drawable",
+    "rc_context",
+]
 
 _FONT = get_font(findfont("DejaVu Sans"))
 

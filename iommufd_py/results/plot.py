@@ -2,14 +2,16 @@
 """Pictures of results. Needs matplotlib and numpy (extra ``report``)."""
 
 import io
+import math
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.base.units import PAGE_BYTES, format_ns, format_ratio, format_size
+from iommufd_py.base.units import PAGE_BYTES, format_ns, format_size
 from iommufd_py.results.breakdown import Breakdown
-from iommufd_py.results.compare import Comparison, Verdict
+from iommufd_py.results.compare import FLOOR_SHARE, Comparison, Verdict
 from iommufd_py.results.cover_letter import amount
 from iommufd_py.results.drawing import (
     Axes,
@@ -18,6 +20,7 @@ from iommufd_py.results.drawing import (
     FuncFormatter,
     LogLocator,
     NullFormatter,
+    NullLocator,
     drawable,
     rc_context,
 )
@@ -33,13 +36,19 @@ _LINE = 0.16
 # The axis of ratios extends by this factor beyond the extremes. It is logarithmic if it spans at least this factor.
 _MARGIN = 1.5
 _LINEAR_SPAN = 4
-# The axis of times for a page begins by this factor below the shortest time.
-_BELOW = 5
+# The axis of times for a page begins by this factor below the shortest time. A floor that marks a ratio is above that.
+_BELOW = 1.2 / FLOOR_SHARE
 # Series with points of the same size stand side by side. The distance of two neighbours, and the most for all series
 # together, in octaves of the size.
 _BESIDE, _ROOM = 0.06, 0.7
-# A longer axis of times has labels at the powers of ten only. There is no room for more.
+# A longer axis of times or ratios has labels at the powers of ten only. There is no room for more.
 _DECADES = 3
+# The format g writes larger numbers with an exponent.
+_EXPONENT = 1000
+# A shorter axis of ratios than this has room for more labels than 1, 2 and 5.
+_SHORT = 30
+# The measured sizes label their axis if this number of labels, as close as the closest two, would fit.
+_SIZE_LABELS = 12
 # The colours of Okabe and Ito, for any kind of colour vision. Their order alternates dark and light, for grey print.
 _COLOURS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#F0E442", "#009E73", "#CC79A7")
 _LINES = ("-", "--", ":", "-.")
@@ -161,7 +170,7 @@ def page_figure(results: Sequence[BenchResult]) -> Figure:
         axes.set_title(operation)
         axes.set_xlabel("mapped size in bytes")
         axes.set_ylabel("median time for each 4K page")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_size(round(value))))
+        _label_sizes(axes.xaxis, {cell.row.point.size_bytes for _, cell in found})
         _label_times(axes.yaxis)
         axes.grid(True, which="major", alpha=0.3)
     _legend(figure, all_axes)
@@ -197,10 +206,11 @@ def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -
     low, high = min(ratios) / _MARGIN, max(ratios) * _MARGIN
     if high / low > _LINEAR_SPAN:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        subs = (1, 1.5, 2, 3, 5, 7) if high <= low * _SHORT else _subs(low, high)
+        axes.xaxis.set_major_locator(LogLocator(subs=subs))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(low, high)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"x{format_ratio(value)}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"x{value:{'.4g' if value < _EXPONENT else '.0f'}}"))
     what = f"time of {_short(comparison.after)} divided by time of {_short(comparison.before)}"
     axes.set_xlabel(name_lines(what, _AXIS_CHARACTERS))
     axes.grid(True, axis="x", alpha=0.3)
@@ -301,11 +311,25 @@ def _panels(count: int, entries: int) -> tuple[Figure, list[Axes]]:
 def _label_times(axis: Axis) -> None:
     """Label a logarithmic axis of nanoseconds, once its limits are set: at 1, 2 and 5 of each power of ten, so that
     some labels are always visible, or at each power of ten on a long axis."""
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high <= low * 10**_DECADES else (1,)))
+    axis.set_major_locator(LogLocator(subs=_subs(*axis.get_view_interval())))
     axis.set_major_formatter(FuncFormatter(lambda value, _: format_ns(value)))
     axis.set_minor_formatter(NullFormatter())
     axis.set_tick_params(labelsize=7)
+
+
+def _subs(low: float, high: float) -> tuple[int, ...]:
+    """Return the multiples of each power of ten with a label on a logarithmic axis."""
+    return (1, 2, 5) if high <= low * 10**_DECADES else (1,)
+
+
+def _label_sizes(axis: Axis, sizes: Iterable[int]) -> None:
+    """Label a logarithmic axis at the measured sizes, or at powers of two if there are too many sizes."""
+    places = sorted(sizes)
+    gaps = [math.log2(above / below) for below, above in pairwise(places)]
+    if min(gaps, default=0.0) * _SIZE_LABELS >= sum(gaps):
+        axis.set_ticks(places)
+        axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: format_size(round(value))))
 
 
 def name_lines(name: str, characters: int = _NAME_CHARACTERS) -> str:

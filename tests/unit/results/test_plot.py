@@ -4,6 +4,7 @@
 import random
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -19,7 +20,7 @@ from iommufd_py.results.history import over_time
 from iommufd_py.results.html import page
 from iommufd_py.results.report import row_name
 from tests.unit.bench.test_trace import MAP, of_all
-from tests.unit.results.bench_results import POINT, process_run, result
+from tests.unit.results.bench_results import POINT, process_run, result, scaled
 
 SIZES = (4096, 2 << 20, 256 << 20)
 
@@ -157,15 +158,55 @@ def test_many_series_of_one_size_are_told_apart() -> None:
         assert len({(one.get_color(), one.get_marker(), one.get_linestyle()) for one in curves}) == 30
 
 
+def labels_below(figure: Figure) -> list[list[str]]:
+    """Return the labels of the horizontal axis of each panel, which must not overlap."""
+    figure.draw_without_rendering()
+    found = []
+    for axes in figure.axes:
+        boxes = [(one.get_window_extent(), one.get_text()) for one in axes.get_xticklabels() if one.get_text()]
+        shown = [(one, text) for one, text in boxes if axes.bbox.x0 <= (one.x0 + one.x1) / 2 <= axes.bbox.x1]
+        assert all(left.x1 < right.x0 for (left, _), (right, _) in pairwise(shown))
+        found.append([text for _, text in shown])
+    return found
+
+
 @pytest.mark.parametrize("most", [10**4, 10**6, 10**8, 10**10])
 def test_the_labels_of_times_do_not_overlap(most: int) -> None:
     figure = plot.distribution_figure([result(process_run([1000, 1100, most], [1000, 1100, most]))])
-    figure.draw_without_rendering()
-    for axes in figure.axes:
-        boxes = [one.get_window_extent() for one in axes.get_xticklabels() if one.get_text()]
-        shown = [one for one in boxes if axes.bbox.x0 <= (one.x0 + one.x1) / 2 <= axes.bbox.x1]
-        assert len(shown) >= 2
-        assert all(left.x1 < right.x0 for left, right in pairwise(shown))
+    assert min(map(len, labels_below(figure))) >= 2
+
+
+@pytest.mark.parametrize("factor", [1.01, 3, 8, 25, 200, 900, 10**5, 10**9])
+def test_the_labels_of_ratios_do_not_overlap(factor: float) -> None:
+    """A long axis had labels upon labels, such as x1e+03, a longer one had none, and two labels near 1 were equal."""
+    (labels,) = labels_below(plot.change_figure(compare(scaled(1, 1, 1), scaled(factor, factor, factor))))
+    assert len(set(labels)) == len(labels) >= 2
+    assert "e+" not in "".join(labels)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "labels"),
+    [
+        ((12288,), ["12K"]),
+        ((4096, 65536, 2 << 20, 1 << 30), ["4K", "64K", "2M", "1G"]),
+        (range(4096, 4096 * 40, 4096), ["4K", "8K", "16K", "32K", "64K", "128K"]),
+    ],
+)
+def test_the_labels_of_sizes_are_the_measured_sizes_if_there_is_room(sizes: Sequence[int], labels: list[str]) -> None:
+    """An axis from 12K to 12K had no label, because no power of two is there."""
+    row = result().rows[0]
+    rows = tuple(replace(row, point=replace(POINT, size_bytes=size)) for size in sizes)
+    for found in labels_below(plot.page_figure([replace(result(), rows=rows)])):
+        assert found == labels
+
+
+def test_a_floor_that_marks_a_ratio_is_in_the_picture() -> None:
+    """The axis began at a fifth of the shortest time, and a floor over a tenth of it marks a ratio."""
+    before, after = (result(*[process_run([900, 1000], [900, 1000], ioctl_ns=120.0, clock_ns=20.0)] * 3) for _ in "12")
+    assert all(change.on_floor for change in compare(before, after).changes)
+    for axes in plot.page_figure([before, after]).axes:
+        (floor,) = {line.get_ydata()[0] for line in axes.get_lines() if line.get_label() == "floor"}
+        assert floor > axes.get_ylim()[0]
 
 
 def test_change_figure_has_a_line_for_each_operation() -> None:
