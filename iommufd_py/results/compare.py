@@ -212,9 +212,7 @@ def _change(rows: Sequence[Row], operation: str, sides: Sequence[Sequence[Unit]]
     if matched is not None:
         after = matched
     paired = matched is not None
-    found = ratio([one.ns for one in before], [one.ns for one in after], paired=paired)
-    if found is not None:
-        found = widened(found, before, after, paired=paired)
+    found = _widened_ratio(before, after, paired=paired)
     minima = [min(min(samples.ns) for samples in row.samples(operation)) for row in rows]
     floors = [one.floor_ns for one in (*before, *after) if one.floor_ns is not None]
     return Change(
@@ -232,9 +230,14 @@ def _change(rows: Sequence[Row], operation: str, sides: Sequence[Sequence[Unit]]
         adjusted_p=found.p if found else None,
         floor_ns=geometric_mean(floors) if floors else None,
         net=_net(before, after, paired=paired),
-        flushes=_flushes(before, after, paired=paired),
+        flushes=_flushes(before, after, found, paired=paired),
         humps=(*_groups("before", before), *_groups("after", after)),
     )
+
+
+def _widened_ratio(before: Sequence[Unit], after: Sequence[Unit], *, paired: bool) -> Estimate | None:
+    found = ratio([one.ns for one in before], [one.ns for one in after], paired=paired)
+    return None if found is None else widened(found, before, after, paired=paired)
 
 
 def _groups(name: str, side: Sequence[Unit]) -> list[str]:
@@ -250,25 +253,42 @@ def _groups(name: str, side: Sequence[Unit]) -> list[str]:
 
 
 def _net(before: Sequence[Unit], after: Sequence[Unit], *, paired: bool) -> Estimate | None:
-    sides = [[one.net_ns for one in side if one.net_ns is not None] for side in (before, after)]
-    return ratio(*sides, paired=paired) if all(sides) else None
+    sides = [[net for one in side if (net := one.net) is not None] for side in (before, after)]
+    if [len(side) for side in sides] != [len(before), len(after)]:
+        return None
+    return _widened_ratio(*sides, paired=paired)
 
 
-def _flushes(before: Sequence[Unit], after: Sequence[Unit], *, paired: bool) -> Estimate | None:
+def _flushes(before: Sequence[Unit], after: Sequence[Unit], found: Estimate | None, *, paired: bool) -> Estimate | None:
     """Return the difference in multiples of the user-space flush. Each time is paired with the flush of its own
-    boot."""
+    boot.
+
+    Args:
+        found: the ratio. If two humps or the steps of the clock widen its interval, they widen this one, too.
+    """
     sides = [
         [one.ns / one.user_flush_ns for one in side if one.user_flush_ns and one.user_flush_ns > 0]
         for side in (before, after)
     ]
     if [len(side) for side in sides] == [len(before), len(after)]:
-        return difference(*sides, paired=paired)
+        multiple = difference(*sides, paired=paired)
+        if found is None or not any(one.humps or one.blur_ns for one in (*before, *after)):
+            return multiple
+        return _reaching(multiple, found, geometric_mean(sides[0]))
     # Older versions measured the flush once, in the first process, so their results give no interval.
     known = [one.user_flush_ns for one in (*before, *after) if one.user_flush_ns and one.user_flush_ns > 0]
     if not known:
         return None
     times = [geometric_mean([one.ns for one in side]) for side in (before, after)]
     return Estimate((times[1] - times[0]) / geometric_mean(known))
+
+
+def _reaching(multiple: Estimate, found: Estimate, before: float) -> Estimate:
+    """Return *multiple* with an interval that reaches the ends of the ratio *found*; *before* is the time before."""
+    if multiple.low is None or multiple.high is None or found.low is None or found.high is None:
+        return multiple
+    low, high = min(multiple.low, (found.low - 1) * before), max(multiple.high, (found.high - 1) * before)
+    return replace(multiple, low=low, high=high)
 
 
 def comparison_document(comparisons: Sequence[Comparison], limits: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from iommufd_py.results.humps import Humps, humps_of_runs
@@ -63,9 +63,20 @@ class Unit:
     round_id: str
 
     @property
-    def net_ns(self) -> float | None:
-        """The median without the floor."""
-        return None if self.floor_ns is None else self.ns - self.floor_ns
+    def net(self) -> "Unit | None":
+        """The figure without the floor; None if it is not longer than the floor."""
+        floor_ns = self.floor_ns
+        if floor_ns is None or self.ns <= floor_ns:
+            return None
+        least = min(self.ns - floor_ns, _CLOCK_NS)
+
+        def rest(ns: float) -> float:
+            return max(ns - floor_ns, least)
+
+        groups = self.humps and replace(self.humps, low_ns=rest(self.humps.low_ns), high_ns=rest(self.humps.high_ns))
+        return replace(
+            self, ns=rest(self.ns), low_ns=rest(self.low_ns), high_ns=rest(self.high_ns), floor_ns=0.0, humps=groups
+        )
 
 
 def units(row: Row, operation: str, floor: Floor) -> list[Unit]:

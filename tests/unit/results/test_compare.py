@@ -158,6 +158,19 @@ def test_two_groups_of_samples_are_named_and_widen_the_interval() -> None:
     assert compare(humps(1, 0.45), humps(1, 0.45, 5)).changes[0].verdict is Verdict.SLOWER
 
 
+def test_two_groups_widen_the_intervals_of_all_figures() -> None:
+    """The intervals of the ratio without the floor and of F had no width beside one from 1.01 to 1.94."""
+    change = compare(humps(1, 0.4), humps(1, 0.4, 5)).changes[0]
+    assert change.low is not None and change.high is not None
+    assert change.net is not None and change.net.low is not None and change.net.high is not None
+    assert change.net.high / change.net.low > change.high / change.low > 2
+    assert change.flushes is not None and change.flushes.low is not None and change.flushes.high is not None
+    # The flush takes 400 ns, with the clock reads of 22.5 ns.
+    multiple = change.before_ns / (400 - 22.5)
+    assert change.flushes.low == pytest.approx((change.low - 1) * multiple)
+    assert change.flushes.high == pytest.approx((change.high - 1) * multiple)
+
+
 def test_groups_of_which_one_is_too_short_for_the_clock() -> None:
     """The median of such samples is a time, and 15 % less of them lie at 0 ns."""
     coarse = result(*[process_run([0] * 40 + [1000] * 60, [500] * 100)] * 3)
