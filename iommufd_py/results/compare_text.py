@@ -28,8 +28,8 @@ def comparison_table(comparison: Comparison) -> Table:
             ratio_text(change),
             *([interval_text(change.low, change.high) or "-"] if intervals else []),
             str(change.verdict),
-            *([net_text(change) or "-"] if net else []),
-            *([_flush_cell(change)] if flushes else []),
+            *([_with_interval(net_text(change), net_interval(change))] if net else []),
+            *([_with_interval(*flush_multiple(change))] if flushes else []),
             f"{format_ns(change.before_min_ns)}, {format_ns(change.after_min_ns)}",
         )
         for change in comparison.changes
@@ -58,6 +58,28 @@ def net_text(change: Change) -> str:
     return "?" if change.net is None else f"x{format_ratio(change.net.value)}"
 
 
+def net_interval(change: Change) -> str:
+    """Return the interval of the ratio that :func:`net_text` returns; empty without one."""
+    return interval_text(change.net.low, change.net.high) if change.on_floor and change.net is not None else ""
+
+
+def net_words(change: Change) -> str:
+    """Return the ratio without the floor for a sentence."""
+    if change.net is None:
+        return "no ratio without the floor, which is as long as a time"
+    interval = net_interval(change)
+    return f"{net_text(change)}{f' ({interval})' if interval else ''} without the floor"
+
+
+def floor_legend(changes: Sequence[Change]) -> list[str]:
+    """Return the explanation of the marks of the floor, if there are any."""
+    marked = [change for change in changes if change.on_floor]
+    if not marked:
+        return []
+    text = "*: the floor, an ioctl that does nothing, is over 10 % of a time; net: the ratio without the floor"
+    return [f"{text}; ?: the floor is as long as a time" if any(one.net is None for one in marked) else text]
+
+
 def flush_multiple(change: Change) -> tuple[str, str]:
     """Return the difference in user-space flushes and its interval, if the time changed; else nothing."""
     if change.flushes is None or not change.changed:
@@ -65,8 +87,7 @@ def flush_multiple(change: Change) -> tuple[str, str]:
     return format_ratio(change.flushes.value), interval_text(change.flushes.low, change.flushes.high)
 
 
-def _flush_cell(change: Change) -> str:
-    value, interval = flush_multiple(change)
+def _with_interval(value: str, interval: str) -> str:
     return f"{value} ({interval})" if interval else value or "-"
 
 
@@ -83,9 +104,7 @@ def verdict_lines(comparison: Comparison) -> list[str]:
     }
     given = dict.fromkeys(change.verdict for change in comparison.changes)
     found = [f"{verdict}: {texts[verdict]}" for verdict in Verdict if verdict in given]
-    if any(change.on_floor for change in comparison.changes):
-        found.append("*: the floor, an ioctl that does nothing, is over 10 % of a time; net is the ratio without it")
-    return found
+    return [*found, *floor_legend(comparison.changes)]
 
 
 def floor_lines(comparison: Comparison) -> list[str]:
@@ -93,7 +112,9 @@ def floor_lines(comparison: Comparison) -> list[str]:
     ratio without it."""
     return [
         f"{change.operation}, {row_name(change.point)}: the floor is over 10 % of a time; the ratio of the medians is "
-        f"{ratio_text(change)}, without the floor {net_text(change)}"
+        f"{ratio_text(change)}, and {net_words(change)}"
+        if change.ratio is not None
+        else f"{change.operation}, {row_name(change.point)}: too short to time, so there is no ratio"
         for change in comparison.changes
         if change.on_floor
     ]

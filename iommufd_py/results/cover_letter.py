@@ -7,7 +7,15 @@ from dataclasses import replace
 from iommufd_py.base.units import counted, format_ns
 from iommufd_py.results import finding
 from iommufd_py.results.compare import Change, Comparison, Verdict
-from iommufd_py.results.compare_text import flush_multiple, hump_lines, interval_text, net_text, ratio_text
+from iommufd_py.results.compare_text import (
+    floor_legend,
+    flush_multiple,
+    hump_lines,
+    interval_text,
+    net_interval,
+    net_text,
+    ratio_text,
+)
 from iommufd_py.results.estimate import CONFIDENCE
 from iommufd_py.results.model import BenchResult, Point, Workload
 from iommufd_py.results.report import machine_lines, row_name
@@ -23,7 +31,7 @@ _WORDS = {
     Verdict.EQUIVALENT: "equal",
     Verdict.INCONCLUSIVE: "open",
     Verdict.TOO_FEW: "",
-    Verdict.TOO_SHORT: "",
+    Verdict.TOO_SHORT: "too short",
 }
 
 
@@ -117,21 +125,19 @@ def _operation(name: str, changes: Sequence[Change | None]) -> list[tuple[str, .
     ]
     if any(one.low is not None for one in shown):
         rows.append(("", "", *(interval_text(one.low, one.high) if one else "" for one in changes)))
-    if any(one.on_floor for one in shown):
-        rows.append(("  net", "", *(net_text(one) if one else "" for one in changes)))
+    nets = [(net_text(one), net_interval(one)) if one else ("", "") for one in changes]
     flushes = [flush_multiple(one) if one else ("", "") for one in changes]
-    for label, texts in zip(("  F", ""), zip(*flushes, strict=True), strict=True):
-        if any(texts):
-            rows.append((label, "", *texts))
+    for name_of_figure, figures in (("  net", nets), ("  F", flushes)):
+        for label, texts in zip((name_of_figure, ""), zip(*figures, strict=True), strict=True):
+            if any(texts):
+                rows.append((label, "", *texts))
     least = next(change.before_min_ns for change in shown)
     rows.append(("  min", format_ns(least), *(format_ns(one.after_min_ns) if one else "" for one in changes)))
     return rows
 
 
 def _ratio(change: Change) -> str:
-    if change.ratio is None:
-        return ""
-    return f"{ratio_text(change)} {_WORDS[change.verdict]}".rstrip()
+    return f"{ratio_text(change)} {_WORDS[change.verdict]}".removeprefix("- ").rstrip()
 
 
 def _explanations(comparisons: Sequence[Comparison]) -> list[str]:
@@ -149,8 +155,9 @@ def _explanations(comparisons: Sequence[Comparison]) -> list[str]:
         found.append(f"equal: the whole interval lies within {max(one.margin for one in changes):.0%} of 1.")
     if Verdict.INCONCLUSIVE in verdicts:
         found.append("open: the samples show neither a change nor equality.")
-    if any(one.on_floor for one in changes):
-        found.append("*: the floor is over 10 % of a time; net: the ratio without the floor.")
+    if Verdict.TOO_SHORT in verdicts:
+        found.append("too short: a median is 0 ns, because the clock is too coarse.")
+    found += [f"{line}." for line in floor_legend(changes)]
     if any(flush_multiple(one)[0] for one in changes):
         found.append("F: the added time, in units of CLFLUSHOPT over the same buffer from user space.")
     return found

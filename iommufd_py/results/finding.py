@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import format_ns
 from iommufd_py.results.compare import Change, Comparison, Verdict
-from iommufd_py.results.compare_text import net_text, ratio_text
+from iommufd_py.results.compare_text import net_words, ratio_text
 from iommufd_py.results.model import BenchResult
 from iommufd_py.results.report import row_name
 
@@ -43,7 +43,9 @@ def _cost(comparison: Comparison) -> str:
     total = len(comparison.changes)
     pair = f"{comparison.after} against {comparison.before}"
     if not changed:
-        return f"{pair} shows no change in any of {total} operations"
+        if all(one.low is None for one in comparison.changes):
+            return f"{pair} shows nothing, because none of {total} operations has an interval"
+        return f"{pair} has no operation of {total} that is surely slower or faster"
     changed.sort(key=lambda one: one.ratio or 0)
     slower = sum(one.verdict is Verdict.SLOWER for one in changed)
     counts = ", ".join(
@@ -95,5 +97,5 @@ def _short_of(comparisons: Sequence[Comparison], precision: float) -> str:
 
 
 def _named(change: Change) -> str:
-    net = "" if not change.on_floor or change.net is None else f", {net_text(change)} without the floor"
+    net = f", {net_words(change)}" if change.on_floor else ""
     return f"{ratio_text(change)} ({change.operation} {row_name(change.point)}{net})"

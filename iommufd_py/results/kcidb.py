@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from iommufd_py.results.compare import Change, Comparison
-from iommufd_py.results.compare_text import interval_text, net_text, ratio_text
+from iommufd_py.results.compare_text import interval_text, net_words, ratio_text
 from iommufd_py.results.cover_letter import doubts
 from iommufd_py.results.model import BenchResult
 from iommufd_py.results.report import row_name
@@ -66,7 +66,7 @@ def _test(
     name = row_name(change.point)
     interval = "" if change.low is None else f" ({interval_text(change.low, change.high)})"
     ratio = "" if change.ratio is None else f"{ratio_text(change)}{interval} of {comparison.before}, "
-    floor = f", {net_text(change)} without the floor" if change.on_floor else ""
+    floor = f", {net_words(change)}" if change.on_floor else ""
     return {
         "id": kcidb_id(*build, change.operation, name),
         "build_id": kcidb_id(*build),

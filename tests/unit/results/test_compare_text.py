@@ -3,6 +3,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from iommufd_py import ToolError
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.shown import display_width
 from iommufd_py.results import compare_text, counts, cover_letter, dialects, finding, model, tables
-from iommufd_py.results.compare import compare, comparison_document
+from iommufd_py.results.compare import Comparison, compare, comparison_document
 from iommufd_py.results.kcidb import bench_kcidb
 from tests.unit.results.bench_results import POINT, boots_of, process_run, result, scaled
 
@@ -78,7 +79,40 @@ def test_the_finding_names_each_row_that_is_not_precise_enough() -> None:
 def test_a_finding_gives_a_ratio_on_the_floor_without_it_too() -> None:
     before, after = scaled(0.11, 0.11, 0.11), scaled(0.33, 0.33, 0.33)
     cost = finding.time_sentences([before, after], [compare(before, after)])[0]
-    assert "x3* (map 8K, 4k, x5 without the floor)" in cost
+    assert "x3* (map 8K, 4k, x5 (5-5) without the floor)" in cost
+
+
+def every_form(results: Sequence[model.BenchResult], comparison: Comparison) -> list[str]:
+    table = compare_text.comparison_table(comparison)
+    return [
+        "\n".join([*tables.lines(table), *compare_text.verdict_lines(comparison)]),
+        compare_text.markdown(comparison, []),
+        cover_letter.cover_letter(results, [comparison]),
+        dialects.iommupt(*results, comparison),
+        dialects.vfio_tests(*results, comparison),
+        json.dumps(bench_kcidb(results, [comparison])),
+    ]
+
+
+def test_figures_without_an_interval_support_no_finding() -> None:
+    """One process against one other at 1.2 times the time "shows no change"."""
+    alone, slower = result(process_run([2000] * 3)), result(process_run([2400] * 3))
+    sentences = finding.time_sentences([alone, slower], [compare(alone, slower)])
+    assert sentences[0].endswith("shows nothing, because none of 2 operations has an interval.")
+    apart, close = scaled(0.8, 1.0, 1.2), scaled(0.9, 1.1, 1.3)
+    assert finding.time_sentences([apart, close], [compare(apart, close)])[0].endswith(
+        "has no operation of 2 that is surely slower or faster."
+    )
+
+
+def test_a_time_of_zero_is_named_in_the_cover_letter() -> None:
+    nothing = result(*[process_run([0] * 3, [500] * 3)] * 3)
+    text = cover_letter.cover_letter([nothing, nothing], [compare(nothing, nothing)])
+    assert ["too", "short"] in [line.split() for line in text.splitlines()]
+    assert "too short: a median is 0 ns" in text
+    assert "map, 8K, 4k: too short to time, so there is no ratio" in dialects.iommupt(
+        nothing, nothing, compare(nothing, nothing)
+    )
 
 
 def test_each_form_has_a_ratio_on_the_floor_without_it_too() -> None:
@@ -87,10 +121,17 @@ def test_each_form_has_a_ratio_on_the_floor_without_it_too() -> None:
     comparison = compare(before, after)
     text = " ".join(dialects.iommupt(before, after, comparison).split())
     assert (
-        "map, 8K, 4k: the floor is over 10 % of a time; the ratio of the medians is x3*, without the floor x5" in text
+        "map, 8K, 4k: the floor is over 10 % of a time; the ratio of the medians is x3*, and x5 (5-5) without the floor"
+        in text
     )
     comments = [test["comment"] for test in bench_kcidb([before, after], [comparison])["tests"]]
-    assert comments[0] == "x3* (3-3) of stock non-coherent, slower, x5 without the floor"
+    assert comments[0] == "x3* (3-3) of stock non-coherent, slower, x5 (5-5) without the floor"
+    short = scaled(0.05, 0.05, 0.05)
+    comparison = compare(short, after)
+    cost = finding.time_sentences([short, after], [comparison])[0]
+    assert "x6.6* (map 8K, 4k, no ratio without the floor, which is as long as a time)" in cost
+    for form in every_form([short, after], comparison):
+        assert "?" not in form or "?: the floor is as long as a time" in " ".join(form.split())
     slow = scaled(9, 9, 9)
     assert "without the floor" not in dialects.iommupt(slow, slow, compare(slow, slow))
 
