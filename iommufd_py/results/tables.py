@@ -30,9 +30,15 @@ class Table:
 
 
 def fold(table: Table, width: int = WIDTH) -> list[Table]:
-    """Return *table* as tables of at most *width* columns, each with the keys; a single column is never divided."""
+    """Return *table* as tables of at most *width* columns, each with the keys; a single column is never divided.
+
+    If there are too many keys for one page, the number of the row is the only key.
+    """
     widths = [width + _GAP for width in column_widths(table.headings, table.rows)]
     room = width + _GAP - sum(widths[: table.keys])
+    if table.keys > 1 and max(widths[table.keys :]) > room:
+        numbered = tuple((str(number), *row) for number, row in enumerate(table.rows, 1))
+        return fold(Table(("row", *table.headings), numbered), width)
     parts: list[list[int]] = [[]]
     used = 0
     for at in range(table.keys, len(table.headings)):

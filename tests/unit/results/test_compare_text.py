@@ -14,7 +14,7 @@ from iommufd_py.cli.bench.calibrate import margin_sentence
 from iommufd_py import ToolError
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.shown import display_width
-from iommufd_py.results import compare_text, counts, cover_letter, dialects, finding, model, tables
+from iommufd_py.results import compare_text, counts, cover_letter, dialects, finding, model, report, tables
 from iommufd_py.results.compare import Comparison, compare, comparison_document
 from iommufd_py.results.kcidb import bench_kcidb
 from tests.unit.results.bench_results import POINT, boots_of, process_run, result, scaled
@@ -172,6 +172,13 @@ def test_many_axes_and_long_words_fit_a_mail() -> None:
     ):
         assert max(map(len, text.splitlines())) <= 72
     assert "8K, with backend vfio_type1v2, chunk 4K, bulk unmap on" in dialects.vfio_tests(one, one, comparison)
+    for table in (report.times_table(one), report.buffers(one), compare_text.comparison_table(comparison)):
+        parts = tables.fold(table)
+        assert max(len(line) for part in parts for line in tables.lines(part)) <= 80
+        # The number of the row joins the parts, each of which has all rows and only some columns.
+        assert {part.headings[0] for part in parts} == {"row"}
+        assert [heading for part in parts for heading in part.headings[1:]] == list(table.headings)
+        assert [[row[0] for row in part.rows] for part in parts] == [["1", "2"][: len(table.rows)]] * len(parts)
 
 
 def test_the_form_vfio_tests_names_omitted_operations() -> None:
