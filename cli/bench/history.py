@@ -12,10 +12,9 @@ import click
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import write_file
 from iommufd_py.base.units import counted, format_ns, format_ratio
-from iommufd_py.results import document
+from iommufd_py.results import document, report
 from iommufd_py.results import history as over
 from iommufd_py.results.model import BenchResult, Point
-from iommufd_py.results.report import row_name
 from iommufd_py.results.tables import Table
 
 from ..commands import command
@@ -43,9 +42,9 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
     copies = over.copies(list(files.values()))
     counting = {file: result for at, (file, result) in enumerate(files.items()) if at not in copies}
     ordered, results = list(counting), list(counting.values())
-    names = [file.name for file in ordered]
+    names = [_named(file, result) for file, result in counting.items()]
     over.check_comparable(names, results)
-    every = [file.name for file in files]
+    every = [_named(file, result) for file, result in files.items()]
     remarks = [
         *(f"{every[at]} is left out: it has the measurements of {every[first]}" for at, first in copies.items()),
         *over.remarks(names, results),
@@ -69,12 +68,23 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
             [
                 f"{counted(len(results), 'result')}, {names[0]} to {names[-1]}",
                 f"floor: an ioctl that does nothing takes {floors}; every time contains it",
+                *_floor_marks(found),
                 *remarks,
             ]
         )
     last = {(one.point, one.operation): one for one in found}
     if any(one.ratio > 1 for one in last.values()):
         sys.exit(1)
+
+
+def _named(file: Path, result: BenchResult) -> str:
+    """Return the name of a file, with that of the result if the user gave one."""
+    return f"{file.name} ({result.name})" if result.name else file.name
+
+
+def _floor_marks(found: Sequence[over.ChangePoint]) -> list[str]:
+    marked = any(one.on_floor for one in found)
+    return ["*: the floor is over 10 % of a time; net: the ratio without the floor"] if marked else []
 
 
 def _by_start(directory: Path) -> dict[Path, BenchResult]:
@@ -98,15 +108,18 @@ def _document(
     return {
         "schema": "iommufd-bench-history/1",
         "results": [
-            {"file": str(file), "started": result.started} for file, result in zip(files, results, strict=True)
+            {"file": str(file), "started": result.started, "label": result.label}
+            for file, result in zip(files, results, strict=True)
         ],
         "remarks": list(remarks),
         "changes": [
             {
                 "operation": one.operation,
-                "row": row_name(one.point),
+                "row": report.row_name(one.point),
                 "file": str(files[one.at]),
                 "ratio": one.ratio,
+                "on_floor": one.on_floor,
+                "net": one.net,
             }
             for one in found
         ],
@@ -117,10 +130,11 @@ def _table(names: Sequence[str], lines: Sequence[over.OperationHistory], found: 
     """Return a row for each operation over time, with its changes."""
     changes: dict[tuple[Point, str], list[str]] = {}
     for one in found:
-        changes.setdefault((one.point, one.operation), []).append(f"x{format_ratio(one.ratio)} at {names[one.at]}")
+        changes.setdefault((one.point, one.operation), []).append(f"{_ratio(one)} at {names[one.at]}")
+    axes = report.axes([line.point for line in lines])
     rows = tuple(
         (
-            row_name(line.point),
+            *report.axis_values(line.point, axes),
             line.operation,
             str(len(line.ns)),
             format_ns(line.ns[0]),
@@ -129,4 +143,12 @@ def _table(names: Sequence[str], lines: Sequence[over.OperationHistory], found: 
         )
         for line in lines
     )
-    return Table(("row", "operation", "results", "first", "last", "changes"), rows, 2)
+    headings = (*report.axis_headings(axes), "operation", "results", "first", "last", "changes")
+    return Table(headings, rows, len(axes) + 1)
+
+
+def _ratio(one: over.ChangePoint) -> str:
+    if not one.on_floor:
+        return f"x{format_ratio(one.ratio)}"
+    net = "none" if one.net is None else f"x{format_ratio(one.net)}"
+    return f"x{format_ratio(one.ratio)}* (net {net})"

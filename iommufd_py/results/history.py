@@ -10,6 +10,7 @@ from statistics import fmean
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.results.cautions import differences, measurements, obstacles
+from iommufd_py.results.compare import FLOOR_SHARE
 from iommufd_py.results.estimate import geometric_mean, units
 from iommufd_py.results.model import BenchResult, Point
 from iommufd_py.results.report import row_name
@@ -30,22 +31,27 @@ class ChangePoint:
     Attributes:
         at: position of the first result after the change.
         ratio: times after the change divided by times before it.
+        on_floor: whether the floor is more than a tenth of the times before or after the change.
+        net: ratio without the floor; None if a time is not longer than the floor.
     """
 
     point: Point
     operation: str
     at: int
     ratio: float
+    on_floor: bool
+    net: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class OperationHistory:
-    """One operation of one row over time: positions of the results that have it, and its times in ns."""
+    """One operation of one row over time: positions of the results that have it, and its times and floors in ns."""
 
     point: Point
     operation: str
     at: tuple[int, ...]
     ns: tuple[float, ...]
+    floors_ns: tuple[float, ...]
 
 
 def over_time(results: Sequence[BenchResult]) -> list[OperationHistory]:
@@ -53,21 +59,28 @@ def over_time(results: Sequence[BenchResult]) -> list[OperationHistory]:
 
     A time of 0 ns has no ratio to others, and is left out; :func:`remarks` says so.
     """
-    found: dict[tuple[Point, str], list[tuple[int, float]]] = {}
+    found: dict[tuple[Point, str], list[tuple[int, float, float]]] = {}
     for at, result in enumerate(results):
-        for point, operation, ns in _times(result):
+        for point, operation, ns, floor_ns in _times(result):
             if ns > 0:
-                found.setdefault((point, operation), []).append((at, ns))
+                found.setdefault((point, operation), []).append((at, ns, floor_ns))
     return [
-        OperationHistory(point, operation, tuple(at for at, _ in values), tuple(ns for _, ns in values))
+        OperationHistory(
+            point,
+            operation,
+            tuple(at for at, _, _ in values),
+            tuple(ns for _, ns, _ in values),
+            tuple(floor_ns for _, _, floor_ns in values),
+        )
         for (point, operation), values in found.items()
     ]
 
 
-def _times(result: BenchResult) -> Iterator[tuple[Point, str, float]]:
+def _times(result: BenchResult) -> Iterator[tuple[Point, str, float, float]]:
     for row in result.rows:
         for operation in row.operations:
-            yield row.point, operation, geometric_mean([one.ns for one in units(row, operation, result.floor)])
+            ns = geometric_mean([one.ns for one in units(row, operation, result.floor)])
+            yield row.point, operation, ns, row.floor_ns(operation, result.floor)
 
 
 def copies(results: Sequence[BenchResult]) -> dict[int, int]:
@@ -124,7 +137,7 @@ def remarks(names: Sequence[str], results: Sequence[BenchResult]) -> list[str]:
 
 
 def _too_short(name: str, result: BenchResult) -> str:
-    found = [f"{operation} of {row_name(point)}" for point, operation, ns in _times(result) if ns <= 0]
+    found = [f"{operation} of {row_name(point)}" for point, operation, ns, _ in _times(result) if ns <= 0]
     if not found:
         return ""
     more = f" (and {len(found) - 1} more)" if found[1:] else ""
@@ -141,10 +154,25 @@ def change_points(lines: Sequence[OperationHistory]) -> list[ChangePoint]:
     found = []
     for line in lines:
         places = sorted(_divide(line.ns, 0, len(line.ns), _LEVEL / len(lines)))
-        means = [geometric_mean(line.ns[start:end]) for start, end in pairwise((0, *places, len(line.ns)))]
-        for place, (before, after) in zip(places, pairwise(means), strict=True):
-            found.append(ChangePoint(line.point, line.operation, line.at[place], after / before))
+        parts = [slice(start, end) for start, end in pairwise((0, *places, len(line.ns)))]
+        for place, (before, after) in zip(places, pairwise(parts), strict=True):
+            found.append(_change_point(line, line.at[place], before, after))
     return found
+
+
+def _change_point(line: OperationHistory, at: int, before: slice, after: slice) -> ChangePoint:
+    sides = [list(zip(line.ns[part], line.floors_ns[part], strict=True)) for part in (before, after)]
+    means = [geometric_mean([ns for ns, _ in side]) for side in sides]
+    nets = [geometric_mean([ns - floor_ns for ns, floor_ns in side]) for side in sides]
+    floor_ns = fmean(floor_ns for side in sides for _, floor_ns in side)
+    return ChangePoint(
+        line.point,
+        line.operation,
+        at,
+        means[1] / means[0],
+        floor_ns > FLOOR_SHARE * min(means),
+        nets[1] / nets[0] if min(nets) > 0 else None,
+    )
 
 
 def _divide(ns: Sequence[float], start: int, end: int, level: float) -> list[int]:

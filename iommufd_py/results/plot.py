@@ -66,6 +66,8 @@ _LEGEND_CHARACTER = 0.062
 _LEGEND_MARKER = 8
 # Size in points of the limits below a picture, and height of one of their lines in inches.
 _SMALL, _SMALL_LINE = 6.5, 0.125
+# Width of a character of this size in inches.
+_SMALL_CHARACTER = 0.055
 # Colour and marker of each verdict. The markers distinguish the verdicts in grey print.
 _VERDICTS = {
     Verdict.SLOWER: ("#D55E00", ">"),
@@ -249,7 +251,9 @@ def share_figure(breakdowns: Sequence[Breakdown]) -> Figure:
 
 def history_figure(lines: Sequence[OperationHistory], results: Sequence[BenchResult]) -> Figure:
     """Draw each operation over the results, of which there is at least one: its time relative to the first."""
-    figure = Figure(figsize=(8.5, 4.5 + _LINE * len(lines) / 3), layout="constrained")
+    names = [" ".join(filter(None, (one.started[:16].replace("T", " "), _short(one.name)))) for one in results]
+    height = 4.5 + _LINE * len(lines) / 3 + _SMALL_CHARACTER * max(map(len, names))
+    figure = Figure(figsize=(8.5, height), layout="constrained")
     axes = figure.subplots()
     for number, line in enumerate(lines):
         colour, marker = _look(number)
@@ -262,7 +266,7 @@ def history_figure(lines: Sequence[OperationHistory], results: Sequence[BenchRes
             markersize=4,
             label=f"{line.operation}, {row_name(line.point)}",
         )
-    axes.set_xticks(range(len(results)), [one.started[:10] for one in results], rotation=90, fontsize=6)
+    axes.set_xticks(range(len(results)), names, rotation=90, fontsize=_SMALL)
     axes.set_xlabel("start of the result")
     axes.set_ylabel("time divided by that of the first result")
     axes.grid(True, alpha=0.3)

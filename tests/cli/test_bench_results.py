@@ -272,14 +272,17 @@ def test_unwritable_places_are_one_sentence(cli: Cli, stock: str) -> None:
 def test_history_finds_the_change(cli: Cli, tmp_path: Path) -> None:
     for day, ns in enumerate((1000, 1001, 999, 1300, 1301, 1299), 1):
         one = result(*(process_run([ns + extra] * 3, [500] * 3) for extra in (-1, 0, 1)))
-        document.save(replace(one, started=f"2026-01-0{day}T00:00:00+00:00"), tmp_path / f"{9 - day}.json")
+        started = f"2026-01-0{day}T00:00:00+00:00"
+        document.save(replace(one, started=started, name=f"run {day}"), tmp_path / f"{9 - day}.json")
     picture = tmp_path / "history.png"
     done = cli("bench", "history", str(tmp_path), "--output", str(picture))
     assert done.returncode == 1, done.stderr
-    assert "x1.3 at 5.json" in done.stdout
-    assert "floor: an ioctl that does nothing takes 110 ns in 8.json and 110 ns in 3.json" in done.stdout
+    assert "x1.3* (net x1.34) at 5.json (run 4)" in done.stdout
+    assert "floor: an ioctl that does nothing takes 110 ns in 8.json (run 1) and 110 ns in" in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
-    changes = json.loads(cli("bench", "history", str(tmp_path), "--json").stdout)["changes"]
+    printed = json.loads(cli("bench", "history", str(tmp_path), "--json").stdout)
+    assert [one["label"] for one in printed["results"]] == [f"run {day}" for day in range(1, 7)]
+    changes = printed["changes"]
     assert [(one["operation"], one["ratio"]) for one in changes] == [("map", pytest.approx(1.3, rel=0.01))]
     (tmp_path / "5.json").unlink(), (tmp_path / "4.json").unlink(), (tmp_path / "3.json").unlink()
     assert cli("bench", "history", str(tmp_path)).returncode == 0

@@ -12,10 +12,11 @@ from iommufd_py.results.history import OperationHistory, _certainty, change_poin
 from tests.unit.results.bench_results import POINT
 
 LINES, RESULTS, DIRECTORIES = 24, 12, 100
+FLOOR_NS = 15
 
 
 def line(ns: Sequence[float], operation: str = "map") -> OperationHistory:
-    return OperationHistory(POINT, operation, tuple(range(len(ns))), tuple(ns))
+    return OperationHistory(POINT, operation, tuple(range(len(ns))), tuple(ns), (FLOOR_NS,) * len(ns))
 
 
 def drawn(source: random.Random, factors: Sequence[float], spread: float) -> OperationHistory:
@@ -52,3 +53,13 @@ def test_the_test_is_that_of_student() -> None:
     before, after = [100, 103, 99, 101], [104, 108, 103]
     logs = [[math.log(one) for one in side] for side in (before, after)]
     assert _certainty(before, after) == pytest.approx(stats.ttest_ind(*logs).pvalue)
+
+
+def test_a_change_on_the_floor_is_marked_and_given_without_it() -> None:
+    for ns, on_floor, net in (
+        ([140] * 4 + [280] * 4, True, (280 - FLOOR_NS) / (140 - FLOOR_NS)),
+        ([1000] * 4 + [2000] * 4, False, (2000 - FLOOR_NS) / (1000 - FLOOR_NS)),
+        ([FLOOR_NS] * 4 + [200] * 4, True, None),
+    ):
+        (change,) = change_points([line(ns)])
+        assert (change.on_floor, change.net) == (on_floor, net if net is None else pytest.approx(net))
