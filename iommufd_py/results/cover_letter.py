@@ -18,7 +18,7 @@ from iommufd_py.results.compare_text import (
 )
 from iommufd_py.results.estimate import CONFIDENCE
 from iommufd_py.results.model import BenchResult, Point, Workload
-from iommufd_py.results.report import machine_lines, row_name
+from iommufd_py.results.report import floors_of, machine_lines, row_name
 from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
 from iommufd_py.results.validity import figure_limits
 
@@ -68,7 +68,7 @@ def cover_letter(
 def conditions(results: Sequence[BenchResult]) -> list[str]:
     """Return the machine, the kernels, the domains, the floor and the command that repeats it, one line each."""
     last = results[-1]
-    clock, ioctl = map(format_ns, last.floors)
+    clock, ioctl = floors_of(results)
     return [
         *machine_lines(last),
         *(f"{one.label}: {one.target.evidence}; {amount(one)}" for one in results),

@@ -4,12 +4,12 @@
 from collections.abc import Sequence
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.base.units import counted, format_ns, format_size
+from iommufd_py.base.units import counted, format_size
 from iommufd_py.results.compare import Change, Comparison
 from iommufd_py.results.compare_text import floor_lines
 from iommufd_py.results.cover_letter import amount, doubts
 from iommufd_py.results.model import BenchResult, Point
-from iommufd_py.results.report import but_size, row_name
+from iommufd_py.results.report import but_size, floors_of, row_name
 from iommufd_py.results.tables import MAIL_WIDTH, wrapped
 
 _IOCTLS = {
@@ -105,7 +105,7 @@ def _footer(before: BenchResult, after: BenchResult, comparison: Comparison) -> 
     facts = [
         f"old: {before.label}, {before.environment.kernel_release}; new: {after.label}, {environment.kernel_release}",
         ", ".join(filter(None, (environment.compiler, environment.cpu, environment.platform))),
-        f"floor: an ioctl that does nothing takes {format_ns(after.floors[1])}",
+        f"floor: an ioctl that does nothing takes {floors_of([before, after])[1]}",
         f"avg: mean of {amount(after)}; device {after.target.device} on {after.target.iommu}",
         f"command: {after.repeat_command}",
         *floor_lines(comparison),

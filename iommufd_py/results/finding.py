@@ -5,11 +5,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from iommufd_py.base.coherency import Coherency
-from iommufd_py.base.units import format_ns
 from iommufd_py.results.compare import Change, Comparison, Verdict
 from iommufd_py.results.compare_text import net_words, ratio_text
 from iommufd_py.results.model import BenchResult
-from iommufd_py.results.report import row_name
+from iommufd_py.results.report import floors_of, row_name
 
 PRECISION = 0.05
 """Width of an interval that counts as precise."""
@@ -70,7 +69,7 @@ def _quality(results: Sequence[BenchResult], comparisons: Sequence[Comparison], 
     changes = [one for comparison in comparisons for one in comparison.changes]
     wide = [one for comparison in comparisons for one in comparison.wider_than(precision)]
     floored = sum(one.on_floor for one in changes)
-    floor = format_ns(results[-1].floors[1])
+    _, floor = floors_of(results)
     text = f"{len(changes) - len(wide)} of {len(changes)} intervals are at most {precision:.0%} wide"
     if wide:
         worst = max(wide, key=lambda one: one.width or float("inf"))

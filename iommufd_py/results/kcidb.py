@@ -10,7 +10,7 @@ from iommufd_py.results.compare import Change, Comparison
 from iommufd_py.results.compare_text import interval_text, net_words, ratio_text
 from iommufd_py.results.cover_letter import doubts
 from iommufd_py.results.model import BenchResult
-from iommufd_py.results.report import row_name
+from iommufd_py.results.report import floors_of, row_name
 
 KCIDB_ORIGIN = "iommufd_py"
 """The name under which this tool reports."""
@@ -80,6 +80,7 @@ def _test(
             "comment": f"{result.environment.cpu}, {result.environment.platform}, device {result.target.device}",
             "misc": {
                 "command": result.repeat_command,
+                "floor": f"an ioctl that does nothing takes {floors_of([before, result])[1]}",
                 "evidence": str(result.target.evidence),
                 "limits": doubts([before, result], [comparison]),
             },

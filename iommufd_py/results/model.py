@@ -196,6 +196,11 @@ class Floor:
     ioctl_ns: "array[int]"
     clock: str = "CLOCK_MONOTONIC_RAW"
 
+    @property
+    def medians(self) -> tuple[float, float]:
+        """Medians of two clock reads and of an ioctl that does nothing, in ns."""
+        return median(self.clock_ns), median(self.ioctl_ns)
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -247,8 +252,9 @@ class Run:
     def floors(self, floor: Floor) -> tuple[float, float]:
         """Return the medians of two clock reads and of an ioctl that does nothing, in ns; those of *floor* if this run
         has none."""
-        clock_ns = median(floor.clock_ns) if self.clock_ns is None else self.clock_ns
-        return clock_ns, median(floor.ioctl_ns) if self.ioctl_ns is None else self.ioctl_ns
+        if self.clock_ns is None or self.ioctl_ns is None:
+            return floor.medians
+        return self.clock_ns, self.ioctl_ns
 
 
 def floor_of(calls: int, clock_ns: float, ioctl_ns: float) -> float:
@@ -377,10 +383,9 @@ class BenchResult:
         The runs measure both beside their samples, so the medians are those of the runs. A result without runs has only
         the samples of its start.
         """
-        every = [run.floors(self.floor) for row in self.rows for run in row.runs]
-        if not every:
-            return median(self.floor.clock_ns), median(self.floor.ioctl_ns)
-        return median([clock_ns for clock_ns, _ in every]), median([ioctl_ns for _, ioctl_ns in every])
+        every = [run.floors(self.floor) for row in self.rows for run in row.runs] or [self.floor.medians]
+        clock_ns, ioctl_ns = zip(*every, strict=True)
+        return median(clock_ns), median(ioctl_ns)
 
     @property
     def boot_count(self) -> int:

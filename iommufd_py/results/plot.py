@@ -26,7 +26,7 @@ from iommufd_py.results.drawing import (
 )
 from iommufd_py.results.history import OperationHistory
 from iommufd_py.results.model import BenchResult, floor_of
-from iommufd_py.results.report import Cell, but_size, cells, row_name
+from iommufd_py.results.report import Cell, but_size, cells, floors_of, row_name
 from iommufd_py.results.scientific import np
 from iommufd_py.results.validity import figure_limits
 
@@ -365,14 +365,18 @@ def _legend(figure: Figure, all_axes: Sequence[Axes]) -> None:
 def _finish(figure: Figure, title: str, results: Sequence[BenchResult]) -> None:
     """Add the title, the machine and the limits of the figures, so that the picture needs no other text."""
     lines = [title]
-    for one in results[:1]:
-        environment = one.environment
+    if results:
+        environment = results[0].environment
         kernels = _ends(one.environment.kernel_release for one in results)
-        lines.append(
-            ", ".join(filter(None, (environment.cpu, environment.platform, f"kernel {kernels}")))
-            + f"; device {one.target.device}; {amount(one)}; {_ends(one.started[:10] for one in results)}; "
-            + f"floor {format_ns(one.floors[1])}"
-        )
+        facts = [
+            ", ".join(filter(None, (environment.cpu, environment.platform, f"kernel {kernels}"))),
+            f"device {_ends(one.target.device for one in results)}",
+            _ends(map(amount, results)),
+            _ends(one.started[:10] for one in results),
+            # A number stays beside its unit.
+            f"floor {floors_of(results)[1]}".replace(" ", "\N{NO-BREAK SPACE}"),
+        ]
+        lines.append("; ".join(facts))
     codes = list(dict.fromkeys(found.code for one in results for found in figure_limits(one)))
     if codes:
         lines.append(f"limits of these figures: {', '.join(codes)}")

@@ -155,6 +155,16 @@ def machine_lines(result: BenchResult) -> list[str]:
     ]
 
 
+def floors_of(results: Sequence[BenchResult]) -> tuple[str, str]:
+    """Return the time of two clock reads and that of an ioctl that does nothing: the lowest and the highest of all."""
+    clocks, ioctls = (sorted(times) for times in zip(*(one.floors for one in results), strict=True))
+    return _ends(clocks), _ends(ioctls)
+
+
+def _ends(times_ns: Sequence[float]) -> str:
+    return " to ".join(dict.fromkeys(map(format_ns, (times_ns[0], times_ns[-1]))))
+
+
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 

@@ -93,7 +93,13 @@ def test_flushes_are_paired_with_those_of_the_same_boot() -> None:
     def boots(ns: int) -> model.BenchResult:
         return result(
             *(
-                process_run([round(ns * f)] * 3, boot=str(n), user_flush_ns=array("Q", [round(400 * f)]), clock_ns=0.0)
+                process_run(
+                    [round(ns * f)] * 3,
+                    boot=str(n),
+                    user_flush_ns=array("Q", [round(400 * f)]),
+                    clock_ns=0.0,
+                    ioctl_ns=0.0,
+                )
                 for n, f in enumerate(factors)
             )
         )

@@ -19,6 +19,7 @@ from iommufd_py.base.iova import IovaRange, IovaRanges
 from iommufd_py.bench.ioctl_rounds import ThreadIovas
 from iommufd_py.bench.workloads import points
 from iommufd_py.results import (
+    compare_text,
     counts,
     cover_letter,
     dialects,
@@ -30,6 +31,7 @@ from iommufd_py.results import (
     validity,
 )
 from iommufd_py.results.compare import compare
+from iommufd_py.results.kcidb import bench_kcidb
 from iommufd_py.results.pyperf import left_out, to_pyperf
 from iommufd_py.results.schema import read_schema
 from iommufd_py.results.stats import quantile, settled, summarize
@@ -406,5 +408,23 @@ def test_one_floor_stands_everywhere() -> None:
         dialects.vfio_tests(one, one, comparison),
     ):
         assert "floor: an ioctl that does nothing takes 150 ns" in text
-    assert "floor 150 ns" in plot.page_figure([one]).get_suptitle()
+    assert "floor\N{NO-BREAK SPACE}150\N{NO-BREAK SPACE}ns" in plot.page_figure([one]).get_suptitle()
     assert replace(one, rows=()).floors == (22.5, 110)
+
+
+def test_results_with_different_floors_show_both() -> None:
+    """A kernel with checks in each ioctl has a floor of its own, and a text had that of one result only."""
+    slow, fast = (result(*[process_run(clock_ns=30.0, ioctl_ns=ns)] * 3) for ns in (400.0, 150.0))
+    comparison = compare(slow, fast)
+    for text in (
+        cover_letter.cover_letter([slow, fast], [comparison]),
+        dialects.iommupt(slow, fast, comparison),
+        dialects.vfio_tests(slow, fast, comparison),
+        json.dumps(bench_kcidb([slow, fast], [comparison])),
+        " ".join(compare_text.markdown(comparison, cover_letter.conditions([slow, fast])).split()),
+    ):
+        assert "an ioctl that does nothing takes 150 ns to 400 ns" in text
+    quality = finding.time_sentences([slow, fast], [comparison])[2]
+    assert "the floor of 150 ns to 400 ns is over 10 %" in quality
+    title = plot.change_figure(comparison, [slow, fast]).get_suptitle()
+    assert "floor 150 ns to 400 ns" in title.replace("\N{NO-BREAK SPACE}", " ")
