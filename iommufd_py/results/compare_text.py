@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A comparison as a table, as text or as Markdown."""
 
+import re
 from collections.abc import Sequence
 
 from iommufd_py.base.units import format_ns, format_ratio
@@ -8,6 +9,9 @@ from iommufd_py.results.compare import FAMILY_LEVEL, Change, Comparison, Verdict
 from iommufd_py.results.estimate import CONFIDENCE
 from iommufd_py.results.report import PARTED, axes, axis_headings, axis_values, row_name
 from iommufd_py.results.tables import Table
+
+# Characters with a meaning in Markdown. An underscore inside a word has none, nor has a sign inside a line.
+_MARKUP = re.compile(r"[\\`*<>|\[\]&~]|(?<!\w)_|_(?!\w)|^[#+-]")
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -165,4 +169,9 @@ def markdown(comparison: Comparison, more: Sequence[str]) -> str:
         *verdict_lines(comparison),
         *more,
     ]
-    return "\n".join([*lines, "", *(f"- {line}".replace("*:", "\\*:") for line in below)])
+    return "\n".join([*lines, "", *(f"- {_escaped(line)}" for line in below)])
+
+
+def _escaped(text: str) -> str:
+    """Return *text* as Markdown that shows it. A label can have any character."""
+    return _MARKUP.sub(r"\\\g<0>", text)

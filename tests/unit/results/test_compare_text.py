@@ -5,11 +5,14 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from io import StringIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from iommufd_py.cli.bench.calibrate import margin_sentence
+from rich.console import Console
+from rich.markdown import Markdown
 
 from iommufd_py import ToolError
 from iommufd_py.base.container_mode import ContainerMode
@@ -268,3 +271,16 @@ def test_a_reader_can_check_a_verdict_by_its_interval(factor: float, end: str, v
     table = compare_text.comparison_table(comparison)
     shown = dict(zip(table.headings, table.rows[0], strict=True))
     assert (shown["interval"].partition("-")[2], shown["verdict"]) == (end, verdict)
+
+
+def test_a_label_is_text_in_markdown() -> None:
+    """A label <b> vanished in the rendered page, and one with two underscores lost them."""
+    labels = "# a <b>_x_", "`c`|[d](e)*f*&lt;"
+    before, after = (replace(scaled(f, f, f), name=name) for f, name in zip((1.0, 1.5), labels, strict=True))
+    comparison = compare(before, after)
+    text = compare_text.markdown(comparison, cover_letter.conditions([before, after]))
+    page = Console(width=200, file=StringIO())
+    page.print(Markdown(text.partition("\n\n")[2]))
+    shown = page.file.getvalue()  # type: ignore[attr-defined]
+    assert "# a <b>_x_: VFIO_DMA_CC_IOMMU=0; 3 processes on one boot" in shown
+    assert "after: `c`|[d](e)*f*&lt;" in shown
