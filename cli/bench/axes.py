@@ -134,7 +134,7 @@ axis_options = options_together(
         "--accounting",
         Accounting,
         Accounting.NONE,
-        "Account that is charged for the pinned pages: none, that of the user, or that of the process (mm).",
+        "Account that is charged for pinned pages. none: no account, user: that of the user, mm: that of the process.",
     ),
     _numbers("--threads", 1, 1, "Number of threads that do the same operation at the same time."),
     click.option("--own-ioas", is_flag=True, help="Give each thread its own IOAS, instead of one for all."),
