@@ -19,7 +19,7 @@ class TapReport:
     Attributes:
         planned: number of cases that the program announced; 0 if it announced none.
         skipped: the skipped cases, each with its reason.
-        remark: the program's last words, if it planned no case or did not report all; else empty.
+        remark: the end of the program's output, if it planned no case or did not report all; else empty.
     """
 
     planned: int
