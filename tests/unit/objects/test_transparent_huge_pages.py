@@ -10,7 +10,6 @@ import pytest
 from iommufd_py import BackingError, DmaBuffer
 from iommufd_py.objects.buffer import thp_refusal
 
-SETTINGS = Path("/sys/kernel/mm/transparent_hugepage")
 STATUS = "Name:\tx\nTHP_enabled:\t1\n"
 PROGRAM = """
 import ctypes
