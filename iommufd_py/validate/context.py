@@ -363,6 +363,10 @@ class ScenarioContext(Recorder):
         if not condition:
             raise SkipError(otherwise)
 
+    def need_parts_of_pages(self, alignment: int) -> None:
+        """Skip the scenario if *alignment*, the smallest unit that the domains map, is a whole page."""
+        self.need(alignment < PAGE_BYTES, "the IOMMU maps nothing smaller than a page")
+
     def need_ioctl(self, name: str) -> None:
         """Skip the scenario on a kernel without the ioctl *name*."""
         self.need(self.iommufd.probe()[name], f"the kernel has no {name}")

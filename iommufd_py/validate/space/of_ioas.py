@@ -110,7 +110,7 @@ def _play(context: ScenarioContext, row: Row) -> None:
             context.device(_N)  # in a separate step
             with context.step("ask for the alignment", makes=_N):
                 alignment = context.alignment(_N)
-            context.need(alignment < PAGE_BYTES, "the IOMMU maps nothing smaller than a page")
+            context.need_parts_of_pages(alignment)
         target = one.ioas()
         domains = list(_join_before(one, target))
         if row["sharing"] == "from-coherent":
