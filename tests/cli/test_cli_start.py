@@ -28,6 +28,7 @@ def test_help_imports_no_module_of_a_command() -> None:
         "iommufd_py",
         "iommufd_py.base",
         "iommufd_py.base.errors",
+        "iommufd_py.base.meanings",
         "iommufd_py.base.shown",
         "iommufd_py.base.signals",
         "iommufd_py.cli",
