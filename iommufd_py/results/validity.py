@@ -2,12 +2,12 @@
 """Limits of a result's figures: a code for programs, a sentence with advice for people."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from iommufd_py.base.environment import Environment, Platform
 from iommufd_py.base.units import PAGE_BYTES, format_ns
-from iommufd_py.results.humps import humps_of_runs
+from iommufd_py.results.humps import Humps, humps_of_runs
 from iommufd_py.results.model import LEGACY_MODES, BenchResult, Row, Workload
 from iommufd_py.results.noise import disturbances
 from iommufd_py.results.stats import median, summarize
@@ -55,10 +55,29 @@ class FigureLimit:
 
 def figure_limits(result: BenchResult) -> list[FigureLimit]:
     """Return the limits of the figures of *result*, the gravest first."""
-    return [*_of_environment(result.environment), *_of_boots(result), *_of_rows(result.rows)]
+    jumping = _jumping(result.rows)
+    return [
+        *_of_environment(result.environment),
+        *_of_boots(result, jumping),
+        *_of_times(result.rows),
+        *_noise(result.rows),
+        *_humps(jumping),
+        *_of_work(result.rows),
+    ]
 
 
-def _of_boots(result: BenchResult) -> Iterator[FigureLimit]:
+def _jumping(rows: tuple[Row, ...]) -> dict[tuple[int, str], Humps]:
+    """Return an example of the two groups, for each operation with two groups in at least half of the processes."""
+    jumping = {}
+    for number, row in enumerate(rows):
+        for operation in row.operations:
+            found = [one for one in humps_of_runs([samples.ns for samples in row.samples(operation)]) if one]
+            if found and 2 * len(found) >= len(row.runs):
+                jumping[number, operation] = found[0]
+    return jumping
+
+
+def _of_boots(result: BenchResult, jumping: Collection[tuple[int, str]]) -> Iterator[FigureLimit]:
     disturbed = [(number, boot) for number, boot in enumerate(result.boots, 1) if boot.disturbances]
     if disturbed:
         number, boot = disturbed[0]
@@ -68,18 +87,24 @@ def _of_boots(result: BenchResult) -> Iterator[FigureLimit]:
             f"although {len(result.discarded)} were repeated (boot {number}: {boot.disturbances}): stop other work "
             "on it",
         )
-    for number, factor in _outlying_boots(result):
+    for number, factor in _outlying_boots(result, jumping):
         yield FigureLimit(
             "BOOT_DIFFERS",
             f"the times of boot {number} are x{factor:.2f} of those of other boots: measure again, on a quiet machine",
         )
 
 
-def _outlying_boots(result: BenchResult) -> Iterator[tuple[int, float]]:
-    """Yield the number of each boot whose times differ from those of the others, and the mean factor."""
+def _outlying_boots(result: BenchResult, jumping: Collection[tuple[int, str]]) -> Iterator[tuple[int, float]]:
+    """Yield the number of each boot whose times differ from those of the others, and the mean factor.
+
+    Args:
+        jumping: positions of rows with operations whose medians jump. Each of their boots would differ from the others.
+    """
     logs: dict[str, list[float]] = {}
-    for row in result.rows:
+    for at, row in enumerate(result.rows):
         for operation in row.operations:
+            if (at, operation) in jumping:
+                continue
             medians: dict[str, list[float]] = {}
             for run in row.runs:
                 medians.setdefault(run.boot_id, []).append(math.log(max(median(run.operations[operation].ns), 1.0)))
@@ -125,10 +150,6 @@ def _of_environment(environment: Environment) -> Iterator[FigureLimit]:
         )
     if environment.turbo:
         yield FigureLimit("TURBO", "the CPU exceeds its base frequency while it is cool: switch turbo off")
-
-
-def _of_rows(rows: tuple[Row, ...]) -> list[FigureLimit]:
-    return [*_of_times(rows), *_noise(rows), *_humps(rows), *_of_work(rows)]
 
 
 def _about(rows: tuple[Row, ...], code: str, text: str, holds: Callable[[Row], bool]) -> Iterator[FigureLimit]:
@@ -215,19 +236,14 @@ def _noise(rows: tuple[Row, ...]) -> Iterator[FigureLimit]:
         yield FigureLimit("NOISE", f"the machine was busy{repeated} ({example}): stop other work on it", disturbed)
 
 
-def _humps(rows: tuple[Row, ...]) -> Iterator[FigureLimit]:
-    for number, row in enumerate(rows):
-        for operation in row.operations:
-            found = [humps for humps in humps_of_runs([samples.ns for samples in row.samples(operation)]) if humps]
-            if 2 * len(found) >= len(row.runs) and found:
-                first = found[0]
-                yield FigureLimit(
-                    "TWO_HUMPS",
-                    f"{operation} takes either {format_ns(first.low_ns)} or {format_ns(first.high_ns)} "
-                    f"({first.upper:.0%} the longer): a median jumps between the two; compare the means, or find the "
-                    "cause",
-                    (number,),
-                )
+def _humps(jumping: Mapping[tuple[int, str], Humps]) -> Iterator[FigureLimit]:
+    for (number, operation), example in jumping.items():
+        yield FigureLimit(
+            "TWO_HUMPS",
+            f"{operation} takes either {format_ns(example.low_ns)} or {format_ns(example.high_ns)} "
+            f"({example.upper:.0%} the longer): a median jumps between the two; compare the means, or find the cause",
+            (number,),
+        )
 
 
 def _is_unpinned(row: Row) -> bool:

@@ -240,6 +240,18 @@ def test_a_boot_that_differs_from_the_others_is_named() -> None:
     assert "during 1 of 4 boots, although 1 were repeated (boot 1: steal)" in found["BUSY_HOST"]
 
 
+def test_two_groups_are_no_difference_of_boots() -> None:
+    """A median that jumps between two groups differed from boot to boot, and each boot got a remark."""
+    groups = [[1000 + at for at in range(30)], [1800 + at for at in range(30)]]
+    times = [[*groups[0], *groups[1], *groups[boot % 2]] for boot in range(5)]
+    boots = [process_run(ns, ns, boot=str(boot)) for boot, ns in enumerate(times)]
+    assert {one.code for one in validity.figure_limits(result(*boots))} == {"WIDE_INTERVAL", "TWO_HUMPS"}
+    # An operation without groups shows a boot that differs nevertheless.
+    slow = [process_run(ns, [900 if boot == 2 else 500] * 90, boot=str(boot)) for boot, ns in enumerate(times)]
+    (text,) = [one.text for one in validity.figure_limits(result(*slow)) if one.code == "BOOT_DIFFERS"]
+    assert text.startswith("the times of boot 3 are x1.80 ")
+
+
 def test_a_row_with_few_boots_hides_no_boot_that_differs() -> None:
     """A boot of another row can be missing: the number is that of the boot in the result."""
     times = {"a": 1000, "b": 1010, "c": 2000, "d": 990}
