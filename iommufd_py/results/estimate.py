@@ -6,7 +6,6 @@ two such means, so a reader can compute it from the two figures shown. Needs sci
 """
 
 import math
-from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from statistics import fmean
 
 from iommufd_py.results.humps import Humps, humps_of_runs
 from iommufd_py.results.model import Floor, Row, Run, floor_of
-from iommufd_py.results.stats import median, quantile, variance
+from iommufd_py.results.stats import blur_ns, median, quantile, variance
 
 CONFIDENCE = 0.99
 """Confidence of each interval."""
@@ -24,10 +23,6 @@ MIN_UNITS = 3
 
 # A sample of 0 ns took less time than one step of the clock. A ratio needs a time above zero.
 _CLOCK_NS = 1.0
-# A sample is the difference of two readings in whole nanoseconds. Equal times differ by up to this.
-_ROUNDING_NS = 1
-# The steps of the clock are seen if at least this number and this share of the samples equal the median.
-_MIN_EQUAL, _EQUAL_SHARE = 3, 0.05
 # At most this share of a time: with the whole time, the interval would have no upper end.
 _MOST_BLUR = 0.5
 # With two humps, the interval includes the medians after this share of the samples has moved across the gap.
@@ -102,32 +97,13 @@ def _unit(row: Row, run: Run, operation: str, floor: Floor, humps: Humps | None)
         ns=ns,
         low_ns=max(quantile(ordered, 0.5 - _MOVED), min(ns, _CLOCK_NS)) if humps else ns,
         high_ns=quantile(ordered, 0.5 + _MOVED) if humps else ns,
-        blur_ns=_blur_ns(ordered, ns),
+        blur_ns=blur_ns(ordered, ns),
         mean_ns=fmean(samples),
         floor_ns=floor_of(row.point.calls(operation), clock_ns, ioctl_ns),
         user_flush_ns=median(run.user_flush_ns) - clock_ns if run.user_flush_ns else None,
         humps=humps,
         round_id=run.round_id,
     )
-
-
-def _blur_ns(ordered: Sequence[int], middle: float) -> float:
-    """Return half a step of the clock, from the samples next to the median; 0 if no steps are seen.
-
-    A time between two steps is rounded to the nearer one. With a coarse clock all medians can be equal, and their
-    scatter says nothing about this error. A single sample next to the median is no step, but an outlier.
-    """
-    first, end = bisect_left(ordered, middle - _ROUNDING_NS), bisect_right(ordered, middle + _ROUNDING_NS)
-    if end - first < max(_MIN_EQUAL, _EQUAL_SHARE * len(ordered)):
-        return 0.0
-    steps = [
-        abs(middle - next_to[0])
-        for next_to in (ordered[first - 2 : first] if first >= 2 else [], ordered[end : end + 2])
-        if len(next_to) == 2 and next_to[1] - next_to[0] <= _ROUNDING_NS
-    ]
-    step = min(steps, default=0)
-    # On a clock of 1 ns, the next sample is 2 ns away from the median, too.
-    return step / 2 + _ROUNDING_NS if step > 2 * _ROUNDING_NS else 0.0
 
 
 def _middle(found: Sequence[Unit]) -> Unit:

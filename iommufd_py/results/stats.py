@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Statistics of samples, without libraries that take seconds to import on an emulated CPU."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -9,6 +10,10 @@ from statistics import fmean
 _FAR_OUT = 3.0
 # Two blocks of a warm-up agree if their medians differ by at most this fraction.
 _SETTLED = 0.02
+# A sample is the difference of two readings in whole nanoseconds. Equal times differ by up to this.
+_ROUNDING_NS = 1
+# The steps of the clock are seen if at least this number and this share of the samples equal the median.
+_MIN_EQUAL, _EQUAL_SHARE = 3, 0.05
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
@@ -105,3 +110,22 @@ def settled(before: Sequence[int], after: Sequence[int]) -> bool:
     """Return whether the medians of two successive blocks of samples differ by at most 2 %."""
     first, second = median(before), median(after)
     return abs(second - first) <= _SETTLED * first
+
+
+def blur_ns(ordered: Sequence[int], middle: float) -> float:
+    """Return half a step of the clock, from the samples next to the median; 0 if no steps are seen.
+
+    A time between two steps is rounded to the nearer one. With a coarse clock all medians can be equal, and their
+    scatter says nothing about this error. A single sample next to the median is no step, but an outlier.
+    """
+    first, end = bisect_left(ordered, middle - _ROUNDING_NS), bisect_right(ordered, middle + _ROUNDING_NS)
+    if end - first < max(_MIN_EQUAL, _EQUAL_SHARE * len(ordered)):
+        return 0.0
+    steps = [
+        abs(middle - next_to[0])
+        for next_to in (ordered[first - 2 : first] if first >= 2 else [], ordered[end : end + 2])
+        if len(next_to) == 2 and next_to[1] - next_to[0] <= _ROUNDING_NS
+    ]
+    step = min(steps, default=0)
+    # On a clock of 1 ns, the next sample is 2 ns away from the median, too.
+    return step / 2 + _ROUNDING_NS if step > 2 * _ROUNDING_NS else 0.0

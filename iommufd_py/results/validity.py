@@ -10,7 +10,7 @@ from iommufd_py.base.units import PAGE_BYTES, format_ns
 from iommufd_py.results.humps import Humps, humps_of_runs
 from iommufd_py.results.model import LEGACY_MODES, BenchResult, Row, Workload
 from iommufd_py.results.noise import disturbances
-from iommufd_py.results.stats import median, summarize
+from iommufd_py.results.stats import blur_ns, median, summarize
 
 UNEQUAL_RUNS = 1.5
 """Two buffers are the same work if their numbers of physical runs differ by at most this factor."""
@@ -18,6 +18,8 @@ UNEQUAL_RUNS = 1.5
 # Bounds for the spread of the processes' medians, and for disturbed samples. A row beyond a bound gets a remark.
 _WIDE = 0.10
 _DISTURBED = 0.01
+# Bound for the error of a time by the steps of the clock.
+_COARSE = 0.01
 # From this size on, the time for a page should not change by more than this fraction.
 _LARGE_BYTES = 2 << 20
 _FLAT = 0.10
@@ -184,6 +186,13 @@ def _of_times(rows: tuple[Row, ...]) -> Iterator[FigureLimit]:
     )
     yield from _about(
         rows,
+        "COARSE_CLOCK",
+        f"half a step of the clock is more than {_COARSE:.0%} of a time, so different times look equal, and intervals "
+        "contain half a step: map larger sizes",
+        _is_coarse,
+    )
+    yield from _about(
+        rows,
         "DISTURBED",
         f"in more than {_DISTURBED:.0%} of the samples the thread lost the CPU or took a page fault: stop other work "
         "on the machine",
@@ -271,6 +280,16 @@ def _is_step(row: Row, rows: tuple[Row, ...]) -> bool:
 def _page_ns(row: Row, operation: str) -> float:
     medians = summarize([samples.ns for samples in row.samples(operation)])
     return medians.median_ns * PAGE_BYTES / row.point.size_bytes
+
+
+def _is_coarse(row: Row) -> bool:
+    for operation in row.operations:
+        for samples in row.samples(operation):
+            ordered = sorted(samples.ns)
+            middle = median(ordered)
+            if blur_ns(ordered, middle) > _COARSE * middle or not middle:
+                return True
+    return False
 
 
 def _is_disturbed(row: Row) -> bool:

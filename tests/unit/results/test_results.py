@@ -225,6 +225,9 @@ def test_findings_name_what_spoils_the_figures() -> None:
     loud = model.Noise(steal=0.0, switches=0.0, waiting=2.0, clock_jump=0.0, slowdown=1.0)
     assert codes(process_run(), process_run(), process_run(noise=loud)) == ["NOISE"]
     assert codes(process_run(), process_run(), process_run(noise=replace(loud, waiting=0.1), discarded=("busy",))) == []
+    assert codes(*[process_run([5580] * 25 + [5859] * 6, [500] * 31)] * 3) == ["COARSE_CLOCK"]
+    assert codes(*[process_run([0] * 3, [500] * 3)] * 3) == ["COARSE_CLOCK"]
+    assert codes(*[process_run([55_800] * 25 + [56_079] * 6, [500] * 31)] * 3) == []
     two = [1000] * 30 + [2000] * 30
     assert codes(*[process_run(two, [500] * 60)] * 3) == ["TWO_HUMPS"]
 
