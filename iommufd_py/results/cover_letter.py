@@ -18,7 +18,7 @@ from iommufd_py.results.compare_text import (
 )
 from iommufd_py.results.estimate import CONFIDENCE
 from iommufd_py.results.model import BenchResult, Point, Workload
-from iommufd_py.results.report import floors_of, machine_lines, row_name
+from iommufd_py.results.report import concerned_rows, floors_of, machine_lines, row_name
 from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
 from iommufd_py.results.validity import figure_limits
 
@@ -168,8 +168,7 @@ def doubts(results: Sequence[BenchResult], comparisons: Sequence[Comparison] = (
     concerned: dict[tuple[str, str], list[str]] = {}
     for result in results:
         for one in figure_limits(result):
-            count = f" ({len(one.rows)} of {len(result.rows)} rows)" if one.rows else ""
-            concerned.setdefault((one.code, one.text), []).append(f"{result.label}{count}")
+            concerned.setdefault((one.code, one.text), []).append(f"{result.label}{concerned_rows(result, one)}")
     found = []
     for (code, text), labels in concerned.items():
         about = "" if labels == [result.label for result in results] else f" [{', '.join(labels)}]"

@@ -278,12 +278,19 @@ def notes(result: BenchResult) -> list[str]:
 
 
 def _note(result: BenchResult, limit: FigureLimit) -> str:
-    concerned = ""
+    return f"{limit.code}{concerned_rows(result, limit)}: {limit.text}"
+
+
+def concerned_rows(result: BenchResult, limit: FigureLimit) -> str:
+    """Return the rows that *limit* is about, in parentheses: the names of a few, the number of many.
+
+    Empty if it is about all.
+    """
+    if len(limit.rows) in (0, len(result.rows)):
+        return ""
     if len(limit.rows) > _MAX_NAMED:
-        concerned = f" ({len(limit.rows)} of {len(result.rows)} rows)"
-    elif limit.rows and len(limit.rows) < len(result.rows):
-        concerned = f" ({'; '.join(_row_label(result.rows[number]) for number in limit.rows)})"
-    return f"{limit.code}{concerned}: {limit.text}"
+        return f" ({len(limit.rows)} of {len(result.rows)} rows)"
+    return f" ({'; '.join(_row_label(result.rows[number]) for number in limit.rows)})"
 
 
 def _row_label(row: Row) -> str:

@@ -289,6 +289,11 @@ def test_a_note_names_its_rows_unless_it_is_about_all() -> None:
     unsteady = replace(good.rows[0], point=replace(POINT, size_bytes=4096), runs=(process_run(steady=False),) * 3)
     both = replace(good, rows=(*good.rows, unsteady))
     assert [note.partition(":")[0] for note in report.notes(both)] == ["NOT_STEADY (4K, 4k)"]
+    named = replace(both, name="both")
+    doubts = cover_letter.doubts([named, replace(good, name="good"), named])
+    assert [one.partition(":")[0] for one in doubts] == ["NOT_STEADY [both (4K, 4k), both (4K, 4k)]"]
+    every = replace(good, rows=(unsteady,) * 5)
+    assert [note.partition(":")[0] for note in report.notes(every)] == ["NOT_STEADY"]
 
 
 def test_many_rows_are_counted_instead_of_named() -> None:
