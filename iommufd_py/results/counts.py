@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from iommufd_py.results.model import BenchResult, Point, Row, Samples, Workload
 from iommufd_py.results.report import flush_texts, flushed_share, leaves_text, machine_lines, row_name
-from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
+from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, heading_lines, lines, wrapped
 from iommufd_py.results.validity import figure_limits
 
 _EXPLANATIONS = (
@@ -53,10 +53,13 @@ def _block(point: Point, results: Sequence[BenchResult]) -> Table:
                     ],
                 )
                 cells[2 + 2 * number : 4 + 2 * number] = _flushes(row, operation)
-    headings = ["", "ioctls", "leaves"]
-    for result in results:
-        headings += [f"{result.environment.kernel_variant or result.label} calls", "pages"]
-    return Table(tuple(headings), tuple((key[1], *cells) for key, cells in rows.items()))
+    names = [heading_lines(f"{one.label} calls") for one in results]
+    headings = ("", "ioctls", "leaves", *(text for name in names for text in (name[0], "pages")))
+    more = [
+        ("", "", "", *(text for name in names for text in (name[line] if line < len(name) else "", "")))
+        for line in range(1, max(map(len, names)))
+    ]
+    return Table(headings, (*more, *((key[1], *cells) for key, cells in rows.items())))
 
 
 def _flushes(row: Row, operation: str) -> list[str]:
@@ -78,10 +81,9 @@ def count_sentences(results: Sequence[BenchResult]) -> list[str]:
                 if pages > most[1]:
                     most = f"{operation} {row_name(row.point)} on {result.label}", pages
     silent = [one.label for one in results if all(samples.flush is None for row in one.rows for samples in _every(row))]
+    none = "Flushes: not counted." if len(silent) == len(results) else "Flushes: no operation flushes."
     return [
-        f"Flushes: {once} of {counted} operations with flushes flush each page once."
-        if counted
-        else "Flushes: no operation flushes.",
+        f"Flushes: {once} of {counted} operations with flushes flush each page once." if counted else none,
         f"Most: {most[0]} flushes each page {most[1]:.2f} times." if counted else "Most: none.",
         f"Not counted: {', '.join(silent)} {'has' if len(silent) == 1 else 'have'} no flush counter."
         if silent

@@ -19,11 +19,9 @@ from iommufd_py.results.compare_text import (
 from iommufd_py.results.estimate import CONFIDENCE
 from iommufd_py.results.model import BenchResult, Point, Workload
 from iommufd_py.results.report import concerned_rows, floors_of, machine_lines, row_name
-from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, lines, wrapped
+from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, heading_lines, lines, wrapped
 from iommufd_py.results.validity import figure_limits
 
-# Width of a word in a heading. A wider column would not fit a mail.
-_HEADING_WIDTH = 24
 # Short words, so that four results stand side by side.
 _WORDS = {
     Verdict.SLOWER: "slower",
@@ -101,19 +99,13 @@ def _block(point: Point, results: Sequence[BenchResult], comparisons: Sequence[C
         for one in comparisons
     ]
     rows: list[tuple[str, ...]] = []
-    names = [_heading(one.label) for one in results]
+    names = [heading_lines(one.label) for one in results]
     for line in range(1, max(map(len, names))):
         rows.append(("", *(name[line] if line < len(name) else "" for name in names)))
     for key in dict.fromkeys(key for one in found for key in one):
         changes = [one.get(key) for one in found]
         rows += _operation(key[1], changes)
     return Table(("", *(name[0] for name in names)), tuple(rows))
-
-
-def _heading(label: str) -> list[str]:
-    """Return the words of a label, each for a line of the heading, and a long word in pieces."""
-    pieces = [piece for word in label.split() for piece in wrapped(word, _HEADING_WIDTH, "")]
-    return pieces or ["-"]
 
 
 def _operation(name: str, changes: Sequence[Change | None]) -> list[tuple[str, ...]]:

@@ -12,6 +12,8 @@ WIDTH = 80
 MAIL_WIDTH = 72
 """Width of a mail, in characters."""
 _GAP = 2
+# Width of a word in a heading. A wider column would not fit a mail.
+_HEADING_WIDTH = 24
 # No text of a table contains it.
 _FILLER = "\0"
 
@@ -80,6 +82,12 @@ def wrapped(text: str, width: int = WIDTH, indent: str = "  ") -> list[str]:
     most = width if filled == text else width - 1
     lines_of_text = textwrap.wrap(filled, most, subsequent_indent=indent, break_on_hyphens=False)
     return [line.replace(_FILLER, "") for line in lines_of_text]
+
+
+def heading_lines(label: str) -> list[str]:
+    """Return the words of a label, each for a line of a heading, and a long word in pieces."""
+    pieces = [piece for word in label.split() for piece in wrapped(word, _HEADING_WIDTH, "")]
+    return pieces or ["-"]
 
 
 EXPLANATIONS = {

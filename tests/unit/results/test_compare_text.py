@@ -14,7 +14,7 @@ from iommufd_py.cli.bench.calibrate import margin_sentence
 from rich.console import Console
 from rich.markdown import Markdown
 
-from iommufd_py import ToolError
+from iommufd_py import FlushCount, ToolError
 from iommufd_py.base.container_mode import ContainerMode
 from iommufd_py.base.shown import display_width
 from iommufd_py.results import compare_text, counts, cover_letter, dialects, finding, model, report, tables
@@ -182,6 +182,18 @@ def test_many_axes_and_long_words_fit_a_mail() -> None:
         assert {part.headings[0] for part in parts} == {"row"}
         assert [heading for part in parts for heading in part.headings[1:]] == list(table.headings)
         assert [[row[0] for row in part.rows] for part in parts] == [["1", "2"][: len(table.rows)]] * len(parts)
+
+
+def test_counts_stand_below_the_labels_of_their_results() -> None:
+    one, other = (replace(scaled(1, 1, 1), name=name) for name in ("stock", "my series"))
+    text = counts.count_letter([one, other])
+    rows = [line.split() for line in text.splitlines()]
+    assert ["ioctls", "leaves", "stock", "pages", "my", "pages"] in rows
+    assert ["calls", "series"] in rows
+    # A kernel without a counter can flush.
+    assert "Flushes: not counted." in text
+    runs = [process_run(flushes=(FlushCount(0, 0),) * 2)] * 3
+    assert "Flushes: no operation flushes." in counts.count_letter([one, result(*runs)])
 
 
 def test_the_form_vfio_tests_names_omitted_operations() -> None:
