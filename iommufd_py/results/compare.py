@@ -30,6 +30,9 @@ MARGIN = 0.02
 """Ratios whose whole interval lies within this distance of 1 are equivalent: the placement of code and data alone
 changes times by as much."""
 
+# The error of the sums of logarithms. A ratio of exactly 1.02 can be 1.0200000000000002.
+_DUST = 1e-9
+
 FLOOR_SHARE = 0.10
 """If the floor is a larger share of a time, the ratio is marked, and also given without the floor."""
 
@@ -89,7 +92,7 @@ class Change:
             return Verdict.TOO_SHORT
         if self.low is None or self.high is None or self.adjusted_p is None:
             return Verdict.TOO_FEW
-        if 1 - self.margin <= self.low and self.high <= 1 + self.margin:
+        if 1 - self.margin - _DUST <= self.low and self.high <= 1 + self.margin + _DUST:
             return Verdict.EQUIVALENT
         if self.differs:
             return Verdict.SLOWER if self.ratio > 1 else Verdict.FASTER
@@ -148,7 +151,7 @@ class Comparison:
 
         A row within a wide margin of equivalence can be one of them.
         """
-        return [one for one in self.changes if one.differs and one.low is not None and one.low > 1 + threshold]
+        return [one for one in self.changes if one.differs and one.low is not None and one.low > 1 + threshold + _DUST]
 
     def wider_than(self, precision: float) -> list[Change]:
         """Return the rows with no interval, or with one wider than *precision*; 0.05 is 5 %."""

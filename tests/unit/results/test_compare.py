@@ -325,6 +325,16 @@ def test_a_busy_machine_is_a_caution() -> None:
     )
 
 
+def test_the_bound_belongs_to_the_margin_and_to_the_threshold() -> None:
+    """A ratio of 1.02 is 1.0200000000000002 for some times: one row was equivalent, and the next one slower."""
+    for ns in range(500, 2000, 50):
+        before, after = (result(*[process_run([round(ns * f)] * 3, [1000] * 3)] * 3) for f in (1, 1.02))
+        comparison = compare(before, after)
+        assert comparison.changes[0].verdict is Verdict.EQUIVALENT, ns
+        assert comparison.slower_than(0.02) == []
+        assert len(comparison.slower_than(0.0199)) == 1
+
+
 def test_threshold_counts_what_is_surely_slower() -> None:
     """The end of the interval decides. With the ratio alone, the answer would change from run to run."""
     comparison = compare(scaled(0.99, 1.0, 1.01), scaled(1.49, 1.5, 1.51))
