@@ -102,7 +102,12 @@ axis_options = options_together(
         is_flag=True,
         help="Time map, DMA by the device to the whole buffer, and unmap as one operation: --operation dma.",
     ),
-    _names("--backend", ContainerMode, ContainerMode.IOMMUFD, "Kernel interface to use."),
+    _names(
+        "--backend",
+        ContainerMode,
+        ContainerMode.IOMMUFD,
+        "Kernel interfaces to use, an axis of the results. --container of `dma coherency` names the same.",
+    ),
     click.option(
         "--size",
         type=SIZES,
