@@ -13,7 +13,7 @@ from typing import Any
 from iommufd_py.base.errors import ToolError
 from iommufd_py.results.estimate import units
 from iommufd_py.results.model import BenchResult, Row
-from iommufd_py.results.report import row_name
+from iommufd_py.results.report import floors_of, notes, row_name
 
 
 def to_pyperf(result: BenchResult) -> dict[str, Any]:
@@ -38,6 +38,9 @@ def to_pyperf(result: BenchResult) -> dict[str, Any]:
             "cpu_model_name": environment.cpu,
             "cpu_count": environment.cpus,
             "command": result.repeat_command,
+            "label": result.label,
+            "floor": f"an ioctl that does nothing takes {floors_of([result])[1]}",
+            **({"limits": " / ".join(limits)} if (limits := notes(result)) else {}),
         },
         "benchmarks": [
             {

@@ -124,6 +124,18 @@ def test_pyperf_reads_what_is_exported(tmp_path: Path) -> None:
     assert benchmark.median() == pytest.approx(2e-6)
 
 
+def test_an_export_has_the_floor_and_the_limits(tmp_path: Path) -> None:
+    """pyperf shows the metadata ('pyperf metadata')."""
+    file = tmp_path / "pyperf.json"
+    doubtful = result(governor="powersave", config={"KASAN": "y"})
+    file.write_text(json.dumps(to_pyperf(replace(doubtful, name="nightly run"))))
+    metadata = pyperf.BenchmarkSuite.load(str(file)).get_metadata()
+    assert metadata["label"] == "nightly run"
+    assert metadata["floor"] == "an ioctl that does nothing takes 110 ns"
+    assert [one.partition(":")[0] for one in metadata["limits"].split(" / ")] == ["KASAN", "GOVERNOR"]
+    assert "limits" not in to_pyperf(result())["metadata"]
+
+
 def test_pyperf_gets_the_figures_that_a_comparison_uses() -> None:
     """Two processes of a boot are one figure."""
     runs = [process_run([ns] * 3, [500] * 3, boot=str(ns // 100)) for ns in (1000, 1020, 1100, 1140, 1200, 1260)]
