@@ -9,7 +9,7 @@ from pathlib import Path
 
 from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.command_line import recorded_command
-from iommufd_py.base.units import counted
+from iommufd_py.base.units import counted, format_percent
 from iommufd_py.bench.host_noise import HostMeter
 from iommufd_py.lab.together import run_in_turns, run_iommufd
 from iommufd_py.results import compare as comparing
@@ -104,7 +104,7 @@ class RoundsOfBoots:
         before, *others = (self._merged(variant) for variant in self._variants)
         wide = [one for after in others for one in comparing.compare(before, after).wider_than(precision)]
         if wide:
-            note(f"{counted(len(wide), 'interval')} wider than {precision:.0%}: one more round of boots")
+            note(f"{counted(len(wide), 'interval')} wider than {format_percent(precision)}: one more round of boots")
         return not wide
 
     def _merged(self, variant: Variant) -> model.BenchResult:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.units import format_percent
 from iommufd_py.lab.native import guest_cpu
 from iommufd_py.results import compare as comparing
 from iommufd_py.results import compare_text, finding
@@ -82,7 +83,7 @@ def calibrate(kernel: str, other: str | None, boots: int, minutes: float, result
         [
             f"The largest distance of a ratio from 1 is {max(distances, default=0):.1%}; the largest distance of an "
             f"end of an interval is {max(ends, default=0):.1%}.",
-            f"The margin of equivalence is {comparing.MARGIN:.0%}: "
+            f"The margin of equivalence is {format_percent(comparing.MARGIN)}: "
             + margin_sentence(max(distances, default=0), max(ends, default=None)),
             *finding.time_sentences([before, after], [comparison]),
         ]

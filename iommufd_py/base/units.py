@@ -73,6 +73,11 @@ def format_ratio(value: float) -> str:
     return f"{value:.3f}" if 0.9 <= value < 1.1 else three_digits(value)
 
 
+def format_percent(share: float) -> str:
+    """Format a share with up to three digits: ``2%``, ``2.5%``, ``0.01%``. A margin of 2.5 % is not one of 2 %."""
+    return f"{three_digits(share * 100)}%"
+
+
 def parse_iova(text: str) -> int:
     """Return the IOVA that *text* names, hexadecimal with ``0x`` or decimal or a size such as ``4G``.
 

@@ -4,7 +4,7 @@
 import re
 from collections.abc import Sequence
 
-from iommufd_py.base.units import format_ns, format_ratio
+from iommufd_py.base.units import format_ns, format_percent, format_ratio
 from iommufd_py.results.compare import FAMILY_LEVEL, Change, Comparison, Verdict
 from iommufd_py.results.estimate import CONFIDENCE
 from iommufd_py.results.report import PARTED, axes, axis_headings, axis_values, row_name
@@ -101,7 +101,7 @@ def verdict_lines(comparison: Comparison) -> list[str]:
     texts = {
         Verdict.SLOWER: f"the ratio is above 1; without a change, {FAMILY_LEVEL:.1%} of such tables would show this",
         Verdict.FASTER: f"the ratio is below 1; without a change, {FAMILY_LEVEL:.1%} of such tables would show this",
-        Verdict.EQUIVALENT: f"the whole interval lies within {margin:.0%} of 1",
+        Verdict.EQUIVALENT: f"the whole interval lies within {format_percent(margin)} of 1",
         Verdict.INCONCLUSIVE: "the samples show neither a change nor equivalence: take more boots or processes",
         Verdict.TOO_FEW: "an interval needs three boots or processes on each side",
         Verdict.TOO_SHORT: "a median is 0: the clock is too coarse",

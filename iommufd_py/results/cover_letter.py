@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from iommufd_py.base.units import counted, format_ns
+from iommufd_py.base.units import counted, format_ns, format_percent
 from iommufd_py.results import finding
 from iommufd_py.results.compare import Change, Comparison, Verdict
 from iommufd_py.results.compare_text import (
@@ -144,7 +144,9 @@ def _explanations(comparisons: Sequence[Comparison]) -> list[str]:
     if verdicts & {Verdict.SLOWER, Verdict.FASTER}:
         found.append("slower, faster: changed, at a level that holds for all rows of a column together.")
     if Verdict.EQUIVALENT in verdicts:
-        found.append(f"equal: the whole interval lies within {max(one.margin for one in changes):.0%} of 1.")
+        found.append(
+            f"equal: the whole interval lies within {format_percent(max(one.margin for one in changes))} of 1."
+        )
     if Verdict.INCONCLUSIVE in verdicts:
         found.append("open: the samples show neither a change nor equality.")
     if Verdict.TOO_SHORT in verdicts:

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from iommufd_py.base.coherency import Coherency
+from iommufd_py.base.units import format_percent
 from iommufd_py.results.compare import Change, Comparison, Verdict
 from iommufd_py.results.compare_text import net_words, ratio_text
 from iommufd_py.results.model import BenchResult
@@ -60,7 +61,7 @@ def _no_cost(comparison: Comparison) -> str:
     pair = f"{comparison.after} against {comparison.before}"
     equal, total = counts[Verdict.EQUIVALENT], len(comparison.changes)
     margin = max(one.margin for one in comparison.changes)
-    text = f"{pair} is equivalent within {margin:.0%} in {equal} of {total} operations"
+    text = f"{pair} is equivalent within {format_percent(margin)} in {equal} of {total} operations"
     rest = ", ".join(f"{verdict} in {count}" for verdict, count in counts.items() if verdict is not Verdict.EQUIVALENT)
     return f"{text}, {rest}" if rest else text
 
@@ -70,7 +71,7 @@ def _quality(results: Sequence[BenchResult], comparisons: Sequence[Comparison], 
     wide = [one for comparison in comparisons for one in comparison.wider_than(precision)]
     floored = sum(one.on_floor for one in changes)
     _, floor = floors_of(results)
-    text = f"{len(changes) - len(wide)} of {len(changes)} intervals are at most {precision:.0%} wide"
+    text = f"{len(changes) - len(wide)} of {len(changes)} intervals are at most {format_percent(precision)} wide"
     if wide:
         worst = max(wide, key=lambda one: one.width or float("inf"))
         width = "has none" if worst.width is None else f"{worst.width:.0%} wide"

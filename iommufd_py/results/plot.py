@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.base.units import PAGE_BYTES, format_ns, format_size
+from iommufd_py.base.units import PAGE_BYTES, format_ns, format_percent, format_size
 from iommufd_py.results.breakdown import Breakdown
 from iommufd_py.results.compare import FLOOR_SHARE, Comparison, Verdict
 from iommufd_py.results.cover_letter import amount
@@ -190,7 +190,7 @@ def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -
     figure = Figure(figsize=(7.5, 2.4 + _heights(names)), layout="constrained")
     axes = figure.subplots()
     margin = max(change.margin for change in changes)
-    axes.axvspan(1 - margin, 1 + margin, color="#DDDDDD", label=f"within {margin:.0%}: equivalent")
+    axes.axvspan(1 - margin, 1 + margin, color="#DDDDDD", label=f"within {format_percent(margin)}: equivalent")
     nets = []
     for place, change in enumerate(changes):
         colour, marker = _VERDICTS[change.verdict]

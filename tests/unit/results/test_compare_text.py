@@ -296,3 +296,15 @@ def test_a_label_is_text_in_markdown() -> None:
     shown = page.file.getvalue()  # type: ignore[attr-defined]
     assert "# a <b>_x_: VFIO_DMA_CC_IOMMU=0; 3 processes on one boot" in shown
     assert "after: `c`|[d](e)*f*&lt;" in shown
+
+
+def test_a_margin_is_told_as_it_was_given() -> None:
+    """A margin of 2.5 % was one of 2 %, and one of 0.4 % was "within 0%"."""
+    one = scaled(1, 1, 1)
+    for margin, shown in ((0.02, "2%"), (0.025, "2.5%"), (0.004, "0.4%"), (0.5, "50%")):
+        comparison = compare(one, one, margin=margin)
+        letter = cover_letter.cover_letter([one, one], [comparison], precision=margin)
+        assert f"is equivalent within {shown} in 2 of 2" in " ".join(letter.split())
+        assert f"the whole interval lies within {shown} of 1" in letter
+        assert f"2 of 2 intervals are at most {shown} wide" in letter
+        assert f"equivalent: the whole interval lies within {shown} of 1" in compare_text.verdict_lines(comparison)
