@@ -114,12 +114,13 @@ def _between_boots(result: BenchResult) -> list[str]:
 
 def _of_boots(before: BenchResult, after: BenchResult) -> list[str]:
     boots = [{run.boot_id for row in side.rows for run in row.runs} for side in (before, after)]
-    if boots[0] != boots[1] and min(map(len, boots)) < MIN_UNITS:
-        return [
-            "each kernel was booted fewer than three times: the intervals do not include the differences between "
-            "boots; 'iommufd bench patch' boots each kernel several times"
-        ]
-    return []
+    few = [side.label for side, found in zip((before, after), boots, strict=True) if len(found) < MIN_UNITS]
+    if boots[0] == boots[1] or not few:
+        return []
+    return [
+        f"fewer than three boots of {' and of '.join(dict.fromkeys(few))}: the intervals do not include the "
+        "differences between boots; 'iommufd bench patch' boots each kernel several times"
+    ]
 
 
 def _of_rows(before: BenchResult, after: BenchResult, pairs: Sequence[tuple[Row, Row]]) -> list[str]:
