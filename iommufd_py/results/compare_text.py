@@ -135,9 +135,10 @@ def hump_lines(comparison: Comparison) -> list[str]:
     against = f"{comparison.after} against {comparison.before}"
     parted = [f"{against}, {_means(change)}" for change in jumping if _parted(change)]
     means = f"the ratio of the means differs in {len(parted)} of them"
+    wide = "the intervals contain that jump; " if any(change.low is not None for change in jumping) else ""
     return [
         f"{against}: in {len(jumping)} of {len(comparison.changes)} operations the samples of a boot or process form "
-        f"two groups, so its median jumps between them; the intervals contain that jump; {means}",
+        f"two groups, so its median jumps between them; {wide}{means}",
         *parted,
     ]
 

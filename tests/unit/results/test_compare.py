@@ -157,9 +157,12 @@ def test_two_groups_of_samples_are_named_and_widen_the_interval() -> None:
     assert change.after_mean_ns / change.before_mean_ns == pytest.approx(1.07, rel=0.03)
     counted, parted = compare_text.hump_lines(comparison)
     assert "in 1 of 2 operations" in counted
+    assert "the intervals contain that jump" in counted
     assert "the ratio of the means is x1.06" in parted
     assert "before, 5 of 5, for example" in parted
     assert not other.humps
+    alone = [result(*humps(seed, 0.5).rows[0].runs[:1]) for seed in (1, 2)]
+    assert "interval" not in compare_text.hump_lines(compare(*alone))[0]
     # Both groups moved by much more than the distance between them.
     assert compare(humps(1, 0.45), humps(1, 0.45, 5)).changes[0].verdict is Verdict.SLOWER
 
