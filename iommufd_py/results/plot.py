@@ -43,6 +43,8 @@ _BELOW = 1.2 / FLOOR_SHARE
 _BESIDE, _ROOM = 0.06, 0.7
 # A longer axis of times or ratios has labels at the powers of ten only. There is no room for more.
 _DECADES = 3
+# Distance of the ratio without the floor from the ratio, of which one is the distance of two operations.
+_NET_BELOW = 0.25
 # The format g writes larger numbers with an exponent.
 _EXPONENT = 1000
 # A shorter axis of ratios than this has room for more labels than 1, 2 and 5.
@@ -186,7 +188,10 @@ def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -
     changes = [one for one in comparison.changes if one.ratio is not None]
     if not changes:
         raise ToolError("no operation of the comparison has a ratio to draw")
-    names = [name_lines(f"{change.operation}, {row_name(change.point)}") for change in changes]
+    names = [
+        name_lines(f"{change.operation}, {row_name(change.point)}{' *' if change.on_floor else ''}")
+        for change in changes
+    ]
     figure = Figure(figsize=(7.5, 2.4 + _heights(names)), layout="constrained")
     axes = figure.subplots()
     margin = max(change.margin for change in changes)
@@ -199,7 +204,10 @@ def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -
         axes.plot([change.ratio or 1.0], [place], marker, color=colour, markersize=6)
         if change.on_floor and change.net is not None:
             nets.append(change.net.value)
-            axes.plot([change.net.value], [place], "o", color=colour, markerfacecolor="none", markersize=8)
+            below = place + _NET_BELOW
+            axes.plot([change.net.value], [below], "o", color=colour, markerfacecolor="none", markersize=5)
+            if change.net.low is not None and change.net.high is not None:
+                axes.plot([change.net.low, change.net.high], [below] * 2, color=colour, linewidth=0.8)
     axes.axvline(1, color="#888888", linewidth=0.8)
     axes.set_yticks(range(len(changes)), names)
     axes.invert_yaxis()
@@ -219,8 +227,10 @@ def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -
     for verdict in dict.fromkeys(change.verdict for change in changes):
         colour, marker = _VERDICTS[verdict]
         axes.plot([], [], marker + "-", color=colour, label=str(verdict))
+    if any(change.on_floor for change in changes):
+        axes.plot([], [], " ", label="*: the floor is over 10 %")
     if nets:
-        axes.plot([], [], "o", color="#000000", markerfacecolor="none", markersize=8, label="less the floor")
+        axes.plot([], [], "o", color="#000000", markerfacecolor="none", markersize=5, label="less the floor")
     figure.legend(fontsize=7, loc="outside lower center", ncols=5)
     _finish(figure, f"Is {_short(comparison.after)} slower than {_short(comparison.before)}?", results)
     return figure

@@ -215,6 +215,21 @@ def test_change_figure_has_a_line_for_each_operation() -> None:
     assert len(axes.get_yticklabels()) == len(comparison.changes) == 6
 
 
+def test_change_figure_marks_the_floor_and_shows_the_ratio_without_it() -> None:
+    changes = compare(scaled(0.1, 0.11, 0.12), scaled(0.3, 0.33, 0.36))
+    (axes,) = (figure := plot.change_figure(changes)).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["map, 8K, 4k *", "unmap, 8K, 4k *"]
+    assert {"*: the floor is over 10 %", "less the floor"} <= set(legend(figure))
+    net = changes.changes[0].net
+    assert net is not None
+    drawn = [list(line.get_xdata()) for line in axes.get_lines()]
+    assert [net.value] in drawn and [net.low, net.high] in drawn
+    # The floor is as long as the time of the unmap, 55 ns, so there is no ratio without it.
+    assert changes.changes[1].net is None
+    (axes,) = (figure := plot.change_figure(compare(scaled(1, 1, 1), scaled(2, 2, 2)))).axes
+    assert "map, 8K, 4k" in [text.get_text() for text in axes.get_yticklabels()]
+
+
 def test_shares_fill_the_bar() -> None:
     figure = plot.share_figure([one for one in of_all(MAP) if one.parts])
     (axes,) = figure.axes
