@@ -149,7 +149,7 @@ def show(bdf: str, as_json: bool) -> None:
     if one.cdev:
         facts.append(("cdev", f"/dev/vfio/devices/{one.cdev}"))
     if taken_from is not None:
-        facts.append(("taken from", f"{taken_from.driver or 'no driver'}{_by_whom(taken_from)}"))
+        facts.append(("taken from", _taken_text(taken_from, one.driver)))
     if problem:
         facts.append(("taken from", f"not known: {problem}"))
     facts += _group_facts(group) + _coherency_facts(unit)
@@ -163,6 +163,14 @@ def _taken_from(address: str) -> tuple[Remembered | None, str]:
         return pci.recall(address), ""
     except DeviceError as failure:
         return None, str(failure)
+
+
+def _taken_text(before: Remembered, driver: str) -> str:
+    """Return the text about a record. *driver* is the present driver of the device."""
+    text = f"{before.driver or 'no driver'}{_by_whom(before)}"
+    if driver and "vfio" not in driver:
+        text += f"; another tool has given it to {driver} since, and 'iommufd device restore' removes the record"
+    return text
 
 
 def _by_whom(before: Remembered) -> str:

@@ -75,10 +75,13 @@ def test_override_that_another_tool_set_afterwards_stays(cli: Cli) -> None:
     write("drivers/vfio-pci/unbind", NVME_DEVICE)
     write(f"devices/{NVME_DEVICE}/driver_override", "nvme")
     write("drivers_probe", NVME_DEVICE)
+    shown = cli("device", "show", NVME_DEVICE).stdout
+    assert "; another tool has given it to nvme since, and 'iommufd device restore' removes the record" in shown
     done = cli("device", "restore", "--all")
     assert done.returncode == 0, done.stderr
     assert (driver(), override()) == ("nvme", "nvme")
     assert pci.remembered() == ()
+    assert "taken from" not in cli("device", "show", NVME_DEVICE).stdout
 
 
 def test_override_of_another_tool_decides_although_it_did_not_bind() -> None:
