@@ -3,7 +3,7 @@
 
 import os
 
-from iommufd_py.base.pci_address import PCI_DEVICES
+from iommufd_py.base.pci_address import PCI_DEVICES, normalize_bdf
 from iommufd_py.base.sysfs import attribute_text
 from iommufd_py.pci.functions import bound_driver
 from iommufd_py.pci.state import Remembered
@@ -38,6 +38,7 @@ def device_node(address: str) -> int:
 
 def is_replugged(address: str, before: Remembered) -> bool:
     """Return whether the function was plugged in again after the record *before*: then the kernel chose its driver."""
+    address = normalize_bdf(address)
     node = device_node(address)
     return bool(node and before.node and node != before.node)
 
@@ -48,6 +49,7 @@ def plan_bind(address: str) -> tuple[SysfsWrite, ...]:
     The override comes first, so that no other driver can take the function between the unbind and the probe.
     driver_override affects one function. With new_id the driver would take every function with that id.
     """
+    address = normalize_bdf(address)
     if driver_of(address) == VFIO_PCI:
         return ()
     return (override_write(address, VFIO_PCI), *plan_unbind(address), SysfsWrite(address, PROBE))
@@ -55,6 +57,7 @@ def plan_bind(address: str) -> tuple[SysfsWrite, ...]:
 
 def plan_unbind(address: str) -> tuple[SysfsWrite, ...]:
     """Return the steps that take a function from its driver."""
+    address = normalize_bdf(address)
     driver = driver_of(address)
     return (SysfsWrite(address, PCI_DRIVERS / driver / "unbind"),) if driver else ()
 
@@ -65,6 +68,7 @@ def plan_restore(address: str, before: Remembered) -> tuple[SysfsWrite, ...]:
     There are no steps if the function has that driver already, was removed, or was plugged in again. A driver_override
     that another tool has set in between stays, and selects the driver.
     """
+    address = normalize_bdf(address)
     if not device_node(address) or is_replugged(address, before):
         return ()
     driver, override = driver_of(address), override_of(address)

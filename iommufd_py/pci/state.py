@@ -19,7 +19,7 @@ from typing import Any
 
 from iommufd_py.base.command_line import without_secrets
 from iommufd_py.base.errors import DeviceError
-from iommufd_py.base.pci_address import PCI_DEVICES, is_bdf
+from iommufd_py.base.pci_address import PCI_DEVICES, is_bdf, normalize_bdf
 from iommufd_py.base.privilege import permission_remedy
 from iommufd_py.pci.sysfs_write import steps_by_hand
 
@@ -96,8 +96,9 @@ def recall(address: str) -> Remembered | None:
     """Return the record of a device; None if this tool did not take it.
 
     Raises:
-        DeviceError: the record cannot be read or is damaged.
+        DeviceError: the record cannot be read or is damaged, or *address* is not a PCI address.
     """
+    address = normalize_bdf(address)
     file = record_file(address)
     try:
         # Nobody writes to a pipe there, so a read would not end. A link that leads nowhere is no missing record.

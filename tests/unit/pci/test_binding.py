@@ -4,6 +4,7 @@
 import errno
 import shlex
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,24 @@ def test_the_error_of_an_attribute_has_its_name(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space") as caught:
         SysfsWrite("x", full).apply()
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(full))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        state.recall,
+        plans.plan_bind,
+        plans.plan_unbind,
+        lambda address: plans.plan_restore(address, Remembered("nvme", "")),
+        lambda address: plans.is_replugged(address, Remembered("nvme", "", node=1)),
+    ],
+    ids=("recall", "plan_bind", "plan_unbind", "plan_restore", "is_replugged"),
+)
+@pytest.mark.usefixtures("device")
+def test_an_address_without_domain_names_the_same_function(call: Callable[[str], object]) -> None:
+    """The record of the function was not found, and there was no step that takes it from its driver."""
+    assert call("00:10.0") == call("00000000:00:10.0") == call(ADDRESS)
+    with pytest.raises(DeviceError, match=r"'\.\./\.\.' is not a PCI address"):
+        call("../..")
+    with pytest.raises(TypeError, match="a PCI address must be a string, not None"):
+        call(None)  # type: ignore[arg-type]
