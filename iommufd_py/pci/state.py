@@ -86,9 +86,11 @@ def remember(address: str, before: Remembered) -> None:
             unfinished.unlink(missing_ok=True)
             raise
     except OSError as failure:
+        remedy = _remedy(failure)
         raise DeviceError(
-            f"{address} is not taken, because its driver cannot be recorded: {failure.strerror} ({unfinished}); "
-            f"{_remedy(failure) or f'make {_DIRECTORY} writable, with free space, first'}"
+            f"{address} is not taken, because its driver cannot be recorded: {failure.strerror} "
+            f"({unfinished if remedy else record_file(address)}); "
+            f"{remedy or f'make {_DIRECTORY} writable, with free space, first'}"
         ) from failure
 
 

@@ -11,10 +11,12 @@ import pytest
 
 from iommufd_py import (
     Backing,
+    Container,
     ContainerMode,
     DirtyTracking,
     DmaBuffer,
     FaultQueue,
+    GenericVfioDevice,
     HwptData,
     HwptDataType,
     Ioas,
@@ -27,6 +29,7 @@ from iommufd_py import (
     MockDevice,
     Type1Container,
     VfioDevice,
+    VfioPciDevice,
     VtdStage1Flags,
     api,
     flush_count,
@@ -180,7 +183,9 @@ def _required(kind: type) -> int:
 @pytest.mark.parametrize("kind", _made_by_others(), ids=lambda kind: kind.__name__)
 def test_an_object_made_by_hand_is_refused_in_one_sentence(kind: type, recwarn: pytest.WarningsRecorder) -> None:
     """Many classes are made by a method of another object. A program that makes them from nothing learns so."""
-    with pytest.raises(TypeError, match=r"must be (an?|one of) |is made by map|instantiate abstract class"):
+    abstract = kind in (Container, GenericVfioDevice, VfioPciDevice)
+    reason = "instantiate abstract class" if abstract else r"must be (an?|one of) |is made by map"
+    with pytest.raises(TypeError, match=reason):
         kind(*[object()] * _required(kind))
     gc.collect()
     assert not recwarn.list
