@@ -79,10 +79,11 @@ def container_unmap_of_a_part(context: ScenarioContext) -> None:
 def container_failure_at_a_bad_address(context: ScenarioContext) -> None:
     """Map memory whose end does not exist.
 
-    The pages before the failure were mapped, and are flushed again before their unpin.
+    The pages before the failure were mapped, and are flushed again before their unpin. The kernel pins and maps one run
+    of contiguous pages after the other: with a single run it would fail before the first map.
     """
     _need_device(context)
-    buffer = context.buffer(16, Backing.MEMFD)
+    buffer = context.buffer(16, Backing.MEMFD, scattered=True)
     context.truncate(buffer, 12)
     for mode, container in _containers(context):
         transient = context.flushed(buffer.pages(0, 12))
@@ -143,7 +144,7 @@ def container_failure_of_a_join(context: ScenarioContext) -> None:
     The join that fails has mapped the first pages. The second join must flush these again, and all other pages too.
     """
     container = _without_iommu(context)
-    buffer = context.buffer(16, Backing.MEMFD)
+    buffer = context.buffer(16, Backing.MEMFD, scattered=True)
     length = buffer.memory.length
     with context.step("map"):
         container.map_user_va(buffer.memory.user_va, length, context.iova(length))
