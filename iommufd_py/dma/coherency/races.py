@@ -19,7 +19,8 @@ from iommufd_py.dma.coherency.harness import CoherencyHarness
 from iommufd_py.dma.coherency.readings import LINE_BYTES, Content, Piece, Reading, merged, recognize
 from iommufd_py.objects.buffer import DmaBuffer
 
-_PAGES = 64
+# The flush of so many pages takes longer than the step from one wait to the next.
+_PAGES = 512
 _ROUNDS = 24
 # The longest wait, as a multiple of the time of one transfer.
 _LONGEST = 1.5
