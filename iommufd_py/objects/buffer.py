@@ -192,7 +192,10 @@ class DmaBuffer(Mappable):
             BackingError: the kernel has not enough memory of this kind.
         """
         self.give_back(0, self.length)
-        self._populate()
+        # The kernel hands out the pages that were freed last, in reverse order: two calls would restore the old order.
+        # So another buffer, of a random size, takes some of them first.
+        with DmaBuffer(random.randint(1, 1 + self.length // (4 * _SMALL)) * _SMALL):
+            self._populate()
 
     def huge_bytes(self) -> int:
         """Return the number of bytes in transparent huge pages now (AnonHugePages in /proc/self/smaps)."""

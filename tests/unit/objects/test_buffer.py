@@ -63,3 +63,14 @@ def test_pages_that_are_given_back_are_cleared(backing: Backing) -> None:
         buffer.give_back(4096, 4096)
         buffer.give_back(len(buffer.view), 0)
         assert bytes(buffer.view) == bytes([1]) * 4096 + bytes(4096) + bytes([1]) * 4096
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the kernel shows frame numbers to root only")
+def test_pages_are_replaced_by_others_each_time() -> None:
+    """The kernel reuses the pages that were freed last, in reverse order: every second call would restore the pages."""
+    with DmaBuffer(256 * 4096) as buffer:
+        layouts = {tuple(buffer.frames())}
+        for _ in range(20):
+            buffer.replace_pages()
+            layouts.add(tuple(buffer.frames()))
+        assert len(layouts) > 15
