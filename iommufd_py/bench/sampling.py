@@ -39,7 +39,7 @@ _FLUSH_PART = 0.2
 # Share of a slot for the samples. The rest is for flushing from user space, and for the noise of the machine.
 _SAMPLES_PART = 0.6
 # New pages, and one round with them that does not count, take at most this share of a slot or block.
-_NEW_PAGES_PART = 0.3
+_NEW_PAGES_PART = 0.4
 # Slots for the warm-up. The last two show whether the times are steady.
 _WARMUP_TURNS = 2
 # Rounds whose fastest tells how many rounds fit into a slot.

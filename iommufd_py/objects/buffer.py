@@ -29,6 +29,8 @@ _MAP_HUGETLB = 0x40000
 _MAP_HUGE_SHIFT = 26
 _MADV_POPULATE_WRITE = 23
 
+# Pages that another buffer takes at most while a buffer gets other pages. More take time and change little.
+_MOST_TAKEN = 256
 # The share of fragmented memory that may lie in longer runs than requested.
 _MOST_LONGER = 0.05
 # Page frames that are neighbours by chance after one order of touches are not after another order.
@@ -194,7 +196,7 @@ class DmaBuffer(Mappable):
         self.give_back(0, self.length)
         # The kernel hands out the pages that were freed last, in reverse order: two calls would restore the old order.
         # So another buffer, of a random size, takes some of them first.
-        with DmaBuffer(random.randint(1, 1 + self.length // (4 * _SMALL)) * _SMALL):
+        with DmaBuffer(random.randint(1, min(1 + self.length // (4 * _SMALL), _MOST_TAKEN)) * _SMALL):
             self._populate()
 
     def huge_bytes(self) -> int:
