@@ -206,6 +206,29 @@ def test_groups_that_both_sides_met_in_turns_widen_less() -> None:
     assert jumped.verdict is Verdict.INCONCLUSIVE
 
 
+def in_rounds(disturbed: Sequence[int], seed: int) -> model.BenchResult:
+    """A result of twelve rounds. In the *disturbed* ones a fifth of the samples takes 1.6 times as long."""
+    chance = random.Random(seed)
+    runs = []
+    for number in range(12):
+        ns = [round(10_000 * chance.gauss(1, 0.005)) for _ in range(200)]
+        slow = [round(1.6 * one) for one in ns[:40]] if number in disturbed else ns[:40]
+        runs.append(process_run(slow + ns[40:], [500] * 200, boot=f"{seed} {number}", round_id=f"round {number}"))
+    return result(*runs)
+
+
+def test_groups_that_both_sides_met_in_different_rounds_widen_little() -> None:
+    """The slow group of one side against the median of the other compares two speeds of the machine."""
+    machine = compare(in_rounds((1, 4, 7), 1), in_rounds((2, 5, 9), 2)).changes[0]
+    assert machine.humps and machine.low is not None and machine.high is not None
+    assert machine.high - machine.low < 0.02
+    assert machine.verdict is Verdict.EQUIVALENT
+    # The samples of one kernel only form groups. The kernel may be the cause.
+    kernel = compare(in_rounds((), 1), in_rounds(range(12), 2)).changes[0]
+    assert kernel.high is not None and kernel.high > 1.5
+    assert kernel.verdict is Verdict.INCONCLUSIVE
+
+
 def test_the_steps_of_a_coarse_clock_widen_the_interval() -> None:
     """Three equal medians on each side had an interval without width, also one step of the clock apart."""
 
