@@ -38,7 +38,8 @@ _WARMUP_BLOCKS = 10
 _FLUSH_PART = 0.2
 # Share of a slot for the samples. The rest is for flushing from user space, and for the noise of the machine.
 _SAMPLES_PART = 0.6
-# New pages, and one round with them that does not count, take at most this share of a slot or block.
+# Before a slot or a block, the buffer gets new pages, and one round with them does not count. Both take at most this
+# share of the slot or block. Otherwise the pages stay.
 _NEW_PAGES_PART = 0.4
 # Slots for the warm-up. The last two show whether the times are steady.
 _WARMUP_TURNS = 2
@@ -92,9 +93,10 @@ class Taken(Attempt):
 def take(setup: Setup, plan: Plan, point: Point, on_part: Callable[[float], None]) -> Taken:
     """Take samples, repeat this if the machine was busy, and return the quietest attempt."""
     clock_floor, ioctl_floor = _floors(setup)
-    attempts = [_take_once(setup, plan, on_part)]
+    renews = 0 < _renewal_ns(setup) <= _CALL_NS * _NEW_PAGES_PART
+    attempts = [_take_once(setup.workers, plan, on_part, renews=renews)]
     while disturbances(attempts[-1].noise) and len(attempts) <= _MORE_ATTEMPTS * plan.retry:
-        attempts.append(_take_once(setup, plan, on_part))
+        attempts.append(_take_once(setup.workers, plan, on_part, renews=renews))
     best = min(attempts, key=lambda one: loudness(one.noise))
     return Taken(
         best.taken,
@@ -202,9 +204,8 @@ def _flush(worker: Worker, cache: CacheState, count: int) -> "array[int]":
     return flush(worker.buffer.user_va, worker.buffer.length, cache, count) if can_flush() else array("Q")
 
 
-def _take_once(setup: Setup, plan: Plan, on_part: Callable[[float], None]) -> Attempt:
-    workers, budget = setup.workers, int(plan.row_seconds * 1e9)
-    renews = 0 < _renewal_ns(setup) <= _CALL_NS * _NEW_PAGES_PART
+def _take_once(workers: Sequence[Worker], plan: Plan, on_part: Callable[[float], None], *, renews: bool) -> Attempt:
+    budget = int(plan.row_seconds * 1e9)
     round_ns, warmup_rounds, steady = _warm_up(workers, budget)
     values = plan.values or _fitting(budget, round_ns, least=_MIN_VALUES)
     # Threads do all rounds in one call. Between two calls of one thread, the others would run without it.
