@@ -116,8 +116,8 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"|sched: CPU \d+ need_resched set for > |(?:\S+ ){0,2}\S+: NETDEV WATCHDOG: "
         ),
     ),
-    # The others report that kmemleak does not know an object, a network interface, or an object of iommufd, to which
-    # somebody holds a reference for too long, and neighbours that their table leaves behind.
+    # Besides new leaks: kmemleak does not know an object, somebody holds a reference to a network interface or to an
+    # object of iommufd for too long, and a table of neighbours ends while some are left in it.
     (
         "leak",
         re.compile(

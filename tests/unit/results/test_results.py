@@ -445,7 +445,7 @@ def test_one_floor_stands_everywhere() -> None:
 
 
 def test_results_with_different_floors_show_both() -> None:
-    """A kernel with checks in each ioctl has a floor of its own, and a text had that of one result only."""
+    """Each kernel has its own floor: the checks of a debug kernel lengthen each ioctl. Texts showed one floor only."""
     slow, fast = (result(*[process_run(clock_ns=30.0, ioctl_ns=ns)] * 3) for ns in (400.0, 150.0))
     comparison = compare(slow, fast)
     for text in (
