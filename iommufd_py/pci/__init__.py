@@ -16,8 +16,8 @@ from iommufd_py.pci.groups import IommuGroup, ReservedRegion, group_types, iommu
 from iommufd_py.pci.plans import is_replugged, plan_bind, plan_restore, plan_unbind
 from iommufd_py.pci.state import Remembered, recall, remembered
 from iommufd_py.pci.sysfs_write import SysfsWrite
-from iommufd_py.pci.use import Use, UseKind
-from iommufd_py.pci.uses import uses
+from iommufd_py.pci.users.judgement import uses
+from iommufd_py.pci.users.use import Use, UseKind
 
 __all__ = [
     "IommuGroup",

@@ -18,7 +18,6 @@ from iommufd_py.pci import state
 from iommufd_py.pci.advice import iommu_remedy
 from iommufd_py.pci.functions import pci_device
 from iommufd_py.pci.lending import device_lock
-from iommufd_py.pci.openers import openers
 from iommufd_py.pci.plans import (
     VFIO_PCI,
     device_node,
@@ -31,7 +30,9 @@ from iommufd_py.pci.plans import (
     plan_unbind,
 )
 from iommufd_py.pci.sysfs_write import PCI_DRIVERS, SysfsWrite, steps_by_hand
-from iommufd_py.pci.uses import UseKind, uses
+from iommufd_py.pci.users.judgement import uses
+from iommufd_py.pci.users.openers import openers
+from iommufd_py.pci.users.use import UseKind
 from iommufd_py.vfio.sysfs import CDEV_NAMES
 
 CDEV_SECONDS = 5.0

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from iommufd_py import pci
-from iommufd_py.pci.namespaces import links
-from iommufd_py.pci.netlink import rtnetlink
+from iommufd_py.pci.users.namespaces import links
+from iommufd_py.pci.users.netlink import rtnetlink
 from tests.machines.conftest import refused, shell, texts
 
 NET = Path("/sys/class/net")

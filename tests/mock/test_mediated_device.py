@@ -25,8 +25,8 @@ from iommufd_py import (
     Type1Container,
 )
 from iommufd_py.objects.iommufd import DEV_IOMMU
-from iommufd_py.pci.openers import has_vfio_device
-from iommufd_py.pci.processes import opened_files
+from iommufd_py.pci.users.openers import has_vfio_device
+from iommufd_py.pci.users.processes import opened_files
 from iommufd_py.uapi import vfio
 from iommufd_py.uapi.iommufd import destroy
 from iommufd_py.vfio.emulated import EmulatedDevice

@@ -20,15 +20,15 @@ from iommufd_py.host.kmsg import record_text
 from iommufd_py.host.page_tables import PageTables, parse_page_tables
 from iommufd_py.host.trace_records import parse_trace
 from iommufd_py.lab.tap import parse_kunit, parse_tap
-from iommufd_py.pci.display import parse_consoles
 from iommufd_py.pci.groups import parse_reserved_regions
 from iommufd_py.pci.lending import parse_holder
-from iommufd_py.pci.memory import parse_resources
-from iommufd_py.pci.mounts import parse_mounts, parse_swaps
 from iommufd_py.pci.names import parse_pci_ids
-from iommufd_py.pci.namespaces import parse_link
-from iommufd_py.pci.network import parse_packet_sockets
-from iommufd_py.pci.openers import parse_local_file_systems
+from iommufd_py.pci.users.display import parse_consoles
+from iommufd_py.pci.users.memory import parse_resources
+from iommufd_py.pci.users.mounts import parse_mounts, parse_swaps
+from iommufd_py.pci.users.namespaces import parse_link
+from iommufd_py.pci.users.network import parse_packet_sockets
+from iommufd_py.pci.users.openers import parse_local_file_systems
 from iommufd_py.vtd.leaves import parse_leaf_sizes
 from iommufd_py.vtd.units import parse_translation_modes
 

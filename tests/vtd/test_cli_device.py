@@ -13,7 +13,7 @@ import pytest
 from iommufd_py import DeviceError, pci
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
 from iommufd_py.pci import UseKind, state
-from iommufd_py.pci.uses import openers
+from iommufd_py.pci.users.openers import openers
 from tests.conftest import IN_LAB
 from tests.programs import IOMMUFD
 from tests.vtd.test_cli_info import validated

@@ -15,7 +15,7 @@ from iommufd_py import DeviceError, pci
 from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import attribute_text
 from iommufd_py.lab.machine import NVME_DEVICE, TEST_DEVICES
-from iommufd_py.pci.uses import openers
+from iommufd_py.pci.users.openers import openers
 from iommufd_py.vfio.sysfs import find_cdev
 from tests.conftest import IN_LAB
 from tests.vtd.test_cli_device import wait_for_disk

@@ -13,7 +13,7 @@ from iommufd_py import DeviceError
 from iommufd_py.pci import binding, plans, state, sysfs_write
 from iommufd_py.pci.state import Remembered
 from iommufd_py.pci.sysfs_write import SysfsWrite
-from iommufd_py.pci.use import Use, UseKind
+from iommufd_py.pci.users.use import Use, UseKind
 
 ADDRESS = "0000:00:10.0"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.pci import network
-from iommufd_py.pci.namespaces import foreign_links, links, socket_in
-from iommufd_py.pci.network_state import (
+from iommufd_py.pci.users import network
+from iommufd_py.pci.users.namespaces import foreign_links, links, socket_in
+from iommufd_py.pci.users.network_state import (
     filtered_interfaces,
     interface_addresses,
     mirrored_interfaces,
@@ -111,8 +111,8 @@ def test_target_of_a_mirror(namespace: Namespace) -> None:
 
 _CHAIN = """
 import socket, struct
-from iommufd_py.pci.netlink import attribute, netlink, parse_messages
-from iommufd_py.pci.network_state import hooked_interfaces
+from iommufd_py.pci.users.netlink import attribute, netlink, parse_messages
+from iommufd_py.pci.users.network_state import hooked_interfaces
 
 NETDEV = 5
 def message(kind, flags, family, subsystem, body, number):
@@ -145,7 +145,7 @@ assert hooked_interfaces() == ("one",), hooked_interfaces()
 
 def test_chains_of_nftables(namespace: Namespace) -> None:
     enter = ["nsenter", f"--net=/proc/{namespace.pid}/ns/net", sys.executable, "-c"]
-    nothing = "from iommufd_py.pci.network_state import hooked_interfaces; assert hooked_interfaces() == ()"
+    nothing = "from iommufd_py.pci.users.network_state import hooked_interfaces; assert hooked_interfaces() == ()"
     for program in (nothing, _CHAIN):
         done = subprocess.run([*enter, program], capture_output=True, text=True, check=False, timeout=patience(60))
         assert done.returncode == 0, done.stderr
@@ -173,7 +173,7 @@ def test_a_namespace_that_cannot_be_read_is_not_free_of_interfaces() -> None:
     program = """
 import threading
 from pathlib import Path
-from iommufd_py.pci.namespaces import socket_in
+from iommufd_py.pci.users.namespaces import socket_in
 threading.stack_size(1 << 46)
 socket_in(Path("/proc/self/ns/net"))
 """
@@ -188,7 +188,7 @@ def test_filters(namespace: Namespace) -> None:
 
 _PROGRAM = """
 import ctypes, os, socket, struct
-from iommufd_py.pci.network_state import filtered_by_program, _BPF_CALL
+from iommufd_py.pci.users.network_state import filtered_by_program, _BPF_CALL
 libc = ctypes.CDLL(None, use_errno=True)
 def bpf(command, attributes):
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
@@ -222,7 +222,7 @@ def test_programs_without_a_discipline(namespace: Namespace) -> None:
 
 _BOUND = """
 import contextlib, socket
-from iommufd_py.pci.network_state import bound_interfaces
+from iommufd_py.pci.users.network_state import bound_interfaces
 KINDS = [
     (socket.SOCK_STREAM, 0),
     (socket.SOCK_DGRAM, 0),
@@ -259,8 +259,8 @@ def test_bound_sockets(namespace: Namespace) -> None:
 
 _SENDING = """
 import ctypes, mmap, os, socket, struct, sys
-from iommufd_py.pci.netlink import dump, netlink
-from iommufd_py.pci.network_state import bound_interfaces
+from iommufd_py.pci.users.netlink import dump, netlink
+from iommufd_py.pci.users.network_state import bound_interfaces
 AF_XDP, SOL_XDP, TX_RING, UMEM_REG, FILL_RING, COMPLETION_RING, COPY = 44, 283, 3, 4, 5, 6, 2
 try:
     sending = socket.socket(AF_XDP, socket.SOCK_RAW)

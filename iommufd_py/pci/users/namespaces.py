@@ -16,9 +16,9 @@ from pathlib import Path
 
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.sysfs import limit_named
-from iommufd_py.pci.mounts import mounts_everywhere
-from iommufd_py.pci.netlink import ask, attribute, dump, parse_attributes, rtnetlink, text_of
-from iommufd_py.pci.processes import opened_files, process_namespaces, process_title, processes
+from iommufd_py.pci.users.mounts import mounts_everywhere
+from iommufd_py.pci.users.netlink import ask, attribute, dump, parse_attributes, rtnetlink, text_of
+from iommufd_py.pci.users.processes import opened_files, process_namespaces, process_title, processes
 
 _OWN, _NAMED = Path("/proc/self/ns/net"), Path("/run/netns")
 _CLONE_NEWNET = 0x40000000

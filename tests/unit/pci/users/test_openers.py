@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.pci import namespaces, network_state, openers, storage
-from iommufd_py.pci.mounts import mounts_everywhere
-from iommufd_py.pci.processes import MappedFile, OpenedFile, mapped_files, opened_files, process_title, processes
+from iommufd_py.pci.users import namespaces, network_state, openers, storage
+from iommufd_py.pci.users.mounts import mounts_everywhere
+from iommufd_py.pci.users.openers import parse_local_file_systems
+from iommufd_py.pci.users.processes import MappedFile, OpenedFile, mapped_files, opened_files, process_title, processes
 from tests.open_files import TOO_MANY, no_descriptor_left
 from tests.threads import process_without_first_thread
 from tests.waiting import patience
@@ -63,8 +64,8 @@ sys.stdin.read()
 LOOK = """
 import os, sys
 from pathlib import Path
-from iommufd_py.pci import openers
-from iommufd_py.pci.processes import opened_files
+from iommufd_py.pci.users import openers
+from iommufd_py.pci.users.processes import opened_files
 null = openers.NodeId(False, os.stat("/dev/null").st_rdev)
 # The file of the dead file system has the name of a node.
 titles = ["/dev/null", sys.argv[2]]
@@ -168,7 +169,7 @@ def test_bar_that_is_mapped_through_the_physical_memory(
 def test_each_mapped_part_of_the_physical_memory_is_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     memory = tmp_path / "mem"
     memory.write_bytes(bytes(3 * mmap.PAGESIZE))
-    monkeypatch.setattr("iommufd_py.pci.processes.PHYSICAL_MEMORY", str(memory))
+    monkeypatch.setattr("iommufd_py.pci.users.processes.PHYSICAL_MEMORY", str(memory))
     page = mmap.PAGESIZE
     with memory.open("r+b") as file, mmap.mmap(file.fileno(), 2 * page, offset=page), mapped(memory):
         parts = {(one.start, one.length) for one in mapped_files(SELF) if one.path == str(memory)}
@@ -267,7 +268,7 @@ def test_a_use_that_cannot_be_seen_for_lack_of_a_descriptor_is_no_missing_use(ca
 _HIDDEN = """
 import ctypes, os
 from pathlib import Path
-from iommufd_py.pci.processes import mapped_files, opened_files, processes
+from iommufd_py.pci.users.processes import mapped_files, opened_files, processes
 assert ctypes.CDLL(None, use_errno=True).mount(b"proc", b"/proc", b"proc", 0, b"hidepid=1") == 0, ctypes.get_errno()
 os.setgroups([])
 os.setgid(65534)
@@ -287,3 +288,9 @@ def test_processes_that_are_hidden() -> None:
         pytest.skip(f"this machine permits no mount of procfs: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 1
+
+
+def test_local_file_systems() -> None:
+    found = parse_local_file_systems("nodev\tsysfs\nnodev\tnfs4\n\text4\nnodev\tfuse\n\tfuseblk\nnodev\t9p\n")
+    assert {"ext4", "devtmpfs", "tmpfs"} <= found
+    assert not {"nfs4", "fuse", "fuseblk", "9p"} & found

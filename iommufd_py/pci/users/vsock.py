@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from iommufd_py.base.sysfs import entries, target_name
-from iommufd_py.pci.processes import OpenedFile, opened_files, process_title, processes
-from iommufd_py.pci.use import Use, UseKind
+from iommufd_py.pci.users.processes import OpenedFile, opened_files, process_title, processes
+from iommufd_py.pci.users.use import Use, UseKind
 
 _DRIVER = "vmw_vsock_virtio_transport"
 # The name of a socket's protocol, as the kernel's socket file system shows it: sockfs_xattr_get() in net/socket.c.

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.base.sysfs import attribute_text, entries, target_name
-from iommufd_py.pci.namespaces import ForeignLink, foreign_links, links
-from iommufd_py.pci.netlink import rtnetlink
-from iommufd_py.pci.network_state import (
+from iommufd_py.pci.users.namespaces import ForeignLink, foreign_links, links
+from iommufd_py.pci.users.netlink import rtnetlink
+from iommufd_py.pci.users.network_state import (
     bound_interfaces,
     filtered_by_program,
     filtered_interfaces,
@@ -19,8 +19,8 @@ from iommufd_py.pci.network_state import (
     mirrored_interfaces,
     routed_interfaces,
 )
-from iommufd_py.pci.traffic import frame_users
-from iommufd_py.pci.use import Use, UseKind
+from iommufd_py.pci.users.traffic import frame_users
+from iommufd_py.pci.users.use import Use, UseKind
 
 _NET = Path("/sys/class/net")
 _BUS = Path("/sys/bus")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.pci.storage import storage_uses
+from iommufd_py.pci.users.storage import storage_uses
 
 _PROGRAM = """
 import ctypes, sys
 from pathlib import Path
-from iommufd_py.pci.storage import claim_on, number_of_node, storage_uses
+from iommufd_py.pci.users.storage import claim_on, number_of_node, storage_uses
 disk = Path(sys.argv[1])
 node, number = f"/dev/{disk.name}", (disk / "dev").read_text().strip()
 assert number_of_node(node) == number

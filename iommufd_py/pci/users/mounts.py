@@ -12,7 +12,7 @@ from pathlib import Path
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.shown import shown
 from iommufd_py.base.sysfs import limit_named
-from iommufd_py.pci.processes import process_namespaces
+from iommufd_py.pci.users.processes import process_namespaces
 
 # The kernel writes blanks in paths of its tables as three octal digits.
 _ESCAPE = re.compile(r"\\([0-7]{3})")

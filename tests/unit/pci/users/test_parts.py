@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.pci import display
-from iommufd_py.pci.memory import memory_uses, parse_resources
-from iommufd_py.pci.namespaces import Link, parse_link
-from iommufd_py.pci.openers import nvidia_minor, vfio_groups
-from iommufd_py.pci.parts import consumer_uses, part_uses
-from iommufd_py.pci.storage import claimant_of, fibre_channel_controllers
-from iommufd_py.pci.targets import exports, fabric_targets, fibre_channel_ports, rdma_ports
-from iommufd_py.pci.traffic import frame_users
+from iommufd_py.pci.users import display
+from iommufd_py.pci.users.memory import memory_uses, parse_resources
+from iommufd_py.pci.users.namespaces import Link, parse_link
+from iommufd_py.pci.users.openers import nvidia_minor, vfio_groups
+from iommufd_py.pci.users.parts import consumer_uses, part_uses
+from iommufd_py.pci.users.storage import claimant_of, fibre_channel_controllers
+from iommufd_py.pci.users.targets import exports, fabric_targets, fibre_channel_ports, rdma_ports
+from iommufd_py.pci.users.traffic import frame_users
 
 IOMEM = """00000000-00000fff : Reserved
 00100000-7fffffff : System RAM

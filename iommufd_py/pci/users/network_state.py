@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 
-from iommufd_py.pci.netlink import all_attributes, attribute, dump, netlink, parse_attributes, text_of
+from iommufd_py.pci.users.netlink import all_attributes, attribute, dump, netlink, parse_attributes, text_of
 
 _RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_GETROUTE, _RTM_NEWQDISC, _RTM_GETQDISC = 20, 22, 24, 26, 36, 38
 _RTM_GETACTION, _RTM_NEWNEXTHOP, _RTM_GETNEXTHOP = 50, 104, 106

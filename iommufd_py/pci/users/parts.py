@@ -13,7 +13,7 @@ from pathlib import Path
 
 from iommufd_py.base.sysfs import attribute_number, attribute_text, entries
 from iommufd_py.base.units import counted
-from iommufd_py.pci.use import Use, UseKind
+from iommufd_py.pci.users.use import Use, UseKind
 
 _WATCHDOGS = Path("/sys/class/watchdog")
 _DMA_CHANNELS = Path("/sys/class/dma")

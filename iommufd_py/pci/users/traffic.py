@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from iommufd_py.base.sysfs import attribute_text, entries
-from iommufd_py.pci.namespaces import Link
+from iommufd_py.pci.users.namespaces import Link
 
 _BLOCK = Path("/sys/class/block")
 _NETCONSOLE = Path("/sys/kernel/config/netconsole")

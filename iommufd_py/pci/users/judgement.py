@@ -7,18 +7,16 @@ from pathlib import Path
 from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import attribute_number, entries
 from iommufd_py.base.units import counted
-from iommufd_py.pci.display import console_uses, debugger_uses, keyboard_uses
-from iommufd_py.pci.driver_uses import crypto_uses, display_uses, unknown_uses
 from iommufd_py.pci.functions import PciDevice, bound_driver, list_devices, pci_device
-from iommufd_py.pci.memory import memory_uses
-from iommufd_py.pci.network import network_uses
-from iommufd_py.pci.openers import openers
-from iommufd_py.pci.parts import consumer_uses, part_uses, remote_uses
-from iommufd_py.pci.storage import storage_uses
-from iommufd_py.pci.use import Use, UseKind
-from iommufd_py.pci.vsock import vsock_uses
-
-__all__ = ["Use", "UseKind", "openers", "uses"]
+from iommufd_py.pci.users.display import console_uses, debugger_uses, keyboard_uses
+from iommufd_py.pci.users.driver import crypto_uses, display_uses, unknown_uses
+from iommufd_py.pci.users.memory import memory_uses
+from iommufd_py.pci.users.network import network_uses
+from iommufd_py.pci.users.openers import openers
+from iommufd_py.pci.users.parts import consumer_uses, part_uses, remote_uses
+from iommufd_py.pci.users.storage import storage_uses
+from iommufd_py.pci.users.use import Use, UseKind
+from iommufd_py.pci.users.vsock import vsock_uses
 
 # They have the header type of an endpoint, but the machine needs them.
 _PLATFORM_CLASSES = {

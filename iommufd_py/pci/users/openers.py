@@ -13,9 +13,9 @@ from pathlib import Path
 
 from iommufd_py.base.pci_address import PCI_DEVICES
 from iommufd_py.base.sysfs import attribute_text, entries, kernel_text, target_name
-from iommufd_py.pci import storage
-from iommufd_py.pci.mounts import mounts_everywhere
-from iommufd_py.pci.processes import (
+from iommufd_py.pci.users import storage
+from iommufd_py.pci.users.mounts import mounts_everywhere
+from iommufd_py.pci.users.processes import (
     PHYSICAL_MEMORY,
     MappedFile,
     OpenedFile,
@@ -25,7 +25,7 @@ from iommufd_py.pci.processes import (
     processes,
     registered_files,
 )
-from iommufd_py.pci.use import Use, UseKind
+from iommufd_py.pci.users.use import Use, UseKind
 from iommufd_py.vfio.sysfs import NOIOMMU_PREFIX
 
 # NVIDIA's driver asks for this number; its nodes have no entry in /sys/dev/char.

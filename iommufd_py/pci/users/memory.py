@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from iommufd_py.base.sysfs import attribute_text, entries, target_name
-from iommufd_py.pci.use import Use, UseKind
+from iommufd_py.pci.users.use import Use, UseKind
 
 _CXL = Path("/sys/bus/cxl/devices")
 _IOMEM = Path("/proc/iomem")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from iommufd_py import pci
-from iommufd_py.pci.processes import OpenedFile
-from iommufd_py.pci.vsock import _is_vsock
+from iommufd_py.pci.users.processes import OpenedFile
+from iommufd_py.pci.users.vsock import _is_vsock
 
 
 def test_a_vsock_socket_is_told_from_others() -> None:

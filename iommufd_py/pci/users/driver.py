@@ -11,8 +11,8 @@ from iommufd_py.base.pci_address import is_bdf
 from iommufd_py.base.sysfs import attribute_number, attribute_text, entries, target_name
 from iommufd_py.base.units import counted
 from iommufd_py.pci.functions import bound_driver
-from iommufd_py.pci.memory import parse_resources
-from iommufd_py.pci.use import Use, UseKind
+from iommufd_py.pci.users.memory import parse_resources
+from iommufd_py.pci.users.use import Use, UseKind
 
 _MODULES = Path("/sys/module")
 _CRYPTO = Path("/proc/crypto")

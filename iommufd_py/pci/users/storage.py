@@ -14,9 +14,16 @@ from pathlib import Path
 
 from iommufd_py.base.signals import held_signals
 from iommufd_py.base.sysfs import attribute_text, entries, limit_named
-from iommufd_py.pci.mounts import Mount, mounts_everywhere, parse_swaps
-from iommufd_py.pci.targets import FC_HOSTS, exports, fabric_targets, fibre_channel_ports, passed_through, rdma_ports
-from iommufd_py.pci.use import Use, UseKind
+from iommufd_py.pci.users.mounts import Mount, mounts_everywhere, parse_swaps
+from iommufd_py.pci.users.targets import (
+    FC_HOSTS,
+    exports,
+    fabric_targets,
+    fibre_channel_ports,
+    passed_through,
+    rdma_ports,
+)
+from iommufd_py.pci.users.use import Use, UseKind
 
 _BLOCK = Path("/sys/class/block")
 _VIRTIOFS = Path("/sys/fs/virtiofs")

@@ -13,7 +13,7 @@ from iommufd_py.cli.output import emit_facts, emit_table, note
 
 from iommufd_py.base.shown import printable
 from iommufd_py.base.sysfs import attribute_text
-from iommufd_py.pci.mounts import mounts_everywhere, parse_mounts, parse_swaps
+from iommufd_py.pci.users.mounts import mounts_everywhere, parse_mounts, parse_swaps
 
 _PR_SET_NAME = 15
 

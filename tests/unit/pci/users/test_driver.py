@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.pci.driver_uses import crypto_uses, display_uses, parse_crypto, unknown_uses
-from iommufd_py.pci.parts import remote_uses
-from tests.unit.pci.test_parts import link, write
+from iommufd_py.pci.users.driver import crypto_uses, display_uses, parse_crypto, unknown_uses
+from iommufd_py.pci.users.parts import remote_uses
+from tests.unit.pci.users.test_parts import link, write
 
 CRYPTO = """name         : cbc(aes)
 driver       : qat_aes_cbc
