@@ -82,18 +82,24 @@ def _quality(results: Sequence[BenchResult], comparisons: Sequence[Comparison], 
 
 
 def _short_of(comparisons: Sequence[Comparison], precision: float) -> str:
-    """Return the rows whose interval is wider than *precision*, by comparison and operation."""
+    """Return the rows whose interval is wider than *precision*, or the other rows if those are fewer."""
     found = []
     for comparison in comparisons:
         wide = comparison.wider_than(precision)
+        good = [one for one in comparison.changes if one not in wide]
         if not wide:
             continue
-        by_operation: defaultdict[str, list[str]] = defaultdict(list)
-        for change in wide:
-            by_operation[change.operation].append(row_name(change.point))
-        rows = "; ".join(f"{operation} {', '.join(names)}" for operation, names in by_operation.items())
-        found.append(f"{comparison.after}: {'all rows' if len(wide) == len(comparison.changes) else rows}")
+        rows = _rows(wide) if len(wide) <= len(good) else f"all rows but {_rows(good)}" if good else "all rows"
+        found.append(f"{comparison.after}: {rows}")
     return "; ".join(found)
+
+
+def _rows(changes: Sequence[Change]) -> str:
+    """Return the names of rows by operation: ``map 2M, 4k and 64M, 4k; unmap 2M, 4k``."""
+    by_operation: defaultdict[str, list[str]] = defaultdict(list)
+    for change in changes:
+        by_operation[change.operation].append(row_name(change.point))
+    return "; ".join(f"{operation} {' and '.join(names)}" for operation, names in by_operation.items())
 
 
 def _named(change: Change) -> str:

@@ -71,10 +71,13 @@ def test_the_finding_names_each_row_that_is_not_precise_enough() -> None:
     source = random.Random(4)
     before, after = (boots_of(source, rows, boots=4, spread=0.0001) for _ in range(2))
     wide = boots_of(source, rows, boots=4, spread=0.05)
+    one_wide = replace(after, rows=(after.rows[0], wide.rows[1], after.rows[2]))
+    quality = finding.time_sentences([before, one_wide], [compare(before, one_wide)])[2]
+    assert "not precise enough: stock non-coherent: map 8K, 4k, and the floor" in quality
     mixed = replace(after, rows=(after.rows[0], wide.rows[1], wide.rows[2]))
     comparison = compare(before, mixed)
     quality = finding.time_sentences([before, mixed], [comparison])[2]
-    assert "not precise enough: stock non-coherent: map 8K, 4k, 12K, 4k" in quality
+    assert "not precise enough: stock non-coherent: all rows but map 4K, 4k, and the floor" in quality
     assert "not precise enough" not in finding.time_sentences([before, mixed], [comparison], 10.0)[2]
     assert "at most 1000% wide" in cover_letter.cover_letter([before, mixed], [comparison], precision=10.0)
 
