@@ -11,7 +11,7 @@ from iommufd_py.objects.buffer import DmaBuffer
 from iommufd_py.results.model import IovaUse, Point, Workload
 from iommufd_py.uapi.bench import Move, TimedStep
 from iommufd_py.uapi.enums import MapFlags, Type1MapFlags
-from iommufd_py.uapi.iommufd import FIXED_IOVA, ioas_map
+from iommufd_py.uapi.iommufd import FIXED_IOVA, ioas_map, ioas_unmap
 
 # The lowest IOVA for maps. A null pointer in a device would access addresses near zero.
 _LOWEST_IOVA = 4 << 30
@@ -19,6 +19,8 @@ _LOWEST_IOVA = 4 << 30
 _FRESH_BYTES = 2 << 20
 _MAX_PLACES = 1 << 20
 _FLAGS = int(MapFlags.READ_WRITE) | FIXED_IOVA
+# Their rounds work on an IOAS with mappings.
+_POPULATED = (Workload.ATTACH, Workload.COPY)
 
 
 def alignment_problem(iova: int | None, alignment: int) -> str:
@@ -123,10 +125,22 @@ class Parts:
         return Move(name, self.point.ioctl_bytes, self.place.stride)
 
     def populate(self) -> None:
-        """Map the whole buffer in chunks, for operations on an IOAS with mappings."""
+        """Map the whole buffer in chunks, for operations on an IOAS with mappings.
+
+        The mappings stay until :meth:`replace_pages`, or until the IOAS is closed.
+        """
         chunk = self.point.ioctl_bytes
         for offset in range(0, self.point.size_bytes, chunk):
             ioas_map(self.fd, self.ioas_id, self.buffer.user_va + offset, chunk, self.place.iova + offset, _FLAGS)
+
+    def replace_pages(self) -> None:
+        """Replace the pages of the buffer between two rounds. A mapping that stays gets the new ones, too."""
+        stays = self.point.workload in _POPULATED
+        if stays:
+            ioas_unmap(self.fd, self.ioas_id, self.place.iova, self.point.size_bytes)
+        self.buffer.replace_pages()
+        if stays:
+            self.populate()
 
     def unmap(self, name: str, iova: int) -> TimedStep:
         """Return the step that unmaps the buffer from *iova* on."""

@@ -3,10 +3,12 @@
 
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from iommufd_py.results.model import Noise
+from iommufd_py.results.noise import MOST_SLOWDOWN
 from iommufd_py.uapi.bench import clock_ns
 
 _STAT = Path("/proc/stat")
@@ -42,17 +44,32 @@ class CpuTimes:
 
 
 class NoiseMeter:
-    """Readings between blocks of samples. Call :meth:`end_block` after each block."""
+    """Readings between blocks of samples. Call :meth:`end_block` after each block.
+
+    A block begins when the one before ends. If the process slept meanwhile, call :meth:`begin_block`.
+
+    Attributes:
+        work_ns: the longest time of a fixed piece of work before, in and after each block.
+    """
 
     def __init__(self) -> None:
         self._first = CpuTimes.parse(_STAT.read_text())
         self._last = self._first
         self._switches = _switches()
-        self._work_ns = [_work_ns()]
+        self._slowest_ns = _work_ns()
+        self.work_ns: list[int] = []
         self._waiting: list[int] = []
         self._clock_jump = 0.0
         self._start_ns = clock_ns()
         self._clocks = _both_clocks()
+
+    def begin_block(self) -> None:
+        """Take the speed of the CPU before a block."""
+        self._slowest_ns = _work_ns()
+
+    def look_at_speed(self) -> None:
+        """Take the speed of the CPU between two parts of a block."""
+        self._slowest_ns = max(self._slowest_ns, _work_ns())
 
     def end_block(self) -> None:
         """Take the readings of the block that has just ended."""
@@ -62,8 +79,14 @@ class NoiseMeter:
             self._clock_jump = max(self._clock_jump, jump / max(elapsed, 1))
         self._last = CpuTimes.parse(_STAT.read_text())
         self._waiting.append(max(self._last.runnable - 1, 0))  # One of these tasks is this process.
-        self._work_ns.append(_work_ns())
+        end_ns = _work_ns()
+        self.work_ns.append(max(self._slowest_ns, end_ns))
+        self._slowest_ns = end_ns
         self._clocks = _both_clocks()
+
+    def keep(self, numbers: Sequence[int]) -> None:
+        """Forget the speed of the CPU in all other blocks, because their samples do not count."""
+        self.work_ns = [self.work_ns[number] for number in numbers]
 
     def noise(self) -> Noise:
         """Return the noise of all blocks together."""
@@ -77,8 +100,20 @@ class NoiseMeter:
             switches=(_switches() - self._switches) / seconds,
             waiting=sum(self._waiting) / len(self._waiting) if self._waiting else 0.0,
             clock_jump=self._clock_jump,
-            slowdown=max(self._work_ns) / min(self._work_ns),
+            slowdown=max(self.work_ns, default=1) / min(self.work_ns, default=1),
         )
+
+
+def fast_blocks(work_ns: Sequence[Sequence[int]]) -> list[int]:
+    """Return the numbers of the blocks in which the CPU was fast for all guests.
+
+    The CPU was slow in a block if a fixed piece of work took more than 15 % longer than around the fastest block.
+
+    Args:
+        work_ns: the time of this work for each guest and block. All guests run on the same CPU.
+    """
+    bound = min(map(min, work_ns)) * MOST_SLOWDOWN
+    return [number for number, block in enumerate(zip(*work_ns, strict=True)) if max(block) <= bound]
 
 
 def _both_clocks() -> tuple[int, int]:

@@ -137,6 +137,7 @@ def _measure(plan: Plan, point: Point, process: int, tell: Callable[[PartOfRow],
                 page_table_bytes=tables,
                 round_id=plan.turn.directory.name if plan.turn else "",
                 leaves=leaves,
+                page_sets=timed.page_sets,
             ),
         ),
     )

@@ -3,11 +3,12 @@
 
 import math
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.bench.noise import NoiseMeter
+from iommufd_py.bench.noise import NoiseMeter, fast_blocks
 from iommufd_py.bench.processes import Plan
 from iommufd_py.bench.turns import Turn
 from iommufd_py.bench.workloads import Setup, Worker
@@ -38,9 +39,14 @@ _WARMUP_BLOCKS = 10
 _FLUSH_PART = 0.2
 # Share of a slot for the samples. The rest is for flushing from user space, and for the noise of the machine.
 _SAMPLES_PART = 0.6
-# Before a slot or a block, the buffer gets new pages, and one round with them does not count. Both take at most this
-# share of the slot or block. Otherwise the pages stay.
-_NEW_PAGES_PART = 0.4
+# At most this share of a slot or a block is for new pages: before some samples the buffer gets other pages, and one
+# round with them does not count. If both take longer, the pages stay.
+_NEW_PAGES_PART = 0.2
+# A row in turns has one part. It gets another until the CPU was fast in this share of the slots of one part.
+_MOST_PARTS = 3
+_FAST_PART = 0.5
+# With fewer fast slots, all slots count.
+_LEAST_FAST = 3
 # Slots for the warm-up. The last two show whether the times are steady.
 _WARMUP_TURNS = 2
 # Rounds whose fastest tells how many rounds fit into a slot.
@@ -69,15 +75,23 @@ class SampleStore:
             self.switched += [start + at for at, flags in enumerate(batch.disturbances) if flags & SWITCHED]
             self.faulted += [start + at for at, flags in enumerate(batch.disturbances) if flags & FAULTED]
 
+    def extend(self, other: "SampleStore") -> None:
+        """Append all samples of *other*."""
+        start = len(self.ns)
+        self.ns.extend(other.ns)
+        self.switched += [start + at for at in other.switched]
+        self.faulted += [start + at for at in other.faulted]
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt at a row: samples by step, warm-up, and noise."""
+    """One attempt at a row: samples by step, warm-up, noise, and the number of sets of pages behind the samples."""
 
     taken: list[SampleStore]
     warmup_rounds: int
     steady: bool
     noise: Noise
+    page_sets: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +107,7 @@ class Taken(Attempt):
 def take(setup: Setup, plan: Plan, point: Point, on_part: Callable[[float], None]) -> Taken:
     """Take samples, repeat this if the machine was busy, and return the quietest attempt."""
     clock_floor, ioctl_floor = _floors(setup)
-    renews = 0 < _renewal_ns(setup) <= _CALL_NS * _NEW_PAGES_PART
+    renews = 0 < _renewal_ns(setup.workers[0]) <= _CALL_NS * _NEW_PAGES_PART
     attempts = [_take_once(setup.workers, plan, on_part, renews=renews)]
     while disturbances(attempts[-1].noise) and len(attempts) <= _MORE_ATTEMPTS * plan.retry:
         attempts.append(_take_once(setup.workers, plan, on_part, renews=renews))
@@ -103,6 +117,7 @@ def take(setup: Setup, plan: Plan, point: Point, on_part: Callable[[float], None
         best.warmup_rounds,
         best.steady,
         best.noise,
+        best.page_sets,
         _user_flush(setup.workers[0], plan, point.cache),
         clock_floor,
         ioctl_floor,
@@ -121,10 +136,10 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
     workers, worker = setup.workers, setup.workers[0]
     _together(workers, 1)  # The first round also builds page tables.
     longest_ns = _duration_ns(lambda: _together(workers, 1)) + _duration_ns(lambda: _flush(worker, point.cache, 1))
-    renewal_ns = _renewal_ns(setup)
+    renewal_ns = _renewal_ns(worker)
     slots = turn.meet(place, longest_ns / 1e9)
-    renews = 0 < renewal_ns <= slots.seconds * 1e9 * _NEW_PAGES_PART
-    share_ns = slots.seconds * 1e9 * _SAMPLES_PART - renews * renewal_ns
+    renewals = int(slots.seconds * 1e9 * _NEW_PAGES_PART / renewal_ns) if renewal_ns else 0
+    share_ns = slots.seconds * 1e9 * _SAMPLES_PART - renewals * renewal_ns
     turns = max(round(plan.row_seconds / slots.seconds), _MIN_VALUES)
     most, most_flushes = math.ceil((plan.values or _MAX_VALUES) / turns), math.ceil(_MAX_VALUES / turns)
 
@@ -132,6 +147,7 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
     slots.wait()
     round_ns = min(_duration_ns(lambda: _together(workers, 1)) for _ in range(_TRIES))
     at_once = _fitting(share_ns, round_ns, most=most)
+    shares = _shares(at_once, max(renewals, 1))
     flush_ns = _duration_ns(lambda: _flush(worker, point.cache, 1))
     flushes = _fitting(share_ns * _FLUSH_PART, flush_ns, most=most_flushes)
     clock_floor, ioctl_floor = _floors(setup)
@@ -140,40 +156,68 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
         slots.wait()
         blocks.append(_together(workers, at_once)[0])
 
-    meter = NoiseMeter()
-    taken, user_flush = [SampleStore() for _ in worker.loop.names], array("Q")
-    for _ in range(turns):
+    meter, found, fast = NoiseMeter(), [], []
+    for part in range(_MOST_PARTS):
+        for _ in range(turns):
+            slots.wait()
+            meter.begin_block()
+            taken = [SampleStore() for _ in worker.loop.names]
+            for count in shares:
+                if renewals:
+                    _renew(worker)
+                _take_block(workers, count, taken)
+                meter.look_at_speed()
+            found.append((taken, _flush(worker, point.cache, flushes)))
+            meter.end_block()
+        # The others are in their last slots.
         slots.wait()
-        if renews:
-            _renew(worker)
-        _take_block(workers, at_once, taken)
-        user_flush += _flush(worker, point.cache, flushes)
-        meter.end_block()
-    # The others are in their last slots.
-    slots.wait()
+        # Every guest knows the speeds of all, so all of them go on, or none does.
+        fast = fast_blocks(turn.exchange(f"{place}-{part}", meter.work_ns))
+        if len(fast) >= turns * _FAST_PART:
+            break
+    kept = fast if len(fast) >= _LEAST_FAST else [*range(len(found))]
+    meter.keep(kept)
+    slow = len(found) - len(kept)
     return Taken(
-        taken,
+        [_joined([found[number][0][step] for number in kept]) for step in range(len(worker.loop.names))],
         warmup_rounds=2 + _TRIES + _WARMUP_TURNS * at_once,
         steady=_all_settled(*blocks),
         noise=meter.noise(),
-        user_flush_ns=user_flush,
+        page_sets=len(kept) * len(shares) if renewals else 1,
+        user_flush_ns=array("Q", chain.from_iterable(found[number][1] for number in kept)),
         clock_ns=clock_floor,
         ioctl_ns=ioctl_floor,
+        discarded=(f"the CPU was slow in {slow} of {len(found)} blocks",) if slow else (),
     )
 
 
-def _renewal_ns(setup: Setup) -> int:
+def _shares(count: int, parts: int) -> list[int]:
+    """Divide *count* into *parts* that differ by at most one, or into fewer of 1."""
+    parts = min(count, parts)
+    return [(count + number) // parts for number in range(parts)]
+
+
+def _joined(stores: Iterable[SampleStore]) -> SampleStore:
+    joined = SampleStore()
+    for one in stores:
+        joined.extend(one)
+    return joined
+
+
+def _renewal_ns(worker: Worker) -> int:
     """Replace the pages of the buffer once, and return the time for this; 0 if they cannot be replaced."""
-    return _duration_ns(lambda: _renew(setup.workers[0])) if setup.replaceable else 0
+    return _duration_ns(lambda: _renew(worker)) if worker.replace_pages else 0
 
 
 def _renew(worker: Worker) -> None:
     """Replace the pages of the buffer, and run one round with the new ones.
 
-    A map of 2M takes 4 % more or less time on other pages of the same kind, and the same time on the same pages. (This
-    is the standard deviation, of 24 blocks in a User-Mode Linux guest.) So a row that keeps its pages measures them.
+    A map of 2M takes 4 % more or less time on other pages of the same kind, and the same time on the same pages. A map
+    of 64M takes 8 % more or less. (These are standard deviations, of 24 blocks in a User-Mode Linux guest.) So a row
+    that keeps its pages measures them.
     """
-    worker.buffer.replace_pages()
+    assert worker.replace_pages is not None
+    worker.replace_pages()
     worker.loop.run(1)
 
 
@@ -211,18 +255,19 @@ def _take_once(workers: Sequence[Worker], plan: Plan, on_part: Callable[[float],
     # Threads do all rounds in one call. Between two calls of one thread, the others would run without it.
     at_once = values if len(workers) > 1 else max(_CALL_NS // round_ns, 1)
     taken = [SampleStore() for _ in workers[0].loop.names]
-    meter, left, last = NoiseMeter(), values, clock_ns()
+    meter, left, last, page_sets = NoiseMeter(), values, clock_ns(), 0
     while left:
         count = min(at_once, left)
         if renews:
             _renew(workers[0])
+            page_sets += 1
         _take_block(workers, count, taken)
         left -= count
         meter.end_block()
         if left and clock_ns() - last > _PART_NS:
             last = clock_ns()
             on_part(1 - left / values)
-    return Attempt(taken, warmup_rounds, steady, meter.noise())
+    return Attempt(taken, warmup_rounds, steady, meter.noise(), max(page_sets, 1))
 
 
 def _take_block(workers: Sequence[Worker], count: int, taken: Sequence[SampleStore]) -> None:

@@ -10,6 +10,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from iommufd_py.base.errors import ArgumentValueError, ToolError
 
@@ -84,9 +85,27 @@ class Turn:
         Raises:
             ToolError: another guest did not come.
         """
+        arrivals: list[tuple[float, float]] = self.exchange(place, (time.time(), seconds))
+        return Slots(
+            start=max(when for when, _ in arrivals) + _BEGIN_SECONDS,
+            seconds=max(_SLOT_SECONDS, _ROOM * max(need for _, need in arrivals)),
+            number=self.number,
+            count=self.count,
+        )
+
+    def exchange(self, place: str, value: object) -> list[Any]:
+        """Wait until all guests come to *place*, and return the value of each guest, in their order.
+
+        Args:
+            place: a name that no earlier call used.
+            value: something that JSON can express.
+
+        Raises:
+            ToolError: another guest did not come.
+        """
         file = self.directory / f"{place}-{self.number}"
         part = file.with_suffix(".part")
-        part.write_text(json.dumps([time.time(), seconds]))
+        part.write_text(json.dumps(value))
         part.rename(file)
         files = [self.directory / f"{place}-{number}" for number in range(self.count)]
         deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -97,10 +116,4 @@ class Turn:
                     "its messages; one cause is a lack of memory on the host"
                 )
             time.sleep(_POLL_SECONDS)
-        arrivals = [json.loads(one.read_text()) for one in files]
-        return Slots(
-            start=max(when for when, _ in arrivals) + _BEGIN_SECONDS,
-            seconds=max(_SLOT_SECONDS, _ROOM * max(need for _, need in arrivals)),
-            number=self.number,
-            count=self.count,
-        )
+        return [json.loads(one.read_text()) for one in files]

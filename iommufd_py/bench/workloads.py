@@ -93,11 +93,16 @@ def _fits_container(point: Point) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One thread: its loop, its memory, its first IOVA."""
+    """One thread: its loop, its memory, its first IOVA.
+
+    Attributes:
+        replace_pages: replaces the pages of the buffer between two rounds; None if they must stay.
+    """
 
     loop: Loop | PythonRounds
     buffer: DmaBuffer
     iova: int
+    replace_pages: Callable[[], None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +112,11 @@ class Setup:
     Attributes:
         iommufd: to read the kernel's flush counters, which are common to all iommufds.
         bdf: device whose page tables the kernel can show; None for none.
-        replaceable: whether the pages of the buffer may be replaced between two rounds.
     """
 
     iommufd: Iommufd
     bdf: str | None
     workers: tuple[Worker, ...]
-    replaceable: bool
 
 
 @contextmanager
@@ -138,9 +141,10 @@ def set_up(
             place = ThreadIovas.find(device_name, space.ranges, point, thread, iova)
             buffer = stack.enter_context(DmaBuffer(point.size_bytes, Backing(point.backing), node=point.node))
             parts = Parts(point, space.fd, space.ioas_id, space.dev_id, space.group_fd, space.iommu_type, buffer, place)
-            workers.append(Worker(_rounds(device_name, vf_token, flags, space, parts), buffer, place.iova))
+            replace = parts.replace_pages if _has_replaceable_pages(point) else None
+            workers.append(Worker(_rounds(device_name, vf_token, flags, space, parts), buffer, place.iova, replace))
         try:
-            yield Setup(iommufd, bdf, tuple(workers), _has_replaceable_pages(point))
+            yield Setup(iommufd, bdf, tuple(workers))
         finally:
             # The mappings must end before the memory.
             for space in spaces:
@@ -150,12 +154,12 @@ def set_up(
 
 
 def _has_replaceable_pages(point: Point) -> bool:
-    """Return whether no page is pinned between two rounds, and whether the kernel surely has other pages.
+    """Return whether the kernel surely has other pages, and whether no device uses them.
 
     Huge pages of a pool can be taken by others, and transparent huge pages need contiguous memory.
     """
     small = Backing(point.backing).page_bytes == PAGE_BYTES
-    return small and point.threads == 1 and point.workload not in (Workload.COPY, Workload.ATTACH, Workload.DMA)
+    return small and point.threads == 1 and point.workload is not Workload.DMA
 
 
 def _maker(point: Point) -> "Callable[[Point, str, Coherency, UUID | None], AbstractContextManager[_Spaces]]":

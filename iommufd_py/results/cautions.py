@@ -161,7 +161,7 @@ def _words(command_line: str) -> set[str]:
 
 
 def _unequal(before: Row, after: Row) -> bool:
-    sides = [[run.physical_runs for run in row.runs if run.physical_runs] for row in (before, after)]
+    sides = [[run.measured_runs for run in row.runs if run.measured_runs] for row in (before, after)]
     if not all(sides):
         return False
     medians = [median(side) for side in sides]

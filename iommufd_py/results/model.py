@@ -220,13 +220,14 @@ class Run:
         ioctl_ns: median time of an ioctl that only reads an option, with the two clock reads; None in results of older
             versions.
         noise: activity of the machine during the samples; None in results of older versions.
-        discarded: the disturbances of each discarded attempt.
+        discarded: the disturbances of each discarded attempt, and those of blocks of samples that were left out.
         page_table_bytes: growth of the page-table memory of the whole system by the first operation of a round; None
             if the kernel does not count it, and in results of older versions.
         round_id: name of the round of boots. Runs of other kernels with the same name were measured in turns with this
             one; empty for a run without turns.
         leaves: number of page-table leaves by size in bytes; None if the kernel does not show them, and for each
             process of a boot but the first.
+        page_sets: number of sets of pages that the buffer had during the samples; None in results of older versions.
     """
 
     boot_id: str
@@ -243,11 +244,18 @@ class Run:
     page_table_bytes: int | None = None
     round_id: str = ""
     leaves: Mapping[int, int] | None = None
+    page_sets: int | None = None
 
     @property
     def physical_runs(self) -> int | None:
         """Number of physically contiguous runs of the buffer's first pages."""
         return None if self.run_lengths is None else sum(self.run_lengths.values())
+
+    @property
+    def measured_runs(self) -> int | None:
+        """Number of physical runs behind the samples; None if unknown, or if the samples are of several sets of
+        pages."""
+        return self.physical_runs if self.page_sets in (None, 1) else None
 
     def floors(self, floor: Floor) -> tuple[float, float]:
         """Return the medians of two clock reads and of an ioctl that does nothing, in ns; those of *floor* if this run

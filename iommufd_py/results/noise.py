@@ -6,11 +6,13 @@ from iommufd_py.results.model import Noise
 MOST_STEAL = 0.02
 """Share of the CPU time that a hypervisor may take. With more, the machine is busy, and a measurement is repeated."""
 
+MOST_SLOWDOWN = 1.15
+"""Time of a fixed piece of work after a block, as a multiple of that after the fastest. With more, the CPU was slow."""
+
 # The other bounds. Samples beyond a bound cause another attempt.
 _SWITCHES_PER_S = 50
 _WAITING = 0.5
 _CLOCK_JUMP = 0.001
-_SLOWDOWN = 1.15
 
 
 def disturbances(noise: Noise) -> list[str]:
@@ -24,7 +26,7 @@ def disturbances(noise: Noise) -> list[str]:
         found.append(f"{noise.waiting:.1f} other tasks were runnable")
     if noise.clock_jump > _CLOCK_JUMP:
         found.append(f"the clock was stepped by {noise.clock_jump:.1%} of a block")
-    if noise.slowdown > _SLOWDOWN:
+    if noise.slowdown > MOST_SLOWDOWN:
         found.append(f"the CPU was {noise.slowdown - 1:.0%} slower in one block than in another")
     return found
 
@@ -36,5 +38,5 @@ def loudness(noise: Noise) -> float:
         noise.switches / _SWITCHES_PER_S,
         noise.waiting / _WAITING,
         noise.clock_jump / _CLOCK_JUMP,
-        (noise.slowdown - 1) / (_SLOWDOWN - 1),
+        (noise.slowdown - 1) / (MOST_SLOWDOWN - 1),
     )

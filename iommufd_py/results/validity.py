@@ -232,7 +232,7 @@ def _of_work(rows: tuple[Row, ...]) -> Iterator[FigureLimit]:
 
 
 def _noise(rows: tuple[Row, ...]) -> Iterator[FigureLimit]:
-    """Name the disturbances that remained after all attempts, and how many attempts were discarded."""
+    """Name the disturbances that remained, and how many measurements were discarded, all or in part."""
     reasons = {
         number: [reason for run in row.runs if run.noise for reason in disturbances(run.noise)]
         for number, row in enumerate(rows)
@@ -241,8 +241,8 @@ def _noise(rows: tuple[Row, ...]) -> Iterator[FigureLimit]:
     again = sum(len(run.discarded) for row in rows for run in row.runs)
     if disturbed:
         example = reasons[disturbed[0]][0]
-        repeated = f", after {again} repeated measurements" if again else ""
-        yield FigureLimit("NOISE", f"the machine was busy{repeated} ({example}): stop other work on it", disturbed)
+        left_out = f", although disturbed samples of {again} measurements do not count" if again else ""
+        yield FigureLimit("NOISE", f"the machine was busy{left_out} ({example}): stop other work on it", disturbed)
 
 
 def _humps(jumping: Mapping[tuple[int, str], Humps]) -> Iterator[FigureLimit]:
@@ -306,5 +306,5 @@ def _is_flushed_unequally(row: Row) -> bool:
 
 
 def _is_unequal(row: Row) -> bool:
-    counts = [run.physical_runs for run in row.runs if run.physical_runs is not None]
+    counts = [run.measured_runs for run in row.runs if run.measured_runs is not None]
     return bool(counts) and max(counts) > UNEQUAL_RUNS * min(counts)

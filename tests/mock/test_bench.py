@@ -18,6 +18,7 @@ from iommufd_py.bench import runner
 from iommufd_py.bench.noise import NoiseMeter
 from iommufd_py.bench.sampling import take
 from iommufd_py.bench.workloads import set_up
+from iommufd_py.host import pinned_bytes
 from iommufd_py.results import document
 from iommufd_py.results.model import Accounting, CacheState, IovaUse, Noise, Point, Row, Workload
 from iommufd_py.results.schema import read_schema
@@ -164,9 +165,10 @@ def test_a_disturbed_row_is_measured_again_and_counted(iommufd: Iommufd, monkeyp
         (Point(Workload.MAP, SIZE, backing="fragmented-4"), True),
         (Point(Workload.TEARDOWN, SIZE), True),
         (Point(Workload.CLOSE, SIZE), True),
-        # The domain that stays has the pages pinned.
-        (Point(Workload.ATTACH, SIZE), False),
-        (Point(Workload.COPY, SIZE), False),
+        # The mapping that stays has the pages pinned, and is made again.
+        (Point(Workload.ATTACH, SIZE), True),
+        (Point(Workload.ATTACH, SIZE, chunk_bytes=4096), True),
+        (Point(Workload.COPY, SIZE), True),
         (Point(Workload.MAP, SIZE, threads=2), False),
     ],
 )
@@ -175,13 +177,15 @@ def test_a_row_is_not_the_time_of_one_set_of_pages(iommufd: Iommufd, point: Poin
     need_mock_driver(iommufd)
     with set_up(point, MOCK, Coherency.ANY) as setup:
         buffer = setup.workers[0].buffer
-        before = buffer.frames()
+        before, pinned = buffer.frames(), pinned_bytes()
         after = []
         for _ in range(3):
-            take(setup, runner.Plan(MOCK, (), values=5), point, lambda part: None)
+            timed = take(setup, runner.Plan(MOCK, (), values=1000), point, lambda part: None)
             after.append(buffer.frames())
         assert all(before)
         assert any(frames != before for frames in after) is replaced
+        assert (timed.page_sets > 1) is replaced
+        assert pinned_bytes() == pinned
 
 
 def test_lines_of_a_close_are_dirty(iommufd: Iommufd) -> None:

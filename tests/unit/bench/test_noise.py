@@ -10,7 +10,7 @@ import pytest
 
 from iommufd_py.bench import host_noise, noise
 from iommufd_py.bench.host_noise import HostMeter, work_seconds
-from iommufd_py.bench.noise import CpuTimes, NoiseMeter
+from iommufd_py.bench.noise import CpuTimes, NoiseMeter, fast_blocks
 from iommufd_py.results.model import Noise
 from iommufd_py.results.noise import disturbances, loudness
 
@@ -69,6 +69,36 @@ def test_a_slower_cpu_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     meter.end_block()
     meter.end_block()
     assert meter.noise().slowdown == 1.6
+
+
+@pytest.mark.parametrize(
+    ("work_ns", "fast"),
+    [
+        ([[100, 114, 116, 100, 100]], [0, 1, 3, 4]),
+        # A block counts if the CPU was fast for both guests.
+        ([[100, 160, 100, 100, 100], [101, 101, 101, 160, 101]], [0, 2, 4]),
+        # The fastest block of all guests decides, and not that of each guest.
+        ([[100, 100, 100, 100], [160, 100, 100, 100]], [1, 2, 3]),
+        # A CPU that is always slow has no slow block.
+        ([[170, 171, 170]] * 2, [0, 1, 2]),
+    ],
+)
+def test_blocks_in_which_the_cpu_is_fast(work_ns: list[list[int]], fast: list[int]) -> None:
+    assert fast_blocks(work_ns) == fast
+
+
+def test_blocks_that_are_left_out_make_no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU is slow after the second block, and before the third."""
+    times = iter([100, 100, 100, 100, 160, 160, 110, 110, 110])
+    monkeypatch.setattr(noise, "_work_ns", lambda: next(times))
+    meter = NoiseMeter()
+    for _ in range(4):
+        meter.begin_block()
+        meter.end_block()
+    assert meter.work_ns == [100, 160, 160, 110]
+    assert meter.noise().slowdown == 1.6
+    meter.keep([0, 3])
+    assert meter.noise().slowdown == 1.1
 
 
 HOST = """\

@@ -234,6 +234,8 @@ def test_findings_name_what_spoils_the_figures() -> None:
     assert codes(process_run(), process_run(), process_run(switched=(2,))) == ["DISTURBED"]
     assert codes(process_run(), process_run(), process_run(pinned=4096)) == ["NOTHING_PINNED"]
     assert codes(process_run(), process_run(), process_run(physical_runs=1)) == ["UNEQUAL_RUNS"]
+    # Samples of many sets of pages do not depend on the runs of the first set.
+    assert codes(*[process_run(physical_runs=one, page_sets=20) for one in (1, 2, 2)]) == []
     loud = model.Noise(steal=0.0, switches=0.0, waiting=2.0, clock_jump=0.0, slowdown=1.0)
     assert codes(process_run(), process_run(), process_run(noise=loud)) == ["NOISE"]
     assert codes(process_run(), process_run(), process_run(noise=replace(loud, waiting=0.1), discarded=("busy",))) == []
