@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.bench.noise import NoiseMeter, fast_blocks
@@ -156,18 +157,15 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
         slots.wait()
         blocks.append(_together(workers, at_once)[0])
 
-    meter, found, fast = NoiseMeter(), [], []
+    meter = NoiseMeter()
+    found: list[_Block] = []
+    fast: list[int] = []
     for part in range(_MOST_PARTS):
         for _ in range(turns):
             slots.wait()
             meter.begin_block()
-            taken = [SampleStore() for _ in worker.loop.names]
-            for count in shares:
-                if renewals:
-                    _renew(worker)
-                _take_block(workers, count, taken)
-                meter.look_at_speed()
-            found.append((taken, _flush(worker, point.cache, flushes)))
+            taken = _take_slot(workers, shares, meter, renews=renewals > 0)
+            found.append(_Block(taken, _flush(worker, point.cache, flushes)))
             meter.end_block()
         # The others are in their last slots.
         slots.wait()
@@ -179,16 +177,36 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
     meter.keep(kept)
     slow = len(found) - len(kept)
     return Taken(
-        [_joined([found[number][0][step] for number in kept]) for step in range(len(worker.loop.names))],
+        [_joined(found[number].taken[step] for number in kept) for step in range(len(worker.loop.names))],
         warmup_rounds=2 + _TRIES + _WARMUP_TURNS * at_once,
         steady=_all_settled(*blocks),
         noise=meter.noise(),
         page_sets=len(kept) * len(shares) if renewals else 1,
-        user_flush_ns=array("Q", chain.from_iterable(found[number][1] for number in kept)),
+        user_flush_ns=array("Q", chain.from_iterable(found[number].user_flush_ns for number in kept)),
         clock_ns=clock_floor,
         ioctl_ns=ioctl_floor,
         discarded=(f"the CPU was slow in {slow} of {len(found)} blocks",) if slow else (),
     )
+
+
+class _Block(NamedTuple):
+    """The samples of one slot: of each step, and of the flush from user space."""
+
+    taken: list[SampleStore]
+    user_flush_ns: "array[int]"
+
+
+def _take_slot(
+    workers: Sequence[Worker], shares: Sequence[int], meter: NoiseMeter, *, renews: bool
+) -> list[SampleStore]:
+    """Run the rounds of a slot. *shares* are numbers of rounds; *renews* replaces the pages before each share."""
+    taken = [SampleStore() for _ in workers[0].loop.names]
+    for count in shares:
+        if renews:
+            _renew(workers[0])
+        _take_block(workers, count, taken)
+        meter.look_at_speed()
+    return taken
 
 
 def _shares(count: int, parts: int) -> list[int]:

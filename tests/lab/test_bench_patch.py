@@ -41,6 +41,10 @@ def test_native_kernels_measure_in_turns(tmp_path: Path) -> None:
     rounds = [[run.round_id for run in one.rows[0].runs] for one in results]
     assert rounds[0] == rounds[1] == rounds[2]
     assert len(set(rounds[0])) == len(rounds[0]) >= 3
+    # Each slot has other pages, and at least three slots count. All kernels leave out the same ones.
+    assert all((run.page_sets or 0) >= 3 for one in results for run in one.rows[0].runs)
+    left_out = [[run.discarded for run in one.rows[0].runs] for one in results]
+    assert left_out[0] == left_out[1] == left_out[2]
     # The cost of a flush of 2M is far above all noise, and the comparison of each round shows it.
     assert {one.verdict for one in compare(results[0], results[1]).changes} == {Verdict.SLOWER}
     assert list(tmp_path.glob("turns-*")) == []

@@ -62,8 +62,8 @@ def test_the_error_of_the_thread_that_died_is_raised(loop: Loop, dies: int, monk
     """The others only know that a thread did not arrive. Rounds in Python refuse the gate before they arrive there."""
     monkeypatch.setattr(sampling, "Gate", functools.partial(Gate, patience=0.2))
     with DmaBuffer(4096) as buffer:
-        workers = [Worker(loop, buffer, 0), Worker(loop, buffer, 0)]
-        workers[dies] = Worker(PythonRounds("never", lambda: Sample(0, 0)), buffer, 0)
+        workers = [Worker(loop, buffer, 0, None), Worker(loop, buffer, 0, None)]
+        workers[dies] = Worker(PythonRounds("never", lambda: Sample(0, 0)), buffer, 0, None)
         with pytest.raises(AssertionError, match="threads take turns"):
             sampling._together(workers, 1)
 
@@ -74,6 +74,16 @@ def test_store_notes_where_a_sample_was_disturbed() -> None:
     store.add(Batch(array("Q", [4, 5]), bytes([SWITCHED | FAULTED, 0])))
     assert list(store.ns) == [1, 2, 3, 4, 5]
     assert (store.switched, store.faulted) == ([1, 3], [3])
+    joined = sampling._joined([store, store])
+    assert list(joined.ns) == [1, 2, 3, 4, 5] * 2
+    assert (joined.switched, joined.faulted) == ([1, 3, 6, 8], [3, 8])
+
+
+@pytest.mark.parametrize(
+    ("count", "parts", "shares"), [(7, 3, [2, 2, 3]), (6, 3, [2, 2, 2]), (2, 5, [1, 1]), (9, 1, [9])]
+)
+def test_rounds_of_a_slot_are_divided_among_sets_of_pages(count: int, parts: int, shares: list[int]) -> None:
+    assert sampling._shares(count, parts) == shares
 
 
 @pytest.fixture
