@@ -31,7 +31,7 @@ from iommufd_py.pci.plans import (
 )
 from iommufd_py.pci.sysfs_write import PCI_DRIVERS, SysfsWrite, steps_by_hand
 from iommufd_py.pci.users.judgement import uses
-from iommufd_py.pci.users.openers import openers
+from iommufd_py.pci.users.openers import hidden_users, openers
 from iommufd_py.pci.users.use import UseKind
 from iommufd_py.vfio.sysfs import CDEV_NAMES
 
@@ -283,9 +283,12 @@ def _check_unused(address: str, force: bool, command: str, ignored: Collection[U
 
 
 def _check_not_open_through_vfio(address: str) -> None:
-    found = openers(address) if "vfio" in driver_of(address) else ()
-    if found:
-        raise DeviceError(f"{address} is open through VFIO: {found[0].text}; end this use first")
+    if "vfio" not in driver_of(address):
+        return
+    for use in openers(address):
+        raise DeviceError(f"{address} is open through VFIO: {use.text}; end this use first")
+    for use in hidden_users():
+        raise DeviceError(f"{address} may be open through VFIO: {use.text}; run this where root has that capability")
 
 
 def _check_group_closed(address: str, before: state.Remembered) -> None:

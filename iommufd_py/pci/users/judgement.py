@@ -12,7 +12,7 @@ from iommufd_py.pci.users.display import console_uses, debugger_uses, keyboard_u
 from iommufd_py.pci.users.driver import crypto_uses, display_uses, unknown_uses
 from iommufd_py.pci.users.memory import memory_uses
 from iommufd_py.pci.users.network import network_uses
-from iommufd_py.pci.users.openers import openers
+from iommufd_py.pci.users.openers import hidden_users, openers
 from iommufd_py.pci.users.parts import consumer_uses, part_uses, remote_uses
 from iommufd_py.pci.users.storage import storage_uses
 from iommufd_py.pci.users.use import Use, UseKind
@@ -55,6 +55,7 @@ def uses(bdf: str) -> tuple[Use, ...]:
         *display_uses(path),
         *_other_uses(device, path),
         *openers(device.bdf),
+        *hidden_users(),
     )
     return named or tuple(unknown_uses(path))
 

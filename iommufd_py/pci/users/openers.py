@@ -24,6 +24,7 @@ from iommufd_py.pci.users.processes import (
     process_title,
     processes,
     registered_files,
+    sees_all_files,
 )
 from iommufd_py.pci.users.use import Use, UseKind
 from iommufd_py.vfio.sysfs import NOIOMMU_PREFIX
@@ -35,6 +36,10 @@ _BARS, _IORESOURCE_MEM = 6, 0x200  # include/linux/ioport.h
 _VFIO_DEVICE = "anon_inode:[vfio-device]"
 _STATX = struct.Struct("=28xH98xII120x")
 _DONT_SYNC, _TYPE = 0x4000, 0x1  # AT_STATX_DONT_SYNC, STATX_TYPE
+_HIDDEN = (
+    "its users cannot be seen: root has no CAP_SYS_PTRACE here (a container, a service?), so the open files of other "
+    "processes are hidden"
+)
 # File systems in memory that can hold device nodes.
 _MEMORY = frozenset({"devtmpfs", "tmpfs", "ramfs", "rootfs", "overlay"})
 
@@ -101,6 +106,14 @@ def openers(bdf: str) -> tuple[Use, ...]:
             how = "open" if node in opened else "in its memory (mmap)"
             found.append(Use(UseKind.PROCESS, f"{process_title(process)} has {node} {how}"))
     return tuple(found)
+
+
+def hidden_users() -> tuple[Use, ...]:
+    """Return a use if :func:`openers` does not see all processes, although root asks.
+
+    A user other than root cannot take a device, and gets a list without the processes of other users.
+    """
+    return (Use(UseKind.PROCESS, _HIDDEN),) if os.geteuid() == 0 and not sees_all_files() else ()
 
 
 def open_bars(files: Iterable[OpenedFile], device: Path) -> set[str]:

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from iommufd_py.base.sysfs import attribute_text, entries, limit_named, process_fields
+from iommufd_py.base.sysfs import attribute_text, entries, kernel_text, limit_named, process_fields
 
 PHYSICAL_MEMORY = "/dev/mem"
 """The node through which a program maps physical addresses."""
 
 _PROC = Path("/proc")
+_CAP_SYS_PTRACE = 19  # include/uapi/linux/capability.h
 _HEX = "([0-9a-f]{1,16})"
 _RING = "anon_inode:[io_uring]"
 _REGISTERED = re.compile(r"^ *[0-9]+: (.+)$", re.MULTILINE)
@@ -96,6 +97,15 @@ def process_namespaces(kind: str) -> Iterator[tuple[Path, str]]:
             if number not in known:
                 known.add(number)
                 yield file, f"of {process_title(process)}"
+
+
+def sees_all_files() -> bool:
+    """Return whether this thread has CAP_SYS_PTRACE in effect.
+
+    Without it, even root sees no open files of processes that have more capabilities or another user: ptrace(2).
+    """
+    effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", kernel_text(_PROC / "thread-self/status"), re.MULTILINE)
+    return effective is None or bool(int(effective[1], 16) >> _CAP_SYS_PTRACE & 1)
 
 
 def opened_files(process: Path) -> Iterator[OpenedFile]:

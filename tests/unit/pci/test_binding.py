@@ -2,6 +2,7 @@
 """Take a function and give it back, in a tree of sysfs as the kernel makes it. Tests in the lab use real devices."""
 
 import errno
+import os
 import shlex
 import signal
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from iommufd_py import DeviceError
 from iommufd_py.pci import binding, plans, state, sysfs_write
 from iommufd_py.pci.state import Remembered
 from iommufd_py.pci.sysfs_write import SysfsWrite
+from iommufd_py.pci.users import openers
 from iommufd_py.pci.users.use import Use, UseKind
 
 ADDRESS = "0000:00:10.0"
@@ -91,6 +93,17 @@ def test_force_does_not_wait_for_the_user_of_another_vfio_driver(device: Path, m
     for force in (False, True):
         with pytest.raises(DeviceError, match=r"qemu \(process 7\) has .* open; end this use first"):
             binding.check_bind(ADDRESS, force=force)
+
+
+def test_force_waits_for_no_user_that_cannot_be_seen(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binding, "openers", lambda _: ())
+    monkeypatch.setattr(binding, "pci_device", lambda bdf: type("Found", (), {"bdf": bdf}))
+    monkeypatch.setattr(openers, "sees_all_files", lambda: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(DeviceError, match=f"{ADDRESS} may be open through VFIO: its users cannot be seen"):
+        binding.check_unbind(ADDRESS, force=True)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert binding.check_unbind(ADDRESS, force=True) == ADDRESS
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,26 @@ def test_processes_that_are_hidden() -> None:
     assert int(done.stdout) > 1
 
 
+_WITHOUT_PTRACE = """
+import sys
+from pathlib import Path
+from iommufd_py.pci.users.openers import hidden_users
+from iommufd_py.pci.users.processes import opened_files
+print(len(list(opened_files(Path("/proc", sys.argv[1])))), [use.text for use in hidden_users()])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop a capability from the bounding set")
+def test_root_that_does_not_see_the_files_of_others_takes_no_device() -> None:
+    """A service with a bounding set, or a container: the files of a process with more capabilities look like none."""
+    command = ["setpriv", "--bounding-set=-sys_ptrace", sys.executable, "-c", _WITHOUT_PTRACE, str(os.getpid())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    count, _, hidden = done.stdout.partition(" ")
+    if not openers.hidden_users():
+        assert (count, len(list(opened_files(SELF))) > 0) == ("0", True)
+    assert hidden.startswith("['its users cannot be seen: root has no CAP_SYS_PTRACE here")
+
+
 def test_local_file_systems() -> None:
     found = parse_local_file_systems("nodev\tsysfs\nnodev\tnfs4\n\text4\nnodev\tfuse\n\tfuseblk\nnodev\t9p\n")
     assert {"ext4", "devtmpfs", "tmpfs"} <= found
