@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from iommufd_py.base.sysfs import attribute_text, entries, target_name
+from iommufd_py.base.sysfs import attribute_number, attribute_text, entries, target_name
 from iommufd_py.pci.users.use import Use, UseKind
 
 _CXL = Path("/sys/bus/cxl/devices")
@@ -23,10 +23,18 @@ def memory_uses(device: Path, cxl: Path = _CXL, iomem: Path = _IOMEM, dax: Path 
 
     These are regions of CXL memory, hot-plugged memory of virtio, and persistent memory that serves as system memory.
     """
+    regions = []
     for region in entries(cxl, "region*"):
         decoders = {attribute_text(target) for target in entries(region, "target[0-9]*")} - {""}
         if attribute_text(region / "commit") == "1" and any(_is_of(cxl / one, device) for one in decoders):
-            yield Use(UseKind.MEMORY, f"the memory region {region.name} is on it{_given_to(region)}")
+            regions.append(f"the memory region {region.name} is on it{_given_to(region)}")
+    for text in regions:
+        yield Use(UseKind.MEMORY, text)
+    for endpoint in [] if regions else entries(cxl, "endpoint*"):
+        # The firmware, or a kernel before kexec, can map CXL memory, and this kernel knows no region of it then.
+        ours = (endpoint / "uport").resolve().is_relative_to(device)
+        if ours and attribute_number(endpoint / "decoders_committed"):
+            yield Use(UseKind.MEMORY, "its memory is mapped into this machine (CXL)")
     for child in entries(device, "virtio*"):
         inner = parse_resources(attribute_text(iomem)).get(child.name, ())
         if target_name(child / "driver") == _VIRTIO_MEMORY and _HOT_PLUGGED in inner:

@@ -62,6 +62,27 @@ def test_memory_region_of_cxl(tmp_path: Path, device: Path, commit: str, driver:
     assert [*memory_uses(other.parent, cxl, tmp_path / "no-iomem")] == []
 
 
+@pytest.mark.parametrize(("committed", "region", "said"), [("1", False, True), ("0", False, False), ("1", True, False)])
+def test_cxl_memory_that_the_firmware_gave_to_the_machine(
+    tmp_path: Path, device: Path, committed: str, region: bool, said: bool
+) -> None:
+    """Documentation/ABI/testing/sysfs-bus-cxl: decoders_committed may be elevated "without any regionX objects"."""
+    cxl, real = tmp_path / "bus/cxl/devices", tmp_path / "devices/platform/ACPI0017:00/root0"
+    for number, below in ((3, device / "mem0"), (4, device.parent / "0000:00:04.0/mem1")):
+        endpoint = real / f"port1/endpoint{number}"
+        link(endpoint / "uport", below)
+        write(endpoint / "decoders_committed", committed if number == 3 else "0")
+        link(cxl / endpoint.name, endpoint)
+    if region:
+        link(cxl / "decoder3.0", real / "port1/endpoint3/decoder3.0")
+        write(cxl / "region0/commit", "1")
+        write(cxl / "region0/target0", "decoder3.0")
+    text = "its memory is mapped into this machine (CXL)"
+    found = [use.text for use in memory_uses(device, cxl, tmp_path / "no-iomem")]
+    assert found == ["the memory region region0 is on it"] if region else found == ([text] if said else [])
+    assert [*memory_uses(device.parent / "0000:00:04.0", cxl, tmp_path / "no-iomem")] == []
+
+
 def test_memory_of_virtio(tmp_path: Path, device: Path) -> None:
     iomem = tmp_path / "iomem"
     iomem.write_text(IOMEM)
