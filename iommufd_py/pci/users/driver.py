@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Find the uses of a device through its driver, or through its memory without a driver.
 
-Sources: crypto/proc.c; Documentation/ABI/stable/sysfs-module; /proc/iomem in Documentation/filesystems/proc.rst.
+Sources: crypto/proc.c; Documentation/ABI/stable/sysfs-module; /proc/iomem in Documentation/filesystems/proc.rst;
+the controller misc in Documentation/admin-guide/cgroup-v2.rst; sev_dev_destroy() in drivers/crypto/ccp/sev-dev.c.
 """
 
+import re
 from collections.abc import Iterator, Set
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from iommufd_py.pci.users.use import Use, UseKind
 _MODULES = Path("/sys/module")
 _CRYPTO = Path("/proc/crypto")
 _IOMEM = Path("/proc/iomem")
+_CGROUPS = Path("/sys/fs/cgroup")
+# The root of the controller in cgroup v2, in v2 beside v1, and in v1.
+_MISC = ("misc.current", "unified/misc.current", "misc/misc.current")
 # The names of these resources in drivers/firmware/sysfb_simplefb.c, drivers/video/fbdev and drivers/gpu/drm/sysfb.
 _FIRMWARE_DISPLAYS = frozenset({"BOOTFB", "efifb", "vesafb", "simplefb", "simpledrm", "efidrm", "vesadrm"})
 
@@ -52,6 +57,21 @@ def _belongs(module: str, drivers: Set[str], modules: Path) -> bool:
     """Return whether a module is one of *drivers*, or one uses the other, as qat_4xxx uses intel_qat."""
     names = {one: {holder.name for holder in entries(modules / one / "holders")} for one in {module, *drivers}}
     return module in drivers or bool(names[module] & drivers) or any(module in names[one] for one in drivers)
+
+
+def guest_uses(device: Path, cgroups: Path = _CGROUPS) -> Iterator[Use]:
+    """Yield a use if virtual machines have their memory encrypted by AMD's secure processor (SEV).
+
+    The driver shuts its firmware down when it leaves the device, and these machines end. KVM holds no reference that
+    the kernel shows, nor does the kernel show which of several devices has the secure processor.
+    """
+    if bound_driver(device) != "ccp":
+        return
+    texts = filter(None, (attribute_text(cgroups / name) for name in _MISC))
+    guests = sum(map(int, re.findall(r"^sev(?:_es)? ([0-9]{1,20})$", next(texts, ""), re.MULTILINE)))
+    if guests:
+        machines = counted(guests, "virtual machine")
+        yield Use(UseKind.PROCESS, f"the memory of {machines} can be encrypted by it (AMD SEV)")
 
 
 def display_uses(device: Path, iomem: Path = _IOMEM) -> Iterator[Use]:

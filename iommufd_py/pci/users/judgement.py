@@ -9,7 +9,7 @@ from iommufd_py.base.sysfs import attribute_number, entries
 from iommufd_py.base.units import counted
 from iommufd_py.pci.functions import PciDevice, bound_driver, list_devices, pci_device
 from iommufd_py.pci.users.display import console_uses, debugger_uses, keyboard_uses
-from iommufd_py.pci.users.driver import crypto_uses, display_uses, unknown_uses
+from iommufd_py.pci.users.driver import crypto_uses, display_uses, guest_uses, unknown_uses
 from iommufd_py.pci.users.memory import memory_uses
 from iommufd_py.pci.users.network import network_uses
 from iommufd_py.pci.users.openers import hidden_users, openers
@@ -52,6 +52,7 @@ def uses(bdf: str) -> tuple[Use, ...]:
         *remote_uses(path),
         *consumer_uses(path),
         *crypto_uses(path),
+        *guest_uses(path),
         *display_uses(path),
         *_other_uses(device, path),
         *openers(device.bdf),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from iommufd_py.pci.users.driver import crypto_uses, display_uses, parse_crypto, unknown_uses
+from iommufd_py.pci.users.driver import crypto_uses, display_uses, guest_uses, parse_crypto, unknown_uses
 from iommufd_py.pci.users.parts import remote_uses
 from tests.unit.pci.users.test_parts import link, write
 
@@ -65,6 +65,27 @@ def test_encryption_in_the_kernel(
 def test_table_of_algorithms_that_is_cut_off() -> None:
     assert parse_crypto("") == []
     assert [one["driver"] for one in parse_crypto(CRYPTO.format("x") + "\n\nname : a")] == ["__cbc-aes-aesni"]
+
+
+@pytest.mark.parametrize("place", ["misc.current", "unified/misc.current", "misc/misc.current"])
+@pytest.mark.parametrize(
+    ("driver", "text", "said"),
+    [
+        ("ccp", "sev 1\nsev_es 2", ["the memory of 3 virtual machines can be encrypted by it (AMD SEV)"]),
+        ("ccp", "sev 0\nsev_es 0", []),
+        ("ccp", "tdx 4", []),
+        ("ccp", "", []),
+        ("nvme", "sev 1", []),
+    ],
+)
+def test_virtual_machines_with_encrypted_memory(
+    tmp_path: Path, device: Path, place: str, driver: str, text: str, said: list[str]
+) -> None:
+    """misc_cg_current_show() in kernel/cgroup/misc.c; sev_asid_new() of KVM counts each machine there."""
+    link(device / "driver", tmp_path / "drivers" / driver)
+    write(tmp_path / "cgroup" / place, text)
+    assert [use.text for use in guest_uses(device, tmp_path / "cgroup")] == said
+    assert [*guest_uses(device, tmp_path / "none")] == []
 
 
 @pytest.mark.parametrize(
