@@ -136,6 +136,21 @@ def test_users_of_a_module(tmp_path: Path, device: Path, references: str, holder
     assert [use.text for use in unknown_uses(device)] == ([said] if said else [])
 
 
+@pytest.mark.parametrize(("child", "name"), [("virtio3", "9pnet_virtio"), ("", "vfio-pci")])
+def test_users_of_a_driver_that_hold_nothing_of_the_device(tmp_path: Path, device: Path, child: str, name: str) -> None:
+    """p9_virtio_remove() waits without end for a share that was unmounted lazily, and vfio_pci_remove() for a user."""
+    module, driver = tmp_path / "module/x", tmp_path / "bus/drivers" / name
+    write(module / "refcnt", "1")
+    link(module / "drivers/x", driver)
+    link(driver / "module", module)
+    link(driver / "one", device / child)
+    link(device / child / "driver", driver)
+    text = f"its driver {name} has 1 user that the kernel does not name (lsmod)"
+    assert [use.text for use in unknown_uses(device)] == [text]
+    write(module / "refcnt", "0")
+    assert [*unknown_uses(device)] == []
+
+
 def test_users_at_the_other_end(tmp_path: Path, device: Path) -> None:
     classes, exported, elsewhere = tmp_path / "class", tmp_path / "usbip-host", device.parent / "0000:00:04.0"
     for path, name in ((device, "hci0"), (elsewhere, "hci1")):
