@@ -20,8 +20,10 @@ from iommufd_py.pci.users.targets import (
     exports,
     fabric_targets,
     fibre_channel_ports,
+    heartbeats,
     passed_through,
     rdma_ports,
+    xen_disks,
 )
 from iommufd_py.pci.users.use import Use, UseKind
 
@@ -206,8 +208,8 @@ def storage_uses(device: Path) -> Iterator[Use]:
     mounts = mounts_everywhere() if disks or tags else ()
     swaps = {node: number_of_node(node) for node in parse_swaps(attribute_text(_SWAPS))}
     numbers = {mount.source: number_of_node(mount.source) for mount in mounts} if disks else {}
-    exported = [(number_of_node(path), target) for path, target in exports()] if disks else []
-    explained, found = judge_disks(disks, mounts, numbers, swaps, exported)
+    unclaimed = list(_users_without_claim()) if disks else []
+    explained, found = judge_disks(disks, mounts, numbers, swaps, unclaimed)
     yield from found
     for target in fabric_targets(fibre_channel_ports(device) | rdma_ports(device)):
         yield Use(UseKind.STORAGE, f"other machines reach {target} through it")
@@ -224,12 +226,21 @@ def storage_uses(device: Path) -> Iterator[Use]:
             yield Use(UseKind.STORAGE, f"/dev/{disk.name} {claim}")
 
 
+def _users_without_claim() -> Iterator[tuple[str, str]]:
+    for path, target in exports():
+        yield number_of_node(path), f"is exported by {target}"
+    for path, cluster in heartbeats():
+        yield number_of_node(path), f"has the heartbeat of the cluster {cluster} (OCFS2)"
+    for number, guest in xen_disks():
+        yield number, f"is a disk of Xen's guest {guest}"
+
+
 def judge_disks(
     disks: Mapping[str, Disk],
     mounts: Iterable[Mount],
     numbers: Mapping[str, str],
     swaps: Mapping[str, str],
-    exported: Iterable[tuple[str, str]],
+    unclaimed: Iterable[tuple[str, str]],
 ) -> tuple[set[Disk], list[Use]]:
     """Return the disks with a known use, and the uses. Pure.
 
@@ -238,7 +249,7 @@ def judge_disks(
         mounts: mounts of all mount namespaces.
         numbers: numbers of the block devices that are the sources of mounts.
         swaps: numbers of swap space, by node.
-        exported: numbers of exported block devices, each with its target.
+        unclaimed: numbers of block devices with a user inside the kernel that makes no claim, each with a clause.
     """
     found = _DiskUses(disks)
     seen: set[tuple[str, str]] = set()
@@ -252,8 +263,8 @@ def judge_disks(
             found.add(numbers.get(mount.source, ""), UseKind.FILE_SYSTEM, clause)
     for number in swaps.values():
         found.add(number, UseKind.SWAP, "is swap space")
-    for number, target in exported:
-        found.add(number, UseKind.STORAGE, f"is exported by {target}")
+    for number, clause in unclaimed:
+        found.add(number, UseKind.STORAGE, clause)
     found.add_layers()
     return found.explained, found.uses
 

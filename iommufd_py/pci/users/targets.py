@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Find the targets inside the kernel that export a disk, or that other machines reach through an adapter."""
+"""Find the users inside the kernel of a disk without a claim, and the targets that other machines reach."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -12,6 +12,7 @@ _RDMA = Path("/sys/class/infiniband")
 _CONFIGFS = Path("/sys/kernel/config")
 _RNBD = Path("/sys/class/rnbd-server")
 _GADGETS = Path("/sys/bus/gadget/devices")
+_XEN_DISKS = Path("/sys/bus/xen-backend/devices")
 
 
 def exports(configfs: Path = _CONFIGFS, rnbd: Path = _RNBD, gadgets: Path = _GADGETS) -> Iterator[tuple[str, str]]:
@@ -33,6 +34,28 @@ def exports(configfs: Path = _CONFIGFS, rnbd: Path = _RNBD, gadgets: Path = _GAD
         # Only this attribute names the file of the file back end.
         for path in re.findall(r"\bFile: (\S+)", attribute_text(file.parent / "info")):
             yield path, f"the SCSI target back end {kind}/{name}"
+
+
+def heartbeats(configfs: Path = _CONFIGFS) -> Iterator[tuple[str, str]]:
+    """Yield the block devices on which OCFS2 tells that this machine lives, by path, each with the cluster.
+
+    o2hb_region_dev_store() in fs/ocfs2/cluster/heartbeat.c makes no claim. Without its heartbeat, the machine restarts.
+    """
+    for file in entries(configfs / "cluster", "*/heartbeat/*/dev"):
+        name = attribute_text(file)
+        if name:
+            yield f"/dev/{name}", file.relative_to(configfs / "cluster").parts[0]
+
+
+def xen_disks(backends: Path = _XEN_DISKS) -> Iterator[tuple[str, str]]:
+    """Yield the numbers of the block devices that are disks of Xen's guests, each with the guest.
+
+    xen_vbd_create() in drivers/block/xen-blkback/xenbus.c makes no claim. The name of a backend is vbd-GUEST-DISK.
+    """
+    for file in entries(backends, "vbd-*/physical_device"):
+        number = re.fullmatch("([0-9a-f]{1,8}):([0-9a-f]{1,8})", attribute_text(file))
+        if number:
+            yield f"{int(number[1], 16)}:{int(number[2], 16)}", file.parent.name.split("-")[1]
 
 
 def passed_through(device: Path) -> Iterator[str]:

@@ -12,7 +12,14 @@ from iommufd_py.pci.users.namespaces import Link, parse_link
 from iommufd_py.pci.users.openers import nvidia_minor, vfio_groups
 from iommufd_py.pci.users.parts import consumer_uses, part_uses
 from iommufd_py.pci.users.storage import claimant_of, fibre_channel_controllers
-from iommufd_py.pci.users.targets import exports, fabric_targets, fibre_channel_ports, rdma_ports
+from iommufd_py.pci.users.targets import (
+    exports,
+    fabric_targets,
+    fibre_channel_ports,
+    heartbeats,
+    rdma_ports,
+    xen_disks,
+)
 from iommufd_py.pci.users.traffic import frame_users
 
 IOMEM = """00000000-00000fff : Reserved
@@ -327,6 +334,24 @@ def test_names_of_claims(tmp_path: Path) -> None:
         "sde": "zram1",
         "sdf": "",
     }
+
+
+def test_heartbeat_of_a_cluster(tmp_path: Path) -> None:
+    """o2hb_region_dev_show(): the file is empty until the heartbeat starts."""
+    write(tmp_path / "cluster/web/heartbeat/77D95EF51C0149D2823674FCC162CF8B/dev", "sdb1")
+    write(tmp_path / "cluster/web/heartbeat/0123/dev", "")
+    write(tmp_path / "cluster/web/node/n1/num", "0")
+    assert list(heartbeats(tmp_path)) == [("/dev/sdb1", "web")]
+    assert list(heartbeats(tmp_path / "none")) == []
+
+
+def test_disks_of_xen_guests(tmp_path: Path) -> None:
+    """The kernel writes the number with %x:%x."""
+    write(tmp_path / "vbd-5-51712/physical_device", "103:1a")
+    write(tmp_path / "vbd-6-51712/physical_device", "")
+    write(tmp_path / "vif-5-0/state", "4")
+    assert list(xen_disks(tmp_path)) == [("259:26", "5")]
+    assert list(xen_disks(tmp_path / "none")) == []
 
 
 def test_disks_that_are_exported_without_a_claim(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ DISKS = {"8:0": BASE, "7:0": LOOP, "253:0": MAPPING}
 
 
 def judged(**facts: object) -> list[str]:
-    given: dict = {"disks": DISKS, "mounts": [], "numbers": {}, "swaps": {}, "exported": []} | facts
+    given: dict = {"disks": DISKS, "mounts": [], "numbers": {}, "swaps": {}, "unclaimed": []} | facts
     return [use.text for use in judge_disks(**given)[1]]
 
 
@@ -38,5 +38,5 @@ def test_mount_whose_number_is_not_that_of_its_disk() -> None:
 
 
 def test_export_is_a_use() -> None:
-    found = judged(disks={"8:0": BASE}, exported=[("8:0", "namespace 1 of the NVMe target x"), ("", "another")])
-    assert found == ["/dev/sda is exported by namespace 1 of the NVMe target x"]
+    found = judged(disks={"8:0": BASE}, unclaimed=[("8:0", "is exported by the RNBD server"), ("", "another")])
+    assert found == ["/dev/sda is exported by the RNBD server"]
