@@ -11,6 +11,7 @@ from pathlib import Path
 from iommufd_py.base.sysfs import attribute_text, entries, target_name
 from iommufd_py.pci.users.use import Use, UseKind
 
+_CONSOLE_LIST = Path("/proc/consoles")
 _GRAPHICS = Path("/sys/class/graphics")
 _VT_CONSOLES = Path("/sys/class/vtconsole")
 _TTYS = Path("/sys/class/tty")
@@ -25,9 +26,9 @@ _CON2FB = struct.Struct("=II")
 _CONSOLES = range(1, 64)
 
 
-def console_uses(device: Path) -> Iterator[Use]:
+def console_uses(device: Path, listed: Path = _CONSOLE_LIST) -> Iterator[Use]:
     """Yield the consoles that use a device."""
-    consoles = attribute_text(Path("/proc/consoles"))
+    consoles = attribute_text(listed)
     for name, number in parse_consoles(consoles):
         if number and Path("/sys/dev/char", number).resolve().is_relative_to(device):
             yield Use(UseKind.CONSOLE, f"{name} is a console of the kernel")
@@ -35,6 +36,9 @@ def console_uses(device: Path) -> Iterator[Use]:
         # A hypervisor console has no link to its device, and only the console of a virtio device has one.
         if name.startswith("hvc") and _has_virtio_console(device):
             yield Use(UseKind.CONSOLE, f"{name} is a console of the kernel, and it can be on this device")
+        # drivers/gpu/drm/clients/drm_log.c makes one for each display, without a terminal.
+        if name.startswith("drm_log") and entries(device, "drm/card*"):
+            yield Use(UseKind.CONSOLE, f"{name} is a console of the kernel, and it can be on this display")
     shown_by = _text_display(device)
     if shown_by:
         on_tty = "tty0" in dict(parse_consoles(consoles))

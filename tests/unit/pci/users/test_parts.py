@@ -213,6 +213,17 @@ def test_debugger_on_a_serial_line(tmp_path: Path, device: Path) -> None:
     assert [*display.debugger_uses(device, setting, tmp_path / "class/tty")] == []
 
 
+@pytest.mark.parametrize(("card", "used"), [(True, True), (False, False)])
+def test_console_that_a_display_shows_without_a_terminal(tmp_path: Path, device: Path, card: bool, used: bool) -> None:
+    """Such a console has no number in /proc/consoles, and the names are those of c_show() in fs/proc/consoles.c."""
+    if card:
+        (device / "drm/card1").mkdir(parents=True)
+    consoles = tmp_path / "consoles"
+    consoles.write_text("drm_log1             -W- (E  N  a)\nttyS9                -W- (EC p a)  254:77\n")
+    text = "drm_log1 is a console of the kernel, and it can be on this display"
+    assert [one.text for one in display.console_uses(device, consoles)] == ([text] if used else [])
+
+
 INPUTS = """I: Bus=0019 Vendor=0000 Product=0001 Version=0000
 N: Name="Power Button"
 P: Phys=LNXPWRBN/button/input0
