@@ -148,7 +148,8 @@ def _bar_addresses(device: Path) -> dict[int, tuple[int, int]]:
 
 
 def _bars(paths: Iterable[str], device: Path) -> set[str]:
-    bar = re.compile(re.escape(str(device)) + "/(resource[0-9](?:_wc)?)")
+    # A program gets memory of the device for DMA between devices by a map of "allocate".
+    bar = re.compile(re.escape(str(device)) + "/(resource[0-9](?:_wc)?|p2pmem/allocate)")
     return {f"its {match[1]}" for path in paths if (match := bar.fullmatch(path))}
 
 

@@ -113,6 +113,16 @@ def test_files_of_bars(tmp_path: Path) -> None:
     assert openers.open_bars(opened_files(SELF), tmp_path) == set()
 
 
+def test_memory_for_dma_between_devices_that_is_mapped(tmp_path: Path) -> None:
+    """p2pmem_alloc_mmap() in drivers/pci/p2pdma.c; the driver's end takes this memory from the program."""
+    (tmp_path / "0000:00:10.0/p2pmem").mkdir(parents=True)
+    place = tmp_path / "0000:00:10.0/p2pmem/allocate"
+    place.write_bytes(bytes(mmap.PAGESIZE))
+    with mapped(place):
+        assert openers.mapped_bars(mapped_files(SELF), tmp_path / "0000:00:10.0") == {"its p2pmem/allocate"}
+    assert openers.mapped_bars(mapped_files(SELF), tmp_path / "0000:00:10.0") == set()
+
+
 def test_bar_that_is_mapped_and_has_no_descriptor(tmp_path: Path) -> None:
     """libpciaccess, which X.org uses, and DPDK close the file of a BAR after the map."""
     device = tmp_path / "0000:00:10.0"
