@@ -2,9 +2,11 @@
 """Find the users of a network interface that give it no address: kernel protocols, and programs that take its frames.
 
 Sources: drivers/block/aoe/aoeblk.c; drivers/net/ppp/pppoe.c; Documentation/networking/netconsole.rst;
-Documentation/networking/can.rst; include/uapi/linux/if_link.h (IFLA_XDP); drivers/infiniband/sw/rxe/rxe_verbs.c.
+Documentation/networking/can.rst; include/uapi/linux/if_link.h (IFLA_XDP); drivers/infiniband/sw/rxe/rxe_verbs.c;
+ptype_seq_show() in net/core/net-procfs.c.
 """
 
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -15,6 +17,11 @@ _BLOCK = Path("/sys/class/block")
 _NETCONSOLE = Path("/sys/kernel/config/netconsole")
 _PPPOE = Path("/proc/net/pppoe")
 _RDMA = Path("/sys/class/infiniband")
+_HANDLERS = Path("/proc/net/ptype")
+# The type of a frame or ALL, the interface, and the function with its module.
+_HANDLER = re.compile(r"^(?:ALL |[0-9a-f]{4}) (\S+) +(\S+)(?: \[(\S+)\])?$", re.MULTILINE)
+# Those of packet sockets (net/packet/af_packet.c), which are found by their own table.
+_OF_SOCKETS = re.compile("t?packet_rcv.*")
 _CAN = 280  # ARPHRD_CAN in include/uapi/linux/if_arp.h
 _UP = 0x1  # IFF_UP
 
@@ -26,6 +33,7 @@ def frame_users(
     netconsole: Path = _NETCONSOLE,
     pppoe: Path = _PPPOE,
     rdma: Path = _RDMA,
+    handlers: Path = _HANDLERS,
 ) -> Iterator[str]:
     """Return the users of interfaces as clauses.
 
@@ -36,6 +44,7 @@ def frame_users(
         netconsole: directory of the targets of netconsole in configfs.
         pppoe: sessions of PPP over Ethernet.
         rdma: directory of all RDMA devices.
+        handlers: the functions of the kernel that receive frames, such as those of TIPC, FCoE and other hypervisors.
     """
     for file in entries(block, "etherd!*/netif"):
         # The kernel finds disks of ATA over Ethernet on every interface that is up: these need no address.
@@ -54,6 +63,9 @@ def frame_users(
         name = attribute_text(one / "parent")
         if name in interfaces:
             yield f"the RDMA device {one.name} is built on the interface {name}"
+    for name, function, module in _HANDLER.findall(attribute_text(handlers)):
+        if name in interfaces and not _OF_SOCKETS.fullmatch(function):
+            yield f"{module or 'the kernel'} receives the frames of the interface {name} ({function})"
     for link in links:
         if link.name in interfaces and link.xdp:
             yield f"an XDP program is attached to the interface {link.name}"

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Users of a device that hold no node of it open, in trees of sysfs as the kernel makes them."""
 
+import os
+import re
+import socket
 import struct
 from pathlib import Path
 
@@ -406,6 +409,15 @@ def test_users_of_frames(tmp_path: Path) -> None:
     write(tmp_path / "rdma/rxe0/parent", "eth5")
     write(tmp_path / "rdma/mlx5_0/node_type", "1: CA")
     write(pppoe, "Id       Address              Device\n00000100 52:54:00:12:34:56     eth3")
+    handlers = (
+        "Type Device      Function",
+        "ALL  eth6     vboxNetFltLinuxPacketHandler [vboxnetflt]",
+        "ALL  eth1     tpacket_rcv [af_packet]",
+        "0800          ip_rcv",
+        "88ca          tipc_l2_rcv_msg [tipc]",
+        "8906 eth-with-a-name fcoe_rcv",
+    )
+    write(tmp_path / "ptype", "\n".join(handlers))
     links = [
         Link("eth1", 2, "", 0, None, 1, 1),
         Link("eth4", 5, "", 0, None, 1, 1, xdp=True),
@@ -414,7 +426,7 @@ def test_users_of_frames(tmp_path: Path) -> None:
     ]
 
     def users(*names: str) -> list[str]:
-        return list(frame_users(names, links, block, netconsole, pppoe, tmp_path / "rdma"))
+        return list(frame_users(names, links, block, netconsole, pppoe, tmp_path / "rdma", tmp_path / "ptype"))
 
     assert users("eth1") == [
         "the disk etherd/e1.1 is reached through the interface eth1",
@@ -425,7 +437,22 @@ def test_users_of_frames(tmp_path: Path) -> None:
     assert users("eth4") == ["an XDP program is attached to the interface eth4"]
     assert users("can0") == ["the CAN interface can0 is up"]
     assert users("eth5") == ["the RDMA device rxe0 is built on the interface eth5"]
-    assert users("can1", "eth9") == []
+    assert users("eth6") == ["vboxnetflt receives the frames of the interface eth6 (vboxNetFltLinuxPacketHandler)"]
+    assert users("eth-with-a-name") == ["the kernel receives the frames of the interface eth-with-a-name (fcoe_rcv)"]
+    assert users("can1", "eth9", "ip_rcv") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes packet sockets")
+def test_a_packet_socket_is_no_receiver_inside_the_kernel() -> None:
+    """Packet sockets have a table of their own, and count there."""
+    try:
+        receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    except OSError:
+        pytest.skip("this kernel has no packet sockets")
+    with receiver:
+        receiver.bind(("lo", 3))
+        assert re.search("^ALL  lo +t?packet_rcv", Path("/proc/net/ptype").read_text(), re.MULTILINE)
+        assert [*frame_users(["lo"], [])] == []
 
 
 @pytest.mark.parametrize(("attached", "xdp"), [(0, False), (1, True), (2, True), (4, True)])
