@@ -126,11 +126,13 @@ _HEADERS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"|iommufd: Time out waiting for iommufd object to become free|neighbour: neighbour leakage"
         ),
     ),
+    # The non-maskable ones are errors that a device reports to the machine: arch/x86/kernel/nmi.c.
     (
         "interrupt",
         re.compile(
             r"irq (?:event )?\d+: (?:nobody cared|bogus return value)|No irq handler for \d+\.\d+"
-            r"|unexpected IRQ trap at vector "
+            r"|unexpected IRQ trap at vector |Uhhuh\. NMI received for unknown reason "
+            r"|NMI: (?:PCI system error \(SERR\)|IOCK error)"
         ),
     ),
 )
@@ -142,7 +144,7 @@ _ANNOUNCES_OOPS = re.compile(
 )
 # One line each: faults of DMA, of its invalidation, of page requests. drivers/iommu/intel/{dmar,iommu,prq}.c;
 # drivers/iommu/amd/iommu.c, iommu_print_event() and wait_on_sem(); drivers/iommu/virtio-iommu.c;
-# drivers/iommu/arm/arm-smmu{,-v3}/*.c; drivers/iommu/riscv/iommu.c.
+# drivers/iommu/arm/arm-smmu{,-v3}/*.c; drivers/iommu/riscv/iommu.c; drivers/iommu/io-pgfault.c.
 _DMA_FAULT = re.compile(
     r"DMAR: ?\[.*\] Request device \["
     r"|DMAR: (?:VT-d detected Invalidation [\w-]+ Error|Flush IOTLB failed)"
@@ -151,7 +153,9 @@ _DMA_FAULT = re.compile(
     r"|Execution request not supported|Page request without PASID)"
     r"|\S+ \S+: (?:domain|page|unknown) fault from EP \d+"
     r"|arm-smmu-v3 \S+: (?:event 0x[0-9a-f]+ received:|CMDQ (?:error|timeout)|CMD_SYNC timeout"
-    r"|(?:EVTQ|PRIQ) overflow detected|(?:EVTQ|PRIQ) write aborted|device has entered Service Failure Mode)"
+    r"|(?:EVTQ|PRIQ) overflow detected|(?:EVTQ|PRIQ) write aborted|(?:CMDQ|EVTQ|PRIQ|GERROR) MSI write aborted"
+    r"|device has entered Service Failure Mode)"
+    r"|\S+ \S+: iopf with pasid -?\d+ aborted"
     r"|\S+ \S+: (?:Unhandled context fault: |Unexpected global fault|Blocked unknown Stream ID |TLB sync timed out)"
     r"|\S+ \S+: (?:Fault \d+ devid: 0x|Hardware error: (?:queue|command) |Queue #\d+ error;)"
     r"|(?:\S+ \S+: )?AMD-Vi: (?:Event logged \[|(?:IOMMU \S+: )?Completion-Wait loop timed out|Command buffer timeout)"

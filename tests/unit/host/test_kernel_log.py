@@ -164,6 +164,8 @@ def test_every_report_is_counted(count: int) -> None:
         "IOMMU: dmar0: Page request without PASID",
         "arm-smmu-v3 2b400000.iommu: event 0x10 received:",
         "arm-smmu-v3 2b400000.iommu: CMD_SYNC timeout at 0x00000012 [hwprod 0x00000012, hwcons 0x00000010]",
+        "arm-smmu-v3 2b400000.iommu: EVTQ MSI write aborted",
+        "nvme 0000:00:10.0: iopf with pasid 1 aborted",
         "arm-smmu 5000000.iommu: Unhandled context fault: fsr=0x402, iova=0x1000, fsynr=0x1, cbfrsynra=0x1, cb=0",
         "riscv,iommu 3010000.iommu: Fault 13 devid: 0x10 iotval: 1000 iotval2: 0",
         # Invalidations that the IOMMU did not take: drivers/iommu/intel/iommu.c, drivers/iommu/riscv/iommu.c
@@ -371,6 +373,9 @@ def test_die_names_the_exception_alone_before_6_10(line: str) -> None:
         ("kmemleak: Scan area larger than object 0xffff888101020304", "leak"),
         ("No irq handler for 1.36", "interrupt"),
         ("unexpected IRQ trap at vector 2f", "interrupt"),
+        ("Uhhuh. NMI received for unknown reason 2d on CPU 0.", "interrupt"),
+        ("NMI: PCI system error (SERR) for reason a1 on CPU 0.", "interrupt"),
+        ("NMI: IOCK error (debug interrupt?) for reason 61 on CPU 0.", "interrupt"),
         ("psi: inconsistent task state! task=71:python3 cpu=1 psi_flags=4 clear=0 set=4", "BUG"),
         ("SLUB kmalloc-64: 3 partial slabs counted but counter=4", "WARNING"),
         ("SLUB: kmalloc-64 3 slabs counted but counter=4", "WARNING"),
@@ -389,7 +394,7 @@ def test_reports_without_a_word_for_one(message: str, kind: str) -> None:
     mm/{page_poison,dmapool,slab_common}.c, arch/x86/entry/entry_fred.c, arch/x86/kernel/unwind_frame.c, lib/kobject.c,
     kernel/rcu/tree.c, include/linux/maple_tree.h, arch/x86/include/asm/pgtable_64.h, net/core/neighbour.c,
     kernel/sched/psi.c, lib/percpu-refcount.c, drivers/base/power/runtime.c, kernel/resource.c, fs/proc/proc_sysctl.c,
-    net/sched/sch_generic.c, mm/kmemleak.c, arch/x86/kernel/irq.c, and the die() of arm64 and RISC-V.
+    net/sched/sch_generic.c, mm/kmemleak.c, arch/x86/kernel/{irq,nmi}.c, and the die() of arm64 and RISC-V.
     """
     (report,) = scan_kernel_log(f"[    1.000000][   T71] {message}\n[    1.000001][   T71] Call Trace:\n")
     assert (report.kind, report.title) == (kind, message)
