@@ -178,19 +178,27 @@ def mock_device(iommufd: "Iommufd") -> "MockDevice":
 def device_pool() -> "Iterator[DevicePool]":
     """The devices of IOMMUFD_BDF or IOMMUFD_BDFS. Those bound to vfio-pci get their drivers back at the end."""
     from iommufd_py.base.errors import DeviceError
+    from iommufd_py.base.signals import held_signals
     from iommufd_py.testing.devices import DevicePool
 
     try:
         pool = DevicePool()
     except DeviceError as failure:
         pytest.fail(str(failure), pytrace=False)
-    # Without this, the SIGTERM that stops a CI job would end the process and leave the devices on vfio-pci.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Without this, the SIGTERM that stops a CI job, or the SIGHUP of a closed terminal, would end the process and leave
+    # the devices on vfio-pci. The caller may have set a signal to be ignored, as nohup does.
+    numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield pool
     finally:
-        signal.signal(signal.SIGTERM, before)
-        pool.close()
+        try:
+            # A second signal must not end the process between two devices.
+            with held_signals():
+                pool.close()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ PYTEST = [*DEFAULT_SIGNALS, sys.executable, "-m", "pytest", "-p", "no:cacheprovi
 
 
 @pytest.mark.skipif(not IN_LAB, reason="takes the lab's second device; 'iommufd lab run -- pytest tests/vtd' does that")
-@pytest.mark.parametrize("end", ["failure", signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("end", ["failure", signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str | signal.Signals) -> None:
     before = pci.pci_device(SPARE).driver
     assert before != "vfio-pci"

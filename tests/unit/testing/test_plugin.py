@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The pytest plugin on a machine without iommufd: skips, messages, and KTAP."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from iommufd_py.base.environment import Platform
 from iommufd_py.host.kmsg import record_text
 from iommufd_py.lab.tap import parse_tap
 from iommufd_py.testing import devices, requirements
-from tests.waiting import NO_PLUGINS, patience
+from tests.waiting import DEFAULT_SIGNALS, NO_PLUGINS, patience, wait_until
 
 pytest_plugins = "pytester"
 
@@ -337,6 +338,31 @@ def test_a_wrong_marker_is_named(pytester: pytest.Pytester, marker: str, sentenc
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(errors=1)
     assert f"\n{sentence}" in result.stdout.str()
+
+
+_GIVES_BACK = """
+import os, signal, time
+from pathlib import Path
+
+def test_it(device_pool):
+    device_pool._bound.callback(Path("given-back").touch)
+    # The next signal arrives while the first device is given back.
+    device_pool._bound.callback(os.kill, os.getpid(), signal.{0})
+    Path("taken").touch()
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_all_devices_are_given_back_after_two_signals(pytester: pytest.Pytester, number: signal.Signals) -> None:
+    """A closed terminal ended the run at once, and a second SIGTERM ended it between two devices."""
+    pytester.makepyfile(_GIVES_BACK.format(number.name))
+    command = [*DEFAULT_SIGNALS, sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    with subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+        wait_until(lambda: run.poll() is not None or (pytester.path / "taken").exists())
+        run.send_signal(number)
+        output, _ = run.communicate(timeout=patience(60))
+    assert (pytester.path / "given-back").exists(), output.decode()
 
 
 @pytest.mark.parametrize("name", ["IOMMUFD_BDF", "IOMMUFD_BDFS"])
