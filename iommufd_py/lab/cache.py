@@ -164,9 +164,8 @@ def publish(recipe: Recipe, files: Mapping[str, Path], *, release: str, built_at
             shutil.copy(source, staging / target)
         meta = {"schema": _SCHEMA, "recipe": asdict(recipe), "release": release, "built_at": built_at}
         (staging / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-        if final.exists():
-            # Another process made it at the same time, or another version of this tool made it.
-            shutil.rmtree(final)
+        # Another process made it at the same time, or another version of this tool made it.
+        remove(final)
         staging.rename(final)
     return Kernel(final, recipe, release, built_at)
 

@@ -6,10 +6,12 @@ import json
 import os
 import re
 import shlex
+import shutil
 import stat
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -48,6 +50,25 @@ def test_superseded_kernels_are_removed_and_the_newest_of_each_kind_stays() -> N
     left = {kernel.recipe.key for kernel in cache.kernels()}
     assert left == {kernel.recipe.key for kernel in (new, other_series, patched, debug)}
     assert invoke("kernel", "prune").stdout == ""
+
+
+def test_a_kernel_that_is_replaced_is_complete_or_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle of the removal of the old one left its record without its image."""
+    old = publish(RECIPE, "2026-01-01T00:00:00+0000")
+    whole = shutil.rmtree
+
+    def interrupted(directory: Path, *arguments: Any, **options: Any) -> None:
+        if Path(directory, old.image.name).exists():
+            Path(directory, old.image.name).unlink()
+            raise KeyboardInterrupt
+        whole(directory, *arguments, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        publish(RECIPE, "2026-01-02T00:00:00+0000")
+    assert cache.kernels() == []
+    cache.remove_stale()
+    assert list(paths.kernels_dir().iterdir()) == []
 
 
 @pytest.mark.slow
