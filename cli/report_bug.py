@@ -37,8 +37,9 @@ _MOST_RESULT_BYTES = 32 << 20
 _CONTENTS = """\
 This archive was made by `iommufd report-bug`. Nothing has been sent anywhere: read it, then add it to your report.
 
-Removed: names of the host and of users, serial numbers, UUIDs, MAC, IP and mail addresses. Look for private data that
-a program cannot recognise: labels, file names, names of other hosts, messages of other drivers in the kernel log.
+Removed: names of the host and of users, passwords on the kernel's command line, serial numbers, UUIDs, MAC, IP and
+mail addresses. Look for private data that a program cannot recognise: labels, file names, names of other hosts,
+messages of other drivers in the kernel log.
 
 """
 
@@ -56,8 +57,8 @@ def report_bug(results: tuple[Path, ...], output: Path | None) -> None:
     """Write an archive for a bug report: the output of `iommufd info`, versions, kernel logs, and each file RESULT.
 
     The archive has the log of the running kernel, which only root may read, and the log of the lab's last guest. The
-    command removes the names of the host and of users, serial numbers, UUIDs, MAC, IP and mail addresses. It sends
-    nothing: read the archive, then add it to your report.
+    command removes the names of the host and of users, passwords on the kernel's command line, serial numbers, UUIDs,
+    MAC, IP and mail addresses. It sends nothing: read the archive, then add it to your report.
 
     \b
     Examples:

@@ -13,6 +13,7 @@ from typing import Any
 from iommufd_py.base.environment import Environment, Platform
 from iommufd_py.base.shown import result_text
 from iommufd_py.base.sysfs import attribute_text, chosen_word, cpuinfo_field, entries, kernel_text, limit_named
+from iommufd_py.host.private import without_secrets_of_boot
 
 NONCOHERENT_KNOB = Path("/sys/module/iommufd/parameters/test_noncoherent_hwpt")
 """The file of the test parameter that makes HWPTs non-coherent. Only a kernel with patch 0009 of the series has it."""
@@ -37,6 +38,7 @@ _CONFIG = (
     "CC_OPTIMIZE_FOR_PERFORMANCE",
 )
 
+_COMMAND_LINE = Path("/proc/cmdline")
 _GZIP_MAGIC = b"\x1f\x8b"
 _CPUFREQ = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 _THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -63,7 +65,7 @@ def _environment() -> Environment:
         machine=os.environ.get("IOMMUFD_LAB_MACHINE", ""),
         cpu=os.environ.get("IOMMUFD_LAB_CPU") or cpuinfo_field(cpuinfo, "model name") or os.uname().machine,
         cpus=len(os.sched_getaffinity(0)),
-        command_line=kernel_text(Path("/proc/cmdline")).strip(),
+        command_line=without_secrets_of_boot(kernel_text(_COMMAND_LINE).strip()),
         noncoherent_knob=knob == "Y" if (knob := attribute_text(NONCOHERENT_KNOB)) else None,
         config=_config(),
         microcode=cpuinfo_field(cpuinfo, "microcode") or None,

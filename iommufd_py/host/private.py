@@ -65,6 +65,23 @@ _PATTERNS = tuple(
 )
 
 
+_KEY = r"[\w.-]{0,40}(?:password|passwd|passphrase|secret|token|api[_-]?key)"
+_SECRETS = (
+    (re.compile(rf"(?i:\b({_KEY}=))(?!\[)[^\s\"']+"), r"\1[secret]"),
+    (re.compile(r"(\b[a-z][a-z0-9+.-]{1,20}://)[^/\s\"'@\[]{1,200}@"), r"\1[secret]@"),
+)
+
+
+def without_secrets_of_boot(text: str) -> str:
+    """Remove passwords and the like from the kernel's command line, or from a text that contains it.
+
+    Installers and initial RAM disks read them from there: ``rd.iscsi.password=``, ``inst.ks=https://user:password@...``.
+    """
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Private:
     """Texts that identify a machine or a person, each with its replacement.
@@ -89,6 +106,7 @@ class Private:
             whole = rf"{_BEGIN}(?:{forms}){_END}"
             replacement = self.values[value]
             text = re.sub(whole, lambda _, new=replacement: new, text, flags=re.IGNORECASE)  # type: ignore[misc]
+        text = without_secrets_of_boot(text)
         for pattern, replacement in _PATTERNS:
             text = pattern.sub(replacement, text)
         return text

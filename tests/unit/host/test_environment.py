@@ -2,6 +2,7 @@
 """Reading a kernel's configuration (packed or not), compiler and lockdown level."""
 
 import gzip
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +41,15 @@ def test_a_result_with_a_strange_machine_can_be_read_again(tmp_path: Path, monke
     assert found.kernel_variant.startswith("/tmp/a??b??/bzImagexx")
     document.save(replace(result(process_run()), environment=found), tmp_path / "run.json")
     assert document.load_result(tmp_path / "run.json").environment == found
+
+
+def test_a_password_of_the_command_line_is_in_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results go to mailing lists and to KCIDB."""
+    (tmp_path / "cmdline").write_text("ro rd.iscsi.password=S3cret inst.ks=https://kick:S3cret@server/a.ks quiet\n")
+    # The package has a function of the name of this module.
+    monkeypatch.setattr(sys.modules[environment.__module__], "_COMMAND_LINE", tmp_path / "cmdline")
+    hidden = "ro rd.iscsi.password=[secret] inst.ks=https://[secret]@server/a.ks quiet"
+    assert environment().command_line == hidden
 
 
 def test_lockdown() -> None:

@@ -69,7 +69,14 @@ PRIVATE = Private(
         ("Hostname set to <lab9.lan>.", "Hostname set to <[host name]>."),
         ("nfsroot=server.lan:/srv", "nfsroot=[host name]:/srv"),
         ('audit: acct="grace"', 'audit: acct="[user]"'),
+        (
+            "rd.iscsi.password=S3cret rd.iscsi.in.password=x ro",
+            "rd.iscsi.password=[secret] rd.iscsi.in.password=[secret] ro",
+        ),
+        ("inst.ks=https://kick:S3cret@server/a.ks quiet", "inst.ks=https://[secret]@server/a.ks quiet"),
+        ("coreos.token=abc-1 api_key=k3y", "coreos.token=[secret] api_key=[secret]"),
         # The facts that a report needs stay.
+        ("tokens: 3, secretly=5, url http://server/a@b", "tokens: 3, secretly=5, url http://server/a@b"),
         ("vfio-pci.ids=8086:100e:1af4:1100", "vfio-pci.ids=8086:100e:1af4:1100"),
         ("0000:3b:00.0:pcie001: link", "0000:3b:00.0:pcie001: link"),
         ("RIP: 0010:iopt_map+0x12/0x40", "RIP: 0010:iopt_map+0x12/0x40"),
