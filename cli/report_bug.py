@@ -22,6 +22,7 @@ from iommufd_py.base.units import counted
 from iommufd_py.base.version import tool_version
 from iommufd_py.host.kmsg import KernelLog
 from iommufd_py.host.private import private_values
+from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.paths import runs_dir
 
 from .commands import command
@@ -114,14 +115,27 @@ def _files(results: tuple[Path, ...]) -> Iterator[tuple[str, str]]:
             yield "kernel.log", log.text() + "\n"
     except OSError as failure:
         yield "kernel.log", f"cannot be read: {failure}; root may read it\n"
-    runs = sorted(runs_dir().glob("*/kernel.log"), key=lambda path: path.stat().st_mtime)
-    if runs:
-        yield "lab-kernel.log", runs[-1].read_text(errors="replace")
+    guest_log = _last_guest_log()
+    if guest_log:
+        yield "lab-kernel.log", guest_log
     for number, result in enumerate(results, 1):
         yield (
             f"results/{number}-{printable(result.name)}",
             read_file(result, _MOST_RESULT_BYTES).decode(errors="replace"),
         )
+
+
+def _last_guest_log() -> str:
+    """Return the log of the lab's last guest, or the reason why it cannot be read; nothing if there was no guest.
+
+    A user of a damaged or foreign cache needs a report, too.
+    """
+    try:
+        # A pipe in place of a log would wait for its writer.
+        logs = [path for path in runs_dir().glob("*/kernel.log") if path.is_file()]
+        return max(logs, key=lambda path: path.stat().st_mtime).read_text(errors="replace") if logs else ""
+    except (LabError, OSError) as failure:
+        return f"cannot be read: {failure}\n"
 
 
 def _versions() -> dict[str, str]:

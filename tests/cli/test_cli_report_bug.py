@@ -88,3 +88,38 @@ def test_full_disk_leaves_no_part_of_an_archive(tmp_path: Path) -> None:
     remedy = "File too large; raise the limit of the size of a file (ulimit -f)"
     assert done.stdout == f"iommufd: error: bug.tar.gz cannot be written: {remedy}\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def leave_nothing(log: Path) -> None:
+    pass
+
+
+def trust_nobody(log: Path) -> None:
+    log.write_text("of the last guest\n")
+    log.parents[2].chmod(0o777)
+
+
+@pytest.mark.parametrize(
+    ("damage", "content"),
+    [
+        (leave_nothing, None),
+        (Path.mkdir, None),
+        (os.mkfifo, None),
+        (lambda log: log.symlink_to("nowhere"), None),
+        (trust_nobody, "cannot be read: .* is not trusted, because another user can change it"),
+        (lambda log: log.write_bytes(b"\xff of the last guest"), "^\N{REPLACEMENT CHARACTER} of the last guest$"),
+    ],
+    ids=["no log", "directory", "pipe", "link", "not trusted", "not UTF-8"],
+)
+def test_a_damaged_cache_of_the_lab_is_no_reason_for_no_report(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], object], content: str | None
+) -> None:
+    """The lab refuses a cache that another user can change, such as that of the user who called sudo."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    run = tmp_path / "iommufd-py/runs/20260101-000000-000000-1"
+    run.mkdir(parents=True)
+    damage(run / "kernel.log")
+    done = cli("report-bug", "--output", str(tmp_path / "bug.tar.gz"))
+    assert done.returncode == 0, done.stderr
+    log = read(tmp_path / "bug.tar.gz").get("lab-kernel.log")
+    assert log is None if content is None else log is not None and re.search(content, log), log
