@@ -14,7 +14,7 @@ from typing import Literal, Self, get_args
 
 from iommufd_py.base.errors import reason_of
 from iommufd_py.lab import paths
-from iommufd_py.lab.config import Arch, Configuration, parse_config
+from iommufd_py.lab.config import ADDITIONS, Arch, Configuration, parse_config
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.records import is_text, read_object, record_of
 
@@ -92,8 +92,12 @@ class Recipe:
     @property
     def configuration(self) -> Configuration:
         """The lab's configuration that the recipe uses."""
-        *additions, _ = self.config.split("-")
-        return Configuration(self.arch, **dict.fromkeys(additions, True))
+        return Configuration(self.arch, **dict.fromkeys(self.additions, True))
+
+    @property
+    def additions(self) -> tuple[str, ...]:
+        """The names of the configuration's additions. A newer version of this tool may know more of them."""
+        return tuple(self.config.split("-")[:-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,8 @@ class Kernel:
         recipe = record_of(meta.get("recipe"), Recipe)
         release, built_at = meta.get("release"), meta.get("built_at")
         if meta.get("schema") != _SCHEMA or recipe is None or not is_text(release) or not is_text(built_at):
+            return None
+        if not set(recipe.additions) <= set(ADDITIONS):
             return None
         return cls(directory, recipe, str(release), str(built_at))
 

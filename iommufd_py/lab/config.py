@@ -2,7 +2,7 @@
 """The kernel configurations: fragments on top of allnoconfig, and a check that they took effect."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -77,8 +77,7 @@ class Configuration:
     @property
     def additions(self) -> tuple[str, ...]:
         """The names of the fragments on top of the architecture's, without their ending."""
-        wanted = {"debug": self.debug, "devices": self.devices, "kunit": self.kunit}
-        return tuple(name for name, is_wanted in wanted.items() if is_wanted)
+        return tuple(name for name in ADDITIONS if getattr(self, name))
 
     def label(self, variant: str) -> str:
         """Return the name of a kernel for readers: ``stock``, ``patched-debug``, ``patched-um``, ..."""
@@ -95,6 +94,10 @@ class Configuration:
         """Symbols that a kernel needs to boot in the lab, or to be of use there."""
         further = [_ADDED_REQUIRED[name] for name in self.additions if name in _ADDED_REQUIRED]
         return _REQUIRED[self.arch].union(*further)
+
+
+ADDITIONS = tuple(one.name for one in fields(Configuration) if one.name != "arch")
+"""The names of all additions of this version of the tool."""
 
 
 @dataclass(frozen=True, slots=True)

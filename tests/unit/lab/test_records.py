@@ -63,6 +63,20 @@ def test_damaged_kernels_hide_no_other(cli: Cli) -> None:
     assert cli("lab", "kernel", "list").stderr == ""
 
 
+@pytest.mark.parametrize("config", ["future-abc", "debug-future-abc", "arch-abc"])
+def test_a_kernel_of_a_newer_version_is_unusable(cli: Cli, config: str) -> None:
+    """A newer version can know more additions to a configuration, and can share the cache with this one."""
+    good_kernel(paths.kernels_dir() / "good")
+    meta = good_kernel(paths.kernels_dir() / "newer")
+    (paths.kernels_dir() / "newer/meta.json").write_text(
+        json.dumps(meta | {"recipe": meta["recipe"] | {"config": config}})
+    )
+    assert [kernel.directory.name for kernel in cache.kernels()] == ["good"]
+    assert [one.name for one in cache.unusable()] == ["newer"]
+    listed = cli("lab", "kernel", "list")
+    assert (listed.returncode, listed.stdout.count("linux-source-7.3")) == (0, 1), listed.stderr
+
+
 def test_a_pipe_in_place_of_a_record_is_not_waited_for() -> None:
     for place in ("kernels/bad/meta.json", "guests/bad/guest.json"):
         file = paths.cache_root() / place
