@@ -133,19 +133,29 @@ def _question(
         _ = question.timing
     except ValueError as failure:
         raise click.UsageError(f"--bench {shown(subject)}: {failure}") from None
+    _check_subject(question)
     return question
 
 
 def _check_subject(question: "Question") -> None:
-    """Refuse a scenario or a test that does not exist: the guest would say so only after minutes of compilation.
+    """Refuse a scenario or a test that does not exist, and a timing that is impossible: the guest would say so only
+    after minutes of compilation.
 
     Raises:
-        click.UsageError: it does not exist.
+        click.UsageError: it does not exist, or is impossible.
     """
     from iommufd_py.lab.bisect.trial import Kind
     from iommufd_py.validate.catalogue import matching_scenarios
 
     name = question.subject
+    if question.kind is Kind.BENCH:
+        from iommufd_py.lab.bisect.judge import guest_command
+
+        from .bench.axes import chosen_points
+        from .bench.run import run
+
+        _, _, _, *options = guest_command(question)  # iommufd bench run
+        chosen_points(run.make_context("run", options).params)
     if question.kind is Kind.SCENARIO and not matching_scenarios(name):
         raise click.UsageError(f"no scenario matches {shown(name)}; 'iommufd validate --list' shows all of them")
     if question.kind is Kind.TEST and not os.path.exists(name.partition("::")[0]):

@@ -136,6 +136,7 @@ def test_restore_of_what_was_never_bound(cli: Cli) -> None:
         ("bisect", "--source", "/", "--good", "a", "--bad", "b", "--test", "tests/no_such.py::test"),
         ("bisect", "--source", "/", "--good", "a", "--bad", "b", "--test", ""),
         ("bisect", "--source", "/", "--good", "a", "--bad", "b", "--test=--help"),
+        ("bisect", "--source", "/", "--good", "a", "--bad", "b", "--bench", "map 4097"),
         ("no-such-command",),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 from iommufd_py.base.units import counted
 from iommufd_py.lab.bisect.trial import OPERATIONS, CommitVerdict, Kind, Question
 from iommufd_py.lab.runs import RunResult
+from iommufd_py.results.model import Workload
 
 _GOOD = ("kept", "counts agree")
 _BAD = ("violated", "kernel report", "counters disagree")
@@ -27,7 +28,10 @@ def guest_command(question: Question) -> list[str]:
             return ["pytest", "-q", "-rf", question.subject]
         case Kind.BENCH:
             operation, size = question.timing
-            options = ["--operation", OPERATIONS[operation].value, "--size", str(size), "--processes", "1"]
+            workload = OPERATIONS[operation]
+            options = ["--operation", workload.value, "--size", str(size), "--processes", "1"]
+            # Only a memfd has a descriptor for IOMMU_IOAS_MAP_FILE.
+            options += ["--backing", "memfd"] if workload is Workload.MAP_FILE else []
             return ["iommufd", "bench", "run", "--device", "mock", *options, "--seconds", "3", "--no-retry", "--json"]
 
 

@@ -6,10 +6,12 @@ import random
 from pathlib import Path
 
 import pytest
+from iommufd_py.cli.bench.axes import chosen_points
+from iommufd_py.cli.bench.run import run as bench_run
 
 from iommufd_py.lab.bisect.judge import guest_command, judge_commit, median_ns
 from iommufd_py.lab.bisect.timing import MOST_BOOTS, decide
-from iommufd_py.lab.bisect.trial import CommitVerdict, Kind, Question
+from iommufd_py.lab.bisect.trial import OPERATIONS, CommitVerdict, Kind, Question
 from iommufd_py.lab.runs import RunResult
 from iommufd_py.results.document import SCHEMA
 
@@ -123,6 +125,14 @@ class TestJudge:
         assert median_ns(MAP, run(), text) == (4, "")
         assert median_ns(MAP, run(1), "nonsense")[0] is None
         assert guest_command(MAP)[4:9] == ["mock", "--operation", "map", "--size", str(2 << 20)]
+
+    @pytest.mark.parametrize("operation", OPERATIONS)
+    def test_the_command_of_each_operation_measures_it(self, operation: str) -> None:
+        """The guest would refuse another command after minutes of compilation."""
+        program, group, _, *options = guest_command(Question(Kind.BENCH, f"{operation} 2M", 0.05))
+        assert (program, group) == ("iommufd", "bench")
+        (point,) = chosen_points(bench_run.make_context("run", options).params)
+        assert operation in point.operations
 
     @pytest.mark.parametrize("subject", ["fly 2M", "map", "map two", "map 2M 4K"])
     def test_a_timing_that_is_none(self, subject: str) -> None:
