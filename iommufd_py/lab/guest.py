@@ -127,6 +127,11 @@ def guest_script(
     return "\n".join(lines) + "\n"
 
 
+def write_script(file: Path, text: str) -> None:
+    """Write a script. Words of a command, values of variables and names of files can have bytes that are not UTF-8."""
+    file.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
 def shell_command() -> list[str]:
     """Return the command of a shell in a guest, for the terminal of this process."""
     columns, rows = os.get_terminal_size(0)

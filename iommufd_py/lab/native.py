@@ -17,7 +17,15 @@ from iommufd_py.base.sysfs import cpuinfo_field
 from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab.confine import can_confine, confined
 from iommufd_py.lab.errors import LabError
-from iommufd_py.lab.guest import END_MARK, failure, guest_script, mount_hostfs, native_init, shell_command
+from iommufd_py.lab.guest import (
+    END_MARK,
+    failure,
+    guest_script,
+    mount_hostfs,
+    native_init,
+    shell_command,
+    write_script,
+)
 from iommufd_py.lab.machine import NativeMachine
 from iommufd_py.lab.process import interact, space_explained, supervise
 from iommufd_py.lab.runs import (
@@ -134,20 +142,14 @@ def _prepare(
     streams = _WITH_TERMINAL if terminal else _WITH_CHANNELS
     argv = ["env", f"TMPDIR={MEMORY_DIRECTORY}", "sh", "-c", streams, str(log), *argv]
     with space_explained(directory):
-        script.write_text(
-            guest_script(
-                command,
-                cwd=Path.cwd(),
-                environment=environment,
-                shares=shares,
-                mount_share=mount_hostfs,
-            ),
-            encoding="utf-8",
+        write_script(
+            script,
+            guest_script(command, cwd=Path.cwd(), environment=environment, shares=shares, mount_share=mount_hostfs),
         )
-        init.write_text(native_init(script, sys.executable, terminal=terminal), encoding="utf-8")
+        write_script(init, native_init(script, sys.executable, terminal=terminal))
         init.chmod(0o700)
         log.touch()
-        (directory / "uml.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
+        write_script(directory / "uml.sh", shlex.join(argv) + "\n")
     argv = _on_one_cpu(argv)
     if can_confine():
         argv = confined(argv, [*shares, directory, *filter(Path.exists, _WRITABLE)])

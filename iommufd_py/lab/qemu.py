@@ -117,7 +117,16 @@ def _virtme(kernel: Path, args: Sequence[str]) -> list[str]:
     # -P: otherwise a directory "virtme" of the current directory would run instead, as root where this is root's.
     argv = [sys.executable, "-P", "-m", "virtme.commands.run", "--dry-run", "--show-command", "--kimg", str(kernel)]
     # virtme-run chooses the guest's channels by the type of its standard streams. It gets pipes, as QEMU does later.
-    done = subprocess.run([*argv, *args], input="", capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*argv, *args],
+        input="",
+        capture_output=True,
+        check=False,
+        # The name of a shared directory can have bytes that are not UTF-8.
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:surrogateescape"},
+        encoding="utf-8",
+        errors="surrogateescape",
+    )
     if done.returncode != 0 or not done.stdout.strip():
         why = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
         raise LabError(f"virtme-ng cannot compose the virtual machine: {why}")

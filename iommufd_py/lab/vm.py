@@ -12,7 +12,7 @@ from typing import BinaryIO, Self
 from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab.emulators import cached_emulator
 from iommufd_py.lab.errors import LabError
-from iommufd_py.lab.guest import failure, guest_script, share_args, shell_command
+from iommufd_py.lab.guest import failure, guest_script, share_args, shell_command, write_script
 from iommufd_py.lab.kvm import kvm_problem
 from iommufd_py.lab.machine import Accel, Machine, scratch_args
 from iommufd_py.lab.process import interact, space_explained, supervise
@@ -146,7 +146,7 @@ class _Guest:
             command, cwd=Path.cwd(), environment=environment, shares=shares, cached=[Path(sys.prefix)]
         )
         with space_explained(guest.directory):
-            guest.script.write_text(script, encoding="utf-8")
+            write_script(guest.script, script)
             guest.log.touch()
         return guest
 
@@ -164,7 +164,7 @@ class _Guest:
         initramfs.unlink(missing_ok=True)
         argv = compose(kernel, self.machine, virtme_args, devices, initramfs=initramfs, emulator=emulator)
         with space_explained(self.directory):
-            (self.directory / "qemu.sh").write_text(shlex.join(argv) + "\n", encoding="utf-8")
+            write_script(self.directory / "qemu.sh", shlex.join(argv) + "\n")
         return argv
 
     def said_something(self) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 from iommufd_py.host.kernel_log import scan_kernel_log
 from iommufd_py.lab.errors import LabError
-from iommufd_py.lab.guest import guest_script
+from iommufd_py.lab.guest import guest_script, write_script
 from iommufd_py.lab.process import locked, space_explained
 from iommufd_py.lab.runs import RunResult, compile_package, guest_environment, memory_remark
 from iommufd_py.lab.warm.guests import WarmGuest
@@ -75,7 +75,7 @@ class _Job:
         unfinished = self._file(".unfinished")
         try:
             with space_explained(self._guest.spool):
-                unfinished.write_text(guest_script(command, cwd=Path.cwd(), environment=environment), encoding="utf-8")
+                write_script(unfinished, guest_script(command, cwd=Path.cwd(), environment=environment))
             unfinished.rename(self._file(".job"))
         except BaseException:
             unfinished.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The common parts of all runs of guests, and the messages for a run that failed because of its kernel or memory."""
 
+import os
 from collections.abc import Callable
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -8,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from iommufd_py.host.kernel_log import scan_kernel_log
-from iommufd_py.lab import runs
+from iommufd_py.lab import runs, vm
 from iommufd_py.lab.errors import LabError
-from iommufd_py.lab.machine import TEST_DEVICES
+from iommufd_py.lab.machine import TEST_DEVICES, Machine
 from iommufd_py.lab.native import run_natively
 from iommufd_py.lab.runs import RunResult, guest_environment, memory_remark
 from iommufd_py.lab.vm import run_in_vm
@@ -69,3 +70,28 @@ def test_a_full_disk_of_the_cache_is_no_full_output(run: Callable[..., RunResult
         LabError, match=f"no space left on the disk of {tmp_path}; free some space, or set XDG_CACHE_HOME"
     ):
         run(Path("/bin/true"), ["true"], directory=tmp_path)
+
+
+def compose_vm(kernel: Path, command: list[str], *, directory: Path) -> None:
+    """Write the scripts of a virtual machine, and start nothing."""
+    guest = vm._Guest.prepare(command, Machine(), "", [Path.cwd()], directory)
+    words = guest.compose(kernel, ["--script-sh", f"sh {guest.script}"], {})
+    assert any(f"path={Path.cwd()}" in word for word in words)
+
+
+@pytest.mark.parametrize(
+    ("run", "scripts"), [(run_natively, ("guest.sh",)), (compose_vm, ("guest.sh", "qemu.sh"))], ids=["native", "vm"]
+)
+def test_names_that_are_not_utf_8_reach_the_guest(
+    run: Callable[..., object], scripts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of files can have any bytes, and so have the words of a command and the variables of the environment."""
+    here = tmp_path / os.fsdecode(b"here\xe9")
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("IOMMUFD_FILE", os.fsdecode(b"value\xe9"))
+    run(Path("/bin/true"), ["cat", os.fsdecode(b"word\xe9")], directory=tmp_path)
+    for script in scripts:
+        content = (tmp_path / script).read_bytes()
+        for name in (b"here", b"value", b"word") if script == "guest.sh" else (b"here",):
+            assert name + b"\xe9" in content, script
