@@ -41,5 +41,6 @@ def _fits(value: object, hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
     if get_origin(hint) is tuple:
-        return isinstance(value, list) and all(map(is_text, value))
+        # Names of directories, which can have any characters.
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
     return is_text(value) if hint is str else type(value) is hint

@@ -120,8 +120,11 @@ def test_damaged_guests_are_named_and_kept(cli: Cli, tmp_path: Path) -> None:
     subprocess.run(remedy[1], shell=True, check=True)
     assert cli("lab", "list").stderr == ""
     directory.mkdir()
+    good["shares"] = ["/tmp/a\nb", os.fsdecode(b"/tmp/\xe9")]  # Directories with such names exist.
     (directory / "guest.json").write_text(json.dumps(good))
-    assert WarmGuest.load(directory) is not None
+    found = WarmGuest.load(directory)
+    assert found is not None
+    assert found.shares == tuple(good["shares"])
     assert warm_guests() == []  # its keeper does not run
     assert not directory.exists()
 
