@@ -3,16 +3,43 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from iommufd_py.base.files import write_file
 from iommufd_py.lab.bisect.trial import CommitVerdict, Trial
 from iommufd_py.lab.errors import LabError
+from iommufd_py.lab.records import read_object
+from iommufd_py.results.conform import conforms_to
 
 Guest = Literal["native", "vm"]
+
+_TRIAL: Mapping[str, Any] = {
+    "commit": {"type": "string", "pattern": "^[0-9a-f]{40,64}$(?!\\n)"},
+    "verdict": {"enum": [one.value for one in CommitVerdict]},
+    "evidence": {"type": "string"},
+    "seconds": {"type": "number"},
+}
+_FITS = conforms_to(
+    {
+        "type": "object",
+        "required": ["guest", "trials"],
+        "properties": {
+            "guest": {"enum": [*get_args(Guest)]},
+            "trials": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": [*_TRIAL],
+                    "properties": _TRIAL,
+                },
+            },
+        },
+    }
+)
 
 
 class Record:
@@ -28,16 +55,15 @@ class Record:
         self.guest: Guest = "native"
         self._trials: dict[str, Trial] = {}
         if file.exists():
-            try:
-                document = json.loads(file.read_text(encoding="utf-8"))
-                self.guest = document["guest"]
-                for one in document["trials"]:
-                    self._trials[one["commit"]] = Trial(**(one | {"verdict": CommitVerdict(one["verdict"])}))
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            document = read_object(file)
+            if not _FITS(document):
                 raise LabError(
                     f"{file}, the record of an earlier bisection, is damaged: remove it to begin anew with "
                     f"'rm {shlex.quote(str(file))}'"
-                ) from None
+                )
+            self.guest = document["guest"]
+            for one in document["trials"]:
+                self._trials[one["commit"]] = Trial(**(one | {"verdict": CommitVerdict(one["verdict"])}))
 
     @property
     def trials(self) -> Sequence[Trial]:

@@ -131,7 +131,14 @@ def test_damaged_guests_are_named_and_kept(cli: Cli, tmp_path: Path) -> None:
 
 def test_damaged_record_of_a_bisection(tmp_path: Path) -> None:
     file = tmp_path / "a record.json"
-    for content in CONTENTS[:-2]:
+    trial = {"commit": "a" * 40, "verdict": "good", "evidence": "\x1b[31m of a guest", "seconds": 1.5}
+    good = {"guest": "vm", "trials": [trial]}
+    file.write_text(json.dumps(good))
+    assert Record(file).of("a" * 40) is not None
+    # A whole number of seconds, and an evidence with any characters, are right.
+    trials = [one for one in map(json.loads, spoiled(trial)[len(CONTENTS) :]) if one != trial | {"seconds": 1}]
+    damaged = [good | {"trials": [one]} for one in trials if one.get("evidence") != "\x1b[31m"]
+    for content in (*spoiled(good), *(json.dumps(one).encode() for one in damaged)):
         file.write_bytes(content)
         with pytest.raises(LabError, match="is damaged: remove it to begin anew with 'rm ") as refused:
             Record(file)
