@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import re
 import signal
 import sys
 import traceback
@@ -130,6 +131,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     sys.unraisablehook = _leave_after_all
     _replace_closed_streams()
+    _forget_impossible_terminal()
     # The output encoding may lack a character of a name, and a file's name need not be UTF-8.
     cast("TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
     status = _run()
@@ -149,6 +151,13 @@ def main() -> None:
         # Python would exit with 120 because of the text that is left in the buffer.
         _drop(sys.stderr.fileno())
     sys.exit(status)
+
+
+def _forget_impossible_terminal() -> None:
+    """Remove a size of the terminal that is none. rich draws nothing in 0 columns, and fails for the digit ``²``."""
+    for name in ("COLUMNS", "LINES"):
+        if not re.fullmatch("[1-9][0-9]{0,4}", os.environ.get(name, "1")):
+            del os.environ[name]
 
 
 def _run() -> int:
