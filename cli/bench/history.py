@@ -18,7 +18,7 @@ from iommufd_py.results.model import BenchResult, Point
 from iommufd_py.results.tables import Table
 
 from ..commands import command
-from ..files import OUTPUT_FILE, Directory
+from ..files import OUTPUT_FILE, Directory, refuse_input
 from ..output import emit_json
 from ..types import JSON_OPTION
 from .page import emit_folded, emit_lines
@@ -39,6 +39,8 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
     if output is not None and output.suffix not in _PICTURES:
         raise click.UsageError(f"the name {output} must end in {' or '.join(_PICTURES)}")
     files = _by_start(directory)
+    if output is not None:
+        refuse_input(output, list(files))
     copies = over.copies(list(files.values()))
     counting = {file: result for at, (file, result) in enumerate(files.items()) if at not in copies}
     ordered, results = list(counting), list(counting.values())

@@ -72,9 +72,12 @@ def plot(
     if breakdowns:
         figures["shares"] = drawing.share_figure(breakdowns), []
     make_output_directory(directory)
+    outputs = {name: directory / f"{name}.{kind}" for name in figures}
+    for file in outputs.values():
+        refuse_input(file, (*files, *traces))
     for name, (figure, limits) in figures.items():
         drawing.add_limits(figure, limits)
-        _write(directory / f"{name}.{kind}", drawing.render(figure, kind))
+        _write(outputs[name], drawing.render(figure, kind))
 
 
 def write_html(

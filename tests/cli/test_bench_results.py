@@ -44,6 +44,27 @@ def test_a_plot_does_not_replace_its_input(cli: Cli, stock: str, tmp_path: Path,
     assert Path(stock).read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("history", "DIRECTORY", "--output", "FILE"), "x.svg"),
+        (("plot", "STOCK", "--directory", "DIRECTORY"), "page.svg"),
+    ],
+    ids=["history", "plot"],
+)
+def test_a_picture_does_not_replace_its_input(
+    cli: Cli, stock: str, tmp_path: Path, words: tuple[str, ...], name: str
+) -> None:
+    (tmp_path / name).symlink_to(stock)
+    before = Path(stock).read_bytes()
+    places = {"DIRECTORY": str(tmp_path), "FILE": str(tmp_path / name), "STOCK": stock}
+    done = cli("bench", *(places.get(word, word) for word in words))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is also an input" in done.stderr
+    assert Path(stock).read_bytes() == before
+    assert not (tmp_path / "distribution.svg").exists()
+
+
 def test_show_prints_the_figures_and_where_they_come_from(cli: Cli, stock: str) -> None:
     done = cli("bench", "show", stock)
     assert done.returncode == 0
