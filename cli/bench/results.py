@@ -24,12 +24,13 @@ from iommufd_py.results import (
 from ..commands import command
 from ..files import RESULT_FILE, refuse_second_stdin
 from ..output import emit_json, note
-from ..types import FiniteFloat, chosen_format
+from ..types import FiniteFloat, chosen_format, refuse_ignored
 from .page import emit_folded, emit_lines, page_width
 
 # The largest threshold. With one that no comparison reaches, a CI gate would pass everything.
 _MOST_PERCENT = 10_000
 _FORMATS = ("table", "markdown", "cover-letter", "iommupt", "vfio-tests", "kcidb", "json")
+_WITHOUT_VERDICTS = {"iommupt": dialects.iommupt, "vfio-tests": dialects.vfio_tests}
 
 
 @command()
@@ -110,6 +111,7 @@ def compare(
       iommufd bench compare stock.json patched.json --format cover-letter
     """
     form = chosen_format(as_json, form)
+    refuse_ignored(click.get_current_context(), "margin", form in _WITHOUT_VERDICTS, f"--format {form} has no verdicts")
     refuse_second_stdin([baseline, *others])
     results = document.load_all([baseline, *others])
     comparisons = [comparing.compare(results[0], after, force=force, margin=margin / 100) for after in results[1:]]
@@ -138,9 +140,8 @@ def compare(
 def _show_comparison(
     before: model.BenchResult, after: model.BenchResult, comparison: comparing.Comparison, form: str
 ) -> None:
-    writers = {"iommupt": dialects.iommupt, "vfio-tests": dialects.vfio_tests}
-    if form in writers:
-        click.echo(writers[form](before, after, comparison))
+    if form in _WITHOUT_VERDICTS:
+        click.echo(_WITHOUT_VERDICTS[form](before, after, comparison))
         return
     if form == "markdown":
         more = [*cover_letter.conditions([before, after]), *finding.time_sentences([before, after], [comparison])]

@@ -214,6 +214,8 @@ def test_nothing_to_time_is_wrong_usage(cli: Cli) -> None:
         ("compare", "STOCK", "STOCK", "--threshold", "inf"),
         ("compare", "STOCK", "STOCK", "--json", "--format", "markdown"),
         ("compare", "STOCK", "STOCK", "--json", "--format", "table"),
+        ("compare", "STOCK", "STOCK", "--margin", "5", "--format", "iommupt"),
+        ("compare", "STOCK", "STOCK", "--margin", "5", "--format", "vfio-tests"),
         ("show", ""),
         ("plot", "STOCK", "--html", ""),
         ("plot", "STOCK", "--directory", ""),
