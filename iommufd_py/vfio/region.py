@@ -7,6 +7,7 @@ from typing import Literal
 
 from iommufd_py.base.arguments import check_integer, checked
 from iommufd_py.base.errors import ArgumentValueError, DeviceError, reason_of
+from iommufd_py.base.shown import shown_number
 from iommufd_py.base.units import format_size
 from iommufd_py.objects.resource import Resource
 from iommufd_py.uapi import vfio
@@ -173,6 +174,8 @@ class RegionMapping(Resource):
     def write_int(self, offset: int, value: int, width: int) -> None:
         """Store *value* as an unsigned integer of *width* (1, 2, 4 or 8) bytes at *offset* of the mapping."""
         register = self._register(offset, width)
+        if type(value) is not int:  # A memoryview takes a bool.
+            check_integer(f"{self!r}: value", value)
         try:
             register[offset // width] = value
         except (TypeError, ValueError):
@@ -185,7 +188,7 @@ class RegionMapping(Resource):
         if type(offset) is not int:
             check_integer(f"{self!r}: offset", offset)
         if offset % width or not 0 <= offset <= self.length - width:
-            raise ArgumentValueError(f"there is no {width}-byte register at offset {offset:#x} of {self!r}")
+            raise ArgumentValueError(f"there is no {width}-byte register at offset {shown_number(offset)} of {self!r}")
         return self._registers[width]
 
     def _release(self) -> None:
@@ -248,5 +251,7 @@ class IoEventFd(Resource):
 
 
 def _check_width(width: int) -> None:
-    if type(width) is not int or width not in _WIDTHS:
-        raise ArgumentValueError(f"an access must be 1, 2, 4 or 8 bytes wide, not {width}")
+    if type(width) is not int:
+        check_integer("width", width)
+    if width not in _WIDTHS:
+        raise ArgumentValueError(f"an access must be 1, 2, 4 or 8 bytes wide, not {shown_number(width)}")

@@ -48,7 +48,7 @@ def test_accesses_outside_are_refused(edu: Container) -> None:
         bar.read_int(0, 3)
     with pytest.raises(DeviceError, match="cannot be mapped, only 0x0-"):
         bar.mmap(length=2 * bar.info.size)
-    with bar.mmap() as mapping, pytest.raises(ValueError, match="no 4-byte register at offset 0x2"):
+    with bar.mmap() as mapping, pytest.raises(ValueError, match="no 4-byte register at offset 2 "):
         mapping.read_int(2, 4)
 
 
