@@ -110,7 +110,9 @@ def run(plan: Path, output: Path, coordinator: str | None) -> None:
 
     loaded = plans.load_plan(plan)
     try:
-        address = coordinator_address(coordinator or os.environ.get("LG_COORDINATOR") or DEFAULT_COORDINATOR)
+        # An empty option, such as "$LAB" without a value, is no wish for the default.
+        chosen = (os.environ.get("LG_COORDINATOR") or DEFAULT_COORDINATOR) if coordinator is None else coordinator
+        address = coordinator_address(chosen)
     except LendingError as failure:
         raise click.UsageError(str(failure)) from None
     with show_fleet_progress() as tell:

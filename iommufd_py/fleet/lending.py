@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -19,9 +20,11 @@ from labgrid.resource.remote import RemotePlace, RemotePlaceManager
 from labgrid.util.proxy import ProxyError, proxymanager
 
 from iommufd_py.base.errors import ToolError
+from iommufd_py.base.shown import shown
 
 DEFAULT_COORDINATOR = "127.0.0.1:20408"
 _PORT = 20408
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9_.-]{0,252})(:[0-9]{1,5})?")
 _POLL_SECONDS = 1.0
 # The run ends if a coordinator that restarts is not back within this time.
 _COORDINATOR_SECONDS = 60.0
@@ -42,12 +45,14 @@ def coordinator_address(text: str) -> str:
     Raises:
         LendingError: *text* is not ``host`` or ``host:port``.
     """
+    refusal = f"{shown(text)} is not the address of a coordinator: write HOST or HOST:PORT"
+    # labgrid makes a part of an address of each text: the path of a URL, a blank for a host.
+    if not _ADDRESS.fullmatch(text):
+        raise LendingError(refusal)
     try:
         return str(proxymanager.get_grpc_address(text, default_port=_PORT))
     except (ValueError, ProxyError) as failure:
-        raise LendingError(
-            f"{text!r} is not the address of a coordinator: write HOST or HOST:PORT ({failure})"
-        ) from None
+        raise LendingError(f"{refusal} ({failure})") from None
 
 
 class _Session(ClientSession):  # type: ignore[misc]  # labgrid has no types
