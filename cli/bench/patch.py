@@ -179,9 +179,9 @@ def _report(measured: Sequence[BenchResult], stem: Path, precision: float | None
 
 def _kernel_names(kernels: str) -> list[str]:
     """Return the names in the value of --kernels."""
-    names = [name for name in kernels.split(",") if name]
-    if not names:
-        raise click.UsageError("--kernels names no kernel")
+    names = kernels.split(",")
+    if not all(names):
+        raise click.UsageError("--kernels has an empty name: give names with one comma between them")
     for name in names:
         check_kernel_name(name)
     if len(set(names)) < len(names):

@@ -108,6 +108,8 @@ def test_restore_of_what_was_never_bound(cli: Cli) -> None:
         ("bench", "patch", "--native", "--times"),
         ("bench", "patch", "--kernels", "stok,patched"),
         ("bench", "patch", "--kernels", "stock,stock"),
+        ("bench", "patch", "--kernels", ""),
+        ("bench", "patch", "--kernels", "/dev/null,"),
         ("bench", "patch", "--", "--out", "x"),
         ("bench", "calibrate", "--other", ""),
         ("bench", "compare", "a", "b", "--threshold", "nan"),
