@@ -137,6 +137,10 @@ def _emulator() -> Iterator[Diagnosis]:
 
 def _space() -> Iterator[Diagnosis]:
     """Report the disk space of the lab. A cache that is larger than the lab ever needs gets a remedy."""
+    refused = paths.not_writable()
+    if refused is not None:
+        yield Diagnosis("cache", "missing", f"this user cannot write to {refused}", paths.ANOTHER_PLACE)
+        return
     try:
         found = space.used()
     except LabError as failure:

@@ -9,7 +9,8 @@ from pathlib import Path
 from iommufd_py.base.errors import reason_of
 from iommufd_py.lab.errors import LabError
 
-_ANOTHER_PLACE = "set XDG_CACHE_HOME to a directory of your own"
+ANOTHER_PLACE = "set XDG_CACHE_HOME to a directory of your own"
+"""The remedy for a cache that cannot be used."""
 
 
 def cache_root() -> Path:
@@ -50,7 +51,7 @@ def _check_trusted(directory: Path) -> None:
         sudo = "sudo " if os.geteuid() else ""
         raise LabError(
             f"{directory} is not trusted, because another user can change it and the lab runs programs in it: "
-            f"{_ANOTHER_PLACE}, or take it over with '{sudo}chown -R {os.geteuid()} {name}; {sudo}chmod -R go-w {name}'"
+            f"{ANOTHER_PLACE}, or take it over with '{sudo}chown -R {os.geteuid()} {name}; {sudo}chmod -R go-w {name}'"
         )
 
 
@@ -62,7 +63,7 @@ def _check_readable(directory: Path) -> None:
     except FileNotFoundError:
         return  # The directory does not exist yet.
     except OSError as failure:
-        raise LabError(f"{directory} cannot be read: {reason_of(failure, _ANOTHER_PLACE)}") from None
+        raise LabError(f"{directory} cannot be read: {reason_of(failure, ANOTHER_PLACE)}") from None
 
 
 def make(directory: Path) -> None:
@@ -79,7 +80,17 @@ def make(directory: Path) -> None:
         root.mkdir(mode=0o700, exist_ok=True)
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
-        raise LabError(f"{directory} cannot be created: {reason_of(failure, _ANOTHER_PLACE)}") from None
+        raise LabError(f"{directory} cannot be created: {reason_of(failure, ANOTHER_PLACE)}") from None
+
+
+def not_writable() -> Path | None:
+    """Return a directory in which this user cannot make files of the cache, for example one that sudo left; else
+    None."""
+    root = cache_root()
+    existing = next(path for path in (root, *root.parents) if path.exists())
+    below = [path for path in existing.iterdir() if path.is_dir()] if existing == root else []
+    mode = os.W_OK | os.X_OK
+    return next((path for path in (existing, *below) if not os.access(path, mode, effective_ids=True)), None)
 
 
 def kernels_dir() -> Path:

@@ -3,6 +3,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from iommufd_py.lab.doctor import Diagnosis, examine
 from iommufd_py.lab.errors import LabError
 from iommufd_py.lab.machine import Machine
 from iommufd_py.lab.qemu import QEMU
+from tests.programs import IOMMUFD, MAY_READ_ALL
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
 
@@ -126,6 +129,25 @@ def test_doctor_lists_everything_although_qemu_is_broken(tmp_path: Path, monkeyp
         "sudo apt-get install --reinstall qemu-system-x86",
     )
     assert "cache" in found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize("made_by_root", ["", "iommufd-py", "iommufd-py/runs"])
+def test_doctor_names_a_cache_that_this_user_cannot_write(tmp_path: Path, made_by_root: str) -> None:
+    """The command "sudo iommufd" can leave directories of root in the cache of the user."""
+    user = 4_200_000
+    cache = tmp_path / "user"
+    (cache / "iommufd-py/runs").mkdir(parents=True)
+    for name in ("", "iommufd-py", "iommufd-py/runs"):
+        os.chown(cache / name, 0 if name == made_by_root else user, -1)
+    if not made_by_root:
+        shutil.rmtree(cache / "iommufd-py")
+    words = ["setpriv", f"--reuid={user}", "--clear-groups", *MAY_READ_ALL.split(), IOMMUFD, "lab", "doctor", "--json"]
+    done = subprocess.run(words, env=os.environ | {"XDG_CACHE_HOME": str(cache)}, capture_output=True, check=False)
+    assert done.returncode == 1, done.stderr
+    (found,) = [one for one in json.loads(done.stdout)["findings"] if one["subject"] == "cache"]
+    assert (found["state"], found["text"]) == ("missing", f"this user cannot write to {cache / made_by_root}")
+    assert "XDG_CACHE_HOME" in found["remedy"]
 
 
 def test_every_finding_that_is_missing_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
