@@ -70,7 +70,13 @@ class Unit:
 
         groups = self.humps and replace(self.humps, low_ns=rest(self.humps.low_ns), high_ns=rest(self.humps.high_ns))
         return replace(
-            self, ns=rest(self.ns), low_ns=rest(self.low_ns), high_ns=rest(self.high_ns), floor_ns=0.0, humps=groups
+            self,
+            ns=rest(self.ns),
+            low_ns=rest(self.low_ns),
+            high_ns=rest(self.high_ns),
+            mean_ns=rest(self.mean_ns),
+            floor_ns=0.0,
+            humps=groups,
         )
 
 
@@ -204,15 +210,7 @@ def widened(found: Estimate, before: Sequence[Unit], after: Sequence[Unit], *, p
     """
     if found.low is None or found.high is None:
         return found
-    if not any(one.humps for one in (*before, *after)):
-        ends = []
-    elif paired:
-        ends = [end for slow in (False, True) for end in _group_ratio(before, after, slow=slow)]
-    else:
-        ends = [
-            geometric_mean([one.low_ns for one in after]) / geometric_mean([one.high_ns for one in before]),
-            geometric_mean([one.high_ns for one in after]) / geometric_mean([one.low_ns for one in before]),
-        ]
+    ends = _hump_ratios(before, after, paired=paired) if any(one.humps for one in (*before, *after)) else []
     # All were timed by the same clock, but some of them show no step.
     blur_ns = max(one.blur_ns for one in (*before, *after))
     blur, other_blur = (min(blur_ns / min(one.ns for one in side), _MOST_BLUR) for side in (before, after))
@@ -223,27 +221,41 @@ def widened(found: Estimate, before: Sequence[Unit], after: Sequence[Unit], *, p
     return Estimate(found.value, low, high, 1.0 if low <= 1 <= high else found.p)
 
 
+def _hump_ratios(before: Sequence[Unit], after: Sequence[Unit], *, paired: bool) -> list[float]:
+    """Return the ratios of the groups and that of the means.
+
+    A kernel can take a slow path that the other kernel does not take, or takes less often. Then the medians can be
+    equal, and so can the fast groups and the slow groups, but the means differ.
+    """
+    means = [geometric_mean([one.mean_ns for one in side]) for side in (before, after)]
+    if paired:
+        groups = [end for slow in (False, True) for end in _group_ratio(before, after, slow=slow)]
+    else:
+        groups = [
+            geometric_mean([one.low_ns for one in after]) / geometric_mean([one.high_ns for one in before]),
+            geometric_mean([one.high_ns for one in after]) / geometric_mean([one.low_ns for one in before]),
+        ]
+    return [*groups, means[1] / means[0]]
+
+
 def _group_ratio(before: Sequence[Unit], after: Sequence[Unit], *, slow: bool) -> list[float]:
     """Return the ends of the interval of the ratio between the fast or the slow groups of both sides."""
-    counts = sorted(sum(one.humps is not None for one in side) for side in (before, after))
-    # A machine that changes its speed shows groups on both sides about as often. A kernel shows them on its own side.
-    alike = counts[1] <= 2 * counts[0]
     pairs = list(zip(before, after, strict=True))
-    first = [_of_group(one, other, slow=slow, alike=alike) for one, other in pairs]
-    second = [_of_group(other, one, slow=slow, alike=alike) for one, other in pairs]
+    first = [_of_group(one, other, slow=slow) for one, other in pairs]
+    second = [_of_group(other, one, slow=slow) for one, other in pairs]
     found = ratio(first, second, paired=True)
     return [] if found is None or found.low is None or found.high is None else [found.low, found.high]
 
 
-def _of_group(one: Unit, partner: Unit, *, slow: bool, alike: bool) -> float:
+def _of_group(one: Unit, partner: Unit, *, slow: bool) -> float:
     """Return the fast or the slow time of *one*, to compare it with the same time of *partner*.
 
-    If both sides met the groups *alike*, and the partner has one group, the slow group against the partner's median
-    would compare two speeds of the machine. Then *one* keeps its median, after some samples moved across the gap.
+    If the partner has one group, its median is that of one speed of the machine. The slow group against it would
+    compare two speeds. So *one* keeps its median, after some samples moved across the gap.
     """
     if one.humps is None:
         return one.ns
-    if alike and partner.humps is None:
+    if partner.humps is None:
         return one.high_ns if slow else one.low_ns
     return one.humps.high_ns if slow else one.humps.low_ns
 
