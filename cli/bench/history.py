@@ -11,9 +11,10 @@ import click
 
 from iommufd_py.base.errors import ToolError
 from iommufd_py.base.files import write_file
-from iommufd_py.base.units import counted, format_ns, format_ratio
+from iommufd_py.base.units import counted, format_ns
 from iommufd_py.results import document, report
 from iommufd_py.results import history as over
+from iommufd_py.results.compare_text import floor_legend, net_text, ratio_text
 from iommufd_py.results.model import BenchResult, Point
 from iommufd_py.results.tables import Table
 
@@ -70,7 +71,7 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
             [
                 f"{counted(len(results), 'result')}, {names[0]} to {names[-1]}",
                 f"floor: an ioctl that does nothing takes {floors}; every time contains it",
-                *_floor_marks(found),
+                *floor_legend(found),
                 *remarks,
             ]
         )
@@ -82,11 +83,6 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
 def _named(file: Path, result: BenchResult) -> str:
     """Return the name of a file, with that of the result if the user gave one."""
     return f"{file.name} ({result.name})" if result.name else file.name
-
-
-def _floor_marks(found: Sequence[over.ChangePoint]) -> list[str]:
-    marked = any(one.on_floor for one in found)
-    return ["*: the floor is over 10 % of a time; net: the ratio without the floor"] if marked else []
 
 
 def _by_start(directory: Path) -> dict[Path, BenchResult]:
@@ -121,7 +117,7 @@ def _document(
                 "file": str(files[one.at]),
                 "ratio": one.ratio,
                 "on_floor": one.on_floor,
-                "net": one.net,
+                "net": None if one.net is None else one.net.value,
             }
             for one in found
         ],
@@ -150,7 +146,4 @@ def _table(names: Sequence[str], lines: Sequence[over.OperationHistory], found: 
 
 
 def _ratio(one: over.ChangePoint) -> str:
-    if not one.on_floor:
-        return f"x{format_ratio(one.ratio)}"
-    net = "none" if one.net is None else f"x{format_ratio(one.net)}"
-    return f"x{format_ratio(one.ratio)}* (net {net})"
+    return f"{ratio_text(one)} (net {net_text(one)})" if one.on_floor else ratio_text(one)

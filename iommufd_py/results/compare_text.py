@@ -3,10 +3,11 @@
 
 import re
 from collections.abc import Sequence
+from typing import Protocol
 
 from iommufd_py.base.units import format_ns, format_percent, format_ratio
 from iommufd_py.results.compare import FAMILY_LEVEL, Change, Comparison, Verdict
-from iommufd_py.results.estimate import CONFIDENCE
+from iommufd_py.results.estimate import CONFIDENCE, Estimate
 from iommufd_py.results.report import PARTED, axes, axis_headings, axis_values, row_name
 from iommufd_py.results.tables import Table
 
@@ -43,7 +44,23 @@ def comparison_table(comparison: Comparison) -> Table:
     return Table((*axis_headings(names), *headings, *more), tuple(rows), len(names) + 1)
 
 
-def ratio_text(change: Change) -> str:
+class RatioOnFloor(Protocol):
+    """A ratio that can have the mark of the floor: a change between two results, or one in a history."""
+
+    @property
+    def ratio(self) -> float | None:
+        """The ratio; None without one."""
+
+    @property
+    def on_floor(self) -> bool:
+        """Whether the floor is more than a tenth of a time."""
+
+    @property
+    def net(self) -> Estimate | None:
+        """The ratio without the floor; None if a time is not longer than the floor."""
+
+
+def ratio_text(change: RatioOnFloor) -> str:
     """Return the ratio: ``x1.18``; with an asterisk if the floor is over 10 %."""
     return "-" if change.ratio is None else f"x{format_ratio(change.ratio)}{'*' if change.on_floor else ''}"
 
@@ -55,7 +72,7 @@ def interval_text(low: float | None, high: float | None) -> str:
     return f"{format_ratio(low)}{' to ' if low < 0 else '-'}{format_ratio(high)}"
 
 
-def net_text(change: Change) -> str:
+def net_text(change: RatioOnFloor) -> str:
     """Return the ratio without the floor, if the floor is over 10 % of a time; else nothing."""
     if not change.on_floor:
         return ""
@@ -75,7 +92,7 @@ def net_words(change: Change) -> str:
     return f"{net_text(change)}{f' ({interval})' if interval else ''} without the floor"
 
 
-def floor_legend(changes: Sequence[Change]) -> list[str]:
+def floor_legend(changes: Sequence[RatioOnFloor]) -> list[str]:
     """Return the explanation of the marks of the floor, if there are any."""
     marked = [change for change in changes if change.on_floor]
     if not marked:

@@ -11,7 +11,7 @@ from statistics import fmean
 from iommufd_py.base.errors import ToolError
 from iommufd_py.results.cautions import differences, measurements, obstacles
 from iommufd_py.results.compare import FLOOR_SHARE
-from iommufd_py.results.estimate import geometric_mean, units
+from iommufd_py.results.estimate import Estimate, geometric_mean, units
 from iommufd_py.results.model import BenchResult, Point
 from iommufd_py.results.report import row_name
 from iommufd_py.results.stats import variance
@@ -32,7 +32,7 @@ class ChangePoint:
         at: position of the first result after the change.
         ratio: times after the change divided by times before it.
         on_floor: whether the floor is more than a tenth of the times before or after the change.
-        net: ratio without the floor; None if a time is not longer than the floor.
+        net: ratio without the floor, without an interval; None if a time is not longer than the floor.
     """
 
     point: Point
@@ -40,7 +40,7 @@ class ChangePoint:
     at: int
     ratio: float
     on_floor: bool
-    net: float | None
+    net: Estimate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def _change_point(line: OperationHistory, at: int, before: slice, after: slice) 
         at,
         means[1] / means[0],
         floor_ns > FLOOR_SHARE * min(means),
-        nets[1] / nets[0] if min(nets) > 0 else None,
+        Estimate(nets[1] / nets[0]) if min(nets) > 0 else None,
     )
 
 

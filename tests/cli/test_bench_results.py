@@ -311,6 +311,18 @@ def test_history_finds_the_change(cli: Cli, tmp_path: Path) -> None:
     assert cli("bench", "history", str(tmp_path)).returncode == 0
 
 
+def test_history_marks_the_floor_like_a_comparison(cli: Cli, tmp_path: Path) -> None:
+    """It had a sentence of its own, and the word "none" where a comparison has "?"."""
+    for day, ns in enumerate((105, 106, 104, 1300, 1301, 1299), 1):
+        one = result(*(process_run([ns + extra] * 3, [5000] * 3) for extra in (-1, 0, 1)))
+        document.save(replace(one, started=f"2026-01-0{day}T00:00:00+00:00"), tmp_path / f"{day}.json")
+    history = " ".join(cli("bench", "history", str(tmp_path)).stdout.split())
+    compared = " ".join(cli("bench", "compare", str(tmp_path / "1.json"), str(tmp_path / "4.json")).stdout.split())
+    assert "x12.4* (net ?) at 4.json" in history
+    legend = re.search(r"\*: the floor, .* \?: the floor is as long as a time", compared)
+    assert legend and legend[0] in history
+
+
 def test_history_counts_a_measurement_once(cli: Cli, tmp_path: Path) -> None:
     """With a link latest.json one slow result counted twice, was a change, and failed the CI."""
     for day, ns in enumerate((1000, 1004, 997, 1005, 995, 1002, 998, 1035), 1):
