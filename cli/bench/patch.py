@@ -17,7 +17,7 @@ from iommufd_py.lab.native import guest_cpu
 from iommufd_py.lab.together import run_iommufd
 from iommufd_py.results import compare as comparing
 from iommufd_py.results import counts, cover_letter
-from iommufd_py.results.finding import PRECISION
+from iommufd_py.results.finding import PRECISION, time_sentences
 from iommufd_py.results.model import BenchResult
 
 from ..commands import command
@@ -166,15 +166,16 @@ def _report(measured: Sequence[BenchResult], stem: Path, precision: float | None
     """
     comparisons = [comparing.compare(measured[0], after) for after in measured[1:]]
     if precision is None:
-        text = counts.count_letter(measured)
+        text, sentences = counts.count_letter(measured), counts.count_sentences(measured)
     else:
         text = cover_letter.cover_letter(measured, comparisons, precision)
+        sentences = time_sentences(measured, comparisons, precision)
     if as_json:
         emit_json(comparing.comparison_document(comparisons, cover_letter.doubts(measured, comparisons)))
     else:
         click.echo(text)
     write_file(stem.with_name(f"{stem.name}.txt"), (text + "\n").encode())
-    write_html(stem.with_name(f"{stem.name}.html"), measured, comparisons)
+    write_html(stem.with_name(f"{stem.name}.html"), measured, comparisons, sentences=sentences)
 
 
 def _kernel_names(kernels: str) -> list[str]:

@@ -85,11 +85,12 @@ def write_html(
     results: Sequence[BenchResult],
     comparisons: Sequence[comparing.Comparison],
     breakdowns: Sequence[Any] = (),
+    sentences: Sequence[str] = (),
 ) -> None:
-    """Write the page with all tables and pictures."""
+    """Write the page with all tables and pictures; *sentences* are the finding, if another text has it, too."""
     from iommufd_py.results.html import page
 
-    _write(file, page(results, comparisons, breakdowns).encode())
+    _write(file, page(results, comparisons, breakdowns, sentences).encode())
 
 
 def _write(file: Path, content: bytes) -> None:

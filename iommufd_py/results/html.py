@@ -14,15 +14,20 @@ from iommufd_py.results.tables import EXPLANATIONS, Table
 
 
 def page(
-    results: Sequence[BenchResult], comparisons: Sequence[Comparison] = (), breakdowns: Sequence[Breakdown] = ()
+    results: Sequence[BenchResult],
+    comparisons: Sequence[Comparison] = (),
+    breakdowns: Sequence[Breakdown] = (),
+    sentences: Sequence[str] = (),
 ) -> str:
-    """Return the report with *results*, the comparisons of the others with the first one, and the traced shares."""
+    """Return the report with *results*, the comparisons of the others with the first one, and the traced shares.
+
+    Args:
+        sentences: the finding, which another text of the same run has, too; empty: that of the comparisons.
+    """
     body = ["<h1>DMA map and unmap times</h1>"]
     if comparisons:
-        body += [
-            "<h2>Finding</h2>",
-            *(f"<p>{escape(line)}</p>" for line in finding.time_sentences(results, comparisons)),
-        ]
+        shown = sentences or finding.time_sentences(results, comparisons)
+        body += ["<h2>Finding</h2>", *(f"<p>{escape(line)}</p>" for line in shown)]
     body += ["<h2>Machine</h2>", *(part for result in results for part in _machine(result))]
     for comparison in comparisons:
         table = compare_text.comparison_table(comparison)
