@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from iommufd_py.results.model import BenchResult, Point, Row, Samples, Workload
-from iommufd_py.results.report import flush_texts, flushed_share, leaves_text, machine_lines, row_name
+from iommufd_py.results.report import flush_texts, flushed_share, leaves_text, machine_lines, of_each, row_name
 from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, heading_lines, lines, wrapped
 from iommufd_py.results.validity import figure_limits
 
@@ -21,9 +21,9 @@ _EXPLANATIONS = (
 def count_letter(results: Sequence[BenchResult]) -> str:
     """Return a block for each size, with the results of all kernels side by side; at most 72 columns."""
     facts = [
-        *machine_lines(results[-1]),
+        *machine_lines(results),
         *(f"{one.label}: {one.target.evidence}" for one in results),
-        f"command: {results[-1].repeat_command}",
+        *of_each(results, lambda one: f"command: {one.repeat_command}"),
     ]
     text = [line for fact in facts for line in wrapped(fact, MAIL_WIDTH)]
     for point in dict.fromkeys(replace(row.point, workload=Workload.MAP) for one in results for row in one.rows):

@@ -18,7 +18,7 @@ from iommufd_py.results.compare_text import (
 )
 from iommufd_py.results.estimate import CONFIDENCE
 from iommufd_py.results.model import BenchResult, Point, Workload
-from iommufd_py.results.report import concerned_rows, floors_of, machine_lines, row_name
+from iommufd_py.results.report import concerned_rows, floors_of, machine_lines, of_each, row_name
 from iommufd_py.results.tables import MAIL_WIDTH, Table, fold, heading_lines, lines, wrapped
 from iommufd_py.results.validity import figure_limits
 
@@ -65,14 +65,13 @@ def cover_letter(
 
 def conditions(results: Sequence[BenchResult]) -> list[str]:
     """Return the machine, the kernels, the domains, the floor and the command that repeats it, one line each."""
-    last = results[-1]
     clock, ioctl = floors_of(results)
     return [
-        *machine_lines(last),
+        *machine_lines(results),
         *(f"{one.label}: {one.target.evidence}; {amount(one)}" for one in results),
         f"floor: an ioctl that does nothing takes {ioctl}, of which two reads of the clock take {clock}",
-        f"clock: {last.floor.clock}",
-        f"command: {last.repeat_command}",
+        *of_each(results, lambda one: f"clock: {one.floor.clock}"),
+        *of_each(results, lambda one: f"command: {one.repeat_command}"),
     ]
 
 

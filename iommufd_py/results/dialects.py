@@ -9,7 +9,7 @@ from iommufd_py.results.compare import Change, Comparison
 from iommufd_py.results.compare_text import floor_lines
 from iommufd_py.results.cover_letter import amount, doubts
 from iommufd_py.results.model import BenchResult, Point
-from iommufd_py.results.report import but_size, floors_of, row_name
+from iommufd_py.results.report import but_size, floors_of, machine_lines, of_each, row_name
 from iommufd_py.results.tables import MAIL_WIDTH, wrapped
 
 _IOCTLS = {
@@ -101,14 +101,14 @@ def _seconds(ns: float) -> str:
 
 
 def _footer(before: BenchResult, after: BenchResult, comparison: Comparison) -> Sequence[str]:
-    environment = after.environment
+    both = [before, after]
     facts = [
-        f"old: {before.label}, {before.environment.kernel_release}; new: {after.label}, {environment.kernel_release}",
-        ", ".join(filter(None, (environment.compiler, environment.cpu, environment.platform))),
-        f"floor: an ioctl that does nothing takes {floors_of([before, after])[1]}",
-        f"avg: mean of {amount(after)}; device {after.target.device} on {after.target.iommu}",
-        f"command: {after.repeat_command}",
+        f"old: {before.label}; new: {after.label}",
+        *machine_lines(both),
+        f"floor: an ioctl that does nothing takes {floors_of(both)[1]}",
+        *of_each(both, lambda one: f"avg: mean of {amount(one)}"),
+        *of_each(both, lambda one: f"command: {one.repeat_command}"),
         *floor_lines(comparison),
-        *doubts([before, after], [comparison]),
+        *doubts(both, [comparison]),
     ]
     return [line for fact in facts for line in wrapped(fact, MAIL_WIDTH)]

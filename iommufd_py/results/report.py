@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from iommufd_py.base.coherency import FlushCount
+from iommufd_py.base.environment import Environment
 from iommufd_py.base.units import PAGE_BYTES, format_ns, format_size, three_digits
 from iommufd_py.results.model import BenchResult, Point, Row, Workload
 from iommufd_py.results.stats import Summary, median, summarize
@@ -145,14 +146,31 @@ def but_size(point: Point) -> str:
     return row_name(point).partition(", ")[2]
 
 
-def machine_lines(result: BenchResult) -> list[str]:
-    """Return the machine, its kernel and the device of a result, one line each."""
-    environment = result.environment
+def machine_lines(results: Sequence[BenchResult]) -> list[str]:
+    """Return the machine, the kernel and the device of results, one line each; one for each result if they differ."""
     return [
-        ", ".join(filter(None, (environment.cpu, environment.platform, environment.machine))),
-        f"kernel {environment.kernel_release}" + (f", built by {environment.compiler}" if environment.compiler else ""),
-        f"device {result.target.device} on {result.target.iommu}",
+        *of_each(results, lambda one: _machine_text(one.environment)),
+        *of_each(results, lambda one: _kernel_text(one.environment)),
+        *of_each(results, lambda one: f"device {one.target.device} on {one.target.iommu}"),
     ]
+
+
+def _machine_text(environment: Environment) -> str:
+    return ", ".join(filter(None, (environment.cpu, environment.platform, environment.machine)))
+
+
+def _kernel_text(environment: Environment) -> str:
+    return f"kernel {environment.kernel_release}" + (
+        f", built by {environment.compiler}" if environment.compiler else ""
+    )
+
+
+def of_each(results: Sequence[BenchResult], text: Callable[[BenchResult], str]) -> list[str]:
+    """Return the *text* that all results have, or else that of each result behind its label."""
+    texts = [text(one) for one in results]
+    if len(set(texts)) == 1:
+        return texts[:1]
+    return [f"{one.label}: {line}" for one, line in zip(results, texts, strict=True)]
 
 
 def floors_of(results: Sequence[BenchResult]) -> tuple[str, str]:

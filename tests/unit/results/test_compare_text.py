@@ -142,6 +142,34 @@ def test_each_form_has_a_ratio_on_the_floor_without_it_too() -> None:
     assert "without the floor" not in dialects.iommupt(slow, slow, compare(slow, slow))
 
 
+def test_each_form_names_the_kernels_devices_and_commands_of_all_results() -> None:
+    """Only those of the last result were there, also if two releases were compared."""
+    old = replace(
+        scaled(*[1] * 5, kernel_release="7.2.1", compiler="gcc 12"),
+        name="old one",
+        command=("iommufd", "bench", "run", "--size", "8K"),
+    )
+    new = replace(scaled(1, 1, 1), name="new one", target=replace(old.target, device="0000:99:00.0"))
+    comparison = compare(old, new)
+    for form in (
+        cover_letter.cover_letter([old, new], [comparison]),
+        compare_text.markdown(comparison, cover_letter.conditions([old, new])),
+        dialects.iommupt(old, new, comparison),
+        dialects.vfio_tests(old, new, comparison),
+        counts.count_letter([old, new]),
+    ):
+        lines = " ".join(form.split())
+        assert "old one: kernel 7.2.1, built by gcc 12" in lines
+        assert "new one: kernel 7.3.0" in lines
+        assert "old one: device 0000:00:10.0 on" in lines and "new one: device 0000:99:00.0 on" in lines
+        assert "old one: command: iommufd bench run --size 8K" in lines
+        assert "new one: command: iommufd bench run" in lines
+    text = " ".join(dialects.iommupt(old, new, comparison).split())
+    assert "old one: avg: mean of 5 processes on one boot new one: avg: mean of 3 processes on one boot" in text
+    alike = cover_letter.cover_letter([old, old], [compare(old, old)])
+    assert "\nkernel 7.2.1, built by gcc 12\n" in alike and "old one: kernel" not in alike
+
+
 def test_minima_stand_beside_the_averages() -> None:
     before, after = (result(*[process_run([low, 2000, 2000], [500] * 3)] * 3) for low in (1700, 1800))
     comparison = compare(before, after)

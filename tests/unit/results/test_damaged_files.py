@@ -285,7 +285,7 @@ def sentences(before: BenchResult, after: BenchResult) -> Iterator[str]:
     comparison = compare(before, after, force=True)
     yield from (*cautions.obstacles(before, after), *comparison.cautions)
     yield from cautions.cautions(merge((before, after)), after, ())
-    yield from (*report.machine_lines(after), *cover_letter.conditions([before, after]))
+    yield from (*report.machine_lines([after]), *cover_letter.conditions([before, after]))
     yield from (text for _, text in report.facts(after))
     footer = dialects.vfio_tests(before, after, comparison).partition("2^30 bytes.\n")[2]
     yield from re.sub(r"\n +", " ", footer).splitlines()
