@@ -8,6 +8,7 @@ from iommufd_py.base.units import counted, format_size
 from iommufd_py.results.compare import Change, Comparison
 from iommufd_py.results.compare_text import floor_lines
 from iommufd_py.results.cover_letter import amount, doubts
+from iommufd_py.results.finding import time_sentences
 from iommufd_py.results.model import BenchResult, Point
 from iommufd_py.results.report import but_size, floors_of, machine_lines, of_each, row_name
 from iommufd_py.results.tables import MAIL_WIDTH, wrapped
@@ -109,6 +110,7 @@ def _footer(before: BenchResult, after: BenchResult, comparison: Comparison) -> 
         *of_each(both, lambda one: f"avg: mean of {amount(one)}"),
         *of_each(both, lambda one: f"command: {one.repeat_command}"),
         *floor_lines(comparison),
+        *time_sentences(both, [comparison]),
         *doubts(both, [comparison]),
     ]
     return [line for fact in facts for line in wrapped(fact, MAIL_WIDTH)]
