@@ -13,6 +13,7 @@ import click
 from iommufd_py import pci
 from iommufd_py.base.errors import DeviceError
 from iommufd_py.base.shown import shown
+from iommufd_py.base.signals import held_signals
 from iommufd_py.host import Iommu, iommus
 from iommufd_py.pci import IommuGroup, PciDevice, Remembered
 from iommufd_py.pci.groups import MOST_GROUP
@@ -247,18 +248,32 @@ def bind(bdfs: Sequence[str], group: bool, force: bool, dry_run: bool, as_json: 
     foreign = [address for address, plan in plans.items() if not plan and _taken_from(address) == (None, "")]
     forced = _forced_uses(plans, force)
     if not dry_run:
-        with contextlib.ExitStack() as undo:
-            for address, plan in plans.items():
-                pci.bind_vfio(address, force=force)
-                if plan:
-                    undo.callback(pci.restore, address)
-            undo.pop_all()
+        _take_all(plans, pci.bind_vfio, force)
     _note_uses(forced, dry_run)
     _report("bind", plans, dry_run, as_json)
     for address in foreign:
         note(f"{address} is on vfio-pci already: another tool put it there, so 'restore' will not give it back")
     if not dry_run:
         _note_groups(addresses)
+
+
+def _take_all(plans: Mapping[str, Sequence[pci.SysfsWrite]], take: Callable[..., None], force: bool) -> None:
+    """Take all functions or none: an error or a signal gives back those that are taken."""
+    undo = contextlib.ExitStack()
+    try:
+        for address, plan in plans.items():
+            if plan:
+                # Before the call: a signal can arrive after the function is taken and before the call returns.
+                undo.callback(_give_back, address)
+            take(address, force=force)
+    except BaseException:
+        with held_signals(), undo:
+            raise
+
+
+def _give_back(address: str) -> None:
+    if pci.recall(address) is not None:
+        pci.restore(address)
 
 
 def _forced_uses(plans: Mapping[str, Sequence[pci.SysfsWrite]], force: bool) -> dict[str, tuple[pci.Use, ...]]:
@@ -310,8 +325,7 @@ def unbind(bdfs: Sequence[str], force: bool, dry_run: bool, as_json: bool) -> No
     plans = {address: pci.plan_unbind(address) for address in addresses}
     forced = _forced_uses(plans, force)
     if not dry_run:
-        for address in plans:
-            pci.unbind(address, force=force)
+        _take_all(plans, pci.unbind, force)
     _note_uses(forced, dry_run)
     _report("unbind", plans, dry_run, as_json)
 
