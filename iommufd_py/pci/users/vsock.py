@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Find the sockets that use a virtio-vsock device, through which a virtual machine talks to its host."""
+"""Find the sockets that use the device through which a virtual machine talks to its host: virtio-vsock or VMware's."""
 
 import contextlib
 import os
@@ -10,14 +10,14 @@ from iommufd_py.base.sysfs import entries, target_name
 from iommufd_py.pci.users.processes import OpenedFile, opened_files, process_title, processes
 from iommufd_py.pci.users.use import Use, UseKind
 
-_DRIVER = "vmw_vsock_virtio_transport"
+_DRIVERS = ("vmw_vsock_virtio_transport", "vmw_vmci")
 # The name of a socket's protocol, as the kernel's socket file system shows it: sockfs_xattr_get() in net/socket.c.
 _PROTOCOL, _VSOCK = "system.sockprotoname", b"AF_VSOCK"
 
 
 def vsock_uses(device: Path) -> Iterator[Use]:
     """Yield the processes with a vsock socket, if *device* connects this machine to its host."""
-    if not any(target_name(child / "driver") == _DRIVER for child in entries(device, "virtio*")):
+    if not any(target_name(one / "driver") in _DRIVERS for one in (device, *entries(device, "virtio*"))):
         return
     for process in processes():
         if any(map(_is_vsock, opened_files(process))):
