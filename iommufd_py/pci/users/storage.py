@@ -23,6 +23,7 @@ from iommufd_py.pci.users.targets import (
     heartbeats,
     passed_through,
     rdma_ports,
+    scsi_passed_through,
     xen_disks,
 )
 from iommufd_py.pci.users.use import Use, UseKind
@@ -215,6 +216,8 @@ def storage_uses(device: Path) -> Iterator[Use]:
         yield Use(UseKind.STORAGE, f"other machines reach {target} through it")
     for subsystem in passed_through(device):
         yield Use(UseKind.STORAGE, f"the NVMe target {subsystem} exports its whole controller")
+    for address, back_end in scsi_passed_through(device):
+        yield Use(UseKind.STORAGE, f"its SCSI device {address} is exported by the SCSI target back end {back_end}")
     for mount in mounts:
         if (mount.type, mount.source) in tags:
             yield Use(UseKind.FILE_SYSTEM, f"the share {mount.source} is mounted on {mount.target}{mount.place}")

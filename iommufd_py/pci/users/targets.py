@@ -12,6 +12,7 @@ _RDMA = Path("/sys/class/infiniband")
 _CONFIGFS = Path("/sys/kernel/config")
 _RNBD = Path("/sys/class/rnbd-server")
 _GADGETS = Path("/sys/bus/gadget/devices")
+_SCSI = Path("/sys/class/scsi_device")
 _XEN_DISKS = Path("/sys/bus/xen-backend/devices")
 
 
@@ -67,6 +68,19 @@ def passed_through(device: Path) -> Iterator[str]:
     for file in entries(_CONFIGFS / "nvmet/subsystems", "*/passthru/device_path"):
         if attribute_text(file) in controllers and attribute_text(file.parent / "enable") == "1":
             yield file.parents[1].name
+
+
+def scsi_passed_through(device: Path, configfs: Path = _CONFIGFS, scsi: Path = _SCSI) -> Iterator[tuple[str, str]]:
+    """Yield the SCSI devices of *device* that the SCSI target passes through, such as tape drives, with the back end.
+
+    Source: drivers/target/target_core_pscsi.c. Only a disk gets a claim; no process has a node of the others open.
+    """
+    for file in entries(configfs / "target/core", "pscsi_*/*/info"):
+        place = re.search(r"Channel ID: (\d+) Target ID: (\d+) LUN: (\d+) Host ID: (\d+)$", attribute_text(file), re.M)
+        if place:
+            address = f"{place[4]}:{place[1]}:{place[2]}:{place[3]}"
+            if (scsi / address).resolve().is_relative_to(device):
+                yield address, f"{file.parents[1].name}/{file.parent.name}"
 
 
 def fibre_channel_ports(device: Path, hosts: Path = FC_HOSTS) -> frozenset[int]:

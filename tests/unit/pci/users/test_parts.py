@@ -21,6 +21,7 @@ from iommufd_py.pci.users.targets import (
     fibre_channel_ports,
     heartbeats,
     rdma_ports,
+    scsi_passed_through,
     xen_disks,
 )
 from iommufd_py.pci.users.traffic import frame_users
@@ -348,6 +349,22 @@ def test_names_of_claims(tmp_path: Path) -> None:
         "sde": "zram1",
         "sdf": "",
     }
+
+
+def test_tape_drive_that_is_exported(tmp_path: Path, device: Path) -> None:
+    """pscsi_show_configfs_dev_params() prints the address; pscsi_create_type_nondisk() makes no claim."""
+    scsi, configfs, other = tmp_path / "class/scsi_device", tmp_path / "config", device.parent / "0000:00:04.0"
+    for path, address in ((device, "7:1:4:2"), (device, "7:1:5:0"), (other, "8:0:4:0")):
+        link(scsi / address, path / "host" / address / "scsi_device" / address)
+    location = (
+        "SCSI Device Bus Location: Channel ID: {} Target ID: {} LUN: {} Host ID: {}\n        Vendor: HP  Model: LTO"
+    )
+    for name, place in (("tape0", (1, 4, 2, 7)), ("tape1", (0, 4, 0, 8)), ("whole", (0, 4, 0, "PHBA Mode"))):
+        text = f"Status: ACTIVATED  Max Queue Depth: 0\n        {location.format(*place)}"
+        write(configfs / "target/core/pscsi_0" / name / "info", text)
+    assert list(scsi_passed_through(device, configfs, scsi)) == [("7:1:4:2", "pscsi_0/tape0")]
+    assert list(scsi_passed_through(other, configfs, scsi)) == [("8:0:4:0", "pscsi_0/tape1")]
+    assert list(scsi_passed_through(device, tmp_path / "none", scsi)) == []
 
 
 def test_heartbeat_of_a_cluster(tmp_path: Path) -> None:
