@@ -2,10 +2,12 @@
 """The parts that every run of a guest has: a directory, shares, an environment and a result."""
 
 import compileall
+import fcntl
 import os
 import re
 import shutil
 import sys
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +24,11 @@ from iommufd_py.lab.machine import TEST_DEVICES, Accel
 from iommufd_py.lab.process import space_note
 
 KEPT_RUNS = 20
+
+# A file in the directory, because NFS locks no directory for other machines.
+_LOCK = "lock"
+# Descriptors of the locks of the last directories that this process made.
+_locked: deque[int] = deque()
 
 # The name of the directory of a run: date, time, microseconds, and the id of its process.
 _NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{6}-[0-9]+")
@@ -101,6 +108,7 @@ def new_run_directory() -> Path:
     directory = parent / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{os.getpid()}"
     paths.make(parent)
     directory.mkdir(mode=0o700)
+    _lock(directory)
     finished = finished_runs()
     for old in finished[: max(0, len(finished) - KEPT_RUNS)]:
         # Another process may be removing the same directory.
@@ -108,13 +116,38 @@ def new_run_directory() -> Path:
     return directory
 
 
+def _lock(directory: Path) -> None:
+    """Lock the directory of a run, so that no other process takes the run for a finished one."""
+    _locked.append(os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    fcntl.flock(_locked[-1], fcntl.LOCK_EX)
+    if len(_locked) > KEPT_RUNS:
+        os.close(_locked.popleft())
+
+
+def _is_locked(directory: Path) -> bool:
+    try:
+        descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):  # Another process has removed it, or it has none.
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def finished_runs() -> list[Path]:
-    """Return the directories of the runs whose processes have ended, the oldest first. The id of the process ends the
-    name. Other files there are not ours.
+    """Return the directories of the runs whose processes have ended, the oldest first.
+
+    The id of the process ends the name. It means nothing here if the run is one of a container, or of another machine
+    with the same home directory; then its lock tells. Other files there are not ours.
     """
     parent = paths.runs_dir()
     found = [path for path in sorted(parent.iterdir()) if _NAME.fullmatch(path.name)] if parent.exists() else []
-    return [path for path in found if not Path("/proc", path.name.rpartition("-")[2]).exists()]
+    ended = (path for path in found if not Path("/proc", path.name.rpartition("-")[2]).exists())
+    return [path for path in ended if not _is_locked(path)]
 
 
 def shared_directories(directories: Sequence[Path]) -> list[Path]:

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import stat
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,24 @@ def test_finished_runs_are_removed_and_those_that_go_on_stay() -> None:
     assert {path.name[16:22] for path in paths.runs_dir().iterdir()} == {"000002", "000009"}
     invoke("runs", "prune")
     assert list(paths.runs_dir().iterdir()) == [mine]
+
+
+def test_runs_of_a_container_go_on() -> None:
+    """A container with the same cache has process ids of its own, and so has another machine with the same home."""
+    program = (
+        "import os, sys; from unittest.mock import patch; from iommufd_py.lab import runs\n"
+        "with patch('os.getpid', lambda: 99999999): print(runs.new_run_directory(), flush=True)\n"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None
+        directory = Path(run.stdout.readline().strip())
+        assert directory.name.endswith("-99999999") and directory.parent == paths.runs_dir()
+        assert invoke("runs", "prune").stdout == ""
+        run.communicate()
+    assert invoke("runs", "prune").stdout.splitlines() == [str(directory)]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
