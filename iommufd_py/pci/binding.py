@@ -16,7 +16,7 @@ from iommufd_py.base.signals import held_signals
 from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.pci import state
 from iommufd_py.pci.advice import iommu_remedy
-from iommufd_py.pci.functions import pci_device
+from iommufd_py.pci.functions import bound_driver, pci_device
 from iommufd_py.pci.lending import device_lock
 from iommufd_py.pci.plans import (
     VFIO_PCI,
@@ -44,6 +44,10 @@ _HEADER_TYPE = 0x0E
 # A function that was taken by force, although the machine needs it, is given back without question.
 _BY_NATURE = (UseKind.DISPLAY, UseKind.PLATFORM)
 _NO_ANSWER = 0xFF
+# p9_virtio_remove() in net/9p/trans_virtio.c; nv_pci_remove() of NVIDIA's driver. Nothing ends the unbind, not even
+# SIGKILL. The drivers of VFIO wait, too, and have a check of their own.
+_WAITING = ("9pnet_virtio", "nvidia")
+_AWAITED = (UseKind.PROCESS, UseKind.FILE_SYSTEM)
 # vfio_pci_dev_in_denylist() in drivers/vfio/pci/vfio_pci.c: QAT, and DSA and IAX of Sapphire Rapids.
 _DENYLIST = frozenset(f"8086:{one}" for one in ["0435", "0443", "0b25", "0cfe", "19e2", "19e3", "37c8", "37c9"])
 _DENYLIST_OFF = Path("/sys/module/vfio_pci/parameters/disable_denylist")
@@ -273,13 +277,28 @@ def _check_endpoint(address: str) -> None:
 
 def _check_unused(address: str, force: bool, command: str, ignored: Collection[UseKind] = ()) -> None:
     """Refuse a function in use, unless *force* is true. *command* takes it anyway, or is empty."""
-    found = () if force else tuple(use for use in uses(address) if use.kind not in ignored)
-    if found:
+    waiting = _waiting_driver(address)
+    if force and not waiting:
+        return
+    found = tuple(use for use in uses(address) if use.kind not in ignored)
+    awaited = ", ".join(use.text for use in found if waiting and use.kind in _AWAITED)
+    if awaited:
+        raise DeviceError(
+            f"{address} is in use: {awaited}; end this use first: its driver {waiting} would wait for that without end"
+        )
+    if found and not force:
         reasons = ", ".join(use.text for use in found)
         anyway = f", or take the device anyway: {command} --force {address}" if command else ""
         needed = any(use.kind is UseKind.PLATFORM for use in found)
         remedy = "choose another device" if needed else "end this use first"
         raise DeviceError(f"{address} is in use: {reasons}; {remedy}{anyway}")
+
+
+def _waiting_driver(address: str) -> str:
+    """Return the driver of a function, or of its virtio device, that waits for its users in an unbind; else nothing."""
+    device = PCI_DEVICES / address
+    drivers = [bound_driver(one) for one in (device, *entries(device, "virtio*"))]
+    return next((name for name in drivers if name in _WAITING), "")
 
 
 def _check_not_open_through_vfio(address: str) -> None:

@@ -95,6 +95,36 @@ def test_force_does_not_wait_for_the_user_of_another_vfio_driver(device: Path, m
             binding.check_bind(ADDRESS, force=force)
 
 
+@pytest.mark.parametrize(
+    ("place", "driver", "kind", "refused"),
+    [
+        ("virtio3", "9pnet_virtio", UseKind.FILE_SYSTEM, True),
+        ("virtio3", "9pnet_virtio", UseKind.PROCESS, True),
+        ("", "nvidia", UseKind.PROCESS, True),
+        ("", "nvidia", UseKind.DISPLAY, False),
+        ("virtio3", "virtio_blk", UseKind.FILE_SYSTEM, False),
+    ],
+)
+def test_force_does_not_wait_for_the_users_of_a_driver(
+    device: Path, monkeypatch: pytest.MonkeyPatch, place: str, driver: str, kind: UseKind, refused: bool
+) -> None:
+    """p9_virtio_remove() and nv_pci_remove() wait in the unbind, and not even SIGKILL ends that."""
+    (device / "driver").unlink()
+    (device / place).mkdir(exist_ok=True)
+    (device / place / "driver").symlink_to(device.parents[1] / "drivers" / driver)
+    monkeypatch.setattr(binding, "uses", lambda _: (Use(kind, "it has a user"),))
+    monkeypatch.setattr(binding, "pci_device", lambda bdf: type("Found", (), {"bdf": bdf}))
+    if refused:
+        for force in (False, True):
+            with pytest.raises(DeviceError, match=f"end this use first: its driver {driver} would wait") as caught:
+                binding.check_unbind(ADDRESS, force=force)
+            assert "--force" not in str(caught.value)
+    else:
+        assert binding.check_unbind(ADDRESS, force=True) == ADDRESS
+        with pytest.raises(DeviceError, match=f"it has a user.*: iommufd device unbind --force {ADDRESS}"):
+            binding.check_unbind(ADDRESS)
+
+
 def test_force_waits_for_no_user_that_cannot_be_seen(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "openers", lambda _: ())
     monkeypatch.setattr(binding, "pci_device", lambda bdf: type("Found", (), {"bdf": bdf}))
