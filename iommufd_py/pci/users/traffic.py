@@ -14,6 +14,10 @@ from iommufd_py.base.sysfs import attribute_text, entries
 from iommufd_py.pci.users.namespaces import Link
 
 _BLOCK = Path("/sys/class/block")
+_COMMAND_LINE = Path("/proc/cmdline")
+_CONSOLES = Path("/proc/consoles")
+# Documentation/networking/netconsole.rst: [+][r][port]@[address]/[interface],... for each target, with ; between them.
+_TARGETS = re.compile(r'(?:^|\s)"?(?:netconsole\.)?netconsole="?([^"\s]+)')
 _NETCONSOLE = Path("/sys/kernel/config/netconsole")
 _PPPOE = Path("/proc/net/pppoe")
 _RDMA = Path("/sys/class/infiniband")
@@ -34,6 +38,7 @@ def frame_users(
     pppoe: Path = _PPPOE,
     rdma: Path = _RDMA,
     handlers: Path = _HANDLERS,
+    boot: tuple[Path, Path] = (_COMMAND_LINE, _CONSOLES),
 ) -> Iterator[str]:
     """Return the users of interfaces as clauses.
 
@@ -44,6 +49,7 @@ def frame_users(
         netconsole: directory of the targets of netconsole in configfs.
         pppoe: sessions of PPP over Ethernet.
         rdma: directory of all RDMA devices.
+        boot: the kernel's command line, and the list of consoles.
         handlers: the functions of the kernel that receive frames, such as those of TIPC, FCoE and other hypervisors.
     """
     for file in entries(block, "etherd!*/netif"):
@@ -58,6 +64,8 @@ def frame_users(
         name = attribute_text(target / "dev_name")
         if attribute_text(target / "enabled") == "1" and name in interfaces:
             yield f"the kernel sends its log through the interface {name} (netconsole {target.name})"
+    for name in sorted(set(_targets_of_boot(*boot)) & set(interfaces)):
+        yield f"the kernel sends its log through the interface {name} (netconsole= on its command line)"
     for one in entries(rdma):
         # Only RDMA in software on an interface has this attribute.
         name = attribute_text(one / "parent")
@@ -71,3 +79,12 @@ def frame_users(
             yield f"an XDP program is attached to the interface {link.name}"
         if link.name in interfaces and link.kind == _CAN and link.flags & _UP:
             yield f"the CAN interface {link.name} is up"
+
+
+def _targets_of_boot(command_line: Path, consoles: Path) -> Iterator[str]:
+    """Yield the interfaces of netconsole's targets on the kernel's command line, which configfs does not show."""
+    if not re.search("^netcon", attribute_text(consoles), re.MULTILINE):
+        return
+    for value in _TARGETS.findall(attribute_text(command_line)):
+        for target in value.split(";"):
+            yield target.partition("/")[2].partition(",")[0] or "eth0"

@@ -442,8 +442,13 @@ def test_users_of_frames(tmp_path: Path) -> None:
         Link("can1", 7, "", 0, None, 280, 0),
     ]
 
+    boot = (tmp_path / "cmdline", tmp_path / "consoles")
+    write(
+        boot[0], 'ro netconsole=+4444@10.0.0.1/eth7,9353@10.0.0.2/12:34:56:78:9a:bc;@/,@10.0.0.3/ "x=netconsole=@/no,"'
+    )
+
     def users(*names: str) -> list[str]:
-        return list(frame_users(names, links, block, netconsole, pppoe, tmp_path / "rdma", tmp_path / "ptype"))
+        return list(frame_users(names, links, block, netconsole, pppoe, tmp_path / "rdma", tmp_path / "ptype", boot))
 
     assert users("eth1") == [
         "the disk etherd/e1.1 is reached through the interface eth1",
@@ -454,6 +459,12 @@ def test_users_of_frames(tmp_path: Path) -> None:
     assert users("eth4") == ["an XDP program is attached to the interface eth4"]
     assert users("can0") == ["the CAN interface can0 is up"]
     assert users("eth5") == ["the RDMA device rxe0 is built on the interface eth5"]
+    assert users("eth0", "eth7") == []  # The console did not start.
+    write(boot[1], "ttyS0                -W- (EC p a)    4:64\nnetcon_ext0          -W- (E     )")
+    assert users("eth0", "eth7", "no") == [
+        f"the kernel sends its log through the interface {name} (netconsole= on its command line)"
+        for name in ("eth0", "eth7")
+    ]
     assert users("eth6") == ["vboxnetflt receives the frames of the interface eth6 (vboxNetFltLinuxPacketHandler)"]
     assert users("eth-with-a-name") == ["the kernel receives the frames of the interface eth-with-a-name (fcoe_rcv)"]
     assert users("can1", "eth9", "ip_rcv") == []
