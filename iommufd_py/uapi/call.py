@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iommufd_py.base.arguments import check_integer
-from iommufd_py.base.errors import check_result
+from iommufd_py.base.errors import ArgumentValueError, check_result
 from iommufd_py.uapi.ffi import ffi, lib
 
 # Fields whose values follow from the structure. A report leaves them out.
@@ -188,11 +188,11 @@ def unpack(structure: str, data: bytes, offset: int = 0) -> Any:
     """Return the ``struct structure`` that starts at *offset* of *data*, as a copy.
 
     Raises:
-        ValueError: *data* is too short.
+        ArgumentValueError: *data* is too short.
     """
     size = size_of(structure)
     if len(data) < offset + size:
-        raise ValueError(f"{len(data) - offset} bytes are too few for a struct {structure}, which has {size}")
+        raise ArgumentValueError(f"{len(data) - offset} bytes are too few for a struct {structure}, which has {size}")
     copy = ffi.new(f"struct {structure} *")
     ffi.memmove(copy, data[offset : offset + size], size)
     return copy

@@ -38,6 +38,7 @@ from iommufd_py import (
     vtd_stage1_invalidation,
 )
 from iommufd_py.base.errors import ArgumentTypeError, ArgumentValueError, BackingError, ToolError
+from iommufd_py.mock import parse_viommu_data
 from iommufd_py.objects.buffer import pool_remedy
 from iommufd_py.objects.ioas import _map_arguments
 from iommufd_py.objects.mapping import Mapping, MappingSpace
@@ -90,6 +91,11 @@ NOWHERE = Path("/nowhere")
 )
 def test_a_wrong_argument_is_refused_in_one_sentence(case: Case) -> None:
     hold(case)
+
+
+def test_a_structure_that_is_cut_off_is_refused() -> None:
+    with pytest.raises(ArgumentValueError, match="3 bytes are too few for a struct iommu_viommu_selftest, which has"):
+        parse_viommu_data(b"abc")
 
 
 def test_a_word_stands_for_its_kind_of_memory() -> None:
