@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from iommufd_py.base.arguments import check_integer, checked
+from iommufd_py.base.arguments import check_fields, check_integer, checked
 from iommufd_py.base.errors import ArgumentValueError, ToolError
 from iommufd_py.base.iova import IovaRange
 from iommufd_py.base.shown import shown_number
@@ -32,6 +32,16 @@ class DirtyBitmap:
     length: int
     page_bytes: int
     bits: bytes
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_integer("DirtyBitmap(): iova", self.iova)
+        check_integer("DirtyBitmap(): length", self.length, 1)
+        check_integer("DirtyBitmap(): page_bytes", self.page_bytes, 1)
+        # The mock driver reads a bit for each page, also behind memory that is too short.
+        pages = -(-self.length // self.page_bytes)
+        if len(self.bits) < -(-pages // 8):
+            raise ArgumentValueError(f"DirtyBitmap(): bits has {len(self.bits)} bytes, too few for {pages} pages")
 
     def __len__(self) -> int:
         """Number of dirty pages."""

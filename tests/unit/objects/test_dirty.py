@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from iommufd_py import ArgumentValueError, DirtyBitmap
 from iommufd_py.objects.dirty import zeroed_bits
+from tests.bad_values import ADDRESS, BYTES, Case, hold
 
 PAGE = 4096
 BASE = 1 << 24
@@ -36,3 +37,20 @@ def test_pages_of_other_sizes_than_powers_of_two_are_refused(page_bytes: int) ->
     with pytest.raises(ArgumentValueError, match="page_bytes must be a power of two"):
         zeroed_bits("read()", 4 << 20, page_bytes)
     assert len(zeroed_bits("read()", 4 << 20, 4096)) == 128
+
+
+@pytest.mark.parametrize(
+    ("length", "bits"), [(PAGE, b""), (9 * PAGE, b"\1"), (8 * PAGE + 1, b"\1"), (1 << 63, b"\1" * 9)]
+)
+def test_too_few_bits_for_the_pages_are_refused(length: int, bits: bytes) -> None:
+    """The mock driver would read the bits of the other pages from memory behind them."""
+    with pytest.raises(ArgumentValueError, match=rf"bits has {len(bits)} bytes, too few for \d+ pages$"):
+        DirtyBitmap(BASE, length, PAGE, bits)
+
+
+def test_a_wrong_bitmap_is_refused_in_one_sentence() -> None:
+    right = {"iova": 0, "length": PAGE, "page_bytes": PAGE, "bits": b"\1"}
+    hold(Case(DirtyBitmap, {"iova": ADDRESS, "length": ADDRESS, "page_bytes": ADDRESS, "bits": BYTES}, right))
+    for name in ("length", "page_bytes"):
+        with pytest.raises(ArgumentValueError, match=f"{name} must be from 1 to"):
+            DirtyBitmap(**{**right, name: 0})  # type: ignore[arg-type]
