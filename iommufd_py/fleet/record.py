@@ -24,6 +24,9 @@ FILE = "runner.json"
 SERIAL_LOG = "serial.log"
 LOG = "log.txt"
 _WAITING = re.compile(r"runner [0-9]+")
+# Control characters, halves of characters, and the characters that change the direction of text or are not seen: those
+# of bench-1.json.
+_ODD = re.compile(r"[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]|[\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 class RunnerState(StrEnum):
@@ -189,7 +192,7 @@ def no_pipe(file: Path) -> Path:
 
 def plain(text: str) -> str:
     """Return *text* without the characters that XML, KCIDB or a terminal refuse or obey."""
-    return re.sub(r"[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]", "?", text)
+    return _ODD.sub("?", text)
 
 
 def _plain_all(value: Any) -> Any:
