@@ -151,17 +151,17 @@ def hump_lines(comparison: Comparison) -> list[str]:
         return []
     against = f"{comparison.after} against {comparison.before}"
     parted = [f"{against}, {_means(change)}" for change in jumping if _parted(change)]
-    means = f"the ratio of the means differs in {len(parted)} of them"
-    wide = "the intervals contain that jump; " if any(change.low is not None for change in jumping) else ""
+    means = f"in {len(parted)} of them the ratio of the means differs from that of the medians by over {PARTED:.0%}"
+    wide = "the intervals contain the ratio of the means; " if any(one.low is not None for one in jumping) else ""
     return [
         f"{against}: in {len(jumping)} of {len(comparison.changes)} operations the samples of a boot or process form "
-        f"two groups, so its median jumps between them; {wide}{means}",
+        f"two groups, so its median can jump between them; {wide}{means}",
         *parted,
     ]
 
 
 def _parted(change: Change) -> bool:
-    """Return whether the ratio of the means differs from the ratio of the medians."""
+    """Return whether the ratio of the means differs by over 5 % from the ratio of the medians."""
     if change.ratio is None or change.mean_ratio is None:
         return False
     return abs(change.mean_ratio / change.ratio - 1) > PARTED
