@@ -98,7 +98,7 @@ def vfio_tests(before: BenchResult, after: BenchResult, comparison: Comparison) 
 
 
 def _seconds(ns: float) -> str:
-    return f"{ns / _SECONDS:.3f}" if ns >= _SECONDS / 100 else f"{ns / _SECONDS:.9f}".rstrip("0")
+    return f"{ns / _SECONDS:.3f}" if ns >= _SECONDS / 100 else f"{ns / _SECONDS:.9f}".rstrip("0").rstrip(".")
 
 
 def _footer(before: BenchResult, after: BenchResult, comparison: Comparison) -> Sequence[str]:

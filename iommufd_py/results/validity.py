@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from iommufd_py.base.environment import Environment, Platform
-from iommufd_py.base.units import PAGE_BYTES, format_ns
+from iommufd_py.base.units import PAGE_BYTES, counted, format_ns
 from iommufd_py.results.humps import Humps, humps_of_runs
 from iommufd_py.results.model import LEGACY_MODES, BenchResult, Row, Workload
 from iommufd_py.results.noise import disturbances
@@ -83,11 +83,11 @@ def _of_boots(result: BenchResult, jumping: Collection[tuple[int, str]]) -> Iter
     disturbed = [(number, boot) for number, boot in enumerate(result.boots, 1) if boot.disturbances]
     if disturbed:
         number, boot = disturbed[0]
+        again = f", after {counted(len(result.discarded), 'repeated round')}" if result.discarded else ""
         yield FigureLimit(
             "BUSY_HOST",
-            f"the host was busy during {len(disturbed)} of {len(result.boots)} boots, "
-            f"although {len(result.discarded)} were repeated (boot {number}: {boot.disturbances}): stop other work "
-            "on it",
+            f"the host was busy during {len(disturbed)} of {len(result.boots)} boots{again} "
+            f"(boot {number}: {boot.disturbances}): stop other work on it",
         )
     for number, factor in _outlying_boots(result, jumping):
         yield FigureLimit(
@@ -241,7 +241,7 @@ def _noise(rows: tuple[Row, ...]) -> Iterator[FigureLimit]:
     again = sum(len(run.discarded) for row in rows for run in row.runs)
     if disturbed:
         example = reasons[disturbed[0]][0]
-        left_out = f", although disturbed samples of {again} measurements do not count" if again else ""
+        left_out = f", although disturbed samples of {counted(again, 'measurement')} do not count" if again else ""
         yield FigureLimit("NOISE", f"the machine was busy{left_out} ({example}): stop other work on it", disturbed)
 
 
@@ -250,7 +250,8 @@ def _humps(jumping: Mapping[tuple[int, str], Humps]) -> Iterator[FigureLimit]:
         yield FigureLimit(
             "TWO_HUMPS",
             f"{operation} takes either {format_ns(example.low_ns)} or {format_ns(example.high_ns)} "
-            f"({example.upper:.0%} the longer): a median jumps between the two; compare the means, or find the cause",
+            f"({example.upper:.0%} the longer): a median can jump between the two; compare the means, or find the "
+            "cause",
             (number,),
         )
 

@@ -116,6 +116,7 @@ def test_a_time_of_zero_is_named_in_the_cover_letter() -> None:
     text = cover_letter.cover_letter([nothing, nothing], [compare(nothing, nothing)])
     assert ["too", "short"] in [line.split() for line in text.splitlines()]
     assert "too short: a median is 0 ns" in text
+    assert "VFIO MAP DMA in 0 s (- GB/s)" in dialects.vfio_tests(nothing, nothing, compare(nothing, nothing))
     assert "map, 8K, 4k: too short to time, so there is no ratio" in dialects.iommupt(
         nothing, nothing, compare(nothing, nothing)
     )

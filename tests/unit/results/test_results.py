@@ -254,7 +254,10 @@ def test_a_boot_that_differs_from_the_others_is_named() -> None:
     merged = model.merge(boots)
     busy = replace(merged, boots=(replace(merged.boots[0], disturbances="steal"), *merged.boots[1:]), discarded=("a",))
     found = {one.code: one.text for one in validity.figure_limits(busy)}
-    assert "during 1 of 4 boots, although 1 were repeated (boot 1: steal)" in found["BUSY_HOST"]
+    assert "during 1 of 4 boots, after 1 repeated round (boot 1: steal)" in found["BUSY_HOST"]
+    # After the time limit, no round is repeated.
+    (limit,) = (one for one in validity.figure_limits(replace(busy, discarded=())) if one.code == "BUSY_HOST")
+    assert "during 1 of 4 boots (boot 1: steal)" in limit.text
 
 
 def test_two_groups_are_no_difference_of_boots() -> None:
