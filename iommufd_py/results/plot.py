@@ -24,6 +24,7 @@ from iommufd_py.results.drawing import (
     drawable,
     rc_context,
 )
+from iommufd_py.results.estimate import CONFIDENCE
 from iommufd_py.results.history import OperationHistory
 from iommufd_py.results.model import BenchResult, floor_of
 from iommufd_py.results.report import Cell, but_size, cells, floors_of, row_name
@@ -178,7 +179,10 @@ def page_figure(results: Sequence[BenchResult]) -> Figure:
         _label_times(axes.yaxis)
         axes.grid(True, which="major", alpha=0.3)
     _legend(figure, all_axes)
-    _finish(figure, "What does one 4K page cost? (floor: an ioctl that does nothing)", results)
+    # With one process there is no bar.
+    bars_shown = any(len(cell.summary.run_medians_ns) > 1 for found in panels.values() for _, cell in found)
+    meaning = "bar: lowest to highest median of a process; " if bars_shown else ""
+    _finish(figure, f"What does one 4K page cost? ({meaning}floor: an ioctl that does nothing)", results)
     return figure
 
 
@@ -232,7 +236,8 @@ def change_figure(comparison: Comparison, results: Sequence[BenchResult] = ()) -
     if nets:
         axes.plot([], [], "o", color="#000000", markerfacecolor="none", markersize=5, label="less the floor")
     figure.legend(fontsize=7, loc="outside lower center", ncols=5)
-    _finish(figure, f"Is {_short(comparison.after)} slower than {_short(comparison.before)}?", results)
+    line = f" (line: interval of {CONFIDENCE:.0%})" if any(change.low is not None for change in changes) else ""
+    _finish(figure, f"Is {_short(comparison.after)} slower than {_short(comparison.before)}?{line}", results)
     return figure
 
 

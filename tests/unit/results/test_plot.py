@@ -63,6 +63,16 @@ def test_a_picture_names_the_machine_and_the_limits_of_its_figures() -> None:
     assert "2026-01-01 to 2026-02-01" in title
 
 
+def test_a_picture_explains_its_bars_and_lines_if_it_has_some() -> None:
+    """Nothing told that a line is an interval of 99 %, and a bar the range of the medians of the processes."""
+    alone = result(process_run([1000] * 3))
+    for one, is_shown in ((measured(), True), (alone, False)):
+        title = plot.page_figure([one]).get_suptitle().replace("\n", " ")
+        assert ("bar: lowest to highest median of a process" in title) is is_shown
+        title = plot.change_figure(compare(one, one)).get_suptitle().replace("\n", " ")
+        assert ("(line: interval of 99%)" in title) is is_shown
+
+
 def test_nothing_to_draw_is_one_sentence() -> None:
     with pytest.raises(ToolError, match="nothing to draw"):
         plot.page_figure([replace(result(), rows=())])
