@@ -61,8 +61,12 @@ def format_bytes(count: int) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Format a number with three digits. A larger number has all its digits before the point, and no exponent."""
-    return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
+    """Format a number with three digits and no exponent. A larger number has all its digits before the point."""
+    if abs(value) >= 99.95:
+        return f"{value:.0f}"
+    text = f"{value:.3g}"
+    # 0.0000318 and not 3.18e-05.
+    return f"{float(text):.{2 - int(text.partition('e')[2])}f}".rstrip("0") if "e" in text else text
 
 
 def format_ratio(value: float) -> str:
