@@ -73,12 +73,21 @@ def _quality(results: Sequence[BenchResult], comparisons: Sequence[Comparison], 
     _, floor = floors_of(results)
     text = f"{len(changes) - len(wide)} of {len(changes)} intervals are at most {format_percent(precision)} wide"
     if wide:
-        worst = max(wide, key=lambda one: one.width or float("inf"))
-        width = "has none" if worst.width is None else f"{worst.width:.0%} wide"
-        text += f" (the widest: {worst.operation} {row_name(worst.point)}, {width})"
-        text += f"; not precise enough: {_short_of(comparisons, precision)}"
+        text += f" ({'; '.join(_worst(wide))}); not precise enough: {_short_of(comparisons, precision)}"
     text += f", and the floor of {floor} is over 10 % of a time in {floored} of {len(changes)} ratios"
     return text
+
+
+def _worst(wide: Sequence[Change]) -> list[str]:
+    """Return the widest interval and the number of rows without an interval, of each if there are some."""
+    widths = [(one.width, one) for one in wide if one.width is not None]
+    found = []
+    if widths:
+        width, widest = max(widths, key=lambda one: one[0])
+        found.append(f"the widest: {widest.operation} {row_name(widest.point)}, {width:.0%} wide")
+    if len(wide) > len(widths):
+        found.append(f"without an interval: {len(wide) - len(widths)}")
+    return found
 
 
 def _short_of(comparisons: Sequence[Comparison], precision: float) -> str:

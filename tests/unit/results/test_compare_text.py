@@ -105,6 +105,8 @@ def test_figures_without_an_interval_support_no_finding() -> None:
     alone, slower = result(process_run([2000] * 3)), result(process_run([2400] * 3))
     sentences = finding.time_sentences([alone, slower], [compare(alone, slower)])
     assert sentences[0].endswith("shows nothing, because none of 2 operations has an interval.")
+    assert "2 of 2 intervals" not in sentences[2]
+    assert "5% wide (without an interval: 2); not precise enough: stock non-coherent: all rows" in sentences[2]
     apart, close = scaled(0.8, 1.0, 1.2), scaled(0.9, 1.1, 1.3)
     assert finding.time_sentences([apart, close], [compare(apart, close)])[0].endswith(
         "has no operation of 2 that is surely slower or faster."
