@@ -381,10 +381,14 @@ def _finish(figure: Figure, title: str, results: Sequence[BenchResult]) -> None:
     """Add the title, the machine and the limits of the figures, so that the picture needs no other text."""
     lines = [title]
     if results:
-        environment = results[0].environment
-        kernels = _ends(one.environment.kernel_release for one in results)
+        environments = [one.environment for one in results]
         facts = [
-            ", ".join(filter(None, (environment.cpu, environment.platform, f"kernel {kernels}"))),
+            ", ".join(
+                (
+                    _ends(", ".join(filter(None, (one.cpu, one.platform))) for one in environments),
+                    f"kernel {_ends(one.kernel_release for one in environments)}",
+                )
+            ),
             f"device {_ends(one.target.device for one in results)}",
             _ends(map(amount, results)),
             _ends(one.started[:10] for one in results),

@@ -61,6 +61,12 @@ def test_a_picture_names_the_machine_and_the_limits_of_its_figures() -> None:
     title = plot.page_figure([doubtful, newer]).get_suptitle()
     assert "kernel 7.3.0 to 7.4.0" in title
     assert "2026-01-01 to 2026-02-01" in title
+    # With --force, the machines can differ.
+    elsewhere = measured(cpu="Other", platform="virtual machine")
+    assert (
+        "CPU, bare metal to Other, virtual machine, kernel 7.3.0"
+        in plot.page_figure([doubtful, elsewhere]).get_suptitle()
+    )
 
 
 def test_a_picture_explains_its_bars_and_lines_if_it_has_some() -> None:
