@@ -10,14 +10,15 @@ from iommufd_py.base.coherency import Coherency
 from iommufd_py.base.units import format_percent
 from iommufd_py.lab.native import guest_cpu
 from iommufd_py.results import compare as comparing
-from iommufd_py.results import compare_text, finding
+from iommufd_py.results.model import BenchResult
 
 from ..commands import command
 from ..files import Directory, make_output_directory
 from ..lab_machine import check_kernel_name
 from ..types import FiniteFloat, Whole
 from .boots import Effort, RoundsOfBoots, Variant
-from .page import emit_folded, emit_lines
+from .page import emit_lines
+from .results import show_changes
 
 _ROWS = "--silent --operation map,attach,teardown --size 2M,64M,1G --backing 4k --processes 1 --seconds 1"
 _MEMORY = "3G"
@@ -73,10 +74,13 @@ def calibrate(kernel: str, other: str | None, boots: int, minutes: float, result
         return [*boot, "--", "iommufd", *bench, *shlex.split(_ROWS)]
 
     series = RoundsOfBoots(variants, boot_and_bench, results, "calibrate", {guest_cpu()}, together=True)
-    before, after = series.measure(Effort(boots, None, minutes * 60))
+    _show(*series.measure(Effort(boots, None, minutes * 60)))
+
+
+def _show(before: BenchResult, after: BenchResult) -> None:
+    """Print the comparison with its doubts, and the answer to the question whether the margin holds."""
     comparison = comparing.compare(before, after)
-    table = compare_text.comparison_table(comparison)
-    emit_folded(table)
+    show_changes(before, after, comparison)
     distances = [abs(change.ratio - 1) for change in comparison.changes if change.ratio is not None]
     ends = [max(abs(one.low - 1), abs(one.high - 1)) for one in comparison.changes if one.low and one.high]
     emit_lines(
@@ -85,6 +89,5 @@ def calibrate(kernel: str, other: str | None, boots: int, minutes: float, result
             f"end of an interval is {max(ends, default=0):.1%}.",
             f"The margin of equivalence is {format_percent(comparing.MARGIN)}: "
             + margin_sentence(max(distances, default=0), max(ends, default=None)),
-            *finding.time_sentences([before, after], [comparison]),
         ]
     )

@@ -156,6 +156,11 @@ def _show_comparison(
         for line in tables.wrapped(fact, page_width()):
             click.echo(line)
     click.echo()
+    show_changes(before, after, comparison)
+
+
+def show_changes(before: model.BenchResult, after: model.BenchResult, comparison: comparing.Comparison) -> None:
+    """Print the table of a comparison, the finding, the meaning of the columns, and the limits of the figures."""
     table = compare_text.comparison_table(comparison)
     emit_folded(table)
     emit_lines(finding.time_sentences([before, after], [comparison]))

@@ -10,7 +10,7 @@ from io import StringIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from iommufd_py.cli.bench.calibrate import margin_sentence
+from iommufd_py.cli.bench.calibrate import _show, margin_sentence
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -283,6 +283,17 @@ def test_iommupt_rows_have_the_form_of_the_kernel_s_own() -> None:
 )
 def test_a_margin_holds_if_the_intervals_lie_within_it(distance: float, end: float | None, words: str) -> None:
     assert words in margin_sentence(distance, end)
+
+
+def test_a_calibration_has_the_doubts_of_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its table had marks of the floor without a legend, and a busy machine was no doubt."""
+    noise = model.Noise(steal=0.3, switches=0, waiting=0, clock_jump=0, slowdown=1)
+    first, second = (replace(result(*[process_run(noise=noise)] * 3), name=name) for name in ("first", "second"))
+    _show(first, second)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "*: the floor, an ioctl that does nothing" in shown
+    assert "NOISE: the machine was busy" in shown
+    assert "The margin of equivalence is 2%: it holds here." in shown
 
 
 def test_markdown_and_json_have_every_row() -> None:
