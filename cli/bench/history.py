@@ -59,7 +59,7 @@ def history(directory: Path, as_json: bool, output: Path | None) -> None:
     if output is not None:
         from iommufd_py.results.plot import add_limits, history_figure, render
 
-        figure = history_figure(lines, results)
+        figure = history_figure(lines, results, found)
         add_limits(figure, remarks)
         write_file(output, render(figure, output.suffix.removeprefix(".")))
     if as_json:

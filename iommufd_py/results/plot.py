@@ -25,7 +25,7 @@ from iommufd_py.results.drawing import (
     rc_context,
 )
 from iommufd_py.results.estimate import CONFIDENCE
-from iommufd_py.results.history import OperationHistory
+from iommufd_py.results.history import ChangePoint, OperationHistory
 from iommufd_py.results.model import BenchResult, floor_of
 from iommufd_py.results.report import Cell, but_size, cells, floors_of, row_name
 from iommufd_py.results.scientific import np
@@ -264,8 +264,13 @@ def share_figure(breakdowns: Sequence[Breakdown]) -> Figure:
     return figure
 
 
-def history_figure(lines: Sequence[OperationHistory], results: Sequence[BenchResult]) -> Figure:
-    """Draw each operation over the results, of which there is at least one: its time relative to the first."""
+def history_figure(
+    lines: Sequence[OperationHistory], results: Sequence[BenchResult], found: Sequence[ChangePoint]
+) -> Figure:
+    """Draw each operation over the results, of which there is at least one: its time relative to the first.
+
+    A circle marks the first result after each change that was *found*.
+    """
     names = [" ".join(filter(None, (one.started[:16].replace("T", " "), _short(one.name)))) for one in results]
     height = 4.5 + _LINE * len(lines) / 3 + _SMALL_CHARACTER * max(map(len, names))
     figure = Figure(figsize=(8.5, height), layout="constrained")
@@ -281,6 +286,10 @@ def history_figure(lines: Sequence[OperationHistory], results: Sequence[BenchRes
             markersize=4,
             label=f"{line.operation}, {row_name(line.point)}",
         )
+        for change in found:
+            if (change.point, change.operation) == (line.point, line.operation):
+                ratio = line.ns[line.at.index(change.at)] / line.ns[0]
+                axes.plot(change.at, ratio, "o", color="#000000", fillstyle="none", markersize=12, label="change")
     axes.set_xticks(range(len(results)), names, rotation=90, fontsize=_SMALL)
     axes.set_xlabel("start of the result")
     axes.set_ylabel("time divided by that of the first result")

@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from iommufd_py import ToolError
 from iommufd_py.results import cover_letter, model, plot
 from iommufd_py.results.compare import compare
-from iommufd_py.results.history import over_time
+from iommufd_py.results.history import change_points, over_time
 from iommufd_py.results.html import page
 from iommufd_py.results.report import row_name
 from tests.unit.bench.test_trace import MAP, of_all
@@ -246,6 +246,20 @@ def test_change_figure_marks_the_floor_and_shows_the_ratio_without_it() -> None:
     assert "map, 8K, 4k" in [text.get_text() for text in axes.get_yticklabels()]
 
 
+def test_a_history_marks_the_changes_that_were_found() -> None:
+    """The picture asks when an operation became slower. Nothing told a found change from a step by chance."""
+    results = [scaled(factor, factor, factor) for factor in (1, 1.001, 0.999, 1.3, 1.301, 1.299)]
+    lines = [one for one in over_time(results) if one.operation == "map"]
+    steady = [replace(lines[0], operation="unmap", ns=(500.0,) * len(results))]
+    found = change_points([*lines, *steady])
+    figure = plot.history_figure([*lines, *steady], results, found)
+    (axes,) = figure.axes
+    (mark,) = (one for one in axes.get_lines() if one.get_label() == "change")
+    assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([3], [pytest.approx(1.3)])
+    assert "change" in legend(figure)
+    assert "change" not in legend(plot.history_figure(steady, results, change_points(steady)))
+
+
 def test_shares_fill_the_bar() -> None:
     figure = plot.share_figure([one for one in of_all(MAP) if one.parts])
     (axes,) = figure.axes
@@ -374,7 +388,7 @@ def test_rows_with_long_names_fit_into_a_picture() -> None:
         plot.page_figure([one, other]),
         plot.change_figure(compare(one, other), [one, other]),
         plot.share_figure(shares),
-        plot.history_figure(lines, [one, other]),
+        plot.history_figure(lines, [one, other], []),
     ):
         plot.add_limits(figure, ["a limit"])
         figure.draw_without_rendering()
