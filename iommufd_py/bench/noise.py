@@ -21,6 +21,7 @@ _WORK_TRIES = 3
 _CLOCK_TRIES = 3
 # Two clocks are read one after the other. A smaller difference is the time between the reads.
 _CLOCK_NOISE_NS = 1_000_000
+_LEAST_BLOCKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,18 @@ def fast_blocks(work_ns: Sequence[Sequence[int]]) -> list[int]:
     """
     bound = min(map(min, work_ns)) * MOST_SLOWDOWN
     return [number for number, block in enumerate(zip(*work_ns, strict=True)) if max(block) <= bound]
+
+
+def blocks_to_keep(work_ns: Sequence[Sequence[int]]) -> list[int]:
+    """Return the numbers of the blocks whose samples count: those with a fast CPU.
+
+    If they are fewer than three, the blocks count in which the CPU was about as fast for each guest as for the others.
+    If these are fewer than three, all blocks count.
+    """
+    blocks = [*zip(*work_ns, strict=True)]
+    alike = [number for number, block in enumerate(blocks) if max(block) <= min(block) * MOST_SLOWDOWN]
+    choices = (fast_blocks(work_ns), alike)
+    return next((one for one in choices if len(one) >= _LEAST_BLOCKS), [*range(len(blocks))])
 
 
 def _both_clocks() -> tuple[int, int]:

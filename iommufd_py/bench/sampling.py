@@ -9,7 +9,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from iommufd_py.base.errors import ToolError
-from iommufd_py.bench.noise import NoiseMeter, fast_blocks
+from iommufd_py.bench.noise import NoiseMeter, blocks_to_keep, fast_blocks
 from iommufd_py.bench.processes import Plan
 from iommufd_py.bench.turns import Turn
 from iommufd_py.bench.workloads import Setup, Worker
@@ -46,8 +46,6 @@ _NEW_PAGES_PART = 0.2
 # A row in turns has one part. It gets another until the CPU was fast in this share of the slots of one part.
 _MOST_PARTS = 3
 _FAST_PART = 0.5
-# With fewer fast slots, all slots count.
-_LEAST_FAST = 3
 # Slots for the warm-up. The last two show whether the times are steady.
 _WARMUP_TURNS = 2
 # Rounds whose fastest tells how many rounds fit into a slot.
@@ -159,7 +157,7 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
 
     meter = NoiseMeter()
     found: list[_Block] = []
-    fast: list[int] = []
+    kept: list[int] = []
     for part in range(_MOST_PARTS):
         for _ in range(turns):
             slots.wait()
@@ -170,12 +168,12 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
         # The others are in their last slots.
         slots.wait()
         # Every guest knows the speeds of all, so all of them go on, or none does.
-        fast = fast_blocks(turn.exchange(f"{place}-{part}", meter.work_ns))
-        if len(fast) >= turns * _FAST_PART:
+        work_ns = turn.exchange(f"{place}-{part}", meter.work_ns)
+        kept = blocks_to_keep(work_ns)
+        if len(fast_blocks(work_ns)) >= turns * _FAST_PART:
             break
-    kept = fast if len(fast) >= _LEAST_FAST else [*range(len(found))]
     meter.keep(kept)
-    slow = len(found) - len(kept)
+    others = len(found) - len(kept)
     return Taken(
         [_joined(found[number].taken[step] for number in kept) for step in range(len(worker.loop.names))],
         warmup_rounds=2 + _TRIES + _WARMUP_TURNS * at_once,
@@ -185,7 +183,7 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
         user_flush_ns=array("Q", chain.from_iterable(found[number].user_flush_ns for number in kept)),
         clock_ns=clock_floor,
         ioctl_ns=ioctl_floor,
-        discarded=(f"the CPU was slow in {slow} of {len(found)} blocks",) if slow else (),
+        discarded=(f"the CPU had another speed in {others} of {len(found)} blocks",) if others else (),
     )
 
 

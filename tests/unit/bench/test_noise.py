@@ -10,7 +10,7 @@ import pytest
 
 from iommufd_py.bench import host_noise, noise
 from iommufd_py.bench.host_noise import HostMeter, work_seconds
-from iommufd_py.bench.noise import CpuTimes, NoiseMeter, fast_blocks
+from iommufd_py.bench.noise import CpuTimes, NoiseMeter, blocks_to_keep, fast_blocks
 from iommufd_py.results.model import Noise
 from iommufd_py.results.noise import disturbances, loudness
 
@@ -84,7 +84,15 @@ def test_a_slower_cpu_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_blocks_in_which_the_cpu_is_fast(work_ns: list[list[int]], fast: list[int]) -> None:
-    assert fast_blocks(work_ns) == fast
+    assert fast_blocks(work_ns) == blocks_to_keep(work_ns) == fast
+
+
+def test_blocks_that_count_if_too_few_are_fast() -> None:
+    equally_slow = [[100, 100, 160, 160, 170, 100, 160], [100, 100, 160, 160, 160, 160, 100]]
+    assert fast_blocks(equally_slow) == [0, 1]
+    assert blocks_to_keep(equally_slow) == [0, 1, 2, 3, 4]
+    nothing_common = [[100, 160, 100, 160], [160, 100, 160, 100]]
+    assert blocks_to_keep(nothing_common) == [0, 1, 2, 3]
 
 
 def test_blocks_that_are_left_out_make_no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
