@@ -43,8 +43,9 @@ _SAMPLES_PART = 0.6
 # At most this share of a slot or a block is for new pages: before some samples the buffer gets other pages, and one
 # round with them does not count. If both take longer, the pages stay.
 _NEW_PAGES_PART = 0.2
-# A row in turns has one part. It gets another until the CPU was fast in this share of the slots of one part.
-_MOST_PARTS = 3
+# A row in turns gets a second part if the CPU was fast in less than this share of the slots of the first. More parts
+# would take the time of other boots.
+_MOST_PARTS = 2
 _FAST_PART = 0.5
 # Slots for the warm-up. The last two show whether the times are steady.
 _WARMUP_TURNS = 2
