@@ -40,11 +40,11 @@ _WARMUP_BLOCKS = 10
 _FLUSH_PART = 0.2
 # Share of a slot for the samples. The rest is for flushing from user space, and for the noise of the machine.
 _SAMPLES_PART = 0.6
-# At most this share of a slot or a block is for new pages: before some samples the buffer gets other pages, and one
-# round with them does not count. If both take longer, the pages stay.
+# Before a part of the samples the buffer gets other pages, and runs one round that does not count. The new pages and
+# this round get at most this share of a slot or a block. If they need more, the pages stay.
 _NEW_PAGES_PART = 0.2
-# A row in turns gets a second part if the CPU was fast in less than this share of the slots of the first. More parts
-# would take the time of other boots.
+# A row in turns gets a second part if the CPU was fast in less than this share of the slots of the first. With more
+# parts, fewer boots would fit into the time of the whole benchmark.
 _MOST_PARTS = 2
 _FAST_PART = 0.5
 # Slots for the warm-up. The last two show whether the times are steady.
@@ -74,13 +74,6 @@ class SampleStore:
         if any(batch.disturbances):
             self.switched += [start + at for at, flags in enumerate(batch.disturbances) if flags & SWITCHED]
             self.faulted += [start + at for at, flags in enumerate(batch.disturbances) if flags & FAULTED]
-
-    def extend(self, other: "SampleStore") -> None:
-        """Append all samples of *other*."""
-        start = len(self.ns)
-        self.ns.extend(other.ns)
-        self.switched += [start + at for at in other.switched]
-        self.faulted += [start + at for at in other.faulted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,30 +151,33 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
 
     meter = NoiseMeter()
     found: list[_Block] = []
-    kept: list[int] = []
     for part in range(_MOST_PARTS):
         for _ in range(turns):
             slots.wait()
             meter.begin_block()
-            taken = _take_slot(workers, shares, meter, renews=renewals > 0)
-            found.append(_Block(taken, _flush(worker, point.cache, flushes)))
+            samples = _take_slot(workers, shares, meter, renews=renewals > 0)
+            found.append(_Block(samples, _flush(worker, point.cache, flushes)))
             meter.end_block()
         # The others are in their last slots.
         slots.wait()
-        # Every guest knows the speeds of all, so all of them go on, or none does.
+        # Each guest gets the speeds of all guests, so all guests make the same decision.
         work_ns = turn.exchange(f"{place}-{part}", meter.work_ns)
-        kept = blocks_to_keep(work_ns)
         if len(fast_blocks(work_ns)) >= turns * _FAST_PART:
             break
-    meter.keep(kept)
+    numbers = blocks_to_keep(work_ns)
+    meter.keep(numbers)
+    kept = [found[number] for number in numbers]
     others = len(found) - len(kept)
+    taken = [SampleStore() for _ in worker.loop.names]
+    for block in kept:
+        _store(block.samples, taken)
     return Taken(
-        [_joined(found[number].taken[step] for number in kept) for step in range(len(worker.loop.names))],
+        taken,
         warmup_rounds=2 + _TRIES + _WARMUP_TURNS * at_once,
         steady=_all_settled(*blocks),
         noise=meter.noise(),
         page_sets=len(kept) * len(shares) if renewals else 1,
-        user_flush_ns=array("Q", chain.from_iterable(found[number].user_flush_ns for number in kept)),
+        user_flush_ns=array("Q", chain.from_iterable(block.user_flush_ns for block in kept)),
         clock_ns=clock_floor,
         ioctl_ns=ioctl_floor,
         discarded=(f"the CPU had another speed in {others} of {len(found)} blocks",) if others else (),
@@ -189,36 +185,29 @@ def take_in_turns(setup: Setup, plan: Plan, point: Point, turn: Turn, place: str
 
 
 class _Block(NamedTuple):
-    """The samples of one slot: of each step, and of the flush from user space."""
+    """The samples of one slot: of the steps, as :func:`_together` returns them, and of the flush from user space."""
 
-    taken: list[SampleStore]
+    samples: list[list[Batch]]
     user_flush_ns: "array[int]"
 
 
 def _take_slot(
     workers: Sequence[Worker], shares: Sequence[int], meter: NoiseMeter, *, renews: bool
-) -> list[SampleStore]:
+) -> list[list[Batch]]:
     """Run the rounds of a slot. *shares* are numbers of rounds; *renews* replaces the pages before each share."""
-    taken = [SampleStore() for _ in workers[0].loop.names]
+    samples = []
     for count in shares:
         if renews:
             _renew(workers[0])
-        _take_block(workers, count, taken)
+        samples += _together(workers, count)
         meter.look_at_speed()
-    return taken
+    return samples
 
 
 def _shares(count: int, parts: int) -> list[int]:
     """Divide *count* into *parts* that differ by at most one, or into fewer of 1."""
     parts = min(count, parts)
     return [(count + number) // parts for number in range(parts)]
-
-
-def _joined(stores: Iterable[SampleStore]) -> SampleStore:
-    joined = SampleStore()
-    for one in stores:
-        joined.extend(one)
-    return joined
 
 
 def _renewal_ns(worker: Worker) -> int:
@@ -272,24 +261,23 @@ def _take_once(workers: Sequence[Worker], plan: Plan, on_part: Callable[[float],
     # Threads do all rounds in one call. Between two calls of one thread, the others would run without it.
     at_once = values if len(workers) > 1 else max(_CALL_NS // round_ns, 1)
     taken = [SampleStore() for _ in workers[0].loop.names]
-    meter, left, last, page_sets = NoiseMeter(), values, clock_ns(), 0
+    meter, left, last = NoiseMeter(), values, clock_ns()
     while left:
         count = min(at_once, left)
         if renews:
             _renew(workers[0])
-            page_sets += 1
-        _take_block(workers, count, taken)
+        _store(_together(workers, count), taken)
         left -= count
         meter.end_block()
         if left and clock_ns() - last > _PART_NS:
             last = clock_ns()
             on_part(1 - left / values)
-    return Attempt(taken, warmup_rounds, steady, meter.noise(), max(page_sets, 1))
+    return Attempt(taken, warmup_rounds, steady, meter.noise(), math.ceil(values / at_once) if renews else 1)
 
 
-def _take_block(workers: Sequence[Worker], count: int, taken: Sequence[SampleStore]) -> None:
-    """Run *count* rounds, and append the samples of each step to *taken*."""
-    for batches in _together(workers, count):
+def _store(samples: Iterable[Sequence[Batch]], taken: Sequence[SampleStore]) -> None:
+    """Append the samples of each step to *taken*."""
+    for batches in samples:
         for store, batch in zip(taken, batches, strict=True):
             store.add(batch)
 

@@ -74,7 +74,12 @@ def test_store_notes_where_a_sample_was_disturbed() -> None:
     store.add(Batch(array("Q", [4, 5]), bytes([SWITCHED | FAULTED, 0])))
     assert list(store.ns) == [1, 2, 3, 4, 5]
     assert (store.switched, store.faulted) == ([1, 3], [3])
-    joined = sampling._joined([store, store])
+    slot = [
+        [Batch(array("Q", [1, 2, 3]), bytes([0, SWITCHED, 0]))],
+        [Batch(array("Q", [4, 5]), bytes([SWITCHED | FAULTED, 0]))],
+    ]
+    joined = SampleStore()
+    sampling._store(slot + slot, [joined])
     assert list(joined.ns) == [1, 2, 3, 4, 5] * 2
     assert (joined.switched, joined.faulted) == ([1, 3, 6, 8], [3, 8])
 
