@@ -23,18 +23,11 @@ def memory_uses(device: Path, cxl: Path = _CXL, iomem: Path = _IOMEM, dax: Path 
 
     These are regions of CXL memory, hot-plugged memory of virtio, and persistent memory that serves as system memory.
     """
-    regions = []
-    for region in entries(cxl, "region*"):
-        decoders = {attribute_text(target) for target in entries(region, "target[0-9]*")} - {""}
-        if attribute_text(region / "commit") == "1" and any(_is_of(cxl / one, device) for one in decoders):
-            regions.append(f"the memory region {region.name} is on it{_given_to(region)}")
-    for text in regions:
-        yield Use(UseKind.MEMORY, text)
-    for endpoint in [] if regions else entries(cxl, "endpoint*"):
-        # The firmware, or a kernel before kexec, can map CXL memory, and this kernel knows no region of it then.
-        ours = (endpoint / "uport").resolve().is_relative_to(device)
-        if ours and attribute_number(endpoint / "decoders_committed"):
-            yield Use(UseKind.MEMORY, "its memory is mapped into this machine (CXL)")
+    regions = list(_cxl_regions(device, cxl))
+    for region in regions:
+        yield Use(UseKind.MEMORY, f"the memory region {region.name} is on it{_given_to(region)}")
+    if not regions and _is_mapped_by_others(device, cxl):
+        yield Use(UseKind.MEMORY, "its memory is mapped into this machine (CXL)")
     for child in entries(device, "virtio*"):
         inner = parse_resources(attribute_text(iomem)).get(child.name, ())
         if target_name(child / "driver") == _VIRTIO_MEMORY and _HOT_PLUGGED in inner:
@@ -44,9 +37,26 @@ def memory_uses(device: Path, cxl: Path = _CXL, iomem: Path = _IOMEM, dax: Path 
             yield Use(UseKind.MEMORY, f"memory of {one.name} is system memory")
 
 
-def _is_of(decoder: Path, device: Path) -> bool:
-    """Return whether a decoder belongs to a memory device on *device*. Its parent directory is that of the endpoint."""
-    return (decoder.resolve().parent / "uport").resolve().is_relative_to(device)
+def _cxl_regions(device: Path, cxl: Path) -> Iterator[Path]:
+    """Yield the committed regions of CXL memory of which a part is on *device*."""
+    for region in entries(cxl, "region*"):
+        decoders = {attribute_text(target) for target in entries(region, "target[0-9]*")} - {""}
+        # The parent directory of a decoder is that of its endpoint.
+        endpoints = ((cxl / one).resolve().parent for one in decoders)
+        if attribute_text(region / "commit") == "1" and any(_is_on(one, device) for one in endpoints):
+            yield region
+
+
+def _is_mapped_by_others(device: Path, cxl: Path) -> bool:
+    """Return whether the firmware, or a kernel before kexec, mapped CXL memory of *device*. This kernel has no region
+    of such memory."""
+    endpoints = (one for one in entries(cxl, "endpoint*") if _is_on(one, device))
+    return any(attribute_number(one / "decoders_committed") for one in endpoints)
+
+
+def _is_on(endpoint: Path, device: Path) -> bool:
+    """Return whether the memory device of an endpoint is on *device*."""
+    return (endpoint / "uport").resolve().is_relative_to(device)
 
 
 def _given_to(region: Path) -> str:
