@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from iommufd_py.base.sysfs import attribute_text, entries
+from iommufd_py.pci.users.display import parse_consoles
 from iommufd_py.pci.users.namespaces import Link
 
 _BLOCK = Path("/sys/class/block")
@@ -83,7 +84,7 @@ def frame_users(
 
 def _targets_of_boot(command_line: Path, consoles: Path) -> Iterator[str]:
     """Yield the interfaces of netconsole's targets on the kernel's command line, which configfs does not show."""
-    if not re.search("^netcon", attribute_text(consoles), re.MULTILINE):
+    if not any(name.startswith("netcon") for name, _ in parse_consoles(attribute_text(consoles))):
         return
     for value in _TARGETS.findall(attribute_text(command_line)):
         for target in value.split(";"):
