@@ -7,7 +7,7 @@ import pytest
 
 from iommufd_py.pci.users.driver import crypto_uses, display_uses, guest_uses, parse_crypto, unknown_uses
 from iommufd_py.pci.users.parts import remote_uses
-from tests.unit.pci.users.test_parts import link, write
+from tests.unit.pci.users.sysfs_tree import link, write_line
 
 CRYPTO = """name         : cbc(aes)
 driver       : qat_aes_cbc
@@ -83,7 +83,7 @@ def test_virtual_machines_with_encrypted_memory(
 ) -> None:
     """misc_cg_current_show() in kernel/cgroup/misc.c; sev_asid_new() of KVM counts each machine there."""
     link(device / "driver", tmp_path / "drivers" / driver)
-    write(tmp_path / "cgroup" / place, text)
+    write_line(tmp_path / "cgroup" / place, text)
     assert [use.text for use in guest_uses(device, tmp_path / "cgroup")] == said
     assert [*guest_uses(device, tmp_path / "none")] == []
 
@@ -125,7 +125,7 @@ def test_users_of_a_module(tmp_path: Path, device: Path, references: str, holder
     """If the module drives several devices, its users can be those of another one."""
     module, driver = tmp_path / "module/x", tmp_path / "bus/pci/drivers/x"
     if references:
-        write(module / "refcnt", references)
+        write_line(module / "refcnt", references)
     for number in range(holders):
         link(module / "holders" / f"x{number}", tmp_path / "module" / f"x{number}")
     link(module / "drivers/pci:x", driver)
@@ -140,14 +140,14 @@ def test_users_of_a_module(tmp_path: Path, device: Path, references: str, holder
 def test_users_of_a_driver_that_hold_nothing_of_the_device(tmp_path: Path, device: Path, child: str, name: str) -> None:
     """p9_virtio_remove() waits without end for a share that was unmounted lazily, and vfio_pci_remove() for a user."""
     module, driver = tmp_path / "module/x", tmp_path / "bus/drivers" / name
-    write(module / "refcnt", "1")
+    write_line(module / "refcnt", "1")
     link(module / "drivers/x", driver)
     link(driver / "module", module)
     link(driver / "one", device / child)
     link(device / child / "driver", driver)
     text = f"its driver {name} has 1 user that the kernel does not name (lsmod)"
     assert [use.text for use in unknown_uses(device)] == [text]
-    write(module / "refcnt", "0")
+    write_line(module / "refcnt", "0")
     assert [*unknown_uses(device)] == []
 
 
@@ -157,10 +157,10 @@ def test_users_at_the_other_end(tmp_path: Path, device: Path) -> None:
         link(classes / "bluetooth" / name, path / "usb1/bluetooth" / name)
         link(classes / "bluetooth" / f"{name}:256", path / "usb1/bluetooth" / name / f"{name}:256")
     for path, name, status in ((device, "1-1", "2"), (device, "1-2", "1"), (elsewhere, "2-1", "2")):
-        write(path / "usb1" / name / "usbip_status", status)
+        write_line(path / "usb1" / name / "usbip_status", status)
         link(exported / name, path / "usb1" / name)
     for path, name, gadget in ((device, "dwc3.0", "g1"), (device, "dwc3.1", ""), (elsewhere, "dwc3.2", "g2")):
-        write(path / "udc" / name / "function", gadget)
+        write_line(path / "udc" / name / "function", gadget)
         link(classes / "udc" / name, path / "udc" / name)
     link(classes / "tpm/tpm0", device / "spi0/tpm/tpm0")
     link(classes / "tpm/tpm1", elsewhere / "tpm/tpm1")

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Interfaces of this network namespace and of others."""
 
+import struct
 from pathlib import Path
 
-from iommufd_py.pci.users.namespaces import ForeignLink, Link, links
+import pytest
+
+from iommufd_py.pci.users.namespaces import ForeignLink, Link, links, parse_link
 from iommufd_py.pci.users.netlink import rtnetlink
 from iommufd_py.pci.users.network import judge_foreign_links, parse_packet_sockets
 
@@ -35,3 +38,13 @@ def test_foreign_links(tmp_path: Path) -> None:
     assert list(judge_foreign_links([elsewhere], tmp_path, {}, elsewhere=True)) == [
         "its interface is in another network namespace"
     ]
+
+
+@pytest.mark.parametrize(("attached", "xdp"), [(0, False), (1, True), (2, True), (4, True)])
+def test_xdp_program_in_a_message_of_rtnetlink(attached: int, xdp: bool) -> None:
+    """IFLA_XDP holds IFLA_XDP_ATTACHED, a byte of enum XDP_ATTACHED_*."""
+    inner = struct.pack("=HHB3x", 5, 2, attached)
+    name = struct.pack("=HH8s", 12, 3, b"eth4\0")
+    body = struct.pack("=BxHiII", 0, 1, 5, 0x1003, 0) + name + struct.pack("=HH", 4 + len(inner), 43 | 0x8000) + inner
+    found = parse_link(body)
+    assert (found.name, found.index, found.kind, found.flags, found.xdp) == ("eth4", 5, 1, 0x1003, xdp)

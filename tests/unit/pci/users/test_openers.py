@@ -15,10 +15,11 @@ import pytest
 from iommufd_py.base.errors import ToolError
 from iommufd_py.pci.users import namespaces, network_state, openers, storage
 from iommufd_py.pci.users.mounts import mounts_everywhere
-from iommufd_py.pci.users.openers import parse_local_file_systems
+from iommufd_py.pci.users.openers import nvidia_minor, parse_local_file_systems, vfio_groups
 from iommufd_py.pci.users.processes import MappedFile, OpenedFile, mapped_files, opened_files, process_title, processes
 from tests.open_files import TOO_MANY, no_descriptor_left
 from tests.threads import process_without_first_thread
+from tests.unit.pci.users.sysfs_tree import link, write_line
 from tests.waiting import patience
 
 SELF = Path("/proc/self")
@@ -324,3 +325,19 @@ def test_local_file_systems() -> None:
     found = parse_local_file_systems("nodev\tsysfs\nnodev\tnfs4\n\text4\nnodev\tfuse\n\tfuseblk\nnodev\t9p\n")
     assert {"ext4", "devtmpfs", "tmpfs"} <= found
     assert not {"nfs4", "fuse", "fuseblk", "9p"} & found
+
+
+def test_group_of_a_device_without_an_iommu(tmp_path: Path, device: Path) -> None:
+    """Its node is /dev/vfio/noiommu-7: vfio_group_alloc() in drivers/vfio/group.c."""
+    assert vfio_groups(device) == []
+    link(device / "iommu_group", tmp_path / "kernel/iommu_groups/7")
+    assert [one.name for one in vfio_groups(device)] == ["7", "noiommu-7"]
+
+
+def test_node_of_a_driver_without_entries_in_sysfs(tmp_path: Path) -> None:
+    write_line(
+        tmp_path / "0000:65:00.0/information",
+        "Model: \t\t NVIDIA A2\nIRQ:   \t\t 65\nDevice Minor: \t 3\nGPU Excluded:\t No",
+    )
+    assert nvidia_minor("0000:65:00.0", tmp_path) == 3
+    assert nvidia_minor("0000:66:00.0", tmp_path) is None

@@ -10,7 +10,7 @@ import pytest
 from iommufd_py import pci
 from iommufd_py.pci.users.processes import OpenedFile
 from iommufd_py.pci.users.vsock import _is_vsock, vsock_uses
-from tests.unit.pci.users.test_parts import link
+from tests.unit.pci.users.sysfs_tree import link
 
 
 def test_a_vsock_socket_is_told_from_others() -> None:
